@@ -1,0 +1,52 @@
+//! Link types: how a captured frame begins.
+
+use std::fmt;
+
+/// A link type by its number in the registry of tcpdump.org.
+///
+/// A number, not an enumeration: what is not known here is kept and can be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkType(pub u16);
+
+impl LinkType {
+    /// BSD loopback: four bytes of address family in the capturing host's byte order.
+    pub const NULL: Self = Self(0);
+    /// IEEE 802.3 Ethernet.
+    pub const ETHERNET: Self = Self(1);
+    /// Raw IP as OpenBSD's kernel numbers it.
+    pub const RAW_OPENBSD: Self = Self(14);
+    /// Raw IP as other kernels number it.
+    pub const RAW_BSD: Self = Self(12);
+    /// Raw IP; the version is in the first nibble.
+    pub const RAW: Self = Self(101);
+    /// OpenBSD loopback: four bytes of address family in network byte order.
+    pub const LOOP: Self = Self(108);
+    /// Linux "cooked" capture, version 1 (`tcpdump -i any`).
+    pub const LINUX_SLL: Self = Self(113);
+    /// Raw IPv4.
+    pub const IPV4: Self = Self(228);
+    /// Raw IPv6.
+    pub const IPV6: Self = Self(229);
+    /// Linux "cooked" capture, version 2.
+    pub const LINUX_SLL2: Self = Self(276);
+}
+
+impl fmt::Display for LinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::NULL => "BSD loopback (null)",
+            Self::ETHERNET => "Ethernet",
+            Self::RAW | Self::RAW_BSD | Self::RAW_OPENBSD => "raw IP",
+            Self::LOOP => "OpenBSD loopback",
+            Self::LINUX_SLL => "Linux cooked v1",
+            Self::IPV4 => "raw IPv4",
+            Self::IPV6 => "raw IPv6",
+            Self::LINUX_SLL2 => "Linux cooked v2",
+            Self(9) => "PPP",
+            Self(105) => "IEEE 802.11",
+            Self(127) => "IEEE 802.11 with radiotap",
+            _ => return write!(f, "link type {}", self.0),
+        };
+        write!(f, "{name} ({})", self.0)
+    }
+}

@@ -1,0 +1,265 @@
+//! pcapng, after draft-ietf-opsawg-pcapng: a chain of blocks, each with its length at both ends.
+//!
+//! ```text
+//!  0  block type
+//!  4  block length, a multiple of 4, with the 12 bytes of this frame
+//!  8  body
+//!     block length again
+//! ```
+
+use super::{ByteOrder, LinkType, Precision, Record};
+
+const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+
+const OPTION_END: u16 = 0;
+const OPTION_TSRESOL: u16 = 9;
+const OPTION_TSOFFSET: u16 = 14;
+
+/// Type and length before a block's body.
+const BLOCK_START: usize = 8;
+const MIN_BLOCK_LEN: usize = 12;
+/// A block longer than this is not believed.
+const MAX_BLOCK_LEN: usize = 64 * 1024 * 1024;
+/// How many blocks must follow each other for a place to be taken for a boundary.
+const CHAIN: usize = 4;
+/// More interfaces than this in one section are not kept: each costs memory, and none has a tenth of it.
+const MAX_INTERFACES: usize = 65_536;
+
+/// What the section header and the interface descriptions read so far say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    order: Option<ByteOrder>,
+    interfaces: Vec<Interface>,
+}
+
+/// One interface of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Interface {
+    link: LinkType,
+    resolution: Resolution,
+    /// Seconds to be added to each timestamp.
+    offset_s: i64,
+}
+
+/// How many ticks of a timestamp make a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolution {
+    PowerOf10(u8),
+    PowerOf2(u8),
+}
+
+/// A block as it lies in the file, both lengths checked.
+pub(super) struct Block<'a> {
+    order: ByteOrder,
+    kind: u32,
+    offset: usize,
+    pub(super) end: usize,
+    body: &'a [u8],
+}
+
+/// What a block turned out to hold.
+pub(super) enum Content<'a> {
+    Packet(Record<'a>),
+    /// A packet of an interface that nothing describes.
+    Orphan,
+    /// A description, taken in, or something that is of no use here.
+    Other,
+}
+
+pub(super) fn is_section_header(file: &[u8]) -> bool {
+    file.starts_with(&SECTION_HEADER.to_be_bytes()) && section_order(file, 0).is_some()
+}
+
+/// The byte order that the section header at `offset` declares.
+fn section_order(file: &[u8], offset: usize) -> Option<ByteOrder> {
+    match file.get(offset.checked_add(BLOCK_START)?..)?.first_chunk()? {
+        [0x4d, 0x3c, 0x2b, 0x1a] => Some(ByteOrder::Little),
+        [0x1a, 0x2b, 0x3c, 0x4d] => Some(ByteOrder::Big),
+        _ => None,
+    }
+}
+
+impl Section {
+    pub(super) fn precision(&self) -> Precision {
+        let is_fine = |interface: &Interface| interface.resolution.is_finer_than_micro();
+        if self.interfaces.iter().any(is_fine) { Precision::Nano } else { Precision::Micro }
+    }
+
+    /// The block that begins at `offset`, if a whole one does.
+    pub(super) fn block_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Block<'a>> {
+        let head = file.get(offset..)?;
+        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) {
+            section_order(file, offset)?
+        } else {
+            self.order?
+        };
+        let len = order.u32_at(head, 4)? as usize;
+        if !(MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len) || !len.is_multiple_of(4) {
+            return None;
+        }
+        let block = head.get(..len)?;
+        let tail = len.checked_sub(4)?;
+        if order.u32_at(block, tail)? as usize != len {
+            return None;
+        }
+        Some(Block {
+            order,
+            kind: order.u32_at(block, 0)?,
+            offset,
+            end: offset.checked_add(len)?,
+            body: block.get(BLOCK_START..tail)?,
+        })
+    }
+
+    /// Takes in what a block describes, or gives the packet that it holds.
+    pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> Content<'a> {
+        match block.kind {
+            SECTION_HEADER => *self = Self { order: Some(block.order), interfaces: Vec::new() },
+            INTERFACE if self.interfaces.len() < MAX_INTERFACES => {
+                // One that cannot be read still counts: packets name interfaces by position.
+                let interface = Interface::parse(block).unwrap_or(Interface::UNREADABLE);
+                self.interfaces.push(interface);
+            }
+            ENHANCED_PACKET | SIMPLE_PACKET | PACKET => return self.packet(block).map_or(Content::Orphan, Content::Packet),
+            _ => {}
+        }
+        Content::Other
+    }
+
+    pub(super) fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
+        self.packet(&self.block_at(file, offset)?)
+    }
+
+    fn packet<'a>(&self, block: &Block<'a>) -> Option<Record<'a>> {
+        let Block { order, body, .. } = *block;
+        let u32_at = |offset| order.u32_at(body, offset);
+        match block.kind {
+            ENHANCED_PACKET => self.timed_packet(block, u32_at(0)?),
+            PACKET => self.timed_packet(block, order.u16_at(body, 0)?.into()),
+            SIMPLE_PACKET => {
+                let wire_len = u32_at(0)?;
+                let data = body.get(4..)?;
+                let frame = data.get(..wire_len as usize).unwrap_or(data);
+                let link = self.interfaces.first()?.link;
+                Some(Record { offset: block.offset, timestamp_ns: None, wire_len, link, frame })
+            }
+            _ => None,
+        }
+    }
+
+    /// An enhanced packet block or the obsolete packet block: the same but for the interface.
+    fn timed_packet<'a>(&self, block: &Block<'a>, interface: u32) -> Option<Record<'a>> {
+        const DATA: usize = 20;
+        let u32_at = |offset| block.order.u32_at(block.body, offset);
+        let interface = self.interfaces.get(interface as usize)?;
+        let ticks = (u64::from(u32_at(4)?) << 32) | u64::from(u32_at(8)?);
+        let (captured_len, wire_len) = (u32_at(12)? as usize, u32_at(16)?);
+        let data = block.body.get(DATA..)?;
+        Some(Record {
+            offset: block.offset,
+            timestamp_ns: Some(interface.timestamp_ns(ticks)),
+            wire_len,
+            link: interface.link,
+            // A captured length beyond the block is a lie; the block's own length is checked.
+            frame: data.get(..captured_len).unwrap_or(data),
+        })
+    }
+
+    pub(super) fn next_boundary(&self, file: &[u8], from: usize) -> Option<usize> {
+        (from.next_multiple_of(4)..file.len().saturating_sub(BLOCK_START)).step_by(4).find(|&offset| self.is_chain(file, offset))
+    }
+
+    fn is_chain(&self, file: &[u8], offset: usize) -> bool {
+        let mut at = offset;
+        for _ in 0..CHAIN {
+            match self.block_at(file, at) {
+                Some(block) => at = block.end,
+                None => return at == file.len() && at > offset,
+            }
+        }
+        true
+    }
+
+    /// Whether what stands at `offset` is the beginning of a block whose end is missing.
+    pub(super) fn is_cut_at(&self, file: &[u8], offset: usize) -> bool {
+        let Some(order) = self.order else { return true };
+        let len = file.get(offset..).and_then(|head| order.u32_at(head, 4));
+        len.is_none_or(|len| {
+            let len = len as usize;
+            (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len) && offset.saturating_add(len) > file.len()
+        })
+    }
+}
+
+impl Interface {
+    /// A type no decoder knows, so that the packets are counted and named as such.
+    const UNREADABLE: Self = Self { link: LinkType(u16::MAX), resolution: Resolution::PowerOf10(6), offset_s: 0 };
+
+    fn parse(block: &Block<'_>) -> Option<Self> {
+        let Block { order, body, .. } = *block;
+        let link = LinkType(order.u16_at(body, 0)?);
+        let mut interface = Self { link, resolution: Resolution::PowerOf10(6), offset_s: 0 };
+        let mut options = body.get(8..)?;
+        while let (Some(code), Some(len)) = (order.u16_at(options, 0), order.u16_at(options, 2)) {
+            let len = usize::from(len);
+            let Some(value) = options.get(4..).and_then(|rest| rest.get(..len)) else { break };
+            match (code, value) {
+                (OPTION_END, _) => break,
+                (OPTION_TSRESOL, [byte, ..]) => interface.resolution = Resolution::from_byte(*byte),
+                (OPTION_TSOFFSET, [_, _, _, _, _, _, _, _]) => interface.offset_s = order.i64(value)?,
+                _ => {}
+            }
+            let Some(rest) = options.get(4usize.saturating_add(len.next_multiple_of(4))..) else { break };
+            options = rest;
+        }
+        Some(interface)
+    }
+
+    fn timestamp_ns(&self, ticks: u64) -> u64 {
+        let ns = self.resolution.to_ns(ticks);
+        let shifted = i128::from(ns).saturating_add(i128::from(self.offset_s).saturating_mul(1_000_000_000));
+        u64::try_from(shifted.max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+impl Resolution {
+    fn from_byte(byte: u8) -> Self {
+        if byte & 0x80 == 0 { Self::PowerOf10(byte) } else { Self::PowerOf2(byte & 0x7f) }
+    }
+
+    fn is_finer_than_micro(self) -> bool {
+        match self {
+            Self::PowerOf10(exponent) => exponent > 6,
+            Self::PowerOf2(exponent) => exponent > 19,
+        }
+    }
+
+    fn to_ns(self, ticks: u64) -> u64 {
+        match self {
+            Self::PowerOf10(exponent @ 0..=9) => ticks.saturating_mul(10u64.saturating_pow(9u32.saturating_sub(exponent.into()))),
+            Self::PowerOf10(exponent) => {
+                let divisor = 10u64.checked_pow(u32::from(exponent).saturating_sub(9));
+                divisor.and_then(|divisor| ticks.checked_div(divisor)).unwrap_or(0)
+            }
+            Self::PowerOf2(exponent) => {
+                // At most 64 + 30 bits: the product fits, and the shift is below 128.
+                let ns = u128::from(ticks).saturating_mul(1_000_000_000) >> exponent;
+                u64::try_from(ns).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
+impl ByteOrder {
+    fn i64(self, value: &[u8]) -> Option<i64> {
+        let bytes = *value.first_chunk()?;
+        Some(match self {
+            Self::Little => i64::from_le_bytes(bytes),
+            Self::Big => i64::from_be_bytes(bytes),
+        })
+    }
+}

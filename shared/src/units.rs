@@ -1,0 +1,233 @@
+//! Durations and port ranges, read and written as the original program did.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+/// A duration as Go prints and reads it: `5m0s`, `300s`, `1h30m`, `1.5h`, `500ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GoDuration(pub Duration);
+
+/// Why a text is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a duration; write numbers with units, such as 5m0s, 300s, 1h30m or 500ms")]
+pub struct DurationError(String);
+
+impl GoDuration {
+    /// The duration in nanoseconds, the unit of packet time.
+    #[must_use]
+    pub fn as_ns(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl FromStr for GoDuration {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_ns(text).map(|ns| Self(Duration::from_nanos(ns))).ok_or_else(|| DurationError(text.to_owned()))
+    }
+}
+
+/// Nanoseconds; nothing if it is none, or longer than Go's own limit of 292 years.
+fn parse_ns(text: &str) -> Option<u64> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut total: u128 = 0;
+    loop {
+        let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at_checked(number_len)?;
+        let unit_len = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit_len)?;
+        total = total.checked_add(scaled(number, unit_ns(unit)?)?)?;
+        if after.is_empty() {
+            return u64::try_from(total).ok().filter(|&ns| i64::try_from(ns).is_ok());
+        }
+        rest = after;
+    }
+}
+
+fn unit_ns(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    })
+}
+
+/// A decimal number times `unit`, cut to whole nanoseconds.
+fn scaled(number: &str, unit: u64) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
+    // Digits below 1e-15 of a unit cannot make a nanosecond.
+    let fraction = fraction.get(..15).unwrap_or(fraction);
+    let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let whole = u128::from(digits(whole)?).checked_mul(unit.into())?;
+    let part = u128::from(digits(fraction)?).checked_mul(unit.into())?.checked_div(scale)?;
+    whole.checked_add(part)
+}
+
+impl fmt::Display for GoDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ns) = (self.0.as_secs(), self.0.subsec_nanos());
+        if seconds == 0 {
+            return match ns {
+                0 => f.write_str("0s"),
+                1..1_000 => write!(f, "{ns}ns"),
+                1_000..1_000_000 => write!(f, "{}µs", decimal(u64::from(ns), 1_000)),
+                _ => write!(f, "{}ms", decimal(u64::from(ns), 1_000_000)),
+            };
+        }
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        if hours > 0 {
+            write!(f, "{hours}h")?;
+        }
+        if seconds >= 60 {
+            write!(f, "{minutes}m")?;
+        }
+        let below_minute = (seconds % 60).saturating_mul(1_000_000_000).saturating_add(ns.into());
+        write!(f, "{}s", decimal(below_minute, 1_000_000_000))
+    }
+}
+
+/// `value / unit` (a power of ten, not 0) with as many decimals as it has.
+fn decimal(value: u64, unit: u64) -> String {
+    let whole = value.checked_div(unit).unwrap_or(0);
+    let fraction = value.checked_rem(unit).unwrap_or(0);
+    if fraction == 0 {
+        return whole.to_string();
+    }
+    let width = unit.ilog10() as usize;
+    format!("{whole}.{}", format!("{fraction:0width$}").trim_end_matches('0'))
+}
+
+/// The UDP and TCP ports on which SIP is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SipPorts {
+    /// Any port: SIP is found by its content alone.
+    Any,
+    /// The first and the last port.
+    Range(u16, u16),
+}
+
+/// Why a text is no port range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; write START-END with ports from 1 to 65535 (5060-5061), one port (5060), or `any`")]
+pub struct PortsError(String);
+
+impl SipPorts {
+    /// Whether a packet from `source` to `destination` can carry SIP.
+    #[must_use]
+    #[inline]
+    pub fn admit(self, source: u16, destination: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Range(first, last) => (first..=last).contains(&source) || (first..=last).contains(&destination),
+        }
+    }
+}
+
+impl FromStr for SipPorts {
+    type Err = PortsError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("any") {
+            return Ok(Self::Any);
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (port(first)?, port(last)?);
+        if first > last {
+            return Err(PortsError(format!("`{text}` is reversed: {first} is greater than {last}")));
+        }
+        Ok(Self::Range(first, last))
+    }
+}
+
+fn port(text: &str) -> Result<u16, PortsError> {
+    let text = text.trim();
+    let number: u64 = text.parse().map_err(|_| PortsError(format!("`{text}` is not a port number")))?;
+    match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(PortsError(format!("{number} is not a port"))),
+    }
+}
+
+impl fmt::Display for SipPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Range(first, last) => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ns(text: &str) -> Option<u64> {
+        text.parse::<GoDuration>().ok().map(GoDuration::as_ns)
+    }
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, want) in [
+            ("5m0s", 300_000_000_000),
+            ("300s", 300_000_000_000),
+            ("1h30m", 5_400_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("500ms", 500_000_000),
+            (".5s", 500_000_000),
+            ("1us", 1_000),
+            ("2µs", 2_000),
+            ("0", 0),
+            ("0s", 0),
+            ("+3s", 3_000_000_000),
+        ] {
+            assert_eq!(ns(text), Some(want), "{text}");
+        }
+        for text in ["", "5", "s", "-5s", "5x", "5 m", ".s", "1.2.3s", "999999999h", "５s"] {
+            assert_eq!(ns(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (ns, want) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (500_000_000, "500ms"),
+            (2_000_000_000, "2s"),
+            (300_000_000_000, "5m0s"),
+            (5_400_000_000_000, "1h30m0s"),
+            (61_500_000_000, "1m1.5s"),
+        ] {
+            assert_eq!(GoDuration(Duration::from_nanos(ns)).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!("5060-5061".parse(), Ok(SipPorts::Range(5060, 5061)));
+        assert_eq!("5060".parse(), Ok(SipPorts::Range(5060, 5060)));
+        assert_eq!("any".parse(), Ok(SipPorts::Any));
+        for (text, what) in [
+            ("0-10", "0 is not a port"),
+            ("5080-5060", "reversed"),
+            ("70000-70001", "70000 is not a port"),
+            ("abc", "`abc` is not a port number"),
+            ("", "`` is not a port number"),
+        ] {
+            let error = text.parse::<SipPorts>().unwrap_err().to_string();
+            assert!(error.contains(what) && error.contains("5060-5061"), "{text}: {error}");
+        }
+    }
+}
