@@ -1,1 +1,52 @@
-fn main() {}
+//! Arguments, run, exit status.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use sip_call_extractor::{
+    cli::Arguments,
+    progress::{LogFormat, Progress},
+    report::Report,
+    run::run,
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::read();
+    let progress = Progress::new();
+    let log_format = arguments.log_format;
+    progress.log(log_format, arguments.debug);
+    match extract(arguments, &progress) {
+        Ok(report) => {
+            summarise(&report, log_format, &progress);
+            ExitCode::from(report.exit().code())
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Report> {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    threads.build_global().context("threads cannot be started")?;
+    run(&arguments.config(), progress)
+}
+
+fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
+    match format {
+        LogFormat::Text => progress.say(&report.to_string()),
+        LogFormat::Json => tracing::info!(
+            calls = report.calls.total(),
+            streams = report.calls.streams,
+            rtp_packets = report.calls.rtp_packets,
+            lost_packets = report.calls.lost_packets,
+            packets = report.counts.packets,
+            sip_messages = report.counts.sip,
+            bytes = report.input_bytes,
+            seconds = report.elapsed.as_secs_f64(),
+            left_behind = report.left_behind(),
+            "done"
+        ),
+    }
+}

@@ -10,6 +10,8 @@
 //! 20  FCS length, link type
 //! ```
 
+use std::ops::Range;
+
 use super::{ByteOrder, FormatError, LinkType, MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN, Record};
 
 pub(super) const FILE_HEADER_LEN: usize = 24;
@@ -118,8 +120,9 @@ impl Header {
         self.header_at(file, offset).is_none_or(|header| header.captured_len <= self.max_frame_len && !header.is_blank())
     }
 
-    pub(super) fn next_boundary(&self, file: &[u8], from: usize) -> Option<usize> {
-        (from..file.len().saturating_sub(RECORD_HEADER_LEN)).find(|&offset| self.is_chain(file, offset))
+    pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
+        let end = range.end.min(file.len().saturating_sub(RECORD_HEADER_LEN));
+        (range.start..end).find(|&offset| self.is_chain(file, offset))
     }
 
     /// Whether several plausible records follow each other from `offset`, or fewer up to the very

@@ -12,7 +12,7 @@ mod link;
 mod ng;
 mod write;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 pub use classic::{Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
@@ -186,7 +186,7 @@ impl Layout {
     /// Reads on from `offset`, where a record (or a block of a pcapng) begins.
     #[must_use]
     pub fn walk<'a>(&self, file: &'a [u8], offset: usize) -> Walk<'a> {
-        Walk { file, offset, layout: self.clone() }
+        Walk { file, offset, layout: self.clone(), ended: Vec::new() }
     }
 
     /// The record that begins at `offset`, which an earlier walk with this layout gave.
@@ -199,13 +199,22 @@ impl Layout {
         }
     }
 
-    /// The first place at or after `from` where records seem to begin: one from which a chain
-    /// of several plausible ones follows. A guess: neither format has marks to find one's way by.
+    /// The first place in `range` where records seem to begin: one from which a chain of several
+    /// plausible ones follows. A guess: neither format has marks to find one's way by.
     #[must_use]
-    pub fn next_boundary(&self, file: &[u8], from: usize) -> Option<usize> {
+    pub fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         match self {
-            Self::Classic(header) => header.next_boundary(file, from),
-            Self::Ng(section) => section.next_boundary(file, from),
+            Self::Classic(header) => header.next_boundary(file, range),
+            Self::Ng(section) => section.next_boundary(file, range),
+        }
+    }
+
+    /// Where the part of the file begins that this layout describes: the file, or a section of it.
+    #[must_use]
+    pub fn begins_at(&self) -> usize {
+        match self {
+            Self::Classic(_) => 0,
+            Self::Ng(section) => section.begins_at,
         }
     }
 
@@ -256,6 +265,7 @@ pub struct Walk<'a> {
     file: &'a [u8],
     offset: usize,
     layout: Layout,
+    ended: Vec<Layout>,
 }
 
 impl<'a> Walk<'a> {
@@ -265,10 +275,13 @@ impl<'a> Walk<'a> {
         self.offset
     }
 
-    /// What has been learnt of the file so far.
+    /// What has been learnt of the file: of each section that the walk went through, the last one
+    /// last. Within a section, interfaces are only ever added: the last word on it serves all of it.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    pub fn into_layouts(self) -> Vec<Layout> {
+        let mut layouts = self.ended;
+        layouts.push(self.layout);
+        layouts
     }
 
     /// The next record or gap; nothing at the end of the file.
@@ -294,6 +307,7 @@ impl<'a> Walk<'a> {
                 self.offset = block.end;
                 match section.read(&block) {
                     ng::Content::Packet(record) => return Some(Step::Record(record)),
+                    ng::Content::Section(ended) => self.ended.push(Layout::Ng(ended)),
                     ng::Content::Other => {}
                     ng::Content::Orphan => {
                         let len = block.end.saturating_sub(offset);
@@ -308,7 +322,7 @@ impl<'a> Walk<'a> {
     /// Passes over what cannot be read, up to where records seem to begin again.
     fn skip_unreadable(&mut self) -> Gap {
         let offset = self.offset;
-        let (end, reason) = match self.layout.next_boundary(self.file, offset.saturating_add(1)) {
+        let (end, reason) = match self.layout.next_boundary(self.file, offset.saturating_add(1)..self.file.len()) {
             Some(boundary) => (boundary, GapReason::Corrupt),
             None if self.layout_says_cut(offset) => (self.file.len(), GapReason::Cut),
             None => (self.file.len(), GapReason::Corrupt),

@@ -7,6 +7,8 @@
 //!     block length again
 //! ```
 
+use std::ops::Range;
+
 use super::{ByteOrder, LinkType, Precision, Record};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -32,6 +34,8 @@ const MAX_INTERFACES: usize = 65_536;
 /// What the section header and the interface descriptions read so far say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Section {
+    /// Where its header lies, in bytes from the start of the file.
+    pub(super) begins_at: usize,
     order: Option<ByteOrder>,
     interfaces: Vec<Interface>,
 }
@@ -66,6 +70,8 @@ pub(super) enum Content<'a> {
     Packet(Record<'a>),
     /// A packet of an interface that nothing describes.
     Orphan,
+    /// The header of a section, which ends the one before.
+    Section(Section),
     /// A description, taken in, or something that is of no use here.
     Other,
 }
@@ -118,7 +124,10 @@ impl Section {
     /// Takes in what a block describes, or gives the packet that it holds.
     pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> Content<'a> {
         match block.kind {
-            SECTION_HEADER => *self = Self { order: Some(block.order), interfaces: Vec::new() },
+            SECTION_HEADER => {
+                let next = Self { begins_at: block.offset, order: Some(block.order), interfaces: Vec::new() };
+                return Content::Section(std::mem::replace(self, next));
+            }
             INTERFACE if self.interfaces.len() < MAX_INTERFACES => {
                 // One that cannot be read still counts: packets name interfaces by position.
                 let interface = Interface::parse(block).unwrap_or(Interface::UNREADABLE);
@@ -169,8 +178,9 @@ impl Section {
         })
     }
 
-    pub(super) fn next_boundary(&self, file: &[u8], from: usize) -> Option<usize> {
-        (from.next_multiple_of(4)..file.len().saturating_sub(BLOCK_START)).step_by(4).find(|&offset| self.is_chain(file, offset))
+    pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
+        let end = range.end.min(file.len().saturating_sub(BLOCK_START));
+        (range.start.next_multiple_of(4)..end).step_by(4).find(|&offset| self.is_chain(file, offset))
     }
 
     fn is_chain(&self, file: &[u8], offset: usize) -> bool {

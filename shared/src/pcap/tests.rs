@@ -141,7 +141,7 @@ proptest! {
         while let Some(Step::Record(record)) = walk.next_step() {
             starts.push(record.offset);
         }
-        if let Some(boundary) = layout.next_boundary(&file, from) {
+        if let Some(boundary) = layout.next_boundary(&file, from..file.len()) {
             prop_assert!(starts.contains(&boundary), "{} is no record", boundary);
         }
     }

@@ -1,0 +1,27 @@
+//! Calls: who is talking, since when, until when, and whose packets are whose.
+//!
+//! Pure: no file, no clock. [`CallTable`] is told of SIP messages in capture order
+//! ([`CallTable::handle`]) and of the flows of the window that is being worked on
+//! ([`CallTable::begin_window`]). It answers with [`Work`]: for each call the frames that carry its
+//! SIP, and *claims*, each a stretch of time in which a flow belongs to the call. No packet of media
+//! is looked at here. Ownership changes with SIP messages and timers only, so a call of an hour
+//! with two flows has two claims, however many packets flow.
+//!
+//! * [`Dialog`]: what one call's messages mean for its state;
+//! * [`Endpoints`]: which open calls gave an endpoint, and when;
+//! * [`Ownership`]: which flows are touched when an endpoint changes hands;
+//! * [`CallTable`]: puts them together, and runs the timers.
+
+mod dialog;
+mod endpoints;
+mod ownership;
+mod table;
+
+pub use dialog::{Dialog, State};
+pub use endpoints::{Endpoints, Given};
+pub use ownership::{Owner, Owners, Ownership};
+pub use table::{Call, CallTable, Claim, End, Rules, Work};
+
+/// The number of a call in the order in which calls open, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallNumber(pub u64);

@@ -1,0 +1,450 @@
+//! The table of open calls.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use super::{CallNumber, Dialog, Endpoints, Given, Owner, Owners, Ownership, State};
+use crate::{
+    events::{Flows, SipEvent, Table},
+    moment::{Clock, Moment},
+    packet::Endpoint,
+    sdp::{Media, Rank},
+    sip::{self, Method, StartLine},
+};
+
+/// A call that gives more endpoints than this is not believed: the rest are not matched with media.
+const MAX_ENDPOINTS: usize = 1024;
+
+/// The timers, in nanoseconds of packet time.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How long stragglers are waited for after a call is over.
+    pub linger_ns: u64,
+    /// How long a call may be silent; for ever if none.
+    pub call_timeout_ns: Option<u64>,
+    /// How far before its description media is taken.
+    pub lookback_ns: u64,
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// Its number in the order in which calls open.
+    pub number: CallNumber,
+    /// Its Call-ID.
+    pub call_id: Box<[u8]>,
+    /// The values of From and To in the INVITE that opened it, on one line.
+    pub from: Box<[u8]>,
+    /// See `from`.
+    pub to: Box<[u8]>,
+    /// The timestamp of the first frame of that INVITE, in nanoseconds since 1970.
+    pub start_ns: u64,
+    /// What is known of its media, in the order in which it was learnt, and since when.
+    pub media: Vec<(Clock, Media)>,
+    /// Where that frame is.
+    pub opened: Moment,
+    dialog: Dialog,
+    held: Vec<Endpoint>,
+    last_sip: Clock,
+    last_media: Clock,
+    /// The timer that will fire for this call.
+    armed: Option<Clock>,
+    end: Option<End>,
+    announced: bool,
+    frames: Vec<Moment>,
+    claims: Vec<Claim>,
+}
+
+/// A stretch of time in which a flow belongs to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The number of the flow in the window's flows.
+    pub flow: usize,
+    /// The first moment that belongs.
+    pub from: Moment,
+    /// The first one that does not.
+    pub until: Moment,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When its linger or its timeout was over; `Clock::MAX` if the end of the input closed it.
+    pub closed_at: Clock,
+    /// In which state.
+    pub state: State,
+    /// The last final answer to its initial INVITE.
+    pub final_status: Option<u16>,
+}
+
+/// What is settled of a call since the window before.
+#[derive(Debug)]
+pub struct Work {
+    /// Which call.
+    pub number: CallNumber,
+    /// It opened since.
+    pub is_new: bool,
+    /// Frames that carry its SIP, in capture order.
+    pub frames: Vec<Moment>,
+    /// Flows that belong to it. Claims may overlap.
+    pub claims: Vec<Claim>,
+    /// It ended.
+    pub end: Option<End>,
+}
+
+/// All calls that are open, and those that ended in this window.
+#[derive(Debug)]
+pub struct CallTable {
+    rules: Rules,
+    by_call_id: Table<Box<[u8]>, CallNumber>,
+    calls: BTreeMap<CallNumber, Call>,
+    endpoints: Endpoints,
+    flows: Flows,
+    ownership: Ownership,
+    timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
+    opened: u64,
+    stray_messages: u64,
+}
+
+impl CallTable {
+    /// No calls yet.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            by_call_id: Table::default(),
+            calls: BTreeMap::new(),
+            endpoints: Endpoints::default(),
+            flows: Flows::default(),
+            ownership: Ownership::default(),
+            timers: BinaryHeap::new(),
+            opened: 0,
+            stray_messages: 0,
+        }
+    }
+
+    /// How many calls have opened so far.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// How many calls are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.by_call_id.len()
+    }
+
+    /// How many SIP messages belonged to no call: registrations, and what came after a call closed.
+    #[must_use]
+    pub fn stray_messages(&self) -> u64 {
+        self.stray_messages
+    }
+
+    /// A call that is open, or ended in this window.
+    #[must_use]
+    pub fn call(&self, number: CallNumber) -> Option<&Call> {
+        self.calls.get(&number)
+    }
+
+    /// The flows of this window.
+    #[must_use]
+    pub fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// Begins a window, which starts at `start`, with the flows that were found in it.
+    pub fn begin_window(&mut self, mut found: Vec<Flows>, start: Moment) {
+        found.insert(0, std::mem::take(&mut self.flows));
+        self.flows = Flows::merged(&found);
+        self.ownership = Ownership::of(&self.flows);
+        for flow in 0..self.flows.keys().len() {
+            self.transfer(flow, start);
+        }
+    }
+
+    /// Takes in the next SIP message of the capture.
+    pub fn handle(&mut self, event: &SipEvent<'_>) {
+        self.expire(event.moment.clock);
+        match self.by_call_id.get(event.message.call_id).copied() {
+            Some(number) if self.is_succeeded_by(number, event) => {
+                self.close(number, event.moment, State::Completed, event.moment.clock);
+                self.open_call(event);
+            }
+            Some(number) => self.deliver(number, event),
+            None if event.message.start == StartLine::Request(Method::Invite) => self.open_call(event),
+            None => self.stray_messages = self.stray_messages.saturating_add(1),
+        }
+    }
+
+    /// Ends the window at `end`: all that came before has been handled.
+    pub fn end_window(&mut self, end: Moment) {
+        self.expire(end.clock);
+        for call in self.calls.values_mut().filter(|call| call.end.is_none()) {
+            call.last_media = call.last_media_before(end, &self.flows);
+            for claim in &mut call.claims {
+                claim.until = claim.until.min(end);
+            }
+        }
+    }
+
+    /// The end of the input, at `end`: closes what is open.
+    pub fn finish(&mut self, end: Moment) {
+        let open: Vec<(CallNumber, State)> = self
+            .calls
+            .values()
+            .filter(|call| call.end.is_none())
+            .map(|call| (call.number, call.dialog.over().unwrap_or(State::Incomplete)))
+            .collect();
+        for (number, state) in open {
+            self.close(number, end, state, Clock::MAX);
+        }
+    }
+
+    /// What can be written: of calls that ended everything, of open ones what came before
+    /// `settled`. From then on, a description may still claim packets that came before it.
+    pub fn work(&mut self, settled: Moment) -> Vec<Work> {
+        let flows = &self.flows;
+        self.calls.values_mut().filter_map(|call| call.work(settled, flows)).collect()
+    }
+
+    /// Forgets the window's flows, but for what came since `settled`, and the calls that ended.
+    pub fn retire_window(&mut self, settled: Moment) {
+        let (kept, renumbered) = self.flows.since(settled);
+        self.flows = kept;
+        self.calls.retain(|_, call| call.end.is_none());
+        for call in self.calls.values_mut() {
+            call.renumber_claims(&renumbered);
+        }
+        self.endpoints.forget_before(settled.clock);
+    }
+
+    fn is_succeeded_by(&self, number: CallNumber, event: &SipEvent<'_>) -> bool {
+        self.calls.get(&number).is_some_and(|call| call.dialog.is_succeeded_by(&event.message))
+    }
+
+    fn open_call(&mut self, event: &SipEvent<'_>) {
+        let number = CallNumber(self.opened);
+        self.opened = self.opened.saturating_add(1);
+        let call = Call::open(number, event);
+        self.by_call_id.insert(call.call_id.clone(), number);
+        self.calls.insert(number, call);
+        self.deliver(number, event);
+    }
+
+    fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.frames.push(event.moment);
+        call.last_sip = event.moment.clock;
+        call.dialog.take(&event.message);
+        if let Some(deadline) = call.deadline(&self.rules, call.last_sip) {
+            self.arm(number, deadline);
+        }
+        if event.message.can_negotiate() {
+            let media = event.descriptions.iter().flat_map(|description| &description.media);
+            media.for_each(|media| self.learn(number, media, event.moment));
+        }
+    }
+
+    /// Takes in a media description of a call.
+    fn learn(&mut self, number: CallNumber, media: &Media, at: Moment) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if !call.knows(media) {
+            call.media.push((at.clock, media.clone()));
+        }
+        for &(endpoint, rank) in &media.endpoints {
+            self.give(number, endpoint, rank, at);
+        }
+    }
+
+    /// A call gives an endpoint: what comes to it or from it belongs to the call from now on, and what
+    /// came shortly before, while nobody held it, too.
+    fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if !call.may_give(endpoint) {
+            return;
+        }
+        let given = self.endpoints.give(endpoint, number, rank, at, call.looks_back_to(at, &self.rules));
+        if let Given::New(free) = &given {
+            call.held.push(endpoint);
+            for flow in self.ownership.flows_touching(endpoint) {
+                let found = free.iter().filter(|(from, until)| !self.flows.packets_between(flow, *from, *until).is_empty());
+                call.claims.extend(found.map(|&(from, until)| Claim { flow, from, until }));
+            }
+        }
+        if given != Given::Unchanged {
+            self.transfer_flows_touching(endpoint, at);
+        }
+    }
+
+    fn transfer_flows_touching(&mut self, endpoint: Endpoint, at: Moment) {
+        for flow in self.ownership.flows_touching(endpoint) {
+            self.transfer(flow, at);
+        }
+    }
+
+    /// Finds out whose a flow is from now on.
+    fn transfer(&mut self, flow: usize, at: Moment) {
+        let Some(key) = self.flows.keys().get(flow) else { return };
+        let after = self.endpoints.owners(key.source, key.destination);
+        let mut owners = Owners::new();
+        for owner in self.ownership.replace(flow, Owners::new()) {
+            if after.contains(&owner.call) {
+                owners.push(owner);
+            } else if let Some(claim) = self.calls.get_mut(&owner.call).and_then(|call| call.claims.get_mut(owner.claim)) {
+                claim.until = at;
+            }
+        }
+        for call in after {
+            if owners.iter().all(|owner| owner.call != call) {
+                owners.extend(self.claim(call, flow, at));
+            }
+        }
+        self.ownership.replace(flow, owners);
+    }
+
+    fn claim(&mut self, number: CallNumber, flow: usize, from: Moment) -> Option<Owner> {
+        let claims = &mut self.calls.get_mut(&number)?.claims;
+        claims.push(Claim { flow, from, until: Moment::NEVER });
+        Some(Owner { call: number, claim: claims.len().saturating_sub(1) })
+    }
+
+    /// Sets the timer of a call, unless one fires before: that one will set it again.
+    fn arm(&mut self, number: CallNumber, deadline: Clock) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        if call.armed.is_none_or(|armed| deadline < armed) {
+            call.armed = Some(deadline);
+            self.timers.push(Reverse((deadline, number)));
+        }
+    }
+
+    /// Fires the timers up to `now`.
+    fn expire(&mut self, now: Clock) {
+        while let Some(&Reverse((deadline, number))) = self.timers.peek()
+            && deadline <= now
+        {
+            self.timers.pop();
+            if self.calls.get(&number).is_some_and(|call| call.end.is_none() && call.armed == Some(deadline)) {
+                self.fire(number, deadline);
+            }
+        }
+    }
+
+    fn fire(&mut self, number: CallNumber, deadline: Clock) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.armed = None;
+        let last_media = call.last_media_before(Moment::at(deadline), &self.flows);
+        match call.deadline(&self.rules, call.last_sip.max(last_media)) {
+            Some(later) if later > deadline => self.arm(number, later),
+            Some(_) => {
+                let state = call.dialog.over().unwrap_or(State::Timeout);
+                self.close(number, Moment::at(deadline), state, deadline);
+            }
+            None => {}
+        }
+    }
+
+    fn close(&mut self, number: CallNumber, at: Moment, state: State, closed_at: Clock) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.end = Some(End { closed_at, state, final_status: call.dialog.final_status() });
+        self.by_call_id.remove(&call.call_id);
+        for endpoint in std::mem::take(&mut call.held) {
+            self.endpoints.release(endpoint, number, at);
+            self.transfer_flows_touching(endpoint, at);
+        }
+    }
+}
+
+impl Call {
+    fn open(number: CallNumber, event: &SipEvent<'_>) -> Self {
+        let message = &event.message;
+        Self {
+            number,
+            call_id: message.call_id.into(),
+            from: sip::unfolded(message.from).into(),
+            to: sip::unfolded(message.to).into(),
+            start_ns: event.timestamp_ns,
+            media: Vec::new(),
+            opened: event.moment,
+            dialog: Dialog::open(message),
+            held: Vec::new(),
+            last_sip: event.moment.clock,
+            last_media: 0,
+            armed: None,
+            end: None,
+            announced: false,
+            frames: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    /// When the call closes if nothing comes after `last_activity` (media is none, once it is over).
+    fn deadline(&self, rules: &Rules, last_activity: Clock) -> Option<Clock> {
+        match self.dialog.over() {
+            Some(_) => Some(self.last_sip.saturating_add(rules.linger_ns)),
+            None => rules.call_timeout_ns.map(|timeout| last_activity.saturating_add(timeout)),
+        }
+    }
+
+    fn last_media_before(&self, moment: Moment, flows: &Flows) -> Clock {
+        let last = |claim: &Claim| flows.packets_between(claim.flow, claim.from, claim.until.min(moment)).last().map(|packet| packet.clock);
+        self.claims.iter().filter_map(last).fold(self.last_media, Clock::max)
+    }
+
+    /// What was repeated need not be kept twice.
+    fn knows(&self, media: &Media) -> bool {
+        let same_place = |known: &&(Clock, Media)| known.1.endpoints == media.endpoints;
+        self.media.iter().rev().find(same_place).is_some_and(|(_, known)| known == media) || self.media.len() >= MAX_ENDPOINTS
+    }
+
+    /// A description repeated after the BYE takes nothing back from a call that came after.
+    fn may_give(&self, endpoint: Endpoint) -> bool {
+        let is_held = self.held.contains(&endpoint);
+        let is_over = self.dialog.over() == Some(State::Completed);
+        if is_held { !is_over } else { self.held.len() < MAX_ENDPOINTS }
+    }
+
+    /// Media of a call that opens now cannot have come before; that of one that was under way can.
+    fn looks_back_to(&self, at: Moment, rules: &Rules) -> Moment {
+        let earliest = Moment::at(at.clock.saturating_sub(rules.lookback_ns));
+        if self.dialog.is_mid_dialog() { earliest } else { earliest.max(self.opened) }
+    }
+
+    fn work(&mut self, settled: Moment, flows: &Flows) -> Option<Work> {
+        let settled = if self.end.is_some() { Moment::NEVER } else { settled };
+        let frames = self.frames.partition_point(|frame| *frame < settled);
+        let work = Work {
+            number: self.number,
+            is_new: !std::mem::replace(&mut self.announced, true),
+            frames: self.frames.drain(..frames).collect(),
+            claims: self.take_claims(settled, flows),
+            end: self.end,
+        };
+        let is_empty = work.frames.is_empty() && work.claims.is_empty();
+        (work.is_new || work.end.is_some() || !is_empty).then_some(work)
+    }
+
+    /// Splits the claims at a moment: what comes before is given away, what comes after is kept.
+    fn take_claims(&mut self, settled: Moment, flows: &Flows) -> Vec<Claim> {
+        let before = |claim: &Claim| Claim { until: claim.until.min(settled), ..*claim };
+        let has_packets = |claim: &Claim| !flows.packets_between(claim.flow, claim.from, claim.until).is_empty();
+        let taken = self.claims.iter().map(before).filter(has_packets).collect();
+        self.claims.retain_mut(|claim| {
+            claim.from = claim.from.max(settled);
+            claim.from < claim.until
+        });
+        taken
+    }
+
+    fn renumber_claims(&mut self, renumbered: &[Option<usize>]) {
+        self.claims.retain_mut(|claim| match renumbered.get(claim.flow) {
+            Some(Some(flow)) => {
+                claim.flow = *flow;
+                true
+            }
+            _ => false,
+        });
+    }
+}

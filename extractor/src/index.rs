@@ -1,0 +1,222 @@
+//! One chunk of records, indexed: SIP messages one by one, everything else on UDP by flow.
+//!
+//! Pure, and the same for every chunk, so that chunks can be indexed side by side. What depends on
+//! what came before is left open: packet time counts from the chunk's own beginning
+//! ([`ChunkIndex::not_before`]), and whether a record really began where the chunk
+//! was told to begin is for the caller to find out ([`ChunkIndex::start`]).
+
+use shared::{
+    pcap::{Gap, Layout, LinkType, Record, Step},
+    units::SipPorts,
+};
+
+use crate::{
+    events::{FlowBuilder, FlowKey, Flows, SipEvent},
+    moment::{Clock, Moment, Position},
+    packet::{self, Datagram, Packet},
+    sdp::Description,
+    sip::Message,
+};
+
+/// What was found in one chunk of an input.
+#[derive(Debug)]
+pub struct ChunkIndex<'w> {
+    /// The offset at which its first record begins.
+    pub start: usize,
+    /// The offset at which the first record after it begins.
+    pub end: usize,
+    /// What the chunk taught about the file.
+    pub layouts: Vec<Layout>,
+    /// Messages of calls and other dialogs, in capture order.
+    pub sip: Vec<SipEvent<'w>>,
+    /// All other UDP.
+    pub flows: Flows,
+    /// What could not be read.
+    pub gaps: Vec<Gap>,
+    /// What was seen.
+    pub counts: Counts,
+    /// Packet time at its first record, and at its end.
+    first_clock: Clock,
+    last_clock: Clock,
+}
+
+/// How many frames, and of what kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All records.
+    pub packets: u64,
+    /// Bytes captured.
+    pub bytes: u64,
+    /// SIP messages with Call-ID, From and To.
+    pub sip: u64,
+    /// SIP messages without one of them.
+    pub malformed_sip: u64,
+    /// Not SIP, though on a SIP port: keep-alives, STUN, noise.
+    pub not_sip: u64,
+    /// Other UDP: what media is found in.
+    pub udp: u64,
+    /// TCP, which is not read yet.
+    pub tcp: u64,
+    /// Parts of IP datagrams, which are not put together yet.
+    pub fragments: u64,
+    /// Other protocols over IP.
+    pub other_ip: u64,
+    /// No IP.
+    pub not_ip: u64,
+    /// Frames too short or too broken to be decoded.
+    pub unreadable: u64,
+    /// Frames of a link type that is not read, and the type of the first of them.
+    pub unknown_link: u64,
+    /// See `unknown_link`.
+    pub first_unknown_link: Option<LinkType>,
+    /// Addresses in descriptions that were host names.
+    pub host_names: u64,
+}
+
+impl Counts {
+    /// Adds what another chunk counted.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.packets, other.packets),
+            (&mut self.bytes, other.bytes),
+            (&mut self.sip, other.sip),
+            (&mut self.malformed_sip, other.malformed_sip),
+            (&mut self.not_sip, other.not_sip),
+            (&mut self.udp, other.udp),
+            (&mut self.tcp, other.tcp),
+            (&mut self.fragments, other.fragments),
+            (&mut self.other_ip, other.other_ip),
+            (&mut self.not_ip, other.not_ip),
+            (&mut self.unreadable, other.unreadable),
+            (&mut self.unknown_link, other.unknown_link),
+            (&mut self.host_names, other.host_names),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
+        self.first_unknown_link = self.first_unknown_link.or(other.first_unknown_link);
+    }
+}
+
+impl<'w> ChunkIndex<'w> {
+    /// Indexes the records of input number `input` that begin at `start` or later, but before `end`.
+    #[must_use]
+    pub fn of(input: usize, file: &'w [u8], layout: &Layout, start: usize, end: usize, ports: SipPorts) -> Self {
+        let mut walk = layout.walk(file, start);
+        let mut indexer = Indexer::new(input, ports);
+        while walk.offset() < end {
+            match walk.next_step() {
+                Some(Step::Record(record)) => indexer.take(&record),
+                Some(Step::Gap(gap)) => indexer.gaps.push(gap),
+                None => break,
+            }
+        }
+        indexer.finish(start, walk.offset(), walk.into_layouts())
+    }
+
+    /// Packet time was `clock` already where the chunk begins. Gives packet time at its end.
+    pub fn not_before(&mut self, clock: Clock) -> Clock {
+        if self.first_clock < clock {
+            self.flows.not_before(clock);
+            for event in &mut self.sip {
+                event.moment.clock = event.moment.clock.max(clock);
+            }
+        }
+        self.last_clock.max(clock)
+    }
+}
+
+struct Indexer<'w> {
+    input: usize,
+    ports: SipPorts,
+    clock: Clock,
+    first_clock: Option<Clock>,
+    sip: Vec<SipEvent<'w>>,
+    flows: FlowBuilder,
+    gaps: Vec<Gap>,
+    counts: Counts,
+}
+
+impl<'w> Indexer<'w> {
+    fn new(input: usize, ports: SipPorts) -> Self {
+        Self {
+            input,
+            ports,
+            clock: 0,
+            first_clock: None,
+            sip: Vec::new(),
+            flows: FlowBuilder::default(),
+            gaps: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, record: &Record<'w>) {
+        self.clock = self.clock.max(record.timestamp_ns.unwrap_or(0));
+        self.first_clock.get_or_insert(self.clock);
+        let counts = &mut self.counts;
+        increment(&mut counts.packets);
+        counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
+        match packet::decode(record.link, record.frame) {
+            Packet::Udp(datagram) => self.take_datagram(record, &datagram),
+            Packet::Tcp => increment(&mut counts.tcp),
+            Packet::Fragment => increment(&mut counts.fragments),
+            Packet::OtherIp => increment(&mut counts.other_ip),
+            Packet::NotIp => increment(&mut counts.not_ip),
+            Packet::Unreadable => self.take_unreadable(record.link),
+        }
+    }
+
+    fn take_unreadable(&mut self, link: LinkType) {
+        if packet::is_supported(link) {
+            increment(&mut self.counts.unreadable);
+        } else {
+            increment(&mut self.counts.unknown_link);
+            self.counts.first_unknown_link.get_or_insert(link);
+        }
+    }
+
+    #[inline]
+    fn take_datagram(&mut self, record: &Record<'w>, datagram: &Datagram<'w>) {
+        let moment = Moment { clock: self.clock, position: Position::new(self.input, record.offset) };
+        if self.ports.admit(datagram.source.port(), datagram.destination.port()) {
+            match Message::parse(datagram.payload) {
+                Some(Ok(message)) => return self.take_message(moment, record, message),
+                Some(Err(_)) => return increment(&mut self.counts.malformed_sip),
+                None if self.ports != SipPorts::Any => increment(&mut self.counts.not_sip),
+                None => {}
+            }
+        }
+        increment(&mut self.counts.udp);
+        self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, moment);
+    }
+
+    fn take_message(&mut self, moment: Moment, record: &Record<'w>, message: Message<'w>) {
+        increment(&mut self.counts.sip);
+        let descriptions: Vec<Description> =
+            if message.can_negotiate() { message.descriptions().map(Description::parse).collect() } else { Vec::new() };
+        for description in &descriptions {
+            self.counts.host_names = self.counts.host_names.saturating_add(description.host_names);
+        }
+        self.sip.push(SipEvent { moment, timestamp_ns: record.timestamp_ns.unwrap_or(0), message, descriptions });
+    }
+
+    fn finish(self, start: usize, end: usize, layouts: Vec<Layout>) -> ChunkIndex<'w> {
+        ChunkIndex {
+            start,
+            end,
+            layouts,
+            sip: self.sip,
+            flows: self.flows.finish(),
+            gaps: self.gaps,
+            counts: self.counts,
+            first_clock: self.first_clock.unwrap_or(Clock::MAX),
+            last_clock: self.clock,
+        }
+    }
+}
+
+#[inline]
+fn increment(count: &mut u64) {
+    *count = count.saturating_add(1);
+}

@@ -1,0 +1,20 @@
+//! Turns captures into one pcap per SIP call, and tells what happened on each.
+//!
+//! Start with [`run`], which is the whole job on one page, and [`calls`], which decides what belongs
+//! to which call. `ARCHITECTURE.md` shows the other rooms.
+
+pub mod calls;
+pub mod cli;
+pub mod events;
+pub mod index;
+pub mod moment;
+pub mod outputs;
+pub mod packet;
+pub mod progress;
+pub mod report;
+pub mod rtp;
+pub mod run;
+pub mod sdp;
+pub mod sip;
+pub mod source;
+pub mod windows;

@@ -1,0 +1,174 @@
+//! The files themselves.
+#![allow(clippy::disallowed_methods, reason = "a door: writes the calls' pcaps and the CSV files")]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// What the user wants of the outputs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where they go.
+    pub directory: PathBuf,
+    /// The name of the file with a row a call.
+    pub detected_calls_filename: PathBuf,
+    /// The name of the file with a row a stream.
+    pub stats_filename: PathBuf,
+    /// Whether a call's file may replace one that is there.
+    pub overwrite: bool,
+}
+
+/// The output directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    overwrite: bool,
+}
+
+/// Nobody else's business: calls are confidential.
+const MODE: u32 = 0o640;
+
+impl Directory {
+    pub(super) fn open(settings: &Settings) -> Result<Self> {
+        let path = settings.directory.clone();
+        fs::create_dir_all(&path).with_context(|| format!("the output directory {} cannot be made", path.display()))?;
+        Ok(Self { path, overwrite: settings.overwrite })
+    }
+
+    /// Whether a file of this name is there that must not be replaced.
+    pub(super) fn has(&self, name: &str) -> bool {
+        !self.overwrite && self.path.join(name).exists()
+    }
+
+    /// Appends to a call's file, which goes by another name until it is complete.
+    pub(super) fn append_part(&self, name: &str, is_first: bool, bytes: &[u8]) -> Result<()> {
+        let path = self.part(name);
+        open_for_appending(&path, is_first)
+            .and_then(|mut file| file.write_all(bytes))
+            .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+    }
+
+    /// Gives a call's file its own name.
+    pub(super) fn complete(&self, name: &str) -> Result<()> {
+        let (part, path) = (self.part(name), self.path.join(name));
+        fs::rename(&part, &path).with_context(|| format!("{} cannot be renamed to {}", part.display(), path.display()))
+    }
+
+    fn part(&self, name: &str) -> PathBuf {
+        self.path.join(format!(".{name}.part"))
+    }
+}
+
+/// With `is_first`, what an earlier run may have left is cut off.
+fn open_for_appending(path: &Path, is_first: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.mode(MODE);
+    if is_first { options.write(true).create(true).truncate(true) } else { options.append(true) };
+    options.open(path)
+}
+
+/// Bytes on their way to one file, gathered for large writes.
+///
+/// A frame of speech has some 200 bytes: a write, or an element of a vectored one, for each would cost
+/// three to eight times as much as copying it here first.
+#[derive(Debug)]
+pub(super) struct GatherBuffer {
+    bytes: Vec<u8>,
+}
+
+/// Large enough to make the system call cheap, small enough to stay in the second-level cache.
+const GATHER_LEN: usize = 256 * 1024;
+
+impl Default for GatherBuffer {
+    fn default() -> Self {
+        Self { bytes: Vec::with_capacity(GATHER_LEN) }
+    }
+}
+
+impl GatherBuffer {
+    /// Adds some bytes. Tells whether it is time to [`GatherBuffer::take`] them out.
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.len() >= GATHER_LEN - 64 * 1024
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+/// A CSV file, appended to.
+#[derive(Debug)]
+pub(super) struct CsvFile {
+    path: PathBuf,
+    /// Rows that are not in the file yet.
+    rows: csv::Writer<Vec<u8>>,
+}
+
+impl CsvFile {
+    /// Opens the file, or makes it with its header.
+    pub(super) fn open(directory: &Directory, name: &Path, columns: &[&str]) -> Result<Self> {
+        let mut csv = Self { path: directory.path.join(name), rows: writer() };
+        match OpenOptions::new().read(true).open(&csv.path) {
+            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => csv.check(file, columns)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{} cannot be opened", csv.path.display()));
+            }
+            _ => {
+                csv.push(columns)?;
+                csv.append()?;
+            }
+        }
+        Ok(csv)
+    }
+
+    /// Refuses a file that rows of these columns cannot be appended to.
+    fn check(&self, mut file: File, columns: &[&str]) -> Result<()> {
+        let path = self.path.display();
+        let mut header = String::new();
+        let read = BufReader::new(&mut file).take(64 * 1024).read_line(&mut header);
+        let want = columns.join(",");
+        if read.is_err() || header.trim_end() != want {
+            bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
+        }
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).with_context(|| format!("{path} cannot be read"))?;
+        if last != *b"\n" {
+            bail!("{path} ends in the middle of a row; end that row or remove it, or choose another name");
+        }
+        Ok(())
+    }
+
+    /// Adds a row, which [`CsvFile::append`] writes.
+    pub(super) fn push<T: AsRef<[u8]>>(&mut self, row: &[T]) -> Result<()> {
+        self.rows.write_record(row).with_context(|| format!("a row for {} cannot be made", self.path.display()))
+    }
+
+    /// Appends the rows pushed so far to the file, in one write.
+    pub(super) fn append(&mut self) -> Result<()> {
+        let path = &self.path;
+        let rows = std::mem::replace(&mut self.rows, writer());
+        let bytes = rows.into_inner().with_context(|| format!("the rows for {} cannot be made", path.display()))?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path);
+        file.and_then(|mut file| file.write_all(&bytes))
+            .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+    }
+}
+
+/// RFC 4180: fields are quoted where they must be, lines end with CRLF.
+fn writer() -> csv::Writer<Vec<u8>> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new())
+}

@@ -1,0 +1,174 @@
+//! Outputs: one pcap per call, and a row or more in each of two CSV files.
+//!
+//! For each window, every call that has something to write is a job of its own. Jobs run side
+//! by side; each opens the file of its call, writes, and closes it. So there are as many open files as
+//! threads, however many calls there are. What is kept between windows is a [`Recording`] per open
+//! call: figures, no bytes.
+
+mod files;
+mod names;
+mod recording;
+mod rows;
+mod text;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rayon::prelude::*;
+use shared::pcap::{Layout, Record};
+
+pub use self::{
+    files::Settings,
+    text::printable,
+};
+use self::{
+    files::{CsvFile, Directory, GatherBuffer},
+    names::FileNames,
+    recording::{Recording, Settled},
+    rows::Rows,
+};
+use crate::{
+    calls::{Call, CallNumber, CallTable, Work},
+    moment::{Clock, Position},
+    report::CallCounts,
+    source::{Inputs, Layouts},
+};
+
+/// Where the captures' records are to be had.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'a> {
+    /// The inputs, mapped.
+    pub inputs: &'a Inputs,
+    /// How to read them.
+    pub layouts: &'a Layouts,
+}
+
+impl<'a> Records<'a> {
+    /// The record at a position, and how it was read.
+    #[inline]
+    fn at(self, position: Position) -> Option<(Record<'a>, &'a Layout)> {
+        let layout = self.layouts.at(position)?;
+        Some((self.inputs.get(position.input())?.record(layout, position.offset())?, layout))
+    }
+}
+
+/// All files that a run writes.
+#[derive(Debug)]
+pub struct Outputs {
+    directory: Directory,
+    names: FileNames,
+    detected_calls: CsvFile,
+    statistics: CsvFile,
+    recordings: BTreeMap<CallNumber, Recording>,
+    /// Rows of calls that have closed, until it is certain that none closed before them.
+    closed: BTreeMap<CloseOrder, Rows>,
+    counts: CallCounts,
+}
+
+/// The order of rows: when a call closed, when it began, its Call-ID.
+type CloseOrder = (Clock, u64, Box<[u8]>, CallNumber);
+
+/// What is to be done for one call in this window.
+struct Job<'a> {
+    work: Work,
+    call: &'a Call,
+    recording: Recording,
+}
+
+impl Outputs {
+    /// Makes the output directory ready, and the CSV files with their headers.
+    ///
+    /// # Errors
+    /// The directory cannot be written to, or a CSV file is there already with other columns.
+    pub fn open(settings: &Settings) -> Result<Self> {
+        let directory = Directory::open(settings)?;
+        let detected_calls = CsvFile::open(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS)?;
+        let statistics = CsvFile::open(&directory, &settings.stats_filename, rows::STATISTICS)?;
+        Ok(Self {
+            directory,
+            names: FileNames::default(),
+            detected_calls,
+            statistics,
+            recordings: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            counts: CallCounts::default(),
+        })
+    }
+
+    /// What the calls that closed so far add up to.
+    #[must_use]
+    pub fn counts(&self) -> &CallCounts {
+        &self.counts
+    }
+
+    /// Writes what is settled: frames to the calls' files and, of calls that closed before `now`,
+    /// their rows.
+    ///
+    /// # Errors
+    /// A file cannot be written; the error names it.
+    pub fn write(&mut self, work: Vec<Work>, table: &CallTable, records: Records<'_>, lookback_ns: u64, now: Clock) -> Result<()> {
+        let mut jobs: Vec<Job<'_>> = work.into_iter().filter_map(|work| self.job(work, table, records)).collect();
+        let directory = &self.directory;
+        jobs.par_iter_mut().with_max_len(64).try_for_each_init(GatherBuffer::default, |buffer, job| {
+            let settled = Settled { call: job.call, work: &job.work, flows: table.flows(), records, lookback_ns };
+            job.recording.write(directory, buffer, &settled)
+        })?;
+        for job in jobs {
+            self.put_away(job);
+        }
+        self.write_rows(now)
+    }
+
+    fn job<'a>(&mut self, work: Work, table: &'a CallTable, records: Records<'_>) -> Option<Job<'a>> {
+        let call = table.call(work.number)?;
+        let recording = match self.recordings.remove(&work.number) {
+            Some(recording) => recording,
+            None => {
+                let name = self.names.give(&self.directory, call);
+                tracing::info!(call_id = %printable(&call.call_id), file = %name, "call opened");
+                Recording::new(name, call, records)?
+            }
+        };
+        Some(Job { work, call, recording })
+    }
+
+    /// Keeps the recording of an open call; makes rows of one that ended.
+    fn put_away(&mut self, job: Job<'_>) {
+        let Job { work, call, recording } = job;
+        let Some(end) = work.end else {
+            self.recordings.insert(work.number, recording);
+            return;
+        };
+        self.names.release(recording.name());
+        self.counts.add(end.state);
+        recording.add_to(&mut self.counts);
+        let key = (end.closed_at, call.start_ns, call.call_id.clone(), work.number);
+        tracing::info!(call_id = %printable(&call.call_id), file = %recording.name(), state = %end.state, "call closed");
+        self.closed.insert(key, Rows::of(call, &end, &recording));
+    }
+
+    /// Writes the rows of calls that closed before `now`, in the order in which they closed.
+    fn write_rows(&mut self, now: Clock) -> Result<()> {
+        let not_yet = self.closed.split_off(&(now, 0, Box::default(), CallNumber(0)));
+        let ready = std::mem::replace(&mut self.closed, not_yet);
+        self.append(&ready)
+    }
+
+    /// Writes all rows that are left: the input has ended.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn finish(&mut self) -> Result<()> {
+        let last = std::mem::take(&mut self.closed);
+        self.append(&last)
+    }
+
+    fn append(&mut self, ready: &BTreeMap<CloseOrder, Rows>) -> Result<()> {
+        for rows in ready.values() {
+            self.detected_calls.push(&rows.detected_call)?;
+            rows.statistics.iter().try_for_each(|row| self.statistics.push(row))?;
+        }
+        self.detected_calls.append()?;
+        self.statistics.append()
+    }
+}

@@ -1,0 +1,224 @@
+//! What is written of one call, and its figures so far.
+
+use anyhow::Result;
+use shared::pcap::{DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, record_header};
+
+use super::{
+    Records,
+    files::{Directory, GatherBuffer},
+};
+use crate::{
+    calls::{Call, Work},
+    events::{FlowKey, Flows, Table},
+    moment::{Clock, Moment, Position},
+    packet::{self, Packet},
+    report::CallCounts,
+    rtp::{Header, Stream},
+    sdp::{Format, Media, format_of_static},
+};
+
+/// A call with more streams than this is an attack or a mistake: the others are counted, not told apart.
+const MAX_STREAMS: usize = 10_000;
+
+/// The file of one call, and what it holds.
+#[derive(Debug)]
+pub(super) struct Recording {
+    name: String,
+    link: LinkType,
+    precision: Precision,
+    /// Whether its header has been gathered, and whether it is in the directory.
+    is_begun: bool,
+    is_created: bool,
+    pub(super) sip_packets: u64,
+    pub(super) rtp_packets: u64,
+    pub(super) last_ns: u64,
+    pub(super) streams: Vec<Stream>,
+    by_name: Table<(FlowKey, u32), usize>,
+    /// Of each stream the format of its packets, as long as nothing new is learnt.
+    formats: Vec<(u8, usize, Option<Format>)>,
+    other_link_frames: u64,
+    excess_rtp_packets: u64,
+}
+
+/// A frame of a call, and the flow that brought it, unless it carries SIP.
+type Item = (Position, Clock, Option<usize>);
+
+impl Recording {
+    /// The recording of a call: its file will be of the kind that the call's first frame is of.
+    pub(super) fn new(name: String, call: &Call, records: Records<'_>) -> Option<Self> {
+        let (record, _) = records.at(call.opened.position)?;
+        Some(Self {
+            name,
+            link: record.link,
+            precision: records.inputs.get(call.opened.position.input())?.layout().precision(),
+            is_begun: false,
+            is_created: false,
+            sip_packets: 0,
+            rtp_packets: 0,
+            last_ns: record.timestamp_ns.unwrap_or(0),
+            streams: Vec::new(),
+            by_name: Table::default(),
+            formats: Vec::new(),
+            other_link_frames: 0,
+            excess_rtp_packets: 0,
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds its figures to those of the run.
+    pub(super) fn add_to(&self, counts: &mut CallCounts) {
+        let lost = self.streams.iter().fold(0u64, |sum, stream| sum.saturating_add(stream.sequence.totals().lost));
+        for (count, more) in [
+            (&mut counts.streams, self.streams.len() as u64),
+            (&mut counts.rtp_packets, self.rtp_packets),
+            (&mut counts.lost_packets, lost),
+            (&mut counts.other_link_frames, self.other_link_frames),
+            (&mut counts.excess_rtp_packets, self.excess_rtp_packets),
+        ] {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// Writes what is settled of the call, and takes it into its figures.
+    pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
+        let mut known = 0;
+        for (position, clock, flow) in job.items() {
+            let Some((record, layout)) = job.records.at(position) else { continue };
+            if record.link != self.link {
+                self.other_link_frames = self.other_link_frames.saturating_add(1);
+                continue;
+            }
+            if self.gather(buffer, &record, layout, job.bytes(position)) {
+                self.flush(files, buffer)?;
+            }
+            self.last_ns = record.timestamp_ns.unwrap_or(self.last_ns);
+            match flow.and_then(|flow| job.flows.keys().get(flow)) {
+                None => self.sip_packets = self.sip_packets.saturating_add(1),
+                Some(key) => {
+                    let horizon = clock.saturating_add(job.lookback_ns);
+                    known = advance(&job.call.media, known, horizon);
+                    self.measure(&record, *key, job.call.media.get(..known).unwrap_or_default());
+                }
+            }
+        }
+        self.flush(files, buffer)?;
+        if job.work.end.is_some() { files.complete(&self.name) } else { Ok(()) }
+    }
+
+    /// Adds a frame to what will be written; tells whether that is much by now.
+    #[inline]
+    fn gather(&mut self, buffer: &mut GatherBuffer, record: &Record<'_>, layout: &Layout, file: &[u8]) -> bool {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            buffer.push(&file_header(self.link, self.precision, DEFAULT_SNAPLEN));
+        }
+        if layout.is_native(self.precision) {
+            let end = record.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
+            return buffer.push(file.get(record.offset..end).unwrap_or_default());
+        }
+        // A frame lies in memory whole, and came with a 32-bit length.
+        let captured_len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
+        let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+        buffer.push(&record_header(timestamp_ns, self.precision, captured_len, record.wire_len));
+        buffer.push(record.frame)
+    }
+
+    fn flush(&mut self, files: &Directory, buffer: &mut GatherBuffer) -> Result<()> {
+        if !buffer.bytes().is_empty() {
+            let is_first = !std::mem::replace(&mut self.is_created, true);
+            files.append_part(&self.name, is_first, buffer.bytes())?;
+            buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes a packet into the figures of its stream, if it is RTP.
+    fn measure(&mut self, record: &Record<'_>, key: FlowKey, known: &[(Clock, Media)]) {
+        let Packet::Udp(datagram) = packet::decode(record.link, record.frame) else { return };
+        let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
+        let arrival_ns = record.timestamp_ns.unwrap_or(0);
+        match self.by_name.get(&(key, header.ssrc)).copied() {
+            Some(index) => {
+                let format = self.format(index, header.payload_type, key, known);
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.push(&header, arrival_ns, format);
+                }
+            }
+            None if self.streams.len() < MAX_STREAMS => self.begin_stream(&header, key, arrival_ns, known),
+            None => {
+                self.excess_rtp_packets = self.excess_rtp_packets.saturating_add(1);
+                return;
+            }
+        }
+        self.rtp_packets = self.rtp_packets.saturating_add(1);
+    }
+
+    fn begin_stream(&mut self, header: &Header, key: FlowKey, arrival_ns: u64, known: &[(Clock, Media)]) {
+        let format = format_of(header.payload_type, key, known);
+        self.by_name.insert((key, header.ssrc), self.streams.len());
+        self.streams.push(Stream::new(header, key.source, key.destination, arrival_ns, format));
+        self.formats.push((header.payload_type, known.len(), format));
+    }
+
+    /// What the payload type of a packet means. Looked up once, until the call describes its media again.
+    fn format(&mut self, stream: usize, payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
+        let cached = self.formats.get_mut(stream)?;
+        if (cached.0, cached.1) != (payload_type, known.len()) {
+            *cached = (payload_type, known.len(), format_of(payload_type, key, known));
+        }
+        cached.2
+    }
+}
+
+/// What is to be written of a call.
+pub(super) struct Settled<'a> {
+    pub(super) call: &'a Call,
+    pub(super) work: &'a Work,
+    pub(super) flows: &'a Flows,
+    pub(super) records: Records<'a>,
+    pub(super) lookback_ns: u64,
+}
+
+impl<'a> Settled<'a> {
+    /// The frames in capture order, each once, though several claims may hold it.
+    fn items(&self) -> Vec<Item> {
+        let of_sip = self.work.frames.iter().map(|frame| (frame.position, frame.clock, None));
+        let of_media = self.work.claims.iter().flat_map(|claim| {
+            let packets = self.flows.packets_between(claim.flow, claim.from, claim.until);
+            packets.iter().map(|packet: &Moment| (packet.position, packet.clock, Some(claim.flow)))
+        });
+        let mut items: Vec<Item> = of_sip.chain(of_media).collect();
+        // Each claim is in order already: the sort merges them.
+        items.sort_by_key(|(position, ..)| *position);
+        items.dedup_by_key(|(position, ..)| *position);
+        items
+    }
+
+    fn bytes(&self, position: Position) -> &'a [u8] {
+        self.records.inputs.get(position.input()).map_or(&[], |input| input.bytes())
+    }
+}
+
+/// How many of the descriptions are known at packet time `horizon`.
+fn advance(media: &[(Clock, Media)], known: usize, horizon: Clock) -> usize {
+    let newly = media.get(known..).unwrap_or_default().iter().take_while(|(learnt, _)| *learnt <= horizon);
+    known.saturating_add(newly.count())
+}
+
+/// The receiver says what it wants a payload type to mean; where it does not, the sender may have;
+/// some are agreed upon for ever. The latest word counts.
+fn format_of(payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
+    let declared = latest(known, key, |media| media.formats.iter().find(|format| format.payload_type == payload_type).copied());
+    declared.or_else(|| format_of_static(payload_type))
+}
+
+/// The latest word of a flow's receiver on something, else that of its sender.
+pub(super) fn latest<T>(known: &[(Clock, Media)], key: FlowKey, word: impl Fn(&Media) -> Option<T>) -> Option<T> {
+    let of = |end| {
+        let descriptions = known.iter().rev().map(|(_, media)| media);
+        descriptions.filter(|media| media.endpoints.iter().any(|(given, _)| *given == end)).find_map(&word)
+    };
+    of(key.destination).or_else(|| of(key.source))
+}

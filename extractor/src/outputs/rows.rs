@@ -1,0 +1,139 @@
+//! Rows of the two CSV files: SPEC 5, 6.2, 6.3.
+
+use super::{
+    names::rfc3339,
+    recording::{Recording, latest},
+    text::field,
+};
+use crate::{
+    calls::{Call, End},
+    events::FlowKey,
+    rtp::Stream,
+};
+
+/// The columns of `detected_calls.csv`: the original program's, then ours.
+pub(super) const DETECTED_CALLS: &[&str] = &[
+    "call_id",
+    "start_timestamp",
+    "output_pcap_filename",
+    "sip_from",
+    "sip_to",
+    "s3_location",
+    "end_timestamp",
+    "duration_s",
+    "state",
+    "final_status",
+    "sip_packet_count",
+    "rtp_packet_count",
+    "rtp_stream_count",
+];
+
+/// The columns of `calls_statistics.csv`: the original program's, then ours.
+pub(super) const STATISTICS: &[&str] = &[
+    "call_id",
+    "start_timestamp",
+    "output_pcap_filename",
+    "sip_from",
+    "sip_to",
+    "ssrc_hex",
+    "src_rtp_endpoint",
+    "dst_rtp_endpoint",
+    "rtp_packet_count",
+    "expected_rtp_packets",
+    "lost_packets",
+    "out_of_order_count",
+    "duplicate_count",
+    "max_delta_ms",
+    "min_delta_ms",
+    "avg_delta_ms",
+    "ptime_ms",
+    "s3_location",
+    "jitter_ms",
+];
+
+/// What a stream's packets are taken to hold where no description says.
+const DEFAULT_PTIME_MS: u32 = 20;
+
+/// The rows of one call.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) detected_call: Vec<String>,
+    /// One a stream, by first packet.
+    pub(super) statistics: Vec<Vec<String>>,
+}
+
+impl Rows {
+    pub(super) fn of(call: &Call, end: &End, recording: &Recording) -> Self {
+        let common = [
+            field(&call.call_id),
+            rfc3339(call.start_ns),
+            recording.name().to_owned(),
+            field(&call.from),
+            field(&call.to),
+        ];
+        let s3_location = String::new;
+        let own = [
+            s3_location(),
+            rfc3339(recording.last_ns),
+            seconds(recording.last_ns.saturating_sub(call.start_ns)),
+            end.state.to_string(),
+            end.final_status.map(|status| status.to_string()).unwrap_or_default(),
+            recording.sip_packets.to_string(),
+            recording.rtp_packets.to_string(),
+            recording.streams.len().to_string(),
+        ];
+        let of_stream = |stream: &Stream| common.iter().cloned().chain(statistics(call, stream, s3_location())).collect();
+        Self {
+            detected_call: common.iter().cloned().chain(own).collect(),
+            statistics: recording.streams.iter().map(of_stream).collect(),
+        }
+    }
+}
+
+fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 14] {
+    let totals = stream.sequence.totals();
+    let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
+    let key = FlowKey { source: stream.source, destination: stream.destination };
+    let ptime_ms = latest(&call.media, key, |media| media.ptime_ms).unwrap_or(DEFAULT_PTIME_MS);
+    [
+        format!("{:#010x}", stream.ssrc),
+        stream.source.to_string(),
+        stream.destination.to_string(),
+        stream.arrivals.packets.to_string(),
+        totals.expected.to_string(),
+        totals.lost.to_string(),
+        totals.out_of_order.to_string(),
+        totals.duplicates.to_string(),
+        ms(max_delta),
+        ms(min_delta),
+        ms(avg_delta),
+        ptime_ms.to_string(),
+        s3_location,
+        format!("{:.3}", stream.jitter.ms()),
+    ]
+}
+
+/// Nanoseconds as milliseconds with two decimals, rounded half away from zero.
+fn ms(ns: i64) -> String {
+    let hundredths = ns.unsigned_abs().saturating_add(5_000) / 10_000;
+    let sign = if ns < 0 && hundredths > 0 { "-" } else { "" };
+    format!("{sign}{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+/// Nanoseconds as seconds with six decimals, cut off as timestamps are.
+fn seconds(ns: u64) -> String {
+    format!("{}.{:06}", ns / 1_000_000_000, ns / 1_000 % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for (ns, want) in [(0, "0.00"), (20_005_000, "20.01"), (20_004_999, "20.00"), (-1_500_000, "-1.50"), (-4_999, "0.00")] {
+            assert_eq!(ms(ns), want);
+        }
+        assert_eq!(seconds(61_000_001_999), "61.000001");
+    }
+}

@@ -1,0 +1,93 @@
+//! An IP address and a port.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// One end of a UDP flow.
+///
+/// IPv4 addresses are kept in their IPv6-mapped form (RFC 4291, 2.5.5.2), so that both
+/// families are one fixed-size key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    address: [u8; 16],
+    port: u16,
+}
+
+impl Endpoint {
+    /// An endpoint of either family.
+    #[must_use]
+    pub fn new(address: IpAddr, port: u16) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::v4(v4.octets(), port),
+            IpAddr::V6(v6) => Self { address: v6.octets(), port },
+        }
+    }
+
+    /// An IPv4 endpoint.
+    #[must_use]
+    #[inline]
+    pub fn v4([a, b, c, d]: [u8; 4], port: u16) -> Self {
+        Self { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port }
+    }
+
+    /// An IPv6 endpoint.
+    #[must_use]
+    #[inline]
+    pub fn v6(address: [u8; 16], port: u16) -> Self {
+        Self { address, port }
+    }
+
+    /// Its port.
+    #[must_use]
+    #[inline]
+    pub fn port(self) -> u16 {
+        self.port
+    }
+
+    /// The same address with another port.
+    #[must_use]
+    pub fn with_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// Whether the address is `0.0.0.0` or `::`, which is nobody's.
+    #[must_use]
+    pub fn is_unspecified(self) -> bool {
+        self.ip().is_unspecified()
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.address);
+        v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), |v4: Ipv4Addr| IpAddr::V4(v4))
+    }
+}
+
+/// `192.0.2.1:4000`, `[2001:db8::1]:4000`.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::net::SocketAddr::new(self.ip(), self.port).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_as_the_csv_wants_it() {
+        assert_eq!(Endpoint::v4([192, 0, 2, 1], 4000).to_string(), "192.0.2.1:4000");
+        let v6 = Endpoint::new("2001:db8::1".parse().unwrap(), 4000);
+        assert_eq!(v6.to_string(), "[2001:db8::1]:4000");
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_one() {
+        assert_eq!(Endpoint::new("::ffff:192.0.2.1".parse().unwrap(), 1), Endpoint::v4([192, 0, 2, 1], 1));
+        assert!(Endpoint::v4([0; 4], 5).is_unspecified());
+        assert!(Endpoint::new("::".parse().unwrap(), 5).is_unspecified());
+    }
+}

@@ -1,0 +1,7 @@
+//! From a captured frame to an addressed payload.
+
+mod decode;
+mod endpoint;
+
+pub use decode::{Datagram, Packet, decode, is_supported};
+pub use endpoint::Endpoint;

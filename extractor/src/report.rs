@@ -1,0 +1,187 @@
+//! What happened: the counts, what was left behind and why, and the exit status that follows.
+
+use std::{fmt, time::Duration};
+
+use crate::{calls::State, index::Counts};
+
+/// How a run ended, for the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All done.
+    Done,
+    /// Done, but something of the input was left behind.
+    LeftBehind,
+}
+
+impl Exit {
+    /// The exit status: SPEC 1.3.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::LeftBehind => 3,
+        }
+    }
+}
+
+/// The figures of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Inputs that were read, and those that could not be.
+    pub inputs: u64,
+    /// See `inputs`.
+    pub refused_inputs: u64,
+    /// The size of the inputs in bytes.
+    pub input_bytes: u64,
+    /// What was in them.
+    pub counts: Counts,
+    /// Stretches that could not be read, and their bytes.
+    pub gaps: u64,
+    /// See `gaps`.
+    pub gap_bytes: u64,
+    /// SIP messages that belonged to no call.
+    pub stray_messages: u64,
+    /// The calls.
+    pub calls: CallCounts,
+    /// How long the run took.
+    pub elapsed: Duration,
+}
+
+/// The calls of a run, and what is in their files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// By the state in which they ended.
+    pub completed: u64,
+    /// See `completed`.
+    pub cancelled: u64,
+    /// See `completed`.
+    pub failed: u64,
+    /// See `completed`.
+    pub timeout: u64,
+    /// See `completed`.
+    pub incomplete: u64,
+    /// RTP streams.
+    pub streams: u64,
+    /// RTP packets in them.
+    pub rtp_packets: u64,
+    /// RTP packets that never came.
+    pub lost_packets: u64,
+    /// Frames whose link type is not that of the call's file.
+    pub other_link_frames: u64,
+    /// RTP packets beyond the most streams that one call may have.
+    pub excess_rtp_packets: u64,
+}
+
+impl CallCounts {
+    /// Counts a call.
+    pub fn add(&mut self, state: State) {
+        let count = match state {
+            State::Completed => &mut self.completed,
+            State::Cancelled => &mut self.cancelled,
+            State::Failed => &mut self.failed,
+            State::Timeout => &mut self.timeout,
+            State::Incomplete => &mut self.incomplete,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete].iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+impl Report {
+    /// What the shell is told.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.left_behind() == 0 { Exit::Done } else { Exit::LeftBehind }
+    }
+
+    /// How many things were left behind that should not have been: inputs, stretches, frames.
+    #[must_use]
+    pub fn left_behind(&self) -> u64 {
+        let calls = &self.calls;
+        let all = [self.refused_inputs, self.gaps, self.counts.unknown_link, calls.other_link_frames, calls.excess_rtp_packets];
+        all.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// What was not used, and why, most important first; only what there was of.
+    fn not_used(&self) -> impl Iterator<Item = (u64, String)> {
+        let counts = &self.counts;
+        let link = counts.first_unknown_link.map(|link| link.to_string()).unwrap_or_default();
+        [
+            (self.refused_inputs, "inputs could not be read".to_owned()),
+            (self.gaps, format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes))),
+            (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
+            (self.calls.other_link_frames, "frames have another link type than their call's file".to_owned()),
+            (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
+            (counts.tcp, "TCP segments (SIP over TCP is not read yet)".to_owned()),
+            (counts.fragments, "IP fragments (not put together yet)".to_owned()),
+            (counts.unreadable, "frames too short or too broken".to_owned()),
+            (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
+            (self.stray_messages, "SIP messages of no call".to_owned()),
+            (counts.not_sip, "keep-alives and other packets on SIP ports".to_owned()),
+            (counts.host_names, "host names in place of media addresses".to_owned()),
+            (counts.other_ip, "IP packets neither UDP nor TCP".to_owned()),
+            (counts.not_ip, "frames without IP".to_owned()),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+    }
+}
+
+/// The closing summary, a few lines that a person can take in at a glance.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { counts, calls, .. } = self;
+        let seconds = self.elapsed.as_secs_f64();
+        let rate = self.input_bytes as f64 / 1e6 / seconds.max(1e-6);
+        let CallCounts { completed, cancelled, failed, timeout, incomplete, .. } = calls;
+        writeln!(f, "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete", grouped(calls.total()))?;
+        writeln!(f, "streams   {:>14}   {} RTP packets, {} lost", grouped(calls.streams), grouped(calls.rtp_packets), grouped(calls.lost_packets))?;
+        writeln!(f, "packets   {:>14}   {} SIP messages, {} other UDP", grouped(counts.packets), grouped(counts.sip), grouped(counts.udp))?;
+        write!(f, "bytes     {:>14}   in {seconds:.2} s, {rate:.0} MB/s", grouped(self.input_bytes))?;
+        for (index, (count, what)) in self.not_used().enumerate() {
+            let title = if index == 0 { "not used" } else { "" };
+            write!(f, "\n{title:<10}{:>14}   {what}", grouped(count))?;
+        }
+        Ok(())
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len().saturating_mul(2));
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, want) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), want);
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_shows_in_the_exit_status() {
+        let mut report = Report::default();
+        assert_eq!(report.exit().code(), 0);
+        report.counts.malformed_sip = 5;
+        assert_eq!(report.exit().code(), 0, "noise is not left behind");
+        report.gaps = 1;
+        assert_eq!(report.exit().code(), 3);
+    }
+}

@@ -1,0 +1,11 @@
+//! RTP (RFC 3550): the fixed header, and what can be said of a stream from its headers alone.
+
+mod header;
+mod jitter;
+mod sequence;
+mod stream;
+
+pub use header::Header;
+pub use jitter::Jitter;
+pub use sequence::{Sequence, Totals};
+pub use stream::{Arrivals, Stream};

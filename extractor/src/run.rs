@@ -1,0 +1,97 @@
+//! The whole job: open, index, correlate, write.
+
+use anyhow::Result;
+
+use crate::{
+    calls::{CallTable, Rules},
+    moment::Moment,
+    outputs::{Outputs, Records, Settings},
+    progress::Progress,
+    report::Report,
+    source::{Inputs, Layouts},
+    windows::{Sizes, Window, Windows},
+};
+use shared::units::SipPorts;
+use std::path::PathBuf;
+
+/// What a run is asked to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The captures.
+    pub inputs: Vec<PathBuf>,
+    /// Where SIP is looked for.
+    pub sip_ports: SipPorts,
+    /// The timers.
+    pub rules: Rules,
+    /// Where the results go.
+    pub outputs: Settings,
+    /// How much is worked on at once.
+    pub sizes: Sizes,
+}
+
+/// Extracts every call of the inputs.
+///
+/// # Errors
+/// No input can be used, or an output cannot be written.
+pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
+    let mut report = Report::default();
+    let mut outputs = Outputs::open(&config.outputs)?;
+    let inputs = Inputs::open(&config.inputs, &config.outputs.directory, |path, error| {
+        report.refused_inputs = report.refused_inputs.saturating_add(1);
+        tracing::error!("{} is not used: {error:#}", path.display());
+    })?;
+    progress.begin(inputs.total_bytes());
+
+    let mut layouts = Layouts::of(&inputs);
+    let mut windows = Windows::new(&inputs, config.sizes, config.sip_ports);
+    let mut calls = CallTable::new(config.rules);
+    let mut end = Moment::default();
+    while let Some(window) = windows.next_window(&mut layouts) {
+        end = window.end;
+        take_note(&window, &inputs, &mut report);
+        let settled = correlate(&mut calls, window, config.rules.lookback_ns);
+        write(&mut outputs, &mut calls, settled, end, config, Records { inputs: &inputs, layouts: &layouts })?;
+        inputs.release_before(end.position);
+        progress.advance(inputs.bytes_before(end.position), calls.opened());
+    }
+    calls.finish(end);
+    write(&mut outputs, &mut calls, Moment::NEVER, end, config, Records { inputs: &inputs, layouts: &layouts })?;
+    outputs.finish()?;
+
+    report.inputs = inputs.len() as u64;
+    report.input_bytes = inputs.total_bytes();
+    report.stray_messages = calls.stray_messages();
+    report.calls = outputs.counts().clone();
+    report.elapsed = progress.finish();
+    Ok(report)
+}
+
+/// Finds out which call every packet of a window belongs to. Gives the moment before which that is
+/// settled: a description that is still to come may claim later ones.
+fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Moment {
+    calls.begin_window(window.flows, window.start);
+    for event in &window.sip {
+        calls.handle(event);
+    }
+    calls.end_window(window.end);
+    Moment::at(window.end.clock.saturating_sub(lookback_ns))
+}
+
+/// Writes what came before `settled`, and forgets it.
+fn write(outputs: &mut Outputs, calls: &mut CallTable, settled: Moment, now: Moment, config: &Config, records: Records<'_>) -> Result<()> {
+    let work = calls.work(settled);
+    outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
+    calls.retire_window(settled);
+    Ok(())
+}
+
+/// Counts what was seen in a window, and says what could not be read of it.
+fn take_note(window: &Window<'_>, inputs: &Inputs, report: &mut Report) {
+    report.counts.add(&window.counts);
+    for (input, gap) in &window.gaps {
+        let name = inputs.get(*input).map_or("", |input| input.name());
+        tracing::warn!("{name}: {gap}");
+        report.gaps = report.gaps.saturating_add(1);
+        report.gap_bytes = report.gap_bytes.saturating_add(gap.len as u64);
+    }
+}

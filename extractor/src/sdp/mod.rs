@@ -1,0 +1,6 @@
+//! Session descriptions (RFC 4566, RFC 8866): where media will flow, and what it will be.
+
+mod description;
+mod lines;
+
+pub use description::{Description, Format, FormatKind, Media, Rank, format_of_static};

@@ -1,0 +1,390 @@
+//! The start line and the header fields that make a call: RFC 3261, 7 and 20.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memrchr};
+
+/// A SIP message.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Request or status.
+    pub start: StartLine,
+    /// Call-ID, blanks around it removed.
+    pub call_id: &'a [u8],
+    /// The value of From, as it stands (it may be folded: [`unfolded`]).
+    pub from: &'a [u8],
+    /// The value of To, likewise.
+    pub to: &'a [u8],
+    /// CSeq, where it can be read.
+    pub cseq: Option<CSeq>,
+    /// The branch of the topmost Via: the name of the transaction. Empty where there is none.
+    pub branch: &'a [u8],
+    /// Content-Type, or empty.
+    pub(super) content_type: &'a [u8],
+    /// The body, as long as Content-Length and the datagram allow.
+    pub(super) body: &'a [u8],
+}
+
+/// What the first line of a message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartLine {
+    /// A request.
+    Request(Method),
+    /// A response and its status code, 100 to 999.
+    Status(u16),
+}
+
+/// Methods that calls are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// RFC 3261, 13.
+    Invite,
+    /// RFC 3261, 13.2.2.4 and 17.1.1.3.
+    Ack,
+    /// RFC 3261, 15.
+    Bye,
+    /// RFC 3261, 9.
+    Cancel,
+    /// RFC 3262.
+    Prack,
+    /// RFC 3311.
+    Update,
+    /// Any other: it belongs to a call that is there, and changes nothing about it.
+    Other,
+}
+
+/// RFC 3261, 20.16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CSeq {
+    /// The sequence number.
+    pub number: u32,
+    /// The method, which tells what a response responds to.
+    pub method: Method,
+}
+
+/// A message that lacks what would name its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Method {
+    /// RFC 3261, 7.1: methods are case-sensitive.
+    fn from_token(token: &[u8]) -> Self {
+        match token {
+            b"INVITE" => Self::Invite,
+            b"ACK" => Self::Ack,
+            b"BYE" => Self::Bye,
+            b"CANCEL" => Self::Cancel,
+            b"PRACK" => Self::Prack,
+            b"UPDATE" => Self::Update,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// Reads `payload` as a SIP message.
+    ///
+    /// `None`: it is not SIP, by its first line.
+    ///
+    /// # Errors
+    /// It is SIP, but has no Call-ID, From or To.
+    pub fn parse(payload: &'a [u8]) -> Option<Result<Self, Malformed>> {
+        let payload = without_keepalive(payload);
+        let (line, rest) = split_line(payload);
+        let start = StartLine::parse(line)?;
+        Some(Headers::read(rest).message(start))
+    }
+
+    /// Whether the message may take part in an offer and answer: RFC 3261, 13.2.1; RFC 3262, 5;
+    /// RFC 3311, 5. (The description in a 488 only says what would have been possible.)
+    #[must_use]
+    pub fn can_negotiate(&self) -> bool {
+        let method = match self.start {
+            StartLine::Request(method) => method,
+            StartLine::Status(100..300) => match self.cseq {
+                Some(cseq) => cseq.method,
+                None => return true,
+            },
+            StartLine::Status(_) => return false,
+        };
+        matches!(method, Method::Invite | Method::Ack | Method::Prack | Method::Update)
+    }
+}
+
+impl StartLine {
+    /// RFC 3261, 7.1 and 7.2: `METHOD SP URI SP SIP/2.0`, or `SIP/2.0 SP 200 SP reason`.
+    fn parse(line: &[u8]) -> Option<Self> {
+        if let Some(rest) = strip_prefix_ignoring_case(line, b"SIP/2.0 ") {
+            let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = rest.trim_ascii_start() else { return None };
+            let digit = |byte: &u8| u16::from(byte & 0x0f);
+            let code = digit(a).saturating_mul(100).saturating_add(digit(b).saturating_mul(10)).saturating_add(digit(c));
+            return rest.first().is_none_or(u8::is_ascii_whitespace).then_some(Self::Status(code));
+        }
+        let token_len = line.iter().position(|&byte| !is_token(byte)).filter(|&len| len > 0)?;
+        let (token, rest) = line.split_at_checked(token_len)?;
+        let uri = rest.strip_prefix(b" ")?;
+        let version = uri.trim_ascii_end().last_chunk::<8>()?;
+        let is_request = version.eq_ignore_ascii_case(b" SIP/2.0") && uri.trim_ascii().len() > version.len();
+        is_request.then(|| Self::Request(Method::from_token(token)))
+    }
+}
+
+/// RFC 3261, 25.1: what a method may be made of.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+}
+
+/// The header fields of interest: the first of each name, except where said otherwise.
+#[derive(Default)]
+struct Headers<'a> {
+    call_id: Option<&'a [u8]>,
+    from: Option<&'a [u8]>,
+    to: Option<&'a [u8]>,
+    cseq: Option<&'a [u8]>,
+    via: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+    body: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    fn read(mut rest: &'a [u8]) -> Self {
+        let mut headers = Self::default();
+        while !rest.is_empty() {
+            let (field, after) = split_field(rest);
+            rest = after;
+            if field.is_empty() {
+                headers.body = rest;
+                break;
+            }
+            if let Some((name, value)) = name_and_value(field) {
+                headers.take(name, value);
+            }
+        }
+        headers
+    }
+
+    /// RFC 3261, 7.3.1 and 7.3.3: names in any case, and their compact forms.
+    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+        let is = |full: &[u8], compact: u8| match name {
+            [letter] => letter.to_ascii_lowercase() == compact,
+            _ => name.eq_ignore_ascii_case(full),
+        };
+        let slot = match name.first().map(u8::to_ascii_lowercase) {
+            Some(b'i') if is(b"", b'i') => &mut self.call_id,
+            Some(b'c') if is(b"Call-ID", 0) => &mut self.call_id,
+            Some(b'c') if is(b"CSeq", 0) => &mut self.cseq,
+            Some(b'c') if is(b"Content-Type", b'c') => &mut self.content_type,
+            Some(b'c') if is(b"Content-Length", 0) => &mut self.content_length,
+            Some(b'l') if is(b"", b'l') => &mut self.content_length,
+            Some(b'f') if is(b"From", b'f') => &mut self.from,
+            Some(b't') if is(b"To", b't') => &mut self.to,
+            Some(b'v') if is(b"Via", b'v') => &mut self.via,
+            _ => return,
+        };
+        slot.get_or_insert(value);
+    }
+
+    fn message(self, start: StartLine) -> Result<Message<'a>, Malformed> {
+        let (Some(call_id), Some(from), Some(to)) = (self.call_id, self.from, self.to) else { return Err(Malformed) };
+        if call_id.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(Message {
+            start,
+            call_id,
+            from,
+            to,
+            cseq: self.cseq.and_then(CSeq::parse),
+            branch: self.via.and_then(branch).unwrap_or_default(),
+            content_type: self.content_type.unwrap_or_default(),
+            body: self.content_length.and_then(decimal).and_then(|len| self.body.get(..len)).unwrap_or(self.body),
+        })
+    }
+}
+
+impl CSeq {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, method) = value.split_at_checked(digits)?;
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        Some(Self { number, method: Method::from_token(method.trim_ascii()) })
+    }
+}
+
+/// A number of bytes; nothing if it is none or too large for any datagram.
+fn decimal(value: &[u8]) -> Option<usize> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Blank lines before a message are keep-alives (RFC 3261, 7.5; RFC 5626, 3.5.1).
+fn without_keepalive(payload: &[u8]) -> &[u8] {
+    let blank = payload.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+    payload.get(blank..).unwrap_or_default()
+}
+
+/// The first line without its end, and the rest. A line ends with CRLF, or LF alone.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (line, rest) = match memchr(b'\n', bytes) {
+        Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end.saturating_add(1)..).unwrap_or_default()),
+        None => (bytes, &[][..]),
+    };
+    (line.strip_suffix(b"\r").unwrap_or(line), rest)
+}
+
+/// The first header field, with the lines that continue it (RFC 3261, 7.3.1), and the rest.
+fn split_field(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (mut field, mut rest) = split_line(bytes);
+    while !field.is_empty() && matches!(rest.first(), Some(b' ' | b'\t')) {
+        let (_, after) = split_line(rest);
+        let len = bytes.len().saturating_sub(after.len());
+        field = bytes.get(..len).unwrap_or_default().trim_ascii_end();
+        rest = after;
+    }
+    (field, rest)
+}
+
+fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr(b':', field)?;
+    let (name, value) = field.split_at_checked(colon)?;
+    Some((name.trim_ascii_end(), value.get(1..)?.trim_ascii()))
+}
+
+pub(super) fn strip_prefix_ignoring_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The branch of the first of the values in a Via field (RFC 3261, 20.42).
+fn branch(via: &[u8]) -> Option<&[u8]> {
+    let first = via.split(|&byte| byte == b',').next()?;
+    parameter(first, b"branch")
+}
+
+/// The tag of a From or To value (RFC 3261, 19.3), which names one side of a dialog.
+#[must_use]
+pub fn tag(value: &[u8]) -> Option<&[u8]> {
+    // Semicolons inside the angle brackets belong to the URI.
+    let after_uri = memrchr(b'>', value).and_then(|end| value.get(end..)).unwrap_or(value);
+    parameter(after_uri, b"tag").filter(|tag| !tag.is_empty())
+}
+
+/// The value of `;name=value`.
+pub(super) fn parameter<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    value.split(|&byte| byte == b';').skip(1).find_map(|parameter| {
+        let (found, value) = parameter.split_at_checked(memchr(b'=', parameter)?)?;
+        let value = value.get(1..)?.trim_ascii();
+        found.trim_ascii().eq_ignore_ascii_case(name).then_some(value)
+    })
+}
+
+/// A header value on one line: each fold becomes a single blank (RFC 3261, 7.3.1).
+#[must_use]
+pub fn unfolded(value: &[u8]) -> Cow<'_, [u8]> {
+    if memchr(b'\n', value).is_none() {
+        return Cow::Borrowed(value);
+    }
+    let lines: Vec<&[u8]> = value.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
+    Cow::Owned(lines.join(&b' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Message<'_> {
+        Message::parse(text.as_bytes()).expect("SIP").expect("well-formed")
+    }
+
+    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport, SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK0\r\n\
+        From: \"Alice; the first\" <sip:alice@example.com;user=phone>;tag=a1\r\n\
+        To: <sip:bob@example.com>\r\n\
+        Call-ID: 1@192.0.2.1\r\n\
+        CSeq: 7 INVITE\r\n\
+        Content-Type: application/sdp\r\n\
+        Content-Length: 4\r\n\r\nv=0\nmore";
+
+    #[test]
+    fn an_invite() {
+        let message = parse(INVITE);
+        assert_eq!(message.start, StartLine::Request(Method::Invite));
+        assert_eq!(message.call_id, b"1@192.0.2.1");
+        assert_eq!(message.cseq, Some(CSeq { number: 7, method: Method::Invite }));
+        assert_eq!(message.branch, b"z9hG4bK1");
+        assert_eq!(tag(message.from), Some(&b"a1"[..]));
+        assert_eq!(tag(message.to), None);
+        assert_eq!(message.body, b"v=0\n");
+    }
+
+    #[test]
+    fn what_phones_send_in_place_of_it() {
+        for (name, text) in [
+            ("LF alone", INVITE.replace('\r', "")),
+            ("keep-alive before it", format!("\r\n\r\n{INVITE}")),
+            ("lower case", INVITE.replace("Call-ID", "call-id").replace("From", "from")),
+            ("blank before the colon", INVITE.replace("Call-ID:", "Call-ID  :")),
+            ("no blank after the colon", INVITE.replace("Call-ID: ", "Call-ID:")),
+            ("compact", INVITE.replace("Call-ID:", "i:").replace("From:", "f:").replace("To:", "T:").replace("Via:", "v:")),
+            ("folded", INVITE.replace("Call-ID: ", "Call-ID:\r\n  ").replace("CSeq: 7 ", "CSeq: 7\r\n\t")),
+            ("a line without a colon", INVITE.replace("CSeq", "rubbish\r\nCSeq")),
+            ("a second Call-ID", INVITE.replace("CSeq", "Call-ID: 2\r\nCSeq")),
+            ("blanks in the URI", INVITE.replace("sip:bob@example.com SIP", "sip:bob the builder SIP")),
+        ] {
+            let message = parse(&text);
+            assert_eq!(message.call_id, b"1@192.0.2.1", "{name}");
+            assert_eq!(tag(message.from), Some(&b"a1"[..]), "{name}");
+            assert_eq!(message.cseq, Some(CSeq { number: 7, method: Method::Invite }), "{name}");
+            assert_eq!(message.branch, b"z9hG4bK1", "{name}");
+        }
+    }
+
+    #[test]
+    fn content_length_wins_only_when_smaller() {
+        for (length, body) in [("2", "v="), ("400", "v=0\nmore"), ("18446744073709551616", "v=0\nmore"), ("-1", "v=0\nmore")] {
+            let text = INVITE.replace("Content-Length: 4", &format!("l: {length}"));
+            assert_eq!(parse(&text).body, body.as_bytes(), "{length}");
+        }
+    }
+
+    #[test]
+    fn start_lines() {
+        let start = |line: &str| StartLine::parse(line.as_bytes());
+        assert_eq!(start("SIP/2.0 200 OK"), Some(StartLine::Status(200)));
+        assert_eq!(start("SIP/2.0 487"), Some(StartLine::Status(487)));
+        assert_eq!(start("NOTIFY sip:x SIP/2.0 "), Some(StartLine::Request(Method::Other)));
+        for line in ["", "SIP/2.0 20", "SIP/2.0 2000", "GET / HTTP/1.1", "INVITE SIP/2.0", "INVITE  SIP/2.0", "\0\0", "hello", " INVITE x SIP/2.0"]
+        {
+            assert_eq!(start(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_name_for_its_call_a_message_is_malformed() {
+        for header in ["Call-ID", "From", "To"] {
+            let text = INVITE.replace(&format!("{header}:"), "X:");
+            assert_eq!(Message::parse(text.as_bytes()).map(|result| result.map(|_| ())), Some(Err(Malformed)), "{header}");
+        }
+    }
+
+    #[test]
+    fn folds_become_blanks() {
+        assert_eq!(&*unfolded(b"\"A\"\r\n  <sip:a>;\r\n\ttag=1"), b"\"A\" <sip:a>; tag=1");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_message_gives_what_it_has(keep in 0usize..400) {
+            let bytes = &INVITE.as_bytes()[..keep.min(INVITE.len())];
+            if let Some(Ok(message)) = Message::parse(bytes) {
+                prop_assert_eq!(tag(message.from), Some(&b"a1"[..]));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Message::parse(&[b"BYE sip:x SIP/2.0\r\ni:1\r\nf:2\r\nt:3\r\n", &bytes[..]].concat()).unwrap().map(|message| message.descriptions().count());
+        }
+    }
+}

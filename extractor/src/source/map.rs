@@ -1,0 +1,41 @@
+//! A file in memory. The only room with `unsafe` in it.
+#![allow(unsafe_code, reason = "a file that is mapped can change under the program")]
+
+use std::{fs::File, io, sync::atomic::AtomicUsize, sync::atomic::Ordering};
+
+use memmap2::{Mmap, UncheckedAdvice};
+
+/// A read-only map of a whole file.
+#[derive(Debug)]
+pub(super) struct Map {
+    map: Mmap,
+    released: AtomicUsize,
+}
+
+impl Map {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        // SAFETY: the bytes are only ever read, and every use of them is checked against the length of
+        // the map. A file that another program rewrites meanwhile gives wrong records, not wrong memory;
+        // one that it cuts ends the program with SIGBUS, which is why the README asks for closed files.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self { map, released: AtomicUsize::new(0) })
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Drops the pages before `end` from this process. They stay in the page cache as long as the
+    /// kernel likes, and come back if they are touched again.
+    pub(super) fn release_before(&self, end: usize) {
+        let start = self.released.swap(end, Ordering::Relaxed);
+        if start < end {
+            // SAFETY: the map is shared and backed by a file, so its pages can be dropped and read again.
+            let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end.saturating_sub(start)) };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "the kernel keeps pages that are not needed any more");
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Inputs: capture files, mapped into memory.
+#![allow(clippy::disallowed_methods, reason = "a door: opens the captures that are read")]
+
+mod map;
+
+use std::{
+    fs::File,
+    io::{self, Seek},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use shared::pcap::{Gap, Layout, LinkType, Record, Step};
+
+use self::map::Map;
+use crate::{
+    moment::{MAX_INPUTS, Position},
+    packet,
+};
+
+/// The name that stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// All inputs of a run, in the order in which they are read.
+#[derive(Debug)]
+pub struct Inputs {
+    inputs: Vec<Input>,
+}
+
+/// One capture.
+#[derive(Debug)]
+pub struct Input {
+    name: String,
+    map: Map,
+    layout: Layout,
+    /// The offset of the first record.
+    start: usize,
+    first_ns: Option<u64>,
+}
+
+impl Inputs {
+    /// Opens captures and puts them in the order of their first packets. What cannot be used is
+    /// told to `refused`, with the reason; the others are used all the same.
+    ///
+    /// `-` is standard input. What is no regular file is first copied to a nameless one in `spool`.
+    ///
+    /// # Errors
+    /// None of them can be used.
+    pub fn open(paths: &[PathBuf], spool: &Path, mut refused: impl FnMut(&Path, &anyhow::Error)) -> Result<Self> {
+        if paths.len() > MAX_INPUTS {
+            bail!("{} inputs are too many for one run, {MAX_INPUTS} is the most", paths.len());
+        }
+        let mut inputs = Vec::new();
+        for path in paths {
+            match Input::open(path, spool) {
+                Ok(input) => inputs.push(input),
+                Err(error) => refused(path, &error),
+            }
+        }
+        if inputs.is_empty() {
+            bail!("no input can be used");
+        }
+        // Stable: inputs without packets come last, the rest as they were given where times are equal.
+        inputs.sort_by_key(|input| input.first_ns.unwrap_or(u64::MAX));
+        Ok(Self { inputs })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// One of them, by its number in the order of reading.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, number: usize) -> Option<&Input> {
+        self.inputs.get(number)
+    }
+
+    /// The bytes of all of them together.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.inputs.iter().fold(0, |sum, input| sum.saturating_add(input.bytes().len() as u64))
+    }
+
+    /// The bytes that lie before `position`.
+    #[must_use]
+    pub fn bytes_before(&self, position: Position) -> u64 {
+        let earlier = self.inputs.iter().take(position.input()).fold(0, |sum: u64, input| sum.saturating_add(input.bytes().len() as u64));
+        earlier.saturating_add(position.offset() as u64)
+    }
+
+    /// Tells the kernel that what lies before `position` will not be read again soon, so that a run
+    /// holds no more of the page cache than it works on.
+    pub fn release_before(&self, position: Position) {
+        for (number, input) in self.inputs.iter().enumerate().take(position.input().saturating_add(1)) {
+            let end = if number == position.input() { position.offset() } else { input.bytes().len() };
+            input.map.release_before(end);
+        }
+    }
+}
+
+impl Input {
+    fn open(path: &Path, spool: &Path) -> Result<Self> {
+        let (name, file) = if path == Path::new(STANDARD_INPUT) {
+            ("standard input".to_owned(), spooled(&mut io::stdin().lock(), spool)?)
+        } else {
+            (path.display().to_string(), regular(File::open(path)?, spool)?)
+        };
+        let map = Map::of(&file).context("it cannot be mapped into memory")?;
+        let (layout, offset) = Layout::detect(map.bytes())?;
+        if let Some(link) = layout.link() {
+            check_link(link)?;
+        }
+        let first = first_record(&layout, map.bytes(), offset);
+        let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
+        Ok(Self { name, map, layout, start, first_ns })
+    }
+
+    /// What to call it when talking to a person.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole file.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.map.bytes()
+    }
+
+    /// How its first record is to be read.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The offset of its first record.
+    #[must_use]
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The record at an offset, in a file of this layout.
+    #[must_use]
+    #[inline]
+    pub fn record<'a>(&'a self, layout: &Layout, offset: usize) -> Option<Record<'a>> {
+        layout.record_at(self.bytes(), offset)
+    }
+}
+
+fn check_link(link: LinkType) -> Result<()> {
+    if packet::is_supported(link) { Ok(()) } else { Err(anyhow!("its frames are of a kind that is not read: {link}")) }
+}
+
+/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it.
+fn first_record(layout: &Layout, bytes: &[u8], offset: usize) -> Option<(Layout, usize, Option<u64>)> {
+    let mut walk = layout.walk(bytes, offset);
+    match walk.next_step()? {
+        Step::Record(record) => Some((walk.into_layouts().pop()?, record.offset, record.timestamp_ns)),
+        Step::Gap(Gap { .. }) => None,
+    }
+}
+
+fn regular(mut file: File, spool: &Path) -> Result<File> {
+    if file.metadata()?.is_file() { Ok(file) } else { spooled(&mut file, spool) }
+}
+
+/// A copy of what can be read only once.
+fn spooled(from: &mut impl io::Read, spool: &Path) -> Result<File> {
+    let mut file = tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))?;
+    io::copy(from, &mut file).with_context(|| format!("it cannot be copied to a temporary file in {}", spool.display()))?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Where each part of each input begins, and how it is to be read.
+///
+/// A pcapng may have several sections, of which the later ones are found while reading.
+#[derive(Debug)]
+pub struct Layouts {
+    of_input: Vec<Vec<Layout>>,
+}
+
+impl Layouts {
+    /// What is known before anything is read.
+    #[must_use]
+    pub fn of(inputs: &Inputs) -> Self {
+        Self { of_input: inputs.inputs.iter().map(|input| vec![input.layout.clone()]).collect() }
+    }
+
+    /// Takes in what a stretch of an input taught, in the order of the stretches.
+    pub fn learn(&mut self, input: usize, layouts: Vec<Layout>) {
+        let Some(known) = self.of_input.get_mut(input) else { return };
+        for layout in layouts {
+            match known.last_mut() {
+                Some(last) if last.begins_at() == layout.begins_at() => *last = layout,
+                _ => known.push(layout),
+            }
+        }
+    }
+
+    /// How to read on after all that was learnt.
+    #[must_use]
+    pub fn latest(&self, input: usize) -> Option<&Layout> {
+        self.of_input.get(input)?.last()
+    }
+
+    /// How to read the record at a position.
+    #[must_use]
+    #[inline]
+    pub fn at(&self, position: Position) -> Option<&Layout> {
+        match self.of_input.get(position.input())?.as_slice() {
+            [only] => Some(only),
+            known => {
+                let after = known.partition_point(|layout| layout.begins_at() <= position.offset());
+                known.get(after.checked_sub(1)?)
+            }
+        }
+    }
+}

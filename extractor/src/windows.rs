@@ -1,0 +1,158 @@
+//! Windows: the inputs, cut into stretches of bounded size, each indexed in parallel.
+//!
+//! A window is cut into chunks. Where a chunk begins is a guess, for captures have no marks to find
+//! a record by; the guess is accepted only if the chunk before ends exactly there, with the same knowledge
+//! of the file. Otherwise that chunk is indexed again, from where its records really begin. So the
+//! result is that of reading from the first record to the last, whatever the sizes and the
+//! number of threads.
+
+use rayon::prelude::*;
+use shared::{pcap::Gap, units::SipPorts};
+
+use crate::{
+    events::{Flows, SipEvent},
+    index::{ChunkIndex, Counts},
+    moment::{Clock, Moment, Position},
+    source::{Inputs, Layouts},
+};
+
+/// How much is worked on at once, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of a window: bounds the memory for its index.
+    pub window: usize,
+    /// Of a chunk: what one thread indexes at a time.
+    pub chunk: usize,
+}
+
+/// One stretch of the inputs, indexed.
+#[derive(Debug)]
+pub struct Window<'w> {
+    /// Where it begins.
+    pub start: Moment,
+    /// Where the next one begins.
+    pub end: Moment,
+    /// Its SIP messages, in capture order.
+    pub sip: Vec<SipEvent<'w>>,
+    /// Its other UDP packets, of one chunk after the other.
+    pub flows: Vec<Flows>,
+    /// What could not be read: in which input, and where.
+    pub gaps: Vec<(usize, Gap)>,
+    /// What was seen.
+    pub counts: Counts,
+}
+
+/// Goes through the inputs window by window.
+#[derive(Debug)]
+pub struct Windows<'w> {
+    inputs: &'w Inputs,
+    sizes: Sizes,
+    ports: SipPorts,
+    /// The next record to be read.
+    next: Moment,
+}
+
+/// A stretch of one input, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chunk {
+    input: usize,
+    start: usize,
+    end: usize,
+    /// Whether a record is known to begin at its start.
+    is_exact: bool,
+}
+
+impl<'w> Windows<'w> {
+    /// Begins at the first record of the first input.
+    #[must_use]
+    pub fn new(inputs: &'w Inputs, sizes: Sizes, ports: SipPorts) -> Self {
+        let start = inputs.get(0).map_or(0, |input| input.start());
+        Self { inputs, sizes, ports, next: Moment { clock: 0, position: Position::new(0, start) } }
+    }
+
+    /// Indexes the next window; nothing at the end of the last input. What is learnt of the files goes
+    /// to `layouts`.
+    pub fn next_window(&mut self, layouts: &mut Layouts) -> Option<Window<'w>> {
+        let chunks = self.plan();
+        if chunks.is_empty() {
+            return None;
+        }
+        let known: &Layouts = layouts;
+        let indexed: Vec<_> = chunks.par_iter().map(|chunk| self.index_guessed(chunk, known)).collect();
+        Some(self.join(&chunks, indexed, layouts))
+    }
+
+    /// The chunks of the next window.
+    fn plan(&self) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        let mut left = self.sizes.window.max(1);
+        let (mut number, mut start) = (self.next.position.input(), self.next.position.offset());
+        while left > 0 && let Some(input) = self.inputs.get(number) {
+            let end = input.bytes().len().min(start.saturating_add(left));
+            left = left.saturating_sub(end.saturating_sub(start));
+            chunks.extend(cut(number, start, end, self.sizes.chunk));
+            number = number.saturating_add(1);
+            start = self.inputs.get(number).map_or(0, |input| input.start());
+        }
+        chunks
+    }
+
+    fn index_guessed(&self, chunk: &Chunk, layouts: &Layouts) -> Option<ChunkIndex<'w>> {
+        let layout = layouts.latest(chunk.input)?;
+        let bytes = self.inputs.get(chunk.input)?.bytes();
+        let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(bytes, chunk.start..chunk.end)? };
+        Some(ChunkIndex::of(chunk.input, bytes, layout, start, chunk.end, self.ports))
+    }
+
+    /// Puts the chunks behind each other, and indexes those again whose guess was wrong.
+    fn join(&mut self, chunks: &[Chunk], indexed: Vec<Option<ChunkIndex<'w>>>, layouts: &mut Layouts) -> Window<'w> {
+        let assumed: Vec<_> = chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
+        let mut window = Window {
+            start: self.next,
+            end: self.next,
+            sip: Vec::new(),
+            flows: Vec::new(),
+            gaps: Vec::new(),
+            counts: Counts::default(),
+        };
+        for ((chunk, guess), assumed) in chunks.iter().zip(indexed).zip(&assumed) {
+            let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
+            let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
+            if start >= chunk.end {
+                continue;
+            }
+            let found = guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
+            if let Some(found) = found {
+                self.append(&mut window, chunk.input, found, layouts);
+            }
+        }
+        window.end = self.next;
+        window
+    }
+
+    fn append(&mut self, window: &mut Window<'w>, input: usize, mut found: ChunkIndex<'w>, layouts: &mut Layouts) {
+        let clock: Clock = found.not_before(self.next.clock);
+        self.next = Moment { clock, position: self.after(input, found.end) };
+        layouts.learn(input, found.layouts);
+        window.sip.append(&mut found.sip);
+        window.flows.push(found.flows);
+        window.gaps.extend(found.gaps.into_iter().map(|gap| (input, gap)));
+        window.counts.add(&found.counts);
+    }
+
+    /// The position of the record at an offset, which may be the first one of the next input.
+    fn after(&self, input: usize, offset: usize) -> Position {
+        let is_at_end = self.inputs.get(input).is_none_or(|input| offset >= input.bytes().len());
+        if !is_at_end {
+            return Position::new(input, offset);
+        }
+        let next = input.saturating_add(1);
+        Position::new(next, self.inputs.get(next).map_or(0, |input| input.start()))
+    }
+}
+
+/// Cuts a stretch of an input into chunks.
+fn cut(input: usize, start: usize, end: usize, size: usize) -> impl Iterator<Item = Chunk> {
+    let size = size.max(1);
+    (start..end).step_by(size).map(move |from| Chunk { input, start: from, end: end.min(from.saturating_add(size)), is_exact: from == start })
+}
