@@ -5,6 +5,7 @@
 //! ([`ChunkIndex::not_before`]), and whether a record really began where the chunk
 //! was told to begin is for the caller to find out ([`ChunkIndex::start`]).
 
+use memchr::memrchr;
 use shared::{
     pcap::{Gap, Layout, LinkType, Record, Step},
     units::SipPorts,
@@ -180,7 +181,7 @@ impl<'w> Indexer<'w> {
     fn take_datagram(&mut self, record: &Record<'w>, datagram: &Datagram<'w>) {
         let moment = Moment { clock: self.clock, position: Position::new(self.input, record.offset) };
         if self.ports.admit(datagram.source.port(), datagram.destination.port()) {
-            match Message::parse(datagram.payload) {
+            match Message::parse(whole_lines(datagram)) {
                 Some(Ok(message)) => return self.take_message(moment, record, message),
                 Some(Err(_)) => return increment(&mut self.counts.malformed_sip),
                 None if self.ports != SipPorts::Any => increment(&mut self.counts.not_sip),
@@ -214,6 +215,16 @@ impl<'w> Indexer<'w> {
             last_clock: self.clock,
         }
     }
+}
+
+/// What the snap length left of a payload, without the line that it cut: half a Call-ID is none.
+#[inline]
+fn whole_lines<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
+    if datagram.payload.len() >= datagram.wire_len {
+        return datagram.payload;
+    }
+    let end = memrchr(b'\n', datagram.payload).map_or(0, |end| end.saturating_add(1));
+    datagram.payload.get(..end).unwrap_or_default()
 }
 
 #[inline]

@@ -10,16 +10,19 @@
 //! * [`Dialog`]: what one call's messages mean for its state;
 //! * [`Endpoints`]: which open calls gave an endpoint, and when;
 //! * [`Ownership`]: which flows are touched when an endpoint changes hands;
+//! * [`Strays`]: messages that came shortly before their call;
 //! * [`CallTable`]: puts them together, and runs the timers.
 
 mod dialog;
 mod endpoints;
 mod ownership;
+mod strays;
 mod table;
 
 pub use dialog::{Dialog, State};
 pub use endpoints::{Endpoints, Given};
 pub use ownership::{Owner, Owners, Ownership};
+pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
 
 /// The number of a call in the order in which calls open, from 0.

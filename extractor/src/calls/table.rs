@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 
-use super::{CallNumber, Dialog, Endpoints, Given, Owner, Owners, Ownership, State};
+use super::{CallNumber, Dialog, Endpoints, Given, Owner, Owners, Ownership, State, Strays};
 use crate::{
     events::{Flows, SipEvent, Table},
     moment::{Clock, Moment},
@@ -104,6 +104,7 @@ pub struct CallTable {
     flows: Flows,
     ownership: Ownership,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
+    strays: Strays,
     opened: u64,
     stray_messages: u64,
 }
@@ -120,6 +121,7 @@ impl CallTable {
             flows: Flows::default(),
             ownership: Ownership::default(),
             timers: BinaryHeap::new(),
+            strays: Strays::default(),
             opened: 0,
             stray_messages: 0,
         }
@@ -175,7 +177,7 @@ impl CallTable {
             }
             Some(number) => self.deliver(number, event),
             None if event.message.start == StartLine::Request(Method::Invite) => self.open_call(event),
-            None => self.stray_messages = self.stray_messages.saturating_add(1),
+            None => self.stray(event),
         }
     }
 
@@ -225,10 +227,18 @@ impl CallTable {
         self.calls.get(&number).is_some_and(|call| call.dialog.is_succeeded_by(&event.message))
     }
 
+    fn stray(&mut self, event: &SipEvent<'_>) {
+        self.stray_messages = self.stray_messages.saturating_add(1);
+        self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
+        self.strays.add(event.message.call_id, event.moment);
+    }
+
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
-        let call = Call::open(number, event);
+        self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
+        let call = Call::open(number, event, self.strays.take(event.message.call_id));
+        self.stray_messages = self.stray_messages.saturating_sub(call.frames.len() as u64);
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, call);
         self.deliver(number, event);
@@ -358,7 +368,8 @@ impl CallTable {
 }
 
 impl Call {
-    fn open(number: CallNumber, event: &SipEvent<'_>) -> Self {
+    /// The call that an INVITE opens; frames with its Call-ID came shortly before.
+    fn open(number: CallNumber, event: &SipEvent<'_>, frames: Vec<Moment>) -> Self {
         let message = &event.message;
         Self {
             number,
@@ -375,7 +386,7 @@ impl Call {
             armed: None,
             end: None,
             announced: false,
-            frames: Vec::new(),
+            frames,
             claims: Vec::new(),
         }
     }

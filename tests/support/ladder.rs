@@ -1,0 +1,245 @@
+//! Calls drawn as ladders: what passes between whom, and when; then the extractor over it, and what
+//! it says.
+//!
+//! ```ignore
+//! let mut t = Ladder::new();
+//! t.sip(0, A, B, request("INVITE", "1").sdp(&Sdp::audio(A_MEDIA)));
+//! t.sip(500, B, A, response(200, "INVITE", "1").sdp(&Sdp::audio(B_MEDIA)));
+//! t.rtp(600, A_MEDIA, B_MEDIA, 7, 1..=50);
+//! t.sip(9_000, A, B, request("BYE", "1"));
+//! let out = t.extract();
+//! out.only_call().is("completed");
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use shared::pcap::{Layout, Step};
+use tempfile::TempDir;
+
+use super::{
+    MS,
+    capture::Capture,
+    frames,
+    media::Rtp,
+    sip::Sip,
+};
+
+/// When the ladders begin: 2023-12-01T14:30:22.123456Z.
+pub const START_NS: u64 = 1_701_441_022_123_456_000;
+
+/// A capture that is drawn line by line; times are in milliseconds from [`START_NS`].
+#[derive(Clone, Default)]
+pub struct Ladder {
+    pub capture: Capture,
+    flags: Vec<String>,
+}
+
+impl Ladder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A flag for the extractor.
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    pub fn sip(&mut self, at_ms: u64, from: SocketAddr, to: SocketAddr, message: Sip) {
+        self.udp(at_ms, from, to, &message.bytes());
+    }
+
+    pub fn udp(&mut self, at_ms: u64, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        self.capture.push(START_NS + at_ms * MS, frames::udp(from, to, payload));
+    }
+
+    /// RTP packets, 20 ms apart.
+    pub fn rtp(&mut self, from_ms: u64, from: SocketAddr, to: SocketAddr, ssrc: u32, sequence: RangeInclusive<u16>) {
+        for (index, sequence) in sequence.enumerate() {
+            self.udp(from_ms + index as u64 * 20, from, to, &Rtp::new(ssrc, sequence).bytes());
+        }
+    }
+
+    /// Puts what was drawn in the order of time. Lines of the same time stay as they were drawn.
+    pub fn sort(&mut self) {
+        self.capture.frames.sort_by_key(|(ns, _)| *ns);
+    }
+
+    /// Sorts by time, extracts, and checks that all went well.
+    pub fn extract(&mut self) -> Extracted {
+        self.sort();
+        let extracted = self.extract_as_drawn();
+        assert_eq!(extracted.status, Some(0), "{}", extracted.log);
+        extracted
+    }
+
+    /// Extracts from the capture as it was drawn, whatever comes of it.
+    pub fn extract_as_drawn(&self) -> Extracted {
+        extract_bytes(&self.capture.to_pcap(), &self.flags.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+/// Runs the extractor over a capture of these bytes.
+pub fn extract_bytes(capture: &[u8], flags: &[&str]) -> Extracted {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.pcap");
+    std::fs::write(&input, capture).unwrap();
+    extract_files(folder, &[input], flags)
+}
+
+/// Runs the extractor over these files; the results go to `out` in the folder.
+pub fn extract_files(folder: TempDir, inputs: &[PathBuf], flags: &[&str]) -> Extracted {
+    let out = folder.path().join("out");
+    let mut command = extractor();
+    for input in inputs {
+        command.arg("--input-file").arg(input);
+    }
+    let output = command.args(["--linger", "5s", "--output-dir"]).arg(&out).args(flags).output().unwrap();
+    Extracted::read(folder, &out, &output)
+}
+
+/// The program that is tested.
+pub fn extractor() -> Command {
+    let mut command = Command::new(option_env!("CARGO_BIN_EXE_sip-call-extractor").expect("built by cargo test"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// What the extractor made of a capture.
+pub struct Extracted {
+    folder: TempDir,
+    pub out: PathBuf,
+    pub status: Option<i32>,
+    pub log: String,
+    pub calls: Vec<Row>,
+    pub streams: Vec<Row>,
+}
+
+/// A row of a CSV file, by column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row(BTreeMap<String, String>);
+
+impl Extracted {
+    fn read(folder: TempDir, out: &Path, output: &Output) -> Self {
+        let log = String::from_utf8(output.stderr.clone()).expect("the log is UTF-8");
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(output.stdout.is_empty(), "nothing is for standard output");
+        Self {
+            out: out.to_owned(),
+            status: output.status.code(),
+            log,
+            calls: rows(&out.join("detected_calls.csv")),
+            streams: rows(&out.join("calls_statistics.csv")),
+            folder,
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    #[track_caller]
+    pub fn only_call(&self) -> Found<'_> {
+        assert_eq!(self.calls.len(), 1, "{:#?}", self.calls);
+        Found { extracted: self, row: &self.calls[0] }
+    }
+
+    /// The call with this Call-ID, of which there must be one.
+    #[track_caller]
+    pub fn call(&self, call_id: &str) -> Found<'_> {
+        let found: Vec<_> = self.calls.iter().filter(|row| row.get("call_id") == call_id).collect();
+        assert_eq!(found.len(), 1, "{call_id} in {:#?}", self.calls);
+        Found { extracted: self, row: found[0] }
+    }
+
+    /// The calls in the order of their rows.
+    pub fn each_call(&self) -> Vec<Found<'_>> {
+        self.calls.iter().map(|row| Found { extracted: self, row }).collect()
+    }
+
+    /// All files but the CSVs, by name, with their bytes.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let entries = std::fs::read_dir(&self.out).unwrap().map(|entry| entry.unwrap());
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+    }
+}
+
+impl Row {
+    #[track_caller]
+    pub fn get(&self, column: &str) -> &str {
+        self.0.get(column).unwrap_or_else(|| panic!("no column {column}"))
+    }
+}
+
+/// One call of what was extracted.
+pub struct Found<'a> {
+    extracted: &'a Extracted,
+    pub row: &'a Row,
+}
+
+impl Found<'_> {
+    /// Checks its state.
+    #[track_caller]
+    pub fn is(&self, state: &str) -> &Self {
+        self.has("state", state)
+    }
+
+    /// Checks a column.
+    #[track_caller]
+    pub fn has(&self, column: &str, value: &str) -> &Self {
+        assert_eq!(self.row.get(column), value, "{column} of {:#?}", self.row);
+        self
+    }
+
+    /// Its streams.
+    pub fn streams(&self) -> Vec<&Row> {
+        let file = self.row.get("output_pcap_filename");
+        self.extracted.streams.iter().filter(|row| row.get("output_pcap_filename") == file).collect()
+    }
+
+    /// The frames in its pcap: time in nanoseconds, bytes.
+    pub fn frames(&self) -> Vec<(u64, Vec<u8>)> {
+        read_frames(&std::fs::read(self.path()).unwrap())
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.extracted.out.join(self.row.get("output_pcap_filename"))
+    }
+
+    /// The payloads of the UDP datagrams in its pcap (Ethernet, IPv4).
+    pub fn payloads(&self) -> Vec<Vec<u8>> {
+        self.frames().into_iter().map(|(_, frame)| frame[42..].to_vec()).collect()
+    }
+
+    /// The sequence numbers of the RTP packets of one SSRC in its pcap (Ethernet, IPv4).
+    pub fn rtp(&self, ssrc: u32) -> Vec<u16> {
+        let payloads = self.payloads();
+        let of_ssrc = payloads.iter().filter(|payload| payload.len() > 12 && payload[0] == 0x80 && payload[8..12] == ssrc.to_be_bytes());
+        of_ssrc.map(|payload| u16::from_be_bytes([payload[2], payload[3]])).collect()
+    }
+}
+
+/// The frames of a capture, which must be whole.
+pub fn read_frames(capture: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let (layout, start) = Layout::detect(capture).unwrap();
+    let mut walk = layout.walk(capture, start);
+    let mut frames = Vec::new();
+    while let Some(step) = walk.next_step() {
+        let Step::Record(record) = step else { panic!("{step:?}") };
+        frames.push((record.timestamp_ns.unwrap(), record.frame.to_vec()));
+    }
+    frames
+}
+
+fn rows(path: &Path) -> Vec<Row> {
+    let Ok(mut reader) = csv::Reader::from_path(path) else { return Vec::new() };
+    let header = reader.headers().unwrap().clone();
+    let row = |record: csv::StringRecord| Row(header.iter().map(str::to_owned).zip(record.iter().map(str::to_owned)).collect());
+    reader.records().map(|record| row(record.unwrap())).collect()
+}

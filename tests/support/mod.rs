@@ -1,0 +1,22 @@
+//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders.
+#![allow(dead_code, reason = "each test target uses a part of it")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that goes wrong may say so by ending"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+
+pub mod capture;
+pub mod frames;
+pub mod ladder;
+pub mod media;
+pub mod sip;
+
+pub const SECOND: u64 = 1_000_000_000;
+pub const MS: u64 = 1_000_000;
