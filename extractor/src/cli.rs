@@ -74,7 +74,7 @@ pub struct Arguments {
     pub threads: usize,
 }
 
-const DEFAULT_WINDOW: usize = 256 * 1024 * 1024;
+const DEFAULT_WINDOW: usize = 128 * 1024 * 1024;
 const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
 
 impl Arguments {

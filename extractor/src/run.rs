@@ -1,6 +1,9 @@
 //! The whole job: open, index, correlate, write.
 
+use std::{collections::VecDeque, path::PathBuf};
+
 use anyhow::Result;
+use shared::units::SipPorts;
 
 use crate::{
     calls::{CallTable, Rules},
@@ -11,8 +14,6 @@ use crate::{
     source::{Inputs, Layouts},
     windows::{Sizes, Window, Windows},
 };
-use shared::units::SipPorts;
-use std::path::PathBuf;
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
@@ -46,12 +47,14 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     let mut windows = Windows::new(&inputs, config.sizes, config.sip_ports);
     let mut calls = CallTable::new(config.rules);
     let mut end = Moment::default();
+    let mut window_ends = VecDeque::new();
     while let Some(window) = windows.next_window(&mut layouts) {
         end = window.end;
         take_note(&window, &inputs, &mut report);
         let settled = correlate(&mut calls, window, config.rules.lookback_ns);
         write(&mut outputs, &mut calls, settled, end, config, Records { inputs: &inputs, layouts: &layouts })?;
-        inputs.release_before(end.position);
+        window_ends.push_back(end);
+        release(&inputs, &mut window_ends, settled);
         progress.advance(inputs.bytes_before(end.position), calls.opened());
     }
     calls.finish(end);
@@ -83,6 +86,13 @@ fn write(outputs: &mut Outputs, calls: &mut CallTable, settled: Moment, now: Mom
     outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
     calls.retire_window(settled);
     Ok(())
+}
+
+/// Lets go of the input of windows of which everything is settled.
+fn release(inputs: &Inputs, window_ends: &mut VecDeque<Moment>, settled: Moment) {
+    while let Some(end) = window_ends.pop_front_if(|end| *end < settled) {
+        inputs.release_before(end.position);
+    }
 }
 
 /// Counts what was seen in a window, and says what could not be read of it.
