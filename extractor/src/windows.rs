@@ -116,11 +116,12 @@ impl<'w> Windows<'w> {
             counts: Counts::default(),
         };
         for ((chunk, guess), assumed) in chunks.iter().zip(indexed).zip(&assumed) {
-            let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
-            let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
-            if start >= chunk.end {
+            if self.next.position >= Position::new(chunk.input, chunk.end) {
+                // The last record of the chunk before reaches beyond this one.
                 continue;
             }
+            let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
+            let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
             let found = guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
             if let Some(found) = found {
                 self.append(&mut window, chunk.input, found, layouts);

@@ -22,6 +22,10 @@ pub const RECORD_HEADER_LEN: usize = 16;
 /// How many records must follow each other for a place to be taken for a boundary.
 const CHAIN: usize = 6;
 
+/// Records go back in time, but hardly by more than this many seconds: a time after which others go
+/// back further is damaged, and would send all timers into the future.
+const MAX_BACK_S: u32 = 10;
+
 /// The unit of the second half of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precision {
@@ -39,6 +43,11 @@ impl Precision {
             Self::Micro => 1000,
             Self::Nano => 1,
         }
+    }
+
+    /// The largest value that is believed: some programs carry the last second over into it.
+    fn max_fraction(self) -> u32 {
+        self.last_below_second().saturating_mul(2)
     }
 
     /// The largest value below a second.
@@ -101,7 +110,7 @@ impl Header {
     #[inline]
     pub(super) fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
         let header = self.header_at(file, offset)?;
-        if header.captured_len > self.max_frame_len || header.is_blank() {
+        if header.captured_len > self.max_frame_len || header.is_blank() || header.fraction > self.precision.max_fraction() {
             return None;
         }
         let start = offset.checked_add(RECORD_HEADER_LEN)?;
@@ -129,9 +138,11 @@ impl Header {
     /// end of the file.
     fn is_chain(&self, file: &[u8], offset: usize) -> bool {
         let mut at = offset;
+        let mut latest = 0;
         for _ in 0..CHAIN {
             match self.header_at(file, at) {
-                Some(header) if self.is_plausible(&header) => {
+                Some(header) if self.is_plausible(&header) && latest <= header.seconds.saturating_add(MAX_BACK_S) => {
+                    latest = latest.max(header.seconds);
                     at = at.saturating_add(RECORD_HEADER_LEN).saturating_add(header.captured_len as usize);
                 }
                 _ => return at == file.len() && at > offset,

@@ -1,0 +1,482 @@
+//! The extractor as a program: its arguments and exit statuses, hostile input, and that nothing but the
+//! input changes the output.
+#![allow(clippy::arithmetic_side_effects, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that goes wrong may say so by ending")]
+
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use shared::pcap::{LinkType, Precision};
+use support::{
+    MS,
+    capture::Capture,
+    frames,
+    ladder::{Extracted, Ladder, START_NS, extract_bytes, extract_files, extractor, read_frames},
+    media::Rtp,
+    sip::{Sdp, request, response},
+};
+
+const ALICE: &str = "192.0.2.1:5060";
+const BOB: &str = "192.0.2.2:5060";
+
+fn end(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A short call with media both ways; `n` sets it apart from others.
+fn call(t: &mut Ladder, at: u64, n: u16) {
+    let (alice, bob) = (SocketAddr::new(end(ALICE).ip(), 10_000 + n * 4), SocketAddr::new(end(BOB).ip(), 20_000 + n * 4));
+    let id = format!("call-{n}");
+    t.sip(at, end(ALICE), end(BOB), request("INVITE", &id).sdp(&Sdp::audio(alice)));
+    t.sip(at + 100, end(BOB), end(ALICE), response(200, "INVITE", &id).sdp(&Sdp::audio(bob)));
+    t.rtp(at + 60, bob, alice, u32::from(n) * 2, 65_500..=65_535);
+    t.rtp(at + 110, alice, bob, u32::from(n) * 2 + 1, 1..=50);
+    t.sip(at + 1_200, end(ALICE), end(BOB), request("BYE", &id));
+    t.sip(at + 1_220, end(BOB), end(ALICE), response(200, "BYE", &id));
+}
+
+fn sorted(mut t: Ladder) -> Ladder {
+    t.sort();
+    t
+}
+
+/// Two hundred calls that overlap, media that nobody described, timestamps that jump back, and
+/// some noise: something of everything whose handling could depend on where a window ends.
+fn busy_morning() -> Ladder {
+    let mut t = Ladder::new();
+    for n in 0..200 {
+        call(&mut t, u64::from(n) * 150, n);
+        t.udp(u64::from(n) * 151, end("192.0.2.7:53"), end("192.0.2.8:4000"), b"who is it?");
+    }
+    t.sip(50, end(ALICE), end(BOB), request("REGISTER", "call-0"));
+    // A call whose endpoints come and go, and one whose media comes long before its description.
+    call(&mut t, 9_000, 3);
+    t.sip(100, end(ALICE), end(BOB), request("INVITE", "late"));
+    t.rtp(110, end("192.0.2.9:7000"), end("192.0.2.1:7002"), 99, 1..=400);
+    t.sip(6_000, end(BOB), end(ALICE), response(200, "INVITE", "late").sdp(&Sdp::audio(end("192.0.2.9:7000"))));
+    let mut t = sorted(t);
+    for index in (100..t.capture.frames.len()).step_by(37) {
+        t.capture.frames[index].0 -= 3_000 * MS;
+    }
+    t
+}
+
+fn outputs(extracted: &Extracted) -> std::collections::BTreeMap<String, Vec<u8>> {
+    assert_eq!(extracted.status, Some(0), "{}", extracted.log);
+    extracted.files()
+}
+
+fn assert_same(what: &str, want: &Extracted, got: &Extracted) {
+    let (want, got) = (outputs(want), outputs(got));
+    assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>(), "{what}: other files");
+    for (name, bytes) in &want {
+        assert!(bytes == &got[name], "{what}: {name} differs:\n{}\n{}", String::from_utf8_lossy(bytes), String::from_utf8_lossy(&got[name]));
+    }
+}
+
+#[test]
+fn the_output_is_the_same_whatever_the_window_the_chunk_and_the_threads() {
+    let capture = busy_morning().capture.to_pcap();
+    let whole = extract_bytes(&capture, &[]);
+    assert_eq!(whole.calls.len(), 202);
+    assert_same("again", &whole, &extract_bytes(&capture, &[]));
+    for (window, chunk, threads) in
+        [("100000000", "5000", "2"), ("300000", "100000", "1"), ("300000", "7001", "2"), ("50000", "1000", "3"), ("9999", "333", "2")]
+    {
+        let flags = ["--window-bytes", window, "--chunk-bytes", chunk, "--threads", threads];
+        assert_same(&format!("{flags:?}"), &whole, &extract_bytes(&capture, &flags));
+    }
+}
+
+#[test]
+fn a_window_may_end_at_every_record() {
+    let mut t = Ladder::new();
+    for n in 0..3 {
+        call(&mut t, u64::from(n) * 900, n);
+    }
+    let capture = sorted(t).capture.to_pcap();
+    let want = extract_bytes(&capture, &[]);
+    assert_same("record by record", &want, &extract_bytes(&capture, &["--window-bytes", "1", "--chunk-bytes", "1"]));
+}
+
+#[test]
+fn files_in_any_order_are_one_capture() {
+    let whole = busy_morning();
+    let want = extract_bytes(&whole.capture.to_pcap(), &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    // Cut where time goes on: files are ordered by their first packets.
+    for (number, frames) in whole.capture.frames.chunks(1_000).enumerate() {
+        let part = Capture { frames: frames.to_vec(), ..whole.capture.clone() };
+        let path = folder.path().join(format!("part-{number}.pcap"));
+        fs::write(&path, part.to_pcap()).unwrap();
+        files.insert(files.len() / 2, path);
+    }
+    assert_same("parts", &want, &extract_files(folder, &files, &["--window-bytes", "200000"]));
+}
+
+#[test]
+fn standard_input_and_pipes_are_read_like_files() {
+    let capture = sorted({
+        let mut t = Ladder::new();
+        call(&mut t, 0, 1);
+        t
+    })
+    .capture
+    .to_pcap();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, &capture).unwrap();
+    let out = folder.path().join("out");
+    let shell = format!("cat {0} | {1} --input-file - --output-dir {2}", input.display(), env!("CARGO_BIN_EXE_sip-call-extractor"), out.display());
+    let status = Command::new("sh").args(["-c", &shell]).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success());
+    let want = extract_bytes(&capture, &[]);
+    for (name, bytes) in want.files() {
+        assert_eq!(fs::read(out.join(&name)).unwrap(), bytes, "{name}");
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    extractor().args(arguments).current_dir(tempfile::tempdir().unwrap().path()).output().unwrap()
+}
+
+fn says(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_right() {
+    for (arguments, what) in [
+        (&[][..], "--input-file"),
+        (&["--input-file", "x", "--sip-ports-range", "0-10"], "0 is not a port"),
+        (&["--input-file", "x", "--sip-ports-range", "5080-5060"], "5080 is greater than 5060"),
+        (&["--input-file", "x", "--sip-ports-range", "70000-70001"], "70000 is not a port"),
+        (&["--input-file", "x", "--sip-ports-range", "abc"], "`abc` is not a port number"),
+        (&["--input-file", "x", "--call-timeout", "5"], "5m0s"),
+        (&["--input-file", "x", "--stats-filename", "detected_calls.csv"], "name the same file"),
+        (&["--input-file", "x", "--unknown"], "--unknown"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", says(&output));
+        assert!(says(&output).contains(what), "{arguments:?}: {}", says(&output));
+    }
+}
+
+#[test]
+fn help_names_every_flag_that_users_know() {
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    for flag in ["--input-file", "--sip-ports-range", "--output-dir", "--call-timeout", "--detected-calls-filename", "--stats-filename", "--debug"] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    assert!(help.contains("5m0s") && !help.contains("--window-bytes"));
+}
+
+#[test]
+fn what_is_no_capture_ends_with_1_and_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = Capture::default().to_pcap();
+    let mut odd_link = capture.clone();
+    odd_link[20] = 147;
+    for (name, bytes, what) in [
+        ("empty", &b""[..], "empty (0 bytes)"),
+        ("text", b"hello, world, I am no capture", "not a capture: it begins with 0x68656c6c"),
+        ("cut-header", &capture[..11], "ends inside its own header (11 bytes)"),
+        ("gzip", &[0x1f, 0x8b, 8, 0, 0, 0], "gunzip"),
+        ("link", &odd_link, "link type 147"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let output = run(&["--input-file", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", says(&output));
+        assert!(says(&output).contains(what) && says(&output).contains(name), "{name}: {}", says(&output));
+    }
+    let output = run(&["--input-file", "/nonexistent.pcap"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(says(&output).contains("/nonexistent.pcap") && says(&output).contains("No such file"), "{}", says(&output));
+}
+
+#[test]
+fn one_bad_file_does_not_cost_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let (good, bad) = (folder.path().join("good.pcap"), folder.path().join("bad.pcap"));
+    fs::write(&good, sorted(t).capture.to_pcap()).unwrap();
+    fs::write(&bad, "rubbish").unwrap();
+    let extracted = extract_files(folder, &[bad, good], &[]);
+    assert_eq!(extracted.status, Some(3));
+    assert!(extracted.log.contains("bad.pcap is not used"), "{}", extracted.log);
+    extracted.only_call().is("completed");
+}
+
+#[test]
+fn a_capture_without_packets_gives_tables_without_rows() {
+    let extracted = extract_bytes(&Capture::default().to_pcap(), &[]);
+    assert_eq!((extracted.status, extracted.calls.len()), (Some(0), 0));
+    assert_eq!(extracted.files().keys().collect::<Vec<_>>(), ["calls_statistics.csv", "detected_calls.csv"]);
+}
+
+#[test]
+fn a_capture_cut_anywhere_gives_what_is_before_the_cut() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let t = sorted(t);
+    let capture = t.capture.to_pcap();
+    let mut ends = vec![24];
+    t.capture.frames.iter().for_each(|(_, frame)| ends.push(ends[ends.len() - 1] + 16 + frame.len()));
+    for cut in (24..capture.len()).step_by(977) {
+        let extracted = extract_bytes(&capture[..cut], &[]);
+        let is_whole = ends.contains(&cut);
+        assert_eq!(extracted.status, Some(if is_whole { 0 } else { 3 }), "{}", extracted.log);
+        assert!(is_whole || extracted.log.contains("ends inside the record at offset"), "{}", extracted.log);
+        for call in extracted.each_call() {
+            let _ = call.frames();
+        }
+    }
+}
+
+#[test]
+fn damage_in_the_middle_costs_only_what_is_damaged() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    call(&mut t, 60_000, 2);
+    let whole = sorted(t).capture.to_pcap();
+    for filling in [0x00, 0xff, 0x41] {
+        let mut damaged = whole.clone();
+        let middle = whole.len() / 2;
+        damaged[middle - 400..middle - 100].fill(filling);
+        for flags in [&[][..], &["--window-bytes", "5000", "--chunk-bytes", "700"]] {
+            let extracted = extract_bytes(&damaged, flags);
+            assert_eq!(extracted.status, Some(3), "{}", extracted.log);
+            assert!(extracted.log.contains("bytes were skipped"), "{}", extracted.log);
+            extracted.call("call-1").has("final_status", "200");
+            extracted.call("call-2").is("completed").has("rtp_packet_count", "86");
+        }
+    }
+}
+
+/// A good call goes on beside whatever the bad packets are.
+fn neighbour_of(bad: impl Fn(&mut Ladder)) -> Extracted {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    bad(&mut t);
+    let extracted = t.extract();
+    extracted.call("call-1").is("completed").has("rtp_packet_count", "86").has("sip_packet_count", "4");
+    extracted
+}
+
+#[test]
+fn hostile_sip_costs_no_neighbour() {
+    let long_headers = format!("INVITE sip:b SIP/2.0\r\nX: {}\r\n\r\n", "x".repeat(65_000));
+    let many_headers = format!("INVITE sip:b SIP/2.0\r\n{}\r\n", "a:\r\n".repeat(16_000));
+    let no_body_yet = "INVITE sip:b SIP/2.0\r\nf: 1\r\nt: 2\r\ni: short\r\nl: 18446744073709551616\r\nCSeq: 99999999999 INVITE\r\n\r\n";
+    let extracted = neighbour_of(|t| {
+        for (index, text) in
+            [&long_headers, &many_headers, no_body_yet, "INVITE ", "SIP/2.0 ", "INVITE sip:b SIP/2.0\r\n", "\r\n\r\n", "\0", "SIP/2.0 200 OK\r\nCall-ID:\r\n"]
+                .iter()
+                .enumerate()
+        {
+            t.udp(300 + index as u64, end(ALICE), end(BOB), text.as_bytes());
+        }
+        t.udp(320, end(ALICE), end(BOB), b"");
+        t.udp(321, end("192.0.2.1:0"), end("192.0.2.2:65535"), b"");
+    });
+    assert_eq!(extracted.calls.len(), 2);
+    extracted.call("short").is("incomplete").has("sip_packet_count", "1");
+}
+
+#[test]
+fn hostile_sdp_costs_no_neighbour() {
+    let many_lines = format!("v=0\r\nc=IN IP4 192.0.2.1\r\n{}", "m=audio 1 RTP/AVP 0\r\n".repeat(2_000));
+    let extracted = neighbour_of(|t| {
+        for (index, body) in [
+            many_lines.clone(),
+            "c=IN IP4 192.0.2.1\nm=audio 65535/65535 x\nm=audio 99999 y\nm=audio -1 z\nm=\nc=\na=\n=\n".to_owned(),
+            "c=IN IP4\nm=audio 5 RTP/AVP\na=rtpmap:\na=rtcp:\na=candidate:\na=candidate:1 1 UDP 1 x y\na=ptime:x\n".to_owned(),
+            "m=audio 7 RTP/AVP 0\nc=IN IP4 999.1.1.1\nc=IN IP6 :::\n".to_owned(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            t.sip(300 + index as u64, end(ALICE), end(BOB), request("INVITE", &format!("bad-{index}")).body("application/sdp", body));
+        }
+    });
+    assert_eq!(extracted.calls.len(), 5);
+}
+
+#[test]
+fn hostile_names_are_text() {
+    let long = "x".repeat(10_000);
+    let extracted = neighbour_of(|t| {
+        for (index, id) in [long.as_str(), "=cmd()", "a,\"b\"", "J\u{f6}rg", "esc\u{1b}[31m"].into_iter().enumerate() {
+            let mut invite = request("INVITE", id);
+            invite.from = format!("\"=1+1, \u{7}\"\r\n <sip:{index}@x>;tag=1");
+            t.sip(300 + index as u64, end(ALICE), end(BOB), invite);
+        }
+    });
+    for id in [long.as_str(), "'=cmd()", "a,\"b\"", "J\u{f6}rg", "esc\u{fffd}[31m"] {
+        let call = extracted.call(id);
+        let name = call.row.get("output_pcap_filename").to_owned();
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)), "{name}");
+        assert!(call.row.get("sip_from").starts_with("\"=1+1, \u{fffd}\" <sip:"), "{}", call.row.get("sip_from"));
+    }
+    assert!(!extracted.log.contains('\u{1b}'), "nothing off the wire is logged raw");
+}
+
+#[test]
+fn odd_frames_cost_no_neighbour() {
+    let extracted = neighbour_of(|t| {
+        for (index, frame) in [vec![], vec![0; 13], vec![0xff; 60], frames::udp(end(ALICE), end(BOB), b"x")[..30].to_vec()].into_iter().enumerate() {
+            t.capture.push(START_NS + (500 + index as u64) * MS, frame);
+        }
+    });
+    assert_eq!(extracted.calls.len(), 1);
+}
+
+#[test]
+fn a_flood_of_streams_is_bounded_and_said() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let (alice, bob) = (end("192.0.2.1:10004"), end("192.0.2.2:20004"));
+    for n in 0..10_500u32 {
+        t.capture.push(START_NS + 200 * MS + u64::from(n) * 1_000, frames::udp(alice, bob, &Rtp::new(1_000_000 + n, 1).bytes()));
+    }
+    t.sort();
+    let extracted = t.extract_as_drawn();
+    assert_eq!(extracted.status, Some(3));
+    assert!(extracted.log.contains("more streams than one call may have"), "{}", extracted.log);
+    extracted.only_call().has("rtp_stream_count", "10000");
+    assert_eq!(extracted.only_call().frames().len(), t.capture.frames.len(), "every packet is in the file");
+}
+
+#[test]
+fn nothing_is_overwritten_unless_asked_for() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let capture = sorted(t).capture.to_pcap();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, &capture).unwrap();
+    let out = folder.path().join("out");
+    let names = |flags: &[&str]| {
+        let status = extractor().arg("--input-file").arg(&input).arg("--output-dir").arg(&out).args(flags).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success());
+        let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let first = names(&[]);
+    assert_eq!(first.len(), 3);
+    let stem = first[0].strip_suffix(".pcap").unwrap();
+    assert_eq!(names(&[])[..2], [first[0].clone(), format!("{stem}_2.pcap")]);
+    assert!(names(&[]).contains(&format!("{stem}_3.pcap")));
+    assert_eq!(names(&["--overwrite"]).len(), 5);
+    let detected = fs::read_to_string(out.join("detected_calls.csv")).unwrap();
+    assert_eq!(detected.lines().count(), 5, "a header and a row a run");
+    assert_eq!(detected.matches("call_id,").count(), 1);
+    let mode = fs::metadata(out.join(&first[0])).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}
+
+#[test]
+fn a_table_with_other_columns_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("detected_calls.csv"), "my,own,table\n").unwrap();
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, Capture::default().to_pcap()).unwrap();
+    let extracted = extract_files(folder, &[input], &[]);
+    assert_eq!(extracted.status, Some(1));
+    assert!(extracted.log.contains("has other columns"), "{}", extracted.log);
+    assert_eq!(fs::read_to_string(extracted.out.join("detected_calls.csv")).unwrap(), "my,own,table\n");
+}
+
+#[test]
+fn an_output_directory_that_cannot_be_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let out: PathBuf = file.join("out");
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, Capture::default().to_pcap()).unwrap();
+    let output = extractor().arg("--input-file").arg(&input).arg("--output-dir").arg(&out).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(says(&output).contains(out.to_str().unwrap()), "{}", says(&output));
+}
+
+#[test]
+fn timestamps_keep_their_precision() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let mut t = sorted(t);
+    t.capture.precision = Precision::Nano;
+    t.capture.frames.iter_mut().for_each(|(ns, _)| *ns += 7);
+    let extracted = t.extract();
+    let frames = extracted.only_call().frames();
+    assert_eq!(frames, t.capture.frames);
+    let bytes = fs::read(extracted.only_call().path()).unwrap();
+    assert_eq!(bytes[..4], [0x4d, 0x3c, 0xb2, 0xa1]);
+}
+
+#[test]
+fn every_link_type_gives_the_same_calls() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let ethernet = sorted(t);
+    for (link, header) in [
+        (LinkType::RAW, &[][..]),
+        (LinkType::IPV4, &[]),
+        (LinkType::NULL, &[2, 0, 0, 0]),
+        (LinkType::LINUX_SLL, &[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0]),
+        (LinkType::LINUX_SLL2, &[8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]),
+    ] {
+        let mut capture = ethernet.capture.clone();
+        capture.link = link;
+        for (_, frame) in &mut capture.frames {
+            *frame = [header, &frame[14..]].concat();
+        }
+        let extracted = extract_bytes(&capture.to_pcap(), &[]);
+        let call = extracted.only_call();
+        call.is("completed").has("rtp_packet_count", "86");
+        assert_eq!(call.frames(), capture.frames, "{link}");
+    }
+}
+
+#[test]
+fn log_lines_can_be_json() {
+    let mut t = Ladder::new().flag("--log-format=json");
+    call(&mut t, 0, 1);
+    let extracted = t.extract();
+    assert!(extracted.log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{}", extracted.log);
+    assert!(extracted.log.contains("call opened") && extracted.log.contains("call closed"));
+}
+
+/// The record headers of a pcap that was written with big-endian numbers are turned round.
+#[test]
+fn the_byte_order_of_the_input_does_not_matter() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let t = sorted(t);
+    let mut swapped = t.capture.to_pcap();
+    for range in [0..4, 4..6, 6..8, 16..20, 20..24] {
+        swapped[range].reverse();
+    }
+    let mut at = 24;
+    for (_, frame) in &t.capture.frames {
+        swapped[at..at + 16].chunks_mut(4).for_each(<[u8]>::reverse);
+        at += 16 + frame.len();
+    }
+    let extracted = extract_bytes(&swapped, &[]);
+    assert_eq!(extracted.status, Some(0), "{}", extracted.log);
+    assert_eq!(read_frames(&fs::read(extracted.only_call().path()).unwrap()), t.capture.frames);
+}
