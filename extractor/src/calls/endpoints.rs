@@ -94,6 +94,12 @@ impl Endpoints {
         both
     }
 
+    /// The calls that hold an endpoint.
+    #[must_use]
+    pub fn held_by(&self, endpoint: Endpoint) -> SmallVec<[CallNumber; 1]> {
+        self.holders(endpoint).iter().map(|holder| holder.call).collect()
+    }
+
     fn holders(&self, endpoint: Endpoint) -> &[Holder] {
         self.table.get(&endpoint).map_or(&[], |holders| &holders.calls)
     }

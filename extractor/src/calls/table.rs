@@ -47,6 +47,8 @@ pub struct Call {
     pub opened: Moment,
     dialog: Dialog,
     held: Vec<Endpoint>,
+    /// Since when nothing but stragglers is expected.
+    over_since: Option<Moment>,
     last_sip: Clock,
     last_media: Clock,
     /// The timer that will fire for this call.
@@ -249,6 +251,7 @@ impl CallTable {
         call.frames.push(event.moment);
         call.last_sip = event.moment.clock;
         call.dialog.take(&event.message);
+        call.over_since = call.dialog.over().and(call.over_since.or(Some(event.moment)));
         if let Some(deadline) = call.deadline(&self.rules, call.last_sip) {
             self.arm(number, deadline);
         }
@@ -276,8 +279,12 @@ impl CallTable {
         if !call.may_give(endpoint) {
             return;
         }
-        let given = self.endpoints.give(endpoint, number, rank, at, call.looks_back_to(at, &self.rules));
-        if let Given::New(free) = &given {
+        let (opened, back_to) = (call.opened, call.looks_back_to(at, &self.rules));
+        self.take_from_stragglers(endpoint, opened, at);
+        let given = self.endpoints.give(endpoint, number, rank, at, back_to);
+        if let Given::New(free) = &given
+            && let Some(call) = self.calls.get_mut(&number)
+        {
             call.held.push(endpoint);
             for flow in self.ownership.flows_touching(endpoint) {
                 let found = free.iter().filter(|(from, until)| !self.flows.packets_between(flow, *from, *until).is_empty());
@@ -285,6 +292,20 @@ impl CallTable {
             }
         }
         if given != Given::Unchanged {
+            self.transfer_flows_touching(endpoint, at);
+        }
+    }
+
+    /// A call that opened when another was over, and gives an endpoint of that one, uses it anew: the
+    /// two are not legs of one conversation, and the one that is over gets no more of what flows there.
+    fn take_from_stragglers(&mut self, endpoint: Endpoint, opened: Moment, at: Moment) {
+        let is_straggler = |number: &CallNumber| self.calls.get(number).is_some_and(|call| call.over_since.is_some_and(|over| over < opened));
+        let stragglers: Vec<CallNumber> = self.endpoints.held_by(endpoint).into_iter().filter(is_straggler).collect();
+        for number in stragglers {
+            self.endpoints.release(endpoint, number, at);
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.held.retain(|held| *held != endpoint);
+            }
             self.transfer_flows_touching(endpoint, at);
         }
     }
@@ -381,6 +402,7 @@ impl Call {
             opened: event.moment,
             dialog: Dialog::open(message),
             held: Vec::new(),
+            over_since: None,
             last_sip: event.moment.clock,
             last_media: 0,
             armed: None,
