@@ -1,6 +1,16 @@
 //! The extractor as a program: its arguments and exit statuses, hostile input, and that nothing but the
 //! input changes the output.
-#![allow(clippy::arithmetic_side_effects, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that goes wrong may say so by ending")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
 
 mod support;
 
@@ -76,7 +86,12 @@ fn assert_same(what: &str, want: &Extracted, got: &Extracted) {
     let (want, got) = (outputs(want), outputs(got));
     assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>(), "{what}: other files");
     for (name, bytes) in &want {
-        assert!(bytes == &got[name], "{what}: {name} differs:\n{}\n{}", String::from_utf8_lossy(bytes), String::from_utf8_lossy(&got[name]));
+        assert!(
+            bytes == &got[name],
+            "{what}: {name} differs:\n{}\n{}",
+            String::from_utf8_lossy(bytes),
+            String::from_utf8_lossy(&got[name])
+        );
     }
 }
 
@@ -86,9 +101,13 @@ fn the_output_is_the_same_whatever_the_window_the_chunk_and_the_threads() {
     let whole = extract_bytes(&capture, &[]);
     assert_eq!(whole.calls.len(), 202);
     assert_same("again", &whole, &extract_bytes(&capture, &[]));
-    for (window, chunk, threads) in
-        [("100000000", "5000", "2"), ("300000", "100000", "1"), ("300000", "7001", "2"), ("50000", "1000", "3"), ("9999", "333", "2")]
-    {
+    for (window, chunk, threads) in [
+        ("100000000", "5000", "2"),
+        ("300000", "100000", "1"),
+        ("300000", "7001", "2"),
+        ("50000", "1000", "3"),
+        ("9999", "333", "2"),
+    ] {
         let flags = ["--window-bytes", window, "--chunk-bytes", chunk, "--threads", threads];
         assert_same(&format!("{flags:?}"), &whole, &extract_bytes(&capture, &flags));
     }
@@ -134,7 +153,12 @@ fn standard_input_and_pipes_are_read_like_files() {
     let input = folder.path().join("input.pcap");
     fs::write(&input, &capture).unwrap();
     let out = folder.path().join("out");
-    let shell = format!("cat {0} | {1} --input-file - --output-dir {2}", input.display(), env!("CARGO_BIN_EXE_sip-call-extractor"), out.display());
+    let shell = format!(
+        "cat {0} | {1} --input-file - --output-dir {2}",
+        input.display(),
+        env!("CARGO_BIN_EXE_sip-call-extractor"),
+        out.display()
+    );
     let status = Command::new("sh").args(["-c", &shell]).stderr(Stdio::null()).status().unwrap();
     assert!(status.success());
     let want = extract_bytes(&capture, &[]);
@@ -174,7 +198,15 @@ fn help_names_every_flag_that_users_know() {
     let help = run(&["--help"]);
     assert!(help.status.success());
     let help = String::from_utf8(help.stdout).unwrap();
-    for flag in ["--input-file", "--sip-ports-range", "--output-dir", "--call-timeout", "--detected-calls-filename", "--stats-filename", "--debug"] {
+    for flag in [
+        "--input-file",
+        "--sip-ports-range",
+        "--output-dir",
+        "--call-timeout",
+        "--detected-calls-filename",
+        "--stats-filename",
+        "--debug",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
     assert!(help.contains("5m0s") && !help.contains("--window-bytes"));
@@ -278,12 +310,22 @@ fn neighbour_of(bad: impl Fn(&mut Ladder)) -> Extracted {
 fn hostile_sip_costs_no_neighbour() {
     let long_headers = format!("INVITE sip:b SIP/2.0\r\nX: {}\r\n\r\n", "x".repeat(65_000));
     let many_headers = format!("INVITE sip:b SIP/2.0\r\n{}\r\n", "a:\r\n".repeat(16_000));
-    let no_body_yet = "INVITE sip:b SIP/2.0\r\nf: 1\r\nt: 2\r\ni: short\r\nl: 18446744073709551616\r\nCSeq: 99999999999 INVITE\r\n\r\n";
+    let no_body_yet =
+        "INVITE sip:b SIP/2.0\r\nf: 1\r\nt: 2\r\ni: short\r\nl: 18446744073709551616\r\nCSeq: 99999999999 INVITE\r\n\r\n";
     let extracted = neighbour_of(|t| {
-        for (index, text) in
-            [&long_headers, &many_headers, no_body_yet, "INVITE ", "SIP/2.0 ", "INVITE sip:b SIP/2.0\r\n", "\r\n\r\n", "\0", "SIP/2.0 200 OK\r\nCall-ID:\r\n"]
-                .iter()
-                .enumerate()
+        for (index, text) in [
+            &long_headers,
+            &many_headers,
+            no_body_yet,
+            "INVITE ",
+            "SIP/2.0 ",
+            "INVITE sip:b SIP/2.0\r\n",
+            "\r\n\r\n",
+            "\0",
+            "SIP/2.0 200 OK\r\nCall-ID:\r\n",
+        ]
+        .iter()
+        .enumerate()
         {
             t.udp(300 + index as u64, end(ALICE), end(BOB), text.as_bytes());
         }
@@ -307,7 +349,12 @@ fn hostile_sdp_costs_no_neighbour() {
         .into_iter()
         .enumerate()
         {
-            t.sip(300 + index as u64, end(ALICE), end(BOB), request("INVITE", &format!("bad-{index}")).body("application/sdp", body));
+            t.sip(
+                300 + index as u64,
+                end(ALICE),
+                end(BOB),
+                request("INVITE", &format!("bad-{index}")).body("application/sdp", body),
+            );
         }
     });
     assert_eq!(extracted.calls.len(), 5);
@@ -335,7 +382,9 @@ fn hostile_names_are_text() {
 #[test]
 fn odd_frames_cost_no_neighbour() {
     let extracted = neighbour_of(|t| {
-        for (index, frame) in [vec![], vec![0; 13], vec![0xff; 60], frames::udp(end(ALICE), end(BOB), b"x")[..30].to_vec()].into_iter().enumerate() {
+        for (index, frame) in
+            [vec![], vec![0; 13], vec![0xff; 60], frames::udp(end(ALICE), end(BOB), b"x")[..30].to_vec()].into_iter().enumerate()
+        {
             t.capture.push(START_NS + (500 + index as u64) * MS, frame);
         }
     });
@@ -368,9 +417,18 @@ fn nothing_is_overwritten_unless_asked_for() {
     fs::write(&input, &capture).unwrap();
     let out = folder.path().join("out");
     let names = |flags: &[&str]| {
-        let status = extractor().arg("--input-file").arg(&input).arg("--output-dir").arg(&out).args(flags).stderr(Stdio::null()).status().unwrap();
+        let status = extractor()
+            .arg("--input-file")
+            .arg(&input)
+            .arg("--output-dir")
+            .arg(&out)
+            .args(flags)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
         assert!(status.success());
-        let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     };

@@ -1,5 +1,15 @@
 //! Calls between real endpoints: SIPp on both sides, tcpdump in between, and what tshark says of it.
-#![allow(clippy::arithmetic_side_effects, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that goes wrong may say so by ending")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
 
 mod support;
 
@@ -54,9 +64,15 @@ fn make_calls(folder: &Path) {
         start("sipp", &[&common[..], more].concat(), folder)
     };
     let media = |base: u16, pair: u16| (base + pair * 10).to_string();
-    let callees: Vec<Child> = (0..PAIRS).map(|pair| sipp(25_060 + pair, &["-sn", "uas", "-rtp_echo", "-mp", &media(27_000, pair)])).collect();
+    let callees: Vec<Child> =
+        (0..PAIRS).map(|pair| sipp(25_060 + pair, &["-sn", "uas", "-rtp_echo", "-mp", &media(27_000, pair)])).collect();
     let callers: Vec<Child> = (0..PAIRS)
-        .map(|pair| sipp(25_160 + pair, &["-sf", "caller.xml", "-l", "1", "-mp", &media(28_000, pair), &format!("127.0.0.1:{}", 25_060 + pair)]))
+        .map(|pair| {
+            sipp(
+                25_160 + pair,
+                &["-sf", "caller.xml", "-l", "1", "-mp", &media(28_000, pair), &format!("127.0.0.1:{}", 25_060 + pair)],
+            )
+        })
         .collect();
     for mut child in callers.into_iter().chain(callees) {
         assert!(child.wait().unwrap().success(), "SIPp was not content with its calls");
@@ -70,7 +86,8 @@ fn tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     for field in fields {
         command.args(["-e", field]);
     }
-    let output = command.stderr(Stdio::null()).output().unwrap_or_else(|error| panic!("tshark: {error}; scripts/setup installs it"));
+    let output =
+        command.stderr(Stdio::null()).output().unwrap_or_else(|error| panic!("tshark: {error}; scripts/setup installs it"));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
 }

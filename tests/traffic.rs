@@ -5,6 +5,17 @@
 //! Calls begin one after the other until `--calls` are up at once; each that ends is followed by another.
 //! Each is answered after two seconds of ringing and has 20 ms of G.711 both ways, 50 packets a second each,
 //! until it is hung up on. With `--seconds-of-media 0` calls have no media and follow each other at once.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
 
 mod support;
 
@@ -45,7 +56,10 @@ fn main() -> std::io::Result<()> {
     traffic.generate(&arguments)?;
     traffic.file.flush()?;
     let Traffic { bytes, packets, begun, sip, rtp, .. } = traffic;
-    println!("{}: {bytes} bytes, {packets} packets, {begun} calls, {sip} SIP messages, {rtp} RTP packets", arguments.file.display());
+    println!(
+        "{}: {bytes} bytes, {packets} packets, {begun} calls, {sip} SIP messages, {rtp} RTP packets",
+        arguments.file.display()
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A segment on the disk: a hidden part file, appended to, that gets its name when it is complete.
 //!
-//! The part file holds whole records at all times: records are gathered in memory and written together, and
-//! where the disk refuses half of them, the file is cut back to what it held before.
+//! Records are gathered in memory and written together. Where the disk takes only some of their bytes, the file
+//! is cut back to what it held before, so that it ends with a whole record. (A crash may still cut one.)
 #![allow(clippy::disallowed_methods, reason = "a door: writes segments, and names them by host and clock")]
 
 use std::{

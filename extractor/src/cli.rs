@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, error::ErrorKind, CommandFactory};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use shared::units::{GoDuration, SipPorts};
 
 use crate::{calls::Rules, outputs::Settings, progress::LogFormat, run::Config, windows::Sizes};

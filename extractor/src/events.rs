@@ -2,12 +2,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use crate::{
-    moment::Moment,
-    packet::Endpoint,
-    sdp::Description,
-    sip::Message,
-};
+use crate::{moment::Moment, packet::Endpoint, sdp::Description, sip::Message};
 
 /// A SIP message that names a call, and the frame that carried it.
 #[derive(Debug)]

@@ -34,7 +34,11 @@ impl Progress {
     /// A bar, if standard error is a terminal.
     #[must_use]
     pub fn new() -> Self {
-        let bar = if io::stderr().is_terminal() { ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()) } else { ProgressBar::hidden() };
+        let bar = if io::stderr().is_terminal() {
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        } else {
+            ProgressBar::hidden()
+        };
         // A template is checked when it is set; this one is constant, and a test sets it.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style.progress_chars("=> "));

@@ -88,7 +88,9 @@ impl CallCounts {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete].iter().fold(0, |sum, n| sum.saturating_add(*n))
+        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete]
+            .iter()
+            .fold(0, |sum, n| sum.saturating_add(*n))
     }
 }
 
@@ -139,9 +141,25 @@ impl fmt::Display for Report {
         let seconds = self.elapsed.as_secs_f64();
         let rate = self.input_bytes as f64 / 1e6 / seconds.max(1e-6);
         let CallCounts { completed, cancelled, failed, timeout, incomplete, .. } = calls;
-        writeln!(f, "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete", grouped(calls.total()))?;
-        writeln!(f, "streams   {:>14}   {} RTP packets, {} lost", grouped(calls.streams), grouped(calls.rtp_packets), grouped(calls.lost_packets))?;
-        writeln!(f, "packets   {:>14}   {} SIP messages, {} other UDP", grouped(counts.packets), grouped(counts.sip), grouped(counts.udp))?;
+        writeln!(
+            f,
+            "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete",
+            grouped(calls.total())
+        )?;
+        writeln!(
+            f,
+            "streams   {:>14}   {} RTP packets, {} lost",
+            grouped(calls.streams),
+            grouped(calls.rtp_packets),
+            grouped(calls.lost_packets)
+        )?;
+        writeln!(
+            f,
+            "packets   {:>14}   {} SIP messages, {} other UDP",
+            grouped(counts.packets),
+            grouped(counts.sip),
+            grouped(counts.udp)
+        )?;
         write!(f, "bytes     {:>14}   in {seconds:.2} s, {rate:.0} MB/s", grouped(self.input_bytes))?;
         for (index, (count, what)) in self.not_used().enumerate() {
             let title = if index == 0 { "not used" } else { "" };

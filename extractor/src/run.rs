@@ -81,7 +81,14 @@ fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Mom
 }
 
 /// Writes what came before `settled`, and forgets it.
-fn write(outputs: &mut Outputs, calls: &mut CallTable, settled: Moment, now: Moment, config: &Config, records: Records<'_>) -> Result<()> {
+fn write(
+    outputs: &mut Outputs,
+    calls: &mut CallTable,
+    settled: Moment,
+    now: Moment,
+    config: &Config,
+    records: Records<'_>,
+) -> Result<()> {
     let work = calls.work(settled);
     outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
     calls.retire_window(settled);

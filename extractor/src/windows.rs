@@ -13,7 +13,7 @@ use crate::{
     events::{Flows, SipEvent},
     index::{ChunkIndex, Counts},
     moment::{Clock, Moment, Position},
-    source::{Inputs, Layouts},
+    source::{Input, Inputs, Layouts},
 };
 
 /// How much is worked on at once, in bytes.
@@ -66,7 +66,7 @@ impl<'w> Windows<'w> {
     /// Begins at the first record of the first input.
     #[must_use]
     pub fn new(inputs: &'w Inputs, sizes: Sizes, ports: SipPorts) -> Self {
-        let start = inputs.get(0).map_or(0, |input| input.start());
+        let start = inputs.get(0).map_or(0, Input::start);
         Self { inputs, sizes, ports, next: Moment { clock: 0, position: Position::new(0, start) } }
     }
 
@@ -87,12 +87,14 @@ impl<'w> Windows<'w> {
         let mut chunks = Vec::new();
         let mut left = self.sizes.window.max(1);
         let (mut number, mut start) = (self.next.position.input(), self.next.position.offset());
-        while left > 0 && let Some(input) = self.inputs.get(number) {
+        while left > 0
+            && let Some(input) = self.inputs.get(number)
+        {
             let end = input.bytes().len().min(start.saturating_add(left));
             left = left.saturating_sub(end.saturating_sub(start));
             chunks.extend(cut(number, start, end, self.sizes.chunk));
             number = number.saturating_add(1);
-            start = self.inputs.get(number).map_or(0, |input| input.start());
+            start = self.inputs.get(number).map_or(0, Input::start);
         }
         chunks
     }
@@ -122,7 +124,8 @@ impl<'w> Windows<'w> {
             }
             let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
             let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
-            let found = guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
+            let found =
+                guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
             if let Some(found) = found {
                 self.append(&mut window, chunk.input, found, layouts);
             }
@@ -148,12 +151,17 @@ impl<'w> Windows<'w> {
             return Position::new(input, offset);
         }
         let next = input.saturating_add(1);
-        Position::new(next, self.inputs.get(next).map_or(0, |input| input.start()))
+        Position::new(next, self.inputs.get(next).map_or(0, Input::start))
     }
 }
 
 /// Cuts a stretch of an input into chunks.
 fn cut(input: usize, start: usize, end: usize, size: usize) -> impl Iterator<Item = Chunk> {
     let size = size.max(1);
-    (start..end).step_by(size).map(move |from| Chunk { input, start: from, end: end.min(from.saturating_add(size)), is_exact: from == start })
+    (start..end).step_by(size).map(move |from| Chunk {
+        input,
+        start: from,
+        end: end.min(from.saturating_add(size)),
+        is_exact: from == start,
+    })
 }

@@ -22,13 +22,7 @@ use std::{
 use shared::pcap::{Layout, Step};
 use tempfile::TempDir;
 
-use super::{
-    MS,
-    capture::Capture,
-    frames,
-    media::Rtp,
-    sip::Sip,
-};
+use super::{MS, capture::Capture, frames, media::Rtp, sip::Sip};
 
 /// When the ladders begin: 2023-12-01T14:30:22.123456Z.
 pub const START_NS: u64 = 1_701_441_022_123_456_000;
@@ -163,7 +157,7 @@ impl Extracted {
         self.calls.iter().map(|row| Found { extracted: self, row }).collect()
     }
 
-    /// All files but the CSVs, by name, with their bytes.
+    /// All files, by name, with their bytes.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = std::fs::read_dir(&self.out).unwrap().map(|entry| entry.unwrap());
         entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
@@ -174,6 +168,13 @@ impl Row {
     #[track_caller]
     pub fn get(&self, column: &str) -> &str {
         self.0.get(column).unwrap_or_else(|| panic!("no column {column}"))
+    }
+
+    /// Checks a column.
+    #[track_caller]
+    pub fn has(&self, column: &str, value: &str) -> &Self {
+        assert_eq!(self.get(column), value, "{column} of {self:#?}");
+        self
     }
 }
 
@@ -193,8 +194,37 @@ impl Found<'_> {
     /// Checks a column.
     #[track_caller]
     pub fn has(&self, column: &str, value: &str) -> &Self {
-        assert_eq!(self.row.get(column), value, "{column} of {:#?}", self.row);
+        self.row.has(column, value);
         self
+    }
+
+    /// Checks how many frames with SIP it has, by its row and in its pcap.
+    #[track_caller]
+    pub fn has_sip(&self, frames: usize) -> &Self {
+        let payloads = self.payloads();
+        let is_sip = |payload: &&Vec<u8>| {
+            payload.split(|&byte| byte == b'\r').next().is_some_and(|line| line.windows(7).any(|word| word == b"SIP/2.0"))
+        };
+        assert_eq!(payloads.iter().filter(is_sip).count(), frames, "frames with SIP in {:?}", self.path());
+        self.has("sip_packet_count", &frames.to_string())
+    }
+
+    /// Checks the sequence numbers of the RTP packets of one SSRC in its pcap, and that its streams
+    /// count as many.
+    #[track_caller]
+    pub fn has_rtp(&self, ssrc: u32, sequence: impl IntoIterator<Item = u16>) -> &Self {
+        let sequence: Vec<u16> = sequence.into_iter().collect();
+        assert_eq!(self.rtp(ssrc), sequence, "RTP of {ssrc:#x} in {:?}", self.path());
+        let ssrc_hex = format!("{ssrc:#010x}");
+        let of_ssrc = self.streams().into_iter().filter(|stream| stream.get("ssrc_hex") == ssrc_hex);
+        let counted: usize = of_ssrc.map(|stream| stream.get("rtp_packet_count").parse::<usize>().unwrap()).sum();
+        assert_eq!(counted, sequence.len(), "RTP of {ssrc:#x} in the statistics");
+        self
+    }
+
+    /// Whether its pcap has a datagram with this payload.
+    pub fn carries(&self, payload: &[u8]) -> bool {
+        self.payloads().iter().any(|found| found == payload)
     }
 
     /// Its streams.
@@ -212,15 +242,17 @@ impl Found<'_> {
         self.extracted.out.join(self.row.get("output_pcap_filename"))
     }
 
-    /// The payloads of the UDP datagrams in its pcap (Ethernet, IPv4).
+    /// The payloads of the UDP datagrams in its pcap (Ethernet).
     pub fn payloads(&self) -> Vec<Vec<u8>> {
-        self.frames().into_iter().map(|(_, frame)| frame[42..].to_vec()).collect()
+        let headers = |frame: &[u8]| if frame[12..14] == [0x86, 0xdd] { 62 } else { 42 };
+        self.frames().into_iter().map(|(_, frame)| frame[headers(&frame)..].to_vec()).collect()
     }
 
-    /// The sequence numbers of the RTP packets of one SSRC in its pcap (Ethernet, IPv4).
+    /// The sequence numbers of the RTP packets of one SSRC in its pcap (Ethernet).
     pub fn rtp(&self, ssrc: u32) -> Vec<u16> {
         let payloads = self.payloads();
-        let of_ssrc = payloads.iter().filter(|payload| payload.len() > 12 && payload[0] == 0x80 && payload[8..12] == ssrc.to_be_bytes());
+        let of_ssrc =
+            payloads.iter().filter(|payload| payload.len() > 12 && payload[0] == 0x80 && payload[8..12] == ssrc.to_be_bytes());
         of_ssrc.map(|payload| u16::from_be_bytes([payload[2], payload[3]])).collect()
     }
 }

@@ -6,8 +6,12 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::unwrap_used,
+    clippy::print_stderr,
     clippy::print_stdout,
+    clippy::needless_pass_by_value,
+    clippy::option_env_unwrap,
+    clippy::unwrap_used,
+    clippy::wrong_self_convention,
     reason = "a test that goes wrong may say so by ending"
 )]
 #![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]

@@ -187,7 +187,10 @@ mod tests {
         endpoints.release(end(1), A, Moment::at(40));
         endpoints.release(end(1), B, Moment::at(50));
         let later = give(&mut endpoints, 1, CallNumber(3), 60);
-        assert_eq!(later, Given::New(SmallVec::from_vec(vec![(Moment::at(0), Moment::at(10)), (Moment::at(50), Moment::at(60))])));
+        assert_eq!(
+            later,
+            Given::New(SmallVec::from_vec(vec![(Moment::at(0), Moment::at(10)), (Moment::at(50), Moment::at(60))]))
+        );
     }
 
     #[test]

@@ -299,7 +299,8 @@ impl CallTable {
     /// A call that opened when another was over, and gives an endpoint of that one, uses it anew: the
     /// two are not legs of one conversation, and the one that is over gets no more of what flows there.
     fn take_from_stragglers(&mut self, endpoint: Endpoint, opened: Moment, at: Moment) {
-        let is_straggler = |number: &CallNumber| self.calls.get(number).is_some_and(|call| call.over_since.is_some_and(|over| over < opened));
+        let is_straggler =
+            |number: &CallNumber| self.calls.get(number).is_some_and(|call| call.over_since.is_some_and(|over| over < opened));
         let stragglers: Vec<CallNumber> = self.endpoints.held_by(endpoint).into_iter().filter(is_straggler).collect();
         for number in stragglers {
             self.endpoints.release(endpoint, number, at);
@@ -422,7 +423,9 @@ impl Call {
     }
 
     fn last_media_before(&self, moment: Moment, flows: &Flows) -> Clock {
-        let last = |claim: &Claim| flows.packets_between(claim.flow, claim.from, claim.until.min(moment)).last().map(|packet| packet.clock);
+        let last = |claim: &Claim| {
+            flows.packets_between(claim.flow, claim.from, claim.until.min(moment)).last().map(|packet| packet.clock)
+        };
         self.claims.iter().filter_map(last).fold(self.last_media, Clock::max)
     }
 

@@ -68,7 +68,11 @@ impl Directory {
 fn open_for_appending(path: &Path, is_first: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.mode(MODE);
-    if is_first { options.write(true).create(true).truncate(true) } else { options.append(true) };
+    if is_first {
+        options.write(true).create(true).truncate(true)
+    } else {
+        options.append(true)
+    };
     options.open(path)
 }
 
@@ -142,7 +146,9 @@ impl CsvFile {
             bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
         }
         let mut last = [0];
-        file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).with_context(|| format!("{path} cannot be read"))?;
+        file.seek(SeekFrom::End(-1))
+            .and_then(|_| file.read_exact(&mut last))
+            .with_context(|| format!("{path} cannot be read"))?;
         if last != *b"\n" {
             bail!("{path} ends in the middle of a row; end that row or remove it, or choose another name");
         }

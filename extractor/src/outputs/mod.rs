@@ -2,7 +2,7 @@
 //!
 //! For each window, every call that has something to write is a job of its own. Jobs run side
 //! by side; each opens the file of its call, writes, and closes it. So there are as many open files as
-//! threads, however many calls there are. What is kept between windows is a [`Recording`] per open
+//! threads, however many calls there are. What is kept between windows is a `Recording` per open
 //! call: figures, no bytes.
 
 mod files;
@@ -17,10 +17,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use shared::pcap::{Layout, Record};
 
-pub use self::{
-    files::Settings,
-    text::printable,
-};
+pub use self::{files::Settings, text::printable};
 use self::{
     files::{CsvFile, Directory, GatherBuffer},
     names::FileNames,
@@ -106,7 +103,14 @@ impl Outputs {
     ///
     /// # Errors
     /// A file cannot be written; the error names it.
-    pub fn write(&mut self, work: Vec<Work>, table: &CallTable, records: Records<'_>, lookback_ns: u64, now: Clock) -> Result<()> {
+    pub fn write(
+        &mut self,
+        work: Vec<Work>,
+        table: &CallTable,
+        records: Records<'_>,
+        lookback_ns: u64,
+        now: Clock,
+    ) -> Result<()> {
         let mut jobs: Vec<Job<'_>> = work.into_iter().filter_map(|work| self.job(work, table, records)).collect();
         let directory = &self.directory;
         jobs.par_iter_mut().with_max_len(64).try_for_each_init(GatherBuffer::default, |buffer, job| {

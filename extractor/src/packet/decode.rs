@@ -144,8 +144,8 @@ fn datagram_len(udp_len: usize, ip_payload_len: usize) -> usize {
 fn general(link: LinkType, frame: &[u8]) -> Packet<'_> {
     let Some((ether_type, packet)) = strip_link(link, frame) else { return Packet::Unreadable };
     match ether_type {
-        Some(ether_type) => network(LaxSlicedPacket::from_ether_type(ether_type, packet)),
-        None => LaxSlicedPacket::from_ip(packet).map_or(Packet::Unreadable, network),
+        Some(ether_type) => network(&LaxSlicedPacket::from_ether_type(ether_type, packet)),
+        None => LaxSlicedPacket::from_ip(packet).map_or(Packet::Unreadable, |packet| network(&packet)),
     }
 }
 
@@ -165,7 +165,7 @@ fn strip_link(link: LinkType, frame: &[u8]) -> Option<(Option<EtherType>, &[u8])
     })
 }
 
-fn network(packet: LaxSlicedPacket<'_>) -> Packet<'_> {
+fn network<'a>(packet: &LaxSlicedPacket<'a>) -> Packet<'a> {
     let (addresses, payload) = match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
             let header = ip.header();
@@ -181,11 +181,11 @@ fn network(packet: LaxSlicedPacket<'_>) -> Packet<'_> {
     if payload.fragmented {
         return Packet::Fragment;
     }
-    match packet.transport {
+    match &packet.transport {
         Some(TransportSlice::Tcp(_)) => Packet::Tcp,
         Some(TransportSlice::Udp(_)) => {
             let (source, destination) = addresses;
-            let wire_len = ip_payload_wire_len(&packet, payload.payload.len());
+            let wire_len = ip_payload_wire_len(packet, payload.payload.len());
             udp(payload.payload, wire_len, |from, to| (source.with_port(from), destination.with_port(to)))
                 .map_or(Packet::Unreadable, Packet::Udp)
         }
@@ -197,9 +197,7 @@ fn network(packet: LaxSlicedPacket<'_>) -> Packet<'_> {
 /// The length of IP's payload on the wire, which is more than was captured of a snapped packet.
 fn ip_payload_wire_len(packet: &LaxSlicedPacket<'_>, captured: usize) -> usize {
     let declared = match &packet.net {
-        Some(LaxNetSlice::Ipv4(ip)) => {
-            usize::from(ip.header().total_len()).checked_sub(ip.header().slice().len())
-        }
+        Some(LaxNetSlice::Ipv4(ip)) => usize::from(ip.header().total_len()).checked_sub(ip.header().slice().len()),
         Some(LaxNetSlice::Ipv6(ip)) => {
             let extensions = ip.extensions().slice().len();
             usize::from(ip.header().payload_length()).checked_sub(extensions)

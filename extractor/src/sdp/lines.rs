@@ -8,7 +8,8 @@ pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         let line = line.trim_ascii_start();
         let (kind, rest) = line.split_first()?;
         let value = rest.trim_ascii_start().strip_prefix(b"=")?;
-        let end = value.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0).map_or(0, |last| last.saturating_add(1));
+        let end =
+            value.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0).map_or(0, |last| last.saturating_add(1));
         Some((kind.to_ascii_lowercase(), value.get(..end)?.trim_ascii_start()))
     })
 }

@@ -57,7 +57,8 @@ fn boundary<'a>(content_type: &'a [u8], body: &'a [u8]) -> Option<&'a [u8]> {
 /// What stands between one delimiter line and the next.
 fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let delimiter = [b"--", boundary].concat();
-    let mut starts: Vec<usize> = memmem::find_iter(body, &delimiter).filter(|&at| is_line_start(body, at)).take(MAX_PARTS).collect();
+    let mut starts: Vec<usize> =
+        memmem::find_iter(body, &delimiter).filter(|&at| is_line_start(body, at)).take(MAX_PARTS).collect();
     starts.push(body.len());
     let len = delimiter.len();
     let ranges: Vec<_> = starts.windows(2).filter_map(|pair| Some((pair.first()?.checked_add(len)?, *pair.get(1)?))).collect();
@@ -78,7 +79,8 @@ fn split_part(part: &[u8]) -> (&[u8], &[u8]) {
         if line.is_empty() {
             break;
         }
-        let value = strip_prefix_ignoring_case(line, b"Content-Type").and_then(|value| value.trim_ascii_start().strip_prefix(b":"));
+        let value =
+            strip_prefix_ignoring_case(line, b"Content-Type").and_then(|value| value.trim_ascii_start().strip_prefix(b":"));
         content_type = value.map_or(content_type, <[u8]>::trim_ascii);
     }
     (content_type, rest)

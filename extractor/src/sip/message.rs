@@ -354,8 +354,17 @@ mod tests {
         assert_eq!(start("SIP/2.0 200 OK"), Some(StartLine::Status(200)));
         assert_eq!(start("SIP/2.0 487"), Some(StartLine::Status(487)));
         assert_eq!(start("NOTIFY sip:x SIP/2.0 "), Some(StartLine::Request(Method::Other)));
-        for line in ["", "SIP/2.0 20", "SIP/2.0 2000", "GET / HTTP/1.1", "INVITE SIP/2.0", "INVITE  SIP/2.0", "\0\0", "hello", " INVITE x SIP/2.0"]
-        {
+        for line in [
+            "",
+            "SIP/2.0 20",
+            "SIP/2.0 2000",
+            "GET / HTTP/1.1",
+            "INVITE SIP/2.0",
+            "INVITE  SIP/2.0",
+            "\0\0",
+            "hello",
+            " INVITE x SIP/2.0",
+        ] {
             assert_eq!(start(line), None, "{line}");
         }
     }

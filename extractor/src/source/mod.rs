@@ -93,7 +93,8 @@ impl Inputs {
     /// The bytes that lie before `position`.
     #[must_use]
     pub fn bytes_before(&self, position: Position) -> u64 {
-        let earlier = self.inputs.iter().take(position.input()).fold(0, |sum: u64, input| sum.saturating_add(input.bytes().len() as u64));
+        let earlier =
+            self.inputs.iter().take(position.input()).fold(0, |sum: u64, input| sum.saturating_add(input.bytes().len() as u64));
         earlier.saturating_add(position.offset() as u64)
     }
 
@@ -176,7 +177,8 @@ fn regular(mut file: File, spool: &Path) -> Result<File> {
 
 /// A copy of what can be read only once.
 fn spooled(from: &mut impl io::Read, spool: &Path) -> Result<File> {
-    let mut file = tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))?;
+    let mut file =
+        tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))?;
     io::copy(from, &mut file).with_context(|| format!("it cannot be copied to a temporary file in {}", spool.display()))?;
     file.rewind()?;
     Ok(file)

@@ -96,8 +96,7 @@ impl Header {
 
     #[inline]
     fn header_at(&self, file: &[u8], offset: usize) -> Option<RecordHeader> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] =
-            *file.get(offset..)?.first_chunk::<RECORD_HEADER_LEN>()?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *file.get(offset..)?.first_chunk::<RECORD_HEADER_LEN>()?;
         Some(RecordHeader {
             seconds: self.order.u32([a, b, c, d]),
             fraction: self.order.u32([e, f, g, h]),

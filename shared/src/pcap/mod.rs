@@ -79,7 +79,10 @@ impl fmt::Display for Gap {
             GapReason::Cut => write!(f, "the file ends inside the record at offset {offset}; its last {len} bytes are not used"),
             GapReason::Corrupt => write!(f, "no record can be read at offset {offset}; {len} bytes were skipped"),
             GapReason::UnknownInterface => {
-                write!(f, "the record at offset {offset} names an interface that the file does not describe; {len} bytes were skipped")
+                write!(
+                    f,
+                    "the record at offset {offset} names an interface that the file does not describe; {len} bytes were skipped"
+                )
             }
         }
     }

@@ -98,11 +98,7 @@ impl Section {
     /// The block that begins at `offset`, if a whole one does.
     pub(super) fn block_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Block<'a>> {
         let head = file.get(offset..)?;
-        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) {
-            section_order(file, offset)?
-        } else {
-            self.order?
-        };
+        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) { section_order(file, offset)? } else { self.order? };
         let len = order.u32_at(head, 4)? as usize;
         if !(MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len) || !len.is_multiple_of(4) {
             return None;

@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects, clippy::type_complexity, reason = "numbers of tests are small")]
+
 use super::*;
 use proptest::prelude::*;
 

@@ -27,7 +27,10 @@ pub fn file_header(link: LinkType, precision: Precision, snaplen: u32) -> [u8; 2
 pub fn record_header(timestamp_ns: u64, precision: Precision, captured_len: u32, wire_len: u32) -> [u8; RECORD_HEADER_LEN] {
     // The format's seconds end in 2106; a later time is written as the last second there is.
     let seconds = u32::try_from(timestamp_ns / 1_000_000_000).unwrap_or(u32::MAX);
-    let fraction = (timestamp_ns % 1_000_000_000) / u64::from(precision.unit_ns());
+    let fraction = match precision {
+        Precision::Micro => timestamp_ns % 1_000_000_000 / 1000,
+        Precision::Nano => timestamp_ns % 1_000_000_000,
+    };
     let fraction = u32::try_from(fraction).unwrap_or(0);
     let mut bytes = [0; RECORD_HEADER_LEN];
     for (field, value) in bytes.chunks_exact_mut(4).zip([seconds, fraction, captured_len, wire_len]) {
