@@ -650,10 +650,14 @@ fn a_relay_port_used_again_after_a_call_whose_bye_was_never_seen() {
     hung_up(&mut t, 62_000, "second");
     let out = t.extract();
     let (first, second) = (out.call("first"), out.call("second"));
-    (1..=2).for_each(|ssrc| drop(first.has_rtp(ssrc, 1..=10)));
-    (3..=6).for_each(|ssrc| drop(first.has_rtp(ssrc, NONE)));
-    (1..=2).for_each(|ssrc| drop(second.has_rtp(ssrc, NONE)));
-    (3..=6).for_each(|ssrc| drop(second.has_rtp(ssrc, 1..=10)));
+    for ssrc in 1..=2 {
+        first.has_rtp(ssrc, 1..=10);
+        second.has_rtp(ssrc, NONE);
+    }
+    for ssrc in 3..=6 {
+        first.has_rtp(ssrc, NONE);
+        second.has_rtp(ssrc, 1..=10);
+    }
 }
 
 #[test]
@@ -902,6 +906,7 @@ fn statistics_of_a_call_stand_together_by_first_packet() {
     }
     hung_up(&mut t, 1_000, "second");
     hung_up(&mut t, 2_000, "first");
+    meanwhile(&mut t, 20_000);
     let out = t.extract();
     let rows: Vec<_> = out.streams.iter().map(|row| (row.get("call_id"), row.get("ssrc_hex"))).collect();
     assert_eq!(rows, [("second", "0x0000000a"), ("second", "0x00000004"), ("first", "0x00000009"), ("first", "0x00000003")]);

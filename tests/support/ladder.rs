@@ -94,7 +94,7 @@ pub fn extract_files(folder: TempDir, inputs: &[PathBuf], flags: &[&str]) -> Ext
     for input in inputs {
         command.arg("--input-file").arg(input);
     }
-    let output = command.args(["--linger", "5s", "--output-dir"]).arg(&out).args(flags).output().unwrap();
+    let output = command.arg("--output-dir").arg(&out).args(flags).output().unwrap();
     Extracted::read(folder, &out, &output)
 }
 

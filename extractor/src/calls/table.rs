@@ -218,6 +218,8 @@ impl CallTable {
     pub fn retire_window(&mut self, settled: Moment) {
         let (kept, renumbered) = self.flows.since(settled);
         self.flows = kept;
+        // Owners name flows and claims by numbers that are not theirs any more.
+        self.ownership = Ownership::default();
         self.calls.retain(|_, call| call.end.is_none());
         for call in self.calls.values_mut() {
             call.renumber_claims(&renumbered);
@@ -326,7 +328,7 @@ impl CallTable {
             if after.contains(&owner.call) {
                 owners.push(owner);
             } else if let Some(claim) = self.calls.get_mut(&owner.call).and_then(|call| call.claims.get_mut(owner.claim)) {
-                claim.until = at;
+                claim.until = claim.until.min(at);
             }
         }
         for call in after {
