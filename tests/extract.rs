@@ -538,3 +538,37 @@ fn the_byte_order_of_the_input_does_not_matter() {
     assert_eq!(extracted.status, Some(0), "{}", extracted.log);
     assert_eq!(read_frames(&fs::read(extracted.only_call().path()).unwrap()), t.capture.frames);
 }
+
+/// Load generators like to give all their calls the same two endpoints: each call gets all of that media,
+/// and nothing takes for ever.
+#[test]
+fn a_thousand_calls_may_share_their_endpoints() {
+    let mut t = Ladder::new();
+    let (alice, bob) = (end("192.0.2.1:6000"), end("192.0.2.2:6000"));
+    for n in 0..1_000 {
+        let id = format!("shared-{n}");
+        t.sip(n, end(ALICE), end(BOB), request("INVITE", &id).sdp(&Sdp::audio(alice)));
+        t.sip(n + 1, end(BOB), end(ALICE), response(200, "INVITE", &id).sdp(&Sdp::audio(bob)));
+    }
+    t.rtp(2_000, alice, bob, 7, 1..=3);
+    let extracted = t.extract();
+    assert_eq!(extracted.calls.len(), 1_000);
+    assert!(extracted.each_call().iter().all(|call| call.row.get("rtp_packet_count") == "3"));
+}
+
+/// With `--overwrite`, calls of one run still do not replace each other.
+#[test]
+fn calls_of_one_run_never_share_a_file() {
+    let mut t = Ladder::new();
+    for (at, tag) in [(0, "one"), (400, "two")] {
+        t.sip(at, end(ALICE), end(BOB), request("INVITE", "again").from_tag(tag));
+        t.sip(at + 100, end(ALICE), end(BOB), request("BYE", "again").from_tag(tag));
+    }
+    t.sort();
+    for window in ["1", "1000000"] {
+        let extracted = extract_bytes(&t.capture.to_pcap(), &["--overwrite", "--window-bytes", window]);
+        let names: Vec<_> = extracted.each_call().iter().map(|call| call.row.get("output_pcap_filename").to_owned()).collect();
+        assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
+        assert!(extracted.each_call().iter().all(|call| call.frames().len() == 2));
+    }
+}

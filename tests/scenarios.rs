@@ -247,7 +247,9 @@ fn media_keeps_a_call_alive() {
 
 #[test]
 fn the_call_timeout_is_a_flag() {
-    for (flag, state, sip) in [("--call-timeout=0", "completed", 6), ("--call-timeout=1h1m", "completed", 6), ("--call-timeout=10s", "timeout", 4)] {
+    for (flag, state, sip) in
+        [("--call-timeout=0", "completed", 6), ("--call-timeout=1h1m", "completed", 6), ("--call-timeout=10s", "timeout", 4)]
+    {
         let mut t = Ladder::new().flag(flag);
         answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
         meanwhile(&mut t, 20_000);
@@ -550,7 +552,12 @@ fn every_media_line_counts_with_its_own_address() {
     let sdp = Sdp::audio(A_MEDIA).line("m=video 9000/2 RTP/AVP 31").line("c=IN IP4 198.51.100.7").line("m=image 9100 udptl t38");
     let mut t = Ladder::new();
     t.sip(0, A, B, invite("1").sdp(&sdp));
-    for (n, to) in [(1, end([198, 51, 100, 7], 9000)), (2, end([198, 51, 100, 7], 9002)), (3, end([192, 0, 2, 1], 9100)), (4, end([192, 0, 2, 1], 9000))] {
+    for (n, to) in [
+        (1, end([198, 51, 100, 7], 9000)),
+        (2, end([198, 51, 100, 7], 9002)),
+        (3, end([192, 0, 2, 1], 9100)),
+        (4, end([192, 0, 2, 1], 9000)),
+    ] {
         packet(&mut t, 100 + u64::from(n) * 20, STRANGER, to, 7, n);
     }
     t.extract().only_call().has_rtp(7, [1, 2, 3]);
@@ -784,12 +791,16 @@ fn rtcp_that_shares_the_port_is_not_counted_as_rtp() {
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
     t.udp(500, A_MEDIA, B_MEDIA, &sender_report(7));
     let out = t.extract();
-    assert!(out.only_call().has_rtp(7, 1..=50).has("rtp_packet_count", "50").has("rtp_stream_count", "1").carries(&sender_report(7)));
+    assert!(
+        out.only_call().has_rtp(7, 1..=50).has("rtp_packet_count", "50").has("rtp_stream_count", "1").carries(&sender_report(7))
+    );
 }
 
 #[test]
 fn whatever_comes_to_an_endpoint_is_kept_but_only_rtp_is_counted() {
-    let header = |first: u8, second: u8, len: usize| [&[first, second, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7][..], &[0; 12]].concat()[..len].to_vec();
+    let header = |first: u8, second: u8, len: usize| {
+        [&[first, second, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7][..], &[0; 12]].concat()[..len].to_vec()
+    };
     let not_rtp = [
         stun(),
         dtls(),
@@ -1057,7 +1068,16 @@ fn telephone_events_and_comfort_noise_leave_jitter_alone() {
     let speech = |number: u16, at: u64| (at, Rtp { timestamp: at as u32 * 8, ..Rtp::new(7, number) });
     let event = |number: u16, at: u64| (at, Rtp { timestamp: 40 * 8, payload_type: 101, ..Rtp::new(7, number) });
     let noise = |number: u16, at: u64| (at + 7, Rtp { timestamp: at as u32 * 8, payload_type: 13, ..Rtp::new(7, number) });
-    let row = measured([speech(1, 0), speech(2, 20), event(3, 40), event(4, 60), event(5, 80), noise(6, 100), speech(7, 140), speech(8, 160)]);
+    let row = measured([
+        speech(1, 0),
+        speech(2, 20),
+        event(3, 40),
+        event(4, 60),
+        event(5, 80),
+        noise(6, 100),
+        speech(7, 140),
+        speech(8, 160),
+    ]);
     row.has("rtp_packet_count", "8").has("lost_packets", "0");
     has_jitter(&row, 0.0);
 }
@@ -1070,7 +1090,11 @@ fn two_directions_with_one_ssrc_are_two_streams() {
     t.rtp(305, B_MEDIA, A_MEDIA, 7, 1..=20);
     let out = t.extract();
     out.only_call().has("rtp_packet_count", "30").has("rtp_stream_count", "2");
-    let rows: Vec<_> = out.streams.iter().map(|row| ["src_rtp_endpoint", "expected_rtp_packets", "duplicate_count"].map(|column| row.get(column))).collect();
+    let rows: Vec<_> = out
+        .streams
+        .iter()
+        .map(|row| ["src_rtp_endpoint", "expected_rtp_packets", "duplicate_count"].map(|column| row.get(column)))
+        .collect();
     assert_eq!(rows, [["192.0.2.1:4000", "10", "0"], ["192.0.2.2:6000", "20", "0"]]);
 }
 
@@ -1082,7 +1106,11 @@ fn two_ssrcs_between_the_same_endpoints_are_two_streams() {
     t.rtp(305, A_MEDIA, B_MEDIA, 8, 101..=120);
     let out = t.extract();
     out.only_call().has_rtp(7, 1..=10).has_rtp(8, 101..=120).has("rtp_stream_count", "2");
-    let rows: Vec<_> = out.streams.iter().map(|row| ["ssrc_hex", "expected_rtp_packets", "lost_packets"].map(|column| row.get(column))).collect();
+    let rows: Vec<_> = out
+        .streams
+        .iter()
+        .map(|row| ["ssrc_hex", "expected_rtp_packets", "lost_packets"].map(|column| row.get(column)))
+        .collect();
     assert_eq!(rows, [["0x00000007", "10", "0"], ["0x00000008", "20", "0"]]);
 }
 

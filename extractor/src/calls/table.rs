@@ -325,17 +325,20 @@ impl CallTable {
         let after = self.endpoints.owners(key.source, key.destination);
         let mut owners = Owners::new();
         for owner in self.ownership.replace(flow, Owners::new()) {
-            if after.contains(&owner.call) {
+            if after.binary_search(&owner.call).is_ok() {
                 owners.push(owner);
             } else if let Some(claim) = self.calls.get_mut(&owner.call).and_then(|call| call.claims.get_mut(owner.claim)) {
                 claim.until = claim.until.min(at);
             }
         }
+        // Both are sorted by call: of a load test's endpoints there are thousands of owners.
+        let known = owners.len();
         for call in after {
-            if owners.iter().all(|owner| owner.call != call) {
+            if owners.get(..known).is_none_or(|known| known.binary_search_by_key(&call, |owner| owner.call).is_err()) {
                 owners.extend(self.claim(call, flow, at));
             }
         }
+        owners.sort_unstable_by_key(|owner| owner.call);
         self.ownership.replace(flow, owners);
     }
 

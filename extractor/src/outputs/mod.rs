@@ -143,7 +143,7 @@ impl Outputs {
             self.recordings.insert(work.number, recording);
             return;
         };
-        self.names.release(recording.name());
+        self.names.release(&self.directory, recording.name());
         self.counts.add(end.state);
         recording.add_to(&mut self.counts);
         let key = (end.closed_at, call.start_ns, call.call_id.clone(), work.number);

@@ -26,9 +26,12 @@ impl FileNames {
         name
     }
 
-    /// The file is there: from now on, that it is there keeps its name from being given again.
-    pub(super) fn release(&mut self, name: &str) {
-        self.given.remove(name);
+    /// The file is there: from now on, that it is there keeps its name from being given again. (Where files
+    /// may be replaced, only those of earlier runs may: the names of this run are remembered to its end.)
+    pub(super) fn release(&mut self, directory: &Directory, name: &str) {
+        if directory.has(name) {
+            self.given.remove(name);
+        }
     }
 }
 
