@@ -2,6 +2,7 @@
 
 mod decode;
 mod endpoint;
+mod tunnels;
 
 pub use decode::{Datagram, Packet, decode, is_supported};
 pub use endpoint::Endpoint;

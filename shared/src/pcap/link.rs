@@ -13,6 +13,10 @@ impl LinkType {
     pub const NULL: Self = Self(0);
     /// IEEE 802.3 Ethernet.
     pub const ETHERNET: Self = Self(1);
+    /// PPP, with or without address and control field.
+    pub const PPP: Self = Self(9);
+    /// PPP in HDLC-like framing: RFC 1662.
+    pub const PPP_HDLC: Self = Self(50);
     /// Raw IP as OpenBSD's kernel numbers it.
     pub const RAW_OPENBSD: Self = Self(14);
     /// Raw IP as other kernels number it.
@@ -42,7 +46,7 @@ impl fmt::Display for LinkType {
             Self::IPV4 => "raw IPv4",
             Self::IPV6 => "raw IPv6",
             Self::LINUX_SLL2 => "Linux cooked v2",
-            Self(9) => "PPP",
+            Self::PPP | Self::PPP_HDLC => "PPP",
             Self(105) => "IEEE 802.11",
             Self(127) => "IEEE 802.11 with radiotap",
             _ => return write!(f, "link type {}", self.0),
