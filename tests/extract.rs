@@ -572,3 +572,51 @@ fn calls_of_one_run_never_share_a_file() {
         assert!(extracted.each_call().iter().all(|call| call.frames().len() == 2));
     }
 }
+
+/// A call whose every datagram came in fragments, in reverse order, some of them twice.
+fn in_fragments(whole: &Ladder) -> Ladder {
+    let mut t = whole.clone();
+    t.capture.frames.clear();
+    for (index, (ns, frame)) in whole.capture.frames.iter().enumerate() {
+        let fragments = frames::fragmented(frame, 96, index as u16);
+        for (number, fragment) in fragments.iter().rev().chain(fragments.last().filter(|_| index % 3 == 0)).enumerate() {
+            t.capture.push(ns + number as u64 * 1_000, fragment.clone());
+        }
+    }
+    t
+}
+
+#[test]
+fn fragments_are_put_together() {
+    let mut t = Ladder::new();
+    for n in 0..3 {
+        call(&mut t, u64::from(n) * 700, n);
+    }
+    let whole = sorted(t);
+    let (want, cut) = (extract_bytes(&whole.capture.to_pcap(), &[]), in_fragments(&whole));
+    let got = extract_bytes(&cut.capture.to_pcap(), &[]);
+    let figures = |extracted: &Extracted| {
+        let of = |row: &support::ladder::Row| {
+            ["call_id", "rtp_packet_count", "expected_rtp_packets", "lost_packets", "duplicate_count"]
+                .map(|column| row.get(column).to_owned())
+        };
+        extracted.streams.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(figures(&want), figures(&got));
+    let frames: usize = got.each_call().iter().map(|call| call.frames().len()).sum();
+    // A repeated fragment of a datagram that is whole already is of no use, and in no file.
+    assert_eq!(frames, cut.capture.frames.len() - whole.capture.frames.len().div_ceil(3));
+    for window in ["1", "4000"] {
+        assert_same("windows", &got, &extract_bytes(&cut.capture.to_pcap(), &["--window-bytes", window, "--chunk-bytes", "900"]));
+    }
+}
+
+#[test]
+fn a_datagram_with_a_missing_fragment_costs_no_neighbour() {
+    let extracted = neighbour_of(|t| {
+        let frame = frames::udp(end(ALICE), end(BOB), &request("INVITE", "lost").bytes());
+        t.capture.push(START_NS + 300 * MS, frames::fragmented(&frame, 96, 9)[0].clone());
+    });
+    assert_eq!(extracted.calls.len(), 1);
+    assert!(extracted.log.contains("1   IP datagrams of which fragments are missing"), "{}", extracted.log);
+}

@@ -2,19 +2,44 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use crate::{moment::Moment, packet::Endpoint, sdp::Description, sip::Message};
+use crate::{
+    moment::Moment,
+    packet::{Endpoint, Fragment},
+    sdp::Description,
+    sip::Message,
+};
 
 /// A SIP message that names a call, and the frame that carried it.
 #[derive(Debug)]
 pub struct SipEvent<'w> {
-    /// The frame's place.
+    /// The place of the frame that made it whole.
     pub moment: Moment,
-    /// The frame's own timestamp in nanoseconds since 1970.
+    /// The places of the other frames that carry parts of it.
+    pub others: Vec<Moment>,
+    /// The timestamp of its first frame in nanoseconds since 1970.
     pub timestamp_ns: u64,
     /// The message, in the map of the input.
     pub message: Message<'w>,
     /// The offers and answers in it.
     pub descriptions: Vec<Description>,
+}
+
+impl SipEvent<'_> {
+    /// The places of all its frames.
+    pub fn frames(&self) -> impl Iterator<Item = Moment> {
+        self.others.iter().copied().chain([self.moment])
+    }
+}
+
+/// A part of an IP datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct FragmentEvent<'w> {
+    /// The frame's place.
+    pub moment: Moment,
+    /// The frame's own timestamp in nanoseconds since 1970.
+    pub timestamp_ns: u64,
+    /// What it holds.
+    pub fragment: Fragment<'w>,
 }
 
 /// The packets from one endpoint to another.
@@ -71,6 +96,16 @@ impl Flows {
     pub fn not_before(&mut self, clock: u64) {
         for packet in &mut self.packets {
             packet.clock = packet.clock.max(clock);
+        }
+    }
+
+    /// Puts the packets of each flow in order: fragments come to a flow late.
+    pub fn sort(&mut self) {
+        for flow in 0..self.keys.len() {
+            let range = self.range(flow);
+            if let Some(packets) = self.packets.get_mut(range) {
+                packets.sort();
+            }
         }
     }
 

@@ -12,9 +12,9 @@ use shared::{
 };
 
 use crate::{
-    events::{FlowBuilder, FlowKey, Flows, SipEvent},
+    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, SipEvent},
     moment::{Clock, Moment, Position},
-    packet::{self, Datagram, Packet},
+    packet::{self, Datagram, Fragment, Packet},
     sdp::Description,
     sip::Message,
 };
@@ -32,6 +32,8 @@ pub struct ChunkIndex<'w> {
     pub sip: Vec<SipEvent<'w>>,
     /// All other UDP.
     pub flows: Flows,
+    /// Parts of IP datagrams.
+    pub fragments: Vec<FragmentEvent<'w>>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
     /// What was seen.
@@ -58,7 +60,7 @@ pub struct Counts {
     pub udp: u64,
     /// TCP, which is not read yet.
     pub tcp: u64,
-    /// Parts of IP datagrams, which are not put together yet.
+    /// Parts of IP datagrams.
     pub fragments: u64,
     /// Other protocols over IP.
     pub other_ip: u64,
@@ -118,9 +120,9 @@ impl<'w> ChunkIndex<'w> {
     pub fn not_before(&mut self, clock: Clock) -> Clock {
         if self.first_clock < clock {
             self.flows.not_before(clock);
-            for event in &mut self.sip {
-                event.moment.clock = event.moment.clock.max(clock);
-            }
+            let of_sip = self.sip.iter_mut().map(|event| &mut event.moment);
+            let of_fragments = self.fragments.iter_mut().map(|event| &mut event.moment);
+            of_sip.chain(of_fragments).for_each(|moment| moment.clock = moment.clock.max(clock));
         }
         self.last_clock.max(clock)
     }
@@ -133,6 +135,7 @@ struct Indexer<'w> {
     first_clock: Option<Clock>,
     sip: Vec<SipEvent<'w>>,
     flows: FlowBuilder,
+    fragments: Vec<FragmentEvent<'w>>,
     gaps: Vec<Gap>,
     counts: Counts,
 }
@@ -146,6 +149,7 @@ impl<'w> Indexer<'w> {
             first_clock: None,
             sip: Vec::new(),
             flows: FlowBuilder::default(),
+            fragments: Vec::new(),
             gaps: Vec::new(),
             counts: Counts::default(),
         }
@@ -161,7 +165,7 @@ impl<'w> Indexer<'w> {
         match packet::decode(record.link, record.frame) {
             Packet::Udp(datagram) => self.take_datagram(record, &datagram),
             Packet::Tcp => increment(&mut counts.tcp),
-            Packet::Fragment => increment(&mut counts.fragments),
+            Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
             Packet::Unreadable => self.take_unreadable(record.link),
@@ -177,29 +181,30 @@ impl<'w> Indexer<'w> {
         }
     }
 
-    #[inline]
-    fn take_datagram(&mut self, record: &Record<'w>, datagram: &Datagram<'w>) {
-        let moment = Moment { clock: self.clock, position: Position::new(self.input, record.offset) };
-        if self.ports.admit(datagram.source.port(), datagram.destination.port()) {
-            match Message::parse(whole_lines(datagram)) {
-                Some(Ok(message)) => return self.take_message(moment, record, message),
-                Some(Err(_)) => return increment(&mut self.counts.malformed_sip),
-                None if self.ports != SipPorts::Any => increment(&mut self.counts.not_sip),
-                None => {}
-            }
-        }
-        increment(&mut self.counts.udp);
-        self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, moment);
+    fn moment(&self, record: &Record<'_>) -> Moment {
+        Moment { clock: self.clock, position: Position::new(self.input, record.offset) }
     }
 
-    fn take_message(&mut self, moment: Moment, record: &Record<'w>, message: Message<'w>) {
-        increment(&mut self.counts.sip);
-        let descriptions: Vec<Description> =
-            if message.can_negotiate() { message.descriptions().map(Description::parse).collect() } else { Vec::new() };
-        for description in &descriptions {
-            self.counts.host_names = self.counts.host_names.saturating_add(description.host_names);
+    fn take_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
+        increment(&mut self.counts.fragments);
+        self.fragments.push(FragmentEvent {
+            moment: self.moment(record),
+            timestamp_ns: record.timestamp_ns.unwrap_or(0),
+            fragment,
+        });
+    }
+
+    #[inline]
+    fn take_datagram(&mut self, record: &Record<'w>, datagram: &Datagram<'w>) {
+        let moment = self.moment(record);
+        match Content::of(datagram, self.ports, &mut self.counts) {
+            Content::Sip(message, descriptions) => {
+                let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+                self.sip.push(SipEvent { moment, others: Vec::new(), timestamp_ns, message, descriptions });
+            }
+            Content::Malformed => {}
+            Content::Media => self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, moment),
         }
-        self.sip.push(SipEvent { moment, timestamp_ns: record.timestamp_ns.unwrap_or(0), message, descriptions });
     }
 
     fn finish(self, start: usize, end: usize, layouts: Vec<Layout>) -> ChunkIndex<'w> {
@@ -209,11 +214,52 @@ impl<'w> Indexer<'w> {
             layouts,
             sip: self.sip,
             flows: self.flows.finish(),
+            fragments: self.fragments,
             gaps: self.gaps,
             counts: self.counts,
             first_clock: self.first_clock.unwrap_or(Clock::MAX),
             last_clock: self.clock,
         }
+    }
+}
+
+/// What a datagram is to the calls.
+pub(crate) enum Content<'w> {
+    /// A message, and the offers and answers in it.
+    Sip(Message<'w>, Vec<Description>),
+    /// SIP that names no call.
+    Malformed,
+    /// Anything else.
+    Media,
+}
+
+impl<'w> Content<'w> {
+    /// Finds out, and counts it.
+    #[inline]
+    pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
+        if ports.admit(datagram.source.port(), datagram.destination.port()) {
+            match Message::parse(whole_lines(datagram)) {
+                Some(Ok(message)) => return Self::of_message(message, counts),
+                Some(Err(_)) => {
+                    increment(&mut counts.malformed_sip);
+                    return Self::Malformed;
+                }
+                None if ports != SipPorts::Any => increment(&mut counts.not_sip),
+                None => {}
+            }
+        }
+        increment(&mut counts.udp);
+        Self::Media
+    }
+
+    fn of_message(message: Message<'w>, counts: &mut Counts) -> Self {
+        increment(&mut counts.sip);
+        let descriptions: Vec<Description> =
+            if message.can_negotiate() { message.descriptions().map(Description::parse).collect() } else { Vec::new() };
+        for description in &descriptions {
+            counts.host_names = counts.host_names.saturating_add(description.host_names);
+        }
+        Self::Sip(message, descriptions)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod moment;
 pub mod outputs;
 pub mod packet;
 pub mod progress;
+pub mod reassembly;
 pub mod report;
 pub mod rtp;
 pub mod run;

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{calls::State, index::Counts};
+use crate::{calls::State, index::Counts, reassembly::FragmentCounts};
 
 /// How a run ended, for the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Report {
     pub gaps: u64,
     /// See `gaps`.
     pub gap_bytes: u64,
+    /// IP datagrams that came in fragments.
+    pub fragments: FragmentCounts,
     /// SIP messages that belonged to no call.
     pub stray_messages: u64,
     /// The calls.
@@ -120,7 +122,8 @@ impl Report {
             (self.calls.other_link_frames, "frames have another link type than their call's file".to_owned()),
             (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
             (counts.tcp, "TCP segments (SIP over TCP is not read yet)".to_owned()),
-            (counts.fragments, "IP fragments (not put together yet)".to_owned()),
+            (self.fragments.incomplete, "IP datagrams of which fragments are missing".to_owned()),
+            (self.fragments.overlapping, "IP datagrams whose fragments overlap".to_owned()),
             (counts.unreadable, "frames too short or too broken".to_owned()),
             (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
             (self.stray_messages, "SIP messages of no call".to_owned()),

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, path::PathBuf};
 
 use anyhow::Result;
+use bumpalo::Bump;
 use shared::units::SipPorts;
 
 use crate::{
@@ -44,15 +45,17 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     progress.begin(inputs.total_bytes());
 
     let mut layouts = Layouts::of(&inputs);
-    let mut windows = Windows::new(&inputs, config.sizes, config.sip_ports);
+    let mut windows = Windows::new(&inputs, config.sizes, config.sip_ports, config.rules.lookback_ns);
     let mut calls = CallTable::new(config.rules);
     let mut end = Moment::default();
     let mut window_ends = VecDeque::new();
-    while let Some(window) = windows.next_window(&mut layouts) {
+    let mut arena = Bump::new();
+    while let Some(window) = windows.next_window(&mut layouts, &arena) {
         end = window.end;
         take_note(&window, &inputs, &mut report);
         let settled = correlate(&mut calls, window, config.rules.lookback_ns);
         write(&mut outputs, &mut calls, settled, end, config, Records { inputs: &inputs, layouts: &layouts })?;
+        arena.reset();
         window_ends.push_back(end);
         release(&inputs, &mut window_ends, settled);
         progress.advance(inputs.bytes_before(end.position), calls.opened());
@@ -64,6 +67,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     report.inputs = inputs.len() as u64;
     report.input_bytes = inputs.total_bytes();
     report.stray_messages = calls.stray_messages();
+    report.fragments = windows.fragment_counts();
     report.calls = outputs.counts().clone();
     report.elapsed = progress.finish();
     Ok(report)

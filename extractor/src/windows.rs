@@ -6,13 +6,16 @@
 //! result is that of reading from the first record to the last, whatever the sizes and the
 //! number of threads.
 
+use bumpalo::Bump;
 use rayon::prelude::*;
 use shared::{pcap::Gap, units::SipPorts};
 
 use crate::{
-    events::{Flows, SipEvent},
-    index::{ChunkIndex, Counts},
+    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, SipEvent},
+    index::{ChunkIndex, Content, Counts},
     moment::{Clock, Moment, Position},
+    packet::{self, Fragment, Packet},
+    reassembly::{FragmentCounts, IpFragments, Whole},
     source::{Input, Inputs, Layouts},
 };
 
@@ -48,8 +51,10 @@ pub struct Windows<'w> {
     inputs: &'w Inputs,
     sizes: Sizes,
     ports: SipPorts,
+    lookback_ns: u64,
     /// The next record to be read.
     next: Moment,
+    fragments: IpFragments,
 }
 
 /// A stretch of one input, in bytes.
@@ -65,21 +70,31 @@ struct Chunk {
 impl<'w> Windows<'w> {
     /// Begins at the first record of the first input.
     #[must_use]
-    pub fn new(inputs: &'w Inputs, sizes: Sizes, ports: SipPorts) -> Self {
+    pub fn new(inputs: &'w Inputs, sizes: Sizes, ports: SipPorts, lookback_ns: u64) -> Self {
         let start = inputs.get(0).map_or(0, Input::start);
-        Self { inputs, sizes, ports, next: Moment { clock: 0, position: Position::new(0, start) } }
+        let next = Moment { clock: 0, position: Position::new(0, start) };
+        Self { inputs, sizes, ports, lookback_ns, next, fragments: IpFragments::default() }
+    }
+
+    /// What became of IP datagrams that were in fragments.
+    #[must_use]
+    pub fn fragment_counts(&self) -> FragmentCounts {
+        self.fragments.counts()
     }
 
     /// Indexes the next window; nothing at the end of the last input. What is learnt of the files goes
-    /// to `layouts`.
-    pub fn next_window(&mut self, layouts: &mut Layouts) -> Option<Window<'w>> {
+    /// to `layouts`, what is put together from parts lives in `arena`.
+    pub fn next_window<'a>(&mut self, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
+    where
+        'w: 'a,
+    {
         let chunks = self.plan();
         if chunks.is_empty() {
             return None;
         }
         let known: &Layouts = layouts;
         let indexed: Vec<_> = chunks.par_iter().map(|chunk| self.index_guessed(chunk, known)).collect();
-        Some(self.join(&chunks, indexed, layouts))
+        Some(self.join(&chunks, indexed, layouts, arena))
     }
 
     /// The chunks of the next window.
@@ -107,7 +122,16 @@ impl<'w> Windows<'w> {
     }
 
     /// Puts the chunks behind each other, and indexes those again whose guess was wrong.
-    fn join(&mut self, chunks: &[Chunk], indexed: Vec<Option<ChunkIndex<'w>>>, layouts: &mut Layouts) -> Window<'w> {
+    fn join<'a>(
+        &mut self,
+        chunks: &[Chunk],
+        indexed: Vec<Option<ChunkIndex<'w>>>,
+        layouts: &mut Layouts,
+        arena: &'a Bump,
+    ) -> Window<'a>
+    where
+        'w: 'a,
+    {
         let assumed: Vec<_> = chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
         let mut window = Window {
             start: self.next,
@@ -117,6 +141,7 @@ impl<'w> Windows<'w> {
             gaps: Vec::new(),
             counts: Counts::default(),
         };
+        let mut fragments = Vec::new();
         for ((chunk, guess), assumed) in chunks.iter().zip(indexed).zip(&assumed) {
             if self.next.position >= Position::new(chunk.input, chunk.end) {
                 // The last record of the chunk before reaches beyond this one.
@@ -127,14 +152,73 @@ impl<'w> Windows<'w> {
             let found =
                 guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
             if let Some(found) = found {
-                self.append(&mut window, chunk.input, found, layouts);
+                fragments.extend(self.append(&mut window, chunk.input, found, layouts));
             }
         }
         window.end = self.next;
+        self.put_together(&mut window, &fragments, arena);
         window
     }
 
-    fn append(&mut self, window: &mut Window<'w>, input: usize, mut found: ChunkIndex<'w>, layouts: &mut Layouts) {
+    /// Puts datagrams together from the fragments of a window and of those before.
+    fn put_together<'a>(&mut self, window: &mut Window<'a>, fragments: &[FragmentEvent<'_>], arena: &'a Bump) {
+        let mut flows = FlowBuilder::default();
+        for event in fragments {
+            if let Some(whole) = self.fragments.take(event) {
+                self.take_whole(window, &mut flows, event, &whole, arena);
+            }
+        }
+        if !fragments.is_empty() {
+            window.flows.push(flows.finish());
+            window.sip.sort_by_key(|event| event.moment);
+        }
+    }
+
+    /// Takes in a datagram that the fragment of `event` made whole.
+    fn take_whole<'a>(
+        &self,
+        window: &mut Window<'a>,
+        flows: &mut FlowBuilder,
+        event: &FragmentEvent<'_>,
+        whole: &Whole,
+        arena: &'a Bump,
+    ) {
+        let Fragment { source, destination, protocol, .. } = event.fragment;
+        let payload = arena.alloc_slice_copy(&whole.payload);
+        let Packet::Udp(datagram) = packet::decode_ip_payload(source, destination, protocol, payload) else { return };
+        let frames = whole.frames.iter().map(|frame| self.not_settled(*frame, event.moment));
+        match Content::of(&datagram, self.ports, &mut window.counts) {
+            Content::Sip(message, descriptions) => {
+                let others = frames.filter(|frame| *frame != event.moment).collect();
+                window.sip.push(SipEvent {
+                    moment: event.moment,
+                    others,
+                    timestamp_ns: whole.timestamp_ns,
+                    message,
+                    descriptions,
+                });
+            }
+            Content::Malformed => {}
+            Content::Media => {
+                let key = FlowKey { source: datagram.source, destination: datagram.destination };
+                frames.for_each(|frame| flows.push(key, frame));
+            }
+        }
+    }
+
+    /// A frame of a call in its place in the capture; or, if what came that long ago may have been written
+    /// by now, in the earliest place that is certain to be free.
+    fn not_settled(&self, frame: Moment, now: Moment) -> Moment {
+        Moment { clock: frame.clock.max(now.clock.saturating_sub(self.lookback_ns)), ..frame }
+    }
+
+    fn append<'a>(
+        &mut self,
+        window: &mut Window<'a>,
+        input: usize,
+        mut found: ChunkIndex<'a>,
+        layouts: &mut Layouts,
+    ) -> Vec<FragmentEvent<'a>> {
         let clock: Clock = found.not_before(self.next.clock);
         self.next = Moment { clock, position: self.after(input, found.end) };
         layouts.learn(input, found.layouts);
@@ -142,6 +226,7 @@ impl<'w> Windows<'w> {
         window.flows.push(found.flows);
         window.gaps.extend(found.gaps.into_iter().map(|gap| (input, gap)));
         window.counts.add(&found.counts);
+        found.fragments
     }
 
     /// The position of the record at an offset, which may be the first one of the next input.

@@ -59,3 +59,18 @@ fn ipv6_header(source: [u8; 16], destination: [u8; 16], payload_len: u16) -> Vec
     header.extend(destination);
     header
 }
+
+/// An IPv4 frame cut into fragments of so many bytes of payload, a multiple of 8.
+pub fn fragmented(frame: &[u8], size: usize, identification: u16) -> Vec<Vec<u8>> {
+    let (header, payload) = frame.split_at(34);
+    let pieces: Vec<&[u8]> = payload.chunks(size).collect();
+    let cut = |(index, piece): (usize, &&[u8])| {
+        let more = if index + 1 < pieces.len() { 0x2000 } else { 0 };
+        let mut fragment = [header, piece].concat();
+        fragment[16..18].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
+        fragment[18..20].copy_from_slice(&identification.to_be_bytes());
+        fragment[20..22].copy_from_slice(&(more | (index * size / 8) as u16).to_be_bytes());
+        fragment
+    };
+    pieces.iter().enumerate().map(cut).collect()
+}

@@ -161,11 +161,15 @@ impl CallTable {
 
     /// Begins a window, which starts at `start`, with the flows that were found in it.
     pub fn begin_window(&mut self, mut found: Vec<Flows>, start: Moment) {
+        let kept = self.flows.keys().len();
         found.insert(0, std::mem::take(&mut self.flows));
         self.flows = Flows::merged(&found);
+        self.flows.sort();
         self.ownership = Ownership::of(&self.flows);
         for flow in 0..self.flows.keys().len() {
-            self.transfer(flow, start);
+            // Fragments that are whole only now may have come before the window.
+            let first = self.flows.packets(flow).first().filter(|_| flow >= kept);
+            self.transfer(flow, first.map_or(start, |first| start.min(*first)));
         }
     }
 
@@ -234,7 +238,7 @@ impl CallTable {
     fn stray(&mut self, event: &SipEvent<'_>) {
         self.stray_messages = self.stray_messages.saturating_add(1);
         self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
-        self.strays.add(event.message.call_id, event.moment);
+        event.frames().for_each(|frame| self.strays.add(event.message.call_id, frame));
     }
 
     fn open_call(&mut self, event: &SipEvent<'_>) {
@@ -250,7 +254,7 @@ impl CallTable {
 
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        call.frames.push(event.moment);
+        call.add_frames(event);
         call.last_sip = event.moment.clock;
         call.dialog.take(&event.message);
         call.over_since = call.dialog.over().and(call.over_since.or(Some(event.moment)));
@@ -416,6 +420,16 @@ impl Call {
             announced: false,
             frames,
             claims: Vec::new(),
+        }
+    }
+
+    /// Adds the frames of a message, each in its place: parts of it may have come before other messages.
+    fn add_frames(&mut self, event: &SipEvent<'_>) {
+        for frame in event.frames() {
+            let place = self.frames.partition_point(|known| *known < frame);
+            if self.frames.get(place) != Some(&frame) {
+                self.frames.insert(place, frame);
+            }
         }
     }
 

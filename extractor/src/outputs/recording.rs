@@ -41,7 +41,7 @@ pub(super) struct Recording {
 }
 
 /// A frame of a call, and the flow that brought it, unless it carries SIP.
-type Item = (Position, Clock, Option<usize>);
+type Item = (Moment, Option<usize>);
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
@@ -85,7 +85,7 @@ impl Recording {
     /// Writes what is settled of the call, and takes it into its figures.
     pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
         let mut known = 0;
-        for (position, clock, flow) in job.items() {
+        for (Moment { clock, position }, flow) in job.items() {
             let Some((record, layout)) = job.records.at(position) else { continue };
             if record.link != self.link {
                 self.other_link_frames = self.other_link_frames.saturating_add(1);
@@ -136,7 +136,12 @@ impl Recording {
 
     /// Takes a packet into the figures of its stream, if it is RTP.
     fn measure(&mut self, record: &Record<'_>, key: FlowKey, known: &[(Clock, Media)]) {
-        let Packet::Udp(datagram) = packet::decode(record.link, record.frame) else { return };
+        let datagram = match packet::decode(record.link, record.frame) {
+            Packet::Udp(datagram) => Some(datagram),
+            Packet::Fragment(fragment) => fragment.beginning(),
+            _ => None,
+        };
+        let Some(datagram) = datagram else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
         let arrival_ns = record.timestamp_ns.unwrap_or(0);
         match self.by_name.get(&(key, header.ssrc)).copied() {
@@ -184,15 +189,15 @@ pub(super) struct Settled<'a> {
 impl<'a> Settled<'a> {
     /// The frames in capture order, each once, though several claims may hold it.
     fn items(&self) -> Vec<Item> {
-        let of_sip = self.work.frames.iter().map(|frame| (frame.position, frame.clock, None));
+        let of_sip = self.work.frames.iter().map(|frame| (*frame, None));
         let of_media = self.work.claims.iter().flat_map(|claim| {
             let packets = self.flows.packets_between(claim.flow, claim.from, claim.until);
-            packets.iter().map(|packet: &Moment| (packet.position, packet.clock, Some(claim.flow)))
+            packets.iter().map(|packet| (*packet, Some(claim.flow)))
         });
         let mut items: Vec<Item> = of_sip.chain(of_media).collect();
         // Each claim is in order already: the sort merges them.
-        items.sort_by_key(|(position, ..)| *position);
-        items.dedup_by_key(|(position, ..)| *position);
+        items.sort_by_key(|(moment, _)| *moment);
+        items.dedup_by_key(|(moment, _)| *moment);
         items
     }
 
