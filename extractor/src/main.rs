@@ -38,6 +38,11 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
         LogFormat::Text => progress.say(&report.to_string()),
         LogFormat::Json => tracing::info!(
             calls = report.calls.total(),
+            completed = report.calls.completed,
+            cancelled = report.calls.cancelled,
+            failed = report.calls.failed,
+            timeout = report.calls.timeout,
+            incomplete = report.calls.incomplete,
             streams = report.calls.streams,
             rtp_packets = report.calls.rtp_packets,
             lost_packets = report.calls.lost_packets,
@@ -46,6 +51,7 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
             bytes = report.input_bytes,
             seconds = report.elapsed.as_secs_f64(),
             left_behind = report.left_behind(),
+            not_used = report.not_used().map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join("; "),
             "done"
         ),
     }

@@ -39,6 +39,8 @@ pub struct Report {
     pub gaps: u64,
     /// See `gaps`.
     pub gap_bytes: u64,
+    /// Endpoints beyond the most that one call may give.
+    pub excess_endpoints: u64,
     /// IP datagrams that came in fragments.
     pub fragments: FragmentCounts,
     /// SIP messages that belonged to no call.
@@ -107,12 +109,19 @@ impl Report {
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         let calls = &self.calls;
-        let all = [self.refused_inputs, self.gaps, self.counts.unknown_link, calls.other_link_frames, calls.excess_rtp_packets];
+        let all = [
+            self.refused_inputs,
+            self.gaps,
+            self.counts.unknown_link,
+            calls.other_link_frames,
+            calls.excess_rtp_packets,
+            self.excess_endpoints,
+        ];
         all.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// What was not used, and why, most important first; only what there was of.
-    fn not_used(&self) -> impl Iterator<Item = (u64, String)> {
+    pub fn not_used(&self) -> impl Iterator<Item = (u64, String)> {
         let counts = &self.counts;
         let link = counts.first_unknown_link.map(|link| link.to_string()).unwrap_or_default();
         [
@@ -121,6 +130,7 @@ impl Report {
             (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
             (self.calls.other_link_frames, "frames have another link type than their call's file".to_owned()),
             (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
+            (self.excess_endpoints, "media endpoints are beyond the most that one call may have".to_owned()),
             (counts.tcp, "TCP segments (SIP over TCP is not read yet)".to_owned()),
             (self.fragments.incomplete, "IP datagrams of which fragments are missing".to_owned()),
             (self.fragments.overlapping, "IP datagrams whose fragments overlap".to_owned()),

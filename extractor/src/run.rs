@@ -67,6 +67,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     report.inputs = inputs.len() as u64;
     report.input_bytes = inputs.total_bytes();
     report.stray_messages = calls.stray_messages();
+    report.excess_endpoints = calls.excess_endpoints();
     report.fragments = windows.fragment_counts();
     report.calls = outputs.counts().clone();
     report.elapsed = progress.finish();

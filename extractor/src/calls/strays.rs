@@ -14,20 +14,20 @@ use crate::{
 /// Frames of strays by Call-ID.
 #[derive(Debug, Default)]
 pub struct Strays {
-    frames: Table<Box<[u8]>, Vec<Moment>>,
+    frames: Table<Box<[u8]>, VecDeque<Moment>>,
     order: VecDeque<(Clock, Box<[u8]>)>,
 }
 
 impl Strays {
     /// Remembers a frame.
     pub fn add(&mut self, call_id: &[u8], frame: Moment) {
-        self.frames.entry(call_id.into()).or_default().push(frame);
+        self.frames.entry(call_id.into()).or_default().push_back(frame);
         self.order.push_back((frame.clock, call_id.into()));
     }
 
     /// Takes out the frames of a call that opens.
     pub fn take(&mut self, call_id: &[u8]) -> Vec<Moment> {
-        self.frames.remove(call_id).unwrap_or_default()
+        self.frames.remove(call_id).unwrap_or_default().into()
     }
 
     /// Forgets what came before `clock`.
@@ -36,7 +36,8 @@ impl Strays {
             && *oldest < clock
         {
             if let Some(frames) = self.frames.get_mut(call_id) {
-                frames.retain(|frame| frame.clock >= clock);
+                // Its oldest, unless a call took it: then the ones that came since are younger.
+                frames.pop_front_if(|frame| frame.clock < clock);
                 if frames.is_empty() {
                     self.frames.remove(call_id);
                 }

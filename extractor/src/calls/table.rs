@@ -109,6 +109,7 @@ pub struct CallTable {
     strays: Strays,
     opened: u64,
     stray_messages: u64,
+    excess_endpoints: u64,
 }
 
 impl CallTable {
@@ -126,6 +127,7 @@ impl CallTable {
             strays: Strays::default(),
             opened: 0,
             stray_messages: 0,
+            excess_endpoints: 0,
         }
     }
 
@@ -145,6 +147,12 @@ impl CallTable {
     #[must_use]
     pub fn stray_messages(&self) -> u64 {
         self.stray_messages
+    }
+
+    /// How many times a call gave an endpoint beyond the most that one may have.
+    #[must_use]
+    pub fn excess_endpoints(&self) -> u64 {
+        self.excess_endpoints
     }
 
     /// A call that is open, or ended in this window.
@@ -281,8 +289,14 @@ impl CallTable {
     /// A call gives an endpoint: what comes to it or from it belongs to the call from now on, and what
     /// came shortly before, while nobody held it, too.
     fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
-        if !call.may_give(endpoint) {
+        let Some(call) = self.calls.get(&number) else { return };
+        let is_held = call.held.contains(&endpoint);
+        // A description repeated after the BYE takes nothing from a call that came after.
+        if call.dialog.over() == Some(State::Completed) && (is_held || !self.endpoints.held_by(endpoint).is_empty()) {
+            return;
+        }
+        if !is_held && call.held.len() >= MAX_ENDPOINTS {
+            self.excess_endpoints = self.excess_endpoints.saturating_add(1);
             return;
         }
         let (opened, back_to) = (call.opened, call.looks_back_to(at, &self.rules));
@@ -452,13 +466,6 @@ impl Call {
     fn knows(&self, media: &Media) -> bool {
         let same_place = |known: &&(Clock, Media)| known.1.endpoints == media.endpoints;
         self.media.iter().rev().find(same_place).is_some_and(|(_, known)| known == media) || self.media.len() >= MAX_ENDPOINTS
-    }
-
-    /// A description repeated after the BYE takes nothing back from a call that came after.
-    fn may_give(&self, endpoint: Endpoint) -> bool {
-        let is_held = self.held.contains(&endpoint);
-        let is_over = self.dialog.over() == Some(State::Completed);
-        if is_held { !is_over } else { self.held.len() < MAX_ENDPOINTS }
     }
 
     /// Media of a call that opens now cannot have come before; that of one that was under way can.

@@ -204,11 +204,12 @@ mod tests {
 
     #[test]
     fn overlaps_are_refused() {
-        for (offset, more, payload) in [(4, true, b"xxxxxxxx"), (0, true, b"aaaaaaax"), (16, false, b"zzzzzzzz")] {
+        for (offset, more, payload) in
+            [(4, true, b"xxxxxxxx"), (8, true, b"bbbbbbbx"), (32, false, b"zzzzzzzz"), (20, true, b"yyyyyyyy")]
+        {
             let mut fragments = IpFragments::default();
-            fragments.take(&event(1, 0, true, b"aaaaaaaa"));
-            fragments.take(&event(2, 8, false, b"bb"));
-            fragments.take(&event(1, 0, true, b"aaaaaaaa"));
+            fragments.take(&event(1, 8, true, b"bbbbbbbb"));
+            fragments.take(&event(2, 24, false, b"zz"));
             assert_eq!(fragments.take(&event(3, offset, more, payload)), None);
             assert_eq!(fragments.counts().overlapping, 1, "{offset}");
         }

@@ -9,6 +9,8 @@ use crate::packet::Endpoint;
 const MAX_PORT_PAIRS: u16 = 32;
 /// More media descriptions than this, or lines of one kind within one, are not kept.
 const MAX_ITEMS: usize = 64;
+/// A media description that gives more endpoints than this is not believed: the others are left out.
+const MAX_ENDPOINTS: usize = 128;
 
 /// What one session description says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,7 +191,7 @@ impl Section {
 impl Media {
     fn give(&mut self, endpoint: Endpoint, rank: Rank) {
         let known = self.endpoints.iter().any(|&(known, _)| known == endpoint);
-        if !known && !endpoint.is_unspecified() && endpoint.port() != 0 {
+        if !known && !endpoint.is_unspecified() && endpoint.port() != 0 && self.endpoints.len() < MAX_ENDPOINTS {
             self.endpoints.push((endpoint, rank));
         }
     }
@@ -291,6 +293,14 @@ mod tests {
         assert_eq!(endpoints(&format!("{C}m=audio 4000/2 RTP/AVP 0\r\n")), pairs);
         assert_eq!(endpoints(&format!("{C}m=audio 65535 RTP/AVP 0\r\n")), ["192.0.2.1:65535"]);
         assert_eq!(Description::parse(format!("{C}m=audio 2/65535 RTP/AVP 0").as_bytes()).media[0].endpoints.len(), 64);
+    }
+
+    #[test]
+    fn a_few_lines_cannot_ask_for_much() {
+        let text = format!("{}m=audio 2/32 RTP/AVP 0\r\n", "c=IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.2\r\n".repeat(40));
+        let many = (0..40).map(|n| format!("c=IN IP4 192.0.2.{n}\r\n")).collect::<String>() + "m=audio 2/32 RTP/AVP 0\r\n";
+        assert!(Description::parse(text.as_bytes()).media[0].endpoints.len() <= MAX_ENDPOINTS);
+        assert_eq!(Description::parse(many.as_bytes()).media[0].endpoints.len(), MAX_ENDPOINTS);
     }
 
     #[test]

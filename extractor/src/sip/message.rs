@@ -234,14 +234,15 @@ fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// The first header field, with the lines that continue it (RFC 3261, 7.3.1), and the rest.
 fn split_field(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (mut field, mut rest) = split_line(bytes);
-    while !field.is_empty() && matches!(rest.first(), Some(b' ' | b'\t')) {
-        let (_, after) = split_line(rest);
-        let len = bytes.len().saturating_sub(after.len());
-        field = bytes.get(..len).unwrap_or_default().trim_ascii_end();
-        rest = after;
+    let (line, mut rest) = split_line(bytes);
+    if line.is_empty() || !matches!(rest.first(), Some(b' ' | b'\t')) {
+        return (line, rest);
     }
-    (field, rest)
+    while matches!(rest.first(), Some(b' ' | b'\t')) {
+        rest = split_line(rest).1;
+    }
+    let len = bytes.len().saturating_sub(rest.len());
+    (bytes.get(..len).unwrap_or_default().trim_ascii_end(), rest)
 }
 
 fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
