@@ -22,7 +22,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use shared::pcap::{LinkType, Precision};
+use shared::pcap::{DEFAULT_SNAPLEN, LinkType, Precision, ng_interface, ng_packet, ng_section_header};
 use support::{
     MS,
     capture::Capture,
@@ -619,4 +619,39 @@ fn a_datagram_with_a_missing_fragment_costs_no_neighbour() {
     });
     assert_eq!(extracted.calls.len(), 1);
     assert!(extracted.log.contains("1   IP datagrams of which fragments are missing"), "{}", extracted.log);
+}
+
+/// A pcapng with an Ethernet and a raw IP interface; every second frame came over the latter.
+fn over_two_interfaces(whole: &Ladder, first_is_raw: bool) -> Vec<u8> {
+    let mut file = ng_section_header();
+    file.extend(ng_interface(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN));
+    file.extend(ng_interface(LinkType::RAW, Precision::Micro, DEFAULT_SNAPLEN));
+    for (index, (ns, frame)) in whole.capture.frames.iter().enumerate() {
+        let is_raw = (index % 2 == 0) == first_is_raw;
+        let frame = if is_raw { &frame[14..] } else { &frame[..] };
+        file.extend(ng_packet(u32::from(is_raw), *ns, Precision::Micro, frame, frame.len() as u32));
+    }
+    file
+}
+
+#[test]
+fn a_call_over_several_link_types_becomes_a_pcapng() {
+    let mut t = Ladder::new();
+    for n in 0..3 {
+        call(&mut t, u64::from(n) * 700, n);
+    }
+    let whole = sorted(t);
+    for first_is_raw in [true, false] {
+        let input = over_two_interfaces(&whole, first_is_raw);
+        let want = extract_bytes(&input, &[]);
+        assert_eq!(want.calls.len(), 3);
+        for call in want.each_call() {
+            call.is("completed").has("rtp_packet_count", "86");
+            assert!(call.row.get("output_pcap_filename").ends_with(".pcapng"));
+            assert_eq!(call.frames().len(), 90);
+        }
+        assert_same("windows", &want, &extract_bytes(&input, &["--window-bytes", "1", "--chunk-bytes", "1000"]));
+        assert_same("windows", &want, &extract_bytes(&input, &["--window-bytes", "9000", "--chunk-bytes", "1000"]));
+        assert_eq!(want.files().len(), 5, "no part file is left");
+    }
 }

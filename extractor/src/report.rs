@@ -70,8 +70,6 @@ pub struct CallCounts {
     pub rtp_packets: u64,
     /// RTP packets that never came.
     pub lost_packets: u64,
-    /// Frames whose link type is not that of the call's file.
-    pub other_link_frames: u64,
     /// RTP packets beyond the most streams that one call may have.
     pub excess_rtp_packets: u64,
 }
@@ -109,14 +107,7 @@ impl Report {
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         let calls = &self.calls;
-        let all = [
-            self.refused_inputs,
-            self.gaps,
-            self.counts.unknown_link,
-            calls.other_link_frames,
-            calls.excess_rtp_packets,
-            self.excess_endpoints,
-        ];
+        let all = [self.refused_inputs, self.gaps, self.counts.unknown_link, calls.excess_rtp_packets, self.excess_endpoints];
         all.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
@@ -128,7 +119,6 @@ impl Report {
             (self.refused_inputs, "inputs could not be read".to_owned()),
             (self.gaps, format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes))),
             (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
-            (self.calls.other_link_frames, "frames have another link type than their call's file".to_owned()),
             (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
             (self.excess_endpoints, "media endpoints are beyond the most that one call may have".to_owned()),
             (counts.tcp, "TCP segments (SIP over TCP is not read yet)".to_owned()),

@@ -23,6 +23,8 @@ pub struct Endpoints {
 struct Holders {
     /// In the order of preference, the one that packets go to last.
     calls: SmallVec<[Holder; 1]>,
+    /// How many times a call that held it was over.
+    stragglers: u64,
     /// Since when at least one call holds it.
     since: Moment,
     /// When calls held it that are closed now; no further back than media is looked back for.
@@ -77,6 +79,7 @@ impl Endpoints {
         let Some(holders) = self.table.get_mut(&endpoint) else { return };
         holders.calls.retain(|holder| holder.call != call);
         if holders.calls.is_empty() {
+            holders.stragglers = 0;
             holders.past.push((holders.since, at));
         }
     }
@@ -88,6 +91,20 @@ impl Endpoints {
         let (from, to) = (self.holders(source), self.holders(destination));
         let both = in_both(from, to);
         if both.is_empty() { to.last().or(from.last()).map(|holder| holder.call).into_iter().collect() } else { both }
+    }
+
+    /// A call that holds the endpoint is over.
+    pub fn note_straggler(&mut self, endpoint: Endpoint) {
+        if let Some(holders) = self.table.get_mut(&endpoint) {
+            holders.stragglers = holders.stragglers.saturating_add(1);
+        }
+    }
+
+    /// The calls that hold an endpoint, if any of them may be over.
+    #[must_use]
+    pub fn possible_stragglers(&self, endpoint: Endpoint) -> SmallVec<[CallNumber; 1]> {
+        let has_some = self.table.get(&endpoint).is_some_and(|holders| holders.stragglers > 0);
+        if has_some { self.held_by(endpoint) } else { SmallVec::new() }
     }
 
     /// The calls that hold an endpoint.

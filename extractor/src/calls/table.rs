@@ -265,7 +265,11 @@ impl CallTable {
         call.add_frames(event);
         call.last_sip = event.moment.clock;
         call.dialog.take(&event.message);
+        let is_over_now = call.dialog.over().is_some() && call.over_since.is_none();
         call.over_since = call.dialog.over().and(call.over_since.or(Some(event.moment)));
+        if is_over_now {
+            call.held.iter().for_each(|endpoint| self.endpoints.note_straggler(*endpoint));
+        }
         if let Some(deadline) = call.deadline(&self.rules, call.last_sip) {
             self.arm(number, deadline);
         }
@@ -321,7 +325,7 @@ impl CallTable {
     fn take_from_stragglers(&mut self, endpoint: Endpoint, opened: Moment, at: Moment) {
         let is_straggler =
             |number: &CallNumber| self.calls.get(number).is_some_and(|call| call.over_since.is_some_and(|over| over < opened));
-        let stragglers: Vec<CallNumber> = self.endpoints.held_by(endpoint).into_iter().filter(is_straggler).collect();
+        let stragglers: Vec<CallNumber> = self.endpoints.possible_stragglers(endpoint).into_iter().filter(is_straggler).collect();
         for number in stragglers {
             self.endpoints.release(endpoint, number, at);
             if let Some(call) = self.calls.get_mut(&number) {
@@ -347,6 +351,7 @@ impl CallTable {
                 owners.push(owner);
             } else if let Some(claim) = self.calls.get_mut(&owner.call).and_then(|call| call.claims.get_mut(owner.claim)) {
                 claim.until = claim.until.min(at);
+                self.forget_if_empty(owner);
             }
         }
         // Both are sorted by call: of a load test's endpoints there are thousands of owners.
@@ -358,6 +363,24 @@ impl CallTable {
         }
         owners.sort_unstable_by_key(|owner| owner.call);
         self.ownership.replace(flow, owners);
+    }
+
+    /// A claim that ended without a packet need not be kept: an endpoint with thousands of peers that goes from
+    /// call to call would leave thousands of them with each.
+    fn forget_if_empty(&mut self, owner: Owner) {
+        let Some(call) = self.calls.get_mut(&owner.call) else { return };
+        if let Some(claim) = call.claims.get_mut(owner.claim)
+            && self.flows.packets_between(claim.flow, claim.from, claim.until).is_empty()
+        {
+            claim.until = claim.from;
+        }
+        // Owners name claims by number, so only the last ones can go.
+        while call.claims.last().is_some_and(|claim| claim.until <= claim.from) {
+            call.claims.pop();
+        }
+        if call.claims.len() < call.claims.capacity() / 8 {
+            call.claims.shrink_to_fit();
+        }
     }
 
     fn claim(&mut self, number: CallNumber, flow: usize, from: Moment) -> Option<Owner> {

@@ -3,12 +3,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
+use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
 
 /// What the user wants of the outputs.
 #[derive(Clone, Debug)]
@@ -40,9 +41,10 @@ impl Directory {
         Ok(Self { path, overwrite: settings.overwrite })
     }
 
-    /// Whether a file of this name is there that must not be replaced.
+    /// Whether a call's file of this name, with either ending, is there that must not be replaced.
     pub(super) fn has(&self, name: &str) -> bool {
-        !self.overwrite && self.path.join(name).exists()
+        let is_there = |ending| self.path.join(format!("{name}.{ending}")).exists();
+        !self.overwrite && (is_there("pcap") || is_there("pcapng"))
     }
 
     /// Appends to a call's file, which goes by another name until it is complete.
@@ -53,15 +55,45 @@ impl Directory {
             .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
     }
 
+    /// Writes a call's file anew: `head`, then what stands in its part file, a classic pcap, frame by frame
+    /// as `convert` has it.
+    pub(super) fn rewrite_part(&self, name: &str, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> Result<()> {
+        let (part, new) = (self.part(name), self.path.join(format!(".{name}.new.part")));
+        rewrite(&part, &new, head, convert)
+            .and_then(|()| fs::rename(&new, &part))
+            .with_context(|| format!("{} cannot be made a pcapng", part.display()))
+    }
+
     /// Gives a call's file its own name.
-    pub(super) fn complete(&self, name: &str) -> Result<()> {
-        let (part, path) = (self.part(name), self.path.join(name));
+    pub(super) fn complete(&self, name: &str, file_name: &str) -> Result<()> {
+        let (part, path) = (self.part(name), self.path.join(file_name));
         fs::rename(&part, &path).with_context(|| format!("{} cannot be renamed to {}", part.display(), path.display()))
     }
 
     fn part(&self, name: &str) -> PathBuf {
         self.path.join(format!(".{name}.part"))
     }
+}
+
+/// Goes through a classic pcap that may be larger than memory, record by record.
+fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> io::Result<()> {
+    let mut from = BufReader::new(File::open(from)?);
+    let mut to = BufWriter::new(open_for_appending(to, true)?);
+    let mut header = [0; 24];
+    from.read_exact(&mut header)?;
+    let (layout, _) = Layout::detect(&header).map_err(io::Error::other)?;
+    to.write_all(head)?;
+    let mut record = Vec::new();
+    while !from.fill_buf()?.is_empty() {
+        record.resize(RECORD_HEADER_LEN, 0);
+        from.read_exact(&mut record)?;
+        let captured_len = record.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |len| u32::from_le_bytes(*len));
+        // Written by this program, from a record that was believed: no more than a frame can have.
+        from.by_ref().take(captured_len.into()).read_to_end(&mut record)?;
+        let read = layout.record_at(&record, 0).ok_or(io::ErrorKind::InvalidData)?;
+        to.write_all(&convert(&read))?;
+    }
+    to.flush()
 }
 
 /// With `is_first`, what an earlier run may have left is cut off.

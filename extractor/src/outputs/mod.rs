@@ -129,7 +129,7 @@ impl Outputs {
             Some(recording) => recording,
             None => {
                 let name = self.names.give(&self.directory, call);
-                tracing::info!(call_id = %printable(&call.call_id), file = %name, "call opened");
+                tracing::info!(call_id = %printable(&call.call_id), file = %format_args!("{name}.pcap"), "call opened");
                 Recording::new(name, call, records)?
             }
         };
@@ -147,7 +147,7 @@ impl Outputs {
         self.counts.add(end.state);
         recording.add_to(&mut self.counts);
         let key = (end.closed_at, call.start_ns, call.call_id.clone(), work.number);
-        tracing::info!(call_id = %printable(&call.call_id), file = %recording.name(), state = %end.state, "call closed");
+        tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
         self.closed.insert(key, Rows::of(call, &end, &recording));
     }
 

@@ -12,16 +12,20 @@ use crate::calls::Call;
 #[derive(Debug, Default)]
 pub(super) struct FileNames {
     given: BTreeSet<String>,
+    /// The stem that was asked for last, and how many names it had been given by then: none of them is free.
+    latest: (String, u64),
 }
 
 impl FileNames {
-    /// The name of a call's file: one that no other call of this run has, nor, unless files may be
-    /// replaced, any file that is there.
+    /// The name of a call's file, without its ending: one that no other call of this run has, nor, unless
+    /// files may be replaced, any file that is there.
     pub(super) fn give(&mut self, directory: &Directory, call: &Call) -> String {
         let stem = stem(&call.call_id, call.start_ns);
-        let names = (1u64..).map(|n| if n == 1 { format!("{stem}.pcap") } else { format!("{stem}_{n}.pcap") });
-        let mut free = names.filter(|name| !self.given.contains(name) && !directory.has(name));
-        let name = free.next().unwrap_or(stem);
+        let taken = if self.latest.0 == stem { self.latest.1 } else { 0 };
+        let names = (taken.saturating_add(1)..).map(|n| (n, if n == 1 { stem.clone() } else { format!("{stem}_{n}") }));
+        let mut free = names.filter(|(_, name)| !self.given.contains(name) && !directory.has(name));
+        let (number, name) = free.next().unwrap_or_default();
+        self.latest = (stem, number);
         self.given.insert(name.clone());
         name
     }

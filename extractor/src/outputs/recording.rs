@@ -1,7 +1,10 @@
 //! What is written of one call, and its figures so far.
 
 use anyhow::Result;
-use shared::pcap::{DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, record_header};
+use shared::pcap::{
+    DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, ng_interface, ng_packet,
+    ng_section_header, record_header,
+};
 
 use super::{
     Records,
@@ -24,7 +27,8 @@ const MAX_STREAMS: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Recording {
     name: String,
-    link: LinkType,
+    /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
+    links: Vec<LinkType>,
     precision: Precision,
     /// Whether its header has been gathered, and whether it is in the directory.
     is_begun: bool,
@@ -36,7 +40,6 @@ pub(super) struct Recording {
     by_name: Table<(FlowKey, u32), usize>,
     /// Of each stream the format of its packets, as long as nothing new is learnt.
     formats: Vec<(u8, usize, Option<Format>)>,
-    other_link_frames: u64,
     excess_rtp_packets: u64,
 }
 
@@ -49,7 +52,7 @@ impl Recording {
         let (record, _) = records.at(call.opened.position)?;
         Some(Self {
             name,
-            link: record.link,
+            links: vec![record.link],
             precision: records.inputs.get(call.opened.position.input())?.layout().precision(),
             is_begun: false,
             is_created: false,
@@ -59,13 +62,23 @@ impl Recording {
             streams: Vec::new(),
             by_name: Table::default(),
             formats: Vec::new(),
-            other_link_frames: 0,
             excess_rtp_packets: 0,
         })
     }
 
+    /// The name of its file without the ending.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name of its file.
+    pub(super) fn file_name(&self) -> String {
+        let ending = if self.is_ng() { "pcapng" } else { "pcap" };
+        format!("{}.{ending}", self.name)
+    }
+
+    fn is_ng(&self) -> bool {
+        self.links.len() > 1
     }
 
     /// Adds its figures to those of the run.
@@ -75,7 +88,6 @@ impl Recording {
             (&mut counts.streams, self.streams.len() as u64),
             (&mut counts.rtp_packets, self.rtp_packets),
             (&mut counts.lost_packets, lost),
-            (&mut counts.other_link_frames, self.other_link_frames),
             (&mut counts.excess_rtp_packets, self.excess_rtp_packets),
         ] {
             *count = count.saturating_add(more);
@@ -87,9 +99,8 @@ impl Recording {
         let mut known = 0;
         for (Moment { clock, position }, flow) in job.items() {
             let Some((record, layout)) = job.records.at(position) else { continue };
-            if record.link != self.link {
-                self.other_link_frames = self.other_link_frames.saturating_add(1);
-                continue;
+            if !self.links.contains(&record.link) {
+                self.add_link(files, buffer, record.link)?;
             }
             if self.gather(buffer, &record, layout, job.bytes(position)) {
                 self.flush(files, buffer)?;
@@ -105,14 +116,50 @@ impl Recording {
             }
         }
         self.flush(files, buffer)?;
-        if job.work.end.is_some() { files.complete(&self.name) } else { Ok(()) }
+        if job.work.end.is_some() { files.complete(&self.name, &self.file_name()) } else { Ok(()) }
+    }
+
+    /// Makes room for frames of another link type: what is written so far becomes a pcapng.
+    fn add_link(&mut self, files: &Directory, buffer: &mut GatherBuffer, link: LinkType) -> Result<()> {
+        if self.is_begun && !self.is_ng() {
+            self.flush(files, buffer)?;
+            files.rewrite_part(&self.name, &self.ng_head(), |record| self.ng_packet(record))?;
+        }
+        if self.is_begun {
+            buffer.push(&ng_interface(link, self.precision, DEFAULT_SNAPLEN));
+        }
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// What the file begins with.
+    fn head(&self) -> Vec<u8> {
+        match *self.links.as_slice() {
+            [link] => file_header(link, self.precision, DEFAULT_SNAPLEN).to_vec(),
+            _ => self.ng_head(),
+        }
+    }
+
+    /// What a pcapng begins with.
+    fn ng_head(&self) -> Vec<u8> {
+        let interfaces = self.links.iter().flat_map(|link| ng_interface(*link, self.precision, DEFAULT_SNAPLEN));
+        ng_section_header().into_iter().chain(interfaces).collect()
+    }
+
+    fn ng_packet(&self, record: &Record<'_>) -> Vec<u8> {
+        let interface = self.links.iter().position(|link| *link == record.link).unwrap_or(0);
+        let interface = u32::try_from(interface).unwrap_or(0);
+        ng_packet(interface, record.timestamp_ns.unwrap_or(0), self.precision, record.frame, record.wire_len)
     }
 
     /// Adds a frame to what will be written; tells whether that is much by now.
     #[inline]
     fn gather(&mut self, buffer: &mut GatherBuffer, record: &Record<'_>, layout: &Layout, file: &[u8]) -> bool {
         if !std::mem::replace(&mut self.is_begun, true) {
-            buffer.push(&file_header(self.link, self.precision, DEFAULT_SNAPLEN));
+            buffer.push(&self.head());
+        }
+        if self.is_ng() {
+            return buffer.push(&self.ng_packet(record));
         }
         if layout.is_native(self.precision) {
             let end = record.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());

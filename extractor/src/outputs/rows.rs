@@ -64,8 +64,7 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn of(call: &Call, end: &End, recording: &Recording) -> Self {
-        let common =
-            [field(&call.call_id), rfc3339(call.start_ns), recording.name().to_owned(), field(&call.from), field(&call.to)];
+        let common = [field(&call.call_id), rfc3339(call.start_ns), recording.file_name(), field(&call.from), field(&call.to)];
         let s3_location = String::new;
         let own = [
             s3_location(),

@@ -16,7 +16,7 @@ use std::{fmt, ops::Range};
 
 pub use classic::{Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
-pub use write::{DEFAULT_SNAPLEN, file_header, record_header};
+pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, record_header};
 
 /// The largest frame that a record may hold and still be believed: tcpdump's own limit.
 /// A file whose header promises more is believed up to [`MAX_PROMISED_SNAPLEN`].

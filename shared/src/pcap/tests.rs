@@ -117,6 +117,28 @@ fn ng(frames: &[(u64, Vec<u8>)], endianness: pcap_file::Endianness) -> Vec<u8> {
     writer.into_inner()
 }
 
+/// What is written here, another implementation reads.
+#[test]
+fn pcapng_is_written_as_others_read_it() {
+    use pcap_file::pcapng::{Block, PcapNgReader};
+    let mut file = ng_section_header();
+    file.extend(ng_interface(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN));
+    file.extend(ng_packet(0, 1_700_000_000_123_456_000, Precision::Micro, b"odd", 60));
+    file.extend(ng_interface(LinkType::RAW, Precision::Nano, DEFAULT_SNAPLEN));
+    file.extend(ng_packet(1, 1_700_000_000_123_456_789, Precision::Nano, b"even", 4));
+    let mut reader = PcapNgReader::new(&file[..]).unwrap();
+    let mut packets = Vec::new();
+    while let Some(block) = reader.next_block() {
+        if let (Block::EnhancedPacket(packet), _) = block.unwrap() {
+            packets.push((packet.interface_id, packet.timestamp.as_nanos(), packet.original_len, packet.data.to_vec()));
+        }
+    }
+    assert_eq!(packets[0], (0, 1_700_000_000_123_456_000, 60, b"odd".to_vec()));
+    assert_eq!(packets[1], (1, 1_700_000_000_123_456_789, 4, b"even".to_vec()));
+    let (frames, gaps) = read(&file);
+    assert_eq!((frames.len(), gaps.len()), (2, 0));
+}
+
 fn frames() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
     let frame = proptest::collection::vec(any::<u8>(), 1..200);
     proptest::collection::vec((1_000_000_000u64..4_000_000_000_000_000_000, frame), 1..40)

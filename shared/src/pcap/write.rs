@@ -1,4 +1,4 @@
-//! Writing classic pcap: the headers, as bytes.
+//! Writing captures: classic headers and pcapng blocks, as bytes.
 //!
 //! Little-endian always, so that what was read from the usual capture can be copied as it lies.
 
@@ -37,4 +37,51 @@ pub fn record_header(timestamp_ns: u64, precision: Precision, captured_len: u32,
         field.copy_from_slice(&value.to_le_bytes());
     }
     bytes
+}
+
+/// The section header block that a pcapng begins with.
+#[must_use]
+pub fn ng_section_header() -> Vec<u8> {
+    let mut body = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
+    // Version 1.0; the section is as long as the file.
+    body.extend([1, 0, 0, 0]);
+    body.extend([0xff; 8]);
+    ng_block(0x0a0d_0d0a, &body)
+}
+
+/// The block that describes the next interface of a pcapng: interfaces count from 0.
+#[must_use]
+pub fn ng_interface(link: LinkType, precision: Precision, snaplen: u32) -> Vec<u8> {
+    let mut body = link.0.to_le_bytes().to_vec();
+    body.extend([0, 0]);
+    body.extend(snaplen.to_le_bytes());
+    // if_tsresol, one byte and three of padding; then the end of the options.
+    let decimals = match precision {
+        Precision::Micro => 6,
+        Precision::Nano => 9,
+    };
+    body.extend([9, 0, 1, 0, decimals, 0, 0, 0, 0, 0, 0, 0]);
+    ng_block(1, &body)
+}
+
+/// The block for a frame that was captured at `timestamp_ns` (since 1970) on an interface of that
+/// precision, of which `frame` is what was captured of `wire_len` bytes.
+#[must_use]
+pub fn ng_packet(interface: u32, timestamp_ns: u64, precision: Precision, frame: &[u8], wire_len: u32) -> Vec<u8> {
+    let ticks = match precision {
+        Precision::Micro => timestamp_ns / 1000,
+        Precision::Nano => timestamp_ns,
+    };
+    let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    let [low, high] = [ticks & 0xffff_ffff, ticks >> 32].map(|half| u32::try_from(half).unwrap_or(0));
+    let mut body: Vec<u8> = [interface, high, low, captured_len, wire_len].iter().flat_map(|field| field.to_le_bytes()).collect();
+    body.extend(frame);
+    body.resize(body.len().next_multiple_of(4), 0);
+    ng_block(6, &body)
+}
+
+/// A block around a body whose length is a multiple of 4.
+fn ng_block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len().saturating_add(12)).unwrap_or(u32::MAX).to_le_bytes();
+    [&kind.to_le_bytes()[..], &len, body, &len].concat()
 }
