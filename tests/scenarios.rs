@@ -1135,3 +1135,68 @@ fn ptime_is_the_receivers_else_the_senders_else_20() {
         assert_eq!(ptimes, [a_to_b, b_to_a], "{a}{b}");
     }
 }
+
+/// The capture is behind the proxy: it sees the phones ring, and nothing of the caller's side.
+#[test]
+fn one_phone_refuses_and_another_is_picked_up_later() {
+    let mut t = Ladder::new();
+    let via = "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK-caller";
+    t.sip(0, PROXY, B, invite("1").branch("to-b").header(via).sdp(&Sdp::audio(A_MEDIA)));
+    t.sip(1, PROXY, C, invite("1").branch("to-c").header(via).sdp(&Sdp::audio(A_MEDIA)));
+    t.sip(100, B, PROXY, response(180, "INVITE", "1").branch("to-b").header(via));
+    t.sip(110, C, PROXY, response(180, "INVITE", "1").branch("to-c").header(via).to_tag("carol"));
+    t.sip(2_000, B, PROXY, response(486, "INVITE", "1").branch("to-b").header(via));
+    t.sip(20_000, C, PROXY, response(200, "INVITE", "1").branch("to-c").header(via).to_tag("carol").sdp(&Sdp::audio(C_MEDIA)));
+    t.rtp(20_010, C_MEDIA, A_MEDIA, 7, 1..=100);
+    t.sip(23_000, PROXY, C, request("BYE", "1").cseq(2).to_tag("carol"));
+    t.extract().only_call().is("completed").has("final_status", "200").has_sip(7).has_rtp(7, 1..=100);
+}
+
+/// The proxy refuses the caller while the phone behind it has not answered: the call is over.
+#[test]
+fn the_callers_refusal_counts_whatever_the_phones_do() {
+    let mut t = Ladder::new();
+    let via = "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK-caller";
+    t.sip(0, A, PROXY, invite("1").branch("caller"));
+    t.sip(1, PROXY, B, invite("1").branch("to-b").header(via));
+    t.sip(100, B, PROXY, response(180, "INVITE", "1").branch("to-b").header(via));
+    t.sip(101, PROXY, A, response(180, "INVITE", "1").branch("caller"));
+    t.sip(9_000, PROXY, A, response(408, "INVITE", "1").branch("caller"));
+    t.udp(30_000, STRANGER, OTHER_STRANGER, b"later");
+    t.extract().only_call().is("failed").has("final_status", "408");
+}
+
+#[test]
+fn a_late_copy_of_an_earlier_attempt_changes_nothing() {
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1"));
+    t.sip(50, B, A, response(407, "INVITE", "1"));
+    t.sip(100, A, B, invite("1").cseq(2));
+    t.sip(500, A, B, invite("1"));
+    t.sip(700, B, A, response(486, "INVITE", "1").cseq(2));
+    t.udp(30_000, STRANGER, OTHER_STRANGER, b"later");
+    t.extract().only_call().is("failed").has("final_status", "486");
+}
+
+#[test]
+fn the_answer_to_an_attempt_that_was_repeated_does_not_count() {
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1"));
+    t.sip(50, B, A, response(407, "INVITE", "1"));
+    t.sip(100, A, B, invite("1").cseq(2));
+    t.extract().only_call().is("incomplete").has("final_status", "");
+}
+
+/// A BYE, then its call's 200 once more, while another call uses the port already.
+#[test]
+fn a_description_repeated_after_the_bye_takes_no_port_back() {
+    let mut t = Ladder::new();
+    answered(&mut t, 0, "one", A_MEDIA, B_MEDIA);
+    hung_up(&mut t, 1_000, "one");
+    answered(&mut t, 2_000, "two", C_MEDIA, B_MEDIA);
+    t.sip(2_500, B, A, response(200, "INVITE", "one").sdp(&Sdp::audio(B_MEDIA)));
+    t.rtp(3_000, STRANGER, B_MEDIA, 7, 1..=10);
+    let out = t.extract();
+    out.call("one").has_rtp(7, NONE);
+    out.call("two").has_rtp(7, 1..=10);
+}

@@ -1,9 +1,10 @@
 //! What the messages of one call mean for its state (RFC 3261, 12 to 17).
 //!
 //! A capture sees a call at one place, or at several: on both sides of a proxy the same INVITE comes
-//! by twice, in two transactions. When a proxy rings several phones, one of them may refuse while
-//! the others ring. So it matters which transaction fails: the outermost one, seen first, is the
-//! caller's, and as long as it is alive a refusal behind the proxy is the proxy's affair.
+//! by twice, in two transactions, the inner one with one Via more. When a proxy rings several phones,
+//! one of them may refuse while the others ring. So it matters which transaction fails: the call has
+//! failed when none of the outermost ones that the capture sees is under way any more. What happens
+//! behind them is the proxy's affair.
 
 use std::{fmt, hash::BuildHasher};
 
@@ -56,11 +57,20 @@ pub struct Dialog {
 struct Attempt {
     /// CSeq number and From tag: what responses repeat of it.
     name: (Option<u32>, Name),
-    /// The transaction that was seen first, and all that carry the same INVITE onwards.
-    branches: SmallVec<[Name; 2]>,
-    /// The first transaction has had a provisional answer.
-    proceeding: bool,
+    /// The transactions that carry it: one from the caller, and those of proxies.
+    branches: SmallVec<[Branch; 2]>,
     cancelled: bool,
+}
+
+/// One transaction.
+#[derive(Clone, Copy, Debug)]
+struct Branch {
+    name: Name,
+    vias: usize,
+    /// It has had a provisional answer.
+    proceeding: bool,
+    /// It was refused or cancelled.
+    failed: bool,
 }
 
 /// A tag or a branch, hashed: only ever compared with others of the same call.
@@ -120,23 +130,27 @@ impl Dialog {
 
     /// The INVITE again, the INVITE on its way through a proxy, or a new attempt.
     fn take_invite(&mut self, invite: &Message<'_>) {
-        let is_new_attempt = self.attempt.name != request_name(invite);
-        let is_new_transaction = self.attempt.add_branch(name(invite.branch)) || is_new_attempt;
         let can_go_on = matches!(self.over, Some(State::Failed | State::Cancelled));
-        if is_new_attempt && !self.answered || is_new_transaction && can_go_on {
-            self.attempt = Attempt::new(invite);
+        if self.attempt.is_followed_by(invite) {
+            if !self.answered || can_go_on {
+                self.begin_attempt(invite);
+            }
+        } else if self.attempt.name == request_name(invite) && self.attempt.add_branch(invite) && can_go_on {
+            self.begin_attempt(invite);
         }
-        if is_new_transaction && can_go_on {
-            self.over = None;
+    }
+
+    fn begin_attempt(&mut self, invite: &Message<'_>) {
+        self.attempt = Attempt::new(invite);
+        self.over = self.over.filter(|state| *state == State::Completed);
+        if !self.answered {
+            self.final_status = None;
         }
     }
 
     /// A CANCEL counts if it is the caller's: a proxy also cancels the phones that were not picked up.
     fn take_cancel(&mut self, cancel: &Message<'_>) {
-        if self.answered || self.mid_dialog || self.over.is_some() {
-            return;
-        }
-        if self.attempt.is_callers(name(cancel.branch)) {
+        if !self.answered && !self.mid_dialog && self.over.is_none() && self.attempt.fails_with(name(cancel.branch)) {
             self.attempt.cancelled = true;
             self.over = Some(State::Cancelled);
         }
@@ -149,7 +163,7 @@ impl Dialog {
 
     fn take_answer(&mut self, status: u16, response: &Message<'_>) {
         match status {
-            ..200 => self.attempt.proceeding |= self.attempt.is_first(name(response.branch)),
+            ..200 => self.take_provisional(response),
             200..300 => {
                 self.answered = true;
                 self.final_status = Some(status);
@@ -160,9 +174,17 @@ impl Dialog {
         }
     }
 
+    /// Another phone that rings keeps a call up of which one phone has refused.
+    fn take_provisional(&mut self, response: &Message<'_>) {
+        let keeps_up = self.attempt.proceeds(name(response.branch));
+        if keeps_up && self.over == Some(State::Failed) {
+            self.over = None;
+        }
+    }
+
     fn take_failure(&mut self, status: u16, response: &Message<'_>) {
         self.final_status = Some(status);
-        if self.over != Some(State::Completed) && self.attempt.is_callers(name(response.branch)) {
+        if self.attempt.fails_with(name(response.branch)) && self.over != Some(State::Completed) {
             let is_cancelled = status == 487 || self.attempt.cancelled;
             self.over = Some(if is_cancelled { State::Cancelled } else { State::Failed });
         }
@@ -171,27 +193,50 @@ impl Dialog {
 
 impl Attempt {
     fn new(invite: &Message<'_>) -> Self {
-        let branches = SmallVec::from_slice(&[name(invite.branch)]);
-        Self { name: request_name(invite), branches, proceeding: false, cancelled: false }
+        let branches = SmallVec::from_slice(&[Branch::of(invite)]);
+        Self { name: request_name(invite), branches, cancelled: false }
     }
 
-    fn is_first(&self, branch: Name) -> bool {
-        self.branches.first() == Some(&branch)
+    /// Whether an INVITE is a further attempt, and no late copy of an earlier one.
+    fn is_followed_by(&self, invite: &Message<'_>) -> bool {
+        let (number, from_tag) = request_name(invite);
+        from_tag != self.name.1 || number > self.name.0
     }
 
-    /// Whether what happens to this transaction happens to the caller. If the caller's own shows
-    /// no sign of life, the capture may not see it, and any stands for it.
-    fn is_callers(&self, branch: Name) -> bool {
-        self.is_first(branch) || !self.proceeding
-    }
-
-    /// Whether the branch was not known before.
-    fn add_branch(&mut self, branch: Name) -> bool {
-        let is_new = !self.branches.contains(&branch);
+    /// Whether the transaction was not known before.
+    fn add_branch(&mut self, invite: &Message<'_>) -> bool {
+        let branch = Branch::of(invite);
+        let is_new = self.branches.iter().all(|known| known.name != branch.name);
         if is_new && self.branches.len() < MAX_BRANCHES {
             self.branches.push(branch);
         }
         is_new
+    }
+
+    /// A transaction had a provisional answer. Tells whether it is an outermost one that is under way.
+    fn proceeds(&mut self, name: Name) -> bool {
+        let outermost = self.outermost_vias();
+        let Some(branch) = self.branches.iter_mut().find(|branch| branch.name == name) else { return false };
+        branch.proceeding = true;
+        branch.vias == outermost && !branch.failed
+    }
+
+    /// A transaction failed. Tells whether the attempt fails with it: whether no outermost one is under way
+    /// any more. (One without a sign of life may be beyond what the capture sees.)
+    fn fails_with(&mut self, name: Name) -> bool {
+        let outermost = self.outermost_vias();
+        self.branches.iter_mut().filter(|branch| branch.name == name).for_each(|branch| branch.failed = true);
+        !self.branches.iter().any(|branch| branch.vias == outermost && branch.proceeding && !branch.failed)
+    }
+
+    fn outermost_vias(&self) -> usize {
+        self.branches.iter().map(|branch| branch.vias).min().unwrap_or(0)
+    }
+}
+
+impl Branch {
+    fn of(invite: &Message<'_>) -> Self {
+        Self { name: name(invite.branch), vias: invite.vias, proceeding: false, failed: false }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Message<'a> {
     pub cseq: Option<CSeq>,
     /// The branch of the topmost Via: the name of the transaction. Empty where there is none.
     pub branch: &'a [u8],
+    /// How many Via values there are: one more for each proxy that the request passed.
+    pub vias: usize,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
     /// The body, as long as Content-Length and the datagram allow.
@@ -142,6 +144,7 @@ struct Headers<'a> {
     to: Option<&'a [u8]>,
     cseq: Option<&'a [u8]>,
     via: Option<&'a [u8]>,
+    vias: usize,
     content_type: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
     body: &'a [u8],
@@ -179,7 +182,10 @@ impl<'a> Headers<'a> {
             Some(b'l') if is(b"", b'l') => &mut self.content_length,
             Some(b'f') if is(b"From", b'f') => &mut self.from,
             Some(b't') if is(b"To", b't') => &mut self.to,
-            Some(b'v') if is(b"Via", b'v') => &mut self.via,
+            Some(b'v') if is(b"Via", b'v') => {
+                self.vias = self.vias.saturating_add(value.split(|&byte| byte == b',').count());
+                &mut self.via
+            }
             _ => return,
         };
         slot.get_or_insert(value);
@@ -197,6 +203,7 @@ impl<'a> Headers<'a> {
             to,
             cseq: self.cseq.and_then(CSeq::parse),
             branch: self.via.and_then(branch).unwrap_or_default(),
+            vias: self.vias,
             content_type: self.content_type.unwrap_or_default(),
             body: self.content_length.and_then(decimal).and_then(|len| self.body.get(..len)).unwrap_or(self.body),
         })
@@ -313,7 +320,7 @@ mod tests {
         assert_eq!(message.start, StartLine::Request(Method::Invite));
         assert_eq!(message.call_id, b"1@192.0.2.1");
         assert_eq!(message.cseq, Some(CSeq { number: 7, method: Method::Invite }));
-        assert_eq!(message.branch, b"z9hG4bK1");
+        assert_eq!((message.branch, message.vias), (&b"z9hG4bK1"[..], 2));
         assert_eq!(tag(message.from), Some(&b"a1"[..]));
         assert_eq!(tag(message.to), None);
         assert_eq!(message.body, b"v=0\n");
