@@ -655,3 +655,35 @@ fn a_call_over_several_link_types_becomes_a_pcapng() {
         assert_eq!(want.files().len(), 5, "no part file is left");
     }
 }
+
+#[test]
+fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, busy_morning().capture.to_pcap()).unwrap();
+    let out = folder.path().join("out");
+    let mut child = extractor()
+        .args(["--input-file", input.to_str().unwrap(), "--output-dir", out.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(out.join("detected_calls.csv")).unwrap().lines().count(), 203);
+}
+
+/// Without linger, what came before the BYE at the same instant still belongs to the call.
+#[test]
+fn without_linger_a_call_ends_with_its_bye() {
+    let mut t = Ladder::new();
+    let (alice, bob) = (end("192.0.2.1:6000"), end("192.0.2.2:6000"));
+    t.sip(0, end(ALICE), end(BOB), request("INVITE", "short").sdp(&Sdp::audio(alice)));
+    t.sip(5, end(BOB), end(ALICE), response(200, "INVITE", "short").sdp(&Sdp::audio(bob)));
+    t.rtp(20, alice, bob, 7, 1..=10);
+    t.sip(200, end(ALICE), end(BOB), request("BYE", "short"));
+    t.rtp(200, bob, alice, 8, 1..=10);
+    for window in ["1", "100000"] {
+        let extracted = extract_bytes(&sorted(t.clone()).capture.to_pcap(), &["--linger", "0s", "--window-bytes", window]);
+        extracted.only_call().is("completed").has("rtp_packet_count", "10").has("sip_packet_count", "3");
+    }
+}

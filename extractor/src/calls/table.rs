@@ -49,7 +49,7 @@ pub struct Call {
     held: Vec<Endpoint>,
     /// Since when nothing but stragglers is expected.
     over_since: Option<Moment>,
-    last_sip: Clock,
+    last_sip: Moment,
     last_media: Clock,
     /// The timer that will fire for this call.
     armed: Option<Clock>,
@@ -263,14 +263,14 @@ impl CallTable {
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.add_frames(event);
-        call.last_sip = event.moment.clock;
+        call.last_sip = event.moment;
         call.dialog.take(&event.message);
         let is_over_now = call.dialog.over().is_some() && call.over_since.is_none();
         call.over_since = call.dialog.over().and(call.over_since.or(Some(event.moment)));
         if is_over_now {
             call.held.iter().for_each(|endpoint| self.endpoints.note_straggler(*endpoint));
         }
-        if let Some(deadline) = call.deadline(&self.rules, call.last_sip) {
+        if let Some(deadline) = call.deadline(&self.rules, call.last_sip.clock) {
             self.arm(number, deadline);
         }
         if event.message.can_negotiate() {
@@ -414,11 +414,13 @@ impl CallTable {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.armed = None;
         let last_media = call.last_media_before(Moment::at(deadline), &self.flows);
-        match call.deadline(&self.rules, call.last_sip.max(last_media)) {
+        match call.deadline(&self.rules, call.last_sip.clock.max(last_media)) {
             Some(later) if later > deadline => self.arm(number, later),
             Some(_) => {
                 let state = call.dialog.over().unwrap_or(State::Timeout);
-                self.close(number, Moment::at(deadline), state, deadline);
+                // Without linger, the time is over with the message that ended the call, not before it.
+                let at = Moment::at(deadline).max(call.last_sip);
+                self.close(number, at, state, deadline);
             }
             None => {}
         }
@@ -450,7 +452,7 @@ impl Call {
             dialog: Dialog::open(message),
             held: Vec::new(),
             over_since: None,
-            last_sip: event.moment.clock,
+            last_sip: event.moment,
             last_media: 0,
             armed: None,
             end: None,
@@ -473,7 +475,7 @@ impl Call {
     /// When the call closes if nothing comes after `last_activity` (media is none, once it is over).
     fn deadline(&self, rules: &Rules, last_activity: Clock) -> Option<Clock> {
         match self.dialog.over() {
-            Some(_) => Some(self.last_sip.saturating_add(rules.linger_ns)),
+            Some(_) => Some(self.last_sip.clock.saturating_add(rules.linger_ns)),
             None => rules.call_timeout_ns.map(|timeout| last_activity.saturating_add(timeout)),
         }
     }

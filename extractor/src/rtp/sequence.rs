@@ -19,8 +19,8 @@ pub struct Sequence {
     highest: u64,
     /// One bit a number, for `highest - MEMORY + 1 ..= highest`; a number's place is its remainder.
     received: [u64; WORDS],
-    /// A packet that jumped, until the next one tells what to make of it.
-    jumped: Option<u16>,
+    /// A packet that jumped, until the next one tells what to make of it; and how often it came again.
+    jumped: Option<(u16, u64)>,
     earlier_runs_expected: u64,
     distinct: u64,
     out_of_order: u64,
@@ -61,12 +61,17 @@ impl Sequence {
     /// Takes in the next packet.
     #[inline]
     pub fn push(&mut self, number: u16) {
-        if let Some(jumped) = self.jumped.take() {
+        if let Some((jumped, copies)) = self.jumped.take() {
+            if number == jumped {
+                self.jumped = Some((jumped, copies.saturating_add(1)));
+                return;
+            }
             if number == jumped.wrapping_add(1) {
                 self.earlier_runs_expected = self.earlier_runs_expected.saturating_add(self.run_expected());
                 self.begin_run(jumped);
+                self.duplicates = self.duplicates.saturating_add(copies);
             } else {
-                self.settle(jumped);
+                self.settle(jumped, copies);
             }
         }
         let ahead = number.wrapping_sub(self.highest_number());
@@ -78,7 +83,7 @@ impl Sequence {
         } else if back < MAX_MISORDER {
             self.late(back);
         } else {
-            self.jumped = Some(number);
+            self.jumped = Some((number, 0));
         }
     }
 
@@ -86,8 +91,8 @@ impl Sequence {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut settled = *self;
-        if let Some(jumped) = settled.jumped.take() {
-            settled.settle(jumped);
+        if let Some((jumped, copies)) = settled.jumped.take() {
+            settled.settle(jumped, copies);
         }
         let expected = settled.earlier_runs_expected.saturating_add(settled.run_expected());
         Totals {
@@ -107,11 +112,12 @@ impl Sequence {
 
     /// The next packet did not go on from the one that jumped: it was a single late one, or a stray
     /// that says nothing about the stream.
-    fn settle(&mut self, jumped: u16) {
+    fn settle(&mut self, jumped: u16, copies: u64) {
         let back = self.highest_number().wrapping_sub(jumped);
         if u64::from(back) < MEMORY {
             self.late(back);
         }
+        self.duplicates = self.duplicates.saturating_add(copies);
     }
 
     fn advance(&mut self, ahead: u16) {
@@ -198,6 +204,7 @@ mod tests {
             ("a jump at the end", vec![1, 2, 40_000], (2, 0, 0, 0)),
             ("restart forward", vec![1, 2, 40_000, 40_001], (4, 0, 0, 0)),
             ("restart back", vec![40_000, 40_001, 5, 6, 8], (6, 1, 0, 0)),
+            ("restart, each packet twice", vec![1, 1, 40_000, 40_000, 40_001, 40_001], (3, 0, 0, 3)),
             ("restart that begins with 0", vec![500, 501, 0, 1, 2], (5, 0, 0, 0)),
             ("99 back is late", (1..=120).filter(|n| *n != 21).chain([21]).collect(), (120, 0, 1, 0)),
         ] {
