@@ -57,7 +57,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
         write(&mut outputs, &mut calls, settled, end, config, Records { inputs: &inputs, layouts: &layouts })?;
         arena.reset();
         window_ends.push_back(end);
-        release(&inputs, &mut window_ends, settled);
+        release(&inputs, &mut layouts, &mut window_ends, settled);
         progress.advance(inputs.bytes_before(end.position), calls.opened());
     }
     calls.finish(end);
@@ -101,18 +101,26 @@ fn write(
 }
 
 /// Lets go of the input of windows of which everything is settled.
-fn release(inputs: &Inputs, window_ends: &mut VecDeque<Moment>, settled: Moment) {
+fn release(inputs: &Inputs, layouts: &mut Layouts, window_ends: &mut VecDeque<Moment>, settled: Moment) {
     while let Some(end) = window_ends.pop_front_if(|end| *end < settled) {
         inputs.release_before(end.position);
+        layouts.forget_before(end.position);
     }
 }
+
+/// A file that is broken all over does not fill the log.
+const MAX_GAPS_NAMED: u64 = 100;
 
 /// Counts what was seen in a window, and says what could not be read of it.
 fn take_note(window: &Window<'_>, inputs: &Inputs, report: &mut Report) {
     report.counts.add(&window.counts);
     for (input, gap) in &window.gaps {
         let name = inputs.get(*input).map_or("", |input| input.name());
-        tracing::warn!("{name}: {gap}");
+        match report.gaps {
+            ..MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}"),
+            MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}; further unreadable stretches are only counted"),
+            _ => tracing::debug!("{name}: {gap}"),
+        }
         report.gaps = report.gaps.saturating_add(1);
         report.gap_bytes = report.gap_bytes.saturating_add(gap.len as u64);
     }

@@ -11,6 +11,8 @@ const MAX_PORT_PAIRS: u16 = 32;
 const MAX_ITEMS: usize = 64;
 /// A media description that gives more endpoints than this is not believed: the others are left out.
 const MAX_ENDPOINTS: usize = 128;
+/// Nor is a session that gives more than this.
+const MAX_ENDPOINTS_IN_ALL: usize = 256;
 
 /// What one session description says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +97,14 @@ impl Description {
             }
         }
         let host_names = media.iter().fold(session.host_names, |sum, section| sum.saturating_add(section.host_names));
-        Self { media: media.iter().map(|section| section.media(&session)).collect(), host_names }
+        let mut left = MAX_ENDPOINTS_IN_ALL;
+        let put_together = |section: &Section| {
+            let mut media = section.media(&session);
+            media.endpoints.truncate(left);
+            left = left.saturating_sub(media.endpoints.len());
+            media
+        };
+        Self { media: media.iter().map(put_together).collect(), host_names }
     }
 }
 

@@ -210,6 +210,15 @@ impl Layouts {
         }
     }
 
+    /// Forgets sections that end before `position`.
+    pub fn forget_before(&mut self, position: Position) {
+        for (input, known) in self.of_input.iter_mut().enumerate().take(position.input().saturating_add(1)) {
+            let offset = if input < position.input() { usize::MAX } else { position.offset() };
+            let after = known.partition_point(|layout| layout.begins_at() <= offset);
+            known.drain(..after.saturating_sub(1));
+        }
+    }
+
     /// How to read on after all that was learnt.
     #[must_use]
     pub fn latest(&self, input: usize) -> Option<&Layout> {

@@ -278,8 +278,8 @@ impl<'a> Walk<'a> {
         self.offset
     }
 
-    /// What has been learnt of the file: of each section that the walk went through, the last one
-    /// last. Within a section, interfaces are only ever added: the last word on it serves all of it.
+    /// What has been learnt of the file: of each section that has packets and that the walk went through, the
+    /// last one last. Within a section, interfaces are only ever added: the last word on it serves all of it.
     #[must_use]
     pub fn into_layouts(self) -> Vec<Layout> {
         let mut layouts = self.ended;
@@ -310,7 +310,8 @@ impl<'a> Walk<'a> {
                 self.offset = block.end;
                 match section.read(&block) {
                     ng::Content::Packet(record) => return Some(Step::Record(record)),
-                    ng::Content::Section(ended) => self.ended.push(Layout::Ng(ended)),
+                    ng::Content::Section(ended) if ended.is_used => self.ended.push(Layout::Ng(ended)),
+                    ng::Content::Section(_) => {}
                     ng::Content::Other => {}
                     ng::Content::Orphan => {
                         let len = block.end.saturating_sub(offset);

@@ -38,6 +38,8 @@ pub struct Section {
     pub(super) begins_at: usize,
     order: Option<ByteOrder>,
     interfaces: Vec<Interface>,
+    /// Whether a packet has been read by it: only then will it be needed again.
+    pub(super) is_used: bool,
 }
 
 /// One interface of a section.
@@ -121,7 +123,7 @@ impl Section {
     pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> Content<'a> {
         match block.kind {
             SECTION_HEADER => {
-                let next = Self { begins_at: block.offset, order: Some(block.order), interfaces: Vec::new() };
+                let next = Self { begins_at: block.offset, order: Some(block.order), ..Self::default() };
                 return Content::Section(std::mem::replace(self, next));
             }
             INTERFACE if self.interfaces.len() < MAX_INTERFACES => {
@@ -129,7 +131,11 @@ impl Section {
                 let interface = Interface::parse(block).unwrap_or(Interface::UNREADABLE);
                 self.interfaces.push(interface);
             }
-            ENHANCED_PACKET | SIMPLE_PACKET | PACKET => return self.packet(block).map_or(Content::Orphan, Content::Packet),
+            ENHANCED_PACKET | SIMPLE_PACKET | PACKET => {
+                let packet = self.packet(block);
+                self.is_used |= packet.is_some();
+                return packet.map_or(Content::Orphan, Content::Packet);
+            }
             _ => {}
         }
         Content::Other
