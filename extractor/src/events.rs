@@ -3,7 +3,7 @@
 use std::{collections::HashMap, ops::Range};
 
 use crate::{
-    moment::Moment,
+    moment::{Moment, Position},
     packet::{Endpoint, Fragment},
     sdp::Description,
     sip::Message,
@@ -62,6 +62,8 @@ pub struct Flows {
     /// Where the packets of each flow end; those of the next begin there.
     ends: Vec<usize>,
     packets: Vec<Moment>,
+    /// Of a packet that came in fragments, the frames before the one that made it whole, by the position of that one.
+    earlier_frames: Table<Position, Vec<Position>>,
 }
 
 impl Flows {
@@ -86,6 +88,12 @@ impl Flows {
         packets.get(start..end).unwrap_or_default()
     }
 
+    /// The frames of a packet, in capture order.
+    pub fn frames(&self, packet: Moment) -> impl Iterator<Item = Position> {
+        let earlier = if self.earlier_frames.is_empty() { None } else { self.earlier_frames.get(&packet.position) };
+        earlier.into_iter().flatten().copied().chain([packet.position])
+    }
+
     /// How many packets there are in all.
     #[must_use]
     pub fn packet_count(&self) -> usize {
@@ -99,7 +107,7 @@ impl Flows {
         }
     }
 
-    /// Puts the packets of each flow in order: fragments come to a flow late.
+    /// Puts the packets of each flow in order: those that came in fragments are found after all others.
     pub fn sort(&mut self) {
         for flow in 0..self.keys.len() {
             let range = self.range(flow);
@@ -123,6 +131,13 @@ impl Flows {
             })
         });
         let renumbered = renumbered.collect();
+        if !self.earlier_frames.is_empty() {
+            let frames = kept
+                .packets
+                .iter()
+                .filter_map(|packet| Some((packet.position, self.earlier_frames.get(&packet.position)?.clone())));
+            kept.earlier_frames = frames.collect();
+        }
         (kept, renumbered)
     }
 
@@ -158,7 +173,8 @@ impl Flows {
                 add(&mut next, number, from.len());
             }
         }
-        Self { keys, ends, packets }
+        let earlier_frames = parts.iter().flat_map(|part| part.earlier_frames.clone()).collect();
+        Self { keys, ends, packets, earlier_frames }
     }
 
     fn range(&self, flow: usize) -> Range<usize> {
@@ -195,6 +211,7 @@ pub struct FlowBuilder {
     counts: Vec<usize>,
     packets: Vec<(usize, Moment)>,
     last: Option<(FlowKey, usize)>,
+    earlier_frames: Table<Position, Vec<Position>>,
 }
 
 impl FlowBuilder {
@@ -207,6 +224,12 @@ impl FlowBuilder {
         };
         add(&mut self.counts, number, 1);
         self.packets.push((number, packet));
+    }
+
+    /// Takes in a packet that came in fragments: the frame that made it whole, and those before.
+    pub fn push_fragmented(&mut self, key: FlowKey, packet: Moment, earlier_frames: Vec<Position>) {
+        self.push(key, packet);
+        self.earlier_frames.insert(packet.position, earlier_frames);
     }
 
     fn number(&mut self, key: FlowKey) -> usize {
@@ -230,14 +253,13 @@ impl FlowBuilder {
             }
             add(&mut next, number, 1);
         }
-        Flows { keys: self.keys, ends, packets }
+        Flows { keys: self.keys, ends, packets, earlier_frames: self.earlier_frames }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moment::Position;
 
     fn flow(n: u8) -> FlowKey {
         FlowKey { source: Endpoint::v4([10, 0, 0, n], 1), destination: Endpoint::v4([10, 0, 0, 99], 2) }

@@ -186,10 +186,10 @@ impl<'w> Windows<'w> {
         let Fragment { source, destination, protocol, .. } = event.fragment;
         let payload = arena.alloc_slice_copy(&whole.payload);
         let Packet::Udp(datagram) = packet::decode_ip_payload(source, destination, protocol, payload) else { return };
-        let frames = whole.frames.iter().map(|frame| self.not_settled(*frame, event.moment));
+        let earlier = || whole.frames.iter().filter(|frame| **frame != event.moment);
         match Content::of(&datagram, self.ports, &mut window.counts) {
             Content::Sip(message, descriptions) => {
-                let others = frames.filter(|frame| *frame != event.moment).collect();
+                let others = earlier().map(|frame| self.not_settled(*frame, event.moment)).collect();
                 window.sip.push(SipEvent {
                     moment: event.moment,
                     others,
@@ -201,7 +201,7 @@ impl<'w> Windows<'w> {
             Content::Malformed => {}
             Content::Media => {
                 let key = FlowKey { source: datagram.source, destination: datagram.destination };
-                frames.for_each(|frame| flows.push(key, frame));
+                flows.push_fragmented(key, event.moment, earlier().map(|frame| frame.position).collect());
             }
         }
     }

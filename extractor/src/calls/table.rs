@@ -169,15 +169,12 @@ impl CallTable {
 
     /// Begins a window, which starts at `start`, with the flows that were found in it.
     pub fn begin_window(&mut self, mut found: Vec<Flows>, start: Moment) {
-        let kept = self.flows.keys().len();
         found.insert(0, std::mem::take(&mut self.flows));
         self.flows = Flows::merged(&found);
         self.flows.sort();
         self.ownership = Ownership::of(&self.flows);
         for flow in 0..self.flows.keys().len() {
-            // Fragments that are whole only now may have come before the window.
-            let first = self.flows.packets(flow).first().filter(|_| flow >= kept);
-            self.transfer(flow, first.map_or(start, |first| start.min(*first)));
+            self.transfer(flow, start);
         }
     }
 

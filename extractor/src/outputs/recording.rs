@@ -43,8 +43,9 @@ pub(super) struct Recording {
     excess_rtp_packets: u64,
 }
 
-/// A frame of a call, and the flow that brought it, unless it carries SIP.
-type Item = (Moment, Option<usize>);
+/// When a frame came to a call, the frame, and the flow that brought it, unless it carries SIP. The fragments
+/// of a packet come to the call together, with the one that made it whole.
+type Item = (Moment, Position, Option<usize>);
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
@@ -97,7 +98,7 @@ impl Recording {
     /// Writes what is settled of the call, and takes it into its figures.
     pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
         let mut known = 0;
-        for (Moment { clock, position }, flow) in job.items() {
+        for (Moment { clock, .. }, position, flow) in job.items() {
             let Some((record, layout)) = job.records.at(position) else { continue };
             if !self.links.contains(&record.link) {
                 self.add_link(files, buffer, record.link)?;
@@ -236,15 +237,16 @@ pub(super) struct Settled<'a> {
 impl<'a> Settled<'a> {
     /// The frames in capture order, each once, though several claims may hold it.
     fn items(&self) -> Vec<Item> {
-        let of_sip = self.work.frames.iter().map(|frame| (*frame, None));
+        let of_sip = self.work.frames.iter().map(|frame| (*frame, frame.position, None));
         let of_media = self.work.claims.iter().flat_map(|claim| {
             let packets = self.flows.packets_between(claim.flow, claim.from, claim.until);
-            packets.iter().map(|packet| (*packet, Some(claim.flow)))
+            let frames = |packet: &Moment| self.flows.frames(*packet);
+            packets.iter().flat_map(move |packet| frames(packet).map(|position| (*packet, position, Some(claim.flow))))
         });
         let mut items: Vec<Item> = of_sip.chain(of_media).collect();
         // Each claim is in order already: the sort merges them.
-        items.sort_by_key(|(moment, _)| *moment);
-        items.dedup_by_key(|(moment, _)| *moment);
+        items.sort_by_key(|(moment, position, _)| (*moment, *position));
+        items.dedup_by_key(|(moment, position, _)| (*moment, *position));
         items
     }
 

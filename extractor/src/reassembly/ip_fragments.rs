@@ -121,6 +121,11 @@ impl IpFragments {
         while self.waiting.len() > MAX_DATAGRAMS {
             self.give_up_oldest();
         }
+        if self.order.len() > MAX_DATAGRAMS.saturating_mul(4) {
+            let is_waiting =
+                |(began, name): &(Clock, Name)| self.waiting.get(name).is_some_and(|partial| partial.began == *began);
+            self.order.retain(is_waiting);
+        }
     }
 
     /// Of the oldest entry nothing may be left: the datagram may have become whole, and its name in use again.

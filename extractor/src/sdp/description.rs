@@ -99,7 +99,7 @@ impl Description {
         let host_names = media.iter().fold(session.host_names, |sum, section| sum.saturating_add(section.host_names));
         let mut left = MAX_ENDPOINTS_IN_ALL;
         let put_together = |section: &Section| {
-            let mut media = section.media(&session);
+            let mut media = section.media(&session, left > 0);
             media.endpoints.truncate(left);
             left = left.saturating_sub(media.endpoints.len());
             media
@@ -165,10 +165,10 @@ impl Section {
     }
 
     /// What this media description gives, with what it inherits from the session.
-    fn media(&self, session: &Self) -> Media {
+    fn media(&self, session: &Self, with_endpoints: bool) -> Media {
         let ptime_ms = self.ptime_ms.or(session.ptime_ms);
         let mut media = Media { endpoints: Vec::new(), formats: self.formats.clone(), ptime_ms };
-        if self.port == 0 || self.inactive.or(session.inactive).unwrap_or(false) {
+        if !with_endpoints || self.port == 0 || self.inactive.or(session.inactive).unwrap_or(false) {
             return media;
         }
         let own = !self.addresses.is_empty() || self.host_names > 0;
