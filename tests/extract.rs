@@ -687,3 +687,32 @@ fn without_linger_a_call_ends_with_its_bye() {
         extracted.only_call().is("completed").has("rtp_packet_count", "10").has("sip_packet_count", "3");
     }
 }
+
+#[test]
+fn one_damaged_timestamp_does_not_end_all_calls() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let mut t = sorted(t);
+    t.capture.frames[20].0 += 50 * 365 * 86_400 * 1_000 * MS;
+    let want = extract_bytes(&t.capture.to_pcap(), &[]);
+    want.only_call().is("completed").has("rtp_packet_count", "86");
+    assert!(want.log.contains("contradicts by more than an hour"), "{}", want.log);
+    assert_same("windows", &want, &extract_bytes(&t.capture.to_pcap(), &["--window-bytes", "1", "--chunk-bytes", "1"]));
+}
+
+#[test]
+fn a_part_file_that_was_left_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, sorted(t).capture.to_pcap()).unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let left = out.join(".call_5d7963c4_20231201_143022.part");
+    fs::write(&left, "left by a run that was killed").unwrap();
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();
+    let extracted = extract_files(folder, &[input], &[]);
+    assert_eq!(extracted.only_call().frames().len(), 90);
+    assert_eq!(fs::metadata(extracted.only_call().path()).unwrap().permissions().mode() & 0o777, 0o640);
+}

@@ -7,7 +7,7 @@
 
 use memchr::memrchr;
 use shared::{
-    pcap::{Gap, Layout, LinkType, Record, Step},
+    pcap::{Gap, Layout, LinkType, Record, Step, Walk},
     units::SipPorts,
 };
 
@@ -74,6 +74,8 @@ pub struct Counts {
     pub first_unknown_link: Option<LinkType>,
     /// Addresses in descriptions that were host names.
     pub host_names: u64,
+    /// Timestamps that the next record contradicts by more than an hour.
+    pub odd_times: u64,
 }
 
 impl Counts {
@@ -93,6 +95,7 @@ impl Counts {
             (&mut self.unreadable, other.unreadable),
             (&mut self.unknown_link, other.unknown_link),
             (&mut self.host_names, other.host_names),
+            (&mut self.odd_times, other.odd_times),
         ] {
             *mine = mine.saturating_add(theirs);
         }
@@ -106,12 +109,21 @@ impl<'w> ChunkIndex<'w> {
     pub fn of(input: usize, file: &'w [u8], layout: &Layout, start: usize, end: usize, ports: SipPorts) -> Self {
         let mut walk = layout.walk(file, start);
         let mut indexer = Indexer::new(input, ports);
+        // A record waits for the next one, which may tell that its time is damaged.
+        let mut waiting: Option<Record<'w>> = None;
         while walk.offset() < end {
             match walk.next_step() {
-                Some(Step::Record(record)) => indexer.take(&record),
+                Some(Step::Record(record)) => {
+                    if let Some(before) = waiting.replace(record) {
+                        indexer.take(&before, record.timestamp_ns);
+                    }
+                }
                 Some(Step::Gap(gap)) => indexer.gaps.push(gap),
                 None => break,
             }
+        }
+        if let Some(last) = waiting {
+            indexer.take(&last, next_timestamp(walk.clone()));
         }
         indexer.finish(start, walk.offset(), walk.into_layouts())
     }
@@ -125,6 +137,20 @@ impl<'w> ChunkIndex<'w> {
             of_sip.chain(of_fragments).for_each(|moment| moment.clock = moment.clock.max(clock));
         }
         self.last_clock.max(clock)
+    }
+}
+
+/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further is damaged. It
+/// would send packet time into a future in which all calls have timed out.
+const MAX_BACK_NS: u64 = 3_600_000_000_000;
+
+/// The timestamp of the next record, wherever it is.
+fn next_timestamp(mut walk: Walk<'_>) -> Option<u64> {
+    loop {
+        match walk.next_step()? {
+            Step::Record(record) => return record.timestamp_ns,
+            Step::Gap(_) => {}
+        }
     }
 }
 
@@ -156,8 +182,13 @@ impl<'w> Indexer<'w> {
     }
 
     #[inline]
-    fn take(&mut self, record: &Record<'w>) {
-        self.clock = self.clock.max(record.timestamp_ns.unwrap_or(0));
+    fn take(&mut self, record: &Record<'w>, next_ns: Option<u64>) {
+        let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+        if next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns) {
+            increment(&mut self.counts.odd_times);
+        } else {
+            self.clock = self.clock.max(timestamp_ns);
+        }
         self.first_clock.get_or_insert(self.clock);
         let counts = &mut self.counts;
         increment(&mut counts.packets);

@@ -128,6 +128,7 @@ impl Report {
             (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
             (self.stray_messages, "SIP messages of no call".to_owned()),
             (counts.not_sip, "keep-alives and other packets on SIP ports".to_owned()),
+            (counts.odd_times, "timestamps that the packet after them contradicts by more than an hour".to_owned()),
             (counts.host_names, "host names in place of media addresses".to_owned()),
             (counts.other_ip, "IP packets neither UDP nor TCP".to_owned()),
             (counts.not_ip, "frames without IP".to_owned()),

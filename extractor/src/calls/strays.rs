@@ -16,11 +16,23 @@ use crate::{
 pub struct Strays {
     frames: Table<Box<[u8]>, VecDeque<Moment>>,
     order: VecDeque<(Clock, Box<[u8]>)>,
+    /// Calls that closed a moment ago, and when: what comes of them now is their own, not the next call's.
+    closed: Table<Box<[u8]>, Clock>,
+    closed_order: VecDeque<(Clock, Box<[u8]>)>,
 }
 
 impl Strays {
-    /// Remembers a frame.
+    /// A call closed.
+    pub fn close(&mut self, call_id: &[u8], at: Clock) {
+        self.closed.insert(call_id.into(), at);
+        self.closed_order.push_back((at, call_id.into()));
+    }
+
+    /// Remembers a frame, unless its call closed a moment ago.
     pub fn add(&mut self, call_id: &[u8], frame: Moment) {
+        if self.closed.contains_key(call_id) {
+            return;
+        }
         self.frames.entry(call_id.into()).or_default().push_back(frame);
         self.order.push_back((frame.clock, call_id.into()));
     }
@@ -32,6 +44,11 @@ impl Strays {
 
     /// Forgets what came before `clock`.
     pub fn forget_before(&mut self, clock: Clock) {
+        while let Some((at, call_id)) = self.closed_order.pop_front_if(|(at, _)| *at < clock) {
+            if self.closed.get(&call_id) == Some(&at) {
+                self.closed.remove(&call_id);
+            }
+        }
         while let Some((oldest, call_id)) = self.order.front()
             && *oldest < clock
         {
@@ -50,6 +67,17 @@ impl Strays {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_call_that_just_closed_are_not_for_the_next() {
+        let mut strays = Strays::default();
+        strays.close(b"a", 10);
+        strays.add(b"a", Moment::at(11));
+        assert!(strays.take(b"a").is_empty());
+        strays.forget_before(11);
+        strays.add(b"a", Moment::at(12));
+        assert_eq!(strays.take(b"a"), [Moment::at(12)]);
+    }
 
     #[test]
     fn are_kept_for_a_while_and_given_once() {

@@ -234,6 +234,7 @@ impl CallTable {
             call.renumber_claims(&renumbered);
         }
         self.endpoints.forget_before(settled.clock);
+        self.strays.forget_before(settled.clock);
     }
 
     fn is_succeeded_by(&self, number: CallNumber, event: &SipEvent<'_>) -> bool {
@@ -427,6 +428,7 @@ impl CallTable {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.end = Some(End { closed_at, state, final_status: call.dialog.final_status() });
         self.by_call_id.remove(&call.call_id);
+        self.strays.close(&call.call_id, at.clock);
         for endpoint in std::mem::take(&mut call.held) {
             self.endpoints.release(endpoint, number, at);
             self.transfer_flows_touching(endpoint, at);
@@ -486,7 +488,8 @@ impl Call {
 
     /// What was repeated need not be kept twice.
     fn knows(&self, media: &Media) -> bool {
-        let same_place = |known: &&(Clock, Media)| known.1.endpoints == media.endpoints;
+        let Some(first) = media.endpoints.first() else { return true };
+        let same_place = |known: &&(Clock, Media)| known.1.endpoints.contains(first);
         self.media.iter().rev().find(same_place).is_some_and(|(_, known)| known == media) || self.media.len() >= MAX_ENDPOINTS
     }
 

@@ -96,16 +96,21 @@ fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) ->
     to.flush()
 }
 
-/// With `is_first`, what an earlier run may have left is cut off.
+/// With `is_first` the file is a new one: what an earlier run may have left, with whatever mode, is removed.
 fn open_for_appending(path: &Path, is_first: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.mode(MODE);
-    if is_first {
-        options.write(true).create(true).truncate(true)
-    } else {
-        options.append(true)
-    };
-    options.open(path)
+    if !is_first {
+        return options.append(true).open(path);
+    }
+    options.write(true).create_new(true);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 /// Bytes on their way to one file, gathered for large writes.

@@ -1,6 +1,6 @@
 //! Names of the calls' files: SPEC 6.1. Nothing of a name comes off the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -12,8 +12,8 @@ use crate::calls::Call;
 #[derive(Debug, Default)]
 pub(super) struct FileNames {
     given: BTreeSet<String>,
-    /// The stem that was asked for last, and how many names it had been given by then: none of them is free.
-    latest: (String, u64),
+    /// How many names have been given of stems that several calls had: none of them is free.
+    several: BTreeMap<String, u64>,
 }
 
 impl FileNames {
@@ -21,11 +21,13 @@ impl FileNames {
     /// files may be replaced, any file that is there.
     pub(super) fn give(&mut self, directory: &Directory, call: &Call) -> String {
         let stem = stem(&call.call_id, call.start_ns);
-        let taken = if self.latest.0 == stem { self.latest.1 } else { 0 };
+        let taken = self.several.get(&stem).copied().unwrap_or(0);
         let names = (taken.saturating_add(1)..).map(|n| (n, if n == 1 { stem.clone() } else { format!("{stem}_{n}") }));
         let mut free = names.filter(|(_, name)| !self.given.contains(name) && !directory.has(name));
         let (number, name) = free.next().unwrap_or_default();
-        self.latest = (stem, number);
+        if number > 1 {
+            self.several.insert(stem, number);
+        }
         self.given.insert(name.clone());
         name
     }

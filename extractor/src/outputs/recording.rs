@@ -5,6 +5,7 @@ use shared::pcap::{
     DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, ng_interface, ng_packet,
     ng_section_header, record_header,
 };
+use smallvec::SmallVec;
 
 use super::{
     Records,
@@ -38,9 +39,18 @@ pub(super) struct Recording {
     pub(super) last_ns: u64,
     pub(super) streams: Vec<Stream>,
     by_name: Table<(FlowKey, u32), usize>,
-    /// Of each stream the format of its packets, as long as nothing new is learnt.
-    formats: Vec<(u8, usize, Option<Format>)>,
+    /// Of each stream the formats of its payload types, as long as nothing new is learnt.
+    formats: Vec<SmallVec<[KnownFormat; 2]>>,
     excess_rtp_packets: u64,
+}
+
+/// What a payload type means, as far as the first `known` descriptions of the call tell. Of each stream there
+/// are no more than payload types.
+#[derive(Clone, Copy, Debug)]
+struct KnownFormat {
+    payload_type: u8,
+    known: usize,
+    format: Option<Format>,
 }
 
 /// When a frame came to a call, the frame, and the flow that brought it, unless it carries SIP. The fragments
@@ -212,16 +222,19 @@ impl Recording {
         let format = format_of(header.payload_type, key, known);
         self.by_name.insert((key, header.ssrc), self.streams.len());
         self.streams.push(Stream::new(header, key.source, key.destination, arrival_ns, format));
-        self.formats.push((header.payload_type, known.len(), format));
+        self.formats.push(SmallVec::from_slice(&[KnownFormat { payload_type: header.payload_type, known: known.len(), format }]));
     }
 
     /// What the payload type of a packet means. Looked up once, until the call describes its media again.
     fn format(&mut self, stream: usize, payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
-        let cached = self.formats.get_mut(stream)?;
-        if (cached.0, cached.1) != (payload_type, known.len()) {
-            *cached = (payload_type, known.len(), format_of(payload_type, key, known));
+        let formats = self.formats.get_mut(stream)?;
+        if let Some(found) = formats.iter().find(|format| format.payload_type == payload_type && format.known == known.len()) {
+            return found.format;
         }
-        cached.2
+        let format = format_of(payload_type, key, known);
+        formats.retain(|format| format.known == known.len());
+        formats.push(KnownFormat { payload_type, known: known.len(), format });
+        format
     }
 }
 

@@ -49,6 +49,8 @@ struct Interface {
     resolution: Resolution,
     /// Seconds to be added to each timestamp.
     offset_s: i64,
+    /// How much of a frame is captured at most; 0 for all of it.
+    snaplen: u32,
 }
 
 /// How many ticks of a timestamp make a second.
@@ -154,8 +156,9 @@ impl Section {
             SIMPLE_PACKET => {
                 let wire_len = u32_at(0)?;
                 let data = body.get(4..)?;
-                let frame = data.get(..wire_len as usize).unwrap_or(data);
-                let link = self.interfaces.first()?.link;
+                let Interface { link, snaplen, .. } = *self.interfaces.first()?;
+                let captured_len = if snaplen == 0 { wire_len } else { wire_len.min(snaplen) };
+                let frame = data.get(..captured_len as usize).unwrap_or(data);
                 Some(Record { offset: block.offset, timestamp_ns: None, wire_len, link, frame })
             }
             _ => None,
@@ -209,12 +212,13 @@ impl Section {
 
 impl Interface {
     /// A type no decoder knows, so that the packets are counted and named as such.
-    const UNREADABLE: Self = Self { link: LinkType(u16::MAX), resolution: Resolution::PowerOf10(6), offset_s: 0 };
+    const UNREADABLE: Self = Self { link: LinkType(u16::MAX), resolution: Resolution::PowerOf10(6), offset_s: 0, snaplen: 0 };
 
     fn parse(block: &Block<'_>) -> Option<Self> {
         let Block { order, body, .. } = *block;
         let link = LinkType(order.u16_at(body, 0)?);
-        let mut interface = Self { link, resolution: Resolution::PowerOf10(6), offset_s: 0 };
+        let snaplen = order.u32_at(body, 4)?;
+        let mut interface = Self { link, resolution: Resolution::PowerOf10(6), offset_s: 0, snaplen };
         let mut options = body.get(8..)?;
         while let (Some(code), Some(len)) = (order.u16_at(options, 0), order.u16_at(options, 2)) {
             let len = usize::from(len);
