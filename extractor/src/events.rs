@@ -109,6 +109,9 @@ impl Flows {
 
     /// Puts the packets of each flow in order: those that came in fragments are found after all others.
     pub fn sort(&mut self) {
+        if self.earlier_frames.is_empty() {
+            return;
+        }
         for flow in 0..self.keys.len() {
             let range = self.range(flow);
             if let Some(packets) = self.packets.get_mut(range) {
