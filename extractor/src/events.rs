@@ -94,12 +94,6 @@ impl Flows {
         earlier.into_iter().flatten().copied().chain([packet.position])
     }
 
-    /// How many packets there are in all.
-    #[must_use]
-    pub fn packet_count(&self) -> usize {
-        self.packets.len()
-    }
-
     /// Raises the packet time of what came out of a chunk to what it was where the chunk began.
     pub fn not_before(&mut self, clock: u64) {
         for packet in &mut self.packets {
@@ -294,7 +288,7 @@ mod tests {
         assert_eq!(merged.keys(), [flow(7), flow(8), flow(9)]);
         assert_eq!(merged.packets(0), [1, 5].map(packet));
         assert_eq!(merged.packets(1), [2, 4].map(packet));
-        assert_eq!(merged.packet_count(), 5);
+        assert_eq!(merged.packets.len(), 5);
     }
 
     #[test]

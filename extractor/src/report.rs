@@ -27,9 +27,7 @@ impl Exit {
 /// The figures of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Inputs that were read, and those that could not be.
-    pub inputs: u64,
-    /// See `inputs`.
+    /// Inputs that could not be read.
     pub refused_inputs: u64,
     /// The size of the inputs in bytes.
     pub input_bytes: u64,

@@ -64,7 +64,6 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     write(&mut outputs, &mut calls, Moment::NEVER, end, config, Records { inputs: &inputs, layouts: &layouts })?;
     outputs.finish()?;
 
-    report.inputs = inputs.len() as u64;
     report.input_bytes = inputs.total_bytes();
     report.stray_messages = calls.stray_messages();
     report.excess_endpoints = calls.excess_endpoints();

@@ -65,18 +65,6 @@ impl Inputs {
         Ok(Self { inputs })
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.inputs.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.inputs.is_empty()
-    }
-
     /// One of them, by its number in the order of reading.
     #[must_use]
     #[inline]
