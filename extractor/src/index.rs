@@ -195,7 +195,7 @@ impl<'w> Indexer<'w> {
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet::decode(record.link, record.frame) {
             Packet::Udp(datagram) => self.take_datagram(record, &datagram),
-            Packet::Tcp => increment(&mut counts.tcp),
+            Packet::Tcp(_) => increment(&mut counts.tcp),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),

@@ -4,5 +4,5 @@ mod decode;
 mod endpoint;
 mod tunnels;
 
-pub use decode::{Datagram, Fragment, Packet, decode, decode_ip_payload, is_supported};
+pub use decode::{Datagram, Fragment, Packet, Segment, TcpFlags, decode, decode_ip_payload, is_supported};
 pub use endpoint::Endpoint;
