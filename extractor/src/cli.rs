@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use shared::units::{GoDuration, SipPorts};
 
-use crate::{calls::Rules, outputs::Settings, progress::LogFormat, run::Config, windows::Sizes};
+use crate::{calls::Rules, outputs::Settings, packet::Decoder, progress::LogFormat, run::Config, windows::Sizes};
 
 /// Extracts every SIP call of a capture: one pcap per call with its signalling and media,
 /// `detected_calls.csv` with a row per call, `calls_statistics.csv` with a row per RTP stream.
@@ -24,6 +24,15 @@ pub struct Arguments {
     /// on every port.
     #[arg(long, value_name = "START-END", default_value = "5060-5061")]
     sip_ports_range: SipPorts,
+
+    /// Numbers of the ERSPAN sessions that are wanted, separated by commas; all if there are none. May be
+    /// repeated. Frames that ERSPAN did not bring are always read.
+    #[arg(long, value_name = "LIST")]
+    erspan_span_ids: Vec<Numbers<1023>>,
+
+    /// Numbers of the VLANs that are wanted out of ERSPAN, likewise.
+    #[arg(long, value_name = "LIST")]
+    erspan_vlans: Vec<Numbers<4095>>,
 
     /// Directory for the results; it is made if it is not there.
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -94,6 +103,7 @@ impl Arguments {
     pub fn config(self) -> Config {
         Config {
             inputs: self.input_file,
+            decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)),
             sip_ports: self.sip_ports_range,
             rules: Rules {
                 linger_ns: self.linger.as_ns(),
@@ -107,6 +117,49 @@ impl Arguments {
                 overwrite: self.overwrite,
             },
             sizes: Sizes { window: self.window_bytes, chunk: self.chunk_bytes },
+        }
+    }
+}
+
+/// Numbers from 0 to `MAX`, separated by commas; an empty text is no number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Numbers<const MAX: u16>(Vec<u16>);
+
+impl<const MAX: u16> FromStr for Numbers<MAX> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim().is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',').map(|number| number_up_to(MAX, number.trim())).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn number_up_to(max: u16, text: &str) -> Result<u16, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| is_plain && *number <= max);
+    number.ok_or_else(|| format!("`{text}` is no number from 0 to {max}; write such numbers, separated by commas (1,2,3)"))
+}
+
+fn all<const MAX: u16>(lists: Vec<Numbers<MAX>>) -> impl Iterator<Item = u16> {
+    lists.into_iter().flat_map(|list| list.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_numbers() {
+        assert_eq!("".parse(), Ok(Numbers::<9>(vec![])));
+        assert_eq!("7".parse(), Ok(Numbers::<9>(vec![7])));
+        assert_eq!("0, 9,3".parse(), Ok(Numbers::<9>(vec![0, 9, 3])));
+        for (text, what) in
+            [("10", "`10`"), ("1,,2", "``"), ("1-3", "`1-3`"), ("-1", "`-1`"), ("70000", "`70000`"), ("+1", "`+1`")]
+        {
+            let why = text.parse::<Numbers<9>>().unwrap_err();
+            assert!(why.starts_with(what) && why.contains("from 0 to 9"), "{text}: {why}");
         }
     }
 }

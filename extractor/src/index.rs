@@ -14,7 +14,7 @@ use shared::{
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, SipEvent},
     moment::{Clock, Moment, Position},
-    packet::{self, Datagram, Fragment, Packet},
+    packet::{self, Datagram, Decoder, Fragment, Packet},
     sdp::Description,
     sip::Message,
 };
@@ -66,7 +66,13 @@ pub struct Counts {
     pub other_ip: u64,
     /// No IP.
     pub not_ip: u64,
-    /// Frames too short or too broken to be decoded.
+    /// Of ERSPAN sessions or VLANs that are not asked for.
+    pub other_sessions: u64,
+    /// HEP3 that tells of something else than SIP, RTP and RTCP.
+    pub other_hep: u64,
+    /// In more tunnels than are taken apart.
+    pub too_deep: u64,
+    /// Frames too short, too broken, encrypted or compressed.
     pub unreadable: u64,
     /// Frames of a link type that is not read, and the type of the first of them.
     pub unknown_link: u64,
@@ -92,6 +98,9 @@ impl Counts {
             (&mut self.fragments, other.fragments),
             (&mut self.other_ip, other.other_ip),
             (&mut self.not_ip, other.not_ip),
+            (&mut self.other_sessions, other.other_sessions),
+            (&mut self.other_hep, other.other_hep),
+            (&mut self.too_deep, other.too_deep),
             (&mut self.unreadable, other.unreadable),
             (&mut self.unknown_link, other.unknown_link),
             (&mut self.host_names, other.host_names),
@@ -106,16 +115,24 @@ impl Counts {
 impl<'w> ChunkIndex<'w> {
     /// Indexes the records of input number `input` that begin at `start` or later, but before `end`.
     #[must_use]
-    pub fn of(input: usize, file: &'w [u8], layout: &Layout, start: usize, end: usize, ports: SipPorts) -> Self {
+    pub fn of(
+        input: usize,
+        file: &'w [u8],
+        layout: &Layout,
+        start: usize,
+        end: usize,
+        decoder: &Decoder,
+        ports: SipPorts,
+    ) -> Self {
         let mut walk = layout.walk(file, start);
-        let mut indexer = Indexer::new(input, ports);
+        let mut indexer = Indexer::new(input, decoder, ports);
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
         while walk.offset() < end {
             match walk.next_step() {
                 Some(Step::Record(record)) => {
                     if let Some(before) = waiting.replace(record) {
-                        indexer.take(&before, record.timestamp_ns);
+                        indexer.take(&before, Some(&record));
                     }
                 }
                 Some(Step::Gap(gap)) => indexer.gaps.push(gap),
@@ -123,7 +140,7 @@ impl<'w> ChunkIndex<'w> {
             }
         }
         if let Some(last) = waiting {
-            indexer.take(&last, next_timestamp(walk.clone()));
+            indexer.take(&last, next_record(walk.clone()).as_ref());
         }
         indexer.finish(start, walk.offset(), walk.into_layouts())
     }
@@ -144,18 +161,19 @@ impl<'w> ChunkIndex<'w> {
 /// would send packet time into a future in which all calls have timed out.
 const MAX_BACK_NS: u64 = 3_600_000_000_000;
 
-/// The timestamp of the next record, wherever it is.
-fn next_timestamp(mut walk: Walk<'_>) -> Option<u64> {
+/// The next record, wherever it is.
+fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
     loop {
         match walk.next_step()? {
-            Step::Record(record) => return record.timestamp_ns,
+            Step::Record(record) => return Some(record),
             Step::Gap(_) => {}
         }
     }
 }
 
-struct Indexer<'w> {
+struct Indexer<'w, 'd> {
     input: usize,
+    decoder: &'d Decoder,
     ports: SipPorts,
     clock: Clock,
     first_clock: Option<Clock>,
@@ -166,10 +184,11 @@ struct Indexer<'w> {
     counts: Counts,
 }
 
-impl<'w> Indexer<'w> {
-    fn new(input: usize, ports: SipPorts) -> Self {
+impl<'w, 'd> Indexer<'w, 'd> {
+    fn new(input: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
         Self {
             input,
+            decoder,
             ports,
             clock: 0,
             first_clock: None,
@@ -182,8 +201,12 @@ impl<'w> Indexer<'w> {
     }
 
     #[inline]
-    fn take(&mut self, record: &Record<'w>, next_ns: Option<u64>) {
-        let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+    fn take(&mut self, record: &Record<'w>, next: Option<&Record<'w>>) {
+        let packet = self.decoder.decode(record.link, record.frame);
+        let (timestamp_ns, next_ns) = match packet.told_ns() {
+            None => (record.timestamp_ns.unwrap_or(0), next.and_then(|next| next.timestamp_ns)),
+            Some(told_ns) => (told_ns, next.and_then(|next| self.time_of(next))),
+        };
         if next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns) {
             increment(&mut self.counts.odd_times);
         } else {
@@ -193,14 +216,22 @@ impl<'w> Indexer<'w> {
         let counts = &mut self.counts;
         increment(&mut counts.packets);
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
-        match packet::decode(record.link, record.frame) {
-            Packet::Udp(datagram) => self.take_datagram(record, &datagram),
+        match packet {
+            Packet::Udp(datagram) => self.take_datagram(record, timestamp_ns, &datagram),
             Packet::Tcp(_) => increment(&mut counts.tcp),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
+            Packet::OtherSession => increment(&mut counts.other_sessions),
+            Packet::OtherHep => increment(&mut counts.other_hep),
+            Packet::TooDeep => increment(&mut counts.too_deep),
             Packet::Unreadable => self.take_unreadable(record.link),
         }
+    }
+
+    /// The time that the packet came with, if it did, else that of its record.
+    fn time_of(&self, record: &Record<'_>) -> Option<u64> {
+        self.decoder.decode(record.link, record.frame).told_ns().or(record.timestamp_ns)
     }
 
     fn take_unreadable(&mut self, link: LinkType) {
@@ -226,11 +257,10 @@ impl<'w> Indexer<'w> {
     }
 
     #[inline]
-    fn take_datagram(&mut self, record: &Record<'w>, datagram: &Datagram<'w>) {
+    fn take_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
         let moment = self.moment(record);
         match Content::of(datagram, self.ports, &mut self.counts) {
             Content::Sip(message, descriptions) => {
-                let timestamp_ns = record.timestamp_ns.unwrap_or(0);
                 self.sip.push(SipEvent { moment, others: Vec::new(), timestamp_ns, message, descriptions });
             }
             Content::Malformed => {}

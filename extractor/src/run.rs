@@ -10,6 +10,7 @@ use crate::{
     calls::{CallTable, Rules},
     moment::Moment,
     outputs::{Outputs, Records, Settings},
+    packet::Decoder,
     progress::Progress,
     report::Report,
     source::{Inputs, Layouts},
@@ -21,6 +22,8 @@ use crate::{
 pub struct Config {
     /// The captures.
     pub inputs: Vec<PathBuf>,
+    /// How frames are taken apart.
+    pub decoder: Decoder,
     /// Where SIP is looked for.
     pub sip_ports: SipPorts,
     /// The timers.
@@ -45,7 +48,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     progress.begin(inputs.total_bytes());
 
     let mut layouts = Layouts::of(&inputs);
-    let mut windows = Windows::new(&inputs, config.sizes, config.sip_ports, config.rules.lookback_ns);
+    let mut windows = Windows::new(&inputs, config.sizes, &config.decoder, config.sip_ports, config.rules.lookback_ns);
     let mut calls = CallTable::new(config.rules);
     let mut end = Moment::default();
     let mut window_ends = VecDeque::new();
@@ -54,14 +57,28 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
         end = window.end;
         take_note(&window, &inputs, &mut report);
         let settled = correlate(&mut calls, window, config.rules.lookback_ns);
-        write(&mut outputs, &mut calls, settled, end, config, Records { inputs: &inputs, layouts: &layouts })?;
+        write(
+            &mut outputs,
+            &mut calls,
+            settled,
+            end,
+            config,
+            Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder },
+        )?;
         arena.reset();
         window_ends.push_back(end);
         release(&inputs, &mut layouts, &mut window_ends, settled);
         progress.advance(inputs.bytes_before(end.position), calls.opened());
     }
     calls.finish(end);
-    write(&mut outputs, &mut calls, Moment::NEVER, end, config, Records { inputs: &inputs, layouts: &layouts })?;
+    write(
+        &mut outputs,
+        &mut calls,
+        Moment::NEVER,
+        end,
+        config,
+        Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder },
+    )?;
     outputs.finish()?;
 
     report.input_bytes = inputs.total_bytes();

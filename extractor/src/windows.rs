@@ -14,7 +14,7 @@ use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, SipEvent},
     index::{ChunkIndex, Content, Counts},
     moment::{Clock, Moment, Position},
-    packet::{self, Fragment, Packet},
+    packet::{Decoder, Fragment, Packet},
     reassembly::{FragmentCounts, IpFragments, Whole},
     source::{Input, Inputs, Layouts},
 };
@@ -50,6 +50,7 @@ pub struct Window<'w> {
 pub struct Windows<'w> {
     inputs: &'w Inputs,
     sizes: Sizes,
+    decoder: &'w Decoder,
     ports: SipPorts,
     lookback_ns: u64,
     /// The next record to be read.
@@ -70,10 +71,10 @@ struct Chunk {
 impl<'w> Windows<'w> {
     /// Begins at the first record of the first input.
     #[must_use]
-    pub fn new(inputs: &'w Inputs, sizes: Sizes, ports: SipPorts, lookback_ns: u64) -> Self {
+    pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts, lookback_ns: u64) -> Self {
         let start = inputs.get(0).map_or(0, Input::start);
         let next = Moment { clock: 0, position: Position::new(0, start) };
-        Self { inputs, sizes, ports, lookback_ns, next, fragments: IpFragments::default() }
+        Self { inputs, sizes, decoder, ports, lookback_ns, next, fragments: IpFragments::default() }
     }
 
     /// What became of IP datagrams that were in fragments.
@@ -118,7 +119,7 @@ impl<'w> Windows<'w> {
         let layout = layouts.latest(chunk.input)?;
         let bytes = self.inputs.get(chunk.input)?.bytes();
         let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(bytes, chunk.start..chunk.end)? };
-        Some(ChunkIndex::of(chunk.input, bytes, layout, start, chunk.end, self.ports))
+        Some(ChunkIndex::of(chunk.input, bytes, layout, start, chunk.end, self.decoder, self.ports))
     }
 
     /// Puts the chunks behind each other, and indexes those again whose guess was wrong.
@@ -185,18 +186,14 @@ impl<'w> Windows<'w> {
     ) {
         let Fragment { source, destination, protocol, .. } = event.fragment;
         let payload = arena.alloc_slice_copy(&whole.payload);
-        let Packet::Udp(datagram) = packet::decode_ip_payload(source, destination, protocol, payload) else { return };
+        let packet = self.decoder.decode_ip_payload(source, destination, protocol, payload);
+        let timestamp_ns = packet.told_ns().unwrap_or(whole.timestamp_ns);
+        let Packet::Udp(datagram) = packet else { return };
         let earlier = || whole.frames.iter().filter(|frame| **frame != event.moment);
         match Content::of(&datagram, self.ports, &mut window.counts) {
             Content::Sip(message, descriptions) => {
                 let others = earlier().map(|frame| self.not_settled(*frame, event.moment)).collect();
-                window.sip.push(SipEvent {
-                    moment: event.moment,
-                    others,
-                    timestamp_ns: whole.timestamp_ns,
-                    message,
-                    descriptions,
-                });
+                window.sip.push(SipEvent { moment: event.moment, others, timestamp_ns, message, descriptions });
             }
             Content::Malformed => {}
             Content::Media => {

@@ -27,6 +27,7 @@ use self::{
 use crate::{
     calls::{Call, CallNumber, CallTable, Work},
     moment::{Clock, Position},
+    packet::Decoder,
     report::CallCounts,
     source::{Inputs, Layouts},
 };
@@ -38,6 +39,8 @@ pub struct Records<'a> {
     pub inputs: &'a Inputs,
     /// How to read them.
     pub layouts: &'a Layouts,
+    /// How to read what is in them.
+    pub decoder: &'a Decoder,
 }
 
 impl<'a> Records<'a> {

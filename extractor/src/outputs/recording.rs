@@ -15,7 +15,7 @@ use crate::{
     calls::{Call, Work},
     events::{FlowKey, Flows, Table},
     moment::{Clock, Moment, Position},
-    packet::{self, Packet},
+    packet::Packet,
     report::CallCounts,
     rtp::{Header, Stream},
     sdp::{Format, Media, format_of_static},
@@ -116,13 +116,14 @@ impl Recording {
             if self.gather(buffer, &record, layout, job.bytes(position)) {
                 self.flush(files, buffer)?;
             }
-            self.last_ns = record.timestamp_ns.unwrap_or(self.last_ns);
+            let packet = job.packet(&record);
+            self.last_ns = arrival_ns(&record, &packet).unwrap_or(self.last_ns);
             match flow.and_then(|flow| job.flows.keys().get(flow)) {
                 None => self.sip_packets = self.sip_packets.saturating_add(1),
                 Some(key) => {
                     let horizon = clock.saturating_add(job.lookback_ns);
                     known = advance(&job.call.media, known, horizon);
-                    self.measure(&record, *key, job.call.media.get(..known).unwrap_or_default());
+                    self.measure(&packet, self.last_ns, *key, job.call.media.get(..known).unwrap_or_default());
                 }
             }
         }
@@ -193,15 +194,9 @@ impl Recording {
     }
 
     /// Takes a packet into the figures of its stream, if it is RTP.
-    fn measure(&mut self, record: &Record<'_>, key: FlowKey, known: &[(Clock, Media)]) {
-        let datagram = match packet::decode(record.link, record.frame) {
-            Packet::Udp(datagram) => Some(datagram),
-            Packet::Fragment(fragment) => fragment.beginning(),
-            _ => None,
-        };
-        let Some(datagram) = datagram else { return };
+    fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, key: FlowKey, known: &[(Clock, Media)]) {
+        let Packet::Udp(datagram) = packet else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
-        let arrival_ns = record.timestamp_ns.unwrap_or(0);
         match self.by_name.get(&(key, header.ssrc)).copied() {
             Some(index) => {
                 let format = self.format(index, header.payload_type, key, known);
@@ -263,8 +258,27 @@ impl<'a> Settled<'a> {
         items
     }
 
+    /// What a frame holds: of a packet in fragments, what the first of them tells.
+    #[inline]
+    fn packet(&self, record: &Record<'a>) -> Packet<'a> {
+        match self.records.decoder.decode(record.link, record.frame) {
+            Packet::Fragment(fragment) => self.records.decoder.decode_beginning(&fragment),
+            packet => packet,
+        }
+    }
+
     fn bytes(&self, position: Position) -> &'a [u8] {
         self.records.inputs.get(position.input()).map_or(&[], |input| input.bytes())
+    }
+}
+
+/// When a frame was sent, as far as anybody tells. That of a packet's first fragment is that of the packet, which may
+/// have come with a time of its own; what the others say is not better.
+#[inline]
+fn arrival_ns(record: &Record<'_>, packet: &Packet<'_>) -> Option<u64> {
+    match packet {
+        Packet::Fragment(_) => None,
+        packet => packet.told_ns().or(record.timestamp_ns),
     }
 }
 

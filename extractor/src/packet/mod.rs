@@ -2,7 +2,47 @@
 
 mod decode;
 mod endpoint;
+mod hep;
+mod ip;
+mod link;
 mod tunnels;
+mod wlan;
 
-pub use decode::{Datagram, Fragment, Packet, Segment, TcpFlags, decode, decode_ip_payload, is_supported};
+pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
 pub use endpoint::Endpoint;
+pub use link::is_supported;
+
+/// What follows a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer<'a> {
+    /// An Ethernet frame.
+    Ethernet(&'a [u8]),
+    /// An IEEE 802.11 frame.
+    Wlan(&'a [u8]),
+    /// Logical link control: IEEE 802.2.
+    Llc(&'a [u8]),
+    /// What an ether type announced.
+    EtherType(u16, &'a [u8]),
+    /// IPv4 or IPv6; the version tells.
+    Ip(&'a [u8]),
+    /// A PPP frame, with or without address and control field.
+    Ppp(&'a [u8]),
+    /// An Ethernet frame that ERSPAN brought; type I does not say of which session.
+    Mirrored(Option<Session>, &'a [u8]),
+    /// Whole and well, but without IP.
+    Other,
+}
+
+/// What ERSPAN says of a mirrored frame: draft-foschiano-erspan, 4.2 and 4.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Session {
+    /// The session that mirrors, 10 bits.
+    span_id: u16,
+    /// The VLAN of the frame, 12 bits.
+    vlan: u16,
+}
+
+#[inline]
+fn be16(bytes: [u8; 2]) -> u16 {
+    u16::from_be_bytes(bytes)
+}

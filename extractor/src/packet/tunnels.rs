@@ -3,23 +3,15 @@
 //! To whoever adds one: a reader answers `None` to whatever its RFC does not allow, for what looks like a
 //! tunnel by its port may be anything.
 
-use super::{Datagram, decode::be16};
-
-/// What follows a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layer<'a> {
-    /// An Ethernet frame.
-    Ethernet(&'a [u8]),
-    /// What an ether type announced.
-    EtherType(u16, &'a [u8]),
-    /// IPv4 or IPv6; the version tells.
-    Ip(&'a [u8]),
-    /// A PPP frame, with or without address and control field.
-    Ppp(&'a [u8]),
-}
+use super::{Datagram, Layer, Session, be16, link};
 
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(super) const ETHERTYPE_VLAN: u16 = 0x8100;
+pub(super) const ETHERTYPE_QINQ: u16 = 0x88a8;
+pub(super) const ETHERTYPE_QINQ_OLD: u16 = 0x9100;
+const ETHERTYPE_BACKBONE: u16 = 0x88e7;
+const ETHERTYPE_MACSEC: u16 = 0x88e5;
 const ETHERTYPE_BRIDGED: u16 = 0x6558;
 const ETHERTYPE_MPLS: u16 = 0x8847;
 const ETHERTYPE_MPLS_UPSTREAM: u16 = 0x8848;
@@ -28,13 +20,18 @@ const ETHERTYPE_PPP: u16 = 0x880b;
 const ETHERTYPE_ERSPAN: u16 = 0x88be;
 const ETHERTYPE_ERSPAN_III: u16 = 0x22eb;
 
-/// What stands in a frame of this ether type, if that is a header to be taken off.
+/// What stands in a frame of this ether type.
 pub(super) fn in_ether_type(ether_type: u16, payload: &[u8]) -> Option<Layer<'_>> {
     match ether_type {
+        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Some(Layer::Ip(payload)),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD => link::vlan(payload),
+        ETHERTYPE_BACKBONE => link::backbone(payload),
+        ETHERTYPE_MACSEC => link::macsec(payload),
         ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => mpls(payload),
         ETHERTYPE_PPPOE => pppoe(payload),
+        ETHERTYPE_PPP => Some(Layer::Ppp(payload)),
         ETHERTYPE_BRIDGED => Some(Layer::Ethernet(payload)),
-        _ => None,
+        _ => Some(Layer::Other),
     }
 }
 
@@ -76,7 +73,8 @@ pub(super) fn in_udp<'a>(datagram: &Datagram<'a>) -> Option<Layer<'a>> {
 }
 
 /// The label stack of RFC 3032, 2.1. What follows it is not announced: IP shows by its version, and
-/// the rest is Ethernet, perhaps behind a control word (RFC 4385, 3).
+/// the rest is Ethernet, perhaps behind a control word (RFC 4385, 3). Addresses of network cards may begin
+/// like IP, so what has the ether type of IP in its place is Ethernet all the same.
 fn mpls(mut stack: &[u8]) -> Option<Layer<'_>> {
     const BOTTOM: u8 = 0x01;
     loop {
@@ -86,16 +84,24 @@ fn mpls(mut stack: &[u8]) -> Option<Layer<'_>> {
             break;
         }
     }
-    match stack.first()? >> 4 {
-        4 | 6 => Some(Layer::Ip(stack)),
-        0 => Some(Layer::Ethernet(stack.get(4..)?)),
+    match *stack.first()? {
+        0x45..=0x4f | 0x60..=0x6f if !is_ip_over_ethernet(stack) => Some(Layer::Ip(stack)),
+        0x00..=0x0f if !is_ip_over_ethernet(stack) => Some(Layer::Ethernet(stack.get(4..)?)),
         _ => Some(Layer::Ethernet(stack)),
     }
 }
 
+fn is_ip_over_ethernet(frame: &[u8]) -> bool {
+    match frame.get(12..).and_then(<[u8]>::first_chunk) {
+        Some([0x08, 0x00, version]) => matches!(version, 0x45..=0x4f),
+        Some([0x86, 0xdd, version]) => matches!(version, 0x60..=0x6f),
+        _ => false,
+    }
+}
+
 /// RFC 2516, 4: version and type 1, code 0 (a session), session, length.
-fn pppoe(packet: &[u8]) -> Option<Layer<'_>> {
-    let [0x11, 0, _, _, high, low] = *packet.first_chunk()? else { return None };
+pub(super) fn pppoe(packet: &[u8]) -> Option<Layer<'_>> {
+    let [0x11, 0, _, _, high, low] = *packet.first_chunk()? else { return Some(Layer::Other) };
     let body = packet.get(6..)?;
     Some(Layer::Ppp(body.get(..usize::from(be16([high, low]))).unwrap_or(body)))
 }
@@ -112,7 +118,7 @@ pub(super) fn ppp(frame: &[u8]) -> Option<Layer<'_>> {
     match protocol {
         0x0021 | 0x0057 => Some(Layer::Ip(payload)),
         0x0281 | 0x0283 => mpls(payload),
-        _ => None,
+        _ => Some(Layer::Other),
     }
 }
 
@@ -140,11 +146,9 @@ fn gre(packet: &[u8]) -> Option<Layer<'_>> {
         rest = after_source_routes(rest)?;
     }
     match protocol {
-        ETHERTYPE_PPP => Some(Layer::Ppp(rest)),
-        ETHERTYPE_ERSPAN if is_set(SEQUENCE) => Some(Layer::Ethernet(rest.get(8..)?)),
         // Type I has no header of its own.
-        ETHERTYPE_ERSPAN => Some(Layer::Ethernet(rest)),
-        ETHERTYPE_ERSPAN_III => erspan_iii(rest),
+        ETHERTYPE_ERSPAN if !is_set(SEQUENCE) => Some(Layer::Mirrored(None, rest)),
+        ETHERTYPE_ERSPAN | ETHERTYPE_ERSPAN_III => erspan(rest),
         _ => Some(Layer::EtherType(protocol, rest)),
     }
 }
@@ -160,11 +164,18 @@ fn after_source_routes(mut entries: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// draft-foschiano-erspan, 4.3: twelve bytes, and eight more if the last bit of them says so.
-fn erspan_iii(packet: &[u8]) -> Option<Layer<'_>> {
-    let [.., last] = *packet.first_chunk::<12>()?;
-    let len = if last & 1 == 0 { 12 } else { 20 };
-    Some(Layer::Ethernet(packet.get(len..)?))
+/// draft-foschiano-erspan, 4.2 and 4.3. Version 1 is type II, with eight bytes; version 2 is type III, with twelve,
+/// and eight more if the last bit of them says so.
+fn erspan(packet: &[u8]) -> Option<Layer<'_>> {
+    let [v0, v1, s0, s1, ..] = *packet.first_chunk::<8>()?;
+    let session = Session { span_id: be16([s0, s1]) & 0x03ff, vlan: be16([v0, v1]) & 0x0fff };
+    let len = match v0 >> 4 {
+        1 => 8,
+        2 if packet.get(11)? & 1 == 0 => 12,
+        2 => 20,
+        _ => return None,
+    };
+    Some(Layer::Mirrored(Some(session), packet.get(len..)?))
 }
 
 /// RFC 7348, 5: the flag for a valid network identifier, which must be there.
@@ -215,16 +226,23 @@ fn gtp_u(packet: &[u8]) -> Option<Layer<'_>> {
     matches!(rest.first()? >> 4, 4 | 6).then_some(Layer::Ip(rest))
 }
 
-/// TaZmen Sniffer Protocol: version 1, a received or sent packet, Ethernet, tags up to the end tag.
+/// TaZmen Sniffer Protocol: version 1, a received or sent packet, what it is, tags up to the end tag.
 fn tzsp(packet: &[u8]) -> Option<Layer<'_>> {
     const ETHERNET: [u8; 2] = [0, 1];
+    const WLAN: [u8; 2] = [0, 18];
     const PADDING: u8 = 0;
     const END: u8 = 1;
     let [1, 0 | 1, p0, p1] = *packet.first_chunk()? else { return None };
     let mut tags = packet.get(4..)?;
     loop {
         match *tags {
-            [END, ref inner @ ..] => return ([p0, p1] == ETHERNET).then_some(Layer::Ethernet(inner)),
+            [END, ref inner @ ..] => {
+                return match [p0, p1] {
+                    ETHERNET => Some(Layer::Ethernet(inner)),
+                    WLAN => Some(Layer::Wlan(inner)),
+                    _ => None,
+                };
+            }
             [PADDING, ref rest @ ..] => tags = rest,
             [_, len, ref rest @ ..] => tags = rest.get(usize::from(len)..)?,
             _ => return None,
@@ -250,16 +268,22 @@ mod tests {
         assert_eq!(mpls(&with(&[0, 0x10, 1, 64, 0, 0, 0, 0], FRAME)), Some(Layer::Ethernet(FRAME)));
         assert_eq!(mpls(&with(&[0, 0x10, 1, 64], &[0xa2, 1])), Some(Layer::Ethernet(&[0xa2, 1])));
         assert_eq!(mpls(&[0, 0x10, 0, 64]), None, "no bottom");
+        // Addresses 64:a0:e7:... and 00:00:00:...
+        for first in [0x64, 0x45, 0x00] {
+            let frame = [&[first, 0xa0, 0xe7][..], &[0; 9], &[8, 0], IP].concat();
+            assert_eq!(mpls(&with(&[0, 0x10, 1, 64], &frame)), Some(Layer::Ethernet(&frame)), "{first:#x}");
+        }
     }
 
     #[test]
     fn pppoe_and_ppp() {
         assert_eq!(pppoe(&with(&[0x11, 0, 0, 7, 0, 6, 0, 0x21], IP)), Some(Layer::Ppp(&[0, 0x21, 0x45, 0, 0, 20])));
-        assert_eq!(pppoe(&[0x11, 9, 0, 0, 0, 0]), None, "discovery");
+        assert_eq!(pppoe(&[0x11, 9, 0, 0, 0, 0]), Some(Layer::Other), "discovery");
         for header in [&[0xff, 0x03, 0, 0x21][..], &[0, 0x21], &[0x21], &[0xff, 0x03, 0x57]] {
             assert_eq!(ppp(&with(header, IP)), Some(Layer::Ip(IP)), "{header:?}");
         }
-        assert_eq!(ppp(&[0xc0, 0x21, 1]), None, "link control");
+        assert_eq!(ppp(&[0xc0, 0x21, 1]), Some(Layer::Other), "link control");
+        assert_eq!(ppp(&[0xff, 0x03, 0x00]), None);
     }
 
     #[test]
@@ -270,18 +294,27 @@ mod tests {
         assert_eq!(gre(&with(&[&[0xb0, 0, 8, 0][..], &[0; 12]].concat(), IP)), ip, "checksum, key, sequence");
         let routed = [&[0x40, 0, 8, 0, 0, 0, 0, 0][..], &[0, 2, 0, 4, 1, 1, 1, 1], &[0, 0, 0, 0]].concat();
         assert_eq!(gre(&with(&routed, IP)), ip, "routing");
-        assert_eq!(gre(&with(&[&[0x30, 0x81, 0x88, 0x0b][..], &[0; 12]].concat(), IP)), Some(Layer::Ppp(IP)), "PPTP");
+        assert_eq!(
+            gre(&with(&[&[0x30, 0x81, 0x88, 0x0b][..], &[0; 12]].concat(), IP)),
+            Some(Layer::EtherType(ETHERTYPE_PPP, IP)),
+            "PPTP"
+        );
         assert_eq!(gre(&with(&[0, 2, 8, 0], IP)), None, "version 2");
     }
 
     #[test]
     fn erspan_in_its_three_types() {
-        assert_eq!(gre(&with(&[0, 0, 0x88, 0xbe], FRAME)), Some(Layer::Ethernet(FRAME)));
-        assert_eq!(gre(&with(&[&[0x10, 0, 0x88, 0xbe][..], &[0; 12]].concat(), FRAME)), Some(Layer::Ethernet(FRAME)));
-        assert_eq!(gre(&with(&[&[0x10, 0, 0x22, 0xeb][..], &[0; 16]].concat(), FRAME)), Some(Layer::Ethernet(FRAME)));
-        let mut long = [&[0x10, 0, 0x22, 0xeb][..], &[0; 24]].concat();
-        long[19] = 1;
-        assert_eq!(gre(&with(&long, FRAME)), Some(Layer::Ethernet(FRAME)));
+        let erspan = |gre: [u8; 4], header: &[u8]| [&gre[..], &[0; 4], header, FRAME].concat();
+        let session = Some(Session { span_id: 0x3ff, vlan: 0xabc });
+        assert_eq!(gre(&with(&[0, 0, 0x88, 0xbe], FRAME)), Some(Layer::Mirrored(None, FRAME)));
+        let second = [0x1a, 0xbc, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(gre(&erspan([0x10, 0, 0x88, 0xbe], &second)), Some(Layer::Mirrored(session, FRAME)));
+        let third = [0x2a, 0xbc, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(gre(&erspan([0x10, 0, 0x22, 0xeb], &third)), Some(Layer::Mirrored(session, FRAME)));
+        let mut long = [&third[..], &[0; 8]].concat();
+        long[11] = 1;
+        assert_eq!(gre(&erspan([0x10, 0, 0x22, 0xeb], &long)), Some(Layer::Mirrored(session, FRAME)));
+        assert_eq!(gre(&erspan([0x10, 0, 0x88, 0xbe], &[0; 8])), None, "version 0");
     }
 
     #[test]
@@ -298,6 +331,7 @@ mod tests {
         assert_eq!(gtp_u(&with(&extended, IP)), Some(Layer::Ip(IP)));
         assert_eq!(gtp_u(&with(&[0x30, 1, 0, 4, 0, 0, 0, 1], IP)), None, "an echo request");
         assert_eq!(tzsp(&with(&[1, 0, 0, 1, 10, 1, 5, 0, 1], FRAME)), Some(Layer::Ethernet(FRAME)));
+        assert_eq!(tzsp(&with(&[1, 0, 0, 18, 0, 1], FRAME)), Some(Layer::Wlan(FRAME)));
         assert_eq!(tzsp(&[1, 0, 0, 1, 10]), None, "no end tag");
     }
 
@@ -305,7 +339,15 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             for read in [mpls, pppoe, ppp, gre, vxlan, vxlan_gpe, geneve, gtp_u, tzsp] {
-                if let Some(Layer::Ethernet(inner) | Layer::EtherType(_, inner) | Layer::Ip(inner) | Layer::Ppp(inner)) = read(&bytes) {
+                if let Some(
+                    Layer::Ethernet(inner)
+                    | Layer::EtherType(_, inner)
+                    | Layer::Ip(inner)
+                    | Layer::Ppp(inner)
+                    | Layer::Wlan(inner)
+                    | Layer::Mirrored(_, inner),
+                ) = read(&bytes)
+                {
                     prop_assert!(bytes.ends_with(inner) || bytes.windows(inner.len().max(1)).any(|window| window == inner));
                 }
             }

@@ -17,6 +17,10 @@ impl LinkType {
     pub const PPP: Self = Self(9);
     /// PPP in HDLC-like framing: RFC 1662.
     pub const PPP_HDLC: Self = Self(50);
+    /// PPP over Ethernet: RFC 2516, without the Ethernet header.
+    pub const PPP_ETHER: Self = Self(51);
+    /// Cisco's framing in the place of PPP's: RFC 1547, 4.3.1.
+    pub const C_HDLC: Self = Self(104);
     /// Raw IP as OpenBSD's kernel numbers it.
     pub const RAW_OPENBSD: Self = Self(14);
     /// Raw IP as other kernels number it.
@@ -25,6 +29,18 @@ impl LinkType {
     pub const RAW: Self = Self(101);
     /// OpenBSD loopback: four bytes of address family in network byte order.
     pub const LOOP: Self = Self(108);
+    /// OpenBSD's view of IPsec: what is inside, behind twelve bytes.
+    pub const ENC: Self = Self(109);
+    /// IEEE 802.11.
+    pub const WLAN: Self = Self(105);
+    /// IEEE 802.11 behind the header of Prism cards.
+    pub const WLAN_PRISM: Self = Self(119);
+    /// IEEE 802.11 behind a radiotap header.
+    pub const WLAN_RADIOTAP: Self = Self(127);
+    /// IEEE 802.11 behind the header of Absolute Value Systems.
+    pub const WLAN_AVS: Self = Self(163);
+    /// Per-Packet Information: a header that says which link type follows.
+    pub const PPI: Self = Self(192);
     /// Linux "cooked" capture, version 1 (`tcpdump -i any`).
     pub const LINUX_SLL: Self = Self(113);
     /// Raw IPv4.
@@ -47,8 +63,14 @@ impl fmt::Display for LinkType {
             Self::IPV6 => "raw IPv6",
             Self::LINUX_SLL2 => "Linux cooked v2",
             Self::PPP | Self::PPP_HDLC => "PPP",
-            Self(105) => "IEEE 802.11",
-            Self(127) => "IEEE 802.11 with radiotap",
+            Self::PPP_ETHER => "PPP over Ethernet",
+            Self::C_HDLC => "Cisco HDLC",
+            Self::ENC => "OpenBSD IPsec",
+            Self::WLAN => "IEEE 802.11",
+            Self::WLAN_PRISM => "IEEE 802.11 with Prism header",
+            Self::WLAN_RADIOTAP => "IEEE 802.11 with radiotap",
+            Self::WLAN_AVS => "IEEE 802.11 with AVS header",
+            Self::PPI => "Per-Packet Information",
             _ => return write!(f, "link type {}", self.0),
         };
         write!(f, "{name} ({})", self.0)

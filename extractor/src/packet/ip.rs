@@ -1,0 +1,196 @@
+//! IPv4 and IPv6, with whatever stands between their header and what they carry.
+
+use super::{Endpoint, be16};
+
+/// An IP packet, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IpPacket<'a> {
+    /// Source and destination; the ports are 0.
+    pub(super) ends: (Endpoint, Endpoint),
+    /// What it carries.
+    pub(super) body: Body<'a>,
+}
+
+/// What an IP packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Body<'a> {
+    /// The protocol of the payload.
+    pub(super) protocol: u8,
+    /// What was captured of the payload.
+    pub(super) payload: &'a [u8],
+    /// How long the payload was on the wire, in bytes.
+    pub(super) wire_len: usize,
+    /// Which part of the payload this is, if it is not all of it.
+    pub(super) part: Option<Part>,
+}
+
+/// The place of a fragment in its datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) identification: u32,
+    pub(super) offset: usize,
+    pub(super) more: bool,
+}
+
+/// Reads a packet of either version.
+pub(super) fn read(packet: &[u8]) -> Option<IpPacket<'_>> {
+    match packet.first()? >> 4 {
+        4 => ipv4(packet),
+        6 => ipv6(packet),
+        _ => None,
+    }
+}
+
+/// RFC 791, 3.1.
+fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
+    const MIN_HEADER_LEN: usize = 20;
+    let [first, _, l0, l1, i0, i1, f0, f1, _, protocol, _, _, addresses @ ..] = *packet.first_chunk::<MIN_HEADER_LEN>()?;
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    let header_len = usize::from(first & 0x0f).saturating_mul(4);
+    if header_len < MIN_HEADER_LEN {
+        return None;
+    }
+    // Where the length is 0, the network card was to fill it in.
+    let declared = usize::from(be16([l0, l1])).checked_sub(header_len);
+    let body = Body::new(protocol, packet.get(header_len..)?, declared);
+    let offset = usize::from(be16([f0 & 0x1f, f1])).saturating_mul(8);
+    let part = Part { identification: be16([i0, i1]).into(), offset, more: f0 & 0x20 != 0 };
+    Some(IpPacket {
+        ends: (Endpoint::v4([s0, s1, s2, s3], 0), Endpoint::v4([d0, d1, d2, d3], 0)),
+        body: if part.is_all() { body.behind_extensions()? } else { Body { part: Some(part), ..body } },
+    })
+}
+
+/// RFC 8200, 3.
+fn ipv6(packet: &[u8]) -> Option<IpPacket<'_>> {
+    let [_, _, _, _, l0, l1, next, _] = *packet.first_chunk()?;
+    let source: [u8; 16] = *packet.get(8..)?.first_chunk()?;
+    let destination: [u8; 16] = *packet.get(24..)?.first_chunk()?;
+    // 0 stands for a jumbogram (RFC 2675), or for a length that the network card was to fill in.
+    let declared = Some(usize::from(be16([l0, l1]))).filter(|len| *len > 0);
+    Some(IpPacket {
+        ends: (Endpoint::v6(source, 0), Endpoint::v6(destination, 0)),
+        body: Body::new(next, packet.get(40..)?, declared).behind_extensions()?,
+    })
+}
+
+impl Part {
+    /// Whether this "part" is the whole datagram: RFC 6946 calls that an atomic fragment.
+    fn is_all(&self) -> bool {
+        self.offset == 0 && !self.more
+    }
+}
+
+impl<'a> Body<'a> {
+    /// What was captured of it, without padding, and how long it was on the wire.
+    fn new(protocol: u8, captured: &'a [u8], declared: Option<usize>) -> Self {
+        let wire_len = declared.unwrap_or(captured.len());
+        Self { protocol, payload: captured.get(..wire_len).unwrap_or(captured), wire_len, part: None }
+    }
+
+    /// The body of a datagram that was put together, or whose beginning this is.
+    pub(super) fn put_together(protocol: u8, payload: &'a [u8], wire_len: usize) -> Option<Self> {
+        Self { protocol, payload, wire_len, part: None }.behind_extensions()
+    }
+
+    /// Takes off extension headers: RFC 8200, 4; the authentication header (RFC 4302, 2) stands in IPv4, too.
+    ///
+    /// Ends at a fragment: what follows its header is a part of the next one only in the datagram's first.
+    fn behind_extensions(mut self) -> Option<Self> {
+        const HOP_BY_HOP: u8 = 0;
+        const ROUTING: u8 = 43;
+        const FRAGMENT: u8 = 44;
+        const AUTHENTICATION: u8 = 51;
+        const DESTINATION: u8 = 60;
+        while self.part.is_none() {
+            match self.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION => {
+                    let [next, len] = *self.payload.first_chunk()?;
+                    self = self.behind(next, usize::from(len).saturating_add(1).saturating_mul(8))?;
+                }
+                AUTHENTICATION => {
+                    let [next, len] = *self.payload.first_chunk()?;
+                    self = self.behind(next, usize::from(len).saturating_add(2).saturating_mul(4))?;
+                }
+                FRAGMENT => {
+                    let [next, _, o0, o1, identification @ ..] = *self.payload.first_chunk::<8>()?;
+                    let offset = usize::from(be16([o0, o1 & 0xf8]));
+                    let part = Part { identification: u32::from_be_bytes(identification), offset, more: o1 & 1 != 0 };
+                    self = self.behind(next, 8)?;
+                    self.part = Some(part).filter(|part| !part.is_all());
+                }
+                _ => break,
+            }
+        }
+        Some(self)
+    }
+
+    fn behind(self, protocol: u8, len: usize) -> Option<Self> {
+        Some(Self { protocol, payload: self.payload.get(len..)?, wire_len: self.wire_len.checked_sub(len)?, ..self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(changes: &[(usize, u8)], body: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 20 + body.len() as u8, 0, 9, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        changes.iter().for_each(|(at, value)| packet[*at] = *value);
+        [&packet, body].concat()
+    }
+
+    fn v6(next: u8, body: &[u8]) -> Vec<u8> {
+        [&[0x60, 0, 0, 0, 0, body.len() as u8, next, 64][..], &[1; 16], &[2; 16], body].concat()
+    }
+
+    fn body(packet: &[u8]) -> Option<(u8, &[u8], usize)> {
+        read(packet).map(|ip| (ip.body.protocol, ip.body.payload, ip.body.wire_len))
+    }
+
+    #[test]
+    fn ipv4_with_options_padding_and_lengths_that_lie() {
+        assert_eq!(body(&v4(&[], b"abc")), Some((17, &b"abc"[..], 3)));
+        assert_eq!(body(&v4(&[(3, 22)], b"abc")), Some((17, &b"ab"[..], 2)), "padding");
+        assert_eq!(body(&v4(&[(3, 200)], b"abc")), Some((17, &b"abc"[..], 180)), "snapped");
+        assert_eq!(body(&v4(&[(3, 0)], b"abc")), Some((17, &b"abc"[..], 3)), "offloaded");
+        assert_eq!(body(&v4(&[(0, 0x46)], b"\x07\x04\x04\x00abc")), Some((17, &b"abc"[..], 3)), "record route");
+        assert_eq!(body(&v4(&[(0, 0x44)], b"abc")), None);
+        assert_eq!(body(&v4(&[(0, 0x75)], b"abc")), None);
+    }
+
+    #[test]
+    fn extension_headers_in_a_chain() {
+        let chain = [
+            &[43, 0, 1, 4, 0, 0, 0, 0][..],
+            &[60, 2, 0, 0, 0, 0, 0, 0],
+            &[3; 16],
+            &[51, 0, 1, 4, 0, 0, 0, 0],
+            &[17, 4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+            b"abc",
+        ];
+        assert_eq!(body(&v6(0, &chain.concat())), Some((17, &b"abc"[..], 3)));
+        assert_eq!(body(&v6(0, &chain[..4].concat())), None, "cut inside");
+        assert_eq!(body(&v4(&[(9, 51)], &chain[4..].concat())), Some((17, &b"abc"[..], 3)));
+    }
+
+    #[test]
+    fn a_fragment_is_not_looked_into() {
+        let ah_that_is_none = [17u8, 0, 0, 0, 0, 0, 0, 0];
+        let packet = v4(&[(6, 0x20), (7, 5), (9, 51)], &ah_that_is_none);
+        let part = Part { identification: 9, offset: 40, more: true };
+        let want = Body { protocol: 51, payload: &ah_that_is_none, wire_len: 8, part: Some(part) };
+        assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
+        let packet = v6(44, &[60, 0, 0, 0x28, 0, 1, 0, 2, 17, 200, 0, 0]);
+        let part = Part { identification: 0x1_0002, offset: 40, more: false };
+        let want = Body { protocol: 60, payload: &[17, 200, 0, 0], wire_len: 4, part: Some(part) };
+        assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
+        let whole = Body::put_together(60, &[17, 0, 0, 0, 0, 0, 0, 0, b'a'], 9);
+        assert_eq!(whole, Some(Body { protocol: 17, payload: b"a", wire_len: 1, part: None }));
+    }
+
+    #[test]
+    fn an_atomic_fragment_is_whole() {
+        assert_eq!(body(&v6(44, &[17, 0, 0, 0, 0, 1, 0, 2, b'a'])), Some((17, &b"a"[..], 1)));
+    }
+}

@@ -1,0 +1,177 @@
+//! How frames begin: link types, Ethernet, and what may stand between it and IP.
+
+use shared::pcap::LinkType;
+
+use super::{Layer, be16, tunnels, wlan};
+
+/// From here on, what stands in the place of an ether type is one; below, it is a length (IEEE 802.3, 3.2.6).
+const MIN_ETHER_TYPE: u16 = 0x0600;
+
+/// Whether frames of this link type can be decoded.
+#[must_use]
+pub fn is_supported(link: LinkType) -> bool {
+    matches!(
+        link,
+        LinkType::ETHERNET
+            | LinkType::LINUX_SLL
+            | LinkType::LINUX_SLL2
+            | LinkType::RAW
+            | LinkType::RAW_BSD
+            | LinkType::RAW_OPENBSD
+            | LinkType::IPV4
+            | LinkType::IPV6
+            | LinkType::NULL
+            | LinkType::LOOP
+            | LinkType::ENC
+            | LinkType::PPP
+            | LinkType::PPP_HDLC
+            | LinkType::PPP_ETHER
+            | LinkType::C_HDLC
+            | LinkType::WLAN
+            | LinkType::WLAN_RADIOTAP
+            | LinkType::WLAN_PRISM
+            | LinkType::WLAN_AVS
+            | LinkType::PPI
+    )
+}
+
+/// Takes off the link header.
+pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
+    let ether_type_at = |offset: usize| Some(be16(*frame.get(offset..)?.first_chunk()?));
+    Some(match link {
+        LinkType::ETHERNET => Layer::Ethernet(frame),
+        LinkType::LINUX_SLL => cooked(ether_type_at(14)?, frame.get(16..)?),
+        LinkType::LINUX_SLL2 => cooked(ether_type_at(0)?, frame.get(20..)?),
+        // The address family's number differs between systems and its byte order between
+        // machines; the IP version does not.
+        LinkType::NULL | LinkType::LOOP => Layer::Ip(frame.get(4..)?),
+        // Address family, security parameters index, flags.
+        LinkType::ENC => Layer::Ip(frame.get(12..)?),
+        LinkType::PPP | LinkType::PPP_HDLC => Layer::Ppp(frame),
+        LinkType::PPP_ETHER => tunnels::pppoe(frame)?,
+        // Address, control, and a protocol that is an ether type: RFC 1547, 4.3.1.
+        LinkType::C_HDLC => Layer::EtherType(ether_type_at(2)?, frame.get(4..)?),
+        LinkType::WLAN => Layer::Wlan(frame),
+        LinkType::WLAN_RADIOTAP => wlan::radiotap(frame)?,
+        LinkType::WLAN_PRISM => wlan::prism(frame)?,
+        LinkType::WLAN_AVS => wlan::avs(frame)?,
+        LinkType::PPI => return ppi(frame),
+        _ if is_supported(link) => Layer::Ip(frame),
+        _ => return None,
+    })
+}
+
+/// Linux names frames without an ether type by numbers of its own, of which 4 is 802.2.
+fn cooked(protocol: u16, payload: &[u8]) -> Layer<'_> {
+    const LINUX_802_2: u16 = 0x0004;
+    if protocol == LINUX_802_2 { Layer::Llc(payload) } else { Layer::EtherType(protocol, payload) }
+}
+
+/// Per-Packet Information: version, flags, length and link type of what follows, little-endian.
+fn ppi(frame: &[u8]) -> Option<Layer<'_>> {
+    let [_, _, l0, l1, t0, t1, 0, 0] = *frame.first_chunk()? else { return None };
+    let link = LinkType(u16::from_le_bytes([t0, t1]));
+    if link == LinkType::PPI {
+        return None;
+    }
+    strip(link, frame.get(usize::from(u16::from_le_bytes([l0, l1]))..)?)
+}
+
+/// IEEE 802.3, 3.1.
+pub(super) fn ethernet(frame: &[u8]) -> Option<Layer<'_>> {
+    let ether_type = be16(*frame.get(12..)?.first_chunk()?);
+    Some(typed(ether_type, frame.get(14..)?))
+}
+
+/// What stands behind an ether type, or behind a length in its place.
+fn typed(ether_type: u16, payload: &[u8]) -> Layer<'_> {
+    if ether_type < MIN_ETHER_TYPE {
+        return Layer::Llc(payload.get(..usize::from(ether_type)).unwrap_or(payload));
+    }
+    Layer::EtherType(ether_type, payload)
+}
+
+/// IEEE 802.1Q, 9.6: priority and VLAN, and then what stood behind the addresses before.
+pub(super) fn vlan(tagged: &[u8]) -> Option<Layer<'_>> {
+    let ether_type = be16(*tagged.get(2..)?.first_chunk()?);
+    Some(typed(ether_type, tagged.get(4..)?))
+}
+
+/// IEEE 802.1Q, 9.7: four bytes of instance, and then the customer's frame.
+pub(super) fn backbone(tagged: &[u8]) -> Option<Layer<'_>> {
+    Some(Layer::Ethernet(tagged.get(4..)?))
+}
+
+/// IEEE 802.1AE, 9.3: a frame that is signed but not encrypted. The signature at its end is beyond what IP says of its length.
+pub(super) fn macsec(secured: &[u8]) -> Option<Layer<'_>> {
+    const VERSION: u8 = 0x80;
+    const HAS_CHANNEL: u8 = 0x20;
+    const ENCRYPTED_OR_CHANGED: u8 = 0x0c;
+    let tag = *secured.first()?;
+    if tag & (VERSION | ENCRYPTED_OR_CHANGED) != 0 {
+        return None;
+    }
+    let rest = secured.get(if tag & HAS_CHANNEL == 0 { 6 } else { 14 }..)?;
+    Some(typed(be16(*rest.first_chunk()?), rest.get(2..)?))
+}
+
+/// IEEE 802.2 with the protocol identification of RFC 1042; `00:00:f8` is that of IEEE 802.1H.
+pub(super) fn llc(frame: &[u8]) -> Option<Layer<'_>> {
+    let Some([0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, t0, t1]) = frame.first_chunk().copied() else { return Some(Layer::Other) };
+    Some(Layer::EtherType(be16([t0, t1]), frame.get(8..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IP: &[u8] = &[0x45, 0, 0, 20];
+    const SNAP: &[u8] = &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+
+    fn with(header: &[u8], inner: &[u8]) -> Vec<u8> {
+        [header, inner].concat()
+    }
+
+    #[test]
+    fn ethernet_with_a_type_or_a_length() {
+        assert_eq!(ethernet(&[&[0; 12][..], &[8, 0], IP].concat()), Some(Layer::EtherType(0x0800, IP)));
+        let frame = [&[0; 12][..], &[0, 12], SNAP, IP, &[0; 30]].concat();
+        assert_eq!(ethernet(&frame), Some(Layer::Llc(&with(SNAP, IP))), "padding is no payload");
+        assert_eq!(ethernet(&[0; 13]), None);
+    }
+
+    #[test]
+    fn llc_names_an_ether_type_in_two_ways() {
+        assert_eq!(llc(&with(SNAP, IP)), Some(Layer::EtherType(0x0800, IP)));
+        assert_eq!(llc(&with(&[0xaa, 0xaa, 3, 0, 0, 0xf8, 0x86, 0xdd], IP)), Some(Layer::EtherType(0x86dd, IP)));
+        assert_eq!(llc(&with(&[0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0], IP)), Some(Layer::Other), "Cisco discovery");
+        assert_eq!(llc(&[0x42, 0x42, 3, 0, 0]), Some(Layer::Other), "spanning tree");
+    }
+
+    #[test]
+    fn tags_of_all_kinds() {
+        assert_eq!(vlan(&with(&[0, 5, 8, 0], IP)), Some(Layer::EtherType(0x0800, IP)));
+        assert_eq!(vlan(&[&[0, 5, 0, 12][..], SNAP, IP].concat()), Some(Layer::Llc(&with(SNAP, IP))));
+        assert_eq!(backbone(&with(&[0, 0, 0, 7], IP)), Some(Layer::Ethernet(IP)));
+        assert_eq!(macsec(&with(&[0, 0, 0, 0, 0, 1, 8, 0], IP)), Some(Layer::EtherType(0x0800, IP)));
+        let channel = [&[0x20, 0, 0, 0, 0, 1][..], &[7; 8], &[8, 0]].concat();
+        assert_eq!(macsec(&with(&channel, IP)), Some(Layer::EtherType(0x0800, IP)));
+        assert_eq!(macsec(&with(&[0x0c, 0, 0, 0, 0, 1, 8, 0], IP)), None, "encrypted");
+    }
+
+    #[test]
+    fn link_headers_of_fixed_length() {
+        for (link, header, want) in [
+            (LinkType::ENC, &[0; 12][..], Layer::Ip(IP)),
+            (LinkType::C_HDLC, &[0x0f, 0, 8, 0], Layer::EtherType(0x0800, IP)),
+            (LinkType::PPP_ETHER, &[0x11, 0, 0, 1, 0, 4], Layer::Ppp(IP)),
+            (LinkType::PPI, &[0, 0, 8, 0, 101, 0, 0, 0], Layer::Ip(IP)),
+            (LinkType::PPI, &[0, 0, 12, 0, 105, 0, 0, 0, 2, 0, 0, 0], Layer::Wlan(IP)),
+        ] {
+            assert_eq!(strip(link, &with(header, IP)), Some(want), "{link}");
+        }
+        assert_eq!(strip(LinkType::PPI, &with(&[0, 0, 8, 0, 192, 0, 0, 0], IP)), None, "itself");
+        let cooked = [&[0; 14][..], &[0, 4], SNAP, IP].concat();
+        assert_eq!(strip(LinkType::LINUX_SLL, &cooked), Some(Layer::Llc(&with(SNAP, IP))));
+    }
+}
