@@ -131,9 +131,10 @@ impl<'w> ChunkIndex<'w> {
         while walk.offset() < end {
             match walk.next_step() {
                 Some(Step::Record(record)) => {
-                    if let Some(before) = waiting.replace(record) {
-                        indexer.take(&before, Some(&record));
+                    if let Some(before) = &waiting {
+                        indexer.take(before, Some(&record));
                     }
+                    waiting = Some(record);
                 }
                 Some(Step::Gap(gap)) => indexer.gaps.push(gap),
                 None => break,
@@ -217,7 +218,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         increment(&mut counts.packets);
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
-            Packet::Udp(datagram) => self.take_datagram(record, timestamp_ns, &datagram),
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(record, timestamp_ns, &datagram),
             Packet::Tcp(_) => increment(&mut counts.tcp),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::OtherIp => increment(&mut counts.other_ip),

@@ -188,7 +188,7 @@ impl<'w> Windows<'w> {
         let payload = arena.alloc_slice_copy(&whole.payload);
         let packet = self.decoder.decode_ip_payload(source, destination, protocol, payload);
         let timestamp_ns = packet.told_ns().unwrap_or(whole.timestamp_ns);
-        let Packet::Udp(datagram) = packet else { return };
+        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
         let earlier = || whole.frames.iter().filter(|frame| **frame != event.moment);
         match Content::of(&datagram, self.ports, &mut window.counts) {
             Content::Sip(message, descriptions) => {

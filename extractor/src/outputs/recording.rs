@@ -195,7 +195,7 @@ impl Recording {
 
     /// Takes a packet into the figures of its stream, if it is RTP.
     fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, key: FlowKey, known: &[(Clock, Media)]) {
-        let Packet::Udp(datagram) = packet else { return };
+        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
         match self.by_name.get(&(key, header.ssrc)).copied() {
             Some(index) => {

@@ -5,7 +5,7 @@
 //! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP3. A property test holds
 //! the two to the same answers, and another the general path to those of etherparse.
 
-use std::{collections::BTreeSet, num::NonZeroU64};
+use std::collections::BTreeSet;
 
 use shared::pcap::LinkType;
 
@@ -34,8 +34,6 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// How long the payload was on the wire, in bytes.
     pub wire_len: usize,
-    /// When it was sent, in nanoseconds since 1970, if it came with a time of its own (HEP3).
-    pub told_ns: Option<NonZeroU64>,
 }
 
 /// A TCP segment: RFC 9293, 3.1.
@@ -90,6 +88,8 @@ pub struct Fragment<'a> {
 pub enum Packet<'a> {
     /// A whole UDP datagram (or what the snap length left of it).
     Udp(Datagram<'a>),
+    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since 1970 (HEP3).
+    Told(u64, Datagram<'a>),
     /// A part of an IP datagram.
     Fragment(Fragment<'a>),
     /// A TCP segment (or what the snap length left of it).
@@ -109,14 +109,11 @@ pub enum Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// When it was sent, in nanoseconds since 1970, if it came with a time of its own (HEP3).
+    /// The time with which it came, in nanoseconds since 1970, if it did (HEP3).
     #[must_use]
     #[inline]
     pub fn told_ns(&self) -> Option<u64> {
-        match self {
-            Self::Udp(datagram) => datagram.told_ns.map(NonZeroU64::get),
-            _ => None,
-        }
+        if let Self::Told(told_ns, _) = self { Some(*told_ns) } else { None }
     }
 }
 
@@ -295,7 +292,7 @@ fn udp(segment: &[u8], wire_len: usize, address: impl FnOnce(u16, u16) -> (Endpo
     let wire_len = datagram_len(usize::from(be16([l0, l1])), wire_len).checked_sub(UDP_HEADER_LEN)?;
     let payload = segment.get(UDP_HEADER_LEN..)?;
     let (source, destination) = address(be16([s0, s1]), be16([d0, d1]));
-    Some(Datagram { source, destination, payload: payload.get(..wire_len).unwrap_or(payload), wire_len, told_ns: None })
+    Some(Datagram { source, destination, payload: payload.get(..wire_len).unwrap_or(payload), wire_len })
 }
 
 /// UDP's own length, but IP's where that of UDP cannot be true (0 stands for "offloaded").
@@ -356,7 +353,6 @@ mod tests {
             destination: Endpoint::v4(DESTINATION, 4000),
             payload,
             wire_len: payload.len(),
-            told_ns: None,
         })
     }
 

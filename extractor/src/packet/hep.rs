@@ -8,8 +8,6 @@
 //! packet: addresses, ports, time. That the agent may have taken it out of TCP makes no difference, for it
 //! holds one whole message either way.
 
-use std::num::NonZeroU64;
-
 use super::{Datagram, Endpoint, Packet, be16};
 
 const MAGIC: [u8; 4] = *b"HEP3";
@@ -44,11 +42,9 @@ pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     let told = Told::of(packet, wire_len)?;
     Some(match told.protocol {
         _ if told.is_compressed => Packet::Unreadable,
-        SIP | RTP => told.datagram().map_or(Packet::Unreadable, Packet::Udp),
+        SIP | RTP => told.packet(),
         // Most agents tell in JSON what was in the RTCP.
-        RTCP if told.payload.first().is_some_and(|first| first >> 6 == 2) => {
-            told.datagram().map_or(Packet::Unreadable, Packet::Udp)
-        }
+        RTCP if told.payload.first().is_some_and(|first| first >> 6 == 2) => told.packet(),
         _ => Packet::OtherHep,
     })
 }
@@ -112,6 +108,14 @@ impl<'a> Told<'a> {
         }
     }
 
+    fn packet(&self) -> Packet<'a> {
+        match (self.datagram(), self.time_ns()) {
+            (Some(datagram), Some(told_ns)) => Packet::Told(told_ns, datagram),
+            (Some(datagram), None) => Packet::Udp(datagram),
+            (None, _) => Packet::Unreadable,
+        }
+    }
+
     fn datagram(&self) -> Option<Datagram<'a>> {
         let [source_port, destination_port] = self.ports;
         Some(Datagram {
@@ -119,17 +123,16 @@ impl<'a> Told<'a> {
             destination: self.destination?.with_port(destination_port),
             payload: self.payload,
             wire_len: self.wire_len,
-            told_ns: self.time_ns(),
         })
     }
 
     /// Nothing if the agent had no time to tell. The fraction of a second is not believed if it is more than one.
-    fn time_ns(&self) -> Option<NonZeroU64> {
+    fn time_ns(&self) -> Option<u64> {
         if self.seconds == 0 {
             return None;
         }
         let fraction = if self.microseconds < 1_000_000 { u64::from(self.microseconds) } else { 0 };
-        NonZeroU64::new(u64::from(self.seconds).saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(1_000)))
+        Some(u64::from(self.seconds).saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(1_000)))
     }
 }
 
@@ -169,13 +172,13 @@ mod tests {
     }
 
     fn want(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
-        Some(Packet::Udp(Datagram {
+        let datagram = Datagram {
             source: Endpoint::v4([192, 0, 2, 1], 5060),
             destination: Endpoint::v4([192, 0, 2, 2], 5061),
             payload,
             wire_len,
-            told_ns: NonZeroU64::new(7_000_009_000),
-        }))
+        };
+        Some(Packet::Told(7_000_009_000, datagram))
     }
 
     fn read_whole(packet: &[u8]) -> Option<Packet<'_>> {
@@ -196,7 +199,6 @@ mod tests {
         let bytes = packet(&[(0, 5, &[1; 16]), (0, 6, &[2; 16]), (0, 11, &[1]), (0, 15, b"x"), (0, 10, &[0, 0, 0, 9])]);
         let Some(Packet::Udp(datagram)) = read_whole(&bytes) else { panic!() };
         assert_eq!((datagram.source, datagram.destination), (Endpoint::v6([1; 16], 0), Endpoint::v6([2; 16], 0)));
-        assert_eq!(datagram.told_ns, None);
     }
 
     #[test]
@@ -221,7 +223,7 @@ mod tests {
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..80), len in 0u16..90) {
             let mut packet = [&MAGIC[..], &len.to_be_bytes()].concat();
             packet.extend(bytes);
-            if let Some(Packet::Udp(datagram)) = read_whole(&packet) {
+            if let Some(Packet::Udp(datagram) | Packet::Told(_, datagram)) = read_whole(&packet) {
                 prop_assert!(datagram.payload.len() <= datagram.wire_len);
             }
         }
