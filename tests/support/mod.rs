@@ -19,6 +19,7 @@
 pub mod capture;
 pub mod frames;
 pub mod ladder;
+pub mod layers;
 pub mod media;
 pub mod sip;
 

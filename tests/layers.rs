@@ -1,0 +1,301 @@
+//! One call in all that packets are wrapped in: whatever it is, the tables are those of the plain call, and its
+//! pcap holds the frames as they were captured.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use support::{
+    MS, SECOND, frames,
+    ladder::{Extracted, Ladder, Row, START_NS},
+    layers::{self, FRAMINGS, Hep, LINKS, TUNNELS},
+    media::Rtp,
+    sip::{Sdp, request, response},
+};
+
+const A: &str = "192.0.2.1:5060";
+const B: &str = "192.0.2.2:5060";
+const A_MEDIA: &str = "192.0.2.1:4000";
+const B_MEDIA: &str = "192.0.2.2:6000";
+const A6: &str = "[2001:db8::1]:5060";
+const B6: &str = "[2001:db8::2]:5060";
+const A6_MEDIA: &str = "[2001:db8::1]:4000";
+const B6_MEDIA: &str = "[2001:db8::2]:6000";
+
+fn end(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// What passes in a call: when (in milliseconds), from whom, to whom, and what.
+type Line = (u64, SocketAddr, SocketAddr, Vec<u8>);
+
+/// A call with media both ways, one packet of which is late.
+fn call(ends: [&str; 4]) -> Vec<Line> {
+    let [a, b, a_media, b_media] = ends.map(end);
+    let mut lines = vec![
+        (0, a, b, request("INVITE", "1").sdp(&Sdp::audio(a_media)).bytes()),
+        (100, b, a, response(180, "INVITE", "1").bytes()),
+        (200, b, a, response(200, "INVITE", "1").sdp(&Sdp::audio(b_media)).bytes()),
+        (220, a, b, request("ACK", "1").to_tag("bob").bytes()),
+        (2_000, a, b, request("BYE", "1").cseq(2).to_tag("bob").bytes()),
+        (2_020, b, a, response(200, "BYE", "1").cseq(2).bytes()),
+    ];
+    for n in 0..20 {
+        lines.push((300 + n * 20, a_media, b_media, Rtp::new(7, n as u16).bytes()));
+        lines.push((305 + n * 21, b_media, a_media, Rtp::new(8, n as u16).bytes()));
+    }
+    lines.sort_by_key(|line| line.0);
+    lines
+}
+
+fn ipv4_call() -> Vec<Line> {
+    call([A, B, A_MEDIA, B_MEDIA])
+}
+
+fn ipv6_call() -> Vec<Line> {
+    call([A6, B6, A6_MEDIA, B6_MEDIA])
+}
+
+fn drawn(lines: &[Line], wrap: impl Fn(&Line) -> Vec<u8>) -> Ladder {
+    let mut t = Ladder::new();
+    for line in lines {
+        t.capture.push(START_NS + line.0 * MS, wrap(line));
+    }
+    t
+}
+
+/// The plain call, and what is to be the same in all others.
+fn plain(lines: &[Line]) -> (Vec<Row>, Vec<Row>) {
+    let out = drawn(lines, |(_, from, to, payload)| frames::udp(*from, *to, payload)).extract();
+    out.only_call().is("completed").has("sip_packet_count", "6").has("rtp_packet_count", "40").has("rtp_stream_count", "2");
+    (out.calls, out.streams)
+}
+
+fn rows(out: &Extracted) -> (Vec<Row>, Vec<Row>) {
+    (out.calls.clone(), out.streams.clone())
+}
+
+fn ip(line: &Line) -> Vec<u8> {
+    frames::ip_udp(line.1, line.2, &line.3)
+}
+
+/// That the call is found in what `wrap` makes of its IP packets.
+#[track_caller]
+fn check(lines: &[Line], want: &(Vec<Row>, Vec<Row>), link: layers::Link, name: &str, wrap: impl Fn(Vec<u8>) -> Vec<u8>) {
+    let mut t = drawn(lines, |line| link.1(&wrap(ip(line))));
+    t.capture.link = link.0;
+    let out = t.extract();
+    assert_eq!(rows(&out), *want, "{name} on {}: {}", link.0, out.log);
+    assert_eq!(out.only_call().frames(), t.capture.frames, "{name} on {}", link.0);
+}
+
+#[test]
+fn on_every_link_type() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        LINKS.iter().for_each(|link| check(&lines, &want, *link, "nothing", |ip| ip));
+    }
+}
+
+#[test]
+fn in_every_framing() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for (name, frame) in FRAMINGS {
+            check(&lines, &want, (LINKS[0].0, <[u8]>::to_vec), name, |ip| frame(&ip));
+        }
+    }
+}
+
+#[test]
+fn in_every_tunnel() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for tunnel in TUNNELS {
+            check(&lines, &want, LINKS[0], &format!("{tunnel:?}"), |ip| tunnel.carry(&ip, FRAMINGS[0]));
+        }
+    }
+}
+
+#[test]
+fn a_fifth_tunnel_is_counted() {
+    let mut t = drawn(&ipv4_call(), |line| LINKS[0].1(&(0..5).fold(ip(line), |ip, _| layers::ipv4(4, &ip))));
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   packets in more tunnels"), "{}", out.log);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn in_any_nesting(
+        is_v6 in any::<bool>(),
+        link in 0..LINKS.len(),
+        nesting in proptest::collection::vec((0..TUNNELS.len(), 0..FRAMINGS.len()), 1..=4),
+    ) {
+        let lines = if is_v6 { ipv6_call() } else { ipv4_call() };
+        let want = plain(&lines);
+        let names: Vec<_> = nesting.iter().map(|(tunnel, framing)| (TUNNELS[*tunnel], FRAMINGS[*framing].0)).collect();
+        check(&lines, &want, LINKS[link], &format!("{names:?}"), |ip| {
+            nesting.iter().fold(ip, |ip, (tunnel, framing)| TUNNELS[*tunnel].carry(&ip, FRAMINGS[*framing]))
+        });
+    }
+}
+
+// HEP3: SPEC 2.
+
+fn hep<'a>(line: &'a Line, over: u8) -> Hep<'a> {
+    let protocol = if line.3[0] == 0x80 { 4 } else { 1 };
+    Hep { from: line.1, to: line.2, over, ns: START_NS + line.0 * MS, protocol, payload: &line.3 }
+}
+
+/// The agent tells of what it saw a day ago, in the same order, and not at the pace at which it saw it.
+fn told(lines: &[Line], wrap: impl Fn(&Line) -> Vec<u8>) -> Ladder {
+    let mut t = Ladder::new();
+    for (index, line) in lines.iter().enumerate() {
+        t.capture.push(START_NS + 86_400 * SECOND + index as u64 * 3 * MS, wrap(line));
+    }
+    t
+}
+
+#[test]
+fn hep3_tells_who_and_when() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for over in [6, 17] {
+            let mut t = told(&lines, |line| LINKS[0].1(&hep(line, over).ip()));
+            let out = t.extract();
+            assert_eq!(rows(&out), want, "{}", out.log);
+            assert_eq!(out.only_call().frames(), t.capture.frames, "with the times of their records");
+        }
+    }
+}
+
+#[test]
+fn hep3_in_tunnels() {
+    let lines = ipv4_call();
+    let want = plain(&lines);
+    let mut t = told(&lines, |line| {
+        let vxlan = |ip: Vec<u8>| TUNNELS[11].carry(&ip, FRAMINGS[11]);
+        FRAMINGS[5].1(&vxlan(vxlan(vxlan(hep(line, 17).ip()))))
+    });
+    let out = t.extract();
+    assert_eq!(rows(&out), want, "{}", out.log);
+}
+
+#[test]
+fn hep3_in_fragments() {
+    let lines = ipv4_call();
+    let (calls, streams) = plain(&lines);
+    let mut t = Ladder::new();
+    for (index, line) in lines.iter().enumerate() {
+        for frame in frames::fragmented(&LINKS[0].1(&hep(line, 17).ip()), 160, index as u16) {
+            t.capture.push(START_NS + 5 * SECOND + index as u64 * 3 * MS, frame);
+        }
+    }
+    let out = t.extract();
+    assert_eq!(out.streams, streams);
+    for column in ["start_timestamp", "end_timestamp", "duration_s", "state", "rtp_packet_count"] {
+        out.only_call().has(column, calls[0].get(column));
+    }
+    assert_eq!(out.only_call().frames(), t.capture.frames);
+}
+
+#[test]
+fn hep3_without_a_time_has_that_of_its_record() {
+    let lines = ipv4_call();
+    let mut t = drawn(&lines, |line| LINKS[0].1(&Hep { ns: 0, ..hep(line, 17) }.ip()));
+    assert_eq!(rows(&t.extract()), plain(&lines));
+}
+
+#[test]
+fn hep3_with_a_damaged_time_ends_no_call() {
+    let lines = ipv4_call();
+    let mut t = drawn(&lines, |line| {
+        let ns = if line.0 == 300 { u64::from(u32::MAX) * SECOND } else { START_NS + line.0 * MS };
+        LINKS[0].1(&Hep { ns, ..hep(line, 17) }.ip())
+    });
+    let out = t.extract();
+    out.only_call().is("completed").has("rtp_packet_count", "40");
+    assert!(out.log.contains("1   timestamps that the packet after them contradicts"), "{}", out.log);
+}
+
+#[test]
+fn hep3_about_other_things_is_counted() {
+    let mut t = drawn(&ipv4_call(), |line| LINKS[0].1(&hep(line, 17).ip()));
+    let report = Hep { protocol: 5, payload: b"{\"ssrc\":7}", ..hep(&(900, end(A_MEDIA), end(B_MEDIA), vec![0]), 17) }.ip();
+    t.capture.push(START_NS + 900 * MS, LINKS[0].1(&report));
+    let out = t.extract();
+    out.only_call().has("rtp_packet_count", "40");
+    assert_eq!(out.only_call().frames().len(), 46);
+    assert!(out.log.contains("1   HEP3 packets that tell of something else"), "{}", out.log);
+}
+
+// ERSPAN: SPEC 1.
+
+/// Three calls of sessions 7, 8 and 1023 (VLANs 70, 80 and 4095), one in type I, and one that nobody mirrored.
+fn mirrored() -> Ladder {
+    let mut t = Ladder::new();
+    let erspan: [(&str, fn(&[u8]) -> Vec<u8>); 5] = [
+        ("seven", |ip| LINKS[0].1(&layers::erspan_ii(7, 70, &FRAMINGS[2].1(ip)))),
+        ("eight", |ip| LINKS[0].1(&layers::erspan_iii(8, 80, &FRAMINGS[0].1(ip)))),
+        ("last", |ip| LINKS[0].1(&layers::erspan_ii(1_023, 4_095, &FRAMINGS[0].1(ip)))),
+        ("first type", |ip| LINKS[0].1(&layers::erspan_i(&FRAMINGS[0].1(ip)))),
+        ("none", |ip| LINKS[0].1(ip)),
+    ];
+    for (index, (id, wrap)) in erspan.into_iter().enumerate() {
+        let message = request("INVITE", id).bytes();
+        t.capture.push(START_NS + index as u64 * MS, wrap(&frames::ip_udp(end(A), end(B), &message)));
+    }
+    t
+}
+
+fn found(flags: &[&str]) -> (Vec<String>, String) {
+    let mut t = flags.iter().fold(mirrored(), |t, flag| t.flag(flag));
+    let out = t.extract();
+    let mut ids: Vec<_> = out.calls.iter().map(|row| row.get("call_id").to_owned()).collect();
+    ids.sort();
+    (ids, out.log)
+}
+
+#[test]
+fn erspan_sessions_and_vlans_may_be_chosen() {
+    for (flags, want) in [
+        (&[][..], &["eight", "first type", "last", "none", "seven"][..]),
+        (&["--erspan-span-ids", ""], &["eight", "first type", "last", "none", "seven"]),
+        (&["--erspan-span-ids", "7"], &["none", "seven"]),
+        (&["--erspan-span-ids", "7, 1023"], &["last", "none", "seven"]),
+        (&["--erspan-span-ids", "7", "--erspan-span-ids", "8"], &["eight", "none", "seven"]),
+        (&["--erspan-vlans", "80,4095"], &["eight", "last", "none"]),
+        (&["--erspan-span-ids", "7,8", "--erspan-vlans", "80"], &["eight", "none"]),
+        (&["--erspan-span-ids", "0"], &["none"]),
+    ] {
+        let (ids, log) = found(flags);
+        assert_eq!(ids, want, "{flags:?}");
+        let passed_over = 5 - want.len();
+        assert_eq!(log.contains(&format!("{passed_over}   frames of other ERSPAN sessions")), passed_over > 0, "{log}");
+    }
+}
+
+#[test]
+fn erspan_numbers_that_are_none() {
+    for (flag, value, most) in [
+        ("--erspan-span-ids", "1024", 1023),
+        ("--erspan-span-ids", "1,,2", 1023),
+        ("--erspan-span-ids", "1-3", 1023),
+        ("--erspan-vlans", "4096", 4095),
+        ("--erspan-vlans", "all", 4095),
+    ] {
+        let out = mirrored().flag(&format!("{flag}={value}")).extract_as_drawn();
+        assert_eq!(out.status, Some(2), "{flag} {value}");
+        assert!(out.log.contains(flag) && out.log.contains(&format!("from 0 to {most}")), "{}", out.log);
+    }
+}

@@ -1,0 +1,259 @@
+//! What packets are wrapped in on their way into a capture: tunnels, what stands below IP, and link headers.
+//!
+//! Each builder puts one header before what it is given. An "IP packet" begins with the IP header, a "frame" with
+//! the addresses of Ethernet.
+
+use std::net::SocketAddr;
+
+use shared::pcap::LinkType;
+
+use super::frames;
+
+const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+
+fn on(header: &[u8], inner: &[u8]) -> Vec<u8> {
+    [header, inner].concat()
+}
+
+fn length(bytes: &[u8]) -> [u8; 2] {
+    (bytes.len() as u16).to_be_bytes()
+}
+
+/// The ether type of an IP packet.
+fn ether_type(ip: &[u8]) -> [u8; 2] {
+    if ip[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] }
+}
+
+/// The protocol of an IP packet inside another.
+fn ip_in_ip(ip: &[u8]) -> u8 {
+    if ip[0] >> 4 == 4 { 4 } else { 41 }
+}
+
+/// RFC 1042.
+fn snap(ip: &[u8]) -> Vec<u8> {
+    [&[0xaa, 0xaa, 3, 0, 0, 0][..], &ether_type(ip), ip].concat()
+}
+
+fn tagged(tags: &[[u8; 4]], ether_type: [u8; 2], payload: &[u8]) -> Vec<u8> {
+    [&ADDRESSES[..], tags.concat().as_slice(), &ether_type, payload].concat()
+}
+
+fn ppp(ip: &[u8]) -> Vec<u8> {
+    on(if ip[0] >> 4 == 4 { &[0x00, 0x21] } else { &[0x00, 0x57] }, ip)
+}
+
+fn pppoe(ip: &[u8]) -> Vec<u8> {
+    let ppp = ppp(ip);
+    [&[0x11, 0, 0, 7][..], &length(&ppp), &ppp].concat()
+}
+
+const MPLS: [u8; 8] = [0, 0x10, 0, 64, 0, 0x20, 1, 64];
+const QINQ: [[u8; 4]; 2] = [[0x88, 0xa8, 0, 5], [0x81, 0, 0, 6]];
+
+/// A way to put an IP packet into a frame.
+pub type Framing = (&'static str, fn(&[u8]) -> Vec<u8>);
+
+pub const FRAMINGS: &[Framing] = &[
+    ("Ethernet", |ip| tagged(&[], ether_type(ip), ip)),
+    ("802.1Q", |ip| tagged(&[[0x81, 0, 0, 5]], ether_type(ip), ip)),
+    ("802.1ad", |ip| tagged(&QINQ, ether_type(ip), ip)),
+    ("five tags", |ip| tagged(&[[0x91, 0, 0, 5], QINQ[0], QINQ[1], QINQ[1], QINQ[1]], ether_type(ip), ip)),
+    ("802.3", |ip| {
+        let llc = snap(ip);
+        tagged(&[], length(&llc), &llc)
+    }),
+    ("802.3 behind tags", |ip| {
+        let llc = snap(ip);
+        tagged(&QINQ, length(&llc), &llc)
+    }),
+    ("802.1ah", |ip| tagged(&[[0x88, 0xa8, 0, 5]], [0x88, 0xe7], &on(&[0, 0, 0, 9], &tagged(&[], ether_type(ip), ip)))),
+    ("MPLS", |ip| tagged(&[], [0x88, 0x47], &on(&MPLS, ip))),
+    ("MPLS, pseudowire", |ip| tagged(&[], [0x88, 0x47], &on(&MPLS, &tagged(&QINQ, ether_type(ip), ip)))),
+    ("MPLS, control word", |ip| tagged(&[], [0x88, 0x47], &[&MPLS[..], &[0; 4], &tagged(&[], ether_type(ip), ip)].concat())),
+    ("PPPoE", |ip| tagged(&[], [0x88, 0x64], &pppoe(ip))),
+    ("PPPoE behind tags", |ip| tagged(&QINQ, [0x88, 0x64], &pppoe(ip))),
+];
+
+/// An IPv4 packet of the network in between.
+pub fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let source = [10, 0, 0, 1];
+    let mut packet = frames::ip_udp(SocketAddr::from((source, 0)), SocketAddr::from(([10, 0, 0, 2], 0)), &[]);
+    packet.truncate(20);
+    packet[9] = protocol;
+    packet[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    on(&packet, payload)
+}
+
+/// An IPv6 packet of the network in between.
+pub fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0x60, 0, 0, 0][..], &length(payload), &[next, 64], &[0xfd; 16], &[0xfc; 16], payload].concat()
+}
+
+fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
+    frames::ip_udp("10.0.0.1:49999".parse().unwrap(), SocketAddr::from(([10, 0, 0, 2], port)), payload)
+}
+
+fn gre(flags: [u8; 2], protocol: [u8; 2], header: &[u8], inner: &[u8]) -> Vec<u8> {
+    ipv4(47, &[&flags[..], &protocol, header, inner].concat())
+}
+
+/// ERSPAN type II of a session and a VLAN.
+pub fn erspan_ii(span_id: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
+    let header = [&[0, 0, 0, 1][..], &(0x1000 | vlan).to_be_bytes(), &span_id.to_be_bytes(), &[0; 4]].concat();
+    gre([0x10, 0], [0x88, 0xbe], &header, frame)
+}
+
+/// ERSPAN type III of a session and a VLAN.
+pub fn erspan_iii(span_id: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
+    let header = [&[0, 0, 0, 1][..], &(0x2000 | vlan).to_be_bytes(), &span_id.to_be_bytes(), &[0; 8]].concat();
+    gre([0x10, 0], [0x22, 0xeb], &header, frame)
+}
+
+/// ERSPAN type I, which names neither.
+pub fn erspan_i(frame: &[u8]) -> Vec<u8> {
+    gre([0, 0], [0x88, 0xbe], &[], frame)
+}
+
+/// A tunnel by name: what it carries, and how.
+#[derive(Clone, Copy)]
+pub enum Tunnel {
+    /// It carries IP packets.
+    Ip(&'static str, fn(&[u8]) -> Vec<u8>),
+    /// It carries frames.
+    Frame(&'static str, fn(&[u8]) -> Vec<u8>),
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Ip(name, _) | Self::Frame(name, _)) = self;
+        f.write_str(name)
+    }
+}
+
+impl Tunnel {
+    /// The IP packet of the tunnel.
+    pub fn carry(self, ip: &[u8], framing: Framing) -> Vec<u8> {
+        match self {
+            Self::Ip(_, carry) => carry(ip),
+            Self::Frame(_, carry) => carry(&framing.1(ip)),
+        }
+    }
+}
+
+pub const TUNNELS: &[Tunnel] = &[
+    Tunnel::Ip("IP in IPv4", |ip| ipv4(ip_in_ip(ip), ip)),
+    Tunnel::Ip("IP in IPv6", |ip| ipv6(ip_in_ip(ip), ip)),
+    Tunnel::Ip("IP in IPv6 with extension headers", |ip| {
+        let hop_by_hop = [43, 0, 1, 4, 0, 0, 0, 0];
+        let routing = [60, 2, 4, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+        let destination = [51, 0, 1, 4, 0, 0, 0, 0];
+        let authentication = [&[ip_in_ip(ip), 4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1][..], &[7; 12]].concat();
+        ipv6(0, &[&hop_by_hop[..], &routing, &destination, &authentication, ip].concat())
+    }),
+    Tunnel::Ip("GRE", |ip| gre([0, 0], ether_type(ip), &[], ip)),
+    Tunnel::Ip("GRE with checksum, key and sequence", |ip| gre([0xb0, 0], ether_type(ip), &[9; 12], ip)),
+    Tunnel::Ip("MPLS over GRE", |ip| gre([0, 0], [0x88, 0x47], &MPLS, ip)),
+    Tunnel::Ip("PPTP", |ip| {
+        let ppp = on(&[0xff, 0x03], &ppp(ip));
+        gre([0x30, 0x81], [0x88, 0x0b], &[&length(&ppp)[..], &[0, 7], &[0; 8]].concat(), &ppp)
+    }),
+    Tunnel::Frame("bridging over GRE", |frame| gre([0x20, 0], [0x65, 0x58], &[0, 0, 7, 0], frame)),
+    Tunnel::Frame("ERSPAN I", erspan_i),
+    Tunnel::Frame("ERSPAN II", |frame| erspan_ii(7, 5, frame)),
+    Tunnel::Frame("ERSPAN III", |frame| erspan_iii(7, 5, frame)),
+    Tunnel::Frame("VXLAN", |frame| udp(4789, &on(&[8, 0, 0, 0, 0, 0, 7, 0], frame))),
+    Tunnel::Ip("VXLAN-GPE", |ip| udp(4790, &on(&[0x0c, 0, 0, if ip[0] >> 4 == 4 { 1 } else { 2 }, 0, 0, 7, 0], ip))),
+    Tunnel::Frame("Geneve", |frame| udp(6081, &on(&[2, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 1, 9, 9, 9, 9], frame))),
+    Tunnel::Ip("Geneve with IP", |ip| udp(6081, &[&[0, 0][..], &ether_type(ip), &[0, 0, 7, 0], ip].concat())),
+    Tunnel::Ip("GTP-U", |ip| udp(2152, &[&[0x30, 0xff][..], &length(ip), &[0, 0, 0, 7], ip].concat())),
+    Tunnel::Ip("GTP-U with extension headers", |ip| {
+        let more = on(&[0, 1, 0, 0x85, 1, 0x10, 9, 0x40, 1, 0, 0, 0], ip);
+        udp(2152, &[&[0x36, 0xff][..], &length(&more), &[0, 0, 0, 7], &more].concat())
+    }),
+    Tunnel::Frame("TZSP", |frame| udp(37_008, &on(&[1, 0, 0, 1, 0, 10, 1, 0xd8, 1], frame))),
+    Tunnel::Ip("TZSP with 802.11", |ip| udp(37_008, &on(&[1, 0, 0, 18, 1], &wlan(0x88, 0x01, &[0, 0], ip)))),
+];
+
+/// A data frame of IEEE 802.11.
+fn wlan(kind: u8, flags: u8, more: &[u8], ip: &[u8]) -> Vec<u8> {
+    [&[kind, flags, 0, 0][..], &[2; 18], &[0x10, 0x32], more, &snap(ip)].concat()
+}
+
+fn a_msdu(ip: &[u8]) -> Vec<u8> {
+    let llc = snap(ip);
+    [&[0x88, 0x02, 0, 0][..], &[2; 18], &[0, 0], &[0x80, 0], &[4; 12], &length(&llc), &llc].concat()
+}
+
+/// A link type, and how an IP packet begins there.
+pub type Link = (LinkType, fn(&[u8]) -> Vec<u8>);
+
+pub const LINKS: &[Link] = &[
+    (LinkType::ETHERNET, |ip| tagged(&[], ether_type(ip), ip)),
+    (LinkType::LINUX_SLL, |ip| [&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0][..], &ether_type(ip), ip].concat()),
+    (LinkType::LINUX_SLL, |ip| on(&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 0, 4], &snap(ip))),
+    (LinkType::LINUX_SLL2, |ip| [&ether_type(ip)[..], &[0; 18], ip].concat()),
+    (LinkType::RAW, <[u8]>::to_vec),
+    (LinkType::RAW_BSD, <[u8]>::to_vec),
+    (LinkType::RAW_OPENBSD, <[u8]>::to_vec),
+    (LinkType::NULL, |ip| on(&[if ip[0] >> 4 == 4 { 2 } else { 30 }, 0, 0, 0], ip)),
+    (LinkType::LOOP, |ip| on(&[0, 0, 0, if ip[0] >> 4 == 4 { 2 } else { 24 }], ip)),
+    (LinkType::ENC, |ip| on(&[2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0], ip)),
+    (LinkType::PPP, ppp),
+    (LinkType::PPP_HDLC, |ip| on(&[0xff, 0x03], &ppp(ip))),
+    (LinkType::PPP_ETHER, pppoe),
+    (LinkType::C_HDLC, |ip| [&[0x0f, 0][..], &ether_type(ip), ip].concat()),
+    (LinkType::WLAN, |ip| wlan(0x08, 0x01, &[], ip)),
+    (LinkType::WLAN, |ip| wlan(0x88, 0x02, &[0, 0], ip)),
+    (LinkType::WLAN, |ip| wlan(0x88, 0x83, &[2, 2, 2, 2, 2, 2, 0, 0, 1, 2, 3, 4], ip)),
+    (LinkType::WLAN, a_msdu),
+    (LinkType::WLAN_RADIOTAP, |ip| on(&[0, 0, 8, 0, 0, 0, 0, 0], &wlan(0x88, 0x02, &[0, 0], ip))),
+    (LinkType::WLAN_RADIOTAP, |ip| on(&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &wlan(0x88, 0x02, &[0, 0, 0, 0], ip))),
+    (LinkType::WLAN_PRISM, |ip| [&[0x44, 0, 0, 0, 144, 0, 0, 0][..], &[0; 136], &wlan(0x08, 0x01, &[], ip)].concat()),
+    (LinkType::WLAN_AVS, |ip| [&[0x80, 0x21, 0x10, 0x01, 0, 0, 0, 64][..], &[0; 56], &wlan(0x08, 0x01, &[], ip)].concat()),
+    (LinkType::PPI, |ip| on(&[0, 0, 8, 0, 105, 0, 0, 0], &wlan(0x08, 0x01, &[], ip))),
+];
+
+/// What an agent tells of a packet: HEP3 to a Homer server.
+pub struct Hep<'a> {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    /// The IP protocol over which the agent saw it.
+    pub over: u8,
+    pub ns: u64,
+    /// 1 is SIP, 4 RTP, 5 RTCP.
+    pub protocol: u8,
+    pub payload: &'a [u8],
+}
+
+impl Hep<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let address = |end: SocketAddr, v4: u16, v6: u16| match end.ip() {
+            std::net::IpAddr::V4(ip) => chunk(v4, &ip.octets()),
+            std::net::IpAddr::V6(ip) => chunk(v6, &ip.octets()),
+        };
+        let chunks = [
+            chunk(1, &[if self.from.is_ipv4() { 2 } else { 10 }]),
+            chunk(2, &[self.over]),
+            address(self.from, 3, 5),
+            address(self.to, 4, 6),
+            chunk(7, &self.from.port().to_be_bytes()),
+            chunk(8, &self.to.port().to_be_bytes()),
+            chunk(9, &((self.ns / 1_000_000_000) as u32).to_be_bytes()),
+            chunk(10, &((self.ns % 1_000_000_000 / 1_000) as u32).to_be_bytes()),
+            chunk(11, &[self.protocol]),
+            chunk(12, &[0, 0, 7, 0xd1]),
+            chunk(15, self.payload),
+        ]
+        .concat();
+        [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
+    }
+
+    /// The IP packet that the agent sends.
+    pub fn ip(&self) -> Vec<u8> {
+        udp(9060, &self.bytes())
+    }
+}
+
+fn chunk(kind: u16, value: &[u8]) -> Vec<u8> {
+    [&[0, 0][..], &kind.to_be_bytes(), &(6 + value.len() as u16).to_be_bytes(), value].concat()
+}
