@@ -244,7 +244,7 @@ fn hep3_about_other_things_is_counted() {
 /// Three calls of sessions 7, 8 and 1023 (VLANs 70, 80 and 4095), one in type I, and one that nobody mirrored.
 fn mirrored() -> Ladder {
     let mut t = Ladder::new();
-    let erspan: [(&str, fn(&[u8]) -> Vec<u8>); 5] = [
+    let erspan: [layers::Framing; 5] = [
         ("seven", |ip| LINKS[0].1(&layers::erspan_ii(7, 70, &FRAMINGS[2].1(ip)))),
         ("eight", |ip| LINKS[0].1(&layers::erspan_iii(8, 80, &FRAMINGS[0].1(ip)))),
         ("last", |ip| LINKS[0].1(&layers::erspan_ii(1_023, 4_095, &FRAMINGS[0].1(ip)))),
