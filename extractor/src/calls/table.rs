@@ -7,7 +7,7 @@ use std::{
 
 use super::{CallNumber, Dialog, Endpoints, Given, Owner, Owners, Ownership, State, Strays};
 use crate::{
-    events::{Flows, SipEvent, Table},
+    events::{Flows, Repetition, SipEvent, Table},
     moment::{Clock, Moment},
     packet::Endpoint,
     sdp::{Media, Rank},
@@ -44,7 +44,9 @@ pub struct Call {
     /// What is known of its media, in the order in which it was learnt, and since when.
     pub media: Vec<(Clock, Media)>,
     /// Where that frame is.
-    pub opened: Moment,
+    pub first_frame: Moment,
+    /// When that INVITE was whole.
+    opened: Moment,
     dialog: Dialog,
     held: Vec<Endpoint>,
     /// Since when nothing but stragglers is expected.
@@ -172,12 +174,21 @@ impl CallTable {
         }
     }
 
+    /// Takes in frames that repeat what messages of a call were made of.
+    pub fn repeat(&mut self, repetition: &Repetition) {
+        self.expire(repetition.at.clock);
+        let number = self.by_call_id.get(&repetition.call_id);
+        if let Some(call) = number.and_then(|number| self.calls.get_mut(number)) {
+            call.add_frames(&repetition.frames);
+        }
+    }
+
     /// Takes in the next SIP message of the capture.
     pub fn handle(&mut self, event: &SipEvent<'_>) {
-        self.expire(event.moment.clock);
+        self.expire(event.at.clock);
         match self.by_call_id.get(event.message.call_id).copied() {
             Some(number) if self.is_succeeded_by(number, event) => {
-                self.close(number, event.moment, State::Completed, event.moment.clock);
+                self.close(number, event.at, State::Completed, event.at.clock);
                 self.open_call(event);
             }
             Some(number) => self.deliver(number, event),
@@ -237,14 +248,14 @@ impl CallTable {
 
     fn stray(&mut self, event: &SipEvent<'_>) {
         self.stray_messages = self.stray_messages.saturating_add(1);
-        self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
-        event.frames().for_each(|frame| self.strays.add(event.message.call_id, frame));
+        self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
+        event.frames.iter().for_each(|frame| self.strays.add(event.message.call_id, *frame));
     }
 
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
-        self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
+        self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
         let call = Call::open(number, event, self.strays.take(event.message.call_id));
         self.stray_messages = self.stray_messages.saturating_sub(call.frames.len() as u64);
         self.by_call_id.insert(call.call_id.clone(), number);
@@ -254,11 +265,11 @@ impl CallTable {
 
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        call.add_frames(event);
-        call.last_sip = event.moment;
+        call.add_frames(&event.frames);
+        call.last_sip = event.at;
         call.dialog.take(&event.message);
         let is_over_now = call.dialog.over().is_some() && call.over_since.is_none();
-        call.over_since = call.dialog.over().and(call.over_since.or(Some(event.moment)));
+        call.over_since = call.dialog.over().and(call.over_since.or(Some(event.at)));
         if is_over_now {
             call.held.iter().for_each(|endpoint| self.endpoints.note_straggler(*endpoint));
         }
@@ -267,7 +278,7 @@ impl CallTable {
         }
         if event.message.can_negotiate() {
             let media = event.descriptions.iter().flat_map(|description| &description.media);
-            media.for_each(|media| self.learn(number, media, event.moment));
+            media.for_each(|media| self.learn(number, media, event.at));
         }
     }
 
@@ -441,11 +452,12 @@ impl Call {
             to: sip::unfolded(message.to).into(),
             start_ns: event.timestamp_ns,
             media: Vec::new(),
-            opened: event.moment,
+            first_frame: event.frames.first().copied().unwrap_or(event.at),
+            opened: event.at,
             dialog: Dialog::open(message),
             held: Vec::new(),
             over_since: None,
-            last_sip: event.moment,
+            last_sip: event.at,
             last_media: 0,
             armed: None,
             end: None,
@@ -456,11 +468,11 @@ impl Call {
     }
 
     /// Adds the frames of a message, each in its place: parts of it may have come before other messages.
-    fn add_frames(&mut self, event: &SipEvent<'_>) {
-        for frame in event.frames() {
-            let place = self.frames.partition_point(|known| *known < frame);
-            if self.frames.get(place) != Some(&frame) {
-                self.frames.insert(place, frame);
+    fn add_frames(&mut self, frames: &[Moment]) {
+        for frame in frames {
+            let place = self.frames.partition_point(|known| known < frame);
+            if self.frames.get(place) != Some(frame) {
+                self.frames.insert(place, *frame);
             }
         }
     }

@@ -53,18 +53,25 @@ struct KnownFormat {
     format: Option<Format>,
 }
 
-/// When a frame came to a call, the frame, and the flow that brought it, unless it carries SIP. The fragments
-/// of a packet come to the call together, with the one that made it whole.
-type Item = (Moment, Position, Option<usize>);
+/// Why a frame is in a call's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    /// It carries SIP.
+    Sip,
+    /// It is a packet of this flow, or makes one whole.
+    Media(usize),
+    /// It is a part of a packet that a later frame makes whole.
+    Part,
+}
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
     pub(super) fn new(name: String, call: &Call, records: Records<'_>) -> Option<Self> {
-        let (record, _) = records.at(call.opened.position)?;
+        let (record, _) = records.at(call.first_frame.position)?;
         Some(Self {
             name,
             links: vec![record.link],
-            precision: records.inputs.get(call.opened.position.input())?.layout().precision(),
+            precision: records.inputs.get(call.first_frame.position.input())?.layout().precision(),
             is_begun: false,
             is_created: false,
             sip_packets: 0,
@@ -108,7 +115,7 @@ impl Recording {
     /// Writes what is settled of the call, and takes it into its figures.
     pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
         let mut known = 0;
-        for (Moment { clock, .. }, position, flow) in job.items() {
+        for (place @ Moment { clock, position }, reason) in job.frames() {
             let Some((record, layout)) = job.records.at(position) else { continue };
             if !self.links.contains(&record.link) {
                 self.add_link(files, buffer, record.link)?;
@@ -117,12 +124,16 @@ impl Recording {
                 self.flush(files, buffer)?;
             }
             self.last_ns = record.timestamp_ns.unwrap_or(self.last_ns);
-            match flow.and_then(|flow| job.flows.keys().get(flow)) {
-                None => self.sip_packets = self.sip_packets.saturating_add(1),
-                Some(key) => {
+            match reason {
+                Reason::Sip => self.sip_packets = self.sip_packets.saturating_add(1),
+                Reason::Part => {}
+                Reason::Media(flow) => {
                     let horizon = clock.saturating_add(job.lookback_ns);
                     known = advance(&job.call.media, known, horizon);
-                    self.measure(&record, *key, job.call.media.get(..known).unwrap_or_default());
+                    if let Some((key, beginning)) = job.packet(place, flow, &record) {
+                        let arrival_ns = record.timestamp_ns.unwrap_or(0);
+                        self.measure(&beginning, arrival_ns, key, job.call.media.get(..known).unwrap_or_default());
+                    }
                 }
             }
         }
@@ -192,8 +203,8 @@ impl Recording {
         Ok(())
     }
 
-    /// Takes a packet into the figures of its stream, if it is RTP.
-    fn measure(&mut self, record: &Record<'_>, key: FlowKey, known: &[(Clock, Media)]) {
+    /// Takes a packet, of which `record` has the header, into the figures of its stream, if it is RTP.
+    fn measure(&mut self, record: &Record<'_>, arrival_ns: u64, key: FlowKey, known: &[(Clock, Media)]) {
         let datagram = match packet::decode(record.link, record.frame) {
             Packet::Udp(datagram) => Some(datagram),
             Packet::Fragment(fragment) => fragment.beginning(),
@@ -201,7 +212,6 @@ impl Recording {
         };
         let Some(datagram) = datagram else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
-        let arrival_ns = record.timestamp_ns.unwrap_or(0);
         match self.by_name.get(&(key, header.ssrc)).copied() {
             Some(index) => {
                 let format = self.format(index, header.payload_type, key, known);
@@ -249,18 +259,30 @@ pub(super) struct Settled<'a> {
 
 impl<'a> Settled<'a> {
     /// The frames in capture order, each once, though several claims may hold it.
-    fn items(&self) -> Vec<Item> {
-        let of_sip = self.work.frames.iter().map(|frame| (*frame, frame.position, None));
+    fn frames(&self) -> Vec<(Moment, Reason)> {
+        let of_sip = self.work.frames.iter().map(|frame| (*frame, Reason::Sip));
         let of_media = self.work.claims.iter().flat_map(|claim| {
             let packets = self.flows.packets_between(claim.flow, claim.from, claim.until);
-            let frames = |packet: &Moment| self.flows.frames(*packet);
-            packets.iter().flat_map(move |packet| frames(packet).map(|position| (*packet, position, Some(claim.flow))))
+            packets.iter().map(|packet| (*packet, Reason::Media(claim.flow)))
         });
-        let mut items: Vec<Item> = of_sip.chain(of_media).collect();
-        // Each claim is in order already: the sort merges them.
-        items.sort_by_key(|(moment, position, _)| (*moment, *position));
-        items.dedup_by_key(|(moment, position, _)| (*moment, *position));
-        items
+        let mut frames: Vec<(Moment, Reason)> = of_sip.chain(of_media).collect();
+        let parts = frames.iter().filter_map(|(packet, _)| self.flows.fragmented(*packet)).flat_map(|packet| &packet.earlier);
+        let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
+        frames.extend(parts);
+        // Each claim is in order already: the sort merges them. A frame that carries SIP does so before all else.
+        frames.sort();
+        frames.dedup_by_key(|(moment, _)| *moment);
+        frames
+    }
+
+    /// The flow of a packet that is whole with `record`, and the record with its header; nothing where the record only
+    /// repeats a part of a packet.
+    fn packet(&self, place: Moment, flow: usize, record: &Record<'a>) -> Option<(FlowKey, Record<'a>)> {
+        let key = *self.flows.keys().get(flow)?;
+        match self.flows.fragmented(place) {
+            None => Some((key, *record)),
+            Some(packet) => Some((key, self.records.at(packet.beginning?)?.0)),
+        }
     }
 
     fn bytes(&self, position: Position) -> &'a [u8] {

@@ -78,8 +78,10 @@ pub struct Fragment<'a> {
     pub offset: usize,
     /// Whether others belong behind it.
     pub more: bool,
-    /// The part of the datagram.
+    /// What was captured of the part of the datagram.
     pub payload: &'a [u8],
+    /// How long that part was on the wire, in bytes.
+    pub wire_len: usize,
 }
 
 impl<'a> Fragment<'a> {
@@ -265,7 +267,9 @@ fn network<'a>(packet: &LaxSlicedPacket<'a>, tunnels_left: u8) -> Packet<'a> {
         None => return if packet.stop_err.is_some() { Packet::Unreadable } else { Packet::NotIp },
     };
     if payload.fragmented {
-        return fragment(packet, addresses, payload.ip_number.0, payload.payload).map_or(Packet::Unreadable, Packet::Fragment);
+        let wire_len = ip_payload_wire_len(packet, payload.payload.len());
+        return fragment(packet, addresses, payload.ip_number.0, payload.payload, wire_len)
+            .map_or(Packet::Unreadable, Packet::Fragment);
     }
     if let Some(layer) = tunnels::in_ip(payload.ip_number.0, payload.payload) {
         return inside(layer, tunnels_left);
@@ -317,6 +321,7 @@ fn fragment<'a>(
     (source, destination): (Endpoint, Endpoint),
     protocol: u8,
     payload: &'a [u8],
+    wire_len: usize,
 ) -> Option<Fragment<'a>> {
     let (identification, offset, more) = match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => {
@@ -332,16 +337,16 @@ fn fragment<'a>(
         _ => return None,
     };
     let offset = usize::from(offset.value()).saturating_mul(8);
-    Some(Fragment { source, destination, protocol, identification, offset, more, payload })
+    Some(Fragment { source, destination, protocol, identification, offset, more, payload, wire_len })
 }
 
-/// What an IP datagram carries that was put together from its fragments.
+/// What an IP datagram carries that was put together from its fragments; `wire_len` is how much of it there was on the wire.
 #[must_use]
-pub fn decode_ip_payload(source: Endpoint, destination: Endpoint, protocol: u8, payload: &[u8]) -> Packet<'_> {
+pub fn decode_ip_payload(source: Endpoint, destination: Endpoint, protocol: u8, payload: &[u8], wire_len: usize) -> Packet<'_> {
     if let Some(layer) = tunnels::in_ip(protocol, payload) {
         return inside(layer, MAX_TUNNELS);
     }
-    transport((source, destination), protocol, payload, payload.len(), MAX_TUNNELS)
+    transport((source, destination), protocol, payload, wire_len, MAX_TUNNELS)
 }
 
 /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads nowhere is taken

@@ -115,7 +115,7 @@ impl<'a> Message<'a> {
 
 impl StartLine {
     /// RFC 3261, 7.1 and 7.2: `METHOD SP URI SP SIP/2.0`, or `SIP/2.0 SP 200 SP reason`.
-    fn parse(line: &[u8]) -> Option<Self> {
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
         if let Some(rest) = strip_prefix_ignoring_case(line, b"SIP/2.0 ") {
             let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = rest.trim_ascii_start() else { return None };
             let digit = |byte: &u8| u16::from(byte & 0x0f);
@@ -219,6 +219,11 @@ impl CSeq {
     }
 }
 
+/// What a whole header, from the start line to the blank line, says of the length of the body in bytes.
+pub(super) fn content_length(header: &[u8]) -> Option<usize> {
+    Headers::read(split_line(header).1).content_length.and_then(decimal)
+}
+
 /// A number of bytes; nothing if it is none or too large for any datagram.
 fn decimal(value: &[u8]) -> Option<usize> {
     std::str::from_utf8(value).ok()?.parse().ok()
@@ -231,7 +236,7 @@ fn without_keepalive(payload: &[u8]) -> &[u8] {
 }
 
 /// The first line without its end, and the rest. A line ends with CRLF, or LF alone.
-fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr(b'\n', bytes) {
         Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end.saturating_add(1)..).unwrap_or_default()),
         None => (bytes, &[][..]),
