@@ -2,53 +2,95 @@
 
 use std::{collections::HashMap, ops::Range};
 
+use smallvec::SmallVec;
+
 use crate::{
     moment::{Moment, Position},
-    packet::{Endpoint, Fragment},
+    packet::{Endpoint, Fragment, Segment},
     sdp::Description,
     sip::Message,
 };
 
-/// A SIP message that names a call, and the frame that carried it.
+/// The places of the frames that carry something, in capture order. Nearly always there is one.
+pub type Frames = SmallVec<[Moment; 1]>;
+
+/// A SIP message that names a call, and the frames that carried it.
 #[derive(Debug)]
 pub struct SipEvent<'w> {
-    /// The place of the frame that made it whole.
-    pub moment: Moment,
-    /// The places of the other frames that carry parts of it.
-    pub others: Vec<Moment>,
+    /// When it was whole.
+    pub at: Moment,
+    /// Its frames.
+    pub frames: Frames,
     /// The timestamp of its first frame in nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// Who sent it.
+    pub source: Endpoint,
     /// The message, in the map of the input.
     pub message: Message<'w>,
     /// The offers and answers in it.
     pub descriptions: Vec<Description>,
 }
 
-impl SipEvent<'_> {
-    /// The places of all its frames.
-    pub fn frames(&self) -> impl Iterator<Item = Moment> {
-        self.others.iter().copied().chain([self.moment])
-    }
+/// Frames that repeat what messages of a call were made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repetition {
+    /// When.
+    pub at: Moment,
+    /// Whose.
+    pub call_id: Box<[u8]>,
+    /// The frames.
+    pub frames: Frames,
 }
 
 /// A part of an IP datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FragmentEvent<'w> {
-    /// The frame's place.
-    pub moment: Moment,
-    /// The frame's own timestamp in nanoseconds since 1970.
+    /// When it was there.
+    pub at: Moment,
+    /// The frames that hold it: one, unless what holds it came in fragments itself.
+    pub frames: Frames,
+    /// The timestamp of the first of them in nanoseconds since 1970.
     pub timestamp_ns: u64,
-    /// What it holds.
+    /// What it is.
     pub fragment: Fragment<'w>,
 }
 
+/// A TCP segment on a SIP port.
+#[derive(Clone, Debug)]
+pub struct SegmentEvent<'w> {
+    /// When it was there.
+    pub at: Moment,
+    /// The frames that hold it: one, unless it came in fragments.
+    pub frames: Frames,
+    /// The timestamp of the first of them in nanoseconds since 1970.
+    pub timestamp_ns: u64,
+    /// What it is.
+    pub segment: Segment<'w>,
+}
+
+impl SegmentEvent<'_> {
+    /// The stream that it belongs to.
+    #[must_use]
+    pub fn flow(&self) -> FlowKey {
+        FlowKey { source: self.segment.source, destination: self.segment.destination }
+    }
+}
+
 /// The packets from one endpoint to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
     /// Where they come from.
     pub source: Endpoint,
     /// Where they go.
     pub destination: Endpoint,
+}
+
+impl FlowKey {
+    /// The other direction.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { source: self.destination, destination: self.source }
+    }
 }
 
 /// A hash table with seeded keys: they come off the wire.
@@ -62,8 +104,17 @@ pub struct Flows {
     /// Where the packets of each flow end; those of the next begin there.
     ends: Vec<usize>,
     packets: Vec<Moment>,
-    /// Of a packet that came in fragments, the frames before the one that made it whole, by the position of that one.
-    earlier_frames: Table<Position, Vec<Position>>,
+    /// Packets that came in fragments, by the frame that made them whole.
+    fragmented: Table<Position, Fragmented>,
+}
+
+/// A packet that came in fragments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fragmented {
+    /// The frames before the one that made it whole, in capture order.
+    pub earlier: Frames,
+    /// The frame with the packet's header; none where a frame only repeats a fragment of a packet.
+    pub beginning: Option<Position>,
 }
 
 impl Flows {
@@ -88,10 +139,31 @@ impl Flows {
         packets.get(start..end).unwrap_or_default()
     }
 
-    /// The frames of a packet, in capture order.
-    pub fn frames(&self, packet: Moment) -> impl Iterator<Item = Position> {
-        let earlier = if self.earlier_frames.is_empty() { None } else { self.earlier_frames.get(&packet.position) };
-        earlier.into_iter().flatten().copied().chain([packet.position])
+    /// What came before of a packet that came in fragments.
+    #[must_use]
+    #[inline]
+    pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
+        if self.fragmented.is_empty() { None } else { self.fragmented.get(&packet.position) }
+    }
+
+    /// The latest moment, not after `moment`, at which no packet has some of its frames before and some after.
+    #[must_use]
+    pub fn between_packets(&self, mut moment: Moment) -> Moment {
+        if self.fragmented.is_empty() {
+            return moment;
+        }
+        let whole_since = self.packets.iter().filter_map(|packet| {
+            let earliest = *self.fragmented(*packet)?.earlier.first()?;
+            Some((*packet, earliest))
+        });
+        let mut straddling: Vec<(Moment, Moment)> = whole_since.collect();
+        straddling.sort_unstable_by_key(|(whole, _)| std::cmp::Reverse(*whole));
+        for (whole, earliest) in straddling {
+            if whole >= moment {
+                moment = moment.min(earliest);
+            }
+        }
+        moment
     }
 
     /// Raises the packet time of what came out of a chunk to what it was where the chunk began.
@@ -103,7 +175,7 @@ impl Flows {
 
     /// Puts the packets of each flow in order: those that came in fragments are found after all others.
     pub fn sort(&mut self) {
-        if self.earlier_frames.is_empty() {
+        if self.fragmented.is_empty() {
             return;
         }
         for flow in 0..self.keys.len() {
@@ -128,12 +200,10 @@ impl Flows {
             })
         });
         let renumbered = renumbered.collect();
-        if !self.earlier_frames.is_empty() {
-            let frames = kept
-                .packets
-                .iter()
-                .filter_map(|packet| Some((packet.position, self.earlier_frames.get(&packet.position)?.clone())));
-            kept.earlier_frames = frames.collect();
+        if !self.fragmented.is_empty() {
+            let kept_packets = kept.packets.iter();
+            kept.fragmented =
+                kept_packets.filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone()))).collect();
         }
         (kept, renumbered)
     }
@@ -170,8 +240,8 @@ impl Flows {
                 add(&mut next, number, from.len());
             }
         }
-        let earlier_frames = parts.iter().flat_map(|part| part.earlier_frames.clone()).collect();
-        Self { keys, ends, packets, earlier_frames }
+        let fragmented = parts.iter().flat_map(|part| part.fragmented.clone()).collect();
+        Self { keys, ends, packets, fragmented }
     }
 
     fn range(&self, flow: usize) -> Range<usize> {
@@ -208,7 +278,7 @@ pub struct FlowBuilder {
     counts: Vec<usize>,
     packets: Vec<(usize, Moment)>,
     last: Option<(FlowKey, usize)>,
-    earlier_frames: Table<Position, Vec<Position>>,
+    fragmented: Table<Position, Fragmented>,
 }
 
 impl FlowBuilder {
@@ -223,10 +293,10 @@ impl FlowBuilder {
         self.packets.push((number, packet));
     }
 
-    /// Takes in a packet that came in fragments: the frame that made it whole, and those before.
-    pub fn push_fragmented(&mut self, key: FlowKey, packet: Moment, earlier_frames: Vec<Position>) {
+    /// Takes in a packet that came in fragments: the frame that made it whole, and what came before.
+    pub fn push_fragmented(&mut self, key: FlowKey, packet: Moment, fragmented: Fragmented) {
         self.push(key, packet);
-        self.earlier_frames.insert(packet.position, earlier_frames);
+        self.fragmented.insert(packet.position, fragmented);
     }
 
     fn number(&mut self, key: FlowKey) -> usize {
@@ -250,7 +320,7 @@ impl FlowBuilder {
             }
             add(&mut next, number, 1);
         }
-        Flows { keys: self.keys, ends, packets, earlier_frames: self.earlier_frames }
+        Flows { keys: self.keys, ends, packets, fragmented: self.fragmented }
     }
 }
 

@@ -12,9 +12,9 @@ use shared::{
 };
 
 use crate::{
-    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, SipEvent},
+    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
     moment::{Clock, Moment, Position},
-    packet::{self, Datagram, Decoder, Fragment, Packet},
+    packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
     sip::Message,
 };
@@ -34,6 +34,8 @@ pub struct ChunkIndex<'w> {
     pub flows: Flows,
     /// Parts of IP datagrams.
     pub fragments: Vec<FragmentEvent<'w>>,
+    /// TCP on SIP ports.
+    pub segments: Vec<SegmentEvent<'w>>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
     /// What was seen.
@@ -58,8 +60,8 @@ pub struct Counts {
     pub not_sip: u64,
     /// Other UDP: what media is found in.
     pub udp: u64,
-    /// TCP, which is not read yet.
-    pub tcp: u64,
+    /// TCP segments on other ports.
+    pub other_tcp: u64,
     /// Parts of IP datagrams.
     pub fragments: u64,
     /// Other protocols over IP.
@@ -94,7 +96,7 @@ impl Counts {
             (&mut self.malformed_sip, other.malformed_sip),
             (&mut self.not_sip, other.not_sip),
             (&mut self.udp, other.udp),
-            (&mut self.tcp, other.tcp),
+            (&mut self.other_tcp, other.other_tcp),
             (&mut self.fragments, other.fragments),
             (&mut self.other_ip, other.other_ip),
             (&mut self.not_ip, other.not_ip),
@@ -150,9 +152,12 @@ impl<'w> ChunkIndex<'w> {
     pub fn not_before(&mut self, clock: Clock) -> Clock {
         if self.first_clock < clock {
             self.flows.not_before(clock);
-            let of_sip = self.sip.iter_mut().map(|event| &mut event.moment);
-            let of_fragments = self.fragments.iter_mut().map(|event| &mut event.moment);
-            of_sip.chain(of_fragments).for_each(|moment| moment.clock = moment.clock.max(clock));
+            let of_sip = self.sip.iter_mut().map(|event| (&mut event.at, &mut event.frames));
+            let of_fragments = self.fragments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
+            let of_segments = self.segments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
+            for (at, frames) in of_sip.chain(of_fragments).chain(of_segments) {
+                frames.iter_mut().chain([at]).for_each(|moment| moment.clock = moment.clock.max(clock));
+            }
         }
         self.last_clock.max(clock)
     }
@@ -181,6 +186,7 @@ struct Indexer<'w, 'd> {
     sip: Vec<SipEvent<'w>>,
     flows: FlowBuilder,
     fragments: Vec<FragmentEvent<'w>>,
+    segments: Vec<SegmentEvent<'w>>,
     gaps: Vec<Gap>,
     counts: Counts,
 }
@@ -196,6 +202,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             sip: Vec::new(),
             flows: FlowBuilder::default(),
             fragments: Vec::new(),
+            segments: Vec::new(),
             gaps: Vec::new(),
             counts: Counts::default(),
         }
@@ -219,7 +226,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(record, timestamp_ns, &datagram),
-            Packet::Tcp(_) => increment(&mut counts.tcp),
+            Packet::Tcp(segment) => self.take_segment(record, segment),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
@@ -250,22 +257,31 @@ impl<'w, 'd> Indexer<'w, 'd> {
 
     fn take_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
         increment(&mut self.counts.fragments);
-        self.fragments.push(FragmentEvent {
-            moment: self.moment(record),
-            timestamp_ns: record.timestamp_ns.unwrap_or(0),
-            fragment,
-        });
+        let at = self.moment(record);
+        let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+        self.fragments.push(FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, fragment });
+    }
+
+    fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
+        if !self.ports.admit(segment.source.port(), segment.destination.port()) {
+            increment(&mut self.counts.other_tcp);
+        } else if segment.wire_len > 0 || segment.flags != TcpFlags::default() {
+            let at = self.moment(record);
+            let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, segment });
+        }
     }
 
     #[inline]
     fn take_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
-        let moment = self.moment(record);
+        let at = self.moment(record);
         match Content::of(datagram, self.ports, &mut self.counts) {
             Content::Sip(message, descriptions) => {
-                self.sip.push(SipEvent { moment, others: Vec::new(), timestamp_ns, message, descriptions });
+                let frames = Frames::from_buf([at]);
+                self.sip.push(SipEvent { at, frames, timestamp_ns, source: datagram.source, message, descriptions });
             }
             Content::Malformed => {}
-            Content::Media => self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, moment),
+            Content::Media => self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, at),
         }
     }
 
@@ -277,6 +293,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             sip: self.sip,
             flows: self.flows.finish(),
             fragments: self.fragments,
+            segments: self.segments,
             gaps: self.gaps,
             counts: self.counts,
             first_clock: self.first_clock.unwrap_or(Clock::MAX),
@@ -301,7 +318,7 @@ impl<'w> Content<'w> {
     pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
         if ports.admit(datagram.source.port(), datagram.destination.port()) {
             match Message::parse(whole_lines(datagram)) {
-                Some(Ok(message)) => return Self::of_message(message, counts),
+                Some(Ok(message)) => return Self::Sip(message, negotiated(&message, counts)),
                 Some(Err(_)) => {
                     increment(&mut counts.malformed_sip);
                     return Self::Malformed;
@@ -313,16 +330,19 @@ impl<'w> Content<'w> {
         increment(&mut counts.udp);
         Self::Media
     }
+}
 
-    fn of_message(message: Message<'w>, counts: &mut Counts) -> Self {
-        increment(&mut counts.sip);
-        let descriptions: Vec<Description> =
-            if message.can_negotiate() { message.descriptions().map(Description::parse).collect() } else { Vec::new() };
-        for description in &descriptions {
-            counts.host_names = counts.host_names.saturating_add(description.host_names);
-        }
-        Self::Sip(message, descriptions)
+/// The offers and answers in a message, which is counted.
+pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Description> {
+    increment(&mut counts.sip);
+    if !message.can_negotiate() {
+        return Vec::new();
     }
+    let descriptions: Vec<Description> = message.descriptions().map(Description::parse).collect();
+    for description in &descriptions {
+        counts.host_names = counts.host_names.saturating_add(description.host_names);
+    }
+    descriptions
 }
 
 /// What the snap length left of a payload, without the line that it cut: half a Call-ID is none.
@@ -336,6 +356,6 @@ fn whole_lines<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
 }
 
 #[inline]
-fn increment(count: &mut u64) {
+pub(crate) fn increment(count: &mut u64) {
     *count = count.saturating_add(1);
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{calls::State, index::Counts, reassembly::FragmentCounts};
+use crate::{calls::State, index::Counts, reassembly::{FragmentCounts, StreamCounts}};
 
 /// How a run ended, for the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Report {
     pub excess_endpoints: u64,
     /// IP datagrams that came in fragments.
     pub fragments: FragmentCounts,
+    /// TCP connections on SIP ports.
+    pub streams: StreamCounts,
     /// SIP messages that belonged to no call.
     pub stray_messages: u64,
     /// The calls.
@@ -119,7 +121,12 @@ impl Report {
             (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
             (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
             (self.excess_endpoints, "media endpoints are beyond the most that one call may have".to_owned()),
-            (counts.tcp, "TCP segments (SIP over TCP is not read yet)".to_owned()),
+            (self.streams.evicted, "TCP streams were given up, for too much was waiting".to_owned()),
+            (self.streams.tls, "TLS connections on SIP ports, which cannot be read".to_owned()),
+            (self.streams.gaps, "stretches of TCP streams are missing".to_owned()),
+            (self.streams.compressed, "compressed WebSocket messages".to_owned()),
+            (self.streams.foreign_bytes, "bytes in TCP streams on SIP ports are no SIP".to_owned()),
+            (counts.other_tcp, "TCP segments on other ports".to_owned()),
             (self.fragments.incomplete, "IP datagrams of which fragments are missing".to_owned()),
             (self.fragments.overlapping, "IP datagrams whose fragments overlap".to_owned()),
             (counts.too_deep, "packets in more tunnels than are taken apart".to_owned()),

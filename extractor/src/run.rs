@@ -84,7 +84,8 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     report.input_bytes = inputs.total_bytes();
     report.stray_messages = calls.stray_messages();
     report.excess_endpoints = calls.excess_endpoints();
-    report.fragments = windows.fragment_counts();
+    report.fragments = windows.assembler().fragment_counts();
+    report.streams = windows.assembler().stream_counts();
     report.calls = outputs.counts().clone();
     report.elapsed = progress.finish();
     Ok(report)
@@ -94,11 +95,16 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
 /// settled: a description that is still to come may claim later ones.
 fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Moment {
     calls.begin_window(window.flows, window.start);
+    let mut repetitions = window.repetitions.iter().peekable();
     for event in &window.sip {
+        while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at) {
+            calls.repeat(repetition);
+        }
         calls.handle(event);
     }
+    repetitions.for_each(|repetition| calls.repeat(repetition));
     calls.end_window(window.end);
-    Moment::at(window.end.clock.saturating_sub(lookback_ns))
+    calls.flows().between_packets(Moment::at(window.end.clock.saturating_sub(lookback_ns)))
 }
 
 /// Writes what came before `settled`, and forgets it.

@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use shared::{pcap::Gap, units::SipPorts};
 
 use crate::{
-    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, SipEvent},
-    index::{ChunkIndex, Content, Counts},
+    events::{Flows, FragmentEvent, Repetition, SegmentEvent, SipEvent},
+    index::{ChunkIndex, Counts},
     moment::{Clock, Moment, Position},
-    packet::{Decoder, Fragment, Packet},
-    reassembly::{FragmentCounts, IpFragments, Whole},
+    packet::Decoder,
+    reassembly::{Assembled, Assembler},
     source::{Input, Inputs, Layouts},
 };
 
@@ -35,8 +35,10 @@ pub struct Window<'w> {
     pub start: Moment,
     /// Where the next one begins.
     pub end: Moment,
-    /// Its SIP messages, in capture order.
+    /// Its SIP messages, in the order in which they were whole.
     pub sip: Vec<SipEvent<'w>>,
+    /// Frames that repeat what messages were made of, in capture order.
+    pub repetitions: Vec<Repetition>,
     /// Its other UDP packets, of one chunk after the other.
     pub flows: Vec<Flows>,
     /// What could not be read: in which input, and where.
@@ -52,10 +54,17 @@ pub struct Windows<'w> {
     sizes: Sizes,
     decoder: &'w Decoder,
     ports: SipPorts,
-    lookback_ns: u64,
     /// The next record to be read.
     next: Moment,
-    fragments: IpFragments,
+    assembler: Assembler,
+    is_finished: bool,
+}
+
+/// What the chunks of a window leave for the assembler.
+#[derive(Debug, Default)]
+struct Parts<'w> {
+    fragments: Vec<FragmentEvent<'w>>,
+    segments: Vec<SegmentEvent<'w>>,
 }
 
 /// A stretch of one input, in bytes.
@@ -74,16 +83,18 @@ impl<'w> Windows<'w> {
     pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts, lookback_ns: u64) -> Self {
         let start = inputs.get(0).map_or(0, Input::start);
         let next = Moment { clock: 0, position: Position::new(0, start) };
-        Self { inputs, sizes, decoder, ports, lookback_ns, next, fragments: IpFragments::default() }
+        let assembler = Assembler::new(decoder.clone(), ports, lookback_ns);
+        Self { inputs, sizes, decoder, ports, next, assembler, is_finished: false }
     }
 
-    /// What became of IP datagrams that were in fragments.
+    /// What puts parts together, and knows what became of them.
     #[must_use]
-    pub fn fragment_counts(&self) -> FragmentCounts {
-        self.fragments.counts()
+    pub fn assembler(&self) -> &Assembler {
+        &self.assembler
     }
 
-    /// Indexes the next window; nothing at the end of the last input. What is learnt of the files goes
+    /// Indexes the next window. After the end of the last input comes one more, without records: what is there of
+    /// messages that did not become whole. Then nothing. What is learnt of the files goes
     /// to `layouts`, what is put together from parts lives in `arena`.
     pub fn next_window<'a>(&mut self, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
     where
@@ -91,7 +102,7 @@ impl<'w> Windows<'w> {
     {
         let chunks = self.plan();
         if chunks.is_empty() {
-            return None;
+            return (!std::mem::replace(&mut self.is_finished, true)).then(|| self.last_window(arena));
         }
         let known: &Layouts = layouts;
         let indexed: Vec<_> = chunks.par_iter().map(|chunk| self.index_guessed(chunk, known)).collect();
@@ -134,15 +145,8 @@ impl<'w> Windows<'w> {
         'w: 'a,
     {
         let assumed: Vec<_> = chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
-        let mut window = Window {
-            start: self.next,
-            end: self.next,
-            sip: Vec::new(),
-            flows: Vec::new(),
-            gaps: Vec::new(),
-            counts: Counts::default(),
-        };
-        let mut fragments = Vec::new();
+        let mut window = Window::beginning_at(self.next);
+        let mut parts = Parts::default();
         for ((chunk, guess), assumed) in chunks.iter().zip(indexed).zip(&assumed) {
             if self.next.position >= Position::new(chunk.input, chunk.end) {
                 // The last record of the chunk before reaches beyond this one.
@@ -153,69 +157,28 @@ impl<'w> Windows<'w> {
             let found =
                 guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
             if let Some(found) = found {
-                fragments.extend(self.append(&mut window, chunk.input, found, layouts));
+                self.append(&mut window, &mut parts, chunk.input, found, layouts);
             }
         }
         window.end = self.next;
-        self.put_together(&mut window, &fragments, arena);
+        window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
         window
     }
 
-    /// Puts datagrams together from the fragments of a window and of those before.
-    fn put_together<'a>(&mut self, window: &mut Window<'a>, fragments: &[FragmentEvent<'_>], arena: &'a Bump) {
-        let mut flows = FlowBuilder::default();
-        for event in fragments {
-            if let Some(whole) = self.fragments.take(event) {
-                self.take_whole(window, &mut flows, event, &whole, arena);
-            }
-        }
-        if !fragments.is_empty() {
-            window.flows.push(flows.finish());
-            window.sip.sort_by_key(|event| event.moment);
-        }
-    }
-
-    /// Takes in a datagram that the fragment of `event` made whole.
-    fn take_whole<'a>(
-        &self,
-        window: &mut Window<'a>,
-        flows: &mut FlowBuilder,
-        event: &FragmentEvent<'_>,
-        whole: &Whole,
-        arena: &'a Bump,
-    ) {
-        let Fragment { source, destination, protocol, .. } = event.fragment;
-        let payload = arena.alloc_slice_copy(&whole.payload);
-        let packet = self.decoder.decode_ip_payload(source, destination, protocol, payload);
-        let timestamp_ns = packet.told_ns().unwrap_or(whole.timestamp_ns);
-        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
-        let earlier = || whole.frames.iter().filter(|frame| **frame != event.moment);
-        match Content::of(&datagram, self.ports, &mut window.counts) {
-            Content::Sip(message, descriptions) => {
-                let others = earlier().map(|frame| self.not_settled(*frame, event.moment)).collect();
-                window.sip.push(SipEvent { moment: event.moment, others, timestamp_ns, message, descriptions });
-            }
-            Content::Malformed => {}
-            Content::Media => {
-                let key = FlowKey { source: datagram.source, destination: datagram.destination };
-                flows.push_fragmented(key, event.moment, earlier().map(|frame| frame.position).collect());
-            }
-        }
-    }
-
-    /// A frame of a call in its place in the capture; or, if what came that long ago may have been written
-    /// by now, in the earliest place that is certain to be free.
-    fn not_settled(&self, frame: Moment, now: Moment) -> Moment {
-        Moment { clock: frame.clock.max(now.clock.saturating_sub(self.lookback_ns)), ..frame }
+    fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {
+        let mut window = Window::beginning_at(self.next);
+        window.add(self.assembler.finish(self.next, arena));
+        window
     }
 
     fn append<'a>(
         &mut self,
         window: &mut Window<'a>,
+        parts: &mut Parts<'a>,
         input: usize,
         mut found: ChunkIndex<'a>,
         layouts: &mut Layouts,
-    ) -> Vec<FragmentEvent<'a>> {
+    ) {
         let clock: Clock = found.not_before(self.next.clock);
         self.next = Moment { clock, position: self.after(input, found.end) };
         layouts.learn(input, found.layouts);
@@ -223,7 +186,8 @@ impl<'w> Windows<'w> {
         window.flows.push(found.flows);
         window.gaps.extend(found.gaps.into_iter().map(|gap| (input, gap)));
         window.counts.add(&found.counts);
-        found.fragments
+        parts.fragments.append(&mut found.fragments);
+        parts.segments.append(&mut found.segments);
     }
 
     /// The position of the record at an offset, which may be the first one of the next input.
@@ -234,6 +198,30 @@ impl<'w> Windows<'w> {
         }
         let next = input.saturating_add(1);
         Position::new(next, self.inputs.get(next).map_or(0, Input::start))
+    }
+}
+
+impl<'w> Window<'w> {
+    fn beginning_at(start: Moment) -> Self {
+        Self {
+            start,
+            end: start,
+            sip: Vec::new(),
+            repetitions: Vec::new(),
+            flows: Vec::new(),
+            gaps: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn add(&mut self, mut assembled: Assembled<'w>) {
+        if !assembled.sip.is_empty() {
+            self.sip.append(&mut assembled.sip);
+            self.sip.sort_by_key(|event| event.at);
+        }
+        self.repetitions = assembled.repetitions;
+        self.flows.push(assembled.flows);
+        self.counts.add(&assembled.counts);
     }
 }
 

@@ -23,11 +23,16 @@ impl Capture {
 
     /// A classic pcap, little-endian.
     pub fn to_pcap(&self) -> Vec<u8> {
+        self.to_pcap_snapped(usize::MAX)
+    }
+
+    /// The same, with no more than so many bytes of each frame.
+    pub fn to_pcap_snapped(&self, snaplen: usize) -> Vec<u8> {
         let mut file = file_header(self.link, self.precision, DEFAULT_SNAPLEN).to_vec();
         for (ns, frame) in &self.frames {
-            let len = frame.len() as u32;
-            file.extend(record_header(*ns, self.precision, len, len));
-            file.extend(frame);
+            let captured = &frame[..frame.len().min(snaplen)];
+            file.extend(record_header(*ns, self.precision, captured.len() as u32, frame.len() as u32));
+            file.extend(captured);
         }
         file
     }

@@ -22,6 +22,7 @@ pub mod ladder;
 pub mod layers;
 pub mod media;
 pub mod sip;
+pub mod tcp;
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const MS: u64 = 1_000_000;

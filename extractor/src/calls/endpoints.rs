@@ -86,11 +86,34 @@ impl Endpoints {
 
     /// The calls to which a packet from one endpoint to another belongs, by number: those that gave
     /// both; else the one that last gave the destination; else the one that last gave the source.
+    ///
+    /// What is only [`Rank::Translated`] never takes a packet from a call that knows one of its ends for sure: it tells
+    /// which of the calls that do is meant, and counts by itself where none does.
     #[must_use]
     pub fn owners(&self, source: Endpoint, destination: Endpoint) -> SmallVec<[CallNumber; 1]> {
         let (from, to) = (self.holders(source), self.holders(destination));
-        let both = in_both(from, to);
-        if both.is_empty() { to.last().or(from.last()).map(|holder| holder.call).into_iter().collect() } else { both }
+        let (sure_from, sure_to) = (sure(from), sure(to));
+        let both = in_both(sure_from, sure_to);
+        if !both.is_empty() {
+            return both;
+        }
+        let (deciding, other) = match (sure_from.is_empty(), sure_to.is_empty()) {
+            (_, false) => (sure_to, from),
+            (false, true) => (sure_from, to),
+            (true, true) if to.is_empty() => (from, to),
+            (true, true) => (to, from),
+        };
+        let both = in_both(deciding, other);
+        if both.is_empty() { deciding.last().map(|holder| holder.call).into_iter().collect() } else { both }
+    }
+
+    /// The stretches between two moments in which no call held the endpoint.
+    #[must_use]
+    pub fn free_between(&self, endpoint: Endpoint, from: Moment, until: Moment) -> SmallVec<[(Moment, Moment); 1]> {
+        match self.table.get(&endpoint) {
+            Some(holders) => holders.free_between(from, until),
+            None => SmallVec::from_buf([(from, until)]),
+        }
     }
 
     /// A call that holds the endpoint is over.
@@ -124,6 +147,12 @@ impl Endpoints {
             !holders.calls.is_empty() || !holders.past.is_empty()
         });
     }
+}
+
+/// Those of the holders who did not guess.
+fn sure(holders: &[Holder]) -> &[Holder] {
+    let guessed = holders.partition_point(|holder| holder.rank == Rank::Translated);
+    holders.get(guessed..).unwrap_or_default()
 }
 
 /// The calls that are in both, by number. Load generators let thousands of calls share two endpoints.
@@ -198,6 +227,26 @@ mod tests {
         give(&mut endpoints, 1, A, 10);
         endpoints.give(end(1), B, Rank::Implied, Moment::at(20), Moment::at(0));
         assert_eq!(owners(&endpoints, 9, 1), [A]);
+    }
+
+    #[test]
+    fn a_guess_takes_nothing_from_who_knows() {
+        let mut endpoints = Endpoints::default();
+        let guess = |endpoints: &mut Endpoints, port, call| {
+            endpoints.give(end(port), call, Rank::Translated, Moment::at(50), Moment::at(0));
+        };
+        give(&mut endpoints, 1, A, 10);
+        guess(&mut endpoints, 2, B);
+        assert_eq!(owners(&endpoints, 1, 2), [A], "the source is known, the destination guessed");
+        assert_eq!(owners(&endpoints, 2, 1), [A]);
+        assert_eq!(owners(&endpoints, 3, 2), [B], "nobody knows better");
+        assert_eq!(owners(&endpoints, 2, 3), [B]);
+        give(&mut endpoints, 1, B, 60);
+        assert_eq!(owners(&endpoints, 1, 2), [B], "of the two that know the source, one guessed the destination");
+        guess(&mut endpoints, 4, A);
+        guess(&mut endpoints, 4, B);
+        guess(&mut endpoints, 2, A);
+        assert_eq!(owners(&endpoints, 4, 2), [A, B], "both guessed both");
     }
 
     #[test]

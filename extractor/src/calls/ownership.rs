@@ -47,6 +47,12 @@ impl Ownership {
         self.touching.get(&endpoint).cloned().unwrap_or_default()
     }
 
+    /// Whether a flow is nobody's.
+    #[must_use]
+    pub fn is_free(&self, flow: usize) -> bool {
+        self.owners.get(flow).is_some_and(|owners| owners.is_empty())
+    }
+
     /// Gives the flow to others; who owned it before.
     pub fn replace(&mut self, flow: usize, owners: Owners) -> Owners {
         self.owners.get_mut(flow).map(|slot| std::mem::replace(slot, owners)).unwrap_or_default()

@@ -1,13 +1,17 @@
 //! The table of open calls.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    net::IpAddr,
 };
+
+use smallvec::SmallVec;
 
 use super::{CallNumber, Dialog, Endpoints, Given, Owner, Owners, Ownership, State, Strays};
 use crate::{
-    events::{Flows, SipEvent, Table},
+    events::{Flows, Repetition, SipEvent, Table},
     moment::{Clock, Moment},
     packet::Endpoint,
     sdp::{Media, Rank},
@@ -44,9 +48,13 @@ pub struct Call {
     /// What is known of its media, in the order in which it was learnt, and since when.
     pub media: Vec<(Clock, Media)>,
     /// Where that frame is.
-    pub opened: Moment,
+    pub first_frame: Moment,
+    /// When that INVITE was whole.
+    opened: Moment,
     dialog: Dialog,
     held: Vec<Endpoint>,
+    /// Private addresses that the capture sees as they are.
+    reachable: SmallVec<[IpAddr; 2]>,
     /// Since when nothing but stragglers is expected.
     over_since: Option<Moment>,
     last_sip: Moment,
@@ -172,12 +180,21 @@ impl CallTable {
         }
     }
 
+    /// Takes in frames that repeat what messages of a call were made of.
+    pub fn repeat(&mut self, repetition: &Repetition) {
+        self.expire(repetition.at.clock);
+        let number = self.by_call_id.get(&repetition.call_id);
+        if let Some(call) = number.and_then(|number| self.calls.get_mut(number)) {
+            call.add_frames(&repetition.frames);
+        }
+    }
+
     /// Takes in the next SIP message of the capture.
     pub fn handle(&mut self, event: &SipEvent<'_>) {
-        self.expire(event.moment.clock);
+        self.expire(event.at.clock);
         match self.by_call_id.get(event.message.call_id).copied() {
             Some(number) if self.is_succeeded_by(number, event) => {
-                self.close(number, event.moment, State::Completed, event.moment.clock);
+                self.close(number, event.at, State::Completed, event.at.clock);
                 self.open_call(event);
             }
             Some(number) => self.deliver(number, event),
@@ -237,14 +254,14 @@ impl CallTable {
 
     fn stray(&mut self, event: &SipEvent<'_>) {
         self.stray_messages = self.stray_messages.saturating_add(1);
-        self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
-        event.frames().for_each(|frame| self.strays.add(event.message.call_id, frame));
+        self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
+        event.frames.iter().for_each(|frame| self.strays.add(event.message.call_id, *frame));
     }
 
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
-        self.strays.forget_before(event.moment.clock.saturating_sub(self.rules.lookback_ns));
+        self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
         let call = Call::open(number, event, self.strays.take(event.message.call_id));
         self.stray_messages = self.stray_messages.saturating_sub(call.frames.len() as u64);
         self.by_call_id.insert(call.call_id.clone(), number);
@@ -254,11 +271,11 @@ impl CallTable {
 
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        call.add_frames(event);
-        call.last_sip = event.moment;
+        call.add_frames(&event.frames);
+        call.last_sip = event.at;
         call.dialog.take(&event.message);
         let is_over_now = call.dialog.over().is_some() && call.over_since.is_none();
-        call.over_since = call.dialog.over().and(call.over_since.or(Some(event.moment)));
+        call.over_since = call.dialog.over().and(call.over_since.or(Some(event.at)));
         if is_over_now {
             call.held.iter().for_each(|endpoint| self.endpoints.note_straggler(*endpoint));
         }
@@ -267,18 +284,19 @@ impl CallTable {
         }
         if event.message.can_negotiate() {
             let media = event.descriptions.iter().flat_map(|description| &description.media);
-            media.for_each(|media| self.learn(number, media, event.moment));
+            media.for_each(|media| self.learn(number, media, event));
         }
     }
 
     /// Takes in a media description of a call.
-    fn learn(&mut self, number: CallNumber, media: &Media, at: Moment) {
+    fn learn(&mut self, number: CallNumber, media: &Media, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        if !call.knows(media) {
-            call.media.push((at.clock, media.clone()));
+        let media = call.seen_from_outside(media, event);
+        if !call.knows(&media) {
+            call.media.push((event.at.clock, media.as_ref().clone()));
         }
         for &(endpoint, rank) in &media.endpoints {
-            self.give(number, endpoint, rank, at);
+            self.give(number, endpoint, rank, event.at);
         }
     }
 
@@ -296,19 +314,37 @@ impl CallTable {
             return;
         }
         let (opened, back_to) = (call.opened, call.looks_back_to(at, &self.rules));
-        self.take_from_stragglers(endpoint, opened, at);
+        if rank > Rank::Translated {
+            self.take_from_stragglers(endpoint, opened, at);
+        }
         let given = self.endpoints.give(endpoint, number, rank, at, back_to);
-        if let Given::New(free) = &given
-            && let Some(call) = self.calls.get_mut(&number)
-        {
-            call.held.push(endpoint);
-            for flow in self.ownership.flows_touching(endpoint) {
-                let found = free.iter().filter(|(from, until)| !self.flows.packets_between(flow, *from, *until).is_empty());
-                call.claims.extend(found.map(|&(from, until)| Claim { flow, from, until }));
+        if let Given::New(free) = &given {
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.held.push(endpoint);
             }
+            self.look_back(endpoint, number, rank, free);
         }
         if given != Given::Unchanged {
             self.transfer_flows_touching(endpoint, at);
+        }
+    }
+
+    /// What came from or to an endpoint while nobody held it belongs to the call that gives it now. A guess takes only
+    /// what was nobody's, at its other end either.
+    fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, rank: Rank, free: &[(Moment, Moment)]) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        for flow in self.ownership.flows_touching(endpoint) {
+            let has_packets = |(from, until): &(Moment, Moment)| !self.flows.packets_between(flow, *from, *until).is_empty();
+            let claim = |(from, until)| Claim { flow, from, until };
+            if rank > Rank::Translated {
+                call.claims.extend(free.iter().copied().filter(has_packets).map(claim));
+            } else if self.ownership.is_free(flow)
+                && let Some(key) = self.flows.keys().get(flow)
+            {
+                let other = if key.source == endpoint { key.destination } else { key.source };
+                let free = free.iter().flat_map(|(from, until)| self.endpoints.free_between(other, *from, *until));
+                call.claims.extend(free.filter(has_packets).map(claim));
+            }
         }
     }
 
@@ -441,11 +477,13 @@ impl Call {
             to: sip::unfolded(message.to).into(),
             start_ns: event.timestamp_ns,
             media: Vec::new(),
-            opened: event.moment,
+            first_frame: event.frames.first().copied().unwrap_or(event.at),
+            opened: event.at,
             dialog: Dialog::open(message),
             held: Vec::new(),
+            reachable: SmallVec::new(),
             over_since: None,
-            last_sip: event.moment,
+            last_sip: event.at,
             last_media: 0,
             armed: None,
             end: None,
@@ -456,11 +494,11 @@ impl Call {
     }
 
     /// Adds the frames of a message, each in its place: parts of it may have come before other messages.
-    fn add_frames(&mut self, event: &SipEvent<'_>) {
-        for frame in event.frames() {
-            let place = self.frames.partition_point(|known| *known < frame);
-            if self.frames.get(place) != Some(&frame) {
-                self.frames.insert(place, frame);
+    fn add_frames(&mut self, frames: &[Moment]) {
+        for frame in frames {
+            let place = self.frames.partition_point(|known| known < frame);
+            if self.frames.get(place) != Some(frame) {
+                self.frames.insert(place, *frame);
             }
         }
     }
@@ -478,6 +516,21 @@ impl Call {
             flows.packets_between(claim.flow, claim.from, claim.until.min(moment)).last().map(|packet| packet.clock)
         };
         self.claims.iter().filter_map(last).fold(self.last_media, Clock::max)
+    }
+
+    /// A description as it looks from outside, where a translator of addresses stands between the one who sent it and
+    /// the capture. One who was seen to send from an address that he also gives has none before him.
+    fn seen_from_outside<'a>(&mut self, media: &'a Media, event: &SipEvent<'_>) -> Cow<'a, Media> {
+        let is_own = |endpoint: Endpoint| endpoint.ip() == event.source.ip();
+        let private = || media.endpoints.iter().map(|(endpoint, _)| *endpoint).filter(|endpoint| endpoint.is_private());
+        if let Some(own) = private().find(|endpoint| is_own(*endpoint)) {
+            if !self.reachable.contains(&own.ip()) && self.reachable.len() < MAX_ENDPOINTS {
+                self.reachable.push(own.ip());
+            }
+            return Cow::Borrowed(media);
+        }
+        let is_behind = private().next().is_some_and(|endpoint| !self.reachable.contains(&endpoint.ip()));
+        if is_behind && event.message.is_first_hand() { Cow::Owned(media.translated(event.source)) } else { Cow::Borrowed(media) }
     }
 
     /// What was repeated need not be kept twice.

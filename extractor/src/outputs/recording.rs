@@ -37,6 +37,8 @@ pub(super) struct Recording {
     pub(super) sip_packets: u64,
     pub(super) rtp_packets: u64,
     pub(super) last_ns: u64,
+    /// Whether that is the time with which a packet came.
+    is_told: bool,
     pub(super) streams: Vec<Stream>,
     by_name: Table<(FlowKey, u32), usize>,
     /// Of each stream the formats of its payload types, as long as nothing new is learnt.
@@ -53,23 +55,31 @@ struct KnownFormat {
     format: Option<Format>,
 }
 
-/// When a frame came to a call, the frame, and the flow that brought it, unless it carries SIP. The fragments
-/// of a packet come to the call together, with the one that made it whole.
-type Item = (Moment, Position, Option<usize>);
+/// Why a frame is in a call's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    /// It carries SIP.
+    Sip,
+    /// It is a packet of this flow, or makes one whole.
+    Media(usize),
+    /// It is a part of a packet that a later frame makes whole.
+    Part,
+}
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
     pub(super) fn new(name: String, call: &Call, records: Records<'_>) -> Option<Self> {
-        let (record, _) = records.at(call.opened.position)?;
+        let (record, _) = records.at(call.first_frame.position)?;
         Some(Self {
             name,
             links: vec![record.link],
-            precision: records.inputs.get(call.opened.position.input())?.layout().precision(),
+            precision: records.inputs.get(call.first_frame.position.input())?.layout().precision(),
             is_begun: false,
             is_created: false,
             sip_packets: 0,
             rtp_packets: 0,
             last_ns: record.timestamp_ns.unwrap_or(0),
+            is_told: false,
             streams: Vec::new(),
             by_name: Table::default(),
             formats: Vec::new(),
@@ -108,7 +118,7 @@ impl Recording {
     /// Writes what is settled of the call, and takes it into its figures.
     pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
         let mut known = 0;
-        for (Moment { clock, .. }, position, flow) in job.items() {
+        for (place @ Moment { clock, position }, reason) in job.frames() {
             let Some((record, layout)) = job.records.at(position) else { continue };
             if !self.links.contains(&record.link) {
                 self.add_link(files, buffer, record.link)?;
@@ -116,14 +126,18 @@ impl Recording {
             if self.gather(buffer, &record, layout, job.bytes(position)) {
                 self.flush(files, buffer)?;
             }
-            let packet = job.packet(&record);
-            self.last_ns = arrival_ns(&record, &packet).unwrap_or(self.last_ns);
-            match flow.and_then(|flow| job.flows.keys().get(flow)) {
-                None => self.sip_packets = self.sip_packets.saturating_add(1),
-                Some(key) => {
+            let packet = job.decode(&record);
+            self.note_time(&record, &packet);
+            match reason {
+                Reason::Sip => self.sip_packets = self.sip_packets.saturating_add(1),
+                Reason::Part => {}
+                Reason::Media(flow) => {
                     let horizon = clock.saturating_add(job.lookback_ns);
                     known = advance(&job.call.media, known, horizon);
-                    self.measure(&packet, self.last_ns, *key, job.call.media.get(..known).unwrap_or_default());
+                    if let Some((key, packet)) = job.packet(place, flow, packet) {
+                        let arrival_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
+                        self.measure(&packet, arrival_ns, key, job.call.media.get(..known).unwrap_or_default());
+                    }
                 }
             }
         }
@@ -193,6 +207,15 @@ impl Recording {
         Ok(())
     }
 
+    /// The time of a packet that came with its own is in its first fragment. The others do not have a better one.
+    fn note_time(&mut self, record: &Record<'_>, packet: &Packet<'_>) {
+        if matches!(packet, Packet::Fragment(_)) && self.is_told {
+            return;
+        }
+        self.is_told = packet.told_ns().is_some();
+        self.last_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(self.last_ns);
+    }
+
     /// Takes a packet into the figures of its stream, if it is RTP.
     fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, key: FlowKey, known: &[(Clock, Media)]) {
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
@@ -244,41 +267,43 @@ pub(super) struct Settled<'a> {
 
 impl<'a> Settled<'a> {
     /// The frames in capture order, each once, though several claims may hold it.
-    fn items(&self) -> Vec<Item> {
-        let of_sip = self.work.frames.iter().map(|frame| (*frame, frame.position, None));
+    fn frames(&self) -> Vec<(Moment, Reason)> {
+        let of_sip = self.work.frames.iter().map(|frame| (*frame, Reason::Sip));
         let of_media = self.work.claims.iter().flat_map(|claim| {
             let packets = self.flows.packets_between(claim.flow, claim.from, claim.until);
-            let frames = |packet: &Moment| self.flows.frames(*packet);
-            packets.iter().flat_map(move |packet| frames(packet).map(|position| (*packet, position, Some(claim.flow))))
+            packets.iter().map(|packet| (*packet, Reason::Media(claim.flow)))
         });
-        let mut items: Vec<Item> = of_sip.chain(of_media).collect();
-        // Each claim is in order already: the sort merges them.
-        items.sort_by_key(|(moment, position, _)| (*moment, *position));
-        items.dedup_by_key(|(moment, position, _)| (*moment, *position));
-        items
+        let mut frames: Vec<(Moment, Reason)> = of_sip.chain(of_media).collect();
+        let parts = frames.iter().filter_map(|(packet, _)| self.flows.fragmented(*packet)).flat_map(|packet| &packet.earlier);
+        let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
+        frames.extend(parts);
+        // Each claim is in order already: the sort merges them. A frame that carries SIP does so before all else.
+        frames.sort();
+        frames.dedup_by_key(|(moment, _)| *moment);
+        frames
     }
 
     /// What a frame holds: of a packet in fragments, what the first of them tells.
     #[inline]
-    fn packet(&self, record: &Record<'a>) -> Packet<'a> {
+    fn decode(&self, record: &Record<'a>) -> Packet<'a> {
         match self.records.decoder.decode(record.link, record.frame) {
             Packet::Fragment(fragment) => self.records.decoder.decode_beginning(&fragment),
             packet => packet,
         }
     }
 
+    /// The packet that is whole with what `found` is of it, and its flow; nothing where a frame only repeats a part of
+    /// a packet.
+    fn packet(&self, place: Moment, flow: usize, found: Packet<'a>) -> Option<(FlowKey, Packet<'a>)> {
+        let key = *self.flows.keys().get(flow)?;
+        match self.flows.fragmented(place) {
+            None => Some((key, found)),
+            Some(packet) => Some((key, self.decode(&self.records.at(packet.beginning?)?.0))),
+        }
+    }
+
     fn bytes(&self, position: Position) -> &'a [u8] {
         self.records.inputs.get(position.input()).map_or(&[], |input| input.bytes())
-    }
-}
-
-/// When a frame was sent, as far as anybody tells. That of a packet's first fragment is that of the packet, which may
-/// have come with a time of its own; what the others say is not better.
-#[inline]
-fn arrival_ns(record: &Record<'_>, packet: &Packet<'_>) -> Option<u64> {
-    match packet {
-        Packet::Fragment(_) => None,
-        packet => packet.told_ns().or(record.timestamp_ns),
     }
 }
 

@@ -79,8 +79,10 @@ pub struct Fragment<'a> {
     pub offset: usize,
     /// Whether others belong behind it.
     pub more: bool,
-    /// The part of the datagram.
+    /// What was captured of the part of the datagram.
     pub payload: &'a [u8],
+    /// How long that part was on the wire, in bytes.
+    pub wire_len: usize,
 }
 
 /// What a frame holds, as far as calls are concerned.
@@ -144,22 +146,31 @@ impl Decoder {
         self.general(link, frame)
     }
 
-    /// What an IP datagram carries that was put together from its fragments.
+    /// What an IP datagram carries that was put together from its fragments; `wire_len` is how much of it there was
+    /// on the wire.
     #[must_use]
-    pub fn decode_ip_payload<'a>(&self, source: Endpoint, destination: Endpoint, protocol: u8, payload: &'a [u8]) -> Packet<'a> {
-        let body = Body::put_together(protocol, payload, payload.len());
+    pub fn decode_ip_payload<'a>(
+        &self,
+        source: Endpoint,
+        destination: Endpoint,
+        protocol: u8,
+        payload: &'a [u8],
+        wire_len: usize,
+    ) -> Packet<'a> {
+        let body = Body::put_together(protocol, payload, wire_len);
         body.map_or(Packet::Unreadable, |body| self.in_ip(IpPacket { ends: (source, destination), body }, MAX_TUNNELS))
     }
 
-    /// What an IP datagram carries, as far as its first fragment tells. Another fragment tells nothing.
+    /// What an IP datagram carries, as far as its first fragment tells, which may hold the first fragment of another.
+    /// Another fragment tells nothing.
     #[must_use]
     pub fn decode_beginning<'a>(&self, fragment: &Fragment<'a>) -> Packet<'a> {
-        let Fragment { source, destination, protocol, offset, payload, .. } = *fragment;
-        if offset != 0 {
-            return Packet::Fragment(*fragment);
+        let mut packet = Packet::Fragment(*fragment);
+        for _ in 0..=MAX_TUNNELS {
+            let Packet::Fragment(Fragment { source, destination, protocol, offset: 0, payload, .. }) = packet else { break };
+            packet = self.decode_ip_payload(source, destination, protocol, payload, usize::from(u16::MAX));
         }
-        let body = Body::put_together(protocol, payload, usize::from(u16::MAX));
-        body.map_or(Packet::Unreadable, |body| self.in_ip(IpPacket { ends: (source, destination), body }, MAX_TUNNELS))
+        packet
     }
 
     /// Everything the fast path leaves.
@@ -208,7 +219,8 @@ impl Decoder {
     fn in_ip<'a>(&self, packet: IpPacket<'a>, tunnels_left: u8) -> Packet<'a> {
         let IpPacket { ends: (source, destination), body: Body { protocol, payload, wire_len, part } } = packet;
         if let Some(ip::Part { identification, offset, more }) = part {
-            return Packet::Fragment(Fragment { source, destination, protocol, identification, offset, more, payload });
+            let fragment = Fragment { source, destination, protocol, identification, offset, more, payload, wire_len };
+            return Packet::Fragment(fragment);
         }
         if let Some(layer) = tunnels::in_ip(protocol, payload) {
             return self.inside(layer, tunnels_left);

@@ -58,6 +58,19 @@ impl Endpoint {
         self.ip().is_unspecified()
     }
 
+    /// Whether the address means something within one network only: RFC 1918, RFC 6598, RFC 3927, RFC 4193,
+    /// RFC 4291, 2.5.6, and loopback.
+    #[must_use]
+    pub fn is_private(self) -> bool {
+        match self.ip() {
+            IpAddr::V4(v4) => {
+                let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
+                v4.is_private() || v4.is_link_local() || v4.is_loopback() || is_shared
+            }
+            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+        }
+    }
+
     /// Its address.
     #[must_use]
     pub fn ip(self) -> IpAddr {
@@ -82,6 +95,17 @@ mod tests {
         assert_eq!(Endpoint::v4([192, 0, 2, 1], 4000).to_string(), "192.0.2.1:4000");
         let v6 = Endpoint::new("2001:db8::1".parse().unwrap(), 4000);
         assert_eq!(v6.to_string(), "[2001:db8::1]:4000");
+    }
+
+    #[test]
+    fn private_addresses() {
+        let is_private = |text: &str| Endpoint::new(text.parse().unwrap(), 1).is_private();
+        for address in ["10.1.2.3", "172.31.0.1", "192.168.0.1", "100.127.0.1", "169.254.1.1", "127.0.0.1", "fd00::1", "fe80::1", "::1"] {
+            assert!(is_private(address), "{address}");
+        }
+        for address in ["9.9.9.9", "172.32.0.1", "100.63.0.1", "100.128.0.1", "192.0.2.1", "2001:db8::1"] {
+            assert!(!is_private(address), "{address}");
+        }
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! IP datagrams out of their fragments: RFC 791, 3.2, and RFC 8200, 4.5.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, hash::BuildHasher};
 
 use crate::{
-    events::{FragmentEvent, Table},
-    moment::{Clock, Moment},
+    events::{FlowKey, FragmentEvent, Frames, Table},
+    moment::Clock,
     packet::{Endpoint, Fragment},
 };
 
 /// How long a datagram may wait for its last fragment.
 const TIMEOUT_NS: u64 = 30_000_000_000;
-/// How many datagrams may wait at once; the oldest gives way.
+/// How many datagrams may wait at once, and how many that were whole are remembered; the oldest gives way.
 const MAX_DATAGRAMS: usize = 4096;
 /// Of how many frames a datagram may be made, repeated ones included: 64 KiB in the smallest of
 /// pieces that any network has use for.
@@ -24,7 +24,40 @@ pub struct IpFragments {
     waiting: Table<Name, Partial>,
     /// When each began to wait.
     order: VecDeque<(Clock, Name)>,
+    /// Datagrams that were whole not long ago.
+    whole: Table<Name, Remembered>,
+    whole_order: VecDeque<(Clock, Name)>,
     counts: FragmentCounts,
+}
+
+/// What a datagram belonged to that was whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// It was SIP with this Call-ID.
+    Call(Box<[u8]>),
+    /// It was a packet of this flow.
+    Flow(FlowKey),
+    /// Nothing of interest.
+    Nothing,
+}
+
+/// What a fragment brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Its datagram is whole: [`IpFragments::remember`] what it was.
+    Whole(Name, Whole),
+    /// It repeats a fragment of a datagram that was whole before.
+    Repeated(Belonging),
+    /// Nothing yet.
+    Nothing,
+}
+
+/// A datagram that was whole.
+#[derive(Debug)]
+struct Remembered {
+    since: Clock,
+    pieces: Vec<(usize, u64)>,
+    belonging: Belonging,
 }
 
 /// What became of datagrams that were in fragments.
@@ -40,7 +73,7 @@ pub struct FragmentCounts {
 
 /// What the fragments of one datagram have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Name {
+pub struct Name {
     source: Endpoint,
     destination: Endpoint,
     protocol: u8,
@@ -52,11 +85,20 @@ struct Partial {
     began: Clock,
     /// The timestamp of the frame that came first.
     timestamp_ns: u64,
-    frames: Vec<Moment>,
-    /// Offset and bytes, by offset; none overlap.
-    pieces: Vec<(usize, Vec<u8>)>,
+    frames: Frames,
+    /// The frames with the first fragment.
+    beginning: Frames,
+    /// By offset; none overlap.
+    pieces: Vec<Piece>,
     received: usize,
     total: Option<usize>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    offset: usize,
+    bytes: Vec<u8>,
+    wire_len: usize,
 }
 
 /// A datagram that is whole.
@@ -65,9 +107,13 @@ pub struct Whole {
     /// The timestamp of the frame that came first, in nanoseconds since 1970.
     pub timestamp_ns: u64,
     /// All frames, in capture order, repeated ones included. The last one made it whole.
-    pub frames: Vec<Moment>,
-    /// What IP carried.
+    pub frames: Frames,
+    /// Those of them that hold its beginning.
+    pub beginning: Frames,
+    /// What IP carried, up to where the snap length cut a fragment.
     pub payload: Vec<u8>,
+    /// How long that was on the wire, in bytes.
+    pub wire_len: usize,
 }
 
 /// What a fragment changed.
@@ -86,34 +132,73 @@ impl IpFragments {
         FragmentCounts { incomplete, ..self.counts }
     }
 
-    /// Takes in the next fragment of the capture. Gives the datagram if it is whole now.
-    pub fn take(&mut self, event: &FragmentEvent<'_>) -> Option<Whole> {
-        self.expire(event.moment.clock);
+    /// Takes in the next fragment of the capture.
+    pub fn take(&mut self, event: &FragmentEvent<'_>) -> Taken {
+        let now = event.at.clock;
+        self.expire(now);
         let name = Name::of(&event.fragment);
+        if let Some(belonging) = self.repeats(name, &event.fragment) {
+            return Taken::Repeated(belonging);
+        }
         let partial = self.waiting.entry(name).or_insert_with(|| {
-            self.order.push_back((event.moment.clock, name));
+            self.order.push_back((now, name));
             Partial::begin(event)
         });
-        partial.frames.push(event.moment);
+        partial.note(event);
         match partial.add(&event.fragment) {
             Added::Piece => self.make_room(),
             Added::Whole => {
                 self.counts.whole = self.counts.whole.saturating_add(1);
-                return self.waiting.remove(&name).map(Partial::finish);
+                if let Some(partial) = self.waiting.remove(&name) {
+                    self.remember_pieces(name, &partial, now);
+                    return Taken::Whole(name, partial.finish());
+                }
             }
             Added::Refused => {
                 self.counts.overlapping = self.counts.overlapping.saturating_add(1);
                 self.waiting.remove(&name);
             }
         }
-        None
+        Taken::Nothing
+    }
+
+    /// What a datagram was that is whole: what repeats its fragments belongs to the same.
+    pub fn remember(&mut self, name: &Name, belonging: Belonging) {
+        if let Some(remembered) = self.whole.get_mut(name) {
+            remembered.belonging = belonging;
+        }
+    }
+
+    fn remember_pieces(&mut self, name: Name, partial: &Partial, now: Clock) {
+        let pieces = partial.pieces.iter().map(|piece| (piece.offset, hash(&piece.bytes))).collect();
+        self.whole.insert(name, Remembered { since: now, pieces, belonging: Belonging::Nothing });
+        self.whole_order.push_back((now, name));
+        while self.whole_order.len() > MAX_DATAGRAMS {
+            self.forget_oldest();
+        }
+    }
+
+    /// A sender uses a name anew after some time: only what is the same byte by byte is a repetition.
+    fn repeats(&self, name: Name, fragment: &Fragment<'_>) -> Option<Belonging> {
+        let remembered = self.whole.get(&name).filter(|_| !self.waiting.contains_key(&name))?;
+        let piece = (fragment.offset, hash(fragment.payload));
+        remembered.pieces.contains(&piece).then(|| remembered.belonging.clone())
     }
 
     fn expire(&mut self, now: Clock) {
-        while let Some((began, _)) = self.order.front()
-            && began.saturating_add(TIMEOUT_NS) <= now
-        {
+        let is_over = |began: Clock| began.saturating_add(TIMEOUT_NS) <= now;
+        while self.order.front().is_some_and(|(began, _)| is_over(*began)) {
             self.give_up_oldest();
+        }
+        while self.whole_order.front().is_some_and(|(since, _)| is_over(*since)) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((since, name)) = self.whole_order.pop_front() else { return };
+        if self.whole.get(&name).is_some_and(|remembered| remembered.since == since) {
+            self.whole.remove(&name);
         }
     }
 
@@ -148,24 +233,32 @@ impl Name {
 impl Partial {
     fn begin(event: &FragmentEvent<'_>) -> Self {
         Self {
-            began: event.moment.clock,
+            began: event.at.clock,
             timestamp_ns: event.timestamp_ns,
-            frames: Vec::new(),
+            frames: Frames::new(),
+            beginning: Frames::new(),
             pieces: Vec::new(),
             received: 0,
             total: None,
         }
     }
 
+    fn note(&mut self, event: &FragmentEvent<'_>) {
+        self.frames.extend(event.frames.iter().copied());
+        if event.fragment.offset == 0 {
+            self.beginning.extend(event.frames.iter().copied());
+        }
+    }
+
     fn add(&mut self, fragment: &Fragment<'_>) -> Added {
-        let (start, end) = (fragment.offset, fragment.offset.saturating_add(fragment.payload.len()));
-        let place = self.pieces.partition_point(|(offset, _)| *offset < start);
-        if self.pieces.get(place).is_some_and(|(offset, bytes)| *offset == start && bytes == fragment.payload) {
+        let (start, end) = (fragment.offset, fragment.offset.saturating_add(fragment.wire_len));
+        let place = self.pieces.partition_point(|piece| piece.offset < start);
+        if self.pieces.get(place).is_some_and(|piece| piece.is(fragment)) {
             return if self.frames.len() > MAX_FRAMES { Added::Refused } else { Added::Piece };
         }
         let before = place.checked_sub(1).and_then(|before| self.pieces.get(before));
-        let overlaps_before = before.is_some_and(|(offset, bytes)| offset.saturating_add(bytes.len()) > start);
-        let overlaps_after = self.pieces.get(place).is_some_and(|(offset, _)| *offset < end);
+        let overlaps_before = before.is_some_and(|piece| piece.offset.saturating_add(piece.wire_len) > start);
+        let overlaps_after = self.pieces.get(place).is_some_and(|piece| piece.offset < end);
         let is_beyond_end = self.total.is_some_and(|total| end > total || (!fragment.more && end != total));
         if overlaps_before || overlaps_after || is_beyond_end || end > MAX_LEN || self.frames.len() > MAX_FRAMES {
             return Added::Refused;
@@ -173,38 +266,91 @@ impl Partial {
         if !fragment.more {
             self.total = Some(end);
         }
-        self.received = self.received.saturating_add(fragment.payload.len());
-        self.pieces.insert(place, (start, fragment.payload.to_vec()));
+        self.received = self.received.saturating_add(fragment.wire_len);
+        self.pieces.insert(place, Piece::of(fragment));
         if self.total == Some(self.received) { Added::Whole } else { Added::Piece }
     }
 
     fn finish(self) -> Whole {
-        let payload = self.pieces.into_iter().flat_map(|(_, bytes)| bytes).collect();
-        Whole { timestamp_ns: self.timestamp_ns, frames: self.frames, payload }
+        let captured_up_to = self.pieces.iter().position(|piece| piece.bytes.len() < piece.wire_len);
+        let pieces = captured_up_to.and_then(|cut| self.pieces.get(..=cut)).unwrap_or(&self.pieces);
+        Whole {
+            timestamp_ns: self.timestamp_ns,
+            payload: pieces.iter().flat_map(|piece| &piece.bytes).copied().collect(),
+            wire_len: self.received,
+            frames: self.frames,
+            beginning: self.beginning,
+        }
     }
+}
+
+impl Piece {
+    fn of(fragment: &Fragment<'_>) -> Self {
+        Self { offset: fragment.offset, bytes: fragment.payload.to_vec(), wire_len: fragment.wire_len }
+    }
+
+    fn is(&self, fragment: &Fragment<'_>) -> bool {
+        self.offset == fragment.offset && self.wire_len == fragment.wire_len && self.bytes == fragment.payload
+    }
+}
+
+/// The same on every run: what follows from it must be.
+fn hash(bytes: &[u8]) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moment::Moment;
     use proptest::prelude::*;
 
     fn event<'a>(clock: Clock, offset: usize, more: bool, payload: &'a [u8]) -> FragmentEvent<'a> {
         let end = |last| Endpoint::v4([192, 0, 2, last], 0);
-        let fragment = Fragment { source: end(1), destination: end(2), protocol: 17, identification: 7, offset, more, payload };
-        FragmentEvent { moment: Moment::at(clock), timestamp_ns: clock, fragment }
+        let wire_len = payload.len();
+        let (source, destination) = (end(1), end(2));
+        let fragment = Fragment { source, destination, protocol: 17, identification: 7, offset, more, payload, wire_len };
+        let at = Moment::at(clock);
+        FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, fragment }
+    }
+
+    impl Taken {
+        fn whole(self) -> Option<Whole> {
+            if let Self::Whole(_, whole) = self { Some(whole) } else { None }
+        }
     }
 
     #[test]
     fn in_any_order_and_with_repetitions() {
         let mut fragments = IpFragments::default();
-        assert_eq!(fragments.take(&event(1, 16, false, b"c")), None);
-        assert_eq!(fragments.take(&event(2, 0, true, b"aaaaaaaa")), None);
-        assert_eq!(fragments.take(&event(3, 0, true, b"aaaaaaaa")), None);
-        let whole = fragments.take(&event(4, 8, true, b"bbbbbbbb")).unwrap();
+        assert_eq!(fragments.take(&event(1, 16, false, b"c")), Taken::Nothing);
+        assert_eq!(fragments.take(&event(2, 0, true, b"aaaaaaaa")), Taken::Nothing);
+        assert_eq!(fragments.take(&event(3, 0, true, b"aaaaaaaa")), Taken::Nothing);
+        let whole = fragments.take(&event(4, 8, true, b"bbbbbbbb")).whole().unwrap();
         assert_eq!(whole.payload, b"aaaaaaaabbbbbbbbc");
-        assert_eq!((whole.timestamp_ns, whole.frames.len()), (1, 4));
+        assert_eq!((whole.timestamp_ns, whole.frames.len(), whole.beginning.len()), (1, 4, 2));
         assert_eq!(fragments.counts(), FragmentCounts { whole: 1, ..FragmentCounts::default() });
+    }
+
+    #[test]
+    fn what_repeats_a_datagram_belongs_to_the_same_until_the_name_is_used_anew() {
+        let mut fragments = IpFragments::default();
+        fragments.take(&event(1, 0, true, b"aaaaaaaa"));
+        let Taken::Whole(name, _) = fragments.take(&event(2, 8, false, b"b")) else { panic!() };
+        fragments.remember(&name, Belonging::Call((*b"id").into()));
+        assert_eq!(fragments.take(&event(3, 8, false, b"b")), Taken::Repeated(Belonging::Call((*b"id").into())));
+        assert_eq!(fragments.take(&event(4, 0, true, b"cccccccc")), Taken::Nothing);
+        assert!(fragments.take(&event(5, 8, false, b"b")).whole().is_some());
+    }
+
+    #[test]
+    fn a_snapped_datagram_has_its_beginning() {
+        let mut fragments = IpFragments::default();
+        let mut snapped = event(1, 0, true, b"aaaaa");
+        snapped.fragment.wire_len = 8;
+        fragments.take(&snapped);
+        let whole = fragments.take(&event(2, 8, false, b"b")).whole().unwrap();
+        assert_eq!((whole.payload.as_slice(), whole.wire_len), (&b"aaaaa"[..], 9));
     }
 
     #[test]
@@ -215,7 +361,7 @@ mod tests {
             let mut fragments = IpFragments::default();
             fragments.take(&event(1, 8, true, b"bbbbbbbb"));
             fragments.take(&event(2, 24, false, b"zz"));
-            assert_eq!(fragments.take(&event(3, offset, more, payload)), None);
+            assert_eq!(fragments.take(&event(3, offset, more, payload)), Taken::Nothing);
             assert_eq!(fragments.counts().overlapping, 1, "{offset}");
         }
     }
@@ -224,7 +370,7 @@ mod tests {
     fn what_does_not_become_whole_is_given_up() {
         let mut fragments = IpFragments::default();
         fragments.take(&event(1, 0, true, b"aaaaaaaa"));
-        assert_eq!(fragments.take(&event(1 + TIMEOUT_NS, 8, false, b"b")), None);
+        assert_eq!(fragments.take(&event(1 + TIMEOUT_NS, 8, false, b"b")), Taken::Nothing);
         assert_eq!(fragments.counts().incomplete, 2);
         assert_eq!(fragments.waiting.len(), 1);
     }
@@ -255,7 +401,7 @@ mod tests {
             for index in order {
                 let (number, piece) = pieces[index];
                 prop_assert!(whole.is_none());
-                whole = fragments.take(&event(1, number * words * 8, number + 1 < pieces.len(), piece));
+                whole = fragments.take(&event(1, number * words * 8, number + 1 < pieces.len(), piece)).whole();
             }
             prop_assert_eq!(whole.map(|whole| whole.payload), Some(payload));
         }

@@ -1,5 +1,14 @@
 //! What was cut up on its way, put together again: in sequence, for its parts may lie far apart.
+//!
+//! * [`IpFragments`]: datagrams out of fragments;
+//! * [`SipStreams`]: messages out of TCP connections;
+//! * [`Assembler`]: both, over what the chunks of a window left unfinished.
 
+mod assembler;
 mod ip_fragments;
+mod sip_streams;
+mod tcp_bytes;
 
-pub use ip_fragments::{FragmentCounts, IpFragments, Whole};
+pub use assembler::{Assembled, Assembler};
+pub use ip_fragments::{Belonging, FragmentCounts, IpFragments, Name, Taken, Whole};
+pub use sip_streams::{Found, SipStreams, StreamCounts, StreamMessage};

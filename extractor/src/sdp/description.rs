@@ -34,10 +34,13 @@ pub struct Media {
     pub ptime_ms: Option<u32>,
 }
 
-/// How sure a description is of an endpoint. Of two calls that gave the same one, the call that
-/// named it comes before the one that only implied it.
+/// How sure an endpoint is. Of two calls that gave the same one, the call that named it comes before
+/// the one that only implied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// The description has an address behind a network address translator; this is the port that it names at the address
+    /// that the message came from. A guess: the translator may have chosen another port.
+    Translated,
     /// RFC 3550, 11: RTCP is expected one port above RTP. With multiplexing (RFC 5761), that
     /// port may well be the RTP port of another call.
     Implied,
@@ -96,6 +99,7 @@ impl Description {
                 media.last_mut().unwrap_or(&mut session).take(kind, value);
             }
         }
+        session.inherit_from(&media);
         let host_names = media.iter().fold(session.host_names, |sum, section| sum.saturating_add(section.host_names));
         let mut left = MAX_ENDPOINTS_IN_ALL;
         let put_together = |section: &Section| {
@@ -164,10 +168,19 @@ impl Section {
         }
     }
 
-    /// What this media description gives, with what it inherits from the session.
+    /// A description without an address for the session should have one for each media; some have one for the first only.
+    fn inherit_from(&mut self, media: &[Self]) {
+        if self.addresses.is_empty() && self.host_names == 0 {
+            self.addresses = media.iter().find(|media| !media.addresses.is_empty()).map_or(Vec::new(), |media| media.addresses.clone());
+        }
+    }
+
+    /// What this media description gives, with what it inherits from the session. (Formats belong to media, but some
+    /// senders put them before the first one.)
     fn media(&self, session: &Self, with_endpoints: bool) -> Media {
         let ptime_ms = self.ptime_ms.or(session.ptime_ms);
-        let mut media = Media { endpoints: Vec::new(), formats: self.formats.clone(), ptime_ms };
+        let formats = self.formats.iter().chain(&session.formats).copied().collect();
+        let mut media = Media { endpoints: Vec::new(), formats, ptime_ms };
         if !with_endpoints || self.port == 0 || self.inactive.or(session.inactive).unwrap_or(false) {
             return media;
         }
@@ -198,6 +211,17 @@ impl Section {
 }
 
 impl Media {
+    /// The same, with the ports of private addresses also at `source`, the public side of the translator that
+    /// the description came through.
+    #[must_use]
+    pub fn translated(&self, source: Endpoint) -> Self {
+        let mut media = self.clone();
+        for (endpoint, _) in self.endpoints.iter().filter(|(endpoint, _)| endpoint.is_private()) {
+            media.give(source.with_port(endpoint.port()), Rank::Translated);
+        }
+        media
+    }
+
     fn give(&mut self, endpoint: Endpoint, rank: Rank) {
         let known = self.endpoints.iter().any(|&(known, _)| known == endpoint);
         if !known && !endpoint.is_unspecified() && endpoint.port() != 0 && self.endpoints.len() < MAX_ENDPOINTS {
@@ -268,6 +292,13 @@ mod tests {
     fn the_connection_of_the_media_wins() {
         let text = format!("{C}m=audio 4000 RTP/AVP 0\r\nc=IN IP6 2001:db8::1\r\nm=video 5000 RTP/AVP 31\r\n");
         assert_eq!(endpoints(&text), ["[2001:db8::1]:4000", "[2001:db8::1]:4001?", "192.0.2.1:5000", "192.0.2.1:5001?"]);
+    }
+
+    #[test]
+    fn lines_in_the_wrong_place() {
+        let text = "v=0\na=rtpmap:96 opus/48000\nm=audio 4000 RTP/AVP 96\nc=IN IP4 192.0.2.1\nm=video 5000 RTP/AVP 31\n";
+        assert_eq!(endpoints(text), ["192.0.2.1:4000", "192.0.2.1:4001?", "192.0.2.1:5000", "192.0.2.1:5001?"]);
+        assert_eq!(Description::parse(text.as_bytes()).media[0].formats[0].clock_rate, 48_000);
     }
 
     #[test]

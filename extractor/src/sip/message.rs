@@ -21,6 +21,8 @@ pub struct Message<'a> {
     pub branch: &'a [u8],
     /// How many Via values there are: one more for each proxy that the request passed.
     pub vias: usize,
+    /// How many Record-Route values there are: one for each proxy that wants to stay in between (RFC 3261, 20.30).
+    record_routes: usize,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
     /// The body, as long as Content-Length and the datagram allow.
@@ -113,9 +115,21 @@ impl<'a> Message<'a> {
     }
 }
 
+impl Message<'_> {
+    /// Whether the message comes from the one who wrote it, as far as it tells: no proxy has put its name on the
+    /// request (RFC 3261, 16.6, step 8), or none that will see the answers has taken its name off the response (16.7, step 3).
+    #[must_use]
+    pub fn is_first_hand(&self) -> bool {
+        match self.start {
+            StartLine::Request(_) => self.vias <= 1,
+            StartLine::Status(_) => self.vias > self.record_routes,
+        }
+    }
+}
+
 impl StartLine {
     /// RFC 3261, 7.1 and 7.2: `METHOD SP URI SP SIP/2.0`, or `SIP/2.0 SP 200 SP reason`.
-    fn parse(line: &[u8]) -> Option<Self> {
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
         if let Some(rest) = strip_prefix_ignoring_case(line, b"SIP/2.0 ") {
             let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = rest.trim_ascii_start() else { return None };
             let digit = |byte: &u8| u16::from(byte & 0x0f);
@@ -145,6 +159,7 @@ struct Headers<'a> {
     cseq: Option<&'a [u8]>,
     via: Option<&'a [u8]>,
     vias: usize,
+    record_routes: usize,
     content_type: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
     body: &'a [u8],
@@ -183,8 +198,12 @@ impl<'a> Headers<'a> {
             Some(b'f') if is(b"From", b'f') => &mut self.from,
             Some(b't') if is(b"To", b't') => &mut self.to,
             Some(b'v') if is(b"Via", b'v') => {
-                self.vias = self.vias.saturating_add(value.split(|&byte| byte == b',').count());
+                self.vias = self.vias.saturating_add(values(value));
                 &mut self.via
+            }
+            Some(b'r') if is(b"Record-Route", 0) => {
+                self.record_routes = self.record_routes.saturating_add(values(value));
+                return;
             }
             _ => return,
         };
@@ -204,10 +223,16 @@ impl<'a> Headers<'a> {
             cseq: self.cseq.and_then(CSeq::parse),
             branch: self.via.and_then(branch).unwrap_or_default(),
             vias: self.vias,
+            record_routes: self.record_routes,
             content_type: self.content_type.unwrap_or_default(),
             body: self.content_length.and_then(decimal).and_then(|len| self.body.get(..len)).unwrap_or(self.body),
         })
     }
+}
+
+/// How many values stand in one field: RFC 3261, 7.3.1.
+fn values(field: &[u8]) -> usize {
+    field.split(|&byte| byte == b',').count()
 }
 
 impl CSeq {
@@ -217,6 +242,11 @@ impl CSeq {
         let number = std::str::from_utf8(number).ok()?.parse().ok()?;
         Some(Self { number, method: Method::from_token(method.trim_ascii()) })
     }
+}
+
+/// What a whole header, from the start line to the blank line, says of the length of the body in bytes.
+pub(super) fn content_length(header: &[u8]) -> Option<usize> {
+    Headers::read(split_line(header).1).content_length.and_then(decimal)
 }
 
 /// A number of bytes; nothing if it is none or too large for any datagram.
@@ -231,7 +261,7 @@ fn without_keepalive(payload: &[u8]) -> &[u8] {
 }
 
 /// The first line without its end, and the rest. A line ends with CRLF, or LF alone.
-fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr(b'\n', bytes) {
         Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end.saturating_add(1)..).unwrap_or_default()),
         None => (bytes, &[][..]),
@@ -324,6 +354,17 @@ mod tests {
         assert_eq!(tag(message.from), Some(&b"a1"[..]));
         assert_eq!(tag(message.to), None);
         assert_eq!(message.body, b"v=0\n");
+    }
+
+    #[test]
+    fn who_sent_it() {
+        let direct = INVITE.replace(", SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK0", "");
+        assert!(!parse(INVITE).is_first_hand(), "through a proxy");
+        assert!(parse(&direct).is_first_hand());
+        let answer = INVITE.replace("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 200 OK");
+        let answer = answer.replace("CSeq", "Record-Route: <sip:192.0.2.9;lr>\r\nCSeq");
+        assert!(parse(&answer).is_first_hand(), "to the proxy");
+        assert!(!parse(&answer.replace(", SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK0", "")).is_first_hand(), "from the proxy");
     }
 
     #[test]

@@ -1,9 +1,14 @@
-//! SIP messages, as far as calls need them: borrowed views over the bytes of a datagram.
+//! SIP messages, as far as calls need them: borrowed views over the bytes of a datagram, or
+//! of a stream ([`Unit`], [`FrameHeader`]).
 //!
 //! Nothing here is strict. What RFC 3261 forbids but phones send is read the way the sender
 //! meant it, and what cannot be read is left out rather than refused.
 
 mod body;
+mod framing;
 mod message;
+mod websocket;
 
+pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start};
 pub use message::{CSeq, Malformed, Message, Method, StartLine, tag, unfolded};
+pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};

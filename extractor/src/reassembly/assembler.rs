@@ -1,0 +1,206 @@
+//! What the chunks of a window left unfinished: fragments, then the segments of TCP, in capture order.
+
+use bumpalo::Bump;
+use shared::units::SipPorts;
+
+use super::{Belonging, Found, FragmentCounts, IpFragments, SipStreams, StreamCounts, StreamMessage, Taken, Whole};
+use crate::{
+    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
+    index::{self, Content, Counts},
+    moment::{Clock, Moment},
+    packet::{Datagram, Decoder, Packet},
+};
+
+/// A fragment may hold a tunnel's packet that is a fragment itself, as often as tunnels may nest.
+const MAX_NESTED: u8 = 4;
+
+/// Puts together what came in parts.
+#[derive(Debug)]
+pub struct Assembler {
+    decoder: Decoder,
+    ports: SipPorts,
+    lookback_ns: u64,
+    fragments: IpFragments,
+    streams: SipStreams,
+}
+
+/// What was put together in one window.
+#[derive(Debug, Default)]
+pub struct Assembled<'a> {
+    /// SIP messages, in the order in which they were whole.
+    pub sip: Vec<SipEvent<'a>>,
+    /// Frames that repeat what messages were made of, in capture order.
+    pub repetitions: Vec<Repetition>,
+    /// Other packets.
+    pub flows: Flows,
+    /// What was seen.
+    pub counts: Counts,
+}
+
+/// One window's work.
+struct Work<'a> {
+    arena: &'a Bump,
+    sip: Vec<SipEvent<'a>>,
+    repetitions: Vec<Repetition>,
+    flows: FlowBuilder,
+    /// TCP that came in fragments.
+    segments: Vec<SegmentEvent<'a>>,
+    counts: Counts,
+}
+
+impl Assembler {
+    /// Nothing is under way yet.
+    #[must_use]
+    pub fn new(decoder: Decoder, ports: SipPorts, lookback_ns: u64) -> Self {
+        Self { decoder, ports, lookback_ns, fragments: IpFragments::default(), streams: SipStreams::default() }
+    }
+
+    /// What became of IP datagrams that were in fragments.
+    #[must_use]
+    pub fn fragment_counts(&self) -> FragmentCounts {
+        self.fragments.counts()
+    }
+
+    /// What became of TCP connections.
+    #[must_use]
+    pub fn stream_counts(&self) -> StreamCounts {
+        self.streams.counts()
+    }
+
+    /// Takes in the fragments and segments of a window that ends at `end`. What comes out of them borrows from
+    /// the window, or lies in `arena`.
+    pub fn put_together<'a>(
+        &mut self,
+        fragments: Vec<FragmentEvent<'a>>,
+        mut segments: Vec<SegmentEvent<'a>>,
+        end: Clock,
+        arena: &'a Bump,
+    ) -> Assembled<'a> {
+        let mut work = Work::new(arena);
+        for event in fragments {
+            self.take_fragment(event, MAX_NESTED, &mut work);
+        }
+        if !work.segments.is_empty() {
+            segments.append(&mut work.segments);
+            segments.sort_by_key(|event| event.at);
+        }
+        let mut found = Vec::new();
+        for event in &segments {
+            self.streams.take(event, arena, &mut found);
+        }
+        self.streams.expire(end, arena, &mut found);
+        self.finish_window(work, found)
+    }
+
+    /// The end of the input, at `at`: what is there of messages that are not whole.
+    pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump) -> Assembled<'a> {
+        let mut found = Vec::new();
+        self.streams.finish(at, arena, &mut found);
+        self.finish_window(Work::new(arena), found)
+    }
+
+    fn finish_window<'a>(&self, mut work: Work<'a>, found: Vec<Found<'a>>) -> Assembled<'a> {
+        for found in found {
+            match found {
+                Found::Message(message) => work.take_message(message, self.lookback_ns),
+                Found::Malformed => index::increment(&mut work.counts.malformed_sip),
+                Found::Repeated(repetition) => work.repetitions.push(repetition),
+            }
+        }
+        work.repetitions.sort_by_key(|repetition| repetition.at);
+        Assembled { sip: work.sip, repetitions: work.repetitions, flows: work.flows.finish(), counts: work.counts }
+    }
+
+    fn take_fragment<'a>(&mut self, event: FragmentEvent<'_>, nested_left: u8, work: &mut Work<'a>) {
+        match self.fragments.take(&event) {
+            Taken::Nothing => {}
+            Taken::Repeated(Belonging::Call(call_id)) => {
+                work.repetitions.push(Repetition { at: event.at, call_id, frames: event.frames });
+            }
+            Taken::Repeated(Belonging::Flow(key)) => work.flows.push_fragmented(key, event.at, Fragmented::default()),
+            Taken::Repeated(Belonging::Nothing) => {}
+            Taken::Whole(name, whole) => {
+                let belonging = self.take_whole(&event, whole, nested_left, work);
+                self.fragments.remember(&name, belonging);
+            }
+        }
+    }
+
+    /// Takes in a datagram that the fragment of `event` made whole.
+    fn take_whole<'a>(&mut self, event: &FragmentEvent<'_>, mut whole: Whole, nested_left: u8, work: &mut Work<'a>) -> Belonging {
+        let Whole { timestamp_ns, frames, payload, wire_len, .. } = &whole;
+        let payload = work.arena.alloc_slice_copy(payload);
+        let fragment = &event.fragment;
+        let at = event.at;
+        match self.decoder.decode_ip_payload(fragment.source, fragment.destination, fragment.protocol, payload, *wire_len) {
+            Packet::Udp(datagram) => return self.take_datagram(&datagram, at, &whole, work),
+            Packet::Told(told_ns, datagram) => {
+                whole.timestamp_ns = told_ns;
+                return self.take_datagram(&datagram, at, &whole, work);
+            }
+            Packet::Tcp(segment) if self.ports.admit(segment.source.port(), segment.destination.port()) => {
+                work.segments.push(SegmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, segment });
+            }
+            Packet::Tcp(_) => index::increment(&mut work.counts.other_tcp),
+            Packet::Fragment(fragment) => {
+                if let Some(nested_left) = nested_left.checked_sub(1) {
+                    let inner = FragmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, fragment };
+                    self.take_fragment(inner, nested_left, work);
+                }
+            }
+            Packet::OtherSession => index::increment(&mut work.counts.other_sessions),
+            Packet::OtherHep => index::increment(&mut work.counts.other_hep),
+            Packet::TooDeep => index::increment(&mut work.counts.too_deep),
+            Packet::OtherIp | Packet::NotIp | Packet::Unreadable => {}
+        }
+        Belonging::Nothing
+    }
+
+    fn take_datagram<'a>(&self, datagram: &Datagram<'a>, at: Moment, whole: &Whole, work: &mut Work<'a>) -> Belonging {
+        let Whole { timestamp_ns, frames, beginning, .. } = whole;
+        match Content::of(datagram, self.ports, &mut work.counts) {
+            Content::Sip(message, descriptions) => {
+                let frames = settled(frames, at, self.lookback_ns);
+                let source = datagram.source;
+                work.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, source, message, descriptions });
+                Belonging::Call(message.call_id.into())
+            }
+            Content::Malformed => Belonging::Nothing,
+            Content::Media => {
+                let key = FlowKey { source: datagram.source, destination: datagram.destination };
+                let mut earlier = settled(frames, at, self.lookback_ns);
+                earlier.retain(|frame| frame.position != at.position);
+                let beginning = beginning.first().map(|frame| frame.position);
+                work.flows.push_fragmented(key, at, Fragmented { earlier, beginning });
+                Belonging::Flow(key)
+            }
+        }
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(arena: &'a Bump) -> Self {
+        Self {
+            arena,
+            sip: Vec::new(),
+            repetitions: Vec::new(),
+            flows: FlowBuilder::default(),
+            segments: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn take_message(&mut self, found: StreamMessage<'a>, lookback_ns: u64) {
+        let StreamMessage { at, source, timestamp_ns, frames, message } = found;
+        let frames = settled(&frames, at, lookback_ns);
+        let descriptions = index::negotiated(&message, &mut self.counts);
+        self.sip.push(SipEvent { at, frames, timestamp_ns, source, message, descriptions });
+    }
+}
+
+/// Frames in their places in the capture; or, where what came that long ago may have been written by now, in the
+/// earliest place that is certain to be free.
+fn settled(frames: &[Moment], now: Moment, lookback_ns: u64) -> Frames {
+    let earliest = now.clock.saturating_sub(lookback_ns);
+    frames.iter().map(|frame| Moment { clock: frame.clock.max(earliest), ..*frame }).collect()
+}

@@ -1,0 +1,658 @@
+//! SIP messages out of TCP connections, plain or through a WebSocket.
+//!
+//! To whoever changes this: what is delivered, and when, may depend on the segments and on packet time
+//! only, never on where a window ends. A message is delivered with the segment that makes it whole; where
+//! a segment is missing, what waits behind it is delivered at the very instant at which the wait is
+//! over, whoever notices that first.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+};
+
+use bumpalo::Bump;
+use memchr::memrchr;
+
+use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
+use crate::{
+    events::{FlowKey, Frames, Repetition, SegmentEvent, Table},
+    moment::{Clock, Moment},
+    packet::Endpoint,
+    sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
+};
+
+/// How long a missing segment is waited for: a sender repeats what got lost before the capture within this.
+const GAP_TIMEOUT_NS: u64 = 2_000_000_000;
+/// What all connections together may take of memory; the one that has been silent for longest gives way.
+const MAX_WEIGHT: usize = 64 * 1024 * 1024;
+/// What a connection costs when nothing waits in it.
+const STREAM_WEIGHT: usize = 512;
+/// The latest messages of each direction are remembered, so that what repeats them is known.
+const MAX_PAST: usize = 16;
+/// After this many bytes without a message nothing is kept of a stream that could make one.
+const MAX_SEARCHED: u64 = 64 * 1024;
+
+/// What came out of a connection.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A message.
+    Message(StreamMessage<'a>),
+    /// SIP without Call-ID, From or To.
+    Malformed,
+    /// A frame that repeats what messages were made of.
+    Repeated(Repetition),
+}
+
+/// A message, and the frames that carried it.
+#[derive(Debug)]
+pub struct StreamMessage<'a> {
+    /// When it was whole, or not waited for any longer.
+    pub at: Moment,
+    /// Who sent it.
+    pub source: Endpoint,
+    /// The timestamp of its first frame in nanoseconds since 1970.
+    pub timestamp_ns: u64,
+    /// All its frames, in capture order.
+    pub frames: Frames,
+    /// What it says.
+    pub message: Message<'a>,
+}
+
+/// What became of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamCounts {
+    /// Connections that are encrypted.
+    pub tls: u64,
+    /// Stretches of a stream that are missing in the capture.
+    pub gaps: u64,
+    /// Streams of which something was waiting when others needed the room.
+    pub evicted: u64,
+    /// Bytes that are no SIP.
+    pub foreign_bytes: u64,
+    /// WebSocket messages that are compressed.
+    pub compressed: u64,
+}
+
+/// All connections on SIP ports.
+#[derive(Debug, Default)]
+pub struct SipStreams {
+    streams: Table<FlowKey, Stream>,
+    /// The streams by when they were last used, as `Stream::used` counts.
+    by_use: BTreeMap<u64, FlowKey>,
+    uses: u64,
+    weight: usize,
+    /// When a missing segment will not be waited for any longer.
+    timers: BinaryHeap<Reverse<(Clock, FlowKey)>>,
+    counts: StreamCounts,
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+struct Stream {
+    used: u64,
+    weight: usize,
+    bytes: TcpBytes,
+    framer: Framer,
+    /// The sequence number of its SYN.
+    syn: Option<u32>,
+    fin: Option<Offset>,
+    armed: Option<Clock>,
+    past: VecDeque<(Stretch, Box<[u8]>)>,
+    /// The frames of the parts of a WebSocket message that is not whole.
+    part_frames: Vec<Frame>,
+}
+
+/// Where messages begin and end in a stream.
+#[derive(Debug)]
+struct Framer {
+    mode: Mode,
+    /// What lies before this is the rest of a message of which a part is missing.
+    skip_to: Offset,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// The next byte begins a message.
+    InStep,
+    /// The next start line is looked for; this many bytes had none.
+    Searching { searched: u64 },
+    /// Frames, and what the earlier ones of a message that is in several hold.
+    WebSocket { parts: Option<Vec<u8>> },
+    /// Encrypted.
+    Tls,
+}
+
+/// What is to be done with the next bytes of a stream.
+enum Step {
+    /// Nothing, until more come.
+    Wait,
+    /// So many bytes are of no use.
+    Pass(usize),
+    /// So many bytes are no SIP.
+    Foreign(usize),
+    /// So many bytes are a part of a message.
+    Part(usize),
+    /// So many bytes are a message.
+    Message(usize),
+    /// So many bytes end a message, which says this.
+    Unwrapped(usize, Vec<u8>),
+    /// So many bytes end a message that is compressed.
+    Compressed(usize),
+}
+
+/// Where to put what comes out of a stream.
+struct Sink<'a, 's> {
+    key: FlowKey,
+    at: Moment,
+    arena: &'a Bump,
+    out: &'s mut Vec<Found<'a>>,
+    counts: &'s mut StreamCounts,
+}
+
+impl SipStreams {
+    /// What became of the connections so far.
+    #[must_use]
+    pub fn counts(&self) -> StreamCounts {
+        self.counts
+    }
+
+    /// Takes in the next segment of the capture. What comes out of the connection goes to `out`; what is
+    /// not whole in one segment is put together in `arena`.
+    pub fn take<'a>(&mut self, event: &SegmentEvent<'a>, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
+        let at = event.at;
+        self.expire(at.clock, arena, out);
+        let key = event.flow();
+        if event.segment.flags.rst {
+            self.with_stream(key, at, arena, out, |stream, sink| stream.finish(sink));
+            self.with_stream(key.reversed(), at, arena, out, |stream, sink| stream.finish(sink));
+            return;
+        }
+        if !self.streams.contains_key(&key) {
+            self.insert(key, Stream::begin(event.segment.sequence, Mode::Searching { searched: 0 }));
+        }
+        let was_tls = self.is_tls(key);
+        self.with_stream(key, at, arena, out, |stream, sink| stream.take(event, sink));
+        if !was_tls && self.is_tls(key) && !self.is_tls(key.reversed()) {
+            self.counts.tls = self.counts.tls.saturating_add(1);
+        }
+        self.make_room(at, arena, out);
+    }
+
+    /// Packet time is `now`: gives up what was waited for long enough.
+    pub fn expire<'a>(&mut self, now: Clock, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
+        while let Some(&Reverse((deadline, key))) = self.timers.peek()
+            && deadline <= now
+        {
+            self.timers.pop();
+            self.with_stream(key, Moment::at(deadline), arena, out, |stream, sink| stream.expire(deadline, sink));
+        }
+    }
+
+    /// The end of the input: nothing is waited for any longer.
+    pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
+        let keys: Vec<FlowKey> = self.by_use.values().copied().collect();
+        for key in keys {
+            self.with_stream(key, at, arena, out, |stream, sink| {
+                while stream.bytes.after_gap().is_some() {
+                    stream.give_up_gap(sink);
+                }
+                stream.finish(sink);
+            });
+        }
+    }
+
+    fn is_tls(&self, key: FlowKey) -> bool {
+        self.streams.get(&key).is_some_and(|stream| matches!(stream.framer.mode, Mode::Tls))
+    }
+
+    fn make_room<'a>(&mut self, at: Moment, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
+        while self.weight > MAX_WEIGHT
+            && let Some((_, &oldest)) = self.by_use.first_key_value()
+        {
+            if self.streams.get(&oldest).is_some_and(|stream| stream.bytes.weight() > 0) {
+                self.counts.evicted = self.counts.evicted.saturating_add(1);
+            }
+            self.with_stream(oldest, at, arena, out, |stream, sink| stream.finish(sink));
+            self.remove(oldest);
+        }
+    }
+
+    /// Does something with a stream, if it is known, and keeps account of it.
+    fn with_stream<'a>(
+        &mut self,
+        key: FlowKey,
+        at: Moment,
+        arena: &'a Bump,
+        out: &mut Vec<Found<'a>>,
+        what: impl FnOnce(&mut Stream, &mut Sink<'a, '_>),
+    ) {
+        let Some(mut stream) = self.remove(key) else { return };
+        what(&mut stream, &mut Sink { key, at, arena, out, counts: &mut self.counts });
+        if let Some(deadline) = stream.deadline()
+            && stream.armed.is_none_or(|armed| deadline < armed)
+        {
+            stream.armed = Some(deadline);
+            self.timers.push(Reverse((deadline, key)));
+        }
+        self.insert(key, stream);
+    }
+
+    fn remove(&mut self, key: FlowKey) -> Option<Stream> {
+        let stream = self.streams.remove(&key)?;
+        self.by_use.remove(&stream.used);
+        self.weight = self.weight.saturating_sub(stream.weight);
+        Some(stream)
+    }
+
+    fn insert(&mut self, key: FlowKey, mut stream: Stream) {
+        self.uses = self.uses.saturating_add(1);
+        stream.used = self.uses;
+        stream.weight = stream.weigh();
+        self.weight = self.weight.saturating_add(stream.weight);
+        self.by_use.insert(stream.used, key);
+        self.streams.insert(key, stream);
+    }
+}
+
+impl Stream {
+    fn begin(sequence: u32, mode: Mode) -> Self {
+        Self {
+            used: 0,
+            weight: 0,
+            bytes: TcpBytes::begin(sequence),
+            framer: Framer { mode, skip_to: 0 },
+            syn: None,
+            fin: None,
+            armed: None,
+            past: VecDeque::new(),
+            part_frames: Vec::new(),
+        }
+    }
+
+    fn weigh(&self) -> usize {
+        let past = self.past.iter().fold(0, |sum: usize, (_, call_id)| sum.saturating_add(call_id.len()).saturating_add(48));
+        let parts = match &self.framer.mode {
+            Mode::WebSocket { parts: Some(parts) } => parts.len(),
+            _ => 0,
+        };
+        let frames = self.part_frames.len().saturating_mul(size_of::<Frame>());
+        [self.bytes.weight(), past, parts, frames].iter().fold(STREAM_WEIGHT, |sum, part| sum.saturating_add(*part))
+    }
+
+    /// When a missing segment will not be waited for any longer.
+    fn deadline(&self) -> Option<Clock> {
+        self.bytes.waiting_since().map(|since| since.saturating_add(GAP_TIMEOUT_NS))
+    }
+
+    fn take<'a>(&mut self, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
+        let segment = &event.segment;
+        let sequence = if segment.flags.syn { segment.sequence.wrapping_add(1) } else { segment.sequence };
+        if segment.flags.syn && self.syn != Some(segment.sequence) {
+            self.begin_again(sequence, Mode::InStep, sink);
+            self.syn = Some(segment.sequence);
+        }
+        let start = self.locate(sequence, sink);
+        let stretch = Stretch { start, end: start.saturating_add(segment.wire_len as u64) };
+        if is_keepalive(stretch, self.bytes.end()) {
+            return;
+        }
+        let is_repeated = self.repeat(stretch, event, sink);
+        for frame in frames_of(event) {
+            self.bytes.note(stretch, frame);
+        }
+        if !is_repeated && stretch.end <= self.bytes.start() {
+            self.salvage(stretch, event, sink);
+        }
+        self.read_segment(stretch, segment.payload, event.at.clock, sink);
+        if segment.flags.fin {
+            self.fin = Some(stretch.end);
+        }
+        if self.fin.is_some_and(|fin| fin <= self.bytes.end()) {
+            self.finish(sink);
+        }
+    }
+
+    /// Another connection with the same addresses begins.
+    fn begin_again<'a>(&mut self, sequence: u32, mode: Mode, sink: &mut Sink<'a, '_>) {
+        self.finish(sink);
+        *self = Self::begin(sequence, mode);
+    }
+
+    fn locate(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) -> Offset {
+        match self.bytes.place(sequence) {
+            Place::Here(offset) => offset,
+            Place::Elsewhere => {
+                self.begin_again(sequence, Mode::Searching { searched: 0 }, sink);
+                self.bytes.start()
+            }
+        }
+    }
+
+    /// Whether a segment repeats bytes of messages that have been delivered.
+    fn repeat(&self, stretch: Stretch, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) -> bool {
+        let mut is_repeated = false;
+        for (_, call_id) in self.past.iter().filter(|(past, _)| past.overlaps(stretch)) {
+            is_repeated = true;
+            let frames = event.frames.clone();
+            sink.out.push(Found::Repeated(Repetition { at: sink.at, call_id: call_id.clone(), frames }));
+        }
+        is_repeated
+    }
+
+    fn read_segment<'a>(&mut self, stretch: Stretch, payload: &'a [u8], now: Clock, sink: &mut Sink<'a, '_>) {
+        if self.framer.is_hopeless() && stretch.start > self.bytes.end() {
+            self.bytes.jump(stretch.start);
+        }
+        let snapped = stretch.end.saturating_sub(stretch.start).saturating_sub(payload.len() as u64);
+        let fresh = self.bytes.take(stretch.start, payload, snapped, now);
+        if self.bytes.bytes().is_empty() {
+            self.read(Some(fresh), sink);
+        } else {
+            self.bytes.append(fresh);
+            self.read(None, sink);
+        }
+        self.read_early(sink);
+        while self.bytes.is_gap_hopeless() {
+            self.give_up_gap(sink);
+        }
+    }
+
+    fn read_early(&mut self, sink: &mut Sink<'_, '_>) {
+        while let Some(bytes) = self.bytes.next_early() {
+            self.bytes.append(&bytes);
+            self.read(None, sink);
+        }
+    }
+
+    /// Reads on in what is in order: in the segment itself if nothing waits before it, else in what was kept.
+    fn read<'a>(&mut self, segment: Option<&'a [u8]>, sink: &mut Sink<'a, '_>) {
+        let mut used = 0usize;
+        loop {
+            if !self.framer.has_parts() {
+                self.part_frames.clear();
+            }
+            let rest = segment.unwrap_or(self.bytes.bytes()).get(used..).unwrap_or_default();
+            let base = self.bytes.start().saturating_add(used as u64);
+            let stretch = |len: usize| Stretch { start: base, end: base.saturating_add(len as u64) };
+            let len = match self.framer.next_step(rest, base) {
+                Step::Wait => break,
+                Step::Pass(len) => len,
+                Step::Foreign(len) => {
+                    sink.counts.foreign_bytes = sink.counts.foreign_bytes.saturating_add(len as u64);
+                    len
+                }
+                Step::Part(len) => {
+                    self.part_frames.extend(self.bytes.frames_of(stretch(len)));
+                    len
+                }
+                Step::Message(len) => {
+                    let text = match segment {
+                        Some(segment) => segment.get(used..used.saturating_add(len)).unwrap_or_default(),
+                        None => sink.arena.alloc_slice_copy(rest.get(..len).unwrap_or_default()),
+                    };
+                    self.deliver(stretch(len), text, sink);
+                    len
+                }
+                Step::Unwrapped(len, text) => {
+                    self.deliver(stretch(len), sink.arena.alloc_slice_copy(&text), sink);
+                    len
+                }
+                Step::Compressed(len) => {
+                    sink.counts.compressed = sink.counts.compressed.saturating_add(1);
+                    len
+                }
+            };
+            used = used.saturating_add(len);
+        }
+        match segment {
+            Some(segment) => {
+                self.bytes.consume(0, used);
+                self.bytes.append(segment.get(used..).unwrap_or_default());
+            }
+            None => self.bytes.consume(used, 0),
+        }
+    }
+
+    /// Hands on what a stretch of the stream says.
+    fn deliver<'a>(&mut self, stretch: Stretch, text: &'a [u8], sink: &mut Sink<'a, '_>) {
+        let earlier = std::mem::take(&mut self.part_frames);
+        let mut frames: Vec<Frame> = earlier.into_iter().chain(self.bytes.frames_of(stretch)).collect();
+        frames.sort_by_key(|frame| frame.moment);
+        frames.dedup_by_key(|frame| frame.moment);
+        if let Some(message) = sink.message(text, &frames) {
+            self.past.push_back((stretch, message.call_id.into()));
+            if self.past.len() > MAX_PAST {
+                self.past.pop_front();
+            }
+        }
+    }
+
+    /// A segment came after it was given up: messages that are whole in it are not lost.
+    fn salvage<'a>(&self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
+        if !matches!(self.framer.mode, Mode::InStep | Mode::Searching { .. }) || stretch.start == stretch.end {
+            return;
+        }
+        let mut rest = event.segment.payload;
+        let frames: Vec<Frame> = frames_of(event).collect();
+        while let Ok(start) = sip::find_start(rest) {
+            rest = rest.get(start..).unwrap_or_default();
+            let Unit::Message(len) = Unit::at_start_of(rest) else { return };
+            let (text, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            sink.message(text, &frames);
+            rest = after;
+        }
+    }
+
+    fn expire(&mut self, deadline: Clock, sink: &mut Sink<'_, '_>) {
+        if self.armed != Some(deadline) {
+            return;
+        }
+        self.armed = None;
+        while self.deadline().is_some_and(|of_gap| of_gap <= deadline) {
+            self.give_up_gap(sink);
+        }
+    }
+
+    /// Goes on behind what is missing.
+    fn give_up_gap(&mut self, sink: &mut Sink<'_, '_>) {
+        let Some(after) = self.bytes.after_gap() else { return };
+        sink.counts.gaps = sink.counts.gaps.saturating_add(1);
+        self.deliver_unfinished(sink);
+        self.bytes.jump(after);
+        self.framer.jump(after);
+        self.read_early(sink);
+    }
+
+    /// Nothing follows what is there.
+    fn finish(&mut self, sink: &mut Sink<'_, '_>) {
+        self.deliver_unfinished(sink);
+        let end = self.bytes.end();
+        self.bytes.jump(end);
+        self.framer.jump(end);
+        self.fin = None;
+    }
+
+    /// Delivers what there is of a message whose end is missing, up to the last whole line, and remembers
+    /// where it would have ended.
+    fn deliver_unfinished(&mut self, sink: &mut Sink<'_, '_>) {
+        let Some((text, len)) = self.framer.unfinished(self.bytes.bytes()) else { return };
+        let whole_lines = memrchr(b'\n', &text).map_or(0, |end| end.saturating_add(1));
+        let start = self.bytes.start();
+        let end = start.saturating_add(len.unwrap_or(self.bytes.bytes().len()) as u64);
+        if len.is_some() {
+            self.framer.skip_to = end;
+        }
+        let text = text.get(..whole_lines).unwrap_or_default();
+        self.deliver(Stretch { start, end }, sink.arena.alloc_slice_copy(text), sink);
+    }
+}
+
+fn frames_of(event: &SegmentEvent<'_>) -> impl Iterator<Item = Frame> {
+    event.frames.iter().map(|moment| Frame { moment: *moment, timestamp_ns: event.timestamp_ns })
+}
+
+/// RFC 1122, 4.2.3.6: at most one byte, which has been acknowledged already.
+fn is_keepalive(stretch: Stretch, end: Offset) -> bool {
+    let len = stretch.end.saturating_sub(stretch.start);
+    len <= 1 && stretch.start.saturating_add(1) == end
+}
+
+impl<'a> Sink<'a, '_> {
+    fn message(&mut self, text: &'a [u8], frames: &[Frame]) -> Option<Message<'a>> {
+        match Message::parse(text)? {
+            Ok(message) => {
+                let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
+                let frames = frames.iter().map(|frame| frame.moment).collect();
+                let Self { at, key: FlowKey { source, .. }, .. } = *self;
+                self.out.push(Found::Message(StreamMessage { at, source, timestamp_ns, frames, message }));
+                Some(message)
+            }
+            Err(Malformed) => {
+                self.out.push(Found::Malformed);
+                None
+            }
+        }
+    }
+}
+
+impl Framer {
+    /// Whether a gap in the stream is not worth waiting at.
+    fn is_hopeless(&self) -> bool {
+        match self.mode {
+            Mode::Searching { searched } => searched > MAX_SEARCHED,
+            Mode::Tls => true,
+            Mode::InStep | Mode::WebSocket { .. } => false,
+        }
+    }
+
+    /// Whether a message has begun in an earlier frame of a WebSocket.
+    fn has_parts(&self) -> bool {
+        matches!(self.mode, Mode::WebSocket { parts: Some(_) })
+    }
+
+    /// The stream goes on at `offset`, and what came before is missing.
+    fn jump(&mut self, offset: Offset) {
+        if let Mode::WebSocket { parts } = &mut self.mode {
+            *parts = None;
+        }
+        if self.skip_to < offset && matches!(self.mode, Mode::InStep | Mode::WebSocket { .. }) {
+            self.mode = Mode::Searching { searched: 0 };
+        }
+    }
+
+    /// What to do with `rest`, which lies at `base` in the stream.
+    fn next_step(&mut self, rest: &[u8], base: Offset) -> Step {
+        if rest.is_empty() {
+            return Step::Wait;
+        }
+        if let Some(skipped) = self.skip_to.checked_sub(base).filter(|skipped| *skipped > 0) {
+            return Step::Pass(rest.len().min(usize::try_from(skipped).unwrap_or(usize::MAX)));
+        }
+        match &mut self.mode {
+            Mode::Tls => Step::Pass(rest.len()),
+            Mode::InStep => self.in_step(rest),
+            Mode::Searching { .. } => self.searching(rest),
+            Mode::WebSocket { parts } => match FrameHeader::parse(rest) {
+                Ok(header) if header.len() <= rest.len() => websocket_frame(parts, &header, rest),
+                Ok(_) | Err(NoFrame::Incomplete) => Step::Wait,
+                Err(NoFrame::Invalid) => self.out_of_step(rest.len()),
+            },
+        }
+    }
+
+    fn in_step(&mut self, rest: &[u8]) -> Step {
+        match Unit::at_start_of(rest) {
+            Unit::Message(len) => Step::Message(len),
+            Unit::Unbounded(header) => Step::Message(sip::next_start(rest, header).unwrap_or(rest.len())),
+            Unit::Blank(len) => Step::Pass(len),
+            Unit::Handshake(len) => {
+                self.mode = Mode::WebSocket { parts: None };
+                Step::Pass(len)
+            }
+            Unit::Incomplete => Step::Wait,
+            Unit::Foreign(_) if is_tls(rest) => {
+                self.mode = Mode::Tls;
+                Step::Pass(rest.len())
+            }
+            Unit::Foreign(_) if sip::begins_sip(rest) => {
+                self.mode = Mode::WebSocket { parts: None };
+                Step::Pass(0)
+            }
+            Unit::Foreign(len) => self.out_of_step(len),
+        }
+    }
+
+    fn searching(&mut self, rest: &[u8]) -> Step {
+        if is_tls(rest) {
+            self.mode = Mode::Tls;
+            return Step::Pass(rest.len());
+        }
+        if sip::begins_sip(rest) {
+            self.mode = Mode::WebSocket { parts: None };
+            return Step::Pass(0);
+        }
+        match sip::find_start(rest) {
+            Ok(start) => {
+                self.mode = Mode::InStep;
+                Step::Foreign(start)
+            }
+            Err(0) => Step::Wait,
+            Err(len) => self.out_of_step(len),
+        }
+    }
+
+    /// So many bytes are no SIP: what comes is searched.
+    fn out_of_step(&mut self, len: usize) -> Step {
+        let before = if let Mode::Searching { searched } = self.mode { searched } else { 0 };
+        self.mode = Mode::Searching { searched: before.saturating_add(len as u64) };
+        Step::Foreign(len)
+    }
+
+    /// Of a message whose end is missing, what is there, and how long all of it would be in the stream, if that
+    /// is known.
+    fn unfinished(&mut self, bytes: &[u8]) -> Option<(Vec<u8>, Option<usize>)> {
+        match &mut self.mode {
+            Mode::InStep => Some((bytes.to_vec(), sip::message_len(bytes))),
+            Mode::WebSocket { parts } => {
+                let header = FrameHeader::parse(bytes).ok();
+                let mut text = parts.take().unwrap_or_default();
+                if let Some(header) = header.filter(|header| header.opcode != Opcode::Control) {
+                    text.extend(header.unmasked(bytes));
+                }
+                Some((text, header.map(|header| header.len())))
+            }
+            Mode::Searching { .. } | Mode::Tls => None,
+        }
+    }
+}
+
+/// RFC 6455, 5.4: a message may be in several frames, and control frames may stand between them.
+fn websocket_frame(parts: &mut Option<Vec<u8>>, header: &FrameHeader, frame: &[u8]) -> Step {
+    let len = header.len();
+    match header.opcode {
+        Opcode::Control => return Step::Pass(len),
+        // The beginning was not seen.
+        Opcode::Continuation if parts.is_none() => return Step::Foreign(len),
+        Opcode::Continuation => {}
+        Opcode::Data if header.is_extended => {
+            *parts = None;
+            return Step::Compressed(len);
+        }
+        Opcode::Data => *parts = Some(Vec::new()),
+    }
+    let mut text = parts.take().unwrap_or_default();
+    text.extend(header.unmasked(frame));
+    if header.is_final {
+        return Step::Unwrapped(len, text);
+    }
+    if text.len() > MAX_MESSAGE_LEN {
+        return Step::Foreign(len);
+    }
+    *parts = Some(text);
+    Step::Part(len)
+}
+
+/// RFC 8446, 5.1: a content type, and a version, which has been 3.x since SSL 3.0.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x17, 3, 0..=4, ..])
+}

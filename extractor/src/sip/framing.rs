@@ -1,0 +1,203 @@
+//! Where messages begin and end in a stream of bytes: RFC 3261, 18.3.
+//!
+//! A stream is read unit by unit. In step, each unit begins where the one before ended. Out of step (the
+//! capture began in the middle, or bytes are missing), the next start line is searched for.
+
+use memchr::{memchr, memchr_iter};
+
+use super::message::{StartLine, content_length, split_line, strip_prefix_ignoring_case};
+
+/// A header longer than this is not waited for.
+const MAX_HEADER_LEN: usize = 64 * 1024;
+/// A message is not believed to be longer than this.
+pub const MAX_MESSAGE_LEN: usize = 256 * 1024;
+/// A first line longer than this is not waited for.
+const MAX_LINE_LEN: usize = 8 * 1024;
+
+/// What a stream goes on with. Lengths are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A message.
+    Message(usize),
+    /// A message that does not say how long it is; its header has this length.
+    Unbounded(usize),
+    /// Blank lines: keep-alives (RFC 5626, 3.5.1).
+    Blank(usize),
+    /// The handshake after which the stream is a WebSocket (RFC 6455, 1.3).
+    Handshake(usize),
+    /// The beginning of one of these.
+    Incomplete,
+    /// Something else; there is no use in looking at this much again.
+    Foreign(usize),
+}
+
+impl Unit {
+    /// What `bytes` begin with.
+    #[must_use]
+    pub fn at_start_of(bytes: &[u8]) -> Self {
+        let blank = bytes.iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n' | 0)).count();
+        if blank > 0 {
+            return Self::Blank(blank);
+        }
+        let Some(line_len) = line_len(bytes) else {
+            return if may_become_start(bytes) { Self::Incomplete } else { Self::Foreign(bytes.len()) };
+        };
+        let (line, _) = split_line(bytes);
+        let is_sip = StartLine::parse(line).is_some();
+        if !is_sip && !is_handshake_start(line) {
+            return Self::Foreign(line_len);
+        }
+        match header_len(bytes) {
+            Some(header) if is_sip => Self::with_header(bytes, header),
+            Some(header) if is_upgrade(bytes.get(..header).unwrap_or_default()) => Self::Handshake(header),
+            None if bytes.len() < MAX_HEADER_LEN => Self::Incomplete,
+            _ => Self::Foreign(line_len),
+        }
+    }
+
+    fn with_header(bytes: &[u8], header: usize) -> Self {
+        match declared_len(bytes.get(..header).unwrap_or_default()) {
+            Some(len) if len <= bytes.len() => Self::Message(len),
+            Some(_) => Self::Incomplete,
+            None => Self::Unbounded(header),
+        }
+    }
+}
+
+/// How long the message is that begins with this whole header, if it says so and can be believed.
+fn declared_len(header: &[u8]) -> Option<usize> {
+    header.len().checked_add(content_length(header)?).filter(|len| *len <= MAX_MESSAGE_LEN)
+}
+
+/// How long the message is that `bytes` begin with, if its header is whole.
+#[must_use]
+pub fn message_len(bytes: &[u8]) -> Option<usize> {
+    declared_len(bytes.get(..header_len(bytes)?)?)
+}
+
+/// Where the next start line begins; or, if none does, from where on bytes that are still to come may make one.
+///
+/// # Errors
+/// The offset up to which nothing is of use.
+pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
+    let mut start = 0;
+    loop {
+        let rest = bytes.get(start..).unwrap_or_default();
+        let Some(len) = line_len(rest) else {
+            return Err(if may_become_start(rest) { start } else { bytes.len() });
+        };
+        let (line, _) = split_line(rest);
+        if StartLine::parse(line).is_some() || is_handshake_start(line) {
+            return Ok(start);
+        }
+        start = start.saturating_add(len);
+    }
+}
+
+/// Where in `bytes`, behind the first `from`, the next message begins.
+#[must_use]
+pub fn next_start(bytes: &[u8], from: usize) -> Option<usize> {
+    let found = find_start(bytes.get(from..)?).ok()?;
+    from.checked_add(found)
+}
+
+/// Whether a line of which the end is missing may be the beginning of a start line.
+fn may_become_start(line: &[u8]) -> bool {
+    line.len() < MAX_LINE_LEN && line.iter().take(8).all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+}
+
+/// The length of the first line with its end.
+fn line_len(bytes: &[u8]) -> Option<usize> {
+    memchr(b'\n', bytes)?.checked_add(1)
+}
+
+/// The length of a header with the blank line that ends it.
+fn header_len(bytes: &[u8]) -> Option<usize> {
+    memchr_iter(b'\n', bytes).find_map(|end| {
+        let after = end.checked_add(1)?;
+        match *bytes.get(after..)? {
+            [b'\n', ..] => after.checked_add(1),
+            [b'\r', b'\n', ..] => after.checked_add(2),
+            _ => None,
+        }
+    })
+}
+
+/// `GET /path HTTP/1.1`, `HTTP/1.1 101 Switching Protocols`.
+fn is_handshake_start(line: &[u8]) -> bool {
+    let is_request = line.starts_with(b"GET ") && line.trim_ascii_end().ends_with(b" HTTP/1.1");
+    is_request || line.starts_with(b"HTTP/1.1 101")
+}
+
+/// RFC 6455, 4.1 and 4.2.2: both sides say `Upgrade: websocket`.
+fn is_upgrade(header: &[u8]) -> bool {
+    header.split(|&byte| byte == b'\n').any(|line| {
+        let value = strip_prefix_ignoring_case(line, b"Upgrade").and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
+        value.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BYE: &[u8] = b"BYE sip:x SIP/2.0\r\nl: 4\r\n\r\nbody";
+
+    #[test]
+    fn a_message_is_as_long_as_it_says() {
+        assert_eq!(Unit::at_start_of(&[BYE, b"SIP/2.0 200 OK\r\n"].concat()), Unit::Message(BYE.len()));
+        let unbounded = b"BYE sip:x SIP/2.0\nCall-ID: 1\n\nSIP";
+        assert_eq!(Unit::at_start_of(unbounded), Unit::Unbounded(unbounded.len() - 3));
+        let absurd = b"BYE sip:x SIP/2.0\nl: 999999999999\n\n";
+        assert_eq!(Unit::at_start_of(absurd), Unit::Unbounded(absurd.len()));
+    }
+
+    #[test]
+    fn nothing_is_decided_too_early() {
+        for len in 1..BYE.len() {
+            assert_eq!(Unit::at_start_of(&BYE[..len]), Unit::Incomplete, "{len}");
+        }
+    }
+
+    #[test]
+    fn what_stands_between_messages() {
+        assert_eq!(Unit::at_start_of(b"\r\n\r\nBYE"), Unit::Blank(4));
+        assert_eq!(Unit::at_start_of(b"hello\r\nBYE"), Unit::Foreign(7));
+        assert_eq!(Unit::at_start_of(b"\x16\x03\x01"), Unit::Foreign(3));
+        assert_eq!(Unit::at_start_of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Unit::Foreign(16));
+    }
+
+    #[test]
+    fn the_handshake_of_a_websocket() {
+        let get = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade : WebSocket\r\n\r\n";
+        assert_eq!(Unit::at_start_of(&[get, &[0x81, 5][..]].concat()), Unit::Handshake(get.len()));
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
+        assert_eq!(Unit::at_start_of(answer), Unit::Handshake(answer.len()));
+        assert_eq!(Unit::at_start_of(&get[..30]), Unit::Incomplete);
+    }
+
+    #[test]
+    fn the_next_start_line_is_found() {
+        assert_eq!(find_start(b"rest of a body\r\nSIP/2.0 200 OK\r\n"), Ok(16));
+        assert_eq!(find_start(b"rest of a body\r\nSIP/2.0 20"), Err(16));
+        assert_eq!(find_start(b"rest\n\x00\x01\x02"), Err(8));
+        assert_eq!(find_start(&[b'x'; 9_000]), Err(9_000));
+    }
+
+    proptest! {
+        #[test]
+        fn a_unit_is_never_longer_than_the_bytes(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+            for bytes in [bytes.clone(), [BYE, &bytes].concat(), [&bytes, BYE].concat()] {
+                match Unit::at_start_of(&bytes) {
+                    Unit::Incomplete => {}
+                    Unit::Message(n) | Unit::Unbounded(n) | Unit::Blank(n) | Unit::Handshake(n) | Unit::Foreign(n) => {
+                        prop_assert!(n > 0 && n <= bytes.len());
+                    }
+                }
+                let (Ok(found) | Err(found)) = find_start(&bytes);
+                prop_assert!(found <= bytes.len());
+            }
+        }
+    }
+}

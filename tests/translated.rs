@@ -1,0 +1,138 @@
+//! Media of ends behind a translator of addresses (NAT): found where nothing says otherwise, and never
+//! taken from a call that knows better.
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "a test that goes wrong may say so by ending")]
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use support::{
+    ladder::Ladder,
+    sip::{Sdp, Sip, request, response},
+};
+
+/// A phone in a home, and its router.
+const PHONE_MEDIA: SocketAddr = end([10, 0, 0, 5], 4000);
+const ROUTER: SocketAddr = end([192, 0, 2, 1], 50_600);
+const ROUTER_MEDIA: SocketAddr = end([192, 0, 2, 1], 4000);
+const ROUTER_RTCP: SocketAddr = end([192, 0, 2, 1], 4001);
+const ROUTER_OTHER_PORT: SocketAddr = end([192, 0, 2, 1], 61_234);
+/// Another home.
+const OTHER_PHONE_MEDIA: SocketAddr = end([192, 168, 1, 7], 6000);
+const OTHER_ROUTER: SocketAddr = end([198, 51, 100, 9], 5060);
+const OTHER_ROUTER_MEDIA: SocketAddr = end([198, 51, 100, 9], 6000);
+/// A provider.
+const PROXY: SocketAddr = end([203, 0, 113, 1], 5060);
+const PROXY_PORT_4000: SocketAddr = end([203, 0, 113, 1], 4000);
+const RELAY: SocketAddr = end([203, 0, 113, 2], 16_400);
+const STRANGER: SocketAddr = end([203, 0, 113, 99], 30_000);
+
+const fn end([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), port)
+}
+
+fn invite(id: &str) -> Sip {
+    request("INVITE", id).sdp(&Sdp::audio(PHONE_MEDIA))
+}
+
+#[test]
+fn the_port_is_looked_for_at_the_address_that_the_message_came_from() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("1"));
+    t.rtp(100, ROUTER_MEDIA, STRANGER, 7, 1..=10);
+    t.rtp(100, STRANGER, ROUTER_MEDIA, 8, 1..=10);
+    t.udp(300, ROUTER_RTCP, STRANGER, &support::media::sender_report(7));
+    let extracted = t.extract();
+    extracted.only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+    assert_eq!(extracted.only_call().frames().len(), 22);
+}
+
+#[test]
+fn both_ends_may_be_behind_one() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("1"));
+    t.sip(100, OTHER_ROUTER, PROXY, response(200, "INVITE", "1").sdp(&Sdp::audio(OTHER_PHONE_MEDIA)));
+    t.rtp(200, ROUTER_MEDIA, OTHER_ROUTER_MEDIA, 7, 1..=10);
+    t.rtp(200, OTHER_ROUTER_MEDIA, ROUTER_MEDIA, 8, 1..=10);
+    t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+}
+
+#[test]
+fn a_symmetric_peer_is_followed_whatever_its_port() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("1"));
+    t.sip(100, PROXY, ROUTER, response(200, "INVITE", "1").sdp(&Sdp::audio(RELAY)));
+    t.rtp(200, ROUTER_OTHER_PORT, RELAY, 7, 1..=10);
+    t.rtp(210, RELAY, ROUTER_OTHER_PORT, 8, 1..=10);
+    t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+}
+
+#[test]
+fn the_codec_is_that_of_the_description() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, request("INVITE", "1").sdp(&Sdp::audio(PHONE_MEDIA).line("a=ptime:30")));
+    t.rtp(100, STRANGER, ROUTER_MEDIA, 8, 1..=10);
+    t.extract().only_call().streams()[0].has("ptime_ms", "30");
+}
+
+#[test]
+fn media_of_a_call_that_knows_an_end_for_sure_stays_with_it() {
+    let mut t = Ladder::new();
+    t.sip(0, PROXY, OTHER_ROUTER, request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)));
+    t.rtp(50, ROUTER_MEDIA, STRANGER, 7, 1..=100);
+    t.rtp(50, STRANGER, ROUTER_MEDIA, 8, 1..=100);
+    t.sip(1_000, ROUTER, PROXY, invite("guess"));
+    let extracted = t.extract();
+    extracted.call("sure").has_rtp(7, 1..=100).has_rtp(8, 1..=100);
+    extracted.call("guess").has("rtp_packet_count", "0");
+}
+
+#[test]
+fn a_sure_word_that_comes_later_counts_from_then_on() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("guess"));
+    t.rtp(5_000, ROUTER_MEDIA, STRANGER, 7, 1..=100);
+    t.sip(5_990, PROXY, OTHER_ROUTER, request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)));
+    let extracted = t.extract();
+    extracted.call("guess").has_rtp(7, 1..=50);
+    extracted.call("sure").has_rtp(7, 51..=100);
+}
+
+#[test]
+fn two_legs_of_a_direct_call_share_its_media() {
+    let mut t = Ladder::new();
+    for (at, id) in [(0, "leg-1"), (20, "leg-2")] {
+        t.sip(at, ROUTER, PROXY, invite(id));
+        t.sip(at + 100, PROXY, ROUTER, response(200, "INVITE", id).sdp(&Sdp::audio(RELAY)));
+    }
+    t.rtp(200, ROUTER_MEDIA, RELAY, 7, 1..=10);
+    let extracted = t.extract();
+    extracted.call("leg-1").has_rtp(7, 1..=10);
+    extracted.call("leg-2").has_rtp(7, 1..=10);
+}
+
+#[test]
+fn the_address_of_a_proxy_is_no_guess() {
+    let mut t = Ladder::new();
+    t.sip(0, PROXY, OTHER_ROUTER, invite("request").header("Via: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bK-inner"));
+    let answer = response(200, "INVITE", "response").header("Record-Route: <sip:203.0.113.1;lr>");
+    t.sip(10, ROUTER, PROXY, request("INVITE", "response").sdp(&Sdp::audio(RELAY)));
+    t.sip(20, PROXY, ROUTER, answer.sdp(&Sdp::audio(PHONE_MEDIA)));
+    t.rtp(100, PROXY_PORT_4000, STRANGER, 7, 1..=10);
+    let extracted = t.extract();
+    extracted.call("request").has("rtp_packet_count", "0");
+    extracted.call("response").has("rtp_packet_count", "0");
+}
+
+#[test]
+fn an_address_that_the_capture_sees_as_it_is_needs_no_guess() {
+    let phone = end([10, 0, 0, 5], 5060);
+    let gateway = end([10, 0, 0, 1], 5060);
+    let mut t = Ladder::new();
+    t.sip(0, phone, gateway, invite("1"));
+    t.sip(5, gateway, OTHER_ROUTER, invite("1").branch("b2b"));
+    t.rtp(100, end([10, 0, 0, 1], 4000), STRANGER, 7, 1..=10);
+    t.rtp(100, PHONE_MEDIA, STRANGER, 8, 1..=10);
+    let extracted = t.extract();
+    extracted.only_call().has_rtp(8, 1..=10).has("rtp_packet_count", "10");
+}
