@@ -624,6 +624,27 @@ fn a_datagram_with_a_missing_fragment_costs_no_neighbour() {
     assert!(extracted.log.contains("1   IP datagrams of which fragments are missing"), "{}", extracted.log);
 }
 
+/// A filter for ports lets through the first fragment only.
+#[test]
+fn of_a_message_whose_later_fragments_are_missing_the_beginning_is_used() {
+    let media = end("192.0.2.1:6000");
+    let mut t = Ladder::new();
+    let invite = request("INVITE", "long").sdp(&Sdp::audio(media).line(&format!("a=tool:{}", "x".repeat(2_000))));
+    let frame = frames::udp(end(ALICE), end(BOB), &invite.bytes());
+    t.capture.push(START_NS, frames::fragmented(&frame, 1_480, 9)[0].clone());
+    t.sip(300, end(BOB), end(ALICE), response(200, "INVITE", "long"));
+    t.rtp(110, end("192.0.2.2:7000"), media, 7, 1..=100);
+    t.sip(3_000, end(ALICE), end(BOB), request("BYE", "long").cseq(2));
+    let t = sorted(t);
+    let extracted = extract_bytes(&t.capture.to_pcap(), &[]);
+    let call = extracted.only_call();
+    call.is("completed").has("final_status", "200").has("sip_packet_count", "3").has("rtp_packet_count", "100");
+    for window in ["1", "4000"] {
+        let flags = ["--window-bytes", window, "--chunk-bytes", "900"];
+        assert_same("windows", &extracted, &extract_bytes(&t.capture.to_pcap(), &flags));
+    }
+}
+
 /// A pcapng with an Ethernet and a raw IP interface; every second frame came over the latter.
 fn over_two_interfaces(whole: &Ladder, first_is_raw: bool) -> Vec<u8> {
     let mut file = ng_section_header();

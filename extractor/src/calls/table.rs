@@ -543,7 +543,7 @@ impl Call {
     /// Media of a call that opens now cannot have come before; that of one that was under way can.
     fn looks_back_to(&self, at: Moment, rules: &Rules) -> Moment {
         let earliest = Moment::at(at.clock.saturating_sub(rules.lookback_ns));
-        if self.dialog.is_mid_dialog() { earliest } else { earliest.max(self.opened) }
+        if self.dialog.is_mid_dialog() { earliest } else { earliest.max(self.first_frame) }
     }
 
     fn work(&mut self, settled: Moment, flows: &Flows) -> Option<Work> {

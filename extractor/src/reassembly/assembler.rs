@@ -3,12 +3,14 @@
 use bumpalo::Bump;
 use shared::units::SipPorts;
 
-use super::{Belonging, Found, FragmentCounts, IpFragments, SipStreams, StreamCounts, StreamMessage, Taken, Whole};
+use super::{Beginning, Belonging, Found, FragmentCounts, IpFragments, SipStreams, StreamCounts, StreamMessage, Taken, Whole};
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
     index::{self, Content, Counts},
     moment::{Clock, Moment},
-    packet::{Datagram, Decoder, Packet},
+    packet::{Datagram, Decoder, Endpoint, Packet},
+    sdp::Description,
+    sip::Message,
 };
 
 /// A fragment may hold a tunnel's packet that is a fragment itself, as often as tunnels may nest.
@@ -78,8 +80,10 @@ impl Assembler {
     ) -> Assembled<'a> {
         let mut work = Work::new(arena);
         for event in fragments {
+            self.take_beginnings(event.at.clock, &mut work);
             self.take_fragment(event, MAX_NESTED, &mut work);
         }
+        self.take_beginnings(end, &mut work);
         if !work.segments.is_empty() {
             segments.append(&mut work.segments);
             segments.sort_by_key(|event| event.at);
@@ -94,9 +98,12 @@ impl Assembler {
 
     /// The end of the input, at `at`: what is there of messages that are not whole.
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump) -> Assembled<'a> {
+        let mut work = Work::new(arena);
+        self.take_beginnings(Clock::MAX, &mut work);
+        work.sip.iter_mut().for_each(|event| event.at = event.at.min(at));
         let mut found = Vec::new();
         self.streams.finish(at, arena, &mut found);
-        self.finish_window(Work::new(arena), found)
+        self.finish_window(work, found)
     }
 
     fn finish_window<'a>(&self, mut work: Work<'a>, found: Vec<Found<'a>>) -> Assembled<'a> {
@@ -109,6 +116,23 @@ impl Assembler {
         }
         work.repetitions.sort_by_key(|repetition| repetition.at);
         Assembled { sip: work.sip, repetitions: work.repetitions, flows: work.flows.finish(), counts: work.counts }
+    }
+
+    /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap length had cut it.
+    fn take_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
+        while let Some(Beginning { at, name, mut part }) = self.fragments.next_beginning(now) {
+            let payload = work.arena.alloc_slice_copy(&part.payload);
+            let packet = self.decoder.decode_ip_payload(name.source, name.destination, name.protocol, payload, part.wire_len);
+            part.timestamp_ns = packet.told_ns().unwrap_or(part.timestamp_ns);
+            let mut counts = Counts::default();
+            if let Packet::Udp(datagram) | Packet::Told(_, datagram) = packet
+                && let Content::Sip(message, descriptions) = Content::of(&datagram, self.ports, &mut counts)
+            {
+                work.counts.add(&counts);
+                let at = Moment::at(at);
+                work.push_sip(at, &part, self.lookback_ns, datagram.source, message, descriptions);
+            }
+        }
     }
 
     fn take_fragment<'a>(&mut self, event: FragmentEvent<'_>, nested_left: u8, work: &mut Work<'a>) {
@@ -157,12 +181,10 @@ impl Assembler {
     }
 
     fn take_datagram<'a>(&self, datagram: &Datagram<'a>, at: Moment, whole: &Whole, work: &mut Work<'a>) -> Belonging {
-        let Whole { timestamp_ns, frames, beginning, .. } = whole;
+        let Whole { frames, beginning, .. } = whole;
         match Content::of(datagram, self.ports, &mut work.counts) {
             Content::Sip(message, descriptions) => {
-                let frames = settled(frames, at, self.lookback_ns);
-                let source = datagram.source;
-                work.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, source, message, descriptions });
+                work.push_sip(at, whole, self.lookback_ns, datagram.source, message, descriptions);
                 Belonging::Call(message.call_id.into())
             }
             Content::Malformed => Belonging::Nothing,
@@ -188,6 +210,19 @@ impl<'a> Work<'a> {
             segments: Vec::new(),
             counts: Counts::default(),
         }
+    }
+
+    fn push_sip(
+        &mut self,
+        at: Moment,
+        Whole { timestamp_ns, frames, .. }: &Whole,
+        lookback_ns: u64,
+        source: Endpoint,
+        message: Message<'a>,
+        descriptions: Vec<Description>,
+    ) {
+        let frames = settled(frames, at, lookback_ns);
+        self.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, source, message, descriptions });
     }
 
     fn take_message(&mut self, found: StreamMessage<'a>, lookback_ns: u64) {

@@ -10,6 +10,9 @@ use crate::{
 
 /// How long a datagram may wait for its last fragment.
 const TIMEOUT_NS: u64 = 30_000_000_000;
+/// How long before what there is of its beginning is used. Fragments follow each other within milliseconds, unless the
+/// capture's filter looked at ports, which only the first one has.
+const PATIENCE_NS: u64 = 200_000_000;
 /// How many datagrams may wait at once, and how many that were whole are remembered; the oldest gives way.
 const MAX_DATAGRAMS: usize = 4096;
 /// Of how many frames a datagram may be made, repeated ones included: 64 KiB in the smallest of
@@ -27,6 +30,8 @@ pub struct IpFragments {
     /// Datagrams that were whole not long ago.
     whole: Table<Name, Remembered>,
     whole_order: VecDeque<(Clock, Name)>,
+    /// When patience ends with datagrams of which there is a beginning.
+    impatience: VecDeque<(Clock, Name)>,
     counts: FragmentCounts,
 }
 
@@ -74,9 +79,12 @@ pub struct FragmentCounts {
 /// What the fragments of one datagram have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
-    source: Endpoint,
-    destination: Endpoint,
-    protocol: u8,
+    /// Who sent it; the port is 0.
+    pub source: Endpoint,
+    /// Whom it is for; the port is 0.
+    pub destination: Endpoint,
+    /// What it carries.
+    pub protocol: u8,
     identification: u32,
 }
 
@@ -88,6 +96,8 @@ struct Partial {
     frames: Frames,
     /// The frames with the first fragment.
     beginning: Frames,
+    /// When patience ends, once there is a beginning.
+    impatient_at: Option<Clock>,
     /// By offset; none overlap.
     pieces: Vec<Piece>,
     received: usize,
@@ -114,6 +124,17 @@ pub struct Whole {
     pub payload: Vec<u8>,
     /// How long that was on the wire, in bytes.
     pub wire_len: usize,
+}
+
+/// The beginning of a datagram whose other fragments did not come soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// When patience ended.
+    pub at: Clock,
+    /// Whose it is.
+    pub name: Name,
+    /// Its frames so far; `payload` goes up to the first gap, and `wire_len` is as long as a datagram may be.
+    pub part: Whole,
 }
 
 /// What a fragment changed.
@@ -145,6 +166,11 @@ impl IpFragments {
             Partial::begin(event)
         });
         partial.note(event);
+        if event.fragment.offset == 0 && partial.impatient_at.is_none() {
+            let at = now.saturating_add(PATIENCE_NS);
+            partial.impatient_at = Some(at);
+            self.impatience.push_back((at, name));
+        }
         match partial.add(&event.fragment) {
             Added::Piece => self.make_room(),
             Added::Whole => {
@@ -160,6 +186,16 @@ impl IpFragments {
             }
         }
         Taken::Nothing
+    }
+
+    /// The next datagram with which patience has ended by `now`, if it has a beginning.
+    pub fn next_beginning(&mut self, now: Clock) -> Option<Beginning> {
+        while let Some((at, name)) = self.impatience.pop_front_if(|(at, _)| *at <= now) {
+            if let Some(partial) = self.waiting.get_mut(&name).filter(|partial| partial.impatient_at == Some(at)) {
+                return Some(Beginning { at, name, part: partial.so_far() });
+            }
+        }
+        None
     }
 
     /// What a datagram was that is whole: what repeats its fragments belongs to the same.
@@ -237,6 +273,7 @@ impl Partial {
             timestamp_ns: event.timestamp_ns,
             frames: Frames::new(),
             beginning: Frames::new(),
+            impatient_at: None,
             pieces: Vec::new(),
             received: 0,
             total: None,
@@ -272,15 +309,29 @@ impl Partial {
     }
 
     fn finish(self) -> Whole {
-        let captured_up_to = self.pieces.iter().position(|piece| piece.bytes.len() < piece.wire_len);
-        let pieces = captured_up_to.and_then(|cut| self.pieces.get(..=cut)).unwrap_or(&self.pieces);
+        Whole { wire_len: self.received, ..self.so_far() }
+    }
+
+    fn so_far(&self) -> Whole {
         Whole {
             timestamp_ns: self.timestamp_ns,
-            payload: pieces.iter().flat_map(|piece| &piece.bytes).copied().collect(),
-            wire_len: self.received,
-            frames: self.frames,
-            beginning: self.beginning,
+            payload: self.payload(),
+            wire_len: MAX_LEN,
+            frames: self.frames.clone(),
+            beginning: self.beginning.clone(),
         }
+    }
+
+    /// What there is from the beginning up to the first byte that is missing.
+    fn payload(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        for piece in &self.pieces {
+            if piece.offset != payload.len() {
+                break;
+            }
+            payload.extend_from_slice(&piece.bytes);
+        }
+        payload
     }
 }
 

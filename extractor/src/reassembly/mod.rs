@@ -10,5 +10,5 @@ mod sip_streams;
 mod tcp_bytes;
 
 pub use assembler::{Assembled, Assembler};
-pub use ip_fragments::{Belonging, FragmentCounts, IpFragments, Name, Taken, Whole};
+pub use ip_fragments::{Beginning, Belonging, FragmentCounts, IpFragments, Name, Taken, Whole};
 pub use sip_streams::{Found, SipStreams, StreamCounts, StreamMessage};

@@ -94,6 +94,10 @@ impl<'a> Message<'a> {
     /// It is SIP, but has no Call-ID, From or To.
     pub fn parse(payload: &'a [u8]) -> Option<Result<Self, Malformed>> {
         let payload = without_keepalive(payload);
+        // Nearly all that is no SIP shows it here: RTP, STUN, DTLS.
+        if !payload.first().is_some_and(|first| is_token(*first)) {
+            return None;
+        }
         let (line, rest) = split_line(payload);
         let start = StartLine::parse(line)?;
         Some(Headers::read(rest).message(start))
