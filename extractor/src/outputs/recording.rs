@@ -126,7 +126,10 @@ impl Recording {
             if self.gather(buffer, &record, layout, job.bytes(position)) {
                 self.flush(files, buffer)?;
             }
-            let packet = job.decode(&record);
+            let mut packet = job.records.decoder.decode(record.link, record.frame);
+            if let Packet::Fragment(fragment) = &packet {
+                packet = job.records.decoder.decode_beginning(fragment);
+            }
             self.note_time(&record, &packet);
             match reason {
                 Reason::Sip => self.sip_packets = self.sip_packets.saturating_add(1),
@@ -134,7 +137,7 @@ impl Recording {
                 Reason::Media(flow) => {
                     let horizon = clock.saturating_add(job.lookback_ns);
                     known = advance(&job.call.media, known, horizon);
-                    if let Some((key, packet)) = job.packet(place, flow, packet) {
+                    if let Some(key) = job.complete(place, flow, &mut packet) {
                         let arrival_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
                         self.measure(&packet, arrival_ns, key, job.call.media.get(..known).unwrap_or_default());
                     }
@@ -283,23 +286,18 @@ impl<'a> Settled<'a> {
         frames
     }
 
-    /// What a frame holds: of a packet in fragments, what the first of them tells.
+    /// Replaces what the last fragment of a packet tells by what the first does. Gives the packet's flow, but nothing
+    /// where a frame only repeats a part of a packet.
     #[inline]
-    fn decode(&self, record: &Record<'a>) -> Packet<'a> {
-        match self.records.decoder.decode(record.link, record.frame) {
-            Packet::Fragment(fragment) => self.records.decoder.decode_beginning(&fragment),
-            packet => packet,
+    fn complete(&self, place: Moment, flow: usize, packet: &mut Packet<'a>) -> Option<FlowKey> {
+        if let Some(fragmented) = self.flows.fragmented(place) {
+            let (record, _) = self.records.at(fragmented.beginning?)?;
+            *packet = self.records.decoder.decode(record.link, record.frame);
+            if let Packet::Fragment(fragment) = packet {
+                *packet = self.records.decoder.decode_beginning(fragment);
+            }
         }
-    }
-
-    /// The packet that is whole with what `found` is of it, and its flow; nothing where a frame only repeats a part of
-    /// a packet.
-    fn packet(&self, place: Moment, flow: usize, found: Packet<'a>) -> Option<(FlowKey, Packet<'a>)> {
-        let key = *self.flows.keys().get(flow)?;
-        match self.flows.fragmented(place) {
-            None => Some((key, found)),
-            Some(packet) => Some((key, self.decode(&self.records.at(packet.beginning?)?.0))),
-        }
+        self.flows.keys().get(flow).copied()
     }
 
     fn bytes(&self, position: Position) -> &'a [u8] {
