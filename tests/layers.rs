@@ -132,6 +132,29 @@ fn a_fifth_tunnel_is_counted() {
     assert!(out.calls.is_empty() && out.log.contains("46   packets in more tunnels"), "{}", out.log);
 }
 
+/// Tunnels make packets longer than networks like: each is cut, and what is in it may have been cut before.
+#[test]
+fn fragments_in_fragments_of_every_tunnel() {
+    let lines = ipv4_call();
+    let (calls, streams) = plain(&lines);
+    for tunnel in TUNNELS {
+        let mut t = Ladder::new();
+        for (index, line) in lines.iter().enumerate() {
+            let pieces = frames::fragmented(&FRAMINGS[0].1(&ip(line)), 104, index as u16);
+            for (number, inner) in pieces.iter().enumerate() {
+                let outer = LINKS[0].1(&layers::ipv4(4, &tunnel.carry(&inner[14..], FRAMINGS[2])));
+                for frame in frames::fragmented(&outer, 160, (index * 50 + number) as u16) {
+                    t.capture.push(START_NS + line.0 * MS, frame);
+                }
+            }
+        }
+        let out = t.extract();
+        assert_eq!(out.streams, streams, "{tunnel:?}");
+        out.only_call().has("start_timestamp", calls[0].get("start_timestamp")).is("completed").has("duration_s", "2.020000");
+        assert_eq!(out.only_call().frames(), t.capture.frames, "{tunnel:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
