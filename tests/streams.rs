@@ -141,7 +141,8 @@ fn messages_are_split_anywhere() {
 fn several_messages_stand_in_a_segment_with_keep_alives_between() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
-    let all: Vec<u8> = conversation("1").into_iter().filter(|(_, who, _)| *who == Who::A).flat_map(|(_, _, bytes)| bytes).collect();
+    let all: Vec<u8> =
+        conversation("1").into_iter().filter(|(_, who, _)| *who == Who::A).flat_map(|(_, _, bytes)| bytes).collect();
     let answers = [b"\r\n\r\n".to_vec(), ok("1").bytes(), b"\r\n".to_vec(), response(200, "BYE", "1").cseq(2).bytes()].concat();
     connection.a.send(&mut t.capture, 10, b"\r\n\r\n");
     connection.a.send(&mut t.capture, 20, &all);

@@ -2,7 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{calls::State, index::Counts, reassembly::{FragmentCounts, StreamCounts}};
+use crate::{
+    calls::State,
+    index::Counts,
+    reassembly::{FragmentCounts, StreamCounts},
+};
 
 /// How a run ended, for the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -100,7 +100,9 @@ mod tests {
     #[test]
     fn private_addresses() {
         let is_private = |text: &str| Endpoint::new(text.parse().unwrap(), 1).is_private();
-        for address in ["10.1.2.3", "172.31.0.1", "192.168.0.1", "100.127.0.1", "169.254.1.1", "127.0.0.1", "fd00::1", "fe80::1", "::1"] {
+        for address in
+            ["10.1.2.3", "172.31.0.1", "192.168.0.1", "100.127.0.1", "169.254.1.1", "127.0.0.1", "fd00::1", "fe80::1", "::1"]
+        {
             assert!(is_private(address), "{address}");
         }
         for address in ["9.9.9.9", "172.32.0.1", "100.63.0.1", "100.128.0.1", "192.0.2.1", "2001:db8::1"] {

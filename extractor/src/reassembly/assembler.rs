@@ -149,13 +149,7 @@ impl Assembler {
     }
 
     /// Takes in a datagram that the fragment of `event` made whole.
-    fn take_whole<'a>(
-        &mut self,
-        event: &FragmentEvent<'_>,
-        whole: Whole,
-        nested_left: u8,
-        work: &mut Work<'a>,
-    ) -> Belonging {
+    fn take_whole<'a>(&mut self, event: &FragmentEvent<'_>, whole: Whole, nested_left: u8, work: &mut Work<'a>) -> Belonging {
         let Whole { timestamp_ns, frames, payload, wire_len, .. } = &whole;
         let payload = work.arena.alloc_slice_copy(payload);
         let fragment = &event.fragment;

@@ -171,7 +171,8 @@ impl Section {
     /// A description without an address for the session should have one for each media; some have one for the first only.
     fn inherit_from(&mut self, media: &[Self]) {
         if self.addresses.is_empty() && self.host_names == 0 {
-            self.addresses = media.iter().find(|media| !media.addresses.is_empty()).map_or(Vec::new(), |media| media.addresses.clone());
+            self.addresses =
+                media.iter().find(|media| !media.addresses.is_empty()).map_or(Vec::new(), |media| media.addresses.clone());
         }
     }
 
