@@ -50,7 +50,7 @@ impl Ownership {
     /// Whether a flow is nobody's.
     #[must_use]
     pub fn is_free(&self, flow: usize) -> bool {
-        self.owners.get(flow).is_some_and(|owners| owners.is_empty())
+        self.owners.get(flow).is_some_and(SmallVec::is_empty)
     }
 
     /// Gives the flow to others; who owned it before.

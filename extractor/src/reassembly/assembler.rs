@@ -142,20 +142,20 @@ impl Assembler {
             Taken::Repeated(Belonging::Flow(key)) => work.flows.push_fragmented(key, event.at, Fragmented::default()),
             Taken::Repeated(Belonging::Nothing) => {}
             Taken::Whole(name, whole) => {
-                let belonging = self.take_whole(&event, whole, nested_left, work);
+                let belonging = self.take_whole(&event, &whole, nested_left, work);
                 self.fragments.remember(&name, belonging);
             }
         }
     }
 
     /// Takes in a datagram that the fragment of `event` made whole.
-    fn take_whole<'a>(&mut self, event: &FragmentEvent<'_>, whole: Whole, nested_left: u8, work: &mut Work<'a>) -> Belonging {
-        let Whole { timestamp_ns, frames, payload, wire_len, .. } = &whole;
+    fn take_whole<'a>(&mut self, event: &FragmentEvent<'_>, whole: &Whole, nested_left: u8, work: &mut Work<'a>) -> Belonging {
+        let Whole { timestamp_ns, frames, payload, wire_len, .. } = whole;
         let payload = work.arena.alloc_slice_copy(payload);
         let fragment = &event.fragment;
         let at = event.at;
         match packet::decode_ip_payload(fragment.source, fragment.destination, fragment.protocol, payload, *wire_len) {
-            Packet::Udp(datagram) => return self.take_datagram(&datagram, at, &whole, work),
+            Packet::Udp(datagram) => return self.take_datagram(&datagram, at, whole, work),
             Packet::Tcp(segment) if self.ports.admit(segment.source.port(), segment.destination.port()) => {
                 work.segments.push(SegmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, segment });
             }
