@@ -1,0 +1,302 @@
+//! What tshark sees in a capture, and whether the extractor saw the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use crate::{
+    lab::{Lab, Tap},
+    support::ladder::{Extracted, Row, extract_files, read_frames},
+    websocket::WEBSOCKET_PORT,
+};
+
+/// Frames by number, from 1.
+type Frames = BTreeSet<usize>;
+
+/// One stream of RTP: SSRC, source port, destination port.
+type Stream = (String, String, String);
+
+/// A capture with calls.
+pub struct Capture {
+    file: PathBuf,
+    frames: Vec<(u64, Vec<u8>)>,
+    /// The frames of the SIP messages of each call, by Call-ID.
+    pub sip: BTreeMap<String, Frames>,
+    /// The RTP packets.
+    rtp: BTreeMap<usize, Stream>,
+    rtcp: Frames,
+    /// How many messages each Call-ID has in TCP streams.
+    pub in_streams: BTreeMap<String, usize>,
+}
+
+/// A capture that was read right. Its file is there as long as this is.
+pub struct Checked {
+    capture: Capture,
+    _extracted: Extracted,
+}
+
+impl Deref for Checked {
+    type Target = Capture;
+
+    fn deref(&self) -> &Capture {
+        &self.capture
+    }
+}
+
+/// Ends the capture, extracts its calls, and compares. The range of SIP ports is that of all tests.
+pub fn check(lab: Lab, tap: Tap, calls: usize) -> Checked {
+    let file = tap.stop(&lab);
+    keep_copy(&file);
+    let capture = Capture::read(file);
+    assert_eq!(capture.sip.len(), calls, "calls that tshark sees: {:?}", capture.sip.keys());
+    let input = capture.file.clone();
+    let extracted = extract_files(lab.into_folder(), &[input], &["--sip-ports-range", "5060-5079"]);
+    capture.is_same_as(&extracted);
+    Checked { capture, _extracted: extracted }
+}
+
+/// For those who want to look at captures: SIP_TEST_CAPTURES names a folder for them.
+fn keep_copy(capture: &Path) {
+    if let Some(folder) = std::env::var_os("SIP_TEST_CAPTURES") {
+        let test = thread::current().name().unwrap_or("test").replace("::", "-");
+        fs::copy(capture, Path::new(&folder).join(format!("{test}.pcap"))).unwrap();
+    }
+}
+
+impl Capture {
+    fn read(file: PathBuf) -> Self {
+        let frames = read_frames(&fs::read(&file).unwrap());
+        let mut sip = of_datagrams(&file);
+        let in_streams = of_streams(&file);
+        in_streams.is_what_tshark_sees(&file);
+        for (call_id, more) in in_streams.frames.into_iter().chain(of_websockets(&file)) {
+            sip.entry(call_id).or_default().extend(more);
+        }
+        let calls = of_tshark(&file, "sip.Method == \"INVITE\"", &["sip.Call-ID"]);
+        let calls: BTreeSet<String> = calls.iter().flat_map(|row| list(&row[0])).collect();
+        sip.retain(|call_id, _| calls.contains(call_id));
+        let rtp = of_tshark(&file, "rtp && !icmp && !icmpv6", RTP).into_iter().map(|row| (number(&row[0]), stream(&row)));
+        let rtcp = of_tshark(&file, "rtcp && !icmp && !icmpv6", &["frame.number"]);
+        let rtcp = rtcp.iter().map(|row| number(&row[0])).collect();
+        Self { file, frames, sip, rtp: rtp.collect(), rtcp, in_streams: in_streams.messages }
+    }
+
+    /// Frame by frame: what belongs to which call, and how much it is.
+    fn is_same_as(&self, extracted: &Extracted) {
+        assert_eq!(extracted.status, Some(0), "{}", extracted.log);
+        let found: Vec<&str> = extracted.calls.iter().map(|row| row.get("call_id")).collect();
+        assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), self.sip.keys().map(String::as_str).collect());
+        assert_eq!(found.len(), self.sip.len(), "each call once: {found:?}");
+        let numbers: BTreeMap<&(u64, Vec<u8>), usize> = self.frames.iter().zip(1..).collect();
+        assert_eq!(numbers.len(), self.frames.len(), "frames can be told apart");
+        let all_sip: Frames = self.sip.values().flatten().copied().collect();
+        let all_media: Frames = self.rtp.keys().chain(&self.rtcp).copied().collect();
+        let mut media_of_calls = Frames::new();
+        for call in extracted.each_call() {
+            let call_id = call.row.get("call_id");
+            let in_order: Vec<usize> = call.frames().iter().map(|frame| numbers[frame]).collect();
+            assert!(in_order.is_sorted_by(|one, next| one < next), "{call_id}: in capture order, once");
+            let (sip, media): (Frames, Frames) = in_order.iter().partition(|frame| all_sip.contains(frame));
+            assert_eq!(sip, self.sip[call_id], "{call_id}: frames with SIP");
+            call.is("completed").has("final_status", "200").has("sip_packet_count", &sip.len().to_string());
+            let in_rows: BTreeMap<Stream, usize> = call.streams().iter().map(|row| (stream_of_row(row), packets(row))).collect();
+            let of_media: Vec<&Stream> = media.iter().filter_map(|frame| self.rtp.get(frame)).collect();
+            assert_eq!(in_rows, count(of_media.into_iter().cloned()), "{call_id}: streams");
+            assert_eq!(call.row.get("rtp_packet_count"), in_rows.values().sum::<usize>().to_string());
+            assert!(media.iter().all(|frame| media_of_calls.insert(*frame)), "{call_id}: media of one call only");
+        }
+        assert_eq!(media_of_calls, all_media, "media of the calls");
+    }
+
+    /// The protocols of the frames that this filter of tshark takes, from the outermost.
+    pub fn protocols(&self, filter: &str) -> BTreeSet<String> {
+        of_tshark(&self.file, filter, &["frame.protocols"]).into_iter().map(|row| row[0].clone()).collect()
+    }
+
+    /// How many frames this filter of tshark takes.
+    pub fn count(&self, filter: &str) -> usize {
+        of_tshark(&self.file, filter, &["frame.number"]).len()
+    }
+}
+
+/// What tshark reads out of a capture: one row a packet, the fields in this order. A field that is there several
+/// times is a list with commas.
+fn of_tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+    let mut command = Command::new("tshark");
+    command.arg("-n").args(["-o", "tcp.reassemble_out_of_order:TRUE", "-d", &format!("tcp.port=={WEBSOCKET_PORT},http")]);
+    command.arg("-r").arg(capture).args(["-Y", filter, "-T", "fields", "-E", "separator=|"]);
+    command.args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = command.output().unwrap_or_else(|error| panic!("tshark: {error}; scripts/setup installs it"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
+}
+
+/// SIP in UDP.
+fn of_datagrams(capture: &Path) -> BTreeMap<String, Frames> {
+    of_frames(capture, "sip && udp && !tcp && !icmp && !icmpv6")
+}
+
+/// SIP in WebSockets, with the segments that repeat what its segments hold.
+fn of_websockets(capture: &Path) -> BTreeMap<String, Frames> {
+    let mut calls = of_frames(capture, &format!("sip && tcp.port == {WEBSOCKET_PORT}"));
+    for segments in directions(capture, &format!("tcp.port == {WEBSOCKET_PORT}")).values() {
+        for frames in calls.values_mut() {
+            let its: Vec<&Segment> = segments.iter().filter(|segment| frames.contains(&segment.frame)).collect();
+            let repeats = segments.iter().filter(|segment| its.iter().any(|one| one.overlaps(segment.start, segment.end())));
+            frames.extend(repeats.map(|segment| segment.frame));
+        }
+    }
+    calls
+}
+
+/// The frames of messages in which tshark put together what came in parts: those that completed them, and those
+/// with the other parts, which in a tunnel may have come in parts themselves.
+fn of_frames(capture: &Path, filter: &str) -> BTreeMap<String, Frames> {
+    let fields = ["frame.number", "ip.fragment", "ipv6.fragment", "tcp.segment"];
+    let parts: BTreeMap<usize, Frames> = of_tshark(capture, "ip.fragment || ipv6.fragment || tcp.segment", &fields)
+        .into_iter()
+        .map(|row| (number(&row[0]), row[1..].iter().flat_map(|others| list(others)).map(|other| number(&other)).collect()))
+        .collect();
+    let mut calls: BTreeMap<String, Frames> = BTreeMap::new();
+    for row in of_tshark(capture, filter, &["frame.number", "sip.Call-ID"]) {
+        let mut frames = Frames::new();
+        let mut to_do = vec![number(&row[0])];
+        while let Some(frame) = to_do.pop() {
+            if frames.insert(frame) {
+                to_do.extend(parts.get(&frame).into_iter().flatten());
+            }
+        }
+        list(&row[1]).into_iter().for_each(|call_id| calls.entry(call_id).or_default().extend(&frames));
+    }
+    calls
+}
+
+/// The messages in TCP streams.
+#[derive(Default)]
+struct InStreams {
+    /// How many each Call-ID has.
+    messages: BTreeMap<String, usize>,
+    /// The segments that carry a part of one, repeated ones included.
+    frames: BTreeMap<String, Frames>,
+}
+
+impl InStreams {
+    /// Where segments are repeated in other sizes, this version of tshark loses messages at times.
+    fn is_what_tshark_sees(&self, capture: &Path) {
+        let rows = of_tshark(capture, &format!("sip && tcp && tcp.port != {WEBSOCKET_PORT}"), &["sip.Call-ID"]);
+        let seen = count(rows.iter().flat_map(|row| list(&row[0])));
+        if of_tshark(capture, "tcp.analysis.retransmission || tcp.analysis.out_of_order", &["frame.number"]).is_empty() {
+            assert_eq!(self.messages, seen, "messages over TCP, by their bytes and by tshark");
+        }
+        for (call_id, seen) in seen {
+            assert!(self.messages[&call_id] >= seen, "tshark sees {seen} messages of {call_id}");
+        }
+    }
+}
+
+/// SIP in TCP. tshark does not say of repeated segments whose they are, so what it tells of sequence numbers is put
+/// together here: at leisure, with all segments at hand.
+fn of_streams(capture: &Path) -> InStreams {
+    let mut found = InStreams::default();
+    directions(capture, &format!("tcp.port != {WEBSOCKET_PORT}")).values().for_each(|segments| found.add(segments));
+    found
+}
+
+/// A TCP segment with payload, and where in its stream that begins.
+struct Segment {
+    frame: usize,
+    start: usize,
+    payload: Vec<u8>,
+}
+
+impl Segment {
+    fn end(&self) -> usize {
+        self.start + self.payload.len()
+    }
+
+    fn overlaps(&self, start: usize, end: usize) -> bool {
+        self.start < end && start < self.end()
+    }
+}
+
+/// The segments of each direction of each connection.
+fn directions(capture: &Path, filter: &str) -> BTreeMap<Vec<String>, Vec<Segment>> {
+    let fields = ["tcp.stream", "tcp.srcport", "ip.src", "ipv6.src", "frame.number", "tcp.seq", "tcp.payload"];
+    let mut directions: BTreeMap<Vec<String>, Vec<Segment>> = BTreeMap::new();
+    for row in of_tshark(capture, &format!("tcp.len > 0 && {filter}"), &fields) {
+        // tshark counts from the SYN, which has the number 0.
+        let segment = Segment { frame: number(&row[4]), start: number(&row[5]) - 1, payload: bytes(&row[6]) };
+        directions.entry(row[..4].to_vec()).or_default().push(segment);
+    }
+    directions
+}
+
+impl InStreams {
+    /// The messages of one stream.
+    fn add(&mut self, segments: &[Segment]) {
+        let mut stream = vec![0; segments.iter().map(Segment::end).max().unwrap()];
+        segments.iter().for_each(|segment| stream[segment.start..segment.end()].copy_from_slice(&segment.payload));
+        let mut start = 0;
+        while let Some((call_id, len)) = first_message(&stream[start..]) {
+            let end = start + len;
+            let its = segments.iter().filter(|segment| segment.overlaps(start, end));
+            self.frames.entry(call_id.clone()).or_default().extend(its.map(|segment| segment.frame));
+            *self.messages.entry(call_id).or_default() += 1;
+            start = end;
+        }
+        assert_eq!(start, stream.len(), "a stream ends with a message");
+    }
+}
+
+/// The Call-ID of the first message of a stream, and how long it is.
+fn first_message(stream: &[u8]) -> Option<(String, usize)> {
+    let head_len = stream.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&stream[..head_len]).into_owned();
+    let header = |name: &str| {
+        let value = head.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap_or_else(|| panic!("no {name} in {head}")).trim().to_owned()
+    };
+    Some((header("Call-ID:"), head_len + number(&header("Content-Length:"))))
+}
+
+const RTP: &[&str] = &["frame.number", "rtp.ssrc", "udp.srcport", "udp.dstport"];
+
+/// A stream from a row with these fields. In a tunnel the packet's own ports are the last ones.
+fn stream(row: &[String]) -> Stream {
+    let last = |field: &str| list(field).pop().unwrap();
+    (row[1].clone(), last(&row[2]), last(&row[3]))
+}
+
+fn stream_of_row(row: &Row) -> Stream {
+    let port = |column| row.get(column).rsplit_once(':').unwrap().1.to_owned();
+    (row.get("ssrc_hex").to_owned(), port("src_rtp_endpoint"), port("dst_rtp_endpoint"))
+}
+
+fn packets(row: &Row) -> usize {
+    number(row.get("rtp_packet_count"))
+}
+
+fn list(field: &str) -> Vec<String> {
+    field.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn number(text: &str) -> usize {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let hex = hex.replace(':', "");
+    (0..hex.len()).step_by(2).map(|place| u8::from_str_radix(&hex[place..place + 2], 16).unwrap()).collect()
+}
+
+fn count<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    items.into_iter().for_each(|item| *counts.entry(item).or_insert(0) += 1);
+    counts
+}

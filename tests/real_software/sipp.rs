@@ -1,0 +1,177 @@
+//! SIPp calls SIPp, with audio that the callee sends back.
+
+use std::{fs, net::SocketAddr};
+
+use crate::lab::{Lab, Program};
+
+/// Which calls are made, and how.
+#[derive(Clone, Copy)]
+pub struct Calls {
+    /// So many callers call a callee each. SIPp has one port for the audio of all its calls, so with audio they make
+    /// theirs one after the other.
+    pub pairs: u16,
+    /// So many each.
+    pub count: usize,
+    pub at_once: usize,
+    pub with_audio: bool,
+    /// SIPp's word: `u1` for UDP, `t1` for TCP with one connection, `tn` for TCP with one a call.
+    pub transport: &'static str,
+    /// So many bytes more in the caller's requests and in the callee's answer that has SDP.
+    pub padding: usize,
+}
+
+pub const UDP: Calls = Calls { pairs: 2, count: 2, at_once: 1, with_audio: true, transport: "u1", padding: 0 };
+pub const TCP: Calls = Calls { transport: "t1", ..UDP };
+/// More than fits in one frame.
+pub const LONG: usize = 2600;
+
+impl Calls {
+    pub fn total(&self) -> usize {
+        usize::from(self.pairs) * self.count
+    }
+
+    /// Makes them all.
+    pub fn make(&self, lab: &Lab) {
+        let padding = "p".repeat(self.padding.max(1));
+        let caller = if self.with_audio { CALLER.replace("[audio]", AUDIO) } else { CALLER.replace("[audio]", "") };
+        fs::write(lab.folder().join("caller.xml"), caller.replace("[padding]", &padding)).unwrap();
+        fs::write(lab.folder().join("callee.xml"), CALLEE.replace("[padding]", &padding)).unwrap();
+        fs::write(lab.folder().join("audio.alaw"), [0xd5; 4000]).unwrap();
+        let _callees: Vec<Program> = (0..self.pairs).map(|pair| self.callee(lab, pair)).collect();
+        let callers: Vec<Program> = (0..self.pairs).map(|pair| self.caller(lab, pair)).collect();
+        for mut caller in callers {
+            assert!(caller.end().success(), "SIPp was not content with its calls");
+        }
+    }
+
+    fn caller(&self, lab: &Lab, pair: u16) -> Program {
+        let own = lab.addresses[0];
+        let callee = SocketAddr::new(lab.addresses[1], 5060 + pair);
+        let (port, media) = (5070 + pair, 28_000 + 10 * pair);
+        let Self { count, at_once, transport, .. } = self;
+        let line = format!(
+            "sipp -sf caller.xml -i {own} -mi {own} -p {port} -mp {media} -t {transport} -max_socket 100 \
+             -m {count} -l {at_once} -r 50 -nostdin -timeout 20 -timeout_error {callee}"
+        );
+        Program::start(lab.phones[0].command(&line), &format!("caller{pair}"), lab.folder())
+    }
+
+    fn callee(&self, lab: &Lab, pair: u16) -> Program {
+        let own = lab.addresses[1];
+        let (port, media) = (5060 + pair, 27_000 + 10 * pair);
+        // It takes connections, however many the caller makes.
+        let transport = self.transport.replace("tn", "t1");
+        let line = format!("sipp -sf callee.xml -i {own} -mi {own} -p {port} -mp {media} -rtp_echo -t {transport} -nostdin");
+        let mut callee = Program::start(lab.phones[1].command(&line), &format!("callee{pair}"), lab.folder());
+        callee.listens(port);
+        callee
+    }
+}
+
+/// Half a second.
+const AUDIO: &str = r#"<nop><action><exec rtp_stream="audio.alaw,1,8,PCMA/8000"/></action></nop>
+  <pause milliseconds="700"/>"#;
+
+const CALLER: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<scenario name="a caller">
+  <send retrans="500"><![CDATA[
+INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: "SIPp" <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>
+Call-ID: [call_id]
+CSeq: 1 INVITE
+Contact: <sip:sipp@[local_ip]:[local_port]>
+Max-Forwards: 70
+X-Padding: [padding]
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=sipp 1 1 IN IP[local_ip_type] [local_ip]
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio [rtpstream_audio_port] RTP/AVP 8
+a=rtpmap:8 PCMA/8000
+]]></send>
+  <recv response="100" optional="true"/>
+  <recv response="180" optional="true"/>
+  <recv response="200"/>
+  <send><![CDATA[
+ACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: "SIPp" <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]
+Call-ID: [call_id]
+CSeq: 1 ACK
+Max-Forwards: 70
+X-Padding: [padding]
+Content-Length: 0
+
+]]></send>
+  [audio]
+  <send retrans="500"><![CDATA[
+BYE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: "SIPp" <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]
+Call-ID: [call_id]
+CSeq: 2 BYE
+Max-Forwards: 70
+X-Padding: [padding]
+Content-Length: 0
+
+]]></send>
+  <recv response="200"/>
+</scenario>
+"#;
+
+const CALLEE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<scenario name="a callee that rings and answers">
+  <recv request="INVITE"/>
+  <send><![CDATA[
+SIP/2.0 180 Ringing
+[last_Via:]
+[last_From:]
+[last_To:];tag=[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:[local_ip]:[local_port];transport=[transport]>
+Content-Length: 0
+
+]]></send>
+  <send retrans="500"><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:];tag=[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:[local_ip]:[local_port];transport=[transport]>
+X-Padding: [padding]
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=sipp 1 1 IN IP[local_ip_type] [local_ip]
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio [media_port] RTP/AVP 8
+a=rtpmap:8 PCMA/8000
+]]></send>
+  <recv request="ACK"/>
+  <recv request="BYE"/>
+  <send><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+]]></send>
+</scenario>
+"#;
