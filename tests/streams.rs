@@ -286,6 +286,38 @@ fn addresses_are_used_again_without_a_word() {
 }
 
 #[test]
+fn a_late_syn_undoes_nothing() {
+    let mut t = Ladder::new();
+    let mut connection = Connection::new();
+    let message = invite("1").bytes();
+    connection.a.send(&mut t.capture, 10, &message[..200]);
+    let mut at_start = connection.a;
+    at_start.next = at_start.next.wrapping_sub(200);
+    at_start.syn(&mut t.capture, 12);
+    connection.a.send(&mut t.capture, 13, &message[200..]);
+    at_start.syn(&mut t.capture, 14);
+    t.extract().only_call().has("sip_packet_count", "2");
+}
+
+/// What was said long before is no message again, even where nobody remembers it.
+#[test]
+fn a_very_old_segment_opens_no_call() {
+    let mut t = Ladder::new();
+    let mut connection = Connection::opened(&mut t, 0);
+    let first = invite("1").bytes();
+    connection.a.send(&mut t.capture, 10, &first);
+    let cancel = request("CANCEL", "1").bytes();
+    connection.a.send(&mut t.capture, 20, &cancel);
+    let option = request("OPTIONS", "2").bytes();
+    for n in 0..200 {
+        connection.a.send(&mut t.capture, 30 + n, &option);
+    }
+    let distance = first.len() + cancel.len() + 200 * option.len();
+    connection.a.at(&mut t.capture, 20_000, -(distance as i32), &first);
+    t.extract().only_call().is("cancelled");
+}
+
+#[test]
 fn messages_that_do_not_say_how_long_they_are() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);

@@ -17,7 +17,7 @@ use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
     events::{FlowKey, Frames, Repetition, SegmentEvent, Table},
     moment::{Clock, Moment},
-    packet::Endpoint,
+    packet::{Endpoint, Segment},
     sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
 };
 
@@ -27,8 +27,9 @@ const GAP_TIMEOUT_NS: u64 = 2_000_000_000;
 const MAX_WEIGHT: usize = 64 * 1024 * 1024;
 /// What a connection costs when nothing waits in it.
 const STREAM_WEIGHT: usize = 512;
-/// The latest messages of each direction are remembered, so that what repeats them is known.
-const MAX_PAST: usize = 16;
+/// The latest messages of each direction are remembered, so that what repeats them is known; and the latest gaps.
+const MAX_PAST: usize = 64;
+const MAX_LOST: usize = 16;
 /// After this many bytes without a message nothing is kept of a stream that could make one.
 const MAX_SEARCHED: u64 = 64 * 1024;
 
@@ -97,7 +98,10 @@ struct Stream {
     syn: Option<u32>,
     fin: Option<Offset>,
     armed: Option<Clock>,
+    /// The latest messages: where they stood, and their Call-IDs.
     past: VecDeque<(Stretch, Box<[u8]>)>,
+    /// What is missing, and may still come late.
+    lost: VecDeque<Stretch>,
     /// The frames of the parts of a WebSocket message that is not whole.
     part_frames: Vec<Frame>,
 }
@@ -163,12 +167,12 @@ impl SipStreams {
         self.expire(at.clock, arena, out);
         let key = event.flow();
         if event.segment.flags.rst {
-            self.with_stream(key, at, arena, out, |stream, sink| stream.finish(sink));
-            self.with_stream(key.reversed(), at, arena, out, |stream, sink| stream.finish(sink));
+            self.with_stream(key, at, arena, out, Stream::give_up_all);
+            self.with_stream(key.reversed(), at, arena, out, Stream::give_up_all);
             return;
         }
         if !self.streams.contains_key(&key) {
-            self.insert(key, Stream::begin(event.segment.sequence, Mode::Searching { searched: 0 }));
+            self.insert(key, Stream::first_seen(&event.segment));
         }
         let was_tls = self.is_tls(key);
         self.with_stream(key, at, arena, out, |stream, sink| stream.take(event, sink));
@@ -192,12 +196,7 @@ impl SipStreams {
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
         let keys: Vec<FlowKey> = self.by_use.values().copied().collect();
         for key in keys {
-            self.with_stream(key, at, arena, out, |stream, sink| {
-                while stream.bytes.after_gap().is_some() {
-                    stream.give_up_gap(sink);
-                }
-                stream.finish(sink);
-            });
+            self.with_stream(key, at, arena, out, Stream::give_up_all);
         }
     }
 
@@ -212,7 +211,7 @@ impl SipStreams {
             if self.streams.get(&oldest).is_some_and(|stream| stream.bytes.weight() > 0) {
                 self.counts.evicted = self.counts.evicted.saturating_add(1);
             }
-            self.with_stream(oldest, at, arena, out, |stream, sink| stream.finish(sink));
+            self.with_stream(oldest, at, arena, out, Stream::give_up_all);
             self.remove(oldest);
         }
     }
@@ -265,8 +264,26 @@ impl Stream {
             fin: None,
             armed: None,
             past: VecDeque::new(),
+            lost: VecDeque::new(),
             part_frames: Vec::new(),
         }
+    }
+
+    /// A stream of which this is the first segment in the capture.
+    fn first_seen(segment: &Segment<'_>) -> Self {
+        let sequence = segment.sequence;
+        if segment.flags.syn {
+            Self { syn: Some(sequence), ..Self::begin(sequence.wrapping_add(1), Mode::InStep) }
+        } else {
+            Self::begin_inside(sequence)
+        }
+    }
+
+    /// A stream that was under way before: what came before may be late.
+    fn begin_inside(sequence: u32) -> Self {
+        let mut stream = Self::begin(sequence, Mode::Searching { searched: 0 });
+        stream.lost.push_back(Stretch { start: 0, end: stream.bytes.start() });
+        stream
     }
 
     fn weigh(&self) -> usize {
@@ -287,22 +304,19 @@ impl Stream {
     fn take<'a>(&mut self, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
         let segment = &event.segment;
         let sequence = if segment.flags.syn { segment.sequence.wrapping_add(1) } else { segment.sequence };
-        if segment.flags.syn && self.syn != Some(segment.sequence) {
-            self.begin_again(sequence, Mode::InStep, sink);
-            self.syn = Some(segment.sequence);
+        if segment.flags.syn {
+            self.take_syn(segment.sequence, sink);
         }
         let start = self.locate(sequence, sink);
         let stretch = Stretch { start, end: start.saturating_add(segment.wire_len as u64) };
         if is_keepalive(stretch, self.bytes.end()) {
             return;
         }
-        let is_repeated = self.repeat(stretch, event, sink);
+        self.repeat(stretch, event, sink);
         for frame in frames_of(event) {
             self.bytes.note(stretch, frame);
         }
-        if !is_repeated && stretch.end <= self.bytes.start() {
-            self.salvage(stretch, event, sink);
-        }
+        self.salvage(stretch, event, sink);
         self.read_segment(stretch, segment.payload, event.at.clock, sink);
         if segment.flags.fin {
             self.fin = Some(stretch.end);
@@ -312,31 +326,38 @@ impl Stream {
         }
     }
 
-    /// Another connection with the same addresses begins.
-    fn begin_again<'a>(&mut self, sequence: u32, mode: Mode, sink: &mut Sink<'a, '_>) {
-        self.finish(sink);
-        *self = Self::begin(sequence, mode);
+    /// A connection begins: another one with the same addresses, unless the SYN is a repeated one, or only came late.
+    fn take_syn(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) {
+        let first = sequence.wrapping_add(1);
+        let is_behind = || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
+        let is_late = self.syn.is_none() && is_behind();
+        if self.syn != Some(sequence) && !is_late {
+            self.begin_again(Self::begin(first, Mode::InStep), sink);
+        }
+        self.syn = Some(sequence);
+    }
+
+    fn begin_again(&mut self, again: Self, sink: &mut Sink<'_, '_>) {
+        self.give_up_all(sink);
+        *self = again;
     }
 
     fn locate(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) -> Offset {
         match self.bytes.place(sequence) {
             Place::Here(offset) => offset,
             Place::Elsewhere => {
-                self.begin_again(sequence, Mode::Searching { searched: 0 }, sink);
+                self.begin_again(Self::begin_inside(sequence), sink);
                 self.bytes.start()
             }
         }
     }
 
-    /// Whether a segment repeats bytes of messages that have been delivered.
-    fn repeat(&self, stretch: Stretch, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) -> bool {
-        let mut is_repeated = false;
+    /// A segment may repeat bytes of messages that have been delivered.
+    fn repeat(&self, stretch: Stretch, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) {
         for (_, call_id) in self.past.iter().filter(|(past, _)| past.overlaps(stretch)) {
-            is_repeated = true;
             let frames = event.frames.clone();
             sink.out.push(Found::Repeated(Repetition { at: sink.at, call_id: call_id.clone(), frames }));
         }
-        is_repeated
     }
 
     fn read_segment<'a>(&mut self, stretch: Stretch, payload: &'a [u8], now: Clock, sink: &mut Sink<'a, '_>) {
@@ -420,26 +441,37 @@ impl Stream {
         frames.sort_by_key(|frame| frame.moment);
         frames.dedup_by_key(|frame| frame.moment);
         if let Some(message) = sink.message(text, &frames) {
-            self.past.push_back((stretch, message.call_id.into()));
-            if self.past.len() > MAX_PAST {
-                self.past.pop_front();
-            }
+            self.remember(stretch, &message);
         }
     }
 
-    /// A segment came after it was given up: messages that are whole in it are not lost.
-    fn salvage<'a>(&self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
-        if !matches!(self.framer.mode, Mode::InStep | Mode::Searching { .. }) || stretch.start == stretch.end {
+    fn remember(&mut self, stretch: Stretch, message: &Message<'_>) {
+        self.past.push_back((stretch, message.call_id.into()));
+        if self.past.len() > MAX_PAST {
+            self.past.pop_front();
+        }
+    }
+
+    /// A segment may fill a gap that was given up: messages that are whole in it are not lost.
+    fn salvage<'a>(&mut self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
+        let is_known = |at: Offset| self.past.iter().any(|(past, _)| past.start <= at && at < past.end);
+        if !self.lost.iter().any(|lost| lost.overlaps(stretch)) || is_known(stretch.start) {
             return;
         }
-        let mut rest = event.segment.payload;
         let frames: Vec<Frame> = frames_of(event).collect();
-        while let Ok(start) = sip::find_start(rest) {
-            rest = rest.get(start..).unwrap_or_default();
-            let Unit::Message(len) = Unit::at_start_of(rest) else { return };
-            let (text, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            sink.message(text, &frames);
-            rest = after;
+        let mut used = 0usize;
+        while let Some(rest) = event.segment.payload.get(used..)
+            && let Ok(start) = sip::find_start(rest)
+            && let Unit::Message(len) = Unit::at_start_of(rest.get(start..).unwrap_or_default())
+        {
+            let begin = used.saturating_add(start);
+            used = begin.saturating_add(len);
+            let at = |used: usize| stretch.start.saturating_add(used as u64);
+            let of_message = Stretch { start: at(begin), end: at(used) };
+            let is_lost = self.lost.iter().any(|lost| lost.overlaps(of_message));
+            if is_lost && let Some(message) = event.segment.payload.get(begin..used).and_then(|text| sink.message(text, &frames)) {
+                self.remember(of_message, &message);
+            }
         }
     }
 
@@ -457,10 +489,22 @@ impl Stream {
     fn give_up_gap(&mut self, sink: &mut Sink<'_, '_>) {
         let Some(after) = self.bytes.after_gap() else { return };
         sink.counts.gaps = sink.counts.gaps.saturating_add(1);
+        self.lost.push_back(Stretch { start: self.bytes.end(), end: after });
+        if self.lost.len() > MAX_LOST {
+            self.lost.pop_front();
+        }
         self.deliver_unfinished(sink);
         self.bytes.jump(after);
         self.framer.jump(after);
         self.read_early(sink);
+    }
+
+    /// Nothing is waited for any longer.
+    fn give_up_all(&mut self, sink: &mut Sink<'_, '_>) {
+        while self.bytes.after_gap().is_some() {
+            self.give_up_gap(sink);
+        }
+        self.finish(sink);
     }
 
     /// Nothing follows what is there.
