@@ -284,9 +284,7 @@ fn transport(
 ) -> Packet<'_> {
     let ends = |from, to| (source.with_port(from), destination.with_port(to));
     match protocol {
-        PROTOCOL_UDP => {
-            udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| in_datagram(datagram, tunnels_left))
-        }
+        PROTOCOL_UDP => udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| in_datagram(datagram, tunnels_left)),
         PROTOCOL_TCP => tcp(payload, wire_len, ends).map_or(Packet::Unreadable, Packet::Tcp),
         _ => Packet::OtherIp,
     }

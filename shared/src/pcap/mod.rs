@@ -250,8 +250,12 @@ impl Layout {
 fn unrecognised(file: &[u8]) -> FormatError {
     let unsupported = |what, advice| FormatError::Unsupported { what, advice };
     match file {
-        [0x1f, 0x8b, ..] => unsupported("compressed with gzip", "decompress it with gunzip first"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => unsupported("compressed with zstd", "decompress it with unzstd first"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => unsupported("compressed with bzip2", "decompress it with `bunzip2` first"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("compressed with xz", "decompress it with `unxz` first"),
+        [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => {
+            unsupported("compressed with lz4", "decompress it with `unlz4` first")
+        }
+        [b'P', b'K', 3, 4, ..] => unsupported("a zip archive", "unpack it with `unzip` first"),
         [0x34, 0xcd, 0xb2, 0xa1, ..] | [0xa1, 0xb2, 0xcd, 0x34, ..] => {
             unsupported("a pcap in the modified format of 1998", "convert it with `editcap -F pcap`")
         }
