@@ -206,7 +206,7 @@ impl Zstd {
                 }
                 self.wanted = match expected {
                     0 => ZSTD_FRAME_START_LEN,
-                    ..=ZSTD_BLOCK_HEADER_LEN => expected,
+                    1..=ZSTD_BLOCK_HEADER_LEN => expected,
                     _ => expected.saturating_sub(ZSTD_BLOCK_HEADER_LEN),
                 };
                 Step { used, given, wrong: None }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use shared::pcap::{FormatError, Gap, Layout, LinkType, Record, Step};
+use shared::pcap::{FormatError, Layout, LinkType, Record, Step};
 
 pub use self::compressed::Damage;
 use self::{
@@ -170,12 +170,17 @@ fn check_link(link: LinkType) -> Result<()> {
     if packet::is_supported(link) { Ok(()) } else { Err(anyhow!("its frames are of a kind that is not read: {link}")) }
 }
 
-/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it.
+/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it. Where something
+/// unreadable stands before it too, only its time is taken, so that reading begins with what is unreadable.
 fn first_record(layout: &Layout, bytes: &[u8], offset: usize) -> Option<(Layout, usize, Option<u64>)> {
     let mut walk = layout.walk(bytes, offset);
-    match walk.next_step()? {
-        Step::Record(record) => Some((walk.into_layouts().pop()?, record.offset, record.timestamp_ns)),
-        Step::Gap(Gap { .. }) => None,
+    let mut is_behind_gap = false;
+    loop {
+        match walk.next_step()? {
+            Step::Record(record) if is_behind_gap => return Some((layout.clone(), offset, record.timestamp_ns)),
+            Step::Record(record) => return Some((walk.into_layouts().pop()?, record.offset, record.timestamp_ns)),
+            Step::Gap(_) => is_behind_gap = true,
+        }
     }
 }
 

@@ -20,11 +20,18 @@ pub(super) const FILE_HEADER_LEN: usize = 24;
 pub const RECORD_HEADER_LEN: usize = 16;
 
 /// How many records must follow each other for a place to be taken for a boundary.
-const CHAIN: usize = 6;
+const CHAIN: usize = 3;
 
-/// Records go back in time, but hardly by more than this many seconds: a time after which others go
+/// Records of a chain go back in time, but hardly by more than this many seconds: a time after which others go
 /// back further is damaged, and would send all timers into the future.
 const MAX_BACK_S: u32 = 10;
+
+/// Nor do they go forward by more than this: where a capture paused for longer, the chain begins after the pause.
+const MAX_FORWARD_S: u32 = 86_400;
+
+/// The end of 1970 in seconds. What is read at a wrong place often has a small number there; of real records only
+/// those of a clock that was never set.
+const FIRST_YEAR_S: u32 = 31_536_000;
 
 /// The unit of the second half of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +73,10 @@ pub struct Header {
     pub(super) precision: Precision,
     pub(super) link: LinkType,
     max_frame_len: u32,
+    /// An earlier record is doubted. Never 0: the time of blanks is that.
+    min_seconds: u32,
+    /// Whether lengths on the wire make sense. Bad software writes anything there.
+    believes_wire_len: bool,
 }
 
 /// A record header, read but not judged.
@@ -87,7 +98,21 @@ impl Header {
         // The upper half carries the length of a frame check sequence, not the type.
         let [_, _, high, low] = order.u32_at(file, 20).ok_or_else(cut)?.to_be_bytes();
         let max_frame_len = snaplen.clamp(MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN);
-        Ok(Some(Self { order, precision, link: LinkType(u16::from_be_bytes([high, low])), max_frame_len }))
+        let link = LinkType(u16::from_be_bytes([high, low]));
+        let header = Self { order, precision, link, max_frame_len, min_seconds: 1, believes_wire_len: true };
+        Ok(Some(header.taught_by(file)))
+    }
+
+    /// What is usual in this file shows in its first records.
+    fn taught_by(mut self, file: &[u8]) -> Self {
+        let Some(first) = self.header_at(file, FILE_HEADER_LEN) else { return self };
+        self.min_seconds = if first.seconds < FIRST_YEAR_S { 1 } else { FIRST_YEAR_S };
+        let second = first.end(FILE_HEADER_LEN);
+        let is_odd = |record: &RecordHeader| record.captured_len <= self.max_frame_len && !self.is_len_good(record);
+        let are_odd =
+            is_odd(&first) && self.header_at(file, second).is_some_and(|second| self.is_time_good(&second) && is_odd(&second));
+        self.believes_wire_len = !are_odd;
+        self
     }
 
     pub(super) fn is_native(&self, precision: Precision) -> bool {
@@ -109,7 +134,7 @@ impl Header {
     #[inline]
     pub(super) fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
         let header = self.header_at(file, offset)?;
-        if header.captured_len > self.max_frame_len || header.is_blank() || header.fraction > self.precision.max_fraction() {
+        if self.is_doubtful(&header) && !self.is_sound(file, offset, &header) {
             return None;
         }
         let start = offset.checked_add(RECORD_HEADER_LEN)?;
@@ -123,6 +148,43 @@ impl Header {
         })
     }
 
+    /// Whether hardly any record has a header like this, but what is damaged or was read at a wrong place has.
+    #[inline]
+    fn is_doubtful(&self, header: &RecordHeader) -> bool {
+        // No short circuit: one branch that is never taken costs less than several.
+        !(self.is_time_good(header) & self.is_len_good(header) & (header.captured_len > 0))
+    }
+
+    #[inline]
+    fn is_time_good(&self, header: &RecordHeader) -> bool {
+        (header.seconds >= self.min_seconds) & (header.fraction <= self.precision.last_below_second())
+    }
+
+    #[inline]
+    fn is_len_good(&self, header: &RecordHeader) -> bool {
+        let wire_len = if self.believes_wire_len { header.wire_len } else { header.captured_len };
+        (header.captured_len <= wire_len.min(self.max_frame_len)) & (wire_len <= MAX_PROMISED_SNAPLEN)
+    }
+
+    /// Whether a doubtful record is one: something that can be trusted comes right behind it, or it begins a chain.
+    /// A damaged length would swallow records, and bytes that got lost would have all others misread.
+    #[cold]
+    fn is_sound(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
+        let end = header.end(offset);
+        let is_last = end <= file.len() && file.len().saturating_sub(end) < RECORD_HEADER_LEN;
+        let is_followed = || self.header_at(file, end).is_some_and(|next| self.is_trusted(&next));
+        !header.is_blank()
+            && header.captured_len <= self.max_frame_len
+            && header.fraction <= self.precision.max_fraction()
+            && (is_last || is_followed() || self.is_chain(file, offset))
+    }
+
+    fn is_trusted(&self, header: &RecordHeader) -> bool {
+        // Records that never had a time are written with none; but they have a frame.
+        let has_no_time = header.seconds == 0 && header.fraction == 0 && header.captured_len > 0;
+        (has_no_time || self.is_time_good(header)) && self.is_len_good(header)
+    }
+
     /// Whether what stands at `offset` is the beginning of a record whose end is missing.
     pub(super) fn is_cut_at(&self, file: &[u8], offset: usize) -> bool {
         self.header_at(file, offset).is_none_or(|header| header.captured_len <= self.max_frame_len && !header.is_blank())
@@ -133,29 +195,29 @@ impl Header {
         (range.start..end).find(|&offset| self.is_chain(file, offset))
     }
 
-    /// Whether several plausible records follow each other from `offset`, or fewer up to the very
-    /// end of the file.
+    /// Whether several plausible records follow each other from `offset`, or fewer up to the end of the file, where
+    /// the last one may be cut, but not the only one.
     fn is_chain(&self, file: &[u8], offset: usize) -> bool {
         let mut at = offset;
-        let mut latest = 0;
-        for _ in 0..CHAIN {
-            match self.header_at(file, at) {
-                Some(header) if self.is_plausible(&header) && latest <= header.seconds.saturating_add(MAX_BACK_S) => {
-                    latest = latest.max(header.seconds);
-                    at = at.saturating_add(RECORD_HEADER_LEN).saturating_add(header.captured_len as usize);
-                }
-                _ => return at == file.len() && at > offset,
+        let mut before: Option<RecordHeader> = None;
+        for found in 0..CHAIN {
+            let Some(header) = self.header_at(file, at) else {
+                return found > 1 || found == 1 && at == file.len();
+            };
+            if !self.is_plausible(&header) || before.is_some_and(|before| !header.may_follow(&before)) {
+                return false;
             }
+            at = header.end(at);
+            before = Some(header);
         }
-        // The last one may be cut, but not all of them.
         true
     }
 
+    /// Whether nearly all records have headers like this, and little else has. Early times are no reason to pass
+    /// over a place: some captures of a clock that was set have others behind them.
     fn is_plausible(&self, header: &RecordHeader) -> bool {
         header.captured_len > 0
-            && header.captured_len <= self.max_frame_len
-            && header.captured_len <= header.wire_len
-            && header.wire_len <= MAX_PROMISED_SNAPLEN
+            && self.is_len_good(header)
             && header.fraction <= self.precision.last_below_second()
             && header.seconds > 0
     }
@@ -165,6 +227,15 @@ impl RecordHeader {
     /// All zeros: what a file system leaves where blocks were reserved but never written.
     fn is_blank(&self) -> bool {
         self.seconds == 0 && self.fraction == 0 && self.captured_len == 0 && self.wire_len == 0
+    }
+
+    /// Where a record with this header that begins at `offset` ends.
+    fn end(&self, offset: usize) -> usize {
+        offset.saturating_add(RECORD_HEADER_LEN).saturating_add(self.captured_len as usize)
+    }
+
+    fn may_follow(&self, before: &Self) -> bool {
+        self.seconds >= before.seconds.saturating_sub(MAX_BACK_S) && self.seconds <= before.seconds.saturating_add(MAX_FORWARD_S)
     }
 
     #[inline]
