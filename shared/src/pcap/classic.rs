@@ -9,6 +9,8 @@
 //! 16  snap length                           then the captured bytes
 //! 20  FCS length, link type
 //! ```
+//!
+//! The modified format of 1998 has 8 bytes more in each record header: interface, protocol, packet type.
 
 use std::ops::Range;
 
@@ -18,6 +20,9 @@ pub(super) const FILE_HEADER_LEN: usize = 24;
 
 /// The length in bytes of what stands before each frame.
 pub const RECORD_HEADER_LEN: usize = 16;
+
+/// The same in the modified format.
+pub(super) const MODIFIED_HEADER_LEN: usize = 24;
 
 /// How many records must follow each other for a place to be taken for a boundary.
 const CHAIN: usize = 3;
@@ -72,6 +77,8 @@ pub struct Header {
     pub(super) order: ByteOrder,
     pub(super) precision: Precision,
     pub(super) link: LinkType,
+    /// What stands before each frame, in bytes.
+    record_header_len: usize,
     max_frame_len: u32,
     /// An earlier record is doubted. Never 0: the time of blanks is that.
     min_seconds: u32,
@@ -90,7 +97,7 @@ struct RecordHeader {
 impl Header {
     /// The header that a file begins with, or nothing if its magic number is not a pcap's.
     pub(super) fn parse(file: &[u8]) -> Result<Option<Self>, FormatError> {
-        let Some((order, precision)) = file.first_chunk().and_then(|magic| magic_number(*magic)) else {
+        let Some(Magic { order, precision, is_modified }) = file.first_chunk().and_then(|magic| Magic::of(*magic)) else {
             return Ok(None);
         };
         let cut = || FormatError::CutHeader { len: file.len() };
@@ -99,7 +106,8 @@ impl Header {
         let [_, _, high, low] = order.u32_at(file, 20).ok_or_else(cut)?.to_be_bytes();
         let max_frame_len = snaplen.clamp(MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN);
         let link = LinkType(u16::from_be_bytes([high, low]));
-        let header = Self { order, precision, link, max_frame_len, min_seconds: 1, believes_wire_len: true };
+        let record_header_len = if is_modified { MODIFIED_HEADER_LEN } else { RECORD_HEADER_LEN };
+        let header = Self { order, precision, link, record_header_len, max_frame_len, min_seconds: 1, believes_wire_len: true };
         Ok(Some(header.taught_by(file)))
     }
 
@@ -107,12 +115,16 @@ impl Header {
     fn taught_by(mut self, file: &[u8]) -> Self {
         let Some(first) = self.header_at(file, FILE_HEADER_LEN) else { return self };
         self.min_seconds = if first.seconds < FIRST_YEAR_S { 1 } else { FIRST_YEAR_S };
-        let second = first.end(FILE_HEADER_LEN);
+        let second = self.end_of(&first, FILE_HEADER_LEN);
         let is_odd = |record: &RecordHeader| record.captured_len <= self.max_frame_len && !self.is_len_good(record);
         let are_odd =
             is_odd(&first) && self.header_at(file, second).is_some_and(|second| self.is_time_good(&second) && is_odd(&second));
         self.believes_wire_len = !are_odd;
         self
+    }
+
+    pub(super) fn is_modified(&self) -> bool {
+        self.record_header_len == MODIFIED_HEADER_LEN
     }
 
     pub(super) fn is_native(&self, precision: Precision) -> bool {
@@ -130,14 +142,15 @@ impl Header {
         })
     }
 
-    /// The record at `offset`; nothing if none can begin there or the file ends before it does.
+    /// The record at `offset`; nothing if none can begin there or the file ends before it does. The length of its
+    /// header is told, not looked up: this is what runs for every packet.
     #[inline]
-    pub(super) fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
+    pub(super) fn record_at<'a, const HEADER_LEN: usize>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
         let header = self.header_at(file, offset)?;
         if self.is_doubtful(&header) && !self.is_sound(file, offset, &header) {
             return None;
         }
-        let start = offset.checked_add(RECORD_HEADER_LEN)?;
+        let start = offset.checked_add(HEADER_LEN)?;
         let frame = file.get(start..start.checked_add(header.captured_len as usize)?)?;
         Some(Record {
             offset,
@@ -170,7 +183,7 @@ impl Header {
     /// A damaged length would swallow records, and bytes that got lost would have all others misread.
     #[cold]
     fn is_sound(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
-        let end = header.end(offset);
+        let end = self.end_of(header, offset);
         let is_last = end <= file.len() && file.len().saturating_sub(end) < RECORD_HEADER_LEN;
         let is_followed = || self.header_at(file, end).is_some_and(|next| self.is_trusted(&next));
         !header.is_blank()
@@ -183,6 +196,11 @@ impl Header {
         // Records that never had a time are written with none; but they have a frame.
         let has_no_time = header.seconds == 0 && header.fraction == 0 && header.captured_len > 0;
         (has_no_time || self.is_time_good(header)) && self.is_len_good(header)
+    }
+
+    /// Where a record with this header that begins at `offset` ends.
+    fn end_of(&self, header: &RecordHeader, offset: usize) -> usize {
+        offset.saturating_add(self.record_header_len).saturating_add(header.captured_len as usize)
     }
 
     /// Whether what stands at `offset` is the beginning of a record whose end is missing.
@@ -207,7 +225,7 @@ impl Header {
             if !self.is_plausible(&header) || before.is_some_and(|before| !header.may_follow(&before)) {
                 return false;
             }
-            at = header.end(at);
+            at = self.end_of(&header, at);
             before = Some(header);
         }
         true
@@ -229,11 +247,6 @@ impl RecordHeader {
         self.seconds == 0 && self.fraction == 0 && self.captured_len == 0 && self.wire_len == 0
     }
 
-    /// Where a record with this header that begins at `offset` ends.
-    fn end(&self, offset: usize) -> usize {
-        offset.saturating_add(RECORD_HEADER_LEN).saturating_add(self.captured_len as usize)
-    }
-
     fn may_follow(&self, before: &Self) -> bool {
         self.seconds >= before.seconds.saturating_sub(MAX_BACK_S) && self.seconds <= before.seconds.saturating_add(MAX_FORWARD_S)
     }
@@ -246,12 +259,24 @@ impl RecordHeader {
     }
 }
 
-fn magic_number(magic: [u8; 4]) -> Option<(ByteOrder, Precision)> {
-    match magic {
-        [0xd4, 0xc3, 0xb2, 0xa1] => Some((ByteOrder::Little, Precision::Micro)),
-        [0x4d, 0x3c, 0xb2, 0xa1] => Some((ByteOrder::Little, Precision::Nano)),
-        [0xa1, 0xb2, 0xc3, 0xd4] => Some((ByteOrder::Big, Precision::Micro)),
-        [0xa1, 0xb2, 0x3c, 0x4d] => Some((ByteOrder::Big, Precision::Nano)),
-        _ => None,
+/// What a file's first four bytes say.
+struct Magic {
+    order: ByteOrder,
+    precision: Precision,
+    is_modified: bool,
+}
+
+impl Magic {
+    fn of(bytes: [u8; 4]) -> Option<Self> {
+        let (order, precision, is_modified) = match bytes {
+            [0xd4, 0xc3, 0xb2, 0xa1] => (ByteOrder::Little, Precision::Micro, false),
+            [0x4d, 0x3c, 0xb2, 0xa1] => (ByteOrder::Little, Precision::Nano, false),
+            [0x34, 0xcd, 0xb2, 0xa1] => (ByteOrder::Little, Precision::Micro, true),
+            [0xa1, 0xb2, 0xc3, 0xd4] => (ByteOrder::Big, Precision::Micro, false),
+            [0xa1, 0xb2, 0x3c, 0x4d] => (ByteOrder::Big, Precision::Nano, false),
+            [0xa1, 0xb2, 0xcd, 0x34] => (ByteOrder::Big, Precision::Micro, true),
+            _ => return None,
+        };
+        Some(Self { order, precision, is_modified })
     }
 }

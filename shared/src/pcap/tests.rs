@@ -48,7 +48,7 @@ fn read(file: &[u8]) -> (Vec<(Option<u64>, Vec<u8>)>, Vec<Gap>) {
 }
 
 #[test]
-fn all_four_magic_numbers() {
+fn the_four_usual_magic_numbers() {
     for order in [ByteOrder::Little, ByteOrder::Big] {
         for precision in [Precision::Micro, Precision::Nano] {
             let file = classic(order, precision, &[(1_700_000_000_123_456_000, b"one"), (1_700_000_001_000_000_000, b"two")]);
@@ -57,6 +57,29 @@ fn all_four_magic_numbers() {
             assert_eq!(frames[1].1, b"two");
             assert_eq!((frames.len(), gaps.len()), (2, 0));
         }
+    }
+}
+
+#[test]
+fn the_modified_format_of_1998() {
+    for order in [ByteOrder::Little, ByteOrder::Big] {
+        let frames: Vec<_> = seconds(20);
+        let plain = classic(order, Precision::Micro, &frames.iter().map(|(ns, frame)| (*ns, &frame[..])).collect::<Vec<_>>());
+        let starts = offsets(&plain);
+        let mut file = plain[..24].to_vec();
+        file[..4].copy_from_slice(&if order == ByteOrder::Little { [0x34, 0xcd, 0xb2, 0xa1] } else { [0xa1, 0xb2, 0xcd, 0x34] });
+        for (start, end) in starts.iter().zip(starts.iter().skip(1).chain([&plain.len()])) {
+            file.extend([&plain[*start..start + 16], &[0, 0, 0, 2, 8, 0, 4, 0], &plain[start + 16..*end]].concat());
+        }
+        let want: Vec<_> = frames.into_iter().map(|(ns, frame)| (Some(ns), frame)).collect();
+        assert_eq!(read(&file), (want, vec![]));
+        let (layout, _) = Layout::detect(&file).unwrap();
+        assert!(!layout.is_native(Precision::Micro));
+        let starts = offsets(&file);
+        assert_eq!(layout.next_boundary(&file, starts[3] + 1..file.len()), Some(starts[4]));
+        file[starts[5]..starts[6]].fill(0);
+        let (got, gaps) = read(&file);
+        assert_eq!((got.len(), gaps.len()), (19, 1));
     }
 }
 
