@@ -80,6 +80,8 @@ pub struct Header {
     /// What stands before each frame, in bytes.
     record_header_len: usize,
     max_frame_len: u32,
+    /// Of the fraction of a timestamp.
+    units_per_second: u32,
     /// An earlier record is doubted. Never 0: the time of blanks is that.
     min_seconds: u32,
     /// Whether lengths on the wire make sense. Bad software writes anything there.
@@ -107,7 +109,16 @@ impl Header {
         let max_frame_len = snaplen.clamp(MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN);
         let link = LinkType(u16::from_be_bytes([high, low]));
         let record_header_len = if is_modified { MODIFIED_HEADER_LEN } else { RECORD_HEADER_LEN };
-        let header = Self { order, precision, link, record_header_len, max_frame_len, min_seconds: 1, believes_wire_len: true };
+        let header = Self {
+            order,
+            precision,
+            link,
+            record_header_len,
+            max_frame_len,
+            units_per_second: precision.last_below_second().saturating_add(1),
+            min_seconds: 1,
+            believes_wire_len: true,
+        };
         Ok(Some(header.taught_by(file)))
     }
 
@@ -170,7 +181,7 @@ impl Header {
 
     #[inline]
     fn is_time_good(&self, header: &RecordHeader) -> bool {
-        (header.seconds >= self.min_seconds) & (header.fraction <= self.precision.last_below_second())
+        (header.seconds >= self.min_seconds) & (header.fraction < self.units_per_second)
     }
 
     #[inline]
