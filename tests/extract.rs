@@ -222,7 +222,8 @@ fn what_is_no_capture_ends_with_1_and_a_sentence() {
         ("empty", &b""[..], "empty (0 bytes)"),
         ("text", b"hello, world, I am no capture", "not a capture: it begins with 0x68656c6c"),
         ("cut-header", &capture[..11], "ends inside its own header (11 bytes)"),
-        ("gzip", &[0x1f, 0x8b, 8, 0, 0, 0], "gunzip"),
+        ("gzip", &[0x1f, 0x8b, 8, 0, 0, 0], "its gzip data ends too early, at decompressed offset 0"),
+        ("xz", b"\xfd7zXZ\0\0\x04", "decompress it with `unxz` first"),
         ("link", &odd_link, "link type 147"),
     ] {
         let path = folder.path().join(name);

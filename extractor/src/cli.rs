@@ -15,8 +15,8 @@ use crate::{calls::Rules, outputs::Settings, packet::Decoder, progress::LogForma
 #[derive(Debug, Parser)]
 #[command(name = "sip-call-extractor", version, max_term_width = 100)]
 pub struct Arguments {
-    /// Capture to read (pcap or pcapng; `-` is standard input). May be repeated: the files are
-    /// then one capture, in the order of their first packets.
+    /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
+    /// May be repeated: the files are then one capture, in the order of their first packets.
     #[arg(long, value_name = "FILE", required = true)]
     input_file: Vec<PathBuf>,
 

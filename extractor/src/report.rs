@@ -33,7 +33,9 @@ impl Exit {
 pub struct Report {
     /// Inputs that could not be read.
     pub refused_inputs: u64,
-    /// The size of the inputs in bytes.
+    /// Compressed inputs that are cut or damaged: only what is before that place was read.
+    pub damaged_inputs: u64,
+    /// The size of the inputs in bytes; of a compressed one, decompressed.
     pub input_bytes: u64,
     /// What was in them.
     pub counts: Counts,
@@ -111,7 +113,14 @@ impl Report {
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         let calls = &self.calls;
-        let all = [self.refused_inputs, self.gaps, self.counts.unknown_link, calls.excess_rtp_packets, self.excess_endpoints];
+        let all = [
+            self.refused_inputs,
+            self.damaged_inputs,
+            self.gaps,
+            self.counts.unknown_link,
+            calls.excess_rtp_packets,
+            self.excess_endpoints,
+        ];
         all.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
@@ -121,6 +130,7 @@ impl Report {
         let link = counts.first_unknown_link.map(|link| link.to_string()).unwrap_or_default();
         [
             (self.refused_inputs, "inputs could not be read".to_owned()),
+            (self.damaged_inputs, "compressed inputs are cut or damaged".to_owned()),
             (self.gaps, format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes))),
             (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
             (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),

@@ -45,6 +45,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
         report.refused_inputs = report.refused_inputs.saturating_add(1);
         tracing::error!("{} is not used: {error:#}", path.display());
     })?;
+    take_note_of_damage(&inputs, &mut report);
     progress.begin(inputs.total_bytes());
 
     let mut layouts = Layouts::of(&inputs);
@@ -127,6 +128,14 @@ fn release(inputs: &Inputs, layouts: &mut Layouts, window_ends: &mut VecDeque<Mo
     while let Some(end) = window_ends.pop_front_if(|end| *end < settled) {
         inputs.release_before(end.position);
         layouts.forget_before(end.position);
+    }
+}
+
+/// Says what could not be decompressed.
+fn take_note_of_damage(inputs: &Inputs, report: &mut Report) {
+    for (name, damage) in inputs.damaged() {
+        report.damaged_inputs = report.damaged_inputs.saturating_add(1);
+        tracing::warn!("{name}: {damage}");
     }
 }
 

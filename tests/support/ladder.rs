@@ -13,10 +13,11 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use shared::pcap::{Layout, Step};
@@ -85,6 +86,22 @@ pub fn extract_bytes(capture: &[u8], flags: &[&str]) -> Extracted {
     let input = folder.path().join("input.pcap");
     std::fs::write(&input, capture).unwrap();
     extract_files(folder, &[input], flags)
+}
+
+/// Runs the extractor over a capture that comes through a pipe.
+pub fn extract_piped(capture: &[u8], flags: &[&str]) -> Extracted {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut command = extractor();
+    command.args(["--input-file", "-", "--output-dir"]).arg(&out).args(flags);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let capture = capture.to_vec();
+    // What refuses its input early leaves the rest in the pipe.
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&capture)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    Extracted::read(folder, &out, &output)
 }
 
 /// Runs the extractor over these files; the results go to `out` in the folder.

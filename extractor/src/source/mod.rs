@@ -1,18 +1,23 @@
 //! Inputs: capture files, mapped into memory.
 #![allow(clippy::disallowed_methods, reason = "a door: opens the captures that are read")]
 
+mod compressed;
 mod map;
 
 use std::{
     fs::File,
-    io::{self, Seek},
+    io::{self, Read, Seek},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use shared::pcap::{Gap, Layout, LinkType, Record, Step};
+use shared::pcap::{FormatError, Layout, LinkType, Record, Step};
 
-use self::map::Map;
+pub use self::compressed::Damage;
+use self::{
+    compressed::{Compression, MAGIC_LEN},
+    map::Map,
+};
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
@@ -36,13 +41,14 @@ pub struct Input {
     /// The offset of the first record.
     start: usize,
     first_ns: Option<u64>,
+    damage: Option<Damage>,
 }
 
 impl Inputs {
     /// Opens captures and puts them in the order of their first packets. What cannot be used is
     /// told to `refused`, with the reason; the others are used all the same.
     ///
-    /// `-` is standard input. What is no regular file is first copied to a nameless one in `spool`.
+    /// `-` is standard input. What is compressed or no regular file is first brought into a nameless one in `spool`.
     ///
     /// # Errors
     /// None of them can be used.
@@ -72,7 +78,12 @@ impl Inputs {
         self.inputs.get(number)
     }
 
-    /// The bytes of all of them together.
+    /// Those of which a part could not be decompressed: what to call each, and what is wrong.
+    pub fn damaged(&self) -> impl Iterator<Item = (&str, &Damage)> {
+        self.inputs.iter().filter_map(|input| Some((input.name(), input.damage.as_ref()?)))
+    }
+
+    /// The bytes of all of them together, decompressed.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.inputs.iter().fold(0, |sum, input| sum.saturating_add(input.bytes().len() as u64))
@@ -98,19 +109,20 @@ impl Inputs {
 
 impl Input {
     fn open(path: &Path, spool: &Path) -> Result<Self> {
-        let (name, file) = if path == Path::new(STANDARD_INPUT) {
-            ("standard input".to_owned(), spooled(&mut io::stdin().lock(), spool)?)
+        let (name, plain) = if path == Path::new(STANDARD_INPUT) {
+            ("standard input".to_owned(), Plain::of_stream(&mut io::stdin().lock(), spool)?)
         } else {
-            (path.display().to_string(), regular(File::open(path)?, spool)?)
+            (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
         };
+        let Plain { file, damage } = plain;
         let map = Map::of(&file).context("it cannot be mapped into memory")?;
-        let (layout, offset) = Layout::detect(map.bytes())?;
+        let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(error, damage.as_ref()))?;
         if let Some(link) = layout.link() {
             check_link(link)?;
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        Ok(Self { name, map, layout, start, first_ns })
+        Ok(Self { name, map, layout, start, first_ns, damage })
     }
 
     /// What to call it when talking to a person.
@@ -146,30 +158,85 @@ impl Input {
     }
 }
 
+/// Why an input is no capture: of a damaged one, the damage is the reason.
+fn unusable(error: FormatError, damage: Option<&Damage>) -> anyhow::Error {
+    match damage {
+        Some(damage) => anyhow!("{damage}, and that is no capture: {error}"),
+        None => error.into(),
+    }
+}
+
 fn check_link(link: LinkType) -> Result<()> {
     if packet::is_supported(link) { Ok(()) } else { Err(anyhow!("its frames are of a kind that is not read: {link}")) }
 }
 
-/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it.
+/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it. Where something
+/// unreadable stands before it too, only its time is taken, so that reading begins with what is unreadable.
 fn first_record(layout: &Layout, bytes: &[u8], offset: usize) -> Option<(Layout, usize, Option<u64>)> {
     let mut walk = layout.walk(bytes, offset);
-    match walk.next_step()? {
-        Step::Record(record) => Some((walk.into_layouts().pop()?, record.offset, record.timestamp_ns)),
-        Step::Gap(Gap { .. }) => None,
+    let mut is_behind_gap = false;
+    loop {
+        match walk.next_step()? {
+            Step::Record(record) if is_behind_gap => return Some((layout.clone(), offset, record.timestamp_ns)),
+            Step::Record(record) => return Some((walk.into_layouts().pop()?, record.offset, record.timestamp_ns)),
+            Step::Gap(_) => is_behind_gap = true,
+        }
     }
 }
 
-fn regular(mut file: File, spool: &Path) -> Result<File> {
-    if file.metadata()?.is_file() { Ok(file) } else { spooled(&mut file, spool) }
+/// A capture in a file that can be mapped, as it was before it was compressed.
+struct Plain {
+    file: File,
+    damage: Option<Damage>,
 }
 
-/// A copy of what can be read only once.
-fn spooled(from: &mut impl io::Read, spool: &Path) -> Result<File> {
-    let mut file =
-        tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))?;
-    io::copy(from, &mut file).with_context(|| format!("it cannot be copied to a temporary file in {}", spool.display()))?;
-    file.rewind()?;
-    Ok(file)
+impl Plain {
+    fn of_file(mut file: File, spool: &Path) -> Result<Self> {
+        if !file.metadata()?.is_file() {
+            return Self::of_stream(&mut file, spool);
+        }
+        let first = first_bytes(&mut file)?;
+        file.rewind()?;
+        match Compression::of(&first) {
+            Some(compression) => decompressed(compression, file, spool),
+            None => Ok(Self { file, damage: None }),
+        }
+    }
+
+    /// Of what can be read only once.
+    fn of_stream(from: &mut impl Read, spool: &Path) -> Result<Self> {
+        let first = first_bytes(from)?;
+        let whole = first.as_slice().chain(from);
+        match Compression::of(&first) {
+            Some(compression) => decompressed(compression, whole, spool),
+            None => copied(whole, spool),
+        }
+    }
+}
+
+fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut first = Vec::new();
+    from.take(MAGIC_LEN).read_to_end(&mut first)?;
+    Ok(first)
+}
+
+fn copied(mut from: impl Read, spool: &Path) -> Result<Plain> {
+    let mut file = temporary_file(spool)?;
+    io::copy(&mut from, &mut file).with_context(|| format!("it cannot be copied to a temporary file in {}", spool.display()))?;
+    Ok(Plain { file, damage: None })
+}
+
+fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Result<Plain> {
+    let mut file = temporary_file(spool)?;
+    tracing::info!("decompressing {compression} data to a temporary file in {}", spool.display());
+    let damage = compression
+        .decompress(from, &mut file)
+        .with_context(|| format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display()))?;
+    Ok(Plain { file, damage })
+}
+
+fn temporary_file(spool: &Path) -> Result<File> {
+    tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))
 }
 
 /// Where each part of each input begins, and how it is to be read.

@@ -14,6 +14,7 @@ mod write;
 
 use std::{fmt, ops::Range};
 
+use classic::MODIFIED_HEADER_LEN;
 pub use classic::{Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
 pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, record_header};
@@ -100,7 +101,7 @@ pub enum FormatError {
         /// The file's length in bytes.
         len: usize,
     },
-    /// Compressed, or a variant of pcap that is not read.
+    /// Compressed, or a capture in a format that is not read.
     #[error("the file is {what}, which is not read; {advice}")]
     Unsupported {
         /// What it is.
@@ -162,6 +163,8 @@ impl ByteOrder {
 pub enum Layout {
     /// Classic pcap: the file header says it all.
     Classic(classic::Header),
+    /// The same, in the modified format of 1998.
+    Modified(classic::Header),
     /// pcapng: the section and the interfaces described so far.
     Ng(ng::Section),
 }
@@ -177,8 +180,9 @@ impl Layout {
         if file.is_empty() {
             return Err(FormatError::Empty);
         }
-        if let Some(layout) = classic::Header::parse(file)? {
-            return Ok((Self::Classic(layout), classic::FILE_HEADER_LEN));
+        if let Some(header) = classic::Header::parse(file)? {
+            let layout = if header.is_modified() { Self::Modified(header) } else { Self::Classic(header) };
+            return Ok((layout, classic::FILE_HEADER_LEN));
         }
         if ng::is_section_header(file) {
             return Ok((Self::Ng(ng::Section::default()), 0));
@@ -197,7 +201,8 @@ impl Layout {
     #[inline]
     pub fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
         match self {
-            Self::Classic(header) => header.record_at(file, offset),
+            Self::Classic(header) => header.record_at::<RECORD_HEADER_LEN>(file, offset),
+            Self::Modified(header) => header.record_at::<MODIFIED_HEADER_LEN>(file, offset),
             Self::Ng(section) => section.record_at(file, offset),
         }
     }
@@ -207,7 +212,7 @@ impl Layout {
     #[must_use]
     pub fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         match self {
-            Self::Classic(header) => header.next_boundary(file, range),
+            Self::Classic(header) | Self::Modified(header) => header.next_boundary(file, range),
             Self::Ng(section) => section.next_boundary(file, range),
         }
     }
@@ -216,7 +221,7 @@ impl Layout {
     #[must_use]
     pub fn begins_at(&self) -> usize {
         match self {
-            Self::Classic(_) => 0,
+            Self::Classic(_) | Self::Modified(_) => 0,
             Self::Ng(section) => section.begins_at,
         }
     }
@@ -225,7 +230,7 @@ impl Layout {
     #[must_use]
     pub fn link(&self) -> Option<LinkType> {
         match self {
-            Self::Classic(header) => Some(header.link),
+            Self::Classic(header) | Self::Modified(header) => Some(header.link),
             Self::Ng(_) => None,
         }
     }
@@ -234,7 +239,7 @@ impl Layout {
     #[must_use]
     pub fn precision(&self) -> Precision {
         match self {
-            Self::Classic(header) => header.precision,
+            Self::Classic(header) | Self::Modified(header) => header.precision,
             Self::Ng(section) => section.precision(),
         }
     }
@@ -250,11 +255,12 @@ impl Layout {
 fn unrecognised(file: &[u8]) -> FormatError {
     let unsupported = |what, advice| FormatError::Unsupported { what, advice };
     match file {
-        [0x1f, 0x8b, ..] => unsupported("compressed with gzip", "decompress it with gunzip first"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => unsupported("compressed with zstd", "decompress it with unzstd first"),
-        [0x34, 0xcd, 0xb2, 0xa1, ..] | [0xa1, 0xb2, 0xcd, 0x34, ..] => {
-            unsupported("a pcap in the modified format of 1998", "convert it with `editcap -F pcap`")
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => unsupported("compressed with bzip2", "decompress it with `bunzip2` first"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("compressed with xz", "decompress it with `unxz` first"),
+        [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => {
+            unsupported("compressed with lz4", "decompress it with `unlz4` first")
         }
+        [b'P', b'K', 3, 4, ..] => unsupported("a zip archive", "unpack it with `unzip` first"),
         [b'R', b'T', b'S', b'S', ..] | [b's', b'n', b'o', b'o', ..] => {
             unsupported("a capture of another program", "convert it with `editcap -F pcap`")
         }
@@ -291,7 +297,7 @@ impl<'a> Walk<'a> {
     #[inline]
     pub fn next_step(&mut self) -> Option<Step<'a>> {
         if let Layout::Classic(header) = &self.layout
-            && let Some(record) = header.record_at(self.file, self.offset)
+            && let Some(record) = header.record_at::<RECORD_HEADER_LEN>(self.file, self.offset)
         {
             // A record's own length cannot run past the file, which lies in memory.
             self.offset = self.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
@@ -303,6 +309,12 @@ impl<'a> Walk<'a> {
     fn next_step_slowly(&mut self) -> Option<Step<'a>> {
         if self.offset >= self.file.len() {
             return None;
+        }
+        if let Layout::Modified(header) = &self.layout
+            && let Some(record) = header.record_at::<MODIFIED_HEADER_LEN>(self.file, self.offset)
+        {
+            self.offset = self.offset.saturating_add(MODIFIED_HEADER_LEN).saturating_add(record.frame.len());
+            return Some(Step::Record(record));
         }
         if let Layout::Ng(section) = &mut self.layout {
             while let Some(block) = section.block_at(self.file, self.offset) {
@@ -337,7 +349,7 @@ impl<'a> Walk<'a> {
 
     fn layout_says_cut(&self, offset: usize) -> bool {
         match &self.layout {
-            Layout::Classic(header) => header.is_cut_at(self.file, offset),
+            Layout::Classic(header) | Layout::Modified(header) => header.is_cut_at(self.file, offset),
             Layout::Ng(section) => section.is_cut_at(self.file, offset),
         }
     }

@@ -26,8 +26,15 @@ const BLOCK_START: usize = 8;
 const MIN_BLOCK_LEN: usize = 12;
 /// A block longer than this is not believed.
 const MAX_BLOCK_LEN: usize = 64 * 1024 * 1024;
-/// How many blocks must follow each other for a place to be taken for a boundary.
-const CHAIN: usize = 4;
+/// Name resolution, statistics, events of journals, secrets: of no use here.
+const OTHERS: std::ops::RangeInclusive<u32> = 4..=10;
+const CUSTOM: [u32; 2] = [0x0bad, 0x4000_0bad];
+/// How many blocks of unknown kinds may stand before one that shows that they are blocks.
+const CHAIN: usize = 64;
+/// Byte-order magic, version and section length.
+const SECTION_HEADER_LEN: usize = 16;
+/// What stands before the frame in the two packet blocks that have a time.
+const PACKET_HEADER_LEN: usize = 20;
 /// More interfaces than this in one section are not kept: each costs memory, and none has a tenth of it.
 const MAX_INTERFACES: usize = 65_536;
 
@@ -93,16 +100,13 @@ fn section_order(file: &[u8], offset: usize) -> Option<ByteOrder> {
     }
 }
 
-impl Section {
-    pub(super) fn precision(&self) -> Precision {
-        let is_fine = |interface: &Interface| interface.resolution.is_finer_than_micro();
-        if self.interfaces.iter().any(is_fine) { Precision::Nano } else { Precision::Micro }
-    }
-
-    /// The block that begins at `offset`, if a whole one does.
-    pub(super) fn block_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Block<'a>> {
+impl<'a> Block<'a> {
+    /// The block that begins at `offset`, if a whole one does. A section's header says itself in which order its
+    /// bytes are, any other block depends on the section.
+    #[inline]
+    fn at(file: &'a [u8], offset: usize, order: Option<ByteOrder>) -> Option<Self> {
         let head = file.get(offset..)?;
-        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) { section_order(file, offset)? } else { self.order? };
+        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) { section_order(file, offset)? } else { order? };
         let len = order.u32_at(head, 4)? as usize;
         if !(MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len) || !len.is_multiple_of(4) {
             return None;
@@ -112,13 +116,68 @@ impl Section {
         if order.u32_at(block, tail)? as usize != len {
             return None;
         }
-        Some(Block {
+        Some(Self {
             order,
             kind: order.u32_at(block, 0)?,
             offset,
             end: offset.checked_add(len)?,
             body: block.get(BLOCK_START..tail)?,
         })
+    }
+
+    /// Whether it is of a kind that is read and its fields agree with its length: about 70 bits that other bytes do not
+    /// have by chance.
+    fn is_unmistakable(&self) -> bool {
+        let Self { order, kind, body, .. } = *self;
+        match kind {
+            SECTION_HEADER => body.len() >= SECTION_HEADER_LEN,
+            INTERFACE => order.u16_at(body, 2) == Some(0) && body.len() >= 8,
+            ENHANCED_PACKET | PACKET => {
+                let room = body.len().checked_sub(PACKET_HEADER_LEN);
+                let captured_len = order.u32_at(body, 12);
+                room.zip(captured_len).is_some_and(|(room, len)| len as usize <= room)
+            }
+            SIMPLE_PACKET => {
+                let frame_len = body.len().checked_sub(4);
+                let wire_len = order.u32_at(body, 0);
+                // The frame is filled up to a multiple of 4.
+                frame_len.zip(wire_len).is_some_and(|(frame, wire)| frame <= (wire as usize).saturating_add(3))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Section {
+    pub(super) fn precision(&self) -> Precision {
+        let is_fine = |interface: &Interface| interface.resolution.is_finer_than_micro();
+        if self.interfaces.iter().any(is_fine) { Precision::Nano } else { Precision::Micro }
+    }
+
+    /// The block that begins at `offset`, if a whole one does.
+    pub(super) fn block_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Block<'a>> {
+        let block = Block::at(file, offset, self.order)?;
+        // Where packets are all of a size, their lengths are found at equal distances also by one who reads them
+        // shifted by a byte, and look like those of large blocks of odd kinds.
+        (self.is_sure(&block) || self.is_followed(file, block.end)).then_some(block)
+    }
+
+    /// Whether a block can be believed whatever comes after it.
+    fn is_sure(&self, block: &Block<'_>) -> bool {
+        let is_orphan = || matches!(block.kind, ENHANCED_PACKET | SIMPLE_PACKET | PACKET) && self.packet(block).is_none();
+        OTHERS.contains(&block.kind) || CUSTOM.contains(&block.kind) || (block.is_unmistakable() && !is_orphan())
+    }
+
+    /// Whether one that is known comes at `offset`, or behind others, or the file ends there.
+    fn is_followed(&self, file: &[u8], offset: usize) -> bool {
+        offset == file.len() || self.is_cut_at(file, offset) || self.chain(file, offset).any(|block| block.is_unmistakable())
+    }
+
+    /// The blocks from `offset` on, of whatever kind, as far as it takes to know what they are.
+    fn chain<'a>(&self, file: &'a [u8], offset: usize) -> impl Iterator<Item = Block<'a>> {
+        let order = self.order;
+        let next = move |block: &Block<'a>| Block::at(file, block.end, order);
+        std::iter::successors(Block::at(file, offset, order), next).take(CHAIN)
     }
 
     /// Takes in what a block describes, or gives the packet that it holds.
@@ -167,12 +226,11 @@ impl Section {
 
     /// An enhanced packet block or the obsolete packet block: the same but for the interface.
     fn timed_packet<'a>(&self, block: &Block<'a>, interface: u32) -> Option<Record<'a>> {
-        const DATA: usize = 20;
         let u32_at = |offset| block.order.u32_at(block.body, offset);
         let interface = self.interfaces.get(interface as usize)?;
         let ticks = (u64::from(u32_at(4)?) << 32) | u64::from(u32_at(8)?);
         let (captured_len, wire_len) = (u32_at(12)? as usize, u32_at(16)?);
-        let data = block.body.get(DATA..)?;
+        let data = block.body.get(PACKET_HEADER_LEN..)?;
         Some(Record {
             offset: block.offset,
             timestamp_ns: Some(interface.timestamp_ns(ticks)),
@@ -183,20 +241,15 @@ impl Section {
         })
     }
 
+    /// Damage may have added bytes or taken some away: what comes after it begins anywhere.
     pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         let end = range.end.min(file.len().saturating_sub(BLOCK_START));
-        (range.start.next_multiple_of(4)..end).step_by(4).find(|&offset| self.is_chain(file, offset))
+        (range.start..end).find(|&offset| self.is_boundary(file, offset))
     }
 
-    fn is_chain(&self, file: &[u8], offset: usize) -> bool {
-        let mut at = offset;
-        for _ in 0..CHAIN {
-            match self.block_at(file, at) {
-                Some(block) => at = block.end,
-                None => return at == file.len() && at > offset,
-            }
-        }
-        true
+    /// Whether the block at `offset`, or one that follows it in a chain, can be nothing but a block.
+    fn is_boundary(&self, file: &[u8], offset: usize) -> bool {
+        self.chain(file, offset).any(|block| block.is_unmistakable() && self.is_sure(&block))
     }
 
     /// Whether what stands at `offset` is the beginning of a block whose end is missing.
