@@ -88,6 +88,15 @@ fn media_of_a_call_that_knows_an_end_for_sure_stays_with_it() {
 }
 
 #[test]
+fn a_guess_does_not_stand_in_the_way_of_media_that_came_early() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("guess"));
+    t.rtp(5_000, OTHER_ROUTER_MEDIA, ROUTER_MEDIA, 7, 1..=50);
+    t.sip(6_000, PROXY, OTHER_ROUTER, request("INVITE", "sure").to_tag("bob").sdp(&Sdp::audio(ROUTER_MEDIA)));
+    t.extract().call("sure").has_rtp(7, 1..=50);
+}
+
+#[test]
 fn a_sure_word_that_comes_later_counts_from_then_on() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("guess"));

@@ -1,6 +1,6 @@
 //! What the index finds for the calls: SIP messages one by one, everything else on UDP as flows.
 
-use std::{collections::HashMap, ops::Range};
+use std::{cmp::Reverse, collections::HashMap, ops::Range, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -37,7 +37,7 @@ pub struct Repetition {
     /// When.
     pub at: Moment,
     /// Whose.
-    pub call_id: Box<[u8]>,
+    pub call_id: Arc<[u8]>,
     /// The frames.
     pub frames: Frames,
 }
@@ -146,24 +146,23 @@ impl Flows {
         if self.fragmented.is_empty() { None } else { self.fragmented.get(&packet.position) }
     }
 
-    /// The latest moment, not after `moment`, at which no packet has some of its frames before and some after.
-    #[must_use]
-    pub fn between_packets(&self, mut moment: Moment) -> Moment {
-        if self.fragmented.is_empty() {
-            return moment;
-        }
-        let whole_since = self.packets.iter().filter_map(|packet| {
-            let earliest = *self.fragmented(*packet)?.earlier.first()?;
-            Some((*packet, earliest))
-        });
-        let mut straddling: Vec<(Moment, Moment)> = whole_since.collect();
-        straddling.sort_unstable_by_key(|(whole, _)| std::cmp::Reverse(*whole));
-        for (whole, earliest) in straddling {
-            if whole >= moment {
+    /// The latest moment, not after `moment`, at which none of the packets has some of its frames before and some after.
+    pub fn between_packets(&self, mut moment: Moment, packets: impl Iterator<Item = Moment>) -> Moment {
+        let mut whole: Vec<(Moment, Moment)> =
+            packets.filter_map(|packet| Some((packet, *self.fragmented(packet)?.earlier.first()?))).collect();
+        whole.sort_unstable_by_key(|(packet, _)| Reverse(*packet));
+        for (packet, earliest) in whole {
+            if packet >= moment {
                 moment = moment.min(earliest);
             }
         }
         moment
+    }
+
+    /// Whether any packet came in fragments.
+    #[must_use]
+    pub fn has_fragmented(&self) -> bool {
+        !self.fragmented.is_empty()
     }
 
     /// Raises the packet time of what came out of a chunk to what it was where the chunk began.

@@ -49,7 +49,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     progress.begin(inputs.total_bytes());
 
     let mut layouts = Layouts::of(&inputs);
-    let mut windows = Windows::new(&inputs, config.sizes, &config.decoder, config.sip_ports, config.rules.lookback_ns);
+    let mut windows = Windows::new(&inputs, config.sizes, &config.decoder, config.sip_ports);
     let mut calls = CallTable::new(config.rules);
     let mut end = Moment::default();
     let mut window_ends = VecDeque::new();
@@ -58,28 +58,16 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
         end = window.end;
         take_note(&window, &inputs, &mut report);
         let settled = correlate(&mut calls, window, config.rules.lookback_ns);
-        write(
-            &mut outputs,
-            &mut calls,
-            settled,
-            end,
-            config,
-            Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder },
-        )?;
+        let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
+        let left_since = write(&mut outputs, &mut calls, settled, end, config, records)?;
         arena.reset();
         window_ends.push_back(end);
-        release(&inputs, &mut layouts, &mut window_ends, settled);
+        release(&inputs, &mut layouts, &mut window_ends, left_since);
         progress.advance(inputs.bytes_before(end.position), calls.opened());
     }
     calls.finish(end);
-    write(
-        &mut outputs,
-        &mut calls,
-        Moment::NEVER,
-        end,
-        config,
-        Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder },
-    )?;
+    let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
+    write(&mut outputs, &mut calls, Moment::NEVER, end, config, records)?;
     outputs.finish()?;
 
     report.input_bytes = inputs.total_bytes();
@@ -105,10 +93,11 @@ fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Mom
     }
     repetitions.for_each(|repetition| calls.repeat(repetition));
     calls.end_window(window.end);
-    calls.flows().between_packets(Moment::at(window.end.clock.saturating_sub(lookback_ns)))
+    let looked_back_to = window.end.clock.saturating_sub(lookback_ns);
+    Moment::at(window.held_since.map_or(looked_back_to, |held| held.min(looked_back_to)))
 }
 
-/// Writes what came before `settled`, and forgets it.
+/// Writes what came before `settled`, and forgets it. Gives the moment since when something is left to be written.
 fn write(
     outputs: &mut Outputs,
     calls: &mut CallTable,
@@ -116,16 +105,16 @@ fn write(
     now: Moment,
     config: &Config,
     records: Records<'_>,
-) -> Result<()> {
-    let work = calls.work(settled);
+) -> Result<Moment> {
+    let (work, left_since) = calls.work(settled);
     outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
-    calls.retire_window(settled);
-    Ok(())
+    calls.retire_window(settled, left_since);
+    Ok(left_since)
 }
 
-/// Lets go of the input of windows of which everything is settled.
-fn release(inputs: &Inputs, layouts: &mut Layouts, window_ends: &mut VecDeque<Moment>, settled: Moment) {
-    while let Some(end) = window_ends.pop_front_if(|end| *end < settled) {
+/// Lets go of the input of windows of which nothing is left to be written.
+fn release(inputs: &Inputs, layouts: &mut Layouts, window_ends: &mut VecDeque<Moment>, left_since: Moment) {
+    while let Some(end) = window_ends.pop_front_if(|end| *end < left_since) {
         inputs.release_before(end.position);
         layouts.forget_before(end.position);
     }

@@ -41,6 +41,8 @@ pub struct Window<'w> {
     pub repetitions: Vec<Repetition>,
     /// Its other UDP packets, of one chunk after the other.
     pub flows: Vec<Flows>,
+    /// Since when frames may still turn out to be parts of something.
+    pub held_since: Option<Clock>,
     /// What could not be read: in which input, and where.
     pub gaps: Vec<(usize, Gap)>,
     /// What was seen.
@@ -80,10 +82,10 @@ struct Chunk {
 impl<'w> Windows<'w> {
     /// Begins at the first record of the first input.
     #[must_use]
-    pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts, lookback_ns: u64) -> Self {
+    pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts) -> Self {
         let start = inputs.get(0).map_or(0, Input::start);
         let next = Moment { clock: 0, position: Position::new(0, start) };
-        let assembler = Assembler::new(decoder.clone(), ports, lookback_ns);
+        let assembler = Assembler::new(decoder.clone(), ports);
         Self { inputs, sizes, decoder, ports, next, assembler, is_finished: false }
     }
 
@@ -162,6 +164,7 @@ impl<'w> Windows<'w> {
         }
         window.end = self.next;
         window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
+        window.held_since = self.assembler.holds_since(self.next.clock);
         window
     }
 
@@ -209,6 +212,7 @@ impl<'w> Window<'w> {
             sip: Vec::new(),
             repetitions: Vec::new(),
             flows: Vec::new(),
+            held_since: None,
             gaps: Vec::new(),
             counts: Counts::default(),
         }

@@ -25,9 +25,9 @@ struct Holders {
     calls: SmallVec<[Holder; 1]>,
     /// How many times a call that held it was over.
     stragglers: u64,
-    /// Since when at least one call holds it.
+    /// Since when at least one call holds it that did not guess.
     since: Moment,
-    /// When calls held it that are closed now; no further back than media is looked back for.
+    /// When such calls held it that are closed now; no further back than media is looked back for.
     past: SmallVec<[(Moment, Moment); 1]>,
 }
 
@@ -57,6 +57,7 @@ impl Endpoints {
         self.given = self.given.saturating_add(1);
         let holders = self.table.entry(endpoint).or_default();
         let last = holders.calls.len().checked_sub(1);
+        let was_held = holders.is_held();
         let (given, rank) = match holders.calls.iter().position(|holder| holder.call == call) {
             Some(index) => {
                 let before = holders.calls.remove(index);
@@ -65,22 +66,25 @@ impl Endpoints {
             }
             None => (Given::New(holders.free_between(back_to, at)), rank),
         };
-        if last.is_none() {
-            holders.since = at;
-        }
         let holder = Holder { rank, given: self.given, call };
         let place = holders.calls.partition_point(|other| *other < holder);
         holders.calls.insert(place, holder);
+        if !was_held && holders.is_held() {
+            holders.since = at;
+        }
         given
     }
 
     /// A call closes, and holds the endpoint no more.
     pub fn release(&mut self, endpoint: Endpoint, call: CallNumber, at: Moment) {
         let Some(holders) = self.table.get_mut(&endpoint) else { return };
+        let was_held = holders.is_held();
         holders.calls.retain(|holder| holder.call != call);
+        if was_held && !holders.is_held() {
+            holders.past.push((holders.since, at));
+        }
         if holders.calls.is_empty() {
             holders.stragglers = 0;
-            holders.past.push((holders.since, at));
         }
     }
 
@@ -167,9 +171,14 @@ fn in_both(from: &[Holder], to: &[Holder]) -> SmallVec<[CallNumber; 1]> {
 }
 
 impl Holders {
+    /// Whether a call holds the endpoint that did not guess.
+    fn is_held(&self) -> bool {
+        !sure(&self.calls).is_empty()
+    }
+
     /// The stretches between two moments in which no call held the endpoint.
     fn free_between(&self, from: Moment, until: Moment) -> SmallVec<[(Moment, Moment); 1]> {
-        let until = if self.calls.is_empty() { until } else { self.since.min(until) };
+        let until = if self.is_held() { self.since.min(until) } else { until };
         let mut free = SmallVec::new();
         let mut start = from;
         for &(held_from, held_until) in &self.past {

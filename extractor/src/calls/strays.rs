@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 
 use crate::{
-    events::Table,
+    events::{Frames, Table},
     moment::{Clock, Moment},
 };
 
-/// Frames of strays by Call-ID.
+/// Strays by Call-ID.
 #[derive(Debug, Default)]
 pub struct Strays {
-    frames: Table<Box<[u8]>, VecDeque<Moment>>,
+    messages: Table<Box<[u8]>, VecDeque<(Clock, Frames)>>,
     order: VecDeque<(Clock, Box<[u8]>)>,
     /// Calls that closed a moment ago, and when: what comes of them now is their own, not the next call's.
     closed: Table<Box<[u8]>, Clock>,
@@ -28,18 +28,22 @@ impl Strays {
         self.closed_order.push_back((at, call_id.into()));
     }
 
-    /// Remembers a frame, unless its call closed a moment ago.
-    pub fn add(&mut self, call_id: &[u8], frame: Moment) {
+    /// Remembers a message, unless its call closed a moment ago.
+    pub fn add(&mut self, call_id: &[u8], at: Clock, frames: &Frames) {
         if self.closed.contains_key(call_id) {
             return;
         }
-        self.frames.entry(call_id.into()).or_default().push_back(frame);
-        self.order.push_back((frame.clock, call_id.into()));
+        self.messages.entry(call_id.into()).or_default().push_back((at, frames.clone()));
+        self.order.push_back((at, call_id.into()));
     }
 
-    /// Takes out the frames of a call that opens.
-    pub fn take(&mut self, call_id: &[u8]) -> Vec<Moment> {
-        self.frames.remove(call_id).unwrap_or_default().into()
+    /// Takes out the messages of a call that opens: how many there are, and their frames, in capture order.
+    pub fn take(&mut self, call_id: &[u8]) -> (u64, Vec<Moment>) {
+        let messages = self.messages.remove(call_id).unwrap_or_default();
+        let mut frames: Vec<Moment> = messages.iter().flat_map(|(_, frames)| frames).copied().collect();
+        frames.sort_unstable();
+        frames.dedup();
+        (messages.len() as u64, frames)
     }
 
     /// Forgets what came before `clock`.
@@ -52,11 +56,11 @@ impl Strays {
         while let Some((oldest, call_id)) = self.order.front()
             && *oldest < clock
         {
-            if let Some(frames) = self.frames.get_mut(call_id) {
+            if let Some(messages) = self.messages.get_mut(call_id) {
                 // Its oldest, unless a call took it: then the ones that came since are younger.
-                frames.pop_front_if(|frame| frame.clock < clock);
-                if frames.is_empty() {
-                    self.frames.remove(call_id);
+                messages.pop_front_if(|(at, _)| *at < clock);
+                if messages.is_empty() {
+                    self.messages.remove(call_id);
                 }
             }
             self.order.pop_front();
@@ -68,29 +72,46 @@ impl Strays {
 mod tests {
     use super::*;
 
+    fn add(strays: &mut Strays, call_id: &[u8], at: Clock) {
+        strays.add(call_id, at, &Frames::from_buf([Moment::at(at)]));
+    }
+
+    fn take(strays: &mut Strays, call_id: &[u8]) -> Vec<Moment> {
+        strays.take(call_id).1
+    }
+
     #[test]
     fn of_a_call_that_just_closed_are_not_for_the_next() {
         let mut strays = Strays::default();
         strays.close(b"a", 10);
-        strays.add(b"a", Moment::at(11));
-        assert!(strays.take(b"a").is_empty());
+        add(&mut strays, b"a", 11);
+        assert!(take(&mut strays, b"a").is_empty());
         strays.forget_before(11);
-        strays.add(b"a", Moment::at(12));
-        assert_eq!(strays.take(b"a"), [Moment::at(12)]);
+        add(&mut strays, b"a", 12);
+        assert_eq!(take(&mut strays, b"a"), [Moment::at(12)]);
     }
 
     #[test]
     fn are_kept_for_a_while_and_given_once() {
         let mut strays = Strays::default();
         for (call_id, clock) in [(b"a", 10), (b"b", 20), (b"a", 30)] {
-            strays.add(call_id, Moment::at(clock));
+            add(&mut strays, call_id, clock);
         }
         strays.forget_before(20);
-        assert_eq!(strays.take(b"a"), [Moment::at(30)]);
-        assert!(strays.take(b"a").is_empty());
+        assert_eq!(take(&mut strays, b"a"), [Moment::at(30)]);
+        assert!(take(&mut strays, b"a").is_empty());
         strays.forget_before(21);
-        assert!(strays.take(b"b").is_empty());
+        assert!(take(&mut strays, b"b").is_empty());
         strays.forget_before(31);
-        assert!(strays.order.is_empty() && strays.frames.is_empty());
+        assert!(strays.order.is_empty() && strays.messages.is_empty());
+    }
+
+    #[test]
+    fn their_frames_are_in_capture_order_each_once() {
+        let mut strays = Strays::default();
+        let frames = |clocks: &[Clock]| clocks.iter().map(|clock| Moment::at(*clock)).collect::<Frames>();
+        strays.add(b"a", 20, &frames(&[10, 20]));
+        strays.add(b"a", 20, &frames(&[5, 20]));
+        assert_eq!(strays.take(b"a"), (2, [5, 10, 20].map(Moment::at).to_vec()));
     }
 }

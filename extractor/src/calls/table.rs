@@ -14,6 +14,7 @@ use crate::{
     events::{Flows, Repetition, SipEvent, Table},
     moment::{Clock, Moment},
     packet::Endpoint,
+    reassembly::MAX_HOLD_NS,
     sdp::{Media, Rank},
     sip::{self, Method, StartLine},
 };
@@ -183,7 +184,7 @@ impl CallTable {
     /// Takes in frames that repeat what messages of a call were made of.
     pub fn repeat(&mut self, repetition: &Repetition) {
         self.expire(repetition.at.clock);
-        let number = self.by_call_id.get(&repetition.call_id);
+        let number = self.by_call_id.get(&*repetition.call_id);
         if let Some(call) = number.and_then(|number| self.calls.get_mut(number)) {
             call.add_frames(&repetition.frames);
         }
@@ -229,14 +230,23 @@ impl CallTable {
 
     /// What can be written: of calls that ended everything, of open ones what came before
     /// `settled`. From then on, a description may still claim packets that came before it.
-    pub fn work(&mut self, settled: Moment) -> Vec<Work> {
+    ///
+    /// Gives it with the moment before which nothing is left to be written.
+    pub fn work(&mut self, settled: Moment) -> (Vec<Work>, Moment) {
         let flows = &self.flows;
-        self.calls.values_mut().filter_map(|call| call.work(settled, flows)).collect()
+        let mut left_since = settled;
+        let work = self.calls.values_mut().filter_map(|call| {
+            let settled = call.settled(settled, flows);
+            left_since = left_since.min(settled);
+            call.work(settled, flows)
+        });
+        (work.collect(), left_since)
     }
 
-    /// Forgets the window's flows, but for what came since `settled`, and the calls that ended.
-    pub fn retire_window(&mut self, settled: Moment) {
-        let (kept, renumbered) = self.flows.since(settled);
+    /// Forgets the window's flows, but for what came since `left_since`, and the calls that ended. What came before
+    /// `settled` will not be asked for any more by what is still to come.
+    pub fn retire_window(&mut self, settled: Moment, left_since: Moment) {
+        let (kept, renumbered) = self.flows.since(left_since);
         self.flows = kept;
         // Owners name flows and claims by numbers that are not theirs any more.
         self.ownership = Ownership::default();
@@ -255,15 +265,16 @@ impl CallTable {
     fn stray(&mut self, event: &SipEvent<'_>) {
         self.stray_messages = self.stray_messages.saturating_add(1);
         self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
-        event.frames.iter().for_each(|frame| self.strays.add(event.message.call_id, *frame));
+        self.strays.add(event.message.call_id, event.at.clock, &event.frames);
     }
 
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
         self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
-        let call = Call::open(number, event, self.strays.take(event.message.call_id));
-        self.stray_messages = self.stray_messages.saturating_sub(call.frames.len() as u64);
+        let (strays, frames) = self.strays.take(event.message.call_id);
+        self.stray_messages = self.stray_messages.saturating_sub(strays);
+        let call = Call::open(number, event, frames);
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, call);
         self.deliver(number, event);
@@ -546,8 +557,20 @@ impl Call {
         if self.dialog.is_mid_dialog() { earliest } else { earliest.max(self.first_frame) }
     }
 
+    /// What is settled of this call when `settled` is of all: no packet is written in two parts.
+    fn settled(&self, settled: Moment, flows: &Flows) -> Moment {
+        if self.end.is_some() {
+            return Moment::NEVER;
+        }
+        if !flows.has_fragmented() {
+            return settled;
+        }
+        let earliest = Moment::at(settled.clock.saturating_sub(MAX_HOLD_NS));
+        let packets = self.claims.iter().flat_map(|claim| flows.packets_between(claim.flow, claim.from.max(earliest), claim.until));
+        flows.between_packets(settled, packets.copied()).max(earliest)
+    }
+
     fn work(&mut self, settled: Moment, flows: &Flows) -> Option<Work> {
-        let settled = if self.end.is_some() { Moment::NEVER } else { settled };
         let frames = self.frames.partition_point(|frame| *frame < settled);
         let work = Work {
             number: self.number,

@@ -3,7 +3,8 @@
 use bumpalo::Bump;
 use shared::units::SipPorts;
 
-use super::{Beginning, Belonging, Found, FragmentCounts, IpFragments, SipStreams, StreamCounts, StreamMessage, Taken, Whole};
+use super::{MAX_HOLD_NS, Beginning, Belonging, Found, FragmentCounts, IpFragments, SipStreams, StreamCounts, StreamMessage, Taken, Whole,
+};
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
     index::{self, Content, Counts},
@@ -21,7 +22,6 @@ const MAX_NESTED: u8 = 4;
 pub struct Assembler {
     decoder: Decoder,
     ports: SipPorts,
-    lookback_ns: u64,
     fragments: IpFragments,
     streams: SipStreams,
 }
@@ -53,8 +53,8 @@ struct Work<'a> {
 impl Assembler {
     /// Nothing is under way yet.
     #[must_use]
-    pub fn new(decoder: Decoder, ports: SipPorts, lookback_ns: u64) -> Self {
-        Self { decoder, ports, lookback_ns, fragments: IpFragments::default(), streams: SipStreams::default() }
+    pub fn new(decoder: Decoder, ports: SipPorts) -> Self {
+        Self { decoder, ports, fragments: IpFragments::default(), streams: SipStreams::default() }
     }
 
     /// What became of IP datagrams that were in fragments.
@@ -67,6 +67,14 @@ impl Assembler {
     #[must_use]
     pub fn stream_counts(&self) -> StreamCounts {
         self.streams.counts()
+    }
+
+    /// Since when nothing can be written yet at packet time `now`, for it may belong before what is still to be whole.
+    #[must_use]
+    pub fn holds_since(&self, now: Clock) -> Option<Clock> {
+        let earliest = now.saturating_sub(MAX_HOLD_NS);
+        let frames = [self.streams.earliest_frame(), self.fragments.earliest_frame(earliest)];
+        frames.into_iter().flatten().map(|frame| frame.clock.max(earliest)).min()
     }
 
     /// Takes in the fragments and segments of a window that ends at `end`. What comes out of them borrows from
@@ -109,9 +117,12 @@ impl Assembler {
     fn finish_window<'a>(&self, mut work: Work<'a>, found: Vec<Found<'a>>) -> Assembled<'a> {
         for found in found {
             match found {
-                Found::Message(message) => work.take_message(message, self.lookback_ns),
+                Found::Message(message) => work.take_message(message),
                 Found::Malformed => index::increment(&mut work.counts.malformed_sip),
-                Found::Repeated(repetition) => work.repetitions.push(repetition),
+                Found::Repeated(repetition) => {
+                    let frames = settled(&repetition.frames, repetition.at);
+                    work.repetitions.push(Repetition { frames, ..repetition });
+                }
             }
         }
         work.repetitions.sort_by_key(|repetition| repetition.at);
@@ -130,7 +141,7 @@ impl Assembler {
             {
                 work.counts.add(&counts);
                 let at = Moment::at(at);
-                work.push_sip(at, &part, self.lookback_ns, datagram.source, message, descriptions);
+                work.push_sip(at, &part, datagram.source, message, descriptions);
             }
         }
     }
@@ -139,7 +150,8 @@ impl Assembler {
         match self.fragments.take(&event) {
             Taken::Nothing => {}
             Taken::Repeated(Belonging::Call(call_id)) => {
-                work.repetitions.push(Repetition { at: event.at, call_id, frames: event.frames });
+                let frames = settled(&event.frames, event.at);
+                work.repetitions.push(Repetition { at: event.at, call_id, frames });
             }
             Taken::Repeated(Belonging::Flow(key)) => work.flows.push_fragmented(key, event.at, Fragmented::default()),
             Taken::Repeated(Belonging::Nothing) => {}
@@ -184,13 +196,13 @@ impl Assembler {
         let Whole { frames, beginning, .. } = whole;
         match Content::of(datagram, self.ports, &mut work.counts) {
             Content::Sip(message, descriptions) => {
-                work.push_sip(at, whole, self.lookback_ns, datagram.source, message, descriptions);
+                work.push_sip(at, whole, datagram.source, message, descriptions);
                 Belonging::Call(message.call_id.into())
             }
             Content::Malformed => Belonging::Nothing,
             Content::Media => {
                 let key = FlowKey { source: datagram.source, destination: datagram.destination };
-                let mut earlier = settled(frames, at, self.lookback_ns);
+                let mut earlier = settled(frames, at);
                 earlier.retain(|frame| frame.position != at.position);
                 let beginning = beginning.first().map(|frame| frame.position);
                 work.flows.push_fragmented(key, at, Fragmented { earlier, beginning });
@@ -216,18 +228,17 @@ impl<'a> Work<'a> {
         &mut self,
         at: Moment,
         Whole { timestamp_ns, frames, .. }: &Whole,
-        lookback_ns: u64,
         source: Endpoint,
         message: Message<'a>,
         descriptions: Vec<Description>,
     ) {
-        let frames = settled(frames, at, lookback_ns);
+        let frames = settled(frames, at);
         self.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, source, message, descriptions });
     }
 
-    fn take_message(&mut self, found: StreamMessage<'a>, lookback_ns: u64) {
+    fn take_message(&mut self, found: StreamMessage<'a>) {
         let StreamMessage { at, source, timestamp_ns, frames, message } = found;
-        let frames = settled(&frames, at, lookback_ns);
+        let frames = settled(&frames, at);
         let descriptions = index::negotiated(&message, &mut self.counts);
         self.sip.push(SipEvent { at, frames, timestamp_ns, source, message, descriptions });
     }
@@ -235,7 +246,7 @@ impl<'a> Work<'a> {
 
 /// Frames in their places in the capture; or, where what came that long ago may have been written by now, in the
 /// earliest place that is certain to be free.
-fn settled(frames: &[Moment], now: Moment, lookback_ns: u64) -> Frames {
-    let earliest = now.clock.saturating_sub(lookback_ns);
+fn settled(frames: &[Moment], now: Moment) -> Frames {
+    let earliest = now.clock.saturating_sub(MAX_HOLD_NS);
     frames.iter().map(|frame| Moment { clock: frame.clock.max(earliest), ..*frame }).collect()
 }

@@ -1,10 +1,10 @@
 //! IP datagrams out of their fragments: RFC 791, 3.2, and RFC 8200, 4.5.
 
-use std::{collections::VecDeque, hash::BuildHasher};
+use std::{collections::VecDeque, hash::BuildHasher, sync::Arc};
 
 use crate::{
     events::{FlowKey, FragmentEvent, Frames, Table},
-    moment::Clock,
+    moment::{Clock, Moment},
     packet::{Endpoint, Fragment},
 };
 
@@ -39,7 +39,7 @@ pub struct IpFragments {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Belonging {
     /// It was SIP with this Call-ID.
-    Call(Box<[u8]>),
+    Call(Arc<[u8]>),
     /// It was a packet of this flow.
     Flow(FlowKey),
     /// Nothing of interest.
@@ -238,6 +238,13 @@ impl IpFragments {
         }
     }
 
+    /// The earliest frame of the datagrams that wait, of those that have not waited since before `since`.
+    #[must_use]
+    pub fn earliest_frame(&self, since: Clock) -> Option<Moment> {
+        let begun = self.order.iter().filter(|(began, _)| *began >= since);
+        begun.filter_map(|(_, name)| self.waiting.get(name)?.frames.iter().min().copied()).min()
+    }
+
     fn make_room(&mut self) {
         while self.waiting.len() > MAX_DATAGRAMS {
             self.give_up_oldest();
@@ -353,7 +360,6 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moment::Moment;
     use proptest::prelude::*;
 
     fn event<'a>(clock: Clock, offset: usize, more: bool, payload: &'a [u8]) -> FragmentEvent<'a> {

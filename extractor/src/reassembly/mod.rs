@@ -4,6 +4,8 @@
 //! * [`SipStreams`]: messages out of TCP connections;
 //! * [`Assembler`]: both, over what the chunks of a window left unfinished.
 
+use crate::moment::Clock;
+
 mod assembler;
 mod ip_fragments;
 mod sip_streams;
@@ -12,3 +14,7 @@ mod tcp_bytes;
 pub use assembler::{Assembled, Assembler};
 pub use ip_fragments::{Beginning, Belonging, FragmentCounts, IpFragments, Name, Taken, Whole};
 pub use sip_streams::{Found, SipStreams, StreamCounts, StreamMessage};
+
+/// While parts wait for others, what came since the first of them, or at most this long ago, is not written: in a call's file they
+/// stand where they came.
+pub const MAX_HOLD_NS: Clock = 5_000_000_000;

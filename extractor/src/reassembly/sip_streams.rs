@@ -8,10 +8,12 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
+    sync::Arc,
 };
 
 use bumpalo::Bump;
 use memchr::memrchr;
+use smallvec::SmallVec;
 
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
@@ -99,7 +101,7 @@ struct Stream {
     fin: Option<Offset>,
     armed: Option<Clock>,
     /// The latest messages: where they stood, and their Call-IDs.
-    past: VecDeque<(Stretch, Box<[u8]>)>,
+    past: VecDeque<(Stretch, Arc<[u8]>)>,
     /// What is missing, and may still come late.
     lost: VecDeque<Stretch>,
     /// The frames of the parts of a WebSocket message that is not whole.
@@ -112,6 +114,8 @@ struct Framer {
     mode: Mode,
     /// What lies before this is the rest of a message of which a part is missing.
     skip_to: Offset,
+    /// In step, what is there is not looked at again before there are bytes up to here.
+    needed: Offset,
 }
 
 #[derive(Debug)]
@@ -200,6 +204,12 @@ impl SipStreams {
         }
     }
 
+    /// The earliest frame that may be a part of a message that is still to come.
+    pub fn earliest_frame(&self) -> Option<Moment> {
+        let streams = self.by_use.values().filter_map(|key| self.streams.get(key));
+        streams.flat_map(|stream| stream.part_frames.iter().map(|frame| frame.moment).chain(stream.bytes.earliest_frame())).min()
+    }
+
     fn is_tls(&self, key: FlowKey) -> bool {
         self.streams.get(&key).is_some_and(|stream| matches!(stream.framer.mode, Mode::Tls))
     }
@@ -259,7 +269,7 @@ impl Stream {
             used: 0,
             weight: 0,
             bytes: TcpBytes::begin(sequence),
-            framer: Framer { mode, skip_to: 0 },
+            framer: Framer { mode, skip_to: 0, needed: 0 },
             syn: None,
             fin: None,
             armed: None,
@@ -313,8 +323,9 @@ impl Stream {
             return;
         }
         self.repeat(stretch, event, sink);
+        let captured = Stretch { start, end: start.saturating_add(segment.payload.len() as u64) };
         for frame in frames_of(event) {
-            self.bytes.note(stretch, frame);
+            self.bytes.note(captured, frame);
         }
         self.salvage(stretch, event, sink);
         self.read_segment(stretch, segment.payload, event.at.clock, sink);
@@ -354,9 +365,15 @@ impl Stream {
 
     /// A segment may repeat bytes of messages that have been delivered.
     fn repeat(&self, stretch: Stretch, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) {
+        let mut call_ids: SmallVec<[&Arc<[u8]>; 4]> = SmallVec::new();
         for (_, call_id) in self.past.iter().filter(|(past, _)| past.overlaps(stretch)) {
+            if !call_ids.contains(&call_id) {
+                call_ids.push(call_id);
+            }
+        }
+        for call_id in call_ids {
             let frames = event.frames.clone();
-            sink.out.push(Found::Repeated(Repetition { at: sink.at, call_id: call_id.clone(), frames }));
+            sink.out.push(Found::Repeated(Repetition { at: sink.at, call_id: Arc::clone(call_id), frames }));
         }
     }
 
@@ -366,7 +383,9 @@ impl Stream {
         }
         let snapped = stretch.end.saturating_sub(stretch.start).saturating_sub(payload.len() as u64);
         let fresh = self.bytes.take(stretch.start, payload, snapped, now);
-        if self.bytes.bytes().is_empty() {
+        if fresh.is_empty() {
+            // Nothing that was not there before.
+        } else if self.bytes.bytes().is_empty() {
             self.read(Some(fresh), sink);
         } else {
             self.bytes.append(fresh);
@@ -437,16 +456,24 @@ impl Stream {
     /// Hands on what a stretch of the stream says.
     fn deliver<'a>(&mut self, stretch: Stretch, text: &'a [u8], sink: &mut Sink<'a, '_>) {
         let earlier = std::mem::take(&mut self.part_frames);
-        let mut frames: Vec<Frame> = earlier.into_iter().chain(self.bytes.frames_of(stretch)).collect();
-        frames.sort_by_key(|frame| frame.moment);
-        frames.dedup_by_key(|frame| frame.moment);
-        if let Some(message) = sink.message(text, &frames) {
-            self.remember(stretch, &message);
+        match Message::parse(text) {
+            Some(Ok(message)) => {
+                let of_parts = earlier.into_iter().chain(self.bytes.give(stretch, sink.at, message.call_id));
+                let mut frames: Vec<Frame> = of_parts.collect();
+                frames.sort_by_key(|frame| frame.moment);
+                frames.dedup_by_key(|frame| frame.moment);
+                sink.message(message, &frames);
+                self.remember(stretch, &message);
+            }
+            Some(Err(Malformed)) => sink.out.push(Found::Malformed),
+            None => {}
         }
     }
 
     fn remember(&mut self, stretch: Stretch, message: &Message<'_>) {
-        self.past.push_back((stretch, message.call_id.into()));
+        let known = self.past.iter().rev().find(|(_, call_id)| **call_id == *message.call_id);
+        let call_id = known.map_or_else(|| message.call_id.into(), |(_, call_id)| Arc::clone(call_id));
+        self.past.push_back((stretch, call_id));
         if self.past.len() > MAX_PAST {
             self.past.pop_front();
         }
@@ -469,7 +496,8 @@ impl Stream {
             let at = |used: usize| stretch.start.saturating_add(used as u64);
             let of_message = Stretch { start: at(begin), end: at(used) };
             let is_lost = self.lost.iter().any(|lost| lost.overlaps(of_message));
-            if is_lost && let Some(message) = event.segment.payload.get(begin..used).and_then(|text| sink.message(text, &frames)) {
+            if is_lost && let Some(Ok(message)) = event.segment.payload.get(begin..used).and_then(Message::parse) {
+                sink.message(message, &frames);
                 self.remember(of_message, &message);
             }
         }
@@ -527,7 +555,10 @@ impl Stream {
             self.framer.skip_to = end;
         }
         let text = text.get(..whole_lines).unwrap_or_default();
-        self.deliver(Stretch { start, end }, sink.arena.alloc_slice_copy(text), sink);
+        if matches!(Message::parse(text), Some(Ok(_))) {
+            self.deliver(Stretch { start, end }, sink.arena.alloc_slice_copy(text), sink);
+        }
+        self.part_frames.clear();
     }
 }
 
@@ -542,20 +573,11 @@ fn is_keepalive(stretch: Stretch, end: Offset) -> bool {
 }
 
 impl<'a> Sink<'a, '_> {
-    fn message(&mut self, text: &'a [u8], frames: &[Frame]) -> Option<Message<'a>> {
-        match Message::parse(text)? {
-            Ok(message) => {
-                let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
-                let frames = frames.iter().map(|frame| frame.moment).collect();
-                let Self { at, key: FlowKey { source, .. }, .. } = *self;
-                self.out.push(Found::Message(StreamMessage { at, source, timestamp_ns, frames, message }));
-                Some(message)
-            }
-            Err(Malformed) => {
-                self.out.push(Found::Malformed);
-                None
-            }
-        }
+    fn message(&mut self, message: Message<'a>, frames: &[Frame]) {
+        let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
+        let frames = frames.iter().map(|frame| frame.moment).collect();
+        let Self { at, key: FlowKey { source, .. }, .. } = *self;
+        self.out.push(Found::Message(StreamMessage { at, source, timestamp_ns, frames, message }));
     }
 }
 
@@ -576,6 +598,7 @@ impl Framer {
 
     /// The stream goes on at `offset`, and what came before is missing.
     fn jump(&mut self, offset: Offset) {
+        self.needed = 0;
         if let Mode::WebSocket { parts } = &mut self.mode {
             *parts = None;
         }
@@ -594,7 +617,8 @@ impl Framer {
         }
         match &mut self.mode {
             Mode::Tls => Step::Pass(rest.len()),
-            Mode::InStep => self.in_step(rest),
+            Mode::InStep if base.saturating_add(rest.len() as u64) < self.needed => Step::Wait,
+            Mode::InStep => self.in_step(rest, base),
             Mode::Searching { .. } => self.searching(rest),
             Mode::WebSocket { parts } => match FrameHeader::parse(rest) {
                 Ok(header) if header.len() <= rest.len() => websocket_frame(parts, &header, rest),
@@ -604,7 +628,7 @@ impl Framer {
         }
     }
 
-    fn in_step(&mut self, rest: &[u8]) -> Step {
+    fn in_step(&mut self, rest: &[u8], base: Offset) -> Step {
         match Unit::at_start_of(rest) {
             Unit::Message(len) => Step::Message(len),
             Unit::Unbounded(header) => Step::Message(sip::next_start(rest, header).unwrap_or(rest.len())),
@@ -613,7 +637,10 @@ impl Framer {
                 self.mode = Mode::WebSocket { parts: None };
                 Step::Pass(len)
             }
-            Unit::Incomplete => Step::Wait,
+            Unit::Incomplete(needed) => {
+                self.needed = base.saturating_add(needed as u64);
+                Step::Wait
+            }
             Unit::Foreign(_) if is_tls(rest) => {
                 self.mode = Mode::Tls;
                 Step::Pass(rest.len())

@@ -1,12 +1,16 @@
 //! The bytes of one direction of a TCP connection, put in order: RFC 9293, 3.4 and 3.10.7.4.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, hash::BuildHasher};
 
+use super::MAX_HOLD_NS;
 use crate::moment::{Clock, Moment};
 
 /// Bytes that came early are kept up to this length, and in this many segments.
 const MAX_EARLY_LEN: usize = 256 * 1024;
-const MAX_EARLY: usize = 256;
+const MAX_EARLY: usize = 4096;
+/// Of how many frames bytes are noted that are not taken out yet. What is beyond is in no file: a message of
+/// the longest kind comes in 500 segments.
+const MAX_FRAMES: usize = 1024;
 /// A sequence number further away than this belongs to another connection of the same name.
 const MAX_DISTANCE: u64 = 1024 * 1024;
 
@@ -46,9 +50,20 @@ pub(super) struct TcpBytes {
     bytes: Vec<u8>,
     early: BTreeMap<Offset, Early>,
     early_len: usize,
+    /// Since when the one waits that has waited for longest.
+    waiting_since: Option<Clock>,
     /// How many bytes from `end` on will never come: the snap length cut them off.
     snapped: u64,
-    frames: Vec<(Stretch, Frame)>,
+    frames: Vec<Noted>,
+}
+
+/// A frame that carries a stretch of what has not been taken out yet.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    stretch: Stretch,
+    frame: Frame,
+    /// The call that it was given to last, hashed: only ever compared with others of the same connection.
+    given_to: Option<u64>,
 }
 
 /// Where a segment belongs.
@@ -75,6 +90,7 @@ impl TcpBytes {
             bytes: Vec::new(),
             early: BTreeMap::new(),
             early_len: 0,
+            waiting_since: None,
             snapped: 0,
             frames: Vec::new(),
         }
@@ -96,7 +112,7 @@ impl TcpBytes {
 
     /// How many bytes of memory are in use for what is not taken out yet.
     pub(super) fn weight(&self) -> usize {
-        let frames = self.frames.len().saturating_mul(size_of::<(Stretch, Frame)>());
+        let frames = self.frames.len().saturating_mul(size_of::<Noted>());
         self.bytes.len().saturating_add(self.early_len).saturating_add(frames)
     }
 
@@ -111,8 +127,8 @@ impl TcpBytes {
 
     /// Notes that a frame carries a stretch of the stream.
     pub(super) fn note(&mut self, stretch: Stretch, frame: Frame) {
-        if stretch.end > self.start {
-            self.frames.push((stretch, frame));
+        if stretch.end > self.start && self.frames.len() < MAX_FRAMES {
+            self.frames.push(Noted { stretch, frame, given_to: None });
         }
     }
 
@@ -138,6 +154,7 @@ impl TcpBytes {
             self.early_len = self.early_len.saturating_sub(known.unwrap_or(0)).saturating_add(payload.len());
             let since = self.early.get(&offset).map_or(now, |early| early.since);
             self.early.insert(offset, Early { bytes: payload.to_vec(), snapped, since });
+            self.waiting_since = self.waiting_since.or(Some(now));
         }
     }
 
@@ -149,6 +166,9 @@ impl TcpBytes {
         }
         let (offset, Early { mut bytes, snapped, since }) = self.early.pop_first()?;
         self.early_len = self.early_len.saturating_sub(bytes.len());
+        if self.waiting_since == Some(since) {
+            self.waiting_since = self.early.values().map(|early| early.since).min();
+        }
         let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
         bytes.drain(..known);
         if !bytes.is_empty() || offset.saturating_add(known as u64) == end {
@@ -164,10 +184,12 @@ impl TcpBytes {
 
     /// Takes bytes out at the front: of those in memory, and of those in order that need not be kept.
     pub(super) fn consume(&mut self, used: usize, passed: usize) {
+        if used == 0 && passed == 0 {
+            return;
+        }
         self.bytes.drain(..used.min(self.bytes.len()));
         self.start = self.start.saturating_add(used.saturating_add(passed) as u64);
-        let start = self.start;
-        self.frames.retain(|(stretch, _)| stretch.end > start);
+        self.forget_frames();
         if self.bytes.is_empty() && self.bytes.capacity() > 4096 {
             self.bytes = Vec::new();
         }
@@ -175,12 +197,30 @@ impl TcpBytes {
 
     /// The frames that carry any of a stretch that has not been taken out, in capture order.
     pub(super) fn frames_of(&self, stretch: Stretch) -> impl Iterator<Item = Frame> {
-        self.frames.iter().filter(move |(of_frame, _)| of_frame.overlaps(stretch)).map(|(_, frame)| *frame)
+        self.frames.iter().filter(move |noted| noted.stretch.overlaps(stretch)).map(|noted| noted.frame)
+    }
+
+    /// The same, for a message of the call. A frame that the call has had so long ago that it may be in its file by
+    /// now is not given to it again.
+    pub(super) fn give(&mut self, stretch: Stretch, at: Moment, call_id: &[u8]) -> Vec<Frame> {
+        let call = Some(foldhash::fast::FixedState::default().hash_one(call_id));
+        let written_before = at.clock.saturating_sub(MAX_HOLD_NS);
+        let carrying = self.frames.iter_mut().filter(|noted| noted.stretch.overlaps(stretch));
+        let given = carrying.filter_map(|noted| {
+            let is_written = std::mem::replace(&mut noted.given_to, call) == call && noted.frame.moment.clock < written_before;
+            (!is_written).then_some(noted.frame)
+        });
+        given.collect()
     }
 
     /// Since when bytes wait for others that are missing.
     pub(super) fn waiting_since(&self) -> Option<Clock> {
-        self.early.values().map(|early| early.since).min()
+        self.waiting_since
+    }
+
+    /// The earliest frame of what has not been taken out.
+    pub(super) fn earliest_frame(&self) -> Option<Moment> {
+        self.frames.iter().map(|noted| noted.frame.moment).min()
     }
 
     /// Where the stream goes on if what is missing at its end is not waited for any longer.
@@ -201,7 +241,12 @@ impl TcpBytes {
         self.bytes.clear();
         self.snapped = 0;
         self.start = offset;
-        self.consume(0, 0);
+        self.forget_frames();
+    }
+
+    fn forget_frames(&mut self) {
+        let start = self.start;
+        self.frames.retain(|noted| noted.stretch.end > start);
     }
 }
 

@@ -25,8 +25,8 @@ pub enum Unit {
     Blank(usize),
     /// The handshake after which the stream is a WebSocket (RFC 6455, 1.3).
     Handshake(usize),
-    /// The beginning of one of these.
-    Incomplete,
+    /// The beginning of one of these, which will not be whole before there is this much.
+    Incomplete(usize),
     /// Something else; there is no use in looking at this much again.
     Foreign(usize),
 }
@@ -40,7 +40,7 @@ impl Unit {
             return Self::Blank(blank);
         }
         let Some(line_len) = line_len(bytes) else {
-            return if may_become_start(bytes) { Self::Incomplete } else { Self::Foreign(bytes.len()) };
+            return if may_become_start(bytes) { Self::Incomplete(longer(bytes)) } else { Self::Foreign(bytes.len()) };
         };
         let (line, _) = split_line(bytes);
         let is_sip = StartLine::parse(line).is_some();
@@ -50,7 +50,7 @@ impl Unit {
         match header_len(bytes) {
             Some(header) if is_sip => Self::with_header(bytes, header),
             Some(header) if is_upgrade(bytes.get(..header).unwrap_or_default()) => Self::Handshake(header),
-            None if bytes.len() < MAX_HEADER_LEN => Self::Incomplete,
+            None if bytes.len() < MAX_HEADER_LEN => Self::Incomplete(longer(bytes)),
             _ => Self::Foreign(line_len),
         }
     }
@@ -58,10 +58,14 @@ impl Unit {
     fn with_header(bytes: &[u8], header: usize) -> Self {
         match declared_len(bytes.get(..header).unwrap_or_default()) {
             Some(len) if len <= bytes.len() => Self::Message(len),
-            Some(_) => Self::Incomplete,
+            Some(len) => Self::Incomplete(len),
             None => Self::Unbounded(header),
         }
     }
+}
+
+fn longer(bytes: &[u8]) -> usize {
+    bytes.len().saturating_add(1)
 }
 
 /// How long the message is that begins with this whole header, if it says so and can be believed.
@@ -156,7 +160,8 @@ mod tests {
     #[test]
     fn nothing_is_decided_too_early() {
         for len in 1..BYE.len() {
-            assert_eq!(Unit::at_start_of(&BYE[..len]), Unit::Incomplete, "{len}");
+            let needed = if len < BYE.len() - 4 { len + 1 } else { BYE.len() };
+            assert_eq!(Unit::at_start_of(&BYE[..len]), Unit::Incomplete(needed), "{len}");
         }
     }
 
@@ -174,7 +179,7 @@ mod tests {
         assert_eq!(Unit::at_start_of(&[get, &[0x81, 5][..]].concat()), Unit::Handshake(get.len()));
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
         assert_eq!(Unit::at_start_of(answer), Unit::Handshake(answer.len()));
-        assert_eq!(Unit::at_start_of(&get[..30]), Unit::Incomplete);
+        assert_eq!(Unit::at_start_of(&get[..30]), Unit::Incomplete(31));
     }
 
     #[test]
@@ -190,7 +195,7 @@ mod tests {
         fn a_unit_is_never_longer_than_the_bytes(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
             for bytes in [bytes.clone(), [BYE, &bytes].concat(), [&bytes, BYE].concat()] {
                 match Unit::at_start_of(&bytes) {
-                    Unit::Incomplete => {}
+                    Unit::Incomplete(needed) => prop_assert!(needed > bytes.len()),
                     Unit::Message(n) | Unit::Unbounded(n) | Unit::Blank(n) | Unit::Handshake(n) | Unit::Foreign(n) => {
                         prop_assert!(n > 0 && n <= bytes.len());
                     }
