@@ -566,7 +566,8 @@ impl Call {
             return settled;
         }
         let earliest = Moment::at(settled.clock.saturating_sub(MAX_HOLD_NS));
-        let packets = self.claims.iter().flat_map(|claim| flows.packets_between(claim.flow, claim.from.max(earliest), claim.until));
+        let packets =
+            self.claims.iter().flat_map(|claim| flows.packets_between(claim.flow, claim.from.max(earliest), claim.until));
         flows.between_packets(settled, packets.copied()).max(earliest)
     }
 

@@ -3,7 +3,8 @@
 use bumpalo::Bump;
 use shared::units::SipPorts;
 
-use super::{MAX_HOLD_NS, Beginning, Belonging, Found, FragmentCounts, IpFragments, SipStreams, StreamCounts, StreamMessage, Taken, Whole,
+use super::{
+    Beginning, Belonging, Found, FragmentCounts, IpFragments, MAX_HOLD_NS, SipStreams, StreamCounts, StreamMessage, Taken, Whole,
 };
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
