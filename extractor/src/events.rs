@@ -159,6 +159,16 @@ impl Flows {
         moment
     }
 
+    /// The earliest frame of the packets that were whole at `moment` or later.
+    #[must_use]
+    pub fn earliest_frame_since(&self, moment: Moment) -> Option<Moment> {
+        if self.fragmented.is_empty() {
+            return None;
+        }
+        let since = self.packets.iter().filter(|packet| **packet >= moment);
+        since.filter_map(|packet| self.fragmented(*packet)?.earlier.first()).min().copied()
+    }
+
     /// Whether any packet came in fragments.
     #[must_use]
     pub fn has_fragmented(&self) -> bool {

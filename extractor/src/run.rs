@@ -93,8 +93,9 @@ fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Mom
     }
     repetitions.for_each(|repetition| calls.repeat(repetition));
     calls.end_window(window.end);
-    let looked_back_to = window.end.clock.saturating_sub(lookback_ns);
-    Moment::at(window.held_since.map_or(looked_back_to, |held| held.min(looked_back_to)))
+    let looked_back_to = Moment::at(window.end.clock.saturating_sub(lookback_ns));
+    let held_since = [window.held_since.map(Moment::at), calls.flows().earliest_frame_since(looked_back_to)];
+    held_since.into_iter().flatten().fold(looked_back_to, Moment::min)
 }
 
 /// Writes what came before `settled`, and forgets it. Gives the moment since when something is left to be written.
