@@ -1,0 +1,41 @@
+//! What fuzzing found to be of interest, replayed: see `scripts/fuzz`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
+
+mod fuzzed;
+
+use std::{fs, panic, path::Path};
+
+fn corpus() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus")
+}
+
+#[test]
+fn what_was_found_stays_fixed() {
+    for (target, check) in fuzzed::TARGETS {
+        let folder = corpus().join(target);
+        let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inputs.sort();
+        assert!(!inputs.is_empty(), "{} is empty", folder.display());
+        for input in inputs {
+            let bytes = fs::read(&input).unwrap();
+            if panic::catch_unwind(|| check(&bytes)).is_err() {
+                panic!("{} is a counterexample", input.display());
+            }
+        }
+    }
+}
+
+/// A folder that no target replays is a target's whose name changed.
+#[test]
+fn every_folder_has_a_target() {
+    let mut folders: Vec<_> =
+        fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    folders.sort();
+    assert_eq!(folders, fuzzed::TARGETS.map(|(target, _)| target));
+}

@@ -1,0 +1,49 @@
+//! The index of a capture: cut in two at any place, it is the same.
+
+use shared::{pcap::Layout, units::SipPorts};
+use sip_call_extractor::{
+    events::Flows,
+    index::{ChunkIndex, Counts},
+};
+
+use super::{Input, made};
+
+pub fn check(input: &[u8]) {
+    let mut input = Input(input);
+    let kind = input.byte();
+    let cut = usize::from(input.u16());
+    let file = made::capture(input);
+    let Ok((layout, start)) = Layout::detect(&file) else { return };
+    let ports = if kind & 1 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
+    let cut = start + cut % (file.len() - start + 1);
+
+    let index = |layout: &Layout, start: usize, end: usize| ChunkIndex::of(0, &file, layout, start, end, ports);
+    let mut whole = index(&layout, start, file.len());
+    let end = whole.not_before(0);
+
+    let mut first = index(&layout, start, cut);
+    assert!(first.end >= cut || first.end >= file.len());
+    let clock = first.not_before(0);
+    let mut second = index(first.layouts.last().unwrap(), first.end, file.len());
+    assert_eq!(second.not_before(clock), end);
+
+    assert_eq!(second.end, whole.end);
+    assert_eq!(second.layouts.last(), whole.layouts.last());
+    first.gaps.append(&mut second.gaps);
+    assert_eq!(first.gaps, whole.gaps);
+    let mut counts = Counts::default();
+    counts.add(&first.counts);
+    counts.add(&second.counts);
+    assert_eq!(counts, whole.counts);
+    let text =
+        |part: &ChunkIndex<'_>| [format!("{:?}", part.sip), format!("{:?}", part.fragments), format!("{:?}", part.segments)];
+    first.sip.append(&mut second.sip);
+    first.fragments.append(&mut second.fragments);
+    first.segments.append(&mut second.segments);
+    assert!(text(&first) == text(&whole), "other events");
+    let flows = Flows::merged(&[first.flows, second.flows]);
+    assert_eq!(flows.keys(), whole.flows.keys());
+    for flow in 0..flows.keys().len() {
+        assert_eq!(flows.packets(flow), whole.flows.packets(flow));
+    }
+}

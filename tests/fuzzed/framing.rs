@@ -1,0 +1,57 @@
+//! Messages in a stream: lengths are within the bytes, and what is decided stays so, whatever follows.
+
+use sip_call_extractor::sip::{Message, Unit, find_start, message_len, next_start};
+
+pub fn check(stream: &[u8]) {
+    let unit = Unit::at_start_of(stream);
+    let found = find_start(stream);
+    bounds(stream, unit, found);
+    for less in ends_of_interest(stream).map(|end| &stream[..end]) {
+        let before = Unit::at_start_of(less);
+        match (before, unit) {
+            (Unit::Incomplete, _) => {}
+            (Unit::Blank(before), Unit::Blank(now)) => assert!(before <= now),
+            // A line of which the end was missing.
+            (Unit::Foreign(before), Unit::Foreign(now)) if before == less.len() => assert!(before <= now),
+            _ => assert_eq!(before, unit, "with {} bytes, then with {}", less.len(), stream.len()),
+        }
+        match (find_start(less), found) {
+            (Ok(before), now) => assert_eq!(Ok(before), now),
+            (Err(before), Ok(now) | Err(now)) => assert!(before <= now, "nothing begins before {before}"),
+        }
+    }
+}
+
+fn bounds(stream: &[u8], unit: Unit, found: Result<usize, usize>) {
+    match unit {
+        Unit::Incomplete => {}
+        Unit::Message(len) | Unit::Unbounded(len) | Unit::Blank(len) | Unit::Handshake(len) | Unit::Foreign(len) => {
+            assert!(len > 0 && len <= stream.len() || stream.is_empty());
+        }
+    }
+    match unit {
+        Unit::Message(len) => {
+            assert_eq!(message_len(stream), Some(len));
+            assert!(Message::parse(&stream[..len]).is_some());
+        }
+        Unit::Unbounded(header) => assert!(Message::parse(&stream[..header]).is_some()),
+        _ => {}
+    }
+    if matches!(unit, Unit::Message(_) | Unit::Unbounded(_) | Unit::Handshake(_)) {
+        assert_eq!(found, Ok(0));
+    }
+    let (Ok(at) | Err(at)) = found;
+    assert!(at <= stream.len());
+    if found.is_ok() {
+        assert!(at == 0 || stream[at - 1] == b'\n');
+        assert_eq!(find_start(&stream[at..]), Ok(0));
+        assert_eq!(next_start(stream, at), Some(at));
+    }
+}
+
+/// Around the ends of lines; some others.
+fn ends_of_interest(stream: &[u8]) -> impl Iterator<Item = usize> {
+    let lines = stream.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\r' | b'\n' | b' ')).map(|(at, _)| at).take(100);
+    let around = lines.flat_map(|at| at.saturating_sub(1)..=at + 2);
+    around.chain(0..12).chain((0..stream.len()).step_by(stream.len() / 16 + 1)).filter(|end| *end <= stream.len())
+}

@@ -1,0 +1,98 @@
+//! What must hold whatever the input: one module for each fuzz target, plain code, so that `fuzz/` can look for
+//! counterexamples and `tests/corpus.rs` can replay those that were found.
+#![allow(dead_code, reason = "each fuzz target uses a part of it")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+
+pub mod body;
+pub mod capture;
+pub mod chunk;
+pub mod fragments;
+pub mod frame;
+pub mod framing;
+mod made;
+pub mod message;
+pub mod rtp;
+pub mod run;
+pub mod stream;
+pub mod units;
+pub mod websocket;
+
+#[path = "../support/frames.rs"]
+mod frames;
+#[path = "../support/media.rs"]
+mod media;
+#[path = "../support/sip.rs"]
+mod sip;
+
+/// What the fuzzer finds for a target is kept under its name.
+pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+    ("body", body::check),
+    ("capture", capture::check),
+    ("chunk", chunk::check),
+    ("fragments", fragments::check),
+    ("frame", frame::check),
+    ("framing", framing::check),
+    ("message", message::check),
+    ("rtp", rtp::check),
+    ("run", run::check),
+    ("stream", stream::check),
+    ("units", units::check),
+    ("websocket", websocket::check),
+];
+
+/// The bytes of an input, taken one after the other. Behind its end there are zeros.
+#[derive(Clone, Copy)]
+pub struct Input<'a>(pub &'a [u8]);
+
+impl<'a> Input<'a> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        self.bytes(1).first().copied().unwrap_or(0)
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        u16::from_be_bytes([self.byte(), self.byte()])
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
+    }
+
+    /// The next bytes; fewer at the end.
+    pub fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        bytes
+    }
+
+    /// As many bytes as the next one says.
+    pub fn some(&mut self) -> &'a [u8] {
+        let len = self.byte().into();
+        self.bytes(len)
+    }
+}
+
+/// Where in `whole` a part of it lies.
+#[track_caller]
+pub fn place(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    if part.is_empty() {
+        return 0..0;
+    }
+    assert!(start <= whole.len() && part.len() <= whole.len() - start, "outside of the input");
+    start..start + part.len()
+}

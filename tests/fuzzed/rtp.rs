@@ -1,0 +1,90 @@
+//! RTP: the header, and figures of a stream that add up.
+
+use sip_call_extractor::{
+    packet::Endpoint,
+    rtp::{Header, Sequence, Stream},
+    sdp::format_of_static,
+};
+
+use super::Input;
+
+/// Bytes of a packet; or, after a first byte of 0, what becomes of a stream.
+pub fn check(input: &[u8]) {
+    match input.split_first() {
+        Some((0, steps)) => stream(Input(steps)),
+        Some((1, steps)) => near(Input(steps)),
+        _ => header(input),
+    }
+}
+
+fn header(packet: &[u8]) {
+    let Some(header) = Header::parse(packet, packet.len()) else { return };
+    assert!(packet.len() >= 12 && packet[0] >> 6 == 2 && header.payload_type < 128);
+    assert_eq!(packet[2..4], header.sequence.to_be_bytes());
+    assert_eq!(packet[4..8], header.timestamp.to_be_bytes());
+    assert_eq!(packet[8..12], header.ssrc.to_be_bytes());
+    for captured in 12..packet.len().min(90) {
+        assert_eq!(Header::parse(&packet[..captured], packet.len()), Some(header), "snapped to {captured}");
+    }
+}
+
+/// Packets with any numbers at any times.
+fn stream(mut steps: Input<'_>) {
+    let end = Endpoint::v4([192, 0, 2, 1], 4000);
+    let packet = |steps: &mut Input<'_>, sequence| Header {
+        payload_type: steps.byte() & 0x7f,
+        sequence,
+        timestamp: (steps.u64() >> 16) as u32,
+        ssrc: 7,
+    };
+    let mut number = steps.u16();
+    let mut at = steps.u64();
+    let first = packet(&mut steps, number);
+    let mut stream = Stream::new(&first, end, end, at, format_of_static(first.payload_type));
+    let mut packets = 1;
+    while !steps.is_empty() {
+        match steps.byte() {
+            0 => number = steps.u16(),
+            step => number = number.wrapping_add_signed(i16::from(step.cast_signed())),
+        }
+        match steps.byte() {
+            0 => at = steps.u64(),
+            step => at = at.saturating_add_signed(i64::from(step.cast_signed()) * 1_000_000),
+        }
+        let header = packet(&mut steps, number);
+        stream.push(&header, at, format_of_static(header.payload_type));
+        packets += 1;
+    }
+    assert_eq!(stream.arrivals.packets, packets);
+    let (most, least, mean) = stream.arrivals.deltas_ns();
+    assert!(least <= mean && mean <= most, "{least} {mean} {most}");
+    assert!(stream.jitter.ms().is_finite() && stream.jitter.ms() >= 0.0);
+    let totals = stream.sequence.totals();
+    assert!(totals.expected >= 1 && totals.lost < totals.expected);
+    assert!(totals.duplicates + totals.out_of_order < packets);
+    // What jumped and was not followed counts as nothing: no more than the rest is distinct.
+    assert!(totals.lost >= totals.expected.saturating_sub(packets - totals.duplicates));
+}
+
+/// Numbers that never jump: each packet is either the first of its number or a duplicate.
+fn near(mut steps: Input<'_>) {
+    let first = i64::from(steps.u16()) + 65_536;
+    let (mut highest, mut distinct, mut packets) = (first, std::collections::BTreeSet::from([first]), 1);
+    let mut sequence = Sequence::new(first as u16);
+    while !steps.is_empty() {
+        let number = match steps.byte() {
+            // Further back than 99 is a jump.
+            step @ ..100 => highest - i64::from(step),
+            255 => highest + i64::from(steps.u16() % 3000),
+            step => highest + i64::from(step) - 99,
+        };
+        sequence.push(number as u16);
+        highest = highest.max(number);
+        distinct.insert(number);
+        packets += 1;
+    }
+    let (totals, distinct) = (sequence.totals(), distinct.len() as u64);
+    assert_eq!(totals.duplicates, packets - distinct);
+    assert_eq!(totals.expected, (highest - first + 1) as u64);
+    assert_eq!(totals.lost, totals.expected.saturating_sub(distinct));
+}

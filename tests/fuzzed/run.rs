@@ -1,0 +1,67 @@
+//! The whole job: the same files, byte by byte, whatever the sizes of windows and chunks.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use shared::units::SipPorts;
+use sip_call_extractor::{
+    calls::Rules,
+    outputs::Settings,
+    progress::Progress,
+    report::Report,
+    run::{Config, run},
+    windows::Sizes,
+};
+
+use super::{Input, made};
+
+const SECOND: u64 = 1_000_000_000;
+
+pub fn check(input: &[u8]) {
+    let mut input = Input(input);
+    let kind = input.byte();
+    let (window, chunk) = (1 + usize::from(input.u16()), 1 + usize::from(input.u16()));
+    let file = made::capture(input);
+    // As many windows as that cost time and say no more.
+    let (window, chunk) = (window.max(file.len() / 64), chunk.max(file.len() / 256));
+    let whole = extract(&file, kind, Sizes { window: 1 << 30, chunk: 1 << 30 });
+    let in_windows = extract(&file, kind, Sizes { window, chunk });
+    match (whole, in_windows) {
+        (Some((files, report)), Some((others, other_report))) => {
+            assert_eq!(files.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>());
+            for (name, bytes) in &files {
+                assert!(*bytes == others[name], "{name} is another");
+            }
+            assert_eq!(report, other_report);
+        }
+        (None, None) => {}
+        _ => panic!("used or refused"),
+    }
+}
+
+/// The files that come out, and the figures; nothing if the capture is refused.
+fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<u8>>, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.pcap");
+    fs::write(&input, file).unwrap();
+    let directory = folder.path().join("out");
+    let outputs = Settings {
+        directory: directory.clone(),
+        detected_calls_filename: "detected_calls.csv".into(),
+        stats_filename: "calls_statistics.csv".into(),
+        overwrite: false,
+    };
+    let rules = Rules {
+        linger_ns: if kind & 1 == 0 { 5 * SECOND } else { 0 },
+        call_timeout_ns: [Some(300 * SECOND), Some(3 * SECOND), None, Some(20 * SECOND)][usize::from(kind >> 1 & 3)],
+        lookback_ns: if kind & 8 == 0 { 2 * SECOND } else { SECOND / 100 },
+    };
+    let sip_ports = if kind & 16 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
+    let report = run(&Config { inputs: vec![input], sip_ports, rules, outputs, sizes }, &Progress::new()).ok()?;
+    let report = Report { elapsed: std::time::Duration::ZERO, ..report };
+    Some((files(&directory), format!("{report:?}")))
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}

@@ -1,0 +1,205 @@
+//! SIP over TCP: what is cut, shuffled and repeated comes out as it went in; and of garbage comes the same, whoever looks
+//! at the clock, and whenever.
+
+use std::ops::Range;
+
+use bumpalo::Bump;
+use sip_call_extractor::{
+    events::{Frames, SegmentEvent},
+    moment::{Moment, Position},
+    packet::{Endpoint, Segment, TcpFlags},
+    reassembly::{Found, SipStreams},
+};
+
+use super::Input;
+
+pub fn check(input: &[u8]) {
+    let mut input = Input(input);
+    match input.byte() {
+        kind if kind & 1 == 0 => Whole::of(&mut input, kind & 2 != 0).check(input),
+        _ => garbage(input),
+    }
+}
+
+fn event(number: usize, clock: u64, segment: Segment<'_>) -> SegmentEvent<'_> {
+    let at = Moment { clock, position: Position::new(0, number) };
+    SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, segment }
+}
+
+fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire_len: usize) -> Segment<'_> {
+    let ends = [Endpoint::v4([192, 0, 2, 1], 49_152), Endpoint::v4([192, 0, 2, 2], 5060)];
+    let [source, destination] = if is_answer { [ends[1], ends[0]] } else { ends };
+    Segment { source, destination, sequence, flags, payload, wire_len }
+}
+
+/// A stream of which nothing is missing.
+struct Whole<'a> {
+    bytes: Vec<u8>,
+    /// Where each message lies in it, and the message's body.
+    messages: Vec<(Range<usize>, &'a [u8])>,
+}
+
+impl<'a> Whole<'a> {
+    fn of(input: &mut Input<'a>, is_websocket: bool) -> Self {
+        let mut whole = Self { bytes: Vec::new(), messages: Vec::new() };
+        if is_websocket {
+            whole.bytes.extend(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
+        }
+        for number in 0..1 + input.byte() % 4 {
+            let kind = input.byte();
+            let body = input.some();
+            let message = format!(
+                "{}\r\nCall-ID: {number}\r\nf: a\r\nt: b\r\nc: application/sdp\r\nContent-Length: {}\r\n\r\n",
+                if kind & 1 == 0 { "INVITE sip:x SIP/2.0" } else { "SIP/2.0 200 OK" },
+                body.len()
+            );
+            let message = [message.as_bytes(), body].concat();
+            let start = whole.bytes.len();
+            if is_websocket {
+                let cut = usize::from(kind >> 1).min(message.len());
+                whole.frame(if cut > 0 { 0x01 } else { 0x81 }, kind, if cut > 0 { &message[..cut] } else { &message });
+                if cut > 0 {
+                    whole.frame(0x89, kind, b"ping");
+                    whole.frame(0x80, kind, &message[cut..]);
+                }
+            } else {
+                whole.bytes.extend(&message);
+            }
+            whole.messages.push((start..whole.bytes.len(), body));
+            if kind & 0x80 != 0 && !is_websocket {
+                whole.bytes.extend(b"\r\n\r\n");
+            }
+        }
+        whole
+    }
+
+    fn frame(&mut self, first: u8, kind: u8, text: &[u8]) {
+        let mask = if kind & 1 == 0 { [0; 4] } else { [kind, 7, 0x55, 0xff] };
+        let masked = if kind & 1 == 0 { 0 } else { 0x80 };
+        match text.len() {
+            len @ ..126 => self.bytes.extend([first, masked | len as u8]),
+            len => self.bytes.extend([&[first, masked | 126][..], &(len as u16).to_be_bytes()].concat()),
+        }
+        self.bytes.extend(&mask[..if masked == 0 { 0 } else { 4 }]);
+        self.bytes.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    }
+
+    /// The rest of the input tells how the stream is cut up; in the end all of it is sent once more from the beginning.
+    fn check(&self, mut input: Input<'_>) {
+        let len = self.bytes.len();
+        let initial = u32::MAX - u32::from(input.u16() % 1000);
+        let size = 1 + usize::from(input.byte());
+        let mut pieces: Vec<Range<usize>> = vec![0..0];
+        while !input.is_empty() && pieces.len() < 60 {
+            let start = usize::from(input.u16()) % len;
+            pieces.push(start..len.min(start + usize::from(input.byte())));
+        }
+        pieces.extend((0..len).step_by(size).map(|start| start..len.min(start + size)));
+        let arena = Bump::new();
+        let mut streams = SipStreams::default();
+        let mut found = Vec::new();
+        for (number, piece) in pieces.iter().enumerate() {
+            let is_syn = number == 0;
+            let sequence = initial.wrapping_add(u32::from(!is_syn)).wrapping_add(piece.start as u32);
+            let flags = TcpFlags { syn: is_syn, ..TcpFlags::default() };
+            streams.take(
+                &event(number, number as u64, segment(false, sequence, flags, &self.bytes[piece.clone()], piece.len())),
+                &arena,
+                &mut found,
+            );
+        }
+        streams.finish(Moment { clock: pieces.len() as u64, position: Position::new(0, pieces.len()) }, &arena, &mut found);
+
+        let mut messages = self.messages.iter().enumerate();
+        for found in &found {
+            match found {
+                Found::Malformed => panic!("a message is cut"),
+                Found::Repeated(repetition) => {
+                    assert!(repetition.frames.iter().all(|frame| frame.position.offset() < pieces.len()))
+                }
+                Found::Message(found) => {
+                    let (number, (place, body)) = messages.next().expect("no message comes twice");
+                    assert_eq!(found.message.call_id, number.to_string().as_bytes());
+                    assert!(found.message.descriptions().eq([*body]), "the body");
+                    assert!(found.frames.is_sorted());
+                    let carried = found.frames.iter().map(|frame| &pieces[frame.position.offset()]);
+                    assert!(place.clone().all(|byte| carried.clone().any(|piece| piece.contains(&byte))), "a frame is missing");
+                    assert!(found.frames.last().is_some_and(|last| *last <= found.at));
+                }
+            }
+        }
+        assert_eq!(messages.next(), None, "a message is missing");
+        assert_eq!(streams.counts(), Default::default());
+    }
+}
+
+const PHRASES: [&[u8]; 8] = [
+    b"INVITE sip:x SIP/2.0\r\nCall-ID: 1\r\nf: a\r\nt: b\r\nl: 4\r\n\r\nbody",
+    b"SIP/2.0 200 OK\r\nCall-ID: 2\r\nf: a\r\nt: b\r\n\r\n",
+    b"BYE sip:x SIP/2.0\r\nCall-ID: 3\r\nf: a\r\nt: b\r\nl: 60\r\n\r\n",
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+    b"\x01\x04SIP/\x89\x00\x80\x04\x2e0 2",
+    b"\x81\x2bACK sip:x SIP/2.0\r\nCall-ID: 4\r\nf: a\r\nt: b\r\n\r\n",
+    b"\x16\x03\x01\x00",
+    b"\r\n\r\n",
+];
+
+/// Any segments, at any times, in both directions.
+fn garbage(mut input: Input<'_>) {
+    let mut events = Vec::new();
+    let mut next = [u32::MAX - 100, 7];
+    let mut clock = 0u64;
+    let mut times = vec![0];
+    while !input.is_empty() && events.len() < 80 {
+        let kind = input.byte();
+        let is_answer = kind & 1 != 0;
+        let shift = input.byte();
+        clock += match shift >> 4 {
+            dt @ ..8 => u64::from(dt),
+            dt => u64::from(dt - 7) * 500_000_000,
+        };
+        times.push(clock);
+        let payload = if kind & 2 == 0 { PHRASES[usize::from(shift & 7)] } else { input.some() };
+        let distance = if kind & 4 == 0 { 0 } else { i32::from(input.u16().cast_signed()) };
+        let snapped = if kind & 8 == 0 { 0 } else { usize::from(input.byte()) };
+        let is = |bits: u8| kind >> 4 == bits;
+        let flags = TcpFlags { syn: is(1), fin: is(2), rst: is(3) };
+        let side = &mut next[usize::from(is_answer)];
+        let sequence = side.wrapping_add_signed(distance);
+        *side = sequence.wrapping_add((payload.len() + snapped) as u32).wrapping_add(flags.syn.into());
+        events.push(event(events.len(), clock, segment(is_answer, sequence, flags, payload, payload.len() + snapped)));
+    }
+    let plain = outcome(&events, &[]);
+    assert!(
+        plain
+            .iter()
+            .flat_map(|(_, frames)| frames)
+            .all(|frame| events.get(frame.position.offset()).is_some_and(|event| event.frames[0] == *frame))
+    );
+    assert!(plain == outcome(&events, &times), "the same, whenever somebody looks at the clock");
+    let halves: Vec<u64> = times.windows(2).map(|pair| pair[0] + (pair[1] - pair[0]) / 2).collect();
+    assert!(plain == outcome(&events, &halves), "the same, whenever somebody looks at the clock");
+}
+
+/// What comes of the segments if others ask at these times, too.
+fn outcome(events: &[SegmentEvent<'_>], times: &[u64]) -> Vec<(String, Frames)> {
+    let arena = Bump::new();
+    let mut streams = SipStreams::default();
+    let mut found = Vec::new();
+    let mut times = times.iter().peekable();
+    for event in events {
+        while let Some(time) = times.next_if(|time| **time <= event.at.clock) {
+            streams.expire(*time, &arena, &mut found);
+        }
+        streams.take(event, &arena, &mut found);
+    }
+    streams.finish(Moment { clock: u64::MAX, position: Position::new(0, events.len()) }, &arena, &mut found);
+    let of = |found: &Found<'_>| match found {
+        Found::Message(message) => (format!("{message:?}"), message.frames.clone()),
+        Found::Repeated(repetition) => (format!("{repetition:?}"), repetition.frames.clone()),
+        Found::Malformed => ("malformed".to_owned(), Frames::new()),
+    };
+    let mut outcome: Vec<_> = found.iter().map(of).collect();
+    outcome.push((format!("{:?}", streams.counts()), Frames::new()));
+    outcome
+}
