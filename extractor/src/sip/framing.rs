@@ -5,7 +5,7 @@
 
 use memchr::{memchr, memchr_iter};
 
-use super::message::{StartLine, content_length, split_line, strip_prefix_ignoring_case};
+use super::message::{StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case};
 
 /// A header longer than this is not waited for.
 const MAX_HEADER_LEN: usize = 64 * 1024;
@@ -43,11 +43,12 @@ impl Unit {
             return if may_become_start(bytes) { Self::Incomplete } else { Self::Foreign(bytes.len()) };
         };
         let (line, _) = split_line(bytes);
-        let is_sip = StartLine::parse(line).is_some();
-        if !is_sip && !is_handshake_start(line) {
+        if !is_start(line) {
             return Self::Foreign(line_len);
         }
+        let is_sip = StartLine::parse(line).is_some();
         match header_len(bytes) {
+            Some(header) if header > MAX_HEADER_LEN => Self::Foreign(line_len),
             Some(header) if is_sip => Self::with_header(bytes, header),
             Some(header) if is_upgrade(bytes.get(..header).unwrap_or_default()) => Self::Handshake(header),
             None if bytes.len() < MAX_HEADER_LEN => Self::Incomplete,
@@ -87,7 +88,7 @@ pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
             return Err(if may_become_start(rest) { start } else { bytes.len() });
         };
         let (line, _) = split_line(rest);
-        if StartLine::parse(line).is_some() || is_handshake_start(line) {
+        if is_start(line) {
             return Ok(start);
         }
         start = start.saturating_add(len);
@@ -101,9 +102,16 @@ pub fn next_start(bytes: &[u8], from: usize) -> Option<usize> {
     from.checked_add(found)
 }
 
-/// Whether a line of which the end is missing may be the beginning of a start line.
+/// Whether a line, without its end, may begin a unit.
+fn is_start(line: &[u8]) -> bool {
+    line.len() < MAX_LINE_LEN && (StartLine::parse(line).is_some() || is_handshake_start(line))
+}
+
+/// Whether a line of which the end is missing may be the beginning of a start line. What is a start line in the end
+/// ([`is_start`]) must have been taken for the beginning of one: how a stream is cut up changes nothing.
 fn may_become_start(line: &[u8]) -> bool {
-    line.len() < MAX_LINE_LEN && line.iter().take(8).all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+    let looks_like_text = line.iter().take(8).all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    line.len() <= MAX_LINE_LEN && (looks_like_text || begins_request(line))
 }
 
 /// The length of the first line with its end.

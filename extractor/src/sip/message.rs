@@ -140,13 +140,23 @@ impl StartLine {
             let code = digit(a).saturating_mul(100).saturating_add(digit(b).saturating_mul(10)).saturating_add(digit(c));
             return rest.first().is_none_or(u8::is_ascii_whitespace).then_some(Self::Status(code));
         }
-        let token_len = line.iter().position(|&byte| !is_token(byte)).filter(|&len| len > 0)?;
-        let (token, rest) = line.split_at_checked(token_len)?;
-        let uri = rest.strip_prefix(b" ")?;
+        let (token, uri) = method_and_rest(line)?;
         let version = uri.trim_ascii_end().last_chunk::<8>()?;
         let is_request = version.eq_ignore_ascii_case(b" SIP/2.0") && uri.trim_ascii().len() > version.len();
         is_request.then(|| Self::Request(Method::from_token(token)))
     }
+}
+
+/// The method of a request line, and what follows the blank behind it.
+fn method_and_rest(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let token_len = line.iter().position(|&byte| !is_token(byte)).filter(|&len| len > 0)?;
+    let (token, rest) = line.split_at_checked(token_len)?;
+    Some((token, rest.strip_prefix(b" ")?))
+}
+
+/// Whether a line may be a request line as far as its method goes.
+pub(super) fn begins_request(line: &[u8]) -> bool {
+    method_and_rest(line).is_some()
 }
 
 /// RFC 3261, 25.1: what a method may be made of.
