@@ -4,7 +4,7 @@ use sip_call_extractor::{
     events::{FragmentEvent, Frames},
     moment::{Moment, Position},
     packet::{Endpoint, Fragment},
-    reassembly::{Belonging, IpFragments, Taken},
+    reassembly::{Belonging, IpFragments, Taken, Whole},
 };
 
 use super::Input;
@@ -80,25 +80,31 @@ fn any(mut input: Input<'_>) {
         let payload = input.some();
         let snapped = if kind & 0x20 == 0 { 0 } else { usize::from(input.u16()) };
         let taken = fragment(u32::from(kind & 3), offset, kind & 4 != 0, payload, payload.len() + snapped);
+        while let Some(beginning) = fragments.next_beginning(clock) {
+            assert!(beginning.at <= clock);
+            was_offered(&offered, &beginning.part);
+        }
         offered.push(taken);
         if let Taken::Whole(name, found) = fragments.take(&event(offered.len(), clock, taken)) {
             whole += 1;
             fragments.remember(&name, Belonging::Nothing);
-            let mut of_name = offered.iter().filter(|other| other.identification == taken.identification);
-            assert!(found.payload.len() <= found.wire_len && found.wire_len <= 65_535);
-            assert!(!found.frames.is_empty() && found.frames.len() <= offered.len() && found.frames.is_sorted());
-            assert!(
-                of_name.clone().any(|last| !last.more && last.offset + last.wire_len == found.wire_len),
-                "ends where its last fragment does"
-            );
-            for (at, byte) in found.payload.iter().enumerate() {
-                let says_so = |other: &Fragment<'_>| other.payload.get(at.wrapping_sub(other.offset)) == Some(byte);
-                assert!(of_name.clone().any(|other| says_so(other)), "byte {at} was in no fragment");
-            }
-            assert!(of_name.any(|other| other.offset == 0));
+            was_offered(&offered, &found);
+            let is_last = |other: &Fragment<'_>| !other.more && other.offset + other.wire_len == found.wire_len;
+            assert!(offered.iter().any(is_last), "it ends where its last fragment does");
         }
     }
     let counts = fragments.counts();
     assert_eq!(counts.whole, whole);
     assert!(counts.whole + counts.incomplete + counts.overlapping <= offered.len() as u64);
+}
+
+/// Every byte was in a fragment, at its place.
+fn was_offered(offered: &[Fragment<'_>], found: &Whole) {
+    assert!(found.payload.len() <= found.wire_len && found.wire_len <= 65_535);
+    assert!(!found.frames.is_empty() && found.frames.len() <= offered.len() && found.frames.is_sorted());
+    assert!(found.beginning.iter().all(|frame| found.frames.contains(frame)) && !found.beginning.is_empty());
+    for (at, byte) in found.payload.iter().enumerate() {
+        let says_so = |other: &Fragment<'_>| other.payload.get(at.wrapping_sub(other.offset)) == Some(byte);
+        assert!(offered.iter().any(says_so), "byte {at} was in no fragment");
+    }
 }

@@ -297,7 +297,9 @@ impl Partial {
         let overlaps_before = before.is_some_and(|piece| piece.offset.saturating_add(piece.wire_len) > start);
         let overlaps_after = self.pieces.get(place).is_some_and(|piece| piece.offset < end);
         let is_beyond_end = self.total.is_some_and(|total| end > total || (!fragment.more && end != total));
-        if overlaps_before || overlaps_after || is_beyond_end || end > MAX_LEN || self.frames.len() > MAX_FRAMES {
+        let ends_too_early = !fragment.more && place < self.pieces.len();
+        if overlaps_before || overlaps_after || is_beyond_end || ends_too_early || end > MAX_LEN || self.frames.len() > MAX_FRAMES
+        {
             return Added::Refused;
         }
         if !fragment.more {
