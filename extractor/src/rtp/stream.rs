@@ -72,7 +72,7 @@ impl Arrivals {
     }
 
     fn push(&mut self, arrival_ns: u64) {
-        let delta = signed_difference(self.last_ns, arrival_ns);
+        let delta = clamped(difference(self.last_ns, arrival_ns));
         self.max_delta_ns = self.max_delta_ns.max(delta);
         self.min_delta_ns = self.min_delta_ns.min(delta);
         self.last_ns = arrival_ns;
@@ -83,17 +83,22 @@ impl Arrivals {
     /// in nanoseconds; all 0 for a single packet.
     #[must_use]
     pub fn deltas_ns(&self) -> (i64, i64, i64) {
-        let gaps = i64::try_from(self.packets.saturating_sub(1)).unwrap_or(i64::MAX);
-        let sum = signed_difference(self.first_ns, self.last_ns);
+        let gaps = i128::from(self.packets.saturating_sub(1));
+        let sum = difference(self.first_ns, self.last_ns);
         match sum.checked_div(gaps) {
-            Some(mean) => (self.max_delta_ns, self.min_delta_ns, mean),
+            Some(mean) => (self.max_delta_ns, self.min_delta_ns, clamped(mean)),
             None => (0, 0, 0),
         }
     }
 }
 
-fn signed_difference(from: u64, to: u64) -> i64 {
-    i64::try_from(i128::from(to).saturating_sub(from.into())).unwrap_or(i64::MAX)
+fn difference(from: u64, to: u64) -> i128 {
+    i128::from(to).saturating_sub(from.into())
+}
+
+/// Beyond 292 years, as far as damaged timestamps lie apart, there is no more to tell.
+fn clamped(ns: i128) -> i64 {
+    i64::try_from(ns.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or(0)
 }
 
 #[cfg(test)]
