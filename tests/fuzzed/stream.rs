@@ -35,8 +35,8 @@ fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire
 /// A stream of which nothing is missing.
 struct Whole<'a> {
     bytes: Vec<u8>,
-    /// Where each message lies in it, and the message's body.
-    messages: Vec<(Range<usize>, &'a [u8])>,
+    /// Where the parts of each message lie in it, and the message's body.
+    messages: Vec<(Vec<Range<usize>>, &'a [u8])>,
 }
 
 impl<'a> Whole<'a> {
@@ -54,18 +54,17 @@ impl<'a> Whole<'a> {
                 body.len()
             );
             let message = [message.as_bytes(), body].concat();
-            let start = whole.bytes.len();
-            if is_websocket {
-                let cut = usize::from(kind >> 1).min(message.len());
-                whole.frame(if cut > 0 { 0x01 } else { 0x81 }, kind, if cut > 0 { &message[..cut] } else { &message });
-                if cut > 0 {
-                    whole.frame(0x89, kind, b"ping");
-                    whole.frame(0x80, kind, &message[cut..]);
-                }
+            let cut = usize::from(kind >> 1).min(message.len());
+            let parts = if !is_websocket {
+                vec![whole.append(&message)]
+            } else if cut == 0 {
+                vec![whole.append(&frame(0x81, kind, &message))]
             } else {
-                whole.bytes.extend(&message);
-            }
-            whole.messages.push((start..whole.bytes.len(), body));
+                let beginning = whole.append(&frame(0x01, kind, &message[..cut]));
+                whole.append(&frame(0x89, kind, b"ping"));
+                vec![beginning, whole.append(&frame(0x80, kind, &message[cut..]))]
+            };
+            whole.messages.push((parts, body));
             if kind & 0x80 != 0 && !is_websocket {
                 whole.bytes.extend(b"\r\n\r\n");
             }
@@ -73,15 +72,10 @@ impl<'a> Whole<'a> {
         whole
     }
 
-    fn frame(&mut self, first: u8, kind: u8, text: &[u8]) {
-        let mask = if kind & 1 == 0 { [0; 4] } else { [kind, 7, 0x55, 0xff] };
-        let masked = if kind & 1 == 0 { 0 } else { 0x80 };
-        match text.len() {
-            len @ ..126 => self.bytes.extend([first, masked | len as u8]),
-            len => self.bytes.extend([&[first, masked | 126][..], &(len as u16).to_be_bytes()].concat()),
-        }
-        self.bytes.extend(&mask[..if masked == 0 { 0 } else { 4 }]);
-        self.bytes.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    fn append(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend(bytes);
+        start..self.bytes.len()
     }
 
     /// The rest of the input tells how the stream is cut up; in the end all of it is sent once more from the beginning.
@@ -118,12 +112,15 @@ impl<'a> Whole<'a> {
                     assert!(repetition.frames.iter().all(|frame| frame.position.offset() < pieces.len()))
                 }
                 Found::Message(found) => {
-                    let (number, (place, body)) = messages.next().expect("no message comes twice");
+                    let (number, (parts, body)) = messages.next().expect("no message comes twice");
                     assert_eq!(found.message.call_id, number.to_string().as_bytes());
                     assert!(found.message.descriptions().eq([*body]), "the body");
                     assert!(found.frames.is_sorted());
                     let carried = found.frames.iter().map(|frame| &pieces[frame.position.offset()]);
-                    assert!(place.clone().all(|byte| carried.clone().any(|piece| piece.contains(&byte))), "a frame is missing");
+                    assert!(
+                        parts.iter().cloned().flatten().all(|byte| carried.clone().any(|piece| piece.contains(&byte))),
+                        "a frame is missing"
+                    );
                     assert!(found.frames.last().is_some_and(|last| *last <= found.at));
                 }
             }
@@ -131,6 +128,19 @@ impl<'a> Whole<'a> {
         assert_eq!(messages.next(), None, "a message is missing");
         assert_eq!(streams.counts(), Default::default());
     }
+}
+
+/// A WebSocket frame, masked if `kind` is odd.
+fn frame(first: u8, kind: u8, text: &[u8]) -> Vec<u8> {
+    let mask = if kind & 1 == 0 { [0; 4] } else { [kind, 7, 0x55, 0xff] };
+    let masked = if kind & 1 == 0 { 0 } else { 0x80 };
+    let mut frame = match text.len() {
+        len @ ..126 => vec![first, masked | len as u8],
+        len => [&[first, masked | 126][..], &(len as u16).to_be_bytes()].concat(),
+    };
+    frame.extend(&mask[..if masked == 0 { 0 } else { 4 }]);
+    frame.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
 }
 
 const PHRASES: [&[u8]; 8] = [
