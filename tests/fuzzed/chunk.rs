@@ -4,6 +4,7 @@ use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
     events::Flows,
     index::{ChunkIndex, Counts},
+    packet::Decoder,
 };
 
 use super::{Input, made};
@@ -17,7 +18,8 @@ pub fn check(input: &[u8]) {
     let ports = if kind & 1 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
     let cut = start + cut % (file.len() - start + 1);
 
-    let index = |layout: &Layout, start: usize, end: usize| ChunkIndex::of(0, &file, layout, start, end, ports);
+    let decoder = Decoder::default();
+    let index = |layout: &Layout, start: usize, end: usize| ChunkIndex::of(0, &file, layout, start, end, &decoder, ports);
     let mut whole = index(&layout, start, file.len());
     let end = whole.not_before(0);
 

@@ -1,11 +1,11 @@
 //! Frames: what is taken out of one lies in it, and is no longer than it was on the wire.
 
 use shared::pcap::LinkType;
-use sip_call_extractor::packet::{self, Packet};
+use sip_call_extractor::packet::{Decoder, Packet, is_supported};
 
 use super::{Input, place};
 
-const LINKS: [LinkType; 12] = [
+const LINKS: [LinkType; 20] = [
     LinkType::ETHERNET,
     LinkType::NULL,
     LinkType::PPP,
@@ -18,6 +18,14 @@ const LINKS: [LinkType; 12] = [
     LinkType::IPV4,
     LinkType::IPV6,
     LinkType::LINUX_SLL2,
+    LinkType::PPP_ETHER,
+    LinkType::C_HDLC,
+    LinkType::ENC,
+    LinkType::WLAN,
+    LinkType::WLAN_PRISM,
+    LinkType::WLAN_RADIOTAP,
+    LinkType::WLAN_AVS,
+    LinkType::PPI,
 ];
 
 /// The first byte chooses the link type: by its place in the list, or by its number.
@@ -26,22 +34,33 @@ pub fn check(input: &[u8]) {
     let number = input.byte();
     let link = LINKS.get(usize::from(number)).copied().unwrap_or(LinkType(number.into()));
     let frame = input.0;
-    let packet = packet::decode(link, frame);
+    let decoder = Decoder::default();
+    let packet = decoder.decode(link, frame);
+    // No session has a number of more than 10 bits.
+    let without_mirrors = Decoder::new([1024], []).decode(link, frame);
+    for decoder in [Decoder::new([7], []), Decoder::new([], [7])] {
+        let chosen = decoder.decode(link, frame);
+        assert!(chosen == packet || without_mirrors != packet, "what is not mirrored is not chosen from");
+    }
+    check_packet(&packet, frame);
+    assert!(is_supported(link) || packet == Packet::Unreadable);
+}
+
+fn check_packet(packet: &Packet<'_>, frame: &[u8]) {
     let (payload, wire_len) = match packet {
-        Packet::Udp(datagram) => (datagram.payload, datagram.wire_len),
+        Packet::Udp(datagram) | Packet::Told(_, datagram) => (datagram.payload, datagram.wire_len),
         Packet::Tcp(segment) => (segment.payload, segment.wire_len),
         Packet::Fragment(fragment) => {
             assert!(fragment.offset.is_multiple_of(8) && fragment.offset <= 65_528);
             assert_eq!((fragment.source.port(), fragment.destination.port()), (0, 0));
-            if let Some(datagram) = fragment.beginning() {
-                assert!(fragment.offset == 0 && datagram.wire_len >= datagram.payload.len());
-                place(fragment.payload, datagram.payload);
+            match Decoder::default().decode_beginning(fragment) {
+                Packet::Fragment(same) => assert!(fragment.offset > 0 || same != *fragment),
+                packet => check_packet(&packet, frame),
             }
             (fragment.payload, fragment.wire_len)
         }
-        Packet::OtherIp | Packet::NotIp | Packet::Unreadable => return,
+        _ => return,
     };
-    assert!(packet::is_supported(link));
     place(frame, payload);
     assert!(payload.len() <= wire_len && wire_len <= usize::from(u16::MAX).max(frame.len()));
 }

@@ -81,7 +81,8 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
         }
         7 => {
             let (from, to) = ends(call, is_answer, 4001);
-            vec![frames::udp(from, to, &sender_report(7))]
+            let told = if which & 0x80 == 0 { sender_report(7) } else { hep(which, from, to, &message(which, call)) };
+            vec![frames::udp(from, to, &told)]
         }
         8..=10 => {
             let message = message(which, call);
@@ -110,6 +111,24 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
         14 => vec![frames::udp(from, to, input.some())],
         _ => vec![input.some().to_vec()],
     }
+}
+
+/// A message as an agent tells of it in HEP3, at a time of its own.
+fn hep(which: u8, from: SocketAddr, to: SocketAddr, message: &[u8]) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    let mut chunk = |kind: u16, value: &[u8]| {
+        chunks.extend([&[0, 0][..], &kind.to_be_bytes(), &(6 + value.len() as u16).to_be_bytes(), value].concat());
+    };
+    for (address, port, end) in [(3, 7, from), (4, 8, to)] {
+        if let std::net::IpAddr::V4(v4) = end.ip() {
+            chunk(address, &v4.octets());
+        }
+        chunk(port, &5060u16.to_be_bytes());
+    }
+    chunk(9, &((START_NS / 1_000_000_000) as u32 + u32::from(which & 3)).to_be_bytes());
+    chunk(11, &[1]);
+    chunk(15, message);
+    [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
 }
 
 fn ends(call: usize, is_answer: bool, port: u16) -> (SocketAddr, SocketAddr) {

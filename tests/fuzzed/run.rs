@@ -6,6 +6,7 @@ use shared::units::SipPorts;
 use sip_call_extractor::{
     calls::Rules,
     outputs::Settings,
+    packet::Decoder,
     progress::Progress,
     report::Report,
     run::{Config, run},
@@ -56,7 +57,9 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
         lookback_ns: if kind & 8 == 0 { 2 * SECOND } else { SECOND / 100 },
     };
     let sip_ports = if kind & 16 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
-    let report = run(&Config { inputs: vec![input], sip_ports, rules, outputs, sizes }, &Progress::new()).ok()?;
+    let report =
+        run(&Config { inputs: vec![input], decoder: Decoder::default(), sip_ports, rules, outputs, sizes }, &Progress::new())
+            .ok()?;
     let report = Report { elapsed: std::time::Duration::ZERO, ..report };
     Some((files(&directory), format!("{report:?}")))
 }
