@@ -10,6 +10,7 @@
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
+    clippy::wrong_self_convention,
     reason = "a test that goes wrong may say so by ending"
 )]
 #![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
@@ -35,8 +36,11 @@ mod media;
 #[path = "../support/sip.rs"]
 mod sip;
 
+/// Holds, or ends with a panic.
+pub type Check = fn(&[u8]);
+
 /// What the fuzzer finds for a target is kept under its name.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [(&str, Check); 12] = [
     ("body", body::check),
     ("capture", capture::check),
     ("chunk", chunk::check),

@@ -83,7 +83,8 @@ impl<'a> Whole<'a> {
         let len = self.bytes.len();
         let initial = u32::MAX - u32::from(input.u16() % 1000);
         let size = 1 + usize::from(input.byte());
-        let mut pieces: Vec<Range<usize>> = vec![0..0];
+        let syn = 0..0;
+        let mut pieces = vec![syn];
         while !input.is_empty() && pieces.len() < 60 {
             let start = usize::from(input.u16()) % len;
             pieces.push(start..len.min(start + usize::from(input.byte())));
@@ -109,7 +110,7 @@ impl<'a> Whole<'a> {
             match found {
                 Found::Malformed => panic!("a message is cut"),
                 Found::Repeated(repetition) => {
-                    assert!(repetition.frames.iter().all(|frame| frame.position.offset() < pieces.len()))
+                    assert!(repetition.frames.iter().all(|frame| frame.position.offset() < pieces.len()));
                 }
                 Found::Message(found) => {
                     let (number, (parts, body)) = messages.next().expect("no message comes twice");
