@@ -177,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_waited_for_is_not_taken_when_it_is_whole() {
+        let line = |len: usize| [&b"BYE sip:"[..], &vec![b'x'; len], b" SIP/2.0\r\n"].concat();
+        let header = |len: usize| [&b"BYE sip:x SIP/2.0\nl: 0\nx: "[..], &vec![b'x'; len], b"\n\n"].concat();
+        for (long, enough) in [(line(MAX_LINE_LEN), 8 * 1024 + 1), (header(MAX_HEADER_LEN), 64 * 1024)] {
+            assert!(matches!(Unit::at_start_of(&long[..enough]), Unit::Foreign(_)));
+            assert!(matches!(Unit::at_start_of(&long), Unit::Foreign(_)));
+        }
+        assert_eq!(find_start(&line(MAX_LINE_LEN)), Err(line(MAX_LINE_LEN).len()));
+        assert_eq!(find_start(&line(8000)), Ok(0));
+        let odd = "BYE \u{e9} SIP/2.0\r\n".as_bytes();
+        assert!(
+            (1..odd.len()).all(|len| Unit::at_start_of(&odd[..len]) == Unit::Incomplete && find_start(&odd[..len]) == Err(0))
+        );
+    }
+
+    #[test]
     fn the_handshake_of_a_websocket() {
         let get = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade : WebSocket\r\n\r\n";
         assert_eq!(Unit::at_start_of(&[get, &[0x81, 5][..]].concat()), Unit::Handshake(get.len()));
