@@ -469,7 +469,8 @@ impl Stream {
             let at = |used: usize| stretch.start.saturating_add(used as u64);
             let of_message = Stretch { start: at(begin), end: at(used) };
             let is_lost = self.lost.iter().any(|lost| lost.overlaps(of_message));
-            if is_lost && let Some(message) = event.segment.payload.get(begin..used).and_then(|text| sink.message(text, &frames)) {
+            if is_lost && let Some(message) = event.segment.payload.get(begin..used).and_then(|text| sink.message(text, &frames))
+            {
                 self.remember(of_message, &message);
             }
         }
