@@ -90,7 +90,7 @@ impl Assembler {
         let mut work = Work::new(arena);
         for event in fragments {
             self.take_beginnings(event.at.clock, &mut work);
-            self.take_fragment(event, MAX_NESTED, &mut work);
+            self.take_fragment(&event, MAX_NESTED, &mut work);
         }
         self.take_beginnings(end, &mut work);
         if !work.segments.is_empty() {
@@ -147,8 +147,8 @@ impl Assembler {
         }
     }
 
-    fn take_fragment<'a>(&mut self, event: FragmentEvent<'_>, nested_left: u8, work: &mut Work<'a>) {
-        match self.fragments.take(&event) {
+    fn take_fragment<'a>(&mut self, event: &FragmentEvent<'_>, nested_left: u8, work: &mut Work<'a>) {
+        match self.fragments.take(event) {
             Taken::Nothing => {}
             Taken::Repeated(Belonging::Call(call_id)) => {
                 let frames = settled(&event.frames, event.at);
@@ -157,7 +157,7 @@ impl Assembler {
             Taken::Repeated(Belonging::Flow(key)) => work.flows.push_fragmented(key, event.at, Fragmented::default()),
             Taken::Repeated(Belonging::Nothing) => {}
             Taken::Whole(name, whole) => {
-                let belonging = self.take_whole(&event, whole, nested_left, work);
+                let belonging = self.take_whole(event, whole, nested_left, work);
                 self.fragments.remember(&name, belonging);
             }
         }
@@ -182,7 +182,7 @@ impl Assembler {
             Packet::Fragment(fragment) => {
                 if let Some(nested_left) = nested_left.checked_sub(1) {
                     let inner = FragmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, fragment };
-                    self.take_fragment(inner, nested_left, work);
+                    self.take_fragment(&inner, nested_left, work);
                 }
             }
             Packet::OtherSession => index::increment(&mut work.counts.other_sessions),
