@@ -50,6 +50,36 @@ impl<'a> Records<'a> {
         let layout = self.layouts.at(position)?;
         Some((self.inputs.get(position.input())?.record(layout, position.offset())?, layout))
     }
+
+    fn cursor(self) -> Cursor<'a> {
+        Cursor { records: self, input: usize::MAX, layout: None, file: &[] }
+    }
+}
+
+/// Goes from record to record, and does not look up again what stays the same: a call's frames nearly always lie in
+/// one input, and an input nearly always has one layout.
+struct Cursor<'a> {
+    records: Records<'a>,
+    input: usize,
+    layout: Option<&'a Layout>,
+    file: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// The record at a position, how it was read, and the file that it lies in.
+    #[inline]
+    fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {
+        if self.input != position.input() {
+            self.input = position.input();
+            self.layout = self.records.layouts.only(self.input);
+            self.file = self.records.inputs.get(self.input)?.bytes();
+        }
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => self.records.layouts.at(position)?,
+        };
+        Some((layout.record_at(self.file, position.offset())?, layout, self.file))
+    }
 }
 
 /// All files that a run writes.

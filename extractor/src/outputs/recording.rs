@@ -14,7 +14,7 @@ use super::{
 use crate::{
     calls::{Call, Work},
     events::{FlowKey, Flows, Table},
-    moment::{Clock, Moment, Position},
+    moment::{Clock, Moment},
     packet::Packet,
     report::CallCounts,
     rtp::{Header, Stream},
@@ -41,6 +41,9 @@ pub(super) struct Recording {
     is_told: bool,
     pub(super) streams: Vec<Stream>,
     by_name: Table<(FlowKey, u32), usize>,
+    /// The streams that came last, most flows having one: they are compared with before `by_name` is asked, which takes
+    /// five times as long.
+    latest: [Option<(FlowKey, u32, usize)>; 4],
     /// Of each stream the formats of its payload types, as long as nothing new is learnt.
     formats: Vec<SmallVec<[KnownFormat; 2]>>,
     excess_rtp_packets: u64,
@@ -56,7 +59,7 @@ struct KnownFormat {
 }
 
 /// Why a frame is in a call's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     /// It carries SIP.
     Sip,
@@ -82,6 +85,7 @@ impl Recording {
             is_told: false,
             streams: Vec::new(),
             by_name: Table::default(),
+            latest: [None; 4],
             formats: Vec::new(),
             excess_rtp_packets: 0,
         })
@@ -118,12 +122,13 @@ impl Recording {
     /// Writes what is settled of the call, and takes it into its figures.
     pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
         let mut known = 0;
+        let mut records = job.records.cursor();
         for (place @ Moment { clock, position }, reason) in job.frames() {
-            let Some((record, layout)) = job.records.at(position) else { continue };
+            let Some((record, layout, file)) = records.at(position) else { continue };
             if !self.links.contains(&record.link) {
                 self.add_link(files, buffer, record.link)?;
             }
-            if self.gather(buffer, &record, layout, job.bytes(position)) {
+            if self.gather(buffer, &record, layout, file) {
                 self.flush(files, buffer)?;
             }
             let mut packet = job.records.decoder.decode(record.link, record.frame);
@@ -223,7 +228,7 @@ impl Recording {
     fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, key: FlowKey, known: &[(Clock, Media)]) {
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
-        match self.by_name.get(&(key, header.ssrc)).copied() {
+        match self.stream(key, header.ssrc) {
             Some(index) => {
                 let format = self.format(index, header.payload_type, key, known);
                 if let Some(stream) = self.streams.get_mut(index) {
@@ -237,6 +242,18 @@ impl Recording {
             }
         }
         self.rtp_packets = self.rtp_packets.saturating_add(1);
+    }
+
+    /// The number of the stream with this name.
+    fn stream(&mut self, key: FlowKey, ssrc: u32) -> Option<usize> {
+        let is_it = |(of_key, of_ssrc, _): &&(FlowKey, u32, usize)| *of_ssrc == ssrc && *of_key == key;
+        if let Some((_, _, index)) = self.latest.iter().flatten().find(is_it) {
+            return Some(*index);
+        }
+        let index = *self.by_name.get(&(key, ssrc))?;
+        let [first, second, third, _] = self.latest;
+        self.latest = [Some((key, ssrc, index)), first, second, third];
+        Some(index)
     }
 
     fn begin_stream(&mut self, header: &Header, key: FlowKey, arrival_ns: u64, known: &[(Clock, Media)]) {
@@ -277,11 +294,13 @@ impl<'a> Settled<'a> {
             packets.iter().map(|packet| (*packet, Reason::Media(claim.flow)))
         });
         let mut frames: Vec<(Moment, Reason)> = of_sip.chain(of_media).collect();
-        let parts = frames.iter().filter_map(|(packet, _)| self.flows.fragmented(*packet)).flat_map(|packet| &packet.earlier);
-        let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
-        frames.extend(parts);
-        // Each claim is in order already: the sort merges them. A frame that carries SIP does so before all else.
-        frames.sort();
+        if self.flows.has_fragmented() {
+            let parts = frames.iter().filter_map(|(packet, _)| self.flows.fragmented(*packet)).flat_map(|packet| &packet.earlier);
+            let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
+            frames.extend(parts);
+        }
+        // Each claim is in order already: the sort merges them. It is stable: a frame that carries SIP does so before all else.
+        frames.sort_by_key(|(moment, _)| *moment);
         frames.dedup_by_key(|(moment, _)| *moment);
         frames
     }
@@ -298,10 +317,6 @@ impl<'a> Settled<'a> {
             }
         }
         self.flows.keys().get(flow).copied()
-    }
-
-    fn bytes(&self, position: Position) -> &'a [u8] {
-        self.records.inputs.get(position.input()).map_or(&[], |input| input.bytes())
     }
 }
 

@@ -280,6 +280,12 @@ impl Layouts {
         self.of_input.get(input)?.last()
     }
 
+    /// How to read any record of an input, where the same holds for all that are still to be read.
+    #[must_use]
+    pub fn only(&self, input: usize) -> Option<&Layout> {
+        if let [only] = self.of_input.get(input)?.as_slice() { Some(only) } else { None }
+    }
+
     /// How to read the record at a position.
     #[must_use]
     #[inline]
