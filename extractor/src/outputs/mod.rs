@@ -29,7 +29,7 @@ use crate::{
     moment::{Clock, Position},
     packet::Decoder,
     report::CallCounts,
-    source::{Inputs, Layouts},
+    source::{Inputs, Layouts, prefetch},
 };
 
 /// Where the captures' records are to be had.
@@ -66,6 +66,14 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// Says that the record at a position will be wanted soon.
+    #[inline]
+    fn prefetch(&self, position: Position) {
+        if self.input == position.input() {
+            prefetch(self.file, position.offset());
+        }
+    }
+
     /// The record at a position, how it was read, and the file that it lies in.
     #[inline]
     fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {

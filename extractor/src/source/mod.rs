@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use shared::pcap::{FormatError, Layout, LinkType, Record, Step};
 
 pub use self::compressed::Damage;
+pub(crate) use self::map::prefetch;
 use self::{
     compressed::{Compression, MAGIC_LEN},
     map::Map,
