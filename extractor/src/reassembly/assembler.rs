@@ -70,11 +70,12 @@ impl Assembler {
         self.streams.counts()
     }
 
-    /// Since when nothing can be written yet at packet time `now`, for it may belong before what is still to be whole.
+    /// Since when nothing can be written yet at packet time `now`: what is still to be whole may have parts there. They go
+    /// no further back than [`settled`] lets them, but that far also if they have waited for longer.
     #[must_use]
     pub fn holds_since(&self, now: Clock) -> Option<Clock> {
         let earliest = now.saturating_sub(MAX_HOLD_NS);
-        let frames = [self.streams.earliest_frame(), self.fragments.earliest_frame(earliest)];
+        let frames = [self.streams.earliest_frame(), self.fragments.earliest_frame()];
         frames.into_iter().flatten().map(|frame| frame.clock.max(earliest)).min()
     }
 

@@ -238,11 +238,10 @@ impl IpFragments {
         }
     }
 
-    /// The earliest frame of the datagrams that wait, of those that have not waited since before `since`.
+    /// The earliest frame of the datagrams that wait.
     #[must_use]
-    pub fn earliest_frame(&self, since: Clock) -> Option<Moment> {
-        let begun = self.order.iter().filter(|(began, _)| *began >= since);
-        begun.filter_map(|(_, name)| self.waiting.get(name)?.frames.iter().min().copied()).min()
+    pub fn earliest_frame(&self) -> Option<Moment> {
+        self.order.iter().filter_map(|(_, name)| self.waiting.get(name)?.frames.iter().min().copied()).min()
     }
 
     fn make_room(&mut self) {

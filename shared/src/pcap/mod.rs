@@ -32,7 +32,7 @@ pub struct Record<'a> {
     /// Where the record (its header) begins, in bytes from the start of the file.
     pub offset: usize,
     /// Capture time in nanoseconds since 1970-01-01T00:00:00Z; `None` where the record has
-    /// none (pcapng's simple packet block).
+    /// none (pcapng's simple packet block). At most 63 bits.
     pub timestamp_ns: Option<u64>,
     /// Length of the frame on the wire in bytes; more than `frame.len()` if it was snapped.
     pub wire_len: u32,

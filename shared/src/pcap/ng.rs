@@ -35,6 +35,9 @@ const CHAIN: usize = 64;
 const SECTION_HEADER_LEN: usize = 16;
 /// What stands before the frame in the two packet blocks that have a time.
 const PACKET_HEADER_LEN: usize = 20;
+/// 2262-04-11: a later time is taken for this one, so that to any time the longest of durations can be added, and what
+/// is due stays later than what is.
+const LAST_NS: u64 = i64::MAX.unsigned_abs();
 /// More interfaces than this in one section are not kept: each costs memory, and none has a tenth of it.
 const MAX_INTERFACES: usize = 65_536;
 
@@ -291,7 +294,7 @@ impl Interface {
     fn timestamp_ns(&self, ticks: u64) -> u64 {
         let ns = self.resolution.to_ns(ticks);
         let shifted = i128::from(ns).saturating_add(i128::from(self.offset_s).saturating_mul(1_000_000_000));
-        u64::try_from(shifted.max(0)).unwrap_or(u64::MAX)
+        u64::try_from(shifted.max(0)).map_or(LAST_NS, |ns| ns.min(LAST_NS))
     }
 }
 
