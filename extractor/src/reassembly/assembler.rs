@@ -71,7 +71,7 @@ impl Assembler {
     }
 
     /// Since when nothing can be written yet at packet time `now`: what is still to be whole may have parts there. They go
-    /// no further back than [`settled`] lets them, but that far also if they have waited for longer.
+    /// no further back than `settled` lets them, but that far also if they have waited for longer.
     #[must_use]
     pub fn holds_since(&self, now: Clock) -> Option<Clock> {
         let earliest = now.saturating_sub(MAX_HOLD_NS);
