@@ -1,6 +1,6 @@
 //! What the index finds for the calls: SIP messages one by one, everything else on UDP as flows.
 
-use std::{cmp::Reverse, collections::HashMap, ops::Range, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -95,6 +95,12 @@ impl FlowKey {
 
 /// A hash table with seeded keys: they come off the wire.
 pub type Table<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A hash that is the same on every run, for what the result follows from.
+#[must_use]
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(bytes)
+}
 
 /// UDP packets that are not SIP, grouped by flow, in capture order within each. Flows are numbered
 /// from 0 by first appearance.

@@ -5,7 +5,6 @@
 //! ([`ChunkIndex::not_before`]), and whether a record really began where the chunk
 //! was told to begin is for the caller to find out ([`ChunkIndex::start`]).
 
-use memchr::memrchr;
 use shared::{
     pcap::{Gap, Layout, LinkType, Record, Step, Walk},
     units::SipPorts,
@@ -16,7 +15,7 @@ use crate::{
     moment::{Clock, Moment, Position},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
-    sip::Message,
+    sip::{self, Message},
 };
 
 /// What was found in one chunk of an input.
@@ -317,7 +316,7 @@ impl<'w> Content<'w> {
     #[inline]
     pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
         if ports.admit(datagram.source.port(), datagram.destination.port()) {
-            match Message::parse(whole_lines(datagram)) {
+            match Message::parse(readable(datagram)) {
                 Some(Ok(message)) => return Self::Sip(message, negotiated(&message, counts)),
                 Some(Err(_)) => {
                     increment(&mut counts.malformed_sip);
@@ -345,14 +344,10 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
     descriptions
 }
 
-/// What the snap length left of a payload, without the line that it cut: half a Call-ID is none.
+/// A payload, or the whole lines of what the snap length left of it.
 #[inline]
-fn whole_lines<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
-    if datagram.payload.len() >= datagram.wire_len {
-        return datagram.payload;
-    }
-    let end = memrchr(b'\n', datagram.payload).map_or(0, |end| end.saturating_add(1));
-    datagram.payload.get(..end).unwrap_or_default()
+fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
+    if datagram.payload.len() < datagram.wire_len { sip::whole_lines(datagram.payload) } else { datagram.payload }
 }
 
 #[inline]

@@ -6,11 +6,14 @@
 //! failed when none of the outermost ones that the capture sees is under way any more. What happens
 //! behind them is the proxy's affair.
 
-use std::{fmt, hash::BuildHasher};
+use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::sip::{self, Message, Method, StartLine};
+use crate::{
+    events::stable_hash,
+    sip::{self, Message, Method, StartLine},
+};
 
 /// How a call ended, in the words of the CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,5 +253,5 @@ fn request_name(message: &Message<'_>) -> (Option<u32>, Name) {
 }
 
 fn name(text: &[u8]) -> Name {
-    foldhash::fast::FixedState::default().hash_one(text)
+    stable_hash(text)
 }

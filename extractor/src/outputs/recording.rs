@@ -140,10 +140,7 @@ impl Recording {
             if self.gather(buffer, &record, layout, file) {
                 self.flush(files, buffer)?;
             }
-            let mut packet = job.records.decoder.decode(record.link, record.frame);
-            if let Packet::Fragment(fragment) = &packet {
-                packet = job.records.decoder.decode_beginning(fragment);
-            }
+            let mut packet = job.decode(&record);
             self.note_time(&record, &packet);
             match reason {
                 Reason::Sip => self.sip_packets = self.sip_packets.saturating_add(1),
@@ -320,12 +317,18 @@ impl<'a> Settled<'a> {
     fn complete(&self, place: Moment, flow: usize, packet: &mut Packet<'a>) -> Option<FlowKey> {
         if let Some(fragmented) = self.flows.fragmented(place) {
             let (record, _) = self.records.at(fragmented.beginning?)?;
-            *packet = self.records.decoder.decode(record.link, record.frame);
-            if let Packet::Fragment(fragment) = packet {
-                *packet = self.records.decoder.decode_beginning(fragment);
-            }
+            *packet = self.decode(&record);
         }
         self.flows.keys().get(flow).copied()
+    }
+
+    /// What a frame holds; of a packet in fragments, as far as the first of them tells.
+    #[inline]
+    fn decode(&self, record: &Record<'a>) -> Packet<'a> {
+        match self.records.decoder.decode(record.link, record.frame) {
+            Packet::Fragment(fragment) => self.records.decoder.decode_beginning(&fragment),
+            packet => packet,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! IP datagrams out of their fragments: RFC 791, 3.2, and RFC 8200, 4.5.
 
-use std::{collections::VecDeque, hash::BuildHasher, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    events::{FlowKey, FragmentEvent, Frames, Table},
+    events::{FlowKey, FragmentEvent, Frames, Table, stable_hash},
     moment::{Clock, Moment},
     packet::{Endpoint, Fragment},
 };
@@ -206,7 +206,7 @@ impl IpFragments {
     }
 
     fn remember_pieces(&mut self, name: Name, partial: &Partial, now: Clock) {
-        let pieces = partial.pieces.iter().map(|piece| (piece.offset, hash(&piece.bytes))).collect();
+        let pieces = partial.pieces.iter().map(|piece| (piece.offset, stable_hash(&piece.bytes))).collect();
         self.whole.insert(name, Remembered { since: now, pieces, belonging: Belonging::Nothing });
         self.whole_order.push_back((now, name));
         while self.whole_order.len() > MAX_DATAGRAMS {
@@ -217,7 +217,7 @@ impl IpFragments {
     /// A sender uses a name anew after some time: only what is the same byte by byte is a repetition.
     fn repeats(&self, name: Name, fragment: &Fragment<'_>) -> Option<Belonging> {
         let remembered = self.whole.get(&name).filter(|_| !self.waiting.contains_key(&name))?;
-        let piece = (fragment.offset, hash(fragment.payload));
+        let piece = (fragment.offset, stable_hash(fragment.payload));
         remembered.pieces.contains(&piece).then(|| remembered.belonging.clone())
     }
 
@@ -351,11 +351,6 @@ impl Piece {
     fn is(&self, fragment: &Fragment<'_>) -> bool {
         self.offset == fragment.offset && self.wire_len == fragment.wire_len && self.bytes == fragment.payload
     }
-}
-
-/// The same on every run: what follows from it must be.
-fn hash(bytes: &[u8]) -> u64 {
-    foldhash::fast::FixedState::default().hash_one(bytes)
 }
 
 #[cfg(test)]

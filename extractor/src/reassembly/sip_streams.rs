@@ -12,7 +12,6 @@ use std::{
 };
 
 use bumpalo::Bump;
-use memchr::memrchr;
 use smallvec::SmallVec;
 
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
@@ -548,13 +547,12 @@ impl Stream {
     /// where it would have ended.
     fn deliver_unfinished(&mut self, sink: &mut Sink<'_, '_>) {
         let Some((text, len)) = self.framer.unfinished(self.bytes.bytes()) else { return };
-        let whole_lines = memrchr(b'\n', &text).map_or(0, |end| end.saturating_add(1));
         let start = self.bytes.start();
         let end = start.saturating_add(len.unwrap_or(self.bytes.bytes().len()) as u64);
         if len.is_some() {
             self.framer.skip_to = end;
         }
-        let text = text.get(..whole_lines).unwrap_or_default();
+        let text = sip::whole_lines(&text);
         if matches!(Message::parse(text), Some(Ok(_))) {
             self.deliver(Stretch { start, end }, sink.arena.alloc_slice_copy(text), sink);
         }

@@ -1,9 +1,12 @@
 //! The bytes of one direction of a TCP connection, put in order: RFC 9293, 3.4 and 3.10.7.4.
 
-use std::{collections::BTreeMap, hash::BuildHasher};
+use std::collections::BTreeMap;
 
 use super::MAX_HOLD_NS;
-use crate::moment::{Clock, Moment};
+use crate::{
+    events::stable_hash,
+    moment::{Clock, Moment},
+};
 
 /// Bytes that came early are kept up to this length, and in this many segments.
 const MAX_EARLY_LEN: usize = 256 * 1024;
@@ -203,7 +206,7 @@ impl TcpBytes {
     /// The same, for a message of the call. A frame that the call has had so long ago that it may be in its file by
     /// now is not given to it again.
     pub(super) fn give(&mut self, stretch: Stretch, at: Moment, call_id: &[u8]) -> Vec<Frame> {
-        let call = Some(foldhash::fast::FixedState::default().hash_one(call_id));
+        let call = Some(stable_hash(call_id));
         let written_before = at.clock.saturating_sub(MAX_HOLD_NS);
         let carrying = self.frames.iter_mut().filter(|noted| noted.stretch.overlaps(stretch));
         let given = carrying.filter_map(|noted| {

@@ -3,7 +3,7 @@
 //! A stream is read unit by unit. In step, each unit begins where the one before ended. Out of step (the
 //! capture began in the middle, or bytes are missing), the next start line is searched for.
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::message::{StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case};
 
@@ -97,6 +97,14 @@ pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
         }
         start = start.saturating_add(len);
     }
+}
+
+/// What there is of a message whose end is missing, without the line that is cut: half a Call-ID is none.
+#[must_use]
+#[inline]
+pub fn whole_lines(cut: &[u8]) -> &[u8] {
+    let end = memrchr(b'\n', cut).map_or(0, |end| end.saturating_add(1));
+    cut.get(..end).unwrap_or_default()
 }
 
 /// Where in `bytes`, behind the first `from`, the next message begins.

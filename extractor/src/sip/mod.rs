@@ -9,6 +9,6 @@ mod framing;
 mod message;
 mod websocket;
 
-pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start};
+pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start, whole_lines};
 pub use message::{CSeq, Malformed, Message, Method, StartLine, tag, unfolded};
 pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};
