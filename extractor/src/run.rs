@@ -54,12 +54,21 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     let mut end = Moment::default();
     let mut window_ends = VecDeque::new();
     let mut arena = Bump::new();
-    while let Some(window) = windows.next_window(&mut layouts, &arena) {
+    let mut indexed = windows.index(&layouts);
+    while let Some(window) = windows.join(indexed, &mut layouts, &arena) {
         end = window.end;
         take_note(&window, &inputs, &mut report);
-        let settled = correlate(&mut calls, window, config.rules.lookback_ns);
-        let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
-        let left_since = write(&mut outputs, &mut calls, settled, end, config, records)?;
+        // While one window is correlated, which one thread does alone, and written, the next is indexed.
+        let (ahead, left_since) = rayon::join(
+            || windows.index(&layouts),
+            || {
+                let settled = correlate(&mut calls, window, config.rules.lookback_ns);
+                let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
+                write(&mut outputs, &mut calls, settled, end, config, records)
+            },
+        );
+        let left_since = left_since?;
+        indexed = ahead;
         arena.reset();
         window_ends.push_back(end);
         release(&inputs, &mut layouts, &mut window_ends, left_since);

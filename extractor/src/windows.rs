@@ -62,6 +62,13 @@ pub struct Windows<'w> {
     is_finished: bool,
 }
 
+/// The chunks of one window and what was found in each, if a record could begin there.
+#[derive(Debug)]
+pub struct Indexed<'w> {
+    chunks: Vec<Chunk>,
+    found: Vec<Option<ChunkIndex<'w>>>,
+}
+
 /// What the chunks of a window leave for the assembler.
 #[derive(Debug, Default)]
 struct Parts<'w> {
@@ -95,20 +102,45 @@ impl<'w> Windows<'w> {
         &self.assembler
     }
 
-    /// Indexes the next window. After the end of the last input comes one more, without records: what is there of
-    /// messages that did not become whole. Then nothing. What is learnt of the files goes
-    /// to `layouts`, what is put together from parts lives in `arena`.
-    pub fn next_window<'a>(&mut self, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
+    /// Indexes the chunks of the next window, side by side. What they are to each other is left to [`Self::join`], so
+    /// that this can go on while the window before is still being worked on.
+    #[must_use]
+    pub fn index(&self, layouts: &Layouts) -> Indexed<'w> {
+        let chunks = self.plan();
+        let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts)).collect();
+        Indexed { chunks, found }
+    }
+
+    /// Makes a window of what was indexed last. After the end of the last input comes one more, without records: what is
+    /// there of messages that did not become whole. Then nothing. What is learnt of the files goes to `layouts`, what is
+    /// put together from parts lives in `arena`.
+    pub fn join<'a>(&mut self, indexed: Indexed<'w>, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
     where
         'w: 'a,
     {
-        let chunks = self.plan();
-        if chunks.is_empty() {
+        if indexed.chunks.is_empty() {
             return (!std::mem::replace(&mut self.is_finished, true)).then(|| self.last_window(arena));
         }
-        let known: &Layouts = layouts;
-        let indexed: Vec<_> = chunks.par_iter().map(|chunk| self.index_guessed(chunk, known)).collect();
-        Some(self.join(&chunks, indexed, layouts, arena))
+        let mut window = Window::beginning_at(self.next);
+        let mut parts = Parts::default();
+        let assumed: Vec<_> = indexed.chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
+        for ((chunk, guess), assumed) in indexed.chunks.iter().zip(indexed.found).zip(&assumed) {
+            if self.next.position >= Position::new(chunk.input, chunk.end) {
+                // The last record of the chunk before reaches beyond this one.
+                continue;
+            }
+            let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
+            let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
+            let found =
+                guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
+            if let Some(found) = found {
+                self.append(&mut window, &mut parts, chunk.input, found, layouts);
+            }
+        }
+        window.end = self.next;
+        window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
+        window.held_since = self.assembler.holds_since(self.next.clock);
+        Some(window)
     }
 
     /// The chunks of the next window.
@@ -133,39 +165,6 @@ impl<'w> Windows<'w> {
         let bytes = self.inputs.get(chunk.input)?.bytes();
         let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(bytes, chunk.start..chunk.end)? };
         Some(ChunkIndex::of(chunk.input, bytes, layout, start, chunk.end, self.decoder, self.ports))
-    }
-
-    /// Puts the chunks behind each other, and indexes those again whose guess was wrong.
-    fn join<'a>(
-        &mut self,
-        chunks: &[Chunk],
-        indexed: Vec<Option<ChunkIndex<'w>>>,
-        layouts: &mut Layouts,
-        arena: &'a Bump,
-    ) -> Window<'a>
-    where
-        'w: 'a,
-    {
-        let assumed: Vec<_> = chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
-        let mut window = Window::beginning_at(self.next);
-        let mut parts = Parts::default();
-        for ((chunk, guess), assumed) in chunks.iter().zip(indexed).zip(&assumed) {
-            if self.next.position >= Position::new(chunk.input, chunk.end) {
-                // The last record of the chunk before reaches beyond this one.
-                continue;
-            }
-            let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
-            let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
-            let found =
-                guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
-            if let Some(found) = found {
-                self.append(&mut window, &mut parts, chunk.input, found, layouts);
-            }
-        }
-        window.end = self.next;
-        window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
-        window.held_since = self.assembler.holds_since(self.next.clock);
-        window
     }
 
     fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {
