@@ -1,6 +1,6 @@
 //! What the index finds for the calls: SIP messages one by one, everything else on UDP as flows.
 
-use std::{cmp::Reverse, collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
+use std::{collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -136,49 +136,10 @@ impl Flows {
         self.packets.get(self.range(flow)).unwrap_or_default()
     }
 
-    /// Of one flow, the packets from one moment up to, not including, another.
+    /// Packets that came in fragments, by the frame that made them whole.
     #[must_use]
-    pub fn packets_between(&self, flow: usize, from: Moment, until: Moment) -> &[Moment] {
-        let packets = self.packets(flow);
-        let start = packets.partition_point(|packet| *packet < from);
-        let end = packets.partition_point(|packet| *packet < until);
-        packets.get(start..end).unwrap_or_default()
-    }
-
-    /// What came before of a packet that came in fragments.
-    #[must_use]
-    #[inline]
-    pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
-        if self.fragmented.is_empty() { None } else { self.fragmented.get(&packet.position) }
-    }
-
-    /// The latest moment, not after `moment`, at which none of the packets has some of its frames before and some after.
-    pub fn between_packets(&self, mut moment: Moment, packets: impl Iterator<Item = Moment>) -> Moment {
-        let mut whole: Vec<(Moment, Moment)> =
-            packets.filter_map(|packet| Some((packet, *self.fragmented(packet)?.earlier.first()?))).collect();
-        whole.sort_unstable_by_key(|(packet, _)| Reverse(*packet));
-        for (packet, earliest) in whole {
-            if packet >= moment {
-                moment = moment.min(earliest);
-            }
-        }
-        moment
-    }
-
-    /// The earliest frame of the packets that were whole at `moment` or later.
-    #[must_use]
-    pub fn earliest_frame_since(&self, moment: Moment) -> Option<Moment> {
-        if self.fragmented.is_empty() {
-            return None;
-        }
-        let since = self.packets.iter().filter(|packet| **packet >= moment);
-        since.filter_map(|packet| self.fragmented(*packet)?.earlier.first()).min().copied()
-    }
-
-    /// Whether any packet came in fragments.
-    #[must_use]
-    pub fn has_fragmented(&self) -> bool {
-        !self.fragmented.is_empty()
+    pub fn into_fragmented(self) -> Table<Position, Fragmented> {
+        self.fragmented
     }
 
     /// Raises the packet time of what came out of a chunk to what it was where the chunk began.
@@ -186,77 +147,6 @@ impl Flows {
         for packet in &mut self.packets {
             packet.clock = packet.clock.max(clock);
         }
-    }
-
-    /// Puts the packets of each flow in order: those that came in fragments are found after all others.
-    pub fn sort(&mut self) {
-        if self.fragmented.is_empty() {
-            return;
-        }
-        for flow in 0..self.keys.len() {
-            let range = self.range(flow);
-            if let Some(packets) = self.packets.get_mut(range) {
-                packets.sort();
-            }
-        }
-    }
-
-    /// Only the packets from `from` on, and only the flows that have some; and the new number of each old flow.
-    #[must_use]
-    pub fn since(&self, from: Moment) -> (Self, Vec<Option<usize>>) {
-        let mut kept = Self::default();
-        let renumbered = (0..self.keys.len()).map(|flow| {
-            let packets = self.packets_between(flow, from, Moment::NEVER);
-            kept.packets.extend_from_slice(packets);
-            (!packets.is_empty()).then(|| {
-                kept.keys.extend(self.keys.get(flow));
-                kept.ends.push(kept.packets.len());
-                kept.keys.len().saturating_sub(1)
-            })
-        });
-        let renumbered = renumbered.collect();
-        if !self.fragmented.is_empty() {
-            let kept_packets = kept.packets.iter();
-            kept.fragmented =
-                kept_packets.filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone()))).collect();
-        }
-        (kept, renumbered)
-    }
-
-    /// One set of flows out of several, each later in the capture than the one before. The flows of
-    /// the first keep their numbers.
-    #[must_use]
-    pub fn merged(parts: &[Self]) -> Self {
-        let mut numbers: Table<FlowKey, usize> = Table::default();
-        let mut keys = Vec::new();
-        let mut counts: Vec<usize> = Vec::new();
-        let mut assigned: Vec<Vec<usize>> = Vec::with_capacity(parts.len());
-        for part in parts {
-            let of_part = part.keys.iter().enumerate().map(|(flow, &key)| {
-                let number = *numbers.entry(key).or_insert_with(|| {
-                    keys.push(key);
-                    counts.push(0);
-                    keys.len().saturating_sub(1)
-                });
-                add(&mut counts, number, part.range(flow).len());
-                number
-            });
-            assigned.push(of_part.collect());
-        }
-        let (mut next, ends) = places(&counts);
-        let mut packets = vec![Moment::default(); ends.last().copied().unwrap_or(0)];
-        for (part, of_part) in parts.iter().zip(&assigned) {
-            for (flow, &number) in of_part.iter().enumerate() {
-                let from = part.packets(flow);
-                let start = next.get(number).copied().unwrap_or(0);
-                if let Some(to) = packets.get_mut(start..start.saturating_add(from.len())) {
-                    to.copy_from_slice(from);
-                }
-                add(&mut next, number, from.len());
-            }
-        }
-        let fragmented = parts.iter().flat_map(|part| part.fragmented.clone()).collect();
-        Self { keys, ends, packets, fragmented }
     }
 
     fn range(&self, flow: usize) -> Range<usize> {
@@ -363,24 +253,6 @@ mod tests {
         assert_eq!(flows.keys(), [flow(7), flow(8), flow(9)]);
         assert_eq!(flows.packets(0), [1, 3, 4].map(packet));
         assert_eq!(flows.packets(1), [2, 6].map(packet));
-        assert_eq!(flows.packets_between(0, packet(2), packet(4)), [packet(3)]);
         assert!(flows.packets(3).is_empty());
-    }
-
-    #[test]
-    fn merging_keeps_the_numbers_of_the_first() {
-        let merged = Flows::merged(&[built(&[(7, 1), (8, 2)]), built(&[(9, 3), (8, 4)]), built(&[(7, 5)])]);
-        assert_eq!(merged.keys(), [flow(7), flow(8), flow(9)]);
-        assert_eq!(merged.packets(0), [1, 5].map(packet));
-        assert_eq!(merged.packets(1), [2, 4].map(packet));
-        assert_eq!(merged.packets.len(), 5);
-    }
-
-    #[test]
-    fn what_is_kept_is_renumbered() {
-        let (kept, renumbered) = built(&[(7, 1), (8, 2), (9, 3), (8, 4)]).since(packet(3));
-        assert_eq!(kept.keys(), [flow(8), flow(9)]);
-        assert_eq!(renumbered, [None, Some(0), Some(1)]);
-        assert_eq!(kept.packets(0), [packet(4)]);
     }
 }

@@ -92,7 +92,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
 /// Finds out which call every packet of a window belongs to. Gives the moment before which that is
 /// settled: a description that is still to come may claim later ones.
 fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Moment {
-    calls.begin_window(window.flows, window.start);
+    calls.begin_window(window.flows, window.start, window.end);
     let mut repetitions = window.repetitions.iter().peekable();
     for event in &window.sip {
         while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at) {

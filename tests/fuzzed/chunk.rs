@@ -2,8 +2,9 @@
 
 use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
-    events::Flows,
+    calls::FlowTable,
     index::{ChunkIndex, Counts},
+    moment::Moment,
     packet::Decoder,
 };
 
@@ -43,9 +44,11 @@ pub fn check(input: &[u8]) {
     first.fragments.append(&mut second.fragments);
     first.segments.append(&mut second.segments);
     assert!(text(&first) == text(&whole), "other events");
-    let flows = Flows::merged(&[first.flows, second.flows]);
-    assert_eq!(flows.keys(), whole.flows.keys());
-    for flow in 0..flows.keys().len() {
-        assert_eq!(flows.packets(flow), whole.flows.packets(flow));
+    let mut flows = FlowTable::default();
+    assert_eq!(flows.add_window(vec![first.flows, second.flows], Moment::NEVER).len(), whole.flows.keys().len());
+    for (flow, key) in whole.flows.keys().iter().enumerate() {
+        assert_eq!(flows.key(flow), Some(*key));
+        let packets = flows.packets_between(flow, Moment::default(), Moment::NEVER);
+        assert_eq!(packets.flatten().copied().collect::<Vec<_>>(), whole.flows.packets(flow));
     }
 }

@@ -5,23 +5,23 @@
 //! ([`CallTable::begin_window`]). It answers with [`Work`]: for each call the frames that carry its
 //! SIP, and *claims*, each a stretch of time in which a flow belongs to the call. No packet of media
 //! is looked at here. Ownership changes with SIP messages and timers only, so a call of an hour
-//! with two flows has two claims, however many packets flow.
+//! with two flows has two claims a window, however many packets flow.
 //!
 //! * [`Dialog`]: what one call's messages mean for its state;
 //! * [`Endpoints`]: which open calls gave an endpoint, and when;
-//! * [`Ownership`]: which flows are touched when an endpoint changes hands;
+//! * [`FlowTable`]: the flows of the latest windows, which of them an endpoint touches, and whose they are;
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`CallTable`]: puts them together, and runs the timers.
 
 mod dialog;
 mod endpoints;
-mod ownership;
+mod flows;
 mod strays;
 mod table;
 
 pub use dialog::{Dialog, State};
 pub use endpoints::{Endpoints, Given};
-pub use ownership::{Owner, Owners, Ownership};
+pub use flows::{FlowNumber, FlowTable, Owner, Owners};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
 

@@ -9,7 +9,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{CallNumber, Dialog, Endpoints, Given, Owner, Owners, Ownership, State, Strays};
+use super::{CallNumber, Dialog, Endpoints, FlowNumber, FlowTable, Given, Owner, Owners, State, Strays};
 use crate::{
     events::{Flows, Repetition, SipEvent, Table},
     moment::{Clock, Moment},
@@ -71,8 +71,8 @@ pub struct Call {
 /// A stretch of time in which a flow belongs to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The number of the flow in the window's flows.
-    pub flow: usize,
+    /// The flow.
+    pub flow: FlowNumber,
     /// The first moment that belongs.
     pub from: Moment,
     /// The first one that does not.
@@ -112,8 +112,7 @@ pub struct CallTable {
     by_call_id: Table<Box<[u8]>, CallNumber>,
     calls: BTreeMap<CallNumber, Call>,
     endpoints: Endpoints,
-    flows: Flows,
-    ownership: Ownership,
+    flows: FlowTable,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
     strays: Strays,
     opened: u64,
@@ -130,8 +129,7 @@ impl CallTable {
             by_call_id: Table::default(),
             calls: BTreeMap::new(),
             endpoints: Endpoints::default(),
-            flows: Flows::default(),
-            ownership: Ownership::default(),
+            flows: FlowTable::default(),
             timers: BinaryHeap::new(),
             strays: Strays::default(),
             opened: 0,
@@ -164,19 +162,15 @@ impl CallTable {
         self.calls.get(&number)
     }
 
-    /// The flows of this window.
+    /// The flows of this window, and of those before of which something is left to be written.
     #[must_use]
-    pub fn flows(&self) -> &Flows {
+    pub fn flows(&self) -> &FlowTable {
         &self.flows
     }
 
-    /// Begins a window, which starts at `start`, with the flows that were found in it.
-    pub fn begin_window(&mut self, mut found: Vec<Flows>, start: Moment) {
-        found.insert(0, std::mem::take(&mut self.flows));
-        self.flows = Flows::merged(&found);
-        self.flows.sort();
-        self.ownership = Ownership::of(&self.flows);
-        for flow in 0..self.flows.keys().len() {
+    /// Begins a window, from `start` up to `end`, with the flows that were found in it.
+    pub fn begin_window(&mut self, found: Vec<Flows>, start: Moment, end: Moment) {
+        for flow in self.flows.add_window(found, end) {
             self.transfer(flow, start);
         }
     }
@@ -207,12 +201,6 @@ impl CallTable {
     /// Ends the window at `end`: all that came before has been handled.
     pub fn end_window(&mut self, end: Moment) {
         self.expire(end.clock);
-        for call in self.calls.values_mut().filter(|call| call.end.is_none()) {
-            call.last_media = call.last_media_before(end, &self.flows);
-            for claim in &mut call.claims {
-                claim.until = claim.until.min(end);
-            }
-        }
     }
 
     /// The end of the input, at `end`: closes what is open.
@@ -233,27 +221,52 @@ impl CallTable {
     ///
     /// Gives it with the moment before which nothing is left to be written.
     pub fn work(&mut self, settled: Moment) -> (Vec<Work>, Moment) {
+        let earlier = self.settled_earlier(settled);
+        let left_since = earlier.values().copied().fold(settled, Moment::min);
+        let settled = |number: CallNumber| earlier.get(&number).copied().unwrap_or(settled);
+        for flow in self.flows.numbers() {
+            self.settle(flow, &settled);
+        }
         let flows = &self.flows;
-        let mut left_since = settled;
-        let work = self.calls.values_mut().filter_map(|call| {
-            let settled = call.settled(settled, flows);
-            left_since = left_since.min(settled);
-            call.work(settled, flows)
-        });
-        (work.collect(), left_since)
+        let work = self.calls.values_mut().filter_map(|call| call.work(settled(call.number), flows)).collect();
+        (work, left_since)
     }
 
-    /// Forgets the window's flows, but for what came since `left_since`, and the calls that ended. What came before
-    /// `settled` will not be asked for any more by what is still to come.
-    pub fn retire_window(&mut self, settled: Moment, left_since: Moment) {
-        let (kept, renumbered) = self.flows.since(left_since);
-        self.flows = kept;
-        // Owners name flows and claims by numbers that are not theirs any more.
-        self.ownership = Ownership::default();
-        self.calls.retain(|_, call| call.end.is_none());
-        for call in self.calls.values_mut() {
-            call.renumber_claims(&renumbered);
+    /// The open calls of which less is settled than of others: no packet that came in fragments is written in two parts.
+    fn settled_earlier(&self, settled: Moment) -> BTreeMap<CallNumber, Moment> {
+        if !self.flows.has_fragmented() {
+            return BTreeMap::new();
         }
+        let earliest = Moment::at(settled.clock.saturating_sub(MAX_HOLD_NS));
+        let open = self.calls.values().filter(|call| call.end.is_none());
+        let settled_of = |call: &Call| {
+            let closed = call.claims.iter().map(|claim| (claim.flow, claim.from, claim.until));
+            let owned = call.flows_owned(&self.flows).map(|(flow, from)| (flow, from, Moment::NEVER));
+            let packets =
+                closed.chain(owned).flat_map(|(flow, from, until)| self.flows.packets_between(flow, from.max(earliest), until));
+            self.flows.between_packets(settled, packets.flatten().copied()).max(earliest)
+        };
+        open.map(|call| (call.number, settled_of(call))).filter(|(_, of_call)| *of_call < settled).collect()
+    }
+
+    /// Gives the packets of a flow that are settled to those who own it.
+    fn settle(&mut self, flow: FlowNumber, settled: &impl Fn(CallNumber) -> Moment) {
+        for place in 0..self.flows.owners(flow).len() {
+            let Some(owner) = self.flows.owner_mut(flow, place) else { return };
+            let until = settled(owner.call);
+            if owner.from < until {
+                let from = std::mem::replace(&mut owner.from, until);
+                let call = owner.call;
+                self.claim(call, Claim { flow, from, until });
+            }
+        }
+    }
+
+    /// Forgets the flows of which nothing is left that came since `left_since`, and the calls that ended. What came
+    /// before `settled` will not be asked for any more by what is still to come.
+    pub fn retire_window(&mut self, settled: Moment, left_since: Moment) {
+        self.flows.forget_before(left_since);
+        self.calls.retain(|_, call| call.end.is_none());
         self.endpoints.forget_before(settled.clock);
         self.strays.forget_before(settled.clock);
     }
@@ -343,18 +356,16 @@ impl CallTable {
     /// What came from or to an endpoint while nobody held it belongs to the call that gives it now. A guess takes only
     /// what was nobody's, at its other end either.
     fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, rank: Rank, free: &[(Moment, Moment)]) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
-        for flow in self.ownership.flows_touching(endpoint) {
-            let has_packets = |(from, until): &(Moment, Moment)| !self.flows.packets_between(flow, *from, *until).is_empty();
-            let claim = |(from, until)| Claim { flow, from, until };
+        for flow in self.flows.touching(endpoint) {
             if rank > Rank::Translated {
-                call.claims.extend(free.iter().copied().filter(has_packets).map(claim));
-            } else if self.ownership.is_free(flow)
-                && let Some(key) = self.flows.keys().get(flow)
+                free.iter().for_each(|(from, until)| self.claim(number, Claim { flow, from: *from, until: *until }));
+            } else if self.flows.owners(flow).is_empty()
+                && let Some(key) = self.flows.key(flow)
             {
                 let other = if key.source == endpoint { key.destination } else { key.source };
                 let free = free.iter().flat_map(|(from, until)| self.endpoints.free_between(other, *from, *until));
-                call.claims.extend(free.filter(has_packets).map(claim));
+                let free: SmallVec<[(Moment, Moment); 1]> = free.collect();
+                free.into_iter().for_each(|(from, until)| self.claim(number, Claim { flow, from, until }));
             }
         }
     }
@@ -375,57 +386,43 @@ impl CallTable {
     }
 
     fn transfer_flows_touching(&mut self, endpoint: Endpoint, at: Moment) {
-        for flow in self.ownership.flows_touching(endpoint) {
+        for flow in self.flows.touching(endpoint) {
             self.transfer(flow, at);
         }
     }
 
     /// Finds out whose a flow is from now on.
-    fn transfer(&mut self, flow: usize, at: Moment) {
-        let Some(key) = self.flows.keys().get(flow) else { return };
+    fn transfer(&mut self, flow: FlowNumber, at: Moment) {
+        let Some(key) = self.flows.key(flow) else { return };
         let after = self.endpoints.owners(key.source, key.destination);
         let mut owners = Owners::new();
-        for owner in self.ownership.replace(flow, Owners::new()) {
+        for owner in self.flows.replace_owners(flow, Owners::new()) {
             if after.binary_search(&owner.call).is_ok() {
                 owners.push(owner);
-            } else if let Some(claim) = self.calls.get_mut(&owner.call).and_then(|call| call.claims.get_mut(owner.claim)) {
-                claim.until = claim.until.min(at);
-                self.forget_if_empty(owner);
+            } else {
+                self.claim(owner.call, Claim { flow, from: owner.from, until: at });
             }
         }
         // Both are sorted by call: of a load test's endpoints there are thousands of owners.
         let known = owners.len();
         for call in after {
             if owners.get(..known).is_none_or(|known| known.binary_search_by_key(&call, |owner| owner.call).is_err()) {
-                owners.extend(self.claim(call, flow, at));
+                owners.push(Owner { call, from: at });
             }
         }
         owners.sort_unstable_by_key(|owner| owner.call);
-        self.ownership.replace(flow, owners);
+        self.flows.replace_owners(flow, owners);
     }
 
-    /// A claim that ended without a packet need not be kept: an endpoint with thousands of peers that goes from
-    /// call to call would leave thousands of them with each.
-    fn forget_if_empty(&mut self, owner: Owner) {
-        let Some(call) = self.calls.get_mut(&owner.call) else { return };
-        if let Some(claim) = call.claims.get_mut(owner.claim)
-            && self.flows.packets_between(claim.flow, claim.from, claim.until).is_empty()
+    /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with thousands of peers that
+    /// goes from call to call would leave thousands of them with each.
+    fn claim(&mut self, number: CallNumber, claim: Claim) {
+        if let Some(last) = self.flows.last_packet_between(claim.flow, claim.from, claim.until)
+            && let Some(call) = self.calls.get_mut(&number)
         {
-            claim.until = claim.from;
+            call.last_media = call.last_media.max(last.clock);
+            call.claims.push(claim);
         }
-        // Owners name claims by number, so only the last ones can go.
-        while call.claims.last().is_some_and(|claim| claim.until <= claim.from) {
-            call.claims.pop();
-        }
-        if call.claims.len() < call.claims.capacity() / 8 {
-            call.claims.shrink_to_fit();
-        }
-    }
-
-    fn claim(&mut self, number: CallNumber, flow: usize, from: Moment) -> Option<Owner> {
-        let claims = &mut self.calls.get_mut(&number)?.claims;
-        claims.push(Claim { flow, from, until: Moment::NEVER });
-        Some(Owner { call: number, claim: claims.len().saturating_sub(1) })
     }
 
     /// Sets the timer of a call, unless one fires before: that one will set it again.
@@ -522,11 +519,15 @@ impl Call {
         }
     }
 
-    fn last_media_before(&self, moment: Moment, flows: &Flows) -> Clock {
-        let last = |claim: &Claim| {
-            flows.packets_between(claim.flow, claim.from, claim.until.min(moment)).last().map(|packet| packet.clock)
-        };
-        self.claims.iter().filter_map(last).fold(self.last_media, Clock::max)
+    /// The flows that are the call's now, and since when each is.
+    fn flows_owned(&self, flows: &FlowTable) -> impl Iterator<Item = (FlowNumber, Moment)> {
+        let touching = self.held.iter().flat_map(|endpoint| flows.touching(*endpoint));
+        touching.filter_map(|flow| Some((flow, flows.owned_since(flow, self.number)?)))
+    }
+
+    fn last_media_before(&self, moment: Moment, flows: &FlowTable) -> Clock {
+        let last = |(flow, from)| flows.last_packet_between(flow, from, moment);
+        self.flows_owned(flows).filter_map(last).fold(self.last_media, |media, packet| media.max(packet.clock))
     }
 
     /// A description as it looks from outside, where a translator of addresses stands between the one who sent it and
@@ -557,21 +558,8 @@ impl Call {
         if self.dialog.is_mid_dialog() { earliest } else { earliest.max(self.first_frame) }
     }
 
-    /// What is settled of this call when `settled` is of all: no packet is written in two parts.
-    fn settled(&self, settled: Moment, flows: &Flows) -> Moment {
-        if self.end.is_some() {
-            return Moment::NEVER;
-        }
-        if !flows.has_fragmented() {
-            return settled;
-        }
-        let earliest = Moment::at(settled.clock.saturating_sub(MAX_HOLD_NS));
-        let packets =
-            self.claims.iter().flat_map(|claim| flows.packets_between(claim.flow, claim.from.max(earliest), claim.until));
-        flows.between_packets(settled, packets.copied()).max(earliest)
-    }
-
-    fn work(&mut self, settled: Moment, flows: &Flows) -> Option<Work> {
+    fn work(&mut self, settled: Moment, flows: &FlowTable) -> Option<Work> {
+        let settled = if self.end.is_some() { Moment::NEVER } else { settled };
         let frames = self.frames.partition_point(|frame| *frame < settled);
         let work = Work {
             number: self.number,
@@ -585,24 +573,17 @@ impl Call {
     }
 
     /// Splits the claims at a moment: what comes before is given away, what comes after is kept.
-    fn take_claims(&mut self, settled: Moment, flows: &Flows) -> Vec<Claim> {
+    fn take_claims(&mut self, settled: Moment, flows: &FlowTable) -> Vec<Claim> {
+        let is_settled = |claim: &Claim| claim.until <= settled;
+        if self.claims.iter().all(is_settled) {
+            return std::mem::take(&mut self.claims);
+        }
+        let has_packets = |claim: &Claim| flows.last_packet_between(claim.flow, claim.from, claim.until).is_some();
         let before = |claim: &Claim| Claim { until: claim.until.min(settled), ..*claim };
-        let has_packets = |claim: &Claim| !flows.packets_between(claim.flow, claim.from, claim.until).is_empty();
         let taken = self.claims.iter().map(before).filter(has_packets).collect();
-        self.claims.retain_mut(|claim| {
-            claim.from = claim.from.max(settled);
-            claim.from < claim.until
-        });
+        self.claims.iter_mut().for_each(|claim| claim.from = claim.from.max(settled));
+        // A flow of which nothing is kept leaves its number to another one.
+        self.claims.retain(|claim| claim.from < claim.until && has_packets(claim));
         taken
-    }
-
-    fn renumber_claims(&mut self, renumbered: &[Option<usize>]) {
-        self.claims.retain_mut(|claim| match renumbered.get(claim.flow) {
-            Some(Some(flow)) => {
-                claim.flow = *flow;
-                true
-            }
-            _ => false,
-        });
     }
 }

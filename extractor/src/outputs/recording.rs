@@ -12,8 +12,8 @@ use super::{
     files::{Directory, GatherBuffer},
 };
 use crate::{
-    calls::{Call, Work},
-    events::{FlowKey, Flows, Table},
+    calls::{Call, FlowTable, Work},
+    events::{FlowKey, Table},
     moment::{Clock, Moment},
     packet::Packet,
     report::CallCounts,
@@ -286,7 +286,7 @@ impl Recording {
 pub(super) struct Settled<'a> {
     pub(super) call: &'a Call,
     pub(super) work: &'a Work,
-    pub(super) flows: &'a Flows,
+    pub(super) flows: &'a FlowTable,
     pub(super) records: Records<'a>,
     pub(super) lookback_ns: u64,
 }
@@ -294,12 +294,12 @@ pub(super) struct Settled<'a> {
 impl<'a> Settled<'a> {
     /// The frames in capture order, each once, though several claims may hold it.
     fn frames(&self) -> Vec<(Moment, Reason)> {
-        let of_sip = self.work.frames.iter().map(|frame| (*frame, Reason::Sip));
-        let of_media = self.work.claims.iter().flat_map(|claim| {
-            let packets = self.flows.packets_between(claim.flow, claim.from, claim.until);
-            packets.iter().map(|packet| (*packet, Reason::Media(claim.flow)))
-        });
-        let mut frames: Vec<(Moment, Reason)> = of_sip.chain(of_media).collect();
+        let mut frames: Vec<(Moment, Reason)> = self.work.frames.iter().map(|frame| (*frame, Reason::Sip)).collect();
+        for claim in &self.work.claims {
+            for packets in self.flows.packets_between(claim.flow, claim.from, claim.until) {
+                frames.extend(packets.iter().map(|packet| (*packet, Reason::Media(claim.flow))));
+            }
+        }
         if self.flows.has_fragmented() {
             let parts = frames.iter().filter_map(|(packet, _)| self.flows.fragmented(*packet)).flat_map(|packet| &packet.earlier);
             let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
@@ -319,7 +319,7 @@ impl<'a> Settled<'a> {
             let (record, _) = self.records.at(fragmented.beginning?)?;
             *packet = self.decode(&record);
         }
-        self.flows.keys().get(flow).copied()
+        self.flows.key(flow)
     }
 
     /// What a frame holds; of a packet in fragments, as far as the first of them tells.
