@@ -4,10 +4,12 @@
 use std::{
     cell::Cell,
     io::{self, IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// How log lines look.
@@ -26,6 +28,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    log: LogLines,
     begun: Instant,
     last_line: Cell<Instant>,
 }
@@ -44,7 +47,8 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         let now = Instant::now();
-        Self { bar, begun: now, last_line: Cell::new(now) }
+        let log = LogLines { bar: bar.clone(), lines: Arc::default() };
+        Self { bar, log, begun: now, last_line: Cell::new(now) }
     }
 
     /// The run has this many bytes before it.
@@ -60,6 +64,7 @@ impl Progress {
             self.last_line.set(Instant::now());
             tracing::info!(bytes, of = self.bar.length().unwrap_or(0), calls, "extracting");
         }
+        self.log.flush();
     }
 
     /// The run is done. Tells how long it took.
@@ -72,7 +77,7 @@ impl Progress {
     pub fn log(&self, format: LogFormat, debug: bool) {
         let default = if debug { "debug" } else { "info" };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveBar(self.bar.clone())).with_target(false);
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.log.clone()).with_target(false);
         match format {
             LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
             LogFormat::Json => log.json().init(),
@@ -81,8 +86,15 @@ impl Progress {
 
     /// Prints lines for a person, below all else.
     pub fn say(&self, text: &str) {
+        self.log.flush();
         // Nothing can be done about a standard error that is gone.
         let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.log.flush();
     }
 }
 
@@ -94,14 +106,50 @@ impl Default for Progress {
 
 const TEMPLATE: &str = "{bar:30} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta} calls {msg}";
 
-/// Standard error, with the bar out of the way while a line is written.
+/// Log lines on their way to standard error, past the bar.
+///
+/// A line for each call that opens or closes would be a system call for each: of a capture with nothing but short
+/// calls, a fifth of the time. So they are gathered, for as long as a window takes; what warns does not wait.
 #[derive(Clone, Debug)]
-struct AboveBar(ProgressBar);
+struct LogLines {
+    bar: ProgressBar,
+    lines: Arc<Mutex<Vec<u8>>>,
+}
 
-impl Write for AboveBar {
+const MAX_GATHERED: usize = 64 * 1024;
+
+impl LogLines {
+    fn add(&self, line: &[u8], is_urgent: bool) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend_from_slice(line);
+        if is_urgent || lines.len() >= MAX_GATHERED {
+            self.send(&mut lines);
+        }
+    }
+
+    fn flush(&self) {
+        self.send(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn send(&self, lines: &mut Vec<u8>) {
+        if !lines.is_empty() {
+            // A reader that went away, as `head` does, is no reason to stop: the work is in the files.
+            let _ = self.bar.suspend(|| io::stderr().write_all(lines));
+            lines.clear();
+        }
+    }
+}
+
+/// Takes the lines of one level.
+#[derive(Debug)]
+struct Lines<'a> {
+    to: &'a LogLines,
+    is_urgent: bool,
+}
+
+impl Write for Lines<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A reader that went away, as `head` does, is no reason to stop: the work is in the files.
-        let _ = self.0.suspend(|| io::stderr().write_all(bytes));
+        self.to.add(bytes, self.is_urgent);
         Ok(bytes.len())
     }
 
@@ -110,11 +158,15 @@ impl Write for AboveBar {
     }
 }
 
-impl<'a> MakeWriter<'a> for AboveBar {
-    type Writer = Self;
+impl<'a> MakeWriter<'a> for LogLines {
+    type Writer = Lines<'a>;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+    fn make_writer(&'a self) -> Lines<'a> {
+        Lines { to: self, is_urgent: true }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Lines<'a> {
+        Lines { to: self, is_urgent: *meta.level() <= Level::WARN }
     }
 }
 

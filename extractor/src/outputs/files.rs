@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
 
+use super::{names::FileName, rows::csv_rows};
+
 /// What the user wants of the outputs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,7 +30,6 @@ pub struct Settings {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    overwrite: bool,
 }
 
 /// Nobody else's business: calls are confidential.
@@ -38,17 +39,31 @@ impl Directory {
     pub(super) fn open(settings: &Settings) -> Result<Self> {
         let path = settings.directory.clone();
         fs::create_dir_all(&path).with_context(|| format!("the output directory {} cannot be made", path.display()))?;
-        Ok(Self { path, overwrite: settings.overwrite })
+        Ok(Self { path })
     }
 
-    /// Whether a call's file of this name, with either ending, is there that must not be replaced.
-    pub(super) fn has(&self, name: &str) -> bool {
+    /// Whether any call's file is there.
+    pub(super) fn has_calls(&self) -> Result<bool> {
+        let is_call = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().as_encoded_bytes().starts_with(b"call_"));
+        let found: io::Result<Vec<()>> = fs::read_dir(&self.path).and_then(|entries| {
+            entries
+                .map(is_call)
+                .filter(|is_call| !matches!(is_call, Ok(false)))
+                .take(1)
+                .map(|found| found.map(|_: bool| ()))
+                .collect()
+        });
+        Ok(!found.with_context(|| format!("the output directory {} cannot be read", self.path.display()))?.is_empty())
+    }
+
+    /// Whether a call's file of this name, with either ending, is there.
+    pub(super) fn has(&self, name: &FileName) -> bool {
         let is_there = |ending| self.path.join(format!("{name}.{ending}")).exists();
-        !self.overwrite && (is_there("pcap") || is_there("pcapng"))
+        is_there("pcap") || is_there("pcapng")
     }
 
     /// Appends to a call's file, which goes by another name until it is complete.
-    pub(super) fn append_part(&self, name: &str, is_first: bool, bytes: &[u8]) -> Result<()> {
+    pub(super) fn append_part(&self, name: &FileName, is_first: bool, bytes: &[u8]) -> Result<()> {
         let path = self.part(name);
         open_for_appending(&path, is_first)
             .and_then(|mut file| file.write_all(bytes))
@@ -57,7 +72,7 @@ impl Directory {
 
     /// Writes a call's file anew: `head`, then what stands in its part file, a classic pcap, frame by frame
     /// as `convert` has it.
-    pub(super) fn rewrite_part(&self, name: &str, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> Result<()> {
+    pub(super) fn rewrite_part(&self, name: &FileName, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> Result<()> {
         let (part, new) = (self.part(name), self.path.join(format!(".{name}.new.part")));
         rewrite(&part, &new, head, convert)
             .and_then(|()| fs::rename(&new, &part))
@@ -65,12 +80,12 @@ impl Directory {
     }
 
     /// Gives a call's file its own name.
-    pub(super) fn complete(&self, name: &str, file_name: &str) -> Result<()> {
+    pub(super) fn complete(&self, name: &FileName, file_name: &str) -> Result<()> {
         let (part, path) = (self.part(name), self.path.join(file_name));
         fs::rename(&part, &path).with_context(|| format!("{} cannot be renamed to {}", part.display(), path.display()))
     }
 
-    fn part(&self, name: &str) -> PathBuf {
+    fn part(&self, name: &FileName) -> PathBuf {
         self.path.join(format!(".{name}.part"))
     }
 }
@@ -153,20 +168,20 @@ impl GatherBuffer {
 pub(super) struct CsvFile {
     path: PathBuf,
     /// Rows that are not in the file yet.
-    rows: csv::Writer<Vec<u8>>,
+    rows: Vec<u8>,
 }
 
 impl CsvFile {
     /// Opens the file, or makes it with its header.
     pub(super) fn open(directory: &Directory, name: &Path, columns: &[&str]) -> Result<Self> {
-        let mut csv = Self { path: directory.path.join(name), rows: writer() };
+        let mut csv = Self { path: directory.path.join(name), rows: Vec::new() };
         match OpenOptions::new().read(true).open(&csv.path) {
             Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => csv.check(file, columns)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("{} cannot be opened", csv.path.display()));
             }
             _ => {
-                csv.push(columns)?;
+                csv.push(&csv_rows([columns])?);
                 csv.append()?;
             }
         }
@@ -192,26 +207,21 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Adds a row, which [`CsvFile::append`] writes.
-    pub(super) fn push<T: AsRef<[u8]>>(&mut self, row: &[T]) -> Result<()> {
-        self.rows.write_record(row).with_context(|| format!("a row for {} cannot be made", self.path.display()))
+    /// Adds rows, which [`CsvFile::append`] writes.
+    pub(super) fn push(&mut self, rows: &[u8]) {
+        self.rows.extend_from_slice(rows);
     }
 
     /// Appends the rows pushed so far to the file, in one write.
     pub(super) fn append(&mut self) -> Result<()> {
         let path = &self.path;
-        let rows = std::mem::replace(&mut self.rows, writer());
-        let bytes = rows.into_inner().with_context(|| format!("the rows for {} cannot be made", path.display()))?;
-        if bytes.is_empty() {
+        if self.rows.is_empty() {
             return Ok(());
         }
         let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path);
-        file.and_then(|mut file| file.write_all(&bytes))
-            .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+        file.and_then(|mut file| file.write_all(&self.rows))
+            .with_context(|| format!("{} bytes cannot be written to {}", self.rows.len(), path.display()))?;
+        self.rows.clear();
+        Ok(())
     }
-}
-
-/// RFC 4180: fields are quoted where they must be, lines end with CRLF.
-fn writer() -> csv::Writer<Vec<u8>> {
-    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new())
 }

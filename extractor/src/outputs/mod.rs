@@ -20,12 +20,12 @@ use shared::pcap::{Layout, Record};
 pub use self::{files::Settings, text::printable};
 use self::{
     files::{CsvFile, Directory, GatherBuffer},
-    names::FileNames,
+    names::{FileNames, Stem},
     recording::{Recording, Settled},
     rows::Rows,
 };
 use crate::{
-    calls::{Call, CallNumber, CallTable, Work},
+    calls::{Call, CallNumber, CallTable, FlowTable, Work},
     moment::{Clock, Position},
     packet::Decoder,
     report::CallCounts,
@@ -111,6 +111,31 @@ struct Job<'a> {
     work: Work,
     call: &'a Call,
     recording: Recording,
+    /// Of one that ended.
+    rows: Option<Rows>,
+}
+
+impl Job<'_> {
+    /// Writes what is settled, and makes the rows of a call that ended.
+    fn run(
+        &mut self,
+        directory: &Directory,
+        buffer: &mut GatherBuffer,
+        flows: &FlowTable,
+        records: Records<'_>,
+        lookback_ns: u64,
+    ) -> Result<()> {
+        let Self { work, call, recording, rows } = self;
+        if work.is_new {
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call opened");
+        }
+        recording.write(directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
+        if let Some(end) = work.end {
+            *rows = Some(Rows::of(call, &end, recording)?);
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
+        }
+        Ok(())
+    }
 }
 
 impl Outputs {
@@ -123,8 +148,8 @@ impl Outputs {
         let detected_calls = CsvFile::open(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS)?;
         let statistics = CsvFile::open(&directory, &settings.stats_filename, rows::STATISTICS)?;
         Ok(Self {
+            names: FileNames::new(&directory, settings.overwrite)?,
             directory,
-            names: FileNames::default(),
             detected_calls,
             statistics,
             recordings: BTreeMap::new(),
@@ -152,11 +177,10 @@ impl Outputs {
         lookback_ns: u64,
         now: Clock,
     ) -> Result<()> {
-        let mut jobs: Vec<Job<'_>> = work.into_iter().filter_map(|work| self.job(work, table, records)).collect();
+        let mut jobs = self.jobs(work, table, records);
         let directory = &self.directory;
         jobs.par_iter_mut().with_max_len(64).try_for_each_init(GatherBuffer::default, |buffer, job| {
-            let settled = Settled { call: job.call, work: &job.work, flows: table.flows(), records, lookback_ns };
-            job.recording.write(directory, buffer, &settled)
+            job.run(directory, buffer, table.flows(), records, lookback_ns)
         })?;
         for job in jobs {
             self.put_away(job);
@@ -164,32 +188,32 @@ impl Outputs {
         self.write_rows(now)
     }
 
-    fn job<'a>(&mut self, work: Work, table: &'a CallTable, records: Records<'_>) -> Option<Job<'a>> {
-        let call = table.call(work.number)?;
-        let recording = match self.recordings.remove(&work.number) {
-            Some(recording) => recording,
-            None => {
-                let name = self.names.give(&self.directory, call);
-                tracing::info!(call_id = %printable(&call.call_id), file = %format_args!("{name}.pcap"), "call opened");
-                Recording::new(name, call, records)?
-            }
+    /// Gives each call that opened since its name, in the order in which they opened.
+    fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Vec<Job<'a>> {
+        let stem = |work: &Work| work.is_new.then(|| table.call(work.number).map(Stem::of)).flatten();
+        let stems: Vec<Option<Stem>> = work.par_iter().map(stem).collect();
+        let job = |(work, stem): (Work, Option<Stem>)| {
+            let call = table.call(work.number)?;
+            let recording = match stem {
+                Some(stem) => Recording::new(self.names.give(stem, &self.directory), call, records)?,
+                None => self.recordings.remove(&work.number)?,
+            };
+            Some(Job { work, call, recording, rows: None })
         };
-        Some(Job { work, call, recording })
+        work.into_iter().zip(stems).filter_map(job).collect()
     }
 
-    /// Keeps the recording of an open call; makes rows of one that ended.
+    /// Keeps the recording of an open call; counts one that ended, and keeps its rows.
     fn put_away(&mut self, job: Job<'_>) {
-        let Job { work, call, recording } = job;
-        let Some(end) = work.end else {
+        let Job { work, call, recording, rows } = job;
+        if let (Some(end), Some(rows)) = (work.end, rows) {
+            self.names.release(recording.name());
+            self.counts.add(end.state);
+            recording.add_to(&mut self.counts);
+            self.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
+        } else {
             self.recordings.insert(work.number, recording);
-            return;
-        };
-        self.names.release(&self.directory, recording.name());
-        self.counts.add(end.state);
-        recording.add_to(&mut self.counts);
-        let key = (end.closed_at, call.start_ns, call.call_id.clone(), work.number);
-        tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
-        self.closed.insert(key, Rows::of(call, &end, &recording));
+        }
     }
 
     /// Writes the rows of calls that closed before `now`, in the order in which they closed.
@@ -210,8 +234,8 @@ impl Outputs {
 
     fn append(&mut self, ready: &BTreeMap<CloseOrder, Rows>) -> Result<()> {
         for rows in ready.values() {
-            self.detected_calls.push(&rows.detected_call)?;
-            rows.statistics.iter().try_for_each(|row| self.statistics.push(row))?;
+            self.detected_calls.push(&rows.detected_call);
+            self.statistics.push(&rows.statistics);
         }
         self.detected_calls.append()?;
         self.statistics.append()

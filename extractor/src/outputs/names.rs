@@ -1,51 +1,113 @@
 //! Names of the calls' files: SPEC 6.1. Nothing of a name comes off the wire.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::VecDeque, fmt};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::files::Directory;
-use crate::calls::Call;
+use crate::{calls::Call, events::Table};
 
-/// The names that calls have been given and whose files are not there yet.
-#[derive(Debug, Default)]
+/// What a call's file is named after: `call_<first 8 hex digits of SHA-256 of the Call-ID>_<start, UTC>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Stem {
+    digest: u32,
+    /// Since 1970.
+    second: u64,
+}
+
+/// The name of a call's file, without its ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileName {
+    stem: Stem,
+    /// Which file of this stem it is, from 1.
+    number: u64,
+}
+
+/// So many names of files that are there are remembered: the directory need not be asked for them.
+const MAX_REMEMBERED: usize = 1 << 17;
+
+/// The names that calls have been given.
+#[derive(Debug)]
 pub(super) struct FileNames {
-    given: BTreeSet<String>,
-    /// How many names have been given of stems that several calls had: none of them is free.
-    several: BTreeMap<String, u64>,
+    given: Table<Stem, Given>,
+    /// Those whose files are there, the oldest first.
+    done: VecDeque<Stem>,
+    /// The latest second of the names that were forgotten: of later ones, the directory has nothing that is not known.
+    forgotten: Option<u64>,
+    /// Whether files of earlier runs are there.
+    asks_always: bool,
+    /// Whether files of earlier runs may be replaced. Those of this run may not, so none of their names is forgotten.
+    overwrite: bool,
+}
+
+/// The names given of one stem.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    /// The last one. None before it is free.
+    number: u64,
+    /// How many of them are of files that are not there yet.
+    open: u64,
 }
 
 impl FileNames {
-    /// The name of a call's file, without its ending: one that no other call of this run has, nor, unless
-    /// files may be replaced, any file that is there.
-    pub(super) fn give(&mut self, directory: &Directory, call: &Call) -> String {
-        let stem = stem(&call.call_id, call.start_ns);
-        let taken = self.several.get(&stem).copied().unwrap_or(0);
-        let names = (taken.saturating_add(1)..).map(|n| (n, if n == 1 { stem.clone() } else { format!("{stem}_{n}") }));
-        let mut free = names.filter(|(_, name)| !self.given.contains(name) && !directory.has(name));
-        let (number, name) = free.next().unwrap_or_default();
-        if number > 1 {
-            self.several.insert(stem, number);
-        }
-        self.given.insert(name.clone());
+    /// No names yet, for a directory in which those that are there are taken, unless they may be replaced.
+    pub(super) fn new(directory: &Directory, overwrite: bool) -> anyhow::Result<Self> {
+        let asks_always = !overwrite && directory.has_calls()?;
+        Ok(Self { given: Table::default(), done: VecDeque::new(), forgotten: None, asks_always, overwrite })
+    }
+
+    /// The first name of a stem that no other call of this run has, nor, unless files may be replaced, any
+    /// file that is there.
+    pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> FileName {
+        let asks = self.asks_always || self.forgotten.is_some_and(|forgotten| stem.second <= forgotten);
+        let given = self.given.entry(stem).or_default();
+        let names = (given.number.saturating_add(1)..).map(|number| FileName { stem, number });
+        let name = names.into_iter().find(|name| !asks || !directory.has(name)).unwrap_or(FileName { stem, number: u64::MAX });
+        *given = Given { number: name.number, open: given.open.saturating_add(1) };
         name
     }
 
-    /// The file is there: from now on, that it is there keeps its name from being given again. (Where files
-    /// may be replaced, only those of earlier runs may: the names of this run are remembered to its end.)
-    pub(super) fn release(&mut self, directory: &Directory, name: &str) {
-        if directory.has(name) {
-            self.given.remove(name);
+    /// The file is there: that keeps its name from being given again.
+    pub(super) fn release(&mut self, name: FileName) {
+        if let Some(given) = self.given.get_mut(&name.stem) {
+            given.open = given.open.saturating_sub(1);
+        }
+        if self.overwrite {
+            return;
+        }
+        self.done.push_back(name.stem);
+        if self.done.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.done.pop_front()
+            && self.given.get(&oldest).is_some_and(|given| given.open == 0)
+        {
+            self.given.remove(&oldest);
+            self.forgotten = self.forgotten.max(Some(oldest.second));
         }
     }
 }
 
-/// `call_<first 8 hex digits of SHA-256 of the Call-ID>_<start, UTC>`.
-fn stem(call_id: &[u8], start_ns: u64) -> String {
-    let [a, b, c, d, ..] = Sha256::digest(call_id).0;
-    let start = utc(start_ns).map(|start| start.strftime("%Y%m%d_%H%M%S").to_string()).unwrap_or_default();
-    format!("call_{a:02x}{b:02x}{c:02x}{d:02x}_{start}")
+impl Stem {
+    /// Of a call. Nothing of it comes off the wire.
+    pub(super) fn of(call: &Call) -> Self {
+        Self::new(&call.call_id, call.start_ns)
+    }
+
+    fn new(call_id: &[u8], start_ns: u64) -> Self {
+        let [a, b, c, d, ..] = Sha256::digest(call_id).0;
+        Self { digest: u32::from_be_bytes([a, b, c, d]), second: start_ns / 1_000_000_000 }
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stem { digest, second } = self.stem;
+        write!(f, "call_{digest:08x}_")?;
+        if let Some(start) = utc(second.saturating_mul(1_000_000_000)) {
+            write!(f, "{}", start.strftime("%Y%m%d_%H%M%S"))?;
+        }
+        if self.number > 1 { write!(f, "_{}", self.number) } else { Ok(()) }
+    }
 }
 
 /// `2023-12-01T14:30:22.123456Z`.
@@ -61,11 +123,41 @@ fn utc(ns: u64) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outputs::Settings;
+
+    #[test]
+    fn what_is_forgotten_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            directory: folder.path().to_owned(),
+            detected_calls_filename: "d".into(),
+            stats_filename: "s".into(),
+            overwrite: false,
+        };
+        let directory = Directory::open(&settings).unwrap();
+        let mut names = FileNames::new(&directory, false).unwrap();
+        let stem = |n: u64| Stem::new(b"a", n * 1_000_000_000);
+        let open = names.give(stem(1), &directory);
+        let done = names.give(stem(2), &directory);
+        directory.append_part(&done, true, b"x").unwrap();
+        directory.complete(&done, &format!("{done}.pcap")).unwrap();
+        names.release(done);
+        for n in 0..MAX_REMEMBERED as u64 {
+            let name = names.give(stem(n + 10), &directory);
+            names.release(name);
+        }
+        assert_eq!(names.given.len(), MAX_REMEMBERED + 1);
+        assert_eq!(names.give(stem(2), &directory).number, 2, "its file is there");
+        assert_eq!(names.give(stem(1), &directory).number, open.number + 1, "its file will be");
+        assert_eq!(names.give(stem(3), &directory).number, 1);
+    }
 
     #[test]
     fn a_name_is_made_of_a_hash_and_a_time() {
         // printf 1@192.0.2.1 | sha256sum
-        assert_eq!(stem(b"1@192.0.2.1", 1_701_441_022_123_456_789), "call_3a6ddfec_20231201_143022");
+        let stem = Stem::new(b"1@192.0.2.1", 1_701_441_022_123_456_789);
+        assert_eq!(FileName { stem, number: 1 }.to_string(), "call_3a6ddfec_20231201_143022");
+        assert_eq!(FileName { stem, number: 3 }.to_string(), "call_3a6ddfec_20231201_143022_3");
         assert_eq!(rfc3339(1_701_441_022_123_456_789), "2023-12-01T14:30:22.123456Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551Z");

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::{
     Records,
     files::{Directory, GatherBuffer},
+    names::FileName,
 };
 use crate::{
     calls::{Call, FlowTable, Work},
@@ -27,7 +28,7 @@ const MAX_STREAMS: usize = 10_000;
 /// The file of one call, and what it holds.
 #[derive(Debug)]
 pub(super) struct Recording {
-    name: String,
+    name: FileName,
     /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
     links: Vec<LinkType>,
     precision: Precision,
@@ -75,7 +76,7 @@ enum Reason {
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
-    pub(super) fn new(name: String, call: &Call, records: Records<'_>) -> Option<Self> {
+    pub(super) fn new(name: FileName, call: &Call, records: Records<'_>) -> Option<Self> {
         let (record, _) = records.at(call.first_frame.position)?;
         Some(Self {
             name,
@@ -96,8 +97,8 @@ impl Recording {
     }
 
     /// The name of its file without the ending.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    pub(super) fn name(&self) -> FileName {
+        self.name
     }
 
     /// The name of its file.

@@ -1,5 +1,7 @@
 //! Rows of the two CSV files: SPEC 5, 6.2, 6.3.
 
+use anyhow::{Context, Result};
+
 use super::{
     names::rfc3339,
     recording::{Recording, latest},
@@ -54,16 +56,16 @@ pub(super) const STATISTICS: &[&str] = &[
 /// What a stream's packets are taken to hold where no description says.
 const DEFAULT_PTIME_MS: u32 = 20;
 
-/// The rows of one call.
+/// The rows of one call, as they stand in the files.
 #[derive(Debug)]
 pub(super) struct Rows {
-    pub(super) detected_call: Vec<String>,
+    pub(super) detected_call: Vec<u8>,
     /// One a stream, by first packet.
-    pub(super) statistics: Vec<Vec<String>>,
+    pub(super) statistics: Vec<u8>,
 }
 
 impl Rows {
-    pub(super) fn of(call: &Call, end: &End, recording: &Recording) -> Self {
+    pub(super) fn of(call: &Call, end: &End, recording: &Recording) -> Result<Self> {
         let common = [field(&call.call_id), rfc3339(call.start_ns), recording.file_name(), field(&call.from), field(&call.to)];
         let s3_location = String::new;
         let own = [
@@ -76,12 +78,19 @@ impl Rows {
             recording.rtp_packets.to_string(),
             recording.streams.len().to_string(),
         ];
-        let of_stream = |stream: &Stream| common.iter().cloned().chain(statistics(call, stream, s3_location())).collect();
-        Self {
-            detected_call: common.iter().cloned().chain(own).collect(),
-            statistics: recording.streams.iter().map(of_stream).collect(),
-        }
+        let with_common = |row: &[String]| common.iter().chain(row).cloned().collect::<Vec<_>>();
+        let of_streams = recording.streams.iter().map(|stream| with_common(&statistics(call, stream, s3_location())));
+        Ok(Self { detected_call: csv_rows([with_common(&own)])?, statistics: csv_rows(of_streams)? })
     }
+}
+
+/// Rows as RFC 4180 has them: fields are quoted where they must be, lines end with CRLF.
+pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
+    // The buffer holds a row or some: one is made for each call.
+    let mut builder = csv::WriterBuilder::new();
+    let mut writer = builder.terminator(csv::Terminator::CRLF).buffer_capacity(1024).from_writer(Vec::new());
+    rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
+    Ok(writer.into_inner()?)
 }
 
 fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 14] {
