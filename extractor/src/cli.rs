@@ -71,20 +71,21 @@ pub struct Arguments {
     pub debug: bool,
 
     /// Bytes of input that are worked on at once. No value changes the result; tests use small ones.
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_WINDOW, hide = true)]
-    window_bytes: usize,
+    #[arg(long, value_name = "BYTES", hide = true)]
+    window_bytes: Option<usize>,
 
     /// Bytes of input that one thread indexes at a time.
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_CHUNK, hide = true)]
-    chunk_bytes: usize,
+    #[arg(long, value_name = "BYTES", hide = true)]
+    chunk_bytes: Option<usize>,
+
+    /// Bytes of memory for what is found in them, about.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    index_bytes: Option<usize>,
 
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub threads: usize,
 }
-
-const DEFAULT_WINDOW: usize = 128 * 1024 * 1024;
-const DEFAULT_CHUNK: usize = 8 * 1024 * 1024;
 
 impl Arguments {
     /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
@@ -116,9 +117,14 @@ impl Arguments {
                 stats_filename: self.stats_filename,
                 overwrite: self.overwrite,
             },
-            sizes: Sizes { window: self.window_bytes, chunk: self.chunk_bytes },
+            sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
         }
     }
+}
+
+fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> Sizes {
+    let usual = Sizes::default();
+    Sizes { window: window.map_or(usual.window, |size| size..=size), chunk, index: index.unwrap_or(usual.index) }
 }
 
 /// Numbers from 0 to `MAX`, separated by commas; an empty text is no number.

@@ -187,6 +187,9 @@ pub struct FlowBuilder {
 }
 
 impl FlowBuilder {
+    /// How much memory a packet takes, in bytes.
+    pub const PACKET_MEMORY: usize = size_of::<(usize, Moment)>();
+
     /// Takes in the next packet of the capture.
     #[inline]
     pub fn push(&mut self, key: FlowKey, packet: Moment) {

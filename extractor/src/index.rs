@@ -5,6 +5,8 @@
 //! ([`ChunkIndex::not_before`]), and whether a record really began where the chunk
 //! was told to begin is for the caller to find out ([`ChunkIndex::start`]).
 
+use std::ops::Range;
+
 use shared::{
     pcap::{Gap, Layout, LinkType, Record, Step, Walk},
     units::SipPorts,
@@ -25,6 +27,8 @@ pub struct ChunkIndex<'w> {
     pub start: usize,
     /// The offset at which the first record after it begins.
     pub end: usize,
+    /// Whether it was cut short there, because its index would have become too large.
+    pub is_full: bool,
     /// What the chunk taught about the file.
     pub layouts: Vec<Layout>,
     /// Messages of calls and other dialogs, in capture order.
@@ -114,22 +118,23 @@ impl Counts {
 }
 
 impl<'w> ChunkIndex<'w> {
-    /// Indexes the records of input number `input` that begin at `start` or later, but before `end`.
+    /// Indexes the records of input number `input` that begin in `range`, the first at its start; no more of them
+    /// than need about `room` bytes of memory.
     #[must_use]
     pub fn of(
         input: usize,
         file: &'w [u8],
         layout: &Layout,
-        start: usize,
-        end: usize,
+        range: Range<usize>,
+        room: usize,
         decoder: &Decoder,
         ports: SipPorts,
     ) -> Self {
-        let mut walk = layout.walk(file, start);
-        let mut indexer = Indexer::new(input, decoder, ports);
+        let mut walk = layout.walk(file, range.start);
+        let mut indexer = Indexer::new(input, room, decoder, ports);
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
-        while walk.offset() < end {
+        while walk.offset() < range.end && indexer.room > 0 {
             match walk.next_step() {
                 Some(Step::Record(record)) => {
                     if let Some(before) = &waiting {
@@ -144,7 +149,8 @@ impl<'w> ChunkIndex<'w> {
         if let Some(last) = waiting {
             indexer.take(&last, next_record(walk.clone()).as_ref());
         }
-        indexer.finish(start, walk.offset(), walk.into_layouts())
+        let is_full = indexer.room == 0 && walk.offset() < range.end;
+        indexer.finish(range.start..walk.offset(), is_full, walk.into_layouts())
     }
 
     /// Packet time was `clock` already where the chunk begins. Gives packet time at its end.
@@ -166,6 +172,10 @@ impl<'w> ChunkIndex<'w> {
 /// would send packet time into a future in which all calls have timed out.
 const MAX_BACK_NS: u64 = 3_600_000_000_000;
 
+/// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are sent it is less; of the
+/// smallest that there can be it is fifteen.
+const MESSAGE_BYTES_A_BYTE: usize = 4;
+
 /// The next record, wherever it is.
 fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
     loop {
@@ -178,6 +188,8 @@ fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
 
 struct Indexer<'w, 'd> {
     input: usize,
+    /// How much more memory what is found may take, in bytes.
+    room: usize,
     decoder: &'d Decoder,
     ports: SipPorts,
     clock: Clock,
@@ -191,9 +203,10 @@ struct Indexer<'w, 'd> {
 }
 
 impl<'w, 'd> Indexer<'w, 'd> {
-    fn new(input: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
+    fn new(input: usize, room: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
         Self {
             input,
+            room,
             decoder,
             ports,
             clock: 0,
@@ -258,6 +271,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
         increment(&mut self.counts.fragments);
         let at = self.moment(record);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+        // The datagram that it is a part of is put together in memory.
+        self.take_room(size_of::<FragmentEvent<'_>>().saturating_add(fragment.payload.len()));
         self.fragments.push(FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, fragment });
     }
 
@@ -267,6 +282,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
         } else if segment.wire_len > 0 || segment.flags != TcpFlags::default() {
             let at = self.moment(record);
             let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+            let of_messages = segment.payload.len().saturating_mul(MESSAGE_BYTES_A_BYTE);
+            self.take_room(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
             self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, segment });
         }
     }
@@ -277,17 +294,28 @@ impl<'w, 'd> Indexer<'w, 'd> {
         match Content::of(datagram, self.ports, &mut self.counts) {
             Content::Sip(message, descriptions) => {
                 let frames = Frames::from_buf([at]);
+                let of_descriptions = descriptions.iter().fold(0usize, |sum, one| sum.saturating_add(one.memory()));
+                self.take_room(size_of::<SipEvent<'_>>().saturating_add(of_descriptions));
                 self.sip.push(SipEvent { at, frames, timestamp_ns, source: datagram.source, message, descriptions });
             }
             Content::Malformed => {}
-            Content::Media => self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, at),
+            Content::Media => {
+                self.take_room(FlowBuilder::PACKET_MEMORY);
+                self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, at);
+            }
         }
     }
 
-    fn finish(self, start: usize, end: usize, layouts: Vec<Layout>) -> ChunkIndex<'w> {
+    #[inline]
+    fn take_room(&mut self, memory: usize) {
+        self.room = self.room.saturating_sub(memory);
+    }
+
+    fn finish(self, range: Range<usize>, is_full: bool, layouts: Vec<Layout>) -> ChunkIndex<'w> {
         ChunkIndex {
-            start,
-            end,
+            start: range.start,
+            end: range.end,
+            is_full,
             layouts,
             sip: self.sip,
             flows: self.flows.finish(),

@@ -49,18 +49,19 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
     progress.begin(inputs.total_bytes());
 
     let mut layouts = Layouts::of(&inputs);
-    let mut windows = Windows::new(&inputs, config.sizes, &config.decoder, config.sip_ports);
+    let mut windows = Windows::new(&inputs, config.sizes.clone(), &config.decoder, config.sip_ports);
     let mut calls = CallTable::new(config.rules);
     let mut end = Moment::default();
     let mut window_ends = VecDeque::new();
     let mut arena = Bump::new();
-    let mut indexed = windows.index(&layouts);
+    let mut indexed = windows.index(&layouts, 0);
     while let Some(window) = windows.join(indexed, &mut layouts, &arena) {
         end = window.end;
         take_note(&window, &inputs, &mut report);
         // While one window is correlated, which one thread does alone, and written, the next is indexed.
+        let open = calls.open();
         let (ahead, left_since) = rayon::join(
-            || windows.index(&layouts),
+            || windows.index(&layouts, open),
             || {
                 let settled = correlate(&mut calls, window, config.rules.lookback_ns);
                 let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };

@@ -6,6 +6,8 @@
 //! result is that of reading from the first record to the last, whatever the sizes and the
 //! number of threads.
 
+use std::ops::RangeInclusive;
+
 use bumpalo::Bump;
 use rayon::prelude::*;
 use shared::{pcap::Gap, units::SipPorts};
@@ -19,14 +21,32 @@ use crate::{
     source::{Input, Inputs, Layouts},
 };
 
-/// How much is worked on at once, in bytes.
-#[derive(Clone, Copy, Debug)]
+/// How much is worked on at once. No value changes the result.
+#[derive(Clone, Debug)]
 pub struct Sizes {
-    /// Of a window: bounds the memory for its index.
-    pub window: usize,
-    /// Of a chunk: what one thread indexes at a time.
-    pub chunk: usize,
+    /// Of a window, in bytes of input: the least, and what thousands of calls make of it. A call's file is opened
+    /// and closed for each window, so that there should be something to write each time.
+    pub window: RangeInclusive<usize>,
+    /// Of a chunk, what one thread indexes at a time, in bytes of input; nothing for what suits the window.
+    pub chunk: Option<usize>,
+    /// Of a window's index, in bytes of memory, about. It bounds windows of which nearly everything is an event of
+    /// its own: small SIP messages.
+    pub index: usize,
 }
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { window: 128 * MIB..=512 * MIB, chunk: None, index: 64 * MIB }
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+/// What a call should find of its own in a window, and all calls likewise.
+const BYTES_A_CALL: usize = 48 * 1024;
+
+/// Of a window, so that chunks which take longer than others do not leave threads without work.
+const MIN_CHUNKS: usize = 16;
 
 /// One stretch of the inputs, indexed.
 #[derive(Debug)]
@@ -58,6 +78,8 @@ pub struct Windows<'w> {
     ports: SipPorts,
     /// The next record to be read.
     next: Moment,
+    /// The largest window whose index is likely to fit, in bytes of input.
+    likely_to_fit: usize,
     assembler: Assembler,
     is_finished: bool,
 }
@@ -67,6 +89,8 @@ pub struct Windows<'w> {
 pub struct Indexed<'w> {
     chunks: Vec<Chunk>,
     found: Vec<Option<ChunkIndex<'w>>>,
+    /// How much memory the index of each chunk was allowed, in bytes.
+    room: usize,
 }
 
 /// What the chunks of a window leave for the assembler.
@@ -93,7 +117,8 @@ impl<'w> Windows<'w> {
         let start = inputs.get(0).map_or(0, Input::start);
         let next = Moment { clock: 0, position: Position::new(0, start) };
         let assembler = Assembler::new(decoder.clone(), ports);
-        Self { inputs, sizes, decoder, ports, next, assembler, is_finished: false }
+        let likely_to_fit = *sizes.window.end();
+        Self { inputs, sizes, decoder, ports, next, likely_to_fit, assembler, is_finished: false }
     }
 
     /// What puts parts together, and knows what became of them.
@@ -103,12 +128,14 @@ impl<'w> Windows<'w> {
     }
 
     /// Indexes the chunks of the next window, side by side. What they are to each other is left to [`Self::join`], so
-    /// that this can go on while the window before is still being worked on.
+    /// that this can go on while the window before is still being worked on. So many `calls` are open.
     #[must_use]
-    pub fn index(&self, layouts: &Layouts) -> Indexed<'w> {
-        let chunks = self.plan();
-        let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts)).collect();
-        Indexed { chunks, found }
+    pub fn index(&self, layouts: &Layouts, calls: usize) -> Indexed<'w> {
+        let chunks = self.plan(calls);
+        // Chunks may differ: one may take twice its share.
+        let room = self.sizes.index.saturating_mul(2) / chunks.len().max(1);
+        let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts, room)).collect();
+        Indexed { chunks, found, room }
     }
 
     /// Makes a window of what was indexed last. After the end of the last input comes one more, without records: what is
@@ -123,6 +150,7 @@ impl<'w> Windows<'w> {
         }
         let mut window = Window::beginning_at(self.next);
         let mut parts = Parts::default();
+        let mut is_full = false;
         let assumed: Vec<_> = indexed.chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
         for ((chunk, guess), assumed) in indexed.chunks.iter().zip(indexed.found).zip(&assumed) {
             if self.next.position >= Position::new(chunk.input, chunk.end) {
@@ -131,40 +159,52 @@ impl<'w> Windows<'w> {
             }
             let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
             let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
-            let found =
-                guess.filter(is_right).or_else(|| self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts));
-            if let Some(found) = found {
-                self.append(&mut window, &mut parts, chunk.input, found, layouts);
+            let again = || self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts, indexed.room);
+            let Some(found) = guess.filter(is_right).or_else(again) else { continue };
+            is_full = found.is_full;
+            self.append(&mut window, &mut parts, chunk.input, found, layouts);
+            if is_full {
+                break;
             }
         }
+        let len = self.inputs.bytes_before(self.next.position).saturating_sub(self.inputs.bytes_before(window.start.position));
+        self.learn_what_fits(usize::try_from(len).unwrap_or(usize::MAX), is_full);
         window.end = self.next;
         window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
         window.held_since = self.assembler.holds_since(self.next.clock);
         Some(window)
     }
 
+    /// A window that was cut short is a hint to the size of those to come. What was indexed beyond was in vain.
+    fn learn_what_fits(&mut self, len: usize, is_full: bool) {
+        self.likely_to_fit = if is_full { len } else { self.likely_to_fit.saturating_mul(2).min(*self.sizes.window.end()) };
+    }
+
     /// The chunks of the next window.
-    fn plan(&self) -> Vec<Chunk> {
+    fn plan(&self, calls: usize) -> Vec<Chunk> {
+        let (least, most) = (*self.sizes.window.start(), *self.sizes.window.end());
+        let len = calls.saturating_mul(BYTES_A_CALL).max(least).min(most).min(self.likely_to_fit).max(1);
+        let chunk_len = self.sizes.chunk.unwrap_or_else(|| len / MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4)));
         let mut chunks = Vec::new();
-        let mut left = self.sizes.window.max(1);
+        let mut left = len;
         let (mut number, mut start) = (self.next.position.input(), self.next.position.offset());
         while left > 0
             && let Some(input) = self.inputs.get(number)
         {
             let end = input.bytes().len().min(start.saturating_add(left));
             left = left.saturating_sub(end.saturating_sub(start));
-            chunks.extend(cut(number, start, end, self.sizes.chunk));
+            chunks.extend(cut(number, start, end, chunk_len));
             number = number.saturating_add(1);
             start = self.inputs.get(number).map_or(0, Input::start);
         }
         chunks
     }
 
-    fn index_guessed(&self, chunk: &Chunk, layouts: &Layouts) -> Option<ChunkIndex<'w>> {
+    fn index_guessed(&self, chunk: &Chunk, layouts: &Layouts, room: usize) -> Option<ChunkIndex<'w>> {
         let layout = layouts.latest(chunk.input)?;
         let bytes = self.inputs.get(chunk.input)?.bytes();
         let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(bytes, chunk.start..chunk.end)? };
-        Some(ChunkIndex::of(chunk.input, bytes, layout, start, chunk.end, self.decoder, self.ports))
+        Some(ChunkIndex::of(chunk.input, bytes, layout, start..chunk.end, room, self.decoder, self.ports))
     }
 
     fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {

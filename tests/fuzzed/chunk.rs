@@ -20,7 +20,8 @@ pub fn check(input: &[u8]) {
     let cut = start + cut % (file.len() - start + 1);
 
     let decoder = Decoder::default();
-    let index = |layout: &Layout, start: usize, end: usize| ChunkIndex::of(0, &file, layout, start, end, &decoder, ports);
+    let index =
+        |layout: &Layout, start: usize, end: usize| ChunkIndex::of(0, &file, layout, start..end, usize::MAX, &decoder, ports);
     let mut whole = index(&layout, start, file.len());
     let end = whole.not_before(0);
 

@@ -24,8 +24,10 @@ pub fn check(input: &[u8]) {
     let file = made::capture(input);
     // As many windows as that cost time and say no more.
     let (window, chunk) = (window.max(file.len() / 64), chunk.max(file.len() / 256));
-    let whole = extract(&file, kind, Sizes { window: 1 << 30, chunk: 1 << 30 });
-    let in_windows = extract(&file, kind, Sizes { window, chunk });
+    let whole = extract(&file, kind, Sizes { window: 1 << 30..=1 << 30, chunk: Some(1 << 30), index: usize::MAX });
+    // What an event takes, or more.
+    let index = 1 << (kind >> 5) << 9;
+    let in_windows = extract(&file, kind, Sizes { window: window..=window, chunk: Some(chunk), index });
     match (whole, in_windows) {
         (Some((files, report)), Some((others, other_report))) => {
             assert_eq!(files.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>());

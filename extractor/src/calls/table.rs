@@ -144,6 +144,12 @@ impl CallTable {
         self.opened
     }
 
+    /// How many calls are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.by_call_id.len()
+    }
+
     /// How many SIP messages belonged to no call: registrations, and what came after a call closed.
     #[must_use]
     pub fn stray_messages(&self) -> u64 {

@@ -87,6 +87,16 @@ pub fn format_of_static(payload_type: u8) -> Option<Format> {
 }
 
 impl Description {
+    /// How much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let of_media = self.media.iter().map(|media| {
+            let of_endpoints = size_of_val(media.endpoints.as_slice());
+            size_of::<Media>().saturating_add(of_endpoints).saturating_add(size_of_val(media.formats.as_slice()))
+        });
+        of_media.fold(size_of::<Self>(), usize::saturating_add)
+    }
+
     /// Reads a description. What cannot be read in it is passed over.
     #[must_use]
     pub fn parse(description: &[u8]) -> Self {
