@@ -29,6 +29,8 @@ pub struct ChunkIndex<'w> {
     pub end: usize,
     /// Whether it was cut short there, because its index would have become too large.
     pub is_full: bool,
+    /// How much memory it takes, in bytes, about.
+    pub memory: usize,
     /// What the chunk taught about the file.
     pub layouts: Vec<Layout>,
     /// Messages of calls and other dialogs, in capture order.
@@ -131,10 +133,10 @@ impl<'w> ChunkIndex<'w> {
         ports: SipPorts,
     ) -> Self {
         let mut walk = layout.walk(file, range.start);
-        let mut indexer = Indexer::new(input, room, decoder, ports);
+        let mut indexer = Indexer::new(input, decoder, ports);
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
-        while walk.offset() < range.end && indexer.room > 0 {
+        while walk.offset() < range.end && indexer.memory < room {
             match walk.next_step() {
                 Some(Step::Record(record)) => {
                     if let Some(before) = &waiting {
@@ -149,7 +151,7 @@ impl<'w> ChunkIndex<'w> {
         if let Some(last) = waiting {
             indexer.take(&last, next_record(walk.clone()).as_ref());
         }
-        let is_full = indexer.room == 0 && walk.offset() < range.end;
+        let is_full = indexer.memory >= room && walk.offset() < range.end;
         indexer.finish(range.start..walk.offset(), is_full, walk.into_layouts())
     }
 
@@ -188,8 +190,8 @@ fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
 
 struct Indexer<'w, 'd> {
     input: usize,
-    /// How much more memory what is found may take, in bytes.
-    room: usize,
+    /// How much memory what was found takes, in bytes.
+    memory: usize,
     decoder: &'d Decoder,
     ports: SipPorts,
     clock: Clock,
@@ -203,10 +205,10 @@ struct Indexer<'w, 'd> {
 }
 
 impl<'w, 'd> Indexer<'w, 'd> {
-    fn new(input: usize, room: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
+    fn new(input: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
         Self {
             input,
-            room,
+            memory: 0,
             decoder,
             ports,
             clock: 0,
@@ -272,7 +274,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         let at = self.moment(record);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
         // The datagram that it is a part of is put together in memory.
-        self.take_room(size_of::<FragmentEvent<'_>>().saturating_add(fragment.payload.len()));
+        self.add_memory(size_of::<FragmentEvent<'_>>().saturating_add(fragment.payload.len()));
         self.fragments.push(FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, fragment });
     }
 
@@ -283,7 +285,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             let at = self.moment(record);
             let timestamp_ns = record.timestamp_ns.unwrap_or(0);
             let of_messages = segment.payload.len().saturating_mul(MESSAGE_BYTES_A_BYTE);
-            self.take_room(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
+            self.add_memory(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
             self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, segment });
         }
     }
@@ -295,20 +297,21 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Content::Sip(message, descriptions) => {
                 let frames = Frames::from_buf([at]);
                 let of_descriptions = descriptions.iter().fold(0usize, |sum, one| sum.saturating_add(one.memory()));
-                self.take_room(size_of::<SipEvent<'_>>().saturating_add(of_descriptions));
+                // As much again for what becomes of it: calls, their media, their rows.
+                self.add_memory(size_of::<SipEvent<'_>>().saturating_add(of_descriptions).saturating_mul(2));
                 self.sip.push(SipEvent { at, frames, timestamp_ns, source: datagram.source, message, descriptions });
             }
             Content::Malformed => {}
             Content::Media => {
-                self.take_room(FlowBuilder::PACKET_MEMORY);
+                self.add_memory(FlowBuilder::PACKET_MEMORY);
                 self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, at);
             }
         }
     }
 
     #[inline]
-    fn take_room(&mut self, memory: usize) {
-        self.room = self.room.saturating_sub(memory);
+    fn add_memory(&mut self, more: usize) {
+        self.memory = self.memory.saturating_add(more);
     }
 
     fn finish(self, range: Range<usize>, is_full: bool, layouts: Vec<Layout>) -> ChunkIndex<'w> {
@@ -316,6 +319,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             start: range.start,
             end: range.end,
             is_full,
+            memory: self.memory,
             layouts,
             sip: self.sip,
             flows: self.flows.finish(),

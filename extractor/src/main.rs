@@ -10,6 +10,11 @@ use sip_call_extractor::{
     run::run,
 };
 
+/// What one thread indexes, another writes and frees. A capture of nothing but short calls takes a fifth less processor
+/// time than with the allocator of the C library.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::read();
     let progress = Progress::new();

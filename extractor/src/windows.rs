@@ -36,7 +36,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { window: 128 * MIB..=512 * MIB, chunk: None, index: 64 * MIB }
+        Self { window: 128 * MIB..=512 * MIB, chunk: None, index: 32 * MIB }
     }
 }
 
@@ -132,8 +132,8 @@ impl<'w> Windows<'w> {
     #[must_use]
     pub fn index(&self, layouts: &Layouts, calls: usize) -> Indexed<'w> {
         let chunks = self.plan(calls);
-        // Chunks may differ: one may take twice its share.
-        let room = self.sizes.index.saturating_mul(2) / chunks.len().max(1);
+        // Chunks differ: one may take three times its share.
+        let room = self.sizes.index.saturating_mul(3) / chunks.len().max(1);
         let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts, room)).collect();
         Indexed { chunks, found, room }
     }
@@ -150,7 +150,7 @@ impl<'w> Windows<'w> {
         }
         let mut window = Window::beginning_at(self.next);
         let mut parts = Parts::default();
-        let mut is_full = false;
+        let mut memory = 0usize;
         let assumed: Vec<_> = indexed.chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
         for ((chunk, guess), assumed) in indexed.chunks.iter().zip(indexed.found).zip(&assumed) {
             if self.next.position >= Position::new(chunk.input, chunk.end) {
@@ -161,23 +161,26 @@ impl<'w> Windows<'w> {
             let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
             let again = || self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts, indexed.room);
             let Some(found) = guess.filter(is_right).or_else(again) else { continue };
-            is_full = found.is_full;
+            memory = memory.saturating_add(found.memory);
+            let is_full = found.is_full;
             self.append(&mut window, &mut parts, chunk.input, found, layouts);
             if is_full {
+                // What was indexed behind it was in vain.
                 break;
             }
         }
         let len = self.inputs.bytes_before(self.next.position).saturating_sub(self.inputs.bytes_before(window.start.position));
-        self.learn_what_fits(usize::try_from(len).unwrap_or(usize::MAX), is_full);
+        self.learn_what_fits(len, memory);
         window.end = self.next;
         window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
         window.held_since = self.assembler.holds_since(self.next.clock);
         Some(window)
     }
 
-    /// A window that was cut short is a hint to the size of those to come. What was indexed beyond was in vain.
-    fn learn_what_fits(&mut self, len: usize, is_full: bool) {
-        self.likely_to_fit = if is_full { len } else { self.likely_to_fit.saturating_mul(2).min(*self.sizes.window.end()) };
+    /// The next window will be like the last one, whose index took so much `memory`.
+    fn learn_what_fits(&mut self, window_len: u64, memory: usize) {
+        let len = usize::try_from(window_len).unwrap_or(usize::MAX).max(1);
+        self.likely_to_fit = len.saturating_mul(self.sizes.index) / memory.max(1);
     }
 
     /// The chunks of the next window.

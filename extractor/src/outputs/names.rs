@@ -17,11 +17,10 @@ pub(super) struct Stem {
 }
 
 /// The name of a call's file, without its ending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileName {
     stem: Stem,
-    /// Which file of this stem it is, from 1.
-    number: u64,
+    text: Box<str>,
 }
 
 /// So many names of files that are there are remembered: the directory need not be asked for them.
@@ -62,14 +61,18 @@ impl FileNames {
     pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> FileName {
         let asks = self.asks_always || self.forgotten.is_some_and(|forgotten| stem.second <= forgotten);
         let given = self.given.entry(stem).or_default();
-        let names = (given.number.saturating_add(1)..).map(|number| FileName { stem, number });
-        let name = names.into_iter().find(|name| !asks || !directory.has(name)).unwrap_or(FileName { stem, number: u64::MAX });
-        *given = Given { number: name.number, open: given.open.saturating_add(1) };
-        name
+        given.open = given.open.saturating_add(1);
+        loop {
+            given.number = given.number.saturating_add(1);
+            let name = FileName::new(stem, given.number);
+            if !asks || !directory.has(&name) {
+                return name;
+            }
+        }
     }
 
     /// The file is there: that keeps its name from being given again.
-    pub(super) fn release(&mut self, name: FileName) {
+    pub(super) fn release(&mut self, name: &FileName) {
         if let Some(given) = self.given.get_mut(&name.stem) {
             given.open = given.open.saturating_sub(1);
         }
@@ -99,20 +102,25 @@ impl Stem {
     }
 }
 
+impl FileName {
+    /// Of the file of this stem that comes as number `number`, from 1.
+    fn new(stem: Stem, number: u64) -> Self {
+        let start = utc(stem.second.saturating_mul(1_000_000_000));
+        let start = start.map(|start| start.strftime("%Y%m%d_%H%M%S").to_string()).unwrap_or_default();
+        let ending = if number > 1 { format!("_{number}") } else { String::new() };
+        Self { stem, text: format!("call_{:08x}_{start}{ending}", stem.digest).into() }
+    }
+}
+
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stem { digest, second } = self.stem;
-        write!(f, "call_{digest:08x}_")?;
-        if let Some(start) = utc(second.saturating_mul(1_000_000_000)) {
-            write!(f, "{}", start.strftime("%Y%m%d_%H%M%S"))?;
-        }
-        if self.number > 1 { write!(f, "_{}", self.number) } else { Ok(()) }
+        f.write_str(&self.text)
     }
 }
 
 /// `2023-12-01T14:30:22.123456Z`.
 pub(super) fn rfc3339(ns: u64) -> String {
-    utc(ns).map(|time| time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()).unwrap_or_default()
+    utc(ns).map(|time| format!("{time:.6}")).unwrap_or_default()
 }
 
 /// A time since 1970 in nanoseconds. 64 bits of them end in 2554, which a calendar reaches.
@@ -141,23 +149,23 @@ mod tests {
         let done = names.give(stem(2), &directory);
         directory.append_part(&done, true, b"x").unwrap();
         directory.complete(&done, &format!("{done}.pcap")).unwrap();
-        names.release(done);
+        names.release(&done);
         for n in 0..MAX_REMEMBERED as u64 {
             let name = names.give(stem(n + 10), &directory);
-            names.release(name);
+            names.release(&name);
         }
         assert_eq!(names.given.len(), MAX_REMEMBERED + 1);
-        assert_eq!(names.give(stem(2), &directory).number, 2, "its file is there");
-        assert_eq!(names.give(stem(1), &directory).number, open.number + 1, "its file will be");
-        assert_eq!(names.give(stem(3), &directory).number, 1);
+        assert_eq!(names.give(stem(2), &directory), FileName::new(stem(2), 2), "its file is there");
+        assert_ne!(names.give(stem(1), &directory), open, "its file will be");
+        assert_eq!(names.give(stem(3), &directory), FileName::new(stem(3), 1));
     }
 
     #[test]
     fn a_name_is_made_of_a_hash_and_a_time() {
         // printf 1@192.0.2.1 | sha256sum
         let stem = Stem::new(b"1@192.0.2.1", 1_701_441_022_123_456_789);
-        assert_eq!(FileName { stem, number: 1 }.to_string(), "call_3a6ddfec_20231201_143022");
-        assert_eq!(FileName { stem, number: 3 }.to_string(), "call_3a6ddfec_20231201_143022_3");
+        assert_eq!(FileName::new(stem, 1).to_string(), "call_3a6ddfec_20231201_143022");
+        assert_eq!(FileName::new(stem, 3).to_string(), "call_3a6ddfec_20231201_143022_3");
         assert_eq!(rfc3339(1_701_441_022_123_456_789), "2023-12-01T14:30:22.123456Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551Z");

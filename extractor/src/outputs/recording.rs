@@ -97,8 +97,8 @@ impl Recording {
     }
 
     /// The name of its file without the ending.
-    pub(super) fn name(&self) -> FileName {
-        self.name
+    pub(super) fn name(&self) -> &FileName {
+        &self.name
     }
 
     /// The name of its file.

@@ -3,6 +3,10 @@
 /// The text with control characters, and bytes that are no UTF-8, replaced by U+FFFD.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
+    // Nearly all that is sent is printable ASCII, in which nothing needs to be looked at twice.
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
     let text = String::from_utf8_lossy(bytes);
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
