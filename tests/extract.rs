@@ -30,6 +30,7 @@ use support::{
     ladder::{Extracted, Ladder, START_NS, extract_bytes, extract_files, extractor, read_frames},
     media::Rtp,
     sip::{Sdp, request, response},
+    traffic::{self, Link, Plan, Signalling},
 };
 
 const ALICE: &str = "192.0.2.1:5060";
@@ -740,4 +741,29 @@ fn a_part_file_that_was_left_is_made_anew() {
     let extracted = extract_files(folder, &[input], &[]);
     assert_eq!(extracted.only_call().frames().len(), 90);
     assert_eq!(fs::metadata(extracted.only_call().path()).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+/// What `scripts/bench` holds against what is found.
+#[test]
+fn made_traffic_is_what_it_says() {
+    let plans = [
+        Plan { pcapng: true, ..Plan::default() },
+        Plan { link: Link::Vlan, signalling: Signalling::Full, ..Plan::default() },
+        Plan { link: Link::Sll, signalling: Signalling::Mixed, ..Plan::default() },
+        Plan { link: Link::Sll2, ipv6: true, signalling: Signalling::Mixed, ..Plan::default() },
+        Plan { seconds_of_media: 0, most_calls: 30, signalling: Signalling::Mixed, ..Plan::default() },
+    ];
+    for plan in plans {
+        let mut file = Vec::new();
+        let truth = traffic::write(&plan, &mut file).unwrap();
+        let out = extract_bytes(&file, &[]);
+        assert_eq!(out.status, Some(0), "{plan:?}: {}", out.log);
+        let sum = |column: &str| out.calls.iter().map(|row| row.get(column).parse::<u64>().unwrap()).sum::<u64>();
+        assert_eq!(out.calls.len() as u64, truth.calls, "{plan:?}");
+        assert_eq!(sum("rtp_packet_count"), truth.rtp, "{plan:?}");
+        assert_eq!(sum("sip_packet_count"), truth.packets - truth.rtp - truth.acknowledgements, "{plan:?}");
+        let frames: usize = out.each_call().iter().map(|call| call.frames().len()).sum();
+        assert_eq!(frames as u64, truth.packets - truth.acknowledgements, "{plan:?}");
+        assert!(out.each_call().iter().all(|call| call.row.get("state") == "completed"), "{plan:?}");
+    }
 }

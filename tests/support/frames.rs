@@ -75,17 +75,40 @@ fn ipv6_header(source: [u8; 16], destination: [u8; 16], protocol: u8, payload_le
     header
 }
 
-/// An IPv4 frame cut into fragments of so many bytes of payload, a multiple of 8.
+/// An IP packet in an Ethernet frame, cut into fragments of so many bytes of payload, a multiple of 8.
 pub fn fragmented(frame: &[u8], size: usize, identification: u16) -> Vec<Vec<u8>> {
-    let (header, payload) = frame.split_at(34);
-    let pieces: Vec<&[u8]> = payload.chunks(size).collect();
-    let cut = |(index, piece): (usize, &&[u8])| {
-        let more = if index + 1 < pieces.len() { 0x2000 } else { 0 };
-        let mut fragment = [header, piece].concat();
-        fragment[16..18].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
-        fragment[18..20].copy_from_slice(&identification.to_be_bytes());
-        fragment[20..22].copy_from_slice(&(more | (index * size / 8) as u16).to_be_bytes());
-        fragment
+    let is_ipv4 = frame[12..14] == [0x08, 0x00];
+    let (header, payload) = frame.split_at(if is_ipv4 { 34 } else { 54 });
+    let count = payload.chunks(size).count();
+    let cut = |(index, piece): (usize, &[u8])| {
+        let (offset, more) = ((index * size / 8) as u16, index + 1 < count);
+        if is_ipv4 {
+            ipv4_fragment(header, piece, identification, offset, more)
+        } else {
+            ipv6_fragment(header, piece, identification, offset, more)
+        }
     };
-    pieces.iter().enumerate().map(cut).collect()
+    payload.chunks(size).enumerate().map(cut).collect()
+}
+
+/// RFC 791, 3.1. The checksum stays that of the whole, which nobody looks at.
+fn ipv4_fragment(header: &[u8], piece: &[u8], identification: u16, offset: u16, more: bool) -> Vec<u8> {
+    let mut fragment = [header, piece].concat();
+    fragment[16..18].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
+    fragment[18..20].copy_from_slice(&identification.to_be_bytes());
+    fragment[20..22].copy_from_slice(&(u16::from(more) << 13 | offset).to_be_bytes());
+    fragment
+}
+
+/// RFC 8200, 4.5.
+fn ipv6_fragment(header: &[u8], piece: &[u8], identification: u16, offset: u16, more: bool) -> Vec<u8> {
+    const FRAGMENT: u8 = 44;
+    let mut fragment = header.to_vec();
+    let next = std::mem::replace(&mut fragment[20], FRAGMENT);
+    fragment[18..20].copy_from_slice(&(8 + piece.len() as u16).to_be_bytes());
+    fragment.extend([next, 0]);
+    fragment.extend((offset << 3 | u16::from(more)).to_be_bytes());
+    fragment.extend(u32::from(identification).to_be_bytes());
+    fragment.extend(piece);
+    fragment
 }

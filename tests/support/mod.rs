@@ -23,6 +23,7 @@ pub mod layers;
 pub mod media;
 pub mod sip;
 pub mod tcp;
+pub mod traffic;
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const MS: u64 = 1_000_000;

@@ -11,6 +11,7 @@ pub struct Sip {
     pub from: String,
     pub to: String,
     branch: String,
+    transport: &'static str,
     extra: String,
     content_type: &'static str,
     body: String,
@@ -35,6 +36,7 @@ impl Sip {
             from: "\"Alice\" <sip:alice@example.com>;tag=alice".to_owned(),
             to: "<sip:bob@example.com>".to_owned(),
             branch: format!("z9hG4bK-{call_id}-{}", if method == "ACK" || method == "CANCEL" { "INVITE" } else { method }),
+            transport: "UDP",
             extra: String::new(),
             content_type: "application/sdp",
             body: String::new(),
@@ -71,6 +73,12 @@ impl Sip {
         self
     }
 
+    /// What the Via names.
+    pub fn transport(mut self, transport: &'static str) -> Self {
+        self.transport = transport;
+        self
+    }
+
     pub fn header(mut self, line: &str) -> Self {
         self.extra.push_str(line);
         self.extra.push_str("\r\n");
@@ -90,9 +98,10 @@ impl Sip {
     pub fn bytes(&self) -> Vec<u8> {
         let content_type = if self.body.is_empty() { String::new() } else { format!("Content-Type: {}\r\n", self.content_type) };
         format!(
-            "{}\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch={}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\n\
+            "{}\r\nVia: SIP/2.0/{} 192.0.2.1:5060;branch={}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\n\
              Contact: <sip:alice@192.0.2.1:5060>\r\n{}{content_type}Content-Length: {}\r\n\r\n{}",
             self.start,
+            self.transport,
             self.branch,
             self.from,
             self.to,
