@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
 
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::{
@@ -155,40 +156,29 @@ impl Flows {
     }
 }
 
-fn add(counts: &mut [usize], index: usize, more: usize) {
-    if let Some(count) = counts.get_mut(index) {
-        *count = count.saturating_add(more);
-    }
-}
-
-/// Where groups of these sizes begin and end when they lie one behind the other.
-fn places(counts: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let mut end = 0usize;
-    let ends: Vec<usize> = counts
-        .iter()
-        .map(|count| {
-            end = end.saturating_add(*count);
-            end
-        })
-        .collect();
-    let starts = ends.iter().zip(counts).map(|(end, count)| end.saturating_sub(*count)).collect();
-    (starts, ends)
-}
-
 /// Groups packets by flow as they are read.
 #[derive(Debug, Default)]
 pub struct FlowBuilder {
-    numbers: Table<FlowKey, usize>,
-    keys: Vec<FlowKey>,
-    counts: Vec<usize>,
-    packets: Vec<(usize, Moment)>,
-    last: Option<(FlowKey, usize)>,
+    /// Flows by key. Only numbers, so that what is asked for each packet stays in the processor's cache
+    /// with tens of thousands of flows.
+    numbers: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    flows: Vec<FlowSize>,
+    packets: Vec<(u32, Moment)>,
+    last: Option<(FlowKey, u32)>,
     fragmented: Table<Position, Fragmented>,
+}
+
+/// A flow, and how many packets it has.
+#[derive(Clone, Copy, Debug)]
+struct FlowSize {
+    key: FlowKey,
+    packets: u32,
 }
 
 impl FlowBuilder {
     /// How much memory a packet takes, in bytes.
-    pub const PACKET_MEMORY: usize = size_of::<(usize, Moment)>();
+    pub const PACKET_MEMORY: usize = size_of::<(u32, Moment)>();
 
     /// Takes in the next packet of the capture.
     #[inline]
@@ -197,7 +187,9 @@ impl FlowBuilder {
             Some((last, number)) if last == key => number,
             _ => self.number(key),
         };
-        add(&mut self.counts, number, 1);
+        if let Some(flow) = self.flows.get_mut(number as usize) {
+            flow.packets = flow.packets.saturating_add(1);
+        }
         self.packets.push((number, packet));
     }
 
@@ -207,12 +199,22 @@ impl FlowBuilder {
         self.fragmented.insert(packet.position, fragmented);
     }
 
-    fn number(&mut self, key: FlowKey) -> usize {
-        let number = *self.numbers.entry(key).or_insert_with(|| {
-            self.keys.push(key);
-            self.counts.push(0);
-            self.keys.len().saturating_sub(1)
-        });
+    /// A chunk has fewer packets than 32 bits can count.
+    fn number(&mut self, key: FlowKey) -> u32 {
+        let Self { numbers, hasher, flows, .. } = self;
+        let is_it = |number: &u32| flows.get(*number as usize).is_some_and(|flow| flow.key == key);
+        let hash = hasher.hash_one(key);
+        let number = match numbers.find(hash, is_it) {
+            Some(number) => *number,
+            None => {
+                let number = u32::try_from(flows.len()).unwrap_or(u32::MAX);
+                let hash_of =
+                    |number: &u32| flows.get(*number as usize).map_or(0, |flow: &FlowSize| hasher.hash_one(flow.key));
+                numbers.insert_unique(hash, number, hash_of);
+                flows.push(FlowSize { key, packets: 0 });
+                number
+            }
+        };
         self.last = Some((key, number));
         number
     }
@@ -220,15 +222,24 @@ impl FlowBuilder {
     /// The packets by flow: a counting sort.
     #[must_use]
     pub fn finish(self) -> Flows {
-        let (mut next, ends) = places(&self.counts);
+        let mut end = 0usize;
+        let mut next: Vec<usize> = Vec::with_capacity(self.flows.len());
+        for flow in &self.flows {
+            next.push(end);
+            end = end.saturating_add(flow.packets as usize);
+        }
         let mut packets = vec![Moment::default(); self.packets.len()];
         for (number, packet) in self.packets {
-            if let Some(slot) = next.get(number).and_then(|&place| packets.get_mut(place)) {
-                *slot = packet;
+            if let Some(place) = next.get_mut(number as usize) {
+                if let Some(slot) = packets.get_mut(*place) {
+                    *slot = packet;
+                }
+                *place = place.saturating_add(1);
             }
-            add(&mut next, number, 1);
         }
-        Flows { keys: self.keys, ends, packets, fragmented: self.fragmented }
+        // Where the next packet of a flow would be, it ends.
+        let keys = self.flows.iter().map(|flow| flow.key).collect();
+        Flows { keys, ends: next, packets, fragmented: self.fragmented }
     }
 }
 
