@@ -42,8 +42,6 @@ fn main() {
 
 const MIB: u64 = 1 << 20;
 const SIP_PORTS: SipPorts = SipPorts::Range(5060, 5061);
-/// Those of the command line.
-const SIZES: Sizes = Sizes { window: 128 << 20, chunk: 8 << 20 };
 const RULES: Rules = Rules { linger_ns: 5_000_000_000, call_timeout_ns: Some(300_000_000_000), lookback_ns: 2_000_000_000 };
 
 fn capture(plan: &Plan) -> Vec<u8> {
@@ -93,7 +91,7 @@ fn index(bencher: Bencher<'_, '_>, shape: Shape) {
     let decoder = Decoder::default();
     bencher
         .counter(BytesCount::of_slice(&file))
-        .bench_local(|| ChunkIndex::of(0, &file, &layout, start, file.len(), &decoder, SIP_PORTS));
+        .bench_local(|| ChunkIndex::of(0, &file, &layout, start..file.len(), usize::MAX, &decoder, SIP_PORTS));
 }
 
 /// The messages of calls without media.
@@ -150,8 +148,8 @@ impl Opened {
 
     fn window<'a>(&'a self, arena: &'a Bump) -> Window<'a> {
         let mut layouts = Layouts::of(&self.inputs);
-        let mut windows = Windows::new(&self.inputs, SIZES, &self.decoder, SIP_PORTS);
-        windows.next_window(&mut layouts, arena).unwrap()
+        let mut windows = Windows::new(&self.inputs, Sizes::default(), &self.decoder, SIP_PORTS);
+        windows.join(windows.index(&layouts, 0), &mut layouts, arena).unwrap()
     }
 
     fn bytes(&self) -> BytesCount {
@@ -165,7 +163,7 @@ fn threads(count: usize) -> rayon::ThreadPool {
 
 fn correlate(window: Window<'_>) -> (CallTable, Vec<Work>) {
     let mut calls = CallTable::new(RULES);
-    calls.begin_window(window.flows, window.start);
+    calls.begin_window(window.flows, window.start, window.end);
     window.sip.iter().for_each(|event| calls.handle(event));
     calls.end_window(window.end);
     calls.finish(window.end);

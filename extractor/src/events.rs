@@ -208,8 +208,7 @@ impl FlowBuilder {
             Some(number) => *number,
             None => {
                 let number = u32::try_from(flows.len()).unwrap_or(u32::MAX);
-                let hash_of =
-                    |number: &u32| flows.get(*number as usize).map_or(0, |flow: &FlowSize| hasher.hash_one(flow.key));
+                let hash_of = |number: &u32| flows.get(*number as usize).map_or(0, |flow: &FlowSize| hasher.hash_one(flow.key));
                 numbers.insert_unique(hash, number, hash_of);
                 flows.push(FlowSize { key, packets: 0 });
                 number

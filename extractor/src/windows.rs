@@ -133,7 +133,7 @@ impl<'w> Windows<'w> {
     pub fn index(&self, layouts: &Layouts, calls: usize) -> Indexed<'w> {
         let chunks = self.plan(calls);
         // Chunks differ: one may take three times its share.
-        let room = self.sizes.index.saturating_mul(3) / chunks.len().max(1);
+        let room = self.sizes.index.saturating_mul(3).checked_div(chunks.len()).unwrap_or(0);
         let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts, room)).collect();
         Indexed { chunks, found, room }
     }
@@ -180,14 +180,15 @@ impl<'w> Windows<'w> {
     /// The next window will be like the last one, whose index took so much `memory`.
     fn learn_what_fits(&mut self, window_len: u64, memory: usize) {
         let len = usize::try_from(window_len).unwrap_or(usize::MAX).max(1);
-        self.likely_to_fit = len.saturating_mul(self.sizes.index) / memory.max(1);
+        self.likely_to_fit = len.saturating_mul(self.sizes.index).checked_div(memory).unwrap_or(usize::MAX);
     }
 
     /// The chunks of the next window.
     fn plan(&self, calls: usize) -> Vec<Chunk> {
         let (least, most) = (*self.sizes.window.start(), *self.sizes.window.end());
         let len = calls.saturating_mul(BYTES_A_CALL).max(least).min(most).min(self.likely_to_fit).max(1);
-        let chunk_len = self.sizes.chunk.unwrap_or_else(|| len / MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4)));
+        let chunk_count = MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4));
+        let chunk_len = self.sizes.chunk.unwrap_or_else(|| len.div_ceil(chunk_count));
         let mut chunks = Vec::new();
         let mut left = len;
         let (mut number, mut start) = (self.next.position.input(), self.next.position.offset());

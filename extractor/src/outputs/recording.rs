@@ -13,7 +13,7 @@ use super::{
     names::FileName,
 };
 use crate::{
-    calls::{Call, FlowTable, Work},
+    calls::{Call, FlowNumber, FlowTable, Work},
     events::{FlowKey, Table},
     moment::{Clock, Moment},
     packet::Packet,
@@ -42,9 +42,9 @@ pub(super) struct Recording {
     is_told: bool,
     pub(super) streams: Vec<Stream>,
     by_name: Table<(FlowKey, u32), usize>,
-    /// The streams that came last, most flows having one: they are compared with before `by_name` is asked, which takes
-    /// five times as long.
-    latest: [Option<(FlowKey, u32, usize)>; 4],
+    /// The streams that came last in what is being written, most flows having one: flow, SSRC, number. They are compared with
+    /// before `by_name` is asked, which takes five times as long.
+    latest: [Option<(FlowNumber, u32, usize)>; 4],
     /// Of each stream the formats of its payload types, as long as nothing new is learnt.
     formats: Vec<SmallVec<[KnownFormat; 2]>>,
     excess_rtp_packets: u64,
@@ -69,7 +69,7 @@ enum Reason {
     /// It carries SIP.
     Sip,
     /// It is a packet of this flow, or makes one whole.
-    Media(usize),
+    Media(FlowNumber),
     /// It is a part of a packet that a later frame makes whole.
     Part,
 }
@@ -129,6 +129,9 @@ impl Recording {
         let mut known = 0;
         let mut records = job.records.cursor();
         let frames = job.frames();
+        let has_fragmented = job.flows.has_fragmented();
+        // Flows may have got other numbers.
+        self.latest = [None; 4];
         let soon = frames.iter().skip(PREFETCH).map(Some).chain(std::iter::repeat(None));
         for (&(place @ Moment { clock, position }, reason), soon) in frames.iter().zip(soon) {
             if let Some((soon, _)) = soon {
@@ -149,9 +152,10 @@ impl Recording {
                 Reason::Media(flow) => {
                     let horizon = clock.saturating_add(job.lookback_ns);
                     known = advance(&job.call.media, known, horizon);
-                    if let Some(key) = job.complete(place, flow, &mut packet) {
+                    if !has_fragmented || job.complete(place, &mut packet) {
                         let arrival_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
-                        self.measure(&packet, arrival_ns, key, job.call.media.get(..known).unwrap_or_default());
+                        let flow = MediaFlow { number: flow, flows: job.flows };
+                        self.measure(&packet, arrival_ns, flow, job.call.media.get(..known).unwrap_or_default());
                     }
                 }
             }
@@ -232,17 +236,17 @@ impl Recording {
     }
 
     /// Takes a packet into the figures of its stream, if it is RTP.
-    fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, key: FlowKey, known: &[(Clock, Media)]) {
+    fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, flow: MediaFlow<'_>, known: &[(Clock, Media)]) {
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
-        match self.stream(key, header.ssrc) {
+        match self.stream(flow, header.ssrc) {
             Some(index) => {
-                let format = self.format(index, header.payload_type, key, known);
+                let format = self.format(index, header.payload_type, flow, known);
                 if let Some(stream) = self.streams.get_mut(index) {
                     stream.push(&header, arrival_ns, format);
                 }
             }
-            None if self.streams.len() < MAX_STREAMS => self.begin_stream(&header, key, arrival_ns, known),
+            None if self.streams.len() < MAX_STREAMS => self.begin_stream(&header, flow, arrival_ns, known),
             None => {
                 self.excess_rtp_packets = self.excess_rtp_packets.saturating_add(1);
                 return;
@@ -252,18 +256,19 @@ impl Recording {
     }
 
     /// The number of the stream with this name.
-    fn stream(&mut self, key: FlowKey, ssrc: u32) -> Option<usize> {
-        let is_it = |(of_key, of_ssrc, _): &&(FlowKey, u32, usize)| *of_ssrc == ssrc && *of_key == key;
+    fn stream(&mut self, flow: MediaFlow<'_>, ssrc: u32) -> Option<usize> {
+        let is_it = |(of_flow, of_ssrc, _): &&(FlowNumber, u32, usize)| *of_ssrc == ssrc && *of_flow == flow.number;
         if let Some((_, _, index)) = self.latest.iter().flatten().find(is_it) {
             return Some(*index);
         }
-        let index = *self.by_name.get(&(key, ssrc))?;
+        let index = *self.by_name.get(&(flow.key()?, ssrc))?;
         let [first, second, third, _] = self.latest;
-        self.latest = [Some((key, ssrc, index)), first, second, third];
+        self.latest = [Some((flow.number, ssrc, index)), first, second, third];
         Some(index)
     }
 
-    fn begin_stream(&mut self, header: &Header, key: FlowKey, arrival_ns: u64, known: &[(Clock, Media)]) {
+    fn begin_stream(&mut self, header: &Header, flow: MediaFlow<'_>, arrival_ns: u64, known: &[(Clock, Media)]) {
+        let Some(key) = flow.key() else { return };
         let format = format_of(header.payload_type, key, known);
         self.by_name.insert((key, header.ssrc), self.streams.len());
         self.streams.push(Stream::new(header, key.source, key.destination, arrival_ns, format));
@@ -271,15 +276,28 @@ impl Recording {
     }
 
     /// What the payload type of a packet means. Looked up once, until the call describes its media again.
-    fn format(&mut self, stream: usize, payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
+    fn format(&mut self, stream: usize, payload_type: u8, flow: MediaFlow<'_>, known: &[(Clock, Media)]) -> Option<Format> {
         let formats = self.formats.get_mut(stream)?;
         if let Some(found) = formats.iter().find(|format| format.payload_type == payload_type && format.known == known.len()) {
             return found.format;
         }
-        let format = format_of(payload_type, key, known);
+        let format = format_of(payload_type, flow.key()?, known);
         formats.retain(|format| format.known == known.len());
         formats.push(KnownFormat { payload_type, known: known.len(), format });
         format
+    }
+}
+
+/// The flow of a packet: its number is at hand, its ends are somewhere else in memory.
+#[derive(Clone, Copy)]
+struct MediaFlow<'a> {
+    number: FlowNumber,
+    flows: &'a FlowTable,
+}
+
+impl MediaFlow<'_> {
+    fn key(self) -> Option<FlowKey> {
+        self.flows.key(self.number)
     }
 }
 
@@ -312,15 +330,15 @@ impl<'a> Settled<'a> {
         frames
     }
 
-    /// Replaces what the last fragment of a packet tells by what the first does. Gives the packet's flow, but nothing
-    /// where a frame only repeats a part of a packet.
-    #[inline]
-    fn complete(&self, place: Moment, flow: usize, packet: &mut Packet<'a>) -> Option<FlowKey> {
-        if let Some(fragmented) = self.flows.fragmented(place) {
-            let (record, _) = self.records.at(fragmented.beginning?)?;
+    /// Replaces what the last fragment of a packet tells by what the first does. Tells whether there is a packet: a frame may
+    /// only repeat a part of one.
+    fn complete(&self, place: Moment, packet: &mut Packet<'a>) -> bool {
+        let Some(fragmented) = self.flows.fragmented(place) else { return true };
+        let beginning = fragmented.beginning.and_then(|beginning| self.records.at(beginning));
+        if let Some((record, _)) = beginning {
             *packet = self.decode(&record);
         }
-        self.flows.key(flow)
+        beginning.is_some()
     }
 
     /// What a frame holds; of a packet in fragments, as far as the first of them tells.
