@@ -29,8 +29,8 @@ pub struct Sizes {
     pub window: RangeInclusive<usize>,
     /// Of a chunk, what one thread indexes at a time, in bytes of input; nothing for what suits the window.
     pub chunk: Option<usize>,
-    /// Of a window's index, in bytes of memory, about. It bounds windows of which nearly everything is an event of
-    /// its own: small SIP messages.
+    /// Of a window's index, in bytes of memory, about; with thousands of calls twice as much. It bounds windows of which
+    /// nearly everything is an event of its own: small SIP messages.
     pub index: usize,
 }
 
@@ -46,7 +46,10 @@ const MIB: usize = 1 << 20;
 const BYTES_A_CALL: usize = 48 * 1024;
 
 /// Of a window, so that chunks which take longer than others do not leave threads without work.
-const MIN_CHUNKS: usize = 16;
+const MIN_CHUNKS: usize = 8;
+
+/// In bytes.
+const INPUT_UNIT: usize = 1024;
 
 /// One stretch of the inputs, indexed.
 #[derive(Debug)]
@@ -78,8 +81,8 @@ pub struct Windows<'w> {
     ports: SipPorts,
     /// The next record to be read.
     next: Moment,
-    /// The largest window whose index is likely to fit, in bytes of input.
-    likely_to_fit: usize,
+    /// How much memory the index of the last window took for each [`INPUT_UNIT`] of input.
+    memory_a_unit: usize,
     assembler: Assembler,
     is_finished: bool,
 }
@@ -117,8 +120,7 @@ impl<'w> Windows<'w> {
         let start = inputs.get(0).map_or(0, Input::start);
         let next = Moment { clock: 0, position: Position::new(0, start) };
         let assembler = Assembler::new(decoder.clone(), ports);
-        let likely_to_fit = *sizes.window.end();
-        Self { inputs, sizes, decoder, ports, next, likely_to_fit, assembler, is_finished: false }
+        Self { inputs, sizes, decoder, ports, next, memory_a_unit: 0, assembler, is_finished: false }
     }
 
     /// What puts parts together, and knows what became of them.
@@ -131,9 +133,14 @@ impl<'w> Windows<'w> {
     /// that this can go on while the window before is still being worked on. So many `calls` are open.
     #[must_use]
     pub fn index(&self, layouts: &Layouts, calls: usize) -> Indexed<'w> {
-        let chunks = self.plan(calls);
+        let (least, most) = (*self.sizes.window.start(), *self.sizes.window.end());
+        let wanted = calls.saturating_mul(BYTES_A_CALL).clamp(least, most);
+        // Many calls are worth more memory.
+        let memory = if wanted > least { self.sizes.index.saturating_mul(2) } else { self.sizes.index };
+        let likely_to_fit = memory.saturating_mul(INPUT_UNIT).checked_div(self.memory_a_unit).unwrap_or(usize::MAX);
+        let chunks = self.plan(wanted.min(likely_to_fit));
         // Chunks differ: one may take three times its share.
-        let room = self.sizes.index.saturating_mul(3).checked_div(chunks.len()).unwrap_or(0);
+        let room = memory.saturating_mul(3).checked_div(chunks.len()).unwrap_or(0);
         let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts, room)).collect();
         Indexed { chunks, found, room }
     }
@@ -179,14 +186,13 @@ impl<'w> Windows<'w> {
 
     /// The next window will be like the last one, whose index took so much `memory`.
     fn learn_what_fits(&mut self, window_len: u64, memory: usize) {
-        let len = usize::try_from(window_len).unwrap_or(usize::MAX).max(1);
-        self.likely_to_fit = len.saturating_mul(self.sizes.index).checked_div(memory).unwrap_or(usize::MAX);
+        let units = usize::try_from(window_len / INPUT_UNIT as u64).unwrap_or(usize::MAX);
+        self.memory_a_unit = memory.checked_div(units).unwrap_or(memory);
     }
 
-    /// The chunks of the next window.
-    fn plan(&self, calls: usize) -> Vec<Chunk> {
-        let (least, most) = (*self.sizes.window.start(), *self.sizes.window.end());
-        let len = calls.saturating_mul(BYTES_A_CALL).max(least).min(most).min(self.likely_to_fit).max(1);
+    /// The chunks of the next window, which has `len` bytes.
+    fn plan(&self, len: usize) -> Vec<Chunk> {
+        let len = len.max(1);
         let chunk_count = MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4));
         let chunk_len = self.sizes.chunk.unwrap_or_else(|| len.div_ceil(chunk_count));
         let mut chunks = Vec::new();
