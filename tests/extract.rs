@@ -114,6 +114,19 @@ fn the_output_is_the_same_whatever_the_window_the_chunk_and_the_threads() {
     }
 }
 
+/// What is found in a window is bounded, so that a window may end where nobody planned it.
+#[test]
+fn the_output_is_the_same_however_much_memory_there_is() {
+    let capture = busy_morning().capture.to_pcap();
+    let whole = extract_bytes(&capture, &[]);
+    for (index, chunk, threads) in
+        [("1", "100000", "1"), ("5000", "3000", "2"), ("40000", "20000", "3"), ("600000", "90000", "2")]
+    {
+        let flags = ["--index-bytes", index, "--chunk-bytes", chunk, "--threads", threads];
+        assert_same(&format!("{flags:?}"), &whole, &extract_bytes(&capture, &flags));
+    }
+}
+
 #[test]
 fn a_window_may_end_at_every_record() {
     let mut t = Ladder::new();

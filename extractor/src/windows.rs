@@ -139,8 +139,8 @@ impl<'w> Windows<'w> {
         let memory = if wanted > least { self.sizes.index.saturating_mul(2) } else { self.sizes.index };
         let likely_to_fit = memory.saturating_mul(INPUT_UNIT).checked_div(self.memory_a_unit).unwrap_or(usize::MAX);
         let chunks = self.plan(wanted.min(likely_to_fit));
-        // Chunks differ: one may take three times its share.
-        let room = memory.saturating_mul(3).checked_div(chunks.len()).unwrap_or(0);
+        // Chunks differ: one may take three times its share. There is room for one record always.
+        let room = memory.saturating_mul(3).checked_div(chunks.len()).unwrap_or(0).max(1);
         let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts, room)).collect();
         Indexed { chunks, found, room }
     }
