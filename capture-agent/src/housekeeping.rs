@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How often there is a look at what is due.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(200);
 
 /// How often the directory is looked through where no segment was closed: something else may fill the disk.
 const SURVEY_EVERY: Duration = Duration::from_secs(10);

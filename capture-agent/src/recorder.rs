@@ -146,13 +146,19 @@ impl Recorder {
         }
     }
 
-    /// Reads what there is. An interface that is away has nothing.
+    /// Reads what there is, and has a look at the interface now and then.
     fn read(&mut self) -> Result<usize, TapError> {
-        let Some(tap) = &mut self.tap else { return Ok(0) };
-        if self.check.is_due() {
+        if let Some(tap) = &self.tap
+            && self.check.is_due()
+        {
             tap.check()?;
             self.count();
         }
+        self.read_batch()
+    }
+
+    /// An interface that is away has nothing to be read.
+    fn read_batch(&mut self) -> Result<usize, TapError> {
         let Some(tap) = &mut self.tap else { return Ok(0) };
         let limit = BATCH_PACKETS.min(usize::try_from(self.wanted).unwrap_or(BATCH_PACKETS));
         let (mut packets, mut bytes, mut last_ns) = (0u64, 0u64, self.last_ns);
@@ -208,6 +214,9 @@ impl Recorder {
 
     fn lose(&mut self, error: &TapError) {
         tracing::error!("{error}; waiting for it to come back");
+        // What came before is still in the kernel's buffer, its last block not handed over yet.
+        pause(SETTLING);
+        while matches!(self.read_batch(), Ok(1..)) {}
         self.count();
         self.tap = None;
         self.tally.is_capturing.set(false);

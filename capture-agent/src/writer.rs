@@ -99,9 +99,13 @@ impl Writer {
     }
 
     fn store_or_drop(&mut self, mut chunk: Chunk) {
+        let Err(error) = self.try_store(&mut chunk) else { return };
+        self.tally.disk_dropped.add(chunk.packets);
+        tracing::error!(packets = chunk.packets, "given up at the end: {error}");
+        // The segment itself may still get its name.
+        chunk.records.clear();
         if let Err(error) = self.try_store(&mut chunk) {
-            self.tally.disk_dropped.add(chunk.packets);
-            tracing::error!(packets = chunk.packets, "given up at the end: {error}");
+            tracing::error!("left as it is: {error}");
         }
     }
 
