@@ -80,6 +80,7 @@ impl Ring {
         }
         state.bytes = bytes;
         state.chunks.push_back(mem::take(chunk));
+        drop(state);
         self.changed.notify_all();
         true
     }
@@ -89,6 +90,7 @@ impl Ring {
         let mut state = self.lock();
         state.chunks.push_back(last);
         state.is_closed = true;
+        drop(state);
         self.changed.notify_all();
     }
 
