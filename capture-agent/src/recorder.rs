@@ -133,6 +133,7 @@ impl Recorder {
         self.count();
         self.tally.is_capturing.set(false);
         self.gatherer.finish();
+        self.tally.is_done.set(true);
     }
 
     fn obey(&mut self) {

@@ -21,7 +21,7 @@ use crate::{
     housekeeping::Housekeeper,
     notify, privileges,
     recorder::{Control, Recorder},
-    ring::Ring,
+    ring::{Chunk, Ring},
     signals::{self, Request},
     spool::{Repaired, Spool},
     tally::{Snapshot, SpoolTally, Tally},
@@ -45,6 +45,13 @@ struct Point {
     ring: Arc<Ring>,
     recorder: JoinHandle<()>,
     writer: JoinHandle<()>,
+}
+
+impl Point {
+    /// A thread that ends too early would be a bug: what the others have is saved, and the agent ends.
+    fn has_died(&self) -> bool {
+        self.writer.is_finished() || self.recorder.is_finished() && !self.tally.is_done.get()
+    }
 }
 
 /// Captures until a signal, or what the arguments say, ends it.
@@ -184,10 +191,7 @@ fn supervise(arguments: &Arguments, points: &[Point], requested: &Receiver<Reque
             notify::status(&status_line(points));
         }
         let is_time = arguments.duration.is_some_and(|duration| begun.elapsed() >= duration.0);
-        if is_time
-            || points.iter().any(|point| point.writer.is_finished())
-            || points.iter().all(|point| point.recorder.is_finished())
-        {
+        if is_time || points.iter().any(Point::has_died) || points.iter().all(|point| point.recorder.is_finished()) {
             break;
         }
     }
@@ -199,9 +203,14 @@ fn end(points: Vec<Point>, mut reporters: Vec<Reporter>) -> anyhow::Result<()> {
     points.iter().for_each(|point| point.control.end());
     let mut failed = Vec::new();
     for (point, reporter) in points.into_iter().zip(&mut reporters) {
-        let has_died = point.recorder.join().is_err() | point.writer.join().is_err();
+        let reader = point.recorder.join();
+        if reader.is_err() {
+            // Nobody else tells the writer that nothing comes any more.
+            point.ring.close(Chunk::default());
+        }
+        let writer = point.writer.join();
         reporter.report(&point.interface, &point.tally);
-        if has_died {
+        if reader.is_err() || writer.is_err() {
             failed.push(point.interface);
         }
     }

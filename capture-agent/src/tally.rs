@@ -57,6 +57,8 @@ pub(crate) struct Tally {
     pub(crate) last_packet_ns: Count,
     /// It grows as long as the capture's thread is alive.
     pub(crate) heartbeat: Count,
+    /// Whether the capture's thread has done all that it was to do. One that ends before has died.
+    pub(crate) is_done: Flag,
     /// Whether the interface is open.
     pub(crate) is_capturing: Flag,
     /// Whether the disk refuses what it is given.

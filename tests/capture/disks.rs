@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    agent::{FILTER, Network, STEADY, assert_numbers, let_pass, names_in, numbers_in, read, refused, segments},
+    agent::{Agent, FILTER, Network, STEADY, assert_numbers, let_pass, names_in, numbers_in, read, refused, segments},
     lab::wait_until,
 };
 
@@ -226,4 +226,32 @@ fn intervals_without_a_packet_leave_nothing_open() {
     assert_eq!(segments(&network.segments()).len(), segments_there(&network.segments()).len());
     agent.end("TERM");
     assert_numbers(&network.segments(), 0..10);
+}
+
+#[test]
+fn thousands_of_rotations_leave_memory_and_descriptors_as_they_were() {
+    let network = Network::new();
+    let output = network.segments();
+    let _disk = Disk::mount(&output, "16m");
+    let arguments = ["--rotate-size", "2KiB", "--max-disk-bytes", "1MiB", "--buffer-size", "1MiB"];
+    let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
+    let state = |agent: &Agent| {
+        let process = format!("/proc/{}", agent.program.id());
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let memory_kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
+        (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory_kib)
+    };
+    network.send_numbers(0..8000, 8000);
+    agent.has_captured(8000);
+    let (files, memory_kib) = state(&agent);
+    network.send_numbers(8000..24_000, 8000);
+    agent.has_captured(24_000);
+    let (files_after, memory_after_kib) = state(&agent);
+    let log = agent.end("TERM");
+    assert!(last_value(&log, "segments=") == 24_000 / 8, "{log}");
+    assert!(
+        files_after <= files && memory_after_kib < memory_kib + 1024,
+        "{files_after} files, {memory_kib} to {memory_after_kib} KiB"
+    );
 }

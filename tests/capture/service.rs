@@ -4,6 +4,7 @@ use std::{
     env, fs,
     fs::Permissions,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -160,4 +161,43 @@ fn flags_come_from_a_file_where_the_command_line_does_not_say() {
     assert_numbers(&network.segments(), 0..10);
     let names = names_in(&network.segments());
     assert!(names[0].starts_with(&format!("edge7_{WIRE}_")), "{names:?}");
+}
+
+/// A folder that looks like the root of a machine on which the units are installed.
+fn installed(folder: &Path) -> Vec<PathBuf> {
+    let units = folder.join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    for program in ["usr/local/bin/sip-capture-agent", "usr/local/bin/sip-call-extractor", "bin/kill"] {
+        let path = folder.join(program);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd");
+    let copy = |name: &str| {
+        fs::copy(from.join(name), units.join(name)).unwrap();
+        PathBuf::from("/etc/systemd/system").join(name)
+    };
+    ["capture-agent.service", "extractor.service", "extractor.timer"].map(copy).to_vec()
+}
+
+fn systemd_analyze(folder: &Path, arguments: &[&str], units: &[PathBuf]) -> (bool, String) {
+    let mut command = Command::new("systemd-analyze");
+    command.arg("--root").arg(folder).args(arguments).args(units);
+    let output = command.output().unwrap_or_else(|error| panic!("systemd-analyze: {error}; scripts/setup installs it"));
+    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn the_units_are_sound_and_expose_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = installed(folder.path());
+    let (is_sound, said) = systemd_analyze(folder.path(), &["verify", "--recursive-errors=no", "--man=no"], &units);
+    assert!(is_sound && said.is_empty(), "{said}");
+    // The threshold is in tenths: 3.0.
+    for service in units.iter().filter(|unit| unit.extension().is_some_and(|kind| kind == "service")) {
+        let security = ["security", "--offline=yes", "--threshold=30", "--no-pager"];
+        let (is_below, said) = systemd_analyze(folder.path(), &security, std::slice::from_ref(service));
+        assert!(is_below, "{said}");
+    }
 }
