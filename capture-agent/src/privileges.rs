@@ -22,6 +22,13 @@ pub(crate) fn user_of_name(name: &str) -> anyhow::Result<User> {
     })
 }
 
+/// Makes use of what capturing needs, if it may be used: a program file can hold the capability as one to be taken up
+/// (`setcap cap_net_raw+p`), so that it starts also where the capability is not to be had, and can say so.
+pub(crate) fn take_up() {
+    // What is not permitted is not there: opening the interface says what is missing.
+    let _ = caps::raise(None, CapSet::Effective, NEEDED);
+}
+
 /// Becomes this user, if one is given, and gives up every capability but the one that re-opening an interface needs.
 pub(crate) fn give_up(user: Option<&User>) -> anyhow::Result<()> {
     // Whoever may not limit what programs inherit (CAP_SETPCAP) cannot give them more, either.

@@ -57,6 +57,7 @@ impl Point {
 /// Captures until a signal, or what the arguments say, ends it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let signals = signals::catch().context("signals cannot be waited for")?;
+    privileges::take_up();
     let user = arguments.user.as_deref().map(privileges::user_of_name).transpose()?;
     let sources = sources(arguments);
     let taps = sources.iter().map(Source::open).collect::<Result<Vec<Tap>, TapError>>()?;
@@ -89,6 +90,7 @@ pub(crate) fn filters(arguments: &Arguments) -> Result<Vec<String>, TapError> {
     if arguments.interface.is_empty() {
         return Ok(vec![arguments.filter().expression(shared::pcap::LinkType::ETHERNET)]);
     }
+    privileges::take_up();
     sources(arguments).iter().map(|source| Ok(source.open()?.filter().to_owned())).collect()
 }
 
