@@ -176,6 +176,7 @@ impl Gatherer {
 mod tests {
     use std::{num::NonZeroU64, time::Duration};
 
+    use proptest::prelude::*;
     use shared::pcap::{Layout, Step};
 
     use super::*;
@@ -211,7 +212,7 @@ mod tests {
             file.extend(chunk.records);
             packets += chunk.packets;
             let Some((_, reason, records)) = segments.last_mut() else { continue };
-            *reason = chunk.ends;
+            *reason = reason.or(chunk.ends);
             *records = read(&file);
             assert_eq!(records.len() as u64, packets);
         }
@@ -363,5 +364,71 @@ mod tests {
         names.push(namer.next(T0 + 10 * S));
         assert!(names.is_sorted_by(|a, b| a < b && a.to_string() < b.to_string()), "{names:?}");
         assert_eq!(names.last().map(SegmentName::sequence), Some(1));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Packet { later_ns: i64, len: usize },
+        Silence { ns: u64 },
+        Asked,
+        AnotherLink(u16),
+        DiskTakes(usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            8 => (-3_000_000_000i64..8_000_000_000, 0usize..40_000).prop_map(|(later_ns, len)| Event::Packet { later_ns, len }),
+            2 => (0u64..90_000_000_000).prop_map(|ns| Event::Silence { ns }),
+            1 => Just(Event::Asked),
+            1 => (0u16..3).prop_map(Event::AnotherLink),
+            3 => (0usize..4).prop_map(Event::DiskTakes),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes, in whatever order, and however slow the disk is: every packet is either in a segment, once and in
+        /// its place, or counted; and every segment is a capture of its own.
+        #[test]
+        fn every_packet_is_in_a_segment_or_counted(events in proptest::collection::vec(event(), 0..200), wants_empty in any::<bool>()) {
+            let limits = Limits { bytes: NonZeroU64::new(100_000), ..MINUTE };
+            let mut gatherer = Gatherer { wants_empty, ..gatherer(limits, 2 * CHUNK_BYTES) };
+            let (ring, tally, disk) = (Arc::clone(&gatherer.ring), Arc::clone(&gatherer.tally), Ring::new(usize::MAX));
+            let (mut now, mut sent) = (T0, Vec::new());
+            for event in events {
+                match event {
+                    Event::Packet { later_ns, len } => {
+                        now = now.saturating_add_signed(later_ns);
+                        let mut bytes = vec![0; len];
+                        bytes.extend((sent.len() as u64).to_be_bytes());
+                        gatherer.append(&frame(now, &bytes));
+                        sent.push((now, bytes));
+                    }
+                    Event::Silence { ns } => {
+                        now += ns;
+                        gatherer.settle(now);
+                    }
+                    Event::Asked => gatherer.rotate(now),
+                    Event::AnotherLink(link) => gatherer.set_format(Format { link: LinkType(link), ..FORMAT }),
+                    Event::DiskTakes(chunks) => {
+                        for _ in 0..chunks {
+                            if let Taken::Chunk(mut chunk) = ring.take(Duration::ZERO) {
+                                assert!(disk.push(&mut chunk));
+                            }
+                        }
+                    }
+                }
+            }
+            gatherer.finish();
+            while let Taken::Chunk(mut chunk) = ring.take(Duration::ZERO) {
+                assert!(disk.push(&mut chunk));
+            }
+            let segments = segments(&disk);
+            prop_assert!(segments.iter().all(|(_, reason, records)| reason.is_some() && (wants_empty || !records.is_empty())));
+            prop_assert!(segments.is_sorted_by(|(a, ..), (b, ..)| a < b && a.to_string() < b.to_string()));
+            let kept: Vec<&Record> = segments.iter().flat_map(|(_, _, records)| records).collect();
+            let mut rest = sent.iter();
+            prop_assert!(kept.iter().all(|record| rest.any(|sent| sent == *record)), "in order, each once, as it was sent");
+            prop_assert_eq!(kept.len() as u64 + tally.disk_dropped.get(), sent.len() as u64);
+        }
     }
 }
