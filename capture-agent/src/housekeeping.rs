@@ -3,6 +3,7 @@
 //! It is a thread of its own because a disk may hang: then room and metrics wait, but neither captures nor the watchdog do.
 
 use std::{
+    mem,
     path::PathBuf,
     sync::{
         Arc,
@@ -48,7 +49,7 @@ impl Housekeeper {
         let mut segments = 0;
         loop {
             let is_end = until.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
-            let before = std::mem::replace(&mut segments, self.segments());
+            let before = mem::replace(&mut segments, self.segments());
             if survey.is_due() || segments != before || self.is_refused() {
                 self.make_room(&mut remind_of_spool);
             }

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use nix::unistd::gethostname;
+use shared::{pcap::LinkType, segment::SegmentName};
 
 use crate::{
     capture::{Source, Tap, TapError},
@@ -88,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The filter for each interface, or for Ethernet where there is none.
 pub(crate) fn filters(arguments: &Arguments) -> Result<Vec<String>, TapError> {
     if arguments.interface.is_empty() {
-        return Ok(vec![arguments.filter().expression(shared::pcap::LinkType::ETHERNET)]);
+        return Ok(vec![arguments.filter().expression(LinkType::ETHERNET)]);
     }
     privileges::take_up();
     sources(arguments).iter().map(|source| Ok(source.open()?.filter().to_owned())).collect()
@@ -112,7 +113,7 @@ fn short_host_name() -> String {
 }
 
 /// Before anything is repaired: also what cannot be has a name that comes before those of this run.
-fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<shared::segment::SegmentName>> {
+fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
     arguments.interface.iter().map(|interface| spool.newest(interface).unwrap_or_default()).collect()
 }
 
@@ -166,38 +167,63 @@ fn keep_house(arguments: &Arguments, spool: Spool, points: &[Point]) -> io::Resu
 /// Looks after the captures until they are to end.
 fn supervise(arguments: &Arguments, points: &[Point], requested: &Receiver<Request>) -> Vec<Reporter> {
     let begun = monotonic();
-    let mut reporters: Vec<Reporter> = points.iter().map(|_| Reporter::default()).collect();
-    let mut statistics = arguments.stats_interval().map(Pace::after);
-    let mut status = Pace::at_once(STATUS_EVERY);
-    let mut watchdog = Watchdog::new();
-    loop {
+    let is_time = || arguments.duration.is_some_and(|duration| begun.elapsed() >= duration.0);
+    let are_done = || points.iter().all(|point| point.recorder.is_finished());
+    let mut supervisor = Supervisor::new(arguments, points);
+    while !is_time() && !are_done() && !points.iter().any(Point::has_died) {
         match requested.recv_timeout(TICK) {
             Ok(Request::End) => {
                 tracing::info!("ending");
                 break;
             }
             Ok(Request::Rotate) => points.iter().for_each(|point| point.control.rotate()),
-            Ok(Request::Report) => report_all(points, &mut reporters),
+            Ok(Request::Report) => supervisor.report(),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        watchdog.look_at(points);
-        if statistics.as_mut().is_some_and(Pace::is_due) {
-            report_all(points, &mut reporters);
+        supervisor.look_around();
+    }
+    supervisor.reporters
+}
+
+struct Supervisor<'a> {
+    points: &'a [Point],
+    reporters: Vec<Reporter>,
+    statistics: Option<Pace>,
+    status: Pace,
+    watchdog: Watchdog,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(arguments: &Arguments, points: &'a [Point]) -> Self {
+        Self {
+            points,
+            reporters: points.iter().map(|_| Reporter::default()).collect(),
+            statistics: arguments.stats_interval().map(Pace::after),
+            status: Pace::at_once(STATUS_EVERY),
+            watchdog: Watchdog::new(),
         }
-        for (point, reporter) in points.iter().zip(&mut reporters) {
+    }
+
+    fn look_around(&mut self) {
+        self.watchdog.look_at(self.points);
+        if self.statistics.as_mut().is_some_and(Pace::is_due) {
+            self.report();
+        }
+        for (point, reporter) in self.points.iter().zip(&mut self.reporters) {
             point.tally.queue_bytes.set(u64::try_from(point.ring.bytes()).unwrap_or(u64::MAX));
             reporter.warn_of_drops(point);
         }
-        if status.is_due() {
-            notify::status(&status_line(points));
-        }
-        let is_time = arguments.duration.is_some_and(|duration| begun.elapsed() >= duration.0);
-        if is_time || points.iter().any(Point::has_died) || points.iter().all(|point| point.recorder.is_finished()) {
-            break;
+        if self.status.is_due() {
+            notify::status(&status_line(self.points));
         }
     }
-    reporters
+
+    fn report(&mut self) {
+        for (point, reporter) in self.points.iter().zip(&mut self.reporters) {
+            reporter.report(&point.interface, &point.tally);
+        }
+    }
 }
 
 /// Ends all captures, and then their disks: nothing that was captured is lost.
@@ -217,12 +243,6 @@ fn end(points: Vec<Point>, mut reporters: Vec<Reporter>) -> anyhow::Result<()> {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(anyhow!("a thread of {} died: this is a bug", failed.join(", "))) }
-}
-
-fn report_all(points: &[Point], reporters: &mut [Reporter]) {
-    for (point, reporter) in points.iter().zip(reporters) {
-        reporter.report(&point.interface, &point.tally);
-    }
 }
 
 fn status_line(points: &[Point]) -> String {
