@@ -146,6 +146,11 @@ impl Gatherer {
         self.ring.close(self.chunk);
     }
 
+    /// How many packets, of whatever size, can be taken in for sure: a chunk holds one at least.
+    pub(crate) fn room(&self) -> usize {
+        self.ring.free_chunks()
+    }
+
     fn has_room(&self, record_len: usize) -> bool {
         let chunk = &self.chunk.records;
         // A packet that is larger than a chunk has a chunk of its own, which grows.

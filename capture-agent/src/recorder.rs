@@ -6,6 +6,7 @@
 //! without a packet) and a silent one (never with one).
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +40,12 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// How often the counters are read and the interface is looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the end waits for a disk that takes nothing, before what it has no room for is dropped.
+const MAX_HOLDING_AT_END: Duration = Duration::from_secs(1);
+
+/// How often a disk that has taken nothing is looked at.
+const HOLD: Duration = Duration::from_millis(5);
 
 /// So many times in a row may there be something to read that turns out to be nothing, before it counts as silence.
 const MAX_FALSE_ALARMS: u32 = 8;
@@ -82,6 +89,8 @@ pub(crate) struct Recorder {
     ending_since: Option<Instant>,
     last_ns: u64,
     counted: Stat,
+    /// Whether packets were left in the kernel's buffer since the counters were read, because of the disk.
+    has_held: bool,
     check: Pace,
     reopen: Pace,
     remind: Pace,
@@ -108,6 +117,7 @@ impl Recorder {
             ending_since: None,
             last_ns: 0,
             counted: NOTHING_COUNTED,
+            has_held: false,
             check: Pace::after(CHECK_EVERY),
             reopen: Pace::after(REOPEN_EVERY),
             remind: Pace::after(REMIND_EVERY),
@@ -121,8 +131,11 @@ impl Recorder {
         loop {
             self.tally.heartbeat.add(1);
             self.obey();
-            let outcome = self.read();
-            match outcome {
+            if self.must_hold() {
+                self.hold();
+                continue;
+            }
+            match self.read() {
                 Ok(0) if self.is_over() => break,
                 Ok(0) => self.wait(),
                 Ok(_) if self.is_over_already() => break,
@@ -147,6 +160,19 @@ impl Recorder {
         }
     }
 
+    /// Whether packets are better off in the kernel's buffer.
+    fn must_hold(&self) -> bool {
+        self.gatherer.room() == 0 && self.ending_since.is_none_or(|since| since.elapsed() < MAX_HOLDING_AT_END)
+    }
+
+    fn hold(&mut self) {
+        self.has_held = true;
+        if self.check.is_due() {
+            self.count();
+        }
+        pause(HOLD);
+    }
+
     /// Reads what there is, and has a look at the interface now and then.
     fn read(&mut self) -> Result<usize, TapError> {
         if let Some(tap) = &self.tap
@@ -161,7 +187,7 @@ impl Recorder {
     /// An interface that is away has nothing to be read.
     fn read_batch(&mut self) -> Result<usize, TapError> {
         let Some(tap) = &mut self.tap else { return Ok(0) };
-        let limit = BATCH_PACKETS.min(usize::try_from(self.wanted).unwrap_or(BATCH_PACKETS));
+        let limit = BATCH_PACKETS.min(self.gatherer.room().max(1)).min(usize::try_from(self.wanted).unwrap_or(BATCH_PACKETS));
         let (mut packets, mut bytes, mut last_ns) = (0u64, 0u64, self.last_ns);
         let gatherer = &mut self.gatherer;
         let outcome = tap.read(limit, |frame| {
@@ -244,7 +270,9 @@ impl Recorder {
     /// Adds what libpcap has counted since the last time; its counters are 32 bits wide and go round.
     fn count(&mut self) {
         let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else { return };
-        self.tally.kernel_dropped.add(counters.dropped.wrapping_sub(self.counted.dropped).into());
+        // What the kernel's buffer had no room for because the disk took nothing, the disk has cost.
+        let dropped = if mem::take(&mut self.has_held) { &self.tally.disk_dropped } else { &self.tally.kernel_dropped };
+        dropped.add(counters.dropped.wrapping_sub(self.counted.dropped).into());
         self.tally.interface_dropped.add(counters.if_dropped.wrapping_sub(self.counted.if_dropped).into());
         self.counted = counters;
     }

@@ -1,7 +1,8 @@
 //! The bounded ring between a capture and its disk.
 //!
-//! A capture must never wait, and a disk may be slow: what is between them is memory, so much and no more. When it is
-//! full, the capture keeps what it has and drops what comes, until the disk has taken a chunk.
+//! A disk may be slow, or full: what is between it and the capture is memory, so much and no more. When that is full, the
+//! capture leaves packets in the kernel's buffer, which is memory as well; and what has no room there either is lost and
+//! counted.
 //!
 //! Memory counts, not content: a chunk takes as much of the ring as its buffer is large.
 
@@ -120,6 +121,11 @@ impl Ring {
         self.lock().chunks.is_empty()
     }
 
+    /// How many chunks there is room for.
+    pub(crate) fn free_chunks(&self) -> usize {
+        self.max_bytes.saturating_sub(self.lock().bytes) / CHUNK_BYTES
+    }
+
     /// How much memory waits for the disk.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
@@ -180,7 +186,7 @@ mod tests {
         assert!(ring.push(&mut chunk(1)) && ring.push(&mut chunk(2)));
         let mut third = chunk(3);
         assert!(!ring.push(&mut third) && third.packets == 3);
-        assert_eq!(ring.bytes(), 2000);
+        assert_eq!((ring.bytes(), ring.free_chunks()), (2000, 0));
         assert_eq!(packets(ring.take(NOT_AT_ALL)), Some(1));
         assert!(ring.push(&mut third) && third == Chunk::default());
     }

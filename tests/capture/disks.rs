@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
     process::Command,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     agent::{Agent, FILTER, Network, STEADY, assert_numbers, let_pass, names_in, numbers_in, read, refused, segments},
-    lab::wait_until,
+    lab::{WIRE, wait_until},
 };
 
 /// A disk of its own for the segments of a network.
@@ -22,6 +22,24 @@ impl<'a> Disk<'a> {
         Self(at)
     }
 
+    /// One that can be made to hang: a file with a file system in it.
+    fn mount_file(file: &Path, at: &'a Path) -> Self {
+        fs::File::create(file).unwrap().set_len(64 << 20).unwrap();
+        run(&format!("mkfs.ext4 -q {}", file.display()));
+        run(&format!("mount -o loop {} {}", file.display(), at.display()));
+        fs::set_permissions(at, Permissions::from_mode(0o750)).unwrap();
+        Self(at)
+    }
+
+    /// What is written waits, and so does everything that waits for it.
+    fn hang(&self) {
+        run(&format!("fsfreeze --freeze {}", self.0.display()));
+    }
+
+    fn go_on(&self) {
+        run(&format!("fsfreeze --unfreeze {}", self.0.display()));
+    }
+
     fn remount(&self, option: &str) {
         run(&format!("mount -o remount,{option} {}", self.0.display()));
     }
@@ -29,6 +47,8 @@ impl<'a> Disk<'a> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
+        // Does no harm where nothing hangs, and else nobody else could.
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(self.0).output();
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
@@ -51,22 +71,27 @@ fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
     let network = Network::new();
     let output = network.segments();
     let _disk = Disk::mount(&output, "2m");
-    let mut agent = network.agent(&[&STEADY[..], &["--rotate-size", "512KiB", "--queue-size", "1MiB"]].concat());
-    // Some 4.6 MB: more than disk and memory together.
-    network.send_numbers(0..20_000, 20_000);
+    let mut agent =
+        network.agent(&[&STEADY[..], &["--rotate-size", "512KiB", "--queue-size", "1MiB", "--buffer-size", "1MiB"]].concat());
+    // Some 6.9 MB: more than disk and memory together.
+    network.send_numbers(0..30_000, 20_000);
     agent.program.says("trying again until the disk takes it");
-    agent.has_captured(20_000);
+    wait_until("drops to be counted", || {
+        agent.program.signal("USR1");
+        let log = agent.log();
+        log.contains("disk_dropped=") && last_value(&log, "disk_dropped=") > 0
+    });
     // The extractor makes room.
     let processed: Vec<u64> = segments_there(&output).iter().flat_map(|path| take(path)).collect();
     agent.program.says("the disk takes it again");
-    network.send_numbers(20_000..21_000, 10_000);
+    network.send_numbers(30_000..31_000, 10_000);
     let log = agent.end("TERM");
     let numbers = [processed, numbers_in(&output)].concat();
     let steps: Vec<u64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step != 1).collect();
-    let lost = 21_000 - numbers.len();
-    assert_eq!((numbers[0], *numbers.last().unwrap()), (0, 20_999));
+    let lost = 31_000 - numbers.len();
+    assert_eq!((numbers[0], *numbers.last().unwrap()), (0, 30_999));
     assert!(steps.len() == 1 && steps[0] as usize == lost + 1, "what came while it was full, and nothing else: {steps:?}");
-    assert!((1..14_000).contains(&lost), "2 MiB on the disk and 1 MiB in memory are kept: {lost}");
+    assert!((1..18_000).contains(&lost), "2 MiB on the disk and 1 MiB in memory, and what the kernel has, are kept: {lost}");
     assert_eq!(last_value(&log, "disk_dropped="), lost, "{log}");
 }
 
@@ -110,6 +135,40 @@ fn a_disk_that_is_read_only_for_a_while_costs_nothing() {
     network.send_numbers(2000..4000, 10_000);
     agent.end("TERM");
     assert_numbers(&output, 0..4000);
+}
+
+#[test]
+fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount_file(&network.folder().join("disk"), &output);
+    // Whatever the disk does, the service manager hears that all is well.
+    let path = network.folder().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut command = network.near.command(env!("CARGO_BIN_EXE_sip-capture-agent"));
+    command.args(["--interface", WIRE]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000").env_remove("WATCHDOG_PID");
+    let arguments = ["--rotate-size", "100KiB", "--max-age", "1h"];
+    let mut agent = Agent::run(command, network.folder(), &output, &[&STEADY[..], &arguments].concat());
+    let hears = |words: &str| {
+        let mut message = [0; 1024];
+        let mut heard = String::new();
+        while !heard.contains(words) {
+            let len = manager.recv(&mut message).unwrap();
+            heard = String::from_utf8_lossy(&message[..len]).into_owned();
+        }
+    };
+    network.send_numbers(0..1000, 10_000);
+    agent.has_captured(1000);
+    disk.hang();
+    network.send_numbers(1000..11_000, 10_000);
+    agent.has_captured(11_000);
+    (0..4).for_each(|_| hears("WATCHDOG=1"));
+    disk.go_on();
+    network.send_numbers(11_000..12_000, 10_000);
+    agent.end("TERM");
+    fs::remove_dir(output.join("lost+found")).unwrap();
+    assert_numbers(&output, 0..12_000);
 }
 
 #[test]
