@@ -1,51 +1,38 @@
 //! The tap: what one interface receives and sends, through libpcap.
 //!
-//! On Linux the kernel hands packets over in blocks, when a block is full or [`READ_TIMEOUT`] old, and libpcap
-//! waits for the next block as long as it takes: on a quiet interface forever. So the end comes from
-//! another thread, which waits for the signal and breaks libpcap's loop.
-//!
-//! To end without losing what came before: the signal's instant is kept, capturing goes on for two
-//! read timeouts so that the blocks of that time arrive, and then until a packet is younger
-//! than the signal or none is left. Who changes this, watch a loaded interface (never without a
-//! packet) and a silent one (never with one).
-#![allow(clippy::disallowed_methods, reason = "a door: libpcap, and the clock that it stamps packets with")]
+//! On Linux the kernel hands packets over in blocks, when a block is full or [`BLOCK_TIMEOUT`] old. libpcap would wait for
+//! the next block as long as it takes, on a quiet interface forever; so it is told not to wait, and waiting is done
+//! here, with a limit.
+#![allow(clippy::disallowed_methods, reason = "a door: libpcap")]
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{os::fd::AsFd, time::Duration};
 
-use anyhow::Context;
-use pcap::{Active, BreakLoop, Capture, Linktype, Packet, Stat};
-use shared::pcap::LinkType;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
+use nix::{
+    net::if_::if_nametoindex,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use pcap::{Active, Capture, Linktype, Packet, Stat};
+use shared::pcap::{LinkType, Precision};
+
+use crate::{filter::Filter, gather::Format};
 
 /// How old a block of packets gets before the kernel hands it over.
-const READ_TIMEOUT: Duration = Duration::from_millis(100);
+pub(crate) const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The kernel's ring: some seconds of a gigabit, for the time that a disk may stall.
-const RING_BYTES: i32 = 64 * 1024 * 1024;
-
-/// How many packets are taken before they are written out.
-const BATCH_PACKETS: usize = 1024;
+/// What captures on all interfaces.
+const ANY: &str = "any";
 
 /// Why there is no capture.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TapError {
     #[error("cannot capture on `{interface}`: {}{}", reason(cause), advice(cause))]
     Open { interface: String, cause: pcap::Error },
-    #[error("libpcap refuses the filter `{filter}`: {}", reason(cause))]
-    Filter { filter: String, cause: pcap::Error },
+    #[error("libpcap refuses the filter `{filter}` for `{interface}`: {}", reason(cause))]
+    Filter { interface: String, filter: String, cause: pcap::Error },
     #[error("the capture on `{interface}` broke off: {}", reason(cause))]
     Read { interface: String, cause: pcap::Error },
+    #[error("the interface `{0}` went away")]
+    Gone(String),
 }
 
 /// libpcap's own words, without the crate's.
@@ -73,122 +60,142 @@ pub(crate) struct Frame<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// What waiting for packets gave.
+/// What is to be captured, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) interface: String,
+    pub(crate) filter: Filter,
+    pub(crate) snaplen: u32,
+    /// The kernel's buffer: some seconds of a gigabit, for the time that this program may be kept from running.
+    pub(crate) buffer_bytes: u32,
+    pub(crate) promiscuous: bool,
+    pub(crate) precision: Precision,
+}
+
+impl Source {
+    pub(crate) fn open(&self) -> Result<Tap, TapError> {
+        let interface = self.interface.clone();
+        let index = if_nametoindex(interface.as_str()).ok();
+        let precision = self.precision_of(index);
+        let mut handle = self.activate(precision).map_err(|cause| TapError::Open { interface: interface.clone(), cause })?;
+        let link = LinkType(u16::try_from(handle.get_datalink().0).unwrap_or(u16::MAX));
+        let filter = self.filter.expression(link);
+        let program = handle.filter(&filter, true);
+        program.map_err(|cause| TapError::Filter { interface: interface.clone(), filter: filter.clone(), cause })?;
+        let format = Format { link: number_in_files(link), precision, snaplen: self.snaplen };
+        Ok(Tap { handle, interface, index, filter, format })
+    }
+
+    /// Only network interfaces give nanoseconds. libpcap would not say that another device does not.
+    fn precision_of(&self, index: Option<u32>) -> Precision {
+        let is_network = index.is_some() || self.interface == ANY;
+        if is_network { self.precision } else { Precision::Micro }
+    }
+
+    fn activate(&self, precision: Precision) -> Result<Capture<Active>, pcap::Error> {
+        let signed = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        let timeout_ms = i32::try_from(BLOCK_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+        let precision = match precision {
+            Precision::Micro => pcap::Precision::Micro,
+            Precision::Nano => pcap::Precision::Nano,
+        };
+        let inactive = Capture::from_device(self.interface.as_str())?
+            .snaplen(signed(self.snaplen))
+            .buffer_size(signed(self.buffer_bytes))
+            .promisc(self.promiscuous)
+            .precision(precision)
+            .timeout(timeout_ms);
+        let mut handle = inactive.open()?.setnonblock()?;
+        if self.interface == ANY {
+            // The second version says which interface a packet was seen on. Old libraries have the first one only.
+            let _ = handle.set_datalink(Linktype(i32::from(LinkType::LINUX_SLL2.0)));
+        }
+        Ok(handle)
+    }
+}
+
+/// The number for the file. Raw IP alone is numbered differently by kernels.
+fn number_in_files(link: LinkType) -> LinkType {
+    match link {
+        LinkType::RAW_BSD | LinkType::RAW_OPENBSD => LinkType::RAW,
+        link => link,
+    }
+}
+
+/// Whether there was something to be read when waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Batch {
-    /// So many packets, and there may be more.
-    More(usize),
-    /// The capture was told to end, and all that came before is delivered.
-    Over,
+pub(crate) enum Waited {
+    Something,
+    Nothing,
 }
 
 /// An interface that is being captured.
 pub(crate) struct Tap {
     handle: Capture<Active>,
     interface: String,
-    last_ns: u64,
-    end: End,
+    /// The kernel's number of the interface, which another interface of the same name does not have.
+    index: Option<u32>,
+    filter: String,
+    format: Format,
 }
 
 impl Tap {
-    pub(crate) fn open(interface: &str, filter: &str, snaplen: u32) -> Result<Self, TapError> {
-        let mut handle =
-            activate(interface, snaplen).map_err(|cause| TapError::Open { interface: interface.to_owned(), cause })?;
-        handle.filter(filter, true).map_err(|cause| TapError::Filter { filter: filter.to_owned(), cause })?;
-        Ok(Self { handle, interface: interface.to_owned(), last_ns: 0, end: End::default() })
+    /// The filter that the kernel applies.
+    pub(crate) fn filter(&self) -> &str {
+        &self.filter
     }
 
-    /// From now on SIGTERM and SIGINT end the capture instead of the process.
-    pub(crate) fn end_on_signals(&mut self) -> io::Result<()> {
-        let signals = Signals::new([SIGTERM, SIGINT])?;
-        let (end, breakloop) = (self.end.clone(), self.handle.breakloop_handle());
-        thread::Builder::new().name("signals".to_owned()).spawn(move || end.wait(signals, &breakloop))?;
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Gives the packets that the kernel has, `limit` at most, to `each`, and says how many there were. Does not wait.
+    pub(crate) fn read(&mut self, limit: usize, mut each: impl FnMut(Frame<'_>)) -> Result<usize, TapError> {
+        let fraction_ns = u64::from(self.format.precision.unit_ns());
+        let dispatched = self.handle.dispatch(Some(limit), |packet| each(frame(&packet, fraction_ns)));
+        dispatched.map_err(|cause| TapError::Read { interface: self.interface.clone(), cause })
+    }
+
+    /// Waits until there is something to be read.
+    pub(crate) fn wait(&self, patience: Duration) -> Waited {
+        let mut interests = [PollFd::new(self.handle.as_fd(), PollFlags::POLLIN)];
+        // An interrupted call has waited for nothing: the caller looks around, and waits again.
+        match poll(&mut interests, timeout(patience)) {
+            Ok(ready) if ready > 0 => Waited::Something,
+            _ => Waited::Nothing,
+        }
+    }
+
+    /// Whether the interface is still the one that was opened.
+    pub(crate) fn check(&self) -> Result<(), TapError> {
+        if self.index.is_some() && if_nametoindex(self.interface.as_str()).ok() != self.index {
+            return Err(TapError::Gone(self.interface.clone()));
+        }
         Ok(())
     }
 
-    pub(crate) fn link(&self) -> LinkType {
-        link_type(self.handle.get_datalink())
-    }
-
-    /// Waits for packets and gives them to `each`, up to the first that it fails on.
-    pub(crate) fn next_batch(&mut self, mut each: impl FnMut(Frame<'_>) -> io::Result<()>) -> anyhow::Result<Batch> {
-        let (mut packets, mut last_ns, mut taken) = (0usize, self.last_ns, Ok(()));
-        let dispatched = self.handle.dispatch(Some(BATCH_PACKETS), |packet| {
-            let frame = Frame::from(&packet);
-            (packets, last_ns) = (packets.saturating_add(1), frame.timestamp_ns);
-            if taken.is_ok() {
-                taken = each(frame);
-            }
-        });
-        self.last_ns = last_ns;
-        taken.context("the segment cannot be written")?;
-        self.after_batch(packets, dispatched)
-    }
-
-    /// A broken loop and a broken interface look alike: what tells them apart is whether an end was asked for.
-    fn after_batch(&self, packets: usize, dispatched: Result<usize, pcap::Error>) -> anyhow::Result<Batch> {
-        match (self.end.asked_at_ns(), dispatched) {
-            (None, Err(cause)) => Err(TapError::Read { interface: self.interface.clone(), cause }.into()),
-            (Some(_), Err(_)) if packets == 0 => Ok(Batch::Over),
-            (Some(asked_at_ns), _) if self.last_ns >= asked_at_ns => Ok(Batch::Over),
-            _ => Ok(Batch::More(packets)),
-        }
-    }
-
-    /// What libpcap and the kernel counted since the capture was opened.
-    pub(crate) fn counters(&mut self) -> Result<Stat, pcap::Error> {
-        self.handle.stats()
+    /// What libpcap and the kernel counted since the interface was opened.
+    pub(crate) fn counters(&mut self) -> Option<Stat> {
+        self.handle.stats().ok()
     }
 }
 
-fn activate(interface: &str, snaplen: u32) -> Result<Capture<Active>, pcap::Error> {
-    let timeout_ms = i32::try_from(READ_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
-    let snaplen = i32::try_from(snaplen).unwrap_or(i32::MAX);
-    Capture::from_device(interface)?.snaplen(snaplen).timeout(timeout_ms).buffer_size(RING_BYTES).open()
+/// Waits where there is no interface to wait for.
+pub(crate) fn pause(patience: Duration) {
+    let _ = poll(&mut [], timeout(patience));
 }
 
-/// The number for the file. Raw IP alone is numbered differently by kernels.
-fn link_type(link: Linktype) -> LinkType {
-    match LinkType(u16::try_from(link.0).unwrap_or(u16::MAX)) {
-        LinkType::RAW_BSD | LinkType::RAW_OPENBSD => LinkType::RAW,
-        link => link,
-    }
+fn timeout(patience: Duration) -> PollTimeout {
+    PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX)
 }
 
-impl<'a> From<&Packet<'a>> for Frame<'a> {
-    fn from(packet: &Packet<'a>) -> Self {
-        let part = |value: i64| u64::try_from(value).unwrap_or(0);
-        let seconds_ns = part(packet.header.ts.tv_sec).saturating_mul(1_000_000_000);
-        let timestamp_ns = seconds_ns.saturating_add(part(packet.header.ts.tv_usec).saturating_mul(1000));
-        Self { timestamp_ns, wire_len: packet.header.len, bytes: packet.data }
-    }
-}
-
-/// When the capture was asked to end, in the time of its packets; 0 as long as it was not.
-#[derive(Clone, Debug, Default)]
-struct End(Arc<AtomicU64>);
-
-impl End {
-    fn asked_at_ns(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Acquire)).filter(|&ns| ns > 0)
-    }
-
-    fn wait(&self, mut signals: Signals, breakloop: &BreakLoop) {
-        if let Some(signal) = signals.forever().next() {
-            tracing::info!(signal, "ending");
-            self.0.store(now_ns(), Ordering::Release);
-            // Again and again: one break is used up by a loop that still has packets.
-            loop {
-                thread::sleep(READ_TIMEOUT.saturating_mul(2));
-                breakloop.breakloop();
-            }
-        }
-    }
-}
-
-fn now_ns() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
+/// libpcap calls the fraction microseconds also where it is nanoseconds.
+#[inline]
+fn frame<'a>(packet: &Packet<'a>, fraction_ns: u64) -> Frame<'a> {
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    let seconds_ns = part(packet.header.ts.tv_sec).saturating_mul(1_000_000_000);
+    let timestamp_ns = seconds_ns.saturating_add(part(packet.header.ts.tv_usec).saturating_mul(fraction_ns));
+    Frame { timestamp_ns, wire_len: packet.header.len, bytes: packet.data }
 }
 
 #[cfg(test)]
@@ -209,8 +216,7 @@ mod tests {
 
     #[test]
     fn raw_ip_has_one_number_in_files() {
-        assert_eq!(link_type(Linktype(12)), LinkType::RAW);
-        assert_eq!(link_type(Linktype(1)), LinkType::ETHERNET);
-        assert_eq!(link_type(Linktype(-1)), LinkType(u16::MAX));
+        assert_eq!(number_in_files(LinkType(12)), LinkType::RAW);
+        assert_eq!(number_in_files(LinkType(1)), LinkType::ETHERNET);
     }
 }

@@ -1,48 +1,235 @@
-//! The command line.
+//! The command line, and what it does not say read from a file.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
-use clap::{Parser, value_parser};
-use shared::pcap::{DEFAULT_SNAPLEN, MAX_FRAME_LEN};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind, value_parser};
+use shared::{
+    pcap::{DEFAULT_SNAPLEN, MAX_FRAME_LEN, Precision},
+    segment::SegmentName,
+    units::{ByteSize, GoDuration, SipPorts},
+};
 
-/// Captures what a filter lets through on one interface into a pcap segment.
+use crate::{config_file, filter::Filter, retention, ring::CHUNK_BYTES, rotation};
+
+/// Captures live traffic through a BPF filter into rotating pcap segments.
 ///
-/// The segment is a hidden part file (`.NAME.pcap.part`) until SIGTERM or SIGINT ends the capture; then it
-/// appears, complete, as `<host>_<interface>_<UTC start>_<sequence>.pcap`. Capturing needs CAP_NET_RAW.
+/// A segment is a hidden part file (`.NAME.pcap.part`) while it is written; then it appears, complete, as
+/// `<instance>_<interface>_<UTC start>_<sequence>.pcap`. SIGHUP begins a new one, SIGUSR1 logs statistics, SIGTERM and SIGINT
+/// end the agent. Capturing needs CAP_NET_RAW.
+///
+/// Durations are written as 60s, 5m0s, 1h30m; sizes as 65536, 64KiB, 256MiB, 10GB.
 ///
 /// Exit status: 0 done; 1 failed (no such interface, no permission, no space); 2 wrong usage.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "sip-capture-agent", version, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// Interface to capture on, such as eth0; `any` for all of them.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) interface: String,
+    /// Interface to capture on, such as eth0; `any` for all of them. May be repeated: each has segments of its own.
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub(crate) interface: Vec<String>,
 
-    /// Which packets to capture: a filter in the language of pcap-filter(7).
-    #[arg(long, value_name = "BPF", default_value = "udp")]
-    pub(crate) filter: String,
+    /// Which packets to capture: a filter in the language of pcap-filter(7). Without it: all that may belong to a call.
+    #[arg(long, value_name = "BPF")]
+    filter: Option<String>,
 
-    /// Directory for the segment; it is made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) output_dir: PathBuf,
+    /// Without --filter: the ports of SIP over TCP; one port, or `any`. (UDP is captured whatever its ports.)
+    #[arg(long, value_name = "START-END", default_value = "5060-5061")]
+    sip_ports_range: SipPorts,
+
+    /// Print the filter for the interface (or for Ethernet, if none is given), and end.
+    #[arg(long)]
+    pub(crate) print_filter: bool,
 
     /// How many bytes of each packet to keep at most.
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_SNAPLEN, value_parser = value_parser!(u32).range(1..=i64::from(MAX_FRAME_LEN)))]
     pub(crate) snaplen: u32,
+
+    /// The kernel's buffer for each interface: for the time that the agent is kept from running.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = kernel_buffer)]
+    pub(crate) buffer_size: ByteSize,
+
+    /// Memory for each interface's packets that wait for the disk: for the time that it is slow, or full.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = queue)]
+    pub(crate) queue_size: ByteSize,
+
+    /// Capture also what is not addressed to this host.
+    #[arg(long)]
+    pub(crate) promiscuous: bool,
+
+    /// The unit of timestamps.
+    #[arg(long, value_enum, default_value_t = PrecisionName::Micro)]
+    precision: PrecisionName,
+
+    /// Directory for the segments; it is made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) output_dir: PathBuf,
+
+    /// Who captures: the first part of segments' names. Without it: the host's short name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+
+    /// Begin a new segment at multiples of this since 1970, UTC; 0 for never.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    rotate_every: GoDuration,
+
+    /// Begin a new segment before one gets larger than this; 0 for any size.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    rotate_size: ByteSize,
+
+    /// Write a segment for each interval, also where no packet came.
+    #[arg(long)]
+    pub(crate) empty_segments: bool,
+
+    /// Delete the oldest segments when all of them take more than this.
+    #[arg(long, value_name = "SIZE")]
+    max_disk_bytes: Option<ByteSize>,
+
+    /// Delete segments that were closed longer ago than this.
+    #[arg(long, value_name = "DURATION")]
+    max_age: Option<GoDuration>,
+
+    /// Delete the oldest segments when the file system has less than this left.
+    #[arg(long, value_name = "SIZE")]
+    min_free_bytes: Option<ByteSize>,
+
+    /// Write counters to this file for node_exporter's textfile collector (NAME.prom).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+
+    /// How often to log statistics; 0 for only at the end.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub(crate) stats_interval: GoDuration,
+
+    /// Become this user when the interfaces are open.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
+    /// End after this time.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) duration: Option<GoDuration>,
+
+    /// End after so many packets of each interface.
+    #[arg(long, value_name = "PACKETS")]
+    pub(crate) count: Option<u64>,
+
+    /// Read flags from this TOML file (snaplen = 1600, interface = ["eth0", "eth1"]); those given here win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
 
     /// Log more. (RUST_LOG, if set, says exactly what.)
     #[arg(long)]
     pub(crate) debug: bool,
 }
 
+/// The unit of timestamps, as the command line says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionName {
+    /// Microseconds
+    Micro,
+    /// Nanoseconds, where the interface gives them
+    Nano,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Arguments {
+    /// What the command line says, and the file that it names.
+    pub(crate) fn from_command_line(line: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(line)?;
+        let mut arguments = Self::from_arg_matches(&matches)?;
+        if let Some(file) = &arguments.config {
+            let of_file = config_file::flags(file, &command, &matches);
+            let of_file = of_file.map_err(|error| command.error(ErrorKind::InvalidValue, format!("{error:#}")))?;
+            let program = line.iter().take(1).cloned();
+            let line = program.chain(of_file.into_iter().map(OsString::from)).chain(line.iter().skip(1).cloned());
+            arguments = Self::from_arg_matches(&command.try_get_matches_from_mut(line)?)?;
+        }
+        arguments.check().map_err(|(kind, words)| command.error(kind, words))?;
+        Ok(arguments)
+    }
+
+    fn check(&self) -> Result<(), (ErrorKind, String)> {
+        if self.interface.is_empty() && !self.print_filter {
+            let words = "no interface: name one with --interface, such as --interface eth0, or --interface any";
+            return Err((ErrorKind::MissingRequiredArgument, words.to_owned()));
+        }
+        let mut labels: Vec<String> = Vec::new();
+        for interface in &self.interface {
+            let label = SegmentName::new("", interface, 0, 0).interface().to_owned();
+            if labels.contains(&label) {
+                let words = format!("two interfaces are called `{label}` in the names of segments: run an agent for each");
+                return Err((ErrorKind::ArgumentConflict, words));
+            }
+            labels.push(label);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter.clone().map_or(Filter::Calls(self.sip_ports_range), Filter::Given)
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionName::Micro => Precision::Micro,
+            PrecisionName::Nano => Precision::Nano,
+        }
+    }
+
+    pub(crate) fn rotation(&self) -> rotation::Limits {
+        rotation::Limits { every_ns: NonZeroU64::new(self.rotate_every.as_ns()), bytes: NonZeroU64::new(self.rotate_size.0) }
+    }
+
+    pub(crate) fn retention(&self) -> retention::Limits {
+        retention::Limits {
+            max_disk_bytes: self.max_disk_bytes.map(|size| size.0),
+            max_age: self.max_age.map(|age| age.0),
+            min_free_bytes: self.min_free_bytes.map(|size| size.0),
+        }
+    }
+
+    pub(crate) fn stats_interval(&self) -> Option<Duration> {
+        Some(self.stats_interval.0).filter(|interval| !interval.is_zero())
+    }
+}
+
+/// libpcap takes it as a signed number of 32 bits; below some pages there would be no room for a block.
+fn kernel_buffer(text: &str) -> Result<ByteSize, String> {
+    within(text, ByteSize(256 * 1024), ByteSize(2047 * 1024 * 1024))
+}
+
+fn queue(text: &str) -> Result<ByteSize, String> {
+    let chunks = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX).saturating_mul(4);
+    within(text, ByteSize(chunks), ByteSize(1 << 40))
+}
+
+fn within(text: &str, least: ByteSize, most: ByteSize) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error: shared::units::ByteSizeError| error.to_string())?;
+    if (least..=most).contains(&size) { Ok(size) } else { Err(format!("`{text}` is not between {least} and {most}")) }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, error::ErrorKind};
-
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(line.split(' '))
+        Arguments::from_command_line(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn with_file(content: &str, line: &str) -> Result<Arguments, clap::Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        config_file::tests::write(&path, content);
+        parse(format!("agent --config {} {line}", path.display()).trim_end())
     }
 
     #[test]
@@ -53,17 +240,83 @@ mod tests {
     #[test]
     fn the_interface_is_all_that_is_required() {
         let arguments = parse("agent --interface eth0").unwrap();
-        assert_eq!((arguments.interface.as_str(), arguments.filter.as_str()), ("eth0", "udp"));
-        assert_eq!((arguments.output_dir, arguments.snaplen, arguments.debug), (".".into(), 262_144, false));
-        assert_eq!(parse("agent").unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
+        assert_eq!(
+            (arguments.interface.as_slice(), arguments.filter()),
+            (&["eth0".to_owned()][..], Filter::Calls(SipPorts::Range(5060, 5061)))
+        );
+        assert_eq!((arguments.snaplen, arguments.buffer_size), (262_144, ByteSize(64 << 20)));
+        assert_eq!(arguments.rotation().every_ns, NonZeroU64::new(60_000_000_000));
+        assert_eq!(arguments.rotation().bytes, NonZeroU64::new(256 << 20));
+        assert!(arguments.retention().are_none());
+        let error = parse("agent").unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::MissingRequiredArgument, 2));
+        assert!(parse("agent --print-filter").is_ok());
     }
 
     #[test]
-    fn snap_lengths_that_a_reader_would_not_believe_are_refused() {
-        for snaplen in ["0", "262145", "-1", "many"] {
-            let error = parse(&format!("agent --interface eth0 --snaplen={snaplen}")).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::ValueValidation), "{snaplen}: {error}");
-            assert_eq!(error.exit_code(), 2);
+    fn zero_stands_for_no_limit() {
+        let arguments = parse("agent --interface eth0 --rotate-every 0 --rotate-size 0 --stats-interval 0").unwrap();
+        assert_eq!(arguments.rotation(), rotation::Limits::default());
+        assert_eq!(arguments.stats_interval(), None);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_wrong_usage() {
+        for flag in [
+            "--snaplen=0",
+            "--snaplen=262145",
+            "--snaplen=many",
+            "--buffer-size=3GiB",
+            "--buffer-size=1KiB",
+            "--queue-size=1KiB",
+            "--rotate-every=60",
+            "--rotate-size=big",
+            "--max-age=old",
+            "--sip-ports-range=0-10",
+            "--sip-ports-range=5080-5060",
+            "--sip-ports-range=70000-70001",
+            "--sip-ports-range=abc",
+            "--precision=pico",
+            "--count=-1",
+        ] {
+            let error = parse(&format!("agent --interface eth0 {flag}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{flag}");
         }
+    }
+
+    #[test]
+    fn interfaces_whose_segments_could_not_be_told_apart_are_refused() {
+        for line in ["--interface eth0 --interface eth0", "--interface eth0:1 --interface eth0-1"] {
+            assert_eq!(parse(&format!("agent {line}")).unwrap_err().exit_code(), 2);
+        }
+        assert_eq!(parse("agent --interface eth0 --interface eth1").unwrap().interface.len(), 2);
+    }
+
+    #[test]
+    fn a_file_says_what_the_command_line_does_not() {
+        let content = "interface = [\"eth0\", \"eth1\"]\nsnaplen = 1600\nrotate-every = \"5m\"\npromiscuous = true\nempty-segments = false\n";
+        let arguments = with_file(content, "").unwrap();
+        assert_eq!(arguments.interface, ["eth0", "eth1"]);
+        assert_eq!((arguments.snaplen, arguments.promiscuous, arguments.empty_segments), (1600, true, false));
+        let arguments = with_file(content, "--interface any --snaplen 96").unwrap();
+        assert_eq!((arguments.interface.as_slice(), arguments.snaplen), (&["any".to_owned()][..], 96));
+        assert_eq!(arguments.rotate_every.as_ns(), 300_000_000_000);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_said() {
+        for (content, words) in [
+            ("snaplen = ", "agent.toml"),
+            ("interface = \"eth0\"\nsnap-length = 96", "`snap-length`"),
+            ("interface = \"eth0\"\nsnaplen = \"many\"", "many"),
+            ("interface = \"eth0\"\npromiscuous = 1", "true or false"),
+            ("interface = { name = \"eth0\" }", "`interface`"),
+            ("config = \"other.toml\"", "`config`"),
+        ] {
+            let error = with_file(content, "").unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(words), "{content}: {error}");
+        }
+        assert!(parse("agent --config /no/such/file").unwrap_err().to_string().contains("/no/such/file"));
     }
 }

@@ -1,28 +1,45 @@
-//! Captures what a filter lets through on one interface into a pcap segment, until it is told to end.
+//! Captures live traffic through a BPF filter into rotating pcap segments.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests count on small numbers"))]
 
 mod capture;
 mod cli;
+mod clock;
+mod config_file;
+mod filter;
+mod gather;
+mod housekeeping;
+mod metrics;
+mod notify;
+mod privileges;
+mod recorder;
+mod retention;
+mod ring;
+mod rotation;
+mod run;
+mod signals;
+mod spool;
+mod tally;
 mod writer;
 
 use std::{
-    io::{IsTerminal, stderr},
+    env,
+    io::{IsTerminal, Write, stderr, stdout},
     process::ExitCode,
 };
 
-use anyhow::Context;
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use capture::{Batch, Tap, TapError};
-use cli::Arguments;
-use writer::SegmentWriter;
+use capture::TapError;
+use cli::{Arguments, LogFormat};
 
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    log_to_stderr(arguments.debug);
-    match run(&arguments) {
+    let line: Vec<_> = env::args_os().collect();
+    let arguments = Arguments::from_command_line(&line).unwrap_or_else(|error| error.exit());
+    log_to_stderr(&arguments);
+    let outcome = if arguments.print_filter { print_filters(&arguments) } else { run::run(&arguments) };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -31,10 +48,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(debug: bool) {
-    let level = if debug { "debug" } else { "info" };
+fn log_to_stderr(arguments: &Arguments) {
+    let level = if arguments.debug { "debug" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
+    match arguments.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn print_filters(arguments: &Arguments) -> anyhow::Result<()> {
+    let filters = run::filters(arguments)?;
+    Ok(writeln!(stdout(), "{}", filters.join("\n"))?)
 }
 
 /// Only the filter is the user's to get wrong; whatever else fails, the environment refused it.
@@ -42,48 +68,5 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref() {
         Some(TapError::Filter { .. }) => WRONG_USAGE.into(),
         _ => ExitCode::FAILURE,
-    }
-}
-
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { interface, filter, output_dir, snaplen, .. } = arguments;
-    let mut tap = Tap::open(interface, filter, *snaplen)?;
-    tap.end_on_signals().context("the signals to end cannot be waited for")?;
-    let name = writer::name_from_now(interface);
-    let mut segment = SegmentWriter::create(output_dir, &name, tap.link(), *snaplen)?;
-    tracing::info!(%interface, %filter, link = %tap.link(), segment = %name, "capturing");
-    let recorded = record(&mut tap, &mut segment);
-    report(&mut tap, &segment);
-    // Whatever ended the capture, what was captured is kept.
-    match (recorded, segment.close()) {
-        (recorded, Ok(path)) => {
-            tracing::info!(segment = %path.display(), "closed");
-            recorded
-        }
-        (Ok(()), Err(closed)) => Err(closed),
-        (Err(recorded), Err(closed)) => Err(closed.context(format!("{recorded:#}"))),
-    }
-}
-
-fn record(tap: &mut Tap, segment: &mut SegmentWriter) -> anyhow::Result<()> {
-    while let Batch::More(packets) = tap.next_batch(|frame| segment.append(&frame))? {
-        segment.flush().context("the segment cannot be written")?;
-        tracing::debug!(packets, bytes = segment.bytes(), "batch");
-    }
-    segment.flush().context("the segment cannot be written")
-}
-
-fn report(tap: &mut Tap, segment: &SegmentWriter) {
-    let (packets, bytes) = (segment.packets(), segment.bytes());
-    match tap.counters() {
-        Ok(counters) => tracing::info!(
-            packets,
-            bytes,
-            received = counters.received,
-            dropped = counters.dropped,
-            interface_dropped = counters.if_dropped,
-            "captured"
-        ),
-        Err(error) => tracing::warn!(packets, bytes, "captured; libpcap does not give its counters: {error}"),
     }
 }

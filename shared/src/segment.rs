@@ -1,11 +1,20 @@
-//! Names of capture segments.
+//! Names of capture segments, and what they tell of a segment's life.
 //!
 //! ```text
-//! <instance>_<interface>_<start>_<sequence>.pcap      closed
-//! .<instance>_<interface>_<start>_<sequence>.pcap.part    being written
+//! .<instance>_<interface>_<start>_<sequence>.pcap.part       being written
+//! <instance>_<interface>_<start>_<sequence>.pcap             closed
+//! .<instance>_<interface>_<start>_<sequence>.pcap.processed  empty: that one has been processed
 //!
 //! edge1_eth0_20231201T143022.123456Z_000001.pcap
 //! ```
+//!
+//! The agent writes a part file, on which it holds a lock (`flock`) as long as it does; one without is what a crash has
+//! left. When it is complete and durable it gets the segment's name; from then on nobody changes it.
+//!
+//! The extractor tells the agent what it has processed, so that the agent does not delete what nobody has seen: where it
+//! deletes segments or moves them away, a segment that is still there has not been processed; where it keeps them, it
+//! makes the empty file beside each whose results are durable. Whoever deletes the segment then deletes that
+//! file, too, afterwards.
 //!
 //! An interface may have an underscore in its name (`br_lan`), so an instance may not: the first
 //! underscore ends the instance, the last two enclose the start. What a name cannot hold becomes
@@ -83,11 +92,43 @@ impl SegmentName {
         format!(".{self}.part")
     }
 
+    /// The name of the hidden file that says that it has been processed.
+    #[must_use]
+    pub fn processed_file_name(&self) -> String {
+        format!(".{self}.processed")
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (rest, sequence) = text.strip_suffix(".pcap")?.rsplit_once('_')?;
         let (point, start) = rest.rsplit_once('_')?;
         let (instance, interface) = point.split_once('_')?;
         Some(Self::new(instance, interface, Start::parse(start)?.0, sequence.parse().ok()?))
+    }
+}
+
+/// One of the files that a segment is in the course of its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SegmentFile {
+    /// It is being written, or was when its writer died.
+    Part(SegmentName),
+    /// It is complete.
+    Closed(SegmentName),
+    /// It has been processed: the mark beside it.
+    Processed(SegmentName),
+}
+
+impl SegmentFile {
+    /// What the file of this name in a directory of segments is; nothing if it is none of a segment's.
+    #[must_use]
+    pub fn named(file_name: &str) -> Option<Self> {
+        let hidden = file_name.strip_prefix('.');
+        if let Some(part) = hidden.and_then(|name| name.strip_suffix(".part")) {
+            return part.parse().ok().map(Self::Part);
+        }
+        if let Some(processed) = hidden.and_then(|name| name.strip_suffix(".processed")) {
+            return processed.parse().ok().map(Self::Processed);
+        }
+        file_name.parse().ok().map(Self::Closed)
     }
 }
 
@@ -202,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn a_files_name_tells_where_in_its_life_a_segment_is() {
+        let name = SegmentName::new("edge1", "eth0", START_US, 1);
+        assert_eq!(SegmentFile::named(&name.part_file_name()), Some(SegmentFile::Part(name.clone())));
+        assert_eq!(SegmentFile::named(&name.to_string()), Some(SegmentFile::Closed(name.clone())));
+        assert_eq!(SegmentFile::named(&name.processed_file_name()), Some(SegmentFile::Processed(name.clone())));
+        for other in [format!(".{name}"), format!("{name}.part"), format!(".{name}.tmp"), "calls.pcap".to_owned(), String::new()]
+        {
+            assert_eq!(SegmentFile::named(&other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn what_a_name_holds_is_read_back() {
         let name: SegmentName = "edge1_br_lan_20231201T143022.123456Z_000042.pcap".parse().unwrap();
         assert_eq!((name.instance(), name.interface()), ("edge1", "br_lan"));
@@ -264,7 +317,7 @@ mod tests {
         fn a_name_is_read_as_it_was_written(instance in any::<String>(), interface in any::<String>(), start in any::<u64>(), sequence in any::<u32>()) {
             let name = SegmentName::new(&instance, &interface, start, sequence);
             let text = name.to_string();
-            prop_assert!(!text.contains('/') && name.part_file_name().len() <= 255);
+            prop_assert!(!text.contains('/') && name.processed_file_name().len() <= 255);
             prop_assert_eq!(text.parse(), Ok(name));
         }
 

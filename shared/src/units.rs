@@ -1,4 +1,4 @@
-//! Durations and port ranges, read and written as the original program did.
+//! Durations and port ranges, read and written as the original program did; sizes in bytes.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -108,6 +108,60 @@ fn decimal(value: u64, unit: u64) -> String {
     format!("{whole}.{}", format!("{fraction:0width$}").trim_end_matches('0'))
 }
 
+/// A number of bytes as people write it: `65536`, `64KiB`, `64MiB`, `1.5GiB`, `10GB`, `500M`.
+///
+/// As in systemd and GNU's tools, `K`, `M`, `G`, `T` alone are powers of 1024, as `KiB` is; `KB` is 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+/// Why a text is no number of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a size; write a number of bytes, or one with a unit, such as 64MiB, 10GiB or 500MB")]
+pub struct ByteSizeError(String);
+
+impl FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_bytes(text).map(Self).ok_or_else(|| ByteSizeError(text.to_owned()))
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(number_len)?;
+    u64::try_from(scaled(number, unit_bytes(unit.trim_start())?)?).ok()
+}
+
+fn unit_bytes(unit: &str) -> Option<u64> {
+    const BINARY: u64 = 1024;
+    const DECIMAL: u64 = 1000;
+    let (base, power) = match unit {
+        "" | "B" => (1, 0),
+        "K" | "k" | "KiB" => (BINARY, 1),
+        "M" | "MiB" => (BINARY, 2),
+        "G" | "GiB" => (BINARY, 3),
+        "T" | "TiB" => (BINARY, 4),
+        "KB" | "kB" => (DECIMAL, 1),
+        "MB" => (DECIMAL, 2),
+        "GB" => (DECIMAL, 3),
+        "TB" => (DECIMAL, 4),
+        _ => return None,
+    };
+    Some(base.pow(power))
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["", "KiB", "MiB", "GiB", "TiB"];
+        let (mut whole, mut unit) = (self.0, 0);
+        while whole > 0 && whole.is_multiple_of(1024) && unit < UNITS.len().saturating_sub(1) {
+            (whole, unit) = (whole / 1024, unit.saturating_add(1));
+        }
+        write!(f, "{whole}{}", UNITS.get(unit).unwrap_or(&""))
+    }
+}
+
 /// The UDP and TCP ports on which SIP is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SipPorts {
@@ -211,6 +265,33 @@ mod tests {
             (61_500_000_000, "1m1.5s"),
         ] {
             assert_eq!(GoDuration(Duration::from_nanos(ns)).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn sizes_in_bytes() {
+        for (text, want) in [
+            ("0", 0),
+            ("65536", 65_536),
+            ("64KiB", 65_536),
+            ("64K", 65_536),
+            ("64 MiB", 67_108_864),
+            ("1.5GiB", 1_610_612_736),
+            ("10GB", 10_000_000_000),
+            ("2TiB", 2_199_023_255_552),
+        ] {
+            assert_eq!(text.parse(), Ok(ByteSize(want)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "5X", "1.2.3", "16777216TiB", "many"] {
+            let error = text.parse::<ByteSize>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")) && error.contains("64MiB"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_printed_in_the_largest_unit_that_holds_them() {
+        for text in ["0", "1000", "64KiB", "256MiB", "1GiB", "2TiB", "2048TiB"] {
+            assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
     }
 

@@ -125,6 +125,10 @@ impl Program {
         Self { child, log }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -156,7 +160,7 @@ impl Program {
 
     pub fn signal(&self, signal: &str) {
         let mut command = Command::new("kill");
-        command.args([&format!("-{signal}"), &self.child.id().to_string()]);
+        command.args([&format!("-{signal}"), &self.id().to_string()]);
         must_succeed(command);
     }
 

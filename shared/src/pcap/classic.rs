@@ -16,7 +16,8 @@ use std::ops::Range;
 
 use super::{ByteOrder, FormatError, LinkType, MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN, Record};
 
-pub(super) const FILE_HEADER_LEN: usize = 24;
+/// The length in bytes of what a file begins with.
+pub const FILE_HEADER_LEN: usize = 24;
 
 /// The length in bytes of what stands before each frame.
 pub const RECORD_HEADER_LEN: usize = 16;

@@ -15,7 +15,7 @@ mod write;
 use std::{fmt, ops::Range};
 
 use classic::MODIFIED_HEADER_LEN;
-pub use classic::{Precision, RECORD_HEADER_LEN};
+pub use classic::{FILE_HEADER_LEN, Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
 pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, record_header};
 
@@ -182,7 +182,7 @@ impl Layout {
         }
         if let Some(header) = classic::Header::parse(file)? {
             let layout = if header.is_modified() { Self::Modified(header) } else { Self::Classic(header) };
-            return Ok((layout, classic::FILE_HEADER_LEN));
+            return Ok((layout, FILE_HEADER_LEN));
         }
         if ng::is_section_header(file) {
             return Ok((Self::Ng(ng::Section::default()), 0));

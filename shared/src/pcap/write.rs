@@ -2,14 +2,14 @@
 //!
 //! Little-endian always, so that what was read from the usual capture can be copied as it lies.
 
-use super::{LinkType, Precision, RECORD_HEADER_LEN};
+use super::{FILE_HEADER_LEN, LinkType, Precision, RECORD_HEADER_LEN};
 
 /// The snap length that a file header promises: that of tcpdump and of the capture agent.
 pub const DEFAULT_SNAPLEN: u32 = 262_144;
 
 /// The 24 bytes that a pcap file begins with.
 #[must_use]
-pub fn file_header(link: LinkType, precision: Precision, snaplen: u32) -> [u8; 24] {
+pub fn file_header(link: LinkType, precision: Precision, snaplen: u32) -> [u8; FILE_HEADER_LEN] {
     let magic: u32 = match precision {
         Precision::Micro => 0xa1b2_c3d4,
         Precision::Nano => 0xa1b2_3c4d,

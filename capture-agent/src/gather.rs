@@ -1,0 +1,439 @@
+//! Packets become records, records become chunks, and chunks make segments: all but the disk.
+//!
+//! A packet is copied once, from libpcap's buffer into the chunk that the disk gets as it is. A chunk goes on its way when
+//! it is full, when its segment ends, or when the kernel has no more packets for now and the disk nothing to do: what
+//! the kernel has delivered is in the part file soon, on a busy interface as on a quiet one.
+
+use std::{mem, sync::Arc};
+
+use shared::{
+    pcap::{FILE_HEADER_LEN, LinkType, Precision, RECORD_HEADER_LEN, file_header, record_header},
+    segment::SegmentName,
+};
+
+use crate::{
+    capture::Frame,
+    ring::{Beginning, Chunk, Ring},
+    rotation::{Limits, Reason, Rotation},
+    tally::Tally,
+};
+
+/// What the file header of a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) link: LinkType,
+    pub(crate) precision: Precision,
+    pub(crate) snaplen: u32,
+}
+
+/// Gives a capture point's segments names that sort in capture order, also when the clock was set back.
+#[derive(Clone, Debug)]
+pub(crate) struct Namer {
+    instance: String,
+    interface: String,
+    last_start_us: u64,
+    sequence: u32,
+}
+
+impl Namer {
+    /// `newest` is the last segment of this capture point that there is, if there is one. Only where that seems to be of
+    /// the future does the new run go on from it.
+    pub(crate) fn new(instance: &str, interface: &str, newest: Option<&SegmentName>, now_ns: u64) -> Self {
+        let (last_start_us, sequence) = match newest {
+            Some(name) if name.start_us() >= now_ns / 1000 => (name.start_us(), name.sequence()),
+            _ => (0, 0),
+        };
+        Self { instance: instance.to_owned(), interface: interface.to_owned(), last_start_us, sequence }
+    }
+
+    fn next(&mut self, start_ns: u64) -> SegmentName {
+        self.last_start_us = self.last_start_us.max(start_ns / 1000);
+        self.sequence = self.sequence.saturating_add(1);
+        SegmentName::new(&self.instance, &self.interface, self.last_start_us, self.sequence)
+    }
+}
+
+/// Makes one interface's segments.
+#[derive(Debug)]
+pub(crate) struct Gatherer {
+    ring: Arc<Ring>,
+    tally: Arc<Tally>,
+    namer: Namer,
+    rotation: Rotation,
+    format: Format,
+    /// Whether there is a segment for each interval, packets or not.
+    wants_empty: bool,
+    /// Whether a segment has begun and not ended.
+    is_open: bool,
+    chunk: Chunk,
+}
+
+impl Gatherer {
+    pub(crate) fn new(
+        ring: Arc<Ring>,
+        tally: Arc<Tally>,
+        namer: Namer,
+        limits: Limits,
+        format: Format,
+        wants_empty: bool,
+    ) -> Self {
+        let chunk = Chunk { records: ring.buffer(), ..Chunk::default() };
+        Self { ring, tally, namer, rotation: Rotation::new(limits), format, wants_empty, is_open: false, chunk }
+    }
+
+    /// Takes a packet in. Where neither chunk nor ring has room for it, it is dropped and counted.
+    #[inline]
+    pub(crate) fn append(&mut self, frame: &Frame<'_>) {
+        let captured_len = u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX);
+        let record_len = RECORD_HEADER_LEN.saturating_add(frame.bytes.len());
+        let record_bytes = u64::try_from(record_len).unwrap_or(u64::MAX);
+        if self.is_open
+            && self.chunk.ends.is_none()
+            && let Some(reason) = self.rotation.ends_before(frame.timestamp_ns, record_bytes)
+        {
+            self.chunk.ends = Some(reason);
+        }
+        if (self.chunk.ends.is_some() || !self.has_room(record_len)) && !self.hand_over() {
+            self.tally.disk_dropped.add(1);
+            return;
+        }
+        if !self.is_open {
+            self.begin(frame.timestamp_ns);
+        }
+        self.rotation.add(record_bytes);
+        let header = record_header(frame.timestamp_ns, self.format.precision, captured_len, frame.wire_len);
+        self.chunk.records.extend_from_slice(&header);
+        self.chunk.records.extend_from_slice(frame.bytes);
+        self.chunk.packets = self.chunk.packets.saturating_add(1);
+    }
+
+    /// The kernel has no more packets for now, and those that it still has are younger than `now_ns`.
+    pub(crate) fn settle(&mut self, now_ns: u64) {
+        if self.wants_empty && !self.is_open {
+            self.begin(now_ns);
+        }
+        if self.is_open && self.chunk.ends.is_none() {
+            self.chunk.ends = self.rotation.ends_at(now_ns);
+        }
+        if self.chunk.ends.is_some() {
+            if self.hand_over() && self.wants_empty {
+                self.begin(now_ns);
+            }
+        } else if !self.chunk.records.is_empty() && self.ring.is_empty() {
+            self.hand_over();
+        }
+    }
+
+    /// Ends the segment: what is later than `at_ns` belongs to the next one.
+    pub(crate) fn rotate(&mut self, at_ns: u64) {
+        if self.is_open {
+            self.rotation.ask(at_ns);
+        }
+    }
+
+    /// What comes from now on has this format, and goes to a segment of its own if that is another than before.
+    pub(crate) fn set_format(&mut self, format: Format) {
+        if mem::replace(&mut self.format, format) != format && self.is_open && self.chunk.ends.is_none() {
+            self.chunk.ends = Some(Reason::LinkChanged);
+        }
+    }
+
+    /// Ends the last segment.
+    pub(crate) fn finish(mut self) {
+        if self.is_open && self.chunk.ends.is_none() {
+            self.chunk.ends = Some(Reason::End);
+        }
+        self.ring.close(self.chunk);
+    }
+
+    /// How many packets, of whatever size, can be taken in for sure: a chunk holds one at least.
+    pub(crate) fn room(&self) -> usize {
+        self.ring.free_chunks()
+    }
+
+    fn has_room(&self, record_len: usize) -> bool {
+        let chunk = &self.chunk.records;
+        // A packet that is larger than a chunk has a chunk of its own, which grows.
+        chunk.is_empty() || record_len <= chunk.capacity().saturating_sub(chunk.len())
+    }
+
+    fn begin(&mut self, start_ns: u64) {
+        let Format { link, precision, snaplen } = self.format;
+        let header = file_header(link, precision, snaplen);
+        self.chunk.begins = Some(Beginning { name: self.namer.next(start_ns), header });
+        self.rotation.begin(start_ns, u64::try_from(FILE_HEADER_LEN).unwrap_or(0));
+        self.is_open = true;
+    }
+
+    /// Gives the chunk to the disk and begins another, if there is room in the ring.
+    fn hand_over(&mut self) -> bool {
+        let ends = self.chunk.ends.is_some();
+        let is_taken = self.ring.push(&mut self.chunk);
+        if is_taken {
+            self.chunk.records = self.ring.buffer();
+            self.is_open &= !ends;
+        }
+        is_taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU64, time::Duration};
+
+    use proptest::prelude::*;
+    use shared::pcap::{Layout, Step};
+
+    use super::*;
+    use crate::ring::{CHUNK_BYTES, Taken};
+
+    const S: u64 = 1_000_000_000;
+    const T0: u64 = 1_700_000_000 * S;
+    const FORMAT: Format = Format { link: LinkType::ETHERNET, precision: Precision::Nano, snaplen: 262_144 };
+    const MINUTE: Limits = Limits { every_ns: NonZeroU64::new(60 * S), bytes: None };
+
+    fn gatherer(limits: Limits, ring_bytes: usize) -> Gatherer {
+        let namer = Namer::new("edge1", "eth0", None, T0);
+        Gatherer::new(Arc::new(Ring::new(ring_bytes)), Arc::default(), namer, limits, FORMAT, false)
+    }
+
+    fn frame(timestamp_ns: u64, bytes: &[u8]) -> Frame<'_> {
+        Frame { timestamp_ns, wire_len: bytes.len() as u32, bytes }
+    }
+
+    /// Time and bytes.
+    type Record = (u64, Vec<u8>);
+
+    /// Whole segments out of what the ring holds: names, reasons, records.
+    fn segments(ring: &Ring) -> Vec<(SegmentName, Option<Reason>, Vec<Record>)> {
+        let mut segments = Vec::new();
+        let mut file = Vec::new();
+        let mut packets = 0;
+        while let Taken::Chunk(chunk) = ring.take(Duration::ZERO) {
+            if let Some(Beginning { name, header }) = chunk.begins {
+                segments.push((name, None, Vec::new()));
+                (file, packets) = (header.to_vec(), 0);
+            }
+            file.extend(chunk.records);
+            packets += chunk.packets;
+            let Some((_, reason, records)) = segments.last_mut() else { continue };
+            *reason = reason.or(chunk.ends);
+            *records = read(&file);
+            assert_eq!(records.len() as u64, packets);
+        }
+        segments
+    }
+
+    fn read(file: &[u8]) -> Vec<Record> {
+        let (layout, start) = Layout::detect(file).unwrap();
+        let mut walk = layout.walk(file, start);
+        let mut records = Vec::new();
+        while let Some(step) = walk.next_step() {
+            let Step::Record(record) = step else { panic!("{step:?}") };
+            records.push((record.timestamp_ns.unwrap(), record.frame.to_vec()));
+        }
+        records
+    }
+
+    #[test]
+    fn packets_go_to_the_segment_of_their_minute() {
+        let mut gatherer = gatherer(MINUTE, 1 << 24);
+        let minute = T0 / (60 * S) * 60 * S;
+        let times = [minute + 59 * S, minute + 60 * S - 1, minute + 60 * S, minute + 190 * S];
+        times.iter().for_each(|&time| gatherer.append(&frame(time, &time.to_be_bytes())));
+        let ring = Arc::clone(&gatherer.ring);
+        gatherer.finish();
+        let segments = segments(&ring);
+        let got: Vec<Vec<u64>> = segments.iter().map(|(_, _, records)| records.iter().map(|(time, _)| *time).collect()).collect();
+        assert_eq!(got, [times[..2].to_vec(), times[2..3].to_vec(), times[3..].to_vec()]);
+        let reasons: Vec<_> = segments.iter().map(|(_, reason, _)| reason.unwrap()).collect();
+        assert_eq!(reasons, [Reason::Time, Reason::Time, Reason::End]);
+        assert!(segments.is_sorted_by(|(a, ..), (b, ..)| a < b && a.to_string() < b.to_string()));
+        assert_eq!(segments[0].0.start_us(), times[0] / 1000, "a segment is named by its first packet");
+    }
+
+    #[test]
+    fn time_ends_a_segment_without_a_packet_and_begins_none() {
+        let mut gatherer = gatherer(MINUTE, 1 << 24);
+        gatherer.settle(T0);
+        gatherer.append(&frame(T0, b"one"));
+        gatherer.settle(T0 + S);
+        (0..600).for_each(|minutes| gatherer.settle(T0 + 60 * S + minutes * 60 * S));
+        let segments = segments(&gatherer.ring);
+        assert_eq!(segments.len(), 1);
+        assert_eq!((segments[0].1, segments[0].2.len()), (Some(Reason::Time), 1));
+    }
+
+    #[test]
+    fn empty_segments_are_made_where_they_are_wanted() {
+        let mut gatherer = Gatherer { wants_empty: true, ..gatherer(MINUTE, 1 << 24) };
+        (0..3).for_each(|minutes| gatherer.settle(T0 + minutes * 60 * S));
+        let ring = Arc::clone(&gatherer.ring);
+        gatherer.finish();
+        let reasons: Vec<_> = segments(&ring).into_iter().map(|(_, reason, records)| (reason.unwrap(), records.len())).collect();
+        assert_eq!(reasons, [(Reason::Time, 0), (Reason::Time, 0), (Reason::End, 0)]);
+    }
+
+    #[test]
+    fn who_asks_for_a_rotation_gets_one_if_there_is_something_to_rotate() {
+        let mut gatherer = gatherer(MINUTE, 1 << 24);
+        gatherer.rotate(T0);
+        gatherer.append(&frame(T0 + 1, b"one"));
+        gatherer.append(&frame(T0 + 2, b"two"));
+        gatherer.rotate(T0 + 3);
+        gatherer.append(&frame(T0 + 3, b"three"));
+        gatherer.rotate(T0 + 4);
+        (5..100).for_each(|ns| {
+            gatherer.settle(T0 + ns);
+            gatherer.rotate(T0 + ns);
+        });
+        let got: Vec<_> = segments(&gatherer.ring).into_iter().map(|(_, reason, records)| (reason, records.len())).collect();
+        assert_eq!(got, [(Some(Reason::Asked), 2), (Some(Reason::Asked), 1)]);
+    }
+
+    #[test]
+    fn a_chunk_goes_when_it_is_full_or_the_disk_is_idle() {
+        let mut gatherer = gatherer(MINUTE, 1 << 24);
+        let bytes = [7; 1000];
+        (0..1000).for_each(|ns| gatherer.append(&frame(T0 + ns, &bytes)));
+        let mut chunks = Vec::new();
+        while let Taken::Chunk(chunk) = gatherer.ring.take(Duration::ZERO) {
+            chunks.push(chunk.records.len());
+            assert_eq!(chunk.records.capacity(), CHUNK_BYTES);
+        }
+        assert_eq!(chunks, vec![CHUNK_BYTES / 1016 * 1016; 3]);
+        gatherer.settle(T0 + 1000);
+        assert!(!gatherer.ring.is_empty(), "the rest, because the disk has nothing to do");
+        gatherer.append(&frame(T0 + 1001, &bytes));
+        gatherer.settle(T0 + 1002);
+        let Taken::Chunk(rest) = gatherer.ring.take(Duration::ZERO) else { panic!() };
+        assert_eq!(rest.packets as usize, 1000 - 3 * (CHUNK_BYTES / 1016));
+        assert!(gatherer.ring.is_empty(), "the disk had something to do when the last one came");
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_costs_memory_first_and_counted_packets_then() {
+        let mut gatherer = gatherer(MINUTE, 2 * CHUNK_BYTES);
+        let bytes = [7; 1000];
+        let fits = 3 * (CHUNK_BYTES / 1016) as u64;
+        (0..fits + 100).for_each(|ns| gatherer.append(&frame(T0 + ns, &bytes)));
+        assert_eq!(gatherer.tally.disk_dropped.get(), 100);
+        // Time goes by, and rotation is due; then the disk takes one chunk.
+        gatherer.append(&frame(T0 + 60 * S, &bytes));
+        gatherer.settle(T0 + 61 * S);
+        assert_eq!(gatherer.tally.disk_dropped.get(), 101);
+        let Taken::Chunk(first) = gatherer.ring.take(Duration::ZERO) else { panic!() };
+        gatherer.append(&frame(T0 + 62 * S, b"last"));
+        let ring = Arc::clone(&gatherer.ring);
+        gatherer.finish();
+        let kept = segments(&ring);
+        assert_eq!(first.packets, fits / 3);
+        assert_eq!(kept.len(), 1, "the first segment's beginning went with the first chunk: {kept:?}");
+        assert_eq!(kept[0].2, [(T0 + 62 * S, b"last".to_vec())]);
+    }
+
+    #[test]
+    fn packets_of_any_size_are_taken() {
+        let mut gatherer = gatherer(Limits { every_ns: None, bytes: NonZeroU64::new(1000) }, 1 << 24);
+        let large = vec![1; 262_144];
+        [&large[..], b"", &large].iter().enumerate().for_each(|(ns, bytes)| gatherer.append(&frame(T0 + ns as u64, bytes)));
+        let ring = Arc::clone(&gatherer.ring);
+        gatherer.finish();
+        let lens: Vec<Vec<usize>> =
+            segments(&ring).iter().map(|(_, _, records)| records.iter().map(|(_, bytes)| bytes.len()).collect()).collect();
+        assert_eq!(lens, [[262_144], [0], [262_144]]);
+    }
+
+    #[test]
+    fn another_link_type_goes_to_another_segment() {
+        let mut gatherer = gatherer(MINUTE, 1 << 24);
+        gatherer.append(&frame(T0, b"one"));
+        gatherer.set_format(FORMAT);
+        gatherer.append(&frame(T0, b"two"));
+        gatherer.set_format(Format { link: LinkType::RAW, ..FORMAT });
+        gatherer.append(&frame(T0, b"three"));
+        let ring = Arc::clone(&gatherer.ring);
+        gatherer.finish();
+        let got: Vec<_> = segments(&ring).into_iter().map(|(_, reason, records)| (reason.unwrap(), records.len())).collect();
+        assert_eq!(got, [(Reason::LinkChanged, 2), (Reason::End, 1)]);
+    }
+
+    #[test]
+    fn names_sort_in_capture_order_whatever_the_clock_does() {
+        let mut namer = Namer::new("edge1", "eth0", None, T0);
+        let mut names: Vec<_> = [T0, T0 + S, T0 - 3600 * S, T0 - 3600 * S, T0 + 2 * S].map(|start| namer.next(start)).to_vec();
+        // The next run begins while the clock is still behind, the one after that when it has been put right.
+        let mut namer = Namer::new("edge1", "eth0", names.last(), T0 - 1800 * S);
+        names.extend([namer.next(T0 - 1800 * S), namer.next(T0 + 3 * S)]);
+        let mut namer = Namer::new("edge1", "eth0", names.last(), T0 + 10 * S);
+        names.push(namer.next(T0 + 10 * S));
+        assert!(names.is_sorted_by(|a, b| a < b && a.to_string() < b.to_string()), "{names:?}");
+        assert_eq!(names.last().map(SegmentName::sequence), Some(1));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Packet { later_ns: i64, len: usize },
+        Silence { ns: u64 },
+        Asked,
+        AnotherLink(u16),
+        DiskTakes(usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            8 => (-3_000_000_000i64..8_000_000_000, 0usize..40_000).prop_map(|(later_ns, len)| Event::Packet { later_ns, len }),
+            2 => (0u64..90_000_000_000).prop_map(|ns| Event::Silence { ns }),
+            1 => Just(Event::Asked),
+            1 => (0u16..3).prop_map(Event::AnotherLink),
+            3 => (0usize..4).prop_map(Event::DiskTakes),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes, in whatever order, and however slow the disk is: every packet is either in a segment, once and in
+        /// its place, or counted; and every segment is a capture of its own.
+        #[test]
+        fn every_packet_is_in_a_segment_or_counted(events in proptest::collection::vec(event(), 0..200), wants_empty in any::<bool>()) {
+            let limits = Limits { bytes: NonZeroU64::new(100_000), ..MINUTE };
+            let mut gatherer = Gatherer { wants_empty, ..gatherer(limits, 2 * CHUNK_BYTES) };
+            let (ring, tally, disk) = (Arc::clone(&gatherer.ring), Arc::clone(&gatherer.tally), Ring::new(usize::MAX));
+            let (mut now, mut sent) = (T0, Vec::new());
+            for event in events {
+                match event {
+                    Event::Packet { later_ns, len } => {
+                        now = now.saturating_add_signed(later_ns);
+                        let mut bytes = vec![0; len];
+                        bytes.extend((sent.len() as u64).to_be_bytes());
+                        gatherer.append(&frame(now, &bytes));
+                        sent.push((now, bytes));
+                    }
+                    Event::Silence { ns } => {
+                        now += ns;
+                        gatherer.settle(now);
+                    }
+                    Event::Asked => gatherer.rotate(now),
+                    Event::AnotherLink(link) => gatherer.set_format(Format { link: LinkType(link), ..FORMAT }),
+                    Event::DiskTakes(chunks) => {
+                        for _ in 0..chunks {
+                            if let Taken::Chunk(mut chunk) = ring.take(Duration::ZERO) {
+                                assert!(disk.push(&mut chunk));
+                            }
+                        }
+                    }
+                }
+            }
+            gatherer.finish();
+            while let Taken::Chunk(mut chunk) = ring.take(Duration::ZERO) {
+                assert!(disk.push(&mut chunk));
+            }
+            let segments = segments(&disk);
+            prop_assert!(segments.iter().all(|(_, reason, records)| reason.is_some() && (wants_empty || !records.is_empty())));
+            prop_assert!(segments.is_sorted_by(|(a, ..), (b, ..)| a < b && a.to_string() < b.to_string()));
+            let kept: Vec<&Record> = segments.iter().flat_map(|(_, _, records)| records).collect();
+            let mut rest = sent.iter();
+            prop_assert!(kept.iter().all(|record| rest.any(|sent| sent == *record)), "in order, each once, as it was sent");
+            prop_assert_eq!(kept.len() as u64 + tally.disk_dropped.get(), sent.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Who is told how it goes: the service manager, and a file for node_exporter.
+#![allow(clippy::disallowed_methods, reason = "a door: the service manager's socket, the metrics file")]
+
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use sd_notify::NotifyState;
+
+/// Anybody may read counters: node_exporter is another user.
+const METRICS_MODE: u32 = 0o644;
+
+/// Says that the capture has begun.
+pub(crate) fn ready() {
+    tell(NotifyState::Ready);
+}
+
+/// Says that the capture is ending.
+pub(crate) fn stopping() {
+    tell(NotifyState::Stopping);
+}
+
+/// The line that `systemctl status` shows.
+pub(crate) fn status(line: &str) {
+    tell(NotifyState::Status(line));
+}
+
+/// Says that all is well.
+pub(crate) fn alive() {
+    tell(NotifyState::Watchdog);
+}
+
+/// How often the service manager wants to hear that, if at all.
+pub(crate) fn watchdog() -> Option<Duration> {
+    // Twice in the time that it waits.
+    sd_notify::watchdog_enabled().map(|patience| patience.checked_div(2).unwrap_or_default())
+}
+
+/// A service manager that does not listen is no reason to stop.
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!("the service manager cannot be told: {error}");
+    }
+}
+
+/// Replaces a file by one with this text, as a whole.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut part_name = OsString::from(".");
+    part_name.push(path.file_name().unwrap_or_default());
+    part_name.push(".part");
+    let part = path.with_file_name(part_name);
+    let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(METRICS_MODE).open(&part);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).and_then(|()| fs::rename(&part, path)).map_err(in_file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.prom");
+        replace(&path, "first\n").unwrap();
+        replace(&path, "second\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777 & !METRICS_MODE, 0);
+        let error = replace(&directory.path().join("none/agent.prom"), "").unwrap_err();
+        assert!(error.to_string().contains("agent.prom cannot be written"), "{error}");
+    }
+}

@@ -1,0 +1,281 @@
+//! The thread of one interface: reads packets as they come, waits for the interface where it is away, and ends when it
+//! is told to.
+//!
+//! To end without losing what came before: reading goes on until a packet is younger than the moment at which the end was
+//! asked for, or until the kernel's last block must have arrived. Who changes this, watch a loaded interface (never
+//! without a packet) and a silent one (never with one).
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pcap::Stat;
+
+use crate::{
+    capture::{BLOCK_TIMEOUT, Source, Tap, TapError, Waited, pause},
+    clock::{Pace, monotonic, wall_ns},
+    gather::Gatherer,
+    tally::Tally,
+};
+
+/// How many packets are read before the thread looks around.
+const BATCH_PACKETS: usize = 4096;
+
+/// When all packets of an instant have arrived, whatever the kernel's blocks.
+const SETTLING: Duration = Duration::from_millis(250);
+
+/// How long a loaded interface whose packets seem to be old can put the end off.
+const MAX_ENDING: Duration = Duration::from_secs(3);
+
+/// How often an interface that is away is tried.
+const REOPEN_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the log says that it is still away.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the counters are read and the interface is looked at.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the end waits for a disk that takes nothing, before what it has no room for is dropped.
+const MAX_HOLDING_AT_END: Duration = Duration::from_secs(1);
+
+/// How often a disk that has taken nothing is looked at.
+const HOLD: Duration = Duration::from_millis(5);
+
+/// So many times in a row may there be something to read that turns out to be nothing, before it counts as silence.
+const MAX_FALSE_ALARMS: u32 = 8;
+
+/// No moment was named.
+const NEVER: u64 = 0;
+
+/// What a capture is told from outside. Moments are nanoseconds since 1970, as those of packets.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    end_at_ns: AtomicU64,
+    rotate_at_ns: AtomicU64,
+}
+
+impl Control {
+    /// What comes later need not be captured any more.
+    pub(crate) fn end(&self) {
+        self.end_at_ns.store(wall_ns(), Ordering::Release);
+    }
+
+    /// What comes later belongs to the next segment.
+    pub(crate) fn rotate(&self) {
+        self.rotate_at_ns.store(wall_ns(), Ordering::Release);
+    }
+
+    fn end_at_ns(&self) -> Option<u64> {
+        Some(self.end_at_ns.load(Ordering::Acquire)).filter(|&ns| ns != NEVER)
+    }
+}
+
+/// The capture of one interface.
+pub(crate) struct Recorder {
+    source: Source,
+    tap: Option<Tap>,
+    gatherer: Gatherer,
+    control: Arc<Control>,
+    tally: Arc<Tally>,
+    /// How many packets are still wanted.
+    wanted: u64,
+    rotated_at_ns: u64,
+    ending_since: Option<Instant>,
+    last_ns: u64,
+    counted: Stat,
+    /// Whether packets were left in the kernel's buffer since the counters were read, because of the disk.
+    has_held: bool,
+    check: Pace,
+    reopen: Pace,
+    remind: Pace,
+    false_alarms: u32,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        source: Source,
+        tap: Tap,
+        gatherer: Gatherer,
+        control: Arc<Control>,
+        tally: Arc<Tally>,
+        wanted: u64,
+    ) -> Self {
+        Self {
+            source,
+            tap: Some(tap),
+            gatherer,
+            control,
+            tally,
+            wanted,
+            rotated_at_ns: NEVER,
+            ending_since: None,
+            last_ns: 0,
+            counted: NOTHING_COUNTED,
+            has_held: false,
+            check: Pace::after(CHECK_EVERY),
+            reopen: Pace::after(REOPEN_EVERY),
+            remind: Pace::after(REMIND_EVERY),
+            false_alarms: 0,
+        }
+    }
+
+    /// Captures until the end.
+    pub(crate) fn run(mut self) {
+        self.tally.is_capturing.set(true);
+        loop {
+            self.tally.heartbeat.add(1);
+            self.obey();
+            if self.must_hold() {
+                self.hold();
+                continue;
+            }
+            match self.read() {
+                Ok(0) if self.is_over() => break,
+                Ok(0) => self.wait(),
+                Ok(_) if self.is_over_already() => break,
+                Ok(_) => {}
+                Err(error) => self.lose(&error),
+            }
+        }
+        self.count();
+        self.tally.is_capturing.set(false);
+        self.gatherer.finish();
+        self.tally.is_done.set(true);
+    }
+
+    fn obey(&mut self) {
+        let rotate_at_ns = self.control.rotate_at_ns.load(Ordering::Acquire);
+        if rotate_at_ns != self.rotated_at_ns {
+            self.rotated_at_ns = rotate_at_ns;
+            self.gatherer.rotate(rotate_at_ns);
+        }
+        if self.ending_since.is_none() && self.control.end_at_ns().is_some() {
+            self.ending_since = Some(monotonic());
+        }
+    }
+
+    /// Whether packets are better off in the kernel's buffer.
+    fn must_hold(&self) -> bool {
+        self.gatherer.room() == 0 && self.ending_since.is_none_or(|since| since.elapsed() < MAX_HOLDING_AT_END)
+    }
+
+    fn hold(&mut self) {
+        self.has_held = true;
+        if self.check.is_due() {
+            self.count();
+        }
+        pause(HOLD);
+    }
+
+    /// Reads what there is, and has a look at the interface now and then.
+    fn read(&mut self) -> Result<usize, TapError> {
+        if let Some(tap) = &self.tap
+            && self.check.is_due()
+        {
+            tap.check()?;
+            self.count();
+        }
+        self.read_batch()
+    }
+
+    /// An interface that is away has nothing to be read.
+    fn read_batch(&mut self) -> Result<usize, TapError> {
+        let Some(tap) = &mut self.tap else { return Ok(0) };
+        let limit = BATCH_PACKETS.min(self.gatherer.room().max(1)).min(usize::try_from(self.wanted).unwrap_or(BATCH_PACKETS));
+        let (mut packets, mut bytes, mut last_ns) = (0u64, 0u64, self.last_ns);
+        let gatherer = &mut self.gatherer;
+        let outcome = tap.read(limit, |frame| {
+            last_ns = frame.timestamp_ns;
+            packets = packets.saturating_add(1);
+            bytes = bytes.saturating_add(u64::try_from(frame.bytes.len()).unwrap_or(0));
+            gatherer.append(&frame);
+        });
+        if packets > 0 {
+            self.last_ns = last_ns;
+            self.wanted = self.wanted.saturating_sub(packets);
+            self.tally.received.add(packets);
+            self.tally.received_bytes.add(bytes);
+            self.tally.last_packet_ns.set(last_ns);
+            self.false_alarms = 0;
+        }
+        outcome
+    }
+
+    /// Nothing is left to be read: whether nothing is to come.
+    fn is_over(&self) -> bool {
+        self.wanted == 0 || self.ending_since.is_some_and(|since| self.tap.is_none() || since.elapsed() >= SETTLING)
+    }
+
+    /// Something is left to be read: whether it is too young to be wanted.
+    fn is_over_already(&self) -> bool {
+        let is_younger = self.control.end_at_ns().is_some_and(|end_ns| self.last_ns >= end_ns);
+        self.wanted == 0 || is_younger || self.ending_since.is_some_and(|since| since.elapsed() >= MAX_ENDING)
+    }
+
+    /// The kernel has nothing more: the disk gets what there is, and then there is time to wait.
+    fn wait(&mut self) {
+        let settling_ns = u64::try_from(SETTLING.as_nanos()).unwrap_or(u64::MAX);
+        self.gatherer.settle(wall_ns().saturating_sub(settling_ns));
+        match &self.tap {
+            Some(tap) if self.false_alarms < MAX_FALSE_ALARMS => {
+                if tap.wait(BLOCK_TIMEOUT) == Waited::Something {
+                    self.false_alarms = self.false_alarms.saturating_add(1);
+                }
+            }
+            Some(_) => {
+                pause(BLOCK_TIMEOUT);
+                self.false_alarms = 0;
+            }
+            None => {
+                pause(BLOCK_TIMEOUT);
+                self.reopen();
+            }
+        }
+    }
+
+    fn lose(&mut self, error: &TapError) {
+        tracing::error!("{error}; waiting for it to come back");
+        // What came before is still in the kernel's buffer, its last block not handed over yet.
+        pause(SETTLING);
+        while matches!(self.read_batch(), Ok(1..)) {}
+        self.count();
+        self.tap = None;
+        self.tally.is_capturing.set(false);
+        (self.reopen, self.remind) = (Pace::after(REOPEN_EVERY), Pace::after(REMIND_EVERY));
+    }
+
+    fn reopen(&mut self) {
+        if self.ending_since.is_some() || !self.reopen.is_due() {
+            return;
+        }
+        match self.source.open() {
+            Ok(tap) => {
+                tracing::info!(interface = %self.source.interface, link = %tap.format().link, "capturing again");
+                self.gatherer.set_format(tap.format());
+                self.tap = Some(tap);
+                self.counted = NOTHING_COUNTED;
+                self.tally.is_capturing.set(true);
+            }
+            Err(error) if self.remind.is_due() => tracing::warn!("still waiting: {error}"),
+            Err(_) => {}
+        }
+    }
+
+    /// Adds what libpcap has counted since the last time; its counters are 32 bits wide and go round.
+    fn count(&mut self) {
+        let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else { return };
+        // What the kernel's buffer had no room for because the disk took nothing, the disk has cost.
+        let dropped = if mem::take(&mut self.has_held) { &self.tally.disk_dropped } else { &self.tally.kernel_dropped };
+        dropped.add(counters.dropped.wrapping_sub(self.counted.dropped).into());
+        self.tally.interface_dropped.add(counters.if_dropped.wrapping_sub(self.counted.if_dropped).into());
+        self.counted = counters;
+    }
+}
+
+const NOTHING_COUNTED: Stat = Stat { received: 0, dropped: 0, if_dropped: 0 };

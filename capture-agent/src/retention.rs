@@ -1,0 +1,183 @@
+//! Which closed segments go, so that there is room for the next: a function of what there is.
+//!
+//! The oldest go first, and of those that the extractor has not processed none as long as there is another.
+
+use std::{cmp::Reverse, fmt, time::Duration};
+
+use shared::segment::SegmentName;
+
+/// How much may be kept; nothing stands for all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Of segments, in the output directory.
+    pub(crate) max_disk_bytes: Option<u64>,
+    /// Since a segment was closed.
+    pub(crate) max_age: Option<Duration>,
+    /// That the file system has left for this program.
+    pub(crate) min_free_bytes: Option<u64>,
+}
+
+impl Limits {
+    pub(crate) fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A closed segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) name: SegmentName,
+    pub(crate) bytes: u64,
+    /// Since it was closed.
+    pub(crate) age: Duration,
+    pub(crate) is_processed: bool,
+}
+
+/// What there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stock {
+    pub(crate) closed: Vec<Closed>,
+    /// In part files, which stay.
+    pub(crate) part_bytes: u64,
+    /// Nothing, where the file system does not say.
+    pub(crate) free_bytes: Option<u64>,
+}
+
+/// Which limit a segment has to go for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Age,
+    DiskBytes,
+    FreeBytes,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Age => "--max-age",
+            Self::DiskBytes => "--max-disk-bytes",
+            Self::FreeBytes => "--min-free-bytes",
+        })
+    }
+}
+
+/// What has to go, in this order, and why.
+pub(crate) fn surplus(stock: Stock, limits: &Limits) -> Vec<(Closed, Cause)> {
+    let Stock { mut closed, part_bytes, free_bytes } = stock;
+    let mut used = closed.iter().fold(part_bytes, |sum, segment| sum.saturating_add(segment.bytes));
+    let mut free = free_bytes;
+    closed.sort_by(|a, b| (Reverse(a.is_processed), &a.name).cmp(&(Reverse(b.is_processed), &b.name)));
+    let mut surplus = Vec::new();
+    for segment in closed {
+        let cause = if limits.max_age.is_some_and(|limit| segment.age > limit) {
+            Cause::Age
+        } else if limits.max_disk_bytes.is_some_and(|limit| used > limit) {
+            Cause::DiskBytes
+        } else if limits.min_free_bytes.zip(free).is_some_and(|(limit, free)| free < limit) {
+            Cause::FreeBytes
+        } else {
+            continue;
+        };
+        used = used.saturating_sub(segment.bytes);
+        free = free.map(|free| free.saturating_add(segment.bytes));
+        surplus.push((segment, cause));
+    }
+    surplus
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn segment(minute: u64, bytes: u64, is_processed: bool) -> Closed {
+        let name = SegmentName::new("edge1", "eth0", minute * 60_000_000, 1);
+        Closed { name, bytes, age: Duration::from_secs(6000 - minute * 60), is_processed }
+    }
+
+    fn minutes(surplus: &[(Closed, Cause)]) -> Vec<(u64, Cause)> {
+        surplus.iter().map(|(segment, cause)| (segment.name.start_us() / 60_000_000, *cause)).collect()
+    }
+
+    fn stock(processed: [bool; 4]) -> Stock {
+        let closed = (1..).zip(processed).map(|(minute, is_processed)| segment(minute, 100, is_processed)).collect();
+        Stock { closed, part_bytes: 50, free_bytes: Some(1000) }
+    }
+
+    #[test]
+    fn without_limits_everything_stays() {
+        assert_eq!(surplus(stock([true; 4]), &Limits::default()), []);
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_no_more_than_must() {
+        let limits = Limits { max_disk_bytes: Some(300), ..Limits::default() };
+        assert_eq!(minutes(&surplus(stock([true; 4]), &limits)), [(1, Cause::DiskBytes), (2, Cause::DiskBytes)]);
+        let limits = Limits { max_disk_bytes: Some(450), ..Limits::default() };
+        assert_eq!(surplus(stock([true; 4]), &limits), []);
+    }
+
+    #[test]
+    fn what_is_not_processed_goes_last() {
+        let limits = Limits { max_disk_bytes: Some(200), ..Limits::default() };
+        let gone = minutes(&surplus(stock([false, true, false, true]), &limits));
+        assert_eq!(gone.iter().map(|(minute, _)| *minute).collect::<Vec<_>>(), [2, 4, 1]);
+    }
+
+    #[test]
+    fn what_is_too_old_goes_and_what_is_not_stays() {
+        let limits = Limits { max_age: Some(Duration::from_secs(6000 - 121)), ..Limits::default() };
+        assert_eq!(minutes(&surplus(stock([false, true, true, true]), &limits)), [(2, Cause::Age), (1, Cause::Age)]);
+    }
+
+    #[test]
+    fn what_goes_makes_room_on_the_disk() {
+        let limits = Limits { min_free_bytes: Some(1150), ..Limits::default() };
+        assert_eq!(minutes(&surplus(stock([true; 4]), &limits)), [(1, Cause::FreeBytes), (2, Cause::FreeBytes)]);
+        let unknown = Stock { free_bytes: None, ..stock([true; 4]) };
+        assert_eq!(surplus(unknown, &limits), []);
+    }
+
+    #[test]
+    fn a_part_file_that_is_too_large_takes_all_the_others_and_no_more() {
+        let limits = Limits { max_disk_bytes: Some(10), ..Limits::default() };
+        assert_eq!(surplus(stock([true; 4]), &limits).len(), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn limits_hold_afterwards_and_nothing_goes_needlessly(
+            segments in proptest::collection::vec((0u64..90, 0u64..1000, any::<bool>()), 0..20),
+            max_disk_bytes in proptest::option::of(0u64..10_000),
+            max_age in proptest::option::of((0u64..6000).prop_map(Duration::from_secs)),
+            min_free_bytes in proptest::option::of(0u64..10_000),
+            free in 0u64..10_000,
+        ) {
+            let closed: Vec<_> = segments.into_iter().map(|(minute, bytes, is_processed)| segment(minute, bytes, is_processed)).collect();
+            let limits = Limits { max_disk_bytes, max_age, min_free_bytes };
+            let gone = surplus(Stock { closed: closed.clone(), part_bytes: 0, free_bytes: Some(free) }, &limits);
+            let bytes = |segments: &[Closed]| segments.iter().map(|segment| segment.bytes).sum::<u64>();
+            let mut left = closed.clone();
+            for (segment, cause) in &gone {
+                let (used, freed) = (bytes(&left), bytes(&closed) - bytes(&left));
+                // What goes had to.
+                match cause {
+                    Cause::Age => prop_assert!(Some(segment.age) > limits.max_age),
+                    Cause::DiskBytes => prop_assert!(Some(used) > limits.max_disk_bytes),
+                    Cause::FreeBytes => prop_assert!(Some(free + freed) < limits.min_free_bytes),
+                }
+                // For room, nobody unprocessed goes while there is another, and nobody while there is an older one.
+                if *cause != Cause::Age {
+                    prop_assert!(segment.is_processed || !left.iter().any(|other| other.is_processed));
+                    prop_assert!(left.iter().filter(|other| other.is_processed == segment.is_processed).all(|other| other.name >= segment.name));
+                }
+                let at = left.iter().position(|other| other == segment).unwrap();
+                left.remove(at);
+            }
+            // What stays may.
+            prop_assert!(left.is_empty() || limits.max_disk_bytes.is_none_or(|limit| bytes(&left) <= limit));
+            prop_assert!(left.is_empty() || limits.min_free_bytes.is_none_or(|limit| free + bytes(&closed) - bytes(&left) >= limit));
+            prop_assert!(left.iter().all(|segment| limits.max_age.is_none_or(|limit| segment.age <= limit)));
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The whole job: open, become humble, repair, capture, supervise, end.
+
+use std::{
+    io, mem,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use nix::unistd::gethostname;
+use shared::{pcap::LinkType, segment::SegmentName};
+
+use crate::{
+    capture::{Source, Tap, TapError},
+    cli::Arguments,
+    clock::{Pace, monotonic, wall_ns},
+    gather::{Gatherer, Namer},
+    housekeeping::Housekeeper,
+    notify, privileges,
+    recorder::{Control, Recorder},
+    ring::{Chunk, Ring},
+    signals::{self, Request},
+    spool::{Repaired, Spool},
+    tally::{Snapshot, SpoolTally, Tally},
+    writer::Writer,
+};
+
+/// How often there is a look at how it goes.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often `systemctl status` is told.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often drops are logged at most.
+const DROPS_EVERY: Duration = Duration::from_secs(10);
+
+/// The capture of one interface and what works for it.
+struct Point {
+    interface: String,
+    control: Arc<Control>,
+    tally: Arc<Tally>,
+    ring: Arc<Ring>,
+    recorder: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+impl Point {
+    /// A thread that ends too early would be a bug: what the others have is saved, and the agent ends.
+    fn has_died(&self) -> bool {
+        self.writer.is_finished() || self.recorder.is_finished() && !self.tally.is_done.get()
+    }
+}
+
+/// Captures until a signal, or what the arguments say, ends it.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let signals = signals::catch().context("signals cannot be waited for")?;
+    privileges::take_up();
+    let user = arguments.user.as_deref().map(privileges::user_of_name).transpose()?;
+    let sources = sources(arguments);
+    let taps = sources.iter().map(Source::open).collect::<Result<Vec<Tap>, TapError>>()?;
+    let instance = arguments.instance.clone().unwrap_or_else(short_host_name);
+    let spool = Spool::new(&arguments.output_dir, &instance, &arguments.interface);
+    spool.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
+    privileges::give_up(user.as_ref())?;
+    spool.check_access()?;
+    let newest = newest_of_each(&spool, arguments);
+    repair(&spool);
+
+    let (requests, requested) = mpsc::channel();
+    signals::pass_on(signals, requests).context("signals cannot be waited for")?;
+    let points = sources.into_iter().zip(taps).zip(newest).map(|((source, tap), newest)| {
+        let namer = Namer::new(&instance, &source.interface, newest.as_ref(), wall_ns());
+        start(arguments, source, tap, namer).context("a thread cannot be started")
+    });
+    let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
+    let (house, keeper) = keep_house(arguments, spool, &points).context("a thread cannot be started")?;
+    notify::ready();
+    let reporters = supervise(arguments, &points, &requested);
+    notify::stopping();
+    end(points, reporters)?;
+    drop(house);
+    keeper.join().map_err(|_| anyhow!("the thread that keeps house died"))
+}
+
+/// The filter for each interface, or for Ethernet where there is none.
+pub(crate) fn filters(arguments: &Arguments) -> Result<Vec<String>, TapError> {
+    if arguments.interface.is_empty() {
+        return Ok(vec![arguments.filter().expression(LinkType::ETHERNET)]);
+    }
+    privileges::take_up();
+    sources(arguments).iter().map(|source| Ok(source.open()?.filter().to_owned())).collect()
+}
+
+fn sources(arguments: &Arguments) -> Vec<Source> {
+    let source = |interface: &String| Source {
+        interface: interface.clone(),
+        filter: arguments.filter(),
+        snaplen: arguments.snaplen,
+        buffer_bytes: u32::try_from(arguments.buffer_size.0).unwrap_or(u32::MAX),
+        promiscuous: arguments.promiscuous,
+        precision: arguments.precision(),
+    };
+    arguments.interface.iter().map(source).collect()
+}
+
+fn short_host_name() -> String {
+    let host_name = gethostname().unwrap_or_default();
+    host_name.to_string_lossy().split('.').next().unwrap_or_default().to_owned()
+}
+
+/// Before anything is repaired: also what cannot be has a name that comes before those of this run.
+fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
+    arguments.interface.iter().map(|interface| spool.newest(interface).unwrap_or_default()).collect()
+}
+
+/// What cannot be repaired is no reason not to capture.
+fn repair(spool: &Spool) {
+    match spool.repair() {
+        Ok(repaired) => {
+            for part in repaired {
+                match part {
+                    Repaired::Closed(path, cut_bytes) => {
+                        tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
+                    }
+                    Repaired::Removed(path) => {
+                        tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::error!("what an earlier run has left is not repaired: {error}"),
+    }
+}
+
+fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer) -> io::Result<Point> {
+    let interface = source.interface.clone();
+    tracing::info!(%interface, filter = tap.filter(), link = %tap.format().link, "capturing");
+    let (control, tally) = (Arc::<Control>::default(), Arc::<Tally>::default());
+    let ring = Arc::new(Ring::new(usize::try_from(arguments.queue_size.0).unwrap_or(usize::MAX)));
+    let gatherer =
+        Gatherer::new(Arc::clone(&ring), Arc::clone(&tally), namer, arguments.rotation(), tap.format(), arguments.empty_segments);
+    let wanted = arguments.count.unwrap_or(u64::MAX);
+    let recorder = Recorder::new(source, tap, gatherer, Arc::clone(&control), Arc::clone(&tally), wanted);
+    let writer = Writer::new(&arguments.output_dir, Arc::clone(&ring), Arc::clone(&tally));
+    let writer = thread::Builder::new().name(format!("write {interface}")).spawn(move || writer.run())?;
+    let recorder = thread::Builder::new().name(format!("read {interface}")).spawn(move || recorder.run())?;
+    Ok(Point { interface, control, tally, ring, recorder, writer })
+}
+
+fn keep_house(arguments: &Arguments, spool: Spool, points: &[Point]) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+    let (house, until) = mpsc::channel();
+    let housekeeper = Housekeeper {
+        spool,
+        limits: arguments.retention(),
+        metrics_file: arguments.metrics_file.clone(),
+        interfaces: points.iter().map(|point| (point.interface.clone(), Arc::clone(&point.tally))).collect(),
+        tally: Arc::<SpoolTally>::default(),
+    };
+    let keeper = thread::Builder::new().name("keep house".to_owned()).spawn(move || housekeeper.run(&until))?;
+    Ok((house, keeper))
+}
+
+/// Looks after the captures until they are to end.
+fn supervise(arguments: &Arguments, points: &[Point], requested: &Receiver<Request>) -> Vec<Reporter> {
+    let begun = monotonic();
+    let is_time = || arguments.duration.is_some_and(|duration| begun.elapsed() >= duration.0);
+    let are_done = || points.iter().all(|point| point.recorder.is_finished());
+    let mut supervisor = Supervisor::new(arguments, points);
+    while !is_time() && !are_done() && !points.iter().any(Point::has_died) {
+        match requested.recv_timeout(TICK) {
+            Ok(Request::End) => {
+                tracing::info!("ending");
+                break;
+            }
+            Ok(Request::Rotate) => points.iter().for_each(|point| point.control.rotate()),
+            Ok(Request::Report) => supervisor.report(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        supervisor.look_around();
+    }
+    supervisor.reporters
+}
+
+struct Supervisor<'a> {
+    points: &'a [Point],
+    reporters: Vec<Reporter>,
+    statistics: Option<Pace>,
+    status: Pace,
+    watchdog: Watchdog,
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(arguments: &Arguments, points: &'a [Point]) -> Self {
+        Self {
+            points,
+            reporters: points.iter().map(|_| Reporter::default()).collect(),
+            statistics: arguments.stats_interval().map(Pace::after),
+            status: Pace::at_once(STATUS_EVERY),
+            watchdog: Watchdog::new(),
+        }
+    }
+
+    fn look_around(&mut self) {
+        self.watchdog.look_at(self.points);
+        if self.statistics.as_mut().is_some_and(Pace::is_due) {
+            self.report();
+        }
+        for (point, reporter) in self.points.iter().zip(&mut self.reporters) {
+            point.tally.queue_bytes.set(u64::try_from(point.ring.bytes()).unwrap_or(u64::MAX));
+            reporter.warn_of_drops(point);
+        }
+        if self.status.is_due() {
+            notify::status(&status_line(self.points));
+        }
+    }
+
+    fn report(&mut self) {
+        for (point, reporter) in self.points.iter().zip(&mut self.reporters) {
+            reporter.report(&point.interface, &point.tally);
+        }
+    }
+}
+
+/// Ends all captures, and then their disks: nothing that was captured is lost.
+fn end(points: Vec<Point>, mut reporters: Vec<Reporter>) -> anyhow::Result<()> {
+    points.iter().for_each(|point| point.control.end());
+    let mut failed = Vec::new();
+    for (point, reporter) in points.into_iter().zip(&mut reporters) {
+        let reader = point.recorder.join();
+        if reader.is_err() {
+            // Nobody else tells the writer that nothing comes any more.
+            point.ring.close(Chunk::default());
+        }
+        let writer = point.writer.join();
+        reporter.report(&point.interface, &point.tally);
+        if reader.is_err() || writer.is_err() {
+            failed.push(point.interface);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(anyhow!("a thread of {} died: this is a bug", failed.join(", "))) }
+}
+
+fn status_line(points: &[Point]) -> String {
+    let of_point = |point: &Point| {
+        let Snapshot { received, disk_dropped, kernel_dropped, .. } = point.tally.snapshot();
+        let state = match (point.tally.is_capturing.get(), point.tally.is_refused.get()) {
+            (false, _) => " (away)",
+            (true, true) => " (disk refuses)",
+            (true, false) => "",
+        };
+        let interface = &point.interface;
+        format!("{interface}{state}: {received} packets, dropped {kernel_dropped} by the kernel, {disk_dropped} for the disk")
+    };
+    points.iter().map(of_point).collect::<Vec<_>>().join("; ")
+}
+
+/// Tells of one interface what the log has not said yet.
+struct Reporter {
+    reported: Snapshot,
+    warned: Snapshot,
+    drops: Pace,
+}
+
+impl Default for Reporter {
+    fn default() -> Self {
+        Self { reported: Snapshot::default(), warned: Snapshot::default(), drops: Pace::at_once(DROPS_EVERY) }
+    }
+}
+
+impl Reporter {
+    /// The counts since the beginning, and how many packets came since the last time.
+    fn report(&mut self, interface: &str, tally: &Tally) {
+        let now = tally.snapshot();
+        let before = mem::replace(&mut self.reported, now);
+        tracing::info!(
+            %interface,
+            packets = now.received,
+            new = now.received.saturating_sub(before.received),
+            bytes = now.received_bytes,
+            written = now.written,
+            segments = now.segments,
+            kernel_dropped = now.kernel_dropped,
+            interface_dropped = now.interface_dropped,
+            disk_dropped = now.disk_dropped,
+            "captured"
+        );
+    }
+
+    fn warn_of_drops(&mut self, point: &Point) {
+        let now = point.tally.snapshot();
+        if now.dropped() > self.warned.dropped() && self.drops.is_due() {
+            let before = mem::replace(&mut self.warned, now);
+            tracing::warn!(
+                interface = %point.interface,
+                kernel = now.kernel_dropped.saturating_sub(before.kernel_dropped),
+                in_interface = now.interface_dropped.saturating_sub(before.interface_dropped),
+                disk = now.disk_dropped.saturating_sub(before.disk_dropped),
+                "packets were dropped"
+            );
+        }
+    }
+}
+
+/// Tells the service manager that all is well as long as every capture goes on. Not the disk: one that hangs costs
+/// counted packets, and killing the agent would cost those that wait in memory, too.
+struct Watchdog {
+    pace: Option<Pace>,
+    heartbeats: Vec<u64>,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        Self { pace: notify::watchdog().map(Pace::at_once), heartbeats: Vec::new() }
+    }
+
+    fn look_at(&mut self, points: &[Point]) {
+        if !self.pace.as_mut().is_some_and(Pace::is_due) {
+            return;
+        }
+        let heartbeats: Vec<u64> = points.iter().map(|point| point.tally.heartbeat.get()).collect();
+        let all_go_on = points
+            .iter()
+            .zip(&heartbeats)
+            .enumerate()
+            .all(|(at, (point, heartbeat))| point.recorder.is_finished() || self.heartbeats.get(at) != Some(heartbeat));
+        self.heartbeats = heartbeats;
+        if all_go_on {
+            notify::alive();
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The output directory: whether it may be used, what is in it, what a crash has left, what has to go.
+//!
+//! Nothing is touched that this agent did not write: other names, other instances, and, when it comes to deleting,
+//! segments of other interfaces, which may be another agent's.
+#![allow(clippy::disallowed_methods, reason = "a door: the output directory")]
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    fcntl::OFlag,
+    sys::statvfs::statvfs,
+    unistd::{AccessFlags, Gid, Uid, access},
+};
+use shared::{
+    pcap::{Layout, MAX_FRAME_LEN, RECORD_HEADER_LEN, Step},
+    segment::{SegmentFile, SegmentName},
+};
+
+use crate::{
+    retention::{Closed, Stock},
+    writer::publish,
+};
+
+/// For the agent, and its group: the extractor's, which may be another user.
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// Others may write.
+const WORLD_WRITABLE: u32 = 0o002;
+
+/// How much of a part file is looked at at once: more than the largest record, so that any record fits.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where segments go, and whose they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Spool {
+    directory: PathBuf,
+    /// As names of segments have them.
+    instance: String,
+    interfaces: Vec<String>,
+}
+
+/// How a part file was repaired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Repaired {
+    /// It is a segment now, without so many bytes of a record that was cut.
+    Closed(PathBuf, u64),
+    /// There was no packet in it.
+    Removed(PathBuf),
+}
+
+impl Spool {
+    /// The spool of this instance and these interfaces.
+    pub(crate) fn new(directory: &Path, instance: &str, interfaces: &[String]) -> Self {
+        let label = |interface: &str| SegmentName::new(instance, interface, 0, 0);
+        let interfaces = interfaces.iter().map(|interface| label(interface).interface().to_owned()).collect();
+        Self { directory: directory.to_owned(), instance: label("").instance().to_owned(), interfaces }
+    }
+
+    /// Makes the directory if it is not there, for this user if one is given, and refuses one in which anybody could
+    /// change segments.
+    pub(crate) fn prepare(&self, owner: Option<(Uid, Gid)>) -> anyhow::Result<()> {
+        let directory = self.directory.display();
+        let made = fs::DirBuilder::new().mode(DIRECTORY_MODE).create(&self.directory);
+        match made {
+            Ok(()) => {
+                if let Some((user, group)) = owner {
+                    chown(&self.directory, Some(user.as_raw()), Some(group.as_raw()))
+                        .with_context(|| format!("the output directory {directory} cannot be given to its user"))?;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("the output directory {directory} cannot be made"));
+            }
+        }
+        let metadata =
+            fs::metadata(&self.directory).with_context(|| format!("the output directory {directory} cannot be used"))?;
+        if !metadata.is_dir() {
+            bail!("the output directory {directory} is none; name a directory with --output-dir");
+        }
+        if metadata.permissions().mode() & WORLD_WRITABLE != 0 {
+            bail!("anybody may write to the output directory {directory}; `chmod o-w` it, or name another with --output-dir");
+        }
+        Ok(())
+    }
+
+    /// Whether this process, as the user that it is now, may write segments.
+    pub(crate) fn check_access(&self) -> anyhow::Result<()> {
+        let needed = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+        access(&self.directory, needed).with_context(|| {
+            let user = Uid::effective();
+            format!("the output directory {} cannot be written to by user {user}", self.directory.display())
+        })
+    }
+
+    /// The newest segment of an interface that there is, closed or not.
+    pub(crate) fn newest(&self, interface: &str) -> io::Result<Option<SegmentName>> {
+        let interface = SegmentName::new("", interface, 0, 0).interface().to_owned();
+        let names = self.files()?.into_iter().filter_map(|file| match file {
+            SegmentFile::Part(name) | SegmentFile::Closed(name) => Some(name),
+            SegmentFile::Processed(_) => None,
+        });
+        Ok(names.filter(|name| name.instance() == self.instance && name.interface() == interface).max())
+    }
+
+    /// Closes what a crash has left: cuts each part file of this instance after its last whole record. One that another
+    /// agent is writing is left alone.
+    pub(crate) fn repair(&self) -> io::Result<Vec<Repaired>> {
+        let mut repaired = Vec::new();
+        for file in self.files()? {
+            if let SegmentFile::Part(name) = file
+                && name.instance() == self.instance
+            {
+                repaired.extend(self.repair_part(&name)?);
+            }
+        }
+        Ok(repaired)
+    }
+
+    fn repair_part(&self, name: &SegmentName) -> io::Result<Option<Repaired>> {
+        let path = self.directory.join(name.part_file_name());
+        let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be repaired: {error}", path.display()));
+        let no_links = OFlag::O_NOFOLLOW.bits();
+        let part = OpenOptions::new().read(true).write(true).custom_flags(no_links).open(&path).map_err(in_file)?;
+        if matches!(part.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Ok(None);
+        }
+        let len = part.metadata().map_err(in_file)?.len();
+        let whole_len = whole_records(&part, len).map_err(in_file)?;
+        if whole_len == 0 {
+            fs::remove_file(&path).map_err(in_file)?;
+            return Ok(Some(Repaired::Removed(path)));
+        }
+        if whole_len < len {
+            part.set_len(whole_len).map_err(in_file)?;
+        }
+        part.sync_all().map_err(in_file)?;
+        let path = publish(&self.directory, name)?;
+        Ok(Some(Repaired::Closed(path, len.saturating_sub(whole_len))))
+    }
+
+    /// What of this agent's is there, and how much room is left.
+    pub(crate) fn stock(&self) -> io::Result<Stock> {
+        let files = self.files()?;
+        let mark = |file: &SegmentFile| if let SegmentFile::Processed(name) = file { Some(name.clone()) } else { None };
+        let processed: HashSet<SegmentName> = files.iter().filter_map(mark).collect();
+        let mut stock = Stock { free_bytes: self.free_bytes().ok(), ..Stock::default() };
+        let now = SystemTime::now();
+        for file in files.iter().filter(|file| self.is_own(file)) {
+            // What vanishes in between, the extractor has moved or deleted.
+            match file {
+                SegmentFile::Closed(name) => {
+                    if let Ok(metadata) = fs::metadata(self.directory.join(name.to_string())) {
+                        let age = metadata.modified().ok().and_then(|closed| now.duration_since(closed).ok()).unwrap_or_default();
+                        let (name, bytes) = (name.clone(), metadata.len());
+                        stock.closed.push(Closed { is_processed: processed.contains(&name), name, bytes, age });
+                    }
+                }
+                SegmentFile::Part(name) => {
+                    let bytes = fs::metadata(self.directory.join(name.part_file_name())).map_or(0, |metadata| metadata.len());
+                    stock.part_bytes = stock.part_bytes.saturating_add(bytes);
+                }
+                SegmentFile::Processed(_) => {}
+            }
+        }
+        Ok(stock)
+    }
+
+    /// Deletes a closed segment, and the mark beside it.
+    pub(crate) fn delete(&self, name: &SegmentName) -> io::Result<()> {
+        let path = self.directory.join(name.to_string());
+        let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be deleted: {error}", path.display()));
+        for path in [&path, &self.directory.join(name.processed_file_name())] {
+            match fs::remove_file(path) {
+                // The extractor may have been faster.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(in_file(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the file system has left for this process.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.directory)?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+    }
+
+    fn is_own(&self, file: &SegmentFile) -> bool {
+        let (SegmentFile::Part(name) | SegmentFile::Closed(name) | SegmentFile::Processed(name)) = file;
+        name.instance() == self.instance && self.interfaces.iter().any(|interface| interface == name.interface())
+    }
+
+    /// The files in the directory that are segments', whoever's.
+    fn files(&self) -> io::Result<Vec<SegmentFile>> {
+        let in_directory = |error: io::Error| {
+            io::Error::new(error.kind(), format!("the output directory {} cannot be read: {error}", self.directory.display()))
+        };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(in_directory)? {
+            let name = entry.map_err(in_directory)?.file_name();
+            files.extend(name.to_str().and_then(SegmentFile::named));
+        }
+        Ok(files)
+    }
+}
+
+/// The length of a capture up to the end of its last whole record; 0 if it has none.
+///
+/// What lies unreadable between records stays: readers find their way across it.
+fn whole_records(file: &File, len: u64) -> io::Result<u64> {
+    let mut window = read_window(file, 0, len)?;
+    let Ok((layout, mut offset)) = Layout::detect(&window) else { return Ok(0) };
+    let mut window_start = 0;
+    let mut whole_len = 0;
+    loop {
+        let is_last_window = at(window_start, window.len()) >= len;
+        // A record that may be whole further on is left for the next window.
+        let safe_len = if is_last_window { window.len() } else { window.len().saturating_sub(LARGEST_RECORD) };
+        let mut walk = layout.walk(&window, offset);
+        while walk.offset() < safe_len
+            && let Some(step) = walk.next_step()
+        {
+            if let Step::Record(_) = step {
+                whole_len = at(window_start, walk.offset());
+            }
+        }
+        if is_last_window {
+            return Ok(whole_len);
+        }
+        window_start = at(window_start, walk.offset());
+        offset = 0;
+        window = read_window(file, window_start, len)?;
+    }
+}
+
+const LARGEST_RECORD: usize = RECORD_HEADER_LEN + MAX_FRAME_LEN as usize;
+
+fn at(window_start: u64, offset: usize) -> u64 {
+    window_start.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
+}
+
+fn read_window(file: &File, start: u64, len: u64) -> io::Result<Vec<u8>> {
+    let rest = usize::try_from(len.saturating_sub(start)).unwrap_or(usize::MAX);
+    let mut window = vec![0; rest.min(WINDOW_BYTES)];
+    file.read_exact_at(&mut window, start)?;
+    Ok(window)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, time::Duration};
+
+    use shared::pcap::{DEFAULT_SNAPLEN, LinkType, Precision, file_header, record_header};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const START_US: u64 = 1_700_000_000_000_000;
+
+    fn spool(directory: &TempDir) -> Spool {
+        Spool::new(directory.path(), "edge1", &["eth0".to_owned()])
+    }
+
+    fn name(interface: &str, second: u64) -> SegmentName {
+        SegmentName::new("edge1", interface, START_US + second * 1_000_000, 1)
+    }
+
+    fn capture(records: usize, record_len: usize) -> Vec<u8> {
+        let mut file = file_header(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN).to_vec();
+        for number in 0..records {
+            let len = record_len as u32;
+            file.extend(record_header(START_US * 1000 + number as u64 * 1000, Precision::Micro, len, len));
+            file.extend(vec![number as u8; record_len]);
+        }
+        file
+    }
+
+    fn write(directory: &TempDir, name: &str, content: &[u8]) -> PathBuf {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn names_in(directory: &TempDir) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn whole_len(content: &[u8]) -> u64 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = write(&directory, "file", content);
+        whole_records(&File::open(path).unwrap(), content.len() as u64).unwrap()
+    }
+
+    #[test]
+    fn a_part_file_is_cut_after_its_last_whole_record_wherever_it_ends() {
+        let file = capture(4, 30);
+        for end in 0..=file.len() {
+            let records = end.saturating_sub(24) / 46;
+            let want = if records == 0 { 0 } else { 24 + records * 46 };
+            assert_eq!(whole_len(&file[..end]), want as u64, "{end}");
+        }
+    }
+
+    #[test]
+    fn long_files_are_read_in_windows() {
+        let file = capture(100, 250_000);
+        assert_eq!(whole_len(&file), file.len() as u64);
+        assert_eq!(whole_len(&file[..file.len() - 1]), (24 + 99 * 250_016) as u64);
+        let small = capture(200_000, 40);
+        assert_eq!(whole_len(&small[..small.len() - 55]), small.len() as u64 - 56);
+    }
+
+    #[test]
+    fn blocks_that_were_never_written_are_cut_off() {
+        let mut file = capture(10, 1000);
+        let len = file.len();
+        file.extend(vec![0; 10_000_000]);
+        assert_eq!(whole_len(&file), len as u64);
+    }
+
+    #[test]
+    fn records_behind_damage_are_kept() {
+        let mut file = capture(100, 1000);
+        file[3000..5000].fill(0);
+        assert_eq!(whole_len(&file), file.len() as u64);
+    }
+
+    #[test]
+    fn what_a_crash_has_left_becomes_a_segment() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cut, empty, other) = (name("eth0", 1), name("eth1", 2), SegmentName::new("edge2", "eth0", START_US, 1));
+        write(&directory, &cut.part_file_name(), &capture(3, 30)[..24 + 2 * 46 + 20]);
+        write(&directory, &empty.part_file_name(), &capture(0, 0));
+        write(&directory, &other.part_file_name(), &capture(3, 30));
+        let repaired = spool(&directory).repair().unwrap();
+        assert_eq!(repaired.len(), 2);
+        assert!(repaired.contains(&Repaired::Closed(directory.path().join(cut.to_string()), 20)));
+        assert!(repaired.contains(&Repaired::Removed(directory.path().join(empty.part_file_name()))));
+        assert_eq!(names_in(&directory), [other.part_file_name(), cut.to_string()]);
+        assert_eq!(fs::read(directory.path().join(cut.to_string())).unwrap(), capture(2, 30));
+        assert_eq!(spool(&directory).repair().unwrap(), []);
+    }
+
+    #[test]
+    fn what_another_agent_is_writing_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = write(&directory, &name("eth0", 1).part_file_name(), &capture(3, 30));
+        let writing = File::open(path).unwrap();
+        writing.lock().unwrap();
+        assert_eq!(spool(&directory).repair().unwrap(), []);
+        drop(writing);
+        assert_eq!(spool(&directory).repair().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let precious = write(&directory, "precious", b"precious");
+        symlink(&precious, directory.path().join(name("eth0", 1).part_file_name())).unwrap();
+        assert!(spool(&directory).repair().is_err());
+        assert_eq!(fs::read(precious).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_directory_that_anybody_may_write_to_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = spool(&directory);
+        for (mode, is_fine) in [(0o750, true), (0o2770, true), (0o777, false), (0o1777, false)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let outcome = spool.prepare(None);
+            assert_eq!(outcome.is_ok(), is_fine, "{mode:o}: {outcome:?}");
+            assert!(is_fine || outcome.unwrap_err().to_string().contains("chmod o-w"));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_made_for_its_group() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("segments");
+        let spool = Spool::new(&directory, "edge1", &[]);
+        spool.prepare(None).unwrap();
+        spool.check_access().unwrap();
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777 & !DIRECTORY_MODE, 0);
+        fs::write(directory.join("file"), "").unwrap();
+        let none = Spool::new(&directory.join("file"), "edge1", &[]);
+        assert!(none.prepare(None).unwrap_err().to_string().contains("--output-dir"));
+    }
+
+    #[test]
+    fn only_its_own_segments_are_in_the_stock() {
+        let directory = tempfile::tempdir().unwrap();
+        let [processed, open] = [name("eth0", 1), name("eth0", 2)];
+        for (file_name, bytes) in [
+            (processed.to_string(), 100),
+            (processed.processed_file_name(), 0),
+            (open.part_file_name(), 50),
+            (name("eth0", 3).to_string(), 10),
+            (name("eth1", 1).to_string(), 1000),
+            (SegmentName::new("edge2", "eth0", START_US, 1).to_string(), 1000),
+            ("calls.pcap".to_owned(), 1000),
+        ] {
+            write(&directory, &file_name, &vec![0; bytes]);
+        }
+        let mut stock = spool(&directory).stock().unwrap();
+        stock.closed.sort_by(|a, b| a.name.cmp(&b.name));
+        let closed: Vec<_> = stock.closed.iter().map(|closed| (closed.name.clone(), closed.bytes, closed.is_processed)).collect();
+        assert_eq!(closed, [(processed.clone(), 100, true), (name("eth0", 3), 10, false)]);
+        assert!(stock.closed.iter().all(|closed| closed.age < Duration::from_secs(60)));
+        assert_eq!(stock.part_bytes, 50);
+        assert!(stock.free_bytes.unwrap() > 0);
+        let spool = spool(&directory);
+        spool.delete(&processed).unwrap();
+        spool.delete(&processed).unwrap();
+        assert_eq!(names_in(&directory).len(), 5, "the segment and its mark");
+        assert_eq!(spool.newest("eth0").unwrap(), Some(name("eth0", 3)));
+        assert_eq!(spool.newest("eth2").unwrap(), None);
+    }
+}

@@ -1,0 +1,317 @@
+//! Disks that fill up, that cannot be written to, that lose their directory; and room that is made in time.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use crate::{
+    agent::{Agent, FILTER, Network, STEADY, assert_numbers, let_pass, names_in, numbers_in, read, refused, segments},
+    lab::{WIRE, wait_until},
+};
+
+/// A disk of its own for the segments of a network.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn mount(at: &'a Path, size: &str) -> Self {
+        run(&format!("mount -t tmpfs -o mode=750,size={size} tmpfs {}", at.display()));
+        Self(at)
+    }
+
+    /// One that can be made to hang: a file with a file system in it.
+    fn mount_file(file: &Path, at: &'a Path) -> Self {
+        fs::File::create(file).unwrap().set_len(64 << 20).unwrap();
+        run(&format!("mkfs.ext4 -q {}", file.display()));
+        run(&format!("mount -o loop {} {}", file.display(), at.display()));
+        fs::set_permissions(at, Permissions::from_mode(0o750)).unwrap();
+        Self(at)
+    }
+
+    /// What is written waits, and so does everything that waits for it.
+    fn hang(&self) {
+        run(&format!("fsfreeze --freeze {}", self.0.display()));
+    }
+
+    fn go_on(&self) {
+        run(&format!("fsfreeze --unfreeze {}", self.0.display()));
+    }
+
+    fn remount(&self, option: &str) {
+        run(&format!("mount -o remount,{option} {}", self.0.display()));
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        // Does no harm where nothing hangs, and else nobody else could.
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(self.0).output();
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+fn run(line: &str) {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The value of a field in the last line of a log that has it.
+fn last_value(log: &str, field: &str) -> usize {
+    let at = log.rfind(field).unwrap_or_else(|| panic!("no {field} in {log}"));
+    let digits: String = log[at + field.len()..].chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+#[test]
+fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
+    let network = Network::new();
+    let output = network.segments();
+    let _disk = Disk::mount(&output, "2m");
+    let mut agent =
+        network.agent(&[&STEADY[..], &["--rotate-size", "512KiB", "--queue-size", "1MiB", "--buffer-size", "1MiB"]].concat());
+    // Some 6.9 MB: more than disk and memory together.
+    network.send_numbers(0..30_000, 20_000);
+    agent.program.says("trying again until the disk takes it");
+    wait_until("drops to be counted", || {
+        agent.program.signal("USR1");
+        let log = agent.log();
+        log.contains("disk_dropped=") && last_value(&log, "disk_dropped=") > 0
+    });
+    // The extractor makes room.
+    let processed: Vec<u64> = segments_there(&output).iter().flat_map(|path| take(path)).collect();
+    agent.program.says("the disk takes it again");
+    network.send_numbers(30_000..31_000, 10_000);
+    let log = agent.end("TERM");
+    let numbers = [processed, numbers_in(&output)].concat();
+    let steps: Vec<u64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step != 1).collect();
+    let lost = 31_000 - numbers.len();
+    assert_eq!((numbers[0], *numbers.last().unwrap()), (0, 30_999));
+    assert!(steps.len() == 1 && steps[0] as usize == lost + 1, "what came while it was full, and nothing else: {steps:?}");
+    assert!((1..18_000).contains(&lost), "2 MiB on the disk and 1 MiB in memory, and what the kernel has, are kept: {lost}");
+    assert_eq!(last_value(&log, "disk_dropped="), lost, "{log}");
+}
+
+/// Those that are closed.
+fn segments_there(output: &Path) -> Vec<std::path::PathBuf> {
+    names_in(output).into_iter().filter(|name| !name.starts_with('.')).map(|name| output.join(name)).collect()
+}
+
+/// What was in a segment that is there no more.
+fn take(path: &Path) -> Vec<u64> {
+    let numbers = read(path).iter().map(crate::agent::Captured::number).collect();
+    fs::remove_file(path).unwrap();
+    numbers
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_end_does_not_hold_the_end_up() {
+    let network = Network::new();
+    let output = network.segments();
+    let _disk = Disk::mount(&output, "1m");
+    let mut agent = network.agent(&STEADY);
+    network.send_numbers(0..10_000, 20_000);
+    agent.has_captured(10_000);
+    let log = agent.end("TERM");
+    let kept = numbers_in(&output);
+    assert!(kept.len() > 2000 && kept.is_sorted_by(|a, b| a < b), "{}", kept.len());
+    assert_eq!(last_value(&log, "disk_dropped="), 10_000 - kept.len(), "{log}");
+}
+
+#[test]
+fn a_disk_that_is_read_only_for_a_while_costs_nothing() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount(&output, "16m");
+    let mut agent = network.agent(&STEADY);
+    disk.remount("ro");
+    network.send_numbers(0..2000, 10_000);
+    agent.program.says("Read-only file system");
+    disk.remount("rw");
+    agent.program.says("the disk takes it again");
+    network.send_numbers(2000..4000, 10_000);
+    agent.end("TERM");
+    assert_numbers(&output, 0..4000);
+}
+
+#[test]
+fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount_file(&network.folder().join("disk"), &output);
+    // Whatever the disk does, the service manager hears that all is well.
+    let path = network.folder().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut command = network.near.command(env!("CARGO_BIN_EXE_sip-capture-agent"));
+    command.args(["--interface", WIRE]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000").env_remove("WATCHDOG_PID");
+    let arguments = ["--rotate-size", "100KiB", "--max-age", "1h"];
+    let mut agent = Agent::run(command, network.folder(), &output, &[&STEADY[..], &arguments].concat());
+    let hears = |words: &str| {
+        let mut message = [0; 1024];
+        let mut heard = String::new();
+        while !heard.contains(words) {
+            let len = manager.recv(&mut message).unwrap();
+            heard = String::from_utf8_lossy(&message[..len]).into_owned();
+        }
+    };
+    network.send_numbers(0..1000, 10_000);
+    agent.has_captured(1000);
+    disk.hang();
+    network.send_numbers(1000..11_000, 10_000);
+    agent.has_captured(11_000);
+    (0..4).for_each(|_| hears("WATCHDOG=1"));
+    disk.go_on();
+    network.send_numbers(11_000..12_000, 10_000);
+    agent.end("TERM");
+    fs::remove_dir(output.join("lost+found")).unwrap();
+    assert_numbers(&output, 0..12_000);
+}
+
+#[test]
+fn a_directory_that_is_removed_is_made_again() {
+    let network = Network::new();
+    let output = network.segments();
+    let mut agent = network.agent(&STEADY);
+    network.send_numbers(0..100, 10_000);
+    agent.has_captured(100);
+    wait_until("the part file", || names_in(&output).len() == 1);
+    fs::remove_dir_all(&output).unwrap();
+    network.send_numbers(100..200, 10_000);
+    agent.program.says("was removed while it was being written");
+    let log = agent.end("TERM");
+    assert_numbers(&output, 100..200);
+    assert_eq!(last_value(&log, "disk_dropped="), 100, "{log}");
+}
+
+#[test]
+fn segments_go_when_all_of_them_are_too_large() {
+    let network = Network::new();
+    let output = network.segments();
+    let others = ["calls.pcap", "edge9_wire_20231201T143022.123456Z_000001.pcap"].map(|name| output.join(name));
+    others.iter().for_each(|other| fs::write(other, vec![0; 300_000]).unwrap());
+    let agent =
+        network.agent(&[&STEADY[..], &["--instance", "edge1", "--rotate-size", "50KiB", "--max-disk-bytes", "300KiB"]].concat());
+    network.send_numbers(0..2000, 10_000);
+    let mut processed = Vec::new();
+    wait_until("room to be made", || {
+        let names = names_in(&output);
+        // The extractor says of the newest that it is processed.
+        if processed.is_empty() && names.len() > 4 {
+            let newest = names.iter().rfind(|name| name.starts_with("edge1")).unwrap();
+            processed = vec![newest.clone()];
+            fs::write(output.join(format!(".{newest}.processed")), "").unwrap();
+        }
+        used(&output) <= 300 * 1024
+    });
+    network.send_numbers(2000..4000, 10_000);
+    wait_until("room to be made", || !output.join(&processed[0]).exists());
+    let log = agent.end("TERM");
+    assert!(others.iter().all(|other| other.exists()), "nobody else's files are deleted");
+    assert!(!output.join(format!(".{}.processed", processed[0])).exists());
+    others.iter().for_each(|other| fs::remove_file(other).unwrap());
+    let numbers = numbers_in(&output);
+    assert!(numbers.iter().copied().eq(4000 - numbers.len() as u64..4000), "the oldest are gone: {log}");
+    assert!(log.contains("deleted for --max-disk-bytes before the extractor has processed it"), "{log}");
+}
+
+/// What is taken by closed segments of the instance `edge1`.
+fn used(output: &Path) -> u64 {
+    let own = names_in(output).into_iter().filter(|name| name.starts_with("edge1"));
+    own.filter_map(|name| fs::metadata(output.join(name)).ok()).map(|metadata| metadata.len()).sum()
+}
+
+#[test]
+fn segments_go_when_they_are_too_old() {
+    let network = Network::new();
+    let output = network.segments();
+    let agent = network.agent(&[&STEADY[..], &["--rotate-size", "50KiB", "--max-age", "2s"]].concat());
+    network.send_numbers(0..1000, 10_000);
+    wait_until("the oldest to be deleted", || segments_there(&output).is_empty());
+    network.send_numbers(1000..1010, 1000);
+    let log = agent.end("TERM");
+    assert_eq!(numbers_in(&output).last(), Some(&1009), "{log}");
+}
+
+#[test]
+fn segments_go_when_the_disk_gets_full() {
+    let network = Network::new();
+    let output = network.segments();
+    let _disk = Disk::mount(&output, "3m");
+    let agent = network.agent(&[&STEADY[..], &["--rotate-size", "100KiB", "--min-free-bytes", "1MiB"]].concat());
+    for start in (0..40_000).step_by(4000) {
+        network.send_numbers(start..start + 4000, 8000);
+    }
+    wait_until("room to be made", || free_bytes(&output) >= 1024 * 1024);
+    let log = agent.end("TERM");
+    let numbers = numbers_in(&output);
+    assert!(numbers.iter().copied().eq(40_000 - numbers.len() as u64..40_000), "{log}");
+    assert!(numbers.len() > 4000 && last_value(&log, "disk_dropped=") == 0, "{} kept; {log}", numbers.len());
+}
+
+fn free_bytes(path: &Path) -> u64 {
+    let output = Command::new("df").args(["--output=avail", "-B1"]).arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_directory_in_which_anybody_may_write_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sip-capture-agent"))
+        .args(["--interface", "lo", "--output-dir"])
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("chmod o-w"), "{log}");
+    let (code, log) = refused(&["--interface", "lo", "--user", "no-such-user"]);
+    assert!(code == Some(1) && log.contains("no-such-user"), "{log}");
+}
+
+#[test]
+fn intervals_without_a_packet_leave_nothing_open() {
+    let network = Network::new();
+    let agent = network.agent(&[&FILTER[..], &["--rotate-every", "100ms"]].concat());
+    let files = || fs::read_dir(format!("/proc/{}/fd", agent.program.id())).unwrap().count();
+    let before = files();
+    network.send_numbers(0..10, 1000);
+    let_pass(Duration::from_millis(1500));
+    assert_eq!(files(), before);
+    assert_eq!(segments(&network.segments()).len(), segments_there(&network.segments()).len());
+    agent.end("TERM");
+    assert_numbers(&network.segments(), 0..10);
+}
+
+#[test]
+fn thousands_of_rotations_leave_memory_and_descriptors_as_they_were() {
+    let network = Network::new();
+    let output = network.segments();
+    let _disk = Disk::mount(&output, "16m");
+    let arguments = ["--rotate-size", "2KiB", "--max-disk-bytes", "1MiB", "--buffer-size", "1MiB"];
+    let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
+    let state = |agent: &Agent| {
+        let process = format!("/proc/{}", agent.program.id());
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let memory_kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
+        (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory_kib)
+    };
+    network.send_numbers(0..8000, 8000);
+    agent.has_captured(8000);
+    let (files, memory_kib) = state(&agent);
+    network.send_numbers(8000..24_000, 8000);
+    agent.has_captured(24_000);
+    let (files_after, memory_after_kib) = state(&agent);
+    let log = agent.end("TERM");
+    assert!(last_value(&log, "segments=") == 24_000 / 8, "{log}");
+    // Buffers that are kept, and files that are just being read, are no leaks: those would be of thousands of rotations.
+    assert!(
+        files_after <= files + 3 && memory_after_kib <= memory_kib + 3 * 1024,
+        "{files_after} files, {memory_kib} to {memory_after_kib} KiB"
+    );
+}

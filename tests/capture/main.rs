@@ -1,0 +1,30 @@
+//! The capture agent, run as its users run it: on loopback and on wires between namespaces, with disks that fill up,
+//! interfaces that vanish, signals, and kills.
+//!
+//! These tests want root, or at least CAP_NET_RAW. Where it is missing they fail and say so: a capture that was never tried
+//! is not one that works.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+
+mod agent;
+mod calls;
+mod disks;
+#[path = "../real_software/lab.rs"]
+#[allow(dead_code, reason = "these tests need fewer things between namespaces")]
+mod lab;
+mod loopback;
+mod service;
+#[path = "../real_software/sipp.rs"]
+#[allow(dead_code, reason = "these tests make fewer kinds of calls")]
+mod sipp;
+mod wires;
