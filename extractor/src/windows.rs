@@ -186,7 +186,7 @@ impl<'w> Windows<'w> {
 
     /// The next window will be like the last one, whose index took so much `memory`.
     fn learn_what_fits(&mut self, window_len: u64, memory: usize) {
-        let units = usize::try_from(window_len / INPUT_UNIT as u64).unwrap_or(usize::MAX);
+        let units = usize::try_from(window_len).unwrap_or(usize::MAX) / INPUT_UNIT;
         self.memory_a_unit = memory.checked_div(units).unwrap_or(memory);
     }
 
