@@ -111,6 +111,8 @@ pub struct Flows {
     /// Where the packets of each flow end; those of the next begin there.
     ends: Vec<usize>,
     packets: Vec<Moment>,
+    /// The earliest and the latest packet of all, if there is one.
+    bounds: Option<(Moment, Moment)>,
     /// Packets that came in fragments, by the frame that made them whole.
     fragmented: Table<Position, Fragmented>,
 }
@@ -137,15 +139,51 @@ impl Flows {
         self.packets.get(self.range(flow)).unwrap_or_default()
     }
 
-    /// Packets that came in fragments, by the frame that made them whole.
+    /// The packets of all flows.
     #[must_use]
-    pub fn into_fragmented(self) -> Table<Position, Fragmented> {
-        self.fragmented
+    pub fn all_packets(&self) -> &[Moment] {
+        &self.packets
+    }
+
+    /// Of one flow, the packets from one moment up to, not including, another: nearly always all or none, which is found out
+    /// without looking at them.
+    #[must_use]
+    pub fn packets_between(&self, flow: usize, from: Moment, until: Moment) -> &[Moment] {
+        let Some((first, last)) = self.bounds.filter(|(first, last)| *last >= from && *first < until) else { return &[] };
+        let packets = self.packets(flow);
+        let start = if first >= from { 0 } else { packets.partition_point(|packet| *packet < from) };
+        let end = if last < until { packets.len() } else { packets.partition_point(|packet| *packet < until) };
+        packets.get(start..end).unwrap_or_default()
+    }
+
+    /// What came before of a packet that came in fragments.
+    #[must_use]
+    pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
+        if self.fragmented.is_empty() { None } else { self.fragmented.get(&packet.position) }
+    }
+
+    /// Whether any packet came in fragments.
+    #[must_use]
+    pub fn has_fragmented(&self) -> bool {
+        !self.fragmented.is_empty()
+    }
+
+    /// Puts the packets of each flow in order: those that came in fragments are found when they are whole.
+    pub fn sort(&mut self) {
+        if self.has_fragmented() {
+            for flow in 0..self.keys.len() {
+                let range = self.range(flow);
+                if let Some(packets) = self.packets.get_mut(range) {
+                    packets.sort();
+                }
+            }
+        }
     }
 
     /// Raises the packet time of what came out of a chunk to what it was where the chunk began.
     pub fn not_before(&mut self, clock: u64) {
-        for packet in &mut self.packets {
+        let bounds = self.bounds.iter_mut().flat_map(|(first, last)| [first, last]);
+        for packet in self.packets.iter_mut().chain(bounds) {
             packet.clock = packet.clock.max(clock);
         }
     }
@@ -218,6 +256,16 @@ impl FlowBuilder {
         number
     }
 
+    /// Packets come in capture order, but those in fragments when they are whole.
+    fn bounds(&self) -> Option<(Moment, Moment)> {
+        let mut packets = self.packets.iter().map(|(_, packet)| *packet);
+        if self.fragmented.is_empty() {
+            let first = packets.next()?;
+            return Some((first, packets.next_back().unwrap_or(first)));
+        }
+        Some((packets.clone().min()?, packets.max()?))
+    }
+
     /// The packets by flow: a counting sort.
     #[must_use]
     pub fn finish(self) -> Flows {
@@ -228,6 +276,7 @@ impl FlowBuilder {
             end = end.saturating_add(flow.packets as usize);
         }
         let mut packets = vec![Moment::default(); self.packets.len()];
+        let bounds = self.bounds();
         for (number, packet) in self.packets {
             if let Some(place) = next.get_mut(number as usize) {
                 if let Some(slot) = packets.get_mut(*place) {
@@ -238,7 +287,7 @@ impl FlowBuilder {
         }
         // Where the next packet of a flow would be, it ends.
         let keys = self.flows.iter().map(|flow| flow.key).collect();
-        Flows { keys, ends: next, packets, fragmented: self.fragmented }
+        Flows { keys, ends: next, packets, bounds, fragmented: self.fragmented }
     }
 }
 
@@ -267,5 +316,9 @@ mod tests {
         assert_eq!(flows.packets(0), [1, 3, 4].map(packet));
         assert_eq!(flows.packets(1), [2, 6].map(packet));
         assert!(flows.packets(3).is_empty());
+        for (from, until, want) in [(2, 4, &[3][..]), (1, 9, &[1, 3, 4]), (0, 1, &[]), (4, 9, &[4]), (5, 5, &[]), (7, 9, &[])] {
+            let want: Vec<Moment> = want.iter().copied().map(packet).collect();
+            assert_eq!(flows.packets_between(0, packet(from), packet(until)), want, "{from}..{until}");
+        }
     }
 }

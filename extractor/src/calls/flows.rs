@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::CallNumber;
 use crate::{
     events::{FlowKey, Flows, Fragmented, Table},
-    moment::{Moment, Position},
+    moment::Moment,
     packet::Endpoint,
 };
 
@@ -37,28 +37,29 @@ pub struct FlowTable {
 struct Flow {
     key: FlowKey,
     owners: Owners,
-    /// Its packets, in capture order.
+    /// Its packets: of each part of a window in capture order, but packets that came in fragments are found
+    /// after all others of their window.
     stretches: SmallVec<[Stretch; 2]>,
 }
 
-/// The packets of a flow in one window.
+/// The packets of a flow in one part of a window.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     /// The number of the window.
     window: usize,
-    start: usize,
-    end: usize,
+    /// The part of it, and the number that the flow has there.
+    part: u32,
+    flow: u32,
 }
 
-/// The packets of a window, those of each flow together.
+/// The packets of a window, as they were found: part by part, in each of them by flow.
 #[derive(Debug)]
 struct WindowPackets {
     /// The first moment after it.
     end: Moment,
-    packets: Vec<Moment>,
+    parts: Vec<Flows>,
+    /// The flows that have any.
     flows: Vec<FlowNumber>,
-    /// Packets that came in fragments, by the frame that made them whole.
-    fragmented: Table<Position, Fragmented>,
 }
 
 /// The owners of one flow, by call.
@@ -76,30 +77,22 @@ pub struct Owner {
 impl FlowTable {
     /// Takes in what was found in the next window, of one part of it after the other. Gives the flows
     /// that were not known.
-    pub fn add_window(&mut self, parts: Vec<Flows>, end: Moment) -> Vec<FlowNumber> {
+    pub fn add_window(&mut self, mut parts: Vec<Flows>, end: Moment) -> Vec<FlowNumber> {
         let window = self.forgotten.saturating_add(self.windows.len());
         let mut new = Vec::new();
         let mut flows = Vec::new();
-        let assigned: Vec<Vec<FlowNumber>> = parts
-            .iter()
-            .map(|part| {
-                let of_part = part.keys().iter().enumerate().map(|(index, key)| {
-                    let number = self.number(*key, &mut new);
-                    self.count(number, window, part.packets(index).len(), &mut flows);
-                    number
-                });
-                of_part.collect()
-            })
-            .collect();
-        let mut packets = vec![Moment::default(); self.lay_out(&flows)];
-        for (part, of_part) in parts.iter().zip(&assigned) {
-            for (index, number) in of_part.iter().enumerate() {
-                self.fill(*number, part.packets(index), &mut packets);
+        for (part, found) in (0..).zip(&mut parts) {
+            found.sort();
+            for (flow, key) in (0..).zip(found.keys()) {
+                let number = self.number(*key, &mut new);
+                let Some(known) = self.flows.get_mut(number) else { continue };
+                if known.stretches.last().is_none_or(|stretch| stretch.window < window) {
+                    flows.push(number);
+                }
+                known.stretches.push(Stretch { window, part, flow });
             }
         }
-        let fragmented: Table<_, _> = parts.into_iter().flat_map(Flows::into_fragmented).collect();
-        self.windows.push_back(WindowPackets { end, packets, flows, fragmented });
-        self.sort_last();
+        self.windows.push_back(WindowPackets { end, parts, flows });
         new
     }
 
@@ -170,30 +163,33 @@ impl FlowTable {
         self.flows.get_mut(flow).map(|flow| std::mem::replace(&mut flow.owners, owners)).unwrap_or_default()
     }
 
-    /// Of one flow, the packets from one moment up to, not including, another, window by window.
+    /// Of one flow, the packets from one moment up to, not including, another, part by part; each part in capture order.
     pub fn packets_between(&self, flow: FlowNumber, from: Moment, until: Moment) -> impl DoubleEndedIterator<Item = &[Moment]> {
         let stretches = self.flows.get(flow).map_or(&[][..], |flow| &flow.stretches);
-        stretches.iter().map(move |stretch| between(self.packets(stretch), from, until)).filter(|packets| !packets.is_empty())
+        let packets = stretches.iter().filter_map(move |stretch| {
+            let window = self.windows.get(stretch.window.checked_sub(self.forgotten)?)?;
+            Some(window.parts.get(stretch.part as usize)?.packets_between(stretch.flow as usize, from, until))
+        });
+        packets.filter(|packets| !packets.is_empty())
     }
 
-    /// The last of these packets.
+    /// The latest of these packets.
     #[must_use]
     pub fn last_packet_between(&self, flow: FlowNumber, from: Moment, until: Moment) -> Option<Moment> {
-        self.packets_between(flow, from, until).filter_map(|packets| packets.last().copied()).max()
+        let mut last_of_parts = self.packets_between(flow, from, until).rev().filter_map(|packets| packets.last().copied());
+        if self.has_fragmented() { last_of_parts.max() } else { last_of_parts.next() }
     }
 
     /// What came before of a packet that came in fragments.
     #[must_use]
-    #[inline]
     pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
-        let with_some = self.windows.iter().filter(|window| !window.fragmented.is_empty());
-        with_some.filter_map(|window| window.fragmented.get(&packet.position)).next()
+        self.windows.iter().flat_map(|window| &window.parts).find_map(|part| part.fragmented(packet))
     }
 
     /// Whether any packet came in fragments.
     #[must_use]
     pub fn has_fragmented(&self) -> bool {
-        self.windows.iter().any(|window| !window.fragmented.is_empty())
+        self.windows.iter().flat_map(|window| &window.parts).any(Flows::has_fragmented)
     }
 
     /// The latest moment, not after `moment`, at which none of the packets has some of its frames before and some after.
@@ -212,10 +208,10 @@ impl FlowTable {
     /// The earliest frame of the packets that were whole at `moment` or later.
     #[must_use]
     pub fn earliest_frame_since(&self, moment: Moment) -> Option<Moment> {
-        let with_some = self.windows.iter().filter(|window| window.end > moment && !window.fragmented.is_empty());
-        let earliest = with_some.flat_map(|window| {
-            let since = window.packets.iter().filter(move |packet| **packet >= moment);
-            since.filter_map(|packet| window.fragmented.get(&packet.position)?.earlier.first())
+        let parts = self.windows.iter().filter(|window| window.end > moment).flat_map(|window| &window.parts);
+        let earliest = parts.filter(|part| part.has_fragmented()).flat_map(|part| {
+            let since = part.all_packets().iter().filter(move |packet| **packet >= moment);
+            since.filter_map(|packet| part.fragmented(*packet)?.earlier.first())
         });
         earliest.min().copied()
     }
@@ -239,79 +235,12 @@ impl FlowTable {
         new.push(number);
         number
     }
-
-    /// Adds to the number of packets that a flow has in a window: as long as they are counted, the end of their stretch.
-    fn count(&mut self, number: FlowNumber, window: usize, more: usize, flows: &mut Vec<FlowNumber>) {
-        let Some(flow) = self.flows.get_mut(number) else { return };
-        match flow.stretches.last_mut() {
-            Some(stretch) if stretch.window == window => stretch.end = stretch.end.saturating_add(more),
-            _ => {
-                flow.stretches.push(Stretch { window, start: 0, end: more });
-                flows.push(number);
-            }
-        }
-    }
-
-    /// Gives each of the flows room for the packets that were counted. Gives the number of all of them.
-    fn lay_out(&mut self, flows: &[FlowNumber]) -> usize {
-        let mut next = 0usize;
-        for number in flows {
-            if let Some(stretch) = self.latest_stretch(*number) {
-                let len = stretch.end;
-                (stretch.start, stretch.end) = (next, next);
-                next = next.saturating_add(len);
-            }
-        }
-        next
-    }
-
-    /// Adds packets to those of a flow in the latest window.
-    fn fill(&mut self, number: FlowNumber, from: &[Moment], packets: &mut [Moment]) {
-        let Some(stretch) = self.latest_stretch(number) else { return };
-        let start = stretch.end;
-        stretch.end = start.saturating_add(from.len());
-        if let Some(to) = packets.get_mut(start..stretch.end) {
-            to.copy_from_slice(from);
-        }
-    }
-
-    fn latest_stretch(&mut self, number: FlowNumber) -> Option<&mut Stretch> {
-        self.flows.get_mut(number)?.stretches.last_mut()
-    }
-
-    /// Puts the packets of the last window in order: those that came in fragments are found after all others.
-    fn sort_last(&mut self) {
-        let Some(window) = self.windows.back_mut().filter(|window| !window.fragmented.is_empty()) else { return };
-        for number in &window.flows {
-            if let Some(stretch) = self.flows.get(*number).and_then(|flow| flow.stretches.last())
-                && let Some(packets) = window.packets.get_mut(stretch.start..stretch.end)
-            {
-                packets.sort();
-            }
-        }
-    }
-
-    fn packets(&self, stretch: &Stretch) -> &[Moment] {
-        let window = stretch.window.checked_sub(self.forgotten).and_then(|window| self.windows.get(window));
-        window.and_then(|window| window.packets.get(stretch.start..stretch.end)).unwrap_or_default()
-    }
-}
-
-/// Of packets in order, those from one moment up to another: nearly always all of them, so that is looked at first.
-fn between(packets: &[Moment], from: Moment, until: Moment) -> &[Moment] {
-    let (Some(first), Some(last)) = (packets.first(), packets.last()) else { return &[] };
-    if *last < from || *first >= until {
-        return &[];
-    }
-    let start = if *first >= from { 0 } else { packets.partition_point(|packet| *packet < from) };
-    let end = if *last < until { packets.len() } else { packets.partition_point(|packet| *packet < until) };
-    packets.get(start..end).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::FlowBuilder;
+    use crate::{events::FlowBuilder, moment::Position};
 
     fn flow(n: u8) -> FlowKey {
         FlowKey { source: Endpoint::v4([10, 0, 0, n], 1), destination: Endpoint::v4([10, 0, 0, 99], 2) }
