@@ -145,3 +145,15 @@ fn an_address_that_the_capture_sees_as_it_is_needs_no_guess() {
     let extracted = t.extract();
     extracted.only_call().has_rtp(8, 1..=10).has("rtp_packet_count", "10");
 }
+
+#[test]
+fn who_guessed_may_come_to_know() {
+    let mut t = Ladder::new();
+    t.sip(0, PROXY, OTHER_ROUTER, request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)));
+    t.sip(10, ROUTER, PROXY, invite("guess"));
+    t.rtp(1_000, STRANGER, ROUTER_MEDIA, 7, 1..=100);
+    t.sip(1_990, ROUTER, PROXY, request("UPDATE", "guess").sdp(&Sdp::audio(ROUTER_MEDIA)));
+    let extracted = t.extract();
+    extracted.call("sure").has_rtp(7, 1..=50);
+    extracted.call("guess").has_rtp(7, 51..=100);
+}

@@ -123,10 +123,11 @@ fn repair(spool: &Spool) {
         Ok(repaired) => {
             for part in repaired {
                 match part {
-                    Repaired::Closed(path, cut_bytes) => {
+                    Err(error) => tracing::error!("what an earlier run has left stays as it is: {error}"),
+                    Ok(Repaired::Closed(path, cut_bytes)) => {
                         tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
                     }
-                    Repaired::Removed(path) => {
+                    Ok(Repaired::Removed(path)) => {
                         tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
                     }
                 }

@@ -112,14 +112,14 @@ impl Spool {
     }
 
     /// Closes what a crash has left: cuts each part file of this instance after its last whole record. One that another
-    /// agent is writing is left alone.
-    pub(crate) fn repair(&self) -> io::Result<Vec<Repaired>> {
+    /// agent is writing is left alone, and so is one that cannot be repaired.
+    pub(crate) fn repair(&self) -> io::Result<Vec<io::Result<Repaired>>> {
         let mut repaired = Vec::new();
         for file in self.files()? {
             if let SegmentFile::Part(name) = file
                 && name.instance() == self.instance
             {
-                repaired.extend(self.repair_part(&name)?);
+                repaired.extend(self.repair_part(&name).transpose());
             }
         }
         Ok(repaired)
@@ -218,7 +218,13 @@ impl Spool {
 /// What lies unreadable between records stays: readers find their way across it.
 fn whole_records(file: &File, len: u64) -> io::Result<u64> {
     let mut window = read_window(file, 0, len)?;
-    let Ok((layout, mut offset)) = Layout::detect(&window) else { return Ok(0) };
+    let Ok((layout, mut offset)) = Layout::detect(&window) else {
+        if len <= FILE_HEADER_LEN || is_blank(file, len)? {
+            return Ok(0);
+        }
+        let what_to_do = "its file header is damaged; write the first 24 bytes of a good segment over it, and start again";
+        return Err(io::Error::new(ErrorKind::InvalidData, what_to_do));
+    };
     let mut window_start = 0;
     let mut whole_len = 0;
     loop {
@@ -240,6 +246,21 @@ fn whole_records(file: &File, len: u64) -> io::Result<u64> {
         offset = 0;
         window = read_window(file, window_start, len)?;
     }
+}
+
+const FILE_HEADER_LEN: u64 = shared::pcap::FILE_HEADER_LEN as u64;
+
+/// Whether nothing of a file was ever written: its length was durable, its content not.
+fn is_blank(file: &File, len: u64) -> io::Result<bool> {
+    let mut start = 0;
+    while start < len {
+        let window = read_window(file, start, len)?;
+        if window.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        start = at(start, window.len());
+    }
+    Ok(true)
 }
 
 const LARGEST_RECORD: usize = RECORD_HEADER_LEN + MAX_FRAME_LEN as usize;
@@ -297,6 +318,29 @@ mod tests {
         names
     }
 
+    fn repaired(directory: &TempDir) -> Vec<Repaired> {
+        spool(directory).repair().unwrap().into_iter().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_repaired_is_left_and_holds_up_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut damaged = capture(5, 1000);
+        damaged[..4].fill(0);
+        for second in 0..5 {
+            let content = if second == 2 { &damaged } else { &capture(2, 30) };
+            write(&directory, &name("eth0", second).part_file_name(), content);
+        }
+        write(&directory, &name("eth0", 9).part_file_name(), &[0; 9000]);
+        let (good, bad): (Vec<_>, Vec<_>) = spool(&directory).repair().unwrap().into_iter().partition(Result::is_ok);
+        assert_eq!((good.len(), bad.len()), (5, 1));
+        let part = name("eth0", 2).part_file_name();
+        let error = bad[0].as_ref().unwrap_err().to_string();
+        assert!(error.contains(&part) && error.contains("file header"), "{error}");
+        assert_eq!(fs::read(directory.path().join(part)).unwrap(), damaged);
+        assert_eq!(names_in(&directory).len(), 5);
+    }
+
     fn whole_len(content: &[u8]) -> u64 {
         let directory = tempfile::tempdir().unwrap();
         let path = write(&directory, "file", content);
@@ -344,13 +388,13 @@ mod tests {
         write(&directory, &cut.part_file_name(), &capture(3, 30)[..24 + 2 * 46 + 20]);
         write(&directory, &empty.part_file_name(), &capture(0, 0));
         write(&directory, &other.part_file_name(), &capture(3, 30));
-        let repaired = spool(&directory).repair().unwrap();
-        assert_eq!(repaired.len(), 2);
-        assert!(repaired.contains(&Repaired::Closed(directory.path().join(cut.to_string()), 20)));
-        assert!(repaired.contains(&Repaired::Removed(directory.path().join(empty.part_file_name()))));
+        let closed = repaired(&directory);
+        assert_eq!(closed.len(), 2);
+        assert!(closed.contains(&Repaired::Closed(directory.path().join(cut.to_string()), 20)));
+        assert!(closed.contains(&Repaired::Removed(directory.path().join(empty.part_file_name()))));
         assert_eq!(names_in(&directory), [other.part_file_name(), cut.to_string()]);
         assert_eq!(fs::read(directory.path().join(cut.to_string())).unwrap(), capture(2, 30));
-        assert_eq!(spool(&directory).repair().unwrap(), []);
+        assert_eq!(repaired(&directory), []);
     }
 
     #[test]
@@ -359,7 +403,7 @@ mod tests {
         let path = write(&directory, &name("eth0", 1).part_file_name(), &capture(3, 30));
         let writing = File::open(path).unwrap();
         writing.lock().unwrap();
-        assert_eq!(spool(&directory).repair().unwrap(), []);
+        assert_eq!(repaired(&directory), []);
         drop(writing);
         assert_eq!(spool(&directory).repair().unwrap().len(), 1);
     }
@@ -369,7 +413,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let precious = write(&directory, "precious", b"precious");
         symlink(&precious, directory.path().join(name("eth0", 1).part_file_name())).unwrap();
-        assert!(spool(&directory).repair().is_err());
+        assert!(spool(&directory).repair().unwrap()[0].is_err());
         assert_eq!(fs::read(precious).unwrap(), b"precious");
     }
 

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use nix::fcntl::OFlag;
 use shared::segment::SegmentName;
 
 use crate::{
@@ -110,6 +111,13 @@ impl Writer {
     }
 
     fn try_store(&mut self, chunk: &mut Chunk) -> io::Result<()> {
+        if !chunk.records.is_empty()
+            && let Some(beginning) = self.segment.as_ref().and_then(Segment::lost)
+        {
+            self.forget_lost_segment();
+            // As if the chunk had begun it: that is tried until it succeeds.
+            chunk.begins.get_or_insert(beginning);
+        }
         if let Some(beginning) = &chunk.begins {
             self.segment = Some(self.open(beginning)?);
             chunk.begins = None;
@@ -153,10 +161,6 @@ impl Writer {
     }
 
     fn append(&mut self, chunk: &mut Chunk) -> io::Result<()> {
-        if let Some(beginning) = self.segment.as_ref().and_then(Segment::lost) {
-            self.forget_lost_segment();
-            self.segment = Some(self.open(&beginning)?);
-        }
         let Some(segment) = &mut self.segment else { return Err(io::Error::other("its segment could not be begun")) };
         segment.append(&chunk.records, chunk.packets)?;
         self.tally.written.add(mem::take(&mut chunk.packets));
@@ -248,8 +252,20 @@ impl Segment {
 }
 
 fn create(part_path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(part_path)
+    match OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(part_path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => take_over(part_path).ok_or(error),
+        created => created,
+    }
 }
+
+/// A part file that this agent began, but could neither write nor remove: nobody holds it, and no packet is in it.
+fn take_over(part_path: &Path) -> Option<File> {
+    let file = OpenOptions::new().append(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(part_path).ok()?;
+    let is_begun_only = file.try_lock().is_ok() && file.metadata().is_ok_and(|metadata| metadata.len() <= FILE_HEADER_LEN);
+    (is_begun_only && file.set_len(0).is_ok()).then_some(file)
+}
+
+const FILE_HEADER_LEN: u64 = shared::pcap::FILE_HEADER_LEN as u64;
 
 /// Gives a part file the name of its segment.
 pub(crate) fn publish(directory: &Path, name: &SegmentName) -> io::Result<PathBuf> {
@@ -367,6 +383,35 @@ mod tests {
         let file = fs::read(directory.join(beginning().name.to_string())).unwrap();
         assert_eq!(file, [&beginning().header[..], b"two"].concat());
         assert_eq!(writer.tally.disk_dropped.get(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_again_at_once_holds_nothing_up_when_it_can() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("segments");
+        fs::create_dir(&directory).unwrap();
+        let mut writer = begun(&directory);
+        fs::remove_dir_all(&directory).unwrap();
+        fs::write(&directory, "in the way").unwrap();
+        let mut next = Chunk { ends: Some(Reason::Time), ..chunk(b"two") };
+        for _ in 0..3 {
+            writer.try_store(&mut next).unwrap_err();
+        }
+        fs::remove_file(&directory).unwrap();
+        writer.try_store(&mut next).unwrap();
+        let file = fs::read(directory.join(beginning().name.to_string())).unwrap();
+        assert_eq!(file, [&beginning().header[..], b"two"].concat());
+        assert_eq!((writer.tally.disk_dropped.get(), writer.tally.written.get()), (1, 2));
+    }
+
+    #[test]
+    fn a_part_file_that_could_only_be_begun_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let part = directory.path().join(beginning().name.part_file_name());
+        fs::write(&part, &beginning().header[..10]).unwrap();
+        drop(begun(directory.path()));
+        assert_eq!(fs::read(&part).unwrap(), [&beginning().header[..], b"one"].concat());
+        assert!(writer(directory.path()).open(&beginning()).is_err(), "there is a packet in it");
     }
 
     #[test]

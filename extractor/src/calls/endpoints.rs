@@ -61,7 +61,8 @@ impl Endpoints {
         let (given, rank) = match holders.calls.iter().position(|holder| holder.call == call) {
             Some(index) => {
                 let before = holders.calls.remove(index);
-                let given = if Some(index) == last { Given::Unchanged } else { Given::Again };
+                // Surer of it than before, the call may now own what another did.
+                let given = if Some(index) == last && rank <= before.rank { Given::Unchanged } else { Given::Again };
                 (given, rank.max(before.rank))
             }
             None => (Given::New(holders.free_between(back_to, at)), rank),
