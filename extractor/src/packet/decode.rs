@@ -1,7 +1,7 @@
 //! Frames to datagrams: a fast path for the common case, a general one for all others.
 //!
 //! To whoever adds a tunnel: its header is taken off in `tunnels`, on the way of [`Decoder::general`], never in [`fast`].
-//! The fast path takes UDP over IPv4 or IPv6, not fragmented, without options, below Ethernet and VLAN tags,
+//! The fast path takes UDP over IPv4 or IPv6, not fragmented, without options, below Ethernet (or Linux cooked headers) and VLAN tags,
 //! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP3. A property test holds
 //! the two to the same answers, and another the general path to those of etherparse.
 
@@ -138,12 +138,10 @@ impl Decoder {
     #[must_use]
     #[inline]
     pub fn decode<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
-        if link == LinkType::ETHERNET
-            && let Some(datagram) = fast(frame)
-        {
-            return Packet::Udp(datagram);
+        match fast(link, frame) {
+            Some(datagram) => Packet::Udp(datagram),
+            None => self.general(link, frame),
         }
-        self.general(link, frame)
     }
 
     /// What an IP datagram carries that was put together from its fragments; `wire_len` is how much of it there was
@@ -248,11 +246,17 @@ impl Decoder {
     }
 }
 
-/// UDP over IP over Ethernet, if the frame is just that.
+/// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.
 #[inline]
-fn fast(frame: &[u8]) -> Option<Datagram<'_>> {
-    let mut ethertype = be16(*frame.get(12..)?.first_chunk()?);
-    let mut rest = frame.get(14..)?;
+fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
+    let (type_at, payload_at) = match link {
+        LinkType::ETHERNET => (12, 14),
+        LinkType::LINUX_SLL => (14, 16),
+        LinkType::LINUX_SLL2 => (0, 20),
+        _ => return None,
+    };
+    let mut ethertype = be16(*frame.get(type_at..)?.first_chunk()?);
+    let mut rest = frame.get(payload_at..)?;
     while matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD) {
         ethertype = be16(*rest.get(2..)?.first_chunk()?);
         rest = rest.get(4..)?;
@@ -521,6 +525,7 @@ mod tests {
             payload in proptest::collection::vec(any::<u8>(), 0..80),
             v6 in any::<bool>(),
             vlan in any::<bool>(),
+            link in prop::sample::select(vec![LinkType::ETHERNET, LinkType::LINUX_SLL, LinkType::LINUX_SLL2]),
             change in proptest::option::of((0usize..60, any::<u8>())),
             keep in 0usize..160,
         ) {
@@ -531,12 +536,19 @@ mod tests {
                 (false, true) => built(start.single_vlan(5.try_into().unwrap()).ipv4(SOURCE, DESTINATION, 9).udp(1, 2), &payload),
                 (false, false) => built(start.ipv4(SOURCE, DESTINATION, 9).udp(1, 2), &payload),
             };
+            match link {
+                LinkType::LINUX_SLL => frame = [&[0; 14], &frame[12..]].concat(),
+                LinkType::LINUX_SLL2 => frame = [&frame[12..14], &[0; 18], &frame[14..]].concat(),
+                _ => {}
+            }
             if let Some((at, value)) = change && at < frame.len() {
                 frame[at] = value;
+            } else {
+                prop_assert!(fast(link, &frame).is_some(), "the common case takes the fast path");
             }
             frame.truncate(keep.max(10));
-            if let Some(datagram) = fast(&frame) {
-                prop_assert_eq!(Packet::Udp(datagram), general(LinkType::ETHERNET, &frame));
+            if let Some(datagram) = fast(link, &frame) {
+                prop_assert_eq!(Packet::Udp(datagram), general(link, &frame));
             }
         }
 
