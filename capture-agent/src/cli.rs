@@ -79,15 +79,15 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) empty_segments: bool,
 
-    /// Delete the oldest segments when all of them take more than this.
+    /// Delete the oldest segments when all of them take more than this; 0 for no limit.
     #[arg(long, value_name = "SIZE")]
     max_disk_bytes: Option<ByteSize>,
 
-    /// Delete segments that were closed longer ago than this.
+    /// Delete segments that were closed longer ago than this; 0 for no limit.
     #[arg(long, value_name = "DURATION")]
     max_age: Option<GoDuration>,
 
-    /// Delete the oldest segments when the file system has less than this left.
+    /// Delete the oldest segments when the file system has less than this left; 0 for no limit.
     #[arg(long, value_name = "SIZE")]
     min_free_bytes: Option<ByteSize>,
 
@@ -190,10 +190,12 @@ impl Arguments {
     }
 
     pub(crate) fn retention(&self) -> retention::Limits {
+        // Taken at its word, 0 would delete every segment as soon as it is closed.
+        let bytes = |size: Option<ByteSize>| size.map(|size| size.0).filter(|&bytes| bytes != 0);
         retention::Limits {
-            max_disk_bytes: self.max_disk_bytes.map(|size| size.0),
-            max_age: self.max_age.map(|age| age.0),
-            min_free_bytes: self.min_free_bytes.map(|size| size.0),
+            max_disk_bytes: bytes(self.max_disk_bytes),
+            max_age: self.max_age.map(|age| age.0).filter(|age| !age.is_zero()),
+            min_free_bytes: bytes(self.min_free_bytes),
         }
     }
 
@@ -258,6 +260,12 @@ mod tests {
         let arguments = parse("agent --interface eth0 --rotate-every 0 --rotate-size 0 --stats-interval 0").unwrap();
         assert_eq!(arguments.rotation(), rotation::Limits::default());
         assert_eq!(arguments.stats_interval(), None);
+        let arguments = parse("agent --interface eth0 --max-disk-bytes 0 --max-age 0 --min-free-bytes 0").unwrap();
+        assert!(arguments.retention().are_none());
+        let arguments = parse("agent --interface eth0 --max-disk-bytes 1 --max-age 1s --min-free-bytes 2").unwrap();
+        let limits =
+            retention::Limits { max_disk_bytes: Some(1), max_age: Some(Duration::from_secs(1)), min_free_bytes: Some(2) };
+        assert_eq!(arguments.retention(), limits);
     }
 
     #[test]

@@ -97,7 +97,12 @@ impl Spool {
         let needed = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
         access(&self.directory, needed).with_context(|| {
             let user = Uid::effective();
-            format!("the output directory {} cannot be written to by user {user}", self.directory.display())
+            let directory = self.directory.display();
+            // Root, too, once it has given up the capability to override modes, may write only where its user may.
+            format!(
+                "the output directory {directory} cannot be written to by user {user}; give it to that user (`chown {user} \
+                 {directory}`), or, started as root, name its owner with --user"
+            )
         })
     }
 
