@@ -218,6 +218,13 @@ impl FlowBuilder {
     /// How much memory a packet takes, in bytes.
     pub const PACKET_MEMORY: usize = size_of::<(u32, Moment)>();
 
+    /// One with room for so many packets. Growing would touch twice as much memory, and memory that is touched for the first
+    /// time is a fifth of the time of a run with thousands of calls.
+    #[must_use]
+    pub fn with_capacity(packets: usize) -> Self {
+        Self { packets: Vec::with_capacity(packets), ..Self::default() }
+    }
+
     /// Takes in the next packet of the capture.
     #[inline]
     pub fn push(&mut self, key: FlowKey, packet: Moment) {

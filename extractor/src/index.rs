@@ -134,6 +134,7 @@ impl<'w> ChunkIndex<'w> {
     ) -> Self {
         let mut walk = layout.walk(file, range.start);
         let mut indexer = Indexer::new(input, decoder, ports);
+        indexer.flows = FlowBuilder::with_capacity(range.len() / USUAL_RECORD_LEN);
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
         while walk.offset() < range.end && indexer.memory < room {
@@ -177,6 +178,9 @@ const MAX_BACK_NS: u64 = 3_600_000_000_000;
 /// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are sent it is less; of the
 /// smallest that there can be it is fifteen.
 const MESSAGE_BYTES_A_BYTE: usize = 4;
+
+/// Of media, in bytes: hardly any is shorter.
+const USUAL_RECORD_LEN: usize = 128;
 
 /// The next record, wherever it is.
 fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
