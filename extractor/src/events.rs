@@ -299,18 +299,18 @@ impl FlowBuilder {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn flow(n: u8) -> FlowKey {
+    pub(crate) fn flow(n: u8) -> FlowKey {
         FlowKey { source: Endpoint::v4([10, 0, 0, n], 1), destination: Endpoint::v4([10, 0, 0, 99], 2) }
     }
 
-    fn packet(n: usize) -> Moment {
+    pub(crate) fn packet(n: usize) -> Moment {
         Moment { clock: n as u64 * 10, position: Position::new(0, n) }
     }
 
-    fn built(packets: &[(u8, usize)]) -> Flows {
+    pub(crate) fn built(packets: &[(u8, usize)]) -> Flows {
         let mut builder = FlowBuilder::default();
         packets.iter().for_each(|&(key, n)| builder.push(flow(key), packet(n)));
         builder.finish()

@@ -240,21 +240,7 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{events::FlowBuilder, moment::Position};
-
-    fn flow(n: u8) -> FlowKey {
-        FlowKey { source: Endpoint::v4([10, 0, 0, n], 1), destination: Endpoint::v4([10, 0, 0, 99], 2) }
-    }
-
-    fn packet(n: usize) -> Moment {
-        Moment { clock: n as u64 * 10, position: Position::new(0, n) }
-    }
-
-    fn built(packets: &[(u8, usize)]) -> Flows {
-        let mut builder = FlowBuilder::default();
-        packets.iter().for_each(|&(key, n)| builder.push(flow(key), packet(n)));
-        builder.finish()
-    }
+    use crate::events::tests::{built, flow, packet};
 
     fn all(flows: &FlowTable, number: FlowNumber) -> Vec<Moment> {
         flows.packets_between(number, Moment::default(), Moment::NEVER).flatten().copied().collect()
