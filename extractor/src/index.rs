@@ -133,8 +133,8 @@ impl<'w> ChunkIndex<'w> {
         ports: SipPorts,
     ) -> Self {
         let mut walk = layout.walk(file, range.start);
-        let mut indexer = Indexer::new(input, decoder, ports);
-        indexer.flows = FlowBuilder::with_capacity(range.len() / USUAL_RECORD_LEN);
+        let flows = FlowBuilder::with_capacity(range.len() / USUAL_RECORD_LEN);
+        let mut indexer = Indexer::new(input, flows, decoder, ports);
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
         while walk.offset() < range.end && indexer.memory < room {
@@ -209,7 +209,7 @@ struct Indexer<'w, 'd> {
 }
 
 impl<'w, 'd> Indexer<'w, 'd> {
-    fn new(input: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
+    fn new(input: usize, flows: FlowBuilder, decoder: &'d Decoder, ports: SipPorts) -> Self {
         Self {
             input,
             memory: 0,
@@ -218,7 +218,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             clock: 0,
             first_clock: None,
             sip: Vec::new(),
-            flows: FlowBuilder::default(),
+            flows,
             fragments: Vec::new(),
             segments: Vec::new(),
             gaps: Vec::new(),

@@ -145,11 +145,6 @@ impl FlowTable {
         self.flows.get(flow).map_or(&[], |flow| &flow.owners)
     }
 
-    /// One of them.
-    pub fn owner_mut(&mut self, flow: FlowNumber, place: usize) -> Option<&mut Owner> {
-        self.flows.get_mut(flow)?.owners.get_mut(place)
-    }
-
     /// Since when a flow is a call's, if it is.
     #[must_use]
     pub fn owned_since(&self, flow: FlowNumber, call: CallNumber) -> Option<Moment> {

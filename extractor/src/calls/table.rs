@@ -257,15 +257,15 @@ impl CallTable {
 
     /// Gives the packets of a flow that are settled to those who own it.
     fn settle(&mut self, flow: FlowNumber, settled: &impl Fn(CallNumber) -> Moment) {
-        for place in 0..self.flows.owners(flow).len() {
-            let Some(owner) = self.flows.owner_mut(flow, place) else { return };
+        let mut owners = self.flows.replace_owners(flow, Owners::new());
+        for owner in &mut owners {
             let until = settled(owner.call);
             if owner.from < until {
-                let from = std::mem::replace(&mut owner.from, until);
-                let call = owner.call;
-                self.claim(call, Claim { flow, from, until });
+                self.claim(owner.call, Claim { flow, from: owner.from, until });
+                owner.from = until;
             }
         }
+        self.flows.replace_owners(flow, owners);
     }
 
     /// Forgets the flows of which nothing is left that came since `left_since`, and the calls that ended. What came

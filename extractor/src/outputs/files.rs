@@ -44,16 +44,15 @@ impl Directory {
 
     /// Whether any call's file is there.
     pub(super) fn has_calls(&self) -> Result<bool> {
-        let is_call = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().as_encoded_bytes().starts_with(b"call_"));
-        let found: io::Result<Vec<()>> = fs::read_dir(&self.path).and_then(|entries| {
-            entries
-                .map(is_call)
-                .filter(|is_call| !matches!(is_call, Ok(false)))
-                .take(1)
-                .map(|found| found.map(|_: bool| ()))
-                .collect()
-        });
-        Ok(!found.with_context(|| format!("the output directory {} cannot be read", self.path.display()))?.is_empty())
+        let look = || -> io::Result<bool> {
+            for entry in fs::read_dir(&self.path)? {
+                if entry?.file_name().as_encoded_bytes().starts_with(FileName::PREFIX.as_bytes()) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        look().with_context(|| format!("the output directory {} cannot be read", self.path.display()))
     }
 
     /// Whether a call's file of this name, with either ending, is there.

@@ -103,12 +103,15 @@ impl Stem {
 }
 
 impl FileName {
+    /// What every name begins with.
+    pub(super) const PREFIX: &str = "call_";
+
     /// Of the file of this stem that comes as number `number`, from 1.
     fn new(stem: Stem, number: u64) -> Self {
         let start = utc(stem.second.saturating_mul(1_000_000_000));
         let start = start.map(|start| start.strftime("%Y%m%d_%H%M%S").to_string()).unwrap_or_default();
         let ending = if number > 1 { format!("_{number}") } else { String::new() };
-        Self { stem, text: format!("call_{:08x}_{start}{ending}", stem.digest).into() }
+        Self { stem, text: format!("{}{:08x}_{start}{ending}", Self::PREFIX, stem.digest).into() }
     }
 }
 
