@@ -5,7 +5,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind, value_parser};
 use shared::{
     pcap::{DEFAULT_SNAPLEN, MAX_FRAME_LEN, Precision},
-    segment::SegmentName,
+    segment::interface_label,
     units::{ByteSize, GoDuration, SipPorts},
 };
 
@@ -164,7 +164,7 @@ impl Arguments {
         }
         let mut labels: Vec<String> = Vec::new();
         for interface in &self.interface {
-            let label = SegmentName::new("", interface, 0, 0).interface().to_owned();
+            let label = interface_label(interface);
             if labels.contains(&label) {
                 let words = format!("two interfaces are called `{label}` in the names of segments: run an agent for each");
                 return Err((ErrorKind::ArgumentConflict, words));

@@ -7,13 +7,13 @@
 use std::{mem, sync::Arc};
 
 use shared::{
-    pcap::{FILE_HEADER_LEN, LinkType, Precision, RECORD_HEADER_LEN, file_header, record_header},
+    pcap::{LinkType, Precision, RECORD_HEADER_LEN, file_header, record_header},
     segment::SegmentName,
 };
 
 use crate::{
     capture::Frame,
-    ring::{Beginning, Chunk, Ring},
+    ring::{Beginning, Chunk, HEADER_BYTES, Ring},
     rotation::{Limits, Reason, Rotation},
     tally::Tally,
 };
@@ -161,7 +161,7 @@ impl Gatherer {
         let Format { link, precision, snaplen } = self.format;
         let header = file_header(link, precision, snaplen);
         self.chunk.begins = Some(Beginning { name: self.namer.next(start_ns), header });
-        self.rotation.begin(start_ns, u64::try_from(FILE_HEADER_LEN).unwrap_or(0));
+        self.rotation.begin(start_ns, HEADER_BYTES);
         self.is_open = true;
     }
 

@@ -24,6 +24,9 @@ pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// Buffers that are kept for the next chunks: new memory costs page faults.
 const MAX_SPARE_BUFFERS: usize = 4;
 
+/// The length of a segment's file header, as the lengths of files are counted.
+pub(crate) const HEADER_BYTES: u64 = FILE_HEADER_LEN as u64;
+
 /// What a segment begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Beginning {

@@ -21,11 +21,12 @@ use nix::{
 };
 use shared::{
     pcap::{Layout, MAX_FRAME_LEN, RECORD_HEADER_LEN, Step},
-    segment::{SegmentFile, SegmentName},
+    segment::{SegmentFile, SegmentName, instance_label, interface_label},
 };
 
 use crate::{
     retention::{Closed, Stock},
+    ring::HEADER_BYTES,
     writer::publish,
 };
 
@@ -59,9 +60,8 @@ pub(crate) enum Repaired {
 impl Spool {
     /// The spool of this instance and these interfaces.
     pub(crate) fn new(directory: &Path, instance: &str, interfaces: &[String]) -> Self {
-        let label = |interface: &str| SegmentName::new(instance, interface, 0, 0);
-        let interfaces = interfaces.iter().map(|interface| label(interface).interface().to_owned()).collect();
-        Self { directory: directory.to_owned(), instance: label("").instance().to_owned(), interfaces }
+        let interfaces = interfaces.iter().map(|interface| interface_label(interface)).collect();
+        Self { directory: directory.to_owned(), instance: instance_label(instance), interfaces }
     }
 
     /// Makes the directory if it is not there, for this user if one is given, and refuses one in which anybody could
@@ -108,7 +108,7 @@ impl Spool {
 
     /// The newest segment of an interface that there is, closed or not.
     pub(crate) fn newest(&self, interface: &str) -> io::Result<Option<SegmentName>> {
-        let interface = SegmentName::new("", interface, 0, 0).interface().to_owned();
+        let interface = interface_label(interface);
         let names = self.files()?.into_iter().filter_map(|file| match file {
             SegmentFile::Part(name) | SegmentFile::Closed(name) => Some(name),
             SegmentFile::Processed(_) => None,
@@ -224,7 +224,7 @@ impl Spool {
 fn whole_records(file: &File, len: u64) -> io::Result<u64> {
     let mut window = read_window(file, 0, len)?;
     let Ok((layout, mut offset)) = Layout::detect(&window) else {
-        if len <= FILE_HEADER_LEN || is_blank(file, len)? {
+        if len <= HEADER_BYTES || is_blank(file, len)? {
             return Ok(0);
         }
         let what_to_do = "its file header is damaged; write the first 24 bytes of a good segment over it, and start again";
@@ -252,8 +252,6 @@ fn whole_records(file: &File, len: u64) -> io::Result<u64> {
         window = read_window(file, window_start, len)?;
     }
 }
-
-const FILE_HEADER_LEN: u64 = shared::pcap::FILE_HEADER_LEN as u64;
 
 /// Whether nothing of a file was ever written: its length was durable, its content not.
 fn is_blank(file: &File, len: u64) -> io::Result<bool> {

@@ -23,7 +23,7 @@ use shared::segment::SegmentName;
 
 use crate::{
     clock::Pace,
-    ring::{Beginning, Chunk, Ring, Taken},
+    ring::{Beginning, Chunk, HEADER_BYTES, Ring, Taken},
     rotation::Reason,
     tally::Tally,
 };
@@ -261,11 +261,9 @@ fn create(part_path: &Path) -> io::Result<File> {
 /// A part file that this agent began, but could neither write nor remove: nobody holds it, and no packet is in it.
 fn take_over(part_path: &Path) -> Option<File> {
     let file = OpenOptions::new().append(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(part_path).ok()?;
-    let is_begun_only = file.try_lock().is_ok() && file.metadata().is_ok_and(|metadata| metadata.len() <= FILE_HEADER_LEN);
+    let is_begun_only = file.try_lock().is_ok() && file.metadata().is_ok_and(|metadata| metadata.len() <= HEADER_BYTES);
     (is_begun_only && file.set_len(0).is_ok()).then_some(file)
 }
-
-const FILE_HEADER_LEN: u64 = shared::pcap::FILE_HEADER_LEN as u64;
 
 /// Gives a part file the name of its segment.
 pub(crate) fn publish(directory: &Path, name: &SegmentName) -> io::Result<PathBuf> {

@@ -55,11 +55,7 @@ impl SegmentName {
     /// underscores become hyphens; an instance does not begin with a dot or a hyphen.
     #[must_use]
     pub fn new(instance: &str, interface: &str, start_us: u64, sequence: u32) -> Self {
-        let instance: String = instance.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
-        // A leading dot would hide the segment, a leading hyphen make it look like an option.
-        let instance = instance.trim_start_matches(['.', '-']);
-        let interface: String = interface.chars().map(|c| if is_plain(c) || c == '_' { c } else { '-' }).collect();
-        Self { start: Start::at(start_us), sequence, instance: label(instance), interface: label(&interface) }
+        Self { start: Start::at(start_us), sequence, instance: instance_label(instance), interface: interface_label(interface) }
     }
 
     /// Who captured: the host's short name, as far as a name can hold it.
@@ -130,6 +126,21 @@ impl SegmentFile {
         }
         file_name.parse().ok().map(Self::Closed)
     }
+}
+
+/// An instance as names have it.
+#[must_use]
+pub fn instance_label(instance: &str) -> String {
+    let instance: String = instance.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    // A leading dot would hide the segment, a leading hyphen make it look like an option.
+    label(instance.trim_start_matches(['.', '-']))
+}
+
+/// An interface as names have it.
+#[must_use]
+pub fn interface_label(interface: &str) -> String {
+    let interface: String = interface.chars().map(|c| if is_plain(c) || c == '_' { c } else { '-' }).collect();
+    label(&interface)
 }
 
 fn is_plain(c: char) -> bool {
