@@ -21,4 +21,5 @@ pub mod sdp;
 pub mod segments;
 pub mod sip;
 pub mod source;
+pub mod watch;
 pub mod windows;
