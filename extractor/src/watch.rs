@@ -42,7 +42,7 @@ const SHORTEST_WATCHDOG: Duration = Duration::from_millis(10);
 /// How long events are left to gather when somebody writes to a file.
 ///
 /// `notify` asks for an event at each write, also to the part files of an agent. 1,000 writes a second would cost 1.1 % of a
-/// processor, 10,000 of them 7 %; when they may gather, it is 0.2 and 0.9 %. Events of one file that are the same and have
+/// processor, 10,000 of them 7 %; when they may gather, it is 0.2 and 0.5 %. Events of one file that are the same and have
 /// not been read become one.
 const GATHER: Duration = Duration::from_millis(50);
 
