@@ -18,6 +18,8 @@ pub mod report;
 pub mod rtp;
 pub mod run;
 pub mod sdp;
+pub mod segments;
 pub mod sip;
 pub mod source;
+pub mod watch;
 pub mod windows;
