@@ -2,7 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "a door: opens the captures that are read")]
 
 mod compressed;
+mod duplicates;
 mod map;
+pub mod merge;
 
 use std::{
     fs::File,
@@ -13,8 +15,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use shared::pcap::{FormatError, Layout, LinkType, Record, Step};
 
-pub use self::compressed::Damage;
 pub(crate) use self::map::prefetch;
+pub use self::{compressed::Damage, duplicates::RecentPackets};
 use self::{
     compressed::{Compression, MAGIC_LEN},
     map::Map,
