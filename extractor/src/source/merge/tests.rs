@@ -366,7 +366,7 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
         for (index, packet) in packets.iter().enumerate() {
             let next = packets.get(index + 1).and_then(|next| next.ns);
             if let Some(ns) = packet.ns
-                && !next.is_some_and(|next| next + HOUR < ns)
+                && next.is_none_or(|next| next + HOUR >= ns)
             {
                 clock = clock.max(ns);
             }
