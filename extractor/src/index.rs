@@ -14,7 +14,7 @@ use shared::{
 
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
-    moment::{Clock, Moment, Position},
+    moment::{Clock, Moment, Position, is_odd},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
     sip::{self, Message},
@@ -198,10 +198,6 @@ impl<'w> ChunkIndex<'w> {
     }
 }
 
-/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further is damaged. It
-/// would send packet time into a future in which all calls have timed out.
-const MAX_BACK_NS: u64 = 3_600_000_000_000;
-
 /// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are sent it is less; of the
 /// smallest that there can be it is fifteen.
 const MESSAGE_BYTES_A_BYTE: usize = 4;
@@ -255,7 +251,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             None => (record.timestamp_ns.unwrap_or(0), next.and_then(|next| next.timestamp_ns)),
             Some(told_ns) => (told_ns, next.and_then(|next| self.time_of(next))),
         };
-        if next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns) {
+        if is_odd(timestamp_ns, next_ns) {
             increment(&mut self.counts.odd_times);
         } else {
             self.clock = self.clock.max(timestamp_ns);

@@ -13,9 +13,10 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the state file")]
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -103,7 +104,7 @@ impl Terms {
         if self.files != other.files {
             bail!(
                 "a run over other files was broken off in the output directory ({}); end it with the same command as before, {advice}",
-                other.files.first().map_or("", |left| left.path.as_str())
+                other.files.first().map(|left| left.path.to_path().display().to_string()).unwrap_or_default()
             );
         }
         let differing = self.flags.iter().zip(&other.flags).find(|(mine, theirs)| mine != theirs);
@@ -120,13 +121,29 @@ impl Terms {
     }
 }
 
+/// The name of a file, whatever bytes it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name(Vec<u8>);
+
+impl Name {
+    /// As the name of a file.
+    #[must_use]
+    pub fn of(name: impl AsRef<OsStr>) -> Self {
+        Self(name.as_ref().as_bytes().to_vec())
+    }
+
+    /// As a path.
+    #[must_use]
+    pub fn to_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+}
+
 /// A capture that is still to be read, or was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
-    /// The number of its capture point.
-    pub point: usize,
     /// Where it is.
-    pub path: String,
+    pub path: Name,
     /// Whether it still is what it was.
     pub identity: Identity,
 }
@@ -144,7 +161,7 @@ pub struct Held {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Point {
     /// Where it is.
-    pub directory: PathBuf,
+    pub directory: Name,
     /// The segments that were processed, the latest last.
     pub seen: Vec<Seen>,
     /// When the latest of them began, in nanoseconds since 1970.
@@ -159,7 +176,7 @@ pub struct Point {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     /// Its name.
-    pub name: Vec<u8>,
+    pub name: Name,
     /// What it is known by, whatever its name.
     pub identity: Identity,
     /// How far it could be read, in bytes: it may be seen again when it has grown.

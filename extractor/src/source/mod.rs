@@ -3,7 +3,9 @@
 
 mod carried;
 mod compressed;
+mod duplicates;
 mod map;
+pub mod merge;
 
 use std::{
     fs::File,
@@ -18,6 +20,7 @@ pub(crate) use self::map::prefetch;
 pub use self::{
     carried::{Carried, write_carried},
     compressed::Damage,
+    duplicates::RecentPackets,
 };
 use self::{
     compressed::{Compression, MAGIC_LEN},
@@ -150,9 +153,7 @@ impl Inputs {
     pub fn release_before(&self, position: Position) {
         for (number, input) in (self.first..=position.input()).zip(&self.inputs) {
             let end = if number == position.input() { position.offset() } else { input.bytes().len() };
-            if let Bytes::Mapped(map) = &input.bytes {
-                map.release_before(end);
-            }
+            input.release_before(end);
         }
     }
 }
@@ -168,15 +169,7 @@ impl Input {
         } else {
             (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
         };
-        let Plain { file, damage } = plain;
-        let map = Map::of(&file).context("it cannot be mapped into memory")?;
-        let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(error, damage.as_ref()))?;
-        if let Some(link) = layout.link() {
-            check_link(link)?;
-        }
-        let first = first_record(&layout, map.bytes(), offset);
-        let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage })
+        Self::of_plain(name, &plain.file, plain.damage)
     }
 
     /// A capture of one record, of an input of this name.
@@ -189,10 +182,44 @@ impl Input {
         Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None })
     }
 
-    /// The same, from a place in it on that was reached before, where it is to be read like this.
+    /// A file that was written by this program.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn of_written(name: String, file: &File) -> Result<Self> {
+        Self::of_plain(name, file, None)
+    }
+
+    fn of_plain(name: String, file: &File, damage: Option<Damage>) -> Result<Self> {
+        let map = Map::of(file).context("it cannot be mapped into memory")?;
+        let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(error, damage.as_ref()))?;
+        if let Some(link) = layout.link() {
+            check_link(link)?;
+        }
+        let first = first_record(&layout, map.bytes(), offset);
+        let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
+        Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage })
+    }
+
+    /// The same, from an offset on up to which it was read before.
     #[must_use]
-    pub fn from(self, start: usize, layout: Layout) -> Self {
-        Self { start, layout, ..self }
+    pub fn from(mut self, offset: usize) -> Self {
+        if let Layout::Ng(_) = self.layout {
+            // What describes the interfaces stands before.
+            let mut walk = self.layout.walk(self.bytes(), self.start);
+            while walk.offset() < offset && walk.next_step().is_some() {}
+            if let Some(layout) = walk.into_layouts().pop() {
+                self.layout = layout;
+            }
+        }
+        self.start = self.start.max(offset);
+        self
+    }
+
+    fn release_before(&self, end: usize) {
+        if let Bytes::Mapped(map) = &self.bytes {
+            map.release_before(end);
+        }
     }
 
     /// The time of its first packet.
@@ -331,7 +358,11 @@ fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Resu
     Ok(Plain { file, damage })
 }
 
-fn temporary_file(spool: &Path) -> Result<File> {
+/// A nameless file that is gone when it is not used any more.
+///
+/// # Errors
+/// It cannot be made.
+pub fn temporary_file(spool: &Path) -> Result<File> {
     tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))
 }
 

@@ -171,6 +171,7 @@ impl Header {
             timestamp_ns: Some(header.timestamp_ns(self.precision)),
             wire_len: header.wire_len,
             link: self.link,
+            precision: self.precision,
             frame,
         })
     }

@@ -18,7 +18,7 @@ use classic::MODIFIED_HEADER_LEN;
 pub use classic::{FILE_HEADER_LEN, Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
 pub use ng::Section;
-pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, record_header};
+pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, push_ng_packet, record_header};
 
 /// The largest frame that a record may hold and still be believed: tcpdump's own limit.
 /// A file whose header promises more is believed up to [`MAX_PROMISED_SNAPLEN`].
@@ -39,6 +39,8 @@ pub struct Record<'a> {
     pub wire_len: u32,
     /// How the frame begins.
     pub link: LinkType,
+    /// The unit in which its time was written.
+    pub precision: Precision,
     /// The captured bytes.
     pub frame: &'a [u8],
 }
