@@ -173,7 +173,7 @@ impl<'w> ChunkIndex<'w> {
         }
         if let Some(last) = waiting {
             match (next_record(walk.clone()), behind) {
-                (None, Behind::Unknown) if can_be_kept(&last, layout) => held = Some(last),
+                (None, Behind::Unknown) if can_be_kept(&last) => held = Some(last),
                 (None, Behind::Record(next)) => indexer.take(&last, Some(&next)),
                 (next, _) => indexer.take(&last, next.as_ref()),
             }
@@ -206,8 +206,8 @@ const MESSAGE_BYTES_A_BYTE: usize = 4;
 const USUAL_RECORD_LEN: usize = 128;
 
 /// Whether a record can be kept by itself, as a capture of the same precision.
-fn can_be_kept(record: &Record<'_>, layout: &Layout) -> bool {
-    record.timestamp_ns.is_some_and(|ns| layout.precision() == Precision::Nano || ns.is_multiple_of(1_000))
+fn can_be_kept(record: &Record<'_>) -> bool {
+    record.timestamp_ns.is_some_and(|ns| record.precision == Precision::Nano || ns.is_multiple_of(1_000))
 }
 
 struct Indexer<'w, 'd> {

@@ -66,6 +66,15 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// The file at a path.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let listed = Self::of(path, path.file_name().unwrap_or_default().to_owned())?;
+        listed.ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
     /// Nothing if it is no file.
     fn of(path: &Path, name: OsString) -> io::Result<Option<Self>> {
         let metadata = fs::metadata(path)?;
@@ -202,8 +211,21 @@ pub fn identity(path: &Path, listed: &Listed) -> io::Result<Identity> {
     File::open(path)
         .and_then(|file| file.take(listed.size.min(HEAD_LEN)).read_to_end(&mut head))
         .map_err(|error| io::Error::new(error.kind(), format!("{} cannot be read: {error}", path.display())))?;
-    let [a, b, c, d, e, f, g, h, ..] = Sha256::digest(&head).0;
-    Ok(Identity { size: listed.size, digest: u64::from_be_bytes([a, b, c, d, e, f, g, h]) })
+    Ok(Identity { size: listed.size, digest: digest(&head) })
+}
+
+fn digest(head: &[u8]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = Sha256::digest(head).0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+impl Identity {
+    /// That of a capture which is in memory.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let head = bytes.get(..HEAD_LEN as usize).unwrap_or(bytes);
+        Self { size: bytes.len() as u64, digest: digest(head) }
+    }
 }
 
 /// Where a capture stands among those of its directory: by when it begins, then by its number, then by its name.

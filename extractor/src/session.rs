@@ -83,14 +83,17 @@ struct Place {
 }
 
 impl<'c> Session<'c> {
-    /// Goes on where the state says, or begins anew; nobody else can work on the output directory from now on. The state must
-    /// have been written on the same `terms`.
+    /// Goes on where the state says, or begins anew, as where it `resets` what runs before left. The state must have been
+    /// written on the same `terms`.
     ///
     /// # Errors
     /// The directory cannot be used, or the state does not fit. Nothing was changed then.
-    pub fn open(config: &'c Config, directory: Directory, terms: Terms, progress: &'c Progress) -> Result<Self> {
+    pub fn open(config: &'c Config, directory: Directory, terms: Terms, resets: bool, progress: &'c Progress) -> Result<Self> {
         let file = StateFile::of(&config.outputs.directory, config.outputs.syncs);
-        let loaded = if config.resets { Self::give_up(config, &file) } else { file.load::<CallTable, Unfinished, Books>()? };
+        if resets {
+            give_up(config, &directory, &file);
+        }
+        let loaded = file.load::<CallTable, Unfinished, Books>()?;
         let loaded = match loaded {
             // All was done when it ended, but for the names of the files.
             Some((state, _)) if !state.terms.reads_directories && state.left.is_empty() && state.terms != terms => {
@@ -137,25 +140,6 @@ impl<'c> Session<'c> {
         (self.points, self.recent) = (state.points, state.recent);
         self.report.is_resumed = true;
         Ok(())
-    }
-
-    /// Removes the state, but not before what was finished by it is published.
-    fn give_up(config: &Config, file: &StateFile) -> Option<(Loaded, Carried)> {
-        let publish = || -> Result<()> {
-            if let Some((state, _)) = file.load::<CallTable, Unfinished, Books>()? {
-                let mut settings = config.outputs.clone();
-                settings.locks = false;
-                Outputs::open(Directory::open(&settings)?, &settings)?.resume(Some(state.books))?;
-            }
-            Ok(())
-        };
-        if let Err(error) = publish() {
-            tracing::warn!("what the state had finished may not be complete: {error:#}");
-        }
-        if let Err(error) = file.remove() {
-            tracing::warn!("{error:#}");
-        }
-        None
     }
 
     /// How many calls are open.
@@ -205,12 +189,13 @@ impl<'c> Session<'c> {
             self.take_note(&window, &inputs);
             ends.take(&window);
             // While one window is correlated, which one thread does alone, and written, the next is indexed.
-            let (open, records) = (self.calls.open(), Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder });
+            let (outputs, calls) = (&mut self.outputs, &mut self.calls);
+            let (open, records) = (calls.open(), Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder });
             let (ahead, left_since) = rayon::join(
                 || windows.index(&layouts, open),
                 || {
-                    let settled = correlate(&mut self.calls, window, config.rules.lookback_ns);
-                    self.write(settled, end, records)
+                    let settled = correlate(calls, window, config.rules.lookback_ns);
+                    write(outputs, calls, settled, end, config, records)
                 },
             );
             let left_since = left_since?;
@@ -235,7 +220,7 @@ impl<'c> Session<'c> {
         let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
         if is_final {
             self.calls.finish(end);
-            self.write(Moment::NEVER, end, records)?;
+            write(&mut self.outputs, &mut self.calls, Moment::NEVER, end, config, records)?;
             self.outputs.finish()?;
         }
         let held = windows.held().and_then(|(input, record)| keep(input, &record, &inputs, &layouts));
@@ -249,14 +234,6 @@ impl<'c> Session<'c> {
         self.report.input_bytes = self.report.input_bytes.saturating_add(inputs.total_bytes());
         (self.start, self.held, self.next_input) = (start, place.held, inputs.after_last());
         Ok(())
-    }
-
-    /// Writes what came before `settled`, and forgets it. Gives the moment since when something is left to be written.
-    fn write(&mut self, settled: Moment, now: Moment, records: Records<'_>) -> Result<Moment> {
-        let (work, left_since) = self.calls.work(settled);
-        self.outputs.write(work, &self.calls, records, self.config.rules.lookback_ns, now.clock)?;
-        self.calls.retire_window(settled, left_since);
-        Ok(left_since)
     }
 
     /// Makes all that was done so far count: from here on a run that is killed goes on from here.
@@ -295,7 +272,7 @@ impl<'c> Session<'c> {
     pub fn into_report(mut self) -> Report {
         self.report.stray_messages = self.calls.stray_messages();
         self.report.excess_endpoints = self.calls.excess_endpoints();
-        self.report.calls = self.outputs.counts().clone();
+        self.report.calls.add_all(self.outputs.counts());
         self.report.open_calls = self.calls.open() as u64;
         self.report.elapsed = self.progress.finish();
         self.report
@@ -320,6 +297,22 @@ impl<'c> Session<'c> {
     }
 }
 
+/// Removes the state, but not before what was finished by it is published.
+fn give_up(config: &Config, directory: &Directory, file: &StateFile) {
+    let publish = || -> Result<()> {
+        if let Some((Loaded { books, .. }, _)) = file.load()? {
+            Outputs::open(directory.try_clone()?, &config.outputs)?.resume(Some(books))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = publish() {
+        tracing::warn!("what the state had finished may not be complete: {error:#}");
+    }
+    if let Err(error) = file.remove() {
+        tracing::warn!("{error:#}");
+    }
+}
+
 /// Finds out which call every packet of a window belongs to. Gives the moment before which that is
 /// settled: a description that is still to come may claim later ones.
 fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Moment {
@@ -336,6 +329,21 @@ fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Mom
     let looked_back_to = Moment::at(window.end.clock.saturating_sub(lookback_ns));
     let held_since = [window.held_since.map(Moment::at), calls.flows().earliest_frame_since(looked_back_to)];
     held_since.into_iter().flatten().fold(looked_back_to, Moment::min)
+}
+
+/// Writes what came before `settled`, and forgets it. Gives the moment since when something is left to be written.
+fn write(
+    outputs: &mut Outputs,
+    calls: &mut CallTable,
+    settled: Moment,
+    now: Moment,
+    config: &Config,
+    records: Records<'_>,
+) -> Result<Moment> {
+    let (work, left_since) = calls.work(settled);
+    outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
+    calls.retire_window(settled, left_since);
+    Ok(left_since)
 }
 
 /// Lets go of the input of windows of which nothing is left to be written.
@@ -377,7 +385,7 @@ impl Ends<'_> {
 /// A record by itself, as a capture.
 fn keep(input: usize, record: &Record<'_>, inputs: &Inputs, layouts: &Layouts) -> Option<Held> {
     let of = inputs.get(input)?;
-    let precision = of.layout().precision();
+    let precision = record.precision;
     let layout = layouts.at(Position::new(input, record.offset))?;
     // A frame lies in memory whole, and came with a 32-bit length.
     let len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);

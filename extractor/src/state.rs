@@ -122,7 +122,7 @@ impl Terms {
 }
 
 /// The name of a file, whatever bytes it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name(Vec<u8>);
 
 impl Name {
@@ -269,7 +269,9 @@ impl StateFile {
         out.write_all(body)?;
         let records_len = records(&mut out)?;
         out.to.flush()?;
-        let header = Header { version: VERSION, sum: out.sum.finalize(), body_len: body.len() as u64, records_len };
+        let sum = out.sum.clone().finalize();
+        drop(out);
+        let header = Header { version: VERSION, sum, body_len: body.len() as u64, records_len };
         (&file).seek(SeekFrom::Start(0))?;
         (&file).write_all(&header.bytes())?;
         if self.syncs {

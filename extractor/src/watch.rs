@@ -418,9 +418,15 @@ impl Heartbeat {
         Self { since: now, segments: 0, bytes: 0, calls_closed: 0, newest_packet_ns: None }
     }
 
-    /// A segment of so many bytes was processed.
-    pub fn note_segment(&mut self, bytes: u64) {
-        self.segments = self.segments.saturating_add(1);
+    /// The first line is due in a minute.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self::new(Instant::now())
+    }
+
+    /// So many segments were processed, of so many bytes together.
+    pub fn note_segments(&mut self, segments: u64, bytes: u64) {
+        self.segments = self.segments.saturating_add(segments);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
@@ -841,8 +847,8 @@ mod tests {
         let quiet = Beat { segments: 0, bytes: 0, calls_closed: 0, open_calls: 4, newest_packet_age: None };
         assert_eq!(due(&mut heartbeat, 59), None);
         assert_eq!(due(&mut heartbeat, 60), Some(quiet.clone()));
-        heartbeat.note_segment(100);
-        heartbeat.note_segment(50);
+        heartbeat.note_segments(1, 100);
+        heartbeat.note_segments(1, 50);
         heartbeat.note_calls_closed(3);
         heartbeat.note_packet(1_699_999_990_000_000_000);
         heartbeat.note_packet(1_699_999_980_000_000_000);

@@ -206,6 +206,7 @@ impl<'w> Windows<'w> {
             let Some(found) = guess.filter(is_right).or_else(again) else { continue };
             memory = memory.saturating_add(found.memory);
             let is_full = found.is_full;
+            self.held = found.held.map(|record| (chunk.input, record)).or(self.held);
             self.append(&mut window, &mut parts, chunk.input, found, layouts);
             if is_full {
                 // What was indexed behind it was in vain.
@@ -274,7 +275,6 @@ impl<'w> Windows<'w> {
         layouts: &mut Layouts,
     ) {
         let clock: Clock = found.not_before(self.next.clock);
-        self.held = found.held.map(|record| (input, record)).or(self.held);
         self.next = Moment { clock, position: self.after(input, found.end) };
         layouts.learn(input, found.layouts);
         window.sip.append(&mut found.sip);

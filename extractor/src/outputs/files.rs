@@ -68,6 +68,14 @@ impl Directory {
         Ok(Self { path, handle, syncs: settings.syncs })
     }
 
+    /// The same directory, under the same lock.
+    ///
+    /// # Errors
+    /// The process has too many files open.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { path: self.path.clone(), handle: self.handle.try_clone()?, syncs: self.syncs })
+    }
+
     /// Whether any call's file is there.
     pub(super) fn has_calls(&self) -> Result<bool> {
         Ok(self.names()?.iter().any(|name| name.starts_with(FileName::PREFIX)))

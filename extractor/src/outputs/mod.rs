@@ -19,7 +19,7 @@ use std::{
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use shared::pcap::{Layout, Precision, RECORD_HEADER_LEN, Record};
+use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
 
 use self::{
     files::{CsvFile, CsvProgress, GatherBuffer},
@@ -59,14 +59,6 @@ impl<'a> Records<'a> {
         Some((input.record(layout, position.offset())?, layout))
     }
 
-    /// The precision of the input in which a record lies.
-    fn precision(self, position: Position) -> Option<Precision> {
-        match self.inputs.get(position.input()) {
-            Some(input) => Some(input.layout().precision()),
-            None => self.inputs.carried().precision(position),
-        }
-    }
-
     /// Writes records that are left to be written where they are kept without their inputs. Gives how many bytes that took.
     ///
     /// # Errors
@@ -77,11 +69,10 @@ impl<'a> Records<'a> {
         let mut len: u64 = 0;
         let mut records = self.cursor();
         for position in positions {
-            let Some(precision) = self.precision(position) else { continue };
             let Some((record, layout, file)) = records.at(position) else { continue };
             let header = record.offset..record.offset.saturating_add(RECORD_HEADER_LEN);
-            let raw = layout.is_native(precision).then(|| file.get(header)).flatten();
-            len = len.saturating_add(write_carried(to, position, &record, precision, raw)? as u64);
+            let raw = layout.is_native(record.precision).then(|| file.get(header)).flatten();
+            len = len.saturating_add(write_carried(to, position, &record, raw)? as u64);
         }
         Ok(len)
     }

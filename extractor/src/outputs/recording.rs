@@ -87,7 +87,7 @@ impl Recording {
         Some(Self {
             name,
             links: vec![record.link],
-            precision: records.precision(call.first_frame.position)?,
+            precision: record.precision,
             is_begun: false,
             is_created: false,
             len: 0,

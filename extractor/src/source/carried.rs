@@ -6,7 +6,7 @@
 //!  8  length of the frame               4
 //! 12  its length on the wire            4
 //! 16  link type                         2
-//! 18  precision of its input            1   0 microseconds, 1 nanoseconds
+//! 18  precision of its input             1   0 microseconds, 1 nanoseconds
 //! 19  kind                              1   0 no timestamp, 1 as a call's file has it, 2 written anew
 //! 20  header of the record, or its time   16
 //! 36  frame
@@ -98,12 +98,6 @@ impl Carried {
         Some((entry.record(self.bytes())?, layout))
     }
 
-    /// The precision of the input that the record at a position came from.
-    #[must_use]
-    pub fn precision(&self, position: Position) -> Option<Precision> {
-        Some(self.entry(position)?.precision)
-    }
-
     fn entry(&self, position: Position) -> Option<Entry> {
         let place = self.entries.binary_search_by_key(&position, |(position, _)| *position).ok()?;
         Entry::at(self.bytes(), self.entries.get(place)?.1)
@@ -115,13 +109,7 @@ impl Carried {
 ///
 /// # Errors
 /// `to` cannot be written.
-pub fn write_carried(
-    to: &mut impl Write,
-    position: Position,
-    record: &Record<'_>,
-    precision: Precision,
-    raw: Option<&[u8]>,
-) -> io::Result<usize> {
+pub fn write_carried(to: &mut impl Write, position: Position, record: &Record<'_>, raw: Option<&[u8]>) -> io::Result<usize> {
     // A frame lies in memory whole, and came with a 32-bit length.
     let len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
     let [a, b, c, d, e, f, g, h] = record.timestamp_ns.unwrap_or(0).to_le_bytes();
@@ -131,7 +119,7 @@ pub fn write_carried(
         (None, Some(_)) => BUILT,
         (None, None) => NO_TIME,
     };
-    let is_nano = u8::from(precision == Precision::Nano);
+    let is_nano = u8::from(record.precision == Precision::Nano);
     to.write_all(&position.to_bits().to_le_bytes())?;
     to.write_all(&len.to_le_bytes())?;
     to.write_all(&record.wire_len.to_le_bytes())?;
@@ -200,6 +188,7 @@ impl Entry {
             timestamp_ns,
             wire_len: self.wire_len,
             link: self.link,
+            precision: self.precision,
             frame: bytes.get(self.frame())?,
         })
     }
@@ -215,7 +204,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"before").unwrap();
         let frame = b"a frame";
-        let record = |timestamp_ns| Record { offset: 99, timestamp_ns, wire_len: 70, link: LinkType(113), frame };
+        let record =
+            |timestamp_ns, precision| Record { offset: 99, timestamp_ns, wire_len: 70, link: LinkType(113), precision, frame };
         let odd = [1, 0, 0, 0, 0x40, 0x42, 0x0f, 0, 7, 0, 0, 0, 70, 0, 0, 0];
         let cases = [
             (1, Some(5_000_000_001), Precision::Nano, None),
@@ -224,15 +214,14 @@ mod tests {
             (3, Some(2_000_000_000), Precision::Micro, Some(&odd[..])),
         ];
         for (n, timestamp_ns, precision, raw) in cases {
-            write_carried(&mut file, Position::new(3, n), &record(timestamp_ns), precision, raw).unwrap();
+            write_carried(&mut file, Position::new(3, n), &record(timestamp_ns, precision), raw).unwrap();
         }
         let end = file.stream_position().unwrap() as usize;
         file.write_all(b"behind").unwrap();
         let carried = Carried::in_file(&file, 6..end).unwrap();
         for (n, timestamp_ns, precision, raw) in cases {
             let (got, layout) = carried.get(Position::new(3, n)).unwrap();
-            assert_eq!(Record { offset: 99, ..got }, record(timestamp_ns));
-            assert_eq!(carried.precision(Position::new(3, n)), Some(precision));
+            assert_eq!(Record { offset: 99, ..got }, record(timestamp_ns, precision));
             assert_eq!(layout.is_native(precision), raw.is_some());
             if let Some(raw) = raw {
                 assert_eq!(&carried.bytes()[got.offset..got.offset + 16], raw);

@@ -20,7 +20,7 @@ const MAX_REMEMBERED: usize = 1 << 20;
 type Fingerprint = [u8; 16];
 
 /// The IP packets that came last.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Remembered")]
 pub struct RecentPackets {
     /// The oldest first, but for capture points that come late.

@@ -29,6 +29,7 @@ use self::{
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
+    segments::Identity,
 };
 
 /// The name that stands for standard input.
@@ -232,6 +233,12 @@ impl Input {
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    /// What it is known by: its length, decompressed, and its first bytes.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::of(self.bytes())
     }
 
     /// What to call it when talking to a person.
