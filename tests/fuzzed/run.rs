@@ -71,7 +71,9 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
         outputs,
         sizes,
     };
-    let report = run(&config, &Progress::new()).ok()?;
+    let outcome = run(&config, &Progress::new()).ok()?;
+    let report = outcome.report.clone();
+    outcome.close().unwrap();
     let report = Report { elapsed: std::time::Duration::ZERO, ..report };
     Some((files(&directory), format!("{report:?}")))
 }
