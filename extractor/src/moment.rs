@@ -23,7 +23,7 @@ pub fn is_odd(timestamp_ns: u64, next_ns: Option<u64>) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(u64);
 
-/// 4 TiB of offset leave room for four million inputs: a segment every 13 seconds for 20 months, without ever a run with `--final`.
+/// 4 TiB of offset leave room for four million inputs, after which their numbers begin anew.
 const OFFSET_BITS: u32 = 42;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 

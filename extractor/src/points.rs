@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the wall clock, for capture points that have been silent")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use crate::{
     segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity},
     session::{Done, Unit},
     source::{
-        Input, RecentPackets,
+        Input, RecentPackets, SpoolError,
         merge::{self, Delivery, Merge, Watermark},
         temporary_file,
     },
@@ -117,10 +117,14 @@ impl<'c> Points<'c> {
     pub fn adopt(&self, known: &mut Vec<Point>) {
         let mut adopted = Vec::new();
         for path in &self.config.paths {
-            let directory = Name::of(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+            let directory = Name::of(whole(path));
             let place = known.iter().position(|point| point.directory == directory);
             let fresh = || Point { directory: directory.clone(), ..Point::default() };
             adopted.push(place.map_or_else(fresh, |place| known.remove(place)));
+        }
+        for point in known.iter().filter(|point| point.begun.is_some()) {
+            let directory = point.directory.to_path().display();
+            tracing::warn!("a segment of {directory} is not read to its end, and the directory is not given any more");
         }
         adopted.append(known);
         *known = adopted;
@@ -176,7 +180,9 @@ impl<'c> Points<'c> {
         looks_closely: bool,
     ) -> Result<Option<Unit>> {
         let found = self.look(known, report, looks_closely)?;
-        if self.config.paths.len() > 1 || self.config.leaves_out_copies {
+        // A segment that was begun by merging is ended by merging.
+        let is_begun = known.iter().take(self.points.len()).any(|point| point.begun.is_some());
+        if self.config.paths.len() > 1 || self.config.leaves_out_copies || is_begun {
             return self.merged(found, known, recent, report);
         }
         let mut unit = Unit::default();
@@ -186,9 +192,15 @@ impl<'c> Points<'c> {
             if (len > 0 && len.saturating_add(segment.listed.size) > self.unit_len) || self.working.len() >= MAX_OPEN {
                 break;
             }
-            let Some(input) = self.open(&segment, known, report) else { continue };
+            let input = match self.open(&segment, known, report) {
+                // First what comes before.
+                Err(_) if !self.working.is_empty() => break,
+                opened => opened?,
+            };
+            let Some(input) = input else { continue };
             len = len.saturating_add(segment.listed.size);
-            unit.push(input, Left { path: Name::of(&segment.path), identity: segment.identity });
+            let path = known.get(segment.point).map(|point| point.directory.to_path().join(&segment.listed.name));
+            unit.push(input, Left { path: Name::of(path.unwrap_or_default()), identity: segment.identity });
             self.working.push(segment);
         }
         Ok((!self.working.is_empty()).then_some(unit))
@@ -229,9 +241,15 @@ impl<'c> Points<'c> {
             match listed {
                 Ok(listed) => {
                     watched.is_missing = false;
-                    let listed = listed.unwrap_or_default();
+                    let Some(listed) = listed else { continue };
+                    // What has grown while it waited is read as it is now.
+                    let is_as_listed = |queued: &Queued| {
+                        let now = listed.iter().find(|listed| listed.name == queued.segment.listed.name);
+                        now.is_none_or(|now| *now == queued.segment.listed)
+                    };
+                    watched.queue.retain(is_as_listed);
                     let queued: Vec<Identity> = watched.queue.iter().map(|queued| queued.segment.identity).collect();
-                    let segments = watched.sift(number, listed, point, self.spool, &self.config.after_processing, report);
+                    let segments = watched.sift(number, listed, point, self.spool, &self.config.after_processing, report)?;
                     found.extend(segments.into_iter().filter(|segment| !queued.contains(&segment.identity)));
                 }
                 Err(error) if self.config.stays => {
@@ -247,8 +265,11 @@ impl<'c> Points<'c> {
     }
 
     /// Opens a segment. One that is no capture is remembered, so that it is not tried again and again.
-    fn open(&mut self, segment: &Segment, known: &mut [Point], report: &mut Report) -> Option<Input> {
-        let point = known.get_mut(segment.point)?;
+    ///
+    /// # Errors
+    /// It is not the segment that is to blame.
+    fn open(&mut self, segment: &Segment, known: &mut [Point], report: &mut Report) -> Result<Option<Input>> {
+        let Some(point) = known.get_mut(segment.point) else { return Ok(None) };
         match Input::open(&segment.path, self.spool) {
             Ok(input) => {
                 if segment.order.start_ns < point.latest_ns && segment.from.is_none() {
@@ -257,10 +278,13 @@ impl<'c> Points<'c> {
                         segment.path.display()
                     );
                 }
-                Some(match segment.from {
+                Ok(Some(match segment.from {
                     Some(from) => input.from(from),
                     None => input,
-                })
+                }))
+            }
+            Err(error) if !is_its_fault(&error) => {
+                Err(error).with_context(|| format!("{} cannot be read now", segment.path.display()))
             }
             Err(error) => {
                 let is_gone = error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -270,11 +294,11 @@ impl<'c> Points<'c> {
                     if let Some(watched) = self.points.get_mut(segment.point) {
                         watched.settled.insert(segment.listed.name.clone(), segment.listed.clone());
                     }
-                    if error.downcast_ref::<io::Error>().is_none() {
+                    if !error.chain().any(|cause| cause.is::<io::Error>()) {
                         remember(known, segment, 0);
                     }
                 }
-                None
+                Ok(None)
             }
         }
     }
@@ -287,7 +311,7 @@ impl<'c> Points<'c> {
         recent: &mut RecentPackets,
         report: &mut Report,
     ) -> Result<Option<Unit>> {
-        self.queue(found, known, report);
+        self.queue(found, known, report)?;
         let until = self.watermark(known);
         let Some(until) = until else { return Ok(None) };
         let places = known.iter().map(|point| merge::Place {
@@ -328,13 +352,13 @@ impl<'c> Points<'c> {
     }
 
     /// Opens segments that are to be merged. The one that was begun comes first.
-    fn queue(&mut self, found: Vec<Segment>, known: &mut [Point], report: &mut Report) {
+    fn queue(&mut self, found: Vec<Segment>, known: &mut [Point], report: &mut Report) -> Result<()> {
         for segment in found {
             let number = segment.point;
             if self.points.get(number).is_none_or(|watched| watched.queue.len() >= MAX_OPEN) {
                 continue;
             }
-            let Some(input) = self.open(&segment, known, report) else { continue };
+            let Some(input) = self.open(&segment, known, report)? else { continue };
             let delivery = Delivery::of(&input);
             let begun = known.get(number).and_then(|point| point.begun);
             self.silence.delivered(number, Instant::now());
@@ -344,6 +368,15 @@ impl<'c> Points<'c> {
                 watched.queue.insert(place, Queued { segment, input, delivery });
             }
         }
+        for (watched, point) in self.points.iter().zip(known).filter(|(watched, _)| !watched.is_missing) {
+            let first = watched.queue.first().map(|queued| queued.segment.identity);
+            if point.begun.take_if(|(identity, _)| first != Some(*identity)).is_some() {
+                report.refused_inputs = report.refused_inputs.saturating_add(1);
+                let directory = watched.listing.directory().display();
+                tracing::error!("a segment of {directory} is gone before it was read to its end; what is left of it is lost");
+            }
+        }
+        Ok(())
     }
 
     /// The moment up to which all capture points have delivered that are waited for.
@@ -407,9 +440,11 @@ impl Watched {
         spool: &Path,
         after_processing: &AfterProcessing,
         report: &mut Report,
-    ) -> Vec<Segment> {
+    ) -> Result<Vec<Segment>> {
         forget_some(point, &listed);
-        self.settled.retain(|name, _| listed.iter().any(|listed| listed.name == *name) || listed.is_empty());
+        let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
+        self.settled.retain(|name, _| names.contains(name));
+        self.first_ns.retain(|name, _| names.contains(name));
         let mut found: Vec<Segment> = Vec::new();
         for listed in listed {
             if self.settled.get(&listed.name) == Some(&listed) {
@@ -430,7 +465,10 @@ impl Watched {
                 if seen.name != Name::of(&listed.name) {
                     tracing::info!("{} was processed as {}", path.display(), seen.name.to_path().display());
                 }
-                apply(after_processing, &path, &listed);
+                // What was no capture is nobody's to delete.
+                if seen.read_to > 0 {
+                    apply(after_processing, &path, &listed);
+                }
                 self.settled.insert(listed.name.clone(), listed);
                 continue;
             }
@@ -438,33 +476,63 @@ impl Watched {
                 // A copy: it will be known when the other one has been read.
                 continue;
             }
+            if let Some((begun, offset)) = point.begun
+                && is_longer(&path, &listed, begun)
+            {
+                point.begun = Some((identity, offset));
+            }
             let from = grown_from(point, &path, &listed);
-            let order = capture_order(&listed.name, || self.first_ns(&path, &listed, spool));
+            let mut first_ns = Ok(None);
+            let order = capture_order(&listed.name, || {
+                first_ns = self.first_ns(&path, &listed, spool);
+                *first_ns.as_ref().unwrap_or(&None)
+            });
+            first_ns?;
             found.push(Segment { point: number, path, listed, identity, order, from });
         }
-        found
+        Ok(found)
     }
 
-    fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Option<u64> {
+    fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Result<Option<u64>> {
         if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
-            return *first_ns;
+            return Ok(*first_ns);
         }
-        let first_ns = Input::open(path, spool).ok().and_then(|input| input.first_ns());
+        let first_ns = match Input::open(path, spool) {
+            Ok(input) => input.first_ns(),
+            Err(error) if !is_its_fault(&error) => return Err(error),
+            Err(_) => None,
+        };
         self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
-        first_ns
+        Ok(first_ns)
     }
+}
+
+/// The one path of a directory, whatever links lead there; of one that is not there, the one that it is called by.
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Where to read on in a file that was shorter when it was read.
 fn grown_from(point: &Point, path: &Path, listed: &Listed) -> Option<usize> {
     let name = Name::of(&listed.name);
     let shorter = point.seen.iter().rev().find(|seen| seen.name == name && seen.identity.size < listed.size)?;
-    let then = Listed { size: shorter.identity.size, ..listed.clone() };
-    let is_same = identity(path, &then).is_ok_and(|then| then == shorter.identity);
-    (is_same && shorter.read_to > 0).then(|| {
+    (is_longer(path, listed, shorter.identity) && shorter.read_to > 0).then(|| {
         tracing::info!("{} has grown since it was read; what is new is read", path.display());
         shorter.read_to
     })
+}
+
+/// Whether a file is what another was that was shorter.
+fn is_longer(path: &Path, listed: &Listed, shorter: Identity) -> bool {
+    let then = Listed { size: shorter.size, ..listed.clone() };
+    shorter.size < listed.size && identity(path, &then).is_ok_and(|then| then == shorter)
+}
+
+/// Whether it is a segment's own fault that it cannot be read, and not that of a full disk, or of what this process may have.
+fn is_its_fault(error: &anyhow::Error) -> bool {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_its_own = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+    error.downcast_ref::<SpoolError>().is_none() && kind.is_none_or(is_its_own)
 }
 
 /// A segment was read.
@@ -482,7 +550,7 @@ fn remember(known: &mut [Point], segment: &Segment, read_to: usize) {
 fn forget_some(point: &mut Point, listed: &[Listed]) {
     if point.seen.len() > MAX_REMEMBERED.saturating_add(listed.len()) {
         let excess = point.seen.len().saturating_sub(MAX_REMEMBERED).saturating_sub(listed.len());
-        let names: std::collections::BTreeSet<Name> = listed.iter().map(|listed| Name::of(&listed.name)).collect();
+        let names: BTreeSet<Name> = listed.iter().map(|listed| Name::of(&listed.name)).collect();
         let mut left = excess;
         point.seen.retain(|seen| {
             let goes = left > 0 && !names.contains(&seen.name);

@@ -14,7 +14,7 @@ use shared::pcap::{DEFAULT_SNAPLEN, GapReason, Record, file_header, record_heade
 
 use crate::{
     calls::CallTable,
-    moment::{Moment, Position},
+    moment::{MAX_INPUTS, Moment, Position},
     outputs::{Books, Directory, Outputs, Records},
     progress::Progress,
     reassembly::Unfinished,
@@ -167,9 +167,11 @@ impl<'c> Session<'c> {
     /// A file cannot be written. The session cannot be gone on with then; the state is that of before.
     pub fn work(&mut self, unit: Unit, mut done: impl FnMut(&mut Vec<Point>, Done)) -> Result<()> {
         let Unit { inputs, left, is_final } = unit;
-        let first = self.next_input;
+        let before = usize::from(self.held.is_some());
+        // Packets of two inputs compare by time: numbers may begin anew, long before those of before come again.
+        let is_over = self.next_input.saturating_add(before).saturating_add(inputs.len()) >= MAX_INPUTS;
+        let first = if is_over { 0 } else { self.next_input };
         let held = self.held.take().map(|held| Input::of_record(held.name, held.file)).transpose()?;
-        let before = usize::from(held.is_some());
         let inputs = Inputs::new(first, held.into_iter().chain(inputs).collect(), mem::take(&mut self.carried));
         self.take_note_of_damage(&inputs);
         self.progress.begin(inputs.total_bytes());
@@ -182,6 +184,7 @@ impl<'c> Session<'c> {
         let mut window_ends = VecDeque::new();
         let mut arena = Bump::new();
         let mut ends = Ends { inputs: &inputs, before, cut_at: BTreeMap::new(), told: 0 };
+        let mut carried_len = inputs.carried().bytes().len() as u64;
         let mut saved_at = inputs.bytes_before(end.position);
         let mut indexed = windows.index(&layouts, self.calls.open());
         while let Some(window) = windows.join(indexed, &mut layouts, &arena) {
@@ -205,14 +208,13 @@ impl<'c> Session<'c> {
             let here = inputs.bytes_before(end.position);
             self.progress.advance(here, self.calls.opened());
             // What is carried over is written each time: it should be little beside what was done.
-            let carried_len = here.saturating_sub(inputs.bytes_before(left_since.position));
             let is_much = here.saturating_sub(saved_at) >= config.unit_len.max(carried_len.saturating_mul(4));
             let number = end.position.input().saturating_sub(first);
             if is_much && !left.is_empty() && number >= before && end.position.input() < inputs.after_last() {
                 ends.tell(number, |seen| done(&mut self.points, seen));
                 let rest = left.get(number.saturating_sub(before)..).unwrap_or_default().to_vec();
                 let place = Place { next: end, held: None, left: rest, offset: Some(end.position.offset()) };
-                self.save(windows.assembler().unfinished(), &place, records)?;
+                carried_len = self.save(windows.assembler().unfinished(), &place, records)?.bytes().len() as u64;
                 saved_at = here;
             }
             release(&inputs, &mut layouts, &mut window_ends, left_since);

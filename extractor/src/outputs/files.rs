@@ -265,6 +265,7 @@ impl GatherBuffer {
 #[derive(Debug)]
 pub(super) struct CsvFile {
     path: PathBuf,
+    columns: &'static [&'static str],
     /// Rows that are in no file yet.
     rows: Vec<u8>,
 }
@@ -281,25 +282,31 @@ pub(super) struct CsvProgress {
 }
 
 impl CsvFile {
-    /// A file that rows of these columns can be appended to; it need not be there.
-    pub(super) fn open(directory: &Directory, name: &Path, columns: &[&str]) -> Result<Self> {
-        let csv = Self { path: directory.path.join(name), rows: Vec::new() };
-        match OpenOptions::new().read(true).open(&csv.path) {
-            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => csv.check(file, columns)?,
+    /// A file with these columns; it need not be there.
+    pub(super) fn new(directory: &Directory, name: &Path, columns: &'static [&'static str]) -> Self {
+        Self { path: directory.path.join(name), columns, rows: Vec::new() }
+    }
+
+    /// Makes the file with its header, if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made, or is one that rows cannot be appended to.
+    pub(super) fn begin(&self) -> Result<()> {
+        match OpenOptions::new().read(true).open(&self.path) {
+            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => self.check(file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("{} cannot be opened", csv.path.display()));
+                Err(error).with_context(|| format!("{} cannot be opened", self.path.display()))
             }
-            _ => append_to(&csv.path, &csv_rows([columns])?)?,
+            _ => append_to(&self.path, &csv_rows([self.columns])?),
         }
-        Ok(csv)
     }
 
     /// Refuses a file that rows of these columns cannot be appended to.
-    fn check(&self, mut file: File, columns: &[&str]) -> Result<()> {
+    fn check(&self, mut file: File) -> Result<()> {
         let path = self.path.display();
         let mut header = String::new();
         let read = BufReader::new(&mut file).take(64 * 1024).read_line(&mut header);
-        let want = columns.join(",");
+        let want = self.columns.join(",");
         if read.is_err() || header.trim_end() != want {
             bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
         }
@@ -355,20 +362,25 @@ impl CsvFile {
         Ok(())
     }
 
-    fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> io::Result<()> {
+    fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
         let mut rows = File::open(part)?;
         // Not for appending: the kernel would not copy by itself then.
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(&self.path)?;
         // Shorter it is if somebody has put it away and begun a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
-        let appended = file.seek(SeekFrom::End(0)).and_then(|_| io::copy(&mut rows, &mut file));
+        let header = if before == 0 { csv_rows([self.columns])? } else { Vec::new() };
+        let appended =
+            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| io::copy(&mut rows, &mut file));
         if appended.is_err() {
             // Nothing half-written stays.
             file.set_len(before)?;
         }
         appended?;
-        if directory.syncs { file.sync_all() } else { Ok(()) }
+        if directory.syncs {
+            file.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length.

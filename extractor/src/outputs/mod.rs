@@ -185,13 +185,13 @@ impl Job<'_> {
 }
 
 impl Outputs {
-    /// Makes the CSV files with their headers, where they are not there.
+    /// The outputs in a directory, in which nothing is changed yet.
     ///
     /// # Errors
-    /// The directory cannot be written to, or a CSV file is there already with other columns.
+    /// The directory cannot be read.
     pub fn open(directory: Directory, settings: &Settings) -> Result<Self> {
-        let detected_calls = CsvFile::open(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS)?;
-        let statistics = CsvFile::open(&directory, &settings.stats_filename, rows::STATISTICS)?;
+        let detected_calls = CsvFile::new(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS);
+        let statistics = CsvFile::new(&directory, &settings.stats_filename, rows::STATISTICS);
         let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
             recordings: BTreeMap::new(),
@@ -204,15 +204,18 @@ impl Outputs {
         Ok(Self { directory, detected_calls, statistics, books, counts: CallCounts::default() })
     }
 
-    /// Goes on where the books end, or begins anew: publishes what is to be published, and removes what is beyond.
+    /// Goes on where the books end, or begins anew: publishes what is to be published, and removes what is beyond. Makes the
+    /// CSV files with their headers, where they are not there.
     ///
     /// # Errors
-    /// A file cannot be changed, or is shorter than the books have it.
+    /// A file cannot be changed, or is shorter than the books have it; or a CSV file is there with other columns.
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
         if let Some(books) = books {
             self.books = books;
         }
         self.publish()?;
+        self.detected_calls.begin()?;
+        self.statistics.begin()?;
         let known = self.books.recordings.values().filter(|recording| recording.len() > 0);
         let known = known.map(|recording| (recording.file_name(), recording.len())).collect();
         self.directory.cut_back(&known)?;

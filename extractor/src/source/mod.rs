@@ -56,6 +56,11 @@ pub struct Input {
     damage: Option<Damage>,
 }
 
+/// A temporary file cannot be made, or not be written: what it is for is not to blame.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SpoolError(String);
+
 /// Where a capture lies.
 #[derive(Debug)]
 enum Bytes {
@@ -352,16 +357,17 @@ fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
 
 fn copied(mut from: impl Read, spool: &Path) -> Result<Plain> {
     let mut file = temporary_file(spool)?;
-    io::copy(&mut from, &mut file).with_context(|| format!("it cannot be copied to a temporary file in {}", spool.display()))?;
+    io::copy(&mut from, &mut file)
+        .with_context(|| SpoolError(format!("it cannot be copied to a temporary file in {}", spool.display())))?;
     Ok(Plain { file, damage: None })
 }
 
 fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Result<Plain> {
     let mut file = temporary_file(spool)?;
     tracing::info!("decompressing {compression} data to a temporary file in {}", spool.display());
-    let damage = compression
-        .decompress(from, &mut file)
-        .with_context(|| format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display()))?;
+    let damage = compression.decompress(from, &mut file).with_context(|| {
+        SpoolError(format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display()))
+    })?;
     Ok(Plain { file, damage })
 }
 
@@ -370,7 +376,7 @@ fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Resu
 /// # Errors
 /// It cannot be made.
 pub fn temporary_file(spool: &Path) -> Result<File> {
-    tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))
+    tempfile::tempfile_in(spool).with_context(|| SpoolError(format!("no temporary file can be made in {}", spool.display())))
 }
 
 /// Where each part of each input begins, and how it is to be read.
