@@ -14,16 +14,18 @@ use shared::pcap::{
     DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
 };
 
-use crate::dice::Dice;
-use crate::support::{
-    MS, SECOND,
-    capture::{gzip, zstd},
-    frames,
-    ladder::{Ladder, START_NS},
-    layers::{FRAMINGS, Framing, Hep, LINKS, TUNNELS, Tunnel},
-    media::{Rtp, sender_report, stun},
-    sip::{Sdp, Sip, request, response},
-    tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
+use crate::{
+    dice::Dice,
+    support::{
+        MS, SECOND,
+        capture::{gzip, zstd},
+        frames,
+        ladder::{Ladder, START_NS},
+        layers::{FRAMINGS, Framing, Hep, LINKS, TUNNELS, Tunnel},
+        media::{Rtp, sender_report, stun},
+        sip::{Sdp, Sip, request, response},
+        tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
+    },
 };
 
 /// In which form the capture is written.
@@ -69,7 +71,7 @@ const INTERFACES: [LinkType; 2] = [LinkType::ETHERNET, LinkType::LINUX_SLL];
 /// So many packets in turn are of one link, so that most calls have both and some have one.
 const LINK_STRETCH: usize = 30;
 
-static FRAMES: LazyLock<Vec<(u64, Vec<u8>)>> = LazyLock::new(Story::told);
+static FRAMES: LazyLock<Frames> = LazyLock::new(Story::told);
 
 impl Packets {
     /// Everything, in this form.
@@ -134,7 +136,8 @@ impl Packets {
     /// A stretch of it in a file.
     pub fn file(&self, stretch: Range<usize>, container: Container) -> Vec<u8> {
         let packets = &self.packets[stretch];
-        let plain = if self.form == Form::TwoLinks || container == Container::Pcapng { self.ng(packets) } else { self.pcap(packets) };
+        let plain =
+            if self.form == Form::TwoLinks || container == Container::Pcapng { self.ng(packets) } else { self.pcap(packets) };
         match container {
             Container::Plain | Container::Pcapng => plain,
             Container::Gzip => gzip(&plain),
@@ -191,6 +194,22 @@ fn on_link(link: LinkType, ip: &[u8]) -> Vec<u8> {
     LINKS.iter().find(|known| known.0 == link).unwrap().1(ip)
 }
 
+/// Frames with their times.
+pub type Frames = Vec<(u64, Vec<u8>)>;
+
+/// Nearly all of it as a good clock would have it: each packet has a time of its own, later than the one before.
+pub fn in_good_time() -> Frames {
+    let mut story = Story::happened();
+    story.t.sort();
+    let mut frames = story.t.capture.frames;
+    let mut last = 0;
+    for (ns, _) in &mut frames {
+        last = (*ns).max(last + 1000);
+        *ns = last;
+    }
+    frames
+}
+
 /// One who calls or is called.
 #[derive(Clone, Copy)]
 struct Phone {
@@ -229,7 +248,16 @@ struct Story {
 }
 
 impl Story {
-    fn told() -> Vec<(u64, Vec<u8>)> {
+    fn told() -> Frames {
+        let mut story = Self::happened();
+        story.told_by_hep();
+        story.t.sort();
+        story.damage_times();
+        story.t.capture.frames
+    }
+
+    /// With clocks that go well.
+    fn happened() -> Self {
         let mut story = Self::default();
         story.calls_that_overlap();
         story.a_call_id_used_again();
@@ -245,14 +273,11 @@ impl Story {
         story.in_fragments(9_000, ipv4_pair());
         story.in_fragments(9_400, ipv6_pair());
         story.in_tunnels();
-        story.told_by_hep();
         story.noise();
         story.calls_that_nobody_ends();
         story.a_long_call_and_short_ones();
         story.what_is_open_at_the_end();
-        story.t.sort();
-        story.damage_times();
-        story.t.capture.frames
+        story
     }
 
     fn pair(&mut self) -> (Phone, Phone) {
@@ -462,7 +487,11 @@ impl Story {
         // One segment with messages of two calls.
         let two = [request("INVITE", "tcp-one").bytes(), request("INVITE", "tcp-two").bytes()].concat();
         from_a.send(capture, 11_500, &two);
-        from_b.send(capture, 11_600, &[response(486, "INVITE", "tcp-one").bytes(), response(486, "INVITE", "tcp-two").bytes()].concat());
+        from_b.send(
+            capture,
+            11_600,
+            &[response(486, "INVITE", "tcp-one").bytes(), response(486, "INVITE", "tcp-two").bytes()].concat(),
+        );
         from_a.fin(capture, 12_000);
         talk(&mut self.t, 7_350, a, b, 0x280, 1..=12);
     }
@@ -479,12 +508,9 @@ impl Story {
         from_b.send(capture, 8_004, SWITCHING);
         let invite = request("INVITE", "websocket").transport("WSS").sdp(&Sdp::audio(a.media)).bytes();
         let (head, tail) = invite.split_at(invite.len() / 3);
-        let framed = [
-            websocket(TEXT, mask, head),
-            websocket(LAST | PING, mask, b"hello"),
-            websocket(LAST | CONTINUATION, mask, tail),
-        ]
-        .concat();
+        let framed =
+            [websocket(TEXT, mask, head), websocket(LAST | PING, mask, b"hello"), websocket(LAST | CONTINUATION, mask, tail)]
+                .concat();
         for (index, piece) in framed.chunks(100).enumerate() {
             from_a.send(capture, 8_010 + index as u64 * 11, piece);
         }

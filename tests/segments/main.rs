@@ -15,9 +15,18 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
 
+mod arrivals;
+mod cuts;
 mod desk;
 mod dice;
+mod disks;
 mod everything;
+mod faults;
+mod kills;
+mod merge;
+mod segments;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod watch;
 mod whole;
