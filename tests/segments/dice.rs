@@ -21,7 +21,7 @@ impl Dice {
     /// Each test has a number of its own.
     pub fn new(number: u64) -> Self {
         let seed: u64 = env::var("SEGMENT_TESTS_SEED").ok().map_or(0, |seed| seed.parse().expect("a number"));
-        let mut dice = Self((seed << 20 | number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut dice = Self(((seed << 20) | (number + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for _ in 0..8 {
             dice.next();
         }

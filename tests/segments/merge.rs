@@ -102,15 +102,13 @@ fn delivered_skewed() {
     for after in [&["--after-processing", "delete"][..], &[]] {
         for _ in 0..tries(2, 20) {
             let points = Points::apart(&mut dice);
+            let counts = [0, 1].map(|point| points.segments[point].len());
             let mut next = [0, 0];
-            while (0..2).any(|point| next[point] < points.segments[point].len()) {
-                for point in 0..2 {
-                    for _ in 0..dice.below(4) {
-                        if next[point] < points.segments[point].len() {
-                            points.deliver(point, next[point]);
-                            next[point] += 1;
-                        }
-                    }
+            while next != counts {
+                for (point, next) in next.iter_mut().enumerate() {
+                    let until = counts[point].min(*next + dice.below(4));
+                    (*next..until).for_each(|number| points.deliver(point, number));
+                    *next = until;
                 }
                 points.run(after);
             }
