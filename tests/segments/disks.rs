@@ -10,7 +10,7 @@ use crate::{
     desk::{Desk, Ran, STATE, within},
     dice::{Dice, tries},
     everything::{Form, Packets},
-    faults::{count, inject},
+    faults::{Threads, count, inject},
     segments::{Names, Segment},
 };
 
@@ -68,20 +68,26 @@ fn segments(dice: &mut Dice) -> (Packets, Vec<Segment>) {
 
 /// Once each, at calls that chance chooses.
 fn fails_at_each(calls: &str, errors: &[&str], flags: &[&str], number: u64) {
+    let failures = Threads::EITHER.map(|threads| fails_in(threads, calls, errors, flags, number)).iter().sum::<usize>();
+    assert!(failures > 0, "none of {calls} mattered");
+}
+
+/// Gives how many runs failed.
+fn fails_in(threads: Threads, calls: &str, errors: &[&str], flags: &[&str], number: u64) -> usize {
     let mut dice = Dice::new(number);
     let (packets, segments) = segments(&mut dice);
     let want = results_of_the_whole(&packets);
     let flags = [&SMALL[..], &["--final", "--threads", "1"], flags].concat();
     let desk = Desk::new();
     desk.deliver_all(&segments);
-    let all = count(&desk.command(&flags), calls, desk.folder());
+    let all = count(threads, &desk.command(&flags), calls, desk.folder());
     let mut failures = 0;
-    for nth in dice.some_below(tries(12, usize::MAX), all).into_iter().map(|n| n + 1) {
+    for nth in dice.some_below(tries(6, usize::MAX), all).into_iter().map(|n| n + 1) {
         let error = *dice.one_of(errors);
-        let what = format!("{error} at {nth} of {all} of {calls}");
+        let what = format!("{error} at {nth} of {all} of {calls}, {threads:?}");
         let desk = Desk::new();
         desk.deliver_all(&segments);
-        let ran = desk.ended(&mut inject(&desk.command(&flags), calls, &format!("error={error}"), &nth.to_string()));
+        let ran = desk.ended(&mut inject(threads, &desk.command(&flags), calls, &format!("error={error}"), &nth.to_string()));
         desk.shows_only(&want, &what);
         // A line of the log that cannot be written ends no run.
         if ran.status != Some(0) {
@@ -92,7 +98,7 @@ fn fails_at_each(calls: &str, errors: &[&str], flags: &[&str], number: u64) {
         }
         desk.has(&want, &what);
     }
-    assert!(failures > 0, "none of {all} calls of {calls} mattered");
+    failures
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn nothing_can_be_written_any_more() {
     for nth in dice.some_below(tries(6, 300), 300).into_iter().map(|n| n + 1) {
         let desk = Desk::new();
         desk.deliver_all(&segments);
-        let ran = desk.ended(&mut inject(&desk.command(&flags), &calls, "error=ENOSPC", &format!("{nth}+")));
+        let ran = desk.ended(&mut inject(Threads::All, &desk.command(&flags), &calls, "error=ENOSPC", &format!("{nth}+")));
         let what = format!("nothing more since call {nth}");
         desk.shows_only(&want, &what);
         assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);

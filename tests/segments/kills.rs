@@ -11,7 +11,7 @@ use crate::{
     desk::{Desk, Files, visible, within},
     dice::{Dice, tries},
     everything::{Container, Form, Packets},
-    faults::{CHANGES, count, inject},
+    faults::{CHANGES, Threads, count, inject},
     segments::{Names, Segment},
 };
 
@@ -94,15 +94,15 @@ impl Kills {
     }
 
     /// Runs to the end, with a kill before each of some of the calls that change something.
-    fn at_each_change(&self, samples: usize, dice: &mut Dice) {
+    fn at_each_change(&self, threads: Threads, samples: usize, dice: &mut Dice) {
         let desk = self.desk();
-        let calls = count(&self.command(&desk), CHANGES, desk.folder());
+        let calls = count(threads, &self.command(&desk), CHANGES, desk.folder());
         self.check_done(&desk, "under strace");
-        assert!(calls > 50, "{calls} are too few to be all");
+        assert!(calls > 20, "{calls} are too few to be all");
         for nth in dice.some_below(samples, calls).into_iter().map(|n| n + 1) {
-            let what = format!("{:?}, killed at change {nth} of {calls}", self.job);
+            let what = format!("{:?}, killed at change {nth} of {calls} of {threads:?}", self.job);
             let desk = self.desk();
-            let killed = inject(&self.command(&desk), CHANGES, "signal=SIGKILL", &nth.to_string()).output().unwrap();
+            let killed = inject(threads, &self.command(&desk), CHANGES, "signal=SIGKILL", &nth.to_string()).output().unwrap();
             let seen = self.check_killed(&desk, &[], &what);
             if killed.status.code().is_none() {
                 let ran = desk.ended(&mut self.command(&desk));
@@ -141,7 +141,7 @@ impl Kills {
         for kills in 0.. {
             let what = format!("{:?}, killed {kills} times", self.job);
             let nth = (1 + kills / 3 + dice.below(40)).to_string();
-            let output = inject(&self.command(&desk), CHANGES, "signal=SIGKILL", &nth).output().unwrap();
+            let output = inject(Threads::All, &self.command(&desk), CHANGES, "signal=SIGKILL", &nth).output().unwrap();
             seen = self.check_killed(&desk, &seen, &what);
             if let Some(status) = output.status.code() {
                 assert_eq!(status, 0, "{what}: {}", String::from_utf8_lossy(&output.stderr));
@@ -161,7 +161,9 @@ fn at_each_change_with_one_thread() {
     let mut dice = Dice::new(200);
     for job in JOBS {
         let kills = Kills::of(job, Form::Micro, 4, &["--threads", "1"], &mut dice);
-        kills.at_each_change(tries(8, usize::MAX), &mut dice);
+        for threads in Threads::EITHER {
+            kills.at_each_change(threads, tries(5, usize::MAX), &mut dice);
+        }
     }
 }
 
@@ -169,7 +171,9 @@ fn at_each_change_with_one_thread() {
 fn at_each_change_with_threads_and_two_links() {
     let mut dice = Dice::new(201);
     let kills = Kills::of(Job::Delete, Form::TwoLinks, 4, &[], &mut dice);
-    kills.at_each_change(tries(8, usize::MAX), &mut dice);
+    for threads in Threads::EITHER {
+        kills.at_each_change(threads, tries(5, usize::MAX), &mut dice);
+    }
 }
 
 #[test]

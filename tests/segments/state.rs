@@ -1,12 +1,13 @@
 //! Whose output directory it is: the lock, the state, and what is refused.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::{
     cuts::results_of_the_whole,
-    desk::{Desk, Files, STATE, visible},
+    desk::{Desk, Files, STATE, visible, within},
     dice::{Dice, tries},
-    everything::{Form, Packets},
+    everything::{Container, Form, Packets},
+    faults::{CHANGES, Threads, count, inject},
     segments::{Names, Segment},
 };
 
@@ -46,7 +47,7 @@ fn a_second_one_says_so_and_leaves_the_first_alone() {
     let desk = Desk::new();
     let mut watch = desk.start(&["--watch", "--after-processing", "delete"]);
     desk.deliver_all(&segments[..1]);
-    assert!(crate::desk::within(std::time::Duration::from_secs(20), || desk.delivered().is_empty()), "{}", watch.log());
+    assert!(within(Duration::from_secs(20), || desk.delivered().is_empty()), "{}", watch.log());
     let elsewhere = desk.folder().join("whole.pcap");
     fs::write(&elsewhere, packets.whole()).unwrap();
     let mut with_a_file = desk.extractor();
@@ -58,7 +59,7 @@ fn a_second_one_says_so_and_leaves_the_first_alone() {
         is_refused(&desk, command, &[&out], "a second one");
     }
     desk.deliver_all(&segments[1..]);
-    assert!(crate::desk::within(std::time::Duration::from_secs(20), || desk.delivered().is_empty()), "{}", watch.log());
+    assert!(within(Duration::from_secs(20), || desk.delivered().is_empty()), "{}", watch.log());
     assert!(watch.is_running());
     watch.end("TERM").is(0);
     desk.run(&["--final"]).is(0);
@@ -116,16 +117,16 @@ fn another_runs_files_are_refused() {
     let desk = Desk::new();
     let [one, other] = ["one.pcap", "other.pcap"].map(|name| desk.folder().join(name));
     fs::write(&one, packets.whole()).unwrap();
-    fs::write(&other, packets.file(0..500, crate::everything::Container::Plain)).unwrap();
-    let of = |path: &std::path::Path| {
+    fs::write(&other, packets.file(0..500, Container::Plain)).unwrap();
+    let of = |path: &Path| {
         let mut command = desk.extractor();
         command.args(["--window-bytes", "5000", "--unit-bytes", "5000", "--threads", "1", "--input-file"]).arg(path);
         command
     };
-    let calls = crate::faults::count(&of(&one), crate::faults::CHANGES, desk.folder());
+    let calls = count(Threads::First, &of(&one), CHANGES, desk.folder());
     fs::remove_dir_all(&desk.out).unwrap();
     let half = (calls / 2).to_string();
-    let killed = crate::faults::inject(&of(&one), crate::faults::CHANGES, "signal=SIGKILL", &half).output().unwrap();
+    let killed = inject(Threads::First, &of(&one), CHANGES, "signal=SIGKILL", &half).output().unwrap();
     assert_eq!(killed.status.code(), None);
     is_refused(&desk, &mut of(&other), &["--reset-state"], "another file");
     is_refused(&desk, &mut desk.command(&[]), &["--reset-state"], "a directory");
