@@ -18,6 +18,10 @@ use std::{fs, io::Read, net::SocketAddr, process::Command};
 
 use proptest::prelude::*;
 use shared::pcap::{Layout, Precision, Step};
+use sip_call_extractor::source::{
+    Inputs,
+    merge::{Merge, Place, Watermark},
+};
 use support::{
     capture::{Capture, Clock, Order, PacketBlock, Section, gzip, zstd},
     ladder::{Extracted, Ladder, START_NS, extract_bytes, extract_files, extract_piped},
@@ -125,6 +129,50 @@ proptest! {
             same(name, &extract_bytes(&compressed(&ng, &cuts, compress), &flags));
             same(&format!("{name} through a pipe"), &extract_piped(&compressed(&capture.to_pcap(), &cuts, compress), &[]));
         }
+    }
+}
+
+/// The captures of several points, merged as they lie in memory.
+fn merged(points: &[Vec<u8>]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let opened: Vec<Inputs> = points
+        .iter()
+        .enumerate()
+        .map(|(number, file)| {
+            let path = folder.path().join(format!("{number}.pcap"));
+            fs::write(&path, file).unwrap();
+            Inputs::open(&[path], folder.path(), |path, error| panic!("{path:?}: {error}")).unwrap()
+        })
+        .collect();
+    let mut merge = Merge::new(opened.iter().map(|inputs| (inputs.get(0).into_iter().collect(), Place::default())));
+    let mut file = Vec::new();
+    merge.write(&mut file, Watermark::END, u64::MAX, None, |_, input, gap| panic!("{}: {gap}", input.name())).unwrap();
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Each packet is seen at one of several points, whatever it is a part of.
+    #[test]
+    fn captures_of_several_points_are_merged_to_the_same_calls(
+        precision in prop_oneof![Just(Precision::Micro), Just(Precision::Nano)],
+        choices in proptest::collection::vec(0usize..4, 1..200),
+    ) {
+        let capture = Capture { precision, ..morning(4) };
+        let mut points = vec![Capture { frames: Vec::new(), ..capture.clone() }; 4];
+        let mut before = (0, 0);
+        for ((ns, frame), choice) in capture.frames.iter().zip(choices.into_iter().cycle()) {
+            // Of equal times, the first point's come first.
+            let point = if before.0 == *ns { choice.max(before.1) } else { choice };
+            before = (*ns, point);
+            points[point].push(*ns, frame.clone());
+        }
+        let got = merged(&points.iter().map(Capture::to_pcap).collect::<Vec<_>>());
+        let want = extract_bytes(&capture.to_pcap(), &[]);
+        prop_assert_eq!(want.calls.len(), 4);
+        assert_same_calls("merged", &want, &extract_bytes(&got, &[]));
+        assert_same_calls("merged, in windows", &want, &extract_bytes(&got, SMALL));
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     clock::Pace,
-    metrics, notify,
+    metrics, metrics_file,
     retention::{Limits, surplus},
     spool::Spool,
     tally::{SpoolTally, Tally},
@@ -101,7 +101,7 @@ impl Housekeeper {
     fn write_metrics(&self, remind: &mut Pace) {
         let Some(path) = &self.metrics_file else { return };
         let interfaces = self.interfaces.iter().map(|(interface, tally)| (interface.as_str(), tally.as_ref()));
-        if let Err(error) = notify::replace(path, &metrics::text(interfaces, &self.tally))
+        if let Err(error) = metrics_file::replace(path, &metrics::text(interfaces, &self.tally))
             && remind.is_due()
         {
             tracing::error!("{error}");

@@ -9,7 +9,7 @@ mod filter;
 mod gather;
 mod housekeeping;
 mod metrics;
-mod notify;
+mod metrics_file;
 mod privileges;
 mod recorder;
 mod retention;

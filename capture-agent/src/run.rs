@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use nix::unistd::gethostname;
-use shared::{pcap::LinkType, segment::SegmentName};
+use shared::{pcap::LinkType, segment::SegmentName, service};
 
 use crate::{
     capture::{Source, Tap, TapError},
@@ -20,7 +20,7 @@ use crate::{
     clock::{Pace, monotonic, wall_ns},
     gather::{Gatherer, Namer},
     housekeeping::Housekeeper,
-    notify, privileges,
+    privileges,
     recorder::{Control, Recorder},
     ring::{Chunk, Ring},
     signals::{self, Request},
@@ -78,9 +78,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     });
     let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
     let (house, keeper) = keep_house(arguments, spool, &points).context("a thread cannot be started")?;
-    notify::ready();
+    service::ready();
     let reporters = supervise(arguments, &points, &requested);
-    notify::stopping();
+    service::stopping();
     end(points, reporters)?;
     drop(house);
     keeper.join().map_err(|_| anyhow!("the thread that keeps house died"))
@@ -216,7 +216,7 @@ impl<'a> Supervisor<'a> {
             reporter.warn_of_drops(point);
         }
         if self.status.is_due() {
-            notify::status(&status_line(self.points));
+            service::status(&status_line(self.points));
         }
     }
 
@@ -316,7 +316,7 @@ struct Watchdog {
 
 impl Watchdog {
     fn new() -> Self {
-        Self { pace: notify::watchdog().map(Pace::at_once), heartbeats: Vec::new() }
+        Self { pace: service::watchdog().map(Pace::at_once), heartbeats: Vec::new() }
     }
 
     fn look_at(&mut self, points: &[Point]) {
@@ -331,7 +331,7 @@ impl Watchdog {
             .all(|(at, (point, heartbeat))| point.recorder.is_finished() || self.heartbeats.get(at) != Some(heartbeat));
         self.heartbeats = heartbeats;
         if all_go_on {
-            notify::alive();
+            service::alive();
         }
     }
 }

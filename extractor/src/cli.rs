@@ -1,11 +1,24 @@
 //! The command line.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{self, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use shared::units::{GoDuration, SipPorts};
 
-use crate::{calls::Rules, outputs::Settings, packet::Decoder, progress::LogFormat, run::Config, windows::Sizes};
+use crate::{
+    calls::Rules,
+    outputs::Settings,
+    packet::Decoder,
+    points::Directories,
+    progress::LogFormat,
+    run::{Config, Source},
+    segments::AfterProcessing,
+    windows::Sizes,
+};
 
 /// Extracts every SIP call of a capture: one pcap per call with its signalling and media,
 /// `detected_calls.csv` with a row per call, `calls_statistics.csv` with a row per RTP stream.
@@ -17,8 +30,44 @@ use crate::{calls::Rules, outputs::Settings, packet::Decoder, progress::LogForma
 pub struct Arguments {
     /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
     /// May be repeated: the files are then one capture, in the order of their first packets.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "input_dir", conflicts_with = "input_dir")]
     input_file: Vec<PathBuf>,
+
+    /// Directory with segments to read: all closed ones that were not read before, in capture order. Calls that are open
+    /// at the end go on in the next run. May be repeated, once for each capture point: their packets are merged by time.
+    #[arg(long, value_name = "DIR")]
+    input_dir: Vec<PathBuf>,
+
+    /// Stay, and read each segment when it is closed, until SIGTERM or SIGINT.
+    #[arg(long, requires = "input_dir", conflicts_with = "close_all")]
+    watch: bool,
+
+    /// Close the calls that are open at the end instead of carrying them over to the next run.
+    #[arg(long = "final", id = "close_all", requires = "input_dir")]
+    close_all: bool,
+
+    /// What becomes of a segment whose results are durable: keep, delete or move:DIR.
+    #[arg(long, value_name = "WHAT", default_value = "keep", requires = "input_dir")]
+    after_processing: AfterProcessing,
+
+    /// Leave out a packet that is the same, from its IP header on, as one at most 50 ms before it.
+    #[arg(long, requires = "input_dir")]
+    dedup: bool,
+
+    /// With --watch and several --input-dir: how long a capture point may deliver nothing before the others are not held
+    /// back for it any more.
+    #[arg(long, value_name = "DURATION", default_value = "5m0s", requires = "input_dir")]
+    source_timeout: GoDuration,
+
+    /// Do not wait for the disk: for scratch work. What is killed can be gone on with all the same, but not what
+    /// a loss of power broke off.
+    #[arg(long)]
+    no_sync: bool,
+
+    /// Forget what runs before left: open calls are given up, segments that are there are read again, finished calls are
+    /// not touched.
+    #[arg(long)]
+    reset_state: bool,
 
     /// Ports on which SIP is looked for: START-END, one port, or `any` to find SIP by its content
     /// on every port.
@@ -82,6 +131,10 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", hide = true)]
     index_bytes: Option<usize>,
 
+    /// Bytes of input after which the state is saved, at least.
+    #[arg(long, value_name = "BYTES", hide = true, default_value_t = 1 << 30)]
+    unit_bytes: u64,
+
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub threads: usize,
@@ -96,14 +149,67 @@ impl Arguments {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
+        if let Some(why) = arguments.directories_in_conflict() {
+            Self::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
         arguments
+    }
+
+    fn directories_in_conflict(&self) -> Option<String> {
+        let absolute = |path: &PathBuf| path::absolute(path).unwrap_or_else(|_| path.clone());
+        let inputs: Vec<PathBuf> = self.input_dir.iter().map(absolute).collect();
+        let twice = inputs.iter().enumerate().find(|(number, path)| inputs.iter().take(*number).any(|other| other == *path));
+        if let Some((_, path)) = twice {
+            return Some(format!("--input-dir {} is given twice; give it once", path.display()));
+        }
+        match &self.after_processing {
+            AfterProcessing::Move(to) if inputs.contains(&absolute(to)) => {
+                Some(format!("--after-processing move:{} names an input directory; name another one", to.display()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The flags that the results depend on, but for the inputs.
+    fn flags(&self) -> Vec<(String, String)> {
+        [
+            ("--sip-ports-range", self.sip_ports_range.to_string()),
+            ("--erspan-span-ids", listed(&self.erspan_span_ids)),
+            ("--erspan-vlans", listed(&self.erspan_vlans)),
+            ("--call-timeout", self.call_timeout.to_string()),
+            ("--linger", self.linger.to_string()),
+            ("--media-lookback", self.media_lookback.to_string()),
+            ("--detected-calls-filename", self.detected_calls_filename.display().to_string()),
+            ("--stats-filename", self.stats_filename.display().to_string()),
+            ("--overwrite", self.overwrite.to_string()),
+            ("--dedup", self.dedup.to_string()),
+        ]
+        .map(|(flag, value)| (flag.to_owned(), value))
+        .into()
+    }
+
+    fn source(&self) -> Source {
+        if self.input_dir.is_empty() {
+            return Source::Files(self.input_file.clone());
+        }
+        Source::Directories(Directories {
+            paths: self.input_dir.clone(),
+            stays: self.watch,
+            closes_all: self.close_all,
+            after_processing: self.after_processing.clone(),
+            leaves_out_copies: self.dedup,
+            timeout: Duration::from_nanos(self.source_timeout.as_ns()),
+        })
     }
 
     /// What they ask for.
     #[must_use]
     pub fn config(self) -> Config {
         Config {
-            inputs: self.input_file,
+            source: self.source(),
+            flags: self.flags(),
+            resets: self.reset_state,
+            unit_len: self.unit_bytes,
             decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)),
             sip_ports: self.sip_ports_range,
             rules: Rules {
@@ -116,6 +222,8 @@ impl Arguments {
                 detected_calls_filename: self.detected_calls_filename,
                 stats_filename: self.stats_filename,
                 overwrite: self.overwrite,
+                // One who waits for one file wants it as fast as a copy, and can run it again.
+                syncs: !self.no_sync && !self.input_dir.is_empty(),
             },
             sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
         }
@@ -146,6 +254,11 @@ fn number_up_to(max: u16, text: &str) -> Result<u16, String> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| is_plain && *number <= max);
     number.ok_or_else(|| format!("`{text}` is no number from 0 to {max}; write such numbers, separated by commas (1,2,3)"))
+}
+
+fn listed<const MAX: u16>(lists: &[Numbers<MAX>]) -> String {
+    let numbers: Vec<String> = lists.iter().flat_map(|list| &list.0).map(u16::to_string).collect();
+    numbers.join(",")
 }
 
 fn all<const MAX: u16>(lists: Vec<Numbers<MAX>>) -> impl Iterator<Item = u16> {

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
@@ -78,7 +80,7 @@ impl SegmentEvent<'_> {
 }
 
 /// The packets from one endpoint to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Where they come from.
     pub source: Endpoint,
@@ -118,7 +120,7 @@ pub struct Flows {
 }
 
 /// A packet that came in fragments.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragmented {
     /// The frames before the one that made it whole, in capture order.
     pub earlier: Frames,
@@ -127,6 +129,20 @@ pub struct Fragmented {
 }
 
 impl Flows {
+    /// Flows of which it is known already what is in them: of each its packets, in capture order, and of all the
+    /// packets that came in fragments.
+    #[must_use]
+    pub fn resume(flows: Vec<(FlowKey, Vec<Moment>)>, fragmented: Vec<(Position, Fragmented)>) -> Self {
+        let mut resumed = Self { fragmented: fragmented.into_iter().collect(), ..Self::default() };
+        for (key, packets) in flows {
+            resumed.keys.push(key);
+            resumed.packets.extend(packets);
+            resumed.ends.push(resumed.packets.len());
+        }
+        resumed.bounds = resumed.packets.iter().min().copied().zip(resumed.packets.iter().max().copied());
+        resumed
+    }
+
     /// The flows, by number.
     #[must_use]
     pub fn keys(&self) -> &[FlowKey] {

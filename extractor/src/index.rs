@@ -8,16 +8,17 @@
 use std::ops::Range;
 
 use shared::{
-    pcap::{Gap, Layout, LinkType, Record, Step, Walk},
+    pcap::{Gap, Layout, LinkType, Precision, Record, Step},
     units::SipPorts,
 };
 
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
-    moment::{Clock, Moment, Position},
+    moment::{Clock, Moment, Position, is_odd},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
     sip::{self, Message},
+    source::next_record,
 };
 
 /// What was found in one chunk of an input.
@@ -27,6 +28,8 @@ pub struct ChunkIndex<'w> {
     pub start: usize,
     /// The offset at which the first record after it begins.
     pub end: usize,
+    /// The record that was left out, for it is not known what comes behind it.
+    pub held: Option<Record<'w>>,
     /// Whether it was cut short there, because its index would have become too large.
     pub is_full: bool,
     /// How much memory it takes, in bytes, about.
@@ -48,6 +51,32 @@ pub struct ChunkIndex<'w> {
     /// Packet time at its first record, and at its end.
     first_clock: Clock,
     last_clock: Clock,
+}
+
+/// A stretch of an input.
+#[derive(Clone, Debug)]
+pub struct Chunk<'w, 'l> {
+    /// The number of the input.
+    pub input: usize,
+    /// All of it.
+    pub file: &'w [u8],
+    /// How to read it.
+    pub layout: &'l Layout,
+    /// Where the records of the chunk begin, the first at its start.
+    pub range: Range<usize>,
+    /// What comes after the last record of the input.
+    pub behind: Behind<'w>,
+}
+
+/// What comes after the last record of an input: it tells whether the time of that one can be believed.
+#[derive(Clone, Copy, Debug)]
+pub enum Behind<'w> {
+    /// Nothing any more.
+    Nothing,
+    /// The first record of another input.
+    Record(Record<'w>),
+    /// A record of an input that is not there yet.
+    Unknown,
 }
 
 /// How many frames, and of what kind.
@@ -120,21 +149,14 @@ impl Counts {
 }
 
 impl<'w> ChunkIndex<'w> {
-    /// Indexes the records of input number `input` that begin in `range`, the first at its start; no more of them
-    /// than need about `room` bytes of memory.
+    /// Indexes the records of a chunk; no more of them than need about `room` bytes of memory.
     #[must_use]
-    pub fn of(
-        input: usize,
-        file: &'w [u8],
-        layout: &Layout,
-        range: Range<usize>,
-        room: usize,
-        decoder: &Decoder,
-        ports: SipPorts,
-    ) -> Self {
+    pub fn of(chunk: Chunk<'w, '_>, room: usize, decoder: &Decoder, ports: SipPorts) -> Self {
+        let Chunk { input, file, layout, range, behind } = chunk;
         let mut walk = layout.walk(file, range.start);
         let flows = FlowBuilder::with_capacity(range.len() / USUAL_RECORD_LEN);
         let mut indexer = Indexer::new(input, flows, decoder, ports);
+        let mut held = None;
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
         while walk.offset() < range.end && indexer.memory < room {
@@ -150,10 +172,15 @@ impl<'w> ChunkIndex<'w> {
             }
         }
         if let Some(last) = waiting {
-            indexer.take(&last, next_record(walk.clone()).as_ref());
+            match (next_record(walk.clone()), behind) {
+                (None, Behind::Unknown) if can_be_kept(&last) => held = Some(last),
+                (None, Behind::Record(next)) => indexer.take(&last, Some(&next)),
+                (next, _) => indexer.take(&last, next.as_ref()),
+            }
         }
         let is_full = indexer.memory >= room && walk.offset() < range.end;
-        indexer.finish(range.start..walk.offset(), is_full, walk.into_layouts())
+        let found = indexer.finish(range.start..walk.offset(), is_full, walk.into_layouts());
+        Self { held, ..found }
     }
 
     /// Packet time was `clock` already where the chunk begins. Gives packet time at its end.
@@ -171,10 +198,6 @@ impl<'w> ChunkIndex<'w> {
     }
 }
 
-/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further is damaged. It
-/// would send packet time into a future in which all calls have timed out.
-const MAX_BACK_NS: u64 = 3_600_000_000_000;
-
 /// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are sent it is less; of the
 /// smallest that there can be it is fifteen.
 const MESSAGE_BYTES_A_BYTE: usize = 4;
@@ -182,14 +205,9 @@ const MESSAGE_BYTES_A_BYTE: usize = 4;
 /// Of media, in bytes: hardly any is shorter.
 const USUAL_RECORD_LEN: usize = 128;
 
-/// The next record, wherever it is.
-fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
-    loop {
-        match walk.next_step()? {
-            Step::Record(record) => return Some(record),
-            Step::Gap(_) => {}
-        }
-    }
+/// Whether a record can be kept by itself, as a capture of the same precision.
+fn can_be_kept(record: &Record<'_>) -> bool {
+    record.timestamp_ns.is_some_and(|ns| record.precision == Precision::Nano || ns.is_multiple_of(1_000))
 }
 
 struct Indexer<'w, 'd> {
@@ -233,7 +251,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             None => (record.timestamp_ns.unwrap_or(0), next.and_then(|next| next.timestamp_ns)),
             Some(told_ns) => (told_ns, next.and_then(|next| self.time_of(next))),
         };
-        if next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns) {
+        if is_odd(timestamp_ns, next_ns) {
             increment(&mut self.counts.odd_times);
         } else {
             self.clock = self.clock.max(timestamp_ns);
@@ -322,6 +340,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         ChunkIndex {
             start: range.start,
             end: range.end,
+            held: None,
             is_full,
             memory: self.memory,
             layouts,

@@ -1,17 +1,30 @@
 //! Packet time, and places in the capture.
 
+use serde::{Deserialize, Serialize};
+
 /// Packet time: nanoseconds since 1970-01-01T00:00:00Z, as the highest capture timestamp so far says.
 /// It never goes back, whatever the timestamps do.
 pub type Clock = u64;
 
+/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further is damaged. It
+/// would send packet time into a future in which all calls have timed out.
+const MAX_BACK_NS: u64 = 3_600_000_000_000;
+
+/// Whether the timestamp of a record is contradicted by that of the next one, so that packet time does not follow it.
+#[must_use]
+#[inline]
+pub fn is_odd(timestamp_ns: u64, next_ns: Option<u64>) -> bool {
+    next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns)
+}
+
 /// Where a record lies: in which of the inputs, and at which offset.
 ///
 /// Positions sort in capture order: inputs are numbered in the order in which they are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(u64);
 
-/// 16 TiB of offset leave room for a million inputs.
-const OFFSET_BITS: u32 = 44;
+/// 4 TiB of offset leave room for four million inputs: a segment every 13 seconds for 20 months, without ever a run with `--final`.
+const OFFSET_BITS: u32 = 42;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 
 /// The most inputs that one run can number.
@@ -23,6 +36,18 @@ impl Position {
     #[inline]
     pub fn new(input: usize, offset: usize) -> Self {
         Self(((input as u64) << OFFSET_BITS) | (offset as u64 & OFFSET_MASK))
+    }
+
+    /// As one number, which sorts likewise.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Of such a number.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 
     /// The number of the input.
@@ -44,7 +69,7 @@ impl Position {
 ///
 /// Both only grow from record to record, so moments compare by time first. The instant at which a
 /// timer fires has no record of its own: it stands before every record of that time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Moment {
     /// Packet time.
     pub clock: Clock,
@@ -69,9 +94,9 @@ mod tests {
 
     #[test]
     fn positions_sort_by_input_then_offset() {
-        let far = Position::new(0, 1 << 43);
+        let far = Position::new(0, 1 << 41);
         assert!(far < Position::new(1, 0));
-        assert_eq!((far.input(), far.offset()), (0, 1 << 43));
+        assert_eq!((far.input(), far.offset()), (0, 1 << 41));
         let last = Position::new(MAX_INPUTS - 1, 7);
         assert_eq!((last.input(), last.offset()), (MAX_INPUTS - 1, 7));
     }

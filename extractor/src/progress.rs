@@ -67,6 +67,11 @@ impl Progress {
         self.log.flush();
     }
 
+    /// Sends what was gathered of the log to where it goes.
+    pub fn flush(&self) {
+        self.log.flush();
+    }
+
     /// The run is done. Tells how long it took.
     pub fn finish(&self) -> Duration {
         self.bar.finish();

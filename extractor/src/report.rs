@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use shared::pcap::Gap;
+
 use crate::{
     calls::State,
     index::Counts,
@@ -51,8 +53,16 @@ pub struct Report {
     pub streams: StreamCounts,
     /// SIP messages that belonged to no call.
     pub stray_messages: u64,
-    /// The calls.
+    /// The calls that closed.
     pub calls: CallCounts,
+    /// Those that are still open, and go on in the next run.
+    pub open_calls: u64,
+    /// Segments that were read.
+    pub segments: u64,
+    /// Copies of packets that were left out.
+    pub copies: u64,
+    /// Whether the run went on where another had ended.
+    pub is_resumed: bool,
     /// How long the run took.
     pub elapsed: Duration,
 }
@@ -81,6 +91,23 @@ pub struct CallCounts {
 }
 
 impl CallCounts {
+    /// Adds those of another part of the run.
+    pub fn add_all(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.completed, other.completed),
+            (&mut self.cancelled, other.cancelled),
+            (&mut self.failed, other.failed),
+            (&mut self.timeout, other.timeout),
+            (&mut self.incomplete, other.incomplete),
+            (&mut self.streams, other.streams),
+            (&mut self.rtp_packets, other.rtp_packets),
+            (&mut self.lost_packets, other.lost_packets),
+            (&mut self.excess_rtp_packets, other.excess_rtp_packets),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+
     /// Counts a call.
     pub fn add(&mut self, state: State) {
         let count = match state {
@@ -102,7 +129,21 @@ impl CallCounts {
     }
 }
 
+/// A file that is broken all over does not fill the log.
+const MAX_GAPS_NAMED: u64 = 100;
+
 impl Report {
+    /// Counts a stretch of an input that could not be read, and says so.
+    pub fn note_gap(&mut self, name: &str, gap: &Gap) {
+        match self.gaps {
+            ..MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}"),
+            MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}; further unreadable stretches are only counted"),
+            _ => tracing::debug!("{name}: {gap}"),
+        }
+        self.gaps = self.gaps.saturating_add(1);
+        self.gap_bytes = self.gap_bytes.saturating_add(gap.len as u64);
+    }
+
     /// What the shell is told.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -147,6 +188,7 @@ impl Report {
             (counts.unreadable, "frames too short, too broken, encrypted or compressed".to_owned()),
             (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
             (self.stray_messages, "SIP messages of no call".to_owned()),
+            (self.copies, "copies of packets".to_owned()),
             (counts.not_sip, "keep-alives and other packets on SIP ports".to_owned()),
             (counts.odd_times, "timestamps that the packet after them contradicts by more than an hour".to_owned()),
             (counts.host_names, "host names in place of media addresses".to_owned()),
@@ -172,6 +214,9 @@ impl fmt::Display for Report {
             "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete",
             grouped(calls.total())
         )?;
+        if self.open_calls > 0 {
+            writeln!(f, "open      {:>14}   go on in the next run", grouped(self.open_calls))?;
+        }
         writeln!(
             f,
             "streams   {:>14}   {} RTP packets, {} lost",

@@ -1,27 +1,35 @@
-//! The whole job: open, index, correlate, write.
+//! The whole job: what is to be read, unit of work by unit of work, until there is no more.
 
-use std::{collections::VecDeque, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Result;
-use bumpalo::Bump;
-use shared::units::SipPorts;
+use anyhow::{Context, Result};
+use shared::{service, units::SipPorts};
 
 use crate::{
-    calls::{CallTable, Rules},
-    moment::Moment,
-    outputs::{Outputs, Records, Settings},
+    calls::Rules,
+    outputs::{Directory, Settings},
     packet::Decoder,
+    points::{Directories, Points},
     progress::Progress,
     report::Report,
-    source::{Inputs, Layouts},
-    windows::{Sizes, Window, Windows},
+    session::{Session, Unit},
+    source::Inputs,
+    state::{Left, Name, Terms},
+    watch::{Heartbeat, Wake, Watch},
+    windows::Sizes,
 };
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The captures.
-    pub inputs: Vec<PathBuf>,
+    pub source: Source,
+    /// The flags that the results depend on, but for the captures, and their values.
+    pub flags: Vec<(String, String)>,
+    /// Whether what runs before left is given up.
+    pub resets: bool,
+    /// How many bytes of input a unit of work has, at least, where there are more.
+    pub unit_len: u64,
     /// How frames are taken apart.
     pub decoder: Decoder,
     /// Where SIP is looked for.
@@ -34,125 +42,189 @@ pub struct Config {
     pub sizes: Sizes,
 }
 
-/// Extracts every call of the inputs.
+/// Where captures come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Files, which are one capture.
+    Files(Vec<PathBuf>),
+    /// Directories with segments.
+    Directories(Directories),
+}
+
+/// Extracts every call of the captures.
 ///
 /// # Errors
-/// No input can be used, or an output cannot be written.
+/// No input can be used, or an output cannot be written. What was published is right then, and the state is that of the
+/// last unit of work that was done.
 pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
-    let mut report = Report::default();
-    let mut outputs = Outputs::open(&config.outputs)?;
-    let inputs = Inputs::open(&config.inputs, &config.outputs.directory, |path, error| {
-        report.refused_inputs = report.refused_inputs.saturating_add(1);
+    match &config.source {
+        Source::Files(paths) => run_files(config, paths, progress),
+        Source::Directories(directories) if directories.stays => stay(config, directories, progress),
+        Source::Directories(directories) => pass(config, directories, progress),
+    }
+}
+
+/// Reads files to their end.
+fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<Report> {
+    let directory = Directory::open(&config.outputs)?;
+    let mut refused: u64 = 0;
+    let mut inputs = Inputs::open(paths, &config.outputs.directory, |path, error| {
+        refused = refused.saturating_add(1);
         tracing::error!("{} is not used: {error:#}", path.display());
     })?;
-    take_note_of_damage(&inputs, &mut report);
-    progress.begin(inputs.total_bytes());
-
-    let mut layouts = Layouts::of(&inputs);
-    let mut windows = Windows::new(&inputs, config.sizes.clone(), &config.decoder, config.sip_ports);
-    let mut calls = CallTable::new(config.rules);
-    let mut end = Moment::default();
-    let mut window_ends = VecDeque::new();
-    let mut arena = Bump::new();
-    let mut indexed = windows.index(&layouts, 0);
-    while let Some(window) = windows.join(indexed, &mut layouts, &arena) {
-        end = window.end;
-        take_note(&window, &inputs, &mut report);
-        // While one window is correlated, which one thread does alone, and written, the next is indexed.
-        let open = calls.open();
-        let (ahead, left_since) = rayon::join(
-            || windows.index(&layouts, open),
-            || {
-                let settled = correlate(&mut calls, window, config.rules.lookback_ns);
-                let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
-                write(&mut outputs, &mut calls, settled, end, config, records)
-            },
-        );
-        let left_since = left_since?;
-        indexed = ahead;
-        arena.reset();
-        window_ends.push_back(end);
-        release(&inputs, &mut layouts, &mut window_ends, left_since);
-        progress.advance(inputs.bytes_before(end.position), calls.opened());
-    }
-    calls.finish(end);
-    let records = Records { inputs: &inputs, layouts: &layouts, decoder: &config.decoder };
-    write(&mut outputs, &mut calls, Moment::NEVER, end, config, records)?;
-    outputs.finish()?;
-
-    report.input_bytes = inputs.total_bytes();
-    report.stray_messages = calls.stray_messages();
-    report.excess_endpoints = calls.excess_endpoints();
-    report.fragments = windows.assembler().fragment_counts();
-    report.streams = windows.assembler().stream_counts();
-    report.calls = outputs.counts().clone();
-    report.elapsed = progress.finish();
-    Ok(report)
-}
-
-/// Finds out which call every packet of a window belongs to. Gives the moment before which that is
-/// settled: a description that is still to come may claim later ones.
-fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Moment {
-    calls.begin_window(window.flows, window.start, window.end);
-    let mut repetitions = window.repetitions.iter().peekable();
-    for event in &window.sip {
-        while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at) {
-            calls.repeat(repetition);
+    let files: Vec<Left> = inputs.iter().map(|input| Left { path: Name::of(input.name()), identity: input.identity() }).collect();
+    let terms = Terms::new(false, files.clone(), config.flags.clone());
+    let mut session = Session::open(config, directory, terms.clone(), config.resets, progress)?;
+    session.report.refused_inputs = refused;
+    let mut left = files;
+    if session.report.is_resumed {
+        left = std::mem::take(&mut session.left);
+        if left.is_empty() {
+            tracing::info!("all of it was done before; only the names of files were left to be given");
+            session.forget()?;
+            return Ok(session.into_report());
         }
-        calls.handle(event);
-    }
-    repetitions.for_each(|repetition| calls.repeat(repetition));
-    calls.end_window(window.end);
-    let looked_back_to = Moment::at(window.end.clock.saturating_sub(lookback_ns));
-    let held_since = [window.held_since.map(Moment::at), calls.flows().earliest_frame_since(looked_back_to)];
-    held_since.into_iter().flatten().fold(looked_back_to, Moment::min)
-}
-
-/// Writes what came before `settled`, and forgets it. Gives the moment since when something is left to be written.
-fn write(
-    outputs: &mut Outputs,
-    calls: &mut CallTable,
-    settled: Moment,
-    now: Moment,
-    config: &Config,
-    records: Records<'_>,
-) -> Result<Moment> {
-    let (work, left_since) = calls.work(settled);
-    outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
-    calls.retire_window(settled, left_since);
-    Ok(left_since)
-}
-
-/// Lets go of the input of windows of which nothing is left to be written.
-fn release(inputs: &Inputs, layouts: &mut Layouts, window_ends: &mut VecDeque<Moment>, left_since: Moment) {
-    while let Some(end) = window_ends.pop_front_if(|end| *end < left_since) {
-        inputs.release_before(end.position);
-        layouts.forget_before(end.position);
-    }
-}
-
-/// Says what could not be decompressed.
-fn take_note_of_damage(inputs: &Inputs, report: &mut Report) {
-    for (name, damage) in inputs.damaged() {
-        report.damaged_inputs = report.damaged_inputs.saturating_add(1);
-        tracing::warn!("{name}: {damage}");
-    }
-}
-
-/// A file that is broken all over does not fill the log.
-const MAX_GAPS_NAMED: u64 = 100;
-
-/// Counts what was seen in a window, and says what could not be read of it.
-fn take_note(window: &Window<'_>, inputs: &Inputs, report: &mut Report) {
-    report.counts.add(&window.counts);
-    for (input, gap) in &window.gaps {
-        let name = inputs.get(*input).map_or("", |input| input.name());
-        match report.gaps {
-            ..MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}"),
-            MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}; further unreadable stretches are only counted"),
-            _ => tracing::debug!("{name}: {gap}"),
+        tracing::info!("going on where an earlier run was broken off");
+        inputs.drain(..inputs.len().saturating_sub(left.len()));
+        if let (Some(offset), false) = (session.offset, inputs.is_empty()) {
+            let first = inputs.remove(0).from(offset);
+            inputs.insert(0, first);
         }
-        report.gaps = report.gaps.saturating_add(1);
-        report.gap_bytes = report.gap_bytes.saturating_add(gap.len as u64);
     }
+    match session.work(Unit { inputs, left, is_final: true }, |_, _| {}) {
+        Ok(()) => {
+            session.forget()?;
+            Ok(session.into_report())
+        }
+        Err(error) => {
+            drop(session);
+            roll_back(config, terms, progress);
+            Err(error)
+        }
+    }
+}
+
+/// Takes back what a unit of work did that could not be done: nothing half-written stays.
+fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
+    let rolled_back =
+        Directory::open(&config.outputs).and_then(|directory| Session::open(config, directory, terms, false, progress).map(drop));
+    if let Err(error) = rolled_back {
+        tracing::warn!("what was half-written will be removed by the next run: {error:#}");
+    }
+}
+
+fn terms(config: &Config) -> Terms {
+    Terms::new(true, Vec::new(), config.flags.clone())
+}
+
+/// Reads what is new in the directories, and stops.
+fn pass(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
+    let mut points = Points::new(directories, &config.outputs.directory, config.unit_len);
+    let mut session = open(config, &mut points, config.resets, progress)?;
+    let mut pass = || -> Result<()> {
+        work_through(&mut session, &mut points, true, |_, _| true)?;
+        if let Some(waiting) = points.waiting(&session.points) {
+            tracing::warn!("{waiting}; run with --final to have them read without it");
+        }
+        if directories.closes_all {
+            session.work(Unit { is_final: true, ..Unit::default() }, |_, _| {})?;
+        }
+        Ok(())
+    };
+    match pass() {
+        Ok(()) => Ok(session.into_report()),
+        Err(error) => {
+            drop(session);
+            roll_back(config, terms(config), progress);
+            Err(error)
+        }
+    }
+}
+
+fn open<'c>(config: &'c Config, points: &mut Points<'_>, resets: bool, progress: &'c Progress) -> Result<Session<'c>> {
+    let directory = Directory::open(&config.outputs)?;
+    let mut session = Session::open(config, directory, terms(config), resets, progress)?;
+    points.adopt(&mut session.points);
+    Ok(session)
+}
+
+/// Works on all that is there, first on what was left half done. After each unit `goes_on` is told of the segments that are done with,
+/// and says whether there is time for another.
+fn work_through(
+    session: &mut Session<'_>,
+    points: &mut Points<'_>,
+    looks_closely: bool,
+    mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
+) -> Result<()> {
+    let (left, offset) = (std::mem::take(&mut session.left), session.offset.take());
+    let mut next = (!left.is_empty()).then(|| points.left(left, offset, &mut session.points, &mut session.report));
+    loop {
+        if next.is_none() {
+            next = points.next_unit(&mut session.points, &mut session.recent, &mut session.report, looks_closely)?;
+        }
+        let Some(unit) = next.take() else { return Ok(()) };
+        session.work(unit, |known, done| points.note(known, done))?;
+        let settled = points.settle();
+        session.report.segments = session.report.segments.saturating_add(settled.0);
+        if !goes_on(session, settled) {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads each segment when it is closed, until it is told to end.
+fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
+    let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
+    let mut points = Points::new(directories, &config.outputs.directory, config.unit_len);
+    let mut session = open(config, &mut points, config.resets, progress)?;
+    let mut heartbeat = Heartbeat::begin();
+    let mut wake = Wake::Look;
+    let mut failed = None;
+    service::ready();
+    while wake != Wake::End {
+        let mut closed = session.closed_calls();
+        let worked = work_through(&mut session, &mut points, wake == Wake::Look, |session, (segments, bytes)| {
+            heartbeat.note_segments(segments, bytes);
+            heartbeat.note_packet(session.clock());
+            heartbeat.note_calls_closed(session.closed_calls().saturating_sub(closed));
+            closed = session.closed_calls();
+            watch.alive();
+            !watch.is_ending()
+        });
+        progress.flush();
+        if let Some(beat) = heartbeat.beat(session.open_calls() as u64) {
+            service::status(&beat.to_string());
+        }
+        wake = match worked {
+            Ok(()) if watch.is_ending() => Wake::End,
+            Ok(()) => {
+                failed = None;
+                watch.wait()
+            }
+            Err(error) => {
+                let sentence = format!("{error:#}");
+                if failed.as_ref() != Some(&sentence) {
+                    tracing::error!("{sentence}; it is tried again every few seconds");
+                    failed = Some(sentence);
+                }
+                let report = session.into_report();
+                progress.flush();
+                // Makes room: what was half-written is removed.
+                points = Points::new(directories, &config.outputs.directory, config.unit_len);
+                session = loop {
+                    let reopened = open(config, &mut points, false, progress);
+                    wake = watch.sleep_until_retry();
+                    match reopened {
+                        Ok(reopened) => break reopened,
+                        Err(_) if wake == Wake::End => return Ok(report),
+                        Err(error) => tracing::debug!("{error:#}"),
+                    }
+                };
+                session.report = report;
+                wake
+            }
+        };
+    }
+    service::stopping();
+    Ok(session.into_report())
 }

@@ -10,14 +10,17 @@ use std::ops::RangeInclusive;
 
 use bumpalo::Bump;
 use rayon::prelude::*;
-use shared::{pcap::Gap, units::SipPorts};
+use shared::{
+    pcap::{Gap, Record},
+    units::SipPorts,
+};
 
 use crate::{
     events::{Flows, FragmentEvent, Repetition, SegmentEvent, SipEvent},
-    index::{ChunkIndex, Counts},
+    index::{Behind, Chunk, ChunkIndex, Counts},
     moment::{Clock, Moment, Position},
     packet::Decoder,
-    reassembly::{Assembled, Assembler},
+    reassembly::{Assembled, Assembler, Unfinished},
     source::{Input, Inputs, Layouts},
 };
 
@@ -84,13 +87,26 @@ pub struct Windows<'w> {
     /// How much memory the index of the last window took for each [`INPUT_UNIT`] of input.
     memory_a_unit: usize,
     assembler: Assembler,
+    /// Whether nothing comes after the last input.
+    is_final: bool,
+    /// The last record of all, which waits for the next one.
+    held: Option<(usize, Record<'w>)>,
     is_finished: bool,
+}
+
+/// Where to go on.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// Packet time so far.
+    pub clock: Clock,
+    /// What is not whole yet.
+    pub unfinished: Unfinished,
 }
 
 /// The chunks of one window and what was found in each, if a record could begin there.
 #[derive(Debug)]
 pub struct Indexed<'w> {
-    chunks: Vec<Chunk>,
+    chunks: Vec<Planned>,
     found: Vec<Option<ChunkIndex<'w>>>,
     /// How much memory the index of each chunk was allowed, in bytes.
     room: usize,
@@ -105,7 +121,7 @@ struct Parts<'w> {
 
 /// A stretch of one input, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Chunk {
+struct Planned {
     input: usize,
     start: usize,
     end: usize,
@@ -114,19 +130,39 @@ struct Chunk {
 }
 
 impl<'w> Windows<'w> {
-    /// Begins at the first record of the first input.
+    /// Begins with the first record of the first input. If the last one is not `is_final`, its last record waits for the
+    /// next one, which may tell that its time is damaged, and so do parts for what they are parts of.
     #[must_use]
-    pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts) -> Self {
-        let start = inputs.get(0).map_or(0, Input::start);
-        let next = Moment { clock: 0, position: Position::new(0, start) };
-        let assembler = Assembler::new(decoder.clone(), ports);
-        Self { inputs, sizes, decoder, ports, next, memory_a_unit: 0, assembler, is_finished: false }
+    pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts, start: Start, is_final: bool) -> Self {
+        let first = inputs.first();
+        let position = Position::new(first, inputs.get(first).map_or(0, Input::start));
+        let next = Moment { clock: start.clock, position };
+        let assembler = Assembler::new(decoder.clone(), ports, start.unfinished);
+        Self { inputs, sizes, decoder, ports, next, memory_a_unit: 0, assembler, is_final, held: None, is_finished: false }
     }
 
     /// What puts parts together, and knows what became of them.
     #[must_use]
     pub fn assembler(&self) -> &Assembler {
         &self.assembler
+    }
+
+    /// The place up to which all is read.
+    #[must_use]
+    pub fn next(&self) -> Moment {
+        self.next
+    }
+
+    /// The last record of all, and the number of its input, if it waits for the next one.
+    #[must_use]
+    pub fn held(&self) -> Option<(usize, Record<'w>)> {
+        self.held
+    }
+
+    /// What others can go on with.
+    #[must_use]
+    pub fn into_start(self) -> Start {
+        Start { clock: self.next.clock, unfinished: self.assembler.into_unfinished() }
     }
 
     /// Indexes the chunks of the next window, side by side. What they are to each other is left to [`Self::join`], so
@@ -145,15 +181,15 @@ impl<'w> Windows<'w> {
         Indexed { chunks, found, room }
     }
 
-    /// Makes a window of what was indexed last. After the end of the last input comes one more, without records: what is
-    /// there of messages that did not become whole. Then nothing. What is learnt of the files goes to `layouts`, what is
+    /// Makes a window of what was indexed last. After the end of the last input, if it is final, comes one more, without
+    /// records: what is there of messages that did not become whole. Then nothing. What is learnt of the files goes to `layouts`, what is
     /// put together from parts lives in `arena`.
     pub fn join<'a>(&mut self, indexed: Indexed<'w>, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
     where
         'w: 'a,
     {
         if indexed.chunks.is_empty() {
-            return (!std::mem::replace(&mut self.is_finished, true)).then(|| self.last_window(arena));
+            return (self.is_final && !std::mem::replace(&mut self.is_finished, true)).then(|| self.last_window(arena));
         }
         let mut window = Window::beginning_at(self.next);
         let mut parts = Parts::default();
@@ -166,10 +202,11 @@ impl<'w> Windows<'w> {
             }
             let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
             let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
-            let again = || self.index_guessed(&Chunk { start, is_exact: true, ..*chunk }, layouts, indexed.room);
+            let again = || self.index_guessed(&Planned { start, is_exact: true, ..*chunk }, layouts, indexed.room);
             let Some(found) = guess.filter(is_right).or_else(again) else { continue };
             memory = memory.saturating_add(found.memory);
             let is_full = found.is_full;
+            self.held = found.held.map(|record| (chunk.input, record)).or(self.held);
             self.append(&mut window, &mut parts, chunk.input, found, layouts);
             if is_full {
                 // What was indexed behind it was in vain.
@@ -191,7 +228,7 @@ impl<'w> Windows<'w> {
     }
 
     /// The chunks of the next window, which has `len` bytes.
-    fn plan(&self, len: usize) -> Vec<Chunk> {
+    fn plan(&self, len: usize) -> Vec<Planned> {
         let len = len.max(1);
         let chunk_count = MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4));
         let chunk_len = self.sizes.chunk.unwrap_or_else(|| len.div_ceil(chunk_count));
@@ -210,11 +247,17 @@ impl<'w> Windows<'w> {
         chunks
     }
 
-    fn index_guessed(&self, chunk: &Chunk, layouts: &Layouts, room: usize) -> Option<ChunkIndex<'w>> {
+    fn index_guessed(&self, chunk: &Planned, layouts: &Layouts, room: usize) -> Option<ChunkIndex<'w>> {
         let layout = layouts.latest(chunk.input)?;
-        let bytes = self.inputs.get(chunk.input)?.bytes();
-        let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(bytes, chunk.start..chunk.end)? };
-        Some(ChunkIndex::of(chunk.input, bytes, layout, start..chunk.end, room, self.decoder, self.ports))
+        let file = self.inputs.get(chunk.input)?.bytes();
+        let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(file, chunk.start..chunk.end)? };
+        let behind = match self.inputs.first_record_after(chunk.input) {
+            Some(record) => Behind::Record(record),
+            None if self.is_final => Behind::Nothing,
+            None => Behind::Unknown,
+        };
+        let chunk = Chunk { input: chunk.input, file, layout, range: start..chunk.end, behind };
+        Some(ChunkIndex::of(chunk, room, self.decoder, self.ports))
     }
 
     fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {
@@ -279,9 +322,9 @@ impl<'w> Window<'w> {
 }
 
 /// Cuts a stretch of an input into chunks.
-fn cut(input: usize, start: usize, end: usize, size: usize) -> impl Iterator<Item = Chunk> {
+fn cut(input: usize, start: usize, end: usize, size: usize) -> impl Iterator<Item = Planned> {
     let size = size.max(1);
-    (start..end).step_by(size).map(move |from| Chunk {
+    (start..end).step_by(size).map(move |from| Planned {
         input,
         start: from,
         end: end.min(from.saturating_add(size)),

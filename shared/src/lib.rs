@@ -2,9 +2,10 @@
 //!
 //! The agent writes capture files that the extractor reads, under names that tell the
 //! extractor their order; both read durations and port ranges the way the original program
-//! did. Whatever only one of them needs lives with that one. There is no clock, no thread
-//! and no I/O in here.
+//! did. Both are services, and say so in the same words. Whatever only one of them needs lives
+//! with that one. There is no clock and no thread in here, and no I/O but for [`service`].
 
 pub mod pcap;
 pub mod segment;
+pub mod service;
 pub mod units;

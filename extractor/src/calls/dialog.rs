@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use smallvec::SmallVec;
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// How a call ended, in the words of the CSV.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// A BYE.
     Completed,
@@ -43,7 +45,7 @@ impl fmt::Display for State {
 }
 
 /// The state of one call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dialog {
     /// Opened by an INVITE inside a dialog: the capture began after the call was answered.
     mid_dialog: bool,
@@ -56,7 +58,7 @@ pub struct Dialog {
 }
 
 /// The caller's INVITE, and how far it got. After 401, 407 or 3xx the caller makes another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Attempt {
     /// CSeq number and From tag: what responses repeat of it.
     name: (Option<u32>, Name),
@@ -66,7 +68,7 @@ struct Attempt {
 }
 
 /// One transaction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Branch {
     name: Name,
     vias: usize,

@@ -1,5 +1,6 @@
 //! Which open calls gave an endpoint, and when: SPEC 4.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::CallNumber;
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// All endpoints that open calls gave, and for a while those that closed calls gave.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Endpoints {
     table: Table<Endpoint, Holders>,
     /// Counts every giving: a later one has a higher number.
@@ -19,7 +20,7 @@ pub struct Endpoints {
 }
 
 /// The calls that hold one endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Holders {
     /// In the order of preference, the one that packets go to last.
     calls: SmallVec<[Holder; 1]>,
@@ -31,7 +32,7 @@ struct Holders {
     past: SmallVec<[(Moment, Moment); 1]>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Holder {
     rank: Rank,
     given: u64,

@@ -5,12 +5,14 @@ use std::{
     collections::{BTreeSet, VecDeque},
 };
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use smallvec::SmallVec;
 
 use super::CallNumber;
 use crate::{
     events::{FlowKey, Flows, Fragmented, Table},
-    moment::Moment,
+    moment::{Moment, Position},
     packet::Endpoint,
 };
 
@@ -31,6 +33,26 @@ pub struct FlowTable {
     windows: VecDeque<WindowPackets>,
     /// How many windows came before those, and are forgotten.
     forgotten: usize,
+    /// Nothing that came before this is left to be written.
+    since: Moment,
+}
+
+/// What of a table is carried over from one process to the next: the packets that are left to be written, as if they
+/// had been found in one window.
+#[derive(Debug, Serialize, Deserialize)]
+struct Carried {
+    since: Moment,
+    end: Moment,
+    flows: Vec<CarriedFlow>,
+    fragmented: Vec<(Position, Fragmented)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CarriedFlow {
+    number: FlowNumber,
+    key: FlowKey,
+    owners: Owners,
+    packets: Vec<Moment>,
 }
 
 #[derive(Debug)]
@@ -66,7 +88,7 @@ struct WindowPackets {
 pub type Owners = SmallVec<[Owner; 1]>;
 
 /// A call that owns a flow, and since when. What was settled in between is not its business any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The call.
     pub call: CallNumber,
@@ -98,6 +120,7 @@ impl FlowTable {
 
     /// Forgets the windows that ended at `moment` or earlier, and the flows of which nothing is left.
     pub fn forget_before(&mut self, moment: Moment) {
+        self.since = moment;
         let mut left: BTreeSet<Endpoint> = BTreeSet::new();
         while let Some(window) = self.windows.pop_front_if(|window| window.end <= moment) {
             self.forgotten = self.forgotten.saturating_add(1);
@@ -211,6 +234,61 @@ impl FlowTable {
         earliest.min().copied()
     }
 
+    /// Visits the frames of all packets that are left to be written.
+    pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        for number in self.numbers() {
+            for packet in self.packets_between(number, self.since, Moment::NEVER).flatten() {
+                visit(packet.position);
+                if let Some(Fragmented { earlier, beginning }) = self.fragmented(*packet) {
+                    earlier.iter().for_each(|frame| visit(frame.position));
+                    beginning.iter().for_each(|position| visit(*position));
+                }
+            }
+        }
+    }
+
+    fn to_carry(&self) -> Carried {
+        let flow = |number: FlowNumber| {
+            let Flow { key, owners, .. } = self.flows.get(number)?;
+            let mut packets: Vec<Moment> = self.packets_between(number, self.since, Moment::NEVER).flatten().copied().collect();
+            packets.sort_unstable();
+            (!packets.is_empty()).then(|| CarriedFlow { number, key: *key, owners: owners.clone(), packets })
+        };
+        let flows: Vec<CarriedFlow> = self.numbers().filter_map(flow).collect();
+        let packets = flows.iter().filter(|_| self.has_fragmented()).flat_map(|flow| &flow.packets);
+        let fragmented = packets.filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone()))).collect();
+        let end = self.windows.back().map_or(self.since, |window| window.end);
+        Carried { since: self.since, end, flows, fragmented }
+    }
+
+    fn resume(carried: Carried) -> Self {
+        let Carried { since, end, flows, fragmented } = carried;
+        let mut table = Self { since, ..Self::default() };
+        let mut keys = Vec::new();
+        let mut numbers = Vec::new();
+        for (place, CarriedFlow { number, key, owners, packets }) in (0..).zip(flows) {
+            while table.flows.len() < number {
+                table.free.push(table.flows.len());
+                table.flows.push(Flow { key, owners: Owners::new(), stretches: SmallVec::new() });
+            }
+            let stretches = SmallVec::from_slice(&[Stretch { window: 0, part: 0, flow: place }]);
+            table.flows.push(Flow { key, owners, stretches });
+            table.introduce(number, key);
+            numbers.push(number);
+            keys.push((key, packets));
+        }
+        table.windows.push_back(WindowPackets { end, flows: numbers, parts: vec![Flows::resume(keys, fragmented)] });
+        table
+    }
+
+    fn introduce(&mut self, number: FlowNumber, key: FlowKey) {
+        self.numbers.insert(key, number);
+        self.touching.entry(key.source).or_default().push(number);
+        if key.destination != key.source {
+            self.touching.entry(key.destination).or_default().push(number);
+        }
+    }
+
     /// The number of a flow, which becomes one if it is none.
     fn number(&mut self, key: FlowKey, new: &mut Vec<FlowNumber>) -> FlowNumber {
         if let Some(number) = self.numbers.get(&key) {
@@ -222,13 +300,21 @@ impl FlowTable {
             Some(slot) => *slot = flow,
             None => self.flows.push(flow),
         }
-        self.numbers.insert(key, number);
-        self.touching.entry(key.source).or_default().push(number);
-        if key.destination != key.source {
-            self.touching.entry(key.destination).or_default().push(number);
-        }
+        self.introduce(number, key);
         new.push(number);
         number
+    }
+}
+
+impl Serialize for FlowTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_carry().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for FlowTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Carried::deserialize(deserializer).map(Self::resume)
     }
 }
 

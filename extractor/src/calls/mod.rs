@@ -13,6 +13,8 @@
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`CallTable`]: puts them together, and runs the timers.
 
+use serde::{Deserialize, Serialize};
+
 mod dialog;
 mod endpoints;
 mod flows;
@@ -26,5 +28,5 @@ pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
 
 /// The number of a call in the order in which calls open, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallNumber(pub u64);

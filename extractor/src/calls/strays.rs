@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     events::{Frames, Table},
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, Position},
 };
 
 /// Strays by Call-ID.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Strays {
     messages: Table<Box<[u8]>, VecDeque<(Clock, Frames)>>,
     order: VecDeque<(Clock, Box<[u8]>)>,
@@ -44,6 +46,14 @@ impl Strays {
         frames.sort_unstable();
         frames.dedup();
         (messages.len() as u64, frames)
+    }
+
+    /// Visits their frames.
+    pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        // Each is known by its Call-ID and by when it came.
+        let call_ids = self.order.iter().map(|(_, call_id)| call_id);
+        let messages = call_ids.filter_map(|call_id| self.messages.get(call_id)).flatten();
+        messages.flat_map(|(_, frames)| frames).for_each(|frame| visit(frame.position));
     }
 
     /// Forgets what came before `clock`.

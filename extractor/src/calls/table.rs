@@ -7,12 +7,14 @@ use std::{
     net::IpAddr,
 };
 
+use serde::{Deserialize, Serialize};
+
 use smallvec::SmallVec;
 
 use super::{CallNumber, Dialog, Endpoints, FlowNumber, FlowTable, Given, Owner, Owners, State, Strays};
 use crate::{
     events::{Flows, Repetition, SipEvent, Table},
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, Position},
     packet::Endpoint,
     reassembly::MAX_HOLD_NS,
     sdp::{Media, Rank},
@@ -23,7 +25,7 @@ use crate::{
 const MAX_ENDPOINTS: usize = 1024;
 
 /// The timers, in nanoseconds of packet time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// How long stragglers are waited for after a call is over.
     pub linger_ns: u64,
@@ -34,7 +36,7 @@ pub struct Rules {
 }
 
 /// One call.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Call {
     /// Its number in the order in which calls open.
     pub number: CallNumber,
@@ -69,7 +71,7 @@ pub struct Call {
 }
 
 /// A stretch of time in which a flow belongs to a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The flow.
     pub flow: FlowNumber,
@@ -80,7 +82,7 @@ pub struct Claim {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// When its linger or its timeout was over; `Clock::MAX` if the end of the input closed it.
     pub closed_at: Clock,
@@ -106,7 +108,7 @@ pub struct Work {
 }
 
 /// All calls that are open, and those that ended in this window.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct CallTable {
     rules: Rules,
     by_call_id: Table<Box<[u8]>, CallNumber>,
@@ -116,7 +118,10 @@ pub struct CallTable {
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
     strays: Strays,
     opened: u64,
+    // Counted for each process anew.
+    #[serde(skip)]
     stray_messages: u64,
+    #[serde(skip)]
     excess_endpoints: u64,
 }
 
@@ -172,6 +177,13 @@ impl CallTable {
     #[must_use]
     pub fn flows(&self) -> &FlowTable {
         &self.flows
+    }
+
+    /// Visits the frames that are left to be written, or may be.
+    pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        self.calls.values().flat_map(|call| &call.frames).for_each(|frame| visit(frame.position));
+        self.flows.for_each_frame(visit);
+        self.strays.for_each_frame(visit);
     }
 
     /// Begins a window, from `start` up to `end`, with the flows that were found in it.

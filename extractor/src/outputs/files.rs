@@ -2,13 +2,15 @@
 #![allow(clippy::disallowed_methods, reason = "a door: writes the calls' pcaps and the CSV files")]
 
 use std::{
-    fs::{self, File, OpenOptions},
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
 
 use super::{names::FileName, rows::csv_rows};
@@ -24,73 +26,169 @@ pub struct Settings {
     pub stats_filename: PathBuf,
     /// Whether a call's file may replace one that is there.
     pub overwrite: bool,
+    /// Whether the disk has all of a unit of work before that counts as done: what a loss of power must not undo.
+    pub syncs: bool,
 }
 
-/// The output directory.
+/// The output directory, and the lock on it.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub struct Directory {
     path: PathBuf,
+    handle: File,
+    syncs: bool,
 }
 
 /// Nobody else's business: calls are confidential.
 const MODE: u32 = 0o640;
 
+/// What a call's file is as long as it is hidden: this, its name, this.
+const PART: (&str, &str) = (".", ".part");
+
 impl Directory {
-    pub(super) fn open(settings: &Settings) -> Result<Self> {
+    /// Makes it if it is not there, and keeps others out of it.
+    ///
+    /// # Errors
+    /// It cannot be made, or another process works on it.
+    pub fn open(settings: &Settings) -> Result<Self> {
         let path = settings.directory.clone();
         fs::create_dir_all(&path).with_context(|| format!("the output directory {} cannot be made", path.display()))?;
-        Ok(Self { path })
+        let handle = File::open(&path).with_context(|| format!("the output directory {} cannot be opened", path.display()))?;
+        match handle.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "another sip-call-extractor is working on the output directory {}; wait until it has ended, or choose another --output-dir",
+                path.display()
+            ),
+            // Some file systems know no locks on directories.
+            Err(TryLockError::Error(error)) => tracing::warn!(
+                "the output directory {} cannot be locked ({error}); see to it that no other sip-call-extractor works on it",
+                path.display()
+            ),
+        }
+        Ok(Self { path, handle, syncs: settings.syncs })
+    }
+
+    /// The same directory, under the same lock.
+    ///
+    /// # Errors
+    /// The process has too many files open.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { path: self.path.clone(), handle: self.handle.try_clone()?, syncs: self.syncs })
     }
 
     /// Whether any call's file is there.
     pub(super) fn has_calls(&self) -> Result<bool> {
-        let look = || -> io::Result<bool> {
-            for entry in fs::read_dir(&self.path)? {
-                if entry?.file_name().as_encoded_bytes().starts_with(FileName::PREFIX.as_bytes()) {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
-        look().with_context(|| format!("the output directory {} cannot be read", self.path.display()))
+        Ok(self.names()?.iter().any(|name| name.starts_with(FileName::PREFIX)))
     }
 
-    /// Whether a call's file of this name, with either ending, is there.
+    fn names(&self) -> Result<Vec<String>> {
+        let names = || fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+        let names: io::Result<Vec<String>> = names();
+        names.with_context(|| format!("the output directory {} cannot be read", self.path.display()))
+    }
+
+    /// Whether a call's file of this name, with either ending, is there or will be.
     pub(super) fn has(&self, name: &FileName) -> bool {
-        let is_there = |ending| self.path.join(format!("{name}.{ending}")).exists();
+        let is_there = |ending| {
+            let file_name = format!("{name}.{ending}");
+            self.path.join(&file_name).exists() || self.part(&file_name).exists()
+        };
         is_there("pcap") || is_there("pcapng")
     }
 
-    /// Appends to a call's file, which goes by another name until it is complete.
-    pub(super) fn append_part(&self, name: &FileName, is_first: bool, bytes: &[u8]) -> Result<()> {
-        let path = self.part(name);
-        open_for_appending(&path, is_first)
-            .and_then(|mut file| file.write_all(bytes))
-            .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+    /// Appends to a call's file, which is hidden until it is published.
+    pub(super) fn append_part(&self, file_name: &str, is_first: bool, bytes: &[u8]) -> Result<()> {
+        append(&self.part(file_name), is_first, bytes)
     }
 
-    /// Writes a call's file anew: `head`, then what stands in its part file, a classic pcap, frame by frame
-    /// as `convert` has it.
-    pub(super) fn rewrite_part(&self, name: &FileName, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> Result<()> {
-        let (part, new) = (self.part(name), self.path.join(format!(".{name}.new.part")));
-        rewrite(&part, &new, head, convert)
-            .and_then(|()| fs::rename(&new, &part))
-            .with_context(|| format!("{} cannot be made a pcapng", part.display()))
+    /// Writes a call's file under another name: `head`, then what stands in its part file, a classic pcap, frame by
+    /// frame as `convert` has it. Gives how long it is.
+    pub(super) fn rewrite_part(
+        &self,
+        from: &str,
+        to: &str,
+        head: &[u8],
+        convert: impl Fn(&Record<'_>) -> Vec<u8>,
+    ) -> Result<u64> {
+        let (from, to) = (self.part(from), self.part(to));
+        rewrite(&from, &to, head, convert).with_context(|| format!("{} cannot be made a pcapng", from.display()))
     }
 
-    /// Gives a call's file its own name.
-    pub(super) fn complete(&self, name: &FileName, file_name: &str) -> Result<()> {
-        let (part, path) = (self.part(name), self.path.join(file_name));
-        fs::rename(&part, &path).with_context(|| format!("{} cannot be renamed to {}", part.display(), path.display()))
+    /// Gives a call's file its own name, if that has not been done.
+    pub(super) fn publish(&self, file_name: &str) -> Result<()> {
+        let (part, path) = (self.part(file_name), self.path.join(file_name));
+        match fs::rename(&part, &path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{} cannot be renamed to {}", part.display(), path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
-    fn part(&self, name: &FileName) -> PathBuf {
-        self.path.join(format!(".{name}.part"))
+    /// Removes a part that is of no use any more.
+    pub(super) fn remove_part(&self, file_name: &str) -> Result<()> {
+        remove(&self.part(file_name))
+    }
+
+    /// Removes the parts of calls' files that are not known, and what the others have beyond their lengths.
+    pub(super) fn cut_back(&self, known: &BTreeMap<String, u64>) -> Result<()> {
+        for (file_name, len) in known {
+            cut(&self.part(file_name), *len)?;
+        }
+        for name in self.names()? {
+            let file_name = name.strip_prefix(PART.0).and_then(|name| name.strip_suffix(PART.1));
+            if file_name.is_some_and(|name| name.starts_with(FileName::PREFIX) && !known.contains_key(name)) {
+                remove(&self.path.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the disk take in all that was written, unless that is not wanted.
+    pub(super) fn sync(&self) -> Result<()> {
+        if self.syncs {
+            nix::unistd::syncfs(&self.handle)
+                .with_context(|| format!("what was written to {} cannot be made durable", self.path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn part(&self, file_name: &str) -> PathBuf {
+        self.path.join(format!("{}{file_name}{}", PART.0, PART.1))
     }
 }
 
+fn append(path: &Path, is_first: bool, bytes: &[u8]) -> Result<()> {
+    open_for_appending(path, is_first)
+        .and_then(|mut file| file.write_all(bytes))
+        .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Cuts a file back to a length that it had.
+fn cut(path: &Path, len: u64) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(path);
+    let file = file.with_context(|| format!("{} cannot be opened, in which the state has {len} bytes", path.display()))?;
+    let there = file.metadata().map_or(0, |metadata| metadata.len());
+    if there < len {
+        bail!("{} has {there} bytes, where the state has {len}: what is missing cannot be made up", path.display());
+    }
+    if there > len {
+        file.set_len(len).with_context(|| format!("{} cannot be cut to {len} bytes", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Goes through a classic pcap that may be larger than memory, record by record.
-fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> io::Result<()> {
+fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> io::Result<u64> {
     let mut from = BufReader::new(File::open(from)?);
     let mut to = BufWriter::new(open_for_appending(to, true)?);
     let mut header = [0; 24];
@@ -107,7 +205,8 @@ fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) ->
         let read = layout.record_at(&record, 0).ok_or(io::ErrorKind::InvalidData)?;
         to.write_all(&convert(&read))?;
     }
-    to.flush()
+    to.flush()?;
+    to.stream_position()
 }
 
 /// With `is_first` the file is a new one: what an earlier run may have left, with whatever mode, is removed.
@@ -162,27 +261,35 @@ impl GatherBuffer {
     }
 }
 
-/// A CSV file, appended to.
+/// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
 #[derive(Debug)]
 pub(super) struct CsvFile {
     path: PathBuf,
-    /// Rows that are not in the file yet.
+    /// Rows that are in no file yet.
     rows: Vec<u8>,
 }
 
+/// How far a CSV file is.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct CsvProgress {
+    /// The number of the unit of work.
+    unit: u64,
+    /// How many bytes of rows it has, in the hidden file.
+    pending: u64,
+    /// How long the file is to which they will be appended.
+    published: u64,
+}
+
 impl CsvFile {
-    /// Opens the file, or makes it with its header.
+    /// A file that rows of these columns can be appended to; it need not be there.
     pub(super) fn open(directory: &Directory, name: &Path, columns: &[&str]) -> Result<Self> {
-        let mut csv = Self { path: directory.path.join(name), rows: Vec::new() };
+        let csv = Self { path: directory.path.join(name), rows: Vec::new() };
         match OpenOptions::new().read(true).open(&csv.path) {
             Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => csv.check(file, columns)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("{} cannot be opened", csv.path.display()));
             }
-            _ => {
-                csv.push(&csv_rows([columns])?);
-                csv.append()?;
-            }
+            _ => append_to(&csv.path, &csv_rows([columns])?)?,
         }
         Ok(csv)
     }
@@ -211,16 +318,89 @@ impl CsvFile {
         self.rows.extend_from_slice(rows);
     }
 
-    /// Appends the rows pushed so far to the file, in one write.
-    pub(super) fn append(&mut self) -> Result<()> {
-        let path = &self.path;
-        if self.rows.is_empty() {
-            return Ok(());
+    /// Appends the rows pushed so far to the hidden file, in one write.
+    pub(super) fn append(&mut self, progress: &mut CsvProgress) -> Result<()> {
+        if !self.rows.is_empty() {
+            append(&self.part(progress.unit), progress.pending == 0, &self.rows)?;
+            progress.pending = progress.pending.saturating_add(self.rows.len() as u64);
+            self.rows.clear();
         }
-        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path);
-        file.and_then(|mut file| file.write_all(&self.rows))
-            .with_context(|| format!("{} bytes cannot be written to {}", self.rows.len(), path.display()))?;
-        self.rows.clear();
         Ok(())
     }
+
+    /// Makes ready for rows to be published: notes how long the file is that they will be appended to.
+    pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+        progress.published = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        // It may be on another disk than the calls.
+        if directory.syncs && progress.pending > 0 {
+            let part = self.part(progress.unit);
+            let synced = OpenOptions::new().append(true).open(&part).and_then(|file| file.sync_all());
+            synced.with_context(|| format!("{} cannot be made durable", part.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
+    /// is done again; where it was done, the hidden file is gone.
+    pub(super) fn publish(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+        let part = self.part(progress.unit);
+        if progress.pending > 0 && part.exists() {
+            cut(&part, progress.pending)?;
+            let path = self.path.display();
+            self.take_rows(&part, progress, directory)
+                .with_context(|| format!("{} bytes of rows cannot be appended to {path}", progress.pending))?;
+            remove(&part)?;
+        }
+        *progress = CsvProgress { unit: progress.unit.saturating_add(1), ..CsvProgress::default() };
+        Ok(())
+    }
+
+    fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> io::Result<()> {
+        let mut rows = File::open(part)?;
+        let mut file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?;
+        // Shorter it is if somebody has put it away and begun a new one.
+        let before = file.metadata()?.len().min(progress.published);
+        file.set_len(before)?;
+        let appended = io::copy(&mut rows, &mut file);
+        if appended.is_err() {
+            // Nothing half-written stays.
+            file.set_len(before)?;
+        }
+        appended?;
+        if directory.syncs { file.sync_all() } else { Ok(()) }
+    }
+
+    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length.
+    pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
+        if progress.pending > 0 {
+            cut(&self.part(progress.unit), progress.pending)?;
+        }
+        let keep = self.part(progress.unit);
+        let file_name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!("{}{file_name}.", PART.0);
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let unit = name.strip_prefix(&prefix).and_then(|name| name.strip_suffix(PART.1));
+            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok());
+            if is_ours && (entry.path() != keep || progress.pending == 0) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&self, unit: u64) -> PathBuf {
+        let file_name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.with_file_name(format!("{}{file_name}.{unit}{}", PART.0, PART.1))
+    }
+}
+
+fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path);
+    let written = file.and_then(|mut file| {
+        let before = file.metadata()?.len();
+        file.write_all(bytes).or_else(|error| file.set_len(before).and(Err(error)))
+    });
+    written.with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
 }

@@ -11,25 +11,32 @@ mod recording;
 mod rows;
 mod text;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use anyhow::Result;
 use rayon::prelude::*;
-use shared::pcap::{Layout, Record};
+use serde::{Deserialize, Serialize};
+use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
 
-pub use self::{files::Settings, text::printable};
 use self::{
-    files::{CsvFile, Directory, GatherBuffer},
+    files::{CsvFile, CsvProgress, GatherBuffer},
     names::{FileNames, Stem},
     recording::{Recording, Settled},
     rows::Rows,
+};
+pub use self::{
+    files::{Directory, Settings},
+    text::printable,
 };
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     moment::{Clock, Position},
     packet::Decoder,
     report::CallCounts,
-    source::{Inputs, Layouts, prefetch},
+    source::{Inputs, Layouts, prefetch, write_carried},
 };
 
 /// Where the captures' records are to be had.
@@ -47,8 +54,27 @@ impl<'a> Records<'a> {
     /// The record at a position, and how it was read.
     #[inline]
     fn at(self, position: Position) -> Option<(Record<'a>, &'a Layout)> {
+        let Some(input) = self.inputs.get(position.input()) else { return self.inputs.carried().get(position) };
         let layout = self.layouts.at(position)?;
-        Some((self.inputs.get(position.input())?.record(layout, position.offset())?, layout))
+        Some((input.record(layout, position.offset())?, layout))
+    }
+
+    /// Writes records that are left to be written where they are kept without their inputs. Gives how many bytes that took.
+    ///
+    /// # Errors
+    /// `to` cannot be written.
+    pub fn carry(self, mut positions: Vec<Position>, to: &mut impl Write) -> io::Result<u64> {
+        positions.sort_unstable();
+        positions.dedup();
+        let mut len: u64 = 0;
+        let mut records = self.cursor();
+        for position in positions {
+            let Some((record, layout, file)) = records.at(position) else { continue };
+            let header = record.offset..record.offset.saturating_add(RECORD_HEADER_LEN);
+            let raw = layout.is_native(record.precision).then(|| file.get(header)).flatten();
+            len = len.saturating_add(write_carried(to, position, &record, raw)? as u64);
+        }
+        Ok(len)
     }
 
     fn cursor(self) -> Cursor<'a> {
@@ -78,9 +104,14 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {
         if self.input != position.input() {
+            let Some(input) = self.records.inputs.get(position.input()) else {
+                let carried = self.records.inputs.carried();
+                let (record, layout) = carried.get(position)?;
+                return Some((record, layout, carried.bytes()));
+            };
             self.input = position.input();
             self.layout = self.records.layouts.only(self.input);
-            self.file = self.records.inputs.get(self.input)?.bytes();
+            self.file = input.bytes();
         }
         let layout = match self.layout {
             Some(layout) => layout,
@@ -91,16 +122,31 @@ impl<'a> Cursor<'a> {
 }
 
 /// All files that a run writes.
+///
+/// A unit of work appends to hidden files only. When it is done and the state has its [`Books`], what is complete is
+/// published: so what can be seen never changes, and a run that is killed loses no more than its unit.
 #[derive(Debug)]
 pub struct Outputs {
     directory: Directory,
-    names: FileNames,
     detected_calls: CsvFile,
     statistics: CsvFile,
+    books: Books,
+    counts: CallCounts,
+}
+
+/// What is known of the files: with it, another process can go on.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Books {
+    names: FileNames,
     recordings: BTreeMap<CallNumber, Recording>,
     /// Rows of calls that have closed, until it is certain that none closed before them.
     closed: BTreeMap<CloseOrder, Rows>,
-    counts: CallCounts,
+    /// Files of calls that have ended, to be published.
+    complete: Vec<String>,
+    /// Parts that became files of another kind.
+    obsolete: Vec<String>,
+    detected_calls: CsvProgress,
+    statistics: CsvProgress,
 }
 
 /// The order of rows: when a call closed, when it began, its Call-ID.
@@ -139,23 +185,66 @@ impl Job<'_> {
 }
 
 impl Outputs {
-    /// Makes the output directory ready, and the CSV files with their headers.
+    /// Makes the CSV files with their headers, where they are not there.
     ///
     /// # Errors
     /// The directory cannot be written to, or a CSV file is there already with other columns.
-    pub fn open(settings: &Settings) -> Result<Self> {
-        let directory = Directory::open(settings)?;
+    pub fn open(directory: Directory, settings: &Settings) -> Result<Self> {
         let detected_calls = CsvFile::open(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS)?;
         let statistics = CsvFile::open(&directory, &settings.stats_filename, rows::STATISTICS)?;
-        Ok(Self {
+        let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
-            directory,
-            detected_calls,
-            statistics,
             recordings: BTreeMap::new(),
             closed: BTreeMap::new(),
-            counts: CallCounts::default(),
-        })
+            complete: Vec::new(),
+            obsolete: Vec::new(),
+            detected_calls: CsvProgress::default(),
+            statistics: CsvProgress::default(),
+        };
+        Ok(Self { directory, detected_calls, statistics, books, counts: CallCounts::default() })
+    }
+
+    /// Goes on where the books end, or begins anew: publishes what is to be published, and removes what is beyond.
+    ///
+    /// # Errors
+    /// A file cannot be changed, or is shorter than the books have it.
+    pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
+        if let Some(books) = books {
+            self.books = books;
+        }
+        self.publish()?;
+        let known = self.books.recordings.values().filter(|recording| recording.len() > 0);
+        let known = known.map(|recording| (recording.file_name(), recording.len())).collect();
+        self.directory.cut_back(&known)?;
+        self.detected_calls.cut_back(&self.books.detected_calls)?;
+        self.statistics.cut_back(&self.books.statistics)
+    }
+
+    /// Has the disk take in what was written, and gives the books as they belong to it.
+    ///
+    /// # Errors
+    /// A file cannot be made durable.
+    pub fn prepare(&mut self) -> Result<&Books> {
+        self.detected_calls.prepare(&mut self.books.detected_calls, &self.directory)?;
+        self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
+        self.directory.sync()?;
+        Ok(&self.books)
+    }
+
+    /// Gives the files of calls that have ended their own names, and appends their rows. The state has the books by now: whoever
+    /// reads them does the same.
+    ///
+    /// # Errors
+    /// A file cannot be changed.
+    pub fn publish(&mut self) -> Result<()> {
+        let directory = &self.directory;
+        self.books.complete.par_iter().try_for_each(|file_name| directory.publish(file_name))?;
+        self.books.complete.clear();
+        self.detected_calls.publish(&mut self.books.detected_calls, directory)?;
+        self.statistics.publish(&mut self.books.statistics, directory)?;
+        self.books.obsolete.iter().try_for_each(|file_name| directory.remove_part(file_name))?;
+        self.books.obsolete.clear();
+        Ok(())
     }
 
     /// What the calls that closed so far add up to.
@@ -195,8 +284,8 @@ impl Outputs {
         let job = |(work, stem): (Work, Option<Stem>)| {
             let call = table.call(work.number)?;
             let recording = match stem {
-                Some(stem) => Recording::new(self.names.give(stem, &self.directory), call, records)?,
-                None => self.recordings.remove(&work.number)?,
+                Some(stem) => Recording::new(self.books.names.give(stem, &self.directory), call, records)?,
+                None => self.books.recordings.remove(&work.number)?,
             };
             Some(Job { work, call, recording, rows: None })
         };
@@ -205,21 +294,23 @@ impl Outputs {
 
     /// Keeps the recording of an open call; counts one that ended, and keeps its rows.
     fn put_away(&mut self, job: Job<'_>) {
-        let Job { work, call, recording, rows } = job;
+        let Job { work, call, mut recording, rows } = job;
+        self.books.obsolete.extend(recording.take_obsolete());
         if let (Some(end), Some(rows)) = (work.end, rows) {
-            self.names.release(recording.name());
+            self.books.names.release(recording.name());
             self.counts.add(end.state);
             recording.add_to(&mut self.counts);
-            self.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
+            self.books.complete.push(recording.file_name());
+            self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
         } else {
-            self.recordings.insert(work.number, recording);
+            self.books.recordings.insert(work.number, recording);
         }
     }
 
     /// Writes the rows of calls that closed before `now`, in the order in which they closed.
     fn write_rows(&mut self, now: Clock) -> Result<()> {
-        let not_yet = self.closed.split_off(&(now, 0, Box::default(), CallNumber(0)));
-        let ready = std::mem::replace(&mut self.closed, not_yet);
+        let not_yet = self.books.closed.split_off(&(now, 0, Box::default(), CallNumber(0)));
+        let ready = std::mem::replace(&mut self.books.closed, not_yet);
         self.append(&ready)
     }
 
@@ -228,7 +319,7 @@ impl Outputs {
     /// # Errors
     /// A file cannot be written.
     pub fn finish(&mut self) -> Result<()> {
-        let last = std::mem::take(&mut self.closed);
+        let last = std::mem::take(&mut self.books.closed);
         self.append(&last)
     }
 
@@ -237,7 +328,7 @@ impl Outputs {
             self.detected_calls.push(&rows.detected_call);
             self.statistics.push(&rows.statistics);
         }
-        self.detected_calls.append()?;
-        self.statistics.append()
+        self.detected_calls.append(&mut self.books.detected_calls)?;
+        self.statistics.append(&mut self.books.statistics)
     }
 }

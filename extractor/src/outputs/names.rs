@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, fmt};
 
+use serde::{Deserialize, Serialize};
+
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -9,7 +11,7 @@ use super::files::Directory;
 use crate::{calls::Call, events::Table};
 
 /// What a call's file is named after: `call_<first 8 hex digits of SHA-256 of the Call-ID>_<start, UTC>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Stem {
     digest: u32,
     /// Since 1970.
@@ -17,17 +19,17 @@ pub(super) struct Stem {
 }
 
 /// The name of a call's file, without its ending.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileName {
     stem: Stem,
     text: Box<str>,
 }
 
 /// So many names of files that are there are remembered: the directory need not be asked for them.
-const MAX_REMEMBERED: usize = 1 << 17;
+const MAX_REMEMBERED: usize = 1 << 14;
 
 /// The names that calls have been given.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FileNames {
     given: Table<Stem, Given>,
     /// Those whose files are there, the oldest first.
@@ -36,12 +38,10 @@ pub(super) struct FileNames {
     forgotten: Option<u64>,
     /// Whether files of earlier runs are there.
     asks_always: bool,
-    /// Whether files of earlier runs may be replaced. Those of this run may not, so none of their names is forgotten.
-    overwrite: bool,
 }
 
 /// The names given of one stem.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Given {
     /// The last one. None before it is free.
     number: u64,
@@ -53,7 +53,7 @@ impl FileNames {
     /// No names yet, for a directory in which those that are there are taken, unless they may be replaced.
     pub(super) fn new(directory: &Directory, overwrite: bool) -> anyhow::Result<Self> {
         let asks_always = !overwrite && directory.has_calls()?;
-        Ok(Self { given: Table::default(), done: VecDeque::new(), forgotten: None, asks_always, overwrite })
+        Ok(Self { given: Table::default(), done: VecDeque::new(), forgotten: None, asks_always })
     }
 
     /// The first name of a stem that no other call of this run has, nor, unless files may be replaced, any
@@ -75,9 +75,6 @@ impl FileNames {
     pub(super) fn release(&mut self, name: &FileName) {
         if let Some(given) = self.given.get_mut(&name.stem) {
             given.open = given.open.saturating_sub(1);
-        }
-        if self.overwrite {
-            return;
         }
         self.done.push_back(name.stem);
         if self.done.len() > MAX_REMEMBERED
@@ -113,6 +110,11 @@ impl FileName {
         let ending = if number > 1 { format!("_{number}") } else { String::new() };
         Self { stem, text: format!("{}{:08x}_{start}{ending}", Self::PREFIX, stem.digest).into() }
     }
+
+    /// The whole name of a pcap or a pcapng.
+    pub(super) fn with_ending(&self, is_ng: bool) -> String {
+        format!("{}.{}", self.text, if is_ng { "pcapng" } else { "pcap" })
+    }
 }
 
 impl fmt::Display for FileName {
@@ -144,14 +146,15 @@ mod tests {
             detected_calls_filename: "d".into(),
             stats_filename: "s".into(),
             overwrite: false,
+            syncs: false,
         };
         let directory = Directory::open(&settings).unwrap();
         let mut names = FileNames::new(&directory, false).unwrap();
         let stem = |n: u64| Stem::new(b"a", n * 1_000_000_000);
         let open = names.give(stem(1), &directory);
         let done = names.give(stem(2), &directory);
-        directory.append_part(&done, true, b"x").unwrap();
-        directory.complete(&done, &format!("{done}.pcap")).unwrap();
+        directory.append_part(&done.with_ending(false), true, b"x").unwrap();
+        directory.publish(&done.with_ending(false)).unwrap();
         names.release(&done);
         for n in 0..MAX_REMEMBERED as u64 {
             let name = names.give(stem(n + 10), &directory);

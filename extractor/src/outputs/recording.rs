@@ -1,6 +1,7 @@
 //! What is written of one call, and its figures so far.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use shared::pcap::{
     DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, ng_interface, ng_packet,
     ng_section_header, record_header,
@@ -26,7 +27,7 @@ use crate::{
 const MAX_STREAMS: usize = 10_000;
 
 /// The file of one call, and what it holds.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Recording {
     name: FileName,
     /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
@@ -35,6 +36,10 @@ pub(super) struct Recording {
     /// Whether its header has been gathered, and whether it is in the directory.
     is_begun: bool,
     is_created: bool,
+    /// How long it is there, in bytes.
+    len: u64,
+    /// Whether it was a classic pcap when the unit of work began: that one is kept until the unit is done.
+    was_classic: bool,
     pub(super) sip_packets: u64,
     pub(super) rtp_packets: u64,
     pub(super) last_ns: u64,
@@ -44,6 +49,7 @@ pub(super) struct Recording {
     by_name: Table<(FlowKey, u32), usize>,
     /// The streams that came last in what is being written, most flows having one: flow, SSRC, number. They are compared with
     /// before `by_name` is asked, which takes five times as long.
+    #[serde(skip)]
     latest: [Option<(FlowNumber, u32, usize)>; 4],
     /// Of each stream the formats of its payload types, as long as nothing new is learnt.
     formats: Vec<SmallVec<[KnownFormat; 2]>>,
@@ -52,7 +58,7 @@ pub(super) struct Recording {
 
 /// What a payload type means, as far as the first `known` descriptions of the call tell. Of each stream there
 /// are no more than payload types.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct KnownFormat {
     payload_type: u8,
     known: usize,
@@ -81,9 +87,11 @@ impl Recording {
         Some(Self {
             name,
             links: vec![record.link],
-            precision: records.inputs.get(call.first_frame.position.input())?.layout().precision(),
+            precision: record.precision,
             is_begun: false,
             is_created: false,
+            len: 0,
+            was_classic: false,
             sip_packets: 0,
             rtp_packets: 0,
             last_ns: record.timestamp_ns.unwrap_or(0),
@@ -103,8 +111,17 @@ impl Recording {
 
     /// The name of its file.
     pub(super) fn file_name(&self) -> String {
-        let ending = if self.is_ng() { "pcapng" } else { "pcap" };
-        format!("{}.{ending}", self.name)
+        self.name.with_ending(self.is_ng())
+    }
+
+    /// How many bytes of it are there.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The classic pcap that it was when the unit of work began, if it is one no more.
+    pub(super) fn take_obsolete(&mut self) -> Option<String> {
+        std::mem::take(&mut self.was_classic).then(|| self.name.with_ending(false))
     }
 
     fn is_ng(&self) -> bool {
@@ -160,15 +177,16 @@ impl Recording {
                 }
             }
         }
-        self.flush(files, buffer)?;
-        if job.work.end.is_some() { files.complete(&self.name, &self.file_name()) } else { Ok(()) }
+        self.flush(files, buffer)
     }
 
     /// Makes room for frames of another link type: what is written so far becomes a pcapng.
     fn add_link(&mut self, files: &Directory, buffer: &mut GatherBuffer, link: LinkType) -> Result<()> {
         if self.is_begun && !self.is_ng() {
             self.flush(files, buffer)?;
-            files.rewrite_part(&self.name, &self.ng_head(), |record| self.ng_packet(record))?;
+            let (from, to) = (self.name.with_ending(false), self.name.with_ending(true));
+            self.len = files.rewrite_part(&from, &to, &self.ng_head(), |record| self.ng_packet(record))?;
+            self.was_classic = true;
         }
         if self.is_begun {
             buffer.push(&ng_interface(link, self.precision, DEFAULT_SNAPLEN));
@@ -220,7 +238,8 @@ impl Recording {
     fn flush(&mut self, files: &Directory, buffer: &mut GatherBuffer) -> Result<()> {
         if !buffer.bytes().is_empty() {
             let is_first = !std::mem::replace(&mut self.is_created, true);
-            files.append_part(&self.name, is_first, buffer.bytes())?;
+            files.append_part(&self.file_name(), is_first, buffer.bytes())?;
+            self.len = self.len.saturating_add(buffer.bytes().len() as u64);
             buffer.clear();
         }
         Ok(())

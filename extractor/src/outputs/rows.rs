@@ -1,6 +1,7 @@
 //! Rows of the two CSV files: SPEC 5, 6.2, 6.3.
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::{
     names::rfc3339,
@@ -57,7 +58,7 @@ pub(super) const STATISTICS: &[&str] = &[
 const DEFAULT_PTIME_MS: u32 = 20;
 
 /// The rows of one call, as they stand in the files.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rows {
     pub(super) detected_call: Vec<u8>,
     /// One a stream, by first packet.

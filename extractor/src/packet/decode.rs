@@ -14,7 +14,6 @@ use super::{
     ip::{self, Body, IpPacket},
     link,
     tunnels::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN},
-    wlan,
 };
 
 const PROTOCOL_TCP: u8 = 6;
@@ -184,14 +183,10 @@ impl Decoder {
                 Layer::Ip(packet) => {
                     return ip::read(packet).map_or(Packet::Unreadable, |packet| self.in_ip(packet, tunnels_left));
                 }
-                Layer::Ethernet(frame) => link::ethernet(frame),
-                Layer::Wlan(frame) => wlan::frame(frame),
-                Layer::Llc(frame) => link::llc(frame),
-                Layer::EtherType(ether_type, payload) => tunnels::in_ether_type(ether_type, payload),
-                Layer::Ppp(frame) => tunnels::ppp(frame),
                 Layer::Mirrored(session, frame) if self.wants(session) => Some(Layer::Ethernet(frame)),
                 Layer::Mirrored(..) => return Packet::OtherSession,
                 Layer::Other => return Packet::NotIp,
+                below_ip => link::inner(below_ip),
             };
             match inner {
                 Some(inner) => layer = inner,

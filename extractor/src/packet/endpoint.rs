@@ -5,11 +5,13 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// One end of a UDP flow.
 ///
 /// IPv4 addresses are kept in their IPv6-mapped form (RFC 4291, 2.5.5.2), so that both
 /// families are one fixed-size key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     address: [u8; 16],
     port: u16,

@@ -46,13 +46,43 @@ pub(super) fn read(packet: &[u8]) -> Option<IpPacket<'_>> {
     }
 }
 
+/// Where an IP packet ends, whatever it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent<'a> {
+    /// What was captured of it, its header first. Never less than the header without options.
+    pub captured: &'a [u8],
+    /// How long it was on the wire, in bytes. Nothing where it does not say: the network card was to fill that in.
+    pub declared_len: Option<usize>,
+}
+
+/// The whole of a packet of either version, without what stands behind it in its frame.
+pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
+    let declared_len = match *packet {
+        [0x45..=0x4f, _, l0, l1, ..] if packet.len() >= MIN_V4_HEADER_LEN => Some(be16([l0, l1]).into()),
+        [0x60..=0x6f, _, _, _, l0, l1, ..] if packet.len() >= V6_HEADER_LEN => {
+            v6_payload_len([l0, l1]).map(|len| len.saturating_add(V6_HEADER_LEN))
+        }
+        _ => return None,
+    };
+    let declared_len = declared_len.filter(|len| *len >= MIN_V4_HEADER_LEN);
+    let captured = declared_len.and_then(|len| packet.get(..len)).unwrap_or(packet);
+    Some(Extent { captured, declared_len })
+}
+
+const MIN_V4_HEADER_LEN: usize = 20;
+const V6_HEADER_LEN: usize = 40;
+
+/// 0 stands for a jumbogram (RFC 2675), or for a length that the network card was to fill in.
+fn v6_payload_len(field: [u8; 2]) -> Option<usize> {
+    Some(usize::from(be16(field))).filter(|len| *len > 0)
+}
+
 /// RFC 791, 3.1.
 fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
-    const MIN_HEADER_LEN: usize = 20;
-    let [first, _, l0, l1, i0, i1, f0, f1, _, protocol, _, _, addresses @ ..] = *packet.first_chunk::<MIN_HEADER_LEN>()?;
+    let [first, _, l0, l1, i0, i1, f0, f1, _, protocol, _, _, addresses @ ..] = *packet.first_chunk::<MIN_V4_HEADER_LEN>()?;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
     let header_len = usize::from(first & 0x0f).saturating_mul(4);
-    if header_len < MIN_HEADER_LEN {
+    if header_len < MIN_V4_HEADER_LEN {
         return None;
     }
     // Where the length is 0, the network card was to fill it in.
@@ -71,11 +101,9 @@ fn ipv6(packet: &[u8]) -> Option<IpPacket<'_>> {
     let [_, _, _, _, l0, l1, next, _] = *packet.first_chunk()?;
     let source: [u8; 16] = *packet.get(8..)?.first_chunk()?;
     let destination: [u8; 16] = *packet.get(24..)?.first_chunk()?;
-    // 0 stands for a jumbogram (RFC 2675), or for a length that the network card was to fill in.
-    let declared = Some(usize::from(be16([l0, l1]))).filter(|len| *len > 0);
     Some(IpPacket {
         ends: (Endpoint::v6(source, 0), Endpoint::v6(destination, 0)),
-        body: Body::new(next, packet.get(40..)?, declared).behind_extensions()?,
+        body: Body::new(next, packet.get(V6_HEADER_LEN..)?, v6_payload_len([l0, l1])).behind_extensions()?,
     })
 }
 
@@ -192,6 +220,21 @@ mod tests {
         assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
         let whole = Body::put_together(60, &[17, 0, 0, 0, 0, 0, 0, 0, b'a'], 9);
         assert_eq!(whole, Some(Body { protocol: 17, payload: b"a", wire_len: 1, part: None }));
+    }
+
+    #[test]
+    fn where_a_packet_ends() {
+        let ends = |packet: &[u8]| extent(packet).map(|found| (found.captured.len(), found.declared_len));
+        assert_eq!(ends(&v4(&[(3, 22)], b"abc")), Some((22, Some(22))));
+        assert_eq!(ends(&v4(&[], b"abc")), Some((23, Some(23))));
+        assert_eq!(ends(&v4(&[(3, 200)], b"abc")), Some((23, Some(200))), "snapped");
+        assert_eq!(ends(&v4(&[(3, 0)], b"abc")), Some((23, None)), "offloaded");
+        assert_eq!(ends(&v4(&[], b"abc")[..19]), None);
+        assert_eq!(ends(&[&v6(17, b"abc")[..], b"padding"].concat()), Some((43, Some(43))));
+        assert_eq!(ends(&v6(17, b"")), Some((40, None)));
+        assert_eq!(ends(&v6(17, b"")[..39]), None);
+        assert_eq!(ends(&v4(&[(0, 0x75)], b"abc")), None);
+        assert_eq!(ends(&v4(&[(0, 0x44)], b"abc")), None);
     }
 
     #[test]

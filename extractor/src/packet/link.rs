@@ -2,7 +2,11 @@
 
 use shared::pcap::LinkType;
 
-use super::{Layer, be16, tunnels, wlan};
+use super::{
+    Layer, be16,
+    ip::{self, Extent},
+    tunnels, wlan,
+};
 
 /// From here on, what stands in the place of an ether type is one; below, it is a length (IEEE 802.3, 3.2.6).
 const MIN_ETHER_TYPE: u16 = 0x0600;
@@ -59,6 +63,30 @@ pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
         _ if is_supported(link) => Layer::Ip(frame),
         _ => return None,
     })
+}
+
+/// What stands in a layer below IP.
+pub(super) fn inner(layer: Layer<'_>) -> Option<Layer<'_>> {
+    match layer {
+        Layer::Ethernet(frame) => ethernet(frame),
+        Layer::Wlan(frame) => wlan::frame(frame),
+        Layer::Llc(frame) => llc(frame),
+        Layer::EtherType(ether_type, payload) => tunnels::in_ether_type(ether_type, payload),
+        Layer::Ppp(frame) => tunnels::ppp(frame),
+        Layer::Ip(_) | Layer::Mirrored(..) | Layer::Other => None,
+    }
+}
+
+/// The outermost IP packet of a frame, without what stands before and behind it. Each turn takes off some bytes.
+#[must_use]
+pub fn outermost_ip(link: LinkType, frame: &[u8]) -> Option<Extent<'_>> {
+    let mut layer = strip(link, frame)?;
+    loop {
+        match layer {
+            Layer::Ip(packet) => return ip::extent(packet),
+            below_ip => layer = inner(below_ip)?,
+        }
+    }
 }
 
 /// Linux names frames without an ether type by numbers of its own, of which 4 is 802.2.
@@ -157,6 +185,24 @@ mod tests {
         let channel = [&[0x20, 0, 0, 0, 0, 1][..], &[7; 8], &[8, 0]].concat();
         assert_eq!(macsec(&with(&channel, IP)), Some(Layer::EtherType(0x0800, IP)));
         assert_eq!(macsec(&with(&[0x0c, 0, 0, 0, 0, 1, 8, 0], IP)), None, "encrypted");
+    }
+
+    #[test]
+    fn ip_is_found_below_tags_and_before_padding() {
+        let packet = [&[0x45, 0, 0, 22][..], &[7; 18]].concat();
+        let found = |header: &[u8], padding: &[u8]| {
+            let frame = [&[0; 12][..], header, &packet, padding].concat();
+            let found = outermost_ip(LinkType::ETHERNET, &frame)?;
+            Some((found.captured.to_vec(), found.declared_len))
+        };
+        let want = Some((packet[..22].to_vec(), Some(22)));
+        assert_eq!(found(&[8, 0], &[]), want);
+        assert_eq!(found(&[8, 0], &[0; 24]), want);
+        assert_eq!(found(&[0x81, 0, 0, 5, 0x88, 0xa8, 0, 6, 8, 0], &[0; 14]), want);
+        assert_eq!(found(&[0x88, 0x47, 0, 0x10, 1, 64], b"trailer"), want);
+        assert_eq!(found(&[8, 6], &[]), None, "ARP");
+        assert_eq!(outermost_ip(LinkType::RAW, &packet).map(|found| found.captured), Some(&packet[..]));
+        assert_eq!(outermost_ip(LinkType(147), &packet), None);
     }
 
     #[test]

@@ -10,7 +10,8 @@ mod wlan;
 
 pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
 pub use endpoint::Endpoint;
-pub use link::is_supported;
+pub use ip::Extent;
+pub use link::{is_supported, outermost_ip};
 
 /// What follows a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What the chunks of a window left unfinished: fragments, then the segments of TCP, in capture order.
 
 use bumpalo::Bump;
+use serde::{Deserialize, Serialize};
 use shared::units::SipPorts;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
     index::{self, Content, Counts},
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, Position},
     packet::{Datagram, Decoder, Endpoint, Packet},
     sdp::Description,
     sip::Message,
@@ -23,8 +24,22 @@ const MAX_NESTED: u8 = 4;
 pub struct Assembler {
     decoder: Decoder,
     ports: SipPorts,
+    unfinished: Unfinished,
+}
+
+/// What is not whole yet.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Unfinished {
     fragments: IpFragments,
     streams: SipStreams,
+}
+
+impl Unfinished {
+    /// Visits the frames that it may be made of.
+    pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        self.fragments.for_each_frame(visit);
+        self.streams.for_each_frame(visit);
+    }
 }
 
 /// What was put together in one window.
@@ -52,22 +67,34 @@ struct Work<'a> {
 }
 
 impl Assembler {
-    /// Nothing is under way yet.
+    /// Goes on with what is not whole yet.
     #[must_use]
-    pub fn new(decoder: Decoder, ports: SipPorts) -> Self {
-        Self { decoder, ports, fragments: IpFragments::default(), streams: SipStreams::default() }
+    pub fn new(decoder: Decoder, ports: SipPorts, unfinished: Unfinished) -> Self {
+        Self { decoder, ports, unfinished }
+    }
+
+    /// What is not whole yet.
+    #[must_use]
+    pub fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
+    }
+
+    /// The same, for another assembler to go on with.
+    #[must_use]
+    pub fn into_unfinished(self) -> Unfinished {
+        self.unfinished
     }
 
     /// What became of IP datagrams that were in fragments.
     #[must_use]
     pub fn fragment_counts(&self) -> FragmentCounts {
-        self.fragments.counts()
+        self.unfinished.fragments.counts()
     }
 
     /// What became of TCP connections.
     #[must_use]
     pub fn stream_counts(&self) -> StreamCounts {
-        self.streams.counts()
+        self.unfinished.streams.counts()
     }
 
     /// Since when nothing can be written yet at packet time `now`: what is still to be whole may have parts there. They go
@@ -75,7 +102,7 @@ impl Assembler {
     #[must_use]
     pub fn holds_since(&self, now: Clock) -> Option<Clock> {
         let earliest = now.saturating_sub(MAX_HOLD_NS);
-        let frames = [self.streams.earliest_frame(), self.fragments.earliest_frame()];
+        let frames = [self.unfinished.streams.earliest_frame(), self.unfinished.fragments.earliest_frame()];
         frames.into_iter().flatten().map(|frame| frame.clock.max(earliest)).min()
     }
 
@@ -100,9 +127,9 @@ impl Assembler {
         }
         let mut found = Vec::new();
         for event in &segments {
-            self.streams.take(event, arena, &mut found);
+            self.unfinished.streams.take(event, arena, &mut found);
         }
-        self.streams.expire(end, arena, &mut found);
+        self.unfinished.streams.expire(end, arena, &mut found);
         self.finish_window(work, found)
     }
 
@@ -112,7 +139,7 @@ impl Assembler {
         self.take_beginnings(Clock::MAX, &mut work);
         work.sip.iter_mut().for_each(|event| event.at = event.at.min(at));
         let mut found = Vec::new();
-        self.streams.finish(at, arena, &mut found);
+        self.unfinished.streams.finish(at, arena, &mut found);
         self.finish_window(work, found)
     }
 
@@ -133,7 +160,7 @@ impl Assembler {
 
     /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap length had cut it.
     fn take_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
-        while let Some(Beginning { at, name, mut part }) = self.fragments.next_beginning(now) {
+        while let Some(Beginning { at, name, mut part }) = self.unfinished.fragments.next_beginning(now) {
             let payload = work.arena.alloc_slice_copy(&part.payload);
             let packet = self.decoder.decode_ip_payload(name.source, name.destination, name.protocol, payload, part.wire_len);
             part.timestamp_ns = packet.told_ns().unwrap_or(part.timestamp_ns);
@@ -149,7 +176,7 @@ impl Assembler {
     }
 
     fn take_fragment<'a>(&mut self, event: &FragmentEvent<'_>, nested_left: u8, work: &mut Work<'a>) {
-        match self.fragments.take(event) {
+        match self.unfinished.fragments.take(event) {
             Taken::Nothing => {}
             Taken::Repeated(Belonging::Call(call_id)) => {
                 let frames = settled(&event.frames, event.at);
@@ -159,7 +186,7 @@ impl Assembler {
             Taken::Repeated(Belonging::Nothing) => {}
             Taken::Whole(name, whole) => {
                 let belonging = self.take_whole(event, whole, nested_left, work);
-                self.fragments.remember(&name, belonging);
+                self.unfinished.fragments.remember(&name, belonging);
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     events::{FlowKey, FragmentEvent, Frames, Table, stable_hash},
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, Position},
     packet::{Endpoint, Fragment},
 };
 
@@ -22,7 +24,7 @@ const MAX_FRAMES: usize = 1024;
 const MAX_LEN: usize = 65_535;
 
 /// Datagrams that wait for fragments.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct IpFragments {
     waiting: Table<Name, Partial>,
     /// When each began to wait.
@@ -32,11 +34,13 @@ pub struct IpFragments {
     whole_order: VecDeque<(Clock, Name)>,
     /// When patience ends with datagrams of which there is a beginning.
     impatience: VecDeque<(Clock, Name)>,
+    // Counted for each process anew.
+    #[serde(skip)]
     counts: FragmentCounts,
 }
 
 /// What a datagram belonged to that was whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Belonging {
     /// It was SIP with this Call-ID.
     Call(Arc<[u8]>),
@@ -58,7 +62,7 @@ pub enum Taken {
 }
 
 /// A datagram that was whole.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
     since: Clock,
     pieces: Vec<(usize, u64)>,
@@ -77,7 +81,7 @@ pub struct FragmentCounts {
 }
 
 /// What the fragments of one datagram have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Name {
     /// Who sent it; the port is 0.
     pub source: Endpoint,
@@ -88,7 +92,7 @@ pub struct Name {
     identification: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Partial {
     began: Clock,
     /// The timestamp of the frame that came first.
@@ -104,7 +108,7 @@ struct Partial {
     total: Option<usize>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Piece {
     offset: usize,
     bytes: Vec<u8>,
@@ -242,6 +246,12 @@ impl IpFragments {
     #[must_use]
     pub fn earliest_frame(&self) -> Option<Moment> {
         self.order.iter().filter_map(|(_, name)| self.waiting.get(name)?.frames.iter().min().copied()).min()
+    }
+
+    /// Visits the frames of the datagrams that wait.
+    pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        let waiting = self.order.iter().filter_map(|(_, name)| self.waiting.get(name));
+        waiting.flat_map(|partial| &partial.frames).for_each(|frame| visit(frame.position));
     }
 
     fn make_room(&mut self) {

@@ -11,7 +11,7 @@ mod ip_fragments;
 mod sip_streams;
 mod tcp_bytes;
 
-pub use assembler::{Assembled, Assembler};
+pub use assembler::{Assembled, Assembler, Unfinished};
 pub use ip_fragments::{Beginning, Belonging, FragmentCounts, IpFragments, Name, Taken, Whole};
 pub use sip_streams::{Found, SipStreams, StreamCounts, StreamMessage};
 

@@ -11,13 +11,15 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
     events::{FlowKey, Frames, Repetition, SegmentEvent, Table},
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, Position},
     packet::{Endpoint, Segment},
     sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
 };
@@ -76,7 +78,7 @@ pub struct StreamCounts {
 }
 
 /// All connections on SIP ports.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SipStreams {
     streams: Table<FlowKey, Stream>,
     /// The streams by when they were last used, as `Stream::used` counts.
@@ -85,11 +87,13 @@ pub struct SipStreams {
     weight: usize,
     /// When a missing segment will not be waited for any longer.
     timers: BinaryHeap<Reverse<(Clock, FlowKey)>>,
+    // Counted for each process anew.
+    #[serde(skip)]
     counts: StreamCounts,
 }
 
 /// One direction of a connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Stream {
     used: u64,
     weight: usize,
@@ -108,7 +112,7 @@ struct Stream {
 }
 
 /// Where messages begin and end in a stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Framer {
     mode: Mode,
     /// What lies before this is the rest of a message of which a part is missing.
@@ -117,7 +121,7 @@ struct Framer {
     needed: Offset,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Mode {
     /// The next byte begins a message.
     InStep,
@@ -207,6 +211,14 @@ impl SipStreams {
     pub fn earliest_frame(&self) -> Option<Moment> {
         let streams = self.by_use.values().filter_map(|key| self.streams.get(key));
         streams.flat_map(|stream| stream.part_frames.iter().map(|frame| frame.moment).chain(stream.bytes.earliest_frame())).min()
+    }
+
+    /// Visits the frames that may be parts of messages that are still to come.
+    pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        for stream in self.by_use.values().filter_map(|key| self.streams.get(key)) {
+            stream.part_frames.iter().for_each(|frame| visit(frame.moment.position));
+            stream.bytes.for_each_frame(visit);
+        }
     }
 
     fn is_tls(&self, key: FlowKey) -> bool {

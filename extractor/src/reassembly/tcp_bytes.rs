@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::MAX_HOLD_NS;
 use crate::{
     events::stable_hash,
-    moment::{Clock, Moment},
+    moment::{Clock, Moment, Position},
 };
 
 /// Bytes that came early are kept up to this length, and in this many segments.
@@ -21,21 +23,21 @@ const MAX_DISTANCE: u64 = 1024 * 1024;
 pub(super) type Offset = u64;
 
 /// A frame that carries a part of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Frame {
     pub(super) moment: Moment,
     pub(super) timestamp_ns: u64,
 }
 
 /// A stretch of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stretch {
     pub(super) start: Offset,
     pub(super) end: Offset,
 }
 
 /// A segment ahead of bytes that are missing.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Early {
     bytes: Vec<u8>,
     /// How many bytes the snap length cut off.
@@ -47,7 +49,7 @@ struct Early {
 ///
 /// What is in order and not taken out yet lies from `start` to `end`. Where the next byte is missing,
 /// what follows it waits.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TcpBytes {
     start: Offset,
     bytes: Vec<u8>,
@@ -61,7 +63,7 @@ pub(super) struct TcpBytes {
 }
 
 /// A frame that carries a stretch of what has not been taken out yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Noted {
     stretch: Stretch,
     frame: Frame,
@@ -224,6 +226,11 @@ impl TcpBytes {
     /// The earliest frame of what has not been taken out.
     pub(super) fn earliest_frame(&self) -> Option<Moment> {
         self.frames.iter().map(|noted| noted.frame.moment).min()
+    }
+
+    /// Visits the frames of what has not been taken out.
+    pub(super) fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
+        self.frames.iter().for_each(|noted| visit(noted.frame.moment.position));
     }
 
     /// Where the stream goes on if what is missing at its end is not waited for any longer.

@@ -1,15 +1,17 @@
 //! Interarrival jitter: RFC 3550, 6.4.1 and A.8.
 
+use serde::{Deserialize, Serialize};
+
 /// J, as it goes: `J(i) = J(i-1) + (|D(i-1,i)| - J(i-1)) / 16`, where D compares the spacing of two
 /// packets on arrival with that of their timestamps. Kept in seconds, so that a stream may change
 /// its clock rate.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Jitter {
     seconds: f64,
     before: Option<Before>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Before {
     arrival_ns: u64,
     timestamp: u32,

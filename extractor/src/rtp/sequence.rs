@@ -1,5 +1,7 @@
 //! Sequence numbers of a stream: what was expected, lost, late or repeated (RFC 3550, A.1 and A.3).
 
+use serde::{Deserialize, Serialize};
+
 /// A jump forward of this many numbers is a restart rather than a loss: RFC 3550, A.1.
 const MAX_DROPOUT: u16 = 3000;
 /// A number this far back is a restart rather than a late packet: RFC 3550, A.1.
@@ -13,7 +15,7 @@ const WORDS: usize = 16;
 ///
 /// Numbers are extended (RFC 3550, A.1) by counting cycles from 1, so that packets from before the
 /// first one have numbers, too.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sequence {
     first: u64,
     highest: u64,

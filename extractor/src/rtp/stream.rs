@@ -5,9 +5,10 @@ use crate::{
     packet::Endpoint,
     sdp::{Format, FormatKind},
 };
+use serde::{Deserialize, Serialize};
 
 /// What is kept of a stream while it flows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     /// The stream's name on its way from `source` to `destination`.
     pub ssrc: u32,
@@ -56,7 +57,7 @@ impl Stream {
 }
 
 /// How many packets came, and how far apart. Differences are signed: clocks are set back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrivals {
     /// Packets received, duplicates included.
     pub packets: u64,

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::lines::{Address, fields, lines, number};
 use crate::packet::Endpoint;
 
@@ -24,7 +26,7 @@ pub struct Description {
 }
 
 /// One `m=` line and what belongs to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media {
     /// Where its packets may come from or go to.
     pub endpoints: Vec<(Endpoint, Rank)>,
@@ -36,7 +38,7 @@ pub struct Media {
 
 /// How sure an endpoint is. Of two calls that gave the same one, the call that named it comes before
 /// the one that only implied it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rank {
     /// The description has an address behind a network address translator; this is the port that it names at the address
     /// that the message came from. A guess: the translator may have chosen another port.
@@ -49,7 +51,7 @@ pub enum Rank {
 }
 
 /// What a payload type stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
     /// RFC 3550, 5.1: 0 to 127.
     pub payload_type: u8,
@@ -60,7 +62,7 @@ pub struct Format {
 }
 
 /// Formats that are sent in time with their timestamps, and those that are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FormatKind {
     /// Sound or picture, sampled.
     Sampled,

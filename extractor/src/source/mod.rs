@@ -1,8 +1,11 @@
 //! Inputs: capture files, mapped into memory.
 #![allow(clippy::disallowed_methods, reason = "a door: opens the captures that are read")]
 
+mod carried;
 mod compressed;
+mod duplicates;
 mod map;
+pub mod merge;
 
 use std::{
     fs::File,
@@ -11,10 +14,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use shared::pcap::{FormatError, Layout, LinkType, Record, Step};
+use shared::pcap::{FormatError, Layout, LinkType, Record, Step, Walk};
 
-pub use self::compressed::Damage;
 pub(crate) use self::map::prefetch;
+pub use self::{
+    carried::{Carried, write_carried},
+    compressed::Damage,
+    duplicates::RecentPackets,
+};
 use self::{
     compressed::{Compression, MAGIC_LEN},
     map::Map,
@@ -22,22 +29,26 @@ use self::{
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
+    segments::Identity,
 };
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// All inputs of a run, in the order in which they are read.
-#[derive(Debug)]
+/// The inputs that are worked on, in the order in which they are read, and what is left of those before them.
+#[derive(Debug, Default)]
 pub struct Inputs {
+    /// The number of the first one.
+    first: usize,
     inputs: Vec<Input>,
+    carried: Carried,
 }
 
 /// One capture.
 #[derive(Debug)]
 pub struct Input {
     name: String,
-    map: Map,
+    bytes: Bytes,
     layout: Layout,
     /// The offset of the first record.
     start: usize,
@@ -45,7 +56,21 @@ pub struct Input {
     damage: Option<Damage>,
 }
 
+/// Where a capture lies.
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Map),
+    /// A record by itself.
+    Owned(Vec<u8>),
+}
+
 impl Inputs {
+    /// Inputs that are numbered from `first` on, in this order; of those before, records are carried over.
+    #[must_use]
+    pub fn new(first: usize, inputs: Vec<Input>, carried: Carried) -> Self {
+        Self { first, inputs, carried }
+    }
+
     /// Opens captures and puts them in the order of their first packets. What cannot be used is
     /// told to `refused`, with the reason; the others are used all the same.
     ///
@@ -53,7 +78,7 @@ impl Inputs {
     ///
     /// # Errors
     /// None of them can be used.
-    pub fn open(paths: &[PathBuf], spool: &Path, mut refused: impl FnMut(&Path, &anyhow::Error)) -> Result<Self> {
+    pub fn open(paths: &[PathBuf], spool: &Path, mut refused: impl FnMut(&Path, &anyhow::Error)) -> Result<Vec<Input>> {
         if paths.len() > MAX_INPUTS {
             bail!("{} inputs are too many for one run, {MAX_INPUTS} is the most", paths.len());
         }
@@ -68,20 +93,46 @@ impl Inputs {
             bail!("no input can be used");
         }
         // Stable: inputs without packets come last, the rest as they were given where times are equal.
-        inputs.sort_by_key(|input| input.first_ns.unwrap_or(u64::MAX));
-        Ok(Self { inputs })
+        inputs.sort_by_key(|input: &Input| input.first_ns.unwrap_or(u64::MAX));
+        Ok(inputs)
+    }
+
+    /// The number of the first of them.
+    #[must_use]
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
+    /// The number of the first that comes after them.
+    #[must_use]
+    pub fn after_last(&self) -> usize {
+        self.first.saturating_add(self.inputs.len())
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// What is left of those before them.
+    #[must_use]
+    pub fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// The first record after all of one input.
+    #[must_use]
+    pub fn first_record_after(&self, number: usize) -> Option<Record<'_>> {
+        let later = self.inputs.iter().skip(number.saturating_add(1).saturating_sub(self.first));
+        later.filter_map(|input| next_record(input.layout.walk(input.bytes(), input.start))).next()
     }
 
     /// One of them, by its number in the order of reading.
     #[must_use]
     #[inline]
     pub fn get(&self, number: usize) -> Option<&Input> {
-        self.inputs.get(number)
-    }
-
-    /// Those of which a part could not be decompressed: what to call each, and what is wrong.
-    pub fn damaged(&self) -> impl Iterator<Item = (&str, &Damage)> {
-        self.inputs.iter().filter_map(|input| Some((input.name(), input.damage.as_ref()?)))
+        self.inputs.get(number.checked_sub(self.first)?)
     }
 
     /// The bytes of all of them together, decompressed.
@@ -93,37 +144,101 @@ impl Inputs {
     /// The bytes that lie before `position`.
     #[must_use]
     pub fn bytes_before(&self, position: Position) -> u64 {
-        let earlier =
-            self.inputs.iter().take(position.input()).fold(0, |sum: u64, input| sum.saturating_add(input.bytes().len() as u64));
+        let Some(place) = position.input().checked_sub(self.first) else { return 0 };
+        let earlier = self.inputs.iter().take(place).fold(0, |sum: u64, input| sum.saturating_add(input.bytes().len() as u64));
         earlier.saturating_add(position.offset() as u64)
     }
 
     /// Tells the kernel that what lies before `position` will not be read again soon, so that a run
     /// holds no more of the page cache than it works on.
     pub fn release_before(&self, position: Position) {
-        for (number, input) in self.inputs.iter().enumerate().take(position.input().saturating_add(1)) {
+        for (number, input) in (self.first..=position.input()).zip(&self.inputs) {
             let end = if number == position.input() { position.offset() } else { input.bytes().len() };
-            input.map.release_before(end);
+            input.release_before(end);
         }
     }
 }
 
 impl Input {
-    fn open(path: &Path, spool: &Path) -> Result<Self> {
+    /// Opens a capture. What is compressed or no regular file is first brought into a nameless one in `spool`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn open(path: &Path, spool: &Path) -> Result<Self> {
         let (name, plain) = if path == Path::new(STANDARD_INPUT) {
             ("standard input".to_owned(), Plain::of_stream(&mut io::stdin().lock(), spool)?)
         } else {
             (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
         };
-        let Plain { file, damage } = plain;
-        let map = Map::of(&file).context("it cannot be mapped into memory")?;
+        Self::of_plain(name, &plain.file, plain.damage)
+    }
+
+    /// A capture of one record, of an input of this name.
+    ///
+    /// # Errors
+    /// There is no record.
+    pub fn of_record(name: String, file: Vec<u8>) -> Result<Self> {
+        let (layout, start) = Layout::detect(&file)?;
+        let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
+        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None })
+    }
+
+    /// A file that was written by this program.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn of_written(name: String, file: &File) -> Result<Self> {
+        Self::of_plain(name, file, None)
+    }
+
+    fn of_plain(name: String, file: &File, damage: Option<Damage>) -> Result<Self> {
+        let map = Map::of(file).context("it cannot be mapped into memory")?;
         let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(error, damage.as_ref()))?;
         if let Some(link) = layout.link() {
             check_link(link)?;
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        Ok(Self { name, map, layout, start, first_ns, damage })
+        Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage })
+    }
+
+    /// The same, from an offset on up to which it was read before.
+    #[must_use]
+    pub fn from(mut self, offset: usize) -> Self {
+        if let Layout::Ng(_) = self.layout {
+            // What describes the interfaces stands before.
+            let mut walk = self.layout.walk(self.bytes(), self.start);
+            while walk.offset() < offset && walk.next_step().is_some() {}
+            if let Some(layout) = walk.into_layouts().pop() {
+                self.layout = layout;
+            }
+        }
+        self.start = self.start.max(offset);
+        self
+    }
+
+    fn release_before(&self, end: usize) {
+        if let Bytes::Mapped(map) = &self.bytes {
+            map.release_before(end);
+        }
+    }
+
+    /// The time of its first packet.
+    #[must_use]
+    pub fn first_ns(&self) -> Option<u64> {
+        self.first_ns
+    }
+
+    /// Where a part of it could not be decompressed, and why.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    /// What it is known by: its length, decompressed, and its first bytes.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::of(self.bytes())
     }
 
     /// What to call it when talking to a person.
@@ -136,7 +251,10 @@ impl Input {
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.map.bytes()
+        match &self.bytes {
+            Bytes::Mapped(map) => map.bytes(),
+            Bytes::Owned(bytes) => bytes,
+        }
     }
 
     /// How its first record is to be read.
@@ -156,6 +274,17 @@ impl Input {
     #[inline]
     pub fn record<'a>(&'a self, layout: &Layout, offset: usize) -> Option<Record<'a>> {
         layout.record_at(self.bytes(), offset)
+    }
+}
+
+/// The next record, wherever it is.
+#[must_use]
+pub fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
+    loop {
+        match walk.next_step()? {
+            Step::Record(record) => return Some(record),
+            Step::Gap(_) => {}
+        }
     }
 }
 
@@ -236,7 +365,11 @@ fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Resu
     Ok(Plain { file, damage })
 }
 
-fn temporary_file(spool: &Path) -> Result<File> {
+/// A nameless file that is gone when it is not used any more.
+///
+/// # Errors
+/// It cannot be made.
+pub fn temporary_file(spool: &Path) -> Result<File> {
     tempfile::tempfile_in(spool).with_context(|| format!("no temporary file can be made in {}", spool.display()))
 }
 
@@ -245,6 +378,8 @@ fn temporary_file(spool: &Path) -> Result<File> {
 /// A pcapng may have several sections, of which the later ones are found while reading.
 #[derive(Debug)]
 pub struct Layouts {
+    /// The number of the first input.
+    first: usize,
     of_input: Vec<Vec<Layout>>,
 }
 
@@ -252,12 +387,13 @@ impl Layouts {
     /// What is known before anything is read.
     #[must_use]
     pub fn of(inputs: &Inputs) -> Self {
-        Self { of_input: inputs.inputs.iter().map(|input| vec![input.layout.clone()]).collect() }
+        Self { first: inputs.first, of_input: inputs.inputs.iter().map(|input| vec![input.layout.clone()]).collect() }
     }
 
     /// Takes in what a stretch of an input taught, in the order of the stretches.
     pub fn learn(&mut self, input: usize, layouts: Vec<Layout>) {
-        let Some(known) = self.of_input.get_mut(input) else { return };
+        let place = input.checked_sub(self.first);
+        let Some(known) = place.and_then(|place| self.of_input.get_mut(place)) else { return };
         for layout in layouts {
             match known.last_mut() {
                 Some(last) if last.begins_at() == layout.begins_at() => *last = layout,
@@ -268,30 +404,35 @@ impl Layouts {
 
     /// Forgets sections that end before `position`.
     pub fn forget_before(&mut self, position: Position) {
-        for (input, known) in self.of_input.iter_mut().enumerate().take(position.input().saturating_add(1)) {
+        for (input, known) in (self.first..=position.input()).zip(&mut self.of_input) {
             let offset = if input < position.input() { usize::MAX } else { position.offset() };
             let after = known.partition_point(|layout| layout.begins_at() <= offset);
             known.drain(..after.saturating_sub(1));
         }
     }
 
+    #[inline]
+    fn known(&self, input: usize) -> Option<&[Layout]> {
+        self.of_input.get(input.checked_sub(self.first)?).map(Vec::as_slice)
+    }
+
     /// How to read on after all that was learnt.
     #[must_use]
     pub fn latest(&self, input: usize) -> Option<&Layout> {
-        self.of_input.get(input)?.last()
+        self.known(input)?.last()
     }
 
     /// How to read any record of an input, where the same holds for all that are still to be read.
     #[must_use]
     pub fn only(&self, input: usize) -> Option<&Layout> {
-        if let [only] = self.of_input.get(input)?.as_slice() { Some(only) } else { None }
+        if let [only] = self.known(input)? { Some(only) } else { None }
     }
 
     /// How to read the record at a position.
     #[must_use]
     #[inline]
     pub fn at(&self, position: Position) -> Option<&Layout> {
-        match self.of_input.get(position.input())?.as_slice() {
+        match self.known(position.input())? {
             [only] => Some(only),
             known => {
                 let after = known.partition_point(|layout| layout.begins_at() <= position.offset());

@@ -14,6 +14,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ByteOrder, FormatError, LinkType, MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN, Record};
 
 /// The length in bytes of what a file begins with.
@@ -40,7 +42,7 @@ const MAX_FORWARD_S: u32 = 86_400;
 const FIRST_YEAR_S: u32 = 31_536_000;
 
 /// The unit of the second half of a timestamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Precision {
     /// Microseconds.
     Micro,
@@ -169,6 +171,7 @@ impl Header {
             timestamp_ns: Some(header.timestamp_ns(self.precision)),
             wire_len: header.wire_len,
             link: self.link,
+            precision: self.precision,
             frame,
         })
     }

@@ -17,7 +17,8 @@ use std::{fmt, ops::Range};
 use classic::MODIFIED_HEADER_LEN;
 pub use classic::{FILE_HEADER_LEN, Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
-pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, record_header};
+pub use ng::Section;
+pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, push_ng_packet, record_header};
 
 /// The largest frame that a record may hold and still be believed: tcpdump's own limit.
 /// A file whose header promises more is believed up to [`MAX_PROMISED_SNAPLEN`].
@@ -38,6 +39,8 @@ pub struct Record<'a> {
     pub wire_len: u32,
     /// How the frame begins.
     pub link: LinkType,
+    /// The unit in which its time was written.
+    pub precision: Precision,
     /// The captured bytes.
     pub frame: &'a [u8],
 }
@@ -166,7 +169,7 @@ pub enum Layout {
     /// The same, in the modified format of 1998.
     Modified(classic::Header),
     /// pcapng: the section and the interfaces described so far.
-    Ng(ng::Section),
+    Ng(Section),
 }
 
 impl Layout {
@@ -185,7 +188,7 @@ impl Layout {
             return Ok((layout, FILE_HEADER_LEN));
         }
         if ng::is_section_header(file) {
-            return Ok((Self::Ng(ng::Section::default()), 0));
+            return Ok((Self::Ng(Section::default()), 0));
         }
         Err(unrecognised(file))
     }

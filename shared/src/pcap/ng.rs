@@ -153,8 +153,7 @@ impl<'a> Block<'a> {
 
 impl Section {
     pub(super) fn precision(&self) -> Precision {
-        let is_fine = |interface: &Interface| interface.resolution.is_finer_than_micro();
-        if self.interfaces.iter().any(is_fine) { Precision::Nano } else { Precision::Micro }
+        self.interfaces.iter().map(|interface| interface.resolution.precision()).max().unwrap_or(Precision::Micro)
     }
 
     /// The block that begins at `offset`, if a whole one does.
@@ -218,10 +217,17 @@ impl Section {
             SIMPLE_PACKET => {
                 let wire_len = u32_at(0)?;
                 let data = body.get(4..)?;
-                let Interface { link, snaplen, .. } = *self.interfaces.first()?;
+                let Interface { link, snaplen, resolution, .. } = *self.interfaces.first()?;
                 let captured_len = if snaplen == 0 { wire_len } else { wire_len.min(snaplen) };
                 let frame = data.get(..captured_len as usize).unwrap_or(data);
-                Some(Record { offset: block.offset, timestamp_ns: None, wire_len, link, frame })
+                Some(Record {
+                    offset: block.offset,
+                    timestamp_ns: None,
+                    wire_len,
+                    link,
+                    precision: resolution.precision(),
+                    frame,
+                })
             }
             _ => None,
         }
@@ -239,6 +245,7 @@ impl Section {
             timestamp_ns: Some(interface.timestamp_ns(ticks)),
             wire_len,
             link: interface.link,
+            precision: interface.resolution.precision(),
             // A captured length beyond the block is a lie; the block's own length is checked.
             frame: data.get(..captured_len).unwrap_or(data),
         })
@@ -303,11 +310,13 @@ impl Resolution {
         if byte & 0x80 == 0 { Self::PowerOf10(byte) } else { Self::PowerOf2(byte & 0x7f) }
     }
 
-    fn is_finer_than_micro(self) -> bool {
-        match self {
+    /// The unit that tells its ticks apart.
+    fn precision(self) -> Precision {
+        let is_finer_than_micro = match self {
             Self::PowerOf10(exponent) => exponent > 6,
             Self::PowerOf2(exponent) => exponent > 19,
-        }
+        };
+        if is_finer_than_micro { Precision::Nano } else { Precision::Micro }
     }
 
     fn to_ns(self, ticks: u64) -> u64 {

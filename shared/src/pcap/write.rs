@@ -68,17 +68,34 @@ pub fn ng_interface(link: LinkType, precision: Precision, snaplen: u32) -> Vec<u
 /// precision, of which `frame` is what was captured of `wire_len` bytes.
 #[must_use]
 pub fn ng_packet(interface: u32, timestamp_ns: u64, precision: Precision, frame: &[u8], wire_len: u32) -> Vec<u8> {
+    let mut block = Vec::with_capacity(frame.len().saturating_add(NG_PACKET_FIELDS_LEN + 3));
+    push_ng_packet(&mut block, interface, timestamp_ns, precision, frame, wire_len);
+    block
+}
+
+/// [`ng_packet`], behind what is in `bytes` already.
+#[inline]
+pub fn push_ng_packet(bytes: &mut Vec<u8>, interface: u32, timestamp_ns: u64, precision: Precision, frame: &[u8], wire_len: u32) {
+    const ENHANCED_PACKET: u32 = 6;
     let ticks = match precision {
         Precision::Micro => timestamp_ns / 1000,
         Precision::Nano => timestamp_ns,
     };
-    let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     let [low, high] = [ticks & 0xffff_ffff, ticks >> 32].map(|half| u32::try_from(half).unwrap_or(0));
-    let mut body: Vec<u8> = [interface, high, low, captured_len, wire_len].iter().flat_map(|field| field.to_le_bytes()).collect();
-    body.extend(frame);
-    body.resize(body.len().next_multiple_of(4), 0);
-    ng_block(6, &body)
+    let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    let padding_len = frame.len().next_multiple_of(4).saturating_sub(frame.len());
+    let block_len = frame.len().saturating_add(padding_len).saturating_add(NG_PACKET_FIELDS_LEN);
+    let block_len = u32::try_from(block_len).unwrap_or(u32::MAX);
+    for field in [ENHANCED_PACKET, block_len, interface, high, low, captured_len, wire_len] {
+        bytes.extend_from_slice(&field.to_le_bytes());
+    }
+    bytes.extend_from_slice(frame);
+    bytes.extend([0; 3].iter().take(padding_len));
+    bytes.extend_from_slice(&block_len.to_le_bytes());
 }
+
+/// What stands around the frame, in bytes, but for the padding behind it.
+const NG_PACKET_FIELDS_LEN: usize = 32;
 
 /// A block around a body whose length is a multiple of 4.
 fn ng_block(kind: u32, body: &[u8]) -> Vec<u8> {

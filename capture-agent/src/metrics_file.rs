@@ -1,5 +1,5 @@
-//! Who is told how it goes: the service manager, and a file for node_exporter.
-#![allow(clippy::disallowed_methods, reason = "a door: the service manager's socket, the metrics file")]
+//! The file that tells node_exporter how it goes.
+#![allow(clippy::disallowed_methods, reason = "a door: the metrics file")]
 
 use std::{
     ffi::OsString,
@@ -7,46 +7,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    time::Duration,
 };
-
-use sd_notify::NotifyState;
 
 /// Anybody may read counters: node_exporter is another user.
 const METRICS_MODE: u32 = 0o644;
-
-/// Says that the capture has begun.
-pub(crate) fn ready() {
-    tell(NotifyState::Ready);
-}
-
-/// Says that the capture is ending.
-pub(crate) fn stopping() {
-    tell(NotifyState::Stopping);
-}
-
-/// The line that `systemctl status` shows.
-pub(crate) fn status(line: &str) {
-    tell(NotifyState::Status(line));
-}
-
-/// Says that all is well.
-pub(crate) fn alive() {
-    tell(NotifyState::Watchdog);
-}
-
-/// How often the service manager wants to hear that, if at all.
-pub(crate) fn watchdog() -> Option<Duration> {
-    // Twice in the time that it waits.
-    sd_notify::watchdog_enabled().map(|patience| patience.checked_div(2).unwrap_or_default())
-}
-
-/// A service manager that does not listen is no reason to stop.
-fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!("the service manager cannot be told: {error}");
-    }
-}
 
 /// Replaces a file by one with this text, as a whole.
 pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {

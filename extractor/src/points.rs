@@ -1,0 +1,482 @@
+//! Capture points: which segments of which directory are to be read next, and what becomes of them.
+#![allow(clippy::disallowed_methods, reason = "a door: the wall clock, for capture points that have been silent")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    moment::Clock,
+    report::Report,
+    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity},
+    session::{Done, Unit},
+    source::{
+        Input, RecentPackets,
+        merge::{self, Delivery, Merge, Watermark},
+        temporary_file,
+    },
+    state::{Left, Name, Point, Seen},
+    watch::Silence,
+};
+
+/// Input directories, and what to do with what is in them.
+#[derive(Clone, Debug)]
+pub struct Directories {
+    /// Where they are: one for each capture point.
+    pub paths: Vec<PathBuf>,
+    /// Whether to stay and wait for segments.
+    pub stays: bool,
+    /// Whether what is open at the end is closed.
+    pub closes_all: bool,
+    /// What becomes of segments that are done with.
+    pub after_processing: AfterProcessing,
+    /// Whether copies of packets are left out.
+    pub leaves_out_copies: bool,
+    /// How long a capture point may be silent before it holds the others back no more.
+    pub timeout: Duration,
+}
+
+/// No more segments than this are open at a time: each is a map, and a process may not have many.
+const MAX_OPEN: usize = 4096;
+
+/// Of segments that are gone, so many are remembered, to know them if they are delivered again.
+const MAX_REMEMBERED: usize = 4096;
+
+/// The capture points of a run.
+#[derive(Debug)]
+pub struct Points<'c> {
+    config: &'c Directories,
+    spool: &'c Path,
+    unit_len: u64,
+    points: Vec<Watched>,
+    silence: Silence,
+    /// Segments of the unit that is worked on, in its order.
+    working: Vec<Segment>,
+    /// Segments that were read to their end, until that is durable.
+    done: Vec<Segment>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Watched {
+    listing: Listing,
+    /// Files that need not be looked at again as long as they are like this.
+    settled: BTreeMap<OsString, Listed>,
+    /// When the first packet of files whose name does not tell it was captured.
+    first_ns: BTreeMap<OsString, (Listed, Option<u64>)>,
+    /// Segments that are open, where several points are merged.
+    queue: Vec<Queued>,
+    is_missing: bool,
+}
+
+/// A segment that is to be read.
+#[derive(Clone, Debug)]
+struct Segment {
+    point: usize,
+    path: PathBuf,
+    listed: Listed,
+    identity: Identity,
+    order: Order,
+    /// Where to begin, in bytes: it was read up to there when it was shorter.
+    from: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    segment: Segment,
+    input: Input,
+    delivery: Option<Delivery>,
+}
+
+impl<'c> Points<'c> {
+    /// Those of a run. What is put together goes to temporary files in `spool`; a unit of work has about `unit_len` bytes.
+    #[must_use]
+    pub fn new(config: &'c Directories, spool: &'c Path, unit_len: u64) -> Self {
+        let watched = |path: &PathBuf| Watched {
+            listing: Listing::of(path.clone()),
+            settled: BTreeMap::new(),
+            first_ns: BTreeMap::new(),
+            queue: Vec::new(),
+            is_missing: false,
+        };
+        let points: Vec<Watched> = config.paths.iter().map(watched).collect();
+        let silence = Silence::new(points.len(), config.timeout, Instant::now());
+        Self { config, spool, unit_len, points, silence, working: Vec::new(), done: Vec::new() }
+    }
+
+    /// Puts what the state knows of the directories in the order of this run's; what it knows of others is kept behind.
+    pub fn adopt(&self, known: &mut Vec<Point>) {
+        let mut adopted = Vec::new();
+        for path in &self.config.paths {
+            let directory = Name::of(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+            let place = known.iter().position(|point| point.directory == directory);
+            let fresh = || Point { directory: directory.clone(), ..Point::default() };
+            adopted.push(place.map_or_else(fresh, |place| known.remove(place)));
+        }
+        adopted.append(known);
+        *known = adopted;
+    }
+
+    /// What an earlier process has not read to its end.
+    pub fn left(&mut self, left: Vec<Left>, mut offset: Option<usize>, known: &mut [Point], report: &mut Report) -> Unit {
+        let mut unit = Unit::default();
+        self.working.clear();
+        for left in left {
+            let from = offset.take();
+            let path = left.path.to_path().to_owned();
+            let name = path.file_name().unwrap_or_default().to_owned();
+            let point = known.iter().position(|point| Some(point.directory.to_path()) == path.parent()).unwrap_or(usize::MAX);
+            let opened = Listed::at(&path).and_then(|listed| {
+                let as_it_was = Listed { size: left.identity.size, ..listed.clone() };
+                Ok((identity(&path, &as_it_was)? == left.identity).then_some(listed))
+            });
+            let input = match opened {
+                Ok(Some(listed)) => Input::open(&path, self.spool).map(|input| (listed, input)),
+                Ok(None) => Err(anyhow::anyhow!("it is another file now")),
+                Err(error) => Err(error.into()),
+            };
+            match input {
+                Ok((listed, input)) => {
+                    let order = capture_order(&name, || input.first_ns());
+                    let segment = Segment { point, path, listed, identity: left.identity, order, from };
+                    let input = match from {
+                        Some(from) => input.from(from),
+                        None => input,
+                    };
+                    unit.push(input, left);
+                    self.working.push(segment);
+                }
+                Err(error) => {
+                    report.refused_inputs = report.refused_inputs.saturating_add(1);
+                    tracing::error!("{} was not read to its end, and what is left of it is lost: {error:#}", path.display());
+                }
+            }
+        }
+        unit
+    }
+
+    /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else only what may have changed.
+    ///
+    /// # Errors
+    /// A directory cannot be read, or what is merged cannot be written.
+    pub fn next_unit(
+        &mut self,
+        known: &mut [Point],
+        recent: &mut RecentPackets,
+        report: &mut Report,
+        looks_closely: bool,
+    ) -> Result<Option<Unit>> {
+        let found = self.look(known, report, looks_closely)?;
+        if self.config.paths.len() > 1 || self.config.leaves_out_copies {
+            return self.merged(found, known, recent, report);
+        }
+        let mut unit = Unit::default();
+        self.working.clear();
+        let mut len: u64 = 0;
+        for segment in found {
+            if (len > 0 && len.saturating_add(segment.listed.size) > self.unit_len) || self.working.len() >= MAX_OPEN {
+                break;
+            }
+            let Some(input) = self.open(&segment, known, report) else { continue };
+            len = len.saturating_add(segment.listed.size);
+            unit.push(input, Left { path: Name::of(&segment.path), identity: segment.identity });
+            self.working.push(segment);
+        }
+        Ok((!self.working.is_empty()).then_some(unit))
+    }
+
+    /// An input of the unit was read to its end.
+    pub fn note(&mut self, known: &mut [Point], Done { place, read_to }: Done) {
+        let Some(segment) = self.working.get(place) else { return };
+        remember(known, segment, read_to);
+        self.done.push(segment.clone());
+    }
+
+    /// The unit of work is durable: segments that were read to their end go where the user wants them. Gives how many there
+    /// are, and their bytes.
+    pub fn settle(&mut self) -> (u64, u64) {
+        let done = std::mem::take(&mut self.done);
+        let sizes = (done.len() as u64, done.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.listed.size)));
+        for Segment { point, path, listed, .. } in done {
+            let grown = apply(&self.config.after_processing, &path, &listed);
+            if let Some(watched) = self.points.get_mut(point).filter(|_| !grown) {
+                watched.settled.insert(listed.name.clone(), listed);
+            }
+        }
+        sizes
+    }
+
+    /// What is in the directories and was not read yet, in capture order.
+    fn look(&mut self, known: &mut [Point], report: &mut Report, looks_closely: bool) -> Result<Vec<Segment>> {
+        let mut found = Vec::new();
+        for (number, (watched, point)) in self.points.iter_mut().zip(known).enumerate() {
+            let refused = |path: &Path, error: &io::Error| tracing::warn!("{} cannot be looked at: {error}", path.display());
+            let now = Instant::now();
+            let listed = if looks_closely {
+                watched.listing.all(now, refused).map(Some)
+            } else {
+                watched.listing.if_changed(now, refused)
+            };
+            match listed {
+                Ok(listed) => {
+                    watched.is_missing = false;
+                    let listed = listed.unwrap_or_default();
+                    let queued: Vec<Identity> = watched.queue.iter().map(|queued| queued.segment.identity).collect();
+                    let segments = watched.sift(number, listed, point, self.spool, &self.config.after_processing, report);
+                    found.extend(segments.into_iter().filter(|segment| !queued.contains(&segment.identity)));
+                }
+                Err(error) if self.config.stays => {
+                    if !std::mem::replace(&mut watched.is_missing, true) {
+                        tracing::warn!("{error}; it is waited for");
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        found.sort_by(|a, b| a.order.cmp(&b.order));
+        Ok(found)
+    }
+
+    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and again.
+    fn open(&mut self, segment: &Segment, known: &mut [Point], report: &mut Report) -> Option<Input> {
+        let point = known.get_mut(segment.point)?;
+        match Input::open(&segment.path, self.spool) {
+            Ok(input) => {
+                if segment.order.start_ns < point.latest_ns && segment.from.is_none() {
+                    tracing::warn!(
+                        "{} is late: it begins before segments that were processed; its packets are taken as they come",
+                        segment.path.display()
+                    );
+                }
+                Some(match segment.from {
+                    Some(from) => input.from(from),
+                    None => input,
+                })
+            }
+            Err(error) => {
+                let is_gone = error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+                if !is_gone {
+                    report.refused_inputs = report.refused_inputs.saturating_add(1);
+                    tracing::error!("{} is not used: {error:#}", segment.path.display());
+                    if let Some(watched) = self.points.get_mut(segment.point) {
+                        watched.settled.insert(segment.listed.name.clone(), segment.listed.clone());
+                    }
+                    if error.downcast_ref::<io::Error>().is_none() {
+                        remember(known, segment, 0);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// What of several points comes next, put together into one capture, up to where each of them has delivered.
+    fn merged(
+        &mut self,
+        found: Vec<Segment>,
+        known: &mut [Point],
+        recent: &mut RecentPackets,
+        report: &mut Report,
+    ) -> Result<Option<Unit>> {
+        self.queue(found, known, report);
+        let until = self.watermark(known);
+        let Some(until) = until else { return Ok(None) };
+        let places = known.iter().map(|point| merge::Place {
+            finished: 0,
+            offset: point.begun.map_or(0, |(_, offset)| offset),
+            clock: point.clock.unwrap_or(0),
+        });
+        let queues = self.points.iter().map(|watched| watched.queue.iter().map(|queued| &queued.input).collect());
+        let mut merge = Merge::new(queues.zip(places));
+        let file = temporary_file(self.spool)?;
+        let mut out = BufWriter::with_capacity(256 * 1024, &file);
+        let copies = self.config.leaves_out_copies.then_some(recent);
+        let merged = merge
+            .write(&mut out, until, self.unit_len, copies, |_, input, gap| report.note_gap(input.name(), &gap))
+            .and_then(|merged| out.flush().map(|()| merged))
+            .with_context(|| format!("what was captured at several points cannot be put together in {}", self.spool.display()))?;
+        drop(out);
+        report.copies = report.copies.saturating_add(merged.duplicates);
+        let places: Vec<merge::Place> = merge.places().collect();
+        let mut has_moved = merged.packets > 0;
+        for ((watched, point), place) in self.points.iter_mut().zip(known.iter_mut()).zip(places) {
+            let finished: Vec<Queued> = watched.queue.drain(..place.finished.min(watched.queue.len())).collect();
+            has_moved |= !finished.is_empty();
+            for Queued { segment, input, .. } in finished {
+                remember(std::slice::from_mut(point), &Segment { point: 0, ..segment.clone() }, input.bytes().len());
+                self.done.push(segment);
+            }
+            let begun = watched.queue.first().filter(|_| place.offset > 0);
+            point.begun = begun.map(|queued| (queued.segment.identity, place.offset));
+            point.clock = point.clock.max(Some(place.clock).filter(|clock| *clock > 0));
+        }
+        self.working.clear();
+        let mut unit = Unit::default();
+        if merged.packets > 0 {
+            unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), &file)?);
+        }
+        Ok(has_moved.then_some(unit))
+    }
+
+    /// Opens segments that are to be merged. The one that was begun comes first.
+    fn queue(&mut self, found: Vec<Segment>, known: &mut [Point], report: &mut Report) {
+        for segment in found {
+            let number = segment.point;
+            if self.points.get(number).is_none_or(|watched| watched.queue.len() >= MAX_OPEN) {
+                continue;
+            }
+            let Some(input) = self.open(&segment, known, report) else { continue };
+            let delivery = Delivery::of(&input);
+            let begun = known.get(number).and_then(|point| point.begun);
+            self.silence.delivered(number, Instant::now());
+            if let Some(watched) = self.points.get_mut(number) {
+                let is_begun = begun.is_some_and(|(identity, _)| identity == segment.identity);
+                let place = if is_begun { 0 } else { watched.queue.len() };
+                watched.queue.insert(place, Queued { segment, input, delivery });
+            }
+        }
+    }
+
+    /// The moment up to which all capture points have delivered that are waited for.
+    fn watermark(&self, known: &[Point]) -> Option<Watermark> {
+        if self.config.closes_all {
+            return Some(Watermark::END);
+        }
+        let now = Instant::now();
+        let delivered = self.points.iter().zip(known).enumerate().map(|(number, (watched, point))| {
+            let deliveries: Vec<Delivery> = watched.queue.iter().filter_map(|queued| queued.delivery).collect();
+            let is_waited_for = !(self.config.stays && self.silence.is_silent(number, now));
+            (Delivery::clock_of(point.clock, &deliveries), is_waited_for)
+        });
+        let delivered: Vec<(Option<Clock>, bool)> = delivered.collect();
+        Watermark::of(delivered)
+    }
+
+    /// Segments that wait for other capture points: which points have some, and which are waited for.
+    #[must_use]
+    pub fn waiting(&self, known: &[Point]) -> Option<String> {
+        let waiting: usize = self.points.iter().map(|watched| watched.queue.len()).sum();
+        let clock_of = |(watched, point): (&Watched, &Point)| {
+            let deliveries: Vec<Delivery> = watched.queue.iter().filter_map(|queued| queued.delivery).collect();
+            Delivery::clock_of(point.clock, &deliveries)
+        };
+        let least = self.points.iter().zip(known).min_by_key(|(watched, point)| clock_of((watched, point)))?;
+        (waiting > 0)
+            .then(|| format!("{waiting} segments wait for what {} has still to deliver", least.0.listing.directory().display()))
+    }
+}
+
+impl Unit {
+    fn push(&mut self, input: Input, left: Left) {
+        self.inputs.push(input);
+        self.left.push(left);
+    }
+}
+
+impl Watched {
+    /// Those of the files in the directory that are to be read.
+    fn sift(
+        &mut self,
+        number: usize,
+        listed: Vec<Listed>,
+        point: &mut Point,
+        spool: &Path,
+        after_processing: &AfterProcessing,
+        report: &mut Report,
+    ) -> Vec<Segment> {
+        forget_some(point, &listed);
+        self.settled.retain(|name, _| listed.iter().any(|listed| listed.name == *name) || listed.is_empty());
+        let mut found = Vec::new();
+        for listed in listed {
+            if self.settled.get(&listed.name) == Some(&listed) {
+                continue;
+            }
+            let path = self.listing.directory().join(&listed.name);
+            let identity = match identity(&path, &listed) {
+                Ok(identity) => identity,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    report.refused_inputs = report.refused_inputs.saturating_add(1);
+                    tracing::error!("{error}");
+                    self.settled.insert(listed.name.clone(), listed);
+                    continue;
+                }
+            };
+            if let Some(seen) = point.seen.iter().find(|seen| seen.identity == identity) {
+                if seen.name != Name::of(&listed.name) {
+                    tracing::info!("{} was processed as {}", path.display(), seen.name.to_path().display());
+                }
+                apply(after_processing, &path, &listed);
+                self.settled.insert(listed.name.clone(), listed);
+                continue;
+            }
+            let from = grown_from(point, &path, &listed);
+            let order = capture_order(&listed.name, || self.first_ns(&path, &listed, spool));
+            found.push(Segment { point: number, path, listed, identity, order, from });
+        }
+        found
+    }
+
+    fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Option<u64> {
+        if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
+            return *first_ns;
+        }
+        let first_ns = Input::open(path, spool).ok().and_then(|input| input.first_ns());
+        self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
+        first_ns
+    }
+}
+
+/// Where to read on in a file that was shorter when it was read.
+fn grown_from(point: &Point, path: &Path, listed: &Listed) -> Option<usize> {
+    let name = Name::of(&listed.name);
+    let shorter = point.seen.iter().rev().find(|seen| seen.name == name && seen.identity.size < listed.size)?;
+    let then = Listed { size: shorter.identity.size, ..listed.clone() };
+    let is_same = identity(path, &then).is_ok_and(|then| then == shorter.identity);
+    (is_same && shorter.read_to > 0).then(|| {
+        tracing::info!("{} has grown since it was read; what is new is read", path.display());
+        shorter.read_to
+    })
+}
+
+/// A segment was read.
+fn remember(known: &mut [Point], segment: &Segment, read_to: usize) {
+    if let Some(point) = known.get_mut(segment.point) {
+        let name = Name::of(&segment.listed.name);
+        point.seen.push(Seen { name, identity: segment.identity, read_to });
+        if segment.order.start_ns < u64::MAX {
+            point.latest_ns = point.latest_ns.max(segment.order.start_ns);
+        }
+    }
+}
+
+/// Forgets the oldest of many segments that are not in the directory any more.
+fn forget_some(point: &mut Point, listed: &[Listed]) {
+    if point.seen.len() > MAX_REMEMBERED.saturating_add(listed.len()) {
+        let excess = point.seen.len().saturating_sub(MAX_REMEMBERED).saturating_sub(listed.len());
+        let names: std::collections::BTreeSet<Name> = listed.iter().map(|listed| Name::of(&listed.name)).collect();
+        let mut left = excess;
+        point.seen.retain(|seen| {
+            let goes = left > 0 && !names.contains(&seen.name);
+            left = left.saturating_sub(usize::from(goes));
+            !goes
+        });
+    }
+}
+
+/// Does with a segment what the user wants. Tells whether it has grown: then there is more to read.
+fn apply(what: &AfterProcessing, path: &Path, listed: &Listed) -> bool {
+    match what.apply(path, listed) {
+        Ok(applied) => applied == Applied::Grown,
+        Err(error) => {
+            tracing::warn!("{error}");
+            false
+        }
+    }
+}

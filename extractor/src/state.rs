@@ -1,0 +1,470 @@
+//! What one run leaves to the next: the state file in the output directory.
+//!
+//! ```text
+//!  0  magic                    8
+//!  8  version of the format    4
+//! 12  CRC-32 of what follows   4
+//! 16  length of the body       8
+//! 24  length of the records    8
+//! 32  body (postcard), then records (see `source::Carried`)
+//! ```
+//!
+//! It is replaced as a whole, so there is one good state at any moment. Numbers are little-endian.
+#![allow(clippy::disallowed_methods, reason = "a door: the state file")]
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use crc32fast::Hasher;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    events::stable_hash,
+    moment::Clock,
+    segments::Identity,
+    source::{Carried, RecentPackets},
+};
+
+const FILE_NAME: &str = ".sip-call-extractor.state";
+const MAGIC: [u8; 8] = *b"SIPCALLS";
+/// Every change of what is carried over gets a new one.
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 32;
+/// Nobody else's business: it holds packets.
+const MODE: u32 = 0o600;
+
+/// All that is carried over; what is large is borrowed when it is written.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State<Calls, Unfinished, Books> {
+    /// What it must fit to.
+    pub terms: Terms,
+    /// Packet time so far.
+    pub clock: Clock,
+    /// The number of the next input.
+    pub next_input: usize,
+    /// The last record, which waits for the next one.
+    pub held: Option<Held>,
+    /// Inputs that are not read to their end.
+    pub left: Vec<Left>,
+    /// Where to read on in the first of them, in bytes.
+    pub offset: Option<usize>,
+    /// What is known of the input directories.
+    pub points: Vec<Point>,
+    /// Packets of which copies are left out.
+    pub recent: RecentPackets,
+    /// The calls that are open.
+    pub calls: Calls,
+    /// What is not whole yet.
+    pub unfinished: Unfinished,
+    /// The files.
+    pub books: Books,
+}
+
+/// What a state belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Whether directories are read, or files.
+    pub reads_directories: bool,
+    /// The files, in the order of reading.
+    pub files: Vec<Left>,
+    /// The flags that the results depend on, and their values.
+    pub flags: Vec<(String, String)>,
+    /// Hashes are carried over: a build that makes others cannot go on.
+    hash: u64,
+}
+
+impl Terms {
+    /// Those of a run.
+    #[must_use]
+    pub fn new(reads_directories: bool, files: Vec<Left>, flags: Vec<(String, String)>) -> Self {
+        Self { reads_directories, files, flags, hash: stable_hash(&MAGIC) }
+    }
+
+    /// Whether a state that was written on `other` terms can be gone on with.
+    ///
+    /// # Errors
+    /// It cannot: why, and what to do.
+    pub fn check(&self, other: &Self) -> Result<()> {
+        let advice = "choose another --output-dir, or give up what is half done with --reset-state";
+        match (self.reads_directories, other.reads_directories) {
+            (false, true) => bail!(
+                "the output directory belongs to runs with --input-dir, which left calls open or segments to remember; {advice}"
+            ),
+            (true, false) => bail!(
+                "the output directory belongs to a run with --input-file that was broken off; end it with the same command as before, {advice}"
+            ),
+            _ => {}
+        }
+        if self.files != other.files {
+            bail!(
+                "a run over other files was broken off in the output directory ({}); end it with the same command as before, {advice}",
+                other.files.first().map(|left| left.path.to_path().display().to_string()).unwrap_or_default()
+            );
+        }
+        let differing = self.flags.iter().zip(&other.flags).find(|(mine, theirs)| mine != theirs);
+        if let Some(((flag, mine), (_, theirs))) = differing {
+            bail!(
+                "the state was written with {flag} {theirs}, and this run has {flag} {mine}: what is half done would not fit; \
+                 use the flags of before (with --final to close what is open), {advice}"
+            );
+        }
+        if self.hash != other.hash {
+            bail!("the state was written by another build of this program; let that one end with --final, {advice}");
+        }
+        Ok(())
+    }
+}
+
+/// The name of a file, whatever bytes it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Name(Vec<u8>);
+
+impl Name {
+    /// As the name of a file.
+    #[must_use]
+    pub fn of(name: impl AsRef<OsStr>) -> Self {
+        Self(name.as_ref().as_bytes().to_vec())
+    }
+
+    /// As a path.
+    #[must_use]
+    pub fn to_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+}
+
+/// A capture that is still to be read, or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Where it is.
+    pub path: Name,
+    /// Whether it still is what it was.
+    pub identity: Identity,
+}
+
+/// A record that waits for the next one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// What to call its input.
+    pub name: String,
+    /// A capture with nothing else in it.
+    pub file: Vec<u8>,
+}
+
+/// What is known of an input directory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Point {
+    /// Where it is.
+    pub directory: Name,
+    /// The segments that were processed, the latest last.
+    pub seen: Vec<Seen>,
+    /// When the latest of them began, in nanoseconds since 1970.
+    pub latest_ns: u64,
+    /// How far the next one is read, where several directories are merged.
+    pub begun: Option<(Identity, usize)>,
+    /// Packet time there, likewise.
+    pub clock: Option<Clock>,
+}
+
+/// A segment that was processed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its name.
+    pub name: Name,
+    /// What it is known by, whatever its name.
+    pub identity: Identity,
+    /// How far it could be read, in bytes: it may be seen again when it has grown.
+    pub read_to: usize,
+}
+
+/// The state file of an output directory.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    syncs: bool,
+}
+
+impl StateFile {
+    /// That of a directory. With `syncs`, a loss of power leaves the state of before or the new one.
+    #[must_use]
+    pub fn of(directory: &Path, syncs: bool) -> Self {
+        Self { path: directory.join(FILE_NAME), syncs }
+    }
+
+    /// The state, if there is one, and the records that it holds.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged, or was written by a later version.
+    pub fn load<C, U, B>(&self) -> Result<Option<(State<C, U, B>, Carried)>>
+    where
+        State<C, U, B>: for<'a> Deserialize<'a>,
+    {
+        self.remove_new()?;
+        let path = self.path.display();
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.with_context(|| format!("the state {path} cannot be opened"))?,
+        };
+        let header = Header::read(&mut file).with_context(|| format!("the state {path} cannot be read"))?;
+        let advice = "restore it, or give up the calls that were open with --reset-state";
+        let Some(header) = header else { bail!("the state {path} is damaged: it does not begin like one; {advice}") };
+        if header.version != VERSION {
+            let age = if header.version > VERSION { "a later" } else { "an earlier" };
+            bail!(
+                "the state {path} was written by {age} version of this program (format {}, this one reads {VERSION}); \
+                 use that version, or give up the calls that were open with --reset-state",
+                header.version
+            );
+        }
+        if !header.fits(&mut file).with_context(|| format!("the state {path} cannot be read"))? {
+            bail!("the state {path} is damaged: its checksum is wrong; {advice}");
+        }
+        // The file is as long as the header has it: no more is read than is there.
+        let mut body = Vec::new();
+        file.seek(SeekFrom::Start(HEADER_LEN as u64))
+            .and_then(|_| (&file).take(header.body_len).read_to_end(&mut body))
+            .with_context(|| format!("the state {path} cannot be read"))?;
+        let Ok(state) = postcard::from_bytes(&body) else { bail!("the state {path} is damaged; {advice}") };
+        let carried = header.records(&file).with_context(|| format!("the state {path} cannot be mapped into memory"))?;
+        Ok(Some((state, carried)))
+    }
+
+    /// Replaces the state. `records` writes the records that it holds, and gives their length; they come back.
+    ///
+    /// # Errors
+    /// It cannot be written; the one of before is still there.
+    pub fn save<C, U, B>(
+        &self,
+        state: &State<C, U, B>,
+        records: impl FnOnce(&mut dyn Write) -> io::Result<u64>,
+    ) -> Result<Carried>
+    where
+        State<C, U, B>: Serialize,
+    {
+        let body = postcard::to_stdvec(state).context("the state cannot be made")?;
+        let saved = self.write(&body, records).and_then(|(file, header)| {
+            fs::rename(self.new_path(), &self.path)?;
+            self.sync_directory()?;
+            header.records(&file)
+        });
+        saved.or_else(|error| {
+            self.remove_new()?;
+            Err(error).with_context(|| {
+                format!("the state {} cannot be written ({} bytes and what is carried over)", self.path.display(), body.len())
+            })
+        })
+    }
+
+    fn write(&self, body: &[u8], records: impl FnOnce(&mut dyn Write) -> io::Result<u64>) -> io::Result<(File, Header)> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(MODE).open(self.new_path())?;
+        let mut out = Summed { to: BufWriter::with_capacity(256 * 1024, &file), sum: Hasher::new() };
+        out.to.write_all(&[0; HEADER_LEN])?;
+        out.write_all(body)?;
+        let records_len = records(&mut out)?;
+        out.to.flush()?;
+        let sum = out.sum.clone().finalize();
+        drop(out);
+        let header = Header { version: VERSION, sum, body_len: body.len() as u64, records_len };
+        (&file).seek(SeekFrom::Start(0))?;
+        (&file).write_all(&header.bytes())?;
+        if self.syncs {
+            file.sync_all()?;
+        }
+        Ok((file, header))
+    }
+
+    /// Removes the state.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        let removed = remove_if_there(&self.path).and_then(|()| self.sync_directory());
+        removed.with_context(|| format!("the state {} cannot be removed", self.path.display()))
+    }
+
+    fn remove_new(&self) -> Result<()> {
+        let path = self.new_path();
+        remove_if_there(&path).with_context(|| format!("{} cannot be removed", path.display()))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        match self.path.parent().filter(|_| self.syncs) {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.path.with_file_name(format!("{FILE_NAME}.new"))
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+struct Header {
+    version: u32,
+    sum: u32,
+    body_len: u64,
+    records_len: u64,
+}
+
+impl Header {
+    fn read(file: &mut File) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        file.take(HEADER_LEN as u64).read_to_end(&mut bytes)?;
+        let number = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_le_bytes(*bytes));
+        let long = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u64::from_le_bytes(*bytes));
+        let header = || Some(Self { version: number(8)?, sum: number(12)?, body_len: long(16)?, records_len: long(24)? });
+        Ok(header().filter(|_| bytes.starts_with(&MAGIC)))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let numbers = [self.version, self.sum].into_iter().flat_map(u32::to_le_bytes);
+        let lens = [self.body_len, self.records_len].into_iter().flat_map(u64::to_le_bytes);
+        MAGIC.into_iter().chain(numbers).chain(lens).collect()
+    }
+
+    /// Whether the rest of a file is what the header says.
+    fn fits(&self, file: &mut File) -> io::Result<bool> {
+        let mut sum = Summed { to: io::sink(), sum: Hasher::new() };
+        let len = io::copy(file, &mut sum)?;
+        Ok(Some(len) == self.body_len.checked_add(self.records_len) && sum.sum.finalize() == self.sum)
+    }
+
+    fn records(&self, file: &File) -> io::Result<Carried> {
+        // What is not addressable cannot be mapped.
+        let start = usize::try_from(self.body_len).unwrap_or(usize::MAX).saturating_add(HEADER_LEN);
+        let len = usize::try_from(self.records_len).unwrap_or(usize::MAX);
+        Carried::in_file(file, start..start.saturating_add(len))
+    }
+}
+
+/// Sums up what passes through.
+struct Summed<W> {
+    to: W,
+    sum: Hasher,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.sum.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Simple = State<u8, (), ()>;
+
+    fn state(clock: Clock) -> Simple {
+        let flags = vec![("--linger".to_owned(), "5s".to_owned())];
+        State {
+            terms: Terms::new(true, Vec::new(), flags),
+            clock,
+            next_input: 3,
+            held: None,
+            left: Vec::new(),
+            offset: None,
+            points: Vec::new(),
+            recent: RecentPackets::default(),
+            calls: 9,
+            unfinished: (),
+            books: (),
+        }
+    }
+
+    fn saved(directory: &Path) -> StateFile {
+        let file = StateFile::of(directory, true);
+        assert!(file.load::<u8, (), ()>().unwrap().is_none());
+        file.save(&state(1), |_| Ok(0)).unwrap();
+        file.save(&state(2), |_| Ok(0)).unwrap();
+        file
+    }
+
+    fn sentence(file: &StateFile) -> String {
+        format!("{:#}", file.load::<u8, (), ()>().unwrap_err())
+    }
+
+    #[test]
+    fn the_last_state_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = saved(directory.path());
+        fs::write(file.new_path(), "broken off").unwrap();
+        let (read, _) = file.load::<u8, (), ()>().unwrap().unwrap();
+        assert_eq!((read.clock, read.calls, read.next_input), (2, 9, 3));
+        assert!(!file.new_path().exists());
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_written_leaves_the_one_of_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = saved(directory.path());
+        let error = file.save(&state(3), |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
+        assert!(!file.new_path().exists());
+        assert_eq!(file.load::<u8, (), ()>().unwrap().unwrap().0.clock, 2);
+    }
+
+    #[test]
+    fn what_is_damaged_anywhere_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = saved(directory.path());
+        let good = fs::read(&file.path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            fs::write(&file.path, &bad).unwrap();
+            let sentence = sentence(&file);
+            assert!(sentence.contains("--reset-state"), "{at}: {sentence}");
+            fs::write(&file.path, &good[..at]).unwrap();
+            assert!(file.load::<u8, (), ()>().is_err(), "cut at {at}");
+        }
+        fs::write(&file.path, [&good[..], b"x"].concat()).unwrap();
+        assert!(sentence(&file).contains("checksum"));
+    }
+
+    #[test]
+    fn other_versions_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = saved(directory.path());
+        let mut bytes = fs::read(&file.path).unwrap();
+        bytes[8] = 200;
+        fs::write(&file.path, &bytes).unwrap();
+        assert!(sentence(&file).contains("a later version"));
+        bytes[8] = 0;
+        fs::write(&file.path, &bytes).unwrap();
+        assert!(sentence(&file).contains("an earlier version"));
+    }
+
+    #[test]
+    fn terms_that_differ_are_named() {
+        let of = |reads, linger: &str| Terms::new(reads, Vec::new(), vec![("--linger".to_owned(), linger.to_owned())]);
+        assert!(of(true, "5s").check(&of(true, "5s")).is_ok());
+        let why = of(true, "7s").check(&of(true, "5s")).unwrap_err().to_string();
+        assert!(why.contains("written with --linger 5s") && why.contains("has --linger 7s"), "{why}");
+        assert!(of(false, "5s").check(&of(true, "5s")).unwrap_err().to_string().contains("--input-dir"));
+        assert!(of(true, "5s").check(&of(false, "5s")).unwrap_err().to_string().contains("--input-file"));
+    }
+}
