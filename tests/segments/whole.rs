@@ -70,7 +70,9 @@ fn where_links_differ_files_are_of_both_kinds() {
 fn an_input_may_end_with_a_damaged_time() {
     let packets = Packets::everything(Form::Micro);
     let want: Files = extracted(Form::Micro).files();
-    for place in packets.places_of_damage() {
+    // The times of first packets tell the order of inputs.
+    let is_in_order = |place: &usize| packets.packets[place + 1].ns > packets.packets[0].ns;
+    for place in packets.places_of_damage().into_iter().filter(is_in_order) {
         let desk = Desk::new();
         let mut command = desk.extractor();
         for (n, stretch) in packets.cut_at(&[place + 1]).into_iter().enumerate() {
