@@ -142,9 +142,19 @@ impl Running {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Sends a signal, not before the program listens to such.
     pub fn signal(&self, name: &str) {
+        assert!(within(Duration::from_secs(20), || self.listens()), "it does not listen to signals: {}", self.log());
         let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Whether it has a handler for SIGTERM, which is set up together with the others.
+    fn listens(&self) -> bool {
+        const SIGTERM_BIT: u64 = 1 << 14;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        u64::from_str_radix(caught.trim(), 16).unwrap() & SIGTERM_BIT != 0
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -1,6 +1,6 @@
 //! Several capture points: what each of them has seen is one capture.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{collections::HashMap, fs, path::PathBuf, process::Command, time::Duration};
 
 use crate::{
     cuts::results_of_the_whole,
@@ -8,6 +8,7 @@ use crate::{
     dice::{Dice, tries},
     everything::{Form, Frames, Packets, in_good_time},
     segments::{Segment, agents},
+    support::MS,
 };
 
 /// What two agents have seen of one conversation.
@@ -181,20 +182,30 @@ fn who_watches_goes_on_without_one_that_is_silent_for_too_long() {
     watch.end("TERM").is(0);
 }
 
+/// Frames of which none is sent twice within a short time.
+fn of_which_none_comes_twice() -> Frames {
+    let mut seen = HashMap::new();
+    let mut frames = in_good_time();
+    frames.retain(|(ns, frame)| seen.insert(frame[14..].to_vec(), *ns).is_none_or(|before| ns - before > 100 * MS));
+    frames
+}
+
+/// The same frames with their nanoseconds.
+fn nano(frames: &Frames) -> Packets {
+    let mut packets = Packets::of(Form::Nano, frames);
+    packets.packets.iter_mut().zip(frames).for_each(|(packet, (ns, _))| packet.ns = *ns);
+    packets
+}
+
 /// A packet that two have seen is there twice, unless it is asked for once.
 #[test]
 fn what_both_have_seen() {
     let mut dice = Dice::new(606);
-    let frames = in_good_time();
-    // The second sees everything 3 µs later, with other addresses of Ethernet.
+    let frames = of_which_none_comes_twice();
+    // The second sees everything a moment later, with other addresses of Ethernet.
     let seen_again: Frames = frames.iter().map(|(ns, frame)| (ns + 500, [&[9; 12][..], &frame[12..]].concat())).collect();
     let mut both: Frames = frames.iter().chain(&seen_again).cloned().collect();
     both.sort_by_key(|(ns, _)| *ns);
-    let nano = |frames: &Frames| {
-        let mut packets = Packets::of(Form::Nano, frames);
-        packets.packets.iter_mut().zip(frames).for_each(|(packet, (ns, _))| packet.ns = *ns);
-        packets
-    };
     for (flags, want) in [(&[][..], results_of_the_whole(&nano(&both))), (&["--dedup"], results_of_the_whole(&nano(&frames)))] {
         let mut points = Points::of([Frames::new(), Frames::new()].map(|_| frames[..20].to_vec()), want, &mut dice);
         points.segments = [&frames, &seen_again].map(|frames| {
@@ -214,14 +225,11 @@ fn what_both_have_seen() {
 /// What one has seen twice within so short a time is once there, too.
 #[test]
 fn what_one_has_seen_twice() {
-    let frames = in_good_time();
+    let frames = of_which_none_comes_twice();
     let mut twice: Frames = frames.iter().cloned().chain(frames.iter().map(|(ns, frame)| (ns + 500, frame.clone()))).collect();
     twice.sort_by_key(|(ns, _)| *ns);
-    let mut want = Packets::of(Form::Nano, &frames);
-    want.packets.iter_mut().zip(&frames).for_each(|(packet, (ns, _))| packet.ns = *ns);
-    let mut packets = Packets::of(Form::Nano, &twice);
-    packets.packets.iter_mut().zip(&twice).for_each(|(packet, (ns, _))| packet.ns = *ns);
-    let want = results_of_the_whole(&want);
+    let packets = nano(&twice);
+    let want = results_of_the_whole(&nano(&frames));
     let desk = Desk::new();
     for segment in agents(&packets, &packets.cut(8, &mut Dice::new(607))) {
         desk.deliver_all(&[segment]);

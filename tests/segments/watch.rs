@@ -69,8 +69,7 @@ fn a_signal_while_it_works_loses_nothing() {
         desk.deliver_all(&segments);
         for _ in 0..3 {
             let watch = desk.start(&["--watch", "--unit-bytes", "1", "--window-bytes", "2000", "--no-sync"]);
-            // Before that it does not listen, and dies of it, which does no harm either.
-            std::thread::sleep(Duration::from_millis(30 + dice.below(60) as u64));
+            std::thread::sleep(Duration::from_millis(dice.below(60) as u64));
             watch.end(signal).is(0);
             desk.shows_only(&want, signal);
         }
