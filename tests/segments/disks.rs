@@ -127,17 +127,22 @@ fn nothing_can_be_written_any_more() {
     let desk = Desk::new();
     desk.deliver_all(&segments);
     let all = count(Threads::All, &desk.command(&flags), &calls, desk.folder());
-    // The last line of the log is not missed.
-    for nth in dice.some_below(tries(6, usize::MAX), all - 10).into_iter().map(|n| n + 1) {
+    let mut failures = 0;
+    for nth in dice.some_below(tries(6, usize::MAX), all).into_iter().map(|n| n + 1) {
         let desk = Desk::new();
         desk.deliver_all(&segments);
         let ran = desk.ended(&mut inject(Threads::All, &desk.command(&flags), &calls, "error=ENOSPC", &format!("{nth}+")));
         let what = format!("nothing more since call {nth}");
         desk.shows_only(&want, &what);
-        assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
-        desk.run(&flags).is(0);
+        // The last lines of the log may be all that is missing.
+        if ran.status != Some(0) {
+            assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
+            desk.run(&flags).is(0);
+            failures += 1;
+        }
         desk.has(&want, &what);
     }
+    assert!(failures > 0);
 }
 
 #[test]
