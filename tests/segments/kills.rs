@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     cuts::results_of_the_whole,
-    desk::{Desk, Files, visible, within},
+    desk::{Desk, Files, deliver_to, visible, within},
     dice::{Dice, tries},
-    everything::{Container, Form, Packets},
+    everything::{Container, Form, Packets, in_good_time},
     faults::{CHANGES, Threads, count, inject},
     segments::{Names, Segment},
 };
@@ -26,32 +26,48 @@ enum Job {
     Move,
     /// One file, without a directory of segments.
     File,
+    /// What two capture points have seen of it.
+    Merge,
 }
 
 /// A job and what it works on.
 struct Kills {
     job: Job,
     segments: Vec<Segment>,
+    /// Those of a second capture point.
+    others: Vec<Segment>,
     want: Files,
     flags: Vec<String>,
 }
 
 impl Kills {
     fn of(job: Job, form: Form, pieces: usize, flags: &[&str], dice: &mut Dice) -> Self {
-        let packets = Packets::everything(form);
+        let packets = if job == Job::Merge { Packets::of(form, &in_good_time()) } else { Packets::everything(form) };
+        let mut others = Vec::new();
         let segments = match job {
             Job::File => vec![("whole.pcap".to_owned(), packets.file(0..packets.len(), Container::Plain))],
+            Job::Merge => {
+                let (mut here, mut there) = (packets.clone(), packets.clone());
+                let is_here: Vec<bool> = packets.packets.iter().map(|_| dice.below(3) > 0).collect();
+                let mut side = is_here.iter();
+                here.packets.retain(|_| *side.next().unwrap());
+                let mut side = is_here.iter();
+                there.packets.retain(|_| !side.next().unwrap());
+                others = Names::Agents.cut(&there, pieces, dice);
+                Names::Agents.cut(&here, pieces, dice)
+            }
             _ => dice.one_of(&Names::BOTH).cut(&packets, pieces, dice),
         };
         let flags = SMALL.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
-        Self { job, segments, want: results_of_the_whole(&packets), flags }
+        Self { job, segments, others, want: results_of_the_whole(&packets), flags }
     }
 
     /// A desk on which everything lies ready.
     fn desk(&self) -> Desk {
         let desk = Desk::new();
         desk.deliver_all(&self.segments);
-        fs::create_dir(desk.folder().join("done")).unwrap();
+        ["done", "others"].iter().for_each(|name| fs::create_dir(desk.folder().join(name)).unwrap());
+        self.others.iter().for_each(|(name, bytes)| deliver_to(&desk.folder().join("others"), name, bytes));
         desk
     }
 
@@ -67,6 +83,7 @@ impl Kills {
         };
         match self.job {
             Job::Keep | Job::File => &mut command,
+            Job::Merge => command.arg("--input-dir").arg(desk.folder().join("others")).args(["--after-processing", "delete"]),
             Job::Delete => command.args(["--after-processing", "delete"]),
             Job::Move => command.arg("--after-processing").arg(format!("move:{}", desk.folder().join("done").display())),
         };
@@ -91,9 +108,10 @@ impl Kills {
         desk.has(&self.want, what);
         let left = match self.job {
             Job::Keep | Job::File => self.segments.len(),
-            Job::Delete | Job::Move => 0,
+            Job::Delete | Job::Move | Job::Merge => 0,
         };
         assert_eq!(desk.delivered().len(), left, "{what}");
+        assert!(visible(&desk.folder().join("others")).is_empty(), "{what}");
         let moved = visible(&desk.folder().join("done")).len();
         assert_eq!(moved, if self.job == Job::Move { self.segments.len() } else { 0 }, "{what}");
     }
@@ -162,7 +180,7 @@ impl Kills {
     }
 }
 
-const JOBS: [Job; 4] = [Job::Keep, Job::Delete, Job::Move, Job::File];
+const JOBS: [Job; 5] = [Job::Keep, Job::Delete, Job::Move, Job::File, Job::Merge];
 
 #[test]
 fn at_each_change_with_one_thread() {
@@ -191,7 +209,7 @@ fn at_any_moment() {
     for _ in 0..tries(1, 25) {
         for job in JOBS {
             let flags: &[&str] = if dice.below(2) == 0 { &["--no-sync"] } else { &[] };
-            let form = *dice.one_of(&[Form::Micro, Form::Nano, Form::TwoLinks]);
+            let form = if job == Job::Merge { Form::Micro } else { *dice.one_of(&[Form::Micro, Form::Nano, Form::TwoLinks]) };
             killed += Kills::of(job, form, 5, flags, &mut dice).at_any_moment(&mut dice);
         }
     }
@@ -202,7 +220,7 @@ fn at_any_moment() {
 fn again_and_again() {
     let mut dice = Dice::new(203);
     for _ in 0..tries(1, 10) {
-        for job in [Job::Delete, Job::File] {
+        for job in [Job::Delete, Job::File, Job::Merge] {
             let kills = Kills::of(job, Form::Micro, 5, &[], &mut dice);
             assert!(kills.again_and_again(&mut dice) >= 3);
         }

@@ -90,6 +90,21 @@ fn a_damaged_state_is_refused() {
 }
 
 #[test]
+fn a_state_of_a_newer_version_is_refused() {
+    let (desk, want) = half_done();
+    let state = desk.out.join(STATE);
+    let sound = fs::read(&state).unwrap();
+    let mut newer = sound.clone();
+    // The version stands behind the magic.
+    newer[8] += 1;
+    fs::write(&state, newer).unwrap();
+    is_refused(&desk, &mut desk.command(&["--final"]), &["later version", "--reset-state"], "a newer version");
+    fs::write(&state, sound).unwrap();
+    desk.run(&["--final"]).is(0);
+    desk.has(&want, "the version of before");
+}
+
+#[test]
 fn a_state_of_other_flags_is_refused() {
     let (desk, want) = half_done();
     for flags in [
