@@ -19,7 +19,7 @@ use std::{fs, io::Read, net::SocketAddr, process::Command};
 use proptest::prelude::*;
 use shared::pcap::{Layout, Precision, Step};
 use sip_call_extractor::source::{
-    Inputs,
+    Input,
     merge::{Merge, Place, Watermark},
 };
 use support::{
@@ -135,16 +135,16 @@ proptest! {
 /// The captures of several points, merged as they lie in memory.
 fn merged(points: &[Vec<u8>]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    let opened: Vec<Inputs> = points
+    let opened: Vec<Input> = points
         .iter()
         .enumerate()
         .map(|(number, file)| {
             let path = folder.path().join(format!("{number}.pcap"));
             fs::write(&path, file).unwrap();
-            Inputs::open(&[path], folder.path(), |path, error| panic!("{path:?}: {error}")).unwrap()
+            Input::open(&path, folder.path()).unwrap()
         })
         .collect();
-    let mut merge = Merge::new(opened.iter().map(|inputs| (inputs.get(0).into_iter().collect(), Place::default())));
+    let mut merge = Merge::new(opened.iter().map(|input| (vec![input], Place::default())));
     let mut file = Vec::new();
     merge.write(&mut file, Watermark::END, u64::MAX, None, |_, input, gap| panic!("{}: {gap}", input.name())).unwrap();
     file

@@ -25,13 +25,13 @@ use shared::{
 };
 use sip_call_extractor::{
     calls::{CallTable, Rules, Work},
-    index::ChunkIndex,
-    outputs::{Outputs, Records, Settings},
+    index::{Behind, Chunk, ChunkIndex},
+    outputs::{Directory, Outputs, Records, Settings},
     packet::{Decoder, Packet},
     sdp::Description,
     sip::Message,
-    source::{Inputs, Layouts},
-    windows::{Sizes, Window, Windows},
+    source::{Carried, Inputs, Layouts},
+    windows::{Sizes, Start, Window, Windows},
 };
 use support::traffic::{self, Link, Plan, Signalling};
 use tempfile::TempDir;
@@ -89,9 +89,8 @@ fn index(bencher: Bencher<'_, '_>, shape: Shape) {
     let file = capture(&shape.plan());
     let (layout, start) = Layout::detect(&file).unwrap();
     let decoder = Decoder::default();
-    bencher
-        .counter(BytesCount::of_slice(&file))
-        .bench_local(|| ChunkIndex::of(0, &file, &layout, start..file.len(), usize::MAX, &decoder, SIP_PORTS));
+    let chunk = Chunk { input: 0, file: &file, layout: &layout, range: start..file.len(), behind: Behind::Nothing };
+    bencher.counter(BytesCount::of_slice(&file)).bench_local(|| ChunkIndex::of(chunk.clone(), usize::MAX, &decoder, SIP_PORTS));
 }
 
 /// The messages of calls without media.
@@ -143,12 +142,13 @@ impl Opened {
         let path = folder.path().join("input.pcap");
         std::fs::write(&path, capture(&Plan { calls, bytes: 64 * MIB, ..Plan::default() })).unwrap();
         let inputs = Inputs::open(&[path], folder.path(), |_, error| panic!("{error}")).unwrap();
+        let inputs = Inputs::new(0, inputs, Carried::default());
         Self { folder, inputs, decoder: Decoder::default() }
     }
 
     fn window<'a>(&'a self, arena: &'a Bump) -> Window<'a> {
         let mut layouts = Layouts::of(&self.inputs);
-        let mut windows = Windows::new(&self.inputs, Sizes::default(), &self.decoder, SIP_PORTS);
+        let mut windows = Windows::new(&self.inputs, Sizes::default(), &self.decoder, SIP_PORTS, Start::default(), true);
         windows.join(windows.index(&layouts, 0), &mut layouts, arena).unwrap()
     }
 
@@ -198,13 +198,15 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
         let end = window.end.clock;
         let (calls, work) = correlate(window);
         let folder = tempfile::tempdir_in(opened.folder.path()).unwrap();
-        let outputs = Outputs::open(&Settings {
+        let settings = Settings {
             directory: folder.path().to_owned(),
             detected_calls_filename: "detected_calls.csv".into(),
             stats_filename: "calls_statistics.csv".into(),
             overwrite: false,
-        });
-        (folder, outputs.unwrap(), calls, work, end)
+            syncs: false,
+        };
+        let outputs = Outputs::open(Directory::open(&settings).unwrap(), &settings).unwrap();
+        (folder, outputs, calls, work, end)
     };
     bencher.counter(opened.bytes()).with_inputs(ready).bench_local_values(|(folder, mut outputs, calls, work, end)| {
         threads.install(|| outputs.write(work, &calls, records, RULES.lookback_ns, end)).unwrap();

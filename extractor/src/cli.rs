@@ -39,24 +39,24 @@ pub struct Arguments {
     input_dir: Vec<PathBuf>,
 
     /// Stay, and read each segment when it is closed, until SIGTERM or SIGINT.
-    #[arg(long, requires = "input_dir", conflicts_with = "close_all")]
+    #[arg(long, requires = "input_dir", conflicts_with_all = ["close_all", "input_file"])]
     watch: bool,
 
     /// Close the calls that are open at the end instead of carrying them over to the next run.
-    #[arg(long = "final", id = "close_all", requires = "input_dir")]
+    #[arg(long = "final", id = "close_all", requires = "input_dir", conflicts_with = "input_file")]
     close_all: bool,
 
     /// What becomes of a segment whose results are durable: keep, delete or move:DIR.
-    #[arg(long, value_name = "WHAT", default_value = "keep", requires = "input_dir")]
+    #[arg(long, value_name = "WHAT", default_value = "keep", requires = "input_dir", conflicts_with = "input_file")]
     after_processing: AfterProcessing,
 
     /// Leave out a packet that is the same, from its IP header on, as one at most 50 ms before it.
-    #[arg(long, requires = "input_dir")]
+    #[arg(long, requires = "input_dir", conflicts_with = "input_file")]
     dedup: bool,
 
     /// With --watch and several --input-dir: how long a capture point may deliver nothing before the others are not held
     /// back for it any more.
-    #[arg(long, value_name = "DURATION", default_value = "5m0s", requires = "input_dir")]
+    #[arg(long, value_name = "DURATION", default_value = "5m0s", requires = "input_dir", conflicts_with = "input_file")]
     source_timeout: GoDuration,
 
     /// Do not wait for the disk: for scratch work. What is killed can be gone on with all the same, but not what

@@ -7,7 +7,7 @@ use sip_call_extractor::{
     cli::Arguments,
     progress::{LogFormat, Progress},
     report::Report,
-    run::run,
+    run::{Outcome, run},
 };
 
 /// What one thread indexes, another writes and frees. A capture of nothing but short calls takes a fifth less processor
@@ -21,9 +21,16 @@ fn main() -> ExitCode {
     let log_format = arguments.log_format;
     progress.log(log_format, arguments.debug);
     match extract(arguments, &progress) {
-        Ok(report) => {
-            summarise(&report, log_format, &progress);
-            ExitCode::from(report.exit().code())
+        Ok(outcome) => {
+            summarise(&outcome.report, log_format, &progress);
+            let code = outcome.report.exit().code();
+            match outcome.close() {
+                Ok(()) => ExitCode::from(code),
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(error) => {
             tracing::error!("{error:#}");
@@ -32,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Report> {
+fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome> {
     let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
     threads.build_global().context("threads cannot be started")?;
     run(&arguments.config(), progress)

@@ -73,6 +73,8 @@ struct Watched {
     /// Segments that are open, where several points are merged.
     queue: Vec<Queued>,
     is_missing: bool,
+    /// Whether it has been silent for so long that the others are not held back for it any more.
+    is_silent: bool,
 }
 
 /// A segment that is to be read.
@@ -104,6 +106,7 @@ impl<'c> Points<'c> {
             first_ns: BTreeMap::new(),
             queue: Vec::new(),
             is_missing: false,
+            is_silent: false,
         };
         let points: Vec<Watched> = config.paths.iter().map(watched).collect();
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
@@ -344,15 +347,15 @@ impl<'c> Points<'c> {
     }
 
     /// The moment up to which all capture points have delivered that are waited for.
-    fn watermark(&self, known: &[Point]) -> Option<Watermark> {
+    fn watermark(&mut self, known: &[Point]) -> Option<Watermark> {
         if self.config.closes_all {
             return Some(Watermark::END);
         }
         let now = Instant::now();
-        let delivered = self.points.iter().zip(known).enumerate().map(|(number, (watched, point))| {
-            let deliveries: Vec<Delivery> = watched.queue.iter().filter_map(|queued| queued.delivery).collect();
-            let is_waited_for = !(self.config.stays && self.silence.is_silent(number, now));
-            (Delivery::clock_of(point.clock, &deliveries), is_waited_for)
+        let Self { config, points, silence, .. } = self;
+        let delivered = points.iter_mut().zip(known).enumerate().map(|(number, (watched, point))| {
+            watched.note_silence(config.stays && silence.is_silent(number, now));
+            (watched.delivered(point), !watched.is_silent)
         });
         let delivered: Vec<(Option<Clock>, bool)> = delivered.collect();
         Watermark::of(delivered)
@@ -362,11 +365,7 @@ impl<'c> Points<'c> {
     #[must_use]
     pub fn waiting(&self, known: &[Point]) -> Option<String> {
         let waiting: usize = self.points.iter().map(|watched| watched.queue.len()).sum();
-        let clock_of = |(watched, point): (&Watched, &Point)| {
-            let deliveries: Vec<Delivery> = watched.queue.iter().filter_map(|queued| queued.delivery).collect();
-            Delivery::clock_of(point.clock, &deliveries)
-        };
-        let least = self.points.iter().zip(known).min_by_key(|(watched, point)| clock_of((watched, point)))?;
+        let least = self.points.iter().zip(known).min_by_key(|(watched, point)| watched.delivered(point))?;
         (waiting > 0)
             .then(|| format!("{waiting} segments wait for what {} has still to deliver", least.0.listing.directory().display()))
     }
@@ -380,6 +379,25 @@ impl Unit {
 }
 
 impl Watched {
+    /// The packet time up to which the capture point has delivered.
+    fn delivered(&self, point: &Point) -> Option<Clock> {
+        let deliveries: Vec<Delivery> = self.queue.iter().filter_map(|queued| queued.delivery).collect();
+        Delivery::clock_of(point.clock, &deliveries)
+    }
+
+    fn note_silence(&mut self, is_silent: bool) {
+        let directory = self.listing.directory().display();
+        match (std::mem::replace(&mut self.is_silent, is_silent), is_silent) {
+            (false, true) => {
+                tracing::warn!(
+                    "nothing has come to {directory} for longer than --source-timeout; the others do not wait for it any more"
+                );
+            }
+            (true, false) => tracing::info!("{directory} delivers again; the others wait for it"),
+            _ => {}
+        }
+    }
+
     /// Those of the files in the directory that are to be read.
     fn sift(
         &mut self,
@@ -392,7 +410,7 @@ impl Watched {
     ) -> Vec<Segment> {
         forget_some(point, &listed);
         self.settled.retain(|name, _| listed.iter().any(|listed| listed.name == *name) || listed.is_empty());
-        let mut found = Vec::new();
+        let mut found: Vec<Segment> = Vec::new();
         for listed in listed {
             if self.settled.get(&listed.name) == Some(&listed) {
                 continue;
@@ -414,6 +432,10 @@ impl Watched {
                 }
                 apply(after_processing, &path, &listed);
                 self.settled.insert(listed.name.clone(), listed);
+                continue;
+            }
+            if found.iter().any(|segment| segment.identity == identity) {
+                // A copy: it will be known when the other one has been read.
                 continue;
             }
             let from = grown_from(point, &path, &listed);

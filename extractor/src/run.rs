@@ -14,7 +14,7 @@ use crate::{
     report::Report,
     session::{Session, Unit},
     source::Inputs,
-    state::{Left, Name, Terms},
+    state::{Left, Name, StateFile, Terms},
     watch::{Heartbeat, Wake, Watch},
     windows::Sizes,
 };
@@ -51,17 +51,40 @@ pub enum Source {
     Directories(Directories),
 }
 
+/// What a run has come to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What happened.
+    pub report: Report,
+    /// The state of a run that leaves nothing to others. As long as it is there, the same command finds that all is done.
+    finished: Option<StateFile>,
+}
+
+impl Outcome {
+    /// Removes the state of a run that leaves nothing to others: the last thing that is done.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn close(self) -> Result<()> {
+        self.finished.map_or(Ok(()), |state| state.remove())
+    }
+}
+
 /// Extracts every call of the captures.
 ///
 /// # Errors
 /// No input can be used, or an output cannot be written. What was published is right then, and the state is that of the
 /// last unit of work that was done.
-pub fn run(config: &Config, progress: &Progress) -> Result<Report> {
-    match &config.source {
-        Source::Files(paths) => run_files(config, paths, progress),
-        Source::Directories(directories) if directories.stays => stay(config, directories, progress),
-        Source::Directories(directories) => pass(config, directories, progress),
-    }
+pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
+    let report = match &config.source {
+        Source::Files(paths) => {
+            let report = run_files(config, paths, progress)?;
+            return Ok(Outcome { report, finished: Some(StateFile::of(&config.outputs.directory, config.outputs.syncs)) });
+        }
+        Source::Directories(directories) if directories.stays => stay(config, directories, progress)?,
+        Source::Directories(directories) => pass(config, directories, progress)?,
+    };
+    Ok(Outcome { report, finished: None })
 }
 
 /// Reads files to their end.
@@ -81,7 +104,6 @@ fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<
         left = std::mem::take(&mut session.left);
         if left.is_empty() {
             tracing::info!("all of it was done before; only the names of files were left to be given");
-            session.forget()?;
             return Ok(session.into_report());
         }
         tracing::info!("going on where an earlier run was broken off");
@@ -92,10 +114,7 @@ fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<
         }
     }
     match session.work(Unit { inputs, left, is_final: true }, |_, _| {}) {
-        Ok(()) => {
-            session.forget()?;
-            Ok(session.into_report())
-        }
+        Ok(()) => Ok(session.into_report()),
         Err(error) => {
             drop(session);
             roll_back(config, terms, progress);

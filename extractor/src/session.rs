@@ -259,14 +259,6 @@ impl<'c> Session<'c> {
         Ok(carried)
     }
 
-    /// Ends a run that leaves nothing to another.
-    ///
-    /// # Errors
-    /// The state cannot be removed.
-    pub fn forget(&self) -> Result<()> {
-        self.file.remove()
-    }
-
     /// The figures of the run.
     #[must_use]
     pub fn into_report(mut self) -> Report {

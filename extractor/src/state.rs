@@ -66,6 +66,9 @@ pub struct State<Calls, Unfinished, Books> {
     pub books: Books,
 }
 
+/// A state as it is read, and the records that it holds.
+pub type Loaded<Calls, Unfinished, Books> = (State<Calls, Unfinished, Books>, Carried);
+
 /// What a state belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
@@ -201,7 +204,7 @@ impl StateFile {
     ///
     /// # Errors
     /// It cannot be read, is damaged, or was written by a later version.
-    pub fn load<C, U, B>(&self) -> Result<Option<(State<C, U, B>, Carried)>>
+    pub fn load<C, U, B>(&self) -> Result<Option<Loaded<C, U, B>>>
     where
         State<C, U, B>: for<'a> Deserialize<'a>,
     {

@@ -3,7 +3,7 @@
 use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
     calls::FlowTable,
-    index::{ChunkIndex, Counts},
+    index::{Behind, Chunk, ChunkIndex, Counts},
     moment::Moment,
     packet::Decoder,
 };
@@ -20,8 +20,10 @@ pub fn check(input: &[u8]) {
     let cut = start + cut % (file.len() - start + 1);
 
     let decoder = Decoder::default();
-    let index =
-        |layout: &Layout, start: usize, end: usize| ChunkIndex::of(0, &file, layout, start..end, usize::MAX, &decoder, ports);
+    let index = |layout: &Layout, start: usize, end: usize| {
+        let chunk = Chunk { input: 0, file: &file, layout, range: start..end, behind: Behind::Nothing };
+        ChunkIndex::of(chunk, usize::MAX, &decoder, ports)
+    };
     let mut whole = index(&layout, start, file.len());
     let end = whole.not_before(0);
 

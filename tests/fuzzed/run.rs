@@ -9,7 +9,7 @@ use sip_call_extractor::{
     packet::Decoder,
     progress::Progress,
     report::Report,
-    run::{Config, run},
+    run::{Config, Source, run},
     windows::Sizes,
 };
 
@@ -52,6 +52,7 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
         detected_calls_filename: "detected_calls.csv".into(),
         stats_filename: "calls_statistics.csv".into(),
         overwrite: false,
+        syncs: false,
     };
     let rules = Rules {
         linger_ns: if kind & 1 == 0 { 5 * SECOND } else { 0 },
@@ -59,9 +60,20 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
         lookback_ns: if kind & 8 == 0 { 2 * SECOND } else { SECOND / 100 },
     };
     let sip_ports = if kind & 16 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
-    let report =
-        run(&Config { inputs: vec![input], decoder: Decoder::default(), sip_ports, rules, outputs, sizes }, &Progress::new())
-            .ok()?;
+    let config = Config {
+        source: Source::Files(vec![input]),
+        flags: Vec::new(),
+        resets: false,
+        unit_len: 1 << 30,
+        decoder: Decoder::default(),
+        sip_ports,
+        rules,
+        outputs,
+        sizes,
+    };
+    let outcome = run(&config, &Progress::new()).ok()?;
+    let report = outcome.report.clone();
+    outcome.close().unwrap();
     let report = Report { elapsed: std::time::Duration::ZERO, ..report };
     Some((files(&directory), format!("{report:?}")))
 }

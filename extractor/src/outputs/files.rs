@@ -357,11 +357,12 @@ impl CsvFile {
 
     fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> io::Result<()> {
         let mut rows = File::open(part)?;
-        let mut file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?;
+        // Not for appending: the kernel would not copy by itself then.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(&self.path)?;
         // Shorter it is if somebody has put it away and begun a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
-        let appended = io::copy(&mut rows, &mut file);
+        let appended = file.seek(SeekFrom::End(0)).and_then(|_| io::copy(&mut rows, &mut file));
         if appended.is_err() {
             // Nothing half-written stays.
             file.set_len(before)?;
