@@ -8,10 +8,10 @@ use std::{
 
 use crate::{
     cuts::results_of_the_whole,
-    desk::{Desk, Files, deliver_to, visible, within},
+    desk::{Desk, Files, STATE, deliver_to, visible, within},
     dice::{Dice, tries},
     everything::{Container, Form, Packets, in_good_time},
-    faults::{CHANGES, Threads, count, inject},
+    faults::{CHANGES, Threads, count, inject, inject_on},
     segments::{Names, Segment},
 };
 
@@ -102,6 +102,16 @@ impl Kills {
     /// One file that is done leaves no state by which the next run could tell: it would be another one.
     fn is_done_but_for_words(&self, desk: &Desk) -> bool {
         self.job == Job::File && desk.everything_in_out() == self.want
+    }
+
+    /// Some of what is still missing of a CSV, as the kernel may leave it, too.
+    fn write_half_a_row(&self, desk: &Desk, name: &str) {
+        let there = desk.everything_in_out();
+        if let (Some(rows), true) = (there.get(name), there.contains_key(STATE)) {
+            let missing = &self.want[name][rows.len()..];
+            let half = [rows, &missing[..missing.len().min(1000)]].concat();
+            fs::write(desk.out.join(name), half).unwrap();
+        }
     }
 
     fn check_done(&self, desk: &Desk, what: &str) {
@@ -199,6 +209,34 @@ fn at_each_change_with_threads_and_two_links() {
     let kills = Kills::of(Job::Delete, Form::TwoLinks, 4, &[], &mut dice);
     for threads in Threads::EITHER {
         kills.at_each_change(threads, tries(5, usize::MAX), &mut dice);
+    }
+}
+
+/// What the kernel copies may end anywhere.
+#[test]
+fn while_rows_are_written() {
+    let mut dice = Dice::new(205);
+    for job in [Job::Keep, Job::File] {
+        let kills = Kills { flags: vec!["--no-sync".to_owned()], ..Kills::of(job, Form::Micro, 2, &[], &mut dice) };
+        for name in ["detected_calls.csv", "calls_statistics.csv"] {
+            let mut killed = 0;
+            for nth in 1.. {
+                let (desk, what) = (kills.desk(), format!("{job:?}, killed at write {nth} to {name}"));
+                let writes = "write,pwrite64,copy_file_range,?sendfile,ftruncate";
+                let how = format!("signal=SIGKILL:when={nth}");
+                let output = inject_on(&desk.out.join(name), &kills.command(&desk), writes, &how).output().unwrap();
+                let seen = kills.check_killed(&desk, &[], &what);
+                if output.status.success() {
+                    break;
+                }
+                killed += 1;
+                kills.write_half_a_row(&desk, name);
+                desk.ended(&mut kills.command(&desk)).is(0);
+                kills.check_killed(&desk, &seen, &what);
+                kills.check_done(&desk, &what);
+            }
+            assert!(killed > 1, "{name} was written {killed} times");
+        }
     }
 }
 

@@ -233,7 +233,7 @@ fn flags_that_do_not_go_together_are_refused() {
         ran.says(words);
     }
     for flags in [&["--watch"][..], &["--final"], &["--after-processing", "delete"]] {
-        desk.ended(desk.extractor().args(["--input-file", "x.pcap"]).args(flags)).is(2).says("--input-dir");
+        desk.ended(desk.extractor().args(["--input-file", "x.pcap"]).args(flags)).is(2).says("--input-file").says(flags[0]);
     }
     desk.ended(&mut desk.extractor()).is(2).says("--input-dir");
     let mut missing = desk.extractor();
