@@ -178,7 +178,7 @@ fn installed(folder: &Path) -> Vec<PathBuf> {
         fs::copy(from.join(name), units.join(name)).unwrap();
         PathBuf::from("/etc/systemd/system").join(name)
     };
-    ["capture-agent.service", "extractor.service", "extractor.timer"].map(copy).to_vec()
+    ["capture-agent.service", "extractor.service", "extractor.timer", "extractor-watch.service"].map(copy).to_vec()
 }
 
 fn systemd_analyze(folder: &Path, arguments: &[&str], units: &[PathBuf]) -> (bool, String) {
