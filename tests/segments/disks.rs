@@ -1,0 +1,209 @@
+//! Disks that are full or broken: the run fails as a whole, names what it could not do, and the next one ends as if
+//! nothing had been.
+//!
+//! The tests that make disks of their own want root.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use crate::{
+    cuts::results_of_the_whole,
+    desk::{Desk, Ran, STATE, within},
+    dice::{Dice, tries},
+    everything::{Form, Packets},
+    faults::{Threads, count, inject},
+    segments::{Names, Segment},
+};
+
+const SMALL: [&str; 6] = ["--window-bytes", "9000", "--chunk-bytes", "3000", "--unit-bytes", "40000"];
+
+/// The calls that fail on a full disk, or on a broken one. What makes room fails nowhere.
+const WRITES: &str =
+    "write,writev,pwrite64,copy_file_range,?sendfile,fallocate,?rename,?renameat,renameat2,?link,linkat,?mkdir,mkdirat";
+const SYNCS: &str = "fsync,fdatasync,syncfs";
+const CUTS: &str = "ftruncate,?unlink,unlinkat";
+
+/// A disk of its own.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn mount(at: &'a Path, size: &str) -> Self {
+        fs::create_dir_all(at).unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], at);
+        Self(at)
+    }
+
+    fn resize(&self, size: &str) {
+        mount(&["-o", &format!("remount,size={size}")], self.0);
+    }
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let output = Command::new("mount").args(arguments).arg(at).output().unwrap();
+    assert!(output.status.success(), "mount (this test wants root): {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+/// A run that could not do something ends with 1 and says where; before anything was settled it leaves nothing hidden.
+#[track_caller]
+fn failed(ran: &Ran, desk: &Desk, what: &str) {
+    assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
+    assert!(ran.log.contains(&desk.folder().display().to_string()), "{what}: no path is named: {}", ran.log);
+    let left = desk.everything_in_out();
+    if !left.contains_key(STATE) {
+        let hidden: Vec<_> = left.keys().filter(|name| name.starts_with('.')).collect();
+        assert!(hidden.is_empty(), "{what}: {hidden:?} belong to no state");
+    }
+}
+
+fn segments(dice: &mut Dice) -> (Packets, Vec<Segment>) {
+    let packets = Packets::everything(Form::Micro);
+    let segments = Names::Agents.cut(&packets, 4, dice);
+    (packets, segments)
+}
+
+/// Once each, at calls that chance chooses.
+fn fails_at_each(calls: &str, errors: &[&str], flags: &[&str], number: u64) {
+    let failures = Threads::EITHER.map(|threads| fails_in(threads, calls, errors, flags, number)).iter().sum::<usize>();
+    assert!(failures > 0, "none of {calls} mattered");
+}
+
+/// Gives how many runs failed.
+fn fails_in(threads: Threads, calls: &str, errors: &[&str], flags: &[&str], number: u64) -> usize {
+    let mut dice = Dice::new(number);
+    let (packets, segments) = segments(&mut dice);
+    let want = results_of_the_whole(&packets);
+    let flags = [&SMALL[..], &["--final", "--threads", "1"], flags].concat();
+    let desk = Desk::new();
+    desk.deliver_all(&segments);
+    let all = count(threads, &desk.command(&flags), calls, desk.folder());
+    let mut failures = 0;
+    for nth in dice.some_below(tries(6, usize::MAX), all).into_iter().map(|n| n + 1) {
+        let error = *dice.one_of(errors);
+        let what = format!("{error} at {nth} of {all} of {calls}, {threads:?}");
+        let desk = Desk::new();
+        desk.deliver_all(&segments);
+        let ran = desk.ended(&mut inject(threads, &desk.command(&flags), calls, &format!("error={error}"), &nth.to_string()));
+        desk.shows_only(&want, &what);
+        // A line of the log that cannot be written ends no run.
+        if ran.status != Some(0) {
+            failed(&ran, &desk, &what);
+            failures += 1;
+            let ran = desk.run(&flags);
+            assert_eq!(ran.status, Some(0), "after {what}: {}", ran.log);
+        }
+        desk.has(&want, &what);
+    }
+    failures
+}
+
+#[test]
+fn a_write_fails() {
+    fails_at_each(WRITES, &["ENOSPC", "EIO", "EDQUOT"], &[], 300);
+}
+
+#[test]
+fn a_sync_fails() {
+    fails_at_each(SYNCS, &["EIO", "ENOSPC"], &[], 301);
+}
+
+#[test]
+fn a_segment_cannot_be_deleted() {
+    fails_at_each(CUTS, &["EIO", "EROFS"], &["--after-processing", "delete"], 302);
+}
+
+/// From some call on, all of them: also those that would clean up.
+#[test]
+fn nothing_can_be_written_any_more() {
+    let mut dice = Dice::new(303);
+    let (packets, segments) = segments(&mut dice);
+    let want = results_of_the_whole(&packets);
+    let calls = format!("{WRITES},{SYNCS},{CUTS}");
+    let flags = [&SMALL[..], &["--final", "--threads", "1"]].concat();
+    let desk = Desk::new();
+    desk.deliver_all(&segments);
+    let all = count(Threads::All, &desk.command(&flags), &calls, desk.folder());
+    let mut failures = 0;
+    for nth in dice.some_below(tries(6, usize::MAX), all).into_iter().map(|n| n + 1) {
+        let desk = Desk::new();
+        desk.deliver_all(&segments);
+        let ran = desk.ended(&mut inject(Threads::All, &desk.command(&flags), &calls, "error=ENOSPC", &format!("{nth}+")));
+        let what = format!("nothing more since call {nth}");
+        desk.shows_only(&want, &what);
+        // The last lines of the log may be all that is missing.
+        if ran.status != Some(0) {
+            assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
+            desk.run(&flags).is(0);
+            failures += 1;
+        }
+        desk.has(&want, &what);
+    }
+    assert!(failures > 0);
+}
+
+#[test]
+fn a_disk_is_full_until_there_is_room() {
+    let mut dice = Dice::new(304);
+    let (packets, segments) = segments(&mut dice);
+    let want = results_of_the_whole(&packets);
+    for size in ["64k", "200k", "350k", "500k"] {
+        let desk = Desk::new();
+        desk.deliver_all(&segments);
+        let disk = Disk::mount(&desk.out, size);
+        let ran = desk.run(&[&SMALL[..], &["--final"]].concat());
+        failed(&ran, &desk, size);
+        ran.says("No space left on device").says(" bytes");
+        desk.shows_only(&want, size);
+        // And once more, with as little room.
+        failed(&desk.run(&[&SMALL[..], &["--final"]].concat()), &desk, size);
+        desk.shows_only(&want, size);
+        disk.resize("64m");
+        desk.run(&[&SMALL[..], &["--final"]].concat()).is(0);
+        desk.has(&want, size);
+    }
+}
+
+#[test]
+fn a_single_file_is_not_done_until_there_is_room() {
+    let packets = Packets::everything(Form::Micro);
+    let want = results_of_the_whole(&packets);
+    let desk = Desk::new();
+    desk.deliver("whole.pcap", &packets.whole());
+    let disk = Disk::mount(&desk.out, "200k");
+    let command = || {
+        let mut command = desk.extractor();
+        command.arg("--input-file").arg(desk.segments.join("whole.pcap"));
+        command
+    };
+    let ran = desk.ended(&mut command());
+    failed(&ran, &desk, "200k");
+    ran.says("No space left on device").says(" bytes");
+    disk.resize("64m");
+    desk.ended(&mut command()).is(0);
+    desk.has(&want, "a single file");
+    assert_eq!(desk.everything_in_out().len(), want.len(), "nothing hidden is left");
+}
+
+#[test]
+fn who_watches_waits_for_room() {
+    let mut dice = Dice::new(305);
+    let (packets, segments) = segments(&mut dice);
+    let want = results_of_the_whole(&packets);
+    let desk = Desk::new();
+    let disk = Disk::mount(&desk.out, "200k");
+    let mut watch = desk.start(&[&SMALL[..], &["--watch", "--after-processing", "delete"]].concat());
+    desk.deliver_all(&segments);
+    watch.says("No space left on device");
+    assert!(watch.is_running());
+    desk.shows_only(&want, "with a full disk");
+    disk.resize("64m");
+    let is_done = within(Duration::from_secs(30), || desk.delivered().is_empty() || !watch.is_running());
+    assert!(is_done && watch.is_running(), "{}", watch.log());
+    watch.end("TERM").is(0);
+    desk.run(&["--final"]).is(0);
+    desk.has(&want, "after it waited for room");
+}
