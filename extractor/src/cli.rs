@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::units::{GoDuration, SipPorts};
 
 use crate::{
@@ -27,10 +27,11 @@ use crate::{
 /// behind (the log and the closing summary say what).
 #[derive(Debug, Parser)]
 #[command(name = "sip-call-extractor", version, max_term_width = 100)]
+#[command(group(ArgGroup::new("captures").required(true).args(["input_file", "input_dir"])))]
 pub struct Arguments {
     /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
     /// May be repeated: the files are then one capture, in the order of their first packets.
-    #[arg(long, value_name = "FILE", required_unless_present = "input_dir", conflicts_with = "input_dir")]
+    #[arg(long, value_name = "FILE")]
     input_file: Vec<PathBuf>,
 
     /// Directory with segments to read: all closed ones that were not read before, in capture order. Calls that are open

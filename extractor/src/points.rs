@@ -294,7 +294,7 @@ impl<'c> Points<'c> {
                     if let Some(watched) = self.points.get_mut(segment.point) {
                         watched.settled.insert(segment.listed.name.clone(), segment.listed.clone());
                     }
-                    if !error.chain().any(|cause| cause.is::<io::Error>()) {
+                    if !error.chain().any(<dyn std::error::Error>::is::<io::Error>) {
                         remember(known, segment, 0);
                     }
                 }
