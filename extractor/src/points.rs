@@ -18,7 +18,7 @@ use crate::{
     segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity, is_named},
     session::{Done, Unit},
     source::{
-        Input, RecentPackets, SpoolError,
+        Input, RecentPackets, SpoolError, first_time,
         merge::{self, Delivery, Merge, Watermark},
         temporary_file,
     },
@@ -81,6 +81,8 @@ struct Watched {
     is_missing: bool,
     /// Whether it has been silent for so long that the others are not held back for it any more.
     is_silent: bool,
+    /// Whether the log says already that segments cannot be marked, deleted or moved.
+    has_complained: bool,
 }
 
 /// A segment that is to be read.
@@ -113,6 +115,7 @@ impl<'c> Points<'c> {
             queue: Vec::new(),
             is_missing: false,
             is_silent: false,
+            has_complained: false,
         };
         let points: Vec<Watched> = config.paths.iter().map(watched).collect();
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
@@ -207,7 +210,8 @@ impl<'c> Points<'c> {
                 opened => opened?,
             };
             let Some(input) = input else { continue };
-            len = len.saturating_add(segment.listed.size);
+            // Decompressed, it may be many times as much.
+            len = len.saturating_add(input.bytes().len() as u64);
             let path = known.get(segment.point).map(|point| point.directory.to_path().join(&segment.listed.name));
             unit.push(input, Left { path: Name::of(path.unwrap_or_default()), identity: segment.identity });
             self.working.push(segment);
@@ -228,8 +232,9 @@ impl<'c> Points<'c> {
         let done = std::mem::take(&mut self.done);
         let sizes = (done.len() as u64, done.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.listed.size)));
         for Segment { point, path, listed, .. } in done {
-            let grown = apply(&self.config.after_processing, &path, &listed);
-            if let Some(watched) = self.points.get_mut(point).filter(|_| !grown) {
+            if let Some(watched) = self.points.get_mut(point)
+                && !apply(&self.config.after_processing, &path, &listed, &mut watched.has_complained)
+            {
                 watched.settled.insert(listed.name.clone(), listed);
             }
         }
@@ -506,7 +511,7 @@ impl Watched {
                 }
                 // What was no capture is nobody's to delete.
                 if seen.read_to > 0 {
-                    apply(after_processing, &path, &listed);
+                    apply(after_processing, &path, &listed, &mut self.has_complained);
                 }
                 self.settled.insert(listed.name.clone(), listed);
                 continue;
@@ -536,8 +541,8 @@ impl Watched {
         if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
             return Ok(*first_ns);
         }
-        let first_ns = match Input::open(path, spool) {
-            Ok(input) => input.first_ns(),
+        let first_ns = match first_time(path, spool) {
+            Ok(first_ns) => first_ns,
             Err(error) if !is_its_fault(&error) => return Err(error),
             Err(_) => None,
         };
@@ -621,11 +626,15 @@ fn forget_some(point: &mut Point, listed: &[Listed]) {
 }
 
 /// Does with a segment what the user wants. Tells whether it has grown: then there is more to read.
-fn apply(what: &AfterProcessing, path: &Path, listed: &Listed) -> bool {
+fn apply(what: &AfterProcessing, path: &Path, listed: &Listed, has_complained: &mut bool) -> bool {
     match what.apply(path, listed) {
         Ok(applied) => applied == Applied::Grown,
+        Err(error) if std::mem::replace(has_complained, true) => {
+            tracing::debug!("{error}");
+            false
+        }
         Err(error) => {
-            tracing::warn!("{error}");
+            tracing::warn!("{error}; further ones are not named");
             false
         }
     }

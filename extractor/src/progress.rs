@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the terminal, and the only clock that is not packet time")]
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::{self, IsTerminal, Write},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -11,6 +11,8 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::watch::Watchdog;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -31,6 +33,8 @@ pub struct Progress {
     log: LogLines,
     begun: Instant,
     last_line: Cell<Instant>,
+    /// A unit of work may take longer than a service manager waits.
+    watchdog: RefCell<Watchdog>,
 }
 
 impl Progress {
@@ -48,7 +52,7 @@ impl Progress {
         }
         let now = Instant::now();
         let log = LogLines { bar: bar.clone(), lines: Arc::default() };
-        Self { bar, log, begun: now, last_line: Cell::new(now) }
+        Self { bar, log, begun: now, last_line: Cell::new(now), watchdog: RefCell::new(Watchdog::of_process()) }
     }
 
     /// The run has this many bytes before it.
@@ -65,6 +69,7 @@ impl Progress {
             tracing::info!(bytes, of = self.bar.length().unwrap_or(0), calls, "extracting");
         }
         self.log.flush();
+        self.watchdog.borrow_mut().tell(Instant::now());
     }
 
     /// Sends what was gathered of the log to where it goes.

@@ -172,7 +172,7 @@ fn open<'c>(config: &'c Config, points: &mut Points<'_>, resets: bool, progress:
 fn work_through(
     session: &mut Session<'_>,
     points: &mut Points<'_>,
-    looks_closely: bool,
+    mut looks_closely: bool,
     mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
 ) -> Result<()> {
     let (left, offset) = (std::mem::take(&mut session.left), session.offset.take());
@@ -189,6 +189,8 @@ fn work_through(
             next = points.next_unit(&mut session.points, &mut session.recent, &mut session.report, looks_closely)?;
         }
         let Some(unit) = next.take() else { return Ok(()) };
+        // There may have been more than a unit takes.
+        looks_closely = true;
         session.work(unit, |known, done| points.note(known, done))?;
         let settled = points.settle();
         session.report.segments = session.report.segments.saturating_add(settled.0);
@@ -228,11 +230,7 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
                 watch.wait()
             }
             Err(error) => {
-                let sentence = format!("{error:#}");
-                if failed.as_ref() != Some(&sentence) {
-                    tracing::error!("{sentence}; it is tried again every few seconds");
-                    failed = Some(sentence);
-                }
+                say_once(&mut failed, &error);
                 let report = session.into_report();
                 progress.flush();
                 // Makes room: what was half-written is removed.
@@ -243,7 +241,7 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
                     match reopened {
                         Ok(reopened) => break reopened,
                         Err(_) if wake == Wake::End => return Ok(report),
-                        Err(error) => tracing::debug!("{error:#}"),
+                        Err(error) => say_once(&mut failed, &error),
                     }
                 };
                 session.report = report;
@@ -253,4 +251,13 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
     }
     service::stopping();
     Ok(session.into_report())
+}
+
+/// Says what has failed, unless it was said before.
+fn say_once(said: &mut Option<String>, error: &anyhow::Error) {
+    let sentence = format!("{error:#}");
+    if said.as_ref() != Some(&sentence) {
+        tracing::error!("{sentence}; it is tried again every few seconds");
+        *said = Some(sentence);
+    }
 }

@@ -100,7 +100,7 @@ impl<'c> Session<'c> {
         let loaded = match loaded {
             // All was done when it ended, but for the names of the files.
             Some((state, _)) if !state.terms.reads_directories && state.left.is_empty() && state.terms != terms => {
-                Outputs::open(directory.try_clone()?, &config.outputs)?.resume(Some(state.books))?;
+                Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs))?.resume(Some(state.books))?;
                 file.remove()?;
                 None
             }
@@ -330,8 +330,8 @@ impl<'c> Session<'c> {
 /// Removes the state, but not before what was finished by it is published.
 fn give_up(config: &Config, directory: &Directory, file: &StateFile) {
     let publish = || -> Result<()> {
-        if let Some((Loaded { books, .. }, _)) = file.load()? {
-            Outputs::open(directory.try_clone()?, &config.outputs)?.resume(Some(books))?;
+        if let Some((Loaded { books, terms, .. }, _)) = file.load()? {
+            Outputs::open(directory.try_clone()?, &terms.named(&config.outputs))?.resume(Some(books))?;
         }
         Ok(())
     };

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     events::stable_hash,
     moment::Clock,
+    outputs::Settings,
     segments::Identity,
     source::{Carried, RecentPackets},
 };
@@ -87,6 +88,17 @@ impl Terms {
     #[must_use]
     pub fn new(reads_directories: bool, files: Vec<Left>, flags: Vec<(String, String)>) -> Self {
         Self { reads_directories, files, flags, hash: stable_hash(&MAGIC) }
+    }
+
+    /// The outputs of the runs that wrote the state: rows that wait belong into tables of their names.
+    #[must_use]
+    pub fn named(&self, outputs: &Settings) -> Settings {
+        let named = |wanted: &str| self.flags.iter().find(|(flag, _)| flag == wanted).map(|(_, value)| PathBuf::from(value));
+        let mut settings = outputs.clone();
+        if let (Some(calls), Some(statistics)) = (named("--detected-calls-filename"), named("--stats-filename")) {
+            (settings.detected_calls_filename, settings.stats_filename) = (calls, statistics);
+        }
+        settings
     }
 
     /// Whether a state that was written on `other` terms can be gone on with.

@@ -102,7 +102,7 @@ impl Watch {
     fn on(directories: &[PathBuf]) -> io::Result<Self> {
         let place = |path: &PathBuf| Ok(Place { path: path::absolute(path)?, watched: None, is_reported: false });
         let places = directories.iter().map(place).collect::<io::Result<_>>()?;
-        let watchdog = Watchdog::new(service::watchdog());
+        let watchdog = Watchdog::of_process();
         let mut watch = Self { bell: Arc::default(), watcher: None, places, watchdog, rescan: RESCAN };
         watch.tend();
         Ok(watch)
@@ -327,17 +327,22 @@ fn meaning(event: &Event, directories: &[PathBuf]) -> Meaning {
 
 /// Tells the service manager that all is well, when it wants to hear it.
 #[derive(Debug)]
-struct Watchdog {
+pub(crate) struct Watchdog {
     every: Option<Duration>,
     last: Option<Instant>,
 }
 
 impl Watchdog {
+    /// As the service manager of this process has it.
+    pub(crate) fn of_process() -> Self {
+        Self::new(service::watchdog())
+    }
+
     fn new(every: Option<Duration>) -> Self {
         Self { every: every.map(|every| every.max(SHORTEST_WATCHDOG)), last: None }
     }
 
-    fn tell(&mut self, now: Instant) {
+    pub(crate) fn tell(&mut self, now: Instant) {
         if self.is_due(now) {
             service::alive();
         }

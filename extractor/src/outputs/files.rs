@@ -173,13 +173,17 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// What to do where a hidden file is not what it was.
+const ADVICE: &str = "restore it, or give up the calls that were open with --reset-state";
+
 /// Cuts a file back to a length that it had.
 fn cut(path: &Path, len: u64) -> Result<()> {
     let file = OpenOptions::new().write(true).open(path);
-    let file = file.with_context(|| format!("{} cannot be opened, in which the state has {len} bytes", path.display()))?;
+    let file =
+        file.with_context(|| format!("{} cannot be opened, in which the state has {len} bytes; {ADVICE}", path.display()))?;
     let there = file.metadata().map_or(0, |metadata| metadata.len());
     if there < len {
-        bail!("{} has {there} bytes, where the state has {len}: what is missing cannot be made up", path.display());
+        bail!("{} has {there} bytes, where the state has {len}; {ADVICE}", path.display());
     }
     if there > len {
         file.set_len(len).with_context(|| format!("{} cannot be cut to {len} bytes", path.display()))?;

@@ -9,7 +9,7 @@ pub mod merge;
 
 use std::{
     fs::File,
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
@@ -310,6 +310,46 @@ pub fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
             Step::Record(record) => return Some(record),
             Step::Gap(_) => {}
         }
+    }
+}
+
+/// The time of a capture's first packet, in nanoseconds since 1970. Of one that is compressed no more is decompressed than that
+/// takes, as a rule.
+///
+/// # Errors
+/// It cannot be read, or is no capture.
+pub fn first_time(path: &Path, spool: &Path) -> Result<Option<u64>> {
+    let mut file = File::open(path)?;
+    let first = first_bytes(&mut file)?;
+    if let Some(compression) = Compression::of(&first) {
+        file.rewind()?;
+        let mut head = Head(Vec::new());
+        // That it has enough is no error of its.
+        let _ = compression.decompress(&file, &mut head);
+        let first_ns = Layout::detect(&head.0).ok().and_then(|(layout, offset)| first_record(&layout, &head.0, offset));
+        if let Some((_, _, first_ns)) = first_ns {
+            return Ok(first_ns);
+        }
+    }
+    Ok(Input::open(path, spool)?.first_ns)
+}
+
+/// Takes the beginning of something, and then no more.
+struct Head(Vec<u8>);
+
+const HEAD_LEN: usize = 256 * 1024;
+
+impl Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() >= HEAD_LEN {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
