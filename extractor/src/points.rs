@@ -10,11 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use shared::pcap::FILE_HEADER_LEN;
 
 use crate::{
     moment::Clock,
     report::Report,
-    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity},
+    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity, is_named},
     session::{Done, Unit},
     source::{
         Input, RecentPackets, SpoolError,
@@ -44,6 +45,9 @@ pub struct Directories {
 
 /// No more segments than this are open at a time: each is a map, and a process may not have many.
 const MAX_OPEN: usize = 4096;
+
+/// A segment of this length has no packets, and looks like any other that has none.
+const NO_PACKETS: u64 = FILE_HEADER_LEN as u64;
 
 /// Of segments that are gone, so many are remembered, to know them if they are delivered again.
 const MAX_REMEMBERED: usize = 4096;
@@ -101,7 +105,7 @@ impl<'c> Points<'c> {
     #[must_use]
     pub fn new(config: &'c Directories, spool: &'c Path, unit_len: u64) -> Self {
         let watched = |path: &PathBuf| Watched {
-            listing: Listing::of(path.clone()),
+            listing: Listing::of(whole(path)),
             settled: BTreeMap::new(),
             first_ns: BTreeMap::new(),
             queue: Vec::new(),
@@ -131,8 +135,10 @@ impl<'c> Points<'c> {
     }
 
     /// What an earlier process has not read to its end.
-    pub fn left(&mut self, left: Vec<Left>, mut offset: Option<usize>, known: &mut [Point], report: &mut Report) -> Unit {
+    /// Tells also whether the first of it is there.
+    pub fn left(&mut self, left: Vec<Left>, mut offset: Option<usize>, known: &mut [Point], report: &mut Report) -> (Unit, bool) {
         let mut unit = Unit::default();
+        let mut is_first_there = true;
         self.working.clear();
         for left in left {
             let from = offset.take();
@@ -160,12 +166,13 @@ impl<'c> Points<'c> {
                     self.working.push(segment);
                 }
                 Err(error) => {
+                    is_first_there &= from.is_none();
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!("{} was not read to its end, and what is left of it is lost: {error:#}", path.display());
                 }
             }
         }
-        unit
+        (unit, is_first_there)
     }
 
     /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else only what may have changed.
@@ -336,6 +343,7 @@ impl<'c> Points<'c> {
             let finished: Vec<Queued> = watched.queue.drain(..place.finished.min(watched.queue.len())).collect();
             has_moved |= !finished.is_empty();
             for Queued { segment, input, .. } in finished {
+                point.clock = point.clock.max(segment.named_ns());
                 remember(std::slice::from_mut(point), &Segment { point: 0, ..segment.clone() }, input.bytes().len());
                 self.done.push(segment);
             }
@@ -355,7 +363,7 @@ impl<'c> Points<'c> {
     fn queue(&mut self, found: Vec<Segment>, known: &mut [Point], report: &mut Report) -> Result<()> {
         for segment in found {
             let number = segment.point;
-            if self.points.get(number).is_none_or(|watched| watched.queue.len() >= MAX_OPEN) {
+            if self.points.get(number).is_none_or(|watched| watched.is_full(self.unit_len)) {
                 continue;
             }
             let Some(input) = self.open(&segment, known, report)? else { continue };
@@ -404,6 +412,13 @@ impl<'c> Points<'c> {
     }
 }
 
+impl Segment {
+    /// When it begins, if its name tells, in nanoseconds since 1970.
+    fn named_ns(&self) -> Option<Clock> {
+        is_named(&self.listed.name).then_some(self.order.start_ns)
+    }
+}
+
 impl Unit {
     fn push(&mut self, input: Input, left: Left) {
         self.inputs.push(input);
@@ -412,10 +427,18 @@ impl Unit {
 }
 
 impl Watched {
-    /// The packet time up to which the capture point has delivered.
+    /// The packet time up to which the capture point has delivered. The name of a segment, even of one without packets, says
+    /// that what came before is there.
     fn delivered(&self, point: &Point) -> Option<Clock> {
         let deliveries: Vec<Delivery> = self.queue.iter().filter_map(|queued| queued.delivery).collect();
-        Delivery::clock_of(point.clock, &deliveries)
+        let named = self.queue.iter().filter_map(|queued| queued.segment.named_ns()).max();
+        Delivery::clock_of(point.clock, &deliveries).max(named)
+    }
+
+    /// Whether no more segments should be open at the same time.
+    fn is_full(&self, unit_len: u64) -> bool {
+        let spooled = self.queue.iter().fold(0, |sum: u64, queued| sum.saturating_add(queued.input.spooled_len()));
+        self.queue.len() >= MAX_OPEN || spooled >= unit_len.saturating_mul(4)
     }
 
     fn note_silence(&mut self, is_silent: bool) {
@@ -445,11 +468,14 @@ impl Watched {
         let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
         self.settled.retain(|name, _| names.contains(name));
         self.first_ns.retain(|name, _| names.contains(name));
-        let mut found: Vec<Segment> = Vec::new();
-        for listed in listed {
-            if self.settled.get(&listed.name) == Some(&listed) {
-                continue;
-            }
+        let unsettled: Vec<Listed> = listed.into_iter().filter(|listed| self.settled.get(&listed.name) != Some(listed)).collect();
+        if unsettled.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = Known::of(point);
+        let mut found = Vec::new();
+        let mut identities = BTreeSet::new();
+        for listed in unsettled {
             let path = self.listing.directory().join(&listed.name);
             let identity = match identity(&path, &listed) {
                 Ok(identity) => identity,
@@ -461,7 +487,7 @@ impl Watched {
                     continue;
                 }
             };
-            if let Some(seen) = point.seen.iter().find(|seen| seen.identity == identity) {
+            if let Some(seen) = known.same(point, &listed, identity) {
                 if seen.name != Name::of(&listed.name) {
                     tracing::info!("{} was processed as {}", path.display(), seen.name.to_path().display());
                 }
@@ -472,7 +498,7 @@ impl Watched {
                 self.settled.insert(listed.name.clone(), listed);
                 continue;
             }
-            if found.iter().any(|segment| segment.identity == identity) {
+            if listed.size > NO_PACKETS && !identities.insert(identity) {
                 // A copy: it will be known when the other one has been read.
                 continue;
             }
@@ -481,7 +507,7 @@ impl Watched {
             {
                 point.begun = Some((identity, offset));
             }
-            let from = grown_from(point, &path, &listed);
+            let from = known.grown_from(point, &path, &listed);
             let mut first_ns = Ok(None);
             let order = capture_order(&listed.name, || {
                 first_ns = self.first_ns(&path, &listed, spool);
@@ -512,14 +538,35 @@ fn whole(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Where to read on in a file that was shorter when it was read.
-fn grown_from(point: &Point, path: &Path, listed: &Listed) -> Option<usize> {
-    let name = Name::of(&listed.name);
-    let shorter = point.seen.iter().rev().find(|seen| seen.name == name && seen.identity.size < listed.size)?;
-    (is_longer(path, listed, shorter.identity) && shorter.read_to > 0).then(|| {
-        tracing::info!("{} has grown since it was read; what is new is read", path.display());
-        shorter.read_to
-    })
+/// What is known of a directory, to look things up in.
+struct Known {
+    by_identity: BTreeMap<Identity, usize>,
+    /// The latest of each name.
+    by_name: BTreeMap<Name, usize>,
+}
+
+impl Known {
+    fn of(point: &Point) -> Self {
+        let by_identity = point.seen.iter().enumerate().map(|(number, seen)| (seen.identity, number)).collect();
+        let by_name = point.seen.iter().enumerate().map(|(number, seen)| (seen.name.clone(), number)).collect();
+        Self { by_identity, by_name }
+    }
+
+    /// The segment that a file is, if it was processed. Of those without packets, each has only its name.
+    fn same<'p>(&self, point: &'p Point, listed: &Listed, identity: Identity) -> Option<&'p Seen> {
+        let place =
+            if listed.size > NO_PACKETS { self.by_identity.get(&identity) } else { self.by_name.get(&Name::of(&listed.name)) };
+        point.seen.get(*place?).filter(|seen| seen.identity == identity)
+    }
+
+    /// Where to read on in a file that was shorter when it was read.
+    fn grown_from(&self, point: &Point, path: &Path, listed: &Listed) -> Option<usize> {
+        let shorter = point.seen.get(*self.by_name.get(&Name::of(&listed.name))?)?;
+        (is_longer(path, listed, shorter.identity) && shorter.read_to > 0).then(|| {
+            tracing::info!("{} has grown since it was read; what is new is read", path.display());
+            shorter.read_to
+        })
+    }
 }
 
 /// Whether a file is what another was that was shorter.

@@ -176,7 +176,14 @@ fn work_through(
     mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
 ) -> Result<()> {
     let (left, offset) = (std::mem::take(&mut session.left), session.offset.take());
-    let mut next = (!left.is_empty()).then(|| points.left(left, offset, &mut session.points, &mut session.report));
+    let mut next = None;
+    if !left.is_empty() {
+        let (unit, is_first_there) = points.left(left, offset, &mut session.points, &mut session.report);
+        if !is_first_there {
+            session.pass_over_input();
+        }
+        next = Some(unit);
+    }
     loop {
         if next.is_none() {
             next = points.next_unit(&mut session.points, &mut session.recent, &mut session.report, looks_closely)?;

@@ -246,6 +246,12 @@ pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>
     Order { start_ns, sequence, name: name.to_owned() }
 }
 
+/// Whether a capture has the name of an agent's segment.
+#[must_use]
+pub fn is_named(name: &OsStr) -> bool {
+    segment_name(name).is_some()
+}
+
 fn segment_name(name: &OsStr) -> Option<SegmentName> {
     let name = name.to_str()?;
     let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);

@@ -142,6 +142,11 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
+    /// The input that comes next is not there: what is carried over from it keeps its number.
+    pub fn pass_over_input(&mut self) {
+        self.next_input = self.next_input.saturating_add(1);
+    }
+
     /// How many calls are open.
     #[must_use]
     pub fn open_calls(&self) -> usize {

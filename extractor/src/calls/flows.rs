@@ -277,7 +277,10 @@ impl FlowTable {
             numbers.push(number);
             keys.push((key, packets));
         }
-        table.windows.push_back(WindowPackets { end, flows: numbers, parts: vec![Flows::resume(keys, fragmented)] });
+        // At the end of all captures nothing is left, and nothing must wait for a moment after it.
+        if !numbers.is_empty() {
+            table.windows.push_back(WindowPackets { end, flows: numbers, parts: vec![Flows::resume(keys, fragmented)] });
+        }
         table
     }
 

@@ -54,7 +54,7 @@ impl<'a> Records<'a> {
     /// The record at a position, and how it was read.
     #[inline]
     fn at(self, position: Position) -> Option<(Record<'a>, &'a Layout)> {
-        let Some(input) = self.inputs.get(position.input()) else { return self.inputs.carried().get(position) };
+        let Some(input) = self.inputs.holding(position) else { return self.inputs.carried().get(position) };
         let layout = self.layouts.at(position)?;
         Some((input.record(layout, position.offset())?, layout))
     }
@@ -78,7 +78,7 @@ impl<'a> Records<'a> {
     }
 
     fn cursor(self) -> Cursor<'a> {
-        Cursor { records: self, input: usize::MAX, layout: None, file: &[] }
+        Cursor { records: self, input: usize::MAX, start: 0, layout: None, file: &[] }
     }
 }
 
@@ -87,6 +87,8 @@ impl<'a> Records<'a> {
 struct Cursor<'a> {
     records: Records<'a>,
     input: usize,
+    /// Where its records begin: what is before is carried over.
+    start: usize,
     layout: Option<&'a Layout>,
     file: &'a [u8],
 }
@@ -103,13 +105,13 @@ impl<'a> Cursor<'a> {
     /// The record at a position, how it was read, and the file that it lies in.
     #[inline]
     fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {
-        if self.input != position.input() {
-            let Some(input) = self.records.inputs.get(position.input()) else {
+        if self.input != position.input() || position.offset() < self.start {
+            let Some(input) = self.records.inputs.holding(position) else {
                 let carried = self.records.inputs.carried();
                 let (record, layout) = carried.get(position)?;
                 return Some((record, layout, carried.bytes()));
             };
-            self.input = position.input();
+            (self.input, self.start) = (position.input(), input.start());
             self.layout = self.records.layouts.only(self.input);
             self.file = input.bytes();
         }

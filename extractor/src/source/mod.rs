@@ -65,6 +65,8 @@ pub struct SpoolError(String);
 #[derive(Debug)]
 enum Bytes {
     Mapped(Map),
+    /// In a temporary file.
+    Spooled(Map),
     /// A record by itself.
     Owned(Vec<u8>),
 }
@@ -112,6 +114,14 @@ impl Inputs {
     #[must_use]
     pub fn after_last(&self) -> usize {
         self.first.saturating_add(self.inputs.len())
+    }
+
+    /// The one that holds the record at a position; none if that is carried over.
+    #[must_use]
+    #[inline]
+    pub fn holding(&self, position: Position) -> Option<&Input> {
+        // One that is read on from its middle does not know how to read what is before.
+        self.get(position.input()).filter(|input| position.offset() >= input.start)
     }
 
     /// All of them.
@@ -175,7 +185,11 @@ impl Input {
         } else {
             (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
         };
-        Self::of_plain(name, &plain.file, plain.damage)
+        let input = Self::of_plain(name, &plain.file, plain.damage)?;
+        Ok(match input.bytes {
+            Bytes::Mapped(map) if plain.is_spooled => Self { bytes: Bytes::Spooled(map), ..input },
+            _ => input,
+        })
     }
 
     /// A capture of one record, of an input of this name.
@@ -223,7 +237,7 @@ impl Input {
     }
 
     fn release_before(&self, end: usize) {
-        if let Bytes::Mapped(map) = &self.bytes {
+        if let Bytes::Mapped(map) | Bytes::Spooled(map) = &self.bytes {
             map.release_before(end);
         }
     }
@@ -232,6 +246,12 @@ impl Input {
     #[must_use]
     pub fn first_ns(&self) -> Option<u64> {
         self.first_ns
+    }
+
+    /// How much room it takes in temporary files, in bytes.
+    #[must_use]
+    pub fn spooled_len(&self) -> u64 {
+        if let Bytes::Spooled(map) = &self.bytes { map.bytes().len() as u64 } else { 0 }
     }
 
     /// Where a part of it could not be decompressed, and why.
@@ -257,7 +277,7 @@ impl Input {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) => map.bytes(),
+            Bytes::Mapped(map) | Bytes::Spooled(map) => map.bytes(),
             Bytes::Owned(bytes) => bytes,
         }
     }
@@ -323,6 +343,7 @@ fn first_record(layout: &Layout, bytes: &[u8], offset: usize) -> Option<(Layout,
 struct Plain {
     file: File,
     damage: Option<Damage>,
+    is_spooled: bool,
 }
 
 impl Plain {
@@ -334,7 +355,7 @@ impl Plain {
         file.rewind()?;
         match Compression::of(&first) {
             Some(compression) => decompressed(compression, file, spool),
-            None => Ok(Self { file, damage: None }),
+            None => Ok(Self { file, damage: None, is_spooled: false }),
         }
     }
 
@@ -359,7 +380,7 @@ fn copied(mut from: impl Read, spool: &Path) -> Result<Plain> {
     let mut file = temporary_file(spool)?;
     io::copy(&mut from, &mut file)
         .with_context(|| SpoolError(format!("it cannot be copied to a temporary file in {}", spool.display())))?;
-    Ok(Plain { file, damage: None })
+    Ok(Plain { file, damage: None, is_spooled: true })
 }
 
 fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Result<Plain> {
@@ -368,7 +389,7 @@ fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Resu
     let damage = compression.decompress(from, &mut file).with_context(|| {
         SpoolError(format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display()))
     })?;
-    Ok(Plain { file, damage })
+    Ok(Plain { file, damage, is_spooled: true })
 }
 
 /// A nameless file that is gone when it is not used any more.
