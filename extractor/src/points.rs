@@ -60,6 +60,8 @@ pub struct Points<'c> {
     unit_len: u64,
     points: Vec<Watched>,
     silence: Silence,
+    /// What was queued when there was nothing left of it up to a watermark: another look would find nothing else.
+    exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
     /// Segments of the unit that is worked on, in its order.
     working: Vec<Segment>,
     /// Segments that were read to their end, until that is durable.
@@ -114,7 +116,7 @@ impl<'c> Points<'c> {
         };
         let points: Vec<Watched> = config.paths.iter().map(watched).collect();
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
-        Self { config, spool, unit_len, points, silence, working: Vec::new(), done: Vec::new() }
+        Self { config, spool, unit_len, points, silence, exhausted: None, working: Vec::new(), done: Vec::new() }
     }
 
     /// Puts what the state knows of the directories in the order of this run's; what it knows of others is kept behind.
@@ -321,6 +323,10 @@ impl<'c> Points<'c> {
         self.queue(found, known, report)?;
         let until = self.watermark(known);
         let Some(until) = until else { return Ok(None) };
+        let all = (until, self.queued());
+        if self.exhausted.as_ref() == Some(&all) {
+            return Ok(None);
+        }
         let places = known.iter().map(|point| merge::Place {
             finished: 0,
             offset: point.begun.map_or(0, |(_, offset)| offset),
@@ -338,7 +344,7 @@ impl<'c> Points<'c> {
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
         let places: Vec<merge::Place> = merge.places().collect();
-        let mut has_moved = merged.packets > 0;
+        let mut has_moved = merged.packets > 0 || merged.duplicates > 0;
         for ((watched, point), place) in self.points.iter_mut().zip(known.iter_mut()).zip(places) {
             let finished: Vec<Queued> = watched.queue.drain(..place.finished.min(watched.queue.len())).collect();
             has_moved |= !finished.is_empty();
@@ -351,12 +357,18 @@ impl<'c> Points<'c> {
             point.begun = begun.map(|queued| (queued.segment.identity, place.offset));
             point.clock = point.clock.max(Some(place.clock).filter(|clock| *clock > 0));
         }
+        self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
             unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), &file)?);
         }
         Ok(has_moved.then_some(unit))
+    }
+
+    /// What waits to be merged, point by point.
+    fn queued(&self) -> Vec<Vec<Identity>> {
+        self.points.iter().map(|watched| watched.queue.iter().map(|queued| queued.segment.identity).collect()).collect()
     }
 
     /// Opens segments that are to be merged. The one that was begun comes first.
@@ -413,9 +425,9 @@ impl<'c> Points<'c> {
 }
 
 impl Segment {
-    /// When it begins, if its name tells, in nanoseconds since 1970.
+    /// When it begins, in nanoseconds since 1970, if only its name tells: it has no packets.
     fn named_ns(&self) -> Option<Clock> {
-        is_named(&self.listed.name).then_some(self.order.start_ns)
+        (self.listed.size <= NO_PACKETS && is_named(&self.listed.name)).then_some(self.order.start_ns)
     }
 }
 
@@ -427,8 +439,8 @@ impl Unit {
 }
 
 impl Watched {
-    /// The packet time up to which the capture point has delivered. The name of a segment, even of one without packets, says
-    /// that what came before is there.
+    /// The packet time up to which the capture point has delivered. Of a segment without packets, the name says that there
+    /// were none before.
     fn delivered(&self, point: &Point) -> Option<Clock> {
         let deliveries: Vec<Delivery> = self.queue.iter().filter_map(|queued| queued.delivery).collect();
         let named = self.queue.iter().filter_map(|queued| queued.segment.named_ns()).max();
@@ -480,6 +492,7 @@ impl Watched {
             let identity = match identity(&path, &listed) {
                 Ok(identity) => identity,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error.into()),
                 Err(error) => {
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!("{error}");

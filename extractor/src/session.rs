@@ -25,6 +25,9 @@ use crate::{
     windows::{Start, Window, Windows},
 };
 
+/// Packets that come so much later than they were captured are unusual: an hour, in nanoseconds.
+const FAR_NS: u64 = 3_600_000_000_000;
+
 /// A state as it is read.
 type Loaded = State<CallTable, Unfinished, Books>;
 
@@ -179,6 +182,7 @@ impl<'c> Session<'c> {
         let held = self.held.take().map(|held| Input::of_record(held.name, held.file)).transpose()?;
         let inputs = Inputs::new(first, held.into_iter().chain(inputs).collect(), mem::take(&mut self.carried));
         self.take_note_of_damage(&inputs);
+        self.take_note_of_time(&inputs);
         self.progress.begin(inputs.total_bytes());
 
         let config = self.config;
@@ -236,11 +240,39 @@ impl<'c> Session<'c> {
         let place = Place { next, held, left: Vec::new(), offset: None };
         self.report.fragments = windows.assembler().fragment_counts();
         self.report.streams = windows.assembler().stream_counts();
-        let start = windows.into_start();
+        let mut start = windows.into_start();
+        let mut place = place;
+        if is_final {
+            // What comes next has nothing to do with this: packet time begins anew, too, wherever a damaged clock has taken it.
+            self.note_strays();
+            self.calls = CallTable::new(config.rules);
+            start = Start::default();
+            place.next = Moment::default();
+            self.points.iter_mut().for_each(|point| point.clock = None);
+            self.recent = RecentPackets::default();
+        }
         self.carried = self.save(&start.unfinished, &place, records)?;
         self.report.input_bytes = self.report.input_bytes.saturating_add(inputs.total_bytes());
-        (self.start, self.held, self.next_input) = (start, place.held, inputs.after_last());
+        (self.start, self.held, self.next_input) = (start, place.held, place.next.position.input());
         Ok(())
+    }
+
+    fn note_strays(&mut self) {
+        self.report.stray_messages = self.report.stray_messages.saturating_add(self.calls.stray_messages());
+        self.report.excess_endpoints = self.report.excess_endpoints.saturating_add(self.calls.excess_endpoints());
+    }
+
+    /// Says so where packet time is far ahead of what comes now: calls that open then have no end.
+    fn take_note_of_time(&self, inputs: &Inputs) {
+        let first = inputs.all().iter().find_map(|input| Some((input.name(), input.first_ns()?)));
+        if let Some((name, first_ns)) = first
+            && let Some(behind_ns) = self.start.clock.checked_sub(first_ns).filter(|ns| *ns > FAR_NS)
+        {
+            tracing::warn!(
+                "{name} begins {} s before the packet time that was reached; if a wrong clock set that, a run with --final has it begin anew",
+                behind_ns / 1_000_000_000
+            );
+        }
     }
 
     /// Makes all that was done so far count: from here on a run that is killed goes on from here.
@@ -269,8 +301,7 @@ impl<'c> Session<'c> {
     /// The figures of the run.
     #[must_use]
     pub fn into_report(mut self) -> Report {
-        self.report.stray_messages = self.calls.stray_messages();
-        self.report.excess_endpoints = self.calls.excess_endpoints();
+        self.note_strays();
         self.report.calls.add_all(self.outputs.counts());
         self.report.open_calls = self.calls.open() as u64;
         self.report.elapsed = self.progress.finish();

@@ -265,6 +265,9 @@ impl GatherBuffer {
 #[derive(Debug)]
 pub(super) struct CsvFile {
     path: PathBuf,
+    is_elsewhere: bool,
+    /// Holds the lock on it.
+    locked: Option<File>,
     columns: &'static [&'static str],
     /// Rows that are in no file yet.
     rows: Vec<u8>,
@@ -284,7 +287,34 @@ pub(super) struct CsvProgress {
 impl CsvFile {
     /// A file with these columns; it need not be there.
     pub(super) fn new(directory: &Directory, name: &Path, columns: &'static [&'static str]) -> Self {
-        Self { path: directory.path.join(name), columns, rows: Vec::new() }
+        let is_elsewhere = name.components().nth(1).is_some();
+        Self { path: directory.path.join(name), is_elsewhere, locked: None, columns, rows: Vec::new() }
+    }
+
+    /// Keeps others out of a file that is somewhere else than in the output directory: runs with other ones may know it.
+    ///
+    /// # Errors
+    /// Another process appends to it.
+    pub(super) fn lock(&mut self) -> Result<()> {
+        if !self.is_elsewhere {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path);
+        let file = file.with_context(|| format!("{path} cannot be opened"))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "another sip-call-extractor is appending to {path}; give each its own file, or wait until that one has ended"
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!("{path} cannot be locked ({error}); see to it that nobody else appends to it");
+            }
+            Ok(()) => {}
+        }
+        self.locked = Some(file);
+        Ok(())
     }
 
     /// Makes the file with its header, if it is not there.

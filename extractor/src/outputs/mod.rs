@@ -133,6 +133,7 @@ pub struct Outputs {
     detected_calls: CsvFile,
     statistics: CsvFile,
     books: Books,
+    overwrites: bool,
     counts: CallCounts,
 }
 
@@ -203,7 +204,7 @@ impl Outputs {
             detected_calls: CsvProgress::default(),
             statistics: CsvProgress::default(),
         };
-        Ok(Self { directory, detected_calls, statistics, books, counts: CallCounts::default() })
+        Ok(Self { directory, detected_calls, statistics, books, overwrites: settings.overwrite, counts: CallCounts::default() })
     }
 
     /// Goes on where the books end, or begins anew: publishes what is to be published, and removes what is beyond. Makes the
@@ -214,7 +215,12 @@ impl Outputs {
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
         if let Some(books) = books {
             self.books = books;
+            if !self.overwrites {
+                self.books.names.ask_always();
+            }
         }
+        self.detected_calls.lock()?;
+        self.statistics.lock()?;
         self.publish()?;
         self.detected_calls.begin()?;
         self.statistics.begin()?;

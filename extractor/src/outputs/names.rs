@@ -56,6 +56,11 @@ impl FileNames {
         Ok(Self { given: Table::default(), done: VecDeque::new(), forgotten: None, asks_always })
     }
 
+    /// Others may have put files into the directory since.
+    pub(super) fn ask_always(&mut self) {
+        self.asks_always = true;
+    }
+
     /// The first name of a stem that no other call of this run has, nor, unless files may be replaced, any
     /// file that is there.
     pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> FileName {
