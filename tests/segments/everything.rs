@@ -128,6 +128,15 @@ impl Packets {
         starts.zip(places.iter().copied().chain([self.len()])).map(|(start, end)| start..end).collect()
     }
 
+    /// What a good clock showed before this packet; of the first, when it came.
+    pub fn time_before(&self, place: usize) -> u64 {
+        const HOUR_NS: u64 = 3_600 * SECOND;
+        let is_ahead = |pair: &&[Packet]| pair[0].ns > pair[1].ns + HOUR_NS;
+        let first = self.packets.first().map_or(START_NS, |packet| packet.ns);
+        let good = self.packets.windows(2).take(place).filter(|pair| !is_ahead(pair));
+        good.map(|pair| pair[0].ns).fold(first, u64::max)
+    }
+
     /// All of it in one file.
     pub fn whole(&self) -> Vec<u8> {
         self.file(0..self.len(), Container::Plain)

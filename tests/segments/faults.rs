@@ -19,10 +19,27 @@ impl Threads {
     pub const EITHER: [Self; 2] = [Self::First, Self::All];
 }
 
-/// The command with something done to it at the `nth` of these system calls.
-pub fn inject(threads: Threads, command: &Command, calls: &str, what: &str, nth: &str) -> Command {
-    let inject = format!("inject={calls}:{what}:when={nth}");
-    under_strace(threads, command, &["-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject])
+/// A call of the program: the `nth` of these. Of several kinds, whichever comes to that number first, for strace counts each
+/// kind by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    pub kind: String,
+    pub nth: usize,
+}
+
+/// The command with something done to it at a call.
+pub fn inject(threads: Threads, command: &Command, call: &Call, what: &str) -> Command {
+    inject_at(threads, command, &call.kind, what, &call.nth.to_string())
+}
+
+/// The command with something done to it from some call on.
+pub fn inject_since(command: &Command, call: &Call, what: &str) -> Command {
+    inject_at(Threads::All, command, &call.kind, what, &format!("{}+", call.nth))
+}
+
+fn inject_at(threads: Threads, command: &Command, kinds: &str, what: &str, when: &str) -> Command {
+    let inject = format!("inject={kinds}:{what}:when={when}");
+    under_strace(threads, command, &["-o", "/dev/null", "-e", &format!("trace={kinds}"), "-e", &inject])
 }
 
 /// The command with something done to each of these system calls that concerns a path.
@@ -31,22 +48,27 @@ pub fn inject_on(path: &Path, command: &Command, calls: &str, what: &str) -> Com
     under_strace(Threads::All, command, &["-o", "/dev/null", "-P", path.to_str().unwrap(), "-e", &trace, "-e", &inject])
 }
 
-/// How many of these system calls the command makes, in the thread that makes the most.
-pub fn count(threads: Threads, command: &Command, calls: &str, folder: &Path) -> usize {
+/// All calls of these kinds that the command makes; of several threads, those of the one that makes the most.
+pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> Vec<Call> {
     let list = folder.join("calls");
     let output =
-        under_strace(threads, command, &["-o", list.to_str().unwrap(), "-e", &format!("trace={calls}")]).output().unwrap();
+        under_strace(threads, command, &["-o", list.to_str().unwrap(), "-e", &format!("trace={kinds}")]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(list).unwrap();
-    let made = text.lines().filter(|line| !line.contains("resumed>"));
-    match threads {
-        Threads::First => made.count(),
-        Threads::All => {
-            let mut by_thread: BTreeMap<&str, usize> = BTreeMap::new();
-            made.for_each(|line| *by_thread.entry(line.split(' ').next().unwrap()).or_default() += 1);
-            by_thread.into_values().max().unwrap_or(0)
-        }
+    let mut made: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for line in text.lines().filter(|line| line.contains('(') && !line.contains("resumed>")) {
+        let (before, _) = line.split_once('(').unwrap();
+        // With several threads, a line begins with the number of its own.
+        let (thread, kind) = before.rsplit_once(' ').unwrap_or(("", before));
+        *made.entry((kind, thread)).or_default() += 1;
     }
+    let mut most: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((kind, _), count) in made {
+        let most = most.entry(kind).or_default();
+        *most = count.max(*most);
+    }
+    let each = |(kind, count): (&str, usize)| (1..=count).map(|nth| Call { kind: kind.to_owned(), nth }).collect::<Vec<_>>();
+    most.into_iter().flat_map(each).collect()
 }
 
 fn under_strace(threads: Threads, command: &Command, flags: &[&str]) -> Command {

@@ -11,7 +11,7 @@ use crate::{
     desk::{Desk, Files, STATE, deliver_to, visible, within},
     dice::{Dice, tries},
     everything::{Container, Form, Packets, in_good_time},
-    faults::{CHANGES, Threads, count, inject, inject_on},
+    faults::{CHANGES, Call, Threads, calls, inject, inject_on},
     segments::{Names, Segment},
 };
 
@@ -129,13 +129,13 @@ impl Kills {
     /// Runs to the end, with a kill before each of some of the calls that change something.
     fn at_each_change(&self, threads: Threads, samples: usize, dice: &mut Dice) {
         let desk = self.desk();
-        let calls = count(threads, &self.command(&desk), CHANGES, desk.folder());
+        let calls = calls(threads, &self.command(&desk), CHANGES, desk.folder());
         self.check_done(&desk, "under strace");
-        assert!(calls > 20, "{calls} are too few to be all");
-        for nth in dice.some_below(samples, calls).into_iter().map(|n| n + 1) {
-            let what = format!("{:?}, killed at change {nth} of {calls} of {threads:?}", self.job);
+        assert!(calls.len() > 20, "{calls:?} are too few to be all");
+        for call in dice.some_below(samples, calls.len()).into_iter().map(|n| &calls[n]) {
+            let what = format!("{:?}, killed at {} {} of {threads:?}", self.job, call.kind, call.nth);
             let desk = self.desk();
-            let killed = inject(threads, &self.command(&desk), CHANGES, "signal=SIGKILL", &nth.to_string()).output().unwrap();
+            let killed = inject(threads, &self.command(&desk), call, "signal=SIGKILL").output().unwrap();
             let seen = self.check_killed(&desk, &[], &what);
             if killed.status.code().is_none() && !self.is_done_but_for_words(&desk) {
                 let ran = desk.ended(&mut self.command(&desk));
@@ -176,8 +176,8 @@ impl Kills {
         let (desk, mut seen) = (self.desk(), Vec::new());
         for kills in 0.. {
             let what = format!("{:?}, killed {kills} times", self.job);
-            let nth = (1 + kills / 3 + dice.below(40)).to_string();
-            let output = inject(Threads::All, &self.command(&desk), CHANGES, "signal=SIGKILL", &nth).output().unwrap();
+            let call = Call { kind: CHANGES.to_owned(), nth: 1 + kills / 3 + dice.below(40) };
+            let output = inject(Threads::All, &self.command(&desk), &call, "signal=SIGKILL").output().unwrap();
             seen = self.check_killed(&desk, &seen, &what);
             if output.status.success() || self.is_done_but_for_words(&desk) {
                 self.check_done(&desk, &what);

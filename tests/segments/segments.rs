@@ -34,11 +34,11 @@ impl Names {
     }
 }
 
-/// These stretches as segments of the agent. The clock that it names them by does not jump.
+/// These stretches as segments of the agent, each begun when the packet before it had come.
 pub fn agents(packets: &Packets, stretches: &[Range<usize>]) -> Vec<Segment> {
-    let begun_us = packets.packets[0].ns / 1000;
     let segment = |(number, stretch): (usize, &Range<usize>)| {
-        let name = SegmentName::new("edge1", "eth0", begun_us + number as u64 * 60_000_000, number as u32 + 1);
+        let begun_us = packets.time_before(stretch.start) / 1000;
+        let name = SegmentName::new("edge1", "eth0", begun_us, number as u32 + 1);
         (name.to_string(), packets.file(stretch.clone(), Container::Plain))
     };
     stretches.iter().enumerate().map(segment).collect()

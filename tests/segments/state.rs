@@ -7,7 +7,7 @@ use crate::{
     desk::{Desk, Files, STATE, visible, within},
     dice::{Dice, tries},
     everything::{Container, Form, Packets},
-    faults::{CHANGES, Threads, count, inject},
+    faults::{Call, Threads, calls, inject},
     segments::{Names, Segment},
 };
 
@@ -138,10 +138,10 @@ fn another_runs_files_are_refused() {
         command.args(["--window-bytes", "5000", "--unit-bytes", "5000", "--threads", "1", "--input-file"]).arg(path);
         command
     };
-    let calls = count(Threads::First, &of(&one), CHANGES, desk.folder());
+    let writes = calls(Threads::First, &of(&one), "write", desk.folder()).len();
     fs::remove_dir_all(&desk.out).unwrap();
-    let half = (calls / 2).to_string();
-    let killed = inject(Threads::First, &of(&one), CHANGES, "signal=SIGKILL", &half).output().unwrap();
+    let half = Call { kind: "write".to_owned(), nth: writes / 2 };
+    let killed = inject(Threads::First, &of(&one), &half, "signal=SIGKILL").output().unwrap();
     assert_eq!(killed.status.code(), None);
     is_refused(&desk, &mut of(&other), &["--reset-state"], "another file");
     is_refused(&desk, &mut desk.command(&[]), &["--reset-state"], "a directory");
