@@ -141,7 +141,16 @@ impl<'c> Points<'c> {
 
     /// What an earlier process has not read to its end.
     /// Tells also whether the first of it is there.
-    pub fn left(&mut self, left: Vec<Left>, mut offset: Option<usize>, known: &mut [Point], report: &mut Report) -> (Unit, bool) {
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    pub fn left(
+        &mut self,
+        left: &[Left],
+        mut offset: Option<usize>,
+        known: &mut [Point],
+        report: &mut Report,
+    ) -> Result<(Unit, bool)> {
         let mut unit = Unit::default();
         let mut is_first_there = true;
         self.working.clear();
@@ -167,17 +176,24 @@ impl<'c> Points<'c> {
                         Some(from) => input.from(from),
                         None => input,
                     };
-                    unit.push(input, left);
+                    unit.push(input, left.clone());
                     self.working.push(segment);
+                }
+                Err(error) if !is_its_fault(&error) => {
+                    return Err(error).with_context(|| format!("{} cannot be read on now", path.display()));
                 }
                 Err(error) => {
                     is_first_there &= from.is_none();
+                    // If it comes back, it is not begun again.
+                    if let (Some(point), Some(read_to)) = (known.get_mut(point), from) {
+                        point.seen.push(Seen { name: Name::of(&name), identity: left.identity, read_to });
+                    }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!("{} was not read to its end, and what is left of it is lost: {error:#}", path.display());
                 }
             }
         }
-        (unit, is_first_there)
+        Ok((unit, is_first_there))
     }
 
     /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else only what may have changed.
@@ -389,7 +405,10 @@ impl<'c> Points<'c> {
             self.silence.delivered(number, Instant::now());
             if let Some(watched) = self.points.get_mut(number) {
                 let is_begun = begun.is_some_and(|(identity, _)| identity == segment.identity);
-                let place = if is_begun { 0 } else { watched.queue.len() };
+                let first = watched.queue.first().map(|queued| queued.segment.identity);
+                let is_behind = begun.is_some_and(|(identity, _)| first == Some(identity));
+                let place = watched.queue.partition_point(|queued| queued.segment.order < segment.order);
+                let place = if is_begun { 0 } else { place.max(usize::from(is_behind)) };
                 watched.queue.insert(place, Queued { segment, input, delivery });
             }
         }
@@ -497,8 +516,11 @@ impl Watched {
             let identity = match identity(&path, &listed) {
                 Ok(identity) => identity,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error.into()),
                 Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    if !is_its_fault(&error) {
+                        return Err(error);
+                    }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!("{error}");
                     self.settled.insert(listed.name.clone(), listed);
@@ -553,7 +575,10 @@ impl Watched {
 
 /// The one path of a directory, whatever links lead there; of one that is not there, the one that it is called by.
 fn whole(path: &Path) -> PathBuf {
-    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // Where a part of it is not there yet, the rest of it tells already where it will be.
+    let there = absolute.ancestors().find_map(|there| Some((there.canonicalize().ok()?, absolute.strip_prefix(there).ok()?)));
+    there.map_or_else(|| absolute.clone(), |(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) })
 }
 
 /// What is known of a directory, to look things up in.
@@ -595,9 +620,13 @@ fn is_longer(path: &Path, listed: &Listed, shorter: Identity) -> bool {
 
 /// Whether it is a segment's own fault that it cannot be read, and not that of a full disk, or of what this process may have.
 fn is_its_fault(error: &anyhow::Error) -> bool {
-    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let is_its_own = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
-    error.downcast_ref::<SpoolError>().is_none() && kind.is_none_or(is_its_own)
+    let of_process = |cause: &io::Error| {
+        let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::OutOfMemory];
+        let codes = [nix::libc::EMFILE, nix::libc::ENFILE];
+        kinds.contains(&cause.kind()) || cause.raw_os_error().is_some_and(|code| codes.contains(&code))
+    };
+    let causes = || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    error.downcast_ref::<SpoolError>().is_none() && !causes().any(of_process)
 }
 
 /// A segment was read.

@@ -175,10 +175,10 @@ fn work_through(
     mut looks_closely: bool,
     mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
 ) -> Result<()> {
-    let (left, offset) = (std::mem::take(&mut session.left), session.offset.take());
     let mut next = None;
-    if !left.is_empty() {
-        let (unit, is_first_there) = points.left(left, offset, &mut session.points, &mut session.report);
+    if !session.left.is_empty() {
+        let (unit, is_first_there) = points.left(&session.left, session.offset, &mut session.points, &mut session.report)?;
+        session.left.clear();
         if !is_first_there {
             session.pass_over_input();
         }
