@@ -15,7 +15,7 @@ use crate::{
     packet::Decoder,
     points::Directories,
     progress::LogFormat,
-    run::{Config, Source},
+    run::{Config, Source, UnitLen},
     segments::AfterProcessing,
     windows::Sizes,
 };
@@ -133,8 +133,8 @@ pub struct Arguments {
     index_bytes: Option<usize>,
 
     /// Bytes of input after which the state is saved, at least.
-    #[arg(long, value_name = "BYTES", hide = true, default_value_t = 1 << 30)]
-    unit_bytes: u64,
+    #[arg(long, value_name = "BYTES", hide = true)]
+    unit_bytes: Option<u64>,
 
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
@@ -215,7 +215,7 @@ impl Arguments {
             source: self.source(),
             flags: self.flags(),
             resets: self.reset_state,
-            unit_len: self.unit_bytes,
+            unit: self.unit_bytes.map_or_else(UnitLen::default, UnitLen::Exactly),
             decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)),
             sip_ports: self.sip_ports_range,
             rules: Rules {

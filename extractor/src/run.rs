@@ -28,8 +28,8 @@ pub struct Config {
     pub flags: Vec<(String, String)>,
     /// Whether what runs before left is given up.
     pub resets: bool,
-    /// How many bytes of input a unit of work has, at least, where there are more.
-    pub unit_len: u64,
+    /// How much input a unit of work has, where there is more.
+    pub unit: UnitLen,
     /// How frames are taken apart.
     pub decoder: Decoder,
     /// Where SIP is looked for.
@@ -40,6 +40,27 @@ pub struct Config {
     pub outputs: Settings,
     /// How much is worked on at once.
     pub sizes: Sizes,
+}
+
+/// How much input a unit of work has, where there is more.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum UnitLen {
+    /// A gibibyte; more where so much is carried over that to write it each time would cost too much.
+    #[default]
+    Usual,
+    /// So many bytes: no value changes the result; tests use small ones.
+    Exactly(u64),
+}
+
+impl UnitLen {
+    /// How much there should be where so much is carried over, in bytes.
+    #[must_use]
+    pub fn wanted(self, carried_len: u64) -> u64 {
+        match self {
+            Self::Usual => (1 << 30).max(carried_len.saturating_mul(4)),
+            Self::Exactly(len) => len,
+        }
+    }
 }
 
 /// Where captures come from.
@@ -138,7 +159,7 @@ fn terms(config: &Config) -> Terms {
 
 /// Reads what is new in the directories, and stops.
 fn pass(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
-    let mut points = Points::new(directories, &config.outputs.directory, config.unit_len);
+    let mut points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
     let mut session = open(config, &mut points, config.resets, progress)?;
     let mut pass = || -> Result<()> {
         work_through(&mut session, &mut points, true, |_, _| true)?;
@@ -203,7 +224,7 @@ fn work_through(
 /// Reads each segment when it is closed, until it is told to end.
 fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
     let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
-    let mut points = Points::new(directories, &config.outputs.directory, config.unit_len);
+    let mut points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
     let mut session = open(config, &mut points, config.resets, progress)?;
     let mut heartbeat = Heartbeat::begin();
     let mut wake = Wake::Look;
@@ -234,7 +255,7 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
                 let report = session.into_report();
                 progress.flush();
                 // Makes room: what was half-written is removed.
-                points = Points::new(directories, &config.outputs.directory, config.unit_len);
+                points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
                 session = loop {
                     let reopened = open(config, &mut points, false, progress);
                     wake = watch.sleep_until_retry();

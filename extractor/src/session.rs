@@ -217,7 +217,7 @@ impl<'c> Session<'c> {
             let here = inputs.bytes_before(end.position);
             self.progress.advance(here, self.calls.opened());
             // What is carried over is written each time: it should be little beside what was done.
-            let is_much = here.saturating_sub(saved_at) >= config.unit_len.max(carried_len.saturating_mul(4));
+            let is_much = here.saturating_sub(saved_at) >= config.unit.wanted(carried_len);
             let number = end.position.input().saturating_sub(first);
             if is_much && !left.is_empty() && number >= before && end.position.input() < inputs.after_last() {
                 ends.tell(number, |seen| done(&mut self.points, seen));

@@ -9,7 +9,7 @@ use sip_call_extractor::{
     packet::Decoder,
     progress::Progress,
     report::Report,
-    run::{Config, Source, run},
+    run::{Config, Source, UnitLen, run},
     windows::Sizes,
 };
 
@@ -64,7 +64,7 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
         source: Source::Files(vec![input]),
         flags: Vec::new(),
         resets: false,
-        unit_len: 1 << 30,
+        unit: UnitLen::Usual,
         decoder: Decoder::default(),
         sip_ports,
         rules,
