@@ -127,6 +127,7 @@ impl<'c> Session<'c> {
             recent: RecentPackets::default(),
             report: Report::default(),
         };
+        session.file.remove_new()?;
         match loaded {
             Some((state, carried)) => session.resume(state, carried)?,
             None => session.outputs.resume(None)?,

@@ -220,7 +220,6 @@ impl StateFile {
     where
         State<C, U, B>: for<'a> Deserialize<'a>,
     {
-        self.remove_new()?;
         let path = self.path.display();
         let mut file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -304,7 +303,11 @@ impl StateFile {
         removed.with_context(|| format!("the state {} cannot be removed", self.path.display()))
     }
 
-    fn remove_new(&self) -> Result<()> {
+    /// Removes a state that was broken off while it was written.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_new(&self) -> Result<()> {
         let path = self.new_path();
         remove_if_there(&path).with_context(|| format!("{} cannot be removed", path.display()))
     }
@@ -426,6 +429,8 @@ mod tests {
         fs::write(file.new_path(), "broken off").unwrap();
         let (read, _) = file.load::<u8, (), ()>().unwrap().unwrap();
         assert_eq!((read.clock, read.calls, read.next_input), (2, 9, 3));
+        assert!(file.new_path().exists(), "reading changes nothing");
+        file.remove_new().unwrap();
         assert!(!file.new_path().exists());
         file.remove().unwrap();
         file.remove().unwrap();
