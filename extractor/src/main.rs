@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match extract(arguments, &progress) {
         Ok(outcome) => {
             summarise(&outcome.report, log_format, &progress);
-            let code = outcome.report.exit().code();
+            let code = outcome.exit.code();
             match outcome.close() {
                 Ok(()) => ExitCode::from(code),
                 Err(error) => {

@@ -11,7 +11,7 @@ use crate::{
     packet::Decoder,
     points::{Directories, Points},
     progress::Progress,
-    report::Report,
+    report::{Exit, Report},
     session::{Session, Unit},
     source::Inputs,
     state::{Left, Name, StateFile, Terms},
@@ -77,6 +77,8 @@ pub enum Source {
 pub struct Outcome {
     /// What happened.
     pub report: Report,
+    /// What the shell is told.
+    pub exit: Exit,
     /// The state of a run that leaves nothing to others. As long as it is there, the same command finds that all is done.
     finished: Option<StateFile>,
 }
@@ -97,15 +99,21 @@ impl Outcome {
 /// No input can be used, or an output cannot be written. What was published is right then, and the state is that of the
 /// last unit of work that was done.
 pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
-    let report = match &config.source {
+    match &config.source {
         Source::Files(paths) => {
             let report = run_files(config, paths, progress)?;
-            return Ok(Outcome { report, finished: Some(StateFile::of(&config.outputs.directory, config.outputs.syncs)) });
+            let state = StateFile::of(&config.outputs.directory, config.outputs.syncs);
+            Ok(Outcome { exit: report.exit(), report, finished: Some(state) })
         }
-        Source::Directories(directories) if directories.stays => stay(config, directories, progress)?,
-        Source::Directories(directories) => pass(config, directories, progress)?,
-    };
-    Ok(Outcome { report, finished: None })
+        // One who is told to end after months has done what he should, whatever the log has named since.
+        Source::Directories(directories) if directories.stays => {
+            Ok(Outcome { exit: Exit::Done, report: stay(config, directories, progress)?, finished: None })
+        }
+        Source::Directories(directories) => {
+            let report = pass(config, directories, progress)?;
+            Ok(Outcome { exit: report.exit(), report, finished: None })
+        }
+    }
 }
 
 /// Reads files to their end.
