@@ -1,10 +1,6 @@
 //! The command line.
 
-use std::{
-    path::{self, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::units::{GoDuration, SipPorts};
@@ -16,7 +12,7 @@ use crate::{
     points::Directories,
     progress::LogFormat,
     run::{Config, Source, UnitLen},
-    segments::AfterProcessing,
+    segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };
 
@@ -158,18 +154,17 @@ impl Arguments {
 
     fn directories_in_conflict(&self) -> Option<String> {
         // A directory has many names: what they lead to counts.
-        let whole = |path: &PathBuf| path.canonicalize().or_else(|_| path::absolute(path)).unwrap_or_else(|_| path.clone());
-        let inputs: Vec<PathBuf> = self.input_dir.iter().map(whole).collect();
+        let inputs: Vec<PathBuf> = self.input_dir.iter().map(|path| whole_path(path)).collect();
         let twice = inputs.iter().enumerate().find(|(number, path)| inputs.iter().take(*number).any(|other| other == *path));
         if let Some((_, path)) = twice {
             return Some(format!("--input-dir {} is given twice; give it once", path.display()));
         }
-        if inputs.contains(&whole(&self.output_dir)) {
+        if inputs.contains(&whole_path(&self.output_dir)) {
             let why = "is an input directory, too, where the calls' files would be taken for segments; name another one";
             return Some(format!("--output-dir {} {why}", self.output_dir.display()));
         }
         match &self.after_processing {
-            AfterProcessing::Move(to) if inputs.contains(&whole(to)) => {
+            AfterProcessing::Move(to) if inputs.contains(&whole_path(to)) => {
                 Some(format!("--after-processing move:{} names an input directory; name another one", to.display()))
             }
             _ => None,

@@ -172,7 +172,7 @@ impl<'w> ChunkIndex<'w> {
             }
         }
         if let Some(last) = waiting {
-            match (next_record(walk.clone()), behind) {
+            match (next_record(&mut walk.clone()), behind) {
                 (None, Behind::Unknown) if can_be_kept(&last) => held = Some(last),
                 (None, Behind::Record(next)) => indexer.take(&last, Some(&next)),
                 (next, _) => indexer.take(&last, next.as_ref()),

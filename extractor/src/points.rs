@@ -15,7 +15,7 @@ use shared::pcap::FILE_HEADER_LEN;
 use crate::{
     moment::Clock,
     report::Report,
-    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity, is_named},
+    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity, is_named, whole_path},
     session::{Done, Unit},
     source::{
         Input, RecentPackets, SpoolError, first_time,
@@ -109,7 +109,7 @@ impl<'c> Points<'c> {
     #[must_use]
     pub fn new(config: &'c Directories, spool: &'c Path, unit_len: u64) -> Self {
         let watched = |path: &PathBuf| Watched {
-            listing: Listing::of(whole(path)),
+            listing: Listing::of(whole_path(path)),
             settled: BTreeMap::new(),
             first_ns: BTreeMap::new(),
             queue: Vec::new(),
@@ -126,7 +126,7 @@ impl<'c> Points<'c> {
     pub fn adopt(&self, known: &mut Vec<Point>) {
         let mut adopted = Vec::new();
         for path in &self.config.paths {
-            let directory = Name::of(whole(path));
+            let directory = Name::of(whole_path(path));
             let place = known.iter().position(|point| point.directory == directory);
             let fresh = || Point { directory: directory.clone(), ..Point::default() };
             adopted.push(place.map_or_else(fresh, |place| known.remove(place)));
@@ -571,14 +571,6 @@ impl Watched {
         self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
         Ok(first_ns)
     }
-}
-
-/// The one path of a directory, whatever links lead there; of one that is not there, the one that it is called by.
-fn whole(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // Where a part of it is not there yet, the rest of it tells already where it will be.
-    let there = absolute.ancestors().find_map(|there| Some((there.canonicalize().ok()?, absolute.strip_prefix(there).ok()?)));
-    there.map_or_else(|| absolute.clone(), |(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) })
 }
 
 /// What is known of a directory, to look things up in.

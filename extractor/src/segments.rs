@@ -9,7 +9,7 @@ use std::{
         ffi::{OsStrExt, OsStringExt},
         fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant, SystemTime},
 };
@@ -226,6 +226,15 @@ impl Identity {
         let head = bytes.get(..HEAD_LEN as usize).unwrap_or(bytes);
         Self { size: bytes.len() as u64, digest: digest(head) }
     }
+}
+
+/// The one path of a directory, whatever links lead there; of one that is not there, the one that it is called by.
+#[must_use]
+pub fn whole_path(path: &Path) -> PathBuf {
+    let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // Where a part of it is not there yet, the rest of it tells already where it will be.
+    let there = absolute.ancestors().find_map(|there| Some((there.canonicalize().ok()?, absolute.strip_prefix(there).ok()?)));
+    there.map_or_else(|| absolute.clone(), |(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) })
 }
 
 /// Where a capture stands among those of its directory: by when it begins, then by its number, then by its name.

@@ -15,7 +15,7 @@ use shared::pcap::{
     DEFAULT_SNAPLEN, Gap, Layout, LinkType, Precision, Record, Step, Walk, ng_interface, ng_section_header, push_ng_packet,
 };
 
-use super::{Input, duplicates::RecentPackets};
+use super::{Input, duplicates::RecentPackets, next_record};
 use crate::moment::{Clock, is_odd};
 
 /// How far the inputs of a capture point have been merged.
@@ -116,14 +116,6 @@ impl Delivery {
 #[inline]
 fn clock_after(clock: Clock, timestamp_ns: Option<u64>, next_ns: Option<u64>) -> Clock {
     timestamp_ns.filter(|timestamp_ns| !is_odd(*timestamp_ns, next_ns)).map_or(clock, |timestamp_ns| clock.max(timestamp_ns))
-}
-
-fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
-    loop {
-        if let Step::Record(record) = walk.next_step()? {
-            return Some(record);
-        }
-    }
 }
 
 impl<'a> Merge<'a> {

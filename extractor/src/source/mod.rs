@@ -140,7 +140,7 @@ impl Inputs {
     #[must_use]
     pub fn first_record_after(&self, number: usize) -> Option<Record<'_>> {
         let later = self.inputs.iter().skip(number.saturating_add(1).saturating_sub(self.first));
-        later.filter_map(|input| next_record(input.layout.walk(input.bytes(), input.start))).next()
+        later.filter_map(|input| next_record(&mut input.layout.walk(input.bytes(), input.start))).next()
     }
 
     /// One of them, by its number in the order of reading.
@@ -304,11 +304,10 @@ impl Input {
 
 /// The next record, wherever it is.
 #[must_use]
-pub fn next_record(mut walk: Walk<'_>) -> Option<Record<'_>> {
+pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
     loop {
-        match walk.next_step()? {
-            Step::Record(record) => return Some(record),
-            Step::Gap(_) => {}
+        if let Step::Record(record) = walk.next_step()? {
+            return Some(record);
         }
     }
 }
