@@ -139,8 +139,7 @@ impl<'c> Points<'c> {
         *known = adopted;
     }
 
-    /// What an earlier process has not read to its end.
-    /// Tells also whether the first of it is there.
+    /// What an earlier process has not read to its end, and whether the first of it is there.
     ///
     /// # Errors
     /// It cannot be read now.

@@ -104,6 +104,12 @@ impl<'c> Session<'c> {
                 file.remove()?;
                 None
             }
+            // Nothing is half done: other flags may come.
+            Some((state, carried)) if terms.reads_directories && state.terms.reads_directories && state.is_closed() => {
+                let mut published = Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs))?;
+                published.resume(Some(state.books))?;
+                Some((Loaded { books: published.into_books(), ..state }, carried))
+            }
             Some((state, carried)) => {
                 terms.check(&state.terms)?;
                 Some((state, carried))
@@ -238,11 +244,10 @@ impl<'c> Session<'c> {
         let held = windows.held().and_then(|(input, record)| keep(input, &record, &inputs, &layouts));
         ends.tell(usize::MAX, |seen| done(&mut self.points, seen));
         let next = Moment { clock: windows.next().clock, position: Position::new(inputs.after_last(), 0) };
-        let place = Place { next, held, left: Vec::new(), offset: None };
+        let mut place = Place { next, held, left: Vec::new(), offset: None };
         self.report.fragments = windows.assembler().fragment_counts();
         self.report.streams = windows.assembler().stream_counts();
         let mut start = windows.into_start();
-        let mut place = place;
         if is_final {
             // What comes next has nothing to do with this: packet time begins anew, too, wherever a damaged clock has taken it.
             self.note_strays();

@@ -67,6 +67,14 @@ pub struct State<Calls, Unfinished, Books> {
     pub books: Books,
 }
 
+impl<Calls, Unfinished, Books> State<Calls, Unfinished, Books> {
+    /// Whether a run with `--final` has written it: nothing goes on.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.clock == 0 && self.held.is_none() && self.left.is_empty()
+    }
+}
+
 /// A state as it is read, and the records that it holds.
 pub type Loaded<Calls, Unfinished, Books> = (State<Calls, Unfinished, Books>, Carried);
 

@@ -127,6 +127,19 @@ fn a_state_of_other_flags_is_refused() {
 }
 
 #[test]
+fn when_nothing_is_open_other_flags_may_come() {
+    let (desk, want) = half_done();
+    desk.run(&["--final"]).is(0);
+    desk.has(&want, "the flags of before");
+    let before = desk.everything_in_out();
+    desk.run(&["--linger", "1s", "--stats-filename", "other.csv", "--final"]).is(0);
+    let after = desk.everything_in_out();
+    let others = |name: &String| !name.starts_with(".sip") && name != "other.csv";
+    assert!(before.iter().filter(|(name, _)| others(name)).eq(after.iter().filter(|(name, _)| others(name))), "nothing was read");
+    desk.run(&["--final"]).is(0);
+}
+
+#[test]
 fn another_runs_files_are_refused() {
     let (packets, ..) = halves();
     let desk = Desk::new();

@@ -231,6 +231,12 @@ impl Outputs {
         self.statistics.cut_back(&self.books.statistics)
     }
 
+    /// What another can go on with.
+    #[must_use]
+    pub fn into_books(self) -> Books {
+        self.books
+    }
+
     /// Has the disk take in what was written, and gives the books as they belong to it.
     ///
     /// # Errors
