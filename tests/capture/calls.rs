@@ -1,25 +1,27 @@
 //! End to end: SIPp calls SIPp through the agent's wire, and the extractor finds in its segments what it finds in a capture
-//! of tcpdump's beside it.
+//! of tcpdump's beside it, whether it reads them afterwards or while the agent captures.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, process::Command};
 
 use crate::{
-    agent::{Agent, read, segments},
-    lab::Lab,
+    agent::{Agent, names_in, read, segments},
+    disks::Disk,
+    lab::{Lab, Program, wait_until},
     sipp,
 };
 
-/// Built by whoever tests the workspace.
-fn extractor() -> PathBuf {
+/// The extractor, which will write to this directory. It is built by whoever tests the workspace.
+fn extractor(output: &Path) -> Command {
     let path = Path::new(env!("CARGO_BIN_EXE_sip-capture-agent")).with_file_name("sip-call-extractor");
     assert!(path.exists(), "{} is not there: test the whole workspace, as scripts/test does", path.display());
-    path
+    let mut command = Command::new(path);
+    command.env_remove("RUST_LOG").args(["--sip-ports-range", "5060-5079", "--linger", "1s", "--output-dir"]).arg(output);
+    command
+}
+
+fn ends_well(command: &mut Command) {
+    let run = command.output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 
 /// What the extractor makes of a capture, but for times: each tap stamps the packets itself.
@@ -31,12 +33,16 @@ struct Extracted {
 }
 
 fn extracted<S: AsRef<OsStr>>(files: impl Iterator<Item = S>, output: &Path) -> Extracted {
-    let mut command = Command::new(extractor());
+    let mut command = extractor(output);
     files.for_each(|file| {
         command.arg("--input-file").arg(file);
     });
-    let run = command.args(["--sip-ports-range", "5060-5079", "--output-dir"]).arg(output).output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    ends_well(&mut command);
+    results(output)
+}
+
+/// What is in an output directory.
+fn results(output: &Path) -> Extracted {
     let calls = table(&output.join("detected_calls.csv"));
     let frames = |row: &Row| read(&output.join(&row["output_pcap_filename"])).into_iter().map(|record| record.frame).collect();
     let streams = table(&output.join("calls_statistics.csv"));
@@ -76,6 +82,11 @@ fn whole_in_segments(calls: sipp::Calls) {
     assert!(segments.len() > 5, "{log}");
     let of_agent = extracted(segments.iter().map(|(_, path)| path), &lab.folder().join("of-agent"));
     let of_tcpdump = extracted([beside].iter(), &lab.folder().join("of-tcpdump"));
+    assert_whole(calls, &of_agent, &of_tcpdump, &log);
+}
+
+#[track_caller]
+fn assert_whole(calls: sipp::Calls, of_agent: &Extracted, of_tcpdump: &Extracted, log: &str) {
     assert_eq!(of_agent.calls.len(), calls.total());
     assert!(of_agent.rows.iter().filter(|row| row.contains("state=completed")).count() == calls.total(), "{:?}", of_agent.rows);
     assert_eq!(of_agent, of_tcpdump, "{log}");
@@ -94,4 +105,67 @@ fn long_messages_over_udp_come_out_with_all_their_fragments() {
 #[test]
 fn calls_over_tcp_come_out_whole() {
     whole_in_segments(sipp::TCP);
+}
+
+/// Has calls made while an extractor in another process takes the agent's segments as they are closed. Checks that the
+/// calls are whole, and gives the names that are left in the agent's directory, and its log.
+fn whole_while_watched(calls: sipp::Calls, after_processing: &str, agents: &[&str]) -> (Vec<String>, String) {
+    let lab = Lab::new();
+    let [disk, of_tcpdump] = ["disk", "of-tcpdump"].map(|name| lab.folder().join(name));
+    let [segments, output] = ["segments", "calls"].map(|name| disk.join(name));
+    fs::create_dir(&disk).unwrap();
+    // How soon the extractor is done must not depend on who else waits for the disk.
+    let _disk = Disk::mount(&disk, "64m");
+    let arguments = [&["--sip-ports-range", "5060-5079"], agents].concat();
+    let agent = Agent::on_wire(&lab.phones[0], lab.folder(), &segments, &arguments);
+    let from_segments = |flag| {
+        let mut command = extractor(&output);
+        command.arg("--input-dir").arg(&segments).args(["--after-processing", after_processing, flag]);
+        command
+    };
+    let mut watch = Program::start(from_segments("--watch"), "watch", lab.folder());
+    let tap = lab.tap();
+    calls.make(&lab);
+    let beside = tap.stop(&lab);
+    let log = agent.end("TERM");
+    wait_until("the last segment to be processed", || unprocessed(&segments).is_empty());
+    watch.signal("TERM");
+    assert_eq!(watch.end().code(), Some(0), "{}", watch.said());
+    assert!(!watch.said().contains("WARN") && !watch.said().contains("ERROR"), "{}", watch.said());
+    assert!(!table(&output.join("detected_calls.csv")).is_empty(), "calls come out before the end: {}", watch.said());
+    ends_well(&mut from_segments("--final"));
+    let parts: Vec<String> = names_in(&output).into_iter().filter(|name| name.ends_with(".part")).collect();
+    assert!(parts.is_empty(), "{parts:?}");
+    assert_whole(calls, &results(&output), &extracted([beside].iter(), &of_tcpdump), &log);
+    (names_in(&segments), log)
+}
+
+/// Closed segments without a mark.
+fn unprocessed(directory: &Path) -> Vec<String> {
+    let names = names_in(directory);
+    let is_marked = |name: &str| names.contains(&format!(".{name}.processed"));
+    names.iter().filter(|name| !name.starts_with('.') && !is_marked(name)).cloned().collect()
+}
+
+/// For longer than a call lingers, so that some are out while others are made.
+const MORE: usize = 6;
+
+/// An interval is shorter than a call, so each call is in several segments.
+#[test]
+fn calls_come_out_whole_while_their_segments_are_deleted() {
+    let calls = sipp::Calls { count: MORE, ..sipp::UDP };
+    let (left, log) = whole_while_watched(calls, "delete", &["--rotate-every", "500ms"]);
+    assert_eq!(left, Vec::<String>::new(), "{log}");
+    assert!(log.matches("reason=").count() > MORE, "{log}");
+}
+
+/// Only what has been processed goes: there is always enough of it.
+#[test]
+fn calls_come_out_whole_while_the_agent_makes_room() {
+    let calls = sipp::Calls { count: MORE, ..sipp::TCP };
+    let arguments = ["--rotate-size", "8KiB", "--max-disk-bytes", "128KiB"];
+    let (left, log) = whole_while_watched(calls, "keep", &arguments);
+    let (marks, segments): (Vec<String>, Vec<String>) = left.into_iter().partition(|name| name.starts_with('.'));
+    assert_eq!(marks, segments.iter().map(|name| format!(".{name}.processed")).collect::<Vec<_>>(), "{log}");
+    assert!(log.contains("deleted for --max-disk-bytes") && !log.contains("ERROR"), "{log}");
 }

@@ -13,11 +13,11 @@ use crate::{
     lab::{WIRE, wait_until},
 };
 
-/// A disk of its own for the segments of a network.
-struct Disk<'a>(&'a Path);
+/// A disk of its own, for segments or for all that a test writes.
+pub struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Self {
+    pub fn mount(at: &'a Path, size: &str) -> Self {
         run(&format!("mount -t tmpfs -o mode=750,size={size} tmpfs {}", at.display()));
         Self(at)
     }
