@@ -229,6 +229,9 @@ fn work_through(
     }
 }
 
+/// A state larger than this is not written more often than every few seconds, in bytes: some 50 MB/s of media make one.
+const LARGE_STATE: u64 = 128 << 20;
+
 /// Reads each segment when it is closed, until it is told to end.
 fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
     let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
@@ -256,7 +259,8 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
             Ok(()) if watch.is_ending() => Wake::End,
             Ok(()) => {
                 failed = None;
-                watch.wait()
+                // Where much is carried over, some segments are gathered: to write it for each would cost more than they do.
+                if session.state_len() > LARGE_STATE { watch.sleep_until_retry() } else { watch.wait() }
             }
             Err(error) => {
                 say_once(&mut failed, &error);

@@ -163,6 +163,12 @@ impl<'c> Session<'c> {
         self.calls.open()
     }
 
+    /// How large the state is that was written last, in bytes.
+    #[must_use]
+    pub fn state_len(&self) -> u64 {
+        self.carried.bytes().len() as u64
+    }
+
     /// Packet time so far, in nanoseconds since 1970.
     #[must_use]
     pub fn clock(&self) -> u64 {
