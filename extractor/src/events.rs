@@ -2,9 +2,8 @@
 
 use std::{collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-
 use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::{

@@ -171,11 +171,7 @@ impl<'c> Points<'c> {
                 Ok((listed, input)) => {
                     let order = capture_order(&name, || input.first_ns());
                     let segment = Segment { point, path, listed, identity: left.identity, order, from };
-                    let input = match from {
-                        Some(from) => input.from(from),
-                        None => input,
-                    };
-                    unit.push(input, left.clone());
+                    unit.push(input.going_on_at(from), left.clone());
                     self.working.push(segment);
                 }
                 Err(error) if !is_its_fault(&error) => {
@@ -227,8 +223,7 @@ impl<'c> Points<'c> {
             let Some(input) = input else { continue };
             // Decompressed, it may be many times as much.
             len = len.saturating_add(input.bytes().len() as u64);
-            let path = known.get(segment.point).map(|point| point.directory.to_path().join(&segment.listed.name));
-            unit.push(input, Left { path: Name::of(path.unwrap_or_default()), identity: segment.identity });
+            unit.push(input, Left { path: Name::of(&segment.path), identity: segment.identity });
             self.working.push(segment);
         }
         Ok((!self.working.is_empty()).then_some(unit))
@@ -307,10 +302,7 @@ impl<'c> Points<'c> {
                         segment.path.display()
                     );
                 }
-                Ok(Some(match segment.from {
-                    Some(from) => input.from(from),
-                    None => input,
-                }))
+                Ok(Some(input.going_on_at(segment.from)))
             }
             Err(error) if !is_its_fault(&error) => {
                 Err(error).with_context(|| format!("{} cannot be read now", segment.path.display()))

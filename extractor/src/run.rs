@@ -137,10 +137,9 @@ fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<
         }
         tracing::info!("going on where an earlier run was broken off");
         inputs.drain(..inputs.len().saturating_sub(left.len()));
-        if let (Some(offset), false) = (session.offset, inputs.is_empty()) {
-            let first = inputs.remove(0).from(offset);
-            inputs.insert(0, first);
-        }
+        // Only the first of them was begun.
+        let mut offset = session.offset;
+        inputs = inputs.into_iter().map(|input| input.going_on_at(offset.take())).collect();
     }
     match session.work(Unit { inputs, left, is_final: true }, |_, _| {}) {
         Ok(()) => Ok(session.into_report()),

@@ -9,7 +9,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
 use smallvec::SmallVec;
 
 use crate::{

@@ -6,7 +6,6 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use smallvec::SmallVec;
 
 use super::CallNumber;

@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
 use smallvec::SmallVec;
 
 use super::{CallNumber, Dialog, Endpoints, FlowNumber, FlowTable, Given, Owner, Owners, State, Strays};

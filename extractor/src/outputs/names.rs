@@ -2,9 +2,8 @@
 
 use std::{collections::VecDeque, fmt};
 
-use serde::{Deserialize, Serialize};
-
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::files::Directory;

@@ -11,9 +11,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
-
 use bumpalo::Bump;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};

@@ -221,9 +221,10 @@ impl Input {
         Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage })
     }
 
-    /// The same, from an offset on up to which it was read before.
+    /// The same, from an offset on up to which it was read before, if it was.
     #[must_use]
-    pub fn from(mut self, offset: usize) -> Self {
+    pub fn going_on_at(mut self, offset: Option<usize>) -> Self {
+        let Some(offset) = offset else { return self };
         if let Layout::Ng(_) = self.layout {
             // What describes the interfaces stands before.
             let mut walk = self.layout.walk(self.bytes(), self.start);
