@@ -287,31 +287,45 @@ fn intervals_without_a_packet_leave_nothing_open() {
     assert_numbers(&network.segments(), 0..10);
 }
 
+/// Descriptors, and memory in KiB that is the process's own.
+fn state(agent: &Agent) -> (usize, u64) {
+    let process = format!("/proc/{}", agent.program.id());
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
 #[test]
-fn thousands_of_rotations_leave_memory_and_descriptors_as_they_were() {
+fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_packet_once() {
+    const ROTATIONS: usize = 10_000;
     let network = Network::new();
     let output = network.segments();
-    let _disk = Disk::mount(&output, "16m");
-    let arguments = ["--rotate-size", "2KiB", "--max-disk-bytes", "1MiB", "--buffer-size", "1MiB"];
-    let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
-    let state = |agent: &Agent| {
-        let process = format!("/proc/{}", agent.program.id());
-        let status = fs::read_to_string(format!("{process}/status")).unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        let memory_kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
-        (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory_kib)
-    };
-    network.send_numbers(0..8000, 8000);
-    agent.has_captured(8000);
-    let (files, memory_kib) = state(&agent);
-    network.send_numbers(8000..24_000, 8000);
-    agent.has_captured(24_000);
-    let (files_after, memory_after_kib) = state(&agent);
+    let _disk = Disk::mount(&output, "64m");
+    let metrics = network.folder().join("agent.prom");
+    // Two packets in a segment. Segments are looked through again and again, and none is too old.
+    let arguments = ["--rotate-size", "512B", "--max-age", "1h", "--metrics-file", metrics.to_str().unwrap()];
+    let agent = network.agent(&[&STEADY[..], &arguments].concat());
+    let (mut sent, mut taken, mut states) = (0, Vec::new(), Vec::new());
+    for rotations in [500, 1000, 5000, ROTATIONS] {
+        let until = 2 * rotations as u64;
+        network.send_numbers(sent..until, 10_000);
+        sent = until;
+        // The extractor has them as they are closed; the last one closes when another packet comes, or at the end.
+        wait_until("segments", || {
+            taken.extend(segments_there(&output).iter().flat_map(|path| take(path)));
+            taken.len() as u64 >= sent - 2
+        });
+        states.push((rotations, state(&agent)));
+    }
     let log = agent.end("TERM");
-    assert!(last_value(&log, "segments=") == 24_000 / 8, "{log}");
+    taken.extend(numbers_in(&output));
+    println!("rotations, (descriptors, KiB): {states:?}");
+    assert!(taken.iter().copied().eq(0..sent), "each packet once, in order: {} of {sent}; {log}", taken.len());
+    for (name, value) in [("segments_closed_total", ROTATIONS as u64), ("packets_written_total", sent), ("disk_drops_total", 0)] {
+        let line = format!("sip_capture_agent_{name}{{interface=\"{WIRE}\"}} {value}\n");
+        assert!(fs::read_to_string(&metrics).unwrap().contains(&line), "{line}");
+    }
     // Buffers that are kept, and files that are just being read, are no leaks: those would be of thousands of rotations.
-    assert!(
-        files_after <= files + 3 && memory_after_kib <= memory_kib + 3 * 1024,
-        "{files_after} files, {memory_kib} to {memory_after_kib} KiB"
-    );
+    let (_, (files, memory_kib)) = states[0];
+    assert!(states.iter().all(|(_, now)| now.0 <= files + 3 && now.1 <= memory_kib + 3 * 1024), "{states:?}");
 }
