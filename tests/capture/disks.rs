@@ -327,5 +327,5 @@ fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_pa
     }
     // Buffers that are kept, and files that are just being read, are no leaks: those would be of thousands of rotations.
     let (_, (files, memory_kib)) = states[0];
-    assert!(states.iter().all(|(_, now)| now.0 <= files + 3 && now.1 <= memory_kib + 3 * 1024), "{states:?}");
+    assert!(states.iter().all(|(_, now)| now.0 <= files + 3 && now.1 <= memory_kib + 4 * 1024), "{states:?}");
 }
