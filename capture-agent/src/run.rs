@@ -1,4 +1,4 @@
-//! The whole job: open, become humble, repair, capture, supervise, end.
+//! The whole job: open, become humble, capture and repair beside it, supervise, end.
 
 use std::{
     io, mem,
@@ -68,13 +68,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     privileges::give_up(user.as_ref())?;
     spool.check_access()?;
     let newest = newest_of_each(&spool, arguments);
-    repair(&spool);
+    let left = left_behind(&spool);
 
     let (requests, requested) = mpsc::channel();
     signals::pass_on(signals, requests).context("signals cannot be waited for")?;
+    let repair = Arc::new(repair(spool.clone(), left).context("a thread cannot be started")?);
     let points = sources.into_iter().zip(taps).zip(newest).map(|((source, tap), newest)| {
         let namer = Namer::new(&instance, &source.interface, newest.as_ref(), wall_ns());
-        start(arguments, source, tap, namer).context("a thread cannot be started")
+        start(arguments, source, tap, namer, Arc::clone(&repair)).context("a thread cannot be started")
     });
     let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
     let (house, keeper) = keep_house(arguments, spool, &points).context("a thread cannot be started")?;
@@ -112,32 +113,40 @@ fn short_host_name() -> String {
     host_name.to_string_lossy().split('.').next().unwrap_or_default().to_owned()
 }
 
-/// Before anything is repaired: also what cannot be has a name that comes before those of this run.
+/// Part files count as well, repaired or not: they have names that come before those of this run.
 fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
     arguments.interface.iter().map(|interface| spool.newest(interface).unwrap_or_default()).collect()
 }
 
-/// What cannot be repaired is no reason not to capture.
-fn repair(spool: &Spool) {
-    match spool.repair() {
-        Ok(repaired) => {
-            for part in repaired {
-                match part {
-                    Err(error) => tracing::error!("what an earlier run has left stays as it is: {error}"),
-                    Ok(Repaired::Closed(path, cut_bytes)) => {
-                        tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
-                    }
-                    Ok(Repaired::Removed(path)) => {
-                        tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
-                    }
-                }
-            }
-        }
-        Err(error) => tracing::error!("what an earlier run has left is not repaired: {error}"),
-    }
+/// What an earlier run has left, before there is anything of this one. That it cannot be repaired is no reason not to
+/// capture.
+fn left_behind(spool: &Spool) -> Vec<SegmentName> {
+    spool.parts().unwrap_or_else(|error| {
+        tracing::error!("what an earlier run has left is not repaired: {error}");
+        Vec::new()
+    })
 }
 
-fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer) -> io::Result<Point> {
+/// Repairs part files from a thread of its own: they may be large, and their disk may hang. Nobody waits for its end.
+fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
+    let repair = move || {
+        for name in parts {
+            match spool.repair(&name) {
+                Err(error) => tracing::error!("what an earlier run has left stays as it is: {error}"),
+                Ok(Some(Repaired::Closed(path, cut_bytes))) => {
+                    tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
+                }
+                Ok(Some(Repaired::Removed(path))) => {
+                    tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
+                }
+                Ok(None) => {}
+            }
+        }
+    };
+    thread::Builder::new().name("repair".to_owned()).spawn(repair)
+}
+
+fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer, repair: Arc<JoinHandle<()>>) -> io::Result<Point> {
     let interface = source.interface.clone();
     tracing::info!(%interface, filter = tap.filter(), link = %tap.format().link, "capturing");
     let (control, tally) = (Arc::<Control>::default(), Arc::<Tally>::default());
@@ -146,7 +155,7 @@ fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer) -> io::R
         Gatherer::new(Arc::clone(&ring), Arc::clone(&tally), namer, arguments.rotation(), tap.format(), arguments.empty_segments);
     let wanted = arguments.count.unwrap_or(u64::MAX);
     let recorder = Recorder::new(source, tap, gatherer, Arc::clone(&control), Arc::clone(&tally), wanted);
-    let writer = Writer::new(&arguments.output_dir, Arc::clone(&ring), Arc::clone(&tally));
+    let writer = Writer::new(&arguments.output_dir, Arc::clone(&ring), Arc::clone(&tally), repair);
     let writer = thread::Builder::new().name(format!("write {interface}")).spawn(move || writer.run())?;
     let recorder = thread::Builder::new().name(format!("read {interface}")).spawn(move || recorder.run())?;
     Ok(Point { interface, control, tally, ring, recorder, writer })
