@@ -470,7 +470,7 @@ mod tests {
                 found
             });
             let mut closed = 0;
-            while closed < 2000 {
+            while closed < 300 {
                 closed += 1;
                 let mut next = whole(closed);
                 while let Err(error) = writer.try_store(&mut next) {
