@@ -32,8 +32,14 @@ use crate::{
 /// How often there is a look at how it goes.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often there is a look whether the end has come.
+const END_TICK: Duration = Duration::from_millis(20);
+
 /// How often `systemctl status` is told.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the log says that the end waits for a disk.
+const REMIND_EVERY: Duration = Duration::from_secs(5);
 
 /// How often drops are logged at most.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
@@ -49,6 +55,11 @@ struct Point {
 }
 
 impl Point {
+    /// Whether nothing is left to be waited for.
+    fn has_ended(&self) -> bool {
+        self.recorder.is_finished() && (self.writer.is_finished() || !self.tally.is_done.get())
+    }
+
     /// A thread that ends too early would be a bug: what the others have is saved, and the agent ends.
     fn has_died(&self) -> bool {
         self.writer.is_finished() || self.recorder.is_finished() && !self.tally.is_done.get()
@@ -82,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     service::ready();
     let reporters = supervise(arguments, &points, &requested);
     service::stopping();
-    end(points, reporters)?;
+    end(points, reporters, &requested)?;
     drop(house);
     keeper.join().map_err(|_| anyhow!("the thread that keeps house died"))
 }
@@ -236,9 +247,26 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Ends all captures, and then their disks: nothing that was captured is lost.
-fn end(points: Vec<Point>, mut reporters: Vec<Reporter>) -> anyhow::Result<()> {
+/// Ends all captures, and then their disks: nothing that was captured is lost. How long a disk may take for that is for the
+/// service manager to say, which kills what does not end in time.
+fn end(points: Vec<Point>, mut reporters: Vec<Reporter>, requested: &Receiver<Request>) -> anyhow::Result<()> {
     points.iter().for_each(|point| point.control.end());
+    let mut remind = Pace::after(REMIND_EVERY);
+    while !points.iter().all(Point::has_ended) {
+        // Whatever is asked for: it is ending.
+        if requested.recv_timeout(END_TICK) == Err(RecvTimeoutError::Disconnected) {
+            break;
+        }
+        // A disk that nobody writes to any more takes nothing, and a capture need not wait for it.
+        points.iter().filter(|point| point.writer.is_finished()).for_each(|point| point.tally.is_refused.set(true));
+        if remind.is_due() {
+            for point in points.iter().filter(|point| !point.writer.is_finished()) {
+                let waiting_bytes = point.ring.bytes();
+                tracing::warn!(interface = %point.interface, waiting_bytes, "the end waits for the disk");
+            }
+            service::status(&format!("the end waits for the disk: {}", status_line(&points)));
+        }
+    }
     let mut failed = Vec::new();
     for (point, reporter) in points.into_iter().zip(&mut reporters) {
         let reader = point.recorder.join();

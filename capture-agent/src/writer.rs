@@ -398,7 +398,12 @@ mod tests {
     /// A repair that takes until the sender is dropped.
     fn long_repair() -> (Sender<()>, JoinHandle<()>) {
         let (goes_on, until) = mpsc::channel();
-        (goes_on, thread::spawn(move || drop(until.recv())))
+        (
+            goes_on,
+            thread::spawn(move || {
+                let _ = until.recv();
+            }),
+        )
     }
 
     /// A segment of one record.

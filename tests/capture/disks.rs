@@ -9,7 +9,10 @@ use std::{
 };
 
 use crate::{
-    agent::{Agent, FILTER, Network, STEADY, assert_numbers, let_pass, names_in, numbers_in, read, refused, segments},
+    agent::{
+        Agent, FILTER, Network, STEADY, assert_numbers, capture, let_pass, names_in, numbered, numbers_in, read, refused,
+        segments,
+    },
     lab::{WIRE, wait_until},
 };
 
@@ -169,6 +172,49 @@ fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
     agent.end("TERM");
     fs::remove_dir(output.join("lost+found")).unwrap();
     assert_numbers(&output, 0..12_000);
+}
+
+#[test]
+fn a_disk_that_hangs_when_an_earlier_run_is_repaired_holds_no_capture_up() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount_file(&network.folder().join("disk"), &output);
+    fs::remove_dir(output.join("lost+found")).unwrap();
+    let left = "edge1_wire_20231201T143022.123456Z_000001.pcap";
+    let cut = [capture(&numbered(0..1000)), vec![7; 50]].concat();
+    fs::write(output.join(format!(".{left}.part")), cut).unwrap();
+    disk.hang();
+    let arguments = ["--instance", "edge1", "--rotate-size", "20KiB"];
+    let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
+    network.send_numbers(1000..3000, 10_000);
+    agent.has_captured(2000);
+    assert_eq!(names_in(&output), [format!(".{left}.part")]);
+    disk.go_on();
+    wait_until("a segment", || !segments_there(&output).is_empty());
+    assert!(segments_there(&output).contains(&output.join(left)), "what comes first in capture order is there first");
+    let log = agent.end("TERM");
+    assert!(log.contains("repaired") && log.contains("cut_bytes=50"), "{log}");
+    assert_numbers(&output, 0..3000);
+}
+
+#[test]
+fn a_disk_that_hangs_at_the_end_costs_nothing_when_it_goes_on() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount_file(&network.folder().join("disk"), &output);
+    fs::remove_dir(output.join("lost+found")).unwrap();
+    let mut agent = network.agent(&[&STEADY[..], &["--queue-size", "1MiB"]].concat());
+    network.send_numbers(0..1000, 10_000);
+    agent.has_captured(1000);
+    disk.hang();
+    // More than memory has room for: the rest is in the kernel's buffer.
+    network.send_numbers(1000..20_000, 10_000);
+    agent.program.signal("TERM");
+    agent.program.says("the end waits for the disk");
+    disk.go_on();
+    let log = agent.ends();
+    assert_numbers(&output, 0..20_000);
+    assert_eq!((last_value(&log, "disk_dropped="), last_value(&log, "kernel_dropped=")), (0, 0), "{log}");
 }
 
 #[test]
