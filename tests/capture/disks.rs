@@ -5,6 +5,8 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
     process::Command,
+    sync::mpsc::{self, Sender},
+    thread,
     time::Duration,
 };
 
@@ -18,6 +20,9 @@ use crate::{
 
 /// A disk of its own, for segments or for all that a test writes.
 pub struct Disk<'a>(&'a Path);
+
+/// No disk hangs for longer. A test that fails must end, and a program that writes to a disk that hangs cannot even be killed.
+const MAX_HANGING: Duration = Duration::from_secs(40);
 
 impl<'a> Disk<'a> {
     pub fn mount(at: &'a Path, size: &str) -> Self {
@@ -34,13 +39,17 @@ impl<'a> Disk<'a> {
         Self(at)
     }
 
-    /// What is written waits, and so does everything that waits for it.
-    fn hang(&self) {
+    /// What is written waits, and so does everything that waits for it, until what this gives is dropped.
+    #[must_use]
+    fn hang(&self) -> Sender<()> {
         run(&format!("fsfreeze --freeze {}", self.0.display()));
-    }
-
-    fn go_on(&self) {
-        run(&format!("fsfreeze --unfreeze {}", self.0.display()));
+        let (hanging, until) = mpsc::channel();
+        let go_on = format!("fsfreeze --unfreeze {}", self.0.display());
+        thread::spawn(move || {
+            let _ = until.recv_timeout(MAX_HANGING);
+            run(&go_on);
+        });
+        hanging
     }
 
     fn remount(&self, option: &str) {
@@ -163,11 +172,11 @@ fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
     };
     network.send_numbers(0..1000, 10_000);
     agent.has_captured(1000);
-    disk.hang();
+    let hanging = disk.hang();
     network.send_numbers(1000..11_000, 10_000);
     agent.has_captured(11_000);
     (0..4).for_each(|_| hears("WATCHDOG=1"));
-    disk.go_on();
+    drop(hanging);
     network.send_numbers(11_000..12_000, 10_000);
     agent.end("TERM");
     fs::remove_dir(output.join("lost+found")).unwrap();
@@ -183,13 +192,13 @@ fn a_disk_that_hangs_when_an_earlier_run_is_repaired_holds_no_capture_up() {
     let left = "edge1_wire_20231201T143022.123456Z_000001.pcap";
     let cut = [capture(&numbered(0..1000)), vec![7; 50]].concat();
     fs::write(output.join(format!(".{left}.part")), cut).unwrap();
-    disk.hang();
+    let hanging = disk.hang();
     let arguments = ["--instance", "edge1", "--rotate-size", "20KiB"];
     let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
     network.send_numbers(1000..3000, 10_000);
     agent.has_captured(2000);
     assert_eq!(names_in(&output), [format!(".{left}.part")]);
-    disk.go_on();
+    drop(hanging);
     wait_until("a segment", || !segments_there(&output).is_empty());
     assert!(segments_there(&output).contains(&output.join(left)), "what comes first in capture order is there first");
     let log = agent.end("TERM");
@@ -206,12 +215,12 @@ fn a_disk_that_hangs_at_the_end_costs_nothing_when_it_goes_on() {
     let mut agent = network.agent(&[&STEADY[..], &["--queue-size", "1MiB"]].concat());
     network.send_numbers(0..1000, 10_000);
     agent.has_captured(1000);
-    disk.hang();
+    let hanging = disk.hang();
     // More than memory has room for: the rest is in the kernel's buffer.
     network.send_numbers(1000..20_000, 10_000);
     agent.program.signal("TERM");
     agent.program.says("the end waits for the disk");
-    disk.go_on();
+    drop(hanging);
     let log = agent.ends();
     assert_numbers(&output, 0..20_000);
     assert_eq!((last_value(&log, "disk_dropped="), last_value(&log, "kernel_dropped=")), (0, 0), "{log}");
