@@ -53,8 +53,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// of it were left to that moment.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
 
-/// So many closed segments wait for their names at most: each is an open file.
-const MAX_UNNAMED: usize = 256;
+/// So many closed segments of an interface wait for their names at most: each is an open file.
+const MAX_UNNAMED: usize = 64;
 
 /// How long the end of the agent waits for the repair. What has no name then gets it at the next start.
 const MAX_WAIT_FOR_REPAIR: Duration = Duration::from_secs(2);
@@ -515,10 +515,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (_goes_on, repair) = long_repair();
         let mut writer = beside(directory.path(), repair);
-        (1..=300).for_each(|sequence| writer.store(whole(sequence)));
+        (1..=100).for_each(|sequence| writer.store(whole(sequence)));
         assert_eq!(writer.unnamed.len(), MAX_UNNAMED);
         let named: Vec<String> = names_in(&directory).into_iter().filter(|name| !name.starts_with('.')).collect();
-        assert_eq!(named, (1..=44).map(|n| whole(n).begins.unwrap().name.to_string()).collect::<Vec<_>>(), "the oldest");
+        assert_eq!(named, (1..=36).map(|n| whole(n).begins.unwrap().name.to_string()).collect::<Vec<_>>(), "the oldest");
     }
 
     #[test]
