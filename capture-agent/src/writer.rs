@@ -13,7 +13,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, Metadata, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     mem,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -329,12 +329,12 @@ fn take_over(part_path: &Path) -> Option<File> {
     (is_begun_only && file.set_len(0).is_ok()).then_some(file)
 }
 
-/// Whether a file is still what its path leads to. Once it is locked, that stays so: nobody removes or renames a part file
-/// that another has locked.
+/// Whether a part file has neither been removed nor got its segment's name. Once it is locked, that stays so: nobody removes
+/// or renames one that another has locked. (A segment's name is not used twice, so numbers of files, which some network file systems make
+/// up, need not be compared.)
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-    let there = fs::symlink_metadata(path).map(identity);
-    file.metadata().map(identity).is_ok_and(|here| there.is_ok_and(|there| there == here))
+    let is_removed = file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+    !is_removed && fs::symlink_metadata(path).is_ok()
 }
 
 /// Gives a part file the name of its segment.
