@@ -138,7 +138,7 @@ fn left_behind(spool: &Spool) -> Vec<SegmentName> {
     })
 }
 
-/// Repairs part files from a thread of its own: they may be large, and their disk may hang. Nobody waits for its end.
+/// Repairs part files from a thread of its own: they may be large, and their disk may hang. No capture waits for its end.
 fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
     let repair = move || {
         for name in parts {
@@ -258,7 +258,8 @@ fn end(points: Vec<Point>, mut reporters: Vec<Reporter>, requested: &Receiver<Re
             break;
         }
         // A disk that nobody writes to any more takes nothing, and a capture need not wait for it.
-        points.iter().filter(|point| point.writer.is_finished()).for_each(|point| point.tally.is_refused.set(true));
+        let is_alone = |point: &&Point| point.writer.is_finished() && !point.recorder.is_finished();
+        points.iter().filter(is_alone).for_each(|point| point.tally.is_refused.set(true));
         if remind.is_due() {
             for point in points.iter().filter(|point| !point.writer.is_finished()) {
                 let waiting_bytes = point.ring.bytes();
