@@ -260,9 +260,10 @@ mod tests {
     fn a_store_that_fails_is_left_alone_and_then_asked_by_one() {
         let (mut spool, now) = spool(&["a", "b", "c", "d"]);
         let [(a, _), (b, _)] = [spool.take(now).unwrap(), spool.take(now).unwrap()];
-        spool.put_back(a, now);
+        let soon = now + Duration::from_millis(1);
+        spool.put_back(a, soon);
         assert!(spool.note_failure(now), "this is news");
-        spool.put_back(b, now);
+        spool.put_back(b, soon);
         assert!(!spool.note_failure(now));
         assert!(spool.is_at_rest(now) && taken(&mut spool, now).is_none());
         let later = now + PAUSES.0;
