@@ -2,12 +2,19 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
-use shared::units::{GoDuration, SipPorts};
+use clap::{ArgGroup, CommandFactory, Parser, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser};
+use nix::unistd::gethostname;
+use shared::{
+    s3_uri::S3Uri,
+    units::{ByteSize, GoDuration, SipPorts},
+};
 
 use crate::{
     calls::Rules,
-    outputs::Settings,
+    outputs::{
+        Settings,
+        uploads::{self, Class, Cleanup, Encryption, Tags},
+    },
     packet::Decoder,
     points::Directories,
     progress::LogFormat,
@@ -19,11 +26,12 @@ use crate::{
 /// Extracts every SIP call of a capture: one pcap per call with its signalling and media,
 /// `detected_calls.csv` with a row per call, `calls_statistics.csv` with a row per RTP stream.
 ///
-/// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but something of the input was left
-/// behind (the log and the closing summary say what).
+/// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but something of the input or of the uploads
+/// was left behind (the log and the closing summary say what).
 #[derive(Debug, Parser)]
 #[command(name = "sip-call-extractor", version, max_term_width = 100)]
-#[command(group(ArgGroup::new("captures").required(true).args(["input_file", "input_dir"])))]
+#[command(group(ArgGroup::new("captures").args(["input_file", "input_dir"])))]
+#[command(group(ArgGroup::new("job").required(true).multiple(true).args(["input_file", "input_dir", "s3_check"])))]
 pub struct Arguments {
     /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
     /// May be repeated: the files are then one capture, in the order of their first packets.
@@ -108,6 +116,67 @@ pub struct Arguments {
     #[arg(long)]
     overwrite: bool,
 
+    /// Upload each call's file to where --s3-uri says.
+    #[arg(long, requires_all = ["s3_uri", "s3_region"])]
+    auto_upload_to_s3: bool,
+
+    /// Where the calls' files go: s3://bucket/prefix/, in which {hostname} is the short name of this host. Without
+    /// --auto-upload-to-s3, it only fills the column s3_location.
+    #[arg(long, value_name = "URI")]
+    s3_uri: Option<S3Uri>,
+
+    /// The region of the bucket.
+    #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
+    s3_region: Option<String>,
+
+    /// A store other than that of the region, such as http://127.0.0.1:9000.
+    #[arg(long, value_name = "URL", requires = "s3_uri", value_parser = url)]
+    s3_endpoint_url: Option<String>,
+
+    /// Name the bucket in the path, not in the host's name: many stores other than AWS want that.
+    #[arg(long, requires = "s3_uri")]
+    s3_path_style: bool,
+
+    /// Storage class of the objects, such as STANDARD_IA.
+    #[arg(long, value_name = "CLASS", requires = "s3_uri")]
+    s3_storage_class: Option<Class>,
+
+    /// How the store encrypts the objects: AES256, aws:kms, or aws:kms:KEY.
+    #[arg(long, value_name = "HOW", requires = "s3_uri")]
+    s3_sse: Option<Encryption>,
+
+    /// Tags of the objects: KEY=VALUE, several separated by commas.
+    #[arg(long, value_name = "TAGS", default_value = "", hide_default_value = true, requires = "s3_uri")]
+    s3_tags: Tags,
+
+    /// How many requests to the store are under way at once, at most.
+    #[arg(long, value_name = "N", default_value = "8", requires = "s3_uri", value_parser = value_parser!(u16).range(1..=256))]
+    s3_concurrency: u16,
+
+    /// Upload both CSV files when a run ends, under the same prefix, named by the time at which the run began.
+    #[arg(long, requires = "auto_upload_to_s3")]
+    s3_upload_csv: bool,
+
+    /// When the file of a call that was to be uploaded is deleted.
+    #[arg(long, value_name = "WHEN", default_value = "uploaded", requires = "auto_upload_to_s3")]
+    local_cleanup: Cleanup,
+
+    /// How much may wait for a store that fails; beyond that the oldest files are deleted.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "auto_upload_to_s3")]
+    spool_max_bytes: ByteSize,
+
+    /// Only try whether objects can be put, and end: 0 if they can. (With captures, that is tried anyway.)
+    #[arg(long, requires_all = ["s3_uri", "s3_region"])]
+    s3_check: bool,
+
+    /// Do not try it at the start.
+    #[arg(long, conflicts_with = "s3_check")]
+    no_s3_check: bool,
+
+    /// How long an object may take, but for its length.
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", hide = true)]
+    s3_deadline: GoDuration,
+
     /// How log lines look.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -171,6 +240,37 @@ impl Arguments {
         }
     }
 
+    /// Of a command that only tries whether objects can be put: how.
+    #[must_use]
+    pub fn check(&self) -> Option<uploads::Settings> {
+        let is_alone = self.s3_check && self.input_file.is_empty() && self.input_dir.is_empty();
+        self.uploads().filter(|_| is_alone)
+    }
+
+    fn location(&self) -> Option<S3Uri> {
+        let host_name = gethostname().unwrap_or_default();
+        self.s3_uri.as_ref().map(|uri| uri.on_host(&host_name.to_string_lossy()))
+    }
+
+    fn uploads(&self) -> Option<uploads::Settings> {
+        let (to, region) = self.location().zip(self.s3_region.clone())?;
+        Some(uploads::Settings {
+            to,
+            region,
+            endpoint_url: self.s3_endpoint_url.clone(),
+            path_style: self.s3_path_style,
+            storage_class: self.s3_storage_class.clone(),
+            encryption: self.s3_sse.clone(),
+            tags: self.s3_tags.clone(),
+            concurrency: self.s3_concurrency.into(),
+            with_tables: self.s3_upload_csv,
+            cleanup: self.local_cleanup,
+            spool_max_bytes: self.spool_max_bytes.0,
+            checks: !self.no_s3_check,
+            deadline: Duration::from_nanos(self.s3_deadline.as_ns()),
+        })
+    }
+
     /// The flags that the results depend on, but for the inputs.
     fn flags(&self) -> Vec<(String, String)> {
         [
@@ -206,7 +306,9 @@ impl Arguments {
     /// What they ask for.
     #[must_use]
     pub fn config(self) -> Config {
+        let location = self.location();
         Config {
+            uploads: self.uploads().filter(|_| self.auto_upload_to_s3),
             source: self.source(),
             flags: self.flags(),
             resets: self.reset_state,
@@ -219,6 +321,7 @@ impl Arguments {
                 lookback_ns: self.media_lookback.as_ns(),
             },
             outputs: Settings {
+                location,
                 directory: self.output_dir,
                 detected_calls_filename: self.detected_calls_filename,
                 stats_filename: self.stats_filename,
@@ -228,6 +331,15 @@ impl Arguments {
             },
             sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
         }
+    }
+}
+
+/// As far as it can be told from something else: the rest is for the client.
+fn url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is no URL of a store; write http://HOST:PORT or https://HOST")),
     }
 }
 

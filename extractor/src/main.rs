@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use sip_call_extractor::{
     cli::Arguments,
+    outputs::uploads,
     progress::{LogFormat, Progress},
     report::Report,
     run::{Outcome, run},
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
     let progress = Progress::new();
     let log_format = arguments.log_format;
     progress.log(log_format, arguments.debug);
+    if let Some(settings) = arguments.check() {
+        return check(settings);
+    }
     match extract(arguments, &progress) {
         Ok(outcome) => {
             summarise(&outcome.report, log_format, &progress);
@@ -34,6 +38,21 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tries whether objects can be put.
+fn check(settings: uploads::Settings) -> ExitCode {
+    let to = settings.to.clone();
+    match uploads::check(settings) {
+        Ok(()) => {
+            tracing::info!("objects can be put to {to}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("no object can be put to {to}: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -63,6 +82,10 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
             bytes = report.input_bytes,
             seconds = report.elapsed.as_secs_f64(),
             left_behind = report.left_behind(),
+            uploaded = report.uploads.sent,
+            uploaded_before = report.uploads.there_before,
+            waiting_for_upload = report.uploads.waiting,
+            lost_before_upload = report.uploads.lost,
             not_used = report.not_used().map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join("; "),
             "done"
         ),

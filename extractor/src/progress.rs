@@ -68,6 +68,11 @@ impl Progress {
             self.last_line.set(Instant::now());
             tracing::info!(bytes, of = self.bar.length().unwrap_or(0), calls, "extracting");
         }
+        self.alive();
+    }
+
+    /// All is well, though nothing has moved on.
+    pub fn alive(&self) {
         self.log.flush();
         self.watchdog.borrow_mut().tell(Instant::now());
     }

@@ -7,6 +7,7 @@ use shared::pcap::Gap;
 use crate::{
     calls::State,
     index::Counts,
+    outputs::uploads::UploadCounts,
     reassembly::{FragmentCounts, StreamCounts},
 };
 
@@ -15,7 +16,7 @@ use crate::{
 pub enum Exit {
     /// All done.
     Done,
-    /// Done, but something of the input was left behind.
+    /// Done, but something of the input or of the uploads was left behind.
     LeftBehind,
 }
 
@@ -61,6 +62,8 @@ pub struct Report {
     pub segments: u64,
     /// Copies of packets that were left out.
     pub copies: u64,
+    /// What became of uploads.
+    pub uploads: UploadCounts,
     /// Whether the run went on where another had ended.
     pub is_resumed: bool,
     /// How long the run took.
@@ -150,7 +153,7 @@ impl Report {
         if self.left_behind() == 0 { Exit::Done } else { Exit::LeftBehind }
     }
 
-    /// How many things were left behind that should not have been: inputs, stretches, frames.
+    /// How many things were left behind that should not have been: inputs, stretches, frames, files that are no objects.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         let calls = &self.calls;
@@ -161,6 +164,9 @@ impl Report {
             self.counts.unknown_link,
             calls.excess_rtp_packets,
             self.excess_endpoints,
+            self.uploads.waiting,
+            self.uploads.lost,
+            self.uploads.unsent_tables,
         ];
         all.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
@@ -232,9 +238,30 @@ impl fmt::Display for Report {
             grouped(counts.udp)
         )?;
         write!(f, "bytes     {:>14}   in {seconds:.2} s, {rate:.0} MB/s", grouped(self.input_bytes))?;
+        self.uploads.fmt(f)?;
         for (index, (count, what)) in self.not_used().enumerate() {
             let title = if index == 0 { "not used" } else { "" };
             write!(f, "\n{title:<10}{:>14}   {what}", grouped(count))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines of the summary; none where nothing was to be uploaded.
+impl fmt::Display for UploadCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, sent_bytes, there_before, waiting, waiting_bytes, lost, unsent_tables } = self;
+        if *sent > 0 || *there_before > 0 {
+            write!(f, "\nuploaded  {:>14}   {} bytes, {} more were there", grouped(*sent), grouped(*sent_bytes), grouped(*there_before))?;
+        }
+        for (count, what) in [
+            (lost, "files are gone that were not uploaded".to_owned()),
+            (waiting, format!("files ({} bytes) wait for upload by the next run", grouped(*waiting_bytes))),
+            (unsent_tables, "tables could not be uploaded".to_owned()),
+        ] {
+            if *count > 0 {
+                write!(f, "\nnot sent  {:>14}   {what}", grouped(*count))?;
+            }
         }
         Ok(())
     }

@@ -1,13 +1,16 @@
 //! The whole job: what is to be read, unit of work by unit of work, until there is no more.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use shared::{service, units::SipPorts};
 
 use crate::{
     calls::Rules,
-    outputs::{Directory, Settings},
+    outputs::{
+        Directory, Settings,
+        uploads::{self, Uploads},
+    },
     packet::Decoder,
     points::{Directories, Points},
     progress::Progress,
@@ -38,6 +41,8 @@ pub struct Config {
     pub rules: Rules,
     /// Where the results go.
     pub outputs: Settings,
+    /// How they are uploaded, if they are.
+    pub uploads: Option<uploads::Settings>,
     /// How much is worked on at once.
     pub sizes: Sizes,
 }
@@ -99,25 +104,28 @@ impl Outcome {
 /// No input can be used, or an output cannot be written. What was published is right then, and the state is that of the
 /// last unit of work that was done.
 pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
+    let uploads = Uploads::begin(&config.outputs.directory, config.uploads.clone())?;
+    let uploads = &uploads;
     match &config.source {
         Source::Files(paths) => {
-            let report = run_files(config, paths, progress)?;
+            let report = run_files(config, paths, uploads, progress)?;
             let state = StateFile::of(&config.outputs.directory, config.outputs.syncs);
-            Ok(Outcome { exit: report.exit(), report, finished: Some(state) })
+            // It has what is still to be uploaded, too.
+            Ok(Outcome { exit: report.exit(), report, finished: Some(state).filter(|_| uploads.is_empty()) })
         }
         // One who is told to end after months has done what he should, whatever the log has named since.
         Source::Directories(directories) if directories.stays => {
-            Ok(Outcome { exit: Exit::Done, report: stay(config, directories, progress)?, finished: None })
+            Ok(Outcome { exit: Exit::Done, report: stay(config, directories, uploads, progress)?, finished: None })
         }
         Source::Directories(directories) => {
-            let report = pass(config, directories, progress)?;
+            let report = pass(config, directories, uploads, progress)?;
             Ok(Outcome { exit: report.exit(), report, finished: None })
         }
     }
 }
 
 /// Reads files to their end.
-fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<Report> {
+fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
     let mut refused: u64 = 0;
     let mut inputs = Inputs::open(paths, &config.outputs.directory, |path, error| {
@@ -126,14 +134,14 @@ fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<
     })?;
     let files: Vec<Left> = inputs.iter().map(|input| Left { path: Name::of(input.name()), identity: input.identity() }).collect();
     let terms = Terms::new(false, files.clone(), config.flags.clone());
-    let mut session = Session::open(config, directory, terms.clone(), config.resets, progress)?;
+    let mut session = Session::open(config, directory, terms.clone(), config.resets, uploads, progress)?;
     session.report.refused_inputs = refused;
     let mut left = files;
     if session.report.is_resumed {
         left = std::mem::take(&mut session.left);
         if left.is_empty() {
-            tracing::info!("all of it was done before; only the names of files were left to be given");
-            return Ok(session.into_report());
+            tracing::info!("all of it was done before; only files were left to be given their names, or to be uploaded");
+            return Ok(session.end(None));
         }
         tracing::info!("going on where an earlier run was broken off");
         inputs.drain(..inputs.len().saturating_sub(left.len()));
@@ -142,7 +150,7 @@ fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<
         inputs = inputs.into_iter().map(|input| input.going_on_at(offset.take())).collect();
     }
     match session.work(Unit { inputs, left, is_final: true }, |_, _| {}) {
-        Ok(()) => Ok(session.into_report()),
+        Ok(()) => Ok(session.end(None)),
         Err(error) => {
             drop(session);
             roll_back(config, terms, progress);
@@ -153,8 +161,9 @@ fn run_files(config: &Config, paths: &[PathBuf], progress: &Progress) -> Result<
 
 /// Takes back what a unit of work did that could not be done: nothing half-written stays.
 fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
-    let rolled_back =
-        Directory::open(&config.outputs).and_then(|directory| Session::open(config, directory, terms, false, progress).map(drop));
+    let none = Uploads::none(&config.outputs.directory);
+    let rolled_back = Directory::open(&config.outputs)
+        .and_then(|directory| Session::open(config, directory, terms, false, &none, progress).map(drop));
     if let Err(error) = rolled_back {
         tracing::warn!("what was half-written will be removed by the next run: {error:#}");
     }
@@ -165,11 +174,14 @@ fn terms(config: &Config) -> Terms {
 }
 
 /// Reads what is new in the directories, and stops.
-fn pass(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
+fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let mut points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
-    let mut session = open(config, &mut points, config.resets, progress)?;
+    let mut session = open(config, &mut points, config.resets, uploads, progress)?;
     let mut pass = || -> Result<()> {
-        work_through(&mut session, &mut points, true, |_, _| true)?;
+        work_through(&mut session, &mut points, true, |session, _| {
+            session.keep_pace(|| true);
+            true
+        })?;
         if let Some(waiting) = points.waiting(&session.points) {
             tracing::warn!("{waiting}; run with --final to have them read without it");
         }
@@ -179,7 +191,7 @@ fn pass(config: &Config, directories: &Directories, progress: &Progress) -> Resu
         Ok(())
     };
     match pass() {
-        Ok(()) => Ok(session.into_report()),
+        Ok(()) => Ok(session.end(None)),
         Err(error) => {
             drop(session);
             roll_back(config, terms(config), progress);
@@ -188,9 +200,15 @@ fn pass(config: &Config, directories: &Directories, progress: &Progress) -> Resu
     }
 }
 
-fn open<'c>(config: &'c Config, points: &mut Points<'_>, resets: bool, progress: &'c Progress) -> Result<Session<'c>> {
+fn open<'c>(
+    config: &'c Config,
+    points: &mut Points<'_>,
+    resets: bool,
+    uploads: &'c Uploads,
+    progress: &'c Progress,
+) -> Result<Session<'c>> {
     let directory = Directory::open(&config.outputs)?;
-    let mut session = Session::open(config, directory, terms(config), resets, progress)?;
+    let mut session = Session::open(config, directory, terms(config), resets, uploads, progress)?;
     points.adopt(&mut session.points);
     Ok(session)
 }
@@ -231,11 +249,14 @@ fn work_through(
 /// A state larger than this is not written more often than every few seconds, in bytes: some 50 MB/s of media make one.
 const LARGE_STATE: u64 = 128 << 20;
 
+/// How long a watch that is told to end waits for what is being uploaded: service managers wait longer.
+const LAST_UPLOADS: Duration = Duration::from_secs(8);
+
 /// Reads each segment when it is closed, until it is told to end.
-fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Result<Report> {
+fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
     let mut points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
-    let mut session = open(config, &mut points, config.resets, progress)?;
+    let mut session = open(config, &mut points, config.resets, uploads, progress)?;
     let mut heartbeat = Heartbeat::begin();
     let mut wake = Wake::Look;
     let mut failed = None;
@@ -248,6 +269,7 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
             heartbeat.note_calls_closed(session.closed_calls().saturating_sub(closed));
             closed = session.closed_calls();
             watch.alive();
+            session.keep_pace(|| !watch.is_ending());
             !watch.is_ending()
         });
         progress.flush();
@@ -268,7 +290,7 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
                 // Makes room: what was half-written is removed.
                 points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
                 session = loop {
-                    let reopened = open(config, &mut points, false, progress);
+                    let reopened = open(config, &mut points, false, uploads, progress);
                     wake = watch.sleep_until_retry();
                     match reopened {
                         Ok(reopened) => break reopened,
@@ -282,7 +304,7 @@ fn stay(config: &Config, directories: &Directories, progress: &Progress) -> Resu
         };
     }
     service::stopping();
-    Ok(session.into_report())
+    Ok(session.end(Some(LAST_UPLOADS)))
 }
 
 /// Says what has failed, unless it was said before.

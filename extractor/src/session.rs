@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::Write,
     mem,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -15,7 +16,10 @@ use shared::pcap::{DEFAULT_SNAPLEN, GapReason, Record, file_header, record_heade
 use crate::{
     calls::CallTable,
     moment::{MAX_INPUTS, Moment, Position},
-    outputs::{Books, Directory, Outputs, Records},
+    outputs::{
+        Books, Directory, Outputs, Records,
+        uploads::{UploadCounts, Uploads},
+    },
     progress::Progress,
     reassembly::Unfinished,
     report::Report,
@@ -36,6 +40,7 @@ type Loaded = State<CallTable, Unfinished, Books>;
 pub struct Session<'c> {
     config: &'c Config,
     progress: &'c Progress,
+    uploads: &'c Uploads,
     outputs: Outputs,
     file: StateFile,
     terms: Terms,
@@ -91,7 +96,14 @@ impl<'c> Session<'c> {
     ///
     /// # Errors
     /// The directory cannot be used, or the state does not fit. Nothing was changed then.
-    pub fn open(config: &'c Config, directory: Directory, terms: Terms, resets: bool, progress: &'c Progress) -> Result<Self> {
+    pub fn open(
+        config: &'c Config,
+        directory: Directory,
+        terms: Terms,
+        resets: bool,
+        uploads: &'c Uploads,
+        progress: &'c Progress,
+    ) -> Result<Self> {
         let file = StateFile::of(&config.outputs.directory, config.outputs.syncs);
         if resets {
             give_up(config, &directory, &file);
@@ -100,13 +112,18 @@ impl<'c> Session<'c> {
         let loaded = match loaded {
             // All was done when it ended, but for the names of the files.
             Some((state, _)) if !state.terms.reads_directories && state.left.is_empty() && state.terms != terms => {
-                Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs))?.resume(Some(state.books))?;
-                file.remove()?;
+                let outputs = Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs), uploads.clone());
+                outputs?.resume(Some(state.books))?;
+                // What is due for upload is nowhere else, until there is another state.
+                if uploads.is_empty() {
+                    file.remove()?;
+                }
                 None
             }
             // Nothing is half done: other flags may come.
             Some((state, carried)) if terms.reads_directories && state.terms.reads_directories && state.is_closed() => {
-                let mut published = Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs))?;
+                let settings = state.terms.named(&config.outputs);
+                let mut published = Outputs::open(directory.try_clone()?, &settings, uploads.clone())?;
                 published.resume(Some(state.books))?;
                 Some((Loaded { books: published.into_books(), ..state }, carried))
             }
@@ -119,7 +136,8 @@ impl<'c> Session<'c> {
         let mut session = Self {
             config,
             progress,
-            outputs: Outputs::open(directory, &config.outputs)?,
+            uploads,
+            outputs: Outputs::open(directory, &config.outputs, uploads.clone())?,
             file,
             terms,
             calls: CallTable::new(config.rules),
@@ -238,6 +256,10 @@ impl<'c> Session<'c> {
                 let place = Place { next: end, held: None, left: rest, offset: Some(end.position.offset()) };
                 carried_len = self.save(windows.assembler().unfinished(), &place, records)?.bytes().len() as u64;
                 saved_at = here;
+                // One who watches has to be able to end: he waits between units.
+                if !self.terms.reads_directories {
+                    self.keep_pace(|| true);
+                }
             }
             release(&inputs, &mut layouts, &mut window_ends, left_since);
         }
@@ -267,6 +289,24 @@ impl<'c> Session<'c> {
         self.report.input_bytes = self.report.input_bytes.saturating_add(inputs.total_bytes());
         (self.start, self.held, self.next_input) = (start, place.held, place.next.position.input());
         Ok(())
+    }
+
+    /// Waits while uploads are far behind, as long as it `goes_on`.
+    pub fn keep_pace(&self, mut goes_on: impl FnMut() -> bool) {
+        self.outputs.keep_pace(|| {
+            self.progress.alive();
+            goes_on()
+        });
+    }
+
+    /// Uploads what is due as far as that is possible now, no longer than for `patience`, and has the state say what is left.
+    pub fn end(mut self, patience: Option<Duration>) -> Report {
+        if self.outputs.finish_uploads(patience, || self.progress.alive())
+            && let Err(error) = self.work(Unit::default(), |_, _| {})
+        {
+            tracing::warn!("the next run has to find out which files were uploaded: {error:#}");
+        }
+        self.into_report()
     }
 
     fn note_strays(&mut self) {
@@ -316,6 +356,7 @@ impl<'c> Session<'c> {
         self.note_strays();
         self.report.calls.add_all(self.outputs.counts());
         self.report.open_calls = self.calls.open() as u64;
+        self.report.uploads = self.uploads.counts();
         self.report.elapsed = self.progress.finish();
         self.report
     }
@@ -343,7 +384,12 @@ impl<'c> Session<'c> {
 fn give_up(config: &Config, directory: &Directory, file: &StateFile) {
     let publish = || -> Result<()> {
         if let Some((Loaded { books, terms, .. }, _)) = file.load()? {
-            Outputs::open(directory.try_clone()?, &terms.named(&config.outputs))?.resume(Some(books))?;
+            let given_up = Uploads::none(&config.outputs.directory);
+            Outputs::open(directory.try_clone()?, &terms.named(&config.outputs), given_up.clone())?.resume(Some(books))?;
+            let UploadCounts { waiting, .. } = given_up.counts();
+            if waiting > 0 {
+                tracing::warn!("{waiting} files were due for upload; they stay in {}", config.outputs.directory.display());
+            }
         }
         Ok(())
     };

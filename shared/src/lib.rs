@@ -6,6 +6,7 @@
 //! with that one. There is no clock and no thread in here, and no I/O but for [`service`].
 
 pub mod pcap;
+pub mod s3_uri;
 pub mod segment;
 pub mod service;
 pub mod units;

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
+use shared::{
+    pcap::{Layout, RECORD_HEADER_LEN, Record},
+    s3_uri::S3Uri,
+};
 
 use super::{names::FileName, rows::csv_rows};
 
@@ -26,6 +29,8 @@ pub struct Settings {
     pub stats_filename: PathBuf,
     /// Whether a call's file may replace one that is there.
     pub overwrite: bool,
+    /// Where the calls' files are, or will be, as objects.
+    pub location: Option<S3Uri>,
     /// Whether the disk has all of a unit of work before that counts as done: what a loss of power must not undo.
     pub syncs: bool,
 }
@@ -293,6 +298,11 @@ impl CsvFile {
     pub(super) fn new(directory: &Directory, name: &Path, columns: &'static [&'static str]) -> Self {
         let is_elsewhere = name.components().nth(1).is_some();
         Self { path: directory.path.join(name), is_elsewhere, locked: None, columns, rows: Vec::new() }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
     }
 
     /// Keeps others out of a file that is somewhere else than in the output directory: runs with other ones may know it.

@@ -10,22 +10,28 @@ mod names;
 mod recording;
 mod rows;
 mod text;
+pub mod uploads;
 
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    time::Duration,
 };
 
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
+use shared::{
+    pcap::{Layout, RECORD_HEADER_LEN, Record},
+    s3_uri::S3Uri,
+};
 
 use self::{
     files::{CsvFile, CsvProgress, GatherBuffer},
     names::{FileNames, Stem},
     recording::{Recording, Settled},
     rows::Rows,
+    uploads::{Due, Uploads},
 };
 pub use self::{
     files::{Directory, Settings},
@@ -135,6 +141,11 @@ pub struct Outputs {
     books: Books,
     overwrites: bool,
     counts: CallCounts,
+    /// Where the calls' rows say that their files are.
+    location: Option<S3Uri>,
+    uploads: Uploads,
+    /// What is due when the files of calls that have ended are published.
+    newly_due: Vec<Due>,
 }
 
 /// What is known of the files: with it, another process can go on.
@@ -148,6 +159,8 @@ pub struct Books {
     complete: Vec<String>,
     /// Parts that became files of another kind.
     obsolete: Vec<String>,
+    /// Files that are due for upload, the oldest first.
+    due: Vec<Due>,
     detected_calls: CsvProgress,
     statistics: CsvProgress,
 }
@@ -173,6 +186,7 @@ impl Job<'_> {
         flows: &FlowTable,
         records: Records<'_>,
         lookback_ns: u64,
+        location: Option<&S3Uri>,
     ) -> Result<()> {
         let Self { work, call, recording, rows } = self;
         if work.is_new {
@@ -180,7 +194,7 @@ impl Job<'_> {
         }
         recording.write(directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         if let Some(end) = work.end {
-            *rows = Some(Rows::of(call, &end, recording)?);
+            *rows = Some(Rows::of(call, &end, recording, location)?);
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
         }
         Ok(())
@@ -192,7 +206,7 @@ impl Outputs {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn open(directory: Directory, settings: &Settings) -> Result<Self> {
+    pub fn open(directory: Directory, settings: &Settings, uploads: Uploads) -> Result<Self> {
         let detected_calls = CsvFile::new(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS);
         let statistics = CsvFile::new(&directory, &settings.stats_filename, rows::STATISTICS);
         let books = Books {
@@ -201,10 +215,21 @@ impl Outputs {
             closed: BTreeMap::new(),
             complete: Vec::new(),
             obsolete: Vec::new(),
+            due: Vec::new(),
             detected_calls: CsvProgress::default(),
             statistics: CsvProgress::default(),
         };
-        Ok(Self { directory, detected_calls, statistics, books, overwrites: settings.overwrite, counts: CallCounts::default() })
+        Ok(Self {
+            directory,
+            detected_calls,
+            statistics,
+            books,
+            overwrites: settings.overwrite,
+            counts: CallCounts::default(),
+            location: settings.location.clone(),
+            uploads,
+            newly_due: Vec::new(),
+        })
     }
 
     /// Goes on where the books end, or begins anew: publishes what is to be published, and removes what is beyond. Makes the
@@ -215,6 +240,7 @@ impl Outputs {
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
         if let Some(books) = books {
             self.books = books;
+            self.newly_due.clone_from(&self.books.due);
             if !self.overwrites {
                 self.books.names.ask_always();
             }
@@ -245,6 +271,8 @@ impl Outputs {
         self.detected_calls.prepare(&mut self.books.detected_calls, &self.directory)?;
         self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
         self.directory.sync()?;
+        self.books.due = self.uploads.due();
+        self.books.due.extend(self.newly_due.iter().cloned());
         Ok(&self.books)
     }
 
@@ -257,11 +285,23 @@ impl Outputs {
         let directory = &self.directory;
         self.books.complete.par_iter().try_for_each(|file_name| directory.publish(file_name))?;
         self.books.complete.clear();
+        self.uploads.add(self.newly_due.drain(..));
         self.detected_calls.publish(&mut self.books.detected_calls, directory)?;
         self.statistics.publish(&mut self.books.statistics, directory)?;
         self.books.obsolete.iter().try_for_each(|file_name| directory.remove_part(file_name))?;
         self.books.obsolete.clear();
         Ok(())
+    }
+
+    /// Waits while uploads are far behind, as long as it `goes_on`.
+    pub fn keep_pace(&self, goes_on: impl FnMut() -> bool) {
+        self.uploads.keep_pace(goes_on);
+    }
+
+    /// Uploads what is due, as far as that is possible now; see [`Uploads::finish`]. Tells whether the books have changed.
+    pub fn finish_uploads(&self, patience: Option<Duration>, alive: impl FnMut()) -> bool {
+        self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive);
+        self.uploads.due() != self.books.due
     }
 
     /// What the calls that closed so far add up to.
@@ -284,9 +324,9 @@ impl Outputs {
         now: Clock,
     ) -> Result<()> {
         let mut jobs = self.jobs(work, table, records);
-        let directory = &self.directory;
+        let (directory, location) = (&self.directory, self.location.as_ref());
         jobs.par_iter_mut().with_max_len(64).try_for_each_init(GatherBuffer::default, |buffer, job| {
-            job.run(directory, buffer, table.flows(), records, lookback_ns)
+            job.run(directory, buffer, table.flows(), records, lookback_ns, location)
         })?;
         for job in jobs {
             self.put_away(job);
@@ -317,6 +357,9 @@ impl Outputs {
             self.books.names.release(recording.name());
             self.counts.add(end.state);
             recording.add_to(&mut self.counts);
+            if let Some(to) = self.uploads.destination() {
+                self.newly_due.push(Due { file_name: recording.file_name(), to: to.clone(), len: recording.len() });
+            }
             self.books.complete.push(recording.file_name());
             self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
         } else {

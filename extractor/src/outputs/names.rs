@@ -150,6 +150,7 @@ mod tests {
             detected_calls_filename: "d".into(),
             stats_filename: "s".into(),
             overwrite: false,
+            location: None,
             syncs: false,
         };
         let directory = Directory::open(&settings).unwrap();

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use shared::s3_uri::S3Uri;
 
 use super::{
     names::rfc3339,
@@ -66,9 +67,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn of(call: &Call, end: &End, recording: &Recording) -> Result<Self> {
+    /// With `location`, the file is, or will be, an object there.
+    pub(super) fn of(call: &Call, end: &End, recording: &Recording, location: Option<&S3Uri>) -> Result<Self> {
         let common = [field(&call.call_id), rfc3339(call.start_ns), recording.file_name(), field(&call.from), field(&call.to)];
-        let s3_location = String::new;
+        let s3_location = || location.map(|location| location.of_object(&recording.file_name())).unwrap_or_default();
         let own = [
             s3_location(),
             rfc3339(recording.last_ns),

@@ -1,0 +1,331 @@
+//! Files that are due for upload: which of them is next, and when. Nothing here knows a network or a clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use shared::s3_uri::S3Uri;
+
+/// A file that is due.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::outputs) struct Due {
+    /// Its name in the output directory.
+    pub(in crate::outputs) file_name: String,
+    /// Where its rows say that it is.
+    pub(in crate::outputs) to: S3Uri,
+    /// How long it is, in bytes.
+    pub(in crate::outputs) len: u64,
+}
+
+/// How long a store that failed is left alone: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// How long a file that failed is left alone.
+const FILE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Extraction waits where more than so many files, or bytes, are due and on their way.
+const MAX_AHEAD: (usize, u64) = (20_000, 1 << 30);
+
+/// What is due, in the order in which it came.
+#[derive(Debug)]
+pub(super) struct Spool {
+    due: BTreeMap<u64, Entry>,
+    /// What is not on its way: not before when, and its number.
+    waiting: BTreeSet<(Instant, u64)>,
+    names: HashSet<String>,
+    next: u64,
+    bytes: u64,
+    store: Store,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    due: Due,
+    /// Nothing of one that is on its way.
+    not_before: Option<Instant>,
+}
+
+/// What is thought of the store.
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    Works,
+    /// It is left alone `until` then; after that a single file is to find out.
+    Failed { until: Instant, pause: Duration },
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            due: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            names: HashSet::new(),
+            next: 0,
+            bytes: 0,
+            store: Store::Works,
+            is_closed: false,
+        }
+    }
+}
+
+impl Spool {
+    /// Adds a file, unless it is there.
+    pub(super) fn add(&mut self, due: Due, now: Instant) {
+        if !self.names.insert(due.file_name.clone()) {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(due.len);
+        self.waiting.insert((now, self.next));
+        self.due.insert(self.next, Entry { due, not_before: Some(now) });
+        self.next = self.next.saturating_add(1);
+    }
+
+    /// What is due, the oldest first.
+    pub(super) fn all(&self) -> impl ExactSizeIterator<Item = &Due> {
+        self.due.values().map(|entry| &entry.due)
+    }
+
+    /// How many files are due.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// How many bytes they have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many are on their way.
+    pub(super) fn on_their_way(&self) -> usize {
+        self.due.len().saturating_sub(self.waiting.len())
+    }
+
+    /// The next one to be sent.
+    pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Due)> {
+        if !self.may_send(now) {
+            return None;
+        }
+        let (not_before, number) = *self.waiting.first().filter(|(not_before, _)| *not_before <= now)?;
+        self.waiting.remove(&(not_before, number));
+        let entry = self.due.get_mut(&number)?;
+        entry.not_before = None;
+        Some((number, entry.due.clone()))
+    }
+
+    fn may_send(&self, now: Instant) -> bool {
+        let may_be_tried = match self.store {
+            Store::Works => true,
+            Store::Failed { until, .. } => until <= now && self.on_their_way() == 0,
+        };
+        may_be_tried && !self.is_closed
+    }
+
+    /// When there may be something to [`Spool::take`] that is not yet, if nothing else happens.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        let (not_before, _) = *self.waiting.first()?;
+        match self.store {
+            _ if self.is_closed => None,
+            Store::Works => Some(not_before),
+            Store::Failed { .. } if self.on_their_way() > 0 => None,
+            Store::Failed { until, .. } => Some(until.max(not_before)),
+        }
+    }
+
+    /// It was sent: there is nothing left to do for it.
+    pub(super) fn settle(&mut self, number: u64) {
+        self.remove(number);
+        self.store = Store::Works;
+    }
+
+    /// It could not be sent, by its own fault: it is left alone for a while.
+    pub(super) fn put_off(&mut self, number: u64, now: Instant) {
+        self.put_back(number, now.checked_add(FILE_PAUSE).unwrap_or(now));
+        self.store = Store::Works;
+    }
+
+    /// Takes note of it that the store fails. Tells whether it was thought to work until now.
+    pub(super) fn note_failure(&mut self, now: Instant) -> bool {
+        let (was_good, pause) = match self.store {
+            Store::Works => (true, PAUSES.0),
+            // It was sent before the store was known to fail.
+            Store::Failed { until, .. } if now < until => return false,
+            Store::Failed { pause, .. } => (false, pause.saturating_mul(2).min(PAUSES.1)),
+        };
+        self.store = Store::Failed { until: now.checked_add(pause).unwrap_or(now), pause };
+        was_good
+    }
+
+    /// It could not be sent. It comes behind all others: one that cannot succeed does not keep them.
+    pub(super) fn put_back(&mut self, number: u64, not_before: Instant) {
+        if let Some(entry) = self.due.get_mut(&number) {
+            entry.not_before = Some(not_before);
+            self.waiting.insert((not_before, number));
+        }
+    }
+
+    /// Nothing is to become of it.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Due> {
+        let Entry { due, not_before } = self.due.remove(&number)?;
+        if let Some(not_before) = not_before {
+            self.waiting.remove(&(not_before, number));
+        }
+        self.bytes = self.bytes.saturating_sub(due.len);
+        self.names.remove(&due.file_name);
+        Some(due)
+    }
+
+    /// Takes out the oldest until no more than `max` bytes are left; what is on its way stays.
+    pub(super) fn overflow(&mut self, max: u64) -> Vec<Due> {
+        let mut excess = self.bytes.saturating_sub(max);
+        let mut numbers = Vec::new();
+        for (number, entry) in self.due.iter().filter(|(_, entry)| entry.not_before.is_some()) {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(entry.due.len);
+            numbers.push(*number);
+        }
+        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+
+    /// Whether whoever adds to it should wait: much is due, and it is getting less.
+    pub(super) fn is_ahead(&self) -> bool {
+        let is_much = self.due.len() > MAX_AHEAD.0 || self.bytes > MAX_AHEAD.1;
+        is_much && matches!(self.store, Store::Works) && !self.is_closed
+    }
+
+    /// Has a store that failed tried once more, without a pause.
+    pub(super) fn try_again(&mut self, now: Instant) {
+        if let Store::Failed { until, .. } = &mut self.store {
+            *until = now;
+        }
+    }
+
+    /// Whether nothing is on its way, and nothing can be sent for now.
+    pub(super) fn is_at_rest(&self, now: Instant) -> bool {
+        let is_next = self.waiting.first().is_some_and(|(not_before, _)| *not_before <= now);
+        self.on_their_way() == 0 && !(is_next && self.may_send(now))
+    }
+
+    /// Nothing is sent any more.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(name: &str, len: u64) -> Due {
+        Due { file_name: name.to_owned(), to: "s3://calls/".parse().unwrap(), len }
+    }
+
+    fn spool(names: &[&str]) -> (Spool, Instant) {
+        let (mut spool, now) = (Spool::default(), Instant::now());
+        names.iter().for_each(|name| spool.add(due(name, 10), now));
+        (spool, now)
+    }
+
+    fn taken(spool: &mut Spool, now: Instant) -> Option<String> {
+        spool.take(now).map(|(_, due)| due.file_name)
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_each_once() {
+        let (mut spool, now) = spool(&["a", "b", "a"]);
+        assert_eq!((spool.len(), spool.bytes()), (2, 20));
+        let (number, _) = spool.take(now).unwrap();
+        assert_eq!(taken(&mut spool, now).as_deref(), Some("b"));
+        assert_eq!(taken(&mut spool, now), None);
+        spool.add(due("a", 10), now);
+        assert_eq!(spool.len(), 2, "it is on its way");
+        spool.settle(number);
+        assert_eq!((spool.len(), spool.bytes(), spool.on_their_way()), (1, 10, 1));
+    }
+
+    #[test]
+    fn a_store_that_fails_is_left_alone_and_then_asked_by_one() {
+        let (mut spool, now) = spool(&["a", "b", "c", "d"]);
+        let [(a, _), (b, _)] = [spool.take(now).unwrap(), spool.take(now).unwrap()];
+        spool.put_back(a, now);
+        assert!(spool.note_failure(now), "this is news");
+        spool.put_back(b, now);
+        assert!(!spool.note_failure(now));
+        assert!(spool.is_at_rest(now) && taken(&mut spool, now).is_none());
+        let later = now + PAUSES.0;
+        assert_eq!(spool.next_time(), Some(later));
+        let (c, probe) = spool.take(later).unwrap();
+        assert_eq!(probe.file_name, "c", "those that failed come last");
+        assert!(taken(&mut spool, later).is_none(), "one is enough");
+        spool.put_back(c, later);
+        assert!(!spool.note_failure(later));
+        assert!(taken(&mut spool, later + PAUSES.0).is_none(), "the pause is longer now");
+        let (d, _) = spool.take(later + PAUSES.0 * 2).unwrap();
+        spool.settle(d);
+        assert_eq!(taken(&mut spool, later + PAUSES.0 * 2).as_deref(), Some("a"));
+        assert_eq!(taken(&mut spool, later + PAUSES.0 * 2).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn the_longest_pause_is_five_minutes() {
+        let (mut spool, mut now) = spool(&["a"]);
+        for _ in 0..20 {
+            let (a, _) = spool.take(now).unwrap();
+            spool.put_back(a, now);
+            spool.note_failure(now);
+            let next = spool.next_time().unwrap();
+            assert!(next - now <= PAUSES.1);
+            now = next;
+        }
+        spool.note_failure(now);
+        spool.try_again(now);
+        assert!(!spool.is_at_rest(now) && spool.take(now).is_some());
+    }
+
+    #[test]
+    fn a_file_that_fails_keeps_nobody() {
+        let (mut spool, now) = spool(&["a", "b"]);
+        let (a, _) = spool.take(now).unwrap();
+        spool.put_off(a, now);
+        let (b, _) = spool.take(now).unwrap();
+        assert!(!spool.is_at_rest(now));
+        spool.settle(b);
+        assert!(spool.is_at_rest(now), "the other one is not due again yet");
+        assert_eq!(spool.len(), 1);
+        assert_eq!(taken(&mut spool, now + FILE_PAUSE).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_oldest_are_given_up_where_there_are_too_many() {
+        let (mut spool, now) = spool(&["a", "b", "c", "d"]);
+        spool.take(now).unwrap();
+        let lost: Vec<String> = spool.overflow(15).into_iter().map(|due| due.file_name).collect();
+        assert_eq!(lost, ["b", "c", "d"], "what is on its way stays");
+        assert_eq!(spool.bytes(), 10);
+        assert!(spool.overflow(10).is_empty());
+        assert!(taken(&mut spool, now).is_none());
+    }
+
+    #[test]
+    fn who_is_ahead_waits_as_long_as_it_helps() {
+        let (mut spool, now) = spool(&["a"]);
+        spool.add(due("large", MAX_AHEAD.1), now);
+        assert!(spool.is_ahead());
+        spool.note_failure(now);
+        assert!(!spool.is_ahead(), "no waiting helps");
+    }
+
+    #[test]
+    fn nothing_is_sent_after_the_end() {
+        let (mut spool, now) = spool(&["a", "b"]);
+        let (a, _) = spool.take(now).unwrap();
+        spool.close();
+        assert!(taken(&mut spool, now).is_none() && !spool.is_at_rest(now));
+        spool.settle(a);
+        assert!(spool.is_at_rest(now));
+        assert_eq!(spool.all().map(|due| due.file_name.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+}
