@@ -18,7 +18,8 @@ const PART: usize = 8 << 20;
 fn large() -> &'static (Vec<u8>, Results) {
     static LARGE: OnceLock<(Vec<u8>, Results)> = OnceLock::new();
     LARGE.get_or_init(|| {
-        let mut t = Ladder { capture: calls(2), ..Ladder::default() };
+        let mut t = Ladder::new();
+        t.capture = calls(2);
         let [from, to] = ["192.0.2.1:10000", "192.0.2.2:20000"].map(|end| end.parse().unwrap());
         for n in 0..600u64 {
             let payload = [Rtp::new(1, n as u16 + 100).bytes(), vec![n as u8; 30_000]].concat();

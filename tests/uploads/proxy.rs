@@ -309,7 +309,7 @@ impl Line {
                 books.at_once += 1;
                 books.most_at_once = books.most_at_once.max(books.at_once);
             }
-            let goes = self.request(head, &mut reader, connection);
+            let goes = self.request(&head, &mut reader, connection);
             lock(&self.books).at_once -= 1;
             if !goes.unwrap_or(false) {
                 break;
