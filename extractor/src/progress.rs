@@ -90,7 +90,9 @@ impl Progress {
 
     /// Sends the log to standard error, above the bar.
     pub fn log(&self, format: LogFormat, debug: bool) {
-        let default = if debug { "debug" } else { "info" };
+        // What libraries have to say of each request is for RUST_LOG.
+        let level = if debug { "debug" } else { "info" };
+        let default = format!("error,sip_call_extractor={level},shared={level}");
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.log.clone()).with_target(false);
         match format {

@@ -252,7 +252,13 @@ impl fmt::Display for UploadCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, sent_bytes, there_before, waiting, waiting_bytes, lost, unsent_tables } = self;
         if *sent > 0 || *there_before > 0 {
-            write!(f, "\nuploaded  {:>14}   {} bytes, {} more were there", grouped(*sent), grouped(*sent_bytes), grouped(*there_before))?;
+            write!(
+                f,
+                "\nuploaded  {:>14}   {} bytes, {} more were there",
+                grouped(*sent),
+                grouped(*sent_bytes),
+                grouped(*there_before)
+            )?;
         }
         for (count, what) in [
             (lost, "files are gone that were not uploaded".to_owned()),

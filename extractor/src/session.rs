@@ -301,6 +301,8 @@ impl<'c> Session<'c> {
 
     /// Uploads what is due as far as that is possible now, no longer than for `patience`, and has the state say what is left.
     pub fn end(mut self, patience: Option<Duration>) -> Report {
+        // How long extraction took is of interest; networks are what they are.
+        self.report.elapsed = self.progress.finish();
         if self.outputs.finish_uploads(patience, || self.progress.alive())
             && let Err(error) = self.work(Unit::default(), |_, _| {})
         {
@@ -357,7 +359,9 @@ impl<'c> Session<'c> {
         self.report.calls.add_all(self.outputs.counts());
         self.report.open_calls = self.calls.open() as u64;
         self.report.uploads = self.uploads.counts();
-        self.report.elapsed = self.progress.finish();
+        if self.report.elapsed.is_zero() {
+            self.report.elapsed = self.progress.finish();
+        }
         self.report
     }
 

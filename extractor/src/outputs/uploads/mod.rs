@@ -28,13 +28,13 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::settings::{Class, Cleanup, Encryption, Settings, Tags};
 pub(super) use self::spool::Due;
 use self::{
     spool::Spool,
     store::{Sent, Store},
     trouble::Trouble,
 };
-pub use self::settings::{Class, Cleanup, Encryption, Settings, Tags};
 
 /// What became of uploads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Uploads {
         if settings.with_tables {
             desk.papers().tables = tables.to_vec();
             desk.wake.notify_one();
-            wait(|papers| papers.tables.is_empty() && papers.tables_on_their_way == 0);
+            wait(|papers| papers.tables_on_their_way == 0 && (papers.tables.is_empty() || !papers.spool.has_store()));
         }
         desk.end(settings, patience.is_none());
     }
@@ -232,8 +232,11 @@ impl Desk {
         let mut papers = self.papers();
         papers.spool.close();
         papers.has_ended = true;
-        papers.counts.unsent_tables =
-            papers.counts.unsent_tables.saturating_add(papers.tables.len().saturating_add(papers.tables_on_their_way) as u64);
+        let unsent_tables = papers.tables.len().saturating_add(papers.tables_on_their_way) as u64;
+        if unsent_tables > 0 {
+            tracing::error!("{unsent_tables} tables are not uploaded; the next run sends what they hold then");
+            papers.counts.unsent_tables = papers.counts.unsent_tables.saturating_add(unsent_tables);
+        }
         let sender = papers.sender.take();
         drop(papers);
         self.wake.notify_one();
@@ -280,7 +283,12 @@ impl Desk {
         if settings.checks
             && let Err(trouble) = store.check(&settings.to).await
         {
-            self.note_bad_store(&mut self.papers(), &trouble.at(&store.place(&settings.to)).to_string());
+            let why = trouble.at(&store.place(&settings.to)).to_string();
+            match trouble {
+                // They may be for the calls' files alone.
+                Trouble::AccessDenied(_) => tracing::warn!("{why}; the calls' files are tried all the same"),
+                _ => self.note_bad_store(&mut self.papers(), &why),
+            }
         }
         self.papers().is_open = true;
         self.bell.notify_all();
@@ -393,7 +401,7 @@ impl Papers {
         if let Some((number, due)) = self.spool.take(Instant::now()) {
             return Some(Task::File(number, due));
         }
-        let table = self.tables.pop()?;
+        let table = if self.spool.has_store() { self.tables.pop()? } else { return None };
         self.tables_on_their_way = self.tables_on_their_way.saturating_add(1);
         Some(Task::Table(table))
     }

@@ -53,7 +53,10 @@ struct Entry {
 enum Store {
     Works,
     /// It is left alone `until` then; after that a single file is to find out.
-    Failed { until: Instant, pause: Duration },
+    Failed {
+        until: Instant,
+        pause: Duration,
+    },
 }
 
 impl Default for Spool {
@@ -193,14 +196,21 @@ impl Spool {
     /// Whether whoever adds to it should wait: much is due, and it is getting less.
     pub(super) fn is_ahead(&self) -> bool {
         let is_much = self.due.len() > MAX_AHEAD.0 || self.bytes > MAX_AHEAD.1;
-        is_much && matches!(self.store, Store::Works) && !self.is_closed
+        is_much && self.has_store() && !self.is_closed
     }
 
-    /// Has a store that failed tried once more, without a pause.
+    /// Has a store that failed a while ago tried once more, without a longer pause.
     pub(super) fn try_again(&mut self, now: Instant) {
-        if let Store::Failed { until, .. } = &mut self.store {
+        if let Store::Failed { until, pause } = &mut self.store
+            && until.checked_sub(*pause).is_some_and(|failed| now.saturating_duration_since(failed) >= PAUSES.0)
+        {
             *until = now;
         }
+    }
+
+    /// Whether the store is thought to work.
+    pub(super) fn has_store(&self) -> bool {
+        matches!(self.store, Store::Works)
     }
 
     /// Whether nothing is on its way, and nothing can be sent for now.
@@ -282,7 +292,10 @@ mod tests {
         }
         spool.note_failure(now);
         spool.try_again(now);
-        assert!(!spool.is_at_rest(now) && spool.take(now).is_some());
+        assert!(spool.is_at_rest(now), "it has just been tried");
+        let later = now + PAUSES.0;
+        spool.try_again(later);
+        assert!(!spool.is_at_rest(later) && spool.take(later).is_some());
     }
 
     #[test]

@@ -183,7 +183,17 @@ impl Store {
 
     async fn find(&self, to: &S3Uri, key: &str, len: u64) -> Result<Sent, Trouble> {
         let there = timeout(SHORT, self.head(to, key)).await.unwrap_or(Err(Trouble::TooSlow))?;
-        there.filter(|there| length_of(there) == Some(len)).map(|_| Sent::Before).ok_or(Trouble::Missing)
+        match there.as_ref().and_then(length_of) {
+            Some(there) if there == len => Ok(Sent::Before),
+            None if !self.may_ask.load(Ordering::Relaxed) => {
+                tracing::warn!(
+                    "the file of s3://{}/{key} is gone; the credentials do not allow to ask whether the object is there",
+                    to.bucket
+                );
+                Ok(Sent::Before)
+            }
+            _ => Err(Trouble::Missing),
+        }
     }
 
     /// How long something of this length may take.

@@ -72,11 +72,19 @@ impl Trouble {
         match (code.unwrap_or_default(), status) {
             ("NoSuchBucket", _) => Self::NoSuchBucket,
             ("AuthorizationHeaderMalformed", _) if region.is_none() => Self::BadCredentials(words()),
-            ("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
+            (
+                "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+                _,
+            )
             | (_, 301 | 307) => Self::WrongRegion(region.map(str::to_owned)),
             ("RequestTimeTooSkewed" | "RequestExpired", _) => Self::ClockSkew,
             (
-                "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "NotSignedUp" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired",
+                "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "NotSignedUp"
+                | "ExpiredToken"
+                | "InvalidToken"
+                | "TokenRefreshRequired",
                 _,
             ) => Self::BadCredentials(words()),
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => Self::AccessDenied(words()),
@@ -188,11 +196,8 @@ mod tests {
 
     #[test]
     fn sentences_say_what_to_do() {
-        let place = Place {
-            bucket: "calls".to_owned(),
-            region: "eu-west-1".to_owned(),
-            endpoint: "https://s3.example.com".to_owned(),
-        };
+        let place =
+            Place { bucket: "calls".to_owned(), region: "eu-west-1".to_owned(), endpoint: "https://s3.example.com".to_owned() };
         for (trouble, words) in [
             (Trouble::NoCredentials("none".to_owned()), "AWS_ACCESS_KEY_ID"),
             (Trouble::BadCredentials("x".to_owned()), "correct them"),
