@@ -52,17 +52,18 @@ fn what_differs_is_replaced_and_told() {
     }
 }
 
-/// While the store was away.
+/// While the store let nobody in.
 #[test]
 fn a_file_that_somebody_else_has_sent_is_done() {
-    let (mut site, want) = (Site::closed(), Results::of_few());
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     site.run(&[]).is(3);
     let (name, bytes) = want.calls.first_key_value().unwrap();
     let path = site.store.path(&format!("{PREFIX}{name}"));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
     fs::remove_file(site.desk.out.join(name)).unwrap();
-    site.proxy.open();
+    site.proxy.heal();
     site.run(&[]).is(0);
     site.is_done_and_forgotten(want, "sent by somebody else");
     assert_eq!(site.puts().len(), 5);
@@ -70,11 +71,12 @@ fn a_file_that_somebody_else_has_sent_is_done() {
 
 #[test]
 fn a_file_that_has_gone_is_told_once() {
-    let (mut site, want) = (Site::closed(), Results::of_few());
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     site.run(&[]).is(3);
     let name = want.calls.keys().next().unwrap();
     fs::remove_file(site.desk.out.join(name)).unwrap();
-    site.proxy.open();
+    site.proxy.heal();
     let ran = site.run(&[]);
     assert!(ran.log.lines().any(|line| line.contains("ERROR") && line.contains(name)), "{}", ran.log);
     assert_eq!(ran.status, Some(3), "{}", ran.log);

@@ -23,7 +23,8 @@ fn keys() -> String {
 fn of_a_profile() {
     let site = Site::new();
     let file = site.desk.folder().join("credentials");
-    fs::write(&file, format!("[default]\naws_access_key_id = other\naws_secret_access_key = other\n\n[office]\n{}", keys())).unwrap();
+    fs::write(&file, format!("[default]\naws_access_key_id = other\naws_secret_access_key = other\n\n[office]\n{}", keys()))
+        .unwrap();
     let mut command = without(&site);
     command.env("AWS_PROFILE", "office").env("AWS_SHARED_CREDENTIALS_FILE", file);
     site.desk.ended(&mut command).is(0);
@@ -83,14 +84,24 @@ fn none_at_all() {
 #[test]
 fn a_wrong_secret() {
     let site = Site::new();
-    costs_nothing(&site, site.command(&[]).env("AWS_SECRET_ACCESS_KEY", "wrong"), "does not accept the credentials (SignatureDoesNotMatch", "a wrong secret");
+    costs_nothing(
+        &site,
+        site.command(&[]).env("AWS_SECRET_ACCESS_KEY", "wrong"),
+        "does not accept the credentials (SignatureDoesNotMatch",
+        "a wrong secret",
+    );
 }
 
 /// The store of the tests has another word for it than S3 has.
 #[test]
 fn a_key_that_nobody_knows() {
     let site = Site::new();
-    costs_nothing(&site, site.command(&[]).env("AWS_ACCESS_KEY_ID", "AKIANOBODY"), "does not accept the credentials (NotSignedUp", "an unknown key");
+    costs_nothing(
+        &site,
+        site.command(&[]).env("AWS_ACCESS_KEY_ID", "AKIANOBODY"),
+        "does not accept the credentials (NotSignedUp",
+        "an unknown key",
+    );
     let site = Site::new();
     site.proxy.rule(Rule::answer(Answer::INVALID_ACCESS_KEY));
     costs_nothing(&site, &mut site.command(&[]), "does not accept the credentials (InvalidAccessKeyId", "an unknown key");

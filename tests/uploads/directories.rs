@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     proxy::{Answer, Fault, Operation, Rule},
-    site::{Results, Site, cut, few},
+    site::{Results, Site, cut, few, is_of_a_call},
     support::desk::{assert_same, within},
 };
 
@@ -70,10 +70,11 @@ fn a_run_without_uploads_between_two_with_them() {
 /// What a run over a file could not send, a run over another one does.
 #[test]
 fn another_run_in_the_same_directory_sends_what_is_due() {
-    let (mut site, want) = (Site::closed(), Results::of_few());
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     site.run(&[]).is(3);
-    site.keeps_all(want, "closed");
-    site.proxy.open();
+    site.keeps_all(want, "denied");
+    site.proxy.heal();
     let other = site.desk.folder().join("other.pcap");
     fs::write(&other, crate::site::calls(0).to_pcap()).unwrap();
     let mut command = site.bare();
@@ -123,12 +124,12 @@ fn a_watch_sends_when_the_store_is_there_again() {
 #[test]
 fn a_stalled_store_holds_up_no_end() {
     let (site, want) = (Site::new(), Results::of_few());
-    site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Put));
+    site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Put).of("call_"));
     let watch = site.watch(&[]);
     for (name, bytes) in cut(&few(), 2) {
         site.desk.deliver(&name, &bytes);
     }
-    let is_stalled = || site.proxy.requests_for(Operation::Put).iter().any(|put| put.key.contains("call_"));
+    let is_stalled = || site.proxy.requests_for(Operation::Put).iter().any(|put| is_of_a_call(&put.key));
     assert!(within(Duration::from_secs(20), is_stalled), "{}", watch.log());
     let begun = Instant::now();
     watch.end("TERM").is(0);

@@ -86,11 +86,10 @@ fn what_is_put_is_a_file_of_the_store() {
     assert_eq!(asker.length("a/b c.pcap"), Ok(100_000));
     assert_eq!(asker.length("a/c"), Err(404));
     let requests = proxy.requests();
-    assert_eq!(requests.iter().map(|request| request.operation).collect::<Vec<_>>(), [
-        Operation::Put,
-        Operation::Head,
-        Operation::Head
-    ]);
+    assert_eq!(
+        requests.iter().map(|request| request.operation).collect::<Vec<_>>(),
+        [Operation::Put, Operation::Head, Operation::Head]
+    );
     assert_eq!((requests[0].status, requests[0].bucket.as_str(), requests[0].key.as_str()), (Some(200), BUCKET, "a/b%20c.pcap"));
     assert_eq!(proxy.connections(), 1, "connections are used again");
 }
@@ -133,15 +132,18 @@ fn each_fault_is_one() {
     }
     let error = |what: &str| Err(what.to_owned());
     let wrong = Ok("////8A==".to_owned());
-    assert_eq!(told, [
-        ("0", error("SlowDown"), false),
-        ("1", error("connection"), false),
-        ("2", error("connection"), true),
-        ("3", error("time"), false),
-        ("4", error("time"), false),
-        ("5", wrong.clone(), true),
-        ("6", wrong, false),
-    ]);
+    assert_eq!(
+        told,
+        [
+            ("0", error("SlowDown"), false),
+            ("1", error("connection"), false),
+            ("2", error("connection"), true),
+            ("3", error("time"), false),
+            ("4", error("time"), false),
+            ("5", wrong.clone(), true),
+            ("6", wrong, false),
+        ]
+    );
     assert_eq!(asker.put("7", &bytes).map(|checksum| checksum.len()), Ok(8), "all is well again");
 }
 

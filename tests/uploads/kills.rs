@@ -102,7 +102,8 @@ fn at_each_change() {
         let (rare, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|call| is_rare(&call.kind));
         assert!(rare.len() > 6, "{rare:?}");
         let some = dice.some_below(tries(10, usize::MAX), others.len()).into_iter().map(|n| others[n].clone());
-        let few_of_rare = dice.some_below(tries(12, usize::MAX), rare.len()).into_iter().map(|n| rare[n].clone()).collect::<Vec<_>>();
+        let few_of_rare =
+            dice.some_below(tries(12, usize::MAX), rare.len()).into_iter().map(|n| rare[n].clone()).collect::<Vec<_>>();
         for call in few_of_rare.into_iter().chain(some) {
             let what = format!("{job:?}, killed at {} {}", call.kind, call.nth);
             let site = job.site();

@@ -2,12 +2,12 @@
 
 use crate::{
     proxy::{Answer, Fault, Operation, Rule},
-    site::{Results, Site, calls},
+    site::{Results, Site, all_at_once, calls},
     support::{
+        MS,
         desk::within,
         ladder::{Ladder, START_NS},
         media::Rtp,
-        MS,
     },
 };
 use std::{sync::OnceLock, time::Duration};
@@ -75,28 +75,35 @@ fn it_is_not_sent_again() {
     let elsewhere = site.desk.folder().join("elsewhere");
     site.desk.ended(&mut site.command_to(&elsewhere, &["--no-s3-check"])).is(0);
     assert!(site.proxy.requests().iter().all(|request| request.operation == Operation::Head), "{:?}", site.puts());
-    assert!(!std::fs::read_dir(elsewhere).unwrap().any(|entry| entry.unwrap().path().extension().is_some_and(|ending| ending == "pcap")));
+    assert!(
+        !std::fs::read_dir(elsewhere).unwrap().any(|entry| entry
+            .unwrap()
+            .path()
+            .extension()
+            .is_some_and(|ending| ending == "pcap"))
+    );
 }
 
 #[test]
 fn what_fails_once_is_done_again() {
-    for (what, rule) in [
+    let cases = [
         ("beginning", Rule::answer(Answer::SLOW_DOWN).on(Operation::Create)),
         ("a part", Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Part).after(1)),
         ("a part that is cut", Rule::new(Fault::Cut).on(Operation::Part)),
         ("the end", Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Complete)),
         ("the end, under a good status", Rule::answer(Answer::LATE_ERROR).on(Operation::Complete)),
-    ] {
+    ];
+    all_at_once(cases, |(what, rule)| {
         let site = site();
         site.proxy.rule(rule.times(1));
         site.run(&["--no-s3-check"]).is(0);
         site.is_done_and_forgotten(&large().1, what);
-    }
+    });
 }
 
 #[test]
 fn what_cannot_be_finished_stays_here_and_leaves_no_parts() {
-    for operation in [Operation::Create, Operation::Part, Operation::Complete] {
+    all_at_once([Operation::Create, Operation::Part, Operation::Complete], |operation| {
         let site = site();
         site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(operation));
         let what = format!("{operation:?} denied");
@@ -107,7 +114,7 @@ fn what_cannot_be_finished_stays_here_and_leaves_no_parts() {
         site.proxy.heal();
         site.run(&[]).is(0);
         site.is_done_and_forgotten(&large().1, &what);
-    }
+    });
 }
 
 /// The end had come, but nobody heard of it.

@@ -14,14 +14,8 @@ use crate::{
 
 /// Calls of all lengths, some of them over TCP.
 fn many() -> Vec<u8> {
-    let plan = Plan {
-        calls: 8,
-        bytes: u64::MAX,
-        most_calls: 40,
-        seconds_of_media: 2,
-        signalling: Signalling::Mixed,
-        ..Plan::default()
-    };
+    let plan =
+        Plan { calls: 8, bytes: u64::MAX, most_calls: 40, seconds_of_media: 2, signalling: Signalling::Mixed, ..Plan::default() };
     let mut capture = Vec::new();
     traffic::write(&plan, &mut capture).unwrap();
     capture
@@ -97,10 +91,11 @@ fn class_encryption_and_tags_are_as_asked_for() {
 
 #[test]
 fn prefixes_are_folders_or_nothing() {
-    for (uri, prefix) in [("s3://calls/office", "office/"), ("s3://calls", ""), ("s3://calls/", ""), ("s3://calls/a/b c/", "a/b c/")]
+    for (uri, prefix) in
+        [("s3://calls/office", "office/"), ("s3://calls", ""), ("s3://calls/", ""), ("s3://calls/a/b c/", "a/b c/")]
     {
         let site = Site::new();
-        site.run(&["--s3-uri", uri]).is(0);
+        site.run_to(uri).is(0);
         assert_same(&Results::of_few().calls, &site.store.under(prefix), uri);
         assert!(site.local().is_empty(), "{uri}");
     }

@@ -95,11 +95,8 @@ impl Answer {
         "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     );
     pub const EXPIRED: Self = Self::new(400, "ExpiredToken", "The provided token has expired.");
-    pub const TIME_SKEWED: Self = Self::new(
-        403,
-        "RequestTimeTooSkewed",
-        "The difference between the request time and the current time is too large.",
-    );
+    pub const TIME_SKEWED: Self =
+        Self::new(403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.");
     pub const NO_SUCH_BUCKET: Self = Self::new(404, "NoSuchBucket", "The specified bucket does not exist");
     pub const ELSEWHERE: Self = Self {
         headers: &[("x-amz-bucket-region", "us-west-2")],
@@ -320,7 +317,8 @@ impl Line {
     fn request(&self, head: &Head, reader: &mut BufReader<TcpStream>, mut connection: &TcpStream) -> Goes {
         let fault = {
             let mut books = lock(&self.books);
-            let rule = books.rules.iter_mut().find_map(|rule| rule.concerns(head.operation, &head.key).then(|| rule.fault.clone()));
+            let rule =
+                books.rules.iter_mut().find_map(|rule| rule.concerns(head.operation, &head.key).then(|| rule.fault.clone()));
             rule
         };
         let length: usize = head.headers.get("content-length").map_or(0, |length| length.parse().unwrap());

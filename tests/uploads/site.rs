@@ -63,18 +63,18 @@ impl Results {
     }
 }
 
-/// Six calls that overlap.
+/// Six calls, one after the other; when the last one ends, four have been over for so long that they are closed.
 pub fn few() -> Capture {
     calls(6)
 }
 
-/// So many calls that overlap, each with a second of media.
+/// So many calls, each with a second of media.
 pub fn calls(count: u16) -> Capture {
     let mut t = Ladder::new();
     let end = |text: &str| text.parse().unwrap();
     let (alice, bob) = (end("192.0.2.1:5060"), end("192.0.2.2:5060"));
     for n in 0..count {
-        let at = u64::from(n) * 400;
+        let at = u64::from(n) * 4_000;
         let media = [format!("192.0.2.1:{}", 10_000 + n * 4), format!("192.0.2.2:{}", 20_000 + n * 4)];
         let media = [end(&media[0]), end(&media[1])];
         let id = format!("call-{n}");
@@ -97,6 +97,15 @@ pub fn cut(capture: &Capture, pieces: usize) -> Vec<(String, Vec<u8>)> {
         (format!("{number:03}.pcap"), piece.to_pcap())
     };
     capture.frames.chunks(length).enumerate().map(segment).collect()
+}
+
+/// Does something for each of several things at the same time: most of it is waiting.
+pub fn all_at_once<T: Send>(things: impl IntoIterator<Item = T>, each: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for thing in things {
+            scope.spawn(|| each(thing));
+        }
+    });
 }
 
 pub struct Site {
@@ -164,8 +173,12 @@ impl Site {
 
     /// The flags of uploads.
     pub fn flags(&self) -> Vec<String> {
+        self.flags_to(URI)
+    }
+
+    fn flags_to(&self, uri: &str) -> Vec<String> {
         let url = self.proxy.url();
-        ["--auto-upload-to-s3", "--s3-uri", URI, "--s3-region", REGION, "--s3-endpoint-url", &url, "--s3-path-style"]
+        ["--auto-upload-to-s3", "--s3-uri", uri, "--s3-region", REGION, "--s3-endpoint-url", &url, "--s3-path-style"]
             .map(str::to_owned)
             .into()
     }
@@ -180,6 +193,13 @@ impl Site {
         let mut command = self.bare();
         command.arg("--input-file").arg(self.capture()).arg("--output-dir").arg(out).args(self.flags()).args(flags);
         command
+    }
+
+    /// Over the file, with objects elsewhere.
+    pub fn run_to(&self, uri: &str) -> Ran {
+        let mut command = self.bare();
+        command.arg("--input-file").arg(self.capture()).arg("--output-dir").arg(&self.desk.out).args(self.flags_to(uri));
+        self.desk.ended(&mut command)
     }
 
     pub fn run(&self, flags: &[&str]) -> Ran {

@@ -3,9 +3,17 @@
 use std::fs;
 
 use crate::{
+    proxy::{Answer, Rule},
     site::{Results, Site},
     support::desk::Files,
 };
+
+/// A store that lets nobody in.
+fn shut() -> Site {
+    let site = Site::new();
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
+    site
+}
 
 /// What is left if the oldest go until the rest is not more than this.
 fn newest(want: &Results, most: usize) -> Files {
@@ -20,7 +28,7 @@ fn newest(want: &Results, most: usize) -> Files {
 
 #[test]
 fn the_oldest_go_first_and_are_told() {
-    let (mut site, want) = (Site::closed(), Results::of_few());
+    let (site, want) = (shut(), Results::of_few());
     let length = want.calls.values().map(Vec::len).max().unwrap();
     let most = length * 3 + length / 2;
     let kept = newest(want, most);
@@ -34,7 +42,7 @@ fn the_oldest_go_first_and_are_told() {
     for (name, rows) in &want.tables {
         assert!(fs::read(site.desk.out.join(name)).unwrap() == *rows, "{name}: the tables have them all");
     }
-    site.proxy.open();
+    site.proxy.heal();
     site.run(&[]).is(0);
     assert_eq!(site.stored(), kept);
     site.desk.has(&want.tables, "what was kept is sent");
@@ -50,7 +58,7 @@ fn it_bounds_only_what_waits() {
 /// What is to be kept here anyway is not deleted for want of room.
 #[test]
 fn it_deletes_nothing_that_is_to_stay() {
-    let (site, want) = (Site::closed(), Results::of_few());
+    let (site, want) = (shut(), Results::of_few());
     site.run(&["--spool-max-bytes", "1", "--local-cleanup", "never"]).is(3);
     site.keeps_all(want, "never");
 }

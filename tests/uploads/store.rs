@@ -106,7 +106,8 @@ pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = bytes.chunks(3).map(|chunk| {
         let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        let digit = |place: usize| if place <= chunk.len() { DIGITS[(bits >> (18 - 6 * place) & 63) as usize] as char } else { '=' };
+        let digit =
+            |place: usize| if place <= chunk.len() { DIGITS[(bits >> (18 - 6 * place) & 63) as usize] as char } else { '=' };
         (0..4).map(digit).collect::<String>()
     });
     digits.collect()

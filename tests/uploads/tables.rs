@@ -66,6 +66,6 @@ fn one_that_fails_is_sent_by_the_next_run() {
     site.proxy.heal();
     site.run(&["--s3-upload-csv"]).is(0);
     let tables = tables(&site);
-    assert!(tables.iter().any(|(name, _, bytes)| name == CALLS && want.tables[CALLS] == *bytes), "{tables:?}");
+    assert!(tables.iter().any(|(name, _, bytes)| name == CALLS && want.tables[CALLS] == *bytes), "it is not there as it is here");
     site.is_done(want, "tables sent later");
 }

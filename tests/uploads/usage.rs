@@ -27,7 +27,15 @@ fn an_upload_needs_to_know_where_to() {
 
 #[test]
 fn what_is_no_uri_is_refused() {
-    for uri in ["calls/office/", "http://calls/office/", "s3://", "s3:///office/", "s3:calls/", "s3://calls office/", "s3://calls//office/"] {
+    for uri in [
+        "calls/office/",
+        "http://calls/office/",
+        "s3://",
+        "s3:///office/",
+        "s3:calls/",
+        "s3://calls office/",
+        "s3://calls//office/",
+    ] {
         is_refused(&["--s3-uri", uri], uri);
     }
 }
@@ -95,7 +103,7 @@ fn the_host_may_be_in_the_uri() {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let host = host.trim().split('.').next().unwrap();
     let site = Site::new();
-    site.run(&["--s3-uri", "s3://calls/at-{hostname}/of/{hostname}"]).is(0);
+    site.run_to("s3://calls/at-{hostname}/of/{hostname}").is(0);
     let keys: Vec<String> = site.store.objects().into_keys().collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
     let prefix = format!("at-{host}/of/{host}/");
