@@ -333,8 +333,9 @@ impl Desk {
         match task {
             Task::File(_, due) => (self.directory.join(&due.file_name), due.to.clone(), due.file_name.clone(), due.len),
             Task::Table(path) => {
-                let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-                let name = format!("{}_{begun}.{}", part(path.file_stem()), part(path.extension()));
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+                let name = format!("{stem}_{begun}{ending}");
                 (path.clone(), settings.to.clone(), name, 0)
             }
         }
