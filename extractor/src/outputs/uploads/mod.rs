@@ -249,10 +249,10 @@ impl Desk {
         }
     }
 
-    /// Deletes the oldest of what is due, where it is more than may be.
+    /// Deletes the oldest of what is due, where it is more than may wait for a store that fails. One that works takes it all.
     fn give_up_excess(&self, papers: &mut Papers) {
         let Some(settings) = &self.settings else { return };
-        if settings.cleanup == Cleanup::Uploaded {
+        if settings.cleanup == Cleanup::Uploaded && !papers.spool.has_store() {
             let excess = papers.spool.overflow(settings.spool_max_bytes);
             self.give_up(papers, excess, "more was due for upload than --spool-max-bytes allows");
         }
@@ -386,6 +386,10 @@ impl Desk {
         } else {
             papers.spool.put_off(number, Instant::now());
             tracing::error!("{} is not uploaded: {why}; it stays, and is tried again", due.file_name);
+        }
+        // The oldest are among those that are on their way.
+        if papers.spool.on_their_way() == 0 {
+            self.give_up_excess(&mut papers);
         }
     }
 
