@@ -95,3 +95,15 @@ fn who_may_not_ask_puts_the_same_again() {
     assert_eq!(site.puts().len(), 6);
     assert_same(&want.calls, &site.stored(), "put again");
 }
+
+/// The tables have said so.
+#[test]
+fn what_waits_goes_where_its_rows_say() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
+    site.run(&[]).is(3);
+    site.proxy.heal();
+    site.run_to("s3://calls/elsewhere/").is(0);
+    site.is_done_and_forgotten(want, "with another URI");
+    assert!(site.store.under("elsewhere/").is_empty());
+}

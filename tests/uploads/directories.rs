@@ -68,6 +68,24 @@ fn a_run_without_uploads_between_two_with_them() {
     site.is_done(want, "with a run that sends nothing between");
 }
 
+/// Who wants nothing of what was is told what that was.
+#[test]
+fn a_queue_that_is_forgotten_is_told_of() {
+    let site = Site::new();
+    for (name, bytes) in cut(&few(), 2) {
+        site.desk.deliver(&name, &bytes);
+    }
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
+    site.run_directory(&["--final"]).is(3);
+    let waiting = site.local();
+    site.proxy.heal();
+    fs::remove_dir_all(&site.desk.segments).unwrap();
+    fs::create_dir(&site.desk.segments).unwrap();
+    site.run_directory(&["--reset-state"]).is(0).says("6 files were due for upload");
+    assert_eq!(site.local(), waiting, "they stay");
+    assert!(site.stored().is_empty());
+}
+
 /// What a run over a file could not send, a run over another one does.
 #[test]
 fn another_run_in_the_same_directory_sends_what_is_due() {

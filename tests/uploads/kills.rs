@@ -2,17 +2,18 @@
 //! little is sent twice.
 
 use std::{
+    collections::BTreeMap,
     process::Command,
     time::{Duration, Instant},
 };
 
 use crate::{
-    proxy::{Fault, Operation, Rule},
+    proxy::{Answer, Fault, Operation, Rule},
     site::{CALLS, Results, Site, cut, few, is_of_a_call},
     support::{
         desk::{Files, STATE, within},
         dice::{Dice, tries},
-        faults::{CHANGES, Threads, calls, inject},
+        faults::{CHANGES, Call, Threads, calls, inject},
     },
 };
 
@@ -74,11 +75,12 @@ impl Job {
             Self::Never => site.desk.has(&want.all(), what),
             _ => site.is_done(want, what),
         }
-        let mut puts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-        for put in site.proxy.requests_for(Operation::Put).iter().filter(|put| is_of_a_call(&put.key)) {
+        let requests = site.proxy.requests_for(Operation::Put);
+        let mut puts: BTreeMap<&str, usize> = BTreeMap::new();
+        for put in requests.iter().filter(|put| is_of_a_call(&put.key)) {
             let name = put.key.rsplit_once('/').unwrap().1;
             assert!(put.body.is_empty() || put.body == want.calls[name], "{what}: something else was put as {name}");
-            *puts.entry(put.key.clone()).or_default() += 1;
+            *puts.entry(name).or_default() += 1;
         }
         let most = puts.values().max().copied().unwrap_or(0);
         assert!(most <= kills + 1, "{what}: {puts:?}");
@@ -97,14 +99,14 @@ fn at_each_change() {
         let site = job.site();
         let changes = calls(Threads::All, &job.command(&site), CHANGES, site.desk.folder());
         job.check_done(&site, 0, "under strace");
-        // Those after which the store has what is here, or what is here goes, are few: all of them.
-        let is_rare = |kind: &str| kind.starts_with("unlink") || kind.starts_with("rename");
-        let (rare, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|call| is_rare(&call.kind));
+        // Those by which files, states and deletions come to count are few among many writes.
+        let is_rare = |call: &Call| call.kind.starts_with("unlink") || call.kind.starts_with("rename");
+        let (rare, others): (Vec<Call>, Vec<Call>) = changes.into_iter().partition(is_rare);
         assert!(rare.len() > 6, "{rare:?}");
-        let some = dice.some_below(tries(10, usize::MAX), others.len()).into_iter().map(|n| others[n].clone());
-        let few_of_rare =
-            dice.some_below(tries(12, usize::MAX), rare.len()).into_iter().map(|n| rare[n].clone()).collect::<Vec<_>>();
-        for call in few_of_rare.into_iter().chain(some) {
+        let mut some = |calls: &[Call], count| -> Vec<Call> {
+            dice.some_below(tries(count, usize::MAX), calls.len()).into_iter().map(|n| calls[n].clone()).collect()
+        };
+        for call in [some(&rare, 9), some(&others, 6)].concat() {
             let what = format!("{job:?}, killed at {} {}", call.kind, call.nth);
             let site = job.site();
             let killed = inject(Threads::All, &job.command(&site), &call, "signal=SIGKILL").output().unwrap();
@@ -161,4 +163,30 @@ fn before_it_hears_that_the_store_has_it() {
     site.run(&["--no-s3-check"]).is(0);
     site.is_done_and_forgotten(want, "killed before it heard");
     assert!(site.puts().is_empty(), "what is there is not sent again: {:?}", site.puts());
+}
+
+/// What has been sent is gone, and no state says so yet. Who may not ask is not frightened either.
+#[test]
+fn after_it_has_deleted_and_before_it_says_so() {
+    for may_ask in [true, false] {
+        let (site, want) = (Site::new(), Results::of_few());
+        if !may_ask {
+            site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Head));
+        }
+        let last = &want.names()[5];
+        site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Put).of(last));
+        let running = site.desk.start_command(site.command(&["--no-s3-check"]));
+        assert!(within(Duration::from_secs(20), || site.local().len() == 1), "{}", running.log());
+        running.kill();
+        assert_eq!(site.stored().len(), 5);
+        site.proxy.heal();
+        if !may_ask {
+            site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Head));
+        }
+        site.proxy.forget();
+        let ran = site.run(&["--no-s3-check"]).is(0);
+        assert!(!ran.log.contains("ERROR"), "{}", ran.log);
+        site.is_done_and_forgotten(want, "killed before a state says what is gone");
+        assert_eq!(site.puts().len(), 1, "{:?}", site.puts());
+    }
 }
