@@ -29,7 +29,7 @@ const BATCH_PACKETS: usize = 4096;
 /// When all packets of an instant have arrived, whatever the kernel's blocks.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// How long a loaded interface whose packets seem to be old can put the end off.
+/// How long a loaded interface whose packets seem to be old can put the end off, apart from what the disk takes.
 const MAX_ENDING: Duration = Duration::from_secs(3);
 
 /// How often an interface that is away is tried.
@@ -41,7 +41,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// How often the counters are read and the interface is looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the end waits for a disk that takes nothing, before what it has no room for is dropped.
+/// How long the end waits for a disk that refuses what it is given, before what there is no room for is dropped. (One that
+/// hangs holds the end up anyway: its writer waits. So nothing is dropped meanwhile.)
 const MAX_HOLDING_AT_END: Duration = Duration::from_secs(1);
 
 /// How often a disk that has taken nothing is looked at.
@@ -87,10 +88,14 @@ pub(crate) struct Recorder {
     wanted: u64,
     rotated_at_ns: u64,
     ending_since: Option<Instant>,
+    /// How long the end has waited for the disk.
+    held_at_end: Duration,
     last_ns: u64,
     counted: Stat,
     /// Whether packets were left in the kernel's buffer since the counters were read, because of the disk.
     has_held: bool,
+    /// Whether what is dropped from now on would not have been wanted.
+    has_counted_all: bool,
     check: Pace,
     reopen: Pace,
     remind: Pace,
@@ -115,9 +120,11 @@ impl Recorder {
             wanted,
             rotated_at_ns: NEVER,
             ending_since: None,
+            held_at_end: Duration::ZERO,
             last_ns: 0,
             counted: NOTHING_COUNTED,
             has_held: false,
+            has_counted_all: false,
             check: Pace::after(CHECK_EVERY),
             reopen: Pace::after(REOPEN_EVERY),
             remind: Pace::after(REMIND_EVERY),
@@ -162,11 +169,15 @@ impl Recorder {
 
     /// Whether packets are better off in the kernel's buffer.
     fn must_hold(&self) -> bool {
-        self.gatherer.room() == 0 && self.ending_since.is_none_or(|since| since.elapsed() < MAX_HOLDING_AT_END)
+        let is_refused_at_end = self.held_at_end >= MAX_HOLDING_AT_END && self.tally.is_refused.get();
+        self.gatherer.room() == 0 && !is_refused_at_end
     }
 
     fn hold(&mut self) {
         self.has_held = true;
+        if self.ending_since.is_some() {
+            self.held_at_end = self.held_at_end.saturating_add(HOLD);
+        }
         if self.check.is_due() {
             self.count();
         }
@@ -215,7 +226,8 @@ impl Recorder {
     /// Something is left to be read: whether it is too young to be wanted.
     fn is_over_already(&self) -> bool {
         let is_younger = self.control.end_at_ns().is_some_and(|end_ns| self.last_ns >= end_ns);
-        self.wanted == 0 || is_younger || self.ending_since.is_some_and(|since| since.elapsed() >= MAX_ENDING)
+        let reading = |since: Instant| since.elapsed().saturating_sub(self.held_at_end);
+        self.wanted == 0 || is_younger || self.ending_since.is_some_and(|since| reading(since) >= MAX_ENDING)
     }
 
     /// The kernel has nothing more: the disk gets what there is, and then there is time to wait.
@@ -269,6 +281,10 @@ impl Recorder {
 
     /// Adds what libpcap has counted since the last time; its counters are 32 bits wide and go round.
     fn count(&mut self) {
+        if self.has_counted_all {
+            return;
+        }
+        self.has_counted_all = self.ending_since.is_some_and(|since| since.elapsed() >= SETTLING);
         let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else { return };
         // What the kernel's buffer had no room for because the disk took nothing, the disk has cost.
         let dropped = if mem::take(&mut self.has_held) { &self.tally.disk_dropped } else { &self.tally.kernel_dropped };

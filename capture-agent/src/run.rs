@@ -1,4 +1,4 @@
-//! The whole job: open, become humble, repair, capture, supervise, end.
+//! The whole job: open, become humble, capture and repair beside it, supervise, end.
 
 use std::{
     io, mem,
@@ -32,8 +32,14 @@ use crate::{
 /// How often there is a look at how it goes.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often there is a look whether the end has come.
+const END_TICK: Duration = Duration::from_millis(20);
+
 /// How often `systemctl status` is told.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the log says that the end waits for a disk.
+const REMIND_EVERY: Duration = Duration::from_secs(5);
 
 /// How often drops are logged at most.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
@@ -49,6 +55,11 @@ struct Point {
 }
 
 impl Point {
+    /// Whether nothing is left to be waited for.
+    fn has_ended(&self) -> bool {
+        self.recorder.is_finished() && (self.writer.is_finished() || !self.tally.is_done.get())
+    }
+
     /// A thread that ends too early would be a bug: what the others have is saved, and the agent ends.
     fn has_died(&self) -> bool {
         self.writer.is_finished() || self.recorder.is_finished() && !self.tally.is_done.get()
@@ -68,20 +79,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     privileges::give_up(user.as_ref())?;
     spool.check_access()?;
     let newest = newest_of_each(&spool, arguments);
-    repair(&spool);
+    let left = left_behind(&spool);
 
     let (requests, requested) = mpsc::channel();
     signals::pass_on(signals, requests).context("signals cannot be waited for")?;
+    let repair = Arc::new(repair(spool.clone(), left).context("a thread cannot be started")?);
     let points = sources.into_iter().zip(taps).zip(newest).map(|((source, tap), newest)| {
         let namer = Namer::new(&instance, &source.interface, newest.as_ref(), wall_ns());
-        start(arguments, source, tap, namer).context("a thread cannot be started")
+        start(arguments, source, tap, namer, Arc::clone(&repair)).context("a thread cannot be started")
     });
     let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
     let (house, keeper) = keep_house(arguments, spool, &points).context("a thread cannot be started")?;
     service::ready();
     let reporters = supervise(arguments, &points, &requested);
     service::stopping();
-    end(points, reporters)?;
+    end(points, reporters, &requested)?;
     drop(house);
     keeper.join().map_err(|_| anyhow!("the thread that keeps house died"))
 }
@@ -112,32 +124,40 @@ fn short_host_name() -> String {
     host_name.to_string_lossy().split('.').next().unwrap_or_default().to_owned()
 }
 
-/// Before anything is repaired: also what cannot be has a name that comes before those of this run.
+/// Part files count as well, repaired or not: they have names that come before those of this run.
 fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
     arguments.interface.iter().map(|interface| spool.newest(interface).unwrap_or_default()).collect()
 }
 
-/// What cannot be repaired is no reason not to capture.
-fn repair(spool: &Spool) {
-    match spool.repair() {
-        Ok(repaired) => {
-            for part in repaired {
-                match part {
-                    Err(error) => tracing::error!("what an earlier run has left stays as it is: {error}"),
-                    Ok(Repaired::Closed(path, cut_bytes)) => {
-                        tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
-                    }
-                    Ok(Repaired::Removed(path)) => {
-                        tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
-                    }
-                }
-            }
-        }
-        Err(error) => tracing::error!("what an earlier run has left is not repaired: {error}"),
-    }
+/// What an earlier run has left, before there is anything of this one. That it cannot be repaired is no reason not to
+/// capture.
+fn left_behind(spool: &Spool) -> Vec<SegmentName> {
+    spool.parts().unwrap_or_else(|error| {
+        tracing::error!("what an earlier run has left is not repaired: {error}");
+        Vec::new()
+    })
 }
 
-fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer) -> io::Result<Point> {
+/// Repairs part files from a thread of its own: they may be large, and their disk may hang. No capture waits for its end.
+fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
+    let repair = move || {
+        for name in parts {
+            match spool.repair(&name) {
+                Err(error) => tracing::error!("what an earlier run has left stays as it is: {error}"),
+                Ok(Some(Repaired::Closed(path, cut_bytes))) => {
+                    tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
+                }
+                Ok(Some(Repaired::Removed(path))) => {
+                    tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
+                }
+                Ok(None) => {}
+            }
+        }
+    };
+    thread::Builder::new().name("repair".to_owned()).spawn(repair)
+}
+
+fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer, repair: Arc<JoinHandle<()>>) -> io::Result<Point> {
     let interface = source.interface.clone();
     tracing::info!(%interface, filter = tap.filter(), link = %tap.format().link, "capturing");
     let (control, tally) = (Arc::<Control>::default(), Arc::<Tally>::default());
@@ -146,7 +166,7 @@ fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer) -> io::R
         Gatherer::new(Arc::clone(&ring), Arc::clone(&tally), namer, arguments.rotation(), tap.format(), arguments.empty_segments);
     let wanted = arguments.count.unwrap_or(u64::MAX);
     let recorder = Recorder::new(source, tap, gatherer, Arc::clone(&control), Arc::clone(&tally), wanted);
-    let writer = Writer::new(&arguments.output_dir, Arc::clone(&ring), Arc::clone(&tally));
+    let writer = Writer::new(&arguments.output_dir, Arc::clone(&ring), Arc::clone(&tally), repair);
     let writer = thread::Builder::new().name(format!("write {interface}")).spawn(move || writer.run())?;
     let recorder = thread::Builder::new().name(format!("read {interface}")).spawn(move || recorder.run())?;
     Ok(Point { interface, control, tally, ring, recorder, writer })
@@ -227,9 +247,27 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Ends all captures, and then their disks: nothing that was captured is lost.
-fn end(points: Vec<Point>, mut reporters: Vec<Reporter>) -> anyhow::Result<()> {
+/// Ends all captures, and then their disks: nothing that was captured is lost. How long a disk may take for that is for the
+/// service manager to say, which kills what does not end in time.
+fn end(points: Vec<Point>, mut reporters: Vec<Reporter>, requested: &Receiver<Request>) -> anyhow::Result<()> {
     points.iter().for_each(|point| point.control.end());
+    let mut remind = Pace::after(REMIND_EVERY);
+    while !points.iter().all(Point::has_ended) {
+        // Whatever is asked for: it is ending.
+        if requested.recv_timeout(END_TICK) == Err(RecvTimeoutError::Disconnected) {
+            break;
+        }
+        // A disk that nobody writes to any more takes nothing, and a capture need not wait for it.
+        let is_alone = |point: &&Point| point.writer.is_finished() && !point.recorder.is_finished();
+        points.iter().filter(is_alone).for_each(|point| point.tally.is_refused.set(true));
+        if remind.is_due() {
+            for point in points.iter().filter(|point| !point.writer.is_finished()) {
+                let waiting_bytes = point.ring.bytes();
+                tracing::warn!(interface = %point.interface, waiting_bytes, "the end waits for the disk");
+            }
+            service::status(&format!("the end waits for the disk: {}", status_line(&points)));
+        }
+    }
     let mut failed = Vec::new();
     for (point, reporter) in points.into_iter().zip(&mut reporters) {
         let reader = point.recorder.join();

@@ -27,7 +27,7 @@ use shared::{
 use crate::{
     retention::{Closed, Stock},
     ring::HEADER_BYTES,
-    writer::publish,
+    writer::{is_at, publish},
 };
 
 /// For the agent, and its group: the extractor's, which may be another user.
@@ -116,26 +116,28 @@ impl Spool {
         Ok(names.filter(|name| name.instance() == self.instance && name.interface() == interface).max())
     }
 
-    /// Closes what a crash has left: cuts each part file of this instance after its last whole record. One that another
-    /// agent is writing is left alone, and so is one that cannot be repaired.
-    pub(crate) fn repair(&self) -> io::Result<Vec<io::Result<Repaired>>> {
-        let mut repaired = Vec::new();
-        for file in self.files()? {
-            if let SegmentFile::Part(name) = file
-                && name.instance() == self.instance
-            {
-                repaired.extend(self.repair_part(&name).transpose());
-            }
-        }
-        Ok(repaired)
+    /// The part files of this instance that there are, in order. Before it begins one itself, crashes have left them, or
+    /// other agents are writing them.
+    pub(crate) fn parts(&self) -> io::Result<Vec<SegmentName>> {
+        let part = |file| if let SegmentFile::Part(name) = file { Some(name) } else { None };
+        let mut parts: Vec<SegmentName> = self.files()?.into_iter().filter_map(part).collect();
+        parts.retain(|name| name.instance() == self.instance);
+        parts.sort();
+        Ok(parts)
     }
 
-    fn repair_part(&self, name: &SegmentName) -> io::Result<Option<Repaired>> {
+    /// Closes what a crash has left: cuts a part file after its last whole record. One that another agent is writing is left
+    /// alone, and so is one that cannot be repaired.
+    pub(crate) fn repair(&self, name: &SegmentName) -> io::Result<Option<Repaired>> {
         let path = self.directory.join(name.part_file_name());
         let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be repaired: {error}", path.display()));
         let no_links = OFlag::O_NOFOLLOW.bits();
-        let part = OpenOptions::new().read(true).write(true).custom_flags(no_links).open(&path).map_err(in_file)?;
-        if matches!(part.try_lock(), Err(TryLockError::WouldBlock)) {
+        let part = match OpenOptions::new().read(true).write(true).custom_flags(no_links).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(in_file)?,
+        };
+        // Who had it may have closed or removed it before it was locked here: then it is nobody's to repair.
+        if matches!(part.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&part, &path) {
             return Ok(None);
         }
         let len = part.metadata().map_err(in_file)?.len();
@@ -321,8 +323,13 @@ mod tests {
         names
     }
 
+    fn outcomes(directory: &TempDir) -> Vec<io::Result<Repaired>> {
+        let spool = spool(directory);
+        spool.parts().unwrap().iter().filter_map(|name| spool.repair(name).transpose()).collect()
+    }
+
     fn repaired(directory: &TempDir) -> Vec<Repaired> {
-        spool(directory).repair().unwrap().into_iter().map(Result::unwrap).collect()
+        outcomes(directory).into_iter().map(Result::unwrap).collect()
     }
 
     #[test]
@@ -335,7 +342,7 @@ mod tests {
             write(&directory, &name("eth0", second).part_file_name(), content);
         }
         write(&directory, &name("eth0", 9).part_file_name(), &[0; 9000]);
-        let (good, bad): (Vec<_>, Vec<_>) = spool(&directory).repair().unwrap().into_iter().partition(Result::is_ok);
+        let (good, bad): (Vec<_>, Vec<_>) = outcomes(&directory).into_iter().partition(Result::is_ok);
         assert_eq!((good.len(), bad.len()), (5, 1));
         let part = name("eth0", 2).part_file_name();
         let error = bad[0].as_ref().unwrap_err().to_string();
@@ -391,10 +398,8 @@ mod tests {
         write(&directory, &cut.part_file_name(), &capture(3, 30)[..24 + 2 * 46 + 20]);
         write(&directory, &empty.part_file_name(), &capture(0, 0));
         write(&directory, &other.part_file_name(), &capture(3, 30));
-        let closed = repaired(&directory);
-        assert_eq!(closed.len(), 2);
-        assert!(closed.contains(&Repaired::Closed(directory.path().join(cut.to_string()), 20)));
-        assert!(closed.contains(&Repaired::Removed(directory.path().join(empty.part_file_name()))));
+        let [closed, removed] = [cut.to_string(), empty.part_file_name()].map(|name| directory.path().join(name));
+        assert_eq!(repaired(&directory), [Repaired::Closed(closed, 20), Repaired::Removed(removed)], "in capture order");
         assert_eq!(names_in(&directory), [other.part_file_name(), cut.to_string()]);
         assert_eq!(fs::read(directory.path().join(cut.to_string())).unwrap(), capture(2, 30));
         assert_eq!(repaired(&directory), []);
@@ -408,7 +413,7 @@ mod tests {
         writing.lock().unwrap();
         assert_eq!(repaired(&directory), []);
         drop(writing);
-        assert_eq!(spool(&directory).repair().unwrap().len(), 1);
+        assert_eq!(repaired(&directory).len(), 1);
     }
 
     #[test]
@@ -416,7 +421,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let precious = write(&directory, "precious", b"precious");
         symlink(&precious, directory.path().join(name("eth0", 1).part_file_name())).unwrap();
-        assert!(spool(&directory).repair().unwrap()[0].is_err());
+        assert!(outcomes(&directory)[0].is_err());
         assert_eq!(fs::read(precious).unwrap(), b"precious");
     }
 

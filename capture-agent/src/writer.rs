@@ -3,18 +3,23 @@
 //! What the disk refuses is tried again, until it is taken or the agent ends; meanwhile chunks wait in the ring, and what
 //! the ring has no room for is dropped there. So a full disk costs what comes while it is full, not what came before.
 //!
+//! Segments of an earlier run that crashed may still be repaired meanwhile. Until they have their names, those that are
+//! closed here wait for theirs: who reads segments as they appear finds them in capture order.
+//!
 //! A write that the disk takes only in part is cut back, so that the part file ends with a whole record. (A crash may
 //! still cut one: spool.rs repairs that at the next start.) Every step of [`Writer::try_store`] can be taken up again
 //! where it failed; who changes it, keep it so.
 #![allow(clippy::disallowed_methods, reason = "a door: writes segments")]
 
 use std::{
-    fs::{self, File, OpenOptions},
+    collections::VecDeque,
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write},
     mem,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -22,6 +27,7 @@ use nix::fcntl::OFlag;
 use shared::segment::SegmentName;
 
 use crate::{
+    capture::pause,
     clock::Pace,
     ring::{Beginning, Chunk, HEADER_BYTES, Ring, Taken},
     rotation::Reason,
@@ -47,6 +53,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// of it were left to that moment.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
 
+/// So many closed segments of an interface wait for their names at most: each is an open file.
+const MAX_UNNAMED: usize = 64;
+
+/// How long the end of the agent waits for the repair. What has no name then gets it at the next start.
+const MAX_WAIT_FOR_REPAIR: Duration = Duration::from_secs(2);
+
+/// How often it looks whether there is an end of it.
+const WAIT: Duration = Duration::from_millis(5);
+
 /// A segment that is being written.
 #[derive(Debug)]
 struct Segment {
@@ -65,15 +80,27 @@ pub(crate) struct Writer {
     ring: Arc<Ring>,
     tally: Arc<Tally>,
     segment: Option<Segment>,
+    /// What repairs the segments of an earlier run.
+    repair: Arc<JoinHandle<()>>,
+    /// Segments that are complete and durable, in order.
+    unnamed: VecDeque<(Segment, Reason)>,
     /// Since what the disk refuses began, how many packets had been dropped then; nothing if it refuses nothing.
     refused_at: Option<u64>,
     remind: Pace,
 }
 
 impl Writer {
-    pub(crate) fn new(directory: &Path, ring: Arc<Ring>, tally: Arc<Tally>) -> Self {
-        let directory = directory.to_owned();
-        Self { directory, ring, tally, segment: None, refused_at: None, remind: Pace::after(REMIND_EVERY) }
+    pub(crate) fn new(directory: &Path, ring: Arc<Ring>, tally: Arc<Tally>, repair: Arc<JoinHandle<()>>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            ring,
+            tally,
+            segment: None,
+            repair,
+            unnamed: VecDeque::new(),
+            refused_at: None,
+            remind: Pace::after(REMIND_EVERY),
+        }
     }
 
     /// Writes until the ring is closed and empty.
@@ -81,10 +108,12 @@ impl Writer {
         loop {
             match self.ring.take(PATIENCE) {
                 Taken::Chunk(chunk) => self.store(chunk),
-                Taken::NothingYet => {}
+                // There may be segments that wait for their names.
+                Taken::NothingYet => self.store(Chunk::default()),
                 Taken::Over => break,
             }
         }
+        self.name_the_last();
     }
 
     /// Writes a chunk, however often it takes. At the end of the agent there is one attempt.
@@ -126,10 +155,10 @@ impl Writer {
             self.append(chunk)?;
         }
         if let Some(reason) = chunk.ends {
-            self.close(reason)?;
+            self.close(reason);
             chunk.ends = None;
         }
-        Ok(())
+        self.name_closed()
     }
 
     fn open(&self, beginning: &Beginning) -> io::Result<Segment> {
@@ -146,9 +175,6 @@ impl Writer {
             created => created,
         };
         let mut file = file.map_err(in_file(&part_path))?;
-        // As long as it is locked, no other agent takes it for what a crash has left. (Some network file systems know no
-        // locks: two agents should not share a directory there.)
-        let _ = file.try_lock();
         if let Err(error) = file.write_all(&beginning.header) {
             fs::remove_file(&part_path)?;
             return Err(in_file(&part_path)(error));
@@ -173,29 +199,58 @@ impl Writer {
     /// Somebody removed the part file, or the directory with it: what is in it is gone.
     fn forget_lost_segment(&mut self) {
         if let Some(lost) = self.segment.take() {
-            tracing::error!(packets = lost.packets, "{} was removed while it was being written", lost.part_path.display());
-            self.tally.disk_dropped.add(lost.packets);
+            self.count_lost(&lost);
         }
     }
 
-    fn close(&mut self, reason: Reason) -> io::Result<()> {
-        let Some(segment) = &mut self.segment else { return Ok(()) };
+    fn count_lost(&self, lost: &Segment) {
+        tracing::error!(packets = lost.packets, "{} was removed while it was being written", lost.part_path.display());
+        self.tally.disk_dropped.add(lost.packets);
+    }
+
+    fn close(&mut self, reason: Reason) {
+        let Some(segment) = self.segment.take() else { return };
         if let Err(error) = segment.file.sync_all() {
             // Trying again would succeed, and mean nothing: the kernel has forgotten what it could not write.
             tracing::error!("{} may not be whole on the disk: {error}", segment.part_path.display());
         }
-        match publish(&self.directory, &segment.beginning.name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => self.forget_lost_segment(),
-            Err(error) => return Err(error),
-            Ok(path) => {
-                tracing::info!(segment = %path.display(), packets = segment.packets, bytes = segment.bytes, %reason, "closed");
-                self.tally.segments.add(1);
-            }
-        }
-        self.segment = None;
+        self.unnamed.push_back((segment, reason));
         self.tally.set_segment(None);
         self.tally.segment_bytes.set(0);
+    }
+
+    /// Gives closed segments their names, if those before them have theirs.
+    fn name_closed(&mut self) -> io::Result<()> {
+        while (self.repair.is_finished() || self.unnamed.len() > MAX_UNNAMED)
+            && let Some((segment, reason)) = self.unnamed.front()
+        {
+            match publish(&self.directory, &segment.beginning.name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => self.count_lost(segment),
+                Err(error) => return Err(error),
+                Ok(path) => {
+                    tracing::info!(segment = %path.display(), packets = segment.packets, bytes = segment.bytes, %reason, "closed");
+                    self.tally.segments.add(1);
+                }
+            }
+            self.unnamed.pop_front();
+        }
         Ok(())
+    }
+
+    /// The same at the end, which waits a little for the repair.
+    fn name_the_last(&mut self) {
+        let mut patience = Pace::after(MAX_WAIT_FOR_REPAIR);
+        while !self.unnamed.is_empty() && !self.repair.is_finished() && !patience.is_due() {
+            pause(WAIT);
+        }
+        match self.name_closed() {
+            Err(error) => tracing::error!("left as it is: {error}"),
+            Ok(()) if self.unnamed.is_empty() => {}
+            Ok(()) => {
+                let segments = self.unnamed.len();
+                tracing::warn!(segments, "closed at the next start: what an earlier run has left is not repaired yet");
+            }
+        }
     }
 
     fn refused(&mut self, error: &io::Error) {
@@ -251,18 +306,35 @@ impl Segment {
     }
 }
 
+/// Makes a part file and locks it, before anything is in it: as long as it is locked, no other agent takes it for what a
+/// crash has left. (Some network file systems know no locks: two agents should not share a directory there.)
 fn create(part_path: &Path) -> io::Result<File> {
-    match OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(part_path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => take_over(part_path).ok_or(error),
-        created => created,
+    let file = match OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(part_path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return take_over(part_path).ok_or(error),
+        created => created?,
+    };
+    // Another agent that starts may have been faster, and remove it: it is empty.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&file, part_path) {
+        return Err(io::Error::new(ErrorKind::ResourceBusy, "another agent is looking at it"));
     }
+    Ok(file)
 }
 
 /// A part file that this agent began, but could neither write nor remove: nobody holds it, and no packet is in it.
 fn take_over(part_path: &Path) -> Option<File> {
     let file = OpenOptions::new().append(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(part_path).ok()?;
-    let is_begun_only = file.try_lock().is_ok() && file.metadata().is_ok_and(|metadata| metadata.len() <= HEADER_BYTES);
+    let is_begun_only = file.try_lock().is_ok()
+        && is_at(&file, part_path)
+        && file.metadata().is_ok_and(|metadata| metadata.len() <= HEADER_BYTES);
     (is_begun_only && file.set_len(0).is_ok()).then_some(file)
+}
+
+/// Whether a part file has neither been removed nor got its segment's name. Once it is locked, that stays so: nobody removes
+/// or renames one that another has locked. (A segment's name is not used twice, so numbers of files, which some network file systems make
+/// up, need not be compared.)
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    let is_removed = file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+    !is_removed && fs::symlink_metadata(path).is_ok()
 }
 
 /// Gives a part file the name of its segment.
@@ -287,12 +359,20 @@ fn len(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        os::unix::fs::PermissionsExt,
+        sync::{
+            atomic::{AtomicBool, Ordering},
+            mpsc::{self, Sender},
+        },
+        thread,
+    };
 
     use shared::pcap::{DEFAULT_SNAPLEN, LinkType, Precision, file_header};
     use tempfile::TempDir;
 
     use super::*;
+    use crate::spool::Spool;
 
     fn beginning() -> Beginning {
         let name = SegmentName::new("edge1", "eth0", 1_701_441_022_123_456, 1);
@@ -304,7 +384,32 @@ mod tests {
     }
 
     fn writer(directory: &Path) -> Writer {
-        Writer::new(directory, Arc::new(Ring::new(1 << 20)), Arc::default())
+        let repair = thread::spawn(|| ());
+        while !repair.is_finished() {
+            thread::yield_now();
+        }
+        beside(directory, repair)
+    }
+
+    fn beside(directory: &Path, repair: JoinHandle<()>) -> Writer {
+        Writer::new(directory, Arc::new(Ring::new(1 << 20)), Arc::default(), Arc::new(repair))
+    }
+
+    /// A repair that takes until the sender is dropped.
+    fn long_repair() -> (Sender<()>, JoinHandle<()>) {
+        let (goes_on, until) = mpsc::channel();
+        (
+            goes_on,
+            thread::spawn(move || {
+                let _ = until.recv();
+            }),
+        )
+    }
+
+    /// A segment of one record.
+    fn whole(sequence: u32) -> Chunk {
+        let name = SegmentName::new("edge1", "eth0", 1_701_441_022_123_456, sequence);
+        Chunk { begins: Some(Beginning { name, ..beginning() }), ends: Some(Reason::Size), ..chunk(b"one") }
     }
 
     /// A writer that has written one record.
@@ -349,6 +454,82 @@ mod tests {
         let _first = begun(directory.path());
         let error = writer(directory.path()).open(&beginning()).unwrap_err();
         assert!(error.to_string().contains("File exists"), "{error}");
+    }
+
+    #[test]
+    fn an_agent_that_starts_takes_no_part_file_that_another_has_just_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer(directory.path());
+        let is_over = AtomicBool::new(false);
+        let (found, closed) = thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let spool = Spool::new(directory.path(), "edge1", &[]);
+                let mut found = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    for name in spool.parts().unwrap() {
+                        // What it removed was empty, and has not got its packet yet.
+                        spool.repair(&name).unwrap();
+                        found += 1;
+                    }
+                }
+                found
+            });
+            let mut closed = 0;
+            while closed < 300 {
+                closed += 1;
+                let mut next = whole(closed);
+                while let Err(error) = writer.try_store(&mut next) {
+                    assert_eq!(error.kind(), ErrorKind::ResourceBusy, "{error}");
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+            (other.join().unwrap(), closed)
+        });
+        assert!(found > 0, "the two have never met");
+        assert_eq!(names_in(&directory), (1..=closed).map(|n| whole(n).begins.unwrap().name.to_string()).collect::<Vec<_>>());
+        let len = |name: &String| fs::metadata(directory.path().join(name)).unwrap().len();
+        assert!(names_in(&directory).iter().all(|name| len(name) == HEADER_BYTES + 3));
+        assert_eq!((writer.tally.disk_dropped.get(), writer.tally.written.get()), (0, u64::from(closed)));
+    }
+
+    #[test]
+    fn closed_segments_wait_for_their_names_until_those_before_them_have_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (goes_on, repair) = long_repair();
+        let mut writer = beside(directory.path(), repair);
+        (1..=3).for_each(|sequence| writer.store(whole(sequence)));
+        let names: Vec<SegmentName> = (1..=3).map(|sequence| whole(sequence).begins.unwrap().name).collect();
+        assert_eq!(names_in(&directory), names.iter().map(SegmentName::part_file_name).collect::<Vec<_>>());
+        assert_eq!((writer.tally.segments.get(), writer.tally.segment()), (0, None));
+        drop(goes_on);
+        while !writer.repair.is_finished() {
+            thread::yield_now();
+        }
+        writer.store(Chunk::default());
+        assert_eq!(names_in(&directory), names.iter().map(SegmentName::to_string).collect::<Vec<_>>());
+        assert_eq!((writer.tally.segments.get(), writer.tally.disk_dropped.get()), (3, 0));
+    }
+
+    #[test]
+    fn not_all_files_there_can_be_wait_for_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_goes_on, repair) = long_repair();
+        let mut writer = beside(directory.path(), repair);
+        (1..=100).for_each(|sequence| writer.store(whole(sequence)));
+        assert_eq!(writer.unnamed.len(), MAX_UNNAMED);
+        let named: Vec<String> = names_in(&directory).into_iter().filter(|name| !name.starts_with('.')).collect();
+        assert_eq!(named, (1..=36).map(|n| whole(n).begins.unwrap().name.to_string()).collect::<Vec<_>>(), "the oldest");
+    }
+
+    #[test]
+    fn a_repair_that_does_not_end_does_not_hold_the_end_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_goes_on, repair) = long_repair();
+        let writer = beside(directory.path(), repair);
+        writer.ring.close(whole(1));
+        writer.run();
+        let part = directory.path().join(whole(1).begins.unwrap().name.part_file_name());
+        assert_eq!(fs::read(part).unwrap(), [&beginning().header[..], b"one"].concat(), "whole, and the next start's");
     }
 
     #[test]

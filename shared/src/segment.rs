@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The agent writes a part file, on which it holds a lock (`flock`) as long as it does; one without is what a crash has
-//! left. When it is complete and durable it gets the segment's name; from then on nobody changes it.
+//! left, or empty. When it is complete and durable, and those before it have their names, it gets the segment's name; from
+//! then on nobody changes it.
 //!
 //! The extractor tells the agent what it has processed, so that the agent does not delete what nobody has seen: where it
 //! deletes segments or moves them away, a segment that is still there has not been processed; where it keeps them, it

@@ -153,7 +153,8 @@ impl Network {
     }
 }
 
-fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
+/// A capture file with these frames.
+pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = file_header(LinkType::ETHERNET, Precision::Micro, 262_144).to_vec();
     for frame in frames {
         let len = frame.len() as u32;

@@ -5,16 +5,24 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
     process::Command,
+    sync::mpsc::{self, Sender},
+    thread,
     time::Duration,
 };
 
 use crate::{
-    agent::{Agent, FILTER, Network, STEADY, assert_numbers, let_pass, names_in, numbers_in, read, refused, segments},
+    agent::{
+        Agent, FILTER, Network, STEADY, assert_numbers, capture, let_pass, names_in, numbered, numbers_in, read, refused,
+        segments,
+    },
     lab::{WIRE, wait_until},
 };
 
 /// A disk of its own, for segments or for all that a test writes.
 pub struct Disk<'a>(&'a Path);
+
+/// No disk hangs for longer. A test that fails must end, and a program that writes to a disk that hangs cannot even be killed.
+const MAX_HANGING: Duration = Duration::from_secs(40);
 
 impl<'a> Disk<'a> {
     pub fn mount(at: &'a Path, size: &str) -> Self {
@@ -31,13 +39,17 @@ impl<'a> Disk<'a> {
         Self(at)
     }
 
-    /// What is written waits, and so does everything that waits for it.
-    fn hang(&self) {
+    /// What is written waits, and so does everything that waits for it, until what this gives is dropped.
+    #[must_use]
+    fn hang(&self) -> Sender<()> {
         run(&format!("fsfreeze --freeze {}", self.0.display()));
-    }
-
-    fn go_on(&self) {
-        run(&format!("fsfreeze --unfreeze {}", self.0.display()));
+        let (hanging, until) = mpsc::channel();
+        let go_on = format!("fsfreeze --unfreeze {}", self.0.display());
+        thread::spawn(move || {
+            let _ = until.recv_timeout(MAX_HANGING);
+            run(&go_on);
+        });
+        hanging
     }
 
     fn remount(&self, option: &str) {
@@ -160,15 +172,61 @@ fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
     };
     network.send_numbers(0..1000, 10_000);
     agent.has_captured(1000);
-    disk.hang();
+    let hanging = disk.hang();
     network.send_numbers(1000..11_000, 10_000);
     agent.has_captured(11_000);
     (0..4).for_each(|_| hears("WATCHDOG=1"));
-    disk.go_on();
+    drop(hanging);
     network.send_numbers(11_000..12_000, 10_000);
     agent.end("TERM");
     fs::remove_dir(output.join("lost+found")).unwrap();
     assert_numbers(&output, 0..12_000);
+}
+
+#[test]
+fn a_disk_that_hangs_when_an_earlier_run_is_repaired_holds_no_capture_up() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount_file(&network.folder().join("disk"), &output);
+    fs::remove_dir(output.join("lost+found")).unwrap();
+    // The clock was ahead then: what is captured now has names that come after it all the same.
+    let left = "edge1_wire_29991201T143022.123456Z_000041.pcap";
+    let cut = [capture(&numbered(0..1000)), vec![7; 50]].concat();
+    fs::write(output.join(format!(".{left}.part")), cut).unwrap();
+    let hanging = disk.hang();
+    let arguments = ["--instance", "edge1", "--rotate-size", "20KiB"];
+    let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
+    network.send_numbers(1000..3000, 10_000);
+    agent.has_captured(2000);
+    assert_eq!(names_in(&output), [format!(".{left}.part")]);
+    drop(hanging);
+    wait_until("a segment", || !segments_there(&output).is_empty());
+    assert!(segments_there(&output).contains(&output.join(left)), "what comes first in capture order is there first");
+    let log = agent.end("TERM");
+    assert!(log.contains("repaired") && log.contains("cut_bytes=50"), "{log}");
+    assert_numbers(&output, 0..3000);
+    let sequence: Vec<u32> = segments(&output).iter().map(|(name, _)| name.sequence()).collect();
+    assert!(sequence.iter().copied().eq(41..41 + sequence.len() as u32), "{sequence:?}");
+}
+
+#[test]
+fn a_disk_that_hangs_at_the_end_costs_nothing_when_it_goes_on() {
+    let network = Network::new();
+    let output = network.segments();
+    let disk = Disk::mount_file(&network.folder().join("disk"), &output);
+    fs::remove_dir(output.join("lost+found")).unwrap();
+    let mut agent = network.agent(&[&STEADY[..], &["--queue-size", "1MiB"]].concat());
+    network.send_numbers(0..1000, 10_000);
+    agent.has_captured(1000);
+    let hanging = disk.hang();
+    // More than memory has room for: the rest is in the kernel's buffer.
+    network.send_numbers(1000..20_000, 10_000);
+    agent.program.signal("TERM");
+    agent.program.says("the end waits for the disk");
+    drop(hanging);
+    let log = agent.ends();
+    assert_numbers(&output, 0..20_000);
+    assert_eq!((last_value(&log, "disk_dropped="), last_value(&log, "kernel_dropped=")), (0, 0), "{log}");
 }
 
 #[test]
@@ -287,31 +345,45 @@ fn intervals_without_a_packet_leave_nothing_open() {
     assert_numbers(&network.segments(), 0..10);
 }
 
+/// Descriptors, and memory in KiB that is the process's own.
+fn state(agent: &Agent) -> (usize, u64) {
+    let process = format!("/proc/{}", agent.program.id());
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
 #[test]
-fn thousands_of_rotations_leave_memory_and_descriptors_as_they_were() {
+fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_packet_once() {
+    const ROTATIONS: usize = 10_000;
     let network = Network::new();
     let output = network.segments();
-    let _disk = Disk::mount(&output, "16m");
-    let arguments = ["--rotate-size", "2KiB", "--max-disk-bytes", "1MiB", "--buffer-size", "1MiB"];
-    let mut agent = network.agent(&[&STEADY[..], &arguments].concat());
-    let state = |agent: &Agent| {
-        let process = format!("/proc/{}", agent.program.id());
-        let status = fs::read_to_string(format!("{process}/status")).unwrap();
-        let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        let memory_kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
-        (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory_kib)
-    };
-    network.send_numbers(0..8000, 8000);
-    agent.has_captured(8000);
-    let (files, memory_kib) = state(&agent);
-    network.send_numbers(8000..24_000, 8000);
-    agent.has_captured(24_000);
-    let (files_after, memory_after_kib) = state(&agent);
+    let _disk = Disk::mount(&output, "64m");
+    let metrics = network.folder().join("agent.prom");
+    // Two packets in a segment. Segments are looked through again and again, and none is too old.
+    let arguments = ["--rotate-size", "512B", "--max-age", "1h", "--metrics-file", metrics.to_str().unwrap()];
+    let agent = network.agent(&[&STEADY[..], &arguments].concat());
+    let (mut sent, mut taken, mut states) = (0, Vec::new(), Vec::new());
+    for rotations in [500, 1000, 5000, ROTATIONS] {
+        let until = 2 * rotations as u64;
+        network.send_numbers(sent..until, 10_000);
+        sent = until;
+        // The extractor has them as they are closed; the last one closes when another packet comes, or at the end.
+        wait_until("segments", || {
+            taken.extend(segments_there(&output).iter().flat_map(|path| take(path)));
+            taken.len() as u64 >= sent - 2
+        });
+        states.push((rotations, state(&agent)));
+    }
     let log = agent.end("TERM");
-    assert!(last_value(&log, "segments=") == 24_000 / 8, "{log}");
+    taken.extend(numbers_in(&output));
+    println!("rotations, (descriptors, KiB): {states:?}");
+    assert!(taken.iter().copied().eq(0..sent), "each packet once, in order: {} of {sent}; {log}", taken.len());
+    for (name, value) in [("segments_closed_total", ROTATIONS as u64), ("packets_written_total", sent), ("disk_drops_total", 0)] {
+        let line = format!("sip_capture_agent_{name}{{interface=\"{WIRE}\"}} {value}\n");
+        assert!(fs::read_to_string(&metrics).unwrap().contains(&line), "{line}");
+    }
     // Buffers that are kept, and files that are just being read, are no leaks: those would be of thousands of rotations.
-    assert!(
-        files_after <= files + 3 && memory_after_kib <= memory_kib + 3 * 1024,
-        "{files_after} files, {memory_kib} to {memory_after_kib} KiB"
-    );
+    let (_, (files, memory_kib)) = states[0];
+    assert!(states.iter().all(|(_, now)| now.0 <= files + 3 && now.1 <= memory_kib + 4 * 1024), "{states:?}");
 }

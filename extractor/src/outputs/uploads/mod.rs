@@ -160,7 +160,16 @@ impl Uploads {
     /// nothing new is begun, and no longer waited.
     pub(super) fn finish(&self, tables: &[PathBuf], patience: Option<Duration>, mut alive: impl FnMut()) {
         let desk = &self.0;
-        let Some(settings) = &desk.settings else { return };
+        let Some(settings) = &desk.settings else {
+            let waiting = desk.papers().spool.len();
+            if waiting > 0 {
+                tracing::warn!(
+                    "{waiting} files in {} are due for upload since an earlier run; one with --auto-upload-to-s3 sends them, --reset-state forgets that",
+                    desk.directory.display()
+                );
+            }
+            return;
+        };
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut wait = |is_over: fn(&Papers) -> bool| desk.wait_until(is_over, until, &mut alive);
         if until.is_some() {
