@@ -1,32 +1,26 @@
 //! Calls that are sent in parts.
 
+use std::{sync::OnceLock, time::Duration};
+
 use crate::{
     proxy::{Answer, Fault, Operation, Rule},
     site::{Results, Site, all_at_once, calls},
-    support::{
-        MS,
-        desk::within,
-        ladder::{Ladder, START_NS},
-        media::Rtp,
-    },
+    support::{desk::within, ladder::Ladder, media::Rtp},
 };
-use std::{sync::OnceLock, time::Duration};
-
 const PART: usize = 8 << 20;
 
-/// Two calls, one of which has more than two parts' worth of media.
+/// Four calls, of which the first has more than two parts' worth of media; it is closed before the capture ends.
 fn large() -> &'static (Vec<u8>, Results) {
     static LARGE: OnceLock<(Vec<u8>, Results)> = OnceLock::new();
     LARGE.get_or_init(|| {
         let mut t = Ladder::new();
-        t.capture = calls(2);
+        t.capture = calls(4);
         let [from, to] = ["192.0.2.1:10000", "192.0.2.2:20000"].map(|end| end.parse().unwrap());
         for n in 0..600u64 {
             let payload = [Rtp::new(1, n as u16 + 100).bytes(), vec![n as u8; 30_000]].concat();
             t.udp(70 + n, from, to, &payload);
         }
         t.sort();
-        assert!(t.capture.frames.iter().all(|(ns, _)| *ns < START_NS + 6_000 * MS));
         let capture = t.capture.to_pcap();
         let want = Results::of(&capture);
         assert_eq!(want.calls.values().filter(|bytes| bytes.len() > 2 * PART).count(), 1);
@@ -64,7 +58,7 @@ fn a_large_call_goes_in_parts() {
     for part in site.proxy.requests_for(Operation::Part) {
         assert!(part.headers.contains_key("x-amz-checksum-crc32"), "{:?}", part.headers);
     }
-    assert_eq!(site.puts().len(), 1, "the small one goes as one");
+    assert_eq!(site.puts().len(), 3, "small ones go as one");
 }
 
 #[test]
@@ -128,6 +122,19 @@ fn an_end_that_nobody_heard_of_is_no_loss() {
         site.run(&[]).is(0);
     }
     site.is_done_and_forgotten(&large().1, "an end unheard");
+}
+
+#[test]
+fn a_part_that_stalls_holds_up_no_end() {
+    let site = site();
+    site.desk.deliver("whole.pcap", &large().0);
+    site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Part));
+    let watch = site.watch(&[]);
+    assert!(within(Duration::from_secs(20), || !site.proxy.requests_for(Operation::Part).is_empty()), "{}", watch.log());
+    watch.end("TERM").is(0);
+    site.proxy.heal();
+    site.run_directory(&["--final"]).is(0);
+    site.is_done(&large().1, "a part that stalled");
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub enum Fault {
     Stalled,
     /// It is not even read.
     Unread,
+    /// A byte of it is another one when it comes to the store.
+    Garbled,
     /// The store has it, and seems to have something else.
     Misheard,
     /// It is answered as if the store had something else, which has nothing.
@@ -374,6 +376,9 @@ impl Line {
                 connection.write_all(format!("HTTP/1.1 200 OK\r\n{told}\r\n").as_bytes())?;
             }
             fault => {
+                if let (Some(Fault::Garbled), Some(last)) = (&fault, body.last_mut()) {
+                    *last ^= 1;
+                }
                 let mut answer = self.ask(head, &body)?;
                 match fault {
                     Some(Fault::Late(time)) => thread::sleep(time),

@@ -17,6 +17,7 @@ fn what_passes_is_got_over() {
         ("500 to HEAD", Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Head).times(1)),
         ("a reset in the middle of a body", on_put(Fault::Cut).times(2)),
         ("a reset before the answer", on_put(Fault::CutAfterwards).times(2)),
+        ("another byte on the way", on_put(Fault::Garbled).times(2)),
         ("a wrong checksum of what is there", on_put(Fault::Misheard).times(1)),
         ("a wrong checksum of what is not there", on_put(Fault::Lost).times(2)),
         ("a body that is read slowly", on_put(Fault::Slow(20_000)).times(2)),
