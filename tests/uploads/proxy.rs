@@ -319,9 +319,7 @@ impl Line {
     fn request(&self, head: &Head, reader: &mut BufReader<TcpStream>, mut connection: &TcpStream) -> Goes {
         let fault = {
             let mut books = lock(&self.books);
-            let rule =
-                books.rules.iter_mut().find_map(|rule| rule.concerns(head.operation, &head.key).then(|| rule.fault.clone()));
-            rule
+            books.rules.iter_mut().find_map(|rule| rule.concerns(head.operation, &head.key).then(|| rule.fault.clone()))
         };
         let length: usize = head.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
         assert!(!head.headers.contains_key("transfer-encoding"), "bodies have a length: {:?}", head.headers);

@@ -113,7 +113,8 @@ impl Store {
     pub(super) async fn new(settings: Settings) -> Self {
         let crypto = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
         let http = aws_smithy_http_client::Builder::new().tls_provider(crypto).build_https();
-        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5).min(settings.deadline.mul_f64(0.5))).build();
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(Duration::from_secs(5).min(settings.deadline.mul_f64(0.5))).build();
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
             .http_client(http)
