@@ -26,7 +26,7 @@ use shared::{
 use sip_call_extractor::{
     calls::{CallTable, Rules, Work},
     index::{Behind, Chunk, ChunkIndex},
-    outputs::{Directory, Outputs, Records, Settings},
+    outputs::{Directory, Outputs, Records, Settings, uploads::Uploads},
     packet::{Decoder, Packet},
     sdp::Description,
     sip::Message,
@@ -199,13 +199,15 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
         let (calls, work) = correlate(window);
         let folder = tempfile::tempdir_in(opened.folder.path()).unwrap();
         let settings = Settings {
+            location: None,
             directory: folder.path().to_owned(),
             detected_calls_filename: "detected_calls.csv".into(),
             stats_filename: "calls_statistics.csv".into(),
             overwrite: false,
             syncs: false,
         };
-        let outputs = Outputs::open(Directory::open(&settings).unwrap(), &settings).unwrap();
+        let uploads = Uploads::none(folder.path());
+        let outputs = Outputs::open(Directory::open(&settings).unwrap(), &settings, uploads).unwrap();
         (folder, outputs, calls, work, end)
     };
     bencher.counter(opened.bytes()).with_inputs(ready).bench_local_values(|(folder, mut outputs, calls, work, end)| {

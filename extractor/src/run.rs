@@ -110,8 +110,9 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
         Source::Files(paths) => {
             let report = run_files(config, paths, uploads, progress)?;
             let state = StateFile::of(&config.outputs.directory, config.outputs.syncs);
-            // It has what is still to be uploaded, too.
-            Ok(Outcome { exit: report.exit(), report, finished: Some(state).filter(|_| uploads.is_empty()) })
+            // It has what is still to be uploaded, too; and whoever runs it again for the sake of a table is not to extract again.
+            let is_all_sent = uploads.is_empty() && report.uploads.unsent_tables == 0;
+            Ok(Outcome { exit: report.exit(), report, finished: Some(state).filter(|_| is_all_sent) })
         }
         // One who is told to end after months has done what he should, whatever the log has named since.
         Source::Directories(directories) if directories.stays => {

@@ -48,6 +48,7 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
     fs::write(&input, file).unwrap();
     let directory = folder.path().join("out");
     let outputs = Settings {
+        location: None,
         directory: directory.clone(),
         detected_calls_filename: "detected_calls.csv".into(),
         stats_filename: "calls_statistics.csv".into(),
@@ -61,6 +62,7 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
     };
     let sip_ports = if kind & 16 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
     let config = Config {
+        uploads: None,
         source: Source::Files(vec![input]),
         flags: Vec::new(),
         resets: false,

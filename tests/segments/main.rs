@@ -17,11 +17,8 @@
 
 mod arrivals;
 mod cuts;
-mod desk;
-mod dice;
 mod disks;
 mod everything;
-mod faults;
 mod kills;
 mod merge;
 mod segments;
@@ -30,3 +27,5 @@ mod state;
 mod support;
 mod watch;
 mod whole;
+
+use support::{desk, dice, faults};

@@ -17,6 +17,9 @@
 #![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
 
 pub mod capture;
+pub mod desk;
+pub mod dice;
+pub mod faults;
 pub mod frames;
 pub mod ladder;
 pub mod layers;

@@ -258,10 +258,10 @@ impl Desk {
         }
     }
 
-    /// Deletes the oldest of what is due, where it is more than may be.
+    /// Deletes the oldest of what is due, where it is more than may wait for a store that fails. One that works takes it all.
     fn give_up_excess(&self, papers: &mut Papers) {
         let Some(settings) = &self.settings else { return };
-        if settings.cleanup == Cleanup::Uploaded {
+        if settings.cleanup == Cleanup::Uploaded && !papers.spool.has_store() {
             let excess = papers.spool.overflow(settings.spool_max_bytes);
             self.give_up(papers, excess, "more was due for upload than --spool-max-bytes allows");
         }
@@ -342,8 +342,9 @@ impl Desk {
         match task {
             Task::File(_, due) => (self.directory.join(&due.file_name), due.to.clone(), due.file_name.clone(), due.len),
             Task::Table(path) => {
-                let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-                let name = format!("{}_{begun}.{}", part(path.file_stem()), part(path.extension()));
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+                let name = format!("{stem}_{begun}{ending}");
                 (path.clone(), settings.to.clone(), name, 0)
             }
         }
@@ -394,6 +395,10 @@ impl Desk {
         } else {
             papers.spool.put_off(number, Instant::now());
             tracing::error!("{} is not uploaded: {why}; it stays, and is tried again", due.file_name);
+        }
+        // The oldest are among those that are on their way.
+        if papers.spool.on_their_way() == 0 {
+            self.give_up_excess(&mut papers);
         }
     }
 

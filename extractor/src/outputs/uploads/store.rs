@@ -113,7 +113,8 @@ impl Store {
     pub(super) async fn new(settings: Settings) -> Self {
         let crypto = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
         let http = aws_smithy_http_client::Builder::new().tls_provider(crypto).build_https();
-        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5).min(settings.deadline / 2)).build();
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(Duration::from_secs(5).min(settings.deadline.mul_f64(0.5))).build();
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
             .http_client(http)
@@ -279,7 +280,7 @@ impl Store {
 
     /// Two attempts fit into the time that there is.
     fn attempts_for(&self, len: u64) -> aws_sdk_s3::config::Builder {
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.time_for(len) / 2).build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.time_for(len).mul_f64(0.5)).build();
         aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
     }
 

@@ -50,11 +50,7 @@ pub fn inject_on(path: &Path, command: &Command, calls: &str, what: &str) -> Com
 
 /// All calls of these kinds that the command makes; of several threads, those of the one that makes the most.
 pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> Vec<Call> {
-    let list = folder.join("calls");
-    let output =
-        under_strace(threads, command, &["-o", list.to_str().unwrap(), "-e", &format!("trace={kinds}")]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = fs::read_to_string(list).unwrap();
+    let text = list(threads, command, kinds, folder);
     let mut made: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for line in text.lines().filter(|line| line.contains('(') && !line.contains("resumed>")) {
         let (before, _) = line.split_once('(').unwrap();
@@ -71,12 +67,27 @@ pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) ->
     most.into_iter().flat_map(each).collect()
 }
 
+/// What strace says of these calls, line by line.
+pub fn list(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> String {
+    let list = folder.join("calls");
+    let output =
+        under_strace(threads, command, &["-o", list.to_str().unwrap(), "-e", &format!("trace={kinds}")]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::read_to_string(list).unwrap()
+}
+
 fn under_strace(threads: Threads, command: &Command, flags: &[&str]) -> Command {
     let mut strace = Command::new("strace");
     match threads {
         Threads::First => strace.arg("-qq"),
         Threads::All => strace.args(["-qq", "-f"]),
     };
-    strace.args(flags).arg(command.get_program()).args(command.get_args()).env_remove("RUST_LOG");
+    strace.args(flags).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => strace.env(name, value),
+            None => strace.env_remove(name),
+        };
+    }
     strace
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::ladder::extractor;
+use super::ladder::extractor;
 
 /// Files by name, with their bytes.
 pub type Files = BTreeMap<String, Vec<u8>>;

@@ -1,0 +1,109 @@
+//! What is there already is not sent again.
+
+use std::fs;
+
+use crate::{
+    proxy::{Answer, Operation, Rule},
+    site::{PREFIX, Results, Site},
+    support::desk::{Files, assert_same},
+};
+
+/// A run into another directory of results.
+#[track_caller]
+fn elsewhere(site: &Site, flags: &[&str], status: i32) -> String {
+    let out = site.desk.folder().join("elsewhere");
+    let ran = site.desk.ended(&mut site.command_to(&out, flags)).is(status);
+    let left: Files = crate::support::desk::files(&out);
+    assert_same(&Results::of_few().tables, &left, "elsewhere");
+    ran.log
+}
+
+#[test]
+fn what_is_there_is_not_sent_again() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.run(&[]).is(0);
+    site.proxy.forget();
+    let log = elsewhere(&site, &[], 0);
+    assert!(site.puts().is_empty(), "{:?}", site.puts());
+    assert!(!log.contains("WARN"), "{log}");
+    assert_same(&want.calls, &site.stored(), "twice");
+}
+
+#[test]
+fn what_differs_is_replaced_and_told() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.run(&[]).is(0);
+    site.proxy.forget();
+    let names: Vec<&String> = want.calls.keys().collect();
+    let mut same_length = want.calls[names[1]].clone();
+    *same_length.last_mut().unwrap() ^= 1;
+    for (name, bytes) in [(names[0], b"other".to_vec()), (names[1], same_length)] {
+        // What the store knows of it goes, too: it is as if somebody else had put it.
+        fs::write(site.store.path(&format!("{PREFIX}{name}")), bytes).unwrap();
+        site.store.forget_of(&format!("{PREFIX}{name}"));
+    }
+    let log = elsewhere(&site, &[], 0);
+    assert_same(&want.calls, &site.stored(), "replaced");
+    let put: Vec<String> = site.puts().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(put, [names[0], names[1]].map(|name| format!("{PREFIX}{name}")));
+    for name in &names[..2] {
+        let told = log.lines().find(|line| line.contains("WARN") && line.contains(*name));
+        assert!(told.is_some(), "{name} is not told of: {log}");
+    }
+}
+
+/// While the store let nobody in.
+#[test]
+fn a_file_that_somebody_else_has_sent_is_done() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
+    site.run(&[]).is(3);
+    let (name, bytes) = want.calls.first_key_value().unwrap();
+    let path = site.store.path(&format!("{PREFIX}{name}"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::remove_file(site.desk.out.join(name)).unwrap();
+    site.proxy.heal();
+    site.run(&[]).is(0);
+    site.is_done_and_forgotten(want, "sent by somebody else");
+    assert_eq!(site.puts().len(), 5);
+}
+
+#[test]
+fn a_file_that_has_gone_is_told_once() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
+    site.run(&[]).is(3);
+    let name = want.calls.keys().next().unwrap();
+    fs::remove_file(site.desk.out.join(name)).unwrap();
+    site.proxy.heal();
+    let ran = site.run(&[]);
+    assert!(ran.log.lines().any(|line| line.contains("ERROR") && line.contains(name)), "{}", ran.log);
+    assert_eq!(ran.status, Some(3), "{}", ran.log);
+    assert_eq!(site.stored().len(), 5);
+    site.desk.has(&want.tables, "one has gone");
+}
+
+/// The same capture by somebody who may not ask: it is put again, and is the same.
+#[test]
+fn who_may_not_ask_puts_the_same_again() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.run(&[]).is(0);
+    site.proxy.forget();
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Head));
+    elsewhere(&site, &[], 0);
+    assert_eq!(site.puts().len(), 6);
+    assert_same(&want.calls, &site.stored(), "put again");
+}
+
+/// The tables have said so.
+#[test]
+fn what_waits_goes_where_its_rows_say() {
+    let (site, want) = (Site::new(), Results::of_few());
+    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
+    site.run(&[]).is(3);
+    site.proxy.heal();
+    site.run_to("s3://calls/elsewhere/").is(0);
+    site.is_done_and_forgotten(want, "with another URI");
+    assert!(site.store.under("elsewhere/").is_empty());
+}
