@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{ArgGroup, CommandFactory, Parser, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser};
+use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
 use nix::unistd::gethostname;
 use shared::{
     s3_uri::S3Uri,
@@ -126,7 +126,7 @@ pub struct Arguments {
     s3_uri: Option<S3Uri>,
 
     /// The region of the bucket.
-    #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "REGION", value_parser = region)]
     s3_region: Option<String>,
 
     /// A store other than that of the region, such as http://127.0.0.1:9000.
@@ -215,6 +215,17 @@ impl Arguments {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
+        if arguments.s3_check
+            && !arguments.auto_upload_to_s3
+            && (!arguments.input_file.is_empty() || !arguments.input_dir.is_empty())
+        {
+            let why = "--s3-check is for uploads; give --auto-upload-to-s3 with it, or no captures";
+            Self::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
+        if arguments.s3_upload_csv && arguments.detected_calls_filename.file_name() == arguments.stats_filename.file_name() {
+            let why = "--detected-calls-filename and --stats-filename would be the same object; give them different names";
+            Self::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
         if let Some(why) = arguments.directories_in_conflict() {
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
@@ -267,6 +278,7 @@ impl Arguments {
             cleanup: self.local_cleanup,
             spool_max_bytes: self.spool_max_bytes.0,
             checks: !self.no_s3_check,
+            overwrite: self.overwrite,
             deadline: Duration::from_nanos(self.s3_deadline.as_ns()),
         })
     }
@@ -336,11 +348,21 @@ impl Arguments {
 
 /// As far as it can be told from something else: the rest is for the client.
 fn url(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.to_owned()),
-        _ => Err(format!("`{text}` is no URL of a store; write http://HOST:PORT or https://HOST")),
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'@';
+    if host.is_empty() || host.starts_with('/') || !host.bytes().all(is_plain) {
+        return Err("that is no URL of a store; write http://HOST:PORT or https://HOST, without a name or a password".to_owned());
     }
+    Ok(text.to_owned())
+}
+
+/// It becomes a part of the store's host name.
+fn region(text: &str) -> Result<String, String> {
+    let is_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if text.is_empty() || !text.bytes().all(is_label) {
+        return Err(format!("`{text}` is no region; write one such as eu-central-1"));
+    }
+    Ok(text.to_owned())
 }
 
 fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> Sizes {

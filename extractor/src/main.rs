@@ -84,8 +84,10 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
             left_behind = report.left_behind(),
             uploaded = report.uploads.sent,
             uploaded_before = report.uploads.there_before,
+            uploaded_bytes = report.uploads.sent_bytes,
             waiting_for_upload = report.uploads.waiting,
             lost_before_upload = report.uploads.lost,
+            unsent_tables = report.uploads.unsent_tables,
             not_used = report.not_used().map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join("; "),
             "done"
         ),

@@ -254,7 +254,7 @@ impl fmt::Display for UploadCounts {
         if *sent > 0 || *there_before > 0 {
             write!(
                 f,
-                "\nuploaded  {:>14}   {} bytes, {} more were there",
+                "\nuploaded  {:>14}   {} bytes; {} files were there already",
                 grouped(*sent),
                 grouped(*sent_bytes),
                 grouped(*there_before)

@@ -111,7 +111,12 @@ impl<'c> Session<'c> {
         let loaded = file.load::<CallTable, Unfinished, Books>()?;
         let loaded = match loaded {
             // All was done when it ended, but for the names of the files.
-            Some((state, _)) if !state.terms.reads_directories && state.left.is_empty() && state.terms != terms => {
+            // (A run that uploads nothing does not go on for the sake of what is due.)
+            Some((state, _))
+                if !state.terms.reads_directories
+                    && state.left.is_empty()
+                    && (state.terms != terms || state.books.has_due() && !uploads.are_wanted()) =>
+            {
                 let outputs = Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs), uploads.clone());
                 outputs?.resume(Some(state.books))?;
                 // What is due for upload is nowhere else, until there is another state.

@@ -165,6 +165,14 @@ pub struct Books {
     statistics: CsvProgress,
 }
 
+impl Books {
+    /// Whether files are due for upload.
+    #[must_use]
+    pub fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+}
+
 /// The order of rows: when a call closed, when it began, its Call-ID.
 type CloseOrder = (Clock, u64, Box<[u8]>, CallNumber);
 
@@ -240,7 +248,6 @@ impl Outputs {
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
         if let Some(books) = books {
             self.books = books;
-            self.newly_due.clone_from(&self.books.due);
             if !self.overwrites {
                 self.books.names.ask_always();
             }
@@ -248,6 +255,7 @@ impl Outputs {
         self.detected_calls.lock()?;
         self.statistics.lock()?;
         self.publish()?;
+        self.uploads.resume(&self.books.due);
         self.detected_calls.begin()?;
         self.statistics.begin()?;
         let known = self.books.recordings.values().filter(|recording| recording.len() > 0);
@@ -271,8 +279,7 @@ impl Outputs {
         self.detected_calls.prepare(&mut self.books.detected_calls, &self.directory)?;
         self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
         self.directory.sync()?;
-        self.books.due = self.uploads.due();
-        self.books.due.extend(self.newly_due.iter().cloned());
+        self.books.due = self.uploads.carried_over(&self.newly_due);
         Ok(&self.books)
     }
 
@@ -298,10 +305,10 @@ impl Outputs {
         self.uploads.keep_pace(goes_on);
     }
 
-    /// Uploads what is due, as far as that is possible now; see [`Uploads::finish`]. Tells whether the books have changed.
+    /// Uploads what is due, as far as that is possible now. With `patience` nothing new is begun, and no longer waited. Tells
+    /// whether the state says something else by now.
     pub fn finish_uploads(&self, patience: Option<Duration>, alive: impl FnMut()) -> bool {
-        self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive);
-        self.uploads.due() != self.books.due
+        self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive)
     }
 
     /// What the calls that closed so far add up to.

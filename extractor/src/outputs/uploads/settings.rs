@@ -33,17 +33,10 @@ pub struct Settings {
     pub spool_max_bytes: u64,
     /// Whether it is tried at the start if objects can be put.
     pub checks: bool,
+    /// Whether an object may replace that of another call.
+    pub overwrite: bool,
     /// How long an object may take, but for its length.
     pub deadline: Duration,
-}
-
-impl Settings {
-    /// What every object gets: its class, its encryption, the key for that, its tags.
-    pub(super) fn of_objects(&self) -> (Option<StorageClass>, Option<ServerSideEncryption>, Option<String>, Option<String>) {
-        let Self { storage_class, encryption, tags, .. } = self;
-        let (kind, key_id) = encryption.clone().map(|Encryption { kind, key_id }| (kind, key_id)).unzip();
-        (storage_class.clone().map(|Class(class)| class), kind, key_id.flatten(), tags.header())
-    }
 }
 
 /// What becomes of a file that was to be uploaded.

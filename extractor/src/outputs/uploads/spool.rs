@@ -1,7 +1,7 @@
 //! Files that are due for upload: which of them is next, and when. Nothing here knows a network or a clock.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -25,19 +25,26 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_sec
 /// How long a file that failed is left alone.
 const FILE_PAUSE: Duration = Duration::from_secs(60);
 
-/// Extraction waits where more than so many files, or bytes, are due and on their way.
+/// What failed in the last round is not tried again for so long that it comes to the same as never.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Extraction waits where more than so many files, or bytes, are due that have not failed.
 const MAX_AHEAD: (usize, u64) = (20_000, 1 << 30);
 
 /// What is due, in the order in which it came.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Spool {
     due: BTreeMap<u64, Entry>,
     /// What is not on its way: not before when, and its number.
     waiting: BTreeSet<(Instant, u64)>,
-    names: HashSet<String>,
+    numbers: HashMap<String, u64>,
     next: u64,
     bytes: u64,
-    store: Store,
+    /// How many have failed before, and their bytes.
+    failed: (usize, u64),
+    health: Health,
+    /// Whether what fails is left to the next run.
+    is_last_round: bool,
     is_closed: bool,
 }
 
@@ -46,43 +53,43 @@ struct Entry {
     due: Due,
     /// Nothing of one that is on its way.
     not_before: Option<Instant>,
+    has_failed: bool,
+    /// Whether there is another file of its name since it was sent on its way.
+    is_replaced: bool,
 }
 
-/// What is thought of the store.
-#[derive(Clone, Copy, Debug)]
-enum Store {
+/// How the store is.
+#[derive(Clone, Copy, Debug, Default)]
+enum Health {
+    #[default]
     Works,
-    /// It is left alone `until` then; after that a single file is to find out.
-    Failed {
-        until: Instant,
-        pause: Duration,
-    },
-}
-
-impl Default for Spool {
-    fn default() -> Self {
-        Self {
-            due: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            names: HashSet::new(),
-            next: 0,
-            bytes: 0,
-            store: Store::Works,
-            is_closed: false,
-        }
-    }
+    /// It is left alone `until` then; after that a single file, the probe, is to find out.
+    Failed { until: Instant, pause: Duration, probe: Option<u64> },
 }
 
 impl Spool {
-    /// Adds a file, unless it is there.
+    /// Adds a file. One of the same name is not there any more.
     pub(super) fn add(&mut self, due: Due, now: Instant) {
-        if !self.names.insert(due.file_name.clone()) {
+        self.bytes = self.bytes.saturating_add(due.len);
+        let known = self.numbers.get(&due.file_name).and_then(|number| self.due.get_mut(number));
+        if let Some(entry) = known {
+            self.bytes = self.bytes.saturating_sub(entry.due.len);
+            if entry.has_failed {
+                self.failed.1 = self.failed.1.saturating_add(due.len).saturating_sub(entry.due.len);
+            }
+            entry.is_replaced = entry.not_before.is_none();
+            entry.due = due;
             return;
         }
-        self.bytes = self.bytes.saturating_add(due.len);
+        self.numbers.insert(due.file_name.clone(), self.next);
         self.waiting.insert((now, self.next));
-        self.due.insert(self.next, Entry { due, not_before: Some(now) });
+        self.due.insert(self.next, Entry { due, not_before: Some(now), has_failed: false, is_replaced: false });
         self.next = self.next.saturating_add(1);
+    }
+
+    /// Whether a file of this name is due.
+    pub(super) fn holds(&self, file_name: &str) -> bool {
+        self.numbers.contains_key(file_name)
     }
 
     /// What is due, the oldest first.
@@ -100,8 +107,7 @@ impl Spool {
         self.bytes
     }
 
-    /// How many are on their way.
-    pub(super) fn on_their_way(&self) -> usize {
+    fn on_their_way(&self) -> usize {
         self.due.len().saturating_sub(self.waiting.len())
     }
 
@@ -112,15 +118,18 @@ impl Spool {
         }
         let (not_before, number) = *self.waiting.first().filter(|(not_before, _)| *not_before <= now)?;
         self.waiting.remove(&(not_before, number));
+        if let Health::Failed { probe, .. } = &mut self.health {
+            *probe = Some(number);
+        }
         let entry = self.due.get_mut(&number)?;
         entry.not_before = None;
         Some((number, entry.due.clone()))
     }
 
     fn may_send(&self, now: Instant) -> bool {
-        let may_be_tried = match self.store {
-            Store::Works => true,
-            Store::Failed { until, .. } => until <= now && self.on_their_way() == 0,
+        let may_be_tried = match self.health {
+            Health::Works => true,
+            Health::Failed { until, probe, .. } => until <= now && probe.is_none(),
         };
         may_be_tried && !self.is_closed
     }
@@ -128,54 +137,95 @@ impl Spool {
     /// When there may be something to [`Spool::take`] that is not yet, if nothing else happens.
     pub(super) fn next_time(&self) -> Option<Instant> {
         let (not_before, _) = *self.waiting.first()?;
-        match self.store {
+        match self.health {
             _ if self.is_closed => None,
-            Store::Works => Some(not_before),
-            Store::Failed { .. } if self.on_their_way() > 0 => None,
-            Store::Failed { until, .. } => Some(until.max(not_before)),
+            Health::Works => Some(not_before),
+            Health::Failed { probe: Some(_), .. } => None,
+            Health::Failed { until, .. } => Some(until.max(not_before)),
         }
     }
 
-    /// It was sent: there is nothing left to do for it.
-    pub(super) fn settle(&mut self, number: u64) {
-        self.remove(number);
-        self.store = Store::Works;
+    /// It was sent. Tells whether that was the file that there is now: then there is nothing left to do for it.
+    pub(super) fn settle(&mut self, number: u64, now: Instant) -> bool {
+        self.health = Health::Works;
+        let is_replaced = self.due.get(&number).is_some_and(|entry| entry.is_replaced);
+        if is_replaced {
+            self.put_at(number, now);
+        } else {
+            self.remove(number);
+        }
+        !is_replaced
     }
 
     /// It could not be sent, by its own fault: it is left alone for a while.
     pub(super) fn put_off(&mut self, number: u64, now: Instant) {
-        self.put_back(number, now.checked_add(FILE_PAUSE).unwrap_or(now));
-        self.store = Store::Works;
-    }
-
-    /// Takes note of it that the store fails. Tells whether it was thought to work until now.
-    pub(super) fn note_failure(&mut self, now: Instant) -> bool {
-        let (was_good, pause) = match self.store {
-            Store::Works => (true, PAUSES.0),
-            // It was sent before the store was known to fail.
-            Store::Failed { until, .. } if now < until => return false,
-            Store::Failed { pause, .. } => (false, pause.saturating_mul(2).min(PAUSES.1)),
-        };
-        self.store = Store::Failed { until: now.checked_add(pause).unwrap_or(now), pause };
-        was_good
+        self.health = Health::Works;
+        self.fail(number, now, FILE_PAUSE);
     }
 
     /// It could not be sent. It comes behind all others: one that cannot succeed does not keep them.
-    pub(super) fn put_back(&mut self, number: u64, not_before: Instant) {
+    pub(super) fn put_back(&mut self, number: u64, now: Instant) {
+        self.fail(number, now, Duration::ZERO);
+    }
+
+    fn fail(&mut self, number: u64, now: Instant, pause: Duration) {
+        if let Some(entry) = self.due.get_mut(&number)
+            && !std::mem::replace(&mut entry.has_failed, true)
+        {
+            self.failed = (self.failed.0.saturating_add(1), self.failed.1.saturating_add(entry.due.len));
+        }
+        let pause = if self.is_last_round { NEVER } else { pause };
+        self.put_at(number, now.checked_add(pause).unwrap_or(now));
+    }
+
+    fn put_at(&mut self, number: u64, not_before: Instant) {
+        self.end_probe(number);
         if let Some(entry) = self.due.get_mut(&number) {
-            entry.not_before = Some(not_before);
+            (entry.not_before, entry.is_replaced) = (Some(not_before), false);
             self.waiting.insert((not_before, number));
         }
     }
 
+    fn end_probe(&mut self, number: u64) {
+        if let Health::Failed { probe, .. } = &mut self.health {
+            *probe = probe.filter(|probe| *probe != number);
+        }
+    }
+
+    /// Takes note of it that the store fails. Tells whether it was thought to work until now.
+    pub(super) fn note_failure(&mut self, now: Instant) -> bool {
+        let (is_news, pause) = match self.health {
+            Health::Works => (true, PAUSES.0),
+            // It was sent before the store was known to fail.
+            Health::Failed { until, .. } if now < until => return false,
+            Health::Failed { pause, .. } => (false, pause.saturating_mul(2).min(PAUSES.1)),
+        };
+        self.health = Health::Failed { until: now.checked_add(pause).unwrap_or(now), pause, probe: None };
+        is_news
+    }
+
+    /// Whether the store is thought to work.
+    pub(super) fn has_store(&self) -> bool {
+        matches!(self.health, Health::Works)
+    }
+
+    /// Whether the store failed, and then failed again.
+    pub(super) fn has_no_store(&self) -> bool {
+        matches!(self.health, Health::Failed { pause, .. } if pause > PAUSES.0)
+    }
+
     /// Nothing is to become of it.
     pub(super) fn remove(&mut self, number: u64) -> Option<Due> {
-        let Entry { due, not_before } = self.due.remove(&number)?;
+        self.end_probe(number);
+        let Entry { due, not_before, has_failed, .. } = self.due.remove(&number)?;
         if let Some(not_before) = not_before {
             self.waiting.remove(&(not_before, number));
         }
+        if has_failed {
+            self.failed = (self.failed.0.saturating_sub(1), self.failed.1.saturating_sub(due.len));
+        }
         self.bytes = self.bytes.saturating_sub(due.len);
-        self.names.remove(&due.file_name);
+        self.numbers.remove(&due.file_name);
         Some(due)
     }
 
@@ -195,22 +245,20 @@ impl Spool {
 
     /// Whether whoever adds to it should wait: much is due, and it is getting less.
     pub(super) fn is_ahead(&self) -> bool {
-        let is_much = self.due.len() > MAX_AHEAD.0 || self.bytes > MAX_AHEAD.1;
-        is_much && self.has_store() && !self.is_closed
+        let files = self.due.len().saturating_sub(self.failed.0);
+        let bytes = self.bytes.saturating_sub(self.failed.1);
+        (files > MAX_AHEAD.0 || bytes > MAX_AHEAD.1) && self.has_store() && !self.is_closed
     }
 
-    /// Has a store that failed a while ago tried once more, without a longer pause.
-    pub(super) fn try_again(&mut self, now: Instant) {
-        if let Store::Failed { until, pause } = &mut self.store
+    /// The last round begins: what fails in it is left alone. A store that failed a while ago is tried once more, without a
+    /// longer pause.
+    pub(super) fn begin_last_round(&mut self, now: Instant) {
+        self.is_last_round = true;
+        if let Health::Failed { until, pause, .. } = &mut self.health
             && until.checked_sub(*pause).is_some_and(|failed| now.saturating_duration_since(failed) >= PAUSES.0)
         {
             *until = now;
         }
-    }
-
-    /// Whether the store is thought to work.
-    pub(super) fn has_store(&self) -> bool {
-        matches!(self.store, Store::Works)
     }
 
     /// Whether nothing is on its way, and nothing can be sent for now.
@@ -250,9 +298,8 @@ mod tests {
         let (number, _) = spool.take(now).unwrap();
         assert_eq!(taken(&mut spool, now).as_deref(), Some("b"));
         assert_eq!(taken(&mut spool, now), None);
-        spool.add(due("a", 10), now);
-        assert_eq!(spool.len(), 2, "it is on its way");
-        spool.settle(number);
+        assert!(spool.holds("a") && !spool.holds("c"));
+        assert!(spool.settle(number, now));
         assert_eq!((spool.len(), spool.bytes(), spool.on_their_way()), (1, 10, 1));
     }
 
@@ -275,7 +322,7 @@ mod tests {
         assert!(!spool.note_failure(later));
         assert!(taken(&mut spool, later + PAUSES.0).is_none(), "the pause is longer now");
         let (d, _) = spool.take(later + PAUSES.0 * 2).unwrap();
-        spool.settle(d);
+        spool.settle(d, later);
         assert_eq!(taken(&mut spool, later + PAUSES.0 * 2).as_deref(), Some("a"));
         assert_eq!(taken(&mut spool, later + PAUSES.0 * 2).as_deref(), Some("b"));
     }
@@ -292,10 +339,10 @@ mod tests {
             now = next;
         }
         spool.note_failure(now);
-        spool.try_again(now);
+        spool.begin_last_round(now);
         assert!(spool.is_at_rest(now), "it has just been tried");
         let later = now + PAUSES.0;
-        spool.try_again(later);
+        spool.begin_last_round(later);
         assert!(!spool.is_at_rest(later) && spool.take(later).is_some());
     }
 
@@ -306,7 +353,7 @@ mod tests {
         spool.put_off(a, now);
         let (b, _) = spool.take(now).unwrap();
         assert!(!spool.is_at_rest(now));
-        spool.settle(b);
+        spool.settle(b, now);
         assert!(spool.is_at_rest(now), "the other one is not due again yet");
         assert_eq!(spool.len(), 1);
         assert_eq!(taken(&mut spool, now + FILE_PAUSE).as_deref(), Some("a"));
@@ -333,12 +380,55 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_holds_up_neither_extraction_nor_the_end() {
+        let (mut spool, now) = spool(&["a"]);
+        spool.add(due("large", MAX_AHEAD.1 + 1), now);
+        let [(a, _), (large, _)] = [spool.take(now).unwrap(), spool.take(now).unwrap()];
+        spool.put_off(large, now);
+        assert!(!spool.is_ahead(), "it would be waited for in vain");
+        spool.begin_last_round(now);
+        spool.put_off(a, now);
+        assert!(spool.take(now + FILE_PAUSE).is_some_and(|(_, due)| due.file_name == "large"), "once more");
+        spool.put_off(large, now);
+        assert!(spool.is_at_rest(now + FILE_PAUSE * 9), "and not again");
+    }
+
+    #[test]
+    fn a_file_that_takes_the_place_of_another_is_sent_too() {
+        let (mut spool, now) = spool(&["a", "b"]);
+        let (a, _) = spool.take(now).unwrap();
+        spool.add(due("a", 70), now);
+        spool.add(due("b", 5), now);
+        assert_eq!((spool.len(), spool.bytes()), (2, 75));
+        assert!(!spool.settle(a, now), "it was the other one");
+        let left: Vec<(String, u64)> = std::iter::from_fn(|| spool.take(now)).map(|(_, due)| (due.file_name, due.len)).collect();
+        assert_eq!(left, [("a".to_owned(), 70), ("b".to_owned(), 5)]);
+        assert!(spool.settle(a, now));
+        assert_eq!(spool.bytes(), 5);
+    }
+
+    #[test]
+    fn a_probe_does_not_wait_for_what_was_sent_before() {
+        let (mut spool, now) = spool(&["long", "b", "c"]);
+        let (long, _) = spool.take(now).unwrap();
+        let (b, _) = spool.take(now).unwrap();
+        spool.note_failure(now);
+        spool.put_back(b, now);
+        let later = now + PAUSES.0;
+        let (probe, _) = spool.take(later).unwrap();
+        assert!(spool.take(later).is_none());
+        assert!(spool.remove(probe).is_some() && spool.take(later).is_some(), "another one has to find out");
+        spool.settle(long, later);
+        assert!(spool.has_store());
+    }
+
+    #[test]
     fn nothing_is_sent_after_the_end() {
         let (mut spool, now) = spool(&["a", "b"]);
         let (a, _) = spool.take(now).unwrap();
         spool.close();
         assert!(taken(&mut spool, now).is_none() && !spool.is_at_rest(now));
-        spool.settle(a);
+        spool.settle(a, now);
         assert!(spool.is_at_rest(now));
         assert_eq!(spool.all().map(|due| due.file_name.as_str()).collect::<Vec<_>>(), ["b"]);
     }

@@ -2,8 +2,10 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the S3 store, and the files that go there")]
 
 use std::{
+    env,
     fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,12 +17,15 @@ use std::{
 use aws_config::BehaviorVersion;
 use aws_sdk_s3::{
     Client,
-    config::{ProvideCredentials, Region, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig},
+    config::{
+        ProvideCredentials, Region, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig,
+        timeout::TimeoutConfig,
+    },
     operation::{head_object::HeadObjectOutput, put_object::builders::PutObjectFluentBuilder},
     primitives::{ByteStream, SdkBody},
     types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart},
 };
-use aws_smithy_http_client::tls;
+use aws_smithy_http_client::{Connector, proxy::ProxyConfig, tls};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use shared::s3_uri::S3Uri;
@@ -36,9 +41,9 @@ use super::{
 };
 
 /// What a capture is said to be (IANA media types).
-const CAPTURE: &str = "application/vnd.tcpdump.pcap";
+pub(super) const CAPTURE: &str = "application/vnd.tcpdump.pcap";
 /// RFC 4180, section 3.
-const TABLE: &str = "text/csv";
+pub(super) const TABLE: &str = "text/csv";
 
 /// Up to this length an object is sent in one piece, in bytes.
 const MAX_PIECE: u64 = 16 << 20;
@@ -61,8 +66,14 @@ const ATTEMPTS: u32 = 5;
 /// How often something is sent again because it did not arrive as it was sent.
 const MAX_GARBLED: u32 = 3;
 
-/// How long a store has to answer to what has no content.
+/// How long a store has to answer to what has no content, all attempts together.
 const SHORT: Duration = Duration::from_secs(15);
+
+/// How long it has for one of them.
+const ATTEMPT: Duration = Duration::from_secs(30);
+
+/// How long it may take to be connected.
+const CONNECT: Duration = Duration::from_secs(3);
 
 /// The metadata in which an object has the SHA-256 of its content.
 const DIGEST: &str = "sha256";
@@ -80,21 +91,44 @@ pub(super) struct Store {
     requests: Arc<Semaphore>,
     /// See [`MAX_IN_MEMORY`].
     memory: Arc<Semaphore>,
-    /// Whether credentials may ask what is there.
-    may_ask: AtomicBool,
+    /// Whether an object could be put, and whether it was forbidden to ask for one. See [`Store::may_ask`].
+    has_put: AtomicBool,
+    is_forbidden: AtomicBool,
+}
+
+/// What is to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) path: PathBuf,
+    pub(super) to: S3Uri,
+    /// The last part of the key.
+    pub(super) name: String,
+    /// How long the file was, in bytes.
+    pub(super) len: u64,
+    pub(super) content_type: &'static str,
+    /// Whether another object of the key may be replaced.
+    pub(super) replaces: bool,
 }
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// It is an object now.
-    Now,
-    /// It was one before.
-    Before,
+pub(super) struct Sent {
+    /// Whether it was an object before.
+    pub(super) was_there: bool,
+    /// Which file it was, whatever has its name now.
+    pub(super) file: Option<FileId>,
+}
+
+/// The device and the number of a file.
+pub(super) type FileId = (u64, u64);
+
+/// Which file has a name.
+pub(super) fn file_at(path: &Path) -> io::Result<FileId> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// What a file holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Content {
     len: u64,
     crc32: u32,
@@ -111,25 +145,28 @@ struct Piece {
 impl Store {
     /// Makes a client. Nothing is asked of the store yet.
     pub(super) async fn new(settings: Settings) -> Self {
-        let crypto = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let http = aws_smithy_http_client::Builder::new().tls_provider(crypto).build_https();
-        let timeouts =
-            TimeoutConfig::builder().connect_timeout(Duration::from_secs(5).min(settings.deadline.mul_f64(0.5))).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT.min(settings.deadline))
+            .operation_attempt_timeout(ATTEMPT.min(settings.deadline))
+            .build();
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
-            .http_client(http)
+            .http_client(http_client())
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts)
             .load()
             .await;
         let mut s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(settings.path_style);
-        s3.set_endpoint_url(settings.endpoint_url.clone().or_else(|| config.endpoint_url().map(str::to_owned)));
+        if let Some(url) = &settings.endpoint_url {
+            s3.set_endpoint_url(Some(url.clone()));
+        }
         Self {
             client: Client::from_conf(s3.build()),
             credentials: config.credentials_provider(),
             requests: Arc::new(Semaphore::new(settings.concurrency)),
             memory: Arc::new(Semaphore::new(MAX_IN_MEMORY as usize)),
-            may_ask: AtomicBool::new(true),
+            has_put: AtomicBool::new(false),
+            is_forbidden: AtomicBool::new(false),
             settings,
         }
     }
@@ -137,7 +174,8 @@ impl Store {
     /// Where a bucket is, for sentences.
     pub(super) fn place(&self, to: &S3Uri) -> Place {
         let region = self.settings.region.clone();
-        let endpoint = self.settings.endpoint_url.clone().unwrap_or_else(|| format!("S3 in {region}"));
+        let of_environment = || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| env::var(name).ok());
+        let endpoint = self.settings.endpoint_url.clone().or_else(of_environment).unwrap_or_else(|| format!("S3 in {region}"));
         Place { bucket: to.bucket.clone(), region, endpoint }
     }
 
@@ -147,9 +185,10 @@ impl Store {
     /// They cannot.
     pub(super) async fn check(&self, to: &S3Uri) -> Result<(), Trouble> {
         let key = to.key(CHECK);
-        let put = self.put(to, &key).body(ByteStream::from_static(b"")).send();
+        let twice = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::standard().with_max_attempts(2));
+        let put = self.put(to, &key, CAPTURE).body(ByteStream::from_static(b"")).customize().config_override(twice).send();
         match timeout(SHORT.min(self.settings.deadline), put).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => self.has_put.store(true, Ordering::Relaxed),
             Ok(Err(error)) => return Err(self.explain(Trouble::of(&error)).await),
             Err(_) => return Err(self.explain(Trouble::TooSlow).await),
         }
@@ -165,15 +204,11 @@ impl Store {
     ///
     /// # Errors
     /// It is none, or it is not known whether it is.
-    pub(super) async fn send(self: &Arc<Self>, path: &Path, to: &S3Uri, name: &str, len: u64) -> Result<Sent, Trouble> {
-        let key = to.key(name);
-        let sent = match self.open(path).await {
-            Ok((content, whole)) => {
-                let sending = self.send_content(path, to, &key, &content, whole);
-                timeout(self.time_for(content.len), sending).await.unwrap_or(Err(Trouble::TooSlow))
-            }
+    pub(super) async fn send(self: &Arc<Self>, order: &Order) -> Result<Sent, Trouble> {
+        let sent = match self.open(&order.path).await {
+            Ok((source, whole)) => self.send_content(order, &source, whole).await,
             // A run that was killed may have removed it, after it had become an object.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.find(to, &key, len).await,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.find(order).await,
             Err(error) => Err(Trouble::Unreadable(error.to_string())),
         };
         match sent {
@@ -182,24 +217,27 @@ impl Store {
         }
     }
 
-    async fn find(&self, to: &S3Uri, key: &str, len: u64) -> Result<Sent, Trouble> {
-        let there = timeout(SHORT, self.head(to, key)).await.unwrap_or(Err(Trouble::TooSlow))?;
-        match there.as_ref().and_then(length_of) {
-            Some(there) if there == len => Ok(Sent::Before),
-            None if !self.may_ask.load(Ordering::Relaxed) => {
+    async fn find(&self, order: &Order) -> Result<Sent, Trouble> {
+        let sent = Ok(Sent { was_there: true, file: None });
+        match timeout(SHORT, self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
+            Ok(Some(there)) if length_of(&there) == Some(order.len) => sent,
+            Ok(_) => Err(Trouble::Missing),
+            Err(_) if !self.may_ask() => {
                 tracing::warn!(
-                    "the file of s3://{}/{key} is gone; the credentials do not allow to ask whether the object is there",
-                    to.bucket
+                    "{} is gone, and the credentials do not allow to ask whether {} is there",
+                    order.path.display(),
+                    order.to.of_object(&order.name)
                 );
-                Ok(Sent::Before)
+                sent
             }
-            _ => Err(Trouble::Missing),
+            Err(trouble) => Err(trouble),
         }
     }
 
-    /// How long something of this length may take.
+    /// How long something of this length may take beside all else that is under way.
     fn time_for(&self, len: u64) -> Duration {
-        self.settings.deadline.saturating_add(Duration::from_secs(len / SLOWEST))
+        let bytes = len.saturating_mul(self.settings.concurrency as u64);
+        self.settings.deadline.saturating_add(Duration::from_secs(bytes / SLOWEST))
     }
 
     /// A request that could not be made may lack credentials: those are asked for anew, which tells.
@@ -216,59 +254,69 @@ impl Store {
         }
     }
 
-    async fn send_content(
-        self: &Arc<Self>,
-        path: &Path,
-        to: &S3Uri,
-        key: &str,
-        content: &Content,
-        whole: Option<Piece>,
-    ) -> Result<Sent, Trouble> {
-        if let Some(there) = self.head(to, key).await? {
-            if content.is_that_of(&there) {
-                return Ok(Sent::Before);
+    async fn send_content(self: &Arc<Self>, order: &Order, source: &Source, whole: Option<Piece>) -> Result<Sent, Trouble> {
+        let file = Some(source.id);
+        // What keeps from asking keeps from sending, too, or is no matter.
+        if let Ok(Some(there)) = timeout(self.time_for(0), self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
+            if source.content.is_that_of(&there) {
+                return Ok(Sent { was_there: true, file });
             }
-            tracing::warn!("s3://{}/{key} is there with other content, and is replaced", to.bucket);
+            // An object that this program did not put there, or did not put there whole, is no call's.
+            if digest_of(&there).is_some() && !order.replaces {
+                return Err(Trouble::Occupied);
+            }
+            tracing::warn!("{} is there with other content, and is replaced", order.to.of_object(&order.name));
         }
         match whole {
-            Some(piece) => self.send_whole(to, key, content, piece).await?,
-            None => self.send_parts(path, to, key, content).await?,
+            Some(piece) => {
+                let sending = self.send_whole(order, &source.content, piece);
+                timeout(self.time_for(source.content.len), sending).await.unwrap_or(Err(Trouble::TooSlow))?;
+            }
+            None => self.send_parts(order, source).await?,
         }
-        Ok(Sent::Now)
+        self.has_put.store(true, Ordering::Relaxed);
+        Ok(Sent { was_there: false, file })
     }
 
-    /// What is known of an object. Nothing if there is none, or nobody says so: then sending it will tell why.
-    async fn head(&self, to: &S3Uri, key: &str) -> Result<Option<HeadObjectOutput>, Trouble> {
-        if !self.may_ask.load(Ordering::Relaxed) {
-            return Ok(None);
+    /// What is known of an object; nothing if there is none.
+    async fn head(&self, order: &Order) -> Result<Option<HeadObjectOutput>, Trouble> {
+        if !self.may_ask() {
+            return Err(Trouble::AccessDenied("HEAD".to_owned()));
         }
-        let head = self.client.head_object().bucket(&to.bucket).key(key).checksum_mode(ChecksumMode::Enabled).send().await;
-        let error = match head {
+        let head = self.client.head_object().bucket(&order.to.bucket).key(order.to.key(&order.name));
+        let error = match head.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(there) => return Ok(Some(there)),
             Err(error) => error,
         };
         match error.raw_response().map(|response| response.status().as_u16()) {
-            None => return Err(Trouble::of(&error)),
-            // Credentials that may only put are good enough.
-            Some(403) => self.may_ask.store(false, Ordering::Relaxed),
-            Some(_) => {}
+            Some(404) => return Ok(None),
+            Some(403) => self.is_forbidden.store(true, Ordering::Relaxed),
+            _ => {}
         }
-        Ok(None)
+        Err(Trouble::of(&error))
     }
 
-    fn put(&self, to: &S3Uri, key: &str) -> PutObjectFluentBuilder {
-        let (storage_class, encryption, key_id, tagging) = self.settings.of_objects();
-        let put = self.client.put_object().bucket(&to.bucket).key(key).content_type(content_type(key));
-        let put = put.set_storage_class(storage_class).set_tagging(tagging);
-        put.set_server_side_encryption(encryption).set_ssekms_key_id(key_id)
+    /// Whether the credentials may ask what is there. Nobody says why a `HEAD` is forbidden, so that is certain only if
+    /// something else is allowed.
+    fn may_ask(&self) -> bool {
+        !(self.has_put.load(Ordering::Relaxed) && self.is_forbidden.load(Ordering::Relaxed))
     }
 
-    async fn send_whole(&self, to: &S3Uri, key: &str, content: &Content, piece: Piece) -> Result<(), Trouble> {
+    fn put(&self, to: &S3Uri, key: &str, content_type: &str) -> PutObjectFluentBuilder {
+        let Settings { storage_class, encryption, tags, .. } = &self.settings;
+        let put = self.client.put_object().bucket(&to.bucket).key(key).content_type(content_type);
+        let put = put.set_storage_class(storage_class.as_ref().map(|class| class.0.clone())).set_tagging(tags.header());
+        put.set_server_side_encryption(encryption.as_ref().map(|encryption| encryption.kind.clone()))
+            .set_ssekms_key_id(encryption.as_ref().and_then(|encryption| encryption.key_id.clone()))
+    }
+
+    async fn send_whole(&self, order: &Order, content: &Content, piece: Piece) -> Result<(), Trouble> {
         let Piece { bytes, _turn } = piece;
+        let key = order.to.key(&order.name);
         let body = SdkBody::from(bytes);
-        let mut tries = Tries::of(key);
+        let mut tries = Tries::of(&key);
         loop {
-            let put = self.put(to, key).body(again(&body)).metadata(DIGEST, &content.sha256);
+            let put = self.put(&order.to, &key, order.content_type).body(again(&body)).metadata(DIGEST, &content.sha256);
             let put = put.checksum_crc32(base64(content.crc32)).customize().config_override(self.attempts_for(content.len));
             let put = put.send().await.map_err(|error| Trouble::of(&error));
             let arrived = put.and_then(|put| has_arrived(put.checksum_crc32(), content.crc32));
@@ -284,32 +332,46 @@ impl Store {
         aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
     }
 
-    async fn send_parts(self: &Arc<Self>, path: &Path, to: &S3Uri, key: &str, content: &Content) -> Result<(), Trouble> {
-        let (storage_class, encryption, key_id, tagging) = self.settings.of_objects();
-        let create = self.client.create_multipart_upload().bucket(&to.bucket).key(key).content_type(content_type(key));
-        let create = create.set_storage_class(storage_class).set_tagging(tagging);
-        let create = create.set_server_side_encryption(encryption).set_ssekms_key_id(key_id);
-        let create = create.checksum_algorithm(ChecksumAlgorithm::Crc32).metadata(DIGEST, &content.sha256);
+    async fn send_parts(self: &Arc<Self>, order: &Order, source: &Source) -> Result<(), Trouble> {
+        let Settings { storage_class, encryption, tags, .. } = &self.settings;
+        let (to, key) = (&order.to, order.to.key(&order.name));
+        let create = self.client.create_multipart_upload().bucket(&to.bucket).key(&key).content_type(order.content_type);
+        let create = create.set_storage_class(storage_class.as_ref().map(|class| class.0.clone())).set_tagging(tags.header());
+        let create = create.set_server_side_encryption(encryption.as_ref().map(|encryption| encryption.kind.clone()));
+        let create = create.set_ssekms_key_id(encryption.as_ref().and_then(|encryption| encryption.key_id.clone()));
+        let create = create.checksum_algorithm(ChecksumAlgorithm::Crc32).metadata(DIGEST, &source.content.sha256);
         let begun = create.send().await.map_err(|error| Trouble::of(&error))?;
         let id = begun.upload_id().ok_or_else(|| Trouble::Refused("an upload of several parts gets no name".to_owned()))?;
-        let upload = Multipart { client: &self.client, to, key, id, is_complete: false };
-        let parts = self.parts(&upload, path, content.len).await?;
-        upload.complete(parts).await
+        let len = source.content.len;
+        let parts = timeout(self.time_for(len), self.parts(to, &key, id, source)).await.unwrap_or(Err(Trouble::TooSlow));
+        let completed = match parts {
+            Ok(parts) => self.complete(to, &key, id, parts, len).await,
+            Err(trouble) => Err(trouble),
+        };
+        if completed.is_err() {
+            // The store would keep the parts, and charge for them.
+            let abort = self.client.abort_multipart_upload().bucket(&to.bucket).key(&key).upload_id(id);
+            let _ = timeout(SHORT, abort.send()).await;
+        }
+        completed
     }
 
     /// Sends all parts, several at a time.
-    async fn parts(self: &Arc<Self>, upload: &Multipart<'_>, path: &Path, len: u64) -> Result<Vec<CompletedPart>, Trouble> {
+    async fn parts(self: &Arc<Self>, to: &S3Uri, key: &str, id: &str, source: &Source) -> Result<Vec<CompletedPart>, Trouble> {
+        let len = source.content.len;
         let part_len = PART.max(len.div_ceil(MAX_PARTS));
         let mut sending = JoinSet::new();
         let mut parts = Vec::new();
         let mut from: u64 = 0;
         let mut number: i32 = 0;
         while from < len {
-            let piece = self.piece(path.to_owned(), from, part_len.min(len.saturating_sub(from))).await;
-            let piece = piece.map_err(|error| Trouble::Unreadable(error.to_string()))?;
+            let turn = self.turn(part_len).await;
+            let (file, part_len) = (Arc::clone(&source.file), part_len.min(len.saturating_sub(from)));
+            let bytes = spawn_blocking(move || read_at(&file, from, part_len)).await.map_err(io::Error::other).flatten();
+            let piece = Piece { bytes: bytes.map_err(|error| Trouble::Unreadable(error.to_string()))?, _turn: turn };
             number = number.saturating_add(1);
             from = from.saturating_add(part_len);
-            let (store, to, key, id) = (Arc::clone(self), upload.to.clone(), upload.key.to_owned(), upload.id.to_owned());
+            let (store, to, key, id) = (Arc::clone(self), to.clone(), key.to_owned(), id.to_owned());
             sending.spawn(async move { store.send_part(&to, &key, &id, number, piece).await });
             while let Some(sent) = sending.try_join_next() {
                 parts.push(joined(sent)?);
@@ -320,6 +382,14 @@ impl Store {
         }
         parts.sort_by_key(CompletedPart::part_number);
         Ok(parts)
+    }
+
+    async fn complete(&self, to: &S3Uri, key: &str, id: &str, parts: Vec<CompletedPart>, len: u64) -> Result<(), Trouble> {
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let complete = self.client.complete_multipart_upload().bucket(&to.bucket).key(key).upload_id(id).multipart_upload(parts);
+        // A store may have to copy the parts.
+        let complete = complete.customize().config_override(self.attempts_for(len)).send();
+        complete.await.map(|_| ()).map_err(|error| Trouble::of(&error))
     }
 
     async fn send_part(&self, to: &S3Uri, key: &str, id: &str, number: i32, piece: Piece) -> Result<CompletedPart, Trouble> {
@@ -340,28 +410,54 @@ impl Store {
         }
     }
 
-    /// Waits for its turn, and reads a part of a file.
-    async fn piece(&self, path: PathBuf, from: u64, len: u64) -> io::Result<Piece> {
-        let kib = u32::try_from(len / 1024).unwrap_or(u32::MAX).saturating_add(1).min(MAX_IN_MEMORY);
+    /// Waits for a request, and memory for so many bytes.
+    async fn turn(&self, len: u64) -> Vec<OwnedSemaphorePermit> {
+        let kib = u32::try_from(len.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, MAX_IN_MEMORY);
         let mut turn = Vec::new();
         // They are never closed.
         turn.extend(Arc::clone(&self.requests).acquire_owned().await);
         turn.extend(Arc::clone(&self.memory).acquire_many_owned(kib).await);
-        let bytes = spawn_blocking(move || read_at(&path, from, len)).await.map_err(io::Error::other)??;
-        Ok(Piece { bytes, _turn: turn })
+        turn
     }
 
     /// What a file holds, and, if it is short, the bytes.
-    async fn open(&self, path: &Path) -> io::Result<(Content, Option<Piece>)> {
-        let len = fs::metadata(path)?.len();
+    async fn open(&self, path: &Path) -> io::Result<(Source, Option<Piece>)> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let (id, len) = ((metadata.dev(), metadata.ino()), metadata.len());
         if len > MAX_PIECE {
-            let path = path.to_owned();
-            let content = spawn_blocking(move || Content::of(File::open(path)?)).await.map_err(io::Error::other)??;
-            return Ok((content, None));
+            let of = move || Content::of(&file).map(|content| (content, file));
+            let (content, file) = spawn_blocking(of).await.map_err(io::Error::other)??;
+            return Ok((Source { file: Arc::new(file), id, content }, None));
         }
-        let piece = self.piece(path.to_owned(), 0, len).await?;
-        Ok((Content::of(piece.bytes.as_slice())?, Some(piece)))
+        let turn = self.turn(len).await;
+        let read = move || {
+            let bytes = read_at(&file, 0, len)?;
+            io::Result::Ok((Content::of(bytes.as_slice())?, bytes, file))
+        };
+        let (content, bytes, file) = spawn_blocking(read).await.map_err(io::Error::other)??;
+        Ok((Source { file: Arc::new(file), id, content }, Some(Piece { bytes, _turn: turn })))
     }
+}
+
+/// A file that is to be sent.
+#[derive(Debug)]
+struct Source {
+    /// Whatever becomes of its name.
+    file: Arc<File>,
+    id: FileId,
+    content: Content,
+}
+
+/// TLS without code in C, and through a proxy where the environment names one.
+fn http_client() -> SharedHttpClient {
+    let crypto = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.tls_provider(crypto.clone()).build()
+    })
 }
 
 impl Content {
@@ -385,7 +481,7 @@ impl Content {
 
     /// Whether an object holds the same, as far as the store knows.
     fn is_that_of(&self, there: &HeadObjectOutput) -> bool {
-        let digest = there.metadata().and_then(|metadata| metadata.get(DIGEST));
+        let digest = digest_of(there);
         let is_of_parts = there.checksum_type() == Some(&ChecksumType::Composite);
         let checksum = there.checksum_crc32().filter(|_| !is_of_parts);
         let is_same = match (digest, checksum) {
@@ -397,47 +493,14 @@ impl Content {
     }
 }
 
-/// An upload of several parts, which is given up unless it is completed.
-struct Multipart<'a> {
-    client: &'a Client,
-    to: &'a S3Uri,
-    key: &'a str,
-    id: &'a str,
-    is_complete: bool,
-}
-
-impl Multipart<'_> {
-    async fn complete(mut self, parts: Vec<CompletedPart>) -> Result<(), Trouble> {
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let complete = self.client.complete_multipart_upload().bucket(&self.to.bucket).key(self.key).upload_id(self.id);
-        complete.multipart_upload(parts).send().await.map_err(|error| Trouble::of(&error))?;
-        self.is_complete = true;
-        Ok(())
-    }
-}
-
-impl Drop for Multipart<'_> {
-    /// The store would keep the parts, and charge for them.
-    fn drop(&mut self) {
-        if !self.is_complete {
-            let abort = self.client.abort_multipart_upload().bucket(&self.to.bucket).key(self.key).upload_id(self.id);
-            tokio::spawn(async move { timeout(SHORT, abort.send()).await });
-        }
-    }
-}
-
 fn joined(part: Result<Result<CompletedPart, Trouble>, JoinError>) -> Result<CompletedPart, Trouble> {
     part.unwrap_or_else(|error| Err(Trouble::Unreadable(error.to_string())))
 }
 
-fn read_at(path: &Path, from: u64, len: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(len).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 != len {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
+fn read_at(file: &File, from: u64, len: u64) -> io::Result<Vec<u8>> {
+    // The file has so many, and each part its share of memory.
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, from)?;
     Ok(bytes)
 }
 
@@ -480,6 +543,6 @@ fn length_of(there: &HeadObjectOutput) -> Option<u64> {
     u64::try_from(there.content_length()?).ok()
 }
 
-fn content_type(key: &str) -> &'static str {
-    if key.ends_with(".csv") { TABLE } else { CAPTURE }
+fn digest_of(there: &HeadObjectOutput) -> Option<&String> {
+    there.metadata().and_then(|metadata| metadata.get(DIGEST))
 }

@@ -7,6 +7,8 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
+use crate::outputs::printable;
+
 /// Why an upload failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -27,8 +29,12 @@ pub(super) enum Trouble {
     Overloaded(String),
     /// What the store has received is not what was sent.
     Garbled,
-    /// The store does not take the object.
+    /// The store does not do what it is asked for.
     Refused(String),
+    /// The store does not take this object.
+    BadObject(String),
+    /// Another call's object has the key.
+    Occupied,
     /// The file cannot be read.
     Unreadable(String),
     /// The file is not there, and the object is not either.
@@ -38,7 +44,7 @@ pub(super) enum Trouble {
 impl Trouble {
     /// Whether it would be the same with any other file.
     pub(super) fn is_of_store(&self) -> bool {
-        !matches!(self, Self::Garbled | Self::Refused(_) | Self::Unreadable(_) | Self::Missing)
+        !matches!(self, Self::Garbled | Self::BadObject(_) | Self::Occupied | Self::Unreadable(_) | Self::Missing)
     }
 
     /// What a call to the store came to.
@@ -48,7 +54,7 @@ impl Trouble {
     {
         match error {
             SdkError::TimeoutError(_) => Self::TooSlow,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TooSlow,
+            // Also by a time-out: there is one for connecting only.
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Self::Unreachable(causes(error)),
             SdkError::ServiceError(context) => {
                 let (response, said) = (context.raw(), context.err());
@@ -62,8 +68,8 @@ impl Trouble {
     /// they do not know.
     fn answered(status: u16, code: Option<&str>, message: Option<&str>, region: Option<&str>) -> Self {
         let words = || match (code, message) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            (Some(code), None) => code.to_owned(),
+            (Some(code), Some(message)) => printable(format!("{code}: {message}").as_bytes()),
+            (Some(code), None) => printable(code.as_bytes()),
             _ => format!("HTTP status {status}"),
         };
         // "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'"
@@ -76,7 +82,7 @@ impl Trouble {
                 "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
                 _,
             )
-            | (_, 301 | 307) => Self::WrongRegion(region.map(str::to_owned)),
+            | (_, 301 | 307) => Self::WrongRegion(region.map(|region| printable(region.as_bytes()))),
             ("RequestTimeTooSkewed" | "RequestExpired", _) => Self::ClockSkew,
             (
                 "InvalidAccessKeyId"
@@ -90,6 +96,7 @@ impl Trouble {
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => Self::AccessDenied(words()),
             ("BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch", _) => Self::Garbled,
             ("RequestTimeout", _) => Self::TooSlow,
+            ("EntityTooLarge" | "EntityTooSmall" | "KeyTooLongError" | "NoSuchUpload", _) => Self::BadObject(words()),
             ("SlowDown" | "ServiceUnavailable" | "InternalError", _) | (_, 429 | 500..) => Self::Overloaded(words()),
             _ => Self::Refused(words()),
         }
@@ -133,7 +140,14 @@ impl Trouble {
             Self::TooSlow => write!(f, "{endpoint} did not take the object in time; see to the network"),
             Self::Overloaded(words) => write!(f, "{endpoint} cannot take objects now ({words})"),
             Self::Garbled => write!(f, "what {endpoint} has received differs from what was sent, by its checksum"),
-            Self::Refused(words) => write!(f, "{endpoint} does not take the object ({words})"),
+            Self::Refused(words) => {
+                write!(f, "{endpoint} refuses ({words}); see to the --s3 flags, and to whether that is an S3 store")
+            }
+            Self::BadObject(words) => write!(f, "{endpoint} does not take the object ({words})"),
+            Self::Occupied => write!(
+                f,
+                "another call's object has its key in the bucket {bucket}, and is not replaced; give --overwrite if it should be, or move one of them"
+            ),
             Self::Unreadable(why) => write!(f, "the file cannot be read ({why})"),
             Self::Missing => write!(f, "the file is not there any more, and no object of its length is in the bucket {bucket}"),
         }
@@ -162,7 +176,7 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
         }
         next = error.source();
     }
-    words.join(": ")
+    printable(words.join(": ").as_bytes())
 }
 
 #[cfg(test)]
@@ -183,10 +197,13 @@ mod tests {
             (403, "AccessDenied", Trouble::AccessDenied(words("AccessDenied"))),
             (503, "SlowDown", Trouble::Overloaded(words("SlowDown"))),
             (400, "BadDigest", Trouble::Garbled),
-            (400, "EntityTooLarge", Trouble::Refused(words("EntityTooLarge"))),
+            (400, "EntityTooLarge", Trouble::BadObject(words("EntityTooLarge"))),
+            (400, "InvalidStorageClass", Trouble::Refused(words("InvalidStorageClass"))),
         ] {
             assert_eq!(of(status, code), want);
         }
+        let forged = Trouble::answered(400, Some("Bad"), Some("a\nb"), None);
+        assert_eq!(forged, Trouble::Refused("Bad: a\u{fffd}b".to_owned()), "a line of the log is a line");
         let malformed = "the region 'us-east-1' is wrong; expecting 'eu-west-1'";
         let answer = Trouble::answered(400, Some("AuthorizationHeaderMalformed"), Some(malformed), None);
         assert_eq!(answer, Trouble::WrongRegion(Some("eu-west-1".to_owned())));
