@@ -222,7 +222,7 @@ impl Store {
         match timeout(SHORT, self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
             Ok(Some(there)) if length_of(&there) == Some(order.len) => sent,
             Ok(_) => Err(Trouble::Missing),
-            Err(_) if !self.may_ask() => {
+            Err(_) if self.may_only_put(&order.to).await => {
                 tracing::warn!(
                     "{} is gone, and the credentials do not allow to ask whether {} is there",
                     order.path.display(),
@@ -294,6 +294,12 @@ impl Store {
             _ => {}
         }
         Err(Trouble::of(&error))
+    }
+
+    /// Whether credentials may put an object, and nothing else: what they may do besides is tried if need be.
+    async fn may_only_put(&self, to: &S3Uri) -> bool {
+        let is_forbidden = self.is_forbidden.load(Ordering::Relaxed);
+        is_forbidden && (self.has_put.load(Ordering::Relaxed) || self.check(to).await.is_ok())
     }
 
     /// Whether the credentials may ask what is there. Nobody says why a `HEAD` is forbidden, so that is certain only if
