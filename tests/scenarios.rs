@@ -836,7 +836,8 @@ fn the_columns() {
         text(&out, "calls_statistics.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,ssrc_hex,src_rtp_endpoint,dst_rtp_endpoint,\
          rtp_packet_count,expected_rtp_packets,lost_packets,out_of_order_count,duplicate_count,\
-         max_delta_ms,min_delta_ms,avg_delta_ms,ptime_ms,s3_location,jitter_ms\r\n"
+         max_delta_ms,min_delta_ms,avg_delta_ms,ptime_ms,s3_location,jitter_ms,max_jitter_ms,mean_jitter_ms,\
+         payload_type,codec,clock_rate,loss_percent,max_burst_loss,mos,first_timestamp,last_timestamp\r\n"
     );
 }
 
@@ -973,6 +974,25 @@ fn counted(numbers: &[u16]) -> [u64; 5] {
 fn has_jitter(row: &Row, want_ms: f64) {
     let got: f64 = row.get("jitter_ms").parse().unwrap();
     assert!((got - want_ms).abs() < 0.001, "{got} ms instead of {want_ms} ms");
+}
+
+#[test]
+fn what_a_stream_is_and_how_it_was() {
+    // 2 and 3 are lost in a row, 6 alone; the last one comes 12 ms late.
+    let packets = [1u16, 4, 5, 7, 8].into_iter().map(|number| {
+        let late = if number == 8 { 12 } else { 0 };
+        (u64::from(number) * 20 + late, Rtp { timestamp: u32::from(number) * 160, ..Rtp::new(7, number) })
+    });
+    let row = measured(packets);
+    row.has("payload_type", "0").has("codec", "PCMU").has("clock_rate", "8000");
+    row.has("lost_packets", "3").has("loss_percent", "37.50").has("max_burst_loss", "2");
+    // |D| = 0, 0, 0, 12 ms; 12 / 16.
+    row.has("jitter_ms", "0.750").has("max_jitter_ms", "0.750").has("mean_jitter_ms", "0.188");
+    // G.107: R = 93.2 - 0.024 * 20.375 - 95 * 37.5 / (37.5 / 1 + 25.1).
+    row.has("mos", "1.86");
+    let seconds = |column: &str| row.get(column).rsplit_once(':').unwrap().1.trim_end_matches('Z').parse::<f64>().unwrap();
+    let lasted = seconds("last_timestamp") - seconds("first_timestamp");
+    assert!((lasted - 0.152).abs() < 1e-6, "{lasted}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     calls::{Call, End},
     events::FlowKey,
-    rtp::Stream,
+    rtp::{Stream, mos},
 };
 
 /// The columns of `detected_calls.csv`: the original program's, then ours.
@@ -53,6 +53,16 @@ pub(super) const STATISTICS: &[&str] = &[
     "ptime_ms",
     "s3_location",
     "jitter_ms",
+    "max_jitter_ms",
+    "mean_jitter_ms",
+    "payload_type",
+    "codec",
+    "clock_rate",
+    "loss_percent",
+    "max_burst_loss",
+    "mos",
+    "first_timestamp",
+    "last_timestamp",
 ];
 
 /// What a stream's packets are taken to hold where no description says.
@@ -96,11 +106,16 @@ pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterat
     Ok(writer.into_inner()?)
 }
 
-fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 14] {
+fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24] {
     let totals = stream.sequence.totals();
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
     let key = FlowKey { source: stream.source, destination: stream.destination };
     let ptime_ms = latest(&call.media, key, |media| media.ptime_ms).unwrap_or(DEFAULT_PTIME_MS);
+    let payload = stream.payload();
+    let format = payload.and_then(|payload| payload.format);
+    let codec = format.map(|format| format.codec);
+    // What a receiver has to wait for: the packet to be full, and twice the jitter, which takes nearly all of it.
+    let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.mean_ms();
     [
         format!("{:#010x}", stream.ssrc),
         stream.source.to_string(),
@@ -116,7 +131,24 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 14]
         ptime_ms.to_string(),
         s3_location,
         format!("{:.3}", stream.jitter.ms()),
+        format!("{:.3}", stream.jitter.max_ms()),
+        format!("{:.3}", stream.jitter.mean_ms()),
+        payload.map(|payload| payload.payload_type.to_string()).unwrap_or_default(),
+        codec.map(|codec| field(codec.name())).unwrap_or_default(),
+        format.map(|format| format.clock_rate.to_string()).unwrap_or_default(),
+        percent(totals.lost, totals.expected),
+        totals.longest_burst.to_string(),
+        codec.and_then(|codec| mos(codec.name(), &totals, delay_ms)).map(|mos| format!("{mos:.2}")).unwrap_or_default(),
+        rfc3339(stream.arrivals.first_ns),
+        rfc3339(stream.arrivals.last_ns),
     ]
+}
+
+/// A share of something in percent, with two decimals, rounded half up.
+fn percent(part: u64, whole: u64) -> String {
+    let doubled = u128::from(part).saturating_mul(20_000).saturating_add(whole.into());
+    let hundredths = doubled.checked_div(u128::from(whole).saturating_mul(2)).unwrap_or(0);
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
 /// Nanoseconds as milliseconds with two decimals, rounded half away from zero.
@@ -141,5 +173,10 @@ mod tests {
             assert_eq!(ms(ns), want);
         }
         assert_eq!(seconds(61_000_001_999), "61.000001");
+        for (part, whole, want) in
+            [(0, 0, "0.00"), (0, 7, "0.00"), (1, 3, "33.33"), (2, 3, "66.67"), (1, 20_000, "0.01"), (4, 4, "100.00")]
+        {
+            assert_eq!(percent(part, whole), want);
+        }
     }
 }

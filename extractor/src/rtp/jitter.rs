@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Jitter {
     seconds: f64,
+    max_seconds: f64,
+    /// Of its values after each packet that could be compared with one before.
+    sum_seconds: f64,
+    compared: u64,
     before: Option<Before>,
 }
 
@@ -29,6 +33,9 @@ impl Jitter {
             let arrived = signed_seconds(before.arrival_ns, arrival_ns);
             let sent = f64::from(timestamp.wrapping_sub(before.timestamp).cast_signed()) / f64::from(clock_rate);
             self.seconds += ((arrived - sent).abs() - self.seconds) / 16.0;
+            self.max_seconds = self.max_seconds.max(self.seconds);
+            self.sum_seconds += self.seconds;
+            self.compared = self.compared.saturating_add(1);
         }
     }
 
@@ -36,6 +43,18 @@ impl Jitter {
     #[must_use]
     pub fn ms(&self) -> f64 {
         self.seconds * 1e3
+    }
+
+    /// The highest of its values, in milliseconds.
+    #[must_use]
+    pub fn max_ms(&self) -> f64 {
+        self.max_seconds * 1e3
+    }
+
+    /// The mean of its values after each packet that was compared with one before, in milliseconds.
+    #[must_use]
+    pub fn mean_ms(&self) -> f64 {
+        if self.compared == 0 { 0.0 } else { self.sum_seconds * 1e3 / self.compared as f64 }
     }
 }
 
@@ -61,6 +80,11 @@ mod tests {
         }
         let want = [0.0, 0.0, 0.3125, 0.605_468_75, 0.880_126_953_125];
         assert!(values.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-9), "{values:?}");
+        jitter.push(105_000_000, 5 * 160, 8000);
+        let now = 0.880_126_953_125 * 15.0 / 16.0;
+        assert!((jitter.ms() - now).abs() < 1e-9 && (jitter.max_ms() - want[4]).abs() < 1e-9);
+        assert!((jitter.mean_ms() - (want.iter().sum::<f64>() + now) / 5.0).abs() < 1e-9);
+        assert!(Jitter::default().mean_ms() < 1e-9);
     }
 
     #[test]

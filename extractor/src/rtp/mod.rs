@@ -2,10 +2,12 @@
 
 mod header;
 mod jitter;
+mod quality;
 mod sequence;
 mod stream;
 
 pub use header::Header;
 pub use jitter::Jitter;
+pub use quality::mos;
 pub use sequence::{Sequence, Totals};
-pub use stream::{Arrivals, Stream};
+pub use stream::{Arrivals, Payload, Stream};

@@ -9,7 +9,8 @@ const MAX_MISORDER: u16 = 100;
 /// How far back received numbers are remembered. More than [`MAX_MISORDER`]: a single packet that is
 /// later than that is no restart, and is still told apart from a duplicate.
 const MEMORY: u64 = 1024;
-const WORDS: usize = 16;
+/// One word more than that takes: the one that the highest number is in has room for higher ones.
+const WORDS: u64 = MEMORY / 64 + 1;
 
 /// The sequence numbers of one stream, in the order of arrival.
 ///
@@ -19,14 +20,38 @@ const WORDS: usize = 16;
 pub struct Sequence {
     first: u64,
     highest: u64,
-    /// One bit a number, for `highest - MEMORY + 1 ..= highest`; a number's place is its remainder.
-    received: [u64; WORDS],
+    /// One bit a number, for `highest - MEMORY + 1 ..= highest` at least; a number's place is its remainder.
+    received: [u64; WORDS as usize],
+    /// What was lost of the numbers that are too far back to come any more.
+    bursts: Bursts,
     /// A packet that jumped, until the next one tells what to make of it; and how often it came again.
     jumped: Option<(u16, u64)>,
     earlier_runs_expected: u64,
     distinct: u64,
     out_of_order: u64,
     duplicates: u64,
+}
+
+/// Numbers that never came, one after the other.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Bursts {
+    count: u64,
+    longest: u64,
+    /// How long the one is that has not ended yet.
+    current: u64,
+}
+
+impl Bursts {
+    /// The next number has come, or has not.
+    fn push(&mut self, is_received: bool) {
+        if is_received {
+            self.current = 0;
+            return;
+        }
+        self.count = self.count.saturating_add(u64::from(self.current == 0));
+        self.current = self.current.saturating_add(1);
+        self.longest = self.longest.max(self.current);
+    }
 }
 
 /// What the numbers add up to.
@@ -40,6 +65,10 @@ pub struct Totals {
     pub out_of_order: u64,
     /// Packets whose number had been received before.
     pub duplicates: u64,
+    /// How often one or more numbers are lost in a row.
+    pub bursts: u64,
+    /// How many are lost in a row at most.
+    pub longest_burst: u64,
 }
 
 impl Sequence {
@@ -49,7 +78,8 @@ impl Sequence {
         let mut sequence = Self {
             first: 0,
             highest: 0,
-            received: [0; WORDS],
+            received: [0; WORDS as usize],
+            bursts: Bursts::default(),
             jumped: None,
             earlier_runs_expected: 0,
             distinct: 0,
@@ -70,6 +100,7 @@ impl Sequence {
             }
             if number == jumped.wrapping_add(1) {
                 self.earlier_runs_expected = self.earlier_runs_expected.saturating_add(self.run_expected());
+                self.end_run();
                 self.begin_run(jumped);
                 self.duplicates = self.duplicates.saturating_add(copies);
             } else {
@@ -97,19 +128,44 @@ impl Sequence {
             settled.settle(jumped, copies);
         }
         let expected = settled.earlier_runs_expected.saturating_add(settled.run_expected());
+        settled.end_run();
         Totals {
             expected,
             lost: expected.saturating_sub(settled.distinct),
             out_of_order: settled.out_of_order,
             duplicates: settled.duplicates,
+            bursts: settled.bursts.count,
+            longest_burst: settled.bursts.longest,
         }
     }
 
     fn begin_run(&mut self, number: u16) {
         self.first = u64::from(number).saturating_add(1 << 16);
         self.highest = self.first;
-        self.received = [0; WORDS];
+        self.received = [0; WORDS as usize];
         self.receive(self.first);
+    }
+
+    /// What has not come of the run will not come any more.
+    fn end_run(&mut self) {
+        let last = self.highest / 64;
+        for word in last.saturating_sub(WORDS.saturating_sub(1))..=last {
+            self.end_word(word);
+        }
+        self.bursts.current = 0;
+    }
+
+    /// What has not come of the 64 numbers of a word will not come any more.
+    fn end_word(&mut self, word: u64) {
+        let bits = self.received.get(slot(word)).copied().unwrap_or(0);
+        if bits == u64::MAX {
+            self.bursts.current = 0;
+            return;
+        }
+        let begin = word.saturating_mul(64);
+        for number in begin.max(self.first)..=begin.saturating_add(63).min(self.highest) {
+            self.bursts.push(bits & place(number).1 != 0);
+        }
     }
 
     /// The next packet did not go on from the one that jumped: it was a single late one, or a stray
@@ -125,11 +181,11 @@ impl Sequence {
     fn advance(&mut self, ahead: u16) {
         let before = self.highest;
         self.highest = before.saturating_add(ahead.into());
-        if u64::from(ahead) >= MEMORY {
-            self.received = [0; WORDS];
-        } else {
-            for skipped in before.saturating_add(1)..self.highest {
-                self.set(skipped, false);
+        for word in (before / 64).saturating_add(1)..=self.highest / 64 {
+            // The word has the place of one that is too far back now.
+            self.end_word(word.saturating_sub(WORDS));
+            if let Some(bits) = self.received.get_mut(slot(word)) {
+                *bits = 0;
             }
         }
         self.receive(self.highest);
@@ -146,15 +202,11 @@ impl Sequence {
     }
 
     fn receive(&mut self, number: u64) {
-        self.set(number, true);
-        self.distinct = self.distinct.saturating_add(1);
-    }
-
-    fn set(&mut self, number: u64, received: bool) {
         let (word, bit) = place(number);
         if let Some(word) = self.received.get_mut(word) {
-            *word = if received { *word | bit } else { *word & !bit };
+            *word |= bit;
         }
+        self.distinct = self.distinct.saturating_add(1);
     }
 
     fn is_received(&self, number: u64) -> bool {
@@ -173,7 +225,12 @@ impl Sequence {
 
 /// The word and the bit that stand for a number.
 fn place(number: u64) -> (usize, u64) {
-    ((number % MEMORY / 64) as usize, 1 << (number % 64))
+    (slot(number / 64), 1 << (number % 64))
+}
+
+/// Where 64 numbers are kept.
+fn slot(word: u64) -> usize {
+    (word % WORDS) as usize
 }
 
 #[cfg(test)]
@@ -184,8 +241,28 @@ mod tests {
         let mut numbers = numbers.into_iter();
         let mut sequence = Sequence::new(numbers.next().unwrap());
         numbers.for_each(|number| sequence.push(number));
-        let Totals { expected, lost, out_of_order, duplicates } = sequence.totals();
+        let Totals { expected, lost, out_of_order, duplicates, .. } = sequence.totals();
         (expected, lost, out_of_order, duplicates)
+    }
+
+    fn bursts(numbers: &[u16]) -> (u64, u64) {
+        let mut sequence = Sequence::new(numbers[0]);
+        numbers[1..].iter().for_each(|number| sequence.push(*number));
+        let Totals { bursts, longest_burst, .. } = sequence.totals();
+        (bursts, longest_burst)
+    }
+
+    #[test]
+    fn losses_in_a_row() {
+        assert_eq!(bursts(&[1, 2, 3]), (0, 0));
+        assert_eq!(bursts(&[1, 4, 5, 7]), (2, 2));
+        assert_eq!(bursts(&[1, 6, 4, 7]), (2, 2), "one that came late parts them");
+        assert_eq!(bursts(&[1, 2_900, 5_000]), (2, 2_898), "more than is remembered");
+        assert_eq!(bursts(&[1, 3, 40_000, 40_001, 40_004]), (2, 2), "a restart is no loss");
+        let long: Vec<u16> = (1..6_000).filter(|number| !(100..150).contains(number)).collect();
+        assert_eq!(bursts(&long), (1, 50), "long ago");
+        let across: Vec<u16> = (65_000..=65_535).chain(10..2_000).collect();
+        assert_eq!(bursts(&across), (1, 10), "across the wrap-around");
     }
 
     #[test]
@@ -253,8 +330,11 @@ mod tests {
             }
             let expected = (top - all[0] + 1) as u64;
             let lost = expected.saturating_sub(seen.len() as u64);
-            let got = totals(all.iter().map(|n| (n & 0xffff) as u16));
-            proptest::prop_assert_eq!(got, (expected, lost, late, repeated));
+            let numbers: Vec<u16> = all.iter().map(|n| (n & 0xffff) as u16).collect();
+            proptest::prop_assert_eq!(totals(numbers.iter().copied()), (expected, lost, late, repeated));
+            let runs: Vec<i64> = (all[0]..=top).map(|n| if seen.contains(&n) { 0 } else { n }).collect();
+            let runs: Vec<usize> = runs.split(|n| *n == 0).map(<[i64]>::len).filter(|len| *len > 0).collect();
+            proptest::prop_assert_eq!(bursts(&numbers), (runs.len() as u64, runs.iter().max().copied().unwrap_or(0) as u64));
         });
     }
 }

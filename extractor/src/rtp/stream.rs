@@ -6,6 +6,7 @@ use crate::{
     sdp::{Format, FormatKind},
 };
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// What is kept of a stream while it flows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +23,19 @@ pub struct Stream {
     pub arrivals: Arrivals,
     /// How evenly they came.
     pub jitter: Jitter,
+    /// What they held, by payload type, in the order in which those came.
+    payloads: SmallVec<[Payload; 2]>,
+}
+
+/// Packets of a stream with one payload type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// RFC 3550, 5.1: 0 to 127.
+    pub payload_type: u8,
+    /// How many there are.
+    pub packets: u64,
+    /// What it stands for, as far as that was known when the last one came.
+    pub format: Option<Format>,
 }
 
 impl Stream {
@@ -35,8 +49,9 @@ impl Stream {
             sequence: Sequence::new(header.sequence),
             arrivals: Arrivals::new(arrival_ns),
             jitter: Jitter::default(),
+            payloads: SmallVec::new(),
         };
-        stream.push_jitter(header, arrival_ns, format);
+        stream.push_payload(header, arrival_ns, format);
         stream
     }
 
@@ -45,6 +60,27 @@ impl Stream {
     pub fn push(&mut self, header: &Header, arrival_ns: u64, format: Option<Format>) {
         self.sequence.push(header.sequence);
         self.arrivals.push(arrival_ns);
+        self.push_payload(header, arrival_ns, format);
+    }
+
+    /// What the stream is: the payload type of most of its packets, events and comfort noise only if there is nothing else.
+    #[must_use]
+    pub fn payload(&self) -> Option<Payload> {
+        let is_beside = |format: Format| matches!(format.kind, FormatKind::TelephoneEvent | FormatKind::ComfortNoise);
+        // Of several the first: the last maximum of the list turned round.
+        self.payloads.iter().rev().max_by_key(|payload| (!payload.format.is_some_and(is_beside), payload.packets)).copied()
+    }
+
+    #[inline]
+    fn push_payload(&mut self, header: &Header, arrival_ns: u64, format: Option<Format>) {
+        match self.payloads.iter_mut().find(|payload| payload.payload_type == header.payload_type) {
+            Some(payload) => {
+                payload.packets = payload.packets.saturating_add(1);
+                payload.format = format;
+            }
+            // No more than there are payload types.
+            None => self.payloads.push(Payload { payload_type: header.payload_type, packets: 1, format }),
+        }
         self.push_jitter(header, arrival_ns, format);
     }
 
@@ -61,8 +97,10 @@ impl Stream {
 pub struct Arrivals {
     /// Packets received, duplicates included.
     pub packets: u64,
-    first_ns: u64,
-    last_ns: u64,
+    /// When the first of them came, and the last, in nanoseconds since 1970.
+    pub first_ns: u64,
+    /// See `first_ns`.
+    pub last_ns: u64,
     max_delta_ns: i64,
     min_delta_ns: i64,
 }
@@ -105,6 +143,7 @@ fn clamped(ns: i128) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sdp::{Codec, format_of_static};
 
     #[test]
     fn deltas_by_hand() {
@@ -120,7 +159,7 @@ mod tests {
     #[test]
     fn events_and_noise_leave_jitter_alone() {
         let header = |timestamp| Header { payload_type: 0, sequence: 1, timestamp, ssrc: 1 };
-        let format = |kind| Some(Format { payload_type: 0, clock_rate: 8000, kind });
+        let format = |kind| Some(Format { payload_type: 0, clock_rate: 8000, kind, codec: Codec::default() });
         let end = Endpoint::v4([192, 0, 2, 1], 4000);
         let mut stream = Stream::new(&header(0), end, end, 0, format(FormatKind::Sampled));
         stream.push(&header(9_999), 7_000_000, format(FormatKind::TelephoneEvent));
@@ -128,5 +167,23 @@ mod tests {
         stream.push(&header(9_999), 9_000_000, None);
         stream.push(&header(160), 20_000_000, format(FormatKind::Sampled));
         assert!(stream.jitter.ms().abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_stream_is_what_most_of_its_packets_are() {
+        let end = Endpoint::v4([192, 0, 2, 1], 4000);
+        let header = |payload_type, sequence| Header { payload_type, sequence, timestamp: 0, ssrc: 1 };
+        let event = Format { payload_type: 101, clock_rate: 8000, kind: FormatKind::TelephoneEvent, codec: Codec::default() };
+        let mut stream = Stream::new(&header(101, 1), end, end, 0, Some(event));
+        assert_eq!(stream.payload().unwrap().payload_type, 101, "nothing else");
+        stream.push(&header(101, 2), 0, Some(event));
+        stream.push(&header(8, 3), 0, format_of_static(8));
+        assert_eq!(stream.payload().unwrap().payload_type, 8, "events are beside it");
+        stream.push(&header(0, 4), 0, format_of_static(0));
+        assert_eq!(stream.payload().unwrap().payload_type, 8, "the first of as many");
+        stream.push(&header(0, 5), 0, format_of_static(0));
+        let payload = stream.payload().unwrap();
+        assert_eq!((payload.payload_type, payload.packets), (0, 2));
+        assert_eq!(payload.format.unwrap().codec.name(), b"PCMU");
     }
 }

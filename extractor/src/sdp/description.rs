@@ -1,6 +1,6 @@
 //! Media descriptions and the endpoints that they give.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,43 @@ pub struct Format {
     pub clock_rate: u32,
     /// Whether its timestamps measure the network.
     pub kind: FormatKind,
+    /// What it is called.
+    pub codec: Codec,
+}
+
+/// The longest name of a codec that is kept, in bytes; `telephone-event` has 15.
+const MAX_CODEC_LEN: usize = 23;
+
+/// The encoding name of a format (RFC 4855), as the description has it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Codec {
+    len: u8,
+    bytes: [u8; MAX_CODEC_LEN],
+}
+
+impl Codec {
+    /// Of a name; of a longer one than there are, what it begins with.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let mut codec = Self::default();
+        for (to, from) in codec.bytes.iter_mut().zip(name) {
+            *to = *from;
+            codec.len = codec.len.saturating_add(1);
+        }
+        codec
+    }
+
+    /// The name, with whatever came off the wire.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name().escape_ascii())
+    }
 }
 
 /// Formats that are sent in time with their timestamps, and those that are not.
@@ -75,17 +112,44 @@ pub enum FormatKind {
 /// The formats that need no `a=rtpmap`: RFC 3551, 6.
 #[must_use]
 pub fn format_of_static(payload_type: u8) -> Option<Format> {
-    let (clock_rate, kind) = match payload_type {
-        13 | 19 => (8_000, FormatKind::ComfortNoise),
-        0 | 3..=5 | 7..=9 | 12 | 15 | 18 => (8_000, FormatKind::Sampled),
-        6 => (16_000, FormatKind::Sampled),
-        10 | 11 => (44_100, FormatKind::Sampled),
-        16 => (11_025, FormatKind::Sampled),
-        17 => (22_050, FormatKind::Sampled),
-        14 | 25 | 26 | 28 | 31..=34 => (90_000, FormatKind::Sampled),
+    let (codec, clock_rate) = match payload_type {
+        0 => ("PCMU", 8_000),
+        3 => ("GSM", 8_000),
+        4 => ("G723", 8_000),
+        5 => ("DVI4", 8_000),
+        6 => ("DVI4", 16_000),
+        7 => ("LPC", 8_000),
+        8 => ("PCMA", 8_000),
+        9 => ("G722", 8_000),
+        10 | 11 => ("L16", 44_100),
+        12 => ("QCELP", 8_000),
+        13 | 19 => ("CN", 8_000),
+        14 => ("MPA", 90_000),
+        15 => ("G728", 8_000),
+        16 => ("DVI4", 11_025),
+        17 => ("DVI4", 22_050),
+        18 => ("G729", 8_000),
+        25 => ("CelB", 90_000),
+        26 => ("JPEG", 90_000),
+        28 => ("nv", 90_000),
+        31 => ("H261", 90_000),
+        32 => ("MPV", 90_000),
+        33 => ("MP2T", 90_000),
+        34 => ("H263", 90_000),
         _ => return None,
     };
-    Some(Format { payload_type, clock_rate, kind })
+    Some(Format::new(payload_type, codec.as_bytes(), clock_rate))
+}
+
+impl Format {
+    fn new(payload_type: u8, name: &[u8], clock_rate: u32) -> Self {
+        let kind = match name.to_ascii_lowercase().as_slice() {
+            b"telephone-event" => FormatKind::TelephoneEvent,
+            b"cn" => FormatKind::ComfortNoise,
+            _ => FormatKind::Sampled,
+        };
+        Self { payload_type, clock_rate, kind, codec: Codec::of(name) }
+    }
 }
 
 impl Description {
@@ -269,13 +333,9 @@ fn rtpmap(value: &[u8]) -> Option<Format> {
     let mut parts = fields(value);
     let payload_type = number(parts.next()?).filter(|&payload_type: &u8| payload_type < 128)?;
     let mut encoding = parts.next()?.split(|&byte| byte == b'/');
-    let kind = match encoding.next()?.to_ascii_lowercase().as_slice() {
-        b"telephone-event" => FormatKind::TelephoneEvent,
-        b"cn" => FormatKind::ComfortNoise,
-        _ => FormatKind::Sampled,
-    };
+    let name = encoding.next()?;
     let clock_rate = encoding.next().and_then(number).filter(|&rate| rate > 0)?;
-    Some(Format { payload_type, clock_rate, kind })
+    Some(Format::new(payload_type, name, clock_rate))
 }
 
 /// `20`; some write `20.0`.
@@ -386,7 +446,8 @@ mod tests {
              a=rtpmap:200 x/1\r\na=ptime:20\r\nm=audio 4002 RTP/AVP 0\r\n"
         );
         let media = Description::parse(text.as_bytes()).media;
-        assert_eq!(media[0].formats[0], Format { payload_type: 96, clock_rate: 48_000, kind: FormatKind::Sampled });
+        let opus = Format { payload_type: 96, clock_rate: 48_000, kind: FormatKind::Sampled, codec: Codec::of(b"opus") };
+        assert_eq!(media[0].formats[0], opus);
         assert_eq!(media[0].formats[1].kind, FormatKind::TelephoneEvent);
         assert_eq!(media[0].formats.len(), 2);
         assert_eq!((media[0].ptime_ms, media[1].ptime_ms), (Some(20), Some(30)));
