@@ -467,6 +467,9 @@ impl Shared {
         if is_of_store {
             self.note_bad_store(account, why);
         }
+        if account.spool.begin_again(number, Instant::now()) {
+            return;
+        }
         if *trouble == Trouble::Missing {
             account.spool.remove(number);
             account.settled.insert(due.file_name.clone());

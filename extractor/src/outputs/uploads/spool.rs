@@ -148,13 +148,20 @@ impl Spool {
     /// It was sent. Tells whether that was the file that there is now: then there is nothing left to do for it.
     pub(super) fn settle(&mut self, number: u64, now: Instant) -> bool {
         self.health = Health::Works;
+        let is_it = !self.begin_again(number, now);
+        if is_it {
+            self.remove(number);
+        }
+        is_it
+    }
+
+    /// Whatever has become of it, another has its name: that one is to be sent. Tells whether it is so.
+    pub(super) fn begin_again(&mut self, number: u64, now: Instant) -> bool {
         let is_replaced = self.due.get(&number).is_some_and(|entry| entry.is_replaced);
         if is_replaced {
             self.put_at(number, now);
-        } else {
-            self.remove(number);
         }
-        !is_replaced
+        is_replaced
     }
 
     /// It could not be sent, by its own fault: it is left alone for a while.
@@ -403,7 +410,7 @@ mod tests {
         assert!(!spool.settle(a, now), "it was the other one");
         let left: Vec<(String, u64)> = std::iter::from_fn(|| spool.take(now)).map(|(_, due)| (due.file_name, due.len)).collect();
         assert_eq!(left, [("a".to_owned(), 70), ("b".to_owned(), 5)]);
-        assert!(spool.settle(a, now));
+        assert!(!spool.begin_again(a, now) && spool.settle(a, now));
         assert_eq!(spool.bytes(), 5);
     }
 
