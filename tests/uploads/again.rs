@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     proxy::{Answer, Operation, Rule},
-    site::{PREFIX, Results, Site},
+    site::{PREFIX, Results, Site, few},
     support::desk::{Files, assert_same},
 };
 
@@ -50,6 +50,26 @@ fn what_differs_is_replaced_and_told() {
         let told = log.lines().find(|line| line.contains("WARN") && line.contains(*name));
         assert!(told.is_some(), "{name} is not told of: {log}");
     }
+}
+
+/// Nor is a call lost to one of the same name, such as the same call seen from its middle on.
+#[test]
+fn what_another_file_of_a_call_became_is_replaced_only_if_that_is_wanted() {
+    let (site, want) = (Site::new(), Results::of_few());
+    let mut shorter = few();
+    shorter.frames.pop();
+    site.lay(&shorter.to_pcap());
+    site.run(&[]).is(0);
+    let stored = site.stored();
+    site.lay(&few().to_pcap());
+    let out = site.desk.folder().join("elsewhere");
+    let run = |flags: &[&str], status| site.desk.ended(&mut site.command_to(&out, flags)).is(status);
+    let (name, bytes) = want.calls.iter().find(|(name, bytes)| stored[*name] != **bytes).unwrap();
+    run(&[], 3).says("--overwrite").says(name);
+    assert_same(&stored, &site.stored(), "it is not replaced");
+    assert_eq!(crate::support::desk::files(&out).get(name), Some(bytes), "and the other one stays");
+    run(&["--overwrite"], 0);
+    assert_same(&want.calls, &site.stored(), "it is replaced");
 }
 
 /// While the store let nobody in.

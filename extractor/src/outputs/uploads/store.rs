@@ -256,16 +256,14 @@ impl Store {
 
     async fn send_content(self: &Arc<Self>, order: &Order, source: &Source, whole: Option<Piece>) -> Result<Sent, Trouble> {
         let file = Some(source.id);
-        // What keeps from asking keeps from sending, too, or is no matter.
-        if let Ok(Some(there)) = timeout(self.time_for(0), self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
-            if source.content.is_that_of(&there) {
-                return Ok(Sent { was_there: true, file });
-            }
-            // An object that this program did not put there, or did not put there whole, is no call's.
-            if digest_of(&there).is_some() && !order.replaces {
-                return Err(Trouble::Occupied);
-            }
-            tracing::warn!("{} is there with other content, and is replaced", order.to.of_object(&order.name));
+        match timeout(self.time_for(0), self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
+            Ok(Some(there)) if source.content.is_that_of(&there) => return Ok(Sent { was_there: true, file }),
+            // One that this program did not put there, or did not put there whole, is no call's.
+            Ok(Some(there)) if digest_of(&there).is_some() && !order.replaces => return Err(Trouble::Occupied),
+            Ok(Some(_)) => tracing::warn!("{} is there with other content, and is replaced", order.to.of_object(&order.name)),
+            Err(trouble @ (Trouble::Unreachable(_) | Trouble::TooSlow)) => return Err(trouble),
+            // Who may not ask may be allowed to send, or is told then why not.
+            Ok(None) | Err(_) => {}
         }
         match whole {
             Some(piece) => {
