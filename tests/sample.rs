@@ -83,7 +83,10 @@ fn speech(t: &mut Ladder, at: u64, from: SocketAddr, to: SocketAddr, ssrc: u32, 
     for n in 0..400u16 {
         let delay = u64::from(n) * 7 % 4;
         if let Some(sequence) = sent(n) {
-            t.udp(at + u64::from(n) * 20 + delay, from, to, &Rtp::new(ssrc, sequence.wrapping_add(65_400)).bytes());
+            // The timestamp goes on where the number begins anew.
+            let timestamp = (u32::from(sequence) + 65_400) * 160;
+            let packet = Rtp { timestamp, ..Rtp::new(ssrc, sequence.wrapping_add(65_400)) };
+            t.udp(at + u64::from(n) * 20 + delay, from, to, &packet.bytes());
         }
     }
 }

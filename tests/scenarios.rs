@@ -984,7 +984,7 @@ fn what_a_stream_is_and_how_it_was() {
         (u64::from(number) * 20 + late, Rtp { timestamp: u32::from(number) * 160, ..Rtp::new(7, number) })
     });
     let row = measured(packets);
-    row.has("payload_type", "0").has("codec", "PCMU").has("clock_rate", "8000");
+    row.has("payload_type", "8").has("codec", "PCMA").has("clock_rate", "8000");
     row.has("lost_packets", "3").has("loss_percent", "37.50").has("max_burst_loss", "2");
     // |D| = 0, 0, 0, 12 ms; 12 / 16.
     row.has("jitter_ms", "0.750").has("max_jitter_ms", "0.750").has("mean_jitter_ms", "0.188");

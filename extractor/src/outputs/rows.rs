@@ -115,7 +115,7 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     let format = payload.and_then(|payload| payload.format);
     let codec = format.map(|format| format.codec);
     // What a receiver has to wait for: the packet to be full, and twice the jitter, which takes nearly all of it.
-    let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.mean_ms();
+    let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
     [
         format!("{:#010x}", stream.ssrc),
         stream.source.to_string(),

@@ -12,6 +12,10 @@ pub struct Jitter {
     /// Of its values after each packet that could be compared with one before.
     sum_seconds: f64,
     compared: u64,
+    /// The same without leaps: see [`Jitter::steady_mean_ms`].
+    steady_seconds: f64,
+    steady_sum_seconds: f64,
+    steadily_compared: u64,
     before: Option<Before>,
 }
 
@@ -32,10 +36,16 @@ impl Jitter {
         {
             let arrived = signed_seconds(before.arrival_ns, arrival_ns);
             let sent = f64::from(timestamp.wrapping_sub(before.timestamp).cast_signed()) / f64::from(clock_rate);
-            self.seconds += ((arrived - sent).abs() - self.seconds) / 16.0;
+            let difference = (arrived - sent).abs();
+            self.seconds += (difference - self.seconds) / 16.0;
             self.max_seconds = self.max_seconds.max(self.seconds);
             self.sum_seconds += self.seconds;
             self.compared = self.compared.saturating_add(1);
+            if difference < LEAP_SECONDS {
+                self.steady_seconds += (difference - self.steady_seconds) / 16.0;
+                self.steady_sum_seconds += self.steady_seconds;
+                self.steadily_compared = self.steadily_compared.saturating_add(1);
+            }
         }
     }
 
@@ -54,8 +64,22 @@ impl Jitter {
     /// The mean of its values after each packet that was compared with one before, in milliseconds.
     #[must_use]
     pub fn mean_ms(&self) -> f64 {
-        if self.compared == 0 { 0.0 } else { self.sum_seconds * 1e3 / self.compared as f64 }
+        mean_ms(self.sum_seconds, self.compared)
     }
+
+    /// The same without packets whose timestamp, or whose sender, leaps by a second or more: that is another source, a pause,
+    /// or a damaged timestamp, and nothing that a receiver's buffer would have to take.
+    #[must_use]
+    pub fn steady_mean_ms(&self) -> f64 {
+        mean_ms(self.steady_sum_seconds, self.steadily_compared)
+    }
+}
+
+/// See [`Jitter::steady_mean_ms`].
+const LEAP_SECONDS: f64 = 1.0;
+
+fn mean_ms(sum_seconds: f64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { sum_seconds * 1e3 / count as f64 }
 }
 
 fn signed_seconds(from_ns: u64, to_ns: u64) -> f64 {
@@ -85,6 +109,16 @@ mod tests {
         assert!((jitter.ms() - now).abs() < 1e-9 && (jitter.max_ms() - want[4]).abs() < 1e-9);
         assert!((jitter.mean_ms() - (want.iter().sum::<f64>() + now) / 5.0).abs() < 1e-9);
         assert!(Jitter::default().mean_ms() < 1e-9);
+    }
+
+    #[test]
+    fn a_leap_is_no_unsteadiness() {
+        let mut jitter = Jitter::default();
+        for (arrival_ms, timestamp) in [(0, 0), (20, 160), (40, 1_000_000), (65, 1_000_160)] {
+            jitter.push(arrival_ms * 1_000_000, timestamp, 8000);
+        }
+        assert!(jitter.max_ms() > 7_000.0 && jitter.mean_ms() > 1_000.0, "A.8 has it so");
+        assert!((jitter.steady_mean_ms() - 0.3125 / 2.0).abs() < 1e-9);
     }
 
     #[test]
