@@ -215,10 +215,7 @@ impl Arguments {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
-        if arguments.s3_check
-            && !arguments.auto_upload_to_s3
-            && (!arguments.input_file.is_empty() || !arguments.input_dir.is_empty())
-        {
+        if arguments.s3_check && !arguments.auto_upload_to_s3 && arguments.has_captures() {
             let why = "--s3-check is for uploads; give --auto-upload-to-s3 with it, or no captures";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
@@ -254,8 +251,11 @@ impl Arguments {
     /// Of a command that only tries whether objects can be put: how.
     #[must_use]
     pub fn check(&self) -> Option<uploads::Settings> {
-        let is_alone = self.s3_check && self.input_file.is_empty() && self.input_dir.is_empty();
-        self.uploads().filter(|_| is_alone)
+        self.uploads().filter(|_| self.s3_check && !self.has_captures())
+    }
+
+    fn has_captures(&self) -> bool {
+        !self.input_file.is_empty() || !self.input_dir.is_empty()
     }
 
     fn location(&self) -> Option<S3Uri> {

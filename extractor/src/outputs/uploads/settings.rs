@@ -39,6 +39,20 @@ pub struct Settings {
     pub deadline: Duration,
 }
 
+impl Settings {
+    pub(super) fn class(&self) -> Option<StorageClass> {
+        self.storage_class.clone().map(|Class(class)| class)
+    }
+
+    pub(super) fn encryption_kind(&self) -> Option<ServerSideEncryption> {
+        self.encryption.as_ref().map(|encryption| encryption.kind.clone())
+    }
+
+    pub(super) fn key_id(&self) -> Option<String> {
+        self.encryption.as_ref()?.key_id.clone()
+    }
+}
+
 /// What becomes of a file that was to be uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Cleanup {

@@ -307,11 +307,10 @@ impl Store {
     }
 
     fn put(&self, to: &S3Uri, key: &str, content_type: &str) -> PutObjectFluentBuilder {
-        let Settings { storage_class, encryption, tags, .. } = &self.settings;
+        let settings = &self.settings;
         let put = self.client.put_object().bucket(&to.bucket).key(key).content_type(content_type);
-        let put = put.set_storage_class(storage_class.as_ref().map(|class| class.0.clone())).set_tagging(tags.header());
-        put.set_server_side_encryption(encryption.as_ref().map(|encryption| encryption.kind.clone()))
-            .set_ssekms_key_id(encryption.as_ref().and_then(|encryption| encryption.key_id.clone()))
+        let put = put.set_storage_class(settings.class()).set_tagging(settings.tags.header());
+        put.set_server_side_encryption(settings.encryption_kind()).set_ssekms_key_id(settings.key_id())
     }
 
     async fn send_whole(&self, order: &Order, content: &Content, piece: Piece) -> Result<(), Trouble> {
@@ -337,12 +336,11 @@ impl Store {
     }
 
     async fn send_parts(self: &Arc<Self>, order: &Order, source: &Source) -> Result<(), Trouble> {
-        let Settings { storage_class, encryption, tags, .. } = &self.settings;
+        let settings = &self.settings;
         let (to, key) = (&order.to, order.to.key(&order.name));
         let create = self.client.create_multipart_upload().bucket(&to.bucket).key(&key).content_type(order.content_type);
-        let create = create.set_storage_class(storage_class.as_ref().map(|class| class.0.clone())).set_tagging(tags.header());
-        let create = create.set_server_side_encryption(encryption.as_ref().map(|encryption| encryption.kind.clone()));
-        let create = create.set_ssekms_key_id(encryption.as_ref().and_then(|encryption| encryption.key_id.clone()));
+        let create = create.set_storage_class(settings.class()).set_tagging(settings.tags.header());
+        let create = create.set_server_side_encryption(settings.encryption_kind()).set_ssekms_key_id(settings.key_id());
         let create = create.checksum_algorithm(ChecksumAlgorithm::Crc32).metadata(DIGEST, &source.content.sha256);
         let begun = create.send().await.map_err(|error| Trouble::of(&error))?;
         let id = begun.upload_id().ok_or_else(|| Trouble::Refused("an upload of several parts gets no name".to_owned()))?;
