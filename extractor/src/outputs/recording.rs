@@ -6,7 +6,6 @@ use shared::pcap::{
     DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, ng_interface, ng_packet,
     ng_section_header, record_header,
 };
-use smallvec::SmallVec;
 
 use super::{
     Records,
@@ -19,7 +18,7 @@ use crate::{
     moment::{Clock, Moment},
     packet::Packet,
     report::CallCounts,
-    rtp::{Header, Stream},
+    rtp::{Header, MediaClock, Stream},
     sdp::{Format, Media, format_of_static},
 };
 
@@ -51,18 +50,7 @@ pub(super) struct Recording {
     /// before `by_name` is asked, which takes five times as long.
     #[serde(skip)]
     latest: [Option<(FlowNumber, u32, usize)>; 4],
-    /// Of each stream the formats of its payload types, as long as nothing new is learnt.
-    formats: Vec<SmallVec<[KnownFormat; 2]>>,
     excess_rtp_packets: u64,
-}
-
-/// What a payload type means, as far as the first `known` descriptions of the call tell. Of each stream there
-/// are no more than payload types.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct KnownFormat {
-    payload_type: u8,
-    known: usize,
-    format: Option<Format>,
 }
 
 /// A call's frames lie scattered over the window, each of them where the processor has to wait for the memory. So they are
@@ -99,7 +87,6 @@ impl Recording {
             streams: Vec::new(),
             by_name: Table::default(),
             latest: [None; 4],
-            formats: Vec::new(),
             excess_rtp_packets: 0,
         })
     }
@@ -258,14 +245,14 @@ impl Recording {
     fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, flow: MediaFlow<'_>, known: &[(Clock, Media)]) {
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
+        let clock = || clock_of(header.payload_type, flow.key(), known);
         match self.stream(flow, header.ssrc) {
             Some(index) => {
-                let format = self.format(index, header.payload_type, flow, known);
                 if let Some(stream) = self.streams.get_mut(index) {
-                    stream.push(&header, arrival_ns, format);
+                    stream.push(&header, arrival_ns, known.len(), clock);
                 }
             }
-            None if self.streams.len() < MAX_STREAMS => self.begin_stream(&header, flow, arrival_ns, known),
+            None if self.streams.len() < MAX_STREAMS => self.begin_stream(&header, flow, arrival_ns, clock()),
             None => {
                 self.excess_rtp_packets = self.excess_rtp_packets.saturating_add(1);
                 return;
@@ -286,24 +273,10 @@ impl Recording {
         Some(index)
     }
 
-    fn begin_stream(&mut self, header: &Header, flow: MediaFlow<'_>, arrival_ns: u64, known: &[(Clock, Media)]) {
+    fn begin_stream(&mut self, header: &Header, flow: MediaFlow<'_>, arrival_ns: u64, clock: MediaClock) {
         let Some(key) = flow.key() else { return };
-        let format = format_of(header.payload_type, key, known);
         self.by_name.insert((key, header.ssrc), self.streams.len());
-        self.streams.push(Stream::new(header, key.source, key.destination, arrival_ns, format));
-        self.formats.push(SmallVec::from_slice(&[KnownFormat { payload_type: header.payload_type, known: known.len(), format }]));
-    }
-
-    /// What the payload type of a packet means. Looked up once, until the call describes its media again.
-    fn format(&mut self, stream: usize, payload_type: u8, flow: MediaFlow<'_>, known: &[(Clock, Media)]) -> Option<Format> {
-        let formats = self.formats.get_mut(stream)?;
-        if let Some(found) = formats.iter().find(|format| format.payload_type == payload_type && format.known == known.len()) {
-            return found.format;
-        }
-        let format = format_of(payload_type, flow.key()?, known);
-        formats.retain(|format| format.known == known.len());
-        formats.push(KnownFormat { payload_type, known: known.len(), format });
-        format
+        self.streams.push(Stream::new(header, key.source, key.destination, arrival_ns, clock));
     }
 }
 
@@ -376,9 +349,14 @@ fn advance(media: &[(Clock, Media)], known: usize, horizon: Clock) -> usize {
     known.saturating_add(newly.count())
 }
 
+fn clock_of(payload_type: u8, flow: Option<FlowKey>, known: &[(Clock, Media)]) -> MediaClock {
+    let sampled = flow.and_then(|key| format_of(payload_type, key, known)).filter(Format::is_sampled);
+    MediaClock { rate: sampled.map(|format| format.clock_rate), known: known.len() }
+}
+
 /// The receiver says what it wants a payload type to mean; where it does not, the sender may have;
 /// some are agreed upon for ever. The latest word counts.
-fn format_of(payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
+pub(super) fn format_of(payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
     let declared = latest(known, key, |media| media.formats.iter().find(|format| format.payload_type == payload_type).copied());
     declared.or_else(|| format_of_static(payload_type))
 }

@@ -27,9 +27,11 @@ struct Before {
 }
 
 impl Jitter {
-    /// Takes in a packet, in the order of arrival. A packet whose clock differs from that of the
-    /// one before cannot be compared with it: it only starts the next comparison.
-    pub fn push(&mut self, arrival_ns: u64, timestamp: u32, clock_rate: u32) {
+    /// Takes in a packet, in the order of arrival. One without a clock says nothing. A packet whose clock differs from that of
+    /// the one before cannot be compared with it: it only starts the next comparison.
+    #[inline]
+    pub fn push(&mut self, arrival_ns: u64, timestamp: u32, clock_rate: Option<u32>) {
+        let Some(clock_rate) = clock_rate else { return };
         let now = Before { arrival_ns, timestamp, clock_rate };
         if let Some(before) = self.before.replace(now)
             && before.clock_rate == clock_rate
@@ -99,12 +101,12 @@ mod tests {
         let mut jitter = Jitter::default();
         let mut values = Vec::new();
         for (packet, arrival_ms) in [0u64, 20, 45, 60, 85].into_iter().enumerate() {
-            jitter.push(arrival_ms * 1_000_000, packet as u32 * 160, 8000);
+            jitter.push(arrival_ms * 1_000_000, packet as u32 * 160, Some(8000));
             values.push(jitter.ms());
         }
         let want = [0.0, 0.0, 0.3125, 0.605_468_75, 0.880_126_953_125];
         assert!(values.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-9), "{values:?}");
-        jitter.push(105_000_000, 5 * 160, 8000);
+        jitter.push(105_000_000, 5 * 160, Some(8000));
         let now = 0.880_126_953_125 * 15.0 / 16.0;
         assert!((jitter.ms() - now).abs() < 1e-9 && (jitter.max_ms() - want[4]).abs() < 1e-9);
         assert!((jitter.mean_ms() - (want.iter().sum::<f64>() + now) / 5.0).abs() < 1e-9);
@@ -115,7 +117,7 @@ mod tests {
     fn a_leap_is_no_unsteadiness() {
         let mut jitter = Jitter::default();
         for (arrival_ms, timestamp) in [(0, 0), (20, 160), (40, 1_000_000), (65, 1_000_160)] {
-            jitter.push(arrival_ms * 1_000_000, timestamp, 8000);
+            jitter.push(arrival_ms * 1_000_000, timestamp, Some(8000));
         }
         assert!(jitter.max_ms() > 7_000.0 && jitter.mean_ms() > 1_000.0, "A.8 has it so");
         assert!((jitter.steady_mean_ms() - 0.3125 / 2.0).abs() < 1e-9);
@@ -124,18 +126,27 @@ mod tests {
     #[test]
     fn timestamps_wrap() {
         let mut jitter = Jitter::default();
-        jitter.push(0, u32::MAX - 79, 8000);
-        jitter.push(20_000_000, 80, 8000);
+        jitter.push(0, u32::MAX - 79, Some(8000));
+        jitter.push(20_000_000, 80, Some(8000));
+        assert!(jitter.ms().abs() < 1e-9);
+    }
+
+    #[test]
+    fn packets_without_a_clock_leave_it_alone() {
+        let mut jitter = Jitter::default();
+        jitter.push(0, 0, Some(8000));
+        jitter.push(7_000_000, 9_999, None);
+        jitter.push(20_000_000, 160, Some(8000));
         assert!(jitter.ms().abs() < 1e-9);
     }
 
     #[test]
     fn another_clock_starts_anew() {
         let mut jitter = Jitter::default();
-        jitter.push(0, 0, 8000);
-        jitter.push(20_000_000, 1_000_000, 48_000);
+        jitter.push(0, 0, Some(8000));
+        jitter.push(20_000_000, 1_000_000, Some(48_000));
         assert!(jitter.ms().abs() < 1e-9);
-        jitter.push(40_000_000, 1_000_960, 48_000);
+        jitter.push(40_000_000, 1_000_960, Some(48_000));
         assert!(jitter.ms().abs() < 1e-9);
     }
 }

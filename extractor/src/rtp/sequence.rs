@@ -178,6 +178,7 @@ impl Sequence {
         self.duplicates = self.duplicates.saturating_add(copies);
     }
 
+    #[inline]
     fn advance(&mut self, ahead: u16) {
         let before = self.highest;
         self.highest = before.saturating_add(ahead.into());
@@ -201,6 +202,7 @@ impl Sequence {
         }
     }
 
+    #[inline]
     fn receive(&mut self, number: u64) {
         let (word, bit) = place(number);
         if let Some(word) = self.received.get_mut(word) {

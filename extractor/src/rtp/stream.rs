@@ -1,12 +1,9 @@
 //! One RTP stream: SSRC, source and destination, and its figures.
 
 use super::{Header, Jitter, Sequence};
-use crate::{
-    packet::Endpoint,
-    sdp::{Format, FormatKind},
-};
+use crate::packet::Endpoint;
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 /// What is kept of a stream while it flows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,68 +24,73 @@ pub struct Stream {
     payloads: SmallVec<[Payload; 2]>,
 }
 
-/// Packets of a stream with one payload type.
+/// Packets of a stream with one payload type, and its clock as it was learnt last.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Payload {
+    payload_type: u8,
+    packets: u64,
+    clock: MediaClock,
+}
+
+/// What one unit of a packet's timestamp is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payload {
-    /// RFC 3550, 5.1: 0 to 127.
-    pub payload_type: u8,
-    /// How many there are.
-    pub packets: u64,
-    /// What it stands for, as far as that was known when the last one came.
-    pub format: Option<Format>,
+pub struct MediaClock {
+    /// Units a second. There are none where the format is unknown, or not sent in time with its timestamps.
+    pub rate: Option<u32>,
+    /// How many descriptions of the call's media tell so.
+    pub known: usize,
 }
 
 impl Stream {
     /// A stream whose first packet came at `arrival_ns`.
     #[must_use]
-    pub fn new(header: &Header, source: Endpoint, destination: Endpoint, arrival_ns: u64, format: Option<Format>) -> Self {
-        let mut stream = Self {
+    pub fn new(header: &Header, source: Endpoint, destination: Endpoint, arrival_ns: u64, clock: MediaClock) -> Self {
+        let mut jitter = Jitter::default();
+        jitter.push(arrival_ns, header.timestamp, clock.rate);
+        Self {
             ssrc: header.ssrc,
             source,
             destination,
             sequence: Sequence::new(header.sequence),
             arrivals: Arrivals::new(arrival_ns),
-            jitter: Jitter::default(),
-            payloads: SmallVec::new(),
-        };
-        stream.push_payload(header, arrival_ns, format);
-        stream
+            jitter,
+            payloads: smallvec![Payload { payload_type: header.payload_type, packets: 1, clock }],
+        }
     }
 
-    /// Takes in the next packet, which came at `arrival_ns` (since 1970).
+    /// Takes in the next packet, which came at `arrival_ns` (since 1970). Its clock is asked for again only if more or fewer
+    /// descriptions are `known` than when it was learnt.
     #[inline]
-    pub fn push(&mut self, header: &Header, arrival_ns: u64, format: Option<Format>) {
+    pub fn push(&mut self, header: &Header, arrival_ns: u64, known: usize, clock: impl FnOnce() -> MediaClock) {
         self.sequence.push(header.sequence);
         self.arrivals.push(arrival_ns);
-        self.push_payload(header, arrival_ns, format);
-    }
-
-    /// What the stream is: the payload type of most of its packets, events and comfort noise only if there is nothing else.
-    #[must_use]
-    pub fn payload(&self) -> Option<Payload> {
-        let is_beside = |format: Format| matches!(format.kind, FormatKind::TelephoneEvent | FormatKind::ComfortNoise);
-        // Of several the first: the last maximum of the list turned round.
-        self.payloads.iter().rev().max_by_key(|payload| (!payload.format.is_some_and(is_beside), payload.packets)).copied()
-    }
-
-    #[inline]
-    fn push_payload(&mut self, header: &Header, arrival_ns: u64, format: Option<Format>) {
-        match self.payloads.iter_mut().find(|payload| payload.payload_type == header.payload_type) {
+        let rate = match self.payloads.iter_mut().find(|payload| payload.payload_type == header.payload_type) {
             Some(payload) => {
                 payload.packets = payload.packets.saturating_add(1);
-                payload.format = format;
+                if payload.clock.known != known {
+                    payload.clock = clock();
+                }
+                payload.clock.rate
             }
-            // No more than there are payload types.
-            None => self.payloads.push(Payload { payload_type: header.payload_type, packets: 1, format }),
-        }
-        self.push_jitter(header, arrival_ns, format);
+            None => self.begin_payload(header.payload_type, clock()),
+        };
+        self.jitter.push(arrival_ns, header.timestamp, rate);
     }
 
-    /// Events and comfort noise say nothing about jitter, nor does a payload of unknown clock.
-    fn push_jitter(&mut self, header: &Header, arrival_ns: u64, format: Option<Format>) {
-        if let Some(Format { clock_rate, kind: FormatKind::Sampled, .. }) = format {
-            self.jitter.push(arrival_ns, header.timestamp, clock_rate);
-        }
+    /// No more of them than there are payload types.
+    #[cold]
+    fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> Option<u32> {
+        self.payloads.push(Payload { payload_type, packets: 1, clock });
+        clock.rate
+    }
+
+    /// The payload type that the stream is of: that of most packets, of several the first. Events and comfort noise,
+    /// which come beside something else, only if there is nothing else.
+    #[must_use]
+    pub fn payload_type(&self, is_beside: impl Fn(u8) -> bool) -> Option<u8> {
+        // The last maximum of the list turned round.
+        let of_most = self.payloads.iter().rev().max_by_key(|payload| (!is_beside(payload.payload_type), payload.packets));
+        of_most.map(|payload| payload.payload_type)
     }
 }
 
@@ -143,7 +145,6 @@ fn clamped(ns: i128) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sdp::{Codec, format_of_static};
 
     #[test]
     fn deltas_by_hand() {
@@ -157,33 +158,34 @@ mod tests {
     }
 
     #[test]
-    fn events_and_noise_leave_jitter_alone() {
-        let header = |timestamp| Header { payload_type: 0, sequence: 1, timestamp, ssrc: 1 };
-        let format = |kind| Some(Format { payload_type: 0, clock_rate: 8000, kind, codec: Codec::default() });
-        let end = Endpoint::v4([192, 0, 2, 1], 4000);
-        let mut stream = Stream::new(&header(0), end, end, 0, format(FormatKind::Sampled));
-        stream.push(&header(9_999), 7_000_000, format(FormatKind::TelephoneEvent));
-        stream.push(&header(9_999), 8_000_000, format(FormatKind::ComfortNoise));
-        stream.push(&header(9_999), 9_000_000, None);
-        stream.push(&header(160), 20_000_000, format(FormatKind::Sampled));
-        assert!(stream.jitter.ms().abs() < 1e-9);
-    }
-
-    #[test]
     fn a_stream_is_what_most_of_its_packets_are() {
         let end = Endpoint::v4([192, 0, 2, 1], 4000);
         let header = |payload_type, sequence| Header { payload_type, sequence, timestamp: 0, ssrc: 1 };
-        let event = Format { payload_type: 101, clock_rate: 8000, kind: FormatKind::TelephoneEvent, codec: Codec::default() };
-        let mut stream = Stream::new(&header(101, 1), end, end, 0, Some(event));
-        assert_eq!(stream.payload().unwrap().payload_type, 101, "nothing else");
-        stream.push(&header(101, 2), 0, Some(event));
-        stream.push(&header(8, 3), 0, format_of_static(8));
-        assert_eq!(stream.payload().unwrap().payload_type, 8, "events are beside it");
-        stream.push(&header(0, 4), 0, format_of_static(0));
-        assert_eq!(stream.payload().unwrap().payload_type, 8, "the first of as many");
-        stream.push(&header(0, 5), 0, format_of_static(0));
-        let payload = stream.payload().unwrap();
-        assert_eq!((payload.payload_type, payload.packets), (0, 2));
-        assert_eq!(payload.format.unwrap().codec.name(), b"PCMU");
+        let clock = MediaClock { rate: None, known: 1 };
+        let of_most = |stream: &Stream| stream.payload_type(|payload_type| payload_type == 101);
+        let mut stream = Stream::new(&header(101, 1), end, end, 0, clock);
+        assert_eq!(of_most(&stream), Some(101), "nothing else");
+        stream.push(&header(101, 2), 0, 1, || clock);
+        stream.push(&header(8, 3), 0, 1, || clock);
+        assert_eq!(of_most(&stream), Some(8), "events are beside it");
+        stream.push(&header(0, 4), 0, 1, || clock);
+        assert_eq!(of_most(&stream), Some(8), "the first of as many");
+        stream.push(&header(0, 5), 0, 1, || clock);
+        assert_eq!(of_most(&stream), Some(0));
+    }
+
+    #[test]
+    fn a_clock_is_asked_for_when_more_is_known() {
+        let end = Endpoint::v4([192, 0, 2, 1], 4000);
+        let header = |payload_type| Header { payload_type, sequence: 1, timestamp: 0, ssrc: 1 };
+        let mut asked = Vec::new();
+        let mut stream = Stream::new(&header(0), end, end, 0, MediaClock { rate: Some(8_000), known: 1 });
+        for (payload_type, known) in [(0, 1), (96, 1), (0, 1), (96, 2), (0, 2), (96, 2), (0, 1)] {
+            stream.push(&header(payload_type), 0, known, || {
+                asked.push((payload_type, known));
+                MediaClock { rate: None, known }
+            });
+        }
+        assert_eq!(asked, [(96, 1), (96, 2), (0, 2), (0, 1)]);
     }
 }

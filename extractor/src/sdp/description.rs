@@ -57,8 +57,6 @@ pub struct Format {
     pub payload_type: u8,
     /// RTP timestamp units per second.
     pub clock_rate: u32,
-    /// Whether its timestamps measure the network.
-    pub kind: FormatKind,
     /// What it is called.
     pub codec: Codec,
 }
@@ -98,17 +96,6 @@ impl fmt::Debug for Codec {
     }
 }
 
-/// Formats that are sent in time with their timestamps, and those that are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FormatKind {
-    /// Sound or picture, sampled.
-    Sampled,
-    /// telephone-event (RFC 4733): one timestamp for a whole event.
-    TelephoneEvent,
-    /// Comfort noise (RFC 3389): sent when the noise changes.
-    ComfortNoise,
-}
-
 /// The formats that need no `a=rtpmap`: RFC 3551, 6.
 #[must_use]
 pub fn format_of_static(payload_type: u8) -> Option<Format> {
@@ -138,17 +125,15 @@ pub fn format_of_static(payload_type: u8) -> Option<Format> {
         34 => ("H263", 90_000),
         _ => return None,
     };
-    Some(Format::new(payload_type, codec.as_bytes(), clock_rate))
+    Some(Format { payload_type, clock_rate, codec: Codec::of(codec.as_bytes()) })
 }
 
 impl Format {
-    fn new(payload_type: u8, name: &[u8], clock_rate: u32) -> Self {
-        let kind = match name.to_ascii_lowercase().as_slice() {
-            b"telephone-event" => FormatKind::TelephoneEvent,
-            b"cn" => FormatKind::ComfortNoise,
-            _ => FormatKind::Sampled,
-        };
-        Self { payload_type, clock_rate, kind, codec: Codec::of(name) }
+    /// Whether its packets hold sound or picture and are sent in time with their timestamps. A telephone-event (RFC 4733) has
+    /// one timestamp from its beginning to its end; comfort noise (RFC 3389) is sent when the noise changes.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        !["telephone-event", "CN"].iter().any(|name| self.codec.name().eq_ignore_ascii_case(name.as_bytes()))
     }
 }
 
@@ -335,7 +320,7 @@ fn rtpmap(value: &[u8]) -> Option<Format> {
     let mut encoding = parts.next()?.split(|&byte| byte == b'/');
     let name = encoding.next()?;
     let clock_rate = encoding.next().and_then(number).filter(|&rate| rate > 0)?;
-    Some(Format::new(payload_type, name, clock_rate))
+    Some(Format { payload_type, clock_rate, codec: Codec::of(name) })
 }
 
 /// `20`; some write `20.0`.
@@ -446,10 +431,9 @@ mod tests {
              a=rtpmap:200 x/1\r\na=ptime:20\r\nm=audio 4002 RTP/AVP 0\r\n"
         );
         let media = Description::parse(text.as_bytes()).media;
-        let opus = Format { payload_type: 96, clock_rate: 48_000, kind: FormatKind::Sampled, codec: Codec::of(b"opus") };
+        let opus = Format { payload_type: 96, clock_rate: 48_000, codec: Codec::of(b"opus") };
         assert_eq!(media[0].formats[0], opus);
-        assert_eq!(media[0].formats[1].kind, FormatKind::TelephoneEvent);
-        assert_eq!(media[0].formats.len(), 2);
+        assert_eq!(media[0].formats.iter().map(Format::is_sampled).collect::<Vec<_>>(), [true, false]);
         assert_eq!((media[0].ptime_ms, media[1].ptime_ms), (Some(20), Some(30)));
     }
 

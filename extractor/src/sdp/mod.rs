@@ -3,4 +3,4 @@
 mod description;
 mod lines;
 
-pub use description::{Codec, Description, Format, FormatKind, Media, Rank, format_of_static};
+pub use description::{Codec, Description, Format, Media, Rank, format_of_static};
