@@ -371,15 +371,23 @@ impl<'w> Content<'w> {
     #[inline]
     pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
         if ports.admit(datagram.source.port(), datagram.destination.port()) {
-            match Message::parse(readable(datagram)) {
-                Some(Ok(message)) => return Self::Sip(message, negotiated(&message, counts)),
-                Some(Err(_)) => {
-                    increment(&mut counts.malformed_sip);
-                    return Self::Malformed;
-                }
-                None if ports != SipPorts::Any => increment(&mut counts.not_sip),
-                None => {}
+            return Self::of_admitted(datagram, ports, counts);
+        }
+        increment(&mut counts.udp);
+        Self::Media
+    }
+
+    /// Kept apart from what most packets need, so that it does not hinder that from becoming a part of its callers.
+    #[inline(never)]
+    fn of_admitted(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
+        match Message::parse(readable(datagram)) {
+            Some(Ok(message)) => return Self::Sip(message, negotiated(&message, counts)),
+            Some(Err(_)) => {
+                increment(&mut counts.malformed_sip);
+                return Self::Malformed;
             }
+            None if ports != SipPorts::Any => increment(&mut counts.not_sip),
+            None => {}
         }
         increment(&mut counts.udp);
         Self::Media

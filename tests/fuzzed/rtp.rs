@@ -2,7 +2,7 @@
 
 use sip_call_extractor::{
     packet::Endpoint,
-    rtp::{Header, Sequence, Stream},
+    rtp::{Header, MediaClock, Sequence, Stream},
     sdp::format_of_static,
 };
 
@@ -40,7 +40,11 @@ fn stream(mut steps: Input<'_>) {
     let mut number = steps.u16();
     let mut at = steps.u64();
     let first = packet(&mut steps, number);
-    let mut stream = Stream::new(&first, end, end, at, format_of_static(first.payload_type));
+    let clock = |header: &Header, known| MediaClock {
+        rate: format_of_static(header.payload_type).map(|format| format.clock_rate),
+        known,
+    };
+    let mut stream = Stream::new(&first, end, end, at, clock(&first, 0));
     let mut packets = 1;
     while !steps.is_empty() {
         match steps.byte() {
@@ -52,7 +56,8 @@ fn stream(mut steps: Input<'_>) {
             step => at = at.saturating_add_signed(i64::from(step.cast_signed()) * 1_000_000),
         }
         let header = packet(&mut steps, number);
-        stream.push(&header, at, format_of_static(header.payload_type));
+        let known = usize::from(header.timestamp.is_multiple_of(3));
+        stream.push(&header, at, known, || clock(&header, known));
         packets += 1;
     }
     assert_eq!(stream.arrivals.packets, packets);
