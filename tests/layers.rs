@@ -1,5 +1,5 @@
 //! One call in all that packets are wrapped in: whatever it is, the tables are those of the plain call, and its
-//! pcap holds the frames as they were captured.
+//! pcap holds the frames as they were captured; or, with --no-rtp-dump, all of them but the sound.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
@@ -17,7 +17,7 @@ use support::{
     MS, SECOND, frames,
     ladder::{Extracted, Ladder, Row, START_NS},
     layers::{self, FRAMINGS, Hep, LINKS, TUNNELS},
-    media::Rtp,
+    media::{Rtp, SOUND},
     sip::{Sdp, request, response},
 };
 
@@ -95,6 +95,18 @@ fn check(lines: &[Line], want: &(Vec<Row>, Vec<Row>), link: layers::Link, name: 
     let out = t.extract();
     assert_eq!(rows(&out), *want, "{name} on {}: {}", link.0, out.log);
     assert_eq!(out.only_call().frames(), t.capture.frames, "{name} on {}", link.0);
+    let out = t.flag("--no-rtp-dump").extract();
+    assert_eq!(rows(&out), *want, "{name} on {} without sound", link.0);
+    assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames), "{name} on {} without sound", link.0);
+}
+
+/// The frames as they are without what sounds: `Rtp` has the same byte all over.
+fn without_sound(frames: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
+    let mute = |frame: &Vec<u8>| {
+        let runs = frame.chunk_by(|a, b| a == b);
+        runs.flat_map(|run| if run[0] == SOUND && run.len() > 1 { vec![0; run.len()] } else { run.to_vec() }).collect()
+    };
+    frames.iter().map(|(ns, frame)| (*ns, mute(frame))).collect()
 }
 
 #[test]
@@ -152,6 +164,9 @@ fn fragments_in_fragments_of_every_tunnel() {
         assert_eq!(out.streams, streams, "{tunnel:?}");
         out.only_call().has("start_timestamp", calls[0].get("start_timestamp")).is("completed").has("duration_s", "2.020000");
         assert_eq!(out.only_call().frames(), t.capture.frames, "{tunnel:?}");
+        let out = t.flag("--no-rtp-dump").extract();
+        assert_eq!(out.streams, streams, "{tunnel:?} without sound");
+        assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames), "{tunnel:?} without sound");
     }
 }
 
@@ -198,6 +213,8 @@ fn hep3_tells_who_and_when() {
             let out = t.extract();
             assert_eq!(rows(&out), want, "{}", out.log);
             assert_eq!(out.only_call().frames(), t.capture.frames, "with the times of their records");
+            let out = t.flag("--no-rtp-dump").extract();
+            assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames));
         }
     }
 }
@@ -230,6 +247,8 @@ fn hep3_in_fragments() {
         out.only_call().has(column, calls[0].get(column));
     }
     assert_eq!(out.only_call().frames(), t.capture.frames);
+    let out = t.flag("--no-rtp-dump").extract();
+    assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames));
 }
 
 #[test]

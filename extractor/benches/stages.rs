@@ -29,6 +29,7 @@ use sip_call_extractor::{
     outputs::{Directory, Outputs, Records, Settings, uploads::Uploads},
     packet::{Decoder, Packet},
     sdp::Description,
+    selection::Selection,
     sip::Message,
     source::{Carried, Inputs, Layouts},
     windows::{Sizes, Start, Window, Windows},
@@ -199,6 +200,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
         let (calls, work) = correlate(window);
         let folder = tempfile::tempdir_in(opened.folder.path()).unwrap();
         let settings = Settings {
+            selection: Selection::default(),
             location: None,
             directory: folder.path().to_owned(),
             detected_calls_filename: "detected_calls.csv".into(),

@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, error::ErrorKind, value_parser};
+use jiff::Timestamp;
 use nix::unistd::gethostname;
+use regex::bytes::Regex;
 use shared::{
     s3_uri::S3Uri,
     units::{ByteSize, GoDuration, SipPorts},
@@ -20,6 +22,7 @@ use crate::{
     progress::LogFormat,
     run::{Config, Source, UnitLen},
     segments::{AfterProcessing, whole_path},
+    selection::{Patterns, Selection},
     windows::Sizes,
 };
 
@@ -116,6 +119,9 @@ pub struct Arguments {
     #[arg(long)]
     overwrite: bool,
 
+    #[command(flatten)]
+    selection: SelectionArguments,
+
     /// Upload each call's file to where --s3-uri says.
     #[arg(long, requires_all = ["s3_uri", "s3_region"])]
     auto_upload_to_s3: bool,
@@ -206,6 +212,101 @@ pub struct Arguments {
     pub threads: usize,
 }
 
+/// Which calls are wanted, and which without their sound. Patterns are regular expressions; one is looked for anywhere in the
+/// text.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Which calls")]
+struct SelectionArguments {
+    /// Extract only calls whose Call-ID matches this regular expression. May be repeated: one of them is enough. (Of --call-id,
+    /// --from and --to, each that is given has to match.)
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    call_id: Vec<Regex>,
+
+    /// The same for the value of From in the INVITE that opened the call.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    from: Vec<Regex>,
+
+    /// The same for that of To.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    to: Vec<Regex>,
+
+    /// Extract only calls that end then or later, such as 2023-12-01T14:30:00Z.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Timestamp>,
+
+    /// Extract only calls that begin then or earlier.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Timestamp>,
+
+    /// Leave out the sound: payloads of RTP are written as zeros. Headers and lengths stay, and all figures.
+    #[arg(long)]
+    no_rtp_dump: bool,
+
+    /// Leave it out of calls whose Call-ID matches this regular expression. May be repeated, and given with the next two: one
+    /// of them is enough.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    no_rtp_dump_for_callid_pattern: Vec<Regex>,
+
+    /// The same for the value of From.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    no_rtp_dump_for_from_pattern: Vec<Regex>,
+
+    /// The same for that of To.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    no_rtp_dump_for_to_pattern: Vec<Regex>,
+
+    /// Leave it out of all calls but those whose Call-ID matches this regular expression. May be repeated, and given with the
+    /// next two: one of them is enough.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    no_rtp_dump_except_for_callid_pattern: Vec<Regex>,
+
+    /// The same for the value of From.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    no_rtp_dump_except_for_from_pattern: Vec<Regex>,
+
+    /// The same for that of To.
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    no_rtp_dump_except_for_to_pattern: Vec<Regex>,
+}
+
+impl SelectionArguments {
+    fn flags(&self) -> [(&'static str, String); 12] {
+        [
+            ("--call-id", in_one(&self.call_id)),
+            ("--from", in_one(&self.from)),
+            ("--to", in_one(&self.to)),
+            ("--since", self.since.map(|time| time.to_string()).unwrap_or_default()),
+            ("--until", self.until.map(|time| time.to_string()).unwrap_or_default()),
+            ("--no-rtp-dump", self.no_rtp_dump.to_string()),
+            ("--no-rtp-dump-for-callid-pattern", in_one(&self.no_rtp_dump_for_callid_pattern)),
+            ("--no-rtp-dump-for-from-pattern", in_one(&self.no_rtp_dump_for_from_pattern)),
+            ("--no-rtp-dump-for-to-pattern", in_one(&self.no_rtp_dump_for_to_pattern)),
+            ("--no-rtp-dump-except-for-callid-pattern", in_one(&self.no_rtp_dump_except_for_callid_pattern)),
+            ("--no-rtp-dump-except-for-from-pattern", in_one(&self.no_rtp_dump_except_for_from_pattern)),
+            ("--no-rtp-dump-except-for-to-pattern", in_one(&self.no_rtp_dump_except_for_to_pattern)),
+        ]
+    }
+
+    fn selection(self) -> Selection {
+        Selection {
+            wanted: Patterns { call_id: self.call_id, from: self.from, to: self.to },
+            since: self.since,
+            until: self.until,
+            mutes_all: self.no_rtp_dump,
+            muted: Patterns {
+                call_id: self.no_rtp_dump_for_callid_pattern,
+                from: self.no_rtp_dump_for_from_pattern,
+                to: self.no_rtp_dump_for_to_pattern,
+            },
+            not_muted: Patterns {
+                call_id: self.no_rtp_dump_except_for_callid_pattern,
+                from: self.no_rtp_dump_except_for_from_pattern,
+                to: self.no_rtp_dump_except_for_to_pattern,
+            },
+        }
+    }
+}
+
 impl Arguments {
     /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
     #[must_use]
@@ -221,6 +322,12 @@ impl Arguments {
         }
         if arguments.s3_upload_csv && arguments.detected_calls_filename.file_name() == arguments.stats_filename.file_name() {
             let why = "--detected-calls-filename and --stats-filename would be the same object; give them different names";
+            Self::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
+        if let (Some(since), Some(until)) = (arguments.selection.since, arguments.selection.until)
+            && until < since
+        {
+            let why = format!("--until {until} is before --since {since}: no call would be wanted");
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
         if let Some(why) = arguments.directories_in_conflict() {
@@ -285,7 +392,7 @@ impl Arguments {
 
     /// The flags that the results depend on, but for the inputs.
     fn flags(&self) -> Vec<(String, String)> {
-        [
+        let flags = [
             ("--sip-ports-range", self.sip_ports_range.to_string()),
             ("--erspan-span-ids", listed(&self.erspan_span_ids)),
             ("--erspan-vlans", listed(&self.erspan_vlans)),
@@ -296,9 +403,8 @@ impl Arguments {
             ("--stats-filename", self.stats_filename.display().to_string()),
             ("--overwrite", self.overwrite.to_string()),
             ("--dedup", self.dedup.to_string()),
-        ]
-        .map(|(flag, value)| (flag.to_owned(), value))
-        .into()
+        ];
+        flags.into_iter().chain(self.selection.flags()).map(|(flag, value)| (flag.to_owned(), value)).collect()
     }
 
     fn source(&self) -> Source {
@@ -334,6 +440,7 @@ impl Arguments {
             },
             outputs: Settings {
                 location,
+                selection: self.selection.selection(),
                 directory: self.output_dir,
                 detected_calls_filename: self.detected_calls_filename,
                 stats_filename: self.stats_filename,
@@ -363,6 +470,21 @@ fn region(text: &str) -> Result<String, String> {
         return Err(format!("`{text}` is no region; write one such as eu-central-1"));
     }
     Ok(text.to_owned())
+}
+
+fn pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| format!("that is no regular expression: {error}"))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    let advice = "write date, time and zone as RFC 3339 has them, such as 2023-12-01T14:30:00Z or 2023-12-01T15:30:00+01:00";
+    text.parse().map_err(|error| format!("{error}; {advice}"))
+}
+
+/// Several expressions as one, for comparison.
+fn in_one(patterns: &[Regex]) -> String {
+    let each: Vec<&str> = patterns.iter().map(Regex::as_str).collect();
+    each.join("|")
 }
 
 fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> Sizes {

@@ -20,6 +20,7 @@ pub mod rtp;
 pub mod run;
 pub mod sdp;
 pub mod segments;
+pub mod selection;
 pub mod session;
 pub mod sip;
 pub mod source;

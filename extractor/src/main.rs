@@ -74,6 +74,7 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
             failed = report.calls.failed,
             timeout = report.calls.timeout,
             incomplete = report.calls.incomplete,
+            left_out = report.calls.not_wanted,
             streams = report.calls.streams,
             rtp_packets = report.calls.rtp_packets,
             lost_packets = report.calls.lost_packets,

@@ -91,6 +91,8 @@ pub struct CallCounts {
     pub lost_packets: u64,
     /// RTP packets beyond the most streams that one call may have.
     pub excess_rtp_packets: u64,
+    /// Calls that the user does not want.
+    pub not_wanted: u64,
 }
 
 impl CallCounts {
@@ -106,6 +108,7 @@ impl CallCounts {
             (&mut self.rtp_packets, other.rtp_packets),
             (&mut self.lost_packets, other.lost_packets),
             (&mut self.excess_rtp_packets, other.excess_rtp_packets),
+            (&mut self.not_wanted, other.not_wanted),
         ] {
             *mine = mine.saturating_add(theirs);
         }
@@ -220,6 +223,9 @@ impl fmt::Display for Report {
             "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete",
             grouped(calls.total())
         )?;
+        if calls.not_wanted > 0 {
+            writeln!(f, "left out  {:>14}   calls that are not asked for", grouped(calls.not_wanted))?;
+        }
         if self.open_calls > 0 {
             writeln!(f, "open      {:>14}   go on in the next run", grouped(self.open_calls))?;
         }

@@ -180,10 +180,10 @@ impl<'c> Session<'c> {
         self.next_input = self.next_input.saturating_add(1);
     }
 
-    /// How many calls are open.
+    /// How many calls are open, of those that are wanted.
     #[must_use]
     pub fn open_calls(&self) -> usize {
-        self.calls.open()
+        self.outputs.open_calls()
     }
 
     /// How large the state is that was written last, in bytes.
@@ -251,7 +251,8 @@ impl<'c> Session<'c> {
             arena.reset();
             window_ends.push_back(end);
             let here = inputs.bytes_before(end.position);
-            self.progress.advance(here, self.calls.opened());
+            let wanted = self.calls.opened().saturating_sub(self.outputs.counts().not_wanted);
+            self.progress.advance(here, wanted);
             // What is carried over is written each time: it should be little beside what was done.
             let is_much = here.saturating_sub(saved_at) >= config.unit.wanted(carried_len);
             let number = end.position.input().saturating_sub(first);
@@ -362,7 +363,7 @@ impl<'c> Session<'c> {
     pub fn into_report(mut self) -> Report {
         self.note_strays();
         self.report.calls.add_all(self.outputs.counts());
-        self.report.open_calls = self.calls.open() as u64;
+        self.report.open_calls = self.open_calls() as u64;
         self.report.uploads = self.uploads.counts();
         if self.report.elapsed.is_zero() {
             self.report.elapsed = self.progress.finish();

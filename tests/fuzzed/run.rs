@@ -10,6 +10,7 @@ use sip_call_extractor::{
     progress::Progress,
     report::Report,
     run::{Config, Source, UnitLen, run},
+    selection::Selection,
     windows::Sizes,
 };
 
@@ -48,6 +49,7 @@ fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<
     fs::write(&input, file).unwrap();
     let directory = folder.path().join("out");
     let outputs = Settings {
+        selection: Selection::default(),
         location: None,
         directory: directory.clone(),
         detected_calls_filename: "detected_calls.csv".into(),

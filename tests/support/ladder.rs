@@ -40,10 +40,11 @@ impl Ladder {
         Self::default()
     }
 
-    /// A flag for the extractor.
-    pub fn flag(mut self, flag: &str) -> Self {
-        self.flags.push(flag.to_owned());
-        self
+    /// A ladder with one more flag for the extractor.
+    pub fn flag(&self, flag: &str) -> Self {
+        let mut ladder = self.clone();
+        ladder.flags.push(flag.to_owned());
+        ladder
     }
 
     pub fn sip(&mut self, at_ms: u64, from: SocketAddr, to: SocketAddr, message: Sip) {

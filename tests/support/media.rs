@@ -1,5 +1,8 @@
 //! What flows on media ports.
 
+/// What an RTP packet here sounds like: silence in A-law.
+pub const SOUND: u8 = 0xd5;
+
 /// An RTP packet of 20 ms of A-law: sequence number and timestamp go together, 160 units a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtp {
@@ -19,7 +22,7 @@ impl Rtp {
         packet.extend(self.sequence.to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
-        packet.extend([0xd5; 160]);
+        packet.extend([SOUND; 160]);
         packet
     }
 }

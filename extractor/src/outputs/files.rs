@@ -17,6 +17,7 @@ use shared::{
 };
 
 use super::{names::FileName, rows::csv_rows};
+use crate::selection::Selection;
 
 /// What the user wants of the outputs.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Settings {
     pub stats_filename: PathBuf,
     /// Whether a call's file may replace one that is there.
     pub overwrite: bool,
+    /// Of which calls.
+    pub selection: Selection,
     /// Where the calls' files are, or will be, as objects.
     pub location: Option<S3Uri>,
     /// Whether the disk has all of a unit of work before that counts as done: what a loss of power must not undo.

@@ -6,6 +6,7 @@
 //! call: figures, no bytes.
 
 mod files;
+mod mute;
 mod names;
 mod recording;
 mod rows;
@@ -42,6 +43,7 @@ use crate::{
     moment::{Clock, Position},
     packet::Decoder,
     report::CallCounts,
+    selection::Selection,
     source::{Inputs, Layouts, prefetch, write_carried},
 };
 
@@ -147,6 +149,7 @@ pub struct Outputs {
     books: Books,
     overwrites: bool,
     counts: CallCounts,
+    selection: Selection,
     /// Where the calls' rows say that their files are.
     location: Option<S3Uri>,
     uploads: Uploads,
@@ -191,25 +194,35 @@ struct Job<'a> {
     rows: Option<Rows>,
 }
 
+/// Where jobs put their results, and which.
+#[derive(Clone, Copy)]
+struct Destination<'a> {
+    directory: &'a Directory,
+    selection: &'a Selection,
+    location: Option<&'a S3Uri>,
+}
+
 impl Job<'_> {
     /// Writes what is settled, and makes the rows of a call that ended.
     fn run(
         &mut self,
-        directory: &Directory,
+        to: Destination<'_>,
         buffer: &mut GatherBuffer,
         flows: &FlowTable,
         records: Records<'_>,
         lookback_ns: u64,
-        location: Option<&S3Uri>,
     ) -> Result<()> {
         let Self { work, call, recording, rows } = self;
         if work.is_new {
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call opened");
         }
-        recording.write(directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
-        if let Some(end) = work.end {
-            *rows = Some(Rows::of(call, &end, recording, location)?);
+        recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
+        let Some(end) = work.end else { return Ok(()) };
+        if to.selection.wants_until(recording.last_ns) {
+            *rows = Some(Rows::of(call, &end, recording, to.location)?);
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
+        } else {
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call left out: it ended before --since");
         }
         Ok(())
     }
@@ -240,6 +253,7 @@ impl Outputs {
             books,
             overwrites: settings.overwrite,
             counts: CallCounts::default(),
+            selection: settings.selection.clone(),
             location: settings.location.clone(),
             uploads,
             newly_due: Vec::new(),
@@ -317,6 +331,12 @@ impl Outputs {
         self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive)
     }
 
+    /// How many calls are being written.
+    #[must_use]
+    pub fn open_calls(&self) -> usize {
+        self.books.recordings.len()
+    }
+
     /// What the calls that closed so far add up to.
     #[must_use]
     pub fn counts(&self) -> &CallCounts {
@@ -337,37 +357,53 @@ impl Outputs {
         now: Clock,
     ) -> Result<()> {
         let mut jobs = self.jobs(work, table, records);
-        let (directory, location) = (&self.directory, self.location.as_ref());
-        jobs.par_iter_mut().with_max_len(64).try_for_each_init(GatherBuffer::default, |buffer, job| {
-            job.run(directory, buffer, table.flows(), records, lookback_ns, location)
-        })?;
+        let to = Destination { directory: &self.directory, selection: &self.selection, location: self.location.as_ref() };
+        jobs.par_iter_mut()
+            .with_max_len(64)
+            .try_for_each_init(GatherBuffer::default, |buffer, job| job.run(to, buffer, table.flows(), records, lookback_ns))?;
         for job in jobs {
             self.put_away(job);
         }
         self.write_rows(now)
     }
 
-    /// Gives each call that opened since its name, in the order in which they opened.
+    /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. What is not wanted has no
+    /// recording from the beginning.
     fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Vec<Job<'a>> {
-        let stem = |work: &Work| work.is_new.then(|| table.call(work.number).map(Stem::of)).flatten();
-        let stems: Vec<Option<Stem>> = work.par_iter().map(stem).collect();
-        let job = |(work, stem): (Work, Option<Stem>)| {
+        let selection = &self.selection;
+        let begin = |work: &Work| {
+            let call = table.call(work.number).filter(|_| work.is_new)?;
+            Some(selection.may_want(call).then(|| (Stem::of(call), selection.mutes(call))))
+        };
+        let begun: Vec<Option<Option<(Stem, bool)>>> = work.par_iter().map(begin).collect();
+        let job = |(work, begun): (Work, Option<Option<(Stem, bool)>>)| {
             let call = table.call(work.number)?;
-            let recording = match stem {
-                Some(stem) => Recording::new(self.books.names.give(stem, &self.directory), call, records)?,
+            let recording = match begun {
+                Some(Some((stem, is_muted))) => {
+                    Recording::new(self.books.names.give(stem, &self.directory), is_muted, call, records)?
+                }
+                Some(None) => {
+                    self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
+                    return None;
+                }
                 None => self.books.recordings.remove(&work.number)?,
             };
             Some(Job { work, call, recording, rows: None })
         };
-        work.into_iter().zip(stems).filter_map(job).collect()
+        work.into_iter().zip(begun).filter_map(job).collect()
     }
 
-    /// Keeps the recording of an open call; counts one that ended, and keeps its rows.
+    /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has
+    /// none.
     fn put_away(&mut self, job: Job<'_>) {
         let Job { work, call, mut recording, rows } = job;
         self.books.obsolete.extend(recording.take_obsolete());
-        if let (Some(end), Some(rows)) = (work.end, rows) {
-            self.books.names.release(recording.name());
+        let Some(end) = work.end else {
+            self.books.recordings.insert(work.number, recording);
+            return;
+        };
+        self.books.names.release(recording.name());
+        if let Some(rows) = rows {
             self.counts.add(end.state);
             recording.add_to(&mut self.counts);
             if let Some(to) = self.uploads.destination() {
@@ -376,7 +412,8 @@ impl Outputs {
             self.books.complete.push(recording.file_name());
             self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
         } else {
-            self.books.recordings.insert(work.number, recording);
+            self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
+            self.books.obsolete.push(recording.file_name());
         }
     }
 

@@ -140,7 +140,7 @@ fn utc(ns: u64) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::Settings;
+    use crate::{outputs::Settings, selection::Selection};
 
     #[test]
     fn what_is_forgotten_is_asked_for() {
@@ -150,6 +150,7 @@ mod tests {
             detected_calls_filename: "d".into(),
             stats_filename: "s".into(),
             overwrite: false,
+            selection: Selection::default(),
             location: None,
             syncs: false,
         };

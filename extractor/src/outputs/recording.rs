@@ -1,5 +1,7 @@
 //! What is written of one call, and its figures so far.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::pcap::{
@@ -10,12 +12,13 @@ use shared::pcap::{
 use super::{
     Records,
     files::{Directory, GatherBuffer},
+    mute,
     names::FileName,
 };
 use crate::{
     calls::{Call, FlowNumber, FlowTable, Work},
-    events::{FlowKey, Table},
-    moment::{Clock, Moment},
+    events::{FlowKey, Fragmented, Table},
+    moment::{Clock, Moment, Position},
     packet::Packet,
     report::CallCounts,
     rtp::{Header, MediaClock, Stream},
@@ -29,6 +32,8 @@ const MAX_STREAMS: usize = 10_000;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Recording {
     name: FileName,
+    /// Whether its sound is left out.
+    is_muted: bool,
     /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
     links: Vec<LinkType>,
     precision: Precision,
@@ -70,10 +75,11 @@ enum Reason {
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
-    pub(super) fn new(name: FileName, call: &Call, records: Records<'_>) -> Option<Self> {
+    pub(super) fn new(name: FileName, is_muted: bool, call: &Call, records: Records<'_>) -> Option<Self> {
         let (record, _) = records.at(call.first_frame.position)?;
         Some(Self {
             name,
+            is_muted,
             links: vec![record.link],
             precision: record.precision,
             is_begun: false,
@@ -134,6 +140,7 @@ impl Recording {
         let mut records = job.records.cursor();
         let frames = job.frames();
         let has_fragmented = job.flows.has_fragmented();
+        let beginnings = if self.is_muted && has_fragmented { job.beginnings(&frames) } else { BTreeMap::new() };
         // Flows may have got other numbers.
         self.latest = [None; 4];
         let soon = frames.iter().skip(PREFETCH).map(Some).chain(std::iter::repeat(None));
@@ -145,10 +152,13 @@ impl Recording {
             if !self.links.contains(&record.link) {
                 self.add_link(files, buffer, record.link)?;
             }
-            if self.gather(buffer, &record, layout, file) {
+            let mut packet = job.decode(&record);
+            let has_sound = self.is_muted && reason != Reason::Sip;
+            let muted = if has_sound { job.muted(position, &record, &packet, &beginnings) } else { None };
+            let raw = if muted.is_none() { self.raw(&record, layout, file) } else { None };
+            if self.gather(buffer, &Record { frame: muted.as_deref().unwrap_or(record.frame), ..record }, raw) {
                 self.flush(files, buffer)?;
             }
-            let mut packet = job.decode(&record);
             self.note_time(&record, &packet);
             match reason {
                 Reason::Sip => self.sip_packets = self.sip_packets.saturating_add(1),
@@ -202,18 +212,24 @@ impl Recording {
         ng_packet(interface, record.timestamp_ns.unwrap_or(0), self.precision, record.frame, record.wire_len)
     }
 
+    /// A record as it is in its file, if that is how it will be in this one.
+    #[inline]
+    fn raw<'a>(&self, record: &Record<'_>, layout: &Layout, file: &'a [u8]) -> Option<&'a [u8]> {
+        let end = record.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
+        if layout.is_native(self.precision) { file.get(record.offset..end) } else { None }
+    }
+
     /// Adds a frame to what will be written; tells whether that is much by now.
     #[inline]
-    fn gather(&mut self, buffer: &mut GatherBuffer, record: &Record<'_>, layout: &Layout, file: &[u8]) -> bool {
+    fn gather(&mut self, buffer: &mut GatherBuffer, record: &Record<'_>, raw: Option<&[u8]>) -> bool {
         if !std::mem::replace(&mut self.is_begun, true) {
             buffer.push(&self.head());
         }
         if self.is_ng() {
             return buffer.push(&self.ng_packet(record));
         }
-        if layout.is_native(self.precision) {
-            let end = record.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
-            return buffer.push(file.get(record.offset..end).unwrap_or_default());
+        if let Some(raw) = raw {
+            return buffer.push(raw);
         }
         // A frame lies in memory whole, and came with a 32-bit length.
         let captured_len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
@@ -331,6 +347,35 @@ impl<'a> Settled<'a> {
             *packet = self.decode(&record);
         }
         beginning.is_some()
+    }
+
+    /// Of each frame of a packet in fragments, where the first of them is.
+    fn beginnings(&self, frames: &[(Moment, Reason)]) -> BTreeMap<Position, Position> {
+        let mut beginnings = BTreeMap::new();
+        for (packet, _) in frames {
+            if let Some(Fragmented { earlier, beginning: Some(beginning) }) = self.flows.fragmented(*packet) {
+                beginnings.extend(earlier.iter().chain([packet]).map(|part| (part.position, *beginning)));
+            }
+        }
+        beginnings
+    }
+
+    /// The frame without sound, if there is some in it.
+    #[cold]
+    fn muted(
+        &self,
+        at: Position,
+        record: &Record<'a>,
+        packet: &Packet<'a>,
+        beginnings: &BTreeMap<Position, Position>,
+    ) -> Option<Vec<u8>> {
+        let decoder = self.records.decoder;
+        let first = beginnings.get(&at).and_then(|first| self.records.at(*first));
+        let first = first.map(|(first, _)| decoder.decode(first.link, first.frame));
+        let sound = mute::sound(record.frame, packet, decoder, first)?;
+        let mut frame = record.frame.to_vec();
+        frame.get_mut(sound)?.fill(0);
+        Some(frame)
     }
 
     /// What a frame holds; of a packet in fragments, as far as the first of them tells.

@@ -84,6 +84,15 @@ pub struct Fragment<'a> {
     pub wire_len: usize,
 }
 
+impl Fragment<'_> {
+    /// Whether another one belongs to the same datagram: RFC 791, 3.2; RFC 8200, 4.5.
+    #[must_use]
+    pub fn is_of_same_datagram(&self, other: &Fragment<'_>) -> bool {
+        let key = |of: &Fragment<'_>| (of.source, of.destination, of.protocol, of.identification);
+        key(self) == key(other)
+    }
+}
+
 /// What a frame holds, as far as calls are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
@@ -164,10 +173,18 @@ impl Decoder {
     pub fn decode_beginning<'a>(&self, fragment: &Fragment<'a>) -> Packet<'a> {
         let mut packet = Packet::Fragment(*fragment);
         for _ in 0..=MAX_TUNNELS {
-            let Packet::Fragment(Fragment { source, destination, protocol, offset: 0, payload, .. }) = packet else { break };
-            packet = self.decode_ip_payload(source, destination, protocol, payload, usize::from(u16::MAX));
+            let Packet::Fragment(fragment) = packet else { break };
+            let Some(inner) = self.decode_first(&fragment) else { break };
+            packet = inner;
         }
         packet
+    }
+
+    /// What an IP datagram carries, as far as its first fragment tells. Nothing of another fragment.
+    #[must_use]
+    pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
+        let Fragment { source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
+        Some(self.decode_ip_payload(source, destination, protocol, payload, usize::from(u16::MAX)))
     }
 
     /// Everything the fast path leaves.

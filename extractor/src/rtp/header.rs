@@ -46,6 +46,13 @@ impl Header {
             ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
         })
     }
+
+    /// How long the header is, its CSRCs and its extension included, if it is RTP; in bytes.
+    #[must_use]
+    pub fn len(payload: &[u8], wire_len: usize) -> Option<usize> {
+        Self::parse(payload, wire_len)?;
+        payload.first().map(|first| min_len(*first, payload))
+    }
 }
 
 /// The least length of a packet that begins like this, in bytes.

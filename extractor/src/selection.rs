@@ -1,0 +1,81 @@
+//! Which calls are wanted, and which of them without their sound: SPEC 1.1.
+//!
+//! Pure. What is not wanted is followed all the same, since its packets are not those of other calls; it is only not written.
+
+use jiff::Timestamp;
+use regex::bytes::Regex;
+
+use crate::calls::Call;
+
+/// Regular expressions for what names a call. They are looked for anywhere in it.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns {
+    /// For its Call-ID.
+    pub call_id: Vec<Regex>,
+    /// For the value of From in the INVITE that opened it.
+    pub from: Vec<Regex>,
+    /// For that of To.
+    pub to: Vec<Regex>,
+}
+
+impl Patterns {
+    fn are_none(&self) -> bool {
+        self.call_id.is_empty() && self.from.is_empty() && self.to.is_empty()
+    }
+
+    /// Of what they are asked of a call, and what it has there.
+    fn of<'a>(&'a self, call: &'a Call) -> [(&'a [Regex], &'a [u8]); 3] {
+        [(&self.call_id, &call.call_id), (&self.from, &call.from), (&self.to, &call.to)]
+    }
+
+    /// Whether one of them is found.
+    fn find_any(&self, call: &Call) -> bool {
+        self.of(call).iter().any(|(patterns, text)| patterns.iter().any(|pattern| pattern.is_match(text)))
+    }
+
+    /// Whether of each kind that there is one is found.
+    fn find_each(&self, call: &Call) -> bool {
+        let is_found =
+            |(patterns, text): &(&[Regex], &[u8])| patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(text));
+        self.of(call).iter().all(is_found)
+    }
+}
+
+/// What the user wants of the calls.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// What they are called.
+    pub wanted: Patterns,
+    /// They end then or later.
+    pub since: Option<Timestamp>,
+    /// They begin then or earlier.
+    pub until: Option<Timestamp>,
+    /// Whether the sound of all of them is left out,
+    pub mutes_all: bool,
+    /// or of these,
+    pub muted: Patterns,
+    /// or of all but these.
+    pub not_muted: Patterns,
+}
+
+impl Selection {
+    /// Whether a call that opens is wanted, as far as that can be told.
+    #[must_use]
+    pub fn may_want(&self, call: &Call) -> bool {
+        let begins = i128::from(call.start_ns);
+        self.wanted.find_each(call) && self.until.is_none_or(|until| begins <= until.as_nanosecond())
+    }
+
+    /// Whether one is wanted whose last packet came at `last_ns`, in nanoseconds since 1970.
+    #[must_use]
+    pub fn wants_until(&self, last_ns: u64) -> bool {
+        self.since.is_none_or(|since| i128::from(last_ns) >= since.as_nanosecond())
+    }
+
+    /// Whether the sound of a call is left out.
+    #[must_use]
+    pub fn mutes(&self, call: &Call) -> bool {
+        let mutes_others = self.mutes_all || !self.not_muted.are_none();
+        self.muted.find_any(call) || (mutes_others && !self.not_muted.find_any(call))
+    }
+}
