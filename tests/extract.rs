@@ -207,6 +207,33 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     }
 }
 
+/// A service's flags stand in a file; who looks into one capture gives what is different.
+#[test]
+fn flags_from_a_file() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    call(&mut t, 1, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("input.pcap"), sorted(t).capture.to_pcap()).unwrap();
+    let file = format!(
+        "input-file = [{:?}]\noutput-dir = {:?}\ndetected-calls-filename = \"calls.csv\"\nno-rtp-dump = true\nuntil = 2023-12-31T00:00:00Z\n",
+        path("input.pcap"),
+        path("of-file")
+    );
+    fs::write(path("flags.toml"), file).unwrap();
+    let output = run(&["--config", &path("flags.toml")]);
+    assert_eq!(output.status.code(), Some(0), "{}", says(&output));
+    assert!(folder.path().join("of-file/calls.csv").exists());
+    let output = run(&["--output-dir", &path("of-line"), &format!("--config={}", path("flags.toml"))]);
+    assert_eq!(output.status.code(), Some(0), "{}", says(&output));
+    assert_eq!(fs::read(path("of-line/calls.csv")).unwrap(), fs::read(path("of-file/calls.csv")).unwrap());
+    fs::write(path("flags.toml"), "input-files = \"x\"").unwrap();
+    let output = run(&["--config", &path("flags.toml")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(says(&output).contains("`input-files`") && says(&output).contains("flags.toml"), "{}", says(&output));
+}
+
 #[test]
 fn help_names_every_flag_that_users_know() {
     let help = run(&["--help"]);

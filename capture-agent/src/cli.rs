@@ -2,14 +2,15 @@
 
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind, value_parser};
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum, error::ErrorKind, value_parser};
 use shared::{
+    config_file,
     pcap::{DEFAULT_SNAPLEN, MAX_FRAME_LEN, Precision},
     segment::interface_label,
     units::{ByteSize, GoDuration, SipPorts},
 };
 
-use crate::{config_file, filter::Filter, retention, ring::CHUNK_BYTES, rotation};
+use crate::{filter::Filter, retention, ring::CHUNK_BYTES, rotation};
 
 /// Captures live traffic through a BPF filter into rotating pcap segments.
 ///
@@ -143,17 +144,8 @@ pub(crate) enum LogFormat {
 impl Arguments {
     /// What the command line says, and the file that it names.
     pub(crate) fn from_command_line(line: &[OsString]) -> Result<Self, clap::Error> {
-        let mut command = Self::command();
-        let matches = command.try_get_matches_from_mut(line)?;
-        let mut arguments = Self::from_arg_matches(&matches)?;
-        if let Some(file) = &arguments.config {
-            let of_file = config_file::flags(file, &command, &matches);
-            let of_file = of_file.map_err(|error| command.error(ErrorKind::InvalidValue, format!("{error:#}")))?;
-            let program = line.iter().take(1).cloned();
-            let line = program.chain(of_file.into_iter().map(OsString::from)).chain(line.iter().skip(1).cloned());
-            arguments = Self::from_arg_matches(&command.try_get_matches_from_mut(line)?)?;
-        }
-        arguments.check().map_err(|(kind, words)| command.error(kind, words))?;
+        let arguments: Self = config_file::arguments(line)?;
+        arguments.check().map_err(|(kind, words)| Self::command().error(kind, words))?;
         Ok(arguments)
     }
 
@@ -227,13 +219,6 @@ mod tests {
         Arguments::from_command_line(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
-    fn with_file(content: &str, line: &str) -> Result<Arguments, clap::Error> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.toml");
-        config_file::tests::write(&path, content);
-        parse(format!("agent --config {} {line}", path.display()).trim_end())
-    }
-
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
@@ -298,33 +283,5 @@ mod tests {
             assert_eq!(parse(&format!("agent {line}")).unwrap_err().exit_code(), 2);
         }
         assert_eq!(parse("agent --interface eth0 --interface eth1").unwrap().interface.len(), 2);
-    }
-
-    #[test]
-    fn a_file_says_what_the_command_line_does_not() {
-        let content = "interface = [\"eth0\", \"eth1\"]\nsnaplen = 1600\nrotate-every = \"5m\"\npromiscuous = true\nempty-segments = false\n";
-        let arguments = with_file(content, "").unwrap();
-        assert_eq!(arguments.interface, ["eth0", "eth1"]);
-        assert_eq!((arguments.snaplen, arguments.promiscuous, arguments.empty_segments), (1600, true, false));
-        let arguments = with_file(content, "--interface any --snaplen 96").unwrap();
-        assert_eq!((arguments.interface.as_slice(), arguments.snaplen), (&["any".to_owned()][..], 96));
-        assert_eq!(arguments.rotate_every.as_ns(), 300_000_000_000);
-    }
-
-    #[test]
-    fn what_is_wrong_in_a_file_is_said() {
-        for (content, words) in [
-            ("snaplen = ", "agent.toml"),
-            ("interface = \"eth0\"\nsnap-length = 96", "`snap-length`"),
-            ("interface = \"eth0\"\nsnaplen = \"many\"", "many"),
-            ("interface = \"eth0\"\npromiscuous = 1", "true or false"),
-            ("interface = { name = \"eth0\" }", "`interface`"),
-            ("config = \"other.toml\"", "`config`"),
-        ] {
-            let error = with_file(content, "").unwrap_err();
-            assert_eq!(error.exit_code(), 2);
-            assert!(error.to_string().contains(words), "{content}: {error}");
-        }
-        assert!(parse("agent --config /no/such/file").unwrap_err().to_string().contains("/no/such/file"));
     }
 }

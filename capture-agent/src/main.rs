@@ -4,7 +4,6 @@
 mod capture;
 mod cli;
 mod clock;
-mod config_file;
 mod filter;
 mod gather;
 mod housekeeping;

@@ -1,12 +1,13 @@
 //! The command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{env, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{ArgGroup, Args, CommandFactory, Parser, error::ErrorKind, value_parser};
 use jiff::Timestamp;
 use nix::unistd::gethostname;
 use regex::bytes::Regex;
 use shared::{
+    config_file,
     s3_uri::S3Uri,
     units::{ByteSize, GoDuration, SipPorts},
 };
@@ -183,6 +184,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "1m0s", hide = true)]
     s3_deadline: GoDuration,
 
+    /// Read flags from this TOML file (input-dir = ["/a", "/b"], linger = "10s", watch = true); those given here win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// How log lines look.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -311,7 +316,8 @@ impl Arguments {
     /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
     #[must_use]
     pub fn read() -> Self {
-        let arguments = Self::parse();
+        let line: Vec<OsString> = env::args_os().collect();
+        let arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
         if arguments.detected_calls_filename == arguments.stats_filename {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();

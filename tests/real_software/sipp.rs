@@ -40,7 +40,8 @@ impl Calls {
         let _callees: Vec<Program> = (0..self.pairs).map(|pair| self.callee(lab, pair)).collect();
         let callers: Vec<Program> = (0..self.pairs).map(|pair| self.caller(lab, pair)).collect();
         for mut caller in callers {
-            assert!(caller.end().success(), "SIPp was not content with its calls");
+            let status = caller.end();
+            assert!(status.success(), "SIPp was not content with its calls ({status}): {}", caller.said());
         }
     }
 

@@ -1,0 +1,156 @@
+//! A file of flags (`--config`): TOML with the flags' names as keys. What it says is put before the command line, as if it stood
+//! there; a flag that the command line gives is left out.
+#![allow(clippy::disallowed_methods, reason = "a door: reads the file that --config names")]
+
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::Path,
+};
+
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches, error::ErrorKind};
+use toml::{Table, Value};
+
+const CONFIG: &str = "config";
+
+/// What a command line says (the program's name comes first), and the file that it names.
+///
+/// # Errors
+/// One of them is not right, or the file cannot be read.
+pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Result<A, clap::Error> {
+    let mut command = A::command();
+    let mut whole: Vec<OsString> = line.iter().take(1).cloned().collect();
+    if let Some(file) = value(line, CONFIG) {
+        let flags = fs::read_to_string(&file).map_err(|error| format!("the file {} cannot be read: {error}", file.display()));
+        let flags = flags.and_then(|text| {
+            let wrong = |why| format!("the file {} is not right: {why}", Path::new(&file).display());
+            flags_of(&text, &command, &given(line)).map_err(wrong)
+        });
+        whole.extend(flags.map_err(|why| command.error(ErrorKind::InvalidValue, why))?);
+    }
+    whole.extend(line.iter().skip(1).cloned());
+    A::from_arg_matches(&command.try_get_matches_from_mut(whole)?)
+}
+
+/// The flags of a file that the command line does not give.
+fn flags_of(text: &str, command: &Command, given: &BTreeSet<&OsStr>) -> Result<Vec<OsString>, String> {
+    let mut flags = Vec::new();
+    for (key, value) in text.parse::<Table>().map_err(|error| error.to_string())? {
+        let argument = command.get_arguments().find(|argument| argument.get_long() == Some(&key));
+        let Some(argument) = argument.filter(|_| key != CONFIG) else {
+            return Err(format!("`{key}` is no flag that a file can hold; --help lists them"));
+        };
+        let is_given = given.contains(OsStr::new(&key));
+        if matches!(argument.get_action(), ArgAction::SetTrue) {
+            let Value::Boolean(is_set) = value else { return Err(format!("`{key}` is either true or false")) };
+            flags.extend((is_set && !is_given).then(|| format!("--{key}").into()));
+        } else {
+            let values = values(&key, value)?;
+            flags.extend(values.iter().filter(|_| !is_given).map(|value| OsString::from(format!("--{key}={value}"))));
+        }
+    }
+    Ok(flags)
+}
+
+fn values(key: &str, value: Value) -> Result<Vec<String>, String> {
+    Ok(match value {
+        Value::String(text) => vec![text],
+        Value::Integer(number) => vec![number.to_string()],
+        Value::Datetime(time) => vec![time.to_string()],
+        Value::Array(items) => items.into_iter().map(|item| values(key, item)).collect::<Result<Vec<_>, _>>()?.concat(),
+        _ => return Err(format!("`{key}` is a text, a number, a time, or a list of them")),
+    })
+}
+
+/// The names of the flags in a command line.
+fn given(line: &[OsString]) -> BTreeSet<&OsStr> {
+    let flags = line.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.as_bytes().strip_prefix(b"--"));
+    flags.map(|flag| OsStr::from_bytes(flag.split(|byte| *byte == b'=').next().unwrap_or(flag))).collect()
+}
+
+/// The value of a flag in a command line: its next word, or what follows `=`.
+fn value(line: &[OsString], name: &str) -> Option<OsString> {
+    let mut words = line.iter().skip(1).take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        match word.as_bytes().strip_prefix(b"--").and_then(|flag| flag.strip_prefix(name.as_bytes())) {
+            Some([]) => return words.next().cloned(),
+            Some([b'=', value @ ..]) => return Some(OsString::from_vec(value.to_owned())),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Parser)]
+    struct Arguments {
+        #[arg(long, required = true)]
+        interface: Vec<String>,
+        #[arg(long, default_value_t = 9)]
+        snaplen: u32,
+        #[arg(long)]
+        promiscuous: bool,
+        #[arg(long)]
+        since: Option<String>,
+        #[arg(long)]
+        config: Option<std::path::PathBuf>,
+    }
+
+    fn parse(words: &[&str]) -> Result<Arguments, clap::Error> {
+        arguments(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn with_file(content: &str, words: &[&str]) -> Result<Arguments, clap::Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        fs::write(&path, content).unwrap();
+        let apart = parse(&[&["agent", "--config", path.to_str().unwrap()], words].concat());
+        let together = parse(&[&["agent", &format!("--config={}", path.display())], words].concat());
+        assert_eq!(apart.as_ref().ok(), together.as_ref().ok());
+        apart
+    }
+
+    #[test]
+    fn a_file_says_what_the_command_line_does_not() {
+        let content = "interface = [\"eth0\", \"eth1\"]\nsnaplen = 1600\npromiscuous = true\nsince = 2023-12-01T14:30:00Z\n";
+        let arguments = with_file(content, &[]).unwrap();
+        assert_eq!(arguments.interface, ["eth0", "eth1"]);
+        assert_eq!((arguments.snaplen, arguments.promiscuous), (1600, true));
+        assert_eq!(arguments.since.as_deref(), Some("2023-12-01T14:30:00Z"));
+        let arguments = with_file(content, &["--interface", "any", "--promiscuous", "--snaplen=96"]).unwrap();
+        assert_eq!((arguments.interface, arguments.snaplen), (vec!["any".to_owned()], 96));
+        let arguments = with_file("interface = 'eth0'\npromiscuous = false", &[]).unwrap();
+        assert_eq!((arguments.promiscuous, arguments.snaplen), (false, 9));
+    }
+
+    #[test]
+    fn without_a_file_the_command_line_is_all() {
+        assert_eq!(parse(&["agent", "--interface", "eth0"]).unwrap().interface, ["eth0"]);
+        assert_eq!(parse(&["agent"]).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
+        assert_eq!(parse(&["agent", "--interface", "eth0", "--config"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_said() {
+        for (content, words) in [
+            ("snaplen = ", "agent.toml"),
+            ("interface = \"eth0\"\nsnap-length = 96", "`snap-length`"),
+            ("interface = \"eth0\"\nsnaplen = \"many\"", "many"),
+            ("interface = \"eth0\"\npromiscuous = 1", "true or false"),
+            ("interface = { name = \"eth0\" }", "`interface`"),
+            ("config = \"other.toml\"", "`config`"),
+        ] {
+            let error = with_file(content, &[]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(words), "{content}: {error}");
+        }
+        assert!(parse(&["agent", "--config", "/no/such/file"]).unwrap_err().to_string().contains("/no/such/file"));
+    }
+}
