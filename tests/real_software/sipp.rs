@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr};
 
-use crate::lab::{Lab, Program};
+use crate::lab::{Lab, Program, Tap};
 
 /// Which calls are made, and how.
 #[derive(Clone, Copy)]
@@ -30,8 +30,27 @@ impl Calls {
         usize::from(self.pairs) * self.count
     }
 
+    /// Makes them all, while they are captured. On a machine that has much else to do, SIPp sometimes gives up: then they are
+    /// made again, for another capture.
+    pub fn captured(&self, lab: &Lab) -> Tap {
+        for _ in 0..2 {
+            let tap = lab.tap();
+            match self.try_to_make(lab) {
+                Ok(()) => return tap,
+                Err(why) => eprintln!("ONCE MORE: {why}"),
+            }
+        }
+        let tap = lab.tap();
+        self.make(lab);
+        tap
+    }
+
     /// Makes them all.
     pub fn make(&self, lab: &Lab) {
+        self.try_to_make(lab).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn try_to_make(&self, lab: &Lab) -> Result<(), String> {
         let padding = "p".repeat(self.padding.max(1));
         let caller = if self.with_audio { CALLER.replace("[audio]", AUDIO) } else { CALLER.replace("[audio]", "") };
         fs::write(lab.folder().join("caller.xml"), caller.replace("[padding]", &padding)).unwrap();
@@ -41,8 +60,11 @@ impl Calls {
         let callers: Vec<Program> = (0..self.pairs).map(|pair| self.caller(lab, pair)).collect();
         for mut caller in callers {
             let status = caller.end();
-            assert!(status.success(), "SIPp was not content with its calls ({status}): {}", caller.said());
+            if !status.success() {
+                return Err(format!("SIPp was not content with its calls ({status}): {}", caller.said()));
+            }
         }
+        Ok(())
     }
 
     fn caller(&self, lab: &Lab, pair: u16) -> Program {

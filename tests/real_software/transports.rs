@@ -7,8 +7,7 @@ use crate::{
 };
 
 fn made_and_found(lab: Lab, calls: Calls) -> Checked {
-    let tap = lab.tap();
-    calls.make(&lab);
+    let tap = calls.captured(&lab);
     check(lab, tap, calls.total())
 }
 

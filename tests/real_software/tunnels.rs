@@ -14,8 +14,7 @@ const INNER_V6: [&str; 2] = ["2001:db8:1::1", "2001:db8:1::2"];
 
 /// Makes calls, and sees to it that all SIP and RTP came in this encapsulation, as tshark calls it.
 fn made_and_found(lab: Lab, calls: Calls, encapsulation: &str) -> Checked {
-    let tap = lab.tap();
-    calls.make(&lab);
+    let tap = calls.captured(&lab);
     let checked = check(lab, tap, calls.total());
     let protocols = checked.protocols("sip || rtp");
     assert!(protocols.iter().all(|stack| stack.starts_with(encapsulation)), "{protocols:?}");
