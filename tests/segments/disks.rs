@@ -212,3 +212,23 @@ fn who_watches_waits_for_room() {
     desk.run(&["--final"]).is(0);
     desk.has(&want, "after it waited for room");
 }
+
+/// The rest of its map is not there any more: the kernel would end the program without a word.
+#[test]
+fn an_input_is_cut_while_it_is_read() {
+    let packets = Packets::everything(Form::Micro);
+    let want = results_of_the_whole(&packets);
+    let desk = Desk::new();
+    desk.deliver("1.pcap", &packets.whole());
+    let flags = [&SMALL[..], &["--final", "--threads", "1"]].concat();
+    // The first unit of work takes its time to be durable.
+    let call = Call { kind: SYNCS.to_owned(), nth: 1 };
+    let running = desk.start_command(inject(Threads::All, &desk.command(&flags), &call, "delay_enter=1500000"));
+    let has_begun = || desk.everything_in_out().keys().any(|name| name.ends_with(".part"));
+    assert!(within(Duration::from_secs(20), has_begun), "{}", running.log());
+    fs::OpenOptions::new().write(true).open(desk.segments.join("1.pcap")).unwrap().set_len(4096).unwrap();
+    running.ends().is(1).says("an input became shorter while it was read");
+    desk.shows_only(&want, "after the cut");
+    desk.run(&flags).is(3);
+    assert!(desk.everything_in_out().keys().all(|name| !name.ends_with(".part")));
+}
