@@ -90,6 +90,37 @@ struct Place {
     offset: Option<usize>,
 }
 
+/// What becomes of what an earlier run left.
+enum Legacy {
+    /// All was done, but for the names of files, and uploads: nothing of it goes on.
+    Ends,
+    /// All was done of what there was: what is known goes on, on other terms.
+    GoesOnAnew,
+    /// It goes on, on the same terms.
+    GoesOn,
+}
+
+impl Legacy {
+    fn of(state: &Loaded, terms: &Terms, uploads: &Uploads) -> Self {
+        match (state.terms.reads_directories, terms.reads_directories) {
+            (true, true) if state.is_closed() => Self::GoesOnAnew,
+            // A run that uploads nothing does not go on for the sake of what is due.
+            (false, _) if state.left.is_empty() && (state.terms != *terms || state.books.has_due() && !uploads.are_wanted()) => {
+                Self::Ends
+            }
+            _ => Self::GoesOn,
+        }
+    }
+}
+
+/// Gives the files of a state that is done the names that they have there.
+fn publish(state: Loaded, config: &Config, directory: &Directory, uploads: &Uploads) -> Result<Loaded> {
+    let settings = state.terms.named(&config.outputs);
+    let mut outputs = Outputs::open(directory.try_clone()?, &settings, uploads.clone())?;
+    outputs.resume(Some(state.books))?;
+    Ok(Loaded { books: outputs.into_books(), ..state })
+}
+
 impl<'c> Session<'c> {
     /// Goes on where the state says, or begins anew, as where it `resets` what runs before left. The state must have been
     /// written on the same `terms`.
@@ -108,35 +139,23 @@ impl<'c> Session<'c> {
         if resets {
             give_up(config, &directory, &file);
         }
-        let loaded = file.load::<CallTable, Unfinished, Books>()?;
-        let loaded = match loaded {
-            // All was done when it ended, but for the names of the files.
-            // (A run that uploads nothing does not go on for the sake of what is due.)
-            Some((state, _))
-                if !state.terms.reads_directories
-                    && state.left.is_empty()
-                    && (state.terms != terms || state.books.has_due() && !uploads.are_wanted()) =>
-            {
-                let outputs = Outputs::open(directory.try_clone()?, &state.terms.named(&config.outputs), uploads.clone());
-                outputs?.resume(Some(state.books))?;
-                // What is due for upload is nowhere else, until there is another state.
-                if uploads.is_empty() {
-                    file.remove()?;
-                }
-                None
-            }
-            // Nothing is half done: other flags may come.
-            Some((state, carried)) if terms.reads_directories && state.terms.reads_directories && state.is_closed() => {
-                let settings = state.terms.named(&config.outputs);
-                let mut published = Outputs::open(directory.try_clone()?, &settings, uploads.clone())?;
-                published.resume(Some(state.books))?;
-                Some((Loaded { books: published.into_books(), ..state }, carried))
-            }
-            Some((state, carried)) => {
-                terms.check(&state.terms)?;
-                Some((state, carried))
-            }
+        let loaded = match file.load::<CallTable, Unfinished, Books>()? {
             None => None,
+            Some((state, carried)) => match Legacy::of(&state, &terms, uploads) {
+                Legacy::Ends => {
+                    publish(state, config, &directory, uploads)?;
+                    // What is due for upload is nowhere else, until there is another state.
+                    if uploads.is_empty() {
+                        file.remove()?;
+                    }
+                    None
+                }
+                Legacy::GoesOnAnew => Some((publish(state, config, &directory, uploads)?, carried)),
+                Legacy::GoesOn => {
+                    terms.check(&state.terms)?;
+                    Some((state, carried))
+                }
+            },
         };
         let mut session = Self {
             config,
