@@ -1,11 +1,11 @@
 //! The command line.
 
+mod calls;
+
 use std::{env, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{ArgGroup, Args, CommandFactory, Parser, error::ErrorKind, value_parser};
-use jiff::Timestamp;
+use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
 use nix::unistd::gethostname;
-use regex::bytes::Regex;
 use shared::{
     config_file,
     s3_uri::S3Uri,
@@ -23,7 +23,6 @@ use crate::{
     progress::LogFormat,
     run::{Config, Source, UnitLen},
     segments::{AfterProcessing, whole_path},
-    selection::{Patterns, Selection},
     windows::Sizes,
 };
 
@@ -121,7 +120,7 @@ pub struct Arguments {
     overwrite: bool,
 
     #[command(flatten)]
-    selection: SelectionArguments,
+    calls: calls::Arguments,
 
     /// Upload each call's file to where --s3-uri says.
     #[arg(long, requires_all = ["s3_uri", "s3_region"])]
@@ -217,101 +216,6 @@ pub struct Arguments {
     pub threads: usize,
 }
 
-/// Which calls are wanted, and which without their sound. Patterns are regular expressions; one is looked for anywhere in the
-/// text.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Which calls")]
-struct SelectionArguments {
-    /// Extract only calls whose Call-ID matches this regular expression. May be repeated: one of them is enough. (Of --call-id,
-    /// --from and --to, each that is given has to match.)
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    call_id: Vec<Regex>,
-
-    /// The same for the value of From in the INVITE that opened the call.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    from: Vec<Regex>,
-
-    /// The same for that of To.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    to: Vec<Regex>,
-
-    /// Extract only calls that end then or later, such as 2023-12-01T14:30:00Z.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    since: Option<Timestamp>,
-
-    /// Extract only calls that begin then or earlier.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    until: Option<Timestamp>,
-
-    /// Leave out the sound: payloads of RTP are written as zeros. Headers and lengths stay, and all figures.
-    #[arg(long)]
-    no_rtp_dump: bool,
-
-    /// Leave it out of calls whose Call-ID matches this regular expression. May be repeated, and given with the next two: one
-    /// of them is enough.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    no_rtp_dump_for_callid_pattern: Vec<Regex>,
-
-    /// The same for the value of From.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    no_rtp_dump_for_from_pattern: Vec<Regex>,
-
-    /// The same for that of To.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    no_rtp_dump_for_to_pattern: Vec<Regex>,
-
-    /// Leave it out of all calls but those whose Call-ID matches this regular expression. May be repeated, and given with the
-    /// next two: one of them is enough.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    no_rtp_dump_except_for_callid_pattern: Vec<Regex>,
-
-    /// The same for the value of From.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    no_rtp_dump_except_for_from_pattern: Vec<Regex>,
-
-    /// The same for that of To.
-    #[arg(long, value_name = "REGEX", value_parser = pattern)]
-    no_rtp_dump_except_for_to_pattern: Vec<Regex>,
-}
-
-impl SelectionArguments {
-    fn flags(&self) -> [(&'static str, String); 12] {
-        [
-            ("--call-id", in_one(&self.call_id)),
-            ("--from", in_one(&self.from)),
-            ("--to", in_one(&self.to)),
-            ("--since", self.since.map(|time| time.to_string()).unwrap_or_default()),
-            ("--until", self.until.map(|time| time.to_string()).unwrap_or_default()),
-            ("--no-rtp-dump", self.no_rtp_dump.to_string()),
-            ("--no-rtp-dump-for-callid-pattern", in_one(&self.no_rtp_dump_for_callid_pattern)),
-            ("--no-rtp-dump-for-from-pattern", in_one(&self.no_rtp_dump_for_from_pattern)),
-            ("--no-rtp-dump-for-to-pattern", in_one(&self.no_rtp_dump_for_to_pattern)),
-            ("--no-rtp-dump-except-for-callid-pattern", in_one(&self.no_rtp_dump_except_for_callid_pattern)),
-            ("--no-rtp-dump-except-for-from-pattern", in_one(&self.no_rtp_dump_except_for_from_pattern)),
-            ("--no-rtp-dump-except-for-to-pattern", in_one(&self.no_rtp_dump_except_for_to_pattern)),
-        ]
-    }
-
-    fn selection(self) -> Selection {
-        Selection {
-            wanted: Patterns { call_id: self.call_id, from: self.from, to: self.to },
-            since: self.since,
-            until: self.until,
-            mutes_all: self.no_rtp_dump,
-            muted: Patterns {
-                call_id: self.no_rtp_dump_for_callid_pattern,
-                from: self.no_rtp_dump_for_from_pattern,
-                to: self.no_rtp_dump_for_to_pattern,
-            },
-            not_muted: Patterns {
-                call_id: self.no_rtp_dump_except_for_callid_pattern,
-                from: self.no_rtp_dump_except_for_from_pattern,
-                to: self.no_rtp_dump_except_for_to_pattern,
-            },
-        }
-    }
-}
-
 impl Arguments {
     /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
     #[must_use]
@@ -330,7 +234,7 @@ impl Arguments {
             let why = "--detected-calls-filename and --stats-filename would be the same object; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
-        if let (Some(since), Some(until)) = (arguments.selection.since, arguments.selection.until)
+        if let (Some(since), Some(until)) = (arguments.calls.since, arguments.calls.until)
             && until < since
         {
             let why = format!("--until {until} is before --since {since}: no call would be wanted");
@@ -410,7 +314,7 @@ impl Arguments {
             ("--overwrite", self.overwrite.to_string()),
             ("--dedup", self.dedup.to_string()),
         ];
-        flags.into_iter().chain(self.selection.flags()).map(|(flag, value)| (flag.to_owned(), value)).collect()
+        flags.into_iter().chain(self.calls.flags()).map(|(flag, value)| (flag.to_owned(), value)).collect()
     }
 
     fn source(&self) -> Source {
@@ -446,7 +350,7 @@ impl Arguments {
             },
             outputs: Settings {
                 location,
-                selection: self.selection.selection(),
+                selection: self.calls.selection(),
                 directory: self.output_dir,
                 detected_calls_filename: self.detected_calls_filename,
                 stats_filename: self.stats_filename,
@@ -476,21 +380,6 @@ fn region(text: &str) -> Result<String, String> {
         return Err(format!("`{text}` is no region; write one such as eu-central-1"));
     }
     Ok(text.to_owned())
-}
-
-fn pattern(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| format!("that is no regular expression: {error}"))
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    let advice = "write date, time and zone as RFC 3339 has them, such as 2023-12-01T14:30:00Z or 2023-12-01T15:30:00+01:00";
-    text.parse().map_err(|error| format!("{error}; {advice}"))
-}
-
-/// Several expressions as one, for comparison.
-fn in_one(patterns: &[Regex]) -> String {
-    let each: Vec<&str> = patterns.iter().map(Regex::as_str).collect();
-    each.join("|")
 }
 
 fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> Sizes {

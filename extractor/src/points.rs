@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -15,14 +15,16 @@ use shared::pcap::FILE_HEADER_LEN;
 use crate::{
     moment::Clock,
     report::Report,
-    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Order, capture_order, identity, is_named, whole_path},
+    segments::{
+        AfterProcessing, Applied, Identity, Listed, Listing, Order, Series, capture_order, identity, is_named, whole_path,
+    },
     session::{Done, Unit},
     source::{
         Input, RecentPackets, SpoolError, first_time,
         merge::{self, Delivery, Merge, Watermark},
         temporary_file,
     },
-    state::{Left, Name, Point, Seen},
+    state::{Left, Merging, Name, Point, Seen},
     watch::Silence,
 };
 
@@ -48,6 +50,12 @@ const MAX_OPEN: usize = 4096;
 
 /// A segment of this length has no packets, and looks like any other that has none.
 const NO_PACKETS: u64 = FILE_HEADER_LEN as u64;
+
+/// A packet that was captured is in a part file after so long, at the latest, or else it waits for a disk that hangs.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+/// A series that is gone for an hour of packet time needs no watching.
+const LONG_GONE_NS: u64 = 3_600_000_000_000;
 
 /// Of segments that are gone, so many are remembered, to know them if they are delivered again.
 const MAX_REMEMBERED: usize = 4096;
@@ -89,6 +97,7 @@ struct Watched {
 #[derive(Clone, Debug)]
 struct Segment {
     point: usize,
+    series: Series,
     path: PathBuf,
     listed: Listed,
     identity: Identity,
@@ -131,7 +140,7 @@ impl<'c> Points<'c> {
             let fresh = || Point { directory: directory.clone(), ..Point::default() };
             adopted.push(place.map_or_else(fresh, |place| known.remove(place)));
         }
-        for point in known.iter().filter(|point| point.begun.is_some()) {
+        for point in known.iter().filter(|point| point.is_begun()) {
             let directory = point.directory.to_path().display();
             tracing::warn!("a segment of {directory} is not read to its end, and the directory is not given any more");
         }
@@ -170,7 +179,8 @@ impl<'c> Points<'c> {
             match input {
                 Ok((listed, input)) => {
                     let order = capture_order(&name, || input.first_ns());
-                    let segment = Segment { point, path, listed, identity: left.identity, order, from };
+                    let segment =
+                        Segment { point, series: Series::named(&name), path, listed, identity: left.identity, order, from };
                     unit.push(input.going_on_at(from), left.clone());
                     self.working.push(segment);
                 }
@@ -204,8 +214,9 @@ impl<'c> Points<'c> {
     ) -> Result<Option<Unit>> {
         let found = self.look(known, report, looks_closely)?;
         // A segment that was begun by merging is ended by merging.
-        let is_begun = known.iter().take(self.points.len()).any(|point| point.begun.is_some());
-        if self.config.paths.len() > 1 || self.config.leaves_out_copies || is_begun {
+        let is_begun = known.iter().take(self.points.len()).any(Point::is_begun);
+        let are_several = self.config.paths.len() > 1 || known.iter().take(self.points.len()).any(|point| point.series.len() > 1);
+        if are_several || self.config.leaves_out_copies || is_begun {
             return self.merged(found, known, recent, report);
         }
         let mut unit = Unit::default();
@@ -272,6 +283,8 @@ impl<'c> Points<'c> {
                         now.is_none_or(|now| *now == queued.segment.listed)
                     };
                     watched.queue.retain(is_as_listed);
+                    let captured = listed.iter().map(|listed| Series::named(&listed.name));
+                    point.note_series(captured.chain(watched.listing.being_written().keys().cloned()).collect());
                     let queued: Vec<Identity> = watched.queue.iter().map(|queued| queued.segment.identity).collect();
                     let segments = watched.sift(number, listed, point, self.spool, &self.config.after_processing, report)?;
                     found.extend(segments.into_iter().filter(|segment| !queued.contains(&segment.identity)));
@@ -333,19 +346,26 @@ impl<'c> Points<'c> {
         report: &mut Report,
     ) -> Result<Option<Unit>> {
         self.queue(found, known, report)?;
-        let until = self.watermark(known);
-        let Some(until) = until else { return Ok(None) };
+        if self.points.iter().all(|watched| watched.queue.is_empty()) {
+            return Ok(None);
+        }
+        let lanes = lanes(known, self.points.len());
+        let Some(until) = self.watermark(known, &lanes) else { return Ok(None) };
         let all = (until, self.queued());
         if self.exhausted.as_ref() == Some(&all) {
             return Ok(None);
         }
-        let places = known.iter().map(|point| merge::Place {
-            finished: 0,
-            offset: point.begun.map_or(0, |(_, offset)| offset),
-            clock: point.clock.unwrap_or(0),
+        let inputs = lanes.iter().map(|lane| {
+            let merging = lane.merging(known).unwrap_or_default();
+            let place = merge::Place {
+                finished: 0,
+                offset: merging.begun.map_or(0, |(_, offset)| offset),
+                clock: merging.clock.unwrap_or(0),
+            };
+            let queue = self.points.get(lane.point).into_iter().flat_map(|watched| watched.queued(&lane.series));
+            (queue.map(|queued| &queued.input).collect(), place)
         });
-        let queues = self.points.iter().map(|watched| watched.queue.iter().map(|queued| &queued.input).collect());
-        let mut merge = Merge::new(queues.zip(places));
+        let mut merge = Merge::new(inputs);
         let file = temporary_file(self.spool)?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
         let copies = self.config.leaves_out_copies.then_some(recent);
@@ -357,17 +377,20 @@ impl<'c> Points<'c> {
         report.copies = report.copies.saturating_add(merged.duplicates);
         let places: Vec<merge::Place> = merge.places().collect();
         let mut has_moved = merged.packets > 0 || merged.duplicates > 0;
-        for ((watched, point), place) in self.points.iter_mut().zip(known.iter_mut()).zip(places) {
-            let finished: Vec<Queued> = watched.queue.drain(..place.finished.min(watched.queue.len())).collect();
+        for (lane, place) in lanes.iter().zip(places) {
+            let (Some(watched), Some(point)) = (self.points.get_mut(lane.point), known.get_mut(lane.point)) else { continue };
+            let finished = watched.take_finished(&lane.series, place.finished);
             has_moved |= !finished.is_empty();
+            let mut clock = Some(place.clock).filter(|clock| *clock > 0);
             for Queued { segment, input, .. } in finished {
-                point.clock = point.clock.max(segment.named_ns());
+                clock = clock.max(segment.named_ns());
                 remember(std::slice::from_mut(point), &Segment { point: 0, ..segment.clone() }, input.bytes().len());
                 self.done.push(segment);
             }
-            let begun = watched.queue.first().filter(|_| place.offset > 0);
-            point.begun = begun.map(|queued| (queued.segment.identity, place.offset));
-            point.clock = point.clock.max(Some(place.clock).filter(|clock| *clock > 0));
+            let begun = watched.queued(&lane.series).next().filter(|_| place.offset > 0);
+            let merging = point.series.entry(lane.series.clone()).or_default();
+            merging.begun = begun.map(|queued| (queued.segment.identity, place.offset));
+            merging.clock = merging.clock.max(clock);
         }
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
@@ -392,50 +415,122 @@ impl<'c> Points<'c> {
             }
             let Some(input) = self.open(&segment, known, report)? else { continue };
             let delivery = Delivery::of(&input);
-            let begun = known.get(number).and_then(|point| point.begun);
             self.silence.delivered(number, Instant::now());
-            if let Some(watched) = self.points.get_mut(number) {
-                let is_begun = begun.is_some_and(|(identity, _)| identity == segment.identity);
-                let first = watched.queue.first().map(|queued| queued.segment.identity);
-                let is_behind = begun.is_some_and(|(identity, _)| first == Some(identity));
-                let place = watched.queue.partition_point(|queued| queued.segment.order < segment.order);
-                let place = if is_begun { 0 } else { place.max(usize::from(is_behind)) };
+            if let (Some(watched), Some(point)) = (self.points.get_mut(number), known.get(number)) {
+                let begun = watched.queue.iter().take_while(|queued| point.has_begun(&queued.segment)).count();
+                let rest = watched.queue.get(begun..).unwrap_or_default();
+                let behind = rest.partition_point(|queued| queued.segment.order < segment.order);
+                let place = if point.has_begun(&segment) { 0 } else { begun.saturating_add(behind) };
                 watched.queue.insert(place, Queued { segment, input, delivery });
             }
         }
         for (watched, point) in self.points.iter().zip(known).filter(|(watched, _)| !watched.is_missing) {
-            let first = watched.queue.first().map(|queued| queued.segment.identity);
-            if point.begun.take_if(|(identity, _)| first != Some(*identity)).is_some() {
-                report.refused_inputs = report.refused_inputs.saturating_add(1);
-                let directory = watched.listing.directory().display();
-                tracing::error!("a segment of {directory} is gone before it was read to its end; what is left of it is lost");
+            for (series, merging) in &mut point.series {
+                let first = watched.queued(series).next().map(|queued| queued.segment.identity);
+                if merging.begun.take_if(|(identity, _)| first != Some(*identity)).is_some() {
+                    report.refused_inputs = report.refused_inputs.saturating_add(1);
+                    let directory = watched.listing.directory().display();
+                    tracing::error!("a segment of {directory} is gone before it was read to its end; what is left of it is lost");
+                }
             }
         }
         Ok(())
     }
 
     /// The moment up to which all capture points have delivered that are waited for.
-    fn watermark(&mut self, known: &[Point]) -> Option<Watermark> {
+    fn watermark(&mut self, known: &[Point], lanes: &[Lane]) -> Option<Watermark> {
         if self.config.closes_all {
             return Some(Watermark::END);
         }
         let now = Instant::now();
-        let Self { config, points, silence, .. } = self;
-        let delivered = points.iter_mut().zip(known).enumerate().map(|(number, (watched, point))| {
-            watched.note_silence(config.stays && silence.is_silent(number, now));
-            (watched.delivered(point), !watched.is_silent)
+        for (number, watched) in self.points.iter_mut().enumerate() {
+            watched.note_silence(self.config.stays && self.silence.is_silent(number, now));
+        }
+        let since_1970 = since_1970();
+        let delivered = lanes.iter().map(|lane| {
+            let watched = self.points.get(lane.point);
+            (self.delivered(lane, known, since_1970), watched.is_some_and(|watched| !watched.is_silent))
         });
-        let delivered: Vec<(Option<Clock>, bool)> = delivered.collect();
         Watermark::of(delivered)
     }
 
-    /// Segments that wait for other capture points: which points have some, and which are waited for.
+    /// The packet time up to which a series has been delivered. Of several in a directory, what agents are writing there tells
+    /// more: nothing is to come of one that is not being written, but for what is on its way through a buffer.
+    fn delivered(&self, lane: &Lane, known: &[Point], since_1970: Duration) -> Option<Clock> {
+        let (watched, point) = (self.points.get(lane.point)?, known.get(lane.point)?);
+        let delivered = watched.delivered(&lane.series, point);
+        if point.series.len() < 2 {
+            return delivered;
+        }
+        let before = |time: Duration| u64::try_from(since_1970.saturating_sub(time).as_nanos()).unwrap_or(u64::MAX);
+        let is_waited_for = |start_ns: &u64| !self.config.stays || *start_ns > before(self.config.timeout);
+        let being_written = watched.listing.being_written().get(&lane.series).copied().filter(is_waited_for);
+        delivered.max(Some(being_written.unwrap_or_else(|| before(ON_ITS_WAY))))
+    }
+
+    /// Segments that wait for others: how many there are, and what for.
     #[must_use]
     pub fn waiting(&self, known: &[Point]) -> Option<String> {
         let waiting: usize = self.points.iter().map(|watched| watched.queue.len()).sum();
-        let least = self.points.iter().zip(known).min_by_key(|(watched, point)| watched.delivered(point))?;
-        (waiting > 0)
-            .then(|| format!("{waiting} segments wait for what {} has still to deliver", least.0.listing.directory().display()))
+        let lanes = lanes(known, self.points.len());
+        let since_1970 = since_1970();
+        let least = lanes.iter().min_by_key(|lane| self.delivered(lane, known, since_1970))?;
+        let directory = self.points.get(least.point)?.listing.directory().display();
+        let of_series = known.get(least.point).filter(|point| point.series.len() > 1).map(|_| format!(" ({})", least.series));
+        let of_series = of_series.unwrap_or_default();
+        (waiting > 0).then(|| format!("{waiting} segments wait for what {directory}{of_series} has still to deliver"))
+    }
+}
+
+/// What is merged with others: a series of segments of a directory.
+#[derive(Clone, Debug)]
+struct Lane {
+    point: usize,
+    series: Series,
+}
+
+impl Lane {
+    fn merging(&self, known: &[Point]) -> Option<Merging> {
+        known.get(self.point)?.series.get(&self.series).copied()
+    }
+}
+
+/// All of them, in the order in which packets of the same time are taken. A directory of which nothing is known has one, too: it
+/// is waited for.
+fn lanes(known: &[Point], points: usize) -> Vec<Lane> {
+    let of_point = |(number, point): (usize, &Point)| {
+        let series: Vec<Series> = point.series.keys().cloned().collect();
+        let series = if series.is_empty() { vec![Series::default()] } else { series };
+        series.into_iter().map(move |series| Lane { point: number, series })
+    };
+    known.iter().take(points).enumerate().flat_map(of_point).collect()
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Point {
+    fn is_begun(&self) -> bool {
+        self.series.values().any(|merging| merging.begun.is_some())
+    }
+
+    /// Whether it is this segment that is read in part.
+    fn has_begun(&self, segment: &Segment) -> bool {
+        let begun = self.series.get(&segment.series).and_then(|merging| merging.begun);
+        begun.is_some_and(|(identity, _)| identity == segment.identity)
+    }
+
+    /// Takes note of the series that are there. One that is not there any more is kept as long as its last packets may matter.
+    fn note_series(&mut self, there: BTreeSet<Series>) {
+        let latest = self.series.values().filter_map(|merging| merging.clock).max().unwrap_or(0);
+        self.series.retain(|series, merging| {
+            let is_old = merging.clock.is_none_or(|clock| clock.saturating_add(LONG_GONE_NS) < latest);
+            there.contains(series) || merging.begun.is_some() || !is_old
+        });
+        for series in there {
+            self.series.entry(series).or_default();
+        }
     }
 }
 
@@ -454,12 +549,28 @@ impl Unit {
 }
 
 impl Watched {
-    /// The packet time up to which the capture point has delivered. Of a segment without packets, the name says that there
+    /// What waits of a series.
+    fn queued(&self, series: &Series) -> impl Iterator<Item = &Queued> {
+        self.queue.iter().filter(move |queued| queued.segment.series == *series)
+    }
+
+    /// Takes the first so many of a series out of the queue.
+    fn take_finished(&mut self, series: &Series, count: usize) -> Vec<Queued> {
+        let mut left = count;
+        let is_finished = |queued: &mut Queued| {
+            let is_it = left > 0 && queued.segment.series == *series;
+            left = left.saturating_sub(usize::from(is_it));
+            is_it
+        };
+        self.queue.extract_if(.., is_finished).collect()
+    }
+
+    /// The packet time up to which what is there of a series goes. Of a segment without packets, the name says that there
     /// were none before.
-    fn delivered(&self, point: &Point) -> Option<Clock> {
-        let deliveries: Vec<Delivery> = self.queue.iter().filter_map(|queued| queued.delivery).collect();
-        let named = self.queue.iter().filter_map(|queued| queued.segment.named_ns()).max();
-        Delivery::clock_of(point.clock, &deliveries).max(named)
+    fn delivered(&self, series: &Series, point: &Point) -> Option<Clock> {
+        let deliveries: Vec<Delivery> = self.queued(series).filter_map(|queued| queued.delivery).collect();
+        let named = self.queued(series).filter_map(|queued| queued.segment.named_ns()).max();
+        Delivery::clock_of(point.series.get(series).and_then(|merging| merging.clock), &deliveries).max(named)
     }
 
     /// Whether no more segments should be open at the same time.
@@ -533,10 +644,12 @@ impl Watched {
                 // A copy: it will be known when the other one has been read.
                 continue;
             }
-            if let Some((begun, offset)) = point.begun
+            let series = Series::named(&listed.name);
+            if let Some(merging) = point.series.get_mut(&series)
+                && let Some((begun, offset)) = merging.begun
                 && is_longer(&path, &listed, begun)
             {
-                point.begun = Some((identity, offset));
+                merging.begun = Some((identity, offset));
             }
             let from = known.grown_from(point, &path, &listed);
             let mut first_ns = Ok(None);
@@ -545,7 +658,7 @@ impl Watched {
                 *first_ns.as_ref().unwrap_or(&None)
             });
             first_ns?;
-            found.push(Segment { point: number, path, listed, identity, order, from });
+            found.push(Segment { point: number, series, path, listed, identity, order, from });
         }
         Ok(found)
     }

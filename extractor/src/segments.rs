@@ -2,7 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the input directories")]
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read},
     os::unix::{
@@ -20,7 +22,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use shared::segment::SegmentName;
+use shared::segment::{SegmentFile, SegmentName};
 
 /// How a capture's name ends, and how it does when it is compressed.
 const ENDINGS: [&[u8]; 2] = [b".pcap", b".pcapng"];
@@ -110,6 +112,20 @@ pub fn list(directory: &Path, mut refused: impl FnMut(&Path, &io::Error)) -> io:
     Ok(listed)
 }
 
+/// The series that agents are writing in a directory, and of each when the first part file begins, in nanoseconds since 1970.
+fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, u64>> {
+    let mut parts = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
+        let name = entry.map_err(unreadable(directory))?.file_name();
+        if let Some(SegmentFile::Part(segment)) = name.to_str().and_then(SegmentFile::named) {
+            let start_ns = segment.start_us().saturating_mul(1000);
+            let first = parts.entry(Series::of(&segment)).or_insert(start_ns);
+            *first = start_ns.min(*first);
+        }
+    }
+    Ok(parts)
+}
+
 fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
     |error| io::Error::new(error.kind(), format!("the input directory {} cannot be read: {error}", directory.display()))
 }
@@ -119,6 +135,7 @@ fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
 pub struct Listing {
     directory: PathBuf,
     last: Option<Last>,
+    being_written: BTreeMap<Series, u64>,
 }
 
 /// The last time that a directory was gone through.
@@ -151,7 +168,14 @@ impl Listing {
     /// Of that directory, which need not be there yet.
     #[must_use]
     pub fn of(directory: PathBuf) -> Self {
-        Self { directory, last: None }
+        Self { directory, last: None, being_written: BTreeMap::new() }
+    }
+
+    /// The series that agents were writing there when it was gone through, and since when, in nanoseconds since 1970. What they
+    /// have captured before is in the segments that were listed.
+    #[must_use]
+    pub fn being_written(&self) -> &BTreeMap<Series, u64> {
+        &self.being_written
     }
 
     /// The directory.
@@ -167,6 +191,8 @@ impl Listing {
     pub fn all(&mut self, now: Instant, refused: impl FnMut(&Path, &io::Error)) -> io::Result<Vec<Listed>> {
         let last = self.last.take();
         let stamp = self.stamp()?;
+        // A part that gets its name meanwhile is seen twice: not at all would be worse.
+        self.being_written = being_written(&self.directory)?;
         let listed = list(&self.directory, refused)?;
         // What changed meanwhile has changed the directory after its stamp was taken.
         let since = last.filter(|last| last.stamp == stamp).map_or(now, |last| last.since);
@@ -235,6 +261,29 @@ pub fn whole_path(path: &Path) -> PathBuf {
     // Where a part of it is not there yet, the rest of it tells already where it will be.
     let there = absolute.ancestors().find_map(|there| Some((there.canonicalize().ok()?, absolute.strip_prefix(there).ok()?)));
     there.map_or_else(|| absolute.clone(), |(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) })
+}
+
+/// Which captures of a directory come one behind the other: those of one agent and interface, and those that no agent has named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Series(String);
+
+impl Series {
+    fn of(segment: &SegmentName) -> Self {
+        Self(format!("{}_{}", segment.instance(), segment.interface()))
+    }
+
+    /// That of a capture with this name.
+    #[must_use]
+    pub fn named(name: &OsStr) -> Self {
+        segment_name(name).map(|segment| Self::of(&segment)).unwrap_or_default()
+    }
+}
+
+/// What its segments' names begin with.
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "captures without an agent's name" } else { &self.0 })
+    }
 }
 
 /// Where a capture stands among those of its directory: by when it begins, then by its number, then by its name.
@@ -331,8 +380,8 @@ impl AfterProcessing {
 }
 
 /// What is done, for the sentence that says that it cannot be.
-impl std::fmt::Display for AfterProcessing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for AfterProcessing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Keep => f.write_str("marked as processed"),
             Self::Delete => f.write_str("deleted"),

@@ -307,7 +307,7 @@ impl<'c> Session<'c> {
             self.calls = CallTable::new(config.rules);
             start = Start::default();
             place.next = Moment::default();
-            self.points.iter_mut().for_each(|point| point.clock = None);
+            self.points.iter_mut().flat_map(|point| point.series.values_mut()).for_each(|merging| merging.clock = None);
             self.recent = RecentPackets::default();
         }
         self.carried = self.save(&start.unfinished, &place, records)?;

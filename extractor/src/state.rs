@@ -13,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the state file")]
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
@@ -28,7 +29,7 @@ use crate::{
     events::stable_hash,
     moment::Clock,
     outputs::Settings,
-    segments::Identity,
+    segments::{Identity, Series},
     source::{Carried, RecentPackets},
 };
 
@@ -189,9 +190,16 @@ pub struct Point {
     pub seen: Vec<Seen>,
     /// When the latest of them began, in nanoseconds since 1970.
     pub latest_ns: u64,
-    /// How far the next one is read, where several directories are merged.
+    /// The series of segments in it, and how far those are that are merged with others.
+    pub series: BTreeMap<Series, Merging>,
+}
+
+/// How far a series of segments has been merged with others.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Merging {
+    /// Which segment was begun, and how far it is read, in bytes.
     pub begun: Option<(Identity, usize)>,
-    /// Packet time there, likewise.
+    /// Packet time there.
     pub clock: Option<Clock>,
 }
 

@@ -22,6 +22,7 @@ mod everything;
 mod kills;
 mod merge;
 mod segments;
+mod series;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;

@@ -20,13 +20,13 @@ struct Points {
 }
 
 /// Whether a frame of Ethernet has anything to do with signalling: the port of SIP over UDP, TCP, or it is a fragment.
-fn is_signalling(frame: &[u8]) -> bool {
+pub fn is_signalling(frame: &[u8]) -> bool {
     let has_port = |at: usize| frame.get(at..at + 2) == Some(&5060u16.to_be_bytes()[..]);
     let ports = if frame[12..14] == [0x86, 0xdd] { 54 } else { 34 };
     has_port(ports) || has_port(ports + 2) || frame[23] == 6
 }
 
-fn split(frames: &Frames, is_first: impl Fn(&[u8]) -> bool) -> [Frames; 2] {
+pub fn split(frames: &Frames, is_first: impl Fn(&[u8]) -> bool) -> [Frames; 2] {
     let (first, second) = frames.iter().cloned().partition(|(_, frame)| is_first(frame));
     [first, second]
 }

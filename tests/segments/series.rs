@@ -1,0 +1,191 @@
+//! An agent that captures at two interfaces, into one directory: what both have seen is one capture.
+
+use std::{fs, time::Duration};
+
+use crate::{
+    cuts::results_of_the_whole,
+    desk::{Desk, Files, visible, within},
+    dice::{Dice, tries},
+    everything::{Form, Frames, Packets, in_good_time},
+    merge::{is_signalling, split},
+    segments::{Segment, agents},
+};
+
+const INTERFACES: [&str; 2] = ["eth0", "br_lan"];
+
+struct Agent {
+    desk: Desk,
+    segments: [Vec<Segment>; 2],
+    /// How many of them are closed.
+    closed: [usize; 2],
+    want: Files,
+}
+
+impl Agent {
+    /// Each interface with segments of its own stretches of time.
+    fn at(parts: [Frames; 2], want: Files, dice: &mut Dice) -> Self {
+        let mut interfaces = INTERFACES.iter();
+        let segments = parts.map(|frames| {
+            let packets = Packets::of(Form::Micro, &frames);
+            let interface = interfaces.next().unwrap();
+            let named = |(name, bytes): Segment| (name.replace("edge1_eth0_", &format!("edge1_{interface}_")), bytes);
+            agents(&packets, &packets.cut(5 + dice.below(4), dice)).into_iter().map(named).collect()
+        });
+        Self { desk: Desk::new(), segments, closed: [0, 0], want }
+    }
+
+    /// Signalling at one, media at the other.
+    fn apart(dice: &mut Dice) -> Self {
+        let frames = in_good_time();
+        let want = results_of_the_whole(&Packets::of(Form::Micro, &frames));
+        Self::at(split(&frames, is_signalling), want, dice)
+    }
+
+    fn part_of(&self, interface: usize, number: usize) -> Option<std::path::PathBuf> {
+        let (name, _) = self.segments[interface].get(number)?;
+        Some(self.desk.segments.join(format!(".{name}.part")))
+    }
+
+    /// Begins the first segments.
+    fn begin(&self) {
+        for interface in 0..2 {
+            fs::write(self.part_of(interface, 0).unwrap(), b"").unwrap();
+        }
+    }
+
+    /// Closes the next segment of an interface, and begins the one after it.
+    fn close_next(&mut self, interface: usize) -> bool {
+        let number = self.closed[interface];
+        let Some(part) = self.part_of(interface, number) else { return false };
+        let (name, bytes) = &self.segments[interface][number];
+        fs::write(&part, bytes).unwrap();
+        fs::rename(part, self.desk.segments.join(name)).unwrap();
+        self.closed[interface] += 1;
+        if let Some(next) = self.part_of(interface, self.closed[interface]) {
+            fs::write(next, b"").unwrap();
+        }
+        true
+    }
+
+    fn close_all(&mut self, interface: usize) {
+        while self.close_next(interface) {}
+    }
+
+    #[track_caller]
+    fn run(&self, flags: &[&str]) -> String {
+        let ran = self.desk.run(&[&["--no-sync"], flags].concat()).is(0);
+        self.desk.shows_only(&self.want, "merged");
+        ran.log
+    }
+
+    fn has_calls(&self, count: usize) -> bool {
+        self.desk.out.exists() && visible(&self.desk.out).keys().filter(|name| name.starts_with("call_")).count() >= count
+    }
+}
+
+#[test]
+fn in_one_run() {
+    let mut dice = Dice::new(620);
+    for flags in [&[][..], &["--window-bytes", "5000", "--chunk-bytes", "900", "--unit-bytes", "10000"]] {
+        let mut agent = Agent::apart(&mut dice);
+        agent.close_all(0);
+        agent.close_all(1);
+        agent.run(flags);
+        assert!(agent.has_calls(40), "what no agent is writing any more is not waited for");
+        agent.run(&[flags, &["--final"]].concat());
+        agent.desk.has(&agent.want, "in one run");
+    }
+}
+
+/// Whichever interface's segments are closed first, and however many at a time.
+#[test]
+fn segments_are_closed_in_any_turn() {
+    let mut dice = Dice::new(621);
+    for after in [&["--after-processing", "delete"][..], &[]] {
+        for _ in 0..tries(2, 20) {
+            let mut agent = Agent::apart(&mut dice);
+            agent.begin();
+            let counts = [0, 1].map(|interface| agent.segments[interface].len());
+            while agent.closed != counts {
+                for interface in 0..2 {
+                    for _ in 0..dice.below(4) {
+                        agent.close_next(interface);
+                    }
+                }
+                agent.run(after);
+            }
+            agent.run(&[after, &["--final"]].concat());
+            agent.desk.has(&agent.want, &format!("{after:?}"));
+        }
+    }
+}
+
+/// What one interface has captured waits for what the other has still to deliver, and the log says for which.
+#[test]
+fn one_is_far_behind() {
+    let mut agent = Agent::apart(&mut Dice::new(622));
+    agent.begin();
+    agent.close_all(0);
+    let log = agent.run(&[]);
+    assert!(log.contains("(edge1_br_lan) has still to deliver"), "{log}");
+    assert!(!agent.has_calls(1), "a call was closed before its media came");
+    agent.close_all(1);
+    agent.run(&[]);
+    assert!(agent.has_calls(40));
+    agent.run(&["--final"]);
+    agent.desk.has(&agent.want, "far behind");
+}
+
+#[test]
+fn watched() {
+    let mut agent = Agent::apart(&mut Dice::new(623));
+    agent.begin();
+    // That these are years old does not mean that nobody writes them.
+    let watch = agent.desk.start(&["--no-sync", "--watch", "--source-timeout", "900000h"]);
+    agent.close_all(0);
+    assert!(!within(Duration::from_millis(1500), || agent.has_calls(1)), "it did not wait");
+    agent.close_all(1);
+    assert!(within(Duration::from_secs(20), || agent.has_calls(40)), "{}", watch.log());
+    watch.end("TERM").is(0);
+    agent.run(&["--final"]);
+    agent.desk.has(&agent.want, "watched");
+}
+
+/// A part file that a crash has left is not waited for longer than for a silent capture point.
+#[test]
+fn a_part_file_that_nobody_writes() {
+    let mut agent = Agent::apart(&mut Dice::new(624));
+    agent.begin();
+    agent.close_all(0);
+    let watch = agent.desk.start(&["--no-sync", "--watch"]);
+    assert!(within(Duration::from_secs(20), || agent.has_calls(40)), "{}", watch.log());
+    watch.end("TERM").is(0);
+}
+
+/// Another interface joins when much has been processed.
+#[test]
+fn one_comes_later() {
+    let frames = in_good_time();
+    let want = results_of_the_whole(&Packets::of(Form::Micro, &frames));
+    let middle = frames[frames.len() / 2].0;
+    let parts = [true, false].map(|is_first| {
+        let of_it = |(ns, frame): &&(u64, Vec<u8>)| (*ns < middle || is_signalling(frame)) == is_first;
+        frames.iter().filter(of_it).cloned().collect()
+    });
+    let mut agent = Agent::at(parts, want, &mut Dice::new(625));
+    fs::write(agent.part_of(0, 0).unwrap(), b"").unwrap();
+    while agent.closed[0] < agent.segments[0].len() {
+        agent.close_next(0);
+        let is_later = agent.segments[0].get(agent.closed[0]).is_none_or(|(name, _)| {
+            let start = |name: &str| name.rsplit('_').nth(1).unwrap().to_owned();
+            start(name) >= start(&agent.segments[1][0].0)
+        });
+        if is_later && agent.closed[1] == 0 {
+            fs::write(agent.part_of(1, 0).unwrap(), b"").unwrap();
+        }
+        agent.run(&[]);
+    }
+    agent.close_all(1);
+    agent.run(&["--final"]);
+    agent.desk.has(&agent.want, "one came later");
+}
