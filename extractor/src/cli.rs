@@ -12,6 +12,7 @@ use shared::{
     units::{ByteSize, GoDuration, SipPorts},
 };
 
+use self::calls::CallArguments;
 use crate::{
     calls::Rules,
     outputs::{
@@ -120,7 +121,7 @@ pub struct Arguments {
     overwrite: bool,
 
     #[command(flatten)]
-    calls: calls::Arguments,
+    calls: CallArguments,
 
     /// Upload each call's file to where --s3-uri says.
     #[arg(long, requires_all = ["s3_uri", "s3_region"])]
@@ -420,6 +421,15 @@ fn all<const MAX: u16>(lists: Vec<Numbers<MAX>>) -> impl Iterator<Item = u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+        let help = Arguments::command().render_long_help().to_string();
+        assert!(help.starts_with("Extracts every SIP call of a capture"), "{help}");
+        let headings: Vec<&str> = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
+        assert_eq!(headings, ["Options:", "Which calls:"]);
+    }
 
     #[test]
     fn lists_of_numbers() {

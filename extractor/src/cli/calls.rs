@@ -10,7 +10,7 @@ use crate::selection::{Patterns, Selection};
 /// text.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Which calls")]
-pub(super) struct Arguments {
+pub(super) struct CallArguments {
     /// Extract only calls whose Call-ID matches this regular expression. May be repeated: one of them is enough. (Of --call-id,
     /// --from and --to, each that is given has to match.)
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
@@ -63,7 +63,7 @@ pub(super) struct Arguments {
     no_rtp_dump_except_for_to_pattern: Vec<Regex>,
 }
 
-impl Arguments {
+impl CallArguments {
     pub(super) fn flags(&self) -> [(&'static str, String); 12] {
         [
             ("--call-id", in_one(&self.call_id)),
