@@ -41,8 +41,13 @@ impl Agent {
 
     /// Starts it in a namespace, on the wire.
     pub fn on_wire(namespace: &Namespace, folder: &Path, output: &Path, arguments: &[&str]) -> Self {
+        Self::on(&[WIRE], namespace, folder, output, arguments)
+    }
+
+    /// Starts it in a namespace, on these interfaces.
+    pub fn on(interfaces: &[&str], namespace: &Namespace, folder: &Path, output: &Path, arguments: &[&str]) -> Self {
         let mut command = namespace.command(BINARY);
-        command.args(["--interface", WIRE]);
+        command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
         Self::run(command, folder, output, arguments)
     }
 

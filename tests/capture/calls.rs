@@ -1,12 +1,18 @@
 //! End to end: SIPp calls SIPp through the agent's wire, and the extractor finds in its segments what it finds in a capture
 //! of tcpdump's beside it, whether it reads them afterwards or while the agent captures.
 
-use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     agent::{Agent, names_in, read, segments},
     disks::Disk,
-    lab::{Lab, Program, wait_until},
+    lab::{Lab, Program, Tap, WIRE, wait_until},
     sipp,
 };
 
@@ -109,24 +115,30 @@ fn calls_over_tcp_come_out_whole() {
 
 /// Has calls made while an extractor in another process takes the agent's segments as they are closed. Checks that the
 /// calls are whole, and gives the names that are left in the agent's directory, and its log.
-fn whole_while_watched(calls: sipp::Calls, after_processing: &str, agents: &[&str]) -> (Vec<String>, String) {
-    let lab = Lab::new();
+fn whole_while_watched(
+    lab: &Lab,
+    interfaces: &[&str],
+    calls: sipp::Calls,
+    after_processing: &str,
+    agents: &[&str],
+) -> (Vec<String>, String) {
     let [disk, of_tcpdump] = ["disk", "of-tcpdump"].map(|name| lab.folder().join(name));
     let [segments, output] = ["segments", "calls"].map(|name| disk.join(name));
     fs::create_dir(&disk).unwrap();
     // How soon the extractor is done must not depend on who else waits for the disk.
     let _disk = Disk::mount(&disk, "64m");
     let arguments = [&["--sip-ports-range", "5060-5079"], agents].concat();
-    let agent = Agent::on_wire(&lab.phones[0], lab.folder(), &segments, &arguments);
+    let agent = Agent::on(interfaces, &lab.phones[0], lab.folder(), &segments, &arguments);
     let from_segments = |flag| {
         let mut command = extractor(&output);
         command.arg("--input-dir").arg(&segments).args(["--after-processing", after_processing, flag]);
         command
     };
     let mut watch = Program::start(from_segments("--watch"), "watch", lab.folder());
-    let tap = lab.tap();
-    calls.make(&lab);
-    let beside = tap.stop(&lab);
+    let taps = interfaces.iter().zip([lab.addresses[1], lab.media[1]]).map(|(interface, behind)| lab.tap_at(interface, behind));
+    let taps: Vec<Tap> = taps.collect();
+    calls.make(lab);
+    let beside = merged(taps.into_iter().map(|tap| tap.stop(lab)), &lab.folder().join("beside.pcap"));
     let log = agent.end("TERM");
     wait_until("the last segment to be processed", || unprocessed(&segments).is_empty());
     watch.signal("TERM");
@@ -136,8 +148,15 @@ fn whole_while_watched(calls: sipp::Calls, after_processing: &str, agents: &[&st
     ends_well(&mut from_segments("--final"));
     let parts: Vec<String> = names_in(&output).into_iter().filter(|name| name.ends_with(".part")).collect();
     assert!(parts.is_empty(), "{parts:?}");
-    assert_whole(calls, &results(&output), &extracted([beside].iter(), &of_tcpdump), &log);
+    let of_tcpdump = extracted([beside].iter(), &of_tcpdump);
+    assert_whole(calls, &results(&output), &of_tcpdump, &log);
     (names_in(&segments), log)
+}
+
+/// Captures as one, in the order of time.
+fn merged(captures: impl Iterator<Item = PathBuf>, to: &Path) -> PathBuf {
+    ends_well(Command::new("mergecap").args(["-F", "pcap", "-w"]).arg(to).args(captures));
+    to.to_owned()
 }
 
 /// Closed segments without a mark.
@@ -154,7 +173,7 @@ const MORE: usize = 6;
 #[test]
 fn calls_come_out_whole_while_their_segments_are_deleted() {
     let calls = sipp::Calls { count: MORE, ..sipp::UDP };
-    let (left, log) = whole_while_watched(calls, "delete", &["--rotate-every", "500ms"]);
+    let (left, log) = whole_while_watched(&Lab::new(), &[WIRE], calls, "delete", &["--rotate-every", "500ms"]);
     assert_eq!(left, Vec::<String>::new(), "{log}");
     assert!(log.matches("reason=").count() > MORE, "{log}");
 }
@@ -164,8 +183,21 @@ fn calls_come_out_whole_while_their_segments_are_deleted() {
 fn calls_come_out_whole_while_the_agent_makes_room() {
     let calls = sipp::Calls { count: MORE, ..sipp::TCP };
     let arguments = ["--rotate-size", "8KiB", "--max-disk-bytes", "128KiB"];
-    let (left, log) = whole_while_watched(calls, "keep", &arguments);
+    let (left, log) = whole_while_watched(&Lab::new(), &[WIRE], calls, "keep", &arguments);
     let (marks, segments): (Vec<String>, Vec<String>) = left.into_iter().partition(|name| name.starts_with('.'));
     assert_eq!(marks, segments.iter().map(|name| format!(".{name}.processed")).collect::<Vec<_>>(), "{log}");
     assert!(log.contains("deleted for --max-disk-bytes") && !log.contains("ERROR"), "{log}");
+}
+
+/// Signalling at one interface, audio at the other: two series of segments in one directory, which are closed each in its time.
+#[test]
+fn calls_over_two_interfaces_come_out_whole() {
+    const AUDIO: [&str; 2] = ["203.0.113.1", "203.0.113.2"];
+    let mut lab = Lab::new();
+    lab.phones[0].wire("audio", &lab.phones[1], "audio");
+    lab.number("audio", AUDIO);
+    let lab = lab.with_media_at(AUDIO);
+    let calls = sipp::Calls { count: MORE, ..sipp::UDP };
+    let (left, log) = whole_while_watched(&lab, &[WIRE, "audio"], calls, "delete", &["--rotate-every", "500ms"]);
+    assert_eq!(left, Vec::<String>::new(), "{log}");
 }

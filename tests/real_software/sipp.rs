@@ -68,23 +68,23 @@ impl Calls {
     }
 
     fn caller(&self, lab: &Lab, pair: u16) -> Program {
-        let own = lab.addresses[0];
+        let (own, audio) = (lab.addresses[0], lab.media[0]);
         let callee = SocketAddr::new(lab.addresses[1], 5060 + pair);
         let (port, media) = (5070 + pair, 28_000 + 10 * pair);
         let Self { count, at_once, transport, .. } = self;
         let line = format!(
-            "sipp -sf caller.xml -i {own} -mi {own} -p {port} -mp {media} -t {transport} -max_socket 100 \
+            "sipp -sf caller.xml -i {own} -mi {audio} -p {port} -mp {media} -t {transport} -max_socket 100 \
              -m {count} -l {at_once} -r 50 -nostdin -timeout 20 -timeout_error {callee}"
         );
         Program::start(lab.phones[0].command(&line), &format!("caller{pair}"), lab.folder())
     }
 
     fn callee(&self, lab: &Lab, pair: u16) -> Program {
-        let own = lab.addresses[1];
+        let (own, audio) = (lab.addresses[1], lab.media[1]);
         let (port, media) = (5060 + pair, 27_000 + 10 * pair);
         // It takes connections, however many the caller makes.
         let transport = self.transport.replace("tn", "t1");
-        let line = format!("sipp -sf callee.xml -i {own} -mi {own} -p {port} -mp {media} -rtp_echo -t {transport} -nostdin");
+        let line = format!("sipp -sf callee.xml -i {own} -mi {audio} -p {port} -mp {media} -rtp_echo -t {transport} -nostdin");
         let mut callee = Program::start(lab.phones[1].command(&line), &format!("callee{pair}"), lab.folder());
         callee.listens(port);
         callee
