@@ -51,7 +51,7 @@ const MAX_OPEN: usize = 4096;
 /// A segment of this length has no packets, and looks like any other that has none.
 const NO_PACKETS: u64 = FILE_HEADER_LEN as u64;
 
-/// A packet that was captured is in a part file after so long, at the latest, or else it waits for a disk that hangs.
+/// A packet that was captured is in a part file after so long, at the latest, unless it waits for a disk that hangs.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// A series that is gone for an hour of packet time needs no watching.
@@ -86,6 +86,8 @@ struct Watched {
     first_ns: BTreeMap<OsString, (Listed, Option<u64>)>,
     /// Segments that are open, where several points are merged.
     queue: Vec<Queued>,
+    /// The series of which there are more.
+    crowded: BTreeSet<Series>,
     is_missing: bool,
     /// Whether it has been silent for so long that the others are not held back for it any more.
     is_silent: bool,
@@ -122,6 +124,7 @@ impl<'c> Points<'c> {
             settled: BTreeMap::new(),
             first_ns: BTreeMap::new(),
             queue: Vec::new(),
+            crowded: BTreeSet::new(),
             is_missing: false,
             is_silent: false,
             has_complained: false,
@@ -388,9 +391,10 @@ impl<'c> Points<'c> {
                 self.done.push(segment);
             }
             let begun = watched.queued(&lane.series).next().filter(|_| place.offset > 0);
-            let merging = point.series.entry(lane.series.clone()).or_default();
-            merging.begun = begun.map(|queued| (queued.segment.identity, place.offset));
-            merging.clock = merging.clock.max(clock);
+            if let Some(merging) = point.series.get_mut(&lane.series) {
+                merging.begun = begun.map(|queued| (queued.segment.identity, place.offset));
+                merging.clock = merging.clock.max(clock);
+            }
         }
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
@@ -408,9 +412,12 @@ impl<'c> Points<'c> {
 
     /// Opens segments that are to be merged. The one that was begun comes first.
     fn queue(&mut self, found: Vec<Segment>, known: &mut [Point], report: &mut Report) -> Result<()> {
+        self.points.iter_mut().for_each(|watched| watched.crowded.clear());
         for segment in found {
             let number = segment.point;
-            if self.points.get(number).is_none_or(|watched| watched.is_full(self.unit_len)) {
+            let Some((watched, point)) = self.points.get_mut(number).zip(known.get(number)) else { continue };
+            if watched.is_full(&segment.series, point.series.len(), self.unit_len) {
+                watched.crowded.insert(segment.series);
                 continue;
             }
             let Some(input) = self.open(&segment, known, report)? else { continue };
@@ -446,38 +453,45 @@ impl<'c> Points<'c> {
         for (number, watched) in self.points.iter_mut().enumerate() {
             watched.note_silence(self.config.stays && self.silence.is_silent(number, now));
         }
-        let since_1970 = since_1970();
+        let since = SystemTime::now();
         let delivered = lanes.iter().map(|lane| {
             let watched = self.points.get(lane.point);
-            (self.delivered(lane, known, since_1970), watched.is_some_and(|watched| !watched.is_silent))
+            (self.delivered(lane, known, since), watched.is_some_and(|watched| !watched.is_silent))
         });
         Watermark::of(delivered)
     }
 
     /// The packet time up to which a series has been delivered. Of several in a directory, what agents are writing there tells
-    /// more: nothing is to come of one that is not being written, but for what is on its way through a buffer.
-    fn delivered(&self, lane: &Lane, known: &[Point], since_1970: Duration) -> Option<Clock> {
+    /// more: of one that is not being written, nothing is to come that belongs before what has been closed for a while.
+    fn delivered(&self, lane: &Lane, known: &[Point], now: SystemTime) -> Option<Clock> {
         let (watched, point) = (self.points.get(lane.point)?, known.get(lane.point)?);
         let delivered = watched.delivered(&lane.series, point);
-        if point.series.len() < 2 {
+        if point.series.len() < 2 || watched.crowded.contains(&lane.series) {
             return delivered;
         }
-        let before = |time: Duration| u64::try_from(since_1970.saturating_sub(time).as_nanos()).unwrap_or(u64::MAX);
-        let is_waited_for = |start_ns: &u64| !self.config.stays || *start_ns > before(self.config.timeout);
-        let being_written = watched.listing.being_written().get(&lane.series).copied().filter(is_waited_for);
-        delivered.max(Some(being_written.unwrap_or_else(|| before(ON_ITS_WAY))))
+        delivered.max(self.being_written(lane, now).or_else(|| watched.at_rest(point, now)))
+    }
+
+    /// Where the part file of a series begins that is waited for, in nanoseconds since 1970.
+    fn being_written(&self, lane: &Lane, now: SystemTime) -> Option<u64> {
+        let start_ns = *self.points.get(lane.point)?.listing.being_written().get(&lane.series)?;
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let age = since_1970.saturating_sub(Duration::from_nanos(start_ns));
+        Some(start_ns).filter(|_| !self.config.stays || age < self.config.timeout)
     }
 
     /// Segments that wait for others: how many there are, and what for.
     #[must_use]
     pub fn waiting(&self, known: &[Point]) -> Option<String> {
         let waiting: usize = self.points.iter().map(|watched| watched.queue.len()).sum();
-        let lanes = lanes(known, self.points.len());
-        let since_1970 = since_1970();
-        let least = lanes.iter().min_by_key(|lane| self.delivered(lane, known, since_1970))?;
+        let (lanes, now) = (lanes(known, self.points.len()), SystemTime::now());
+        let least = lanes.iter().min_by_key(|lane| self.delivered(lane, known, now))?;
         let directory = self.points.get(least.point)?.listing.directory().display();
-        let of_series = known.get(least.point).filter(|point| point.series.len() > 1).map(|_| format!(" ({})", least.series));
-        let of_series = of_series.unwrap_or_default();
+        let of_series = match known.get(least.point)?.series.len() {
+            ..2 => String::new(),
+            // Five seconds are nothing to speak of.
+            _ => format!(" ({})", self.being_written(least, now).map(|_| &least.series)?),
+        };
         (waiting > 0).then(|| format!("{waiting} segments wait for what {directory}{of_series} has still to deliver"))
     }
 }
@@ -504,10 +518,6 @@ fn lanes(known: &[Point], points: usize) -> Vec<Lane> {
         series.into_iter().map(move |series| Lane { point: number, series })
     };
     known.iter().take(points).enumerate().flat_map(of_point).collect()
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Point {
@@ -573,10 +583,20 @@ impl Watched {
         Delivery::clock_of(point.series.get(series).and_then(|merging| merging.clock), &deliveries).max(named)
     }
 
-    /// Whether no more segments should be open at the same time.
-    fn is_full(&self, unit_len: u64) -> bool {
-        let spooled = self.queue.iter().fold(0, |sum: u64, queued| sum.saturating_add(queued.input.spooled_len()));
-        self.queue.len() >= MAX_OPEN || spooled >= unit_len.saturating_mul(4)
+    /// How far packet time has come in segments that were closed a while ago.
+    fn at_rest(&self, point: &Point, now: SystemTime) -> Option<Clock> {
+        let is_at_rest =
+            |queued: &&Queued| now.duration_since(queued.segment.listed.modified).is_ok_and(|rest| rest >= ON_ITS_WAY);
+        let queued = self.queue.iter().filter(is_at_rest).filter_map(|queued| queued.delivery);
+        let merged = point.series.values().filter_map(|merging| merging.clock);
+        queued.filter_map(|delivery| Delivery::clock_of(None, &[delivery])).chain(merged).max()
+    }
+
+    /// Whether no more segments of a series should be open at the same time, of so many series.
+    fn is_full(&self, series: &Series, of: usize, unit_len: u64) -> bool {
+        let spooled = self.queued(series).fold(0, |sum: u64, queued| sum.saturating_add(queued.input.spooled_len()));
+        self.queued(series).count() >= MAX_OPEN.checked_div(of).unwrap_or(MAX_OPEN).max(1)
+            || spooled >= unit_len.saturating_mul(4)
     }
 
     fn note_silence(&mut self, is_silent: bool) {

@@ -1,6 +1,9 @@
 //! An agent that captures at two interfaces, into one directory: what both have seen is one capture.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     cuts::results_of_the_whole,
@@ -44,6 +47,14 @@ impl Agent {
     fn part_of(&self, interface: usize, number: usize) -> Option<std::path::PathBuf> {
         let (name, _) = self.segments[interface].get(number)?;
         Some(self.desk.segments.join(format!(".{name}.part")))
+    }
+
+    /// Lets some time pass: what is there has been there for long.
+    fn rest(&self) {
+        for name in self.desk.delivered() {
+            let file = fs::File::options().write(true).open(self.desk.segments.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        }
     }
 
     /// Begins the first segments.
@@ -91,10 +102,24 @@ fn in_one_run() {
         agent.close_all(0);
         agent.close_all(1);
         agent.run(flags);
-        assert!(agent.has_calls(40), "what no agent is writing any more is not waited for");
+        assert!(agent.has_calls(40));
         agent.run(&[flags, &["--final"]].concat());
         agent.desk.has(&agent.want, "in one run");
     }
+}
+
+/// An interface at which there is nothing to capture holds the other one back for some seconds only.
+#[test]
+fn one_is_idle() {
+    let mut agent = Agent::apart(&mut Dice::new(626));
+    agent.close_all(0);
+    agent.close_next(1);
+    fs::remove_file(agent.part_of(1, 1).unwrap()).unwrap();
+    let log = agent.desk.run(&[]).is(0).log;
+    assert!(!agent.has_calls(40) && !log.contains("WARN"), "packets may be on their way: {log}");
+    agent.rest();
+    let log = agent.desk.run(&[]).is(0).log;
+    assert!(agent.has_calls(40), "{log}");
 }
 
 /// Whichever interface's segments are closed first, and however many at a time.
@@ -130,8 +155,8 @@ fn one_is_far_behind() {
     assert!(log.contains("(edge1_br_lan) has still to deliver"), "{log}");
     assert!(!agent.has_calls(1), "a call was closed before its media came");
     agent.close_all(1);
-    agent.run(&[]);
-    assert!(agent.has_calls(40));
+    let log = agent.run(&[]);
+    assert!(agent.has_calls(40) && !log.contains("still to deliver"), "{log}");
     agent.run(&["--final"]);
     agent.desk.has(&agent.want, "far behind");
 }
