@@ -228,6 +228,18 @@ fn flags_from_a_file() {
     let output = run(&["--output-dir", &path("of-line"), &format!("--config={}", path("flags.toml"))]);
     assert_eq!(output.status.code(), Some(0), "{}", says(&output));
     assert_eq!(fs::read(path("of-line/calls.csv")).unwrap(), fs::read(path("of-file/calls.csv")).unwrap());
+
+    // The file's directory gives way to the file of the line.
+    let service = format!("input-dir = {:?}\nwatch = true\nno-rtp-dump = true\nafter-processing = \"delete\"\n", path("nowhere"));
+    fs::write(path("flags.toml"), service).unwrap();
+    let output = run(&["--config", &path("flags.toml"), "--input-file", &path("input.pcap"), "--output-dir", &path("other")]);
+    assert_eq!(output.status.code(), Some(0), "{}", says(&output));
+    assert_eq!(fs::read(path("other/detected_calls.csv")).unwrap(), fs::read(path("of-file/calls.csv")).unwrap());
+
+    fs::write(path("flags.toml"), "linger = \"10\"").unwrap();
+    let output = run(&["--config", &path("flags.toml"), "--input-file", "x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(says(&output).contains("--linger") && says(&output).contains("flags.toml"), "{}", says(&output));
     fs::write(path("flags.toml"), "input-files = \"x\"").unwrap();
     let output = run(&["--config", &path("flags.toml")]);
     assert_eq!(output.status.code(), Some(2));

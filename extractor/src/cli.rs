@@ -2,7 +2,7 @@
 
 mod calls;
 
-use std::{env, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{env, ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
 use nix::unistd::gethostname;
@@ -222,7 +222,14 @@ impl Arguments {
     #[must_use]
     pub fn read() -> Self {
         let line: Vec<OsString> = env::args_os().collect();
-        let arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
+        let mut arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
+        let is_typed =
+            |flag: &str| line.iter().any(|word| word.as_bytes().split(|byte| *byte == b'=').next() == Some(flag.as_bytes()));
+        if is_typed("--s3-check") && !is_typed("--input-file") && !is_typed("--input-dir") {
+            // Of a file of flags, it is the store that is to be tried.
+            arguments.input_file.clear();
+            arguments.input_dir.clear();
+        }
         if arguments.detected_calls_filename == arguments.stats_filename {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();

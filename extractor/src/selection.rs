@@ -28,16 +28,16 @@ impl Patterns {
         [(&self.call_id, &call.call_id), (&self.from, &call.from), (&self.to, &call.to)]
     }
 
-    /// Whether one of them is found.
-    fn find_any(&self, call: &Call) -> bool {
+    /// Whether one of them matches.
+    fn matches_any(&self, call: &Call) -> bool {
         self.of(call).iter().any(|(patterns, text)| patterns.iter().any(|pattern| pattern.is_match(text)))
     }
 
-    /// Whether of each kind that there is one is found.
-    fn find_each(&self, call: &Call) -> bool {
-        let is_found =
+    /// Whether of each kind that there is one matches.
+    fn matches_each(&self, call: &Call) -> bool {
+        let is_match =
             |(patterns, text): &(&[Regex], &[u8])| patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(text));
-        self.of(call).iter().all(is_found)
+        self.of(call).iter().all(is_match)
     }
 }
 
@@ -62,13 +62,14 @@ impl Selection {
     /// Whether a call that opens is wanted, as far as that can be told.
     #[must_use]
     pub fn may_want(&self, call: &Call) -> bool {
-        let begins = i128::from(call.start_ns);
-        self.wanted.find_each(call) && self.until.is_none_or(|until| begins <= until.as_nanosecond())
+        // To the microsecond, as the tables have it.
+        let begins = i128::from(call.start_ns.saturating_sub(call.start_ns % 1_000));
+        self.wanted.matches_each(call) && self.until.is_none_or(|until| begins <= until.as_nanosecond())
     }
 
-    /// Whether one is wanted whose last packet came at `last_ns`, in nanoseconds since 1970.
+    /// Whether one may be wanted whose last packet came at `last_ns`, in nanoseconds since 1970.
     #[must_use]
-    pub fn wants_until(&self, last_ns: u64) -> bool {
+    pub fn ends_late_enough(&self, last_ns: u64) -> bool {
         self.since.is_none_or(|since| i128::from(last_ns) >= since.as_nanosecond())
     }
 
@@ -76,6 +77,6 @@ impl Selection {
     #[must_use]
     pub fn mutes(&self, call: &Call) -> bool {
         let mutes_others = self.mutes_all || !self.not_muted.are_none();
-        self.muted.find_any(call) || (mutes_others && !self.not_muted.find_any(call))
+        self.muted.matches_any(call) || (mutes_others && !self.not_muted.matches_any(call))
     }
 }

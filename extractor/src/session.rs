@@ -270,8 +270,7 @@ impl<'c> Session<'c> {
             arena.reset();
             window_ends.push_back(end);
             let here = inputs.bytes_before(end.position);
-            let wanted = self.calls.opened().saturating_sub(self.outputs.counts().not_wanted);
-            self.progress.advance(here, wanted);
+            self.progress.advance(here, self.closed_calls().saturating_add(self.open_calls() as u64));
             // What is carried over is written each time: it should be little beside what was done.
             let is_much = here.saturating_sub(saved_at) >= config.unit.wanted(carried_len);
             let number = end.position.input().saturating_sub(first);

@@ -1,5 +1,5 @@
 //! A file of flags (`--config`): TOML with the flags' names as keys. What it says is put before the command line, as if it stood
-//! there; a flag that the command line gives is left out.
+//! there; a flag that the command line gives is left out, and so is one that does not go together with it.
 #![allow(clippy::disallowed_methods, reason = "a door: reads the file that --config names")]
 
 use std::{
@@ -7,51 +7,77 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::Path,
 };
 
-use clap::{ArgAction, Command, CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::{
+    Arg, ArgAction, ArgGroup, Command, CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use toml::{Table, Value};
 
 const CONFIG: &str = "config";
 
+/// Who asks for one of these wants nothing else.
+const ASKS: [&str; 4] = ["--help", "-h", "--version", "-V"];
+
 /// What a command line says (the program's name comes first), and the file that it names.
 ///
 /// # Errors
-/// One of them is not right, or the file cannot be read.
+/// One of them is not right, or the file cannot be read; or somebody asks for help.
 pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Result<A, clap::Error> {
     let mut command = A::command();
+    command.build();
     let mut whole: Vec<OsString> = line.iter().take(1).cloned().collect();
-    if let Some(file) = value(line, CONFIG) {
-        let flags = fs::read_to_string(&file).map_err(|error| format!("the file {} cannot be read: {error}", file.display()));
+    let file = value(line, CONFIG).filter(|_| !line.iter().any(|word| ASKS.iter().any(|asks| word == asks)));
+    if let Some(file) = &file {
+        let flags = fs::read_to_string(file).map_err(|error| format!("the file {} cannot be read: {error}", file.display()));
         let flags = flags.and_then(|text| {
-            let wrong = |why| format!("the file {} is not right: {why}", Path::new(&file).display());
+            let wrong = |why| format!("the file {} is not right: {why}", file.display());
             flags_of(&text, &command, &given(line)).map_err(wrong)
         });
         whole.extend(flags.map_err(|why| command.error(ErrorKind::InvalidValue, why))?);
     }
     whole.extend(line.iter().skip(1).cloned());
-    A::from_arg_matches(&command.try_get_matches_from_mut(whole)?)
+    command.try_get_matches_from_mut(whole).and_then(|matches| A::from_arg_matches(&matches)).map_err(|mut error| {
+        if let Some(file) = file {
+            let tip = format!("what the file {} says counts, too", file.display());
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        error
+    })
 }
 
-/// The flags of a file that the command line does not give.
+/// The flags of a file that the command line does not give, and that do not go together with what it gives.
 fn flags_of(text: &str, command: &Command, given: &BTreeSet<&OsStr>) -> Result<Vec<OsString>, String> {
+    let is_given = |argument: &&Arg| argument.get_long().is_some_and(|long| given.contains(OsStr::new(long)));
+    let given: Vec<&Arg> = command.get_arguments().filter(is_given).collect();
     let mut flags = Vec::new();
     for (key, value) in text.parse::<Table>().map_err(|error| error.to_string())? {
         let argument = command.get_arguments().find(|argument| argument.get_long() == Some(&key));
         let Some(argument) = argument.filter(|_| key != CONFIG) else {
             return Err(format!("`{key}` is no flag that a file can hold; --help lists them"));
         };
-        let is_given = given.contains(OsStr::new(&key));
+        let gives_way =
+            given.iter().any(|given| given.get_id() == argument.get_id() || are_in_conflict(command, given, argument));
         if matches!(argument.get_action(), ArgAction::SetTrue) {
             let Value::Boolean(is_set) = value else { return Err(format!("`{key}` is either true or false")) };
-            flags.extend((is_set && !is_given).then(|| format!("--{key}").into()));
+            flags.extend((is_set && !gives_way).then(|| format!("--{key}").into()));
         } else {
             let values = values(&key, value)?;
-            flags.extend(values.iter().filter(|_| !is_given).map(|value| OsString::from(format!("--{key}={value}"))));
+            flags.extend(values.iter().filter(|_| !gives_way).map(|value| OsString::from(format!("--{key}={value}"))));
         }
     }
     Ok(flags)
+}
+
+/// Whether two flags cannot be given together.
+fn are_in_conflict(command: &Command, one: &Arg, other: &Arg) -> bool {
+    let excludes = |one: &Arg, other: &Arg| command.get_arg_conflicts_with(one).iter().any(|arg| arg.get_id() == other.get_id());
+    let is_choice = |group: &ArgGroup| {
+        let has = |arg: &Arg| group.get_args().any(|id| id == arg.get_id());
+        !group.clone().is_multiple() && has(one) && has(other)
+    };
+    excludes(one, other) || excludes(other, one) || command.get_groups().any(is_choice)
 }
 
 fn values(key: &str, value: Value) -> Result<Vec<String>, String> {
@@ -95,8 +121,10 @@ mod tests {
         interface: Vec<String>,
         #[arg(long, default_value_t = 9)]
         snaplen: u32,
-        #[arg(long)]
+        #[arg(long, conflicts_with = "any")]
         promiscuous: bool,
+        #[arg(long)]
+        any: bool,
         #[arg(long)]
         since: Option<String>,
         #[arg(long)]
@@ -126,6 +154,8 @@ mod tests {
         assert_eq!(arguments.since.as_deref(), Some("2023-12-01T14:30:00Z"));
         let arguments = with_file(content, &["--interface", "any", "--promiscuous", "--snaplen=96"]).unwrap();
         assert_eq!((arguments.interface, arguments.snaplen), (vec!["any".to_owned()], 96));
+        let arguments = with_file(content, &["--any"]).unwrap();
+        assert!(arguments.any && !arguments.promiscuous, "what does not go together with it gives way");
         let arguments = with_file("interface = 'eth0'\npromiscuous = false", &[]).unwrap();
         assert_eq!((arguments.promiscuous, arguments.snaplen), (false, 9));
     }
@@ -149,8 +179,10 @@ mod tests {
         ] {
             let error = with_file(content, &[]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
-            assert!(error.to_string().contains(words), "{content}: {error}");
+            let error = error.to_string();
+            assert!(error.contains(words) && error.contains("agent.toml"), "{content}: {error}");
         }
+        assert_eq!(with_file("snaplen = ", &["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
         assert!(parse(&["agent", "--config", "/no/such/file"]).unwrap_err().to_string().contains("/no/such/file"));
     }
 }

@@ -25,10 +25,16 @@ pub fn check(input: &[u8]) {
     let file = made::capture(input);
     // As many windows as that cost time and say no more.
     let (window, chunk) = (window.max(file.len() / 64), chunk.max(file.len() / 256));
-    let whole = extract(&file, kind, Sizes { window: 1 << 30..=1 << 30, chunk: Some(1 << 30), index: usize::MAX });
+    let sizes = Sizes { window: 1 << 30..=1 << 30, chunk: Some(1 << 30), index: usize::MAX };
+    let whole = extract(&file, kind, Selection::default(), sizes);
     // What an event takes, or more.
     let index = 1 << (kind >> 5) << 9;
-    let in_windows = extract(&file, kind, Sizes { window: window..=window, chunk: Some(chunk), index });
+    let sizes = Sizes { window: window..=window, chunk: Some(chunk), index };
+    let in_windows = extract(&file, kind, Selection::default(), sizes.clone());
+    let muted = extract(&file, kind, Selection { mutes_all: true, ..Selection::default() }, sizes);
+    if let Some(((with, _), (without, _))) = whole.as_ref().zip(muted) {
+        check_muted(with, &without);
+    }
     match (whole, in_windows) {
         (Some((files, report)), Some((others, other_report))) => {
             assert_eq!(files.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>());
@@ -42,14 +48,25 @@ pub fn check(input: &[u8]) {
     }
 }
 
+/// Without sound, some bytes of frames are zero, and nothing else is another.
+fn check_muted(with: &BTreeMap<String, Vec<u8>>, without: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(with.keys().collect::<Vec<_>>(), without.keys().collect::<Vec<_>>());
+    for (name, with) in with {
+        let without = &without[name];
+        assert_eq!(with.len(), without.len(), "{name}");
+        let is_left = |(with, without): (&u8, &u8)| with == without || (*without == 0 && !name.ends_with(".csv"));
+        assert!(with.iter().zip(without).all(is_left), "{name} has something else");
+    }
+}
+
 /// The files that come out, and the figures; nothing if the capture is refused.
-fn extract(file: &[u8], kind: u8, sizes: Sizes) -> Option<(BTreeMap<String, Vec<u8>>, String)> {
+fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<(BTreeMap<String, Vec<u8>>, String)> {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input.pcap");
     fs::write(&input, file).unwrap();
     let directory = folder.path().join("out");
     let outputs = Settings {
-        selection: Selection::default(),
+        selection,
         location: None,
         directory: directory.clone(),
         detected_calls_filename: "detected_calls.csv".into(),

@@ -270,3 +270,21 @@ fn a_description_repeated_after_the_bye_takes_no_port_back() {
     out.call("one").has_rtp(7, NONE);
     out.call("two").has_rtp(7, 1..=10);
 }
+
+/// What a payload type stands for when a stream has ended says nothing about the stream.
+#[test]
+fn a_stream_is_what_it_was_sent_as() {
+    let mut t = Ladder::new();
+    let opus = |at| Sdp::audio(at).line("a=rtpmap:96 opus/48000/2");
+    t.sip(0, A, B, invite("1").sdp(&opus(A_MEDIA)));
+    t.sip(200, B, A, response(200, "INVITE", "1").sdp(&opus(B_MEDIA)));
+    t.sip(220, A, B, ack("1"));
+    for number in 0..50 {
+        let packet = Rtp { payload_type: 96, ..Rtp::new(8, number) };
+        t.udp(1_000 + u64::from(number) * 20, B_MEDIA, A_MEDIA, &packet.bytes());
+    }
+    t.sip(10_000, A, B, re_invite("1", 2).sdp(&Sdp::audio(A_MEDIA).line("a=rtpmap:96 telephone-event/8000")));
+    hung_up(&mut t, 12_000, "1");
+    let out = t.extract();
+    out.only_call().streams()[0].has("payload_type", "96").has("codec", "opus").has("clock_rate", "48000");
+}

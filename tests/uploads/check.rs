@@ -1,10 +1,10 @@
 //! The look at the store before anything is sent there.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use crate::{
     proxy::{Answer, Fault, Operation, Rule},
-    site::{CHECK, PREFIX, Results, Site},
+    site::{CHECK, PREFIX, Results, Site, cut, few},
 };
 
 /// The check alone.
@@ -69,6 +69,20 @@ fn what_it_put_may_stay() {
     site.desk.ended(&mut check(&site)).is(0);
     let objects: Vec<_> = site.store.objects().into_iter().collect();
     assert_eq!(objects, [(format!("{PREFIX}{CHECK}"), Vec::new())]);
+}
+
+/// The file of flags of a service names captures, which are not what is to be tried.
+#[test]
+fn with_a_file_of_flags() {
+    let site = Site::new();
+    let file = site.desk.folder().join("flags.toml");
+    let flags = format!("input-dir = {:?}\nafter-processing = \"delete\"\nwatch = true\n", site.desk.segments);
+    fs::write(&file, flags).unwrap();
+    let (name, segment) = &cut(&few(), 1)[0];
+    site.desk.deliver(name, segment);
+    site.desk.ended(check(&site).arg("--config").arg(&file)).is(0).says(crate::site::URI);
+    assert_eq!(site.desk.delivered(), [name.as_str()]);
+    assert!(site.proxy.requests().iter().all(|request| request.key.contains(CHECK)));
 }
 
 #[test]

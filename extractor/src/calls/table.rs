@@ -142,12 +142,6 @@ impl CallTable {
         }
     }
 
-    /// How many calls have opened so far.
-    #[must_use]
-    pub fn opened(&self) -> u64 {
-        self.opened
-    }
-
     /// How many calls are open.
     #[must_use]
     pub fn open(&self) -> usize {

@@ -32,7 +32,8 @@ pub(super) struct CallArguments {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) until: Option<Timestamp>,
 
-    /// Leave out the sound: payloads of RTP are written as zeros. Headers and lengths stay, and all figures.
+    /// Leave out the sound: payloads of RTP (sound, pictures, digits) are written as zeros. Headers and lengths stay, and all
+    /// figures.
     #[arg(long)]
     no_rtp_dump: bool,
 
@@ -110,8 +111,9 @@ fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|error| format!("{error}; {advice}"))
 }
 
-/// Several expressions as one, for comparison.
+/// Several expressions, whatever their order, for comparison.
 fn in_one(patterns: &[Regex]) -> String {
-    let each: Vec<&str> = patterns.iter().map(Regex::as_str).collect();
-    each.join("|")
+    let mut each: Vec<String> = patterns.iter().map(|pattern| format!("{:?}", pattern.as_str())).collect();
+    each.sort_unstable();
+    each.join(" ")
 }

@@ -194,6 +194,13 @@ struct Job<'a> {
     rows: Option<Rows>,
 }
 
+/// Whether a call gets a recording, or has one.
+enum Course {
+    Begins { stem: Stem, is_muted: bool },
+    IsNotWanted,
+    GoesOn,
+}
+
 /// Where jobs put their results, and which.
 #[derive(Clone, Copy)]
 struct Destination<'a> {
@@ -218,7 +225,7 @@ impl Job<'_> {
         }
         recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         let Some(end) = work.end else { return Ok(()) };
-        if to.selection.wants_until(recording.last_ns) {
+        if to.selection.ends_late_enough(recording.last_ns) {
             *rows = Some(Rows::of(call, &end, recording, to.location)?);
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
         } else {
@@ -300,6 +307,7 @@ impl Outputs {
         self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
         self.directory.sync()?;
         self.books.due = self.uploads.carried_over(&self.newly_due);
+        self.books.recordings.values_mut().for_each(Recording::note_state);
         Ok(&self.books)
     }
 
@@ -362,7 +370,7 @@ impl Outputs {
             .with_max_len(64)
             .try_for_each_init(GatherBuffer::default, |buffer, job| job.run(to, buffer, table.flows(), records, lookback_ns))?;
         for job in jobs {
-            self.put_away(job);
+            self.put_away(job)?;
         }
         self.write_rows(now)
     }
@@ -371,36 +379,37 @@ impl Outputs {
     /// recording from the beginning.
     fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Vec<Job<'a>> {
         let selection = &self.selection;
-        let begin = |work: &Work| {
-            let call = table.call(work.number).filter(|_| work.is_new)?;
-            Some(selection.may_want(call).then(|| (Stem::of(call), selection.mutes(call))))
+        let course = |work: &Work| match table.call(work.number).filter(|_| work.is_new) {
+            Some(call) if selection.may_want(call) => Course::Begins { stem: Stem::of(call), is_muted: selection.mutes(call) },
+            Some(_) => Course::IsNotWanted,
+            None => Course::GoesOn,
         };
-        let begun: Vec<Option<Option<(Stem, bool)>>> = work.par_iter().map(begin).collect();
-        let job = |(work, begun): (Work, Option<Option<(Stem, bool)>>)| {
+        let courses: Vec<Course> = work.par_iter().map(course).collect();
+        let job = |(work, course): (Work, Course)| {
             let call = table.call(work.number)?;
-            let recording = match begun {
-                Some(Some((stem, is_muted))) => {
+            let recording = match course {
+                Course::Begins { stem, is_muted } => {
                     Recording::new(self.books.names.give(stem, &self.directory), is_muted, call, records)?
                 }
-                Some(None) => {
+                Course::IsNotWanted => {
                     self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
                     return None;
                 }
-                None => self.books.recordings.remove(&work.number)?,
+                Course::GoesOn => self.books.recordings.remove(&work.number)?,
             };
             Some(Job { work, call, recording, rows: None })
         };
-        work.into_iter().zip(begun).filter_map(job).collect()
+        work.into_iter().zip(courses).filter_map(job).collect()
     }
 
     /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has
     /// none.
-    fn put_away(&mut self, job: Job<'_>) {
+    fn put_away(&mut self, job: Job<'_>) -> Result<()> {
         let Job { work, call, mut recording, rows } = job;
         self.books.obsolete.extend(recording.take_obsolete());
         let Some(end) = work.end else {
             self.books.recordings.insert(work.number, recording);
-            return;
+            return Ok(());
         };
         self.books.names.release(recording.name());
         if let Some(rows) = rows {
@@ -413,8 +422,14 @@ impl Outputs {
             self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
         } else {
             self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
-            self.books.obsolete.push(recording.file_name());
+            if recording.is_in_state() {
+                self.books.obsolete.push(recording.file_name());
+            } else {
+                // Nobody will ask for it: it need not take up room until the unit of work is done.
+                self.directory.remove_part(&recording.file_name())?;
+            }
         }
+        Ok(())
     }
 
     /// Writes the rows of calls that closed before `now`, in the order in which they closed.

@@ -1,5 +1,4 @@
-//! What of a frame is sound (SPEC 1.1, `--no-rtp-dump`): the payload of RTP. All else stays: headers say nothing that statistics
-//! do not.
+//! What of a frame is sound (SPEC 1.1, `--no-rtp-dump`): the payload of RTP, be it sound, pictures or digits. All else stays.
 
 use std::ops::Range;
 
@@ -41,6 +40,9 @@ fn sound_of_datagram(fragment: &Fragment<'_>, mut first: Packet<'_>, decoder: &D
         first = inner;
     }
     match (first, of_datagram) {
+        (Packet::Udp(datagram) | Packet::Told(_, datagram), _) if Header::may_begin(datagram.payload, datagram.wire_len) => {
+            Some(0..usize::MAX)
+        }
         (Packet::Udp(datagram) | Packet::Told(_, datagram), Some(outer)) => sound_in(outer.payload, &datagram),
         // It belongs to a later fragment of what is inside.
         (Packet::Udp(datagram) | Packet::Told(_, datagram), None) => headers_len(&datagram).map(|_| 0..usize::MAX),

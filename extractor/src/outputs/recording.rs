@@ -37,6 +37,8 @@ pub(super) struct Recording {
     /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
     links: Vec<LinkType>,
     precision: Precision,
+    /// Whether a state tells of it, so that its file must be there.
+    is_in_state: bool,
     /// Whether its header has been gathered, and whether it is in the directory.
     is_begun: bool,
     is_created: bool,
@@ -82,6 +84,7 @@ impl Recording {
             is_muted,
             links: vec![record.link],
             precision: record.precision,
+            is_in_state: false,
             is_begun: false,
             is_created: false,
             len: 0,
@@ -115,6 +118,16 @@ impl Recording {
     /// The classic pcap that it was when the unit of work began, if it is one no more.
     pub(super) fn take_obsolete(&mut self) -> Option<String> {
         std::mem::take(&mut self.was_classic).then(|| self.name.with_ending(false))
+    }
+
+    /// Whether a state tells of it.
+    pub(super) fn is_in_state(&self) -> bool {
+        self.is_in_state
+    }
+
+    /// A state will tell of it.
+    pub(super) fn note_state(&mut self) {
+        self.is_in_state = true;
     }
 
     fn is_ng(&self) -> bool {
@@ -155,8 +168,8 @@ impl Recording {
             let mut packet = job.decode(&record);
             let has_sound = self.is_muted && reason != Reason::Sip;
             let muted = if has_sound { job.muted(position, &record, &packet, &beginnings) } else { None };
-            let raw = if muted.is_none() { self.raw(&record, layout, file) } else { None };
-            if self.gather(buffer, &Record { frame: muted.as_deref().unwrap_or(record.frame), ..record }, raw) {
+            let raw = self.raw(&record, layout, file);
+            if self.gather(buffer, &record, raw, muted.as_deref()) {
                 self.flush(files, buffer)?;
             }
             self.note_time(&record, &packet);
@@ -219,23 +232,29 @@ impl Recording {
         if layout.is_native(self.precision) { file.get(record.offset..end) } else { None }
     }
 
-    /// Adds a frame to what will be written; tells whether that is much by now.
+    /// Adds a frame to what will be written, muted if it is; tells whether that is much by now.
     #[inline]
-    fn gather(&mut self, buffer: &mut GatherBuffer, record: &Record<'_>, raw: Option<&[u8]>) -> bool {
+    fn gather(&mut self, buffer: &mut GatherBuffer, record: &Record<'_>, raw: Option<&[u8]>, muted: Option<&[u8]>) -> bool {
         if !std::mem::replace(&mut self.is_begun, true) {
             buffer.push(&self.head());
         }
         if self.is_ng() {
-            return buffer.push(&self.ng_packet(record));
+            return buffer.push(&self.ng_packet(&Record { frame: muted.unwrap_or(record.frame), ..*record }));
         }
-        if let Some(raw) = raw {
-            return buffer.push(raw);
+        match (raw, muted) {
+            (Some(raw), None) => return buffer.push(raw),
+            (Some(raw), Some(muted)) => {
+                buffer.push(raw.get(..RECORD_HEADER_LEN).unwrap_or_default());
+                return buffer.push(muted);
+            }
+            (None, _) => {}
         }
+        let frame = muted.unwrap_or(record.frame);
         // A frame lies in memory whole, and came with a 32-bit length.
-        let captured_len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
+        let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
         buffer.push(&record_header(timestamp_ns, self.precision, captured_len, record.wire_len));
-        buffer.push(record.frame)
+        buffer.push(frame)
     }
 
     fn flush(&mut self, files: &Directory, buffer: &mut GatherBuffer) -> Result<()> {
@@ -361,7 +380,6 @@ impl<'a> Settled<'a> {
     }
 
     /// The frame without sound, if there is some in it.
-    #[cold]
     fn muted(
         &self,
         at: Position,

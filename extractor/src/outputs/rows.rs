@@ -12,7 +12,7 @@ use super::{
 use crate::{
     calls::{Call, End},
     events::FlowKey,
-    rtp::{Stream, mos},
+    rtp::{Payload, Stream, mos},
 };
 
 /// The columns of `detected_calls.csv`: the original program's, then ours.
@@ -111,9 +111,13 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
     let key = FlowKey { source: stream.source, destination: stream.destination };
     let ptime_ms = latest(&call.media, key, |media| media.ptime_ms).unwrap_or(DEFAULT_PTIME_MS);
-    let format_of = |payload_type| format_of(payload_type, key, &call.media);
-    let payload_type = stream.payload_type(|payload_type| format_of(payload_type).is_some_and(|format| !format.is_sampled()));
-    let format = payload_type.and_then(format_of);
+    // What its last packet was sent as: a payload type may come to mean something else.
+    let format_of = |payload: &Payload| {
+        let known = call.media.get(..payload.clock.known).unwrap_or_default();
+        format_of(payload.payload_type, key, known)
+    };
+    let payload = stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
+    let format = payload.as_ref().and_then(format_of);
     let codec = format.map(|format| format.codec);
     // What a receiver has to wait for: the packet to be full, and twice the jitter, which takes nearly all of it.
     let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
@@ -134,7 +138,7 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
         format!("{:.3}", stream.jitter.ms()),
         format!("{:.3}", stream.jitter.max_ms()),
         format!("{:.3}", stream.jitter.mean_ms()),
-        payload_type.map(|payload_type| payload_type.to_string()).unwrap_or_default(),
+        payload.map(|payload| payload.payload_type.to_string()).unwrap_or_default(),
         codec.map(|codec| field(codec.name())).unwrap_or_default(),
         format.map(|format| format.clock_rate.to_string()).unwrap_or_default(),
         percent(totals.lost, totals.expected),

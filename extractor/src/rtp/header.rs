@@ -35,8 +35,7 @@ impl Header {
     #[inline]
     pub fn parse(payload: &[u8], wire_len: usize) -> Option<Self> {
         let [first, second, q0, q1, t0, t1, t2, t3, s0, s1, s2, s3] = *payload.first_chunk::<FIXED_LEN>()?;
-        let is_rtcp = (192..=223).contains(&second);
-        if first >> 6 != 2 || is_rtcp || min_len(first, payload) > wire_len {
+        if first >> 6 != 2 || is_rtcp(second) || min_len(first, payload) > wire_len {
             return None;
         }
         Some(Self {
@@ -47,12 +46,25 @@ impl Header {
         })
     }
 
+    /// Whether so little of a packet was captured that it may be RTP or not.
+    #[must_use]
+    pub fn may_begin(payload: &[u8], wire_len: usize) -> bool {
+        let is_cut = payload.len() < FIXED_LEN && wire_len >= FIXED_LEN;
+        is_cut && payload.first().is_none_or(|first| first >> 6 == 2) && !payload.get(1).is_some_and(|second| is_rtcp(*second))
+    }
+
     /// How long the header is, its CSRCs and its extension included, if it is RTP; in bytes.
     #[must_use]
     pub fn len(payload: &[u8], wire_len: usize) -> Option<usize> {
         Self::parse(payload, wire_len)?;
         payload.first().map(|first| min_len(*first, payload))
     }
+}
+
+/// Whether the second byte of a packet makes it RTCP: RFC 5761, 4.
+#[inline]
+fn is_rtcp(second: u8) -> bool {
+    (192..=223).contains(&second)
 }
 
 /// The least length of a packet that begins like this, in bytes.

@@ -10,4 +10,4 @@ pub use header::Header;
 pub use jitter::Jitter;
 pub use quality::mos;
 pub use sequence::{Sequence, Totals};
-pub use stream::{Arrivals, MediaClock, Stream};
+pub use stream::{Arrivals, MediaClock, Payload, Stream};

@@ -24,12 +24,15 @@ pub struct Stream {
     payloads: SmallVec<[Payload; 2]>,
 }
 
-/// Packets of a stream with one payload type, and its clock as it was learnt last.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Payload {
-    payload_type: u8,
-    packets: u64,
-    clock: MediaClock,
+/// Packets of a stream with one payload type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// RFC 3550, 5.1: 0 to 127.
+    pub payload_type: u8,
+    /// How many there are.
+    pub packets: u64,
+    /// What was known of its clock when the last of them came.
+    pub clock: MediaClock,
 }
 
 /// What one unit of a packet's timestamp is.
@@ -84,13 +87,12 @@ impl Stream {
         clock.rate
     }
 
-    /// The payload type that the stream is of: that of most packets, of several the first. Events and comfort noise,
-    /// which come beside something else, only if there is nothing else.
+    /// What the stream is: most of its packets, of several payload types the first. Events and comfort noise, which come
+    /// beside something else, only if there is nothing else.
     #[must_use]
-    pub fn payload_type(&self, is_beside: impl Fn(u8) -> bool) -> Option<u8> {
+    pub fn payload(&self, is_beside: impl Fn(&Payload) -> bool) -> Option<Payload> {
         // The last maximum of the list turned round.
-        let of_most = self.payloads.iter().rev().max_by_key(|payload| (!is_beside(payload.payload_type), payload.packets));
-        of_most.map(|payload| payload.payload_type)
+        self.payloads.iter().rev().max_by_key(|payload| (!is_beside(payload), payload.packets)).copied()
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
         let end = Endpoint::v4([192, 0, 2, 1], 4000);
         let header = |payload_type, sequence| Header { payload_type, sequence, timestamp: 0, ssrc: 1 };
         let clock = MediaClock { rate: None, known: 1 };
-        let of_most = |stream: &Stream| stream.payload_type(|payload_type| payload_type == 101);
+        let of_most = |stream: &Stream| stream.payload(|payload| payload.payload_type == 101).map(|payload| payload.payload_type);
         let mut stream = Stream::new(&header(101, 1), end, end, 0, clock);
         assert_eq!(of_most(&stream), Some(101), "nothing else");
         stream.push(&header(101, 2), 0, 1, || clock);
