@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -218,7 +218,8 @@ impl<'c> Points<'c> {
         let found = self.look(known, report, looks_closely)?;
         // A segment that was begun by merging is ended by merging.
         let is_begun = known.iter().take(self.points.len()).any(Point::is_begun);
-        let are_several = self.config.paths.len() > 1 || known.iter().take(self.points.len()).any(|point| point.series.len() > 1);
+        let are_several =
+            self.config.paths.len() > 1 || has_several_series(known.get(..self.points.len()).unwrap_or_default(), &found);
         if are_several || self.config.leaves_out_copies || is_begun {
             return self.merged(found, known, recent, report);
         }
@@ -286,8 +287,7 @@ impl<'c> Points<'c> {
                         now.is_none_or(|now| *now == queued.segment.listed)
                     };
                     watched.queue.retain(is_as_listed);
-                    let captured = listed.iter().map(|listed| Series::named(&listed.name));
-                    point.note_series(captured.chain(watched.listing.being_written().keys().cloned()).collect());
+                    point.note_series(&listed, watched.listing.being_written().keys());
                     let queued: Vec<Identity> = watched.queue.iter().map(|queued| queued.segment.identity).collect();
                     let segments = watched.sift(number, listed, point, self.spool, &self.config.after_processing, report)?;
                     found.extend(segments.into_iter().filter(|segment| !queued.contains(&segment.identity)));
@@ -312,6 +312,7 @@ impl<'c> Points<'c> {
         let Some(point) = known.get_mut(segment.point) else { return Ok(None) };
         match Input::open(&segment.path, self.spool) {
             Ok(input) => {
+                point.series.entry(segment.series.clone()).or_default();
                 if segment.order.start_ns < point.latest_ns && segment.from.is_none() {
                     tracing::warn!(
                         "{} is late: it begins before segments that were processed; its packets are taken as they come",
@@ -509,6 +510,15 @@ impl Lane {
     }
 }
 
+/// Whether one of the capture points has several series of segments, with those that were found.
+fn has_several_series(known: &[Point], found: &[Segment]) -> bool {
+    let of_point = |(number, point): (usize, &Point)| {
+        let found = found.iter().filter(|segment| segment.point == number).map(|segment| &segment.series);
+        point.series.keys().chain(found).collect::<BTreeSet<_>>().len()
+    };
+    known.iter().enumerate().map(of_point).any(|series| series > 1)
+}
+
 /// All of them, in the order in which packets of the same time are taken. A directory of which nothing is known has one, too: it
 /// is waited for.
 fn lanes(known: &[Point], points: usize) -> Vec<Lane> {
@@ -531,15 +541,24 @@ impl Point {
         begun.is_some_and(|(identity, _)| identity == segment.identity)
     }
 
-    /// Takes note of the series that are there. One that is not there any more is kept as long as its last packets may matter.
-    fn note_series(&mut self, there: BTreeSet<Series>) {
+    /// The series of a capture: a segment that is read in part stays in its own, whatever it is called by now.
+    fn series_of(&self, name: &OsStr, identity: Identity) -> Series {
+        let is_it = |merging: &Merging| merging.begun.is_some_and(|(begun, _)| begun == identity);
+        let begun = self.series.iter().find(|(_, merging)| is_it(merging)).map(|(series, _)| series.clone());
+        begun.unwrap_or_else(|| Series::named(name))
+    }
+
+    /// Takes note of the series that are being written. One of which nothing is there any more is kept as long as its last packets
+    /// may matter.
+    fn note_series<'s>(&mut self, listed: &[Listed], being_written: impl Iterator<Item = &'s Series>) {
+        let there: BTreeSet<Series> = listed.iter().map(|listed| Series::named(&listed.name)).collect();
         let latest = self.series.values().filter_map(|merging| merging.clock).max().unwrap_or(0);
         self.series.retain(|series, merging| {
             let is_old = merging.clock.is_none_or(|clock| clock.saturating_add(LONG_GONE_NS) < latest);
             there.contains(series) || merging.begun.is_some() || !is_old
         });
-        for series in there {
-            self.series.entry(series).or_default();
+        for series in being_written {
+            self.series.entry(series.clone()).or_default();
         }
     }
 }
@@ -664,7 +683,7 @@ impl Watched {
                 // A copy: it will be known when the other one has been read.
                 continue;
             }
-            let series = Series::named(&listed.name);
+            let series = point.series_of(&listed.name, identity);
             if let Some(merging) = point.series.get_mut(&series)
                 && let Some((begun, offset)) = merging.begun
                 && is_longer(&path, &listed, begun)
