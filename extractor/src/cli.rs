@@ -2,7 +2,13 @@
 
 mod calls;
 
-use std::{env, ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
 use nix::unistd::gethostname;
@@ -223,9 +229,9 @@ impl Arguments {
     pub fn read() -> Self {
         let line: Vec<OsString> = env::args_os().collect();
         let mut arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
-        let is_typed =
-            |flag: &str| line.iter().any(|word| word.as_bytes().split(|byte| *byte == b'=').next() == Some(flag.as_bytes()));
-        if is_typed("--s3-check") && !is_typed("--input-file") && !is_typed("--input-dir") {
+        let given = config_file::given(&line);
+        let is_given = |flag: &str| given.contains(OsStr::new(flag));
+        if is_given("s3-check") && !is_given("input-file") && !is_given("input-dir") {
             // Of a file of flags, it is the store that is to be tried.
             arguments.input_file.clear();
             arguments.input_dir.clear();

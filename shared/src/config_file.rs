@@ -90,8 +90,9 @@ fn values(key: &str, value: Value) -> Result<Vec<String>, String> {
     })
 }
 
-/// The names of the flags in a command line.
-fn given(line: &[OsString]) -> BTreeSet<&OsStr> {
+/// The names of the flags in a command line, without their hyphens.
+#[must_use]
+pub fn given(line: &[OsString]) -> BTreeSet<&OsStr> {
     let flags = line.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.as_bytes().strip_prefix(b"--"));
     flags.map(|flag| OsStr::from_bytes(flag.split(|byte| *byte == b'=').next().unwrap_or(flag))).collect()
 }

@@ -4,8 +4,12 @@ use std::ops::Range;
 
 use crate::{
     packet::{Datagram, Decoder, Fragment, Packet},
+    reassembly::Name as DatagramName,
     rtp::Header,
 };
+
+/// Of an IP datagram, whatever there is.
+const ALL: Range<usize> = 0..usize::MAX;
 
 /// Where in a frame the sound is, in bytes. If it holds a fragment other than the first, `first` is what the first one's frame
 /// holds; what cannot be told is taken for sound.
@@ -16,7 +20,7 @@ pub(super) fn sound(frame: &[u8], packet: &Packet<'_>, decoder: &Decoder, first:
             Some(sound.start..sound.end.min(payload.end))
         }
         Packet::Fragment(fragment) => {
-            let sound = first.map_or(Some(0..usize::MAX), |first| sound_of_datagram(fragment, first, decoder))?;
+            let sound = first.map_or(Some(ALL), |first| sound_of_datagram(fragment, first, decoder))?;
             let payload = place(frame, fragment.payload)?;
             let at = |in_datagram: usize| {
                 let in_fragment = in_datagram.saturating_sub(fragment.offset);
@@ -34,19 +38,17 @@ fn sound_of_datagram(fragment: &Fragment<'_>, mut first: Packet<'_>, decoder: &D
     let mut of_datagram = None;
     while let Packet::Fragment(outer) = first {
         let Some(inner) = decoder.decode_first(&outer) else { break };
-        if outer.is_of_same_datagram(fragment) {
+        if DatagramName::of(&outer) == DatagramName::of(fragment) {
             of_datagram = Some(outer);
         }
         first = inner;
     }
-    match (first, of_datagram) {
-        (Packet::Udp(datagram) | Packet::Told(_, datagram), _) if Header::may_begin(datagram.payload, datagram.wire_len) => {
-            Some(0..usize::MAX)
-        }
-        (Packet::Udp(datagram) | Packet::Told(_, datagram), Some(outer)) => sound_in(outer.payload, &datagram),
+    let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = first else { return Some(ALL) };
+    match of_datagram {
+        _ if Header::may_begin(datagram.payload, datagram.wire_len) => Some(ALL),
+        Some(outer) => sound_in(outer.payload, &datagram),
         // It belongs to a later fragment of what is inside.
-        (Packet::Udp(datagram) | Packet::Told(_, datagram), None) => headers_len(&datagram).map(|_| 0..usize::MAX),
-        _ => Some(0..usize::MAX),
+        None => headers_len(&datagram).map(|_| ALL),
     }
 }
 

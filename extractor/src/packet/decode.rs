@@ -84,15 +84,6 @@ pub struct Fragment<'a> {
     pub wire_len: usize,
 }
 
-impl Fragment<'_> {
-    /// Whether another one belongs to the same datagram: RFC 791, 3.2; RFC 8200, 4.5.
-    #[must_use]
-    pub fn is_of_same_datagram(&self, other: &Fragment<'_>) -> bool {
-        let key = |of: &Fragment<'_>| (of.source, of.destination, of.protocol, of.identification);
-        key(self) == key(other)
-    }
-}
-
 /// What a frame holds, as far as calls are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {

@@ -276,7 +276,9 @@ impl IpFragments {
 }
 
 impl Name {
-    fn of(fragment: &Fragment<'_>) -> Self {
+    /// That of a fragment's datagram: RFC 791, 3.2; RFC 8200, 4.5.
+    #[must_use]
+    pub fn of(fragment: &Fragment<'_>) -> Self {
         let Fragment { source, destination, protocol, identification, .. } = *fragment;
         Self { source, destination, protocol, identification }
     }
