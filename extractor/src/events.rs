@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::{
     moment::{Moment, Position},
-    packet::{Endpoint, Fragment, Segment},
+    packet::{Datagram, Endpoint, Fragment, Network, Segment},
     sdp::Description,
     sip::Message,
 };
@@ -25,6 +25,8 @@ pub struct SipEvent<'w> {
     pub frames: Frames,
     /// The timestamp of its first frame in nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// The network through which it came.
+    pub network: Network,
     /// Who sent it.
     pub source: Endpoint,
     /// The message, in the map of the input.
@@ -74,13 +76,16 @@ impl SegmentEvent<'_> {
     /// The stream that it belongs to.
     #[must_use]
     pub fn flow(&self) -> FlowKey {
-        FlowKey { source: self.segment.source, destination: self.segment.destination }
+        let Segment { network, source, destination, .. } = self.segment;
+        FlowKey { network, source, destination }
     }
 }
 
-/// The packets from one endpoint to another.
+/// The packets from one endpoint to another, in one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
+    /// What they come through.
+    pub network: Network,
     /// Where they come from.
     pub source: Endpoint,
     /// Where they go.
@@ -88,10 +93,29 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
+    /// The flow of a datagram.
+    #[must_use]
+    #[inline]
+    pub fn of(datagram: &Datagram<'_>) -> Self {
+        Self { network: datagram.network, source: datagram.source, destination: datagram.destination }
+    }
+
+    /// The flow between two endpoints, whatever the network.
+    #[must_use]
+    pub fn between(source: Endpoint, destination: Endpoint) -> Self {
+        Self { network: Network::PLAIN, source, destination }
+    }
+
+    /// The conversation that it is one direction of: the same for both.
+    #[must_use]
+    pub fn either_way(self) -> Self {
+        if self.source <= self.destination { self } else { self.reversed() }
+    }
+
     /// The other direction.
     #[must_use]
     pub fn reversed(self) -> Self {
-        Self { source: self.destination, destination: self.source }
+        Self { source: self.destination, destination: self.source, ..self }
     }
 }
 
@@ -318,7 +342,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn flow(n: u8) -> FlowKey {
-        FlowKey { source: Endpoint::v4([10, 0, 0, n], 1), destination: Endpoint::v4([10, 0, 0, 99], 2) }
+        FlowKey::between(Endpoint::v4([10, 0, 0, n], 1), Endpoint::v4([10, 0, 0, 99], 2))
     }
 
     pub(crate) fn packet(n: usize) -> Moment {

@@ -321,12 +321,13 @@ impl<'w, 'd> Indexer<'w, 'd> {
                 let of_descriptions = descriptions.iter().fold(0usize, |sum, one| sum.saturating_add(one.memory()));
                 // As much again for what becomes of it: calls, their media, their rows.
                 self.add_memory(size_of::<SipEvent<'_>>().saturating_add(of_descriptions).saturating_mul(2));
-                self.sip.push(SipEvent { at, frames, timestamp_ns, source: datagram.source, message, descriptions });
+                let Datagram { network, source, .. } = *datagram;
+                self.sip.push(SipEvent { at, frames, timestamp_ns, network, source, message, descriptions });
             }
             Content::Malformed => {}
             Content::Media => {
                 self.add_memory(FlowBuilder::PACKET_MEMORY);
-                self.flows.push(FlowKey { source: datagram.source, destination: datagram.destination }, at);
+                self.flows.push(FlowKey::of(datagram), at);
             }
         }
     }

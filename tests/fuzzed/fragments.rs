@@ -3,7 +3,7 @@
 use sip_call_extractor::{
     events::{FragmentEvent, Frames},
     moment::{Moment, Position},
-    packet::{Endpoint, Fragment},
+    packet::{Endpoint, Fragment, Network},
     reassembly::{Belonging, IpFragments, Taken, Whole},
 };
 
@@ -25,7 +25,7 @@ fn event<'a>(number: usize, clock: u64, fragment: Fragment<'a>) -> FragmentEvent
 fn fragment(identification: u32, offset: usize, more: bool, payload: &[u8], wire_len: usize) -> Fragment<'_> {
     let source = Endpoint::v4([192, 0, 2, 1], 0);
     let destination = Endpoint::v4([192, 0, 2, 2], 0);
-    Fragment { source, destination, protocol: 17, identification, offset, more, payload, wire_len }
+    Fragment { network: Network::PLAIN, source, destination, protocol: 17, identification, offset, more, payload, wire_len }
 }
 
 /// Fragments of one datagram in any order, some of them repeated.

@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use sip_call_extractor::{
     events::{Frames, SegmentEvent},
     moment::{Moment, Position},
-    packet::{Endpoint, Segment, TcpFlags},
+    packet::{Endpoint, Network, Segment, TcpFlags},
     reassembly::{Found, SipStreams},
 };
 
@@ -29,7 +29,7 @@ fn event(number: usize, clock: u64, segment: Segment<'_>) -> SegmentEvent<'_> {
 fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire_len: usize) -> Segment<'_> {
     let ends = [Endpoint::v4([192, 0, 2, 1], 49_152), Endpoint::v4([192, 0, 2, 2], 5060)];
     let [source, destination] = if is_answer { [ends[1], ends[0]] } else { ends };
-    Segment { source, destination, sequence, flags, payload, wire_len }
+    Segment { network: Network::PLAIN, source, destination, sequence, flags, payload, wire_len }
 }
 
 /// A stream of which nothing is missing.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use shared::pcap::LinkType;
 
 use super::{
-    Endpoint, Layer, Session, be16, hep,
+    Endpoint, Layer, Network, Session, be16, hep,
     ip::{self, Body, IpPacket},
     link,
     tunnels::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN},
@@ -25,6 +25,8 @@ const MAX_TUNNELS: u8 = 4;
 /// A UDP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
+    /// What it came through.
+    pub network: Network,
     /// Who sent it.
     pub source: Endpoint,
     /// Whom it is for.
@@ -38,6 +40,8 @@ pub struct Datagram<'a> {
 /// A TCP segment: RFC 9293, 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
+    /// What it came through.
+    pub network: Network,
     /// Who sent it.
     pub source: Endpoint,
     /// Whom it is for.
@@ -66,6 +70,8 @@ pub struct TcpFlags {
 /// A part of an IP datagram: RFC 791, 3.1; RFC 8200, 4.5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
+    /// What it came through.
+    pub network: Network,
     /// Who sent the datagram; the port is 0.
     pub source: Endpoint,
     /// Whom it is for; the port is 0.
@@ -148,14 +154,14 @@ impl Decoder {
     #[must_use]
     pub fn decode_ip_payload<'a>(
         &self,
-        source: Endpoint,
-        destination: Endpoint,
+        network: Network,
+        ends: (Endpoint, Endpoint),
         protocol: u8,
         payload: &'a [u8],
         wire_len: usize,
     ) -> Packet<'a> {
         let body = Body::put_together(protocol, payload, wire_len);
-        body.map_or(Packet::Unreadable, |body| self.in_ip(IpPacket { ends: (source, destination), body }, MAX_TUNNELS))
+        body.map_or(Packet::Unreadable, |body| self.in_ip(IpPacket { ends, body }, network, MAX_TUNNELS))
     }
 
     /// What an IP datagram carries, as far as its first fragment tells, which may hold the first fragment of another.
@@ -174,22 +180,23 @@ impl Decoder {
     /// What an IP datagram carries, as far as its first fragment tells. Nothing of another fragment.
     #[must_use]
     pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
-        let Fragment { source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
-        Some(self.decode_ip_payload(source, destination, protocol, payload, usize::from(u16::MAX)))
+        let Fragment { network, source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
+        Some(self.decode_ip_payload(network, (source, destination), protocol, payload, usize::from(u16::MAX)))
     }
 
     /// Everything the fast path leaves.
     fn general<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
-        link::strip(link, frame).map_or(Packet::Unreadable, |layer| self.unwrapped(layer, MAX_TUNNELS))
+        link::strip(link, frame).map_or(Packet::Unreadable, |layer| self.unwrapped(layer, Network::PLAIN, MAX_TUNNELS))
     }
 
     /// What a layer holds in the end, after at most so many tunnels. What stands below IP does not count as
     /// one: each turn takes off some bytes, so there is an end to it.
-    fn unwrapped<'a>(&self, mut layer: Layer<'a>, tunnels_left: u8) -> Packet<'a> {
+    fn unwrapped<'a>(&self, mut layer: Layer<'a>, mut network: Network, tunnels_left: u8) -> Packet<'a> {
         loop {
+            network = network.below_ip(&layer);
             let inner = match layer {
                 Layer::Ip(packet) => {
-                    return ip::read(packet).map_or(Packet::Unreadable, |packet| self.in_ip(packet, tunnels_left));
+                    return ip::read(packet).map_or(Packet::Unreadable, |packet| self.in_ip(packet, network, tunnels_left));
                 }
                 Layer::Mirrored(session, frame) if self.wants(session) => Some(Layer::Ethernet(frame)),
                 Layer::Mirrored(..) => return Packet::OtherSession,
@@ -212,21 +219,21 @@ impl Decoder {
     }
 
     /// What a tunnel holds.
-    fn inside<'a>(&self, layer: Layer<'a>, tunnels_left: u8) -> Packet<'a> {
-        tunnels_left.checked_sub(1).map_or(Packet::TooDeep, |left| self.unwrapped(layer, left))
+    fn inside<'a>(&self, layer: Layer<'a>, network: Network, tunnels_left: u8) -> Packet<'a> {
+        tunnels_left.checked_sub(1).map_or(Packet::TooDeep, |left| self.unwrapped(layer, network, left))
     }
 
     /// What an IP packet carries.
-    fn in_ip<'a>(&self, packet: IpPacket<'a>, tunnels_left: u8) -> Packet<'a> {
+    fn in_ip<'a>(&self, packet: IpPacket<'a>, network: Network, tunnels_left: u8) -> Packet<'a> {
         let IpPacket { ends: (source, destination), body: Body { protocol, payload, wire_len, part } } = packet;
         if let Some(ip::Part { identification, offset, more }) = part {
-            let fragment = Fragment { source, destination, protocol, identification, offset, more, payload, wire_len };
+            let fragment = Fragment { network, source, destination, protocol, identification, offset, more, payload, wire_len };
             return Packet::Fragment(fragment);
         }
         if let Some(layer) = tunnels::in_ip(protocol, payload) {
-            return self.inside(layer, tunnels_left);
+            return self.inside(layer, network.in_ip(protocol, payload), tunnels_left);
         }
-        let ends = |from, to| (source.with_port(from), destination.with_port(to));
+        let ends = |from, to| (network, source.with_port(from), destination.with_port(to));
         match protocol {
             PROTOCOL_UDP => {
                 udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| self.in_datagram(datagram, tunnels_left))
@@ -244,7 +251,8 @@ impl Decoder {
         {
             return if tunnels_left == 0 { Packet::TooDeep } else { packet };
         }
-        let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, tunnels_left));
+        let network = datagram.network.in_udp(&datagram);
+        let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, network, tunnels_left));
         inner.filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable)).unwrap_or(Packet::Udp(datagram))
     }
 }
@@ -260,13 +268,16 @@ fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
     };
     let mut ethertype = be16(*frame.get(type_at..)?.first_chunk()?);
     let mut rest = frame.get(payload_at..)?;
+    let mut network = Network::PLAIN;
     while matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD) {
-        ethertype = be16(*rest.get(2..)?.first_chunk()?);
+        let [t0, t1, e0, e1] = *rest.first_chunk()?;
+        network = network.vlan([t0, t1]);
+        ethertype = be16([e0, e1]);
         rest = rest.get(4..)?;
     }
     let datagram = match ethertype {
-        ETHERTYPE_IPV4 => fast_ipv4(rest),
-        ETHERTYPE_IPV6 => fast_ipv6(rest),
+        ETHERTYPE_IPV4 => fast_ipv4(rest, network),
+        ETHERTYPE_IPV6 => fast_ipv6(rest, network),
         _ => None,
     }?;
     let is_more = tunnels::is_tunnel_port(datagram.destination.port()) || hep::is_hep(datagram.payload);
@@ -275,7 +286,7 @@ fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
 
 /// RFC 791, 3.1: no options (length 5), neither offset nor "more fragments".
 #[inline]
-fn fast_ipv4(packet: &[u8]) -> Option<Datagram<'_>> {
+fn fast_ipv4(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     let header: &[u8; 20] = packet.first_chunk()?;
     let [0x45, _, len_high, len_low, _, _, fragment_high, fragment_low, _, PROTOCOL_UDP, _, _, addresses @ ..] = *header else {
         return None;
@@ -286,32 +297,32 @@ fn fast_ipv4(packet: &[u8]) -> Option<Datagram<'_>> {
     let total_len = usize::from(be16([len_high, len_low]));
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
     udp(packet.get(20..)?, total_len.checked_sub(20)?, |source, destination| {
-        (Endpoint::v4([s0, s1, s2, s3], source), Endpoint::v4([d0, d1, d2, d3], destination))
+        (network, Endpoint::v4([s0, s1, s2, s3], source), Endpoint::v4([d0, d1, d2, d3], destination))
     })
 }
 
 /// RFC 8200, 3: UDP right after the fixed header.
 #[inline]
-fn fast_ipv6(packet: &[u8]) -> Option<Datagram<'_>> {
+fn fast_ipv6(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     let [0x60..=0x6f, _, _, _, len_high, len_low, PROTOCOL_UDP, _] = *packet.first_chunk::<8>()? else {
         return None;
     };
     let source: [u8; 16] = *packet.get(8..)?.first_chunk()?;
     let destination: [u8; 16] = *packet.get(24..)?.first_chunk()?;
     udp(packet.get(40..)?, usize::from(be16([len_high, len_low])), |source_port, destination_port| {
-        (Endpoint::v6(source, source_port), Endpoint::v6(destination, destination_port))
+        (network, Endpoint::v6(source, source_port), Endpoint::v6(destination, destination_port))
     })
 }
 
 /// RFC 768. `wire_len` is what IP says of the length; the capture may hold less, or padding.
 #[inline]
-fn udp(segment: &[u8], wire_len: usize, address: impl FnOnce(u16, u16) -> (Endpoint, Endpoint)) -> Option<Datagram<'_>> {
+fn udp(segment: &[u8], wire_len: usize, ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint)) -> Option<Datagram<'_>> {
     let segment = segment.get(..wire_len).unwrap_or(segment);
     let [s0, s1, d0, d1, l0, l1, _, _] = *segment.first_chunk::<UDP_HEADER_LEN>()?;
     let wire_len = datagram_len(usize::from(be16([l0, l1])), wire_len).checked_sub(UDP_HEADER_LEN)?;
     let payload = segment.get(UDP_HEADER_LEN..)?;
-    let (source, destination) = address(be16([s0, s1]), be16([d0, d1]));
-    Some(Datagram { source, destination, payload: payload.get(..wire_len).unwrap_or(payload), wire_len })
+    let (network, source, destination) = ends(be16([s0, s1]), be16([d0, d1]));
+    Some(Datagram { network, source, destination, payload: payload.get(..wire_len).unwrap_or(payload), wire_len })
 }
 
 /// UDP's own length, but IP's where that of UDP cannot be true (0 stands for "offloaded").
@@ -320,7 +331,7 @@ fn datagram_len(udp_len: usize, ip_payload_len: usize) -> usize {
 }
 
 /// RFC 9293, 3.1: the header is as long as its data offset says.
-fn tcp(segment: &[u8], wire_len: usize, ends: impl FnOnce(u16, u16) -> (Endpoint, Endpoint)) -> Option<Segment<'_>> {
+fn tcp(segment: &[u8], wire_len: usize, ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint)) -> Option<Segment<'_>> {
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
@@ -328,8 +339,9 @@ fn tcp(segment: &[u8], wire_len: usize, ends: impl FnOnce(u16, u16) -> (Endpoint
     let [s0, s1, d0, d1, q0, q1, q2, q3, _, _, _, _, offset, flags, ..] = *segment.first_chunk::<MIN_HEADER_LEN>()?;
     let header_len = usize::from(offset >> 4).saturating_mul(4);
     let wire_len = wire_len.checked_sub(header_len).filter(|_| header_len >= MIN_HEADER_LEN)?;
-    let (source, destination) = ends(be16([s0, s1]), be16([d0, d1]));
+    let (network, source, destination) = ends(be16([s0, s1]), be16([d0, d1]));
     Some(Segment {
+        network,
         source,
         destination,
         sequence: u32::from_be_bytes([q0, q1, q2, q3]),
@@ -368,11 +380,20 @@ mod tests {
 
     fn want(payload: &[u8]) -> Packet<'_> {
         Packet::Udp(Datagram {
+            network: Network::PLAIN,
             source: Endpoint::v4(SOURCE, 5060),
             destination: Endpoint::v4(DESTINATION, 4000),
             payload,
             wire_len: payload.len(),
         })
+    }
+
+    /// The packet without what it came through.
+    fn anywhere(packet: Packet<'_>) -> Packet<'_> {
+        match packet {
+            Packet::Udp(datagram) => Packet::Udp(Datagram { network: Network::PLAIN, ..datagram }),
+            other => other,
+        }
     }
 
     #[test]
@@ -402,11 +423,12 @@ mod tests {
         let five = [[0x88u8, 0xa8, 0, 5], [0x81, 0, 0, 6], [0x81, 0, 0, 7], [0x91, 0, 0, 8], [0x81, 0, 0, 9]].concat();
         for tags in [&[0x81u8, 0, 0, 5][..], &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6], &[0x91, 0, 0, 5, 0x81, 0, 0, 6], &five] {
             let tagged = [&frame[..12], tags, &frame[12..]].concat();
-            assert_eq!(decode(LinkType::ETHERNET, &tagged), want(b"hello"));
-            assert_eq!(general(LinkType::ETHERNET, &tagged), want(b"hello"));
+            assert_eq!(anywhere(decode(LinkType::ETHERNET, &tagged)), want(b"hello"));
+            assert_eq!(general(LinkType::ETHERNET, &tagged), decode(LinkType::ETHERNET, &tagged));
+            assert_ne!(decode(LinkType::ETHERNET, &tagged), want(b"hello"), "another network");
         }
         let sll_with_vlan = [&[0u8; 14][..], &[0x81, 0, 0, 5], &frame[12..]].concat();
-        assert_eq!(decode(LinkType::LINUX_SLL, &sll_with_vlan), want(b"hello"));
+        assert_eq!(anywhere(decode(LinkType::LINUX_SLL, &sll_with_vlan)), want(b"hello"));
     }
 
     #[test]
@@ -443,6 +465,7 @@ mod tests {
         let mut tcp = Vec::new();
         PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).tcp(1, 2, 3, 4).write(&mut tcp, b"x").unwrap();
         let want = Segment {
+            network: Network::PLAIN,
             source: Endpoint::v4(SOURCE, 1),
             destination: Endpoint::v4(DESTINATION, 2),
             sequence: 3,
@@ -472,7 +495,7 @@ mod tests {
             // What stands below IP in a tunnel is not another one.
             let bridged = [&[7u8; 12][..], &[0x88, 0x47], &[0, 0x10, 1, 64], &packet].concat();
             packet = gre(0, 0x6558, &[], &bridged);
-            assert_eq!(decode(LinkType::RAW, &packet), want(b"hello"), "{tunnels}");
+            assert_eq!(anywhere(decode(LinkType::RAW, &packet)), want(b"hello"), "{tunnels}");
         }
         assert_eq!(decode(LinkType::RAW, &gre(0, 0x0800, &[], &packet)), Packet::TooDeep);
         let hep = [&b"HEP3\0\x15\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x08hi"[..]].concat();

@@ -30,7 +30,7 @@ impl Endpoint {
     /// An IPv4 endpoint.
     #[must_use]
     #[inline]
-    pub fn v4([a, b, c, d]: [u8; 4], port: u16) -> Self {
+    pub const fn v4([a, b, c, d]: [u8; 4], port: u16) -> Self {
         Self { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port }
     }
 
@@ -71,6 +71,12 @@ impl Endpoint {
             }
             IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
         }
+    }
+
+    /// Whether both have the same address, whatever the ports.
+    #[must_use]
+    pub fn is_at(self, other: Self) -> bool {
+        self.address == other.address
     }
 
     /// Its address.

@@ -8,7 +8,7 @@
 //! packet: addresses, ports, time. That the agent may have taken it out of TCP makes no difference, for it
 //! holds one whole message either way.
 
-use super::{Datagram, Endpoint, Packet, be16};
+use super::{Datagram, Endpoint, Network, Packet, be16};
 
 const MAGIC: [u8; 4] = *b"HEP3";
 const HEADER_LEN: usize = 6;
@@ -119,6 +119,7 @@ impl<'a> Told<'a> {
     fn datagram(&self) -> Option<Datagram<'a>> {
         let [source_port, destination_port] = self.ports;
         Some(Datagram {
+            network: Network::PLAIN,
             source: self.source?.with_port(source_port),
             destination: self.destination?.with_port(destination_port),
             payload: self.payload,
@@ -173,6 +174,7 @@ mod tests {
 
     fn want(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
         let datagram = Datagram {
+            network: Network::PLAIN,
             source: Endpoint::v4([192, 0, 2, 1], 5060),
             destination: Endpoint::v4([192, 0, 2, 2], 5061),
             payload,

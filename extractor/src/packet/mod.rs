@@ -5,6 +5,7 @@ mod endpoint;
 mod hep;
 mod ip;
 mod link;
+mod network;
 mod tunnels;
 mod wlan;
 
@@ -12,6 +13,7 @@ pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
 pub use endpoint::Endpoint;
 pub use ip::Extent;
 pub use link::{is_supported, outermost_ip};
+pub use network::Network;
 
 /// What follows a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub(super) const ETHERTYPE_VLAN: u16 = 0x8100;
 pub(super) const ETHERTYPE_QINQ: u16 = 0x88a8;
 pub(super) const ETHERTYPE_QINQ_OLD: u16 = 0x9100;
-const ETHERTYPE_BACKBONE: u16 = 0x88e7;
+pub(super) const ETHERTYPE_BACKBONE: u16 = 0x88e7;
 const ETHERTYPE_MACSEC: u16 = 0x88e5;
 const ETHERTYPE_BRIDGED: u16 = 0x6558;
-const ETHERTYPE_MPLS: u16 = 0x8847;
-const ETHERTYPE_MPLS_UPSTREAM: u16 = 0x8848;
+pub(super) const ETHERTYPE_MPLS: u16 = 0x8847;
+pub(super) const ETHERTYPE_MPLS_UPSTREAM: u16 = 0x8848;
 const ETHERTYPE_PPPOE: u16 = 0x8864;
 const ETHERTYPE_PPP: u16 = 0x880b;
 const ETHERTYPE_ERSPAN: u16 = 0x88be;
@@ -39,13 +39,14 @@ pub(super) fn in_ether_type(ether_type: u16, payload: &[u8]) -> Option<Layer<'_>
 pub(super) fn in_ip(protocol: u8, payload: &[u8]) -> Option<Layer<'_>> {
     const IPV4: u8 = 4;
     const IPV6: u8 = 41;
-    const GRE: u8 = 47;
     match protocol {
         IPV4 | IPV6 => Some(Layer::Ip(payload)),
-        GRE => gre(payload),
+        PROTOCOL_GRE => gre(payload),
         _ => None,
     }
 }
+
+pub(super) const PROTOCOL_GRE: u8 = 47;
 
 /// Whether datagrams to this port may be tunnels.
 #[inline]
@@ -53,11 +54,11 @@ pub(super) fn is_tunnel_port(port: u16) -> bool {
     matches!(port, VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP)
 }
 
-const VXLAN: u16 = 4789;
-const VXLAN_LINUX: u16 = 8472;
-const VXLAN_GPE: u16 = 4790;
-const GENEVE: u16 = 6081;
-const GTP_U: u16 = 2152;
+pub(super) const VXLAN: u16 = 4789;
+pub(super) const VXLAN_LINUX: u16 = 8472;
+pub(super) const VXLAN_GPE: u16 = 4790;
+pub(super) const GENEVE: u16 = 6081;
+pub(super) const GTP_U: u16 = 2152;
 const TZSP: u16 = 37_008;
 
 /// What stands in a datagram, if it is a tunnel by its port and its header.
@@ -151,6 +152,19 @@ fn gre(packet: &[u8]) -> Option<Layer<'_>> {
         ETHERTYPE_ERSPAN | ETHERTYPE_ERSPAN_III => erspan(rest),
         _ => Some(Layer::EtherType(protocol, rest)),
     }
+}
+
+/// The key of RFC 2890, 2.1, if there is one. That of PPTP (RFC 2637, 4.1) holds the length of the payload and a call's number:
+/// it names no network.
+pub(super) fn gre_key(packet: &[u8]) -> Option<u32> {
+    const CHECKSUM_OR_ROUTING: u8 = 0xc0;
+    const KEY: u8 = 0x20;
+    let [flags, version, ..] = *packet.first_chunk::<4>()?;
+    if flags & KEY == 0 || version & 7 != 0 {
+        return None;
+    }
+    let at = if flags & CHECKSUM_OR_ROUTING == 0 { 4 } else { 8 };
+    Some(u32::from_be_bytes(*packet.get(at..)?.first_chunk()?))
 }
 
 /// RFC 1701: source route entries, each with its length, until one of family and length 0.

@@ -11,7 +11,7 @@ use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
     index::{self, Content, Counts},
     moment::{Clock, Moment, Position},
-    packet::{Datagram, Decoder, Endpoint, Packet},
+    packet::{Datagram, Decoder, Fragment, Packet},
     sdp::Description,
     sip::Message,
 };
@@ -162,7 +162,13 @@ impl Assembler {
     fn take_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
         while let Some(Beginning { at, name, mut part }) = self.unfinished.fragments.next_beginning(now) {
             let payload = work.arena.alloc_slice_copy(&part.payload);
-            let packet = self.decoder.decode_ip_payload(name.source, name.destination, name.protocol, payload, part.wire_len);
+            let packet = self.decoder.decode_ip_payload(
+                name.network,
+                (name.source, name.destination),
+                name.protocol,
+                payload,
+                part.wire_len,
+            );
             part.timestamp_ns = packet.told_ns().unwrap_or(part.timestamp_ns);
             let mut counts = Counts::default();
             if let Packet::Udp(datagram) | Packet::Told(_, datagram) = packet
@@ -170,7 +176,7 @@ impl Assembler {
             {
                 work.counts.add(&counts);
                 let at = Moment::at(at);
-                work.push_sip(at, &part, datagram.source, message, descriptions);
+                work.push_sip(at, &part, &datagram, message, descriptions);
             }
         }
     }
@@ -195,9 +201,9 @@ impl Assembler {
     fn take_whole<'a>(&mut self, event: &FragmentEvent<'_>, mut whole: Whole, nested_left: u8, work: &mut Work<'a>) -> Belonging {
         let Whole { timestamp_ns, frames, payload, wire_len, .. } = &whole;
         let payload = work.arena.alloc_slice_copy(payload);
-        let fragment = &event.fragment;
+        let Fragment { network, source, destination, protocol, .. } = event.fragment;
         let at = event.at;
-        match self.decoder.decode_ip_payload(fragment.source, fragment.destination, fragment.protocol, payload, *wire_len) {
+        match self.decoder.decode_ip_payload(network, (source, destination), protocol, payload, *wire_len) {
             Packet::Udp(datagram) => return self.take_datagram(&datagram, at, &whole, work),
             Packet::Told(told_ns, datagram) => {
                 whole.timestamp_ns = told_ns;
@@ -225,12 +231,12 @@ impl Assembler {
         let Whole { frames, beginning, .. } = whole;
         match Content::of(datagram, self.ports, &mut work.counts) {
             Content::Sip(message, descriptions) => {
-                work.push_sip(at, whole, datagram.source, message, descriptions);
+                work.push_sip(at, whole, datagram, message, descriptions);
                 Belonging::Call(message.call_id.into())
             }
             Content::Malformed => Belonging::Nothing,
             Content::Media => {
-                let key = FlowKey { source: datagram.source, destination: datagram.destination };
+                let key = FlowKey::of(datagram);
                 let mut earlier = settled(frames, at);
                 earlier.retain(|frame| frame.position != at.position);
                 let beginning = beginning.first().map(|frame| frame.position);
@@ -257,19 +263,19 @@ impl<'a> Work<'a> {
         &mut self,
         at: Moment,
         Whole { timestamp_ns, frames, .. }: &Whole,
-        source: Endpoint,
+        &Datagram { network, source, .. }: &Datagram<'_>,
         message: Message<'a>,
         descriptions: Vec<Description>,
     ) {
         let frames = settled(frames, at);
-        self.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, source, message, descriptions });
+        self.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, network, source, message, descriptions });
     }
 
     fn take_message(&mut self, found: StreamMessage<'a>) {
-        let StreamMessage { at, source, timestamp_ns, frames, message } = found;
+        let StreamMessage { at, network, source, timestamp_ns, frames, message } = found;
         let frames = settled(&frames, at);
         let descriptions = index::negotiated(&message, &mut self.counts);
-        self.sip.push(SipEvent { at, frames, timestamp_ns, source, message, descriptions });
+        self.sip.push(SipEvent { at, frames, timestamp_ns, network, source, message, descriptions });
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     events::{FlowKey, FragmentEvent, Frames, Table, stable_hash},
     moment::{Clock, Moment, Position},
-    packet::{Endpoint, Fragment},
+    packet::{Endpoint, Fragment, Network},
 };
 
 /// How long a datagram may wait for its last fragment.
@@ -83,6 +83,8 @@ pub struct FragmentCounts {
 /// What the fragments of one datagram have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Name {
+    /// What it came through.
+    pub network: Network,
     /// Who sent it; the port is 0.
     pub source: Endpoint,
     /// Whom it is for; the port is 0.
@@ -279,8 +281,8 @@ impl Name {
     /// That of a fragment's datagram: RFC 791, 3.2; RFC 8200, 4.5.
     #[must_use]
     pub fn of(fragment: &Fragment<'_>) -> Self {
-        let Fragment { source, destination, protocol, identification, .. } = *fragment;
-        Self { source, destination, protocol, identification }
+        let Fragment { network, source, destination, protocol, identification, .. } = *fragment;
+        Self { network, source, destination, protocol, identification }
     }
 }
 
@@ -373,8 +375,9 @@ mod tests {
     fn event<'a>(clock: Clock, offset: usize, more: bool, payload: &'a [u8]) -> FragmentEvent<'a> {
         let end = |last| Endpoint::v4([192, 0, 2, last], 0);
         let wire_len = payload.len();
-        let (source, destination) = (end(1), end(2));
-        let fragment = Fragment { source, destination, protocol: 17, identification: 7, offset, more, payload, wire_len };
+        let (network, source, destination) = (Network::PLAIN, end(1), end(2));
+        let fragment =
+            Fragment { network, source, destination, protocol: 17, identification: 7, offset, more, payload, wire_len };
         let at = Moment::at(clock);
         FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, fragment }
     }

@@ -19,7 +19,7 @@ use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
     events::{FlowKey, Frames, Repetition, SegmentEvent, Table},
     moment::{Clock, Moment, Position},
-    packet::{Endpoint, Segment},
+    packet::{Endpoint, Network, Segment},
     sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
 };
 
@@ -51,6 +51,8 @@ pub enum Found<'a> {
 pub struct StreamMessage<'a> {
     /// When it was whole, or not waited for any longer.
     pub at: Moment,
+    /// The network through which it came.
+    pub network: Network,
     /// Who sent it.
     pub source: Endpoint,
     /// The timestamp of its first frame in nanoseconds since 1970.
@@ -585,8 +587,8 @@ impl<'a> Sink<'a, '_> {
     fn message(&mut self, message: Message<'a>, frames: &[Frame]) {
         let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
         let frames = frames.iter().map(|frame| frame.moment).collect();
-        let Self { at, key: FlowKey { source, .. }, .. } = *self;
-        self.out.push(Found::Message(StreamMessage { at, source, timestamp_ns, frames, message }));
+        let Self { at, key: FlowKey { network, source, .. }, .. } = *self;
+        self.out.push(Found::Message(StreamMessage { at, network, source, timestamp_ns, frames, message }));
     }
 }
 
