@@ -50,6 +50,12 @@ impl Sip {
         self
     }
 
+    /// CSeq as it will stand, number and method.
+    pub fn with_cseq(mut self, cseq: &str) -> Self {
+        self.cseq = cseq.to_owned();
+        self
+    }
+
     pub fn branch(mut self, branch: &str) -> Self {
         self.branch = format!("z9hG4bK-{branch}");
         self
@@ -154,6 +160,13 @@ impl Sdp {
         Self { session, media: vec![format!("m=audio {} RTP/AVP 8 101", at.port())] }
             .line("a=rtpmap:8 PCMA/8000")
             .line("a=rtpmap:101 telephone-event/8000")
+    }
+
+    /// The same, at the name of a host instead of an address.
+    pub fn at_host(mut self, name: &str) -> Self {
+        let connection = self.session.iter_mut().find(|line| line.starts_with("c=")).unwrap();
+        *connection = format!("c=IN IP4 {name}");
+        self
     }
 
     /// Another line of the last media description, or another media description.

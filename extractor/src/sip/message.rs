@@ -7,6 +7,8 @@ use memchr::{memchr, memrchr};
 /// A SIP message.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
+    /// All of it, from the start line on.
+    pub raw: &'a [u8],
     /// Request or status.
     pub start: StartLine,
     /// Call-ID, blanks around it removed.
@@ -16,7 +18,7 @@ pub struct Message<'a> {
     /// The value of To, likewise.
     pub to: &'a [u8],
     /// CSeq, where it can be read.
-    pub cseq: Option<CSeq>,
+    pub cseq: Option<CSeq<'a>>,
     /// The branch of the topmost Via: the name of the transaction. Empty where there is none.
     pub branch: &'a [u8],
     /// How many Via values there are: one more for each proxy that the request passed.
@@ -59,9 +61,9 @@ pub enum Method {
 
 /// RFC 3261, 20.16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CSeq {
-    /// The sequence number.
-    pub number: u32,
+pub struct CSeq<'a> {
+    /// The digits of the sequence number. It is only ever compared, and some are longer than the 32 bits that there should be.
+    pub number: &'a [u8],
     /// The method, which tells what a response responds to.
     pub method: Method,
 }
@@ -100,7 +102,7 @@ impl<'a> Message<'a> {
         }
         let (line, rest) = split_line(payload);
         let start = StartLine::parse(line)?;
-        Some(Headers::read(rest).message(start))
+        Some(Headers::read(rest).message(payload, start))
     }
 
     /// Whether the message may take part in an offer and answer: RFC 3261, 13.2.1; RFC 3262, 5;
@@ -224,12 +226,13 @@ impl<'a> Headers<'a> {
         slot.get_or_insert(value);
     }
 
-    fn message(self, start: StartLine) -> Result<Message<'a>, Malformed> {
+    fn message(self, raw: &'a [u8], start: StartLine) -> Result<Message<'a>, Malformed> {
         let (Some(call_id), Some(from), Some(to)) = (self.call_id, self.from, self.to) else { return Err(Malformed) };
         if call_id.is_empty() {
             return Err(Malformed);
         }
         Ok(Message {
+            raw,
             start,
             call_id,
             from,
@@ -249,11 +252,10 @@ fn values(field: &[u8]) -> usize {
     field.split(|&byte| byte == b',').count()
 }
 
-impl CSeq {
-    fn parse(value: &[u8]) -> Option<Self> {
+impl<'a> CSeq<'a> {
+    fn parse(value: &'a [u8]) -> Option<Self> {
         let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (number, method) = value.split_at_checked(digits)?;
-        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let (number, method) = value.split_at_checked(digits).filter(|_| digits > 0)?;
         Some(Self { number, method: Method::from_token(method.trim_ascii()) })
     }
 }
@@ -363,7 +365,7 @@ mod tests {
         let message = parse(INVITE);
         assert_eq!(message.start, StartLine::Request(Method::Invite));
         assert_eq!(message.call_id, b"1@192.0.2.1");
-        assert_eq!(message.cseq, Some(CSeq { number: 7, method: Method::Invite }));
+        assert_eq!(message.cseq, Some(CSeq { number: b"7", method: Method::Invite }));
         assert_eq!((message.branch, message.vias), (&b"z9hG4bK1"[..], 2));
         assert_eq!(tag(message.from), Some(&b"a1"[..]));
         assert_eq!(tag(message.to), None);
@@ -398,7 +400,7 @@ mod tests {
             let message = parse(&text);
             assert_eq!(message.call_id, b"1@192.0.2.1", "{name}");
             assert_eq!(tag(message.from), Some(&b"a1"[..]), "{name}");
-            assert_eq!(message.cseq, Some(CSeq { number: 7, method: Method::Invite }), "{name}");
+            assert_eq!(message.cseq, Some(CSeq { number: b"7", method: Method::Invite }), "{name}");
             assert_eq!(message.branch, b"z9hG4bK1", "{name}");
         }
     }
