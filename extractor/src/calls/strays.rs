@@ -1,26 +1,51 @@
 //! SIP messages of no open call, remembered for a moment.
 //!
-//! Captures that are put together from several queues deliver a call's first answers ahead of its
-//! INVITE, and some clients register with the Call-ID of the call that they make next. What came
-//! shortly before the INVITE with its Call-ID is part of the story, and goes into the call's file.
+//! Captures that are put together from several queues deliver a call's first answers ahead of its INVITE, and some clients
+//! register with the Call-ID of the call that they make next. What came shortly before the INVITE with its Call-ID is part of
+//! the call: its frames go into the file, and what belongs to INVITE counts as if it had come just after it.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    events::{Frames, Table},
+    events::{Frames, SipEvent, Table},
     moment::{Clock, Moment, Position},
+    packet::{Endpoint, Network},
+    sdp::Description,
+    sip::{Message, Method, StartLine},
 };
+
+/// At most this many messages are remembered, of this many bytes in all; the oldest go first.
+const MAX_MESSAGES: usize = 16_384;
+const MAX_BYTES: usize = 16 << 20;
 
 /// Strays by Call-ID.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Strays {
-    messages: Table<Box<[u8]>, VecDeque<(Clock, Frames)>>,
-    order: VecDeque<(Clock, Box<[u8]>)>,
+    /// In capture order, numbered from `forgotten` on; those that a call took leave a hole.
+    messages: VecDeque<Option<Stray>>,
+    forgotten: u64,
+    /// The numbers of the messages with a Call-ID.
+    by_call_id: Table<Box<[u8]>, VecDeque<u64>>,
+    /// How many bytes they hold.
+    bytes: usize,
     /// Calls that closed a moment ago, and when: what comes of them now is their own, not the next call's.
     closed: Table<Box<[u8]>, Clock>,
     closed_order: VecDeque<(Clock, Box<[u8]>)>,
+}
+
+/// One message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stray {
+    at: Clock,
+    call_id: Box<[u8]>,
+    frames: Frames,
+    network: Network,
+    source: Endpoint,
+    timestamp_ns: u64,
+    /// The message itself, if it may say something of a call.
+    message: Box<[u8]>,
 }
 
 impl Strays {
@@ -30,30 +55,35 @@ impl Strays {
         self.closed_order.push_back((at, call_id.into()));
     }
 
-    /// Remembers a message, unless its call closed a moment ago.
-    pub fn add(&mut self, call_id: &[u8], at: Clock, frames: &Frames) {
+    /// Remembers a message, unless its call closed a moment ago. Tells how many others are forgotten for lack of room.
+    pub fn add(&mut self, event: &SipEvent<'_>) -> u64 {
+        let call_id = event.message.call_id;
         if self.closed.contains_key(call_id) {
-            return;
+            return 0;
         }
-        self.messages.entry(call_id.into()).or_default().push_back((at, frames.clone()));
-        self.order.push_back((at, call_id.into()));
+        let stray = Stray::of(event);
+        self.bytes = self.bytes.saturating_add(stray.weight());
+        let number = self.forgotten.saturating_add(self.messages.len() as u64);
+        self.by_call_id.entry(call_id.into()).or_default().push_back(number);
+        self.messages.push_back(Some(stray));
+        let mut forgotten = 0u64;
+        while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
+            forgotten = forgotten.saturating_add(u64::from(self.forget_oldest()));
+        }
+        forgotten
     }
 
-    /// Takes out the messages of a call that opens: how many there are, and their frames, in capture order.
-    pub fn take(&mut self, call_id: &[u8]) -> (u64, Vec<Moment>) {
-        let messages = self.messages.remove(call_id).unwrap_or_default();
-        let mut frames: Vec<Moment> = messages.iter().flat_map(|(_, frames)| frames).copied().collect();
-        frames.sort_unstable();
-        frames.dedup();
-        (messages.len() as u64, frames)
+    /// Takes out the messages of a call that opens, in capture order.
+    pub fn take(&mut self, call_id: &[u8]) -> Vec<Stray> {
+        let numbers = self.by_call_id.remove(call_id).unwrap_or_default();
+        let taken: Vec<Stray> = numbers.iter().filter_map(|number| self.slot(*number)?.take()).collect();
+        self.bytes = taken.iter().fold(self.bytes, |bytes, stray| bytes.saturating_sub(stray.weight()));
+        taken
     }
 
     /// Visits their frames.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
-        // Each is known by its Call-ID and by when it came.
-        let call_ids = self.order.iter().map(|(_, call_id)| call_id);
-        let messages = call_ids.filter_map(|call_id| self.messages.get(call_id)).flatten();
-        messages.flat_map(|(_, frames)| frames).for_each(|frame| visit(frame.position));
+        self.messages.iter().flatten().flat_map(|stray| &stray.frames).for_each(|frame| visit(frame.position));
     }
 
     /// Forgets what came before `clock`.
@@ -63,65 +93,163 @@ impl Strays {
                 self.closed.remove(&call_id);
             }
         }
-        while let Some((oldest, call_id)) = self.order.front()
-            && *oldest < clock
-        {
-            if let Some(messages) = self.messages.get_mut(call_id) {
-                // Its oldest, unless a call took it: then the ones that came since are younger.
-                messages.pop_front_if(|(at, _)| *at < clock);
-                if messages.is_empty() {
-                    self.messages.remove(call_id);
-                }
-            }
-            self.order.pop_front();
+        while self.messages.front().is_some_and(|oldest| oldest.as_ref().is_none_or(|stray| stray.at < clock)) {
+            self.forget_oldest();
         }
     }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Option<Stray>> {
+        let place = number.checked_sub(self.forgotten)?;
+        self.messages.get_mut(usize::try_from(place).ok()?)
+    }
+
+    /// Tells whether there was a message in the place of the oldest.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.messages.pop_front() else { return false };
+        self.forgotten = self.forgotten.saturating_add(1);
+        let Some(stray) = oldest else { return false };
+        self.bytes = self.bytes.saturating_sub(stray.weight());
+        if let Some(numbers) = self.by_call_id.get_mut(&stray.call_id) {
+            // Its own number: older ones are forgotten.
+            numbers.pop_front();
+            if numbers.is_empty() {
+                self.by_call_id.remove(&stray.call_id);
+            }
+        }
+        true
+    }
+}
+
+impl Stray {
+    fn of(event: &SipEvent<'_>) -> Self {
+        let SipEvent { at, frames, timestamp_ns, network, source, message, .. } = event;
+        let kept = if may_speak_of_a_call(message) { message.raw } else { &[] };
+        Self {
+            at: at.clock,
+            call_id: message.call_id.into(),
+            frames: frames.clone(),
+            network: *network,
+            source: *source,
+            timestamp_ns: *timestamp_ns,
+            message: kept.into(),
+        }
+    }
+
+    /// Its frames.
+    #[must_use]
+    pub fn frames(&self) -> &[Moment] {
+        &self.frames
+    }
+
+    /// The message, as if it had come at the moment `at`. None of one that says nothing of a call.
+    #[must_use]
+    pub fn as_of(&self, at: Moment) -> Option<SipEvent<'_>> {
+        let message = Message::parse(&self.message)?.ok()?;
+        let descriptions =
+            if message.can_negotiate() { message.descriptions().map(Description::parse).collect() } else { Vec::new() };
+        let Self { frames, timestamp_ns, network, source, .. } = self;
+        Some(SipEvent {
+            at,
+            frames: frames.clone(),
+            timestamp_ns: *timestamp_ns,
+            network: *network,
+            source: *source,
+            message,
+            descriptions,
+        })
+    }
+
+    /// How many bytes it holds, about.
+    fn weight(&self) -> usize {
+        size_of::<Self>().saturating_add(self.call_id.len()).saturating_add(self.message.len())
+    }
+}
+
+/// Registrations and the like say nothing.
+fn may_speak_of_a_call(message: &Message<'_>) -> bool {
+    let method = match message.start {
+        StartLine::Request(method) => Some(method),
+        StartLine::Status(_) => message.cseq.map(|cseq| cseq.method),
+    };
+    method.is_some_and(|method| method != Method::Other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn add(strays: &mut Strays, call_id: &[u8], at: Clock) {
-        strays.add(call_id, at, &Frames::from_buf([Moment::at(at)]));
+    fn message(call_id: &str, method: &str) -> String {
+        format!("SIP/2.0 200 OK\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n")
     }
 
-    fn take(strays: &mut Strays, call_id: &[u8]) -> Vec<Moment> {
-        strays.take(call_id).1
+    fn event(text: &str, frames: &[Clock]) -> SipEvent<'static> {
+        let message = Message::parse(text.to_owned().leak().as_bytes()).unwrap().unwrap();
+        let frames: Frames = frames.iter().copied().map(Moment::at).collect();
+        let source = Endpoint::v4([192, 0, 2, 1], 5060);
+        let at = *frames.last().unwrap();
+        SipEvent { at, frames, timestamp_ns: 7, network: Network::PLAIN, source, message, descriptions: Vec::new() }
+    }
+
+    fn add(strays: &mut Strays, call_id: &str, at: Clock) {
+        strays.add(&event(&message(call_id, "INVITE"), &[at]));
+    }
+
+    fn take(strays: &mut Strays, call_id: &str) -> Vec<Moment> {
+        strays.take(call_id.as_bytes()).iter().flat_map(|stray| stray.frames().to_vec()).collect()
     }
 
     #[test]
     fn of_a_call_that_just_closed_are_not_for_the_next() {
         let mut strays = Strays::default();
         strays.close(b"a", 10);
-        add(&mut strays, b"a", 11);
-        assert!(take(&mut strays, b"a").is_empty());
+        add(&mut strays, "a", 11);
+        assert!(take(&mut strays, "a").is_empty());
         strays.forget_before(11);
-        add(&mut strays, b"a", 12);
-        assert_eq!(take(&mut strays, b"a"), [Moment::at(12)]);
+        add(&mut strays, "a", 12);
+        assert_eq!(take(&mut strays, "a"), [Moment::at(12)]);
     }
 
     #[test]
     fn are_kept_for_a_while_and_given_once() {
         let mut strays = Strays::default();
-        for (call_id, clock) in [(b"a", 10), (b"b", 20), (b"a", 30)] {
+        for (call_id, clock) in [("a", 10), ("b", 20), ("a", 30), ("c", 40)] {
             add(&mut strays, call_id, clock);
         }
         strays.forget_before(20);
-        assert_eq!(take(&mut strays, b"a"), [Moment::at(30)]);
-        assert!(take(&mut strays, b"a").is_empty());
+        assert_eq!(take(&mut strays, "a"), [Moment::at(30)]);
+        assert!(take(&mut strays, "a").is_empty());
         strays.forget_before(21);
-        assert!(take(&mut strays, b"b").is_empty());
-        strays.forget_before(31);
-        assert!(strays.order.is_empty() && strays.messages.is_empty());
+        assert!(take(&mut strays, "b").is_empty());
+        assert_eq!(take(&mut strays, "c"), [Moment::at(40)]);
+        strays.forget_before(41);
+        assert!(strays.messages.is_empty() && strays.by_call_id.is_empty() && strays.bytes == 0);
     }
 
     #[test]
-    fn their_frames_are_in_capture_order_each_once() {
+    fn only_what_may_say_something_of_a_call_is_kept_whole() {
         let mut strays = Strays::default();
-        let frames = |clocks: &[Clock]| clocks.iter().map(|clock| Moment::at(*clock)).collect::<Frames>();
-        strays.add(b"a", 20, &frames(&[10, 20]));
-        strays.add(b"a", 20, &frames(&[5, 20]));
-        assert_eq!(strays.take(b"a"), (2, [5, 10, 20].map(Moment::at).to_vec()));
+        strays.add(&event(&message("a", "INVITE"), &[5, 10]));
+        strays.add(&event(&message("a", "REGISTER"), &[20]));
+        let taken = strays.take(b"a");
+        let heard = taken[0].as_of(Moment::at(30)).unwrap();
+        assert_eq!((heard.at, heard.frames.len(), heard.message.start), (Moment::at(30), 2, StartLine::Status(200)));
+        assert!(taken[1].as_of(Moment::at(30)).is_none());
+    }
+
+    #[test]
+    fn a_flood_is_forgotten_from_its_beginning_and_costs_no_more_for_each() {
+        let mut strays = Strays::default();
+        let flood = event(&message("a", "OPTIONS"), &[5]);
+        let forgotten: u64 = (0..MAX_MESSAGES + 100).map(|_| strays.add(&flood)).sum();
+        assert_eq!((strays.messages.len(), forgotten), (MAX_MESSAGES, 100));
+        let mut visited = 0;
+        strays.for_each_frame(&mut |_| visited += 1);
+        assert_eq!(visited, MAX_MESSAGES);
+        let large = event(&format!("{}{}", message("b", "INVITE"), "x".repeat(60_000)), &[6]);
+        for _ in 0..1_000 {
+            strays.add(&large);
+            assert!(strays.bytes <= MAX_BYTES);
+        }
+        assert!(strays.take(b"a").is_empty() && !strays.take(b"b").is_empty());
     }
 }
