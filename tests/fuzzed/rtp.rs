@@ -56,7 +56,7 @@ fn stream(mut steps: Input<'_>) {
             step => at = at.saturating_add_signed(i64::from(step.cast_signed()) * 1_000_000),
         }
         let header = packet(&mut steps, number);
-        let known = usize::from(header.timestamp.is_multiple_of(3));
+        let known = u64::from(header.timestamp.is_multiple_of(3));
         stream.push(&header, at, known, || clock(&header, known));
         packets += 1;
     }

@@ -16,13 +16,13 @@ use super::{
     names::FileName,
 };
 use crate::{
-    calls::{Call, FlowNumber, FlowTable, Work},
+    calls::{Call, Descriptions, FlowNumber, FlowTable, Known, Work},
     events::{FlowKey, Fragmented, Table},
-    moment::{Clock, Moment, Position},
+    moment::{Moment, Position},
     packet::Packet,
     report::CallCounts,
     rtp::{Header, MediaClock, Stream},
-    sdp::{Format, Media, format_of_static},
+    sdp::Format,
 };
 
 /// A call with more streams than this is an attack or a mistake: the others are counted, not told apart.
@@ -149,7 +149,7 @@ impl Recording {
 
     /// Writes what is settled of the call, and takes it into its figures.
     pub(super) fn write(&mut self, files: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<()> {
-        let mut known = 0;
+        let mut known = Known::default();
         let mut records = job.records.cursor();
         let frames = job.frames();
         let has_fragmented = job.flows.has_fragmented();
@@ -178,11 +178,11 @@ impl Recording {
                 Reason::Part => {}
                 Reason::Media(flow) => {
                     let horizon = clock.saturating_add(job.lookback_ns);
-                    known = advance(&job.call.media, known, horizon);
+                    known = job.call.descriptions.known_at(place, horizon, known);
                     if !has_fragmented || job.complete(place, &mut packet) {
                         let arrival_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
                         let flow = MediaFlow { number: flow, flows: job.flows };
-                        self.measure(&packet, arrival_ns, flow, job.call.media.get(..known).unwrap_or_default());
+                        self.measure(&packet, arrival_ns, flow, &job.call.descriptions, known);
                     }
                 }
             }
@@ -277,14 +277,14 @@ impl Recording {
     }
 
     /// Takes a packet into the figures of its stream, if it is RTP.
-    fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, flow: MediaFlow<'_>, known: &[(Clock, Media)]) {
+    fn measure(&mut self, packet: &Packet<'_>, arrival_ns: u64, flow: MediaFlow<'_>, descriptions: &Descriptions, known: Known) {
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
-        let clock = || clock_of(header.payload_type, flow.key(), known);
+        let clock = || clock_of(header.payload_type, flow.key(), descriptions, known);
         match self.stream(flow, header.ssrc) {
             Some(index) => {
                 if let Some(stream) = self.streams.get_mut(index) {
-                    stream.push(&header, arrival_ns, known.len(), clock);
+                    stream.push(&header, arrival_ns, known.to_bits(), clock);
                 }
             }
             None if self.streams.len() < MAX_STREAMS => self.begin_stream(&header, flow, arrival_ns, clock()),
@@ -323,8 +323,10 @@ struct MediaFlow<'a> {
 }
 
 impl MediaFlow<'_> {
+    /// A stream is the same in whatever network it is seen: some taps see its packets with a VLAN tag and without.
     fn key(self) -> Option<FlowKey> {
-        self.flows.key(self.number)
+        let FlowKey { source, destination, .. } = self.flows.key(self.number)?;
+        Some(FlowKey::between(source, destination))
     }
 }
 
@@ -406,29 +408,7 @@ impl<'a> Settled<'a> {
     }
 }
 
-/// How many of the descriptions are known at packet time `horizon`.
-fn advance(media: &[(Clock, Media)], known: usize, horizon: Clock) -> usize {
-    let newly = media.get(known..).unwrap_or_default().iter().take_while(|(learnt, _)| *learnt <= horizon);
-    known.saturating_add(newly.count())
-}
-
-fn clock_of(payload_type: u8, flow: Option<FlowKey>, known: &[(Clock, Media)]) -> MediaClock {
-    let sampled = flow.and_then(|key| format_of(payload_type, key, known)).filter(Format::is_sampled);
-    MediaClock { rate: sampled.map(|format| format.clock_rate), known: known.len() }
-}
-
-/// The receiver says what it wants a payload type to mean; where it does not, the sender may have;
-/// some are agreed upon for ever. The latest word counts.
-pub(super) fn format_of(payload_type: u8, key: FlowKey, known: &[(Clock, Media)]) -> Option<Format> {
-    let declared = latest(known, key, |media| media.formats.iter().find(|format| format.payload_type == payload_type).copied());
-    declared.or_else(|| format_of_static(payload_type))
-}
-
-/// The latest word of a flow's receiver on something, else that of its sender.
-pub(super) fn latest<T>(known: &[(Clock, Media)], key: FlowKey, word: impl Fn(&Media) -> Option<T>) -> Option<T> {
-    let of = |end| {
-        let descriptions = known.iter().rev().map(|(_, media)| media);
-        descriptions.filter(|media| media.endpoints.iter().any(|(given, _)| *given == end)).find_map(&word)
-    };
-    of(key.destination).or_else(|| of(key.source))
+fn clock_of(payload_type: u8, flow: Option<FlowKey>, descriptions: &Descriptions, known: Known) -> MediaClock {
+    let format = flow.and_then(|flow| descriptions.format(payload_type, flow, known));
+    MediaClock { rate: format.filter(Format::is_sampled).map(|format| format.clock_rate), known: known.to_bits() }
 }

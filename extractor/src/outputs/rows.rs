@@ -4,13 +4,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use shared::s3_uri::S3Uri;
 
-use super::{
-    names::rfc3339,
-    recording::{Recording, format_of, latest},
-    text::field,
-};
+use super::{names::rfc3339, recording::Recording, text::field};
 use crate::{
-    calls::{Call, End},
+    calls::{Call, End, Known},
     events::FlowKey,
     rtp::{Payload, Stream, mos},
 };
@@ -109,13 +105,11 @@ pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterat
 fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24] {
     let totals = stream.sequence.totals();
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
-    let key = FlowKey { source: stream.source, destination: stream.destination };
-    let ptime_ms = latest(&call.media, key, |media| media.ptime_ms).unwrap_or(DEFAULT_PTIME_MS);
+    let key = FlowKey::between(stream.source, stream.destination);
+    let ptime_ms = call.descriptions.ptime_ms(key).unwrap_or(DEFAULT_PTIME_MS);
     // What its last packet was sent as: a payload type may come to mean something else.
-    let format_of = |payload: &Payload| {
-        let known = call.media.get(..payload.clock.known).unwrap_or_default();
-        format_of(payload.payload_type, key, known)
-    };
+    let format_of =
+        |payload: &Payload| call.descriptions.format(payload.payload_type, key, Known::from_bits(payload.clock.known));
     let payload = stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
     let format = payload.as_ref().and_then(format_of);
     let codec = format.map(|format| format.codec);

@@ -23,31 +23,51 @@ pub struct Jitter {
 struct Before {
     arrival_ns: u64,
     timestamp: u32,
+    payload_type: u8,
     clock_rate: u32,
 }
 
+impl Before {
+    /// D: how much the spacing on arrival differs from that of the timestamps, in seconds.
+    fn difference(&self, arrival_ns: u64, timestamp: u32, clock_rate: u32) -> f64 {
+        let arrived = signed_seconds(self.arrival_ns, arrival_ns);
+        let sent = f64::from(timestamp.wrapping_sub(self.timestamp).cast_signed()) / f64::from(clock_rate);
+        (arrived - sent).abs()
+    }
+}
+
 impl Jitter {
-    /// Takes in a packet, in the order of arrival. One without a clock says nothing. A packet whose clock differs from that of
-    /// the one before cannot be compared with it: it only starts the next comparison.
+    /// Takes in a packet, in the order of arrival. One without a clock says nothing. A packet of another payload type with
+    /// another clock cannot be compared with the one before: it only starts the next comparison.
+    ///
+    /// A payload type that comes to mean something else (RFC 3264, 8.3.2, forbids it) keeps its clock as long as that fits
+    /// better: senders take some packets to do what they have agreed upon.
     #[inline]
-    pub fn push(&mut self, arrival_ns: u64, timestamp: u32, clock_rate: Option<u32>) {
+    pub fn push(&mut self, arrival_ns: u64, timestamp: u32, payload_type: u8, clock_rate: Option<u32>) {
         let Some(clock_rate) = clock_rate else { return };
-        let now = Before { arrival_ns, timestamp, clock_rate };
-        if let Some(before) = self.before.replace(now)
-            && before.clock_rate == clock_rate
-        {
-            let arrived = signed_seconds(before.arrival_ns, arrival_ns);
-            let sent = f64::from(timestamp.wrapping_sub(before.timestamp).cast_signed()) / f64::from(clock_rate);
-            let difference = (arrived - sent).abs();
-            self.seconds += (difference - self.seconds) / 16.0;
-            self.max_seconds = self.max_seconds.max(self.seconds);
-            self.sum_seconds += self.seconds;
-            self.compared = self.compared.saturating_add(1);
-            if difference < LEAP_SECONDS {
-                self.steady_seconds += (difference - self.steady_seconds) / 16.0;
-                self.steady_sum_seconds += self.steady_seconds;
-                self.steadily_compared = self.steadily_compared.saturating_add(1);
+        let now = Before { arrival_ns, timestamp, payload_type, clock_rate };
+        let Some(before) = self.before.replace(now) else { return };
+        if before.clock_rate == clock_rate {
+            self.compare(before.difference(arrival_ns, timestamp, clock_rate));
+        } else if before.payload_type == payload_type {
+            let as_before = before.difference(arrival_ns, timestamp, before.clock_rate);
+            if as_before <= before.difference(arrival_ns, timestamp, clock_rate) {
+                self.before = Some(Before { clock_rate: before.clock_rate, ..now });
+                self.compare(as_before);
             }
+        }
+    }
+
+    #[inline]
+    fn compare(&mut self, difference: f64) {
+        self.seconds += (difference - self.seconds) / 16.0;
+        self.max_seconds = self.max_seconds.max(self.seconds);
+        self.sum_seconds += self.seconds;
+        self.compared = self.compared.saturating_add(1);
+        if difference < LEAP_SECONDS {
+            self.steady_seconds += (difference - self.steady_seconds) / 16.0;
+            self.steady_sum_seconds += self.steady_seconds;
+            self.steadily_compared = self.steadily_compared.saturating_add(1);
         }
     }
 
@@ -101,12 +121,12 @@ mod tests {
         let mut jitter = Jitter::default();
         let mut values = Vec::new();
         for (packet, arrival_ms) in [0u64, 20, 45, 60, 85].into_iter().enumerate() {
-            jitter.push(arrival_ms * 1_000_000, packet as u32 * 160, Some(8000));
+            jitter.push(arrival_ms * 1_000_000, packet as u32 * 160, 8, Some(8000));
             values.push(jitter.ms());
         }
         let want = [0.0, 0.0, 0.3125, 0.605_468_75, 0.880_126_953_125];
         assert!(values.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-9), "{values:?}");
-        jitter.push(105_000_000, 5 * 160, Some(8000));
+        jitter.push(105_000_000, 5 * 160, 8, Some(8000));
         let now = 0.880_126_953_125 * 15.0 / 16.0;
         assert!((jitter.ms() - now).abs() < 1e-9 && (jitter.max_ms() - want[4]).abs() < 1e-9);
         assert!((jitter.mean_ms() - (want.iter().sum::<f64>() + now) / 5.0).abs() < 1e-9);
@@ -117,7 +137,7 @@ mod tests {
     fn a_leap_is_no_unsteadiness() {
         let mut jitter = Jitter::default();
         for (arrival_ms, timestamp) in [(0, 0), (20, 160), (40, 1_000_000), (65, 1_000_160)] {
-            jitter.push(arrival_ms * 1_000_000, timestamp, Some(8000));
+            jitter.push(arrival_ms * 1_000_000, timestamp, 8, Some(8000));
         }
         assert!(jitter.max_ms() > 7_000.0 && jitter.mean_ms() > 1_000.0, "A.8 has it so");
         assert!((jitter.steady_mean_ms() - 0.3125 / 2.0).abs() < 1e-9);
@@ -126,27 +146,38 @@ mod tests {
     #[test]
     fn timestamps_wrap() {
         let mut jitter = Jitter::default();
-        jitter.push(0, u32::MAX - 79, Some(8000));
-        jitter.push(20_000_000, 80, Some(8000));
+        jitter.push(0, u32::MAX - 79, 8, Some(8000));
+        jitter.push(20_000_000, 80, 8, Some(8000));
         assert!(jitter.ms().abs() < 1e-9);
     }
 
     #[test]
     fn packets_without_a_clock_leave_it_alone() {
         let mut jitter = Jitter::default();
-        jitter.push(0, 0, Some(8000));
-        jitter.push(7_000_000, 9_999, None);
-        jitter.push(20_000_000, 160, Some(8000));
+        jitter.push(0, 0, 8, Some(8000));
+        jitter.push(7_000_000, 9_999, 101, None);
+        jitter.push(20_000_000, 160, 8, Some(8000));
         assert!(jitter.ms().abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_payload_type_keeps_its_clock_until_the_sender_does_what_was_agreed_upon() {
+        let mut jitter = Jitter::default();
+        for (packet, timestamp, agreed) in
+            [(0, 0, 48_000), (1, 960, 48_000), (2, 1_920, 8_000), (3, 2_880, 8_000), (4, 3_040, 8_000), (5, 3_200, 8_000)]
+        {
+            jitter.push(packet * 20_000_000, timestamp, 96, Some(agreed));
+        }
+        assert!(jitter.max_ms() < 1e-9);
     }
 
     #[test]
     fn another_clock_starts_anew() {
         let mut jitter = Jitter::default();
-        jitter.push(0, 0, Some(8000));
-        jitter.push(20_000_000, 1_000_000, Some(48_000));
+        jitter.push(0, 0, 8, Some(8000));
+        jitter.push(20_000_000, 1_000_000, 96, Some(48_000));
         assert!(jitter.ms().abs() < 1e-9);
-        jitter.push(40_000_000, 1_000_960, Some(48_000));
+        jitter.push(40_000_000, 1_000_960, 96, Some(48_000));
         assert!(jitter.ms().abs() < 1e-9);
     }
 }

@@ -40,8 +40,8 @@ pub struct Payload {
 pub struct MediaClock {
     /// Units a second. There are none where the format is unknown, or not sent in time with its timestamps.
     pub rate: Option<u32>,
-    /// How many descriptions of the call's media tell so.
-    pub known: usize,
+    /// A number that changes when descriptions of the call's media say more.
+    pub known: u64,
 }
 
 impl Stream {
@@ -49,7 +49,7 @@ impl Stream {
     #[must_use]
     pub fn new(header: &Header, source: Endpoint, destination: Endpoint, arrival_ns: u64, clock: MediaClock) -> Self {
         let mut jitter = Jitter::default();
-        jitter.push(arrival_ns, header.timestamp, clock.rate);
+        jitter.push(arrival_ns, header.timestamp, header.payload_type, clock.rate);
         Self {
             ssrc: header.ssrc,
             source,
@@ -61,10 +61,10 @@ impl Stream {
         }
     }
 
-    /// Takes in the next packet, which came at `arrival_ns` (since 1970). Its clock is asked for again only if more or fewer
-    /// descriptions are `known` than when it was learnt.
+    /// Takes in the next packet, which came at `arrival_ns` (since 1970). Its clock is asked for again only if `known` has
+    /// changed since it was learnt.
     #[inline]
-    pub fn push(&mut self, header: &Header, arrival_ns: u64, known: usize, clock: impl FnOnce() -> MediaClock) {
+    pub fn push(&mut self, header: &Header, arrival_ns: u64, known: u64, clock: impl FnOnce() -> MediaClock) {
         self.sequence.push(header.sequence);
         self.arrivals.push(arrival_ns);
         let rate = match self.payloads.iter_mut().find(|payload| payload.payload_type == header.payload_type) {
@@ -77,7 +77,7 @@ impl Stream {
             }
             None => self.begin_payload(header.payload_type, clock()),
         };
-        self.jitter.push(arrival_ns, header.timestamp, rate);
+        self.jitter.push(arrival_ns, header.timestamp, header.payload_type, rate);
     }
 
     /// No more of them than there are payload types.

@@ -1,0 +1,281 @@
+//! What the descriptions of a call say of its streams: payload types and packet times.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    events::FlowKey,
+    moment::{Clock, Moment},
+    packet::Endpoint,
+    sdp::{Format, Media, format_of_static},
+};
+
+/// A call that says more than this is not believed: the rest is not kept.
+const MAX_WORDS: usize = 1024;
+/// Offers that are not answered are remembered for this many dialogs and attempts.
+const MAX_OFFERS: usize = 16;
+
+/// What was said, in the order in which it was, and when. What was repeated is kept once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptions {
+    words: Vec<(Moment, Word)>,
+    /// The latest.
+    offers: Vec<Offer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Word {
+    /// A media description, and which words said first that it is refused, or accepted, if any did.
+    Media { media: Media, refused: Option<usize>, accepted: Option<usize> },
+    /// An answer to one of them.
+    Answer,
+}
+
+/// A description that waits for its answers, or has had some.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Offer {
+    exchange: Exchange,
+    /// Which words its media descriptions are.
+    words: Vec<Option<usize>>,
+}
+
+/// Where in the signalling a description stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// A request, its responses and its ACK have the same number.
+    pub number: u64,
+    /// Whether it stands in a response.
+    pub is_response: bool,
+}
+
+/// How many words were said at some time: those that are in force, and those that will be soon. Captures deliver media
+/// ahead of signalling, so the latter count where the former say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    in_force: u32,
+    soon: u32,
+}
+
+impl Descriptions {
+    /// Takes in a description. The first of an exchange is the offer; the n-th medium of one that comes from the other side is
+    /// the answer to its n-th (RFC 3264, 6).
+    pub fn add(&mut self, at: Moment, exchange: Exchange, media: &[Media]) {
+        let words: Vec<Option<usize>> = media.iter().map(|media| self.say(at, media)).collect();
+        match self.offers.iter().position(|offer| offer.exchange.number == exchange.number) {
+            Some(place) => {
+                let offer = self.offers.get(place).filter(|offer| offer.exchange.is_response != exchange.is_response);
+                let answered = offer.map(|offer| offer.words.clone()).unwrap_or_default();
+                for (word, answer) in answered.into_iter().zip(media) {
+                    word.into_iter().for_each(|word| self.answer(at, word, answer.refused));
+                }
+            }
+            None => {
+                if self.offers.len() >= MAX_OFFERS {
+                    self.offers.remove(0);
+                }
+                self.offers.push(Offer { exchange, words });
+            }
+        }
+    }
+
+    /// Adds a media description, unless it repeats the latest of its place. Gives the word's number.
+    fn say(&mut self, at: Moment, media: &Media) -> Option<usize> {
+        let (first, _) = media.endpoints.first()?;
+        let known = self.words.iter().enumerate().rev().find_map(|(number, (_, word))| Some((number, word.of(*first)?)));
+        match known {
+            Some((number, known)) if known == media => Some(number),
+            _ => self.push(at, Word::Media { media: media.clone(), refused: None, accepted: None }),
+        }
+    }
+
+    /// One phone of several may accept what others refuse.
+    fn answer(&mut self, at: Moment, number: usize, is_refusal: bool) {
+        let next = self.words.len();
+        let Some((_, Word::Media { refused, accepted, .. })) = self.words.get_mut(number) else { return };
+        let first = if is_refusal { refused } else { accepted };
+        if first.is_none() {
+            *first = Some(next);
+            self.push(at, Word::Answer);
+        }
+    }
+
+    fn push(&mut self, at: Moment, word: Word) -> Option<usize> {
+        let number = self.words.len();
+        (number < MAX_WORDS).then(|| {
+            self.words.push((at, word));
+            number
+        })
+    }
+
+    /// What is known at packet time `now`, and what will be at `horizon`; at an earlier time it was `before`.
+    #[must_use]
+    #[inline]
+    pub fn known_at(&self, now: Moment, horizon: Clock, before: Known) -> Known {
+        // Nearly always, everything was said long ago.
+        if before.in_force as usize >= self.words.len() {
+            return before;
+        }
+        self.known_since(now, horizon, before)
+    }
+
+    fn known_since(&self, now: Moment, horizon: Clock, before: Known) -> Known {
+        let after = |known: u32, is_said: &dyn Fn(Moment) -> bool| {
+            let words = self.words.get(known as usize..).unwrap_or_default();
+            let more = words.iter().take_while(|(at, _)| is_said(*at)).count();
+            known.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
+        };
+        Known { in_force: after(before.in_force, &|at| at <= now), soon: after(before.soon, &|at| at.clock <= horizon) }
+    }
+
+    /// All that was ever said is in force.
+    #[must_use]
+    pub fn all(&self) -> Known {
+        let all = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
+        Known { in_force: all, soon: all }
+    }
+
+    /// What a payload type means in a flow. The receiver says what it wants it to mean; where it does not, the sender may have;
+    /// some are agreed upon for ever. The latest word counts.
+    #[must_use]
+    pub fn format(&self, payload_type: u8, flow: FlowKey, known: Known) -> Option<Format> {
+        let of = |media: &Media| media.formats.iter().find(|format| format.payload_type == payload_type).copied();
+        self.word(flow, known, of).or_else(|| format_of_static(payload_type))
+    }
+
+    /// How much time a packet of a flow holds, in milliseconds.
+    #[must_use]
+    pub fn ptime_ms(&self, flow: FlowKey) -> Option<u32> {
+        self.word(flow, self.all(), |media| media.ptime_ms)
+    }
+
+    /// The latest word in force on something; where there is none, the first of those that come soon.
+    fn word<T>(&self, flow: FlowKey, known: Known, word: impl Fn(&Media) -> Option<T>) -> Option<T> {
+        let (in_force, soon) = (known.in_force as usize, known.soon as usize);
+        let said = self.words.get(..in_force).unwrap_or_default();
+        let coming = self.words.get(in_force..soon).unwrap_or_default();
+        let explain = |said: &(Moment, Word), end| word(said.1.of(end).filter(|_| !said.1.is_refused(soon))?);
+        let ends = || [flow.destination, flow.source].into_iter();
+        let latest = ends().find_map(|end| said.iter().rev().find_map(|said| explain(said, end)));
+        latest.or_else(|| ends().find_map(|end| coming.iter().find_map(|said| explain(said, end))))
+    }
+}
+
+impl Known {
+    /// As one number.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.in_force) << 32 | u64::from(self.soon)
+    }
+
+    /// Of such a number.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self { in_force: (bits >> 32) as u32, soon: (bits & u64::from(u32::MAX)) as u32 }
+    }
+}
+
+impl Word {
+    fn of(&self, end: Endpoint) -> Option<&Media> {
+        match self {
+            Self::Media { media, .. } => media.endpoints.iter().any(|(given, _)| *given == end).then_some(media),
+            Self::Answer => None,
+        }
+    }
+
+    /// Whether it was refused and never accepted by those of the words that are known.
+    fn is_refused(&self, known: usize) -> bool {
+        let is_known = |answer: &Option<usize>| answer.is_some_and(|number| number < known);
+        matches!(self, Self::Media { refused, accepted, .. } if is_known(refused) && !is_known(accepted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::{Codec, Description};
+
+    const LOCAL: Endpoint = end(1, 4000);
+    const REMOTE: Endpoint = end(2, 6000);
+
+    const fn end(host: u8, port: u16) -> Endpoint {
+        Endpoint::v4([192, 0, 2, host], port)
+    }
+
+    fn audio(end: Endpoint, rtpmap: &str) -> Media {
+        let text = format!("c=IN IP4 {}\nm=audio {} RTP/AVP 96\na=rtpmap:96 {rtpmap}\n", end.ip(), end.port());
+        Description::parse(text.as_bytes()).media.remove(0)
+    }
+
+    fn codec_at(descriptions: &Descriptions, now: Clock) -> Option<Codec> {
+        let known = descriptions.known_at(Moment::at(now), now + 10, Known::default());
+        descriptions.format(96, FlowKey::between(REMOTE, LOCAL), known).map(|format| format.codec)
+    }
+
+    fn request(number: u64) -> Exchange {
+        Exchange { number, is_response: false }
+    }
+
+    fn response(number: u64) -> Exchange {
+        Exchange { number, is_response: true }
+    }
+
+    #[test]
+    fn a_word_explains_what_comes_after_it_and_what_came_before_where_there_was_none() {
+        let mut descriptions = Descriptions::default();
+        descriptions.add(Moment::at(100), request(1), &[audio(LOCAL, "opus/48000")]);
+        descriptions.add(Moment::at(200), request(2), &[audio(LOCAL, "iLBC/8000")]);
+        let codec = |name: &str| Some(Codec::of(name.as_bytes()));
+        for (now, want) in [(80, None), (95, codec("opus")), (150, codec("opus")), (195, codec("opus")), (200, codec("iLBC"))] {
+            assert_eq!(codec_at(&descriptions, now), want, "at {now}");
+        }
+    }
+
+    #[test]
+    fn what_the_receiver_said_goes_on_until_it_says_something_else() {
+        let mut descriptions = Descriptions::default();
+        for (at, exchange, end, codec) in [
+            (100, request(1), REMOTE, "opus/48000"),
+            (110, response(1), LOCAL, "opus/48000"),
+            (200, request(2), REMOTE, "iLBC/8000"),
+            (220, response(2), LOCAL, "iLBC/8000"),
+        ] {
+            descriptions.add(Moment::at(at), exchange, &[audio(end, codec)]);
+        }
+        assert_eq!(codec_at(&descriptions, 215), Some(Codec::of(b"opus")));
+        assert_eq!(codec_at(&descriptions, 220), Some(Codec::of(b"iLBC")));
+    }
+
+    #[test]
+    fn the_receivers_word_comes_before_the_senders() {
+        let mut descriptions = Descriptions::default();
+        descriptions.add(Moment::at(100), request(1), &[audio(REMOTE, "opus/48000")]);
+        assert_eq!(codec_at(&descriptions, 150), Some(Codec::of(b"opus")));
+        descriptions.add(Moment::at(160), response(1), &[audio(LOCAL, "iLBC/8000")]);
+        assert_eq!(codec_at(&descriptions, 170), Some(Codec::of(b"iLBC")));
+    }
+
+    #[test]
+    fn a_refused_description_explains_nothing_unless_another_phone_accepts_it() {
+        let refusal = Media { refused: true, ..Media::default() };
+        let mut descriptions = Descriptions::default();
+        let offer = [audio(LOCAL, "opus/48000"), audio(LOCAL, "iLBC/8000")];
+        descriptions.add(Moment::at(100), request(1), &offer);
+        assert_eq!(codec_at(&descriptions, 150), Some(Codec::of(b"iLBC")));
+        descriptions.add(Moment::at(200), response(1), &[audio(REMOTE, "opus/48000"), refusal.clone()]);
+        assert_eq!(codec_at(&descriptions, 250), Some(Codec::of(b"opus")));
+        descriptions.add(Moment::at(300), response(1), &[refusal, audio(REMOTE, "iLBC/8000")]);
+        assert_eq!(codec_at(&descriptions, 350), Some(Codec::of(b"iLBC")));
+    }
+
+    #[test]
+    fn what_is_repeated_is_kept_once_and_nobody_can_say_too_much() {
+        let mut descriptions = Descriptions::default();
+        for clock in 0..5_000 {
+            descriptions.add(Moment::at(clock), request(clock / 2), &[audio(LOCAL, "opus/48000")]);
+        }
+        assert!(descriptions.words.len() <= 2, "{:?}", descriptions.words);
+        for clock in 0..5_000u16 {
+            descriptions.add(Moment::at(clock.into()), request(clock.into()), &[audio(end(3, clock + 1), "opus/48000")]);
+        }
+        assert_eq!((descriptions.words.len(), descriptions.offers.len()), (MAX_WORDS, MAX_OFFERS));
+    }
+}
