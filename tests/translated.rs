@@ -157,3 +157,131 @@ fn who_guessed_may_come_to_know() {
     extracted.call("sure").has_rtp(7, 1..=50);
     extracted.call("guess").has_rtp(7, 51..=100);
 }
+
+// Servers that are known from outside by another address, as in every cloud.
+
+/// A server in a cloud, where the capture is, and what it is called outside.
+const CLOUD: SocketAddr = end([172, 31, 5, 5], 5060);
+const CLOUD_MEDIA: SocketAddr = end([172, 31, 5, 5], 10_000);
+const CLOUD_OTHER_MEDIA: SocketAddr = end([172, 31, 5, 5], 10_002);
+const CLOUD_OUTSIDE: SocketAddr = end([203, 0, 113, 5], 10_000);
+const CLOUD_OTHER_OUTSIDE: SocketAddr = end([203, 0, 113, 5], 10_002);
+
+fn answer(id: &str, media: SocketAddr) -> Sip {
+    response(200, "INVITE", id).sdp(&Sdp::audio(media))
+}
+
+#[test]
+fn a_server_that_gives_its_public_address_is_found_at_its_private_one() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, CLOUD, invite("1"));
+    t.sip(100, CLOUD, ROUTER, answer("1", CLOUD_OUTSIDE));
+    t.rtp(200, ROUTER_OTHER_PORT, CLOUD_MEDIA, 7, 1..=10);
+    t.rtp(205, CLOUD_MEDIA, ROUTER_OTHER_PORT, 8, 1..=10);
+    t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+}
+
+#[test]
+fn two_phones_behind_one_router_with_the_same_private_port() {
+    let mut t = Ladder::new();
+    for (at, id, outside) in [(0, "1", CLOUD_OUTSIDE), (10, "2", CLOUD_OTHER_OUTSIDE)] {
+        t.sip(at, ROUTER, CLOUD, invite(id));
+        t.sip(at + 100, CLOUD, ROUTER, answer(id, outside));
+    }
+    t.rtp(200, ROUTER_MEDIA, CLOUD_MEDIA, 1, 1..=10);
+    t.rtp(205, CLOUD_MEDIA, ROUTER_MEDIA, 2, 1..=10);
+    t.rtp(210, ROUTER_OTHER_PORT, CLOUD_OTHER_MEDIA, 3, 1..=10);
+    t.rtp(215, CLOUD_OTHER_MEDIA, ROUTER_OTHER_PORT, 4, 1..=10);
+    let out = t.extract();
+    out.call("1").has_rtp(1, 1..=10).has_rtp(2, 1..=10).has("rtp_packet_count", "20");
+    out.call("2").has_rtp(3, 1..=10).has_rtp(4, 1..=10).has("rtp_packet_count", "20");
+}
+
+#[test]
+fn what_fits_two_guesses_alike_is_in_no_file_and_is_counted() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("1"));
+    t.sip(10, ROUTER, PROXY, invite("2"));
+    t.rtp(100, ROUTER_MEDIA, STRANGER, 7, 1..=10);
+    t.rtp(105, STRANGER, ROUTER_MEDIA, 8, 1..=10);
+    let out = t.extract();
+    out.call("1").has("rtp_packet_count", "0");
+    out.call("2").has("rtp_packet_count", "0");
+    assert!(out.log.contains("20   packets in 2 flows that several calls may own"), "{}", out.log);
+}
+
+#[test]
+fn a_guess_does_not_take_what_another_guess_has() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("1"));
+    t.rtp(100, ROUTER_MEDIA, STRANGER, 7, 1..=100);
+    t.rtp(1_100, STRANGER, ROUTER_MEDIA, 8, 1..=50);
+    t.sip(1_000, ROUTER, PROXY, invite("2"));
+    let out = t.extract();
+    out.call("1").has_rtp(7, 1..=100).has_rtp(8, 1..=50);
+    out.call("2").has("rtp_packet_count", "0");
+}
+
+#[test]
+fn what_a_closed_call_leaves_running_is_not_for_a_guess_at_one_end() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, invite("1"));
+    t.sip(10, ROUTER, PROXY, invite("2"));
+    t.sip(100, PROXY, ROUTER, answer("1", RELAY));
+    t.rtp(200, RELAY, ROUTER_MEDIA, 7, 1..=1_000);
+    t.sip(5_000, ROUTER, PROXY, request("BYE", "1").cseq(2).to_tag("bob"));
+    let out = t.extract();
+    out.call("1").has_rtp(7, 1..=490);
+    out.call("2").has("rtp_packet_count", "0");
+}
+
+#[test]
+fn the_next_call_from_the_same_phone_has_its_own_media() {
+    let mut t = Ladder::new();
+    for (at, id, ssrc) in [(0, "1", 7), (12_000, "2", 8)] {
+        t.sip(at, ROUTER, CLOUD, invite(id));
+        t.sip(at + 100, CLOUD, ROUTER, answer(id, CLOUD_OUTSIDE));
+        t.rtp(at + 200, ROUTER_MEDIA, CLOUD_MEDIA, ssrc, 1..=50);
+        t.sip(at + 3_000, ROUTER, CLOUD, request("BYE", id).cseq(2).to_tag("bob"));
+    }
+    let out = t.extract();
+    out.call("1").has_rtp(7, 1..=50).has_rtp(8, []);
+    out.call("2").has_rtp(8, 1..=50).has_rtp(7, []);
+}
+
+#[test]
+fn the_next_call_within_the_linger_takes_over_what_the_last_one_guessed() {
+    let mut t = Ladder::new();
+    for (at, id, ssrc) in [(0, "1", 7), (4_000, "2", 8)] {
+        t.sip(at, ROUTER, CLOUD, invite(id));
+        t.sip(at + 100, CLOUD, ROUTER, answer(id, CLOUD_OUTSIDE));
+        t.rtp(at + 200, ROUTER_MEDIA, CLOUD_MEDIA, ssrc, 1..=50);
+        t.sip(at + 3_000, ROUTER, CLOUD, request("BYE", id).cseq(2).to_tag("bob"));
+    }
+    let out = t.extract();
+    out.call("1").has_rtp(7, 1..=50).has_rtp(8, []);
+    out.call("2").has_rtp(8, 1..=50).has_rtp(7, []);
+}
+
+#[test]
+fn media_that_no_call_has_is_named() {
+    let mut t = Ladder::new();
+    t.sip(0, ROUTER, PROXY, request("INVITE", "1").sdp(&Sdp::audio(RELAY)));
+    for (ssrc, from, packets) in
+        [(1, ROUTER_MEDIA, 10), (2, OTHER_ROUTER_MEDIA, 30), (3, PHONE_MEDIA, 20), (4, PROXY_PORT_4000, 40)]
+    {
+        t.rtp(100, from, STRANGER, ssrc, 1..=packets);
+    }
+    t.rtp(100, STRANGER, RELAY, 5, 1..=50);
+    (0..20).for_each(|n| t.udp(100 + n, OTHER_ROUTER, STRANGER, b"no RTP at all"));
+    let out = t.extract();
+    for line in [
+        "100   RTP packets in 4 flows",
+        "40   from 203.0.113.1:4000 to 203.0.113.99:30000",
+        "30   from 198.51.100.9:6000 to",
+        "20   from 10.0.0.5:4000 to",
+    ] {
+        assert!(out.log.contains(line), "no `{line}` in {}", out.log);
+    }
+    assert!(!out.log.contains("from 192.0.2.1:4000"), "only three: {}", out.log);
+}

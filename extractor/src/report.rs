@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 use shared::pcap::Gap;
 
 use crate::{
-    calls::State,
+    calls::{Excess, State, UnclaimedCounts},
+    events::FlowKey,
     index::Counts,
     outputs::uploads::UploadCounts,
     reassembly::{FragmentCounts, StreamCounts},
@@ -46,8 +47,10 @@ pub struct Report {
     pub gaps: u64,
     /// See `gaps`.
     pub gap_bytes: u64,
-    /// Endpoints beyond the most that one call may give.
-    pub excess_endpoints: u64,
+    /// Endpoints and the like beyond the most that one call may have.
+    pub excess: Excess,
+    /// RTP that no call has.
+    pub unclaimed: UnclaimedCounts,
     /// IP datagrams that came in fragments.
     pub fragments: FragmentCounts,
     /// TCP connections on SIP ports.
@@ -166,7 +169,7 @@ impl Report {
             self.gaps,
             self.counts.unknown_link,
             calls.excess_rtp_packets,
-            self.excess_endpoints,
+            self.excess.endpoints,
             self.uploads.waiting,
             self.uploads.lost,
             self.uploads.unsent_tables,
@@ -184,7 +187,15 @@ impl Report {
             (self.gaps, format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes))),
             (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
             (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
-            (self.excess_endpoints, "media endpoints are beyond the most that one call may have".to_owned()),
+            (self.excess.endpoints, "media endpoints are beyond the most that one call may have".to_owned()),
+            (self.excess.dialogs, "dialogs and attempts are beyond the most that one call may have".to_owned()),
+            (
+                self.unclaimed.doubtful_packets,
+                format!(
+                    "packets in {} flows that several calls may own are in no call's file",
+                    grouped(self.unclaimed.doubtful_flows)
+                ),
+            ),
             (self.streams.evicted, "TCP streams were given up, for too much was waiting".to_owned()),
             (self.streams.tls, "TLS connections on SIP ports, which cannot be read".to_owned()),
             (self.streams.gaps, "stretches of TCP streams are missing".to_owned()),
@@ -197,6 +208,7 @@ impl Report {
             (counts.unreadable, "frames too short, too broken, encrypted or compressed".to_owned()),
             (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
             (self.stray_messages, "SIP messages of no call".to_owned()),
+            (self.excess.strays, "of them were too many to wait for their INVITE".to_owned()),
             (self.copies, "copies of packets".to_owned()),
             (counts.not_sip, "keep-alives and other packets on SIP ports".to_owned()),
             (counts.odd_times, "timestamps that the packet after them contradicts by more than an hour".to_owned()),
@@ -245,9 +257,23 @@ impl fmt::Display for Report {
         )?;
         write!(f, "bytes     {:>14}   in {seconds:.2} s, {rate:.0} MB/s", grouped(self.input_bytes))?;
         self.uploads.fmt(f)?;
+        self.unclaimed.fmt(f)?;
         for (index, (count, what)) in self.not_used().enumerate() {
             let title = if index == 0 { "not used" } else { "" };
             write!(f, "\n{title:<10}{:>14}   {what}", grouped(count))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines of the summary; none where every call's media was found.
+impl fmt::Display for UnclaimedCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.flows > 0 {
+            write!(f, "\nno call   {:>14}   RTP packets in {} flows; the largest:", grouped(self.packets), grouped(self.flows))?;
+        }
+        for (FlowKey { source, destination, .. }, packets) in &self.largest {
+            write!(f, "\n{:>24}   from {source} to {destination}", grouped(*packets))?;
         }
         Ok(())
     }

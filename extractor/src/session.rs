@@ -302,7 +302,7 @@ impl<'c> Session<'c> {
         let mut start = windows.into_start();
         if is_final {
             // What comes next has nothing to do with this: packet time begins anew, too, wherever a damaged clock has taken it.
-            self.note_strays();
+            self.note_calls();
             self.calls = CallTable::new(config.rules);
             start = Start::default();
             place.next = Moment::default();
@@ -335,9 +335,10 @@ impl<'c> Session<'c> {
         self.into_report()
     }
 
-    fn note_strays(&mut self) {
+    fn note_calls(&mut self) {
         self.report.stray_messages = self.report.stray_messages.saturating_add(self.calls.stray_messages());
-        self.report.excess_endpoints = self.report.excess_endpoints.saturating_add(self.calls.excess_endpoints());
+        self.report.excess.add_all(self.calls.excess());
+        self.report.unclaimed.add_all(&self.calls.unclaimed().counts());
     }
 
     /// Says so where packet time is far ahead of what comes now: calls that open then have no end.
@@ -379,7 +380,7 @@ impl<'c> Session<'c> {
     /// The figures of the run.
     #[must_use]
     pub fn into_report(mut self) -> Report {
-        self.note_strays();
+        self.note_calls();
         self.report.calls.add_all(self.outputs.counts());
         self.report.open_calls = self.open_calls() as u64;
         self.report.uploads = self.uploads.counts();
@@ -458,7 +459,7 @@ fn write(
 ) -> Result<Moment> {
     let (work, left_since) = calls.work(settled);
     outputs.write(work, calls, records, config.rules.lookback_ns, now.clock)?;
-    calls.retire_window(settled, left_since);
+    calls.retire_window(settled, left_since, |left| records.are_rtp(left));
     Ok(left_since)
 }
 

@@ -55,6 +55,6 @@ fn check_media(media: &Media) {
         assert!(endpoint.port() != 0 && !endpoint.is_unspecified());
         assert!(!media.endpoints[..number].iter().any(|(other, _)| other == endpoint));
     }
-    let translated = media.translated(Endpoint::v4([198, 51, 100, 1], 5060));
+    let translated = media.with_guesses((5060..5300).map(|port| Endpoint::v4([198, 51, 100, 1], port)));
     assert!(translated.endpoints.starts_with(&media.endpoints) && translated.endpoints.len() <= 128);
 }

@@ -11,11 +11,14 @@
 )]
 
 mod calls;
+mod dialogs;
 mod media;
+mod networks;
 mod rows;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
+mod world;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -24,8 +27,8 @@ use std::{
 
 use shared::pcap::Precision;
 use support::{
-    MS, SECOND,
-    ladder::{Extracted, Ladder, Row},
+    MS, SECOND, frames,
+    ladder::{Extracted, Ladder, Row, START_NS as START},
     media::{Rtp, dtls, sender_report, stun},
     sip::{Sdp, Sip, request, response},
 };

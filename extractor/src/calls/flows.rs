@@ -51,6 +51,7 @@ struct CarriedFlow {
     number: FlowNumber,
     key: FlowKey,
     owners: Owners,
+    is_claimed: bool,
     packets: Vec<Moment>,
 }
 
@@ -58,6 +59,8 @@ struct CarriedFlow {
 struct Flow {
     key: FlowKey,
     owners: Owners,
+    /// Whether any call has had any of it, or may have had.
+    is_claimed: bool,
     /// Its packets: of each part of a window in capture order, but packets that came in fragments are found
     /// after all others of their window.
     stretches: SmallVec<[Stretch; 2]>,
@@ -83,6 +86,32 @@ struct WindowPackets {
     flows: Vec<FlowNumber>,
 }
 
+/// The packets of a flow in a window that is forgotten.
+#[derive(Debug)]
+pub struct Left<'a> {
+    /// The flow.
+    pub key: FlowKey,
+    /// Whether any call has had any of it, or may have had.
+    pub is_claimed: bool,
+    /// The packets, part by part.
+    pub packets: SmallVec<[&'a [Moment]; 2]>,
+}
+
+impl Left<'_> {
+    /// How many packets there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.packets.iter().fold(0, |sum, part| sum.saturating_add(part.len() as u64))
+    }
+
+    /// So many of them, evenly spread.
+    pub fn sample(&self, most: usize) -> impl Iterator<Item = Moment> {
+        let count = usize::try_from(self.count()).unwrap_or(usize::MAX);
+        let step = count.checked_div(most).unwrap_or(0).max(1);
+        self.packets.iter().copied().flatten().copied().step_by(step).take(most)
+    }
+}
+
 /// The owners of one flow, by call.
 pub type Owners = SmallVec<[Owner; 1]>;
 
@@ -93,6 +122,8 @@ pub struct Owner {
     pub call: CallNumber,
     /// The first moment that belongs to it.
     pub from: Moment,
+    /// Whether it only guessed the ends of the flow.
+    pub is_guess: bool,
 }
 
 impl FlowTable {
@@ -117,14 +148,20 @@ impl FlowTable {
         new
     }
 
-    /// Forgets the windows that ended at `moment` or earlier, and the flows of which nothing is left.
-    pub fn forget_before(&mut self, moment: Moment) {
+    /// Forgets the windows that ended at `moment` or earlier, after a last `look` at what is in them, and the flows of which
+    /// nothing is left.
+    pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(Left<'_>)) {
         self.since = moment;
         let mut left: BTreeSet<Endpoint> = BTreeSet::new();
         while let Some(window) = self.windows.pop_front_if(|window| window.end <= moment) {
             self.forgotten = self.forgotten.saturating_add(1);
             for number in window.flows {
                 let Some(flow) = self.flows.get_mut(number) else { continue };
+                let Flow { key, is_claimed, .. } = *flow;
+                let gone = flow.stretches.iter().filter(|stretch| stretch.window < self.forgotten);
+                let packets_of =
+                    |stretch: &Stretch| window.parts.get(stretch.part as usize).map(|part| part.packets(stretch.flow as usize));
+                look(Left { key, is_claimed, packets: gone.filter_map(packets_of).collect() });
                 flow.stretches.retain(|stretch| stretch.window >= self.forgotten);
                 if flow.stretches.is_empty() {
                     flow.owners = Owners::new();
@@ -173,6 +210,13 @@ impl FlowTable {
         let owners = self.owners(flow);
         let place = owners.binary_search_by_key(&call, |owner| owner.call).ok()?;
         Some(owners.get(place)?.from)
+    }
+
+    /// A call has had some of a flow.
+    pub fn note_claim(&mut self, flow: FlowNumber) {
+        if let Some(flow) = self.flows.get_mut(flow) {
+            flow.is_claimed = true;
+        }
     }
 
     /// Gives the flow to others; whose it was before.
@@ -248,10 +292,11 @@ impl FlowTable {
 
     fn to_carry(&self) -> Carried {
         let flow = |number: FlowNumber| {
-            let Flow { key, owners, .. } = self.flows.get(number)?;
+            let Flow { key, owners, is_claimed, .. } = self.flows.get(number)?;
             let mut packets: Vec<Moment> = self.packets_between(number, self.since, Moment::NEVER).flatten().copied().collect();
             packets.sort_unstable();
-            (!packets.is_empty()).then(|| CarriedFlow { number, key: *key, owners: owners.clone(), packets })
+            let (is_claimed, owners) = (*is_claimed, owners.clone());
+            (!packets.is_empty()).then_some(CarriedFlow { number, key: *key, owners, is_claimed, packets })
         };
         let flows: Vec<CarriedFlow> = self.numbers().filter_map(flow).collect();
         let packets = flows.iter().filter(|_| self.has_fragmented()).flat_map(|flow| &flow.packets);
@@ -265,13 +310,13 @@ impl FlowTable {
         let mut table = Self { since, ..Self::default() };
         let mut keys = Vec::new();
         let mut numbers = Vec::new();
-        for (place, CarriedFlow { number, key, owners, packets }) in (0..).zip(flows) {
+        for (place, CarriedFlow { number, key, owners, is_claimed, packets }) in (0..).zip(flows) {
             while table.flows.len() < number {
                 table.free.push(table.flows.len());
-                table.flows.push(Flow { key, owners: Owners::new(), stretches: SmallVec::new() });
+                table.flows.push(Flow::new(key));
             }
             let stretches = SmallVec::from_slice(&[Stretch { window: 0, part: 0, flow: place }]);
-            table.flows.push(Flow { key, owners, stretches });
+            table.flows.push(Flow { key, owners, is_claimed, stretches });
             table.introduce(number, key);
             numbers.push(number);
             keys.push((key, packets));
@@ -296,7 +341,7 @@ impl FlowTable {
         if let Some(number) = self.numbers.get(&key) {
             return *number;
         }
-        let flow = Flow { key, owners: Owners::new(), stretches: SmallVec::new() };
+        let flow = Flow::new(key);
         let number = self.free.pop().unwrap_or(self.flows.len());
         match self.flows.get_mut(number) {
             Some(slot) => *slot = flow,
@@ -305,6 +350,12 @@ impl FlowTable {
         self.introduce(number, key);
         new.push(number);
         number
+    }
+}
+
+impl Flow {
+    fn new(key: FlowKey) -> Self {
+        Self { key, owners: Owners::new(), is_claimed: false, stretches: SmallVec::new() }
     }
 }
 
@@ -358,10 +409,13 @@ mod tests {
         let mut flows = FlowTable::default();
         flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(3));
         flows.add_window(vec![built(&[(7, 4)])], packet(5));
-        flows.replace_owners(1, Owners::from_buf([Owner { call: CallNumber(1), from: packet(1) }]));
-        flows.forget_before(packet(2));
+        flows.replace_owners(1, Owners::from_buf([Owner { call: CallNumber(1), from: packet(1), is_guess: false }]));
+        flows.forget_before(packet(2), |_| {});
         assert_eq!(all(&flows, 1), [packet(2)], "the window is not over then");
-        flows.forget_before(packet(3));
+        let mut left = Vec::new();
+        flows.forget_before(packet(3), |flow| left.push((flow.key, flow.packets.concat())));
+        left.sort();
+        assert_eq!(left, [(flow(7), vec![packet(1)]), (flow(8), vec![packet(2)])]);
         assert_eq!(all(&flows, 0), [packet(4)]);
         assert!(all(&flows, 1).is_empty());
         assert!(flows.touching(flow(8).source).is_empty());

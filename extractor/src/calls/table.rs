@@ -1,27 +1,35 @@
 //! The table of open calls.
 
 use std::{
-    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
-    net::IpAddr,
 };
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{CallNumber, Dialog, Endpoints, FlowNumber, FlowTable, Given, Owner, Owners, State, Strays};
+use super::{
+    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Given, Owner, Owners, State, Strays, Unclaimed,
+    descriptions::Exchange,
+    endpoints::{CallNumbers, Had, Stretches},
+    flows::Left,
+    guesses::{Addresses, Facts, Verdict, verdict},
+};
 use crate::{
-    events::{Flows, Repetition, SipEvent, Table},
+    events::{FlowKey, Flows, Repetition, SipEvent, Table, stable_hash},
     moment::{Clock, Moment, Position},
-    packet::Endpoint,
+    packet::{Endpoint, Network},
     reassembly::MAX_HOLD_NS,
     sdp::{Media, Rank},
-    sip::{self, Method, StartLine},
+    sip::{self, Message, Method, StartLine},
 };
 
 /// A call that gives more endpoints than this is not believed: the rest are not matched with media.
 const MAX_ENDPOINTS: usize = 1024;
+/// A call's signalling comes through no more networks than this; those of handsets that move may be many.
+const MAX_NETWORKS: usize = 16;
+/// How long a caller may take to answer a challenge (401, 407), in nanoseconds: people type passwords.
+const CREDENTIALS_NS: u64 = 60_000_000_000;
 
 /// The timers, in nanoseconds of packet time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,16 +55,19 @@ pub struct Call {
     pub to: Box<[u8]>,
     /// The timestamp of the first frame of that INVITE, in nanoseconds since 1970.
     pub start_ns: u64,
-    /// What is known of its media, in the order in which it was learnt, and since when.
-    pub media: Vec<(Clock, Media)>,
+    /// What its descriptions say.
+    pub descriptions: Descriptions,
     /// Where that frame is.
     pub first_frame: Moment,
     /// When that INVITE was whole.
     opened: Moment,
-    dialog: Dialog,
+    dialogs: Dialogs,
     held: Vec<Endpoint>,
-    /// Private addresses that the capture sees as they are.
-    reachable: SmallVec<[IpAddr; 2]>,
+    /// Whether it ever guessed one of them.
+    has_guessed: bool,
+    addresses: Addresses,
+    /// The networks through which its signalling came.
+    networks: SmallVec<[Network; 1]>,
     /// Since when nothing but stragglers is expected.
     over_since: Option<Moment>,
     last_sip: Moment,
@@ -117,11 +128,56 @@ pub struct CallTable {
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
     strays: Strays,
     opened: u64,
+    /// The network through which signalling came first, and whether it came through others, too.
+    networks: (Option<Network>, bool),
     // Counted for each process anew.
     #[serde(skip)]
     stray_messages: u64,
     #[serde(skip)]
-    excess_endpoints: u64,
+    excess: Excess,
+    #[serde(skip)]
+    unclaimed: Unclaimed,
+}
+
+/// What is beyond the most that one call may have, or that is remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excess {
+    /// Endpoints: their media is not found.
+    pub endpoints: u64,
+    /// Dialogs and attempts: their end is not noticed.
+    pub dialogs: u64,
+    /// Messages that may have come ahead of their INVITE.
+    pub strays: u64,
+}
+
+impl Excess {
+    /// Adds that of another part of the run.
+    pub fn add_all(&mut self, other: Self) {
+        for (mine, theirs) in
+            [(&mut self.endpoints, other.endpoints), (&mut self.dialogs, other.dialogs), (&mut self.strays, other.strays)]
+        {
+            *mine = mine.saturating_add(theirs);
+        }
+    }
+}
+
+/// Owns what several calls may have: it goes into no file, and is counted.
+const DOUBT: CallNumber = CallNumber(u64::MAX);
+
+/// Whose a flow is.
+struct Ownership {
+    calls: CallNumbers,
+    /// Whether they only guess.
+    is_guess: bool,
+}
+
+/// Why a flow may be another call's from now on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// It is new, or a call gave one of its ends.
+    Given,
+    /// A call gave up one of its ends.
+    Released,
 }
 
 impl CallTable {
@@ -137,8 +193,10 @@ impl CallTable {
             timers: BinaryHeap::new(),
             strays: Strays::default(),
             opened: 0,
+            networks: (None, false),
             stray_messages: 0,
-            excess_endpoints: 0,
+            excess: Excess::default(),
+            unclaimed: Unclaimed::default(),
         }
     }
 
@@ -154,10 +212,16 @@ impl CallTable {
         self.stray_messages
     }
 
-    /// How many times a call gave an endpoint beyond the most that one may have.
+    /// How much was beyond the most.
     #[must_use]
-    pub fn excess_endpoints(&self) -> u64 {
-        self.excess_endpoints
+    pub fn excess(&self) -> Excess {
+        self.excess
+    }
+
+    /// The media that no call has had so far, of windows that are forgotten.
+    #[must_use]
+    pub fn unclaimed(&self) -> &Unclaimed {
+        &self.unclaimed
     }
 
     /// A call that is open, or ended in this window.
@@ -182,7 +246,7 @@ impl CallTable {
     /// Begins a window, from `start` up to `end`, with the flows that were found in it.
     pub fn begin_window(&mut self, found: Vec<Flows>, start: Moment, end: Moment) {
         for flow in self.flows.add_window(found, end) {
-            self.transfer(flow, start);
+            self.transfer(flow, Change::Given, start);
         }
     }
 
@@ -220,7 +284,7 @@ impl CallTable {
             .calls
             .values()
             .filter(|call| call.end.is_none())
-            .map(|call| (call.number, call.dialog.over().unwrap_or(State::Incomplete)))
+            .map(|call| (call.number, call.dialogs.over().unwrap_or(State::Incomplete)))
             .collect();
         for (number, state) in open {
             self.close(number, end, state, Clock::MAX);
@@ -266,7 +330,7 @@ impl CallTable {
         for owner in &mut owners {
             let until = settled(owner.call);
             if owner.from < until {
-                self.claim(owner.call, Claim { flow, from: owner.from, until });
+                self.claim(owner, flow, until);
                 owner.from = until;
             }
         }
@@ -274,43 +338,63 @@ impl CallTable {
     }
 
     /// Forgets the flows of which nothing is left that came since `left_since`, and the calls that ended. What came
-    /// before `settled` will not be asked for any more by what is still to come.
-    pub fn retire_window(&mut self, settled: Moment, left_since: Moment) {
-        self.flows.forget_before(left_since);
+    /// before `settled` will not be asked for any more by what is still to come. Flows that no call has had are counted,
+    /// if what is left of them `is_rtp`.
+    pub fn retire_window(&mut self, settled: Moment, left_since: Moment, is_rtp: impl Fn(&Left<'_>) -> bool) {
+        let unclaimed = &mut self.unclaimed;
+        self.flows.forget_before(left_since, |left| {
+            if left.is_claimed {
+                unclaimed.remove(&left.key);
+            } else if unclaimed.knows(&left.key) || is_rtp(&left) {
+                unclaimed.add(left.key, left.count());
+            }
+        });
         self.calls.retain(|_, call| call.end.is_none());
         self.endpoints.forget_before(settled.clock);
         self.strays.forget_before(settled.clock);
     }
 
     fn is_succeeded_by(&self, number: CallNumber, event: &SipEvent<'_>) -> bool {
-        self.calls.get(&number).is_some_and(|call| call.dialog.is_succeeded_by(&event.message))
+        self.calls.get(&number).is_some_and(|call| call.dialogs.is_succeeded_by(&event.message))
     }
 
     fn stray(&mut self, event: &SipEvent<'_>) {
         self.stray_messages = self.stray_messages.saturating_add(1);
         self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
-        self.strays.add(event.message.call_id, event.at.clock, &event.frames);
+        self.excess.strays = self.excess.strays.saturating_add(self.strays.add(event));
     }
 
+    /// Opens a call. Its messages that came ahead of the INVITE count as if they had come right after it.
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
         self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
-        let (strays, frames) = self.strays.take(event.message.call_id);
-        self.stray_messages = self.stray_messages.saturating_sub(strays);
-        let call = Call::open(number, event, frames);
+        let strays = self.strays.take(event.message.call_id);
+        self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
+        let call = Call::open(number, event);
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, call);
         self.deliver(number, event);
+        for stray in &strays {
+            if let Some(heard) = stray.as_of(event.at) {
+                self.deliver(number, &heard);
+            } else if let Some(call) = self.calls.get_mut(&number) {
+                call.add_frames(stray.frames());
+            }
+        }
     }
 
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
+        self.note_network(number, event);
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.add_frames(&event.frames);
         call.last_sip = event.at;
-        call.dialog.take(&event.message);
-        let is_over_now = call.dialog.over().is_some() && call.over_since.is_none();
-        call.over_since = call.dialog.over().and(call.over_since.or(Some(event.at)));
+        let excess = call.dialogs.excess();
+        call.dialogs.handle(&event.message);
+        self.excess.dialogs = self.excess.dialogs.saturating_add(call.dialogs.excess().saturating_sub(excess));
+        let over = call.dialogs.over();
+        let is_over_now = over.is_some() && call.over_since.is_none();
+        call.over_since = over.and(call.over_since.or(Some(event.at)));
         if is_over_now {
             call.held.iter().for_each(|endpoint| self.endpoints.note_straggler(*endpoint));
         }
@@ -318,19 +402,30 @@ impl CallTable {
             self.arm(number, deadline);
         }
         if event.message.can_negotiate() {
-            let media = event.descriptions.iter().flat_map(|description| &description.media);
-            media.for_each(|media| self.learn(number, media, event));
+            event.descriptions.iter().for_each(|description| self.learn(number, &description.media, event));
         }
     }
 
-    /// Takes in a media description of a call.
-    fn learn(&mut self, number: CallNumber, media: &Media, event: &SipEvent<'_>) {
+    /// Signalling came through a network: it is a reason to prefer the call for media that came through it.
+    fn note_network(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        let media = call.seen_from_outside(media, event);
-        if !call.knows(&media) {
-            call.media.push((event.at.clock, media.as_ref().clone()));
+        let (first, are_several) = &mut self.networks;
+        *are_several |= *first.get_or_insert(event.network) != event.network;
+        if call.networks.contains(&event.network) || call.networks.len() >= MAX_NETWORKS {
+            return;
         }
-        for &(endpoint, rank) in &media.endpoints {
+        call.networks.push(event.network);
+        for endpoint in call.held.clone() {
+            self.transfer_flows_touching(endpoint, Change::Given, event.at);
+        }
+    }
+
+    /// Takes in a description of a call.
+    fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let media: Vec<Media> = media.iter().map(|media| media.with_guesses(call.addresses.guess(media, event))).collect();
+        call.descriptions.add(event.at, exchange_of(&event.message), &media);
+        for &(endpoint, rank) in media.iter().flat_map(|media| &media.endpoints) {
             self.give(number, endpoint, rank, event.at);
         }
     }
@@ -341,98 +436,198 @@ impl CallTable {
         let Some(call) = self.calls.get(&number) else { return };
         let is_held = call.held.contains(&endpoint);
         // A description repeated after the BYE takes nothing from a call that came after.
-        if call.dialog.over() == Some(State::Completed) && (is_held || !self.endpoints.held_by(endpoint).is_empty()) {
+        if call.dialogs.over() == Some(State::Completed) && (is_held || self.endpoints.is_held(endpoint)) {
             return;
         }
         if !is_held && call.held.len() >= MAX_ENDPOINTS {
-            self.excess_endpoints = self.excess_endpoints.saturating_add(1);
+            self.excess.endpoints = self.excess.endpoints.saturating_add(1);
             return;
         }
         let (opened, back_to) = (call.opened, call.looks_back_to(at, &self.rules));
-        if rank > Rank::Translated {
-            self.take_from_stragglers(endpoint, opened, at);
-        }
-        let given = self.endpoints.give(endpoint, number, rank, at, back_to);
-        if let Given::New(free) = &given {
+        self.take_from_stragglers(endpoint, rank, opened, at);
+        let affected = self.affected_by(number, endpoint);
+        affected.iter().for_each(|endpoint| self.note_conversations(*endpoint, at));
+        let free = if rank.is_guess() {
+            self.endpoints.free_of_any(endpoint, back_to, at)
+        } else {
+            self.endpoints.free_of_sure(endpoint, back_to, at)
+        };
+        let given = self.endpoints.give(endpoint, number, rank, at);
+        if given == Given::New {
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.push(endpoint);
+                call.has_guessed |= rank.is_guess();
             }
-            self.look_back(endpoint, number, rank, free);
+            if rank.is_guess() {
+                self.look_back_by_guess(endpoint, number, &free);
+            } else {
+                self.look_back(endpoint, number, &free);
+            }
         }
         if given != Given::Unchanged {
-            self.transfer_flows_touching(endpoint, at);
+            affected.iter().for_each(|endpoint| self.transfer_flows_touching(*endpoint, Change::Given, at));
         }
     }
 
-    /// What came from or to an endpoint while nobody held it belongs to the call that gives it now. A guess takes only
-    /// what was nobody's, at its other end either.
-    fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, rank: Rank, free: &[(Moment, Moment)]) {
+    /// What came from or to an endpoint while nobody held it belongs to the call that gives it now, not to one that only
+    /// guessed the other end.
+    fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
+        let Some(&(first, _)) = free.first() else { return };
         for flow in self.flows.touching(endpoint) {
-            if rank > Rank::Translated {
-                free.iter().for_each(|(from, until)| self.claim(number, Claim { flow, from: *from, until: *until }));
-            } else if self.flows.owners(flow).is_empty()
-                && let Some(key) = self.flows.key(flow)
-            {
+            let (guessing, sure): (Owners, Owners) = self.flows.owners(flow).iter().copied().partition(|owner| owner.is_guess);
+            if !guessing.is_empty() {
+                self.flows.replace_owners(flow, sure);
+                guessing.iter().filter(|owner| owner.from < first).for_each(|owner| self.claim(owner, flow, first));
+            }
+            for &(from, until) in free {
+                self.claim(&Owner { call: number, from, is_guess: false }, flow, until);
+            }
+        }
+    }
+
+    /// A guess takes only what was nobody's, at its other end either.
+    fn look_back_by_guess(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
+        for flow in self.flows.touching(endpoint) {
+            let is_owned = self.flows.owners(flow).iter().any(|owner| owner.call != DOUBT);
+            let Some(key) = self.flows.key(flow).filter(|_| !is_owned) else { continue };
+            if self.ownership(key).calls.as_slice() == [number] {
                 let other = if key.source == endpoint { key.destination } else { key.source };
-                let free = free.iter().flat_map(|(from, until)| self.endpoints.free_between(other, *from, *until));
-                let free: SmallVec<[(Moment, Moment); 1]> = free.collect();
-                free.into_iter().for_each(|(from, until)| self.claim(number, Claim { flow, from, until }));
+                let free = free.iter().flat_map(|(from, until)| self.endpoints.free_of_others(other, number, *from, *until));
+                let free: Stretches = free.collect();
+                for (from, until) in free {
+                    self.claim(&Owner { call: number, from, is_guess: true }, flow, until);
+                }
             }
         }
     }
 
     /// A call that opened when another was over, and gives an endpoint of that one, uses it anew: the
     /// two are not legs of one conversation, and the one that is over gets no more of what flows there.
-    fn take_from_stragglers(&mut self, endpoint: Endpoint, opened: Moment, at: Moment) {
+    fn take_from_stragglers(&mut self, endpoint: Endpoint, rank: Rank, opened: Moment, at: Moment) {
         let is_straggler =
             |number: &CallNumber| self.calls.get(number).is_some_and(|call| call.over_since.is_some_and(|over| over < opened));
-        let stragglers: Vec<CallNumber> = self.endpoints.possible_stragglers(endpoint).into_iter().filter(is_straggler).collect();
+        let possible = self.endpoints.possible_stragglers(endpoint, rank);
+        let stragglers: Vec<CallNumber> = possible.into_iter().filter(is_straggler).collect();
         for number in stragglers {
+            let affected = self.affected_by(number, endpoint);
             self.endpoints.release(endpoint, number, at);
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.retain(|held| *held != endpoint);
             }
-            self.transfer_flows_touching(endpoint, at);
+            affected.iter().for_each(|endpoint| self.transfer_flows_touching(*endpoint, Change::Released, at));
         }
     }
 
-    fn transfer_flows_touching(&mut self, endpoint: Endpoint, at: Moment) {
+    /// The endpoints whose flows may be another call's when a call gives or gives up one: that one, and those that the call
+    /// guesses, for how well they fit depends on what else it gave.
+    fn affected_by(&self, number: CallNumber, endpoint: Endpoint) -> SmallVec<[Endpoint; 1]> {
+        let mut affected = SmallVec::from_buf([endpoint]);
+        if let Some(call) = self.calls.get(&number).filter(|call| call.has_guessed) {
+            let guessed = call.held.iter().filter(|held| **held != endpoint && !self.endpoints.is_sure(**held, number));
+            affected.extend(guessed.copied());
+        }
+        affected
+    }
+
+    /// Remembers which guesses have the conversations of an endpoint so far, before another call gives it.
+    fn note_conversations(&mut self, endpoint: Endpoint, at: Moment) {
         for flow in self.flows.touching(endpoint) {
-            self.transfer(flow, at);
+            let Some(key) = self.flows.key(flow) else { continue };
+            let has = |owner: &&Owner| {
+                owner.is_guess && owner.call != DOUBT && self.flows.last_packet_between(flow, owner.from, at).is_some()
+            };
+            if let Some(owner) = self.flows.owners(flow).iter().find(has) {
+                self.endpoints.note_had(key.either_way(), Had::By(owner.call));
+            }
+        }
+    }
+
+    fn transfer_flows_touching(&mut self, endpoint: Endpoint, change: Change, at: Moment) {
+        for flow in self.flows.touching(endpoint) {
+            self.transfer(flow, change, at);
         }
     }
 
     /// Finds out whose a flow is from now on.
-    fn transfer(&mut self, flow: FlowNumber, at: Moment) {
+    fn transfer(&mut self, flow: FlowNumber, change: Change, at: Moment) {
         let Some(key) = self.flows.key(flow) else { return };
-        let after = self.endpoints.owners(key.source, key.destination);
+        let mut after = self.ownership(key);
+        let before = self.flows.replace_owners(flow, Owners::new());
+        if change == Change::Released && after.is_guess && self.is_left_running(flow, &before, &after.calls, at) {
+            self.endpoints.note_had(key.either_way(), Had::Before);
+            after = self.ownership(key);
+        }
+        let is_guess = after.is_guess;
         let mut owners = Owners::new();
-        for owner in self.flows.replace_owners(flow, Owners::new()) {
-            if after.binary_search(&owner.call).is_ok() {
-                owners.push(owner);
+        for owner in before {
+            if after.calls.binary_search(&owner.call).is_ok() {
+                owners.push(Owner { is_guess, ..owner });
             } else {
-                self.claim(owner.call, Claim { flow, from: owner.from, until: at });
+                self.claim(&owner, flow, at);
             }
         }
         // Both are sorted by call: of a load test's endpoints there are thousands of owners.
         let known = owners.len();
-        for call in after {
+        for call in after.calls {
             if owners.get(..known).is_none_or(|known| known.binary_search_by_key(&call, |owner| owner.call).is_err()) {
-                owners.push(Owner { call, from: at });
+                owners.push(Owner { call, from: at, is_guess });
             }
         }
         owners.sort_unstable_by_key(|owner| owner.call);
         self.flows.replace_owners(flow, owners);
     }
 
+    /// Whose a flow is, by what is known now.
+    fn ownership(&self, key: FlowKey) -> Ownership {
+        let (_, are_several) = self.networks;
+        let is_near = |number: CallNumber| self.calls.get(&number).is_some_and(|call| call.networks.contains(&key.network));
+        let near: Option<&dyn Fn(CallNumber) -> bool> = if are_several { Some(&is_near) } else { None };
+        let calls = self.endpoints.owners(key.source, key.destination, near);
+        if !calls.is_empty() {
+            return Ownership { calls, is_guess: false };
+        }
+        let facts = |number: CallNumber| {
+            let Call { addresses, held, .. } = self.calls.get(&number)?;
+            Some(Facts { addresses, held, is_near: is_near(number) })
+        };
+        let calls = match verdict(key, &self.endpoints, facts) {
+            Verdict::Of(call) => SmallVec::from_buf([call]),
+            Verdict::InDoubt => SmallVec::from_buf([DOUBT]),
+            Verdict::Nobodys => CallNumbers::new(),
+        };
+        Ownership { is_guess: !calls.is_empty(), calls }
+    }
+
+    /// Whether a call loses a flow while its packets still come: those that follow are most likely its own, though it has
+    /// closed. What is looked at is kept whatever the windows.
+    fn is_left_running(&self, flow: FlowNumber, before: &[Owner], after: &[CallNumber], at: Moment) -> bool {
+        let recently = Moment::at(at.clock.saturating_sub(self.rules.lookback_ns));
+        let mut lost = before.iter().filter(|owner| after.binary_search(&owner.call).is_err());
+        lost.any(|owner| self.flows.last_packet_between(flow, owner.from.max(recently), at).is_some())
+    }
+
     /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with thousands of peers that
     /// goes from call to call would leave thousands of them with each.
-    fn claim(&mut self, number: CallNumber, claim: Claim) {
-        if let Some(last) = self.flows.last_packet_between(claim.flow, claim.from, claim.until)
-            && let Some(call) = self.calls.get_mut(&number)
-        {
+    fn claim(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
+        let Some(last) = self.flows.last_packet_between(flow, owner.from, until) else { return };
+        self.flows.note_claim(flow);
+        if owner.is_guess {
+            self.note_guess(owner, flow, until);
+        }
+        if let Some(call) = self.calls.get_mut(&owner.call) {
             call.last_media = call.last_media.max(last.clock);
-            call.claims.push(claim);
+            call.claims.push(Claim { flow, from: owner.from, until });
+        }
+    }
+
+    /// A call has some of a flow by a guess; or it is in doubt which call has it.
+    fn note_guess(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
+        let Some(key) = self.flows.key(flow) else { return };
+        if owner.call == DOUBT {
+            let packets = self.flows.packets_between(flow, owner.from, until);
+            self.unclaimed.add_doubtful(key, packets.fold(0, |sum, packets| sum.saturating_add(packets.len() as u64)));
+        } else {
+            self.endpoints.note_had(key.either_way(), Had::By(owner.call));
         }
     }
 
@@ -464,7 +659,7 @@ impl CallTable {
         match call.deadline(&self.rules, call.last_sip.clock.max(last_media)) {
             Some(later) if later > deadline => self.arm(number, later),
             Some(_) => {
-                let state = call.dialog.over().unwrap_or(State::Timeout);
+                let state = call.dialogs.over().unwrap_or(State::Timeout);
                 // Without linger, the time is over with the message that ended the call, not before it.
                 let at = Moment::at(deadline).max(call.last_sip);
                 self.close(number, at, state, deadline);
@@ -475,19 +670,19 @@ impl CallTable {
 
     fn close(&mut self, number: CallNumber, at: Moment, state: State, closed_at: Clock) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        call.end = Some(End { closed_at, state, final_status: call.dialog.final_status() });
+        call.end = Some(End { closed_at, state, final_status: call.dialogs.final_status() });
         self.by_call_id.remove(&call.call_id);
         self.strays.close(&call.call_id, at.clock);
         for endpoint in std::mem::take(&mut call.held) {
             self.endpoints.release(endpoint, number, at);
-            self.transfer_flows_touching(endpoint, at);
+            self.transfer_flows_touching(endpoint, Change::Released, at);
         }
     }
 }
 
 impl Call {
-    /// The call that an INVITE opens; frames with its Call-ID came shortly before.
-    fn open(number: CallNumber, event: &SipEvent<'_>, frames: Vec<Moment>) -> Self {
+    /// The call that an INVITE opens.
+    fn open(number: CallNumber, event: &SipEvent<'_>) -> Self {
         let message = &event.message;
         Self {
             number,
@@ -495,19 +690,21 @@ impl Call {
             from: sip::unfolded(message.from).into(),
             to: sip::unfolded(message.to).into(),
             start_ns: event.timestamp_ns,
-            media: Vec::new(),
+            descriptions: Descriptions::default(),
             first_frame: event.frames.first().copied().unwrap_or(event.at),
             opened: event.at,
-            dialog: Dialog::open(message),
+            dialogs: Dialogs::open(message),
             held: Vec::new(),
-            reachable: SmallVec::new(),
+            has_guessed: false,
+            addresses: Addresses::default(),
+            networks: SmallVec::new(),
             over_since: None,
             last_sip: event.at,
             last_media: 0,
             armed: None,
             end: None,
             announced: false,
-            frames,
+            frames: Vec::new(),
             claims: Vec::new(),
         }
     }
@@ -524,7 +721,10 @@ impl Call {
 
     /// When the call closes if nothing comes after `last_activity` (media is none, once it is over).
     fn deadline(&self, rules: &Rules, last_activity: Clock) -> Option<Clock> {
-        match self.dialog.over() {
+        match self.dialogs.over() {
+            Some(_) if self.dialogs.wants_credentials() => {
+                Some(self.last_sip.clock.saturating_add(rules.linger_ns.max(CREDENTIALS_NS)))
+            }
             Some(_) => Some(self.last_sip.clock.saturating_add(rules.linger_ns)),
             None => rules.call_timeout_ns.map(|timeout| last_activity.saturating_add(timeout)),
         }
@@ -541,32 +741,10 @@ impl Call {
         self.flows_owned(flows).filter_map(last).fold(self.last_media, |media, packet| media.max(packet.clock))
     }
 
-    /// A description as it looks from outside, where a translator of addresses stands between the one who sent it and
-    /// the capture. One who was seen to send from an address that he also gives has none before him.
-    fn seen_from_outside<'a>(&mut self, media: &'a Media, event: &SipEvent<'_>) -> Cow<'a, Media> {
-        let is_own = |endpoint: Endpoint| endpoint.ip() == event.source.ip();
-        let private = || media.endpoints.iter().map(|(endpoint, _)| *endpoint).filter(|endpoint| endpoint.is_private());
-        if let Some(own) = private().find(|endpoint| is_own(*endpoint)) {
-            if !self.reachable.contains(&own.ip()) && self.reachable.len() < MAX_ENDPOINTS {
-                self.reachable.push(own.ip());
-            }
-            return Cow::Borrowed(media);
-        }
-        let is_behind = private().next().is_some_and(|endpoint| !self.reachable.contains(&endpoint.ip()));
-        if is_behind && event.message.is_first_hand() { Cow::Owned(media.translated(event.source)) } else { Cow::Borrowed(media) }
-    }
-
-    /// What was repeated need not be kept twice.
-    fn knows(&self, media: &Media) -> bool {
-        let Some(first) = media.endpoints.first() else { return true };
-        let same_place = |known: &&(Clock, Media)| known.1.endpoints.contains(first);
-        self.media.iter().rev().find(same_place).is_some_and(|(_, known)| known == media) || self.media.len() >= MAX_ENDPOINTS
-    }
-
     /// Media of a call that opens now cannot have come before; that of one that was under way can.
     fn looks_back_to(&self, at: Moment, rules: &Rules) -> Moment {
         let earliest = Moment::at(at.clock.saturating_sub(rules.lookback_ns));
-        if self.dialog.is_mid_dialog() { earliest } else { earliest.max(self.first_frame) }
+        if self.dialogs.is_mid_dialog() { earliest } else { earliest.max(self.first_frame) }
     }
 
     fn work(&mut self, settled: Moment, flows: &FlowTable) -> Option<Work> {
@@ -597,4 +775,12 @@ impl Call {
         self.claims.retain(|claim| claim.from < claim.until && has_packets(claim));
         taken
     }
+}
+
+/// An offer and its answers stand in messages with the same CSeq and From tag: a request, its responses, its ACK.
+fn exchange_of(message: &Message<'_>) -> Exchange {
+    let cseq = message.cseq.map(|cseq| cseq.number).unwrap_or_default();
+    let from = sip::tag(message.from).unwrap_or_default();
+    let number = stable_hash(cseq) ^ stable_hash(from).rotate_left(32);
+    Exchange { number, is_response: matches!(message.start, StartLine::Status(_)) }
 }

@@ -39,10 +39,11 @@ pub use self::{
     text::printable,
 };
 use crate::{
-    calls::{Call, CallNumber, CallTable, FlowTable, Work},
-    moment::{Clock, Position},
-    packet::Decoder,
+    calls::{Call, CallNumber, CallTable, FlowTable, Left, Work},
+    moment::{Clock, Moment, Position},
+    packet::{Decoder, Packet},
     report::CallCounts,
+    rtp::Header,
     selection::Selection,
     source::{Inputs, Layouts, prefetch, write_carried},
 };
@@ -65,6 +66,28 @@ impl<'a> Records<'a> {
         let Some(input) = self.inputs.holding(position) else { return self.inputs.carried().get(position) };
         let layout = self.layouts.at(position)?;
         Some((input.record(layout, position.offset())?, layout))
+    }
+
+    /// Whether packets of one flow look like RTP: at least half of a sample of them. Fewer than five might be anything.
+    #[must_use]
+    pub fn are_rtp(self, left: &Left<'_>) -> bool {
+        const FEWEST: u64 = 5;
+        const SAMPLE: usize = 8;
+        if left.count() < FEWEST {
+            return false;
+        }
+        let mut sampled = 0usize;
+        let rtp =
+            left.sample(SAMPLE).inspect(|_| sampled = sampled.saturating_add(1)).filter(|packet| self.is_rtp(*packet)).count();
+        rtp.saturating_mul(2) >= sampled
+    }
+
+    fn is_rtp(self, packet: Moment) -> bool {
+        let Some((record, _)) = self.at(packet.position) else { return false };
+        match self.decoder.decode(record.link, record.frame) {
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => Header::parse(datagram.payload, datagram.wire_len).is_some(),
+            _ => false,
+        }
     }
 
     /// Writes records that are left to be written where they are kept without their inputs. Gives how many bytes that took.

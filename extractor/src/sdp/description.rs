@@ -34,20 +34,34 @@ pub struct Media {
     pub formats: Vec<Format>,
     /// `a=ptime` in milliseconds, its own or the session's.
     pub ptime_ms: Option<u32>,
+    /// The ports at host names, which are not looked up.
+    pub unresolved: Vec<u16>,
+    /// Where ICE candidates send from: `raddr` and `rport` (RFC 8839, 5.1).
+    pub bases: Vec<Endpoint>,
+    /// Whether its port was 0.
+    pub refused: bool,
 }
 
 /// How sure an endpoint is. Of two calls that gave the same one, the call that named it comes before
 /// the one that only implied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rank {
-    /// The description has an address behind a network address translator; this is the port that it names at the address
-    /// that the message came from. A guess: the translator may have chosen another port.
-    Translated,
+    /// Not in the description. The sender is behind a translator of addresses (NAT), or has given no address that can be
+    /// matched; this is where its media may be seen. See [`Rank::is_guess`].
+    Guessed,
     /// RFC 3550, 11: RTCP is expected one port above RTP. With multiplexing (RFC 5761), that
     /// port may well be the RTP port of another call.
     Implied,
     /// Written in the description.
     Named,
+}
+
+impl Rank {
+    /// Whether the endpoint is only a guess, which never takes a packet from a call that gave one of its ends for sure.
+    #[must_use]
+    pub fn is_guess(self) -> bool {
+        self == Self::Guessed
+    }
 }
 
 /// What a payload type stands for.
@@ -242,7 +256,7 @@ impl Section {
     fn media(&self, session: &Self, with_endpoints: bool) -> Media {
         let ptime_ms = self.ptime_ms.or(session.ptime_ms);
         let formats = self.formats.iter().chain(&session.formats).copied().collect();
-        let mut media = Media { endpoints: Vec::new(), formats, ptime_ms };
+        let mut media = Media { formats, ptime_ms, ..Media::default() };
         if !with_endpoints || self.port == 0 || self.inactive.or(session.inactive).unwrap_or(false) {
             return media;
         }
@@ -273,14 +287,11 @@ impl Section {
 }
 
 impl Media {
-    /// The same, with the ports of private addresses also at `source`, the public side of the translator that
-    /// the description came through.
+    /// The same, with some endpoints more that its media may have.
     #[must_use]
-    pub fn translated(&self, source: Endpoint) -> Self {
+    pub fn with_guesses(&self, guesses: impl IntoIterator<Item = Endpoint>) -> Self {
         let mut media = self.clone();
-        for (endpoint, _) in self.endpoints.iter().filter(|(endpoint, _)| endpoint.is_private()) {
-            media.give(source.with_port(endpoint.port()), Rank::Translated);
-        }
+        guesses.into_iter().for_each(|guess| media.give(guess, Rank::Guessed));
         media
     }
 
