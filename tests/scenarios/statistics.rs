@@ -75,8 +75,26 @@ fn lost_packets() {
 fn reordered_packets() {
     assert_eq!(counted(&[1, 2, 4, 3, 5]), [5, 5, 0, 1, 0]);
     assert_eq!(counted(&[1, 5, 4, 3, 2, 6]), [6, 6, 0, 3, 0]);
-    // Expected is 6 - 5 + 1, though three numbers came: nothing is lost, rather than -1.
-    assert_eq!(counted(&[5, 4, 6]), [3, 2, 0, 1, 0], "late for the first");
+    assert_eq!(counted(&[5, 4, 6]), [3, 3, 0, 1, 0], "late for the first");
+}
+
+#[test]
+fn packets_late_for_the_first_extend_the_run_downwards() {
+    assert_eq!(counted(&[2, 1, 3, 5]), [4, 5, 1, 1, 0], "4 is lost");
+    assert_eq!(counted(&[5, 2, 6]), [3, 5, 2, 1, 0], "3 and 4 are lost");
+    assert_eq!(counted(&[0, 65_535, 1]), [3, 3, 0, 1, 0], "across the wrap-around");
+    assert_eq!(counted(&[500, 401, 501]), [3, 101, 98, 1, 0], "99 back is late");
+    assert_eq!(counted(&[500, 400, 501]), [3, 2, 0, 0, 0], "100 back is a jump that nothing confirms");
+    assert_eq!(counted(&[1, 2, 40_000, 40_001, 39_998]), [5, 6, 1, 1, 0], "of the run that began last");
+    assert_eq!(counted(&[40_000, 40_001, 5, 6, 39_999, 7]), [6, 5, 0, 0, 0], "one of the run before says nothing");
+}
+
+#[test]
+fn losses_and_losses_in_a_row_agree() {
+    let row = measured([2u16, 1, 3, 5, 6].into_iter().zip(0..).map(|(number, index)| (index * 20, Rtp::new(7, number))));
+    row.has("expected_rtp_packets", "6").has("lost_packets", "1").has("max_burst_loss", "1");
+    let row = measured([2u16, 1, 3, 4].into_iter().zip(0..).map(|(number, index)| (index * 20, Rtp::new(7, number))));
+    row.has("expected_rtp_packets", "4").has("lost_packets", "0").has("max_burst_loss", "0");
 }
 
 #[test]
