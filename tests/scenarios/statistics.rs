@@ -149,6 +149,37 @@ fn jitter_by_the_clock_that_was_described() {
     has_jitter(&t.extract().streams[0], 0.0);
 }
 
+/// The row of the one stream, from B to A, of a call whose descriptions both have these lines; a packet each 20 ms.
+fn described(lines: &[&str], payload_type: u8, units: u32) -> Row {
+    let sdp = |at| lines.iter().fold(Sdp::audio(at), |sdp, line| sdp.line(line));
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&sdp(A_MEDIA)));
+    t.sip(100, B, A, response(200, "INVITE", "1").sdp(&sdp(B_MEDIA)));
+    for number in 1..=10u16 {
+        let packet = Rtp { payload_type, timestamp: u32::from(number) * units, ..Rtp::new(7, number) };
+        t.udp(200 + u64::from(number) * 20, B_MEDIA, A_MEDIA, &packet.bytes());
+    }
+    t.extract().streams[0].clone()
+}
+
+#[test]
+fn clocks_that_rfcs_fix() {
+    let g722 = described(&["a=rtpmap:9 G722/16000"], 9, 160);
+    has_jitter(g722.has("codec", "G722").has("clock_rate", "8000"), 0.0);
+    let opus = described(&["a=rtpmap:96 opus/16000"], 96, 960);
+    has_jitter(opus.has("codec", "opus").has("clock_rate", "48000"), 0.0);
+    let speex = described(&["a=rtpmap:96 speex/16000"], 96, 320);
+    has_jitter(speex.has("codec", "speex").has("clock_rate", "16000"), 0.0);
+}
+
+#[test]
+fn the_annexes_of_g729_sound_alike() {
+    for codec in ["G729", "G729a", "G.729AB"] {
+        let row = described(&[&format!("a=rtpmap:18 {codec}/8000")], 18, 160);
+        row.has("codec", codec).has("clock_rate", "8000").has("mos", "4.09");
+    }
+}
+
 #[test]
 fn telephone_events_and_comfort_noise_leave_jitter_alone() {
     // Speech comes in time at 0, 20, 140 and 160 ms. In between, an event whose packets all have its

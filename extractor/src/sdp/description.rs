@@ -1,10 +1,13 @@
 //! Media descriptions and the endpoints that they give.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{Address, fields, lines, number};
+use super::{
+    format::Format,
+    lines::{Address, fields, lines, number},
+};
 use crate::packet::Endpoint;
 
 /// More port pairs in one line (`m=audio 49170/2`) than this are not believed.
@@ -48,93 +51,6 @@ pub enum Rank {
     Implied,
     /// Written in the description.
     Named,
-}
-
-/// What a payload type stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Format {
-    /// RFC 3550, 5.1: 0 to 127.
-    pub payload_type: u8,
-    /// RTP timestamp units per second.
-    pub clock_rate: u32,
-    /// What it is called.
-    pub codec: Codec,
-}
-
-/// The longest name of a codec that is kept, in bytes; `telephone-event` has 15.
-const MAX_CODEC_LEN: usize = 23;
-
-/// The encoding name of a format (RFC 4855), as the description has it.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Codec {
-    len: u8,
-    bytes: [u8; MAX_CODEC_LEN],
-}
-
-impl Codec {
-    /// Of a name; of a longer one than there are, what it begins with.
-    #[must_use]
-    pub fn of(name: &[u8]) -> Self {
-        let mut codec = Self::default();
-        for (to, from) in codec.bytes.iter_mut().zip(name) {
-            *to = *from;
-            codec.len = codec.len.saturating_add(1);
-        }
-        codec
-    }
-
-    /// The name, with whatever came off the wire.
-    #[must_use]
-    pub fn name(&self) -> &[u8] {
-        self.bytes.get(..self.len.into()).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name().escape_ascii())
-    }
-}
-
-/// The formats that need no `a=rtpmap`: RFC 3551, 6.
-#[must_use]
-pub fn format_of_static(payload_type: u8) -> Option<Format> {
-    let (codec, clock_rate) = match payload_type {
-        0 => ("PCMU", 8_000),
-        3 => ("GSM", 8_000),
-        4 => ("G723", 8_000),
-        5 => ("DVI4", 8_000),
-        6 => ("DVI4", 16_000),
-        7 => ("LPC", 8_000),
-        8 => ("PCMA", 8_000),
-        9 => ("G722", 8_000),
-        10 | 11 => ("L16", 44_100),
-        12 => ("QCELP", 8_000),
-        13 | 19 => ("CN", 8_000),
-        14 => ("MPA", 90_000),
-        15 => ("G728", 8_000),
-        16 => ("DVI4", 11_025),
-        17 => ("DVI4", 22_050),
-        18 => ("G729", 8_000),
-        25 => ("CelB", 90_000),
-        26 => ("JPEG", 90_000),
-        28 => ("nv", 90_000),
-        31 => ("H261", 90_000),
-        32 => ("MPV", 90_000),
-        33 => ("MP2T", 90_000),
-        34 => ("H263", 90_000),
-        _ => return None,
-    };
-    Some(Format { payload_type, clock_rate, codec: Codec::of(codec.as_bytes()) })
-}
-
-impl Format {
-    /// Whether its packets hold sound or picture and are sent in time with their timestamps. A telephone-event (RFC 4733) has
-    /// one timestamp from its beginning to its end; comfort noise (RFC 3389) is sent when the noise changes.
-    #[must_use]
-    pub fn is_sampled(&self) -> bool {
-        !["telephone-event", "CN"].iter().any(|name| self.codec.name().eq_ignore_ascii_case(name.as_bytes()))
-    }
 }
 
 impl Description {
@@ -223,7 +139,7 @@ impl Section {
             b"sendrecv" | b"sendonly" | b"recvonly" => self.inactive = Some(false),
             b"rtcp" => self.rtcp = rtcp(value).or(self.rtcp),
             b"candidate" if self.candidates.len() < MAX_ITEMS => self.candidates.extend(candidate(value)),
-            b"rtpmap" if self.formats.len() < MAX_ITEMS => self.formats.extend(rtpmap(value)),
+            b"rtpmap" if self.formats.len() < MAX_ITEMS => self.formats.extend(Format::of_rtpmap(value)),
             b"ptime" => self.ptime_ms = whole_ms(value).or(self.ptime_ms),
             _ => {}
         }
@@ -313,16 +229,6 @@ fn candidate(value: &[u8]) -> Option<Endpoint> {
     Some(Endpoint::new(ip, number(parts.next()?)?))
 }
 
-/// RFC 4566, 6: `96 opus/48000/2`.
-fn rtpmap(value: &[u8]) -> Option<Format> {
-    let mut parts = fields(value);
-    let payload_type = number(parts.next()?).filter(|&payload_type: &u8| payload_type < 128)?;
-    let mut encoding = parts.next()?.split(|&byte| byte == b'/');
-    let name = encoding.next()?;
-    let clock_rate = encoding.next().and_then(number).filter(|&rate| rate > 0)?;
-    Some(Format { payload_type, clock_rate, codec: Codec::of(name) })
-}
-
 /// `20`; some write `20.0`.
 fn whole_ms(value: &[u8]) -> Option<u32> {
     number(value.split(|&byte| byte == b'.').next()?).filter(|&ms| ms > 0)
@@ -331,6 +237,7 @@ fn whole_ms(value: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sdp::Codec;
     use proptest::prelude::*;
 
     fn endpoints(text: &str) -> Vec<String> {
