@@ -116,6 +116,8 @@ pub struct Counts {
     pub first_unknown_link: Option<LinkType>,
     /// Addresses in descriptions that were host names.
     pub host_names: u64,
+    /// Addresses in descriptions that were neither host names nor addresses.
+    pub unreadable_addresses: u64,
     /// Timestamps that the next record contradicts by more than an hour.
     pub odd_times: u64,
 }
@@ -140,6 +142,7 @@ impl Counts {
             (&mut self.unreadable, other.unreadable),
             (&mut self.unknown_link, other.unknown_link),
             (&mut self.host_names, other.host_names),
+            (&mut self.unreadable_addresses, other.unreadable_addresses),
             (&mut self.odd_times, other.odd_times),
         ] {
             *mine = mine.saturating_add(theirs);
@@ -403,6 +406,7 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
     let descriptions: Vec<Description> = message.descriptions().map(Description::parse).collect();
     for description in &descriptions {
         counts.host_names = counts.host_names.saturating_add(description.host_names);
+        counts.unreadable_addresses = counts.unreadable_addresses.saturating_add(description.unreadable_addresses);
     }
     descriptions
 }

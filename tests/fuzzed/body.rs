@@ -30,27 +30,44 @@ pub fn check(input: &[u8]) {
 
 fn check_description(text: &[u8]) {
     let description = Description::parse(text);
-    let media = &description.media;
-    assert!(media.len() <= 64);
-    assert!(media.iter().map(|media| media.endpoints.len()).sum::<usize>() <= 256);
-    media.iter().for_each(check_media);
+    check_all(&description.media);
 
     assert_eq!(Description::parse(text), description);
     assert_eq!(Description::parse(&[text, b"\n"].concat()), description);
-    let mut with_crlf = Vec::new();
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        match line.split_last() {
-            Some((b'\n', line)) => with_crlf.extend([line, b"\r\n"].concat()),
-            _ => with_crlf.extend(line),
-        }
+    for end in [&b"\r\n"[..], b"\r"] {
+        assert_eq!(Description::parse(&with_line_ends(text, end)), description);
     }
-    assert_eq!(Description::parse(&with_crlf), description);
+}
+
+fn with_line_ends(text: &[u8], end: &[u8]) -> Vec<u8> {
+    text.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(end)
+}
+
+fn check_all(all: &[Media]) {
+    assert!(all.len() <= 64);
+    let sum = |len: fn(&Media) -> usize| all.iter().map(len).sum::<usize>();
+    assert!(sum(|media| media.endpoints.len()) <= 256);
+    assert!(sum(|media| media.unresolved.len()) <= 256);
+    assert!(sum(|media| media.bases.len()) <= 256);
+    assert!(sum(|media| media.formats.len()) <= 64 * 64 + 512);
+    all.iter().for_each(check_media);
 }
 
 fn check_media(media: &Media) {
-    assert!(media.endpoints.len() <= 128 && media.formats.len() <= 128);
+    assert!(
+        [media.endpoints.len(), media.unresolved.len(), media.bases.len(), media.formats.len()].iter().all(|len| *len <= 128)
+    );
     assert!(media.formats.iter().all(|format| format.payload_type < 128 && format.clock_rate > 0));
+    let mut known = std::collections::BTreeSet::new();
+    assert!(media.formats.iter().all(|format| known.insert(format.payload_type)), "one format for a payload type");
     assert!(media.ptime_ms.is_none_or(|ms| ms > 0));
+    assert!(!media.refused || (media.endpoints.is_empty() && media.unresolved.is_empty() && media.bases.is_empty()));
+    for (number, base) in media.bases.iter().enumerate() {
+        assert!(base.port() != 0 && !base.is_unspecified() && !media.bases[..number].contains(base));
+    }
+    for (number, port) in media.unresolved.iter().enumerate() {
+        assert!(*port != 0 && !media.unresolved[..number].contains(port));
+    }
     for (number, (endpoint, _)) in media.endpoints.iter().enumerate() {
         assert!(endpoint.port() != 0 && !endpoint.is_unspecified());
         assert!(!media.endpoints[..number].iter().any(|(other, _)| other == endpoint));

@@ -140,6 +140,77 @@ fn ice_candidates_are_endpoints() {
 }
 
 #[test]
+fn the_media_of_a_bundle_explain_each_other() {
+    let bundled = |at| Sdp::audio(at).session_line("a=group:BUNDLE 0 1").line("a=mid:0");
+    let video = |sdp: Sdp, lines: &[&str]| {
+        lines.iter().fold(sdp, |sdp, line| sdp.line(line)).line("a=mid:1").line("a=rtpmap:96 VP8/90000")
+    };
+    let offer = video(bundled(A_MEDIA), &["m=video 4100 RTP/SAVPF 96"]);
+    let row = |answer: &Sdp| {
+        let mut t = Ladder::new();
+        t.sip(0, A, B, invite("1").sdp(&offer));
+        t.sip(100, B, A, response(200, "INVITE", "1").sdp(answer));
+        for number in 1..=10u16 {
+            let packet = Rtp { payload_type: 96, timestamp: u32::from(number) * 1_800, ..Rtp::new(7, number) };
+            t.udp(200 + u64::from(number) * 20, A_MEDIA, B_MEDIA, &packet.bytes());
+            t.udp(200 + u64::from(number) * 20, B_MEDIA, A_MEDIA, &packet.bytes());
+        }
+        t.extract().streams
+    };
+    for answer in [
+        video(bundled(B_MEDIA), &["m=video 9 RTP/SAVPF 96", "c=IN IP4 0.0.0.0"]),
+        video(bundled(B_MEDIA), &["m=video 0 RTP/SAVPF 96", "a=bundle-only"]),
+    ] {
+        for stream in row(&answer) {
+            stream.has("codec", "VP8").has("clock_rate", "90000").has("jitter_ms", "0.000").has("ptime_ms", "20");
+        }
+    }
+    let separate = Sdp::audio(B_MEDIA).line("m=video 6100 RTP/SAVPF 97").line("a=rtpmap:97 H264/90000");
+    assert_eq!(row(&separate).iter().map(|row| row.get("codec")).collect::<Vec<_>>(), ["VP8", "VP8"], "the offer's word");
+    let alone = Sdp::audio(A_MEDIA).line("m=video 4100 RTP/SAVPF 96").line("a=rtpmap:96 VP8/90000");
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&alone));
+    t.udp(200, STRANGER, A_MEDIA, &Rtp { payload_type: 96, ..Rtp::new(7, 1) }.bytes());
+    t.extract().streams[0].has("codec", "").has("clock_rate", "");
+}
+
+#[test]
+fn sdp_whose_lines_end_with_cr_or_lf() {
+    for end in ["\r", "\n"] {
+        let sdp = Sdp::audio(A_MEDIA).line("m=audio 9000 RTP/AVP 8").to_string().replace("\r\n", end);
+        let mut t = Ladder::new();
+        t.sip(0, A, B, invite("1").body("application/sdp", sdp));
+        t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+        t.rtp(105, STRANGER, SocketAddr::new(A_MEDIA.ip(), 9000), 8, 1..=10);
+        t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+    }
+}
+
+#[test]
+fn several_addresses_of_multicast() {
+    let layer = |last| end([224, 2, 1, last], 4000);
+    let sdp = Sdp::audio(layer(1)).line("c=IN IP4 224.2.1.1/127/3");
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&sdp));
+    (1..=4).for_each(|last| packet(&mut t, 100 + u64::from(last), STRANGER, layer(last), 7, last.into()));
+    t.extract().only_call().has_rtp(7, [1, 2, 3]);
+}
+
+#[test]
+fn addresses_with_leading_zeros_and_others() {
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA).line("c=IN IP4 192.000.002.001")));
+    t.sip(10, B, A, response(183, "INVITE", "1").sdp(&Sdp::audio(B_MEDIA).line("c=IN IP4 300.1.2.3")));
+    t.sip(20, B, A, response(200, "INVITE", "1").sdp(&Sdp::audio(B_MEDIA).line("c=IN IP4 media.example.com")));
+    t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+    t.rtp(105, STRANGER, B_MEDIA, 8, 1..=10);
+    let out = t.extract();
+    out.only_call().has_rtp(7, 1..=10).has_rtp(8, NONE);
+    assert!(out.log.contains("   1   media addresses that cannot be read"), "{}", out.log);
+    assert!(out.log.contains("   1   host names in place of media addresses"), "{}", out.log);
+}
+
+#[test]
 fn a_call_over_ipv6() {
     const fn end6(host: u16, port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)), port)

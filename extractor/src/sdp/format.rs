@@ -118,6 +118,35 @@ impl Format {
     }
 }
 
+/// Formats, of each payload type the one that was added first: no more than there are payload types.
+#[derive(Default)]
+pub(super) struct Formats {
+    list: Vec<Format>,
+    /// A bit for each payload type.
+    known: u128,
+}
+
+impl Formats {
+    /// Adds one; tells whether it was the first of its payload type.
+    pub(super) fn add(&mut self, format: Format) -> bool {
+        let bit = 1u128.checked_shl(format.payload_type.into()).unwrap_or(0);
+        let is_new = bit & !self.known != 0;
+        if is_new {
+            self.known |= bit;
+            self.list.push(format);
+        }
+        is_new
+    }
+
+    pub(super) fn list(&self) -> &[Format] {
+        &self.list
+    }
+
+    pub(super) fn into_list(self) -> Vec<Format> {
+        self.list
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

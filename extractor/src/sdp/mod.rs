@@ -1,5 +1,6 @@
 //! Session descriptions (RFC 4566, RFC 8866): where media will flow, and what it will be.
 
+mod bundle;
 mod description;
 mod format;
 mod lines;
