@@ -1,31 +1,56 @@
 //! Bodies and session descriptions: as many parts and endpoints as are allowed, and line ends that do not matter.
 
+use std::borrow::Cow;
+
 use sip_call_extractor::{
     packet::Endpoint,
     sdp::{Description, Media},
-    sip::Message,
+    sip::{Body, Message},
 };
 
 use super::place;
 
-const HEADER: &[u8] = b"INVITE sip:x SIP/2.0\r\nCall-ID: 1\r\nFrom: a\r\nTo: b\r\n";
+const HEADER: &str = "SIP/2.0\r\nCall-ID: 1\r\nFrom: a\r\nTo: b\r\n";
+const MAX_DECODED: usize = 64 * 1024;
 
-/// The first line is the content type, the rest the body.
+/// The first line is the content type, the rest the body: of an offer, of INFO, and of an offer that is compressed.
 pub fn check(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (content_type, body) = input.split_at(end);
-    let payload = [HEADER, b"Content-Type: ", content_type, b"\r\n\r\n", body.get(1..).unwrap_or_default()].concat();
-    let Some(Ok(message)) = Message::parse(&payload) else { panic!("the header is a good one") };
-    let mut before = 0;
-    for description in message.descriptions() {
-        if !description.is_empty() {
-            let place = place(&payload, description);
-            assert!(before <= place.start, "parts do not overlap");
-            before = place.end;
-        }
-        check_description(description);
-    }
+    let body = body.get(1..).unwrap_or_default();
+    let payload = |method, encoding: &str| {
+        let header = format!("{method} sip:x {HEADER}Content-Encoding: {encoding}\r\n");
+        [header.as_bytes(), b"Content-Type: ", content_type, b"\r\n\r\n", body].concat()
+    };
+    check_message(&payload("INVITE", ""));
+    check_message(&payload("INFO", "identity"));
+    check_message(&payload("UPDATE", "deflate"));
+    check_message(&payload("PRACK", "gzip"));
     check_description(body);
+    check_fragment(body);
+}
+
+fn check_message(payload: &[u8]) {
+    let Some(Ok(message)) = Message::parse(payload) else { panic!("the header is a good one") };
+    let bodies = message.bodies();
+    assert!(bodies.found.len() <= 8);
+    let (mut before, mut decoded) = (0, 0);
+    for body in &bodies.found {
+        match body {
+            Body::Description(Cow::Owned(text)) | Body::Fragment(Cow::Owned(text)) => decoded += text.len(),
+            body if body.text().is_empty() => {}
+            body => {
+                let place = place(payload, body.text());
+                assert!(before <= place.start, "parts do not overlap");
+                before = place.end;
+            }
+        }
+        match body {
+            Body::Description(text) => check_description(text),
+            Body::Fragment(text) => check_fragment(text),
+        }
+    }
+    assert!(decoded <= MAX_DECODED);
 }
 
 fn check_description(text: &[u8]) {
@@ -39,12 +64,20 @@ fn check_description(text: &[u8]) {
     }
 }
 
+fn check_fragment(text: &[u8]) {
+    let fragment = Description::parse_fragment(text);
+    check_all(&fragment.media);
+    assert!(fragment.media.iter().all(|media| media.formats.is_empty() && media.unresolved.is_empty() && !media.refused));
+    assert_eq!(Description::parse_fragment(&with_line_ends(text, b"\r")), fragment);
+}
+
 fn with_line_ends(text: &[u8], end: &[u8]) -> Vec<u8> {
     text.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(end)
 }
 
 fn check_all(all: &[Media]) {
-    assert!(all.len() <= 64);
+    // The session of a fragment counts as one, too.
+    assert!(all.len() <= 65);
     let sum = |len: fn(&Media) -> usize| all.iter().map(len).sum::<usize>();
     assert!(sum(|media| media.endpoints.len()) <= 256);
     assert!(sum(|media| media.unresolved.len()) <= 256);

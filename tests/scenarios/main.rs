@@ -18,6 +18,7 @@ mod statistics;
 mod support;
 
 use std::{
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
 };

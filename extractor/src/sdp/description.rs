@@ -108,6 +108,22 @@ impl Description {
             unreadable_addresses: sections().fold(0, |sum, section| sum.saturating_add(section.unreadable_addresses)),
         }
     }
+
+    /// Reads a fragment of one (RFC 8840, 9). Its `m=` lines only say which media its candidates are for, and their ports
+    /// mean nothing; candidates for all media may stand before them.
+    #[must_use]
+    pub fn parse_fragment(fragment: &[u8]) -> Self {
+        let (session, media) = Section::read_all(fragment);
+        let mut room = Room::default();
+        let put_together = |section: &Section<'_>| {
+            let mut media = Media::default();
+            section.give_candidates(&mut media);
+            room.limit(&mut media);
+            media
+        };
+        let media = std::iter::once(&session).chain(&media).map(put_together);
+        Self { media: media.filter(|media| !media.endpoints.is_empty() || !media.bases.is_empty()).collect(), ..Self::default() }
+    }
 }
 
 /// How much a description may still give.
@@ -664,6 +680,31 @@ mod tests {
         ] {
             assert!(bases(&[none]).is_empty(), "{none}");
         }
+    }
+
+    #[test]
+    fn of_a_fragment_only_candidates_count() {
+        let fragment = |text: &str| {
+            let media = Description::parse_fragment(text.as_bytes()).media;
+            let text =
+                |media: &Media| (media.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect(), media.bases.len());
+            assert!(media.iter().all(|media| media.formats.is_empty() && media.unresolved.is_empty() && !media.refused));
+            media.iter().map(text).collect::<Vec<(Vec<String>, usize)>>()
+        };
+        // RFC 8840, 9.2, in short.
+        let text = "a=ice-pwd:x\r\na=ice-ufrag:y\r\nm=audio 9 RTP/AVP 0\r\na=mid:1\r\na=rtpmap:96 x/1\r\n\
+            a=candidate:1 1 UDP 2130706432 192.0.2.3 8998 typ host\r\n\
+            m=audio 0 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\na=mid:2\r\na=inactive\r\n\
+            a=candidate:2 1 UDP 1694498815 203.0.113.141 5000 typ srflx raddr 10.0.1.1 rport 8998\r\na=end-of-candidates\r\n\
+            m=audio 4000 RTP/AVP 0\r\nc=IN IP4 host.example.com\r\na=mid:3\r\n";
+        assert_eq!(fragment(text), [(vec!["192.0.2.3:8998".to_owned()], 0), (vec!["203.0.113.141:5000".to_owned()], 1)]);
+        assert_eq!(fragment(&text.replace("\r\n", "\r")), fragment(text));
+        assert_eq!(
+            fragment("a=candidate:1 1 UDP 1 192.0.2.3 8998 typ host\r\n"),
+            [(vec!["192.0.2.3:8998".to_owned()], 0)],
+            "no m="
+        );
+        assert_eq!(fragment("a=mid:1\r\n"), []);
     }
 
     proptest! {
