@@ -30,7 +30,7 @@ use sip_call_extractor::{
     packet::{Decoder, Packet},
     sdp::Description,
     selection::Selection,
-    sip::Message,
+    sip::{Body, Message},
     source::{Carried, Inputs, Layouts},
     windows::{Sizes, Start, Window, Windows},
 };
@@ -121,11 +121,11 @@ fn parse_sip(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn parse_sdp(bencher: Bencher<'_, '_>) {
     let messages: Vec<_> = MESSAGES.iter().map(|message| Message::parse(message).unwrap().unwrap()).collect();
-    let descriptions: Vec<&[u8]> = messages.iter().flat_map(Message::descriptions).collect();
-    let bytes: usize = descriptions.iter().map(|description| description.len()).sum();
+    let descriptions: Vec<Body<'_>> = messages.iter().flat_map(|message| message.bodies().found).collect();
+    let bytes: usize = descriptions.iter().map(|description| description.text().len()).sum();
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         for description in &descriptions {
-            black_box(Description::parse(black_box(description)));
+            black_box(Description::parse(black_box(description.text())));
         }
     });
 }

@@ -17,7 +17,7 @@ use crate::{
     moment::{Clock, Moment, Position, is_odd},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
-    sip::{self, Message},
+    sip::{self, Body, Message},
     source::next_record,
 };
 
@@ -116,6 +116,10 @@ pub struct Counts {
     pub first_unknown_link: Option<LinkType>,
     /// Addresses in descriptions that were host names.
     pub host_names: u64,
+    /// Addresses in descriptions that were neither host names nor addresses.
+    pub unreadable_addresses: u64,
+    /// Bodies that may be descriptions and whose Content-Encoding is unknown, or not what they have, or hides too much.
+    pub undecodable_bodies: u64,
     /// Timestamps that the next record contradicts by more than an hour.
     pub odd_times: u64,
 }
@@ -140,6 +144,8 @@ impl Counts {
             (&mut self.unreadable, other.unreadable),
             (&mut self.unknown_link, other.unknown_link),
             (&mut self.host_names, other.host_names),
+            (&mut self.unreadable_addresses, other.unreadable_addresses),
+            (&mut self.undecodable_bodies, other.undecodable_bodies),
             (&mut self.odd_times, other.odd_times),
         ] {
             *mine = mine.saturating_add(theirs);
@@ -401,9 +407,16 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
     if !message.can_negotiate() {
         return Vec::new();
     }
-    let descriptions: Vec<Description> = message.descriptions().map(Description::parse).collect();
+    let bodies = message.bodies();
+    counts.undecodable_bodies = counts.undecodable_bodies.saturating_add(bodies.undecodable);
+    let parse = |body: &Body<'_>| match body {
+        Body::Description(text) => Description::parse(text),
+        Body::Fragment(text) => Description::parse_fragment(text),
+    };
+    let descriptions: Vec<Description> = bodies.found.iter().map(parse).collect();
     for description in &descriptions {
         counts.host_names = counts.host_names.saturating_add(description.host_names);
+        counts.unreadable_addresses = counts.unreadable_addresses.saturating_add(description.unreadable_addresses);
     }
     descriptions
 }

@@ -212,6 +212,8 @@ impl Report {
             (self.copies, "copies of packets".to_owned()),
             (counts.not_sip, "keep-alives and other packets on SIP ports".to_owned()),
             (counts.odd_times, "timestamps that the packet after them contradicts by more than an hour".to_owned()),
+            (counts.undecodable_bodies, "bodies with a Content-Encoding that cannot be read".to_owned()),
+            (counts.unreadable_addresses, "media addresses that cannot be read".to_owned()),
             (counts.host_names, "host names in place of media addresses".to_owned()),
             (counts.other_hep, "HEP3 packets that tell of something else than SIP, RTP and RTCP".to_owned()),
             (counts.other_sessions, "frames of other ERSPAN sessions".to_owned()),

@@ -2,7 +2,7 @@
 
 use sip_call_extractor::{
     packet::Endpoint,
-    rtp::{Header, MediaClock, Sequence, Stream},
+    rtp::{Header, MediaClock, Sequence, Stream, Totals},
     sdp::format_of_static,
 };
 
@@ -66,6 +66,8 @@ fn stream(mut steps: Input<'_>) {
     assert!(stream.jitter.ms().is_finite() && stream.jitter.ms() >= 0.0);
     let totals = stream.sequence.totals();
     assert!(totals.expected >= 1 && totals.lost < totals.expected);
+    let Totals { lost, bursts, longest_burst, .. } = totals;
+    assert!(longest_burst.max(bursts) <= lost && lost <= longest_burst * bursts, "{totals:?}");
     assert!(totals.duplicates + totals.out_of_order < packets);
     // What jumped and was not followed counts as nothing: no more than the rest is distinct.
     assert!(totals.lost >= totals.expected.saturating_sub(packets - totals.duplicates));
@@ -74,7 +76,7 @@ fn stream(mut steps: Input<'_>) {
 /// Numbers that never jump: each packet is either the first of its number or a duplicate.
 fn near(mut steps: Input<'_>) {
     let first = i64::from(steps.u16()) + 65_536;
-    let (mut highest, mut distinct, mut packets) = (first, std::collections::BTreeSet::from([first]), 1);
+    let (mut lowest, mut highest, mut distinct, mut packets) = (first, first, std::collections::BTreeSet::from([first]), 1);
     let mut sequence = Sequence::new(first as u16);
     while !steps.is_empty() {
         let number = match steps.byte() {
@@ -84,12 +86,12 @@ fn near(mut steps: Input<'_>) {
             step => highest + i64::from(step) - 99,
         };
         sequence.push(number as u16);
-        highest = highest.max(number);
+        (lowest, highest) = (lowest.min(number), highest.max(number));
         distinct.insert(number);
         packets += 1;
     }
     let (totals, distinct) = (sequence.totals(), distinct.len() as u64);
     assert_eq!(totals.duplicates, packets - distinct);
-    assert_eq!(totals.expected, (highest - first + 1) as u64);
-    assert_eq!(totals.lost, totals.expected.saturating_sub(distinct));
+    assert_eq!(totals.expected, (highest - lowest + 1) as u64);
+    assert_eq!(totals.lost, totals.expected - distinct);
 }

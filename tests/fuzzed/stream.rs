@@ -9,6 +9,7 @@ use sip_call_extractor::{
     moment::{Moment, Position},
     packet::{Endpoint, Network, Segment, TcpFlags},
     reassembly::{Found, SipStreams},
+    sip::Body,
 };
 
 use super::Input;
@@ -115,7 +116,7 @@ impl<'a> Whole<'a> {
                 Found::Message(found) => {
                     let (number, (parts, body)) = messages.next().expect("no message comes twice");
                     assert_eq!(found.message.call_id, number.to_string().as_bytes());
-                    assert!(found.message.descriptions().eq([*body]), "the body");
+                    assert_eq!(found.message.bodies().found, [Body::Description((*body).into())], "the body");
                     assert!(found.frames.is_sorted());
                     let carried = found.frames.iter().map(|frame| &pieces[frame.position.offset()]);
                     assert!(

@@ -21,6 +21,7 @@ mod support;
 mod world;
 
 use std::{
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
 };

@@ -139,6 +139,189 @@ fn ice_candidates_are_endpoints() {
     assert!(out.only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10).carries(&stun()));
 }
 
+/// RFC 8840, 9: the content type of candidates in INFO.
+const TRICKLED: &str = "application/trickle-ice-sdpfrag";
+
+/// A call whose descriptions have no address, and whose INFOs have these bodies.
+fn trickling(content_type: &'static str, a: &str, b: &str) -> Ladder {
+    let nowhere = Sdp::audio(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9)).line("a=mid:0");
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&nowhere));
+    t.sip(50, B, A, response(183, "INVITE", "1").sdp(&nowhere));
+    t.sip(60, A, B, request("INFO", "1").cseq(2).to_tag("bob").body(content_type, a));
+    t.sip(70, B, A, response(200, "INFO", "1").cseq(2));
+    t.sip(80, B, A, request("INFO", "1").from_callee().body(content_type, b));
+    t.sip(90, A, B, response(200, "INFO", "1").from_callee());
+    t.sip(100, B, A, response(200, "INVITE", "1"));
+    t.sip(120, A, B, ack("1"));
+    t.rtp(140, A_MEDIA, STRANGER, 7, 1..=50);
+    t.rtp(145, STRANGER, B_MEDIA, 8, 1..=50);
+    t.rtp(150, STRANGER, SocketAddr::new(A_MEDIA.ip(), 9), 9, 1..=50);
+    hung_up(&mut t, 2_000, "1");
+    t
+}
+
+#[test]
+fn candidates_that_trickle_in() {
+    let a = "a=ice-ufrag:x\r\nm=audio 9 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\na=mid:0\r\n\
+        a=candidate:1 1 UDP 2130706431 192.0.2.1 4000 typ host\r\na=end-of-candidates\r\n";
+    let b = "a=candidate:1 1 UDP 2130706431 192.0.2.2 6000 typ host\r\n";
+    let is_found = |t: &mut Ladder| {
+        let out = t.extract();
+        out.only_call().is("completed").has_sip(10).has_rtp(7, 1..=50).has_rtp(8, 1..=50).has_rtp(9, NONE);
+    };
+    is_found(&mut trickling(TRICKLED, a, b));
+    is_found(&mut trickling(TRICKLED, &a.replace("\r\n", "\r"), b));
+    let part = |text| format!("--b\r\nContent-Type: {TRICKLED}\r\n\r\n{text}--b--\r\n");
+    is_found(&mut trickling("multipart/mixed;boundary=b", &part(a), &part(b)));
+}
+
+#[test]
+fn a_description_in_info_says_nothing() {
+    let (a, b) = (Sdp::audio(A_MEDIA).to_string(), Sdp::audio(B_MEDIA).to_string());
+    let out = trickling("application/sdp", &a, &b).extract();
+    out.only_call().is("completed").has_sip(10).has_rtp(7, NONE).has_rtp(8, NONE);
+}
+
+#[test]
+fn the_media_of_a_bundle_explain_each_other() {
+    let bundled = |at| Sdp::audio(at).session_line("a=group:BUNDLE 0 1").line("a=mid:0");
+    let video = |sdp: Sdp, lines: &[&str]| {
+        lines.iter().fold(sdp, |sdp, line| sdp.line(line)).line("a=mid:1").line("a=rtpmap:96 VP8/90000")
+    };
+    let offer = video(bundled(A_MEDIA), &["m=video 4100 RTP/SAVPF 96"]);
+    let row = |answer: &Sdp| {
+        let mut t = Ladder::new();
+        t.sip(0, A, B, invite("1").sdp(&offer));
+        t.sip(100, B, A, response(200, "INVITE", "1").sdp(answer));
+        for number in 1..=10u16 {
+            let packet = Rtp { payload_type: 96, timestamp: u32::from(number) * 1_800, ..Rtp::new(7, number) };
+            t.udp(200 + u64::from(number) * 20, A_MEDIA, B_MEDIA, &packet.bytes());
+            t.udp(200 + u64::from(number) * 20, B_MEDIA, A_MEDIA, &packet.bytes());
+        }
+        t.extract().streams
+    };
+    for answer in [
+        video(bundled(B_MEDIA), &["m=video 9 RTP/SAVPF 96", "c=IN IP4 0.0.0.0"]),
+        video(bundled(B_MEDIA), &["m=video 0 RTP/SAVPF 96", "a=bundle-only"]),
+    ] {
+        for stream in row(&answer) {
+            stream.has("codec", "VP8").has("clock_rate", "90000").has("jitter_ms", "0.000").has("ptime_ms", "20");
+        }
+    }
+    let separate = Sdp::audio(B_MEDIA).line("m=video 6100 RTP/SAVPF 97").line("a=rtpmap:97 H264/90000");
+    assert_eq!(row(&separate).iter().map(|row| row.get("codec")).collect::<Vec<_>>(), ["VP8", "VP8"], "the offer's word");
+    let alone = Sdp::audio(A_MEDIA).line("m=video 4100 RTP/SAVPF 96").line("a=rtpmap:96 VP8/90000");
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&alone));
+    t.udp(200, STRANGER, A_MEDIA, &Rtp { payload_type: 96, ..Rtp::new(7, 1) }.bytes());
+    t.extract().streams[0].has("codec", "").has("clock_rate", "");
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflate(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn sdp_in_an_encoded_body() {
+    let sdp = Sdp::audio(A_MEDIA).to_string();
+    for (header, body) in [
+        ("Content-Encoding: gzip", gzip(&sdp)),
+        ("e: x-gzip", gzip(&sdp)),
+        ("content-encoding : Deflate", zlib(&sdp)),
+        ("E: deflate", deflate(&sdp)),
+        ("Content-Encoding: identity", sdp.clone().into_bytes()),
+    ] {
+        let mut t = Ladder::new();
+        t.sip(0, A, B, invite("1").header(header).body("application/sdp", body));
+        t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+        let out = t.extract();
+        out.only_call().has_sip(1).has_rtp(7, 1..=10);
+        assert!(!out.log.contains("Content-Encoding"), "{}", out.log);
+    }
+}
+
+#[test]
+fn sdp_in_an_encoded_part_of_a_body() {
+    let body = [
+        b"--b1\r\nContent-Type: application/sdp\r\nContent-Encoding: gzip\r\n\r\n",
+        &gzip(&Sdp::audio(A_MEDIA).to_string())[..],
+        b"\r\n--b1--\r\n",
+    ];
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").body("multipart/mixed;boundary=b1", body.concat()));
+    t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+    t.extract().only_call().has_rtp(7, 1..=10);
+}
+
+#[test]
+fn bodies_that_cannot_be_decoded_are_counted() {
+    let sdp = Sdp::audio(A_MEDIA).to_string();
+    let cut = gzip(&sdp)[..40].to_vec();
+    let bomb = gzip(&(sdp.clone() + &" ".repeat(1_000_000)));
+    for (encoding, body) in [("br", sdp.clone().into_bytes()), ("gzip", sdp.clone().into_bytes()), ("gzip", cut), ("gzip", bomb)]
+    {
+        let header = format!("Content-Encoding: {encoding}");
+        let mut t = Ladder::new();
+        t.sip(0, A, B, invite("1").header(&header).body("application/sdp", body));
+        t.sip(10, A, B, request("MESSAGE", "1").to_tag("bob").header(&header).body("text/plain", "hello"));
+        t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+        let out = t.extract();
+        out.only_call().has_sip(2).has_rtp(7, NONE);
+        assert!(out.log.contains("   1   bodies with a Content-Encoding that cannot be read"), "{}", out.log);
+    }
+}
+
+#[test]
+fn sdp_whose_lines_end_with_cr_or_lf() {
+    for end in ["\r", "\n"] {
+        let sdp = Sdp::audio(A_MEDIA).line("m=audio 9000 RTP/AVP 8").to_string().replace("\r\n", end);
+        let mut t = Ladder::new();
+        t.sip(0, A, B, invite("1").body("application/sdp", sdp));
+        t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+        t.rtp(105, STRANGER, SocketAddr::new(A_MEDIA.ip(), 9000), 8, 1..=10);
+        t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+    }
+}
+
+#[test]
+fn several_addresses_of_multicast() {
+    let layer = |last| end([224, 2, 1, last], 4000);
+    let sdp = Sdp::audio(layer(1)).line("c=IN IP4 224.2.1.1/127/3");
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&sdp));
+    (1..=4).for_each(|last| packet(&mut t, 100 + u64::from(last), STRANGER, layer(last), 7, last.into()));
+    t.extract().only_call().has_rtp(7, [1, 2, 3]);
+}
+
+#[test]
+fn addresses_with_leading_zeros_and_others() {
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA).line("c=IN IP4 192.000.002.001")));
+    t.sip(10, B, A, response(183, "INVITE", "1").sdp(&Sdp::audio(B_MEDIA).line("c=IN IP4 300.1.2.3")));
+    t.sip(20, B, A, response(200, "INVITE", "1").sdp(&Sdp::audio(B_MEDIA).line("c=IN IP4 media.example.com")));
+    t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
+    t.rtp(105, STRANGER, B_MEDIA, 8, 1..=10);
+    let out = t.extract();
+    out.only_call().has_rtp(7, 1..=10).has_rtp(8, NONE);
+    assert!(out.log.contains("   1   media addresses that cannot be read"), "{}", out.log);
+    assert!(out.log.contains("   1   host names in place of media addresses"), "{}", out.log);
+}
+
 #[test]
 fn a_call_over_ipv6() {
     const fn end6(host: u16, port: u16) -> SocketAddr {

@@ -75,8 +75,26 @@ fn lost_packets() {
 fn reordered_packets() {
     assert_eq!(counted(&[1, 2, 4, 3, 5]), [5, 5, 0, 1, 0]);
     assert_eq!(counted(&[1, 5, 4, 3, 2, 6]), [6, 6, 0, 3, 0]);
-    // Expected is 6 - 5 + 1, though three numbers came: nothing is lost, rather than -1.
-    assert_eq!(counted(&[5, 4, 6]), [3, 2, 0, 1, 0], "late for the first");
+    assert_eq!(counted(&[5, 4, 6]), [3, 3, 0, 1, 0], "late for the first");
+}
+
+#[test]
+fn packets_late_for_the_first_extend_the_run_downwards() {
+    assert_eq!(counted(&[2, 1, 3, 5]), [4, 5, 1, 1, 0], "4 is lost");
+    assert_eq!(counted(&[5, 2, 6]), [3, 5, 2, 1, 0], "3 and 4 are lost");
+    assert_eq!(counted(&[0, 65_535, 1]), [3, 3, 0, 1, 0], "across the wrap-around");
+    assert_eq!(counted(&[500, 401, 501]), [3, 101, 98, 1, 0], "99 back is late");
+    assert_eq!(counted(&[500, 400, 501]), [3, 2, 0, 0, 0], "100 back is a jump that nothing confirms");
+    assert_eq!(counted(&[1, 2, 40_000, 40_001, 39_998]), [5, 6, 1, 1, 0], "of the run that began last");
+    assert_eq!(counted(&[40_000, 40_001, 5, 6, 39_999, 7]), [6, 5, 0, 0, 0], "one of the run before says nothing");
+}
+
+#[test]
+fn losses_and_losses_in_a_row_agree() {
+    let row = measured([2u16, 1, 3, 5, 6].into_iter().zip(0..).map(|(number, index)| (index * 20, Rtp::new(7, number))));
+    row.has("expected_rtp_packets", "6").has("lost_packets", "1").has("max_burst_loss", "1");
+    let row = measured([2u16, 1, 3, 4].into_iter().zip(0..).map(|(number, index)| (index * 20, Rtp::new(7, number))));
+    row.has("expected_rtp_packets", "4").has("lost_packets", "0").has("max_burst_loss", "0");
 }
 
 #[test]
@@ -129,6 +147,37 @@ fn jitter_by_the_clock_that_was_described() {
     t.sip(100, B, A, response(200, "INVITE", "1").sdp(&sdp(B_MEDIA)));
     (1..=10).for_each(|number| t.udp(200 + u64::from(number) * 40, A_MEDIA, B_MEDIA, &opus(number).bytes()));
     has_jitter(&t.extract().streams[0], 0.0);
+}
+
+/// The row of the one stream, from B to A, of a call whose descriptions both have these lines; a packet each 20 ms.
+fn described(lines: &[&str], payload_type: u8, units: u32) -> Row {
+    let sdp = |at| lines.iter().fold(Sdp::audio(at), |sdp, line| sdp.line(line));
+    let mut t = Ladder::new();
+    t.sip(0, A, B, invite("1").sdp(&sdp(A_MEDIA)));
+    t.sip(100, B, A, response(200, "INVITE", "1").sdp(&sdp(B_MEDIA)));
+    for number in 1..=10u16 {
+        let packet = Rtp { payload_type, timestamp: u32::from(number) * units, ..Rtp::new(7, number) };
+        t.udp(200 + u64::from(number) * 20, B_MEDIA, A_MEDIA, &packet.bytes());
+    }
+    t.extract().streams[0].clone()
+}
+
+#[test]
+fn clocks_that_rfcs_fix() {
+    let g722 = described(&["a=rtpmap:9 G722/16000"], 9, 160);
+    has_jitter(g722.has("codec", "G722").has("clock_rate", "8000"), 0.0);
+    let opus = described(&["a=rtpmap:96 opus/16000"], 96, 960);
+    has_jitter(opus.has("codec", "opus").has("clock_rate", "48000"), 0.0);
+    let speex = described(&["a=rtpmap:96 speex/16000"], 96, 320);
+    has_jitter(speex.has("codec", "speex").has("clock_rate", "16000"), 0.0);
+}
+
+#[test]
+fn the_annexes_of_g729_sound_alike() {
+    for codec in ["G729", "G729a", "G.729AB"] {
+        let row = described(&[&format!("a=rtpmap:18 {codec}/8000")], 18, 160);
+        row.has("codec", codec).has("clock_rate", "8000").has("mos", "4.09");
+    }
 }
 
 #[test]

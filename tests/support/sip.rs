@@ -14,7 +14,7 @@ pub struct Sip {
     transport: &'static str,
     extra: String,
     content_type: &'static str,
-    body: String,
+    body: Vec<u8>,
 }
 
 /// A request; the CSeq has its method.
@@ -39,7 +39,7 @@ impl Sip {
             transport: "UDP",
             extra: String::new(),
             content_type: "application/sdp",
-            body: String::new(),
+            body: Vec::new(),
         }
     }
 
@@ -95,17 +95,17 @@ impl Sip {
         self.body("application/sdp", sdp.to_string())
     }
 
-    pub fn body(mut self, content_type: &'static str, body: String) -> Self {
+    pub fn body(mut self, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         self.content_type = content_type;
-        self.body = body;
+        self.body = body.into();
         self
     }
 
     pub fn bytes(&self) -> Vec<u8> {
         let content_type = if self.body.is_empty() { String::new() } else { format!("Content-Type: {}\r\n", self.content_type) };
-        format!(
+        let header = format!(
             "{}\r\nVia: SIP/2.0/{} 192.0.2.1:5060;branch={}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\n\
-             Contact: <sip:alice@192.0.2.1:5060>\r\n{}{content_type}Content-Length: {}\r\n\r\n{}",
+             Contact: <sip:alice@192.0.2.1:5060>\r\n{}{content_type}Content-Length: {}\r\n\r\n",
             self.start,
             self.transport,
             self.branch,
@@ -115,9 +115,8 @@ impl Sip {
             self.cseq,
             self.extra,
             self.body.len(),
-            self.body
-        )
-        .into_bytes()
+        );
+        [header.as_bytes(), &self.body].concat()
     }
 }
 

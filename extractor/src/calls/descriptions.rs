@@ -79,11 +79,21 @@ impl Descriptions {
 
     /// Adds a media description, unless it repeats the latest of its place. Gives the word's number.
     fn say(&mut self, at: Moment, media: &Media) -> Option<usize> {
-        let (first, _) = media.endpoints.first()?;
+        let Some((first, _)) = media.endpoints.first() else { return self.say_nowhere(at, media) };
         let known = self.words.iter().enumerate().rev().find_map(|(number, (_, word))| Some((number, word.of(*first)?)));
         match known {
             Some((number, known)) if known == media => Some(number),
             _ => self.push(at, Word::Media { media: media.clone(), refused: None, accepted: None }),
+        }
+    }
+
+    /// Adds a media description that gives no endpoint, but formats, unless it is known.
+    fn say_nowhere(&mut self, at: Moment, media: &Media) -> Option<usize> {
+        let is_it = |(_, word): &(Moment, Word)| matches!(word, Word::Media { media: known, .. } if known == media);
+        match self.words.iter().position(is_it) {
+            Some(number) => Some(number),
+            None if media.formats.is_empty() => None,
+            None => self.push(at, Word::Media { media: media.clone(), refused: None, accepted: None }),
         }
     }
 
@@ -134,11 +144,22 @@ impl Descriptions {
     }
 
     /// What a payload type means in a flow. The receiver says what it wants it to mean; where it does not, the sender may have;
-    /// some are agreed upon for ever. The latest word counts.
+    /// some are agreed upon for ever. The latest word counts. Where nobody described either end (candidates that trickled in,
+    /// host names), what all descriptions of the call say counts, if they say the same.
     #[must_use]
     pub fn format(&self, payload_type: u8, flow: FlowKey, known: Known) -> Option<Format> {
         let of = |media: &Media| media.formats.iter().find(|format| format.payload_type == payload_type).copied();
-        self.word(flow, known, of).or_else(|| format_of_static(payload_type))
+        self.word(flow, known, of).or_else(|| format_of_static(payload_type)).or_else(|| self.unanimous(known, of))
+    }
+
+    fn unanimous(&self, known: Known, word: impl Fn(&Media) -> Option<Format>) -> Option<Format> {
+        let said = self.words.get(..known.soon as usize).unwrap_or_default();
+        let mut said = said.iter().filter_map(|(_, said)| match said {
+            Word::Media { media, .. } => word(media),
+            Word::Answer => None,
+        });
+        let first = said.next()?;
+        said.all(|format| format.is_same(&first)).then_some(first)
     }
 
     /// How much time a packet of a flow holds, in milliseconds.
@@ -251,6 +272,20 @@ mod tests {
         assert_eq!(codec_at(&descriptions, 150), Some(Codec::of(b"opus")));
         descriptions.add(Moment::at(160), response(1), &[audio(LOCAL, "iLBC/8000")]);
         assert_eq!(codec_at(&descriptions, 170), Some(Codec::of(b"iLBC")));
+    }
+
+    #[test]
+    fn where_neither_end_is_described_all_that_is_said_counts_if_it_is_the_same() {
+        let nowhere = |rtpmap: &str| {
+            let text = format!("c=IN IP4 0.0.0.0\nm=audio 9 RTP/AVP 96\na=rtpmap:96 {rtpmap}\n");
+            Description::parse(text.as_bytes()).media.remove(0)
+        };
+        let mut descriptions = Descriptions::default();
+        descriptions.add(Moment::at(100), request(1), &[nowhere("opus/48000")]);
+        descriptions.add(Moment::at(110), response(1), &[nowhere("OPUS/48000")]);
+        assert_eq!(codec_at(&descriptions, 150), Some(Codec::of(b"opus")));
+        descriptions.add(Moment::at(200), request(2), &[nowhere("iLBC/8000")]);
+        assert_eq!(codec_at(&descriptions, 250), None);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Addresses {
         let source = event.source.with_port(0);
         let given = || media.endpoints.iter().map(|(endpoint, _)| *endpoint);
         let mut guesses = media.bases.clone();
-        guesses.iter().for_each(|base| note(&mut self.mapped, *base));
+        guesses.iter().filter(|base| base.is_private()).for_each(|base| note(&mut self.mapped, *base));
         if given().any(|endpoint| endpoint.is_at(source)) {
             note(&mut self.own, source);
             return guesses;

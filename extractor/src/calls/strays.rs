@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     events::{Frames, SipEvent, Table},
+    index::{Counts, negotiated},
     moment::{Clock, Moment, Position},
     packet::{Endpoint, Network},
-    sdp::Description,
     sip::{Message, Method, StartLine},
 };
 
@@ -145,8 +145,8 @@ impl Stray {
     #[must_use]
     pub fn as_of(&self, at: Moment) -> Option<SipEvent<'_>> {
         let message = Message::parse(&self.message)?.ok()?;
-        let descriptions =
-            if message.can_negotiate() { message.descriptions().map(Description::parse).collect() } else { Vec::new() };
+        // They were counted when the message came.
+        let descriptions = negotiated(&message, &mut Counts::default());
         let Self { frames, timestamp_ns, network, source, .. } = self;
         Some(SipEvent {
             at,

@@ -34,10 +34,17 @@ fn impairment(codec: &[u8]) -> Option<Impairment> {
     let (equipment, robustness) = match codec.to_ascii_uppercase().as_slice() {
         // With the concealment of its appendix I, as phones have it.
         b"PCMU" | b"PCMA" => (0.0, 25.1),
-        b"G729" => (11.0, 19.0),
+        name if is_g729(name) => (11.0, 19.0),
         _ => return None,
     };
     Some(Impairment { equipment, robustness })
+}
+
+/// G.729, its annex A (less work, the same bits) or B (silence is not sent): G.113 has one entry for them. RFC 3551, 4.5.6 calls
+/// all of them `G729`, phones write `G729A` or `G.729AB`. Annexes D and E are other codecs.
+fn is_g729(name: &[u8]) -> bool {
+    let annex = name.strip_prefix(b"G729").or_else(|| name.strip_prefix(b"G.729"));
+    annex.is_some_and(|annex| matches!(annex, b"" | b"A" | b"B" | b"AB"))
 }
 
 /// Id, by the usual approximation of G.107 for its default values.
@@ -80,6 +87,13 @@ mod tests {
         ] {
             let got = mos(codec.as_bytes(), &totals(expected, lost, bursts), delay_ms).unwrap();
             assert!((got - want).abs() < 0.006, "{codec} {lost} in {bursts}, {delay_ms} ms: {got}");
+        }
+        let of = |codec: &str| mos(codec.as_bytes(), &totals(1000, 10, 10), 20.0);
+        for codec in ["G729A", "g729a", "G729B", "G729AB", "G.729", "g.729A", "G.729B", "G.729ab"] {
+            assert_eq!(of(codec), of("G729"), "{codec}");
+        }
+        for codec in ["G729D", "G729E", "G.729.1", "G729BA", "G7290", "G.72", "G..729", "XG729"] {
+            assert_eq!(of(codec), None, "{codec}");
         }
         assert_eq!(mos(b"opus", &totals(1000, 0, 0), 20.0), None);
         assert_eq!(mos(b"", &totals(1000, 0, 0), 20.0), None);

@@ -15,10 +15,11 @@ const WORDS: u64 = MEMORY / 64 + 1;
 /// The sequence numbers of one stream, in the order of arrival.
 ///
 /// Numbers are extended (RFC 3550, A.1) by counting cycles from 1, so that packets from before the
-/// first one have numbers, too.
+/// first one have numbers, too. Late packets extend a run downwards.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sequence {
-    first: u64,
+    /// The lowest number of the run: its first packet's, or that of one that came late for it.
+    lowest: u64,
     highest: u64,
     /// One bit a number, for `highest - MEMORY + 1 ..= highest` at least; a number's place is its remainder.
     received: [u64; WORDS as usize],
@@ -57,7 +58,7 @@ impl Bursts {
 /// What the numbers add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
-    /// Highest number minus first plus 1, over all runs.
+    /// Highest number minus lowest plus 1, over all runs.
     pub expected: u64,
     /// Expected minus distinct numbers received.
     pub lost: u64,
@@ -76,7 +77,7 @@ impl Sequence {
     #[must_use]
     pub fn new(first: u16) -> Self {
         let mut sequence = Self {
-            first: 0,
+            lowest: 0,
             highest: 0,
             received: [0; WORDS as usize],
             bursts: Bursts::default(),
@@ -140,10 +141,10 @@ impl Sequence {
     }
 
     fn begin_run(&mut self, number: u16) {
-        self.first = u64::from(number).saturating_add(1 << 16);
-        self.highest = self.first;
+        self.lowest = u64::from(number).saturating_add(1 << 16);
+        self.highest = self.lowest;
         self.received = [0; WORDS as usize];
-        self.receive(self.first);
+        self.receive(self.highest);
     }
 
     /// What has not come of the run will not come any more.
@@ -163,16 +164,16 @@ impl Sequence {
             return;
         }
         let begin = word.saturating_mul(64);
-        for number in begin.max(self.first)..=begin.saturating_add(63).min(self.highest) {
+        for number in begin.max(self.lowest)..=begin.saturating_add(63).min(self.highest) {
             self.bursts.push(bits & place(number).1 != 0);
         }
     }
 
     /// The next packet did not go on from the one that jumped: it was a single late one, or a stray
-    /// that says nothing about the stream.
+    /// that says nothing about the stream. One from before the run is a stray: it may be of the run before.
     fn settle(&mut self, jumped: u16, copies: u64) {
         let back = self.highest_number().wrapping_sub(jumped);
-        if u64::from(back) < MEMORY {
+        if u64::from(back) < MEMORY && self.extended(back) >= self.lowest {
             self.late(back);
         }
         self.duplicates = self.duplicates.saturating_add(copies);
@@ -192,14 +193,22 @@ impl Sequence {
         self.receive(self.highest);
     }
 
+    /// A packet below the highest number. The run begins with it if it is below the lowest, too; less than [`MAX_MISORDER`]
+    /// back, so no number from there on has been given up as lost.
     fn late(&mut self, back: u16) {
-        let number = self.highest.saturating_sub(back.into());
+        let number = self.extended(back);
         if self.is_received(number) {
             self.duplicates = self.duplicates.saturating_add(1);
         } else {
+            self.lowest = self.lowest.min(number);
             self.receive(number);
             self.out_of_order = self.out_of_order.saturating_add(1);
         }
+    }
+
+    /// The extended number of a packet that is so far behind the highest.
+    fn extended(&self, back: u16) -> u64 {
+        self.highest.saturating_sub(back.into())
     }
 
     #[inline]
@@ -217,7 +226,7 @@ impl Sequence {
     }
 
     fn run_expected(&self) -> u64 {
-        self.highest.saturating_sub(self.first).saturating_add(1)
+        self.highest.saturating_sub(self.lowest).saturating_add(1)
     }
 
     fn highest_number(&self) -> u16 {
@@ -259,6 +268,11 @@ mod tests {
         assert_eq!(bursts(&[1, 2, 3]), (0, 0));
         assert_eq!(bursts(&[1, 4, 5, 7]), (2, 2));
         assert_eq!(bursts(&[1, 6, 4, 7]), (2, 2), "one that came late parts them");
+        assert_eq!(bursts(&[2, 1, 3, 5]), (1, 1), "the first packet was late");
+        assert_eq!(bursts(&[9, 5, 3]), (2, 3), "what is lost before the first packet");
+        assert_eq!(bursts(&[64, 63, 2, 65]), (1, 60), "in a word before that of the first");
+        let long_after: Vec<u16> = [100, 10].into_iter().chain(101..3_000).collect();
+        assert_eq!(bursts(&long_after), (1, 89), "given up long after");
         assert_eq!(bursts(&[1, 2_900, 5_000]), (2, 2_898), "more than is remembered");
         assert_eq!(bursts(&[1, 3, 40_000, 40_001, 40_004]), (2, 2), "a restart is no loss");
         let long: Vec<u16> = (1..6_000).filter(|number| !(100..150).contains(number)).collect();
@@ -280,7 +294,15 @@ mod tests {
             ("repeated at once", vec![1, 2, 2, 3], (3, 0, 0, 1)),
             ("repeated later", vec![1, 2, 3, 1], (3, 0, 0, 1)),
             ("late, then repeated", vec![1, 3, 2, 2, 4], (4, 0, 1, 1)),
-            ("before the first", vec![5, 4, 6], (2, 0, 1, 0)),
+            ("before the first", vec![5, 4, 6], (3, 0, 1, 0)),
+            ("before the first, and lost", vec![2, 1, 3, 5], (5, 1, 1, 0)),
+            ("lost before the first", vec![5, 2, 6, 2], (5, 2, 1, 1)),
+            ("before the first, across the wrap-around", vec![0, 65_535, 1], (3, 0, 1, 0)),
+            ("99 before the first", vec![500, 401, 501], (101, 98, 1, 0)),
+            ("100 before the first says nothing", vec![500, 400, 501], (2, 0, 0, 0)),
+            ("100 before the first, again and again", vec![500, 400, 501, 400, 400, 502], (3, 0, 0, 1)),
+            ("before the first of a new run", vec![1, 2, 40_000, 40_001, 39_998], (6, 1, 1, 0)),
+            ("of the run before, late", vec![40_000, 40_001, 5, 6, 39_999, 7], (5, 0, 0, 0)),
             ("a jump that stays alone", vec![1, 2, 40_000, 3], (3, 0, 0, 0)),
             ("a jump at the end", vec![1, 2, 40_000], (2, 0, 0, 0)),
             ("restart forward", vec![1, 2, 40_000, 40_001], (4, 0, 0, 0)),
@@ -312,6 +334,21 @@ mod tests {
         assert_eq!(totals(numbers), (200_000, 0, 0, 0));
     }
 
+    /// Whatever jumps: what is lost is lost in bursts.
+    #[test]
+    fn losses_and_bursts_agree() {
+        proptest::proptest!(|(steps in proptest::collection::vec(proptest::prop_oneof![-130i16..4, 1i16..3, 1i16..3_200, i16::MIN..i16::MAX], 1..60))| {
+            let mut number = 0u16;
+            let mut sequence = Sequence::new(number);
+            for step in steps {
+                number = number.wrapping_add_signed(step);
+                sequence.push(number);
+                let Totals { lost, bursts, longest_burst, .. } = sequence.totals();
+                proptest::prop_assert!(longest_burst.max(bursts) <= lost && lost <= longest_burst * bursts);
+            }
+        });
+    }
+
     /// The definitions, taken literally over numbers that never jump.
     #[test]
     fn agrees_with_the_definitions() {
@@ -330,11 +367,12 @@ mod tests {
                 if !seen.insert(number) { repeated += 1 } else if number < top { late += 1 }
                 top = top.max(number);
             }
-            let expected = (top - all[0] + 1) as u64;
-            let lost = expected.saturating_sub(seen.len() as u64);
+            let lowest = *seen.first().unwrap();
+            let expected = (top - lowest + 1) as u64;
+            let lost = expected - seen.len() as u64;
             let numbers: Vec<u16> = all.iter().map(|n| (n & 0xffff) as u16).collect();
             proptest::prop_assert_eq!(totals(numbers.iter().copied()), (expected, lost, late, repeated));
-            let runs: Vec<i64> = (all[0]..=top).map(|n| if seen.contains(&n) { 0 } else { n }).collect();
+            let runs: Vec<i64> = (lowest..=top).map(|n| if seen.contains(&n) { 0 } else { n }).collect();
             let runs: Vec<usize> = runs.split(|n| *n == 0).map(<[i64]>::len).filter(|len| *len > 0).collect();
             proptest::prop_assert_eq!(bursts(&numbers), (runs.len() as u64, runs.iter().max().copied().unwrap_or(0) as u64));
         });

@@ -1,10 +1,14 @@
 //! Media descriptions and the endpoints that they give.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{Address, fields, lines, number};
+use super::{
+    bundle::{BundleNumber, Bundles},
+    format::{Format, Formats},
+    lines::{Address, fields, lines, number},
+};
 use crate::packet::Endpoint;
 
 /// More port pairs in one line (`m=audio 49170/2`) than this are not believed.
@@ -16,6 +20,10 @@ const MAX_ENDPOINTS: usize = 128;
 /// Nor is a session that gives more than this.
 const MAX_ENDPOINTS_IN_ALL: usize = 256;
 
+/// More formats than these are not inherited from the session or from bundles, in a description: its media do not
+/// multiply what it says.
+const MAX_INHERITED_FORMATS: usize = 512;
+
 /// What one session description says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
@@ -23,6 +31,8 @@ pub struct Description {
     pub media: Vec<Media>,
     /// How many addresses were host names, which cannot be matched with packets.
     pub host_names: u64,
+    /// How many addresses were neither that nor addresses.
+    pub unreadable_addresses: u64,
 }
 
 /// One `m=` line and what belongs to it.
@@ -30,15 +40,17 @@ pub struct Description {
 pub struct Media {
     /// Where its packets may come from or go to.
     pub endpoints: Vec<(Endpoint, Rank)>,
-    /// Its `a=rtpmap` lines.
+    /// The ports, of RTP and of RTCP, that it gives at a host name instead of an address.
+    pub unresolved: Vec<u16>,
+    /// The addresses behind its candidates: `raddr` and `rport` (RFC 8839, 5.1), the sender's own for a reflexive one.
+    pub bases: Vec<Endpoint>,
+    /// Its `a=rtpmap` lines, then those of the session and of the media that it is bundled with; of each payload type the
+    /// first.
     pub formats: Vec<Format>,
     /// `a=ptime` in milliseconds, its own or the session's.
     pub ptime_ms: Option<u32>,
-    /// The ports at host names, which are not looked up.
-    pub unresolved: Vec<u16>,
-    /// Where ICE candidates send from: `raddr` and `rport` (RFC 8839, 5.1).
-    pub bases: Vec<Endpoint>,
-    /// Whether its port was 0.
+    /// Its port was 0: an answer refuses it (RFC 3264, 6), an offer ends it (8.2). With `a=bundle-only`, the port of its bundle
+    /// stands for it (RFC 8843, 6), and it is not refused.
     pub refused: bool,
 }
 
@@ -64,100 +76,18 @@ impl Rank {
     }
 }
 
-/// What a payload type stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Format {
-    /// RFC 3550, 5.1: 0 to 127.
-    pub payload_type: u8,
-    /// RTP timestamp units per second.
-    pub clock_rate: u32,
-    /// What it is called.
-    pub codec: Codec,
-}
-
-/// The longest name of a codec that is kept, in bytes; `telephone-event` has 15.
-const MAX_CODEC_LEN: usize = 23;
-
-/// The encoding name of a format (RFC 4855), as the description has it.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Codec {
-    len: u8,
-    bytes: [u8; MAX_CODEC_LEN],
-}
-
-impl Codec {
-    /// Of a name; of a longer one than there are, what it begins with.
-    #[must_use]
-    pub fn of(name: &[u8]) -> Self {
-        let mut codec = Self::default();
-        for (to, from) in codec.bytes.iter_mut().zip(name) {
-            *to = *from;
-            codec.len = codec.len.saturating_add(1);
-        }
-        codec
-    }
-
-    /// The name, with whatever came off the wire.
-    #[must_use]
-    pub fn name(&self) -> &[u8] {
-        self.bytes.get(..self.len.into()).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name().escape_ascii())
-    }
-}
-
-/// The formats that need no `a=rtpmap`: RFC 3551, 6.
-#[must_use]
-pub fn format_of_static(payload_type: u8) -> Option<Format> {
-    let (codec, clock_rate) = match payload_type {
-        0 => ("PCMU", 8_000),
-        3 => ("GSM", 8_000),
-        4 => ("G723", 8_000),
-        5 => ("DVI4", 8_000),
-        6 => ("DVI4", 16_000),
-        7 => ("LPC", 8_000),
-        8 => ("PCMA", 8_000),
-        9 => ("G722", 8_000),
-        10 | 11 => ("L16", 44_100),
-        12 => ("QCELP", 8_000),
-        13 | 19 => ("CN", 8_000),
-        14 => ("MPA", 90_000),
-        15 => ("G728", 8_000),
-        16 => ("DVI4", 11_025),
-        17 => ("DVI4", 22_050),
-        18 => ("G729", 8_000),
-        25 => ("CelB", 90_000),
-        26 => ("JPEG", 90_000),
-        28 => ("nv", 90_000),
-        31 => ("H261", 90_000),
-        32 => ("MPV", 90_000),
-        33 => ("MP2T", 90_000),
-        34 => ("H263", 90_000),
-        _ => return None,
-    };
-    Some(Format { payload_type, clock_rate, codec: Codec::of(codec.as_bytes()) })
-}
-
-impl Format {
-    /// Whether its packets hold sound or picture and are sent in time with their timestamps. A telephone-event (RFC 4733) has
-    /// one timestamp from its beginning to its end; comfort noise (RFC 3389) is sent when the noise changes.
-    #[must_use]
-    pub fn is_sampled(&self) -> bool {
-        !["telephone-event", "CN"].iter().any(|name| self.codec.name().eq_ignore_ascii_case(name.as_bytes()))
-    }
-}
-
 impl Description {
     /// How much memory it takes, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let of_media = self.media.iter().map(|media| {
-            let of_endpoints = size_of_val(media.endpoints.as_slice());
-            size_of::<Media>().saturating_add(of_endpoints).saturating_add(size_of_val(media.formats.as_slice()))
+            let of_lists = [
+                size_of_val(media.endpoints.as_slice()),
+                size_of_val(media.unresolved.as_slice()),
+                size_of_val(media.bases.as_slice()),
+                size_of_val(media.formats.as_slice()),
+            ];
+            of_lists.into_iter().fold(size_of::<Media>(), usize::saturating_add)
         });
         of_media.fold(size_of::<Self>(), usize::saturating_add)
     }
@@ -165,70 +95,159 @@ impl Description {
     /// Reads a description. What cannot be read in it is passed over.
     #[must_use]
     pub fn parse(description: &[u8]) -> Self {
-        let mut session = Section::default();
-        let mut media: Vec<Section> = Vec::new();
-        for (kind, value) in lines(description) {
-            if kind == b'm' && media.len() < MAX_ITEMS {
-                media.push(Section::of_media(value));
-            } else if kind != b'm' {
-                media.last_mut().unwrap_or(&mut session).take(kind, value);
-            }
-        }
+        let (mut session, media) = Section::read_all(description);
         session.inherit_from(&media);
-        let host_names = media.iter().fold(session.host_names, |sum, section| sum.saturating_add(section.host_names));
-        let mut left = MAX_ENDPOINTS_IN_ALL;
-        let put_together = |section: &Section| {
-            let mut media = section.media(&session, left > 0);
-            media.endpoints.truncate(left);
-            left = left.saturating_sub(media.endpoints.len());
+        let bundles = bundled_formats(&session, &media);
+        let mut room = Room::default();
+        let put_together = |section: &Section<'_>| {
+            let bundled = section.bundle(&session).and_then(|bundle| bundles.get(&bundle)).map_or(&[][..], Formats::list);
+            let formats = section.formats(&session, bundled, &mut room.formats);
+            let mut media = Media { formats, ..section.media(&session) };
+            if room.endpoints > 0 {
+                section.give_all(&session, &mut media);
+            }
+            room.limit(&mut media);
             media
         };
-        Self { media: media.iter().map(put_together).collect(), host_names }
+        let sections = || std::iter::once(&session).chain(&media);
+        Self {
+            media: media.iter().map(put_together).collect(),
+            host_names: sections().fold(0, |sum, section| sum.saturating_add(section.host_names)),
+            unreadable_addresses: sections().fold(0, |sum, section| sum.saturating_add(section.unreadable_addresses)),
+        }
     }
+
+    /// Reads a fragment of one (RFC 8840, 9). Its `m=` lines only say which media its candidates are for, and their ports
+    /// mean nothing; candidates for all media may stand before them.
+    #[must_use]
+    pub fn parse_fragment(fragment: &[u8]) -> Self {
+        let (session, media) = Section::read_all(fragment);
+        let mut room = Room::default();
+        let put_together = |section: &Section<'_>| {
+            let mut media = Media::default();
+            section.give_candidates(&mut media);
+            room.limit(&mut media);
+            media
+        };
+        let media = std::iter::once(&session).chain(&media).map(put_together);
+        Self { media: media.filter(|media| !media.endpoints.is_empty() || !media.bases.is_empty()).collect(), ..Self::default() }
+    }
+}
+
+/// How much a description may still give.
+struct Room {
+    endpoints: usize,
+    unresolved: usize,
+    bases: usize,
+    /// Inherited ones.
+    formats: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            endpoints: MAX_ENDPOINTS_IN_ALL,
+            unresolved: MAX_ENDPOINTS_IN_ALL,
+            bases: MAX_ENDPOINTS_IN_ALL,
+            formats: MAX_INHERITED_FORMATS,
+        }
+    }
+}
+
+impl Room {
+    /// Leaves out all that there is no room for.
+    fn limit(&mut self, media: &mut Media) {
+        limit(&mut media.endpoints, &mut self.endpoints);
+        limit(&mut media.unresolved, &mut self.unresolved);
+        limit(&mut media.bases, &mut self.bases);
+    }
+}
+
+fn limit<T>(items: &mut Vec<T>, room: &mut usize) {
+    items.truncate(*room);
+    *room = room.saturating_sub(items.len());
+}
+
+/// The formats of the media of each bundle: a payload type means the same in all of them (RFC 8843, 9.1).
+fn bundled_formats(session: &Section<'_>, media: &[Section<'_>]) -> BTreeMap<BundleNumber, Formats> {
+    let mut bundles: BTreeMap<BundleNumber, Formats> = BTreeMap::new();
+    for section in media {
+        if let Some(bundle) = section.bundle(session) {
+            let formats = bundles.entry(bundle).or_default();
+            section.formats.iter().for_each(|format| {
+                formats.add(*format);
+            });
+        }
+    }
+    bundles
 }
 
 /// The lines of the session or of one media description, read but not yet put together.
 #[derive(Default)]
-struct Section {
-    port: u16,
+struct Section<'a> {
+    /// None where it cannot be read.
+    port: Option<u16>,
     port_pairs: u16,
-    addresses: Vec<IpAddr>,
+    connections: Vec<Address>,
     /// `a=inactive`, or another direction.
     inactive: Option<bool>,
     rtcp: Option<(u16, Option<IpAddr>)>,
-    candidates: Vec<Endpoint>,
+    candidates: Vec<Candidate>,
     formats: Vec<Format>,
     ptime_ms: Option<u32>,
+    mid: Option<&'a [u8]>,
+    is_bundle_only: bool,
+    bundles: Bundles<'a>,
     host_names: u64,
+    unreadable_addresses: u64,
 }
 
-impl Section {
+impl<'a> Section<'a> {
+    /// The session's lines, and those of each media description.
+    fn read_all(description: &'a [u8]) -> (Self, Vec<Self>) {
+        let mut session = Self::default();
+        let mut media: Vec<Self> = Vec::new();
+        for (kind, value) in lines(description) {
+            if kind == b'm' && media.len() < MAX_ITEMS {
+                media.push(Self::of_media(value));
+            } else if kind != b'm' {
+                media.last_mut().unwrap_or(&mut session).take(kind, value);
+            }
+        }
+        (session, media)
+    }
+
     /// RFC 4566, 5.14: `audio 49170/2 RTP/AVP 0`.
     fn of_media(value: &[u8]) -> Self {
         let port_field = fields(value).nth(1).unwrap_or_default();
         let mut parts = port_field.split(|&byte| byte == b'/');
-        let port = parts.next().and_then(number).unwrap_or(0);
+        let port = parts.next().and_then(number);
         let port_pairs = parts.next().and_then(number).unwrap_or(1).clamp(1, MAX_PORT_PAIRS);
         Self { port, port_pairs, ..Self::default() }
     }
 
-    fn take(&mut self, kind: u8, value: &[u8]) {
+    fn take(&mut self, kind: u8, value: &'a [u8]) {
         match kind {
-            b'c' => self.take_address(Address::of_connection(value)),
+            b'c' => self.take_connection(value),
             b'a' => self.take_attribute(value),
             _ => {}
         }
     }
 
-    fn take_address(&mut self, address: Option<Address>) {
-        match address {
-            Some(Address::Ip(ip)) if self.addresses.len() < MAX_ITEMS => self.addresses.push(ip),
-            Some(Address::HostName) => self.host_names = self.host_names.saturating_add(1),
-            _ => {}
+    fn take_connection(&mut self, value: &[u8]) {
+        for address in Address::of_connection(value) {
+            match address {
+                Address::Ip(_) => {}
+                Address::HostName => self.host_names = self.host_names.saturating_add(1),
+                Address::Unreadable => self.unreadable_addresses = self.unreadable_addresses.saturating_add(1),
+            }
+            if self.connections.len() < MAX_ITEMS {
+                self.connections.push(address);
+            }
         }
     }
 
-    fn take_attribute(&mut self, attribute: &[u8]) {
+    fn take_attribute(&mut self, attribute: &'a [u8]) {
         let mut halves = attribute.splitn(2, |&byte| byte == b':');
         let name = halves.next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
         let value = halves.next().unwrap_or_default().trim_ascii();
@@ -236,52 +255,84 @@ impl Section {
             b"inactive" => self.inactive = Some(true),
             b"sendrecv" | b"sendonly" | b"recvonly" => self.inactive = Some(false),
             b"rtcp" => self.rtcp = rtcp(value).or(self.rtcp),
-            b"candidate" if self.candidates.len() < MAX_ITEMS => self.candidates.extend(candidate(value)),
-            b"rtpmap" if self.formats.len() < MAX_ITEMS => self.formats.extend(rtpmap(value)),
+            b"candidate" if self.candidates.len() < MAX_ITEMS => self.candidates.extend(Candidate::of(value)),
+            b"rtpmap" if self.formats.len() < MAX_ITEMS => self.formats.extend(Format::of_rtpmap(value)),
             b"ptime" => self.ptime_ms = whole_ms(value).or(self.ptime_ms),
+            b"group" => self.bundles.take_group(value),
+            b"mid" => self.mid = self.mid.or(Some(value)),
+            b"bundle-only" => self.is_bundle_only = true,
             _ => {}
         }
     }
 
     /// A description without an address for the session should have one for each media; some have one for the first only.
     fn inherit_from(&mut self, media: &[Self]) {
-        if self.addresses.is_empty() && self.host_names == 0 {
-            self.addresses =
-                media.iter().find(|media| !media.addresses.is_empty()).map_or(Vec::new(), |media| media.addresses.clone());
+        if self.connections.is_empty() {
+            let has_address = |media: &&Self| media.connections.iter().any(|address| *address != Address::Unreadable);
+            self.connections = media.iter().find(has_address).map_or(Vec::new(), |media| media.connections.clone());
         }
     }
 
-    /// What this media description gives, with what it inherits from the session. (Formats belong to media, but some
-    /// senders put them before the first one.)
-    fn media(&self, session: &Self, with_endpoints: bool) -> Media {
-        let ptime_ms = self.ptime_ms.or(session.ptime_ms);
-        let formats = self.formats.iter().chain(&session.formats).copied().collect();
-        let mut media = Media { formats, ptime_ms, ..Media::default() };
-        if !with_endpoints || self.port == 0 || self.inactive.or(session.inactive).unwrap_or(false) {
-            return media;
+    /// The bundle that it is a part of. One with port 0 is only if it says so; else it was refused.
+    fn bundle(&self, session: &Self) -> Option<BundleNumber> {
+        let bundle = session.bundles.number_of(self.mid?)?;
+        (self.port != Some(0) || self.is_bundle_only).then_some(bundle)
+    }
+
+    /// This media description, without its endpoints and formats.
+    fn media(&self, session: &Self) -> Media {
+        Media {
+            ptime_ms: self.ptime_ms.or(session.ptime_ms),
+            refused: self.port == Some(0) && self.bundle(session).is_none(),
+            ..Media::default()
         }
-        let own = !self.addresses.is_empty() || self.host_names > 0;
-        let addresses = if own { &self.addresses } else { &session.addresses };
-        for &address in addresses {
-            for pair in 0..self.port_pairs {
-                self.give_pair(address, pair, &mut media);
+    }
+
+    /// Its formats, and `room` for some that it inherits. (Formats belong to media, but some senders put them before the
+    /// first one.)
+    fn formats(&self, session: &Self, bundled: &[Format], room: &mut usize) -> Vec<Format> {
+        let mut formats = Formats::default();
+        for format in &self.formats {
+            formats.add(*format);
+        }
+        for format in session.formats.iter().chain(bundled) {
+            if *room > 0 && formats.add(*format) {
+                *room = room.saturating_sub(1);
             }
         }
-        for &candidate in &self.candidates {
-            media.give(candidate, Rank::Named);
+        formats.into_list()
+    }
+
+    /// Gives its endpoints, at its own addresses or those of the session.
+    fn give_all(&self, session: &Self, media: &mut Media) {
+        let is_inactive = self.inactive.or(session.inactive).unwrap_or(false);
+        let Some(first) = self.port.filter(|port| *port != 0 && !is_inactive) else { return };
+        let connections = if self.connections.is_empty() { &session.connections } else { &self.connections };
+        for &address in connections {
+            for pair in 0..self.port_pairs {
+                if let Some(port) = first.checked_add(pair.saturating_mul(2)) {
+                    self.give_pair(address, port, media);
+                }
+            }
         }
-        media
+        self.give_candidates(media);
     }
 
     /// The RTP port of one pair, and where its RTCP is: where `a=rtcp` says (RFC 3605), else next to it.
     /// Multiplexed RTCP needs no endpoint of its own.
-    fn give_pair(&self, address: IpAddr, pair: u16, media: &mut Media) {
-        let Some(port) = self.port.checked_add(pair.saturating_mul(2)) else { return };
-        media.give(Endpoint::new(address, port), Rank::Named);
+    fn give_pair(&self, address: Address, port: u16, media: &mut Media) {
+        media.give_at(address, port, Rank::Named);
         match (self.rtcp, port.checked_add(1)) {
-            (Some((port, own_address)), _) => media.give(Endpoint::new(own_address.unwrap_or(address), port), Rank::Named),
-            (None, Some(next)) => media.give(Endpoint::new(address, next), Rank::Implied),
+            (Some((port, own_address)), _) => media.give_at(own_address.map_or(address, Address::Ip), port, Rank::Named),
+            (None, Some(next)) => media.give_at(address, next, Rank::Implied),
             (None, None) => {}
+        }
+    }
+
+    fn give_candidates(&self, media: &mut Media) {
+        for candidate in &self.candidates {
+            candidate.endpoint.into_iter().for_each(|endpoint| media.give(endpoint, Rank::Named));
+            candidate.base.into_iter().for_each(|base| media.give_base(base));
         }
     }
 }
@@ -301,6 +352,27 @@ impl Media {
             self.endpoints.push((endpoint, rank));
         }
     }
+
+    fn give_at(&mut self, address: Address, port: u16, rank: Rank) {
+        match address {
+            Address::Ip(ip) => self.give(Endpoint::new(ip, port), rank),
+            Address::HostName => self.give_unresolved(port),
+            Address::Unreadable => {}
+        }
+    }
+
+    fn give_unresolved(&mut self, port: u16) {
+        if port != 0 && !self.unresolved.contains(&port) && self.unresolved.len() < MAX_ENDPOINTS {
+            self.unresolved.push(port);
+        }
+    }
+
+    fn give_base(&mut self, base: Endpoint) {
+        let is_one = !base.is_unspecified() && base.port() != 0;
+        if is_one && !self.bases.contains(&base) && self.bases.len() < MAX_ENDPOINTS {
+            self.bases.push(base);
+        }
+    }
 }
 
 /// RFC 3605: `53020`, or `53020 IN IP6 2001:db8::1`.
@@ -314,24 +386,36 @@ fn rtcp(value: &[u8]) -> Option<(u16, Option<IpAddr>)> {
     Some((port, address))
 }
 
-/// RFC 8839, 5.1: `1 1 UDP 2130706431 203.0.113.141 8998 typ host`.
-fn candidate(value: &[u8]) -> Option<Endpoint> {
-    let mut parts = fields(value).skip(2);
-    if !parts.next()?.eq_ignore_ascii_case(b"udp") {
-        return None;
-    }
-    let Address::Ip(ip) = Address::parse(parts.nth(1)?)? else { return None };
-    Some(Endpoint::new(ip, number(parts.next()?)?))
+/// An address that ICE may choose, over UDP.
+struct Candidate {
+    /// None where it is a host name, as browsers make up to hide their address.
+    endpoint: Option<Endpoint>,
+    base: Option<Endpoint>,
 }
 
-/// RFC 4566, 6: `96 opus/48000/2`.
-fn rtpmap(value: &[u8]) -> Option<Format> {
-    let mut parts = fields(value);
-    let payload_type = number(parts.next()?).filter(|&payload_type: &u8| payload_type < 128)?;
-    let mut encoding = parts.next()?.split(|&byte| byte == b'/');
-    let name = encoding.next()?;
-    let clock_rate = encoding.next().and_then(number).filter(|&rate| rate > 0)?;
-    Some(Format { payload_type, clock_rate, codec: Codec::of(name) })
+impl Candidate {
+    /// RFC 8839, 5.1: `1 1 UDP 1694498815 203.0.113.141 8998 typ srflx raddr 10.0.0.5 rport 4000`.
+    fn of(value: &[u8]) -> Option<Self> {
+        let mut parts = fields(value).skip(2);
+        if !parts.next()?.eq_ignore_ascii_case(b"udp") {
+            return None;
+        }
+        let endpoint = endpoint(parts.nth(1)?, parts.next()?);
+        let (mut address, mut port) = (None, None);
+        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            match name.to_ascii_lowercase().as_slice() {
+                b"raddr" => address = Some(value),
+                b"rport" => port = Some(value),
+                _ => {}
+            }
+        }
+        Some(Self { endpoint, base: address.zip(port).and_then(|(address, port)| self::endpoint(address, port)) })
+    }
+}
+
+fn endpoint(address: &[u8], port: &[u8]) -> Option<Endpoint> {
+    let Address::Ip(ip) = Address::parse(address)? else { return None };
+    Some(Endpoint::new(ip, number(port)?))
 }
 
 /// `20`; some write `20.0`.
@@ -342,6 +426,7 @@ fn whole_ms(value: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sdp::Codec;
     use proptest::prelude::*;
 
     fn endpoints(text: &str) -> Vec<String> {
@@ -446,6 +531,185 @@ mod tests {
         assert_eq!(media[0].formats[0], opus);
         assert_eq!(media[0].formats.iter().map(Format::is_sampled).collect::<Vec<_>>(), [true, false]);
         assert_eq!((media[0].ptime_ms, media[1].ptime_ms), (Some(20), Some(30)));
+    }
+
+    #[test]
+    fn the_first_word_on_a_payload_type_counts() {
+        let text = format!("{C}a=rtpmap:96 c/3\r\nm=audio 4000 RTP/AVP 96\r\na=rtpmap:96 a/1\r\na=rtpmap:96 b/2\r\n");
+        assert_eq!(codecs(&text), [["a"].as_slice()]);
+    }
+
+    #[test]
+    fn refused_is_what_has_port_0() {
+        let refused = |text: &str| {
+            Description::parse(format!("{C}a=group:BUNDLE a b\r\n{text}").as_bytes())
+                .media
+                .iter()
+                .map(|media| media.refused)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(refused("m=audio 4000 RTP/AVP 0\r\nm=video 0 RTP/AVP 31\r\n"), [false, true]);
+        assert_eq!(refused("m=audio 0/2 RTP/AVP 0\r\nm=audio\r\nm=audio x\r\n"), [true, false, false]);
+        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=mid:b\r\na=bundle-only\r\n"), [false]);
+        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=mid:b\r\n"), [true], "in the group, and refused");
+        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=bundle-only\r\n"), [true], "no name");
+        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=mid:c\r\na=bundle-only\r\n"), [true], "not in the group");
+    }
+
+    /// The codecs of each media description.
+    fn codecs(text: &str) -> Vec<Vec<String>> {
+        let name = |format: &Format| String::from_utf8(format.codec.name().to_vec()).unwrap();
+        let media = Description::parse(text.as_bytes()).media;
+        media.iter().map(|media| media.formats.iter().map(name).collect()).collect()
+    }
+
+    #[test]
+    fn the_media_of_a_bundle_share_their_formats() {
+        let media = |mid: &str, more: &str, formats: &[&str]| {
+            let rtpmaps: String = formats.iter().map(|format| format!("a=rtpmap:{format}/90000\r\n")).collect();
+            format!("m=video {more}\r\na=mid:{mid}\r\n{rtpmaps}")
+        };
+        let text = format!(
+            "{C}a=group:BUNDLE 0 1 gone refused only\r\na=group:BUNDLE x y\r\n{}{}{}{}{}{}{}",
+            media("0", "4000 RTP/AVP 96", &["96 a"]),
+            media("alone", "4002 RTP/AVP 97", &["97 b"]),
+            media("1", "9 RTP/AVP 96", &["96 c", "98 d"]),
+            media("refused", "0 RTP/AVP 99", &["99 e"]),
+            media("only", "0 RTP/AVP 100\r\na=bundle-only", &["100 f"]),
+            media("x", "4004 RTP/AVP 101", &["101 g"]),
+            media("y", "4004 RTP/AVP 102", &["102 h"]),
+        );
+        assert_eq!(
+            codecs(&text),
+            [&["a", "d", "f"][..], &["b"], &["c", "d", "f"], &["e"], &["f", "a", "d"], &["g", "h"], &["h", "g"]]
+        );
+        assert_eq!(codecs(&text.replace("BUNDLE", "LS")), [&["a"][..], &["b"], &["c", "d"], &["e"], &["f"], &["g"], &["h"]]);
+    }
+
+    #[test]
+    fn only_formats_are_shared() {
+        let text = format!(
+            "{C}a=group:BUNDLE 0 1\r\nm=audio 4000 RTP/AVP 0\r\na=mid:0\r\na=ptime:40\r\nm=audio 4002 RTP/AVP 0\r\na=mid:1\r\n"
+        );
+        assert_eq!(
+            Description::parse(text.as_bytes()).media.iter().map(|media| media.ptime_ms).collect::<Vec<_>>(),
+            [Some(40), None]
+        );
+    }
+
+    #[test]
+    fn media_do_not_multiply_formats() {
+        let many: String = (0..128).map(|number| format!("a=rtpmap:{number} x/8000\r\n")).collect();
+        let members: String = (0..60).map(|number| format!("m=audio 9 RTP/AVP 0\r\na=mid:{number}\r\n")).collect();
+        let group: String = (0..60).map(|number| format!(" {number}")).collect();
+        let text = format!("{C}{many}a=group:BUNDLE{group}\r\n{members}{many}");
+        let media = Description::parse(text.as_bytes()).media;
+        assert_eq!(media.len(), 60);
+        assert_eq!(media[0].formats.len(), MAX_ITEMS, "of the session, those of the last media are the same");
+        assert_eq!(media.iter().map(|media| media.formats.len()).sum::<usize>(), MAX_INHERITED_FORMATS + MAX_ITEMS);
+    }
+
+    #[test]
+    fn ports_at_a_host_name() {
+        let unresolved = |text: &str| {
+            let description = Description::parse(text.as_bytes());
+            (description.media.iter().map(|media| media.unresolved.clone()).collect::<Vec<_>>(), description.host_names)
+        };
+        let named = "c=IN IP4 host.example.com\r\n";
+        assert_eq!(unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\n")), (vec![vec![4000, 4001]], 1));
+        assert_eq!(
+            unresolved(&format!("{C}m=audio 4000/2 RTP/AVP 0\r\n{named}{named}")),
+            (vec![vec![4000, 4001, 4002, 4003]], 2)
+        );
+        assert_eq!(unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\na=rtcp:5000\r\n")).0, [[4000, 5000]]);
+        assert_eq!(
+            unresolved(&format!("m=audio 4000 RTP/AVP 0\r\n{named}m=video 5000 RTP/AVP 31\r\n")).0,
+            [[4000, 4001], [5000, 5001]]
+        );
+        assert_eq!(
+            unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n")),
+            (vec![vec![]], 1),
+            "overruled"
+        );
+        let inactive = format!("{named}m=audio 0 RTP/AVP 0\r\nm=audio 4000 RTP/AVP 0\r\na=inactive\r\n");
+        assert_eq!(unresolved(&inactive).0, [[0u16; 0]; 2]);
+
+        let rtcp = format!("{named}m=audio 4000 RTP/AVP 0\r\na=rtcp:53020 IN IP4 192.0.2.7\r\n");
+        assert_eq!((unresolved(&rtcp).0, endpoints(&rtcp)), (vec![vec![4000]], vec!["192.0.2.7:53020".to_owned()]));
+        let many = (1..=70).map(|n| format!("m=audio {n}000/32 RTP/AVP 0\r\n")).collect::<String>();
+        let ports = unresolved(&format!("{named}{many}")).0;
+        assert_eq!((ports[0].len(), ports.iter().map(Vec::len).sum::<usize>()), (64, MAX_ENDPOINTS_IN_ALL));
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_read() {
+        let counts = |text: &str| {
+            let description = Description::parse(text.as_bytes());
+            let given = description.media.iter().map(|media| media.endpoints.len() + media.unresolved.len()).sum::<usize>();
+            (description.unreadable_addresses, description.host_names, given)
+        };
+        assert_eq!(counts("c=IN IP4 300.1.2.3\nm=audio 4000 RTP/AVP 0\n"), (1, 0, 0));
+        assert_eq!(counts(&format!("{C}m=audio 4000 RTP/AVP 0\nc=IN IP4 1.2.3\n")), (1, 0, 0), "the session's is not meant");
+        assert_eq!(counts("c=IN IP4 010.000.000.005\nm=audio 4000 RTP/AVP 0\n"), (0, 0, 2));
+        assert_eq!(counts("c=IN IP4 000.000.000.000\nm=audio 4000 RTP/AVP 0\n"), (0, 0, 0));
+    }
+
+    #[test]
+    fn several_addresses_of_multicast() {
+        let text = "c=IN IP4 224.2.1.1/127/2\nm=video 4000 RTP/AVP 31\n";
+        assert_eq!(endpoints(text), ["224.2.1.1:4000", "224.2.1.1:4001?", "224.2.1.2:4000", "224.2.1.2:4001?"]);
+    }
+
+    #[test]
+    fn bases_of_candidates() {
+        let bases = |candidates: &[&str]| {
+            let lines: String = candidates.iter().map(|candidate| format!("a=candidate:{candidate}\r\n")).collect();
+            let media = &Description::parse(format!("{C}m=audio 4000 RTP/AVP 0\r\n{lines}").as_bytes()).media[0];
+            assert!(media.endpoints.iter().all(|(endpoint, _)| !media.bases.contains(endpoint)));
+            media.bases.iter().map(Endpoint::to_string).collect::<Vec<_>>()
+        };
+        let reflexive = "2 1 UDP 1694498815 203.0.113.141 8998 typ srflx raddr 10.0.0.5 rport 5000";
+        assert_eq!(bases(&[reflexive, reflexive]), ["10.0.0.5:5000"]);
+        assert_eq!(
+            bases(&["2 1 udp 1 203.0.113.141 8998 typ relay generation 0 RPORT 5 RADDR 2001:db8::5 x"]),
+            ["[2001:db8::5]:5"]
+        );
+        assert_eq!(bases(&["2 1 udp 1 b3a4.local 8998 typ srflx raddr 10.0.0.5 rport 5000"]), ["10.0.0.5:5000"]);
+        for none in [
+            "2 1 UDP 1 203.0.113.141 8998 typ srflx raddr 0.0.0.0 rport 5000",
+            "2 1 UDP 1 203.0.113.141 8998 typ srflx raddr 10.0.0.5 rport 0",
+            "2 1 UDP 1 203.0.113.141 8998 typ srflx raddr 10.0.0.5",
+            "2 1 UDP 1 203.0.113.141 8998 typ srflx raddr x.local rport 5000",
+            "2 1 UDP 1 203.0.113.141 8998 typ host ufrag raddr 10.0.0.5 rport",
+            "2 1 TCP 1 203.0.113.141 9 typ srflx raddr 10.0.0.5 rport 5000",
+        ] {
+            assert!(bases(&[none]).is_empty(), "{none}");
+        }
+    }
+
+    #[test]
+    fn of_a_fragment_only_candidates_count() {
+        let fragment = |text: &str| {
+            let media = Description::parse_fragment(text.as_bytes()).media;
+            let text =
+                |media: &Media| (media.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect(), media.bases.len());
+            assert!(media.iter().all(|media| media.formats.is_empty() && media.unresolved.is_empty() && !media.refused));
+            media.iter().map(text).collect::<Vec<(Vec<String>, usize)>>()
+        };
+        // RFC 8840, 9.2, in short.
+        let text = "a=ice-pwd:x\r\na=ice-ufrag:y\r\nm=audio 9 RTP/AVP 0\r\na=mid:1\r\na=rtpmap:96 x/1\r\n\
+            a=candidate:1 1 UDP 2130706432 192.0.2.3 8998 typ host\r\n\
+            m=audio 0 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\na=mid:2\r\na=inactive\r\n\
+            a=candidate:2 1 UDP 1694498815 203.0.113.141 5000 typ srflx raddr 10.0.1.1 rport 8998\r\na=end-of-candidates\r\n\
+            m=audio 4000 RTP/AVP 0\r\nc=IN IP4 host.example.com\r\na=mid:3\r\n";
+        assert_eq!(fragment(text), [(vec!["192.0.2.3:8998".to_owned()], 0), (vec!["203.0.113.141:5000".to_owned()], 1)]);
+        assert_eq!(fragment(&text.replace("\r\n", "\r")), fragment(text));
+        assert_eq!(
+            fragment("a=candidate:1 1 UDP 1 192.0.2.3 8998 typ host\r\n"),
+            [(vec!["192.0.2.3:8998".to_owned()], 0)],
+            "no m="
+        );
+        assert_eq!(fragment("a=mid:1\r\n"), []);
     }
 
     proptest! {

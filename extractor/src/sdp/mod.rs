@@ -1,6 +1,9 @@
 //! Session descriptions (RFC 4566, RFC 8866): where media will flow, and what it will be.
 
+mod bundle;
 mod description;
+mod format;
 mod lines;
 
-pub use description::{Codec, Description, Format, Media, Rank, format_of_static};
+pub use description::{Description, Media, Rank};
+pub use format::{Codec, Format, format_of_static};

@@ -1,9 +1,12 @@
-//! Bodies: where in a message session descriptions stand (RFC 3261, 7.4; RFC 2046, 5.1).
+//! Bodies: where in a message session descriptions stand (RFC 3261, 7.4; RFC 2046, 5.1), and fragments of them (RFC 8840).
+
+use std::borrow::Cow;
 
 use memchr::memmem;
 
 use super::{
-    Message,
+    Message, Method, StartLine,
+    encoding::{Encoding, MAX_DECODED},
     message::{parameter, strip_prefix_ignoring_case},
 };
 
@@ -11,36 +14,131 @@ use super::{
 const MAX_DEPTH: u8 = 4;
 /// And of each level this many: more than any message has, and too few to cost time.
 const MAX_PARTS: usize = 32;
+/// More descriptions than this are not looked at; a message has one, or two to choose from.
+const MAX_FOUND: usize = 8;
+
+/// The bodies of a message that tell where media flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bodies<'a> {
+    /// The body itself, or parts of a multipart one, in their order.
+    pub found: Vec<Body<'a>>,
+    /// How many could not be decoded.
+    pub undecodable: u64,
+}
+
+/// A body, or a part of one, that tells where media flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// A session description.
+    Description(Cow<'a, [u8]>),
+    /// Lines of one that trickle in, each candidate when it is known: RFC 8840, 9.
+    Fragment(Cow<'a, [u8]>),
+}
 
 impl<'a> Message<'a> {
-    /// The session descriptions in the body: the body itself, or parts of a multipart one.
-    pub fn descriptions(&self) -> impl Iterator<Item = &'a [u8]> {
+    /// The bodies that tell where media flow: fragments of descriptions in INFO (RFC 8840, 4.4), else descriptions.
+    #[must_use]
+    pub fn bodies(&self) -> Bodies<'a> {
+        let wanted = if self.start == StartLine::Request(Method::Info) { Kind::Fragment } else { Kind::Description };
+        let mut search = Search { wanted, room: MAX_DECODED, undecodable: 0 };
         let mut found = Vec::new();
-        collect(self.content_type, self.body, MAX_DEPTH, &mut found);
-        found.into_iter()
+        let body = Part { content_type: self.content_type, encoding: self.content_encoding, body: self.body };
+        search.collect(&body, MAX_DEPTH, &mut found);
+        Bodies { found, undecodable: search.undecodable }
+    }
+
+    /// The body is a fragment of a description, or may have one among its parts.
+    pub(super) fn may_have_fragment(&self) -> bool {
+        matches!(Kind::of(self.content_type), Some(Kind::Fragment | Kind::Multipart))
     }
 }
 
-fn collect<'a>(content_type: &[u8], body: &'a [u8], depth: u8, found: &mut Vec<&'a [u8]>) {
-    if is_sdp(content_type, body) {
-        found.push(body);
-    } else if let Some(depth) = depth.checked_sub(1)
-        && strip_prefix_ignoring_case(content_type, b"multipart/").is_some()
-        && let Some(boundary) = boundary(content_type, body)
-    {
-        for part in parts(body, boundary).take(MAX_PARTS) {
-            let (content_type, body) = split_part(part);
-            collect(content_type, body, depth, found);
+impl Body<'_> {
+    /// Its lines.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        let (Self::Description(text) | Self::Fragment(text)) = self;
+        text
+    }
+
+    fn into_owned<'b>(self) -> Body<'b> {
+        match self {
+            Self::Description(text) => Body::Description(text.into_owned().into()),
+            Self::Fragment(text) => Body::Fragment(text.into_owned().into()),
         }
     }
 }
 
-/// Labelled as such; or not labelled, but beginning like one.
-fn is_sdp(content_type: &[u8], body: &[u8]) -> bool {
-    if content_type.is_empty() {
-        return body.trim_ascii_start().starts_with(b"v=");
+/// A body by its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Description,
+    Fragment,
+    Multipart,
+}
+
+impl Kind {
+    /// `None` for what is of no interest here. Without a label, it may be a description.
+    fn of(content_type: &[u8]) -> Option<Self> {
+        let labels: [(&[u8], Self); 3] = [
+            (b"application/sdp", Self::Description),
+            (b"application/trickle-ice-sdpfrag", Self::Fragment),
+            (b"multipart/", Self::Multipart),
+        ];
+        let fits = |label: &[u8]| content_type.is_empty() || strip_prefix_ignoring_case(content_type, label).is_some();
+        labels.into_iter().find(|(label, _)| fits(label)).map(|(_, kind)| kind)
     }
-    strip_prefix_ignoring_case(content_type, b"application/sdp").is_some()
+}
+
+/// A body, or a part of one, with its labels.
+struct Part<'a> {
+    content_type: &'a [u8],
+    encoding: &'a [u8],
+    body: &'a [u8],
+}
+
+struct Search {
+    /// Descriptions or fragments.
+    wanted: Kind,
+    /// How much may still be decoded, in bytes.
+    room: usize,
+    undecodable: u64,
+}
+
+impl Search {
+    fn collect<'a>(&mut self, part: &Part<'a>, depth: u8, found: &mut Vec<Body<'a>>) {
+        let is_wanted = |kind: &Kind| found.len() < MAX_FOUND && (*kind == Kind::Multipart || *kind == self.wanted);
+        let Some(kind) = Kind::of(part.content_type).filter(is_wanted) else { return };
+        match Encoding::of(part.encoding) {
+            Encoding::Identity => self.collect_plain(part, kind, depth, found),
+            _ if part.body.is_empty() => {}
+            encoding => match encoding.decode(part.body, &mut self.room) {
+                Ok(body) => {
+                    let mut inside = Vec::new();
+                    self.collect_plain(&Part { body: &body, ..*part }, kind, depth, &mut inside);
+                    found.extend(inside.into_iter().map(Body::into_owned));
+                }
+                Err(_) => self.undecodable = self.undecodable.saturating_add(1),
+            },
+        }
+    }
+
+    fn collect_plain<'a>(&mut self, part: &Part<'a>, kind: Kind, depth: u8, found: &mut Vec<Body<'a>>) {
+        let &Part { content_type, body, .. } = part;
+        match kind {
+            Kind::Fragment => found.push(Body::Fragment(body.into())),
+            // Without a label, it must begin like one.
+            Kind::Description if content_type.is_empty() && !body.trim_ascii_start().starts_with(b"v=") => {}
+            Kind::Description => found.push(Body::Description(body.into())),
+            Kind::Multipart => {
+                if let Some(depth) = depth.checked_sub(1)
+                    && let Some(boundary) = boundary(content_type, body)
+                {
+                    parts(body, boundary).take(MAX_PARTS).for_each(|part| self.collect(&Part::of(part), depth, found));
+                }
+            }
+        }
+    }
 }
 
 /// What separates the parts: as declared, else the first line that begins with two dashes.
@@ -69,21 +167,27 @@ fn is_line_start(body: &[u8], at: usize) -> bool {
     at.checked_sub(1).is_none_or(|before| body.get(before) == Some(&b'\n'))
 }
 
-/// The content type of a part, and its own body. A part begins behind its delimiter.
-fn split_part(part: &[u8]) -> (&[u8], &[u8]) {
-    let mut content_type = &[][..];
-    let mut rest = after_line(part);
-    while !rest.is_empty() {
-        let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
-        rest = after_line(rest);
-        if line.is_empty() {
-            break;
+impl<'a> Part<'a> {
+    /// A part of a multipart body, which begins behind its delimiter.
+    fn of(bytes: &'a [u8]) -> Self {
+        let mut part = Self { content_type: b"", encoding: b"", body: after_line(bytes) };
+        while !part.body.is_empty() {
+            let line = part.body.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+            part.body = after_line(part.body);
+            if line.is_empty() {
+                break;
+            }
+            part.content_type = value(line, b"Content-Type").unwrap_or(part.content_type);
+            part.encoding = value(line, b"Content-Encoding").unwrap_or(part.encoding);
         }
-        let value =
-            strip_prefix_ignoring_case(line, b"Content-Type").and_then(|value| value.trim_ascii_start().strip_prefix(b":"));
-        content_type = value.map_or(content_type, <[u8]>::trim_ascii);
+        part
     }
-    (content_type, rest)
+}
+
+/// The value of a header field, if it has this name.
+fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let rest = strip_prefix_ignoring_case(line, name)?.trim_ascii_start();
+    rest.strip_prefix(b":").map(<[u8]>::trim_ascii)
 }
 
 fn after_line(bytes: &[u8]) -> &[u8] {
@@ -93,12 +197,31 @@ fn after_line(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
-    fn found<'a>(content_type: &str, body: &'a str) -> Vec<&'a str> {
+    fn search<'a>(wanted: Kind, content_type: &'a str, encoding: &'a str, body: &'a [u8]) -> Bodies<'a> {
+        let mut search = Search { wanted, room: MAX_DECODED, undecodable: 0 };
         let mut found = Vec::new();
-        collect(content_type.as_bytes(), body.as_bytes(), MAX_DEPTH, &mut found);
-        found.iter().map(|sdp| std::str::from_utf8(sdp).unwrap().trim_end()).collect()
+        let part = Part { content_type: content_type.as_bytes(), encoding: encoding.as_bytes(), body };
+        search.collect(&part, MAX_DEPTH, &mut found);
+        Bodies { found, undecodable: search.undecodable }
+    }
+
+    fn texts(bodies: &Bodies<'_>) -> Vec<String> {
+        let text = |body: &Body<'_>| std::str::from_utf8(body.text()).unwrap().trim_end().to_owned();
+        bodies.found.iter().map(text).collect()
+    }
+
+    fn found(content_type: &str, body: &str) -> Vec<String> {
+        texts(&search(Kind::Description, content_type, "", body.as_bytes()))
+    }
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]
@@ -122,5 +245,62 @@ mod tests {
     fn a_part_of_a_part() {
         let body = "--out\nContent-Type: multipart/alternative; boundary=in\n\n--in\nContent-Type : application/sdp\n\nv=0\n--in--\n--out--";
         assert_eq!(found("multipart/mixed; boundary=out", body), ["v=0"]);
+    }
+
+    #[test]
+    fn a_fragment_is_for_those_who_want_it() {
+        let fragment = "application/Trickle-ICE-sdpfrag;charset=utf-8";
+        let bodies = |wanted, content_type, body: &'static str| texts(&search(wanted, content_type, "", body.as_bytes()));
+        assert_eq!(bodies(Kind::Fragment, fragment, "a=mid:0"), ["a=mid:0"]);
+        assert!(bodies(Kind::Description, fragment, "a=mid:0").is_empty());
+        assert!(bodies(Kind::Fragment, "application/sdp", "v=0").is_empty());
+        assert!(bodies(Kind::Fragment, "", "v=0").is_empty());
+        let parts =
+            "--b\nContent-Type: application/sdp\n\nv=0\n--b\nContent-Type: application/trickle-ice-sdpfrag\n\na=mid:0\n--b--";
+        assert_eq!(bodies(Kind::Fragment, "multipart/mixed;boundary=b", parts), ["a=mid:0"]);
+        assert_eq!(bodies(Kind::Description, "multipart/mixed;boundary=b", parts), ["v=0"]);
+    }
+
+    #[test]
+    fn what_is_encoded() {
+        let sdp = gzip(b"v=0");
+        let bodies = search(Kind::Description, "application/sdp", "gzip", &sdp);
+        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0));
+        let bodies = search(Kind::Description, "", "gzip", &sdp);
+        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0), "not labelled");
+        let part =
+            [b"--b\r\nContent-Type: application/sdp\r\ncontent-encoding : gzip\r\n\r\n", &sdp[..], b"\r\n--b--\r\n"].concat();
+        let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "", &part);
+        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0), "a part");
+        let twice = gzip(&part);
+        let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "gzip", &twice);
+        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0), "all, and a part of it");
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_counted_if_it_is_of_interest() {
+        let large = gzip(&[0; MAX_DECODED + 1]);
+        let undecodable = |content_type, encoding, body| search(Kind::Description, content_type, encoding, body).undecodable;
+        assert_eq!(undecodable("application/sdp", "br", b"v=0"), 1, "unknown");
+        assert_eq!(undecodable("application/sdp", "gzip", b"v=0"), 1, "broken");
+        assert_eq!(undecodable("application/sdp", "gzip", &large), 1, "too large");
+        assert_eq!(undecodable("application/sdp", "gzip", b""), 0, "no body");
+        assert_eq!(undecodable("text/plain", "br", b"hello"), 0, "no description");
+        assert_eq!(undecodable("application/trickle-ice-sdpfrag", "br", b"a=mid:0"), 0, "not in this message");
+    }
+
+    /// The parts of the parts of the parts of a message decode to as much as one body may.
+    #[test]
+    fn a_bomb_of_bombs() {
+        let pack = |body: &[u8], content_type: &str| {
+            let part = [format!("--b\nContent-Type: {content_type}\nContent-Encoding: gzip\n\n").as_bytes(), &gzip(body), b"\n"]
+                .concat();
+            part.repeat(MAX_PARTS)
+        };
+        let sdp = [&b"v=0\n"[..], &[b' '; 10_000]].concat();
+        let body = pack(&pack(&pack(&sdp, "application/sdp"), "multipart/mixed;boundary=b"), "multipart/mixed;boundary=b");
+        let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "", &body);
+        assert!(bodies.found.len() <= MAX_FOUND && bodies.undecodable > 0);
+        assert!(bodies.found.iter().map(|body| body.text().len()).sum::<usize>() <= MAX_DECODED);
     }
 }

@@ -27,6 +27,8 @@ pub struct Message<'a> {
     record_routes: usize,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
+    /// Content-Encoding, or empty.
+    pub(super) content_encoding: &'a [u8],
     /// The body, as long as Content-Length and the datagram allow.
     pub(super) body: &'a [u8],
 }
@@ -55,6 +57,8 @@ pub enum Method {
     Prack,
     /// RFC 3311.
     Update,
+    /// RFC 6086.
+    Info,
     /// Any other: it belongs to a call that is there, and changes nothing about it.
     Other,
 }
@@ -82,6 +86,7 @@ impl Method {
             b"CANCEL" => Self::Cancel,
             b"PRACK" => Self::Prack,
             b"UPDATE" => Self::Update,
+            b"INFO" => Self::Info,
             _ => Self::Other,
         }
     }
@@ -106,10 +111,12 @@ impl<'a> Message<'a> {
     }
 
     /// Whether the message may take part in an offer and answer: RFC 3261, 13.2.1; RFC 3262, 5;
-    /// RFC 3311, 5. (The description in a 488 only says what would have been possible.)
+    /// RFC 3311, 5. (The description in a 488 only says what would have been possible.) Or in what trickles in behind them: RFC
+    /// 8840, 4.4.
     #[must_use]
     pub fn can_negotiate(&self) -> bool {
         let method = match self.start {
+            StartLine::Request(Method::Info) => return self.may_have_fragment(),
             StartLine::Request(method) => method,
             StartLine::Status(100..300) => match self.cseq {
                 Some(cseq) => cseq.method,
@@ -177,6 +184,7 @@ struct Headers<'a> {
     vias: usize,
     record_routes: usize,
     content_type: Option<&'a [u8]>,
+    content_encoding: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
     body: &'a [u8],
 }
@@ -210,6 +218,8 @@ impl<'a> Headers<'a> {
             Some(b'c') if is(b"CSeq", 0) => &mut self.cseq,
             Some(b'c') if is(b"Content-Type", b'c') => &mut self.content_type,
             Some(b'c') if is(b"Content-Length", 0) => &mut self.content_length,
+            Some(b'c') if is(b"Content-Encoding", 0) => &mut self.content_encoding,
+            Some(b'e') if is(b"", b'e') => &mut self.content_encoding,
             Some(b'l') if is(b"", b'l') => &mut self.content_length,
             Some(b'f') if is(b"From", b'f') => &mut self.from,
             Some(b't') if is(b"To", b't') => &mut self.to,
@@ -242,6 +252,7 @@ impl<'a> Headers<'a> {
             vias: self.vias,
             record_routes: self.record_routes,
             content_type: self.content_type.unwrap_or_default(),
+            content_encoding: self.content_encoding.unwrap_or_default(),
             body: self.content_length.and_then(decimal).and_then(|len| self.body.get(..len)).unwrap_or(self.body),
         })
     }
@@ -414,6 +425,29 @@ mod tests {
     }
 
     #[test]
+    fn who_can_negotiate() {
+        let can = |start: &str, cseq: &str, content_type: &str| {
+            let text = INVITE.replace("INVITE sip:bob@example.com SIP/2.0", start).replace("7 INVITE", cseq);
+            parse(&text.replace("application/sdp", content_type)).can_negotiate()
+        };
+        let (sdp, fragment) = ("application/sdp", "application/trickle-ice-sdpfrag");
+        assert!(can("INVITE sip:x SIP/2.0", "7 INVITE", sdp));
+        assert!(can("SIP/2.0 183 Progress", "7 INVITE", sdp) && !can("SIP/2.0 488 No", "7 INVITE", sdp));
+        assert!(can("INFO sip:x SIP/2.0", "7 INFO", fragment) && can("INFO sip:x SIP/2.0", "7 INFO", "multipart/mixed"));
+        assert!(!can("INFO sip:x SIP/2.0", "7 INFO", sdp) && !can("INFO sip:x SIP/2.0", "7 INFO", "application/dtmf-relay"));
+        assert!(!can("SIP/2.0 200 OK", "7 INFO", fragment) && !can("MESSAGE sip:x SIP/2.0", "7 MESSAGE", fragment));
+    }
+
+    #[test]
+    fn the_encoding_of_a_body() {
+        for header in ["Content-Encoding: gzip", "content-encoding :gzip", "e: gzip", "E:gzip"] {
+            let text = INVITE.replace("Content-Type", &format!("{header}\r\nContent-Type"));
+            assert_eq!(parse(&text).content_encoding, b"gzip", "{header}");
+        }
+        assert_eq!(parse(INVITE).content_encoding, b"");
+    }
+
+    #[test]
     fn start_lines() {
         let start = |line: &str| StartLine::parse(line.as_bytes());
         assert_eq!(start("SIP/2.0 200 OK"), Some(StartLine::Status(200)));
@@ -458,7 +492,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Message::parse(&[b"BYE sip:x SIP/2.0\r\ni:1\r\nf:2\r\nt:3\r\n", &bytes[..]].concat()).unwrap().map(|message| message.descriptions().count());
+            let _ = Message::parse(&[b"BYE sip:x SIP/2.0\r\ni:1\r\nf:2\r\nt:3\r\n", &bytes[..]].concat()).unwrap().map(|message| message.bodies().found.len());
         }
     }
 }

@@ -5,10 +5,12 @@
 //! meant it, and what cannot be read is left out rather than refused.
 
 mod body;
+mod encoding;
 mod framing;
 mod message;
 mod websocket;
 
+pub use body::{Bodies, Body};
 pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start, whole_lines};
 pub use message::{CSeq, Malformed, Message, Method, StartLine, tag, unfolded};
 pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};
