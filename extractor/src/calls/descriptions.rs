@@ -149,10 +149,14 @@ impl Descriptions {
     #[must_use]
     pub fn format(&self, payload_type: u8, flow: FlowKey, known: Known) -> Option<Format> {
         let of = |media: &Media| media.formats.iter().find(|format| format.payload_type == payload_type).copied();
-        self.word(flow, known, of).or_else(|| format_of_static(payload_type)).or_else(|| self.unanimous(known, of))
+        self.word(flow, known, of).or_else(|| format_of_static(payload_type)).or_else(|| self.unanimous(flow, known, of))
     }
 
-    fn unanimous(&self, known: Known, word: impl Fn(&Media) -> Option<Format>) -> Option<Format> {
+    fn unanimous(&self, flow: FlowKey, known: Known, word: impl Fn(&Media) -> Option<Format>) -> Option<Format> {
+        let is_described = |media: &Media| (!media.formats.is_empty()).then_some(());
+        if self.word(flow, known, is_described).is_some() {
+            return None;
+        }
         let said = self.words.get(..known.soon as usize).unwrap_or_default();
         let mut said = said.iter().filter_map(|(_, said)| match said {
             Word::Media { media, .. } => word(media),
