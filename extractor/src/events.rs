@@ -1,6 +1,11 @@
 //! What the index finds for the calls: SIP messages one by one, everything else on UDP as flows.
 
-use std::{collections::HashMap, hash::BuildHasher, ops::Range, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, Hasher},
+    ops::Range,
+    sync::Arc,
+};
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
@@ -82,7 +87,7 @@ impl SegmentEvent<'_> {
 }
 
 /// The packets from one endpoint to another, in one network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FlowKey {
     /// What they come through.
     pub network: Network,
@@ -116,6 +121,18 @@ impl FlowKey {
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { source: self.destination, destination: self.source, ..self }
+    }
+}
+
+/// In as few words as there are: it is asked for with each packet of a flow that is not the one of the packet before.
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { network, source, destination } = self;
+        state.write_u128(source.address_bits());
+        state.write_u128(destination.address_bits());
+        let ports = u64::from(source.port()) << 48 | u64::from(destination.port()) << 32;
+        state.write_u64(ports | u64::from(network.bits()));
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use support::{
-    desk,
+    capture, desk,
     dice::{Dice, tries},
 };
 
@@ -173,6 +173,21 @@ fn counted(log: &str, words: &str) -> usize {
     line.and_then(number).unwrap_or(0)
 }
 
+/// Cut into segments, what is known goes from run to run.
+fn in_three_runs(world: &mut World, want: &desk::Files, what: &str) {
+    let desk = desk::Desk::new();
+    let frames = &world.t.capture.frames;
+    let cuts = world.dice.some_below(2, frames.len());
+    let ends = [0, cuts[0], cuts[1], frames.len()];
+    for (number, pair) in ends.windows(2).enumerate() {
+        let segment = capture::Capture { frames: frames[pair[0]..pair[1]].to_vec(), ..capture::Capture::default() };
+        desk.deliver(&format!("{number}.pcap"), &segment.to_pcap());
+        let is_last = number == 2;
+        desk.run(if is_last { &["--final"] } else { &[] }).is(0);
+    }
+    desk.has(want, what);
+}
+
 #[test]
 fn no_packet_is_in_the_file_of_another_call_and_what_is_missing_is_counted() {
     let mut owned = (0, 0);
@@ -197,6 +212,9 @@ fn no_packet_is_in_the_file_of_another_call_and_what_is_missing_is_counted() {
         owned = (owned.0 + in_files, owned.1 + world.packets);
         let cut = ["--window-bytes", "3000", "--chunk-bytes", "900", "--unit-bytes", "1"];
         let ladder = cut.iter().fold(world.t.clone(), |ladder, flag| ladder.flag(flag));
+        if number % 4 == 0 {
+            in_three_runs(&mut world, &out.files(), &format!("world {number}, in three runs"));
+        }
         desk::assert_same(&out.files(), &ladder.extract_as_drawn().files(), &format!("world {number}, in small pieces"));
     }
     assert!(owned.0 * 4 > owned.1 * 3, "{} of {} packets are found: too careful", owned.0, owned.1);

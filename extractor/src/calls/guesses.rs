@@ -151,3 +151,95 @@ fn fit(call: CallNumber, conversation: FlowKey, endpoints: &Endpoints, facts: &F
     let is_exact = facts.addresses.are_exact_at(other) || there.any(|held| endpoints.is_sure(*held, call));
     (!is_exact).then_some(Fit::Address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        events::Frames,
+        moment::Moment,
+        packet::Network,
+        sdp::{Description, Rank},
+        sip::Message,
+    };
+
+    const A: CallNumber = CallNumber(1);
+    const B: CallNumber = CallNumber(2);
+    const ROUTER: Endpoint = Endpoint::v4([198, 51, 100, 7], 4000);
+    const CLOUD: Endpoint = Endpoint::v4([172, 31, 5, 5], 10_000);
+    const STRANGER: Endpoint = Endpoint::v4([203, 0, 113, 9], 50_000);
+
+    fn guesses(addresses: &mut Addresses, source: Endpoint, vias: &str, sdp: &str) -> Vec<String> {
+        let text = format!("INVITE sip:b SIP/2.0\r\n{vias}From: a\r\nTo: b\r\nCall-ID: 1\r\n\r\n");
+        let message = Message::parse(text.as_bytes()).unwrap().unwrap();
+        let media = Description::parse(format!("{sdp}\n").as_bytes()).media.remove(0);
+        let (at, frames) = (Moment::default(), Frames::new());
+        let event = SipEvent { at, frames, timestamp_ns: 0, network: Network::PLAIN, source, message, descriptions: Vec::new() };
+        addresses.guess(&media, &event).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn where_a_description_cannot_be_right() {
+        let guess = |source, vias, sdp| guesses(&mut Addresses::default(), source, vias, sdp);
+        let private = "c=IN IP4 10.0.0.5\nm=audio 4000 RTP/AVP 0";
+        let public = "c=IN IP4 203.0.113.5\nm=audio 10000 RTP/AVP 0";
+        assert_eq!(guess(ROUTER, "", private), ["198.51.100.7:4000", "198.51.100.7:4001"], "a phone behind a translator");
+        assert_eq!(guess(CLOUD, "", public), ["172.31.5.5:10000", "172.31.5.5:10001"], "a server in a cloud");
+        assert_eq!(guess(ROUTER, "", public), [""; 0], "a relay elsewhere");
+        assert_eq!(guess(ROUTER, "Via: a\r\nVia: b\r\n", private), [""; 0], "through a proxy");
+        let named = guess(ROUTER, "", "c=IN IP4 media.example.com\nm=audio 4000 RTP/AVP 0");
+        assert_eq!(named, ["198.51.100.7:4000", "198.51.100.7:4001"], "the name of a host");
+        let candidate = "a=candidate:1 1 UDP 1 203.0.113.5 10000 typ srflx raddr 172.31.5.5 rport 10000";
+        let reflexive = guess(STRANGER, "Via: a\r\nVia: b\r\n", &format!("{public}\n{candidate}"));
+        assert_eq!(reflexive, ["172.31.5.5:10000"], "behind a candidate");
+    }
+
+    #[test]
+    fn an_address_that_messages_come_from_is_right() {
+        let mut addresses = Addresses::default();
+        let phone = Endpoint::v4([10, 0, 0, 5], 5060);
+        let sdp = "c=IN IP4 10.0.0.5\nm=audio 4000 RTP/AVP 0";
+        assert!(guesses(&mut addresses, phone, "", sdp).is_empty());
+        assert!(guesses(&mut addresses, ROUTER, "", sdp).is_empty(), "a back-to-back agent repeats it");
+    }
+
+    /// The verdict on a conversation of the router's port 4000, which calls guess that hold these endpoints besides.
+    fn verdict_on(other: Endpoint, calls: &[(CallNumber, &[(Endpoint, Rank)])], had: Option<Had>) -> Verdict {
+        let mut endpoints = Endpoints::default();
+        let mut held = Vec::new();
+        for (call, others) in calls {
+            let all: Vec<(Endpoint, Rank)> = [(ROUTER, Rank::Guessed)].iter().chain(*others).copied().collect();
+            all.iter().for_each(|(endpoint, rank)| _ = endpoints.give(*endpoint, *call, *rank, Moment::default()));
+            held.push((*call, all.into_iter().map(|(endpoint, _)| endpoint).collect::<Vec<_>>()));
+        }
+        let conversation = FlowKey::between(ROUTER, other);
+        had.into_iter().for_each(|had| endpoints.note_had(conversation.either_way(), had));
+        let mut addresses = Addresses::default();
+        note(&mut addresses.mapped, CLOUD);
+        verdict(conversation, &endpoints, |number| {
+            let (_, held) = held.iter().find(|(call, _)| *call == number)?;
+            Some(Facts { addresses: &addresses, held, is_near: false })
+        })
+    }
+
+    #[test]
+    fn who_fits_better() {
+        let guessed = |endpoint| (endpoint, Rank::Guessed);
+        let other_port = STRANGER.with_port(1);
+        assert_eq!(verdict_on(STRANGER, &[], None), Verdict::Nobodys);
+        assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), Verdict::Of(A));
+        assert_eq!(verdict_on(STRANGER, &[(A, &[]), (B, &[])], None), Verdict::InDoubt);
+        assert_eq!(verdict_on(STRANGER, &[(A, &[guessed(STRANGER)]), (B, &[])], None), Verdict::Of(A), "both ends");
+        assert_eq!(verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(other_port)])], None), Verdict::Of(B), "the address");
+        assert_eq!(verdict_on(STRANGER, &[(A, &[(other_port, Rank::Named)])], None), Verdict::InDoubt, "its media are elsewhere");
+        assert_eq!(verdict_on(CLOUD.with_port(2), &[(A, &[guessed(CLOUD)])], None), Verdict::InDoubt, "ports are kept there");
+    }
+
+    #[test]
+    fn who_has_it_keeps_it() {
+        let guessed = |endpoint| (endpoint, Rank::Guessed);
+        assert_eq!(verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(STRANGER)])], Some(Had::By(A))), Verdict::Of(A));
+        assert_eq!(verdict_on(STRANGER, &[(A, &[])], Some(Had::Before)), Verdict::InDoubt, "left running by another");
+        assert_eq!(verdict_on(STRANGER, &[(A, &[guessed(STRANGER)])], Some(Had::Before)), Verdict::Of(A));
+    }
+}

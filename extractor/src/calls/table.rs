@@ -1,6 +1,7 @@
 //! The table of open calls.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
 };
@@ -130,6 +131,8 @@ pub struct CallTable {
     opened: u64,
     /// The network through which signalling came first, and whether it came through others, too.
     networks: (Option<Network>, bool),
+    /// Whether any call ever guessed an endpoint: as long as none has, nothing needs to be asked.
+    has_guesses: bool,
     // Counted for each process anew.
     #[serde(skip)]
     stray_messages: u64,
@@ -194,6 +197,7 @@ impl CallTable {
             strays: Strays::default(),
             opened: 0,
             networks: (None, false),
+            has_guesses: false,
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
@@ -423,7 +427,12 @@ impl CallTable {
     /// Takes in a description of a call.
     fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
-        let media: Vec<Media> = media.iter().map(|media| media.with_guesses(call.addresses.guess(media, event))).collect();
+        let guesses: Vec<Vec<Endpoint>> = media.iter().map(|media| call.addresses.guess(media, event)).collect();
+        let media = if guesses.iter().all(Vec::is_empty) {
+            Cow::Borrowed(media)
+        } else {
+            Cow::Owned(media.iter().zip(guesses).map(|(media, guesses)| media.with_guesses(guesses)).collect())
+        };
         call.descriptions.add(event.at, exchange_of(&event.message), &media);
         for &(endpoint, rank) in media.iter().flat_map(|media| &media.endpoints) {
             self.give(number, endpoint, rank, event.at);
@@ -457,6 +466,7 @@ impl CallTable {
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.push(endpoint);
                 call.has_guessed |= rank.is_guess();
+                self.has_guesses |= rank.is_guess();
             }
             if rank.is_guess() {
                 self.look_back_by_guess(endpoint, number, &free);
@@ -531,6 +541,9 @@ impl CallTable {
 
     /// Remembers which guesses have the conversations of an endpoint so far, before another call gives it.
     fn note_conversations(&mut self, endpoint: Endpoint, at: Moment) {
+        if !self.has_guesses {
+            return;
+        }
         for flow in self.flows.touching(endpoint) {
             let Some(key) = self.flows.key(flow) else { continue };
             let has = |owner: &&Owner| {
@@ -583,7 +596,7 @@ impl CallTable {
         let is_near = |number: CallNumber| self.calls.get(&number).is_some_and(|call| call.networks.contains(&key.network));
         let near: Option<&dyn Fn(CallNumber) -> bool> = if are_several { Some(&is_near) } else { None };
         let calls = self.endpoints.owners(key.source, key.destination, near);
-        if !calls.is_empty() {
+        if !calls.is_empty() || !self.has_guesses {
             return Ownership { calls, is_guess: false };
         }
         let facts = |number: CallNumber| {

@@ -29,6 +29,12 @@ impl Network {
     /// The network of packets without any identifier.
     pub const PLAIN: Self = Self(0);
 
+    /// The number, for hashing.
+    #[inline]
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
     /// The network inside this one with the VLAN of a tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a priority.
     #[inline]
     pub(super) fn vlan(self, tag: [u8; 2]) -> Self {
