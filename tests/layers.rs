@@ -13,6 +13,7 @@ mod support;
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
+use shared::pcap::LinkType;
 use support::{
     MS, SECOND, frames,
     ladder::{Extracted, Ladder, Row, START_NS},
@@ -115,6 +116,34 @@ fn on_every_link_type() {
         let want = plain(&lines);
         LINKS.iter().for_each(|link| check(&lines, &want, *link, "nothing", |ip| ip));
     }
+}
+
+/// Wireshark tells the ends, and takes SIP out of TCP.
+#[test]
+fn in_exported_pdus() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for transport in [2, 3] {
+            let mut t = drawn(&lines, |line| {
+                let (name, transport) = if line.3[0] == 0x80 { ("rtp", 3) } else { ("sip", transport) };
+                layers::exported(name, transport, line.1, line.2, &line.3)
+            });
+            t.capture.link = LinkType::UPPER_PDU;
+            let out = t.extract();
+            assert_eq!(rows(&out), want, "{}", out.log);
+            assert_eq!(out.only_call().frames(), t.capture.frames);
+            let out = t.flag("--no-rtp-dump").extract();
+            assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames));
+        }
+    }
+}
+
+#[test]
+fn kinds_that_are_not_read_are_counted() {
+    let mut t = drawn(&ipv4_call(), |line| layers::exported("diameter", 3, line.1, line.2, &line.3));
+    t.capture.link = LinkType::UPPER_PDU;
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   records of ERF, exported PDUs and the like"), "{}", out.log);
 }
 
 #[test]

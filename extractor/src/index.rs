@@ -102,6 +102,8 @@ pub struct Counts {
     pub other_ip: u64,
     /// No IP.
     pub not_ip: u64,
+    /// Of kinds that the headers of their link types name and that are not read.
+    pub other_kinds: u64,
     /// Of ERSPAN sessions or VLANs that are not asked for.
     pub other_sessions: u64,
     /// HEP3 that tells of something else than SIP, RTP and RTCP.
@@ -134,6 +136,7 @@ impl Counts {
             (&mut self.fragments, other.fragments),
             (&mut self.other_ip, other.other_ip),
             (&mut self.not_ip, other.not_ip),
+            (&mut self.other_kinds, other.other_kinds),
             (&mut self.other_sessions, other.other_sessions),
             (&mut self.other_hep, other.other_hep),
             (&mut self.too_deep, other.too_deep),
@@ -266,6 +269,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
+            Packet::OtherKind => increment(&mut counts.other_kinds),
             Packet::OtherSession => increment(&mut counts.other_sessions),
             Packet::OtherHep => increment(&mut counts.other_hep),
             Packet::TooDeep => increment(&mut counts.too_deep),

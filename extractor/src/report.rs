@@ -194,6 +194,7 @@ impl Report {
             (self.fragments.incomplete, "IP datagrams of which fragments are missing".to_owned()),
             (self.fragments.overlapping, "IP datagrams whose fragments overlap".to_owned()),
             (counts.too_deep, "packets in more tunnels than are taken apart".to_owned()),
+            (counts.other_kinds, "records of ERF, exported PDUs and the like of a kind that is not read".to_owned()),
             (counts.unreadable, "frames too short, too broken, encrypted or compressed".to_owned()),
             (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
             (self.stray_messages, "SIP messages of no call".to_owned()),

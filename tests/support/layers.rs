@@ -211,7 +211,81 @@ pub const LINKS: &[Link] = &[
     (LinkType::WLAN_PRISM, |ip| [&[0x44, 0, 0, 0, 144, 0, 0, 0][..], &[0; 136], &wlan(0x08, 0x01, &[], ip)].concat()),
     (LinkType::WLAN_AVS, |ip| [&[0x80, 0x21, 0x10, 0x01, 0, 0, 0, 64][..], &[0; 56], &wlan(0x08, 0x01, &[], ip)].concat()),
     (LinkType::PPI, |ip| on(&[0, 0, 8, 0, 105, 0, 0, 0], &wlan(0x08, 0x01, &[], ip))),
+    (LinkType::SLIP, |ip| on(&[0, 0x45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], ip)),
+    (LinkType::SLIP_BSDOS, |ip| on(&[0; 24], ip)),
+    (LinkType::FRAME_RELAY, |ip| on(&[0x18, 0x41, 0x03, if ip[0] >> 4 == 4 { 0xcc } else { 0x8e }], ip)),
+    (LinkType::FRAME_RELAY, |ip| [&[0x18, 0x40, 0x02, 0x05, 0x03, 0x00, 0x80, 0, 0, 0][..], &ether_type(ip), ip].concat()),
+    (LinkType::FRAME_RELAY, |ip| [&[0x18, 0x41][..], &ether_type(ip), ip].concat()),
+    (LinkType::ERF, |ip| erf(2, &[], &on(&[0, 0], &tagged(&QINQ, ether_type(ip), ip)))),
+    (LinkType::ERF, |ip| {
+        let extensions = [[0x83, 0, 0, 0, 0, 0, 0, 7], [0x04, 1, 2, 3, 4, 5, 6, 7]].concat();
+        erf(0x80 | 20, &extensions, &on(&[0, 0], &tagged(&[], ether_type(ip), ip)))
+    }),
+    (LinkType::ERF, |ip| erf(1, &[], &on(&[0xff, 0x03], &ppp(ip)))),
+    (LinkType::ERF, |ip| erf(if ip[0] >> 4 == 4 { 22 } else { 23 }, &[], ip)),
+    (LinkType::UPPER_PDU, |ip| [tlv(12, b"ip"), tlv(30, &[0, 0, 0, 7]), tlv(0, &[]), ip.to_vec()].concat()),
+    (LinkType::NFLOG, |ip| {
+        let family = if ip[0] >> 4 == 4 { 2 } else { 10 };
+        let packet_header = [&ether_type(ip)[..], &[1, 0]].concat();
+        let attributes = [nflog(1, &packet_header), nflog(10, b"calls\0"), nflog(5, &[0, 0, 0, 2]), nflog(9, ip)];
+        on(&[family, 0, 0, 7], &attributes.concat())
+    }),
+    (LinkType::PKTAP, |ip| pktap(LinkType::ETHERNET, &tagged(&[], ether_type(ip), ip))),
+    (LinkType::PKTAP, |ip| pktap(LinkType::RAW_BSD, ip)),
 ];
+
+/// A record of a DAG card, filled up to a multiple of eight bytes. The wire length counts a checksum, as on Ethernet.
+fn erf(kind: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8> {
+    let wire_len = payload.len() as u16 + 4;
+    let mut record = [&[0, 0, 0, 0x80, 0x5e, 0xea, 0x69, 0x65, kind, 0x04, 0, 0, 0, 0][..], &wire_len.to_be_bytes()].concat();
+    record.extend([extensions, payload].concat());
+    record.resize(record.len().next_multiple_of(8), 0);
+    let len = length(&record);
+    record[10..12].copy_from_slice(&len);
+    record
+}
+
+/// A tag of an exported PDU.
+fn tlv(tag: u16, value: &[u8]) -> Vec<u8> {
+    let mut value = value.to_vec();
+    value.resize(value.len().next_multiple_of(4), 0);
+    [&tag.to_be_bytes()[..], &length(&value), &value].concat()
+}
+
+/// A PDU as Wireshark exports it: its name, its ends, the transport (2 is TCP, 3 UDP), the number of its frame.
+pub fn exported(name: &str, transport: u8, from: SocketAddr, to: SocketAddr, pdu: &[u8]) -> Vec<u8> {
+    let address = |end: SocketAddr, v4: u16, v6: u16| match end.ip() {
+        std::net::IpAddr::V4(ip) => tlv(v4, &ip.octets()),
+        std::net::IpAddr::V6(ip) => tlv(v6, &ip.octets()),
+    };
+    let number = |tag: u16, number: u16| tlv(tag, &u32::from(number).to_be_bytes());
+    let tags = [
+        tlv(12, name.as_bytes()),
+        address(from, 20, 22),
+        address(to, 21, 23),
+        number(24, transport.into()),
+        number(25, from.port()),
+        number(26, to.port()),
+        number(30, 7),
+        tlv(0, &[]),
+    ];
+    on(&tags.concat(), pdu)
+}
+
+/// A netlink attribute of a machine with little-endian numbers.
+fn nflog(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut attribute = [&(4 + value.len() as u16).to_le_bytes()[..], &kind.to_le_bytes(), value].concat();
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
+}
+
+/// Apple's header: length, "a packet", link type, interface, flags, protocol family, lengths, process.
+fn pktap(link: LinkType, frame: &[u8]) -> Vec<u8> {
+    let mut header = [108u32, 1, link.0.into()].map(u32::to_le_bytes).concat();
+    header.extend(b"en0");
+    header.resize(108, 0);
+    on(&header, frame)
+}
 
 /// What an agent tells of a packet: HEP3 to a Homer server.
 pub struct Hep<'a> {

@@ -99,6 +99,8 @@ pub enum Packet<'a> {
     OtherIp,
     /// No IP: ARP, LLDP and the like.
     NotIp,
+    /// Of a link type that is read, but of a kind that its header names and that is not.
+    OtherKind,
     /// Mirrored by an ERSPAN session or from a VLAN that is not asked for.
     OtherSession,
     /// HEP3 that tells of something else than SIP, RTP and RTCP.
@@ -193,7 +195,9 @@ impl Decoder {
                 }
                 Layer::Mirrored(session, frame) if self.wants(session) => Some(Layer::Ethernet(frame)),
                 Layer::Mirrored(..) => return Packet::OtherSession,
+                Layer::Datagram(datagram) => return told(&datagram).unwrap_or(Packet::Udp(datagram)),
                 Layer::Other => return Packet::NotIp,
+                Layer::OtherKind => return Packet::OtherKind,
                 below_ip => link::inner(below_ip),
             };
             match inner {
@@ -239,14 +243,17 @@ impl Decoder {
     /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads nowhere is taken
     /// for what it is.
     fn in_datagram<'a>(&self, datagram: Datagram<'a>, tunnels_left: u8) -> Packet<'a> {
-        if hep::is_hep(datagram.payload)
-            && let Some(packet) = hep::read(datagram.payload, datagram.wire_len)
-        {
+        if let Some(packet) = told(&datagram) {
             return if tunnels_left == 0 { Packet::TooDeep } else { packet };
         }
         let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, tunnels_left));
         inner.filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable)).unwrap_or(Packet::Udp(datagram))
     }
+}
+
+/// The packet that a datagram tells of, if it is HEP.
+fn told<'a>(datagram: &Datagram<'a>) -> Option<Packet<'a>> {
+    if hep::is_hep(datagram.payload) { hep::read(datagram.payload, datagram.wire_len) } else { None }
 }
 
 /// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.
@@ -582,7 +589,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(link in prop::sample::select(vec![0u16, 1, 9, 12, 51, 101, 104, 105, 108, 109, 113, 119, 127, 163, 192, 228, 229, 276]),
+        fn any_bytes_are_survived(link in prop::sample::select(vec![0u16, 1, 8, 9, 12, 51, 101, 102, 104, 105, 107, 108, 109, 113, 119, 127, 163, 192, 197, 228, 229, 239, 252, 258, 276]),
                                   frame in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(LinkType(link), &frame);
         }

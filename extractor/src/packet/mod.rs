@@ -2,9 +2,14 @@
 
 mod decode;
 mod endpoint;
+mod erf;
+mod exported;
+mod frame_relay;
 mod hep;
 mod ip;
 mod link;
+mod nflog;
+mod pktap;
 mod tunnels;
 mod wlan;
 
@@ -28,10 +33,14 @@ enum Layer<'a> {
     Ip(&'a [u8]),
     /// A PPP frame, with or without address and control field.
     Ppp(&'a [u8]),
+    /// The payload of a UDP datagram, with the ends that were told with it.
+    Datagram(Datagram<'a>),
     /// An Ethernet frame that ERSPAN brought; type I does not say of which session.
     Mirrored(Option<Session>, &'a [u8]),
     /// Whole and well, but without IP.
     Other,
+    /// Of a kind that its header names and that is not read.
+    OtherKind,
 }
 
 /// What ERSPAN says of a mirrored frame: draft-foschiano-erspan, 4.2 and 4.3.

@@ -216,7 +216,7 @@ impl Assembler {
             Packet::OtherSession => index::increment(&mut work.counts.other_sessions),
             Packet::OtherHep => index::increment(&mut work.counts.other_hep),
             Packet::TooDeep => index::increment(&mut work.counts.too_deep),
-            Packet::OtherIp | Packet::NotIp | Packet::Unreadable => {}
+            Packet::OtherIp | Packet::NotIp | Packet::OtherKind | Packet::Unreadable => {}
         }
         Belonging::Nothing
     }
