@@ -72,6 +72,8 @@ pub const FRAMINGS: &[Framing] = &[
     ("MPLS, control word", |ip| tagged(&[], [0x88, 0x47], &[&MPLS[..], &[0; 4], &tagged(&[], ether_type(ip), ip)].concat())),
     ("PPPoE", |ip| tagged(&[], [0x88, 0x64], &pppoe(ip))),
     ("PPPoE behind tags", |ip| tagged(&QINQ, [0x88, 0x64], &pppoe(ip))),
+    ("NSH", |ip| tagged(&[], [0x89, 0x4f], &nsh_ip(ip))),
+    ("NSH with Ethernet", |ip| tagged(&QINQ, [0x89, 0x4f], &nsh(3, &tagged(&QINQ, ether_type(ip), ip)))),
 ];
 
 /// An IPv4 packet of the network in between.
@@ -87,6 +89,16 @@ pub fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
 /// An IPv6 packet of the network in between.
 pub fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     [&[0x60, 0, 0, 0][..], &length(payload), &[next, 64], &[0xfd; 16], &[0xfc; 16], payload].concat()
+}
+
+/// RFC 8300 with metadata of type 1, which has a fixed length.
+fn nsh(next: u8, inner: &[u8]) -> Vec<u8> {
+    on(&[0x0f, 0xc6, 1, next, 0, 0, 7, 255, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4], inner)
+}
+
+/// The next protocol of an IP packet behind NSH.
+fn nsh_ip(ip: &[u8]) -> Vec<u8> {
+    nsh(if ip[0] >> 4 == 4 { 1 } else { 2 }, ip)
 }
 
 fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -163,6 +175,18 @@ pub const TUNNELS: &[Tunnel] = &[
     Tunnel::Frame("ERSPAN III", |frame| erspan_iii(7, 5, frame)),
     Tunnel::Frame("VXLAN", |frame| udp(4789, &on(&[8, 0, 0, 0, 0, 0, 7, 0], frame))),
     Tunnel::Ip("VXLAN-GPE", |ip| udp(4790, &on(&[0x0c, 0, 0, if ip[0] >> 4 == 4 { 1 } else { 2 }, 0, 0, 7, 0], ip))),
+    Tunnel::Ip("NSH in VXLAN-GPE", |ip| udp(4790, &on(&[0x0c, 0, 0, 4, 0, 0, 7, 0], &nsh_ip(ip)))),
+    Tunnel::Ip("L2TPv2", |ip| {
+        let ppp = on(&[0xff, 0x03], &ppp(ip));
+        udp(1701, &[&[0x40, 2][..], &(8 + ppp.len() as u16).to_be_bytes(), &[0, 1, 0, 7], &ppp].concat())
+    }),
+    Tunnel::Ip("L2TPv2 from its port", |ip| {
+        let data = on(&[0x0a, 2, 0, 1, 0, 7, 0, 1, 0, 2, 0, 2, 9, 9], &ppp(ip));
+        frames::ip_udp("10.0.0.1:1701".parse().unwrap(), "10.0.0.2:51701".parse().unwrap(), &data)
+    }),
+    Tunnel::Frame("L2TPv3 over UDP", |frame| udp(1701, &on(&[0, 3, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4], frame))),
+    Tunnel::Frame("L2TPv3", |frame| ipv4(115, &on(&[0, 0, 0, 7, 8, 7, 6, 5, 4, 3, 2, 1, 0x40, 0, 0, 9], frame))),
+    Tunnel::Ip("L2TPv3 with PPP", |ip| ipv6(115, &on(&[0, 0, 0, 7], &ppp(ip)))),
     Tunnel::Frame("Geneve", |frame| udp(6081, &on(&[2, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 1, 9, 9, 9, 9], frame))),
     Tunnel::Ip("Geneve with IP", |ip| udp(6081, &[&[0, 0][..], &ether_type(ip), &[0, 0, 7, 0], ip].concat())),
     Tunnel::Ip("GTP-U", |ip| udp(2152, &[&[0x30, 0xff][..], &length(ip), &[0, 0, 0, 7], ip].concat())),

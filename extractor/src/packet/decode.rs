@@ -177,7 +177,7 @@ impl Decoder {
     #[must_use]
     pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
         let Fragment { source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
-        Some(self.decode_ip_payload(source, destination, protocol, payload, usize::from(u16::MAX)))
+        Some(self.decode_ip_payload(source, destination, protocol, payload, ip::UNKNOWN_LEN))
     }
 
     /// Everything the fast path leaves.
@@ -227,7 +227,7 @@ impl Decoder {
             let fragment = Fragment { source, destination, protocol, identification, offset, more, payload, wire_len };
             return Packet::Fragment(fragment);
         }
-        if let Some(layer) = tunnels::in_ip(protocol, payload) {
+        if let Some(layer) = tunnels::in_ip(protocol, payload, wire_len) {
             return self.inside(layer, tunnels_left);
         }
         let ends = |from, to| (source.with_port(from), destination.with_port(to));
@@ -276,7 +276,7 @@ fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
         ETHERTYPE_IPV6 => fast_ipv6(rest),
         _ => None,
     }?;
-    let is_more = tunnels::is_tunnel_port(datagram.destination.port()) || hep::is_hep(datagram.payload);
+    let is_more = tunnels::may_be_tunnel(datagram.source.port(), datagram.destination.port()) || hep::is_hep(datagram.payload);
     (!is_more).then_some(datagram)
 }
 
