@@ -166,6 +166,34 @@ fn in_every_tunnel() {
     }
 }
 
+/// Transport mode, as between a phone and its P-CSCF: the header of IP stays, and so does the signature.
+#[test]
+fn in_esp_with_the_null_cipher() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for icv_len in [12, 16, 0] {
+            check(&lines, &want, LINKS[0], "ESP", |ip| {
+                let (header, udp) = ip.split_at(if ip[0] >> 4 == 4 { 20 } else { 40 });
+                layers::ip_with(header, 50, &layers::esp(17, udp, icv_len))
+            });
+        }
+    }
+}
+
+#[test]
+fn esp_that_is_encrypted_is_counted() {
+    let mut t = drawn(&ipv4_call(), |_| LINKS[0].1(&layers::ipv4(50, &[0x5a; 120])));
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"), "{}", out.log);
+    let mut t = drawn(&ipv4_call(), |line| {
+        let mut frame = LINKS[0].1(&layers::ipv4(50, &layers::esp(4, &ip(line), 12)));
+        frame.truncate(frame.len() - 1);
+        frame
+    });
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"), "snapped: {}", out.log);
+}
+
 #[test]
 fn a_fifth_tunnel_is_counted() {
     let mut t = drawn(&ipv4_call(), |line| LINKS[0].1(&(0..5).fold(ip(line), |ip, _| layers::ipv4(4, &ip))));

@@ -98,6 +98,8 @@ pub struct Counts {
     pub other_tcp: u64,
     /// Parts of IP datagrams.
     pub fragments: u64,
+    /// ESP that is encrypted.
+    pub encrypted: u64,
     /// Other protocols over IP.
     pub other_ip: u64,
     /// No IP.
@@ -134,6 +136,7 @@ impl Counts {
             (&mut self.udp, other.udp),
             (&mut self.other_tcp, other.other_tcp),
             (&mut self.fragments, other.fragments),
+            (&mut self.encrypted, other.encrypted),
             (&mut self.other_ip, other.other_ip),
             (&mut self.not_ip, other.not_ip),
             (&mut self.other_kinds, other.other_kinds),
@@ -267,6 +270,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(record, timestamp_ns, &datagram),
             Packet::Tcp(segment) => self.take_segment(record, segment),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
+            Packet::Encrypted => increment(&mut counts.encrypted),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
             Packet::OtherKind => increment(&mut counts.other_kinds),

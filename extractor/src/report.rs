@@ -204,6 +204,7 @@ impl Report {
             (counts.host_names, "host names in place of media addresses".to_owned()),
             (counts.other_hep, "HEP3 packets that tell of something else than SIP, RTP and RTCP".to_owned()),
             (counts.other_sessions, "frames of other ERSPAN sessions".to_owned()),
+            (counts.encrypted, "ESP packets, encrypted".to_owned()),
             (counts.other_ip, "IP packets neither UDP nor TCP".to_owned()),
             (counts.not_ip, "frames without IP".to_owned()),
         ]

@@ -86,6 +86,20 @@ pub fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     on(&packet, payload)
 }
 
+/// The packet with this header, but with another protocol and payload in it.
+pub fn ip_with(header: &[u8], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = on(header, payload);
+    if header[0] >> 4 == 4 {
+        let len = length(&packet);
+        packet[2..4].copy_from_slice(&len);
+        packet[9] = protocol;
+    } else {
+        packet[4..6].copy_from_slice(&length(payload));
+        packet[6] = protocol;
+    }
+    packet
+}
+
 /// An IPv6 packet of the network in between.
 pub fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     [&[0x60, 0, 0, 0][..], &length(payload), &[next, 64], &[0xfd; 16], &[0xfc; 16], payload].concat()
@@ -99,6 +113,13 @@ fn nsh(next: u8, inner: &[u8]) -> Vec<u8> {
 /// The next protocol of an IP packet behind NSH.
 fn nsh_ip(ip: &[u8]) -> Vec<u8> {
     nsh(if ip[0] >> 4 == 4 { 1 } else { 2 }, ip)
+}
+
+/// RFC 4303 with the NULL cipher: SPI, sequence number, payload, padding, next header, and a signature of so many bytes.
+pub fn esp(next: u8, payload: &[u8], icv_len: usize) -> Vec<u8> {
+    let padding_len = ((payload.len() + 2).next_multiple_of(4) - payload.len() - 2) as u8;
+    let padding: Vec<u8> = (1..=padding_len).collect();
+    [&[0, 0, 0x10, 1, 0, 0, 0, 9][..], payload, &padding, &[padding_len, next], &vec![0xee; icv_len]].concat()
 }
 
 fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -187,6 +208,8 @@ pub const TUNNELS: &[Tunnel] = &[
     Tunnel::Frame("L2TPv3 over UDP", |frame| udp(1701, &on(&[0, 3, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4], frame))),
     Tunnel::Frame("L2TPv3", |frame| ipv4(115, &on(&[0, 0, 0, 7, 8, 7, 6, 5, 4, 3, 2, 1, 0x40, 0, 0, 9], frame))),
     Tunnel::Ip("L2TPv3 with PPP", |ip| ipv6(115, &on(&[0, 0, 0, 7], &ppp(ip)))),
+    Tunnel::Ip("ESP with the NULL cipher", |ip| ipv4(50, &esp(ip_in_ip(ip), ip, 12))),
+    Tunnel::Ip("ESP with the NULL cipher in UDP", |ip| udp(4500, &esp(ip_in_ip(ip), ip, 16))),
     Tunnel::Frame("Geneve", |frame| udp(6081, &on(&[2, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 1, 9, 9, 9, 9], frame))),
     Tunnel::Ip("Geneve with IP", |ip| udp(6081, &[&[0, 0][..], &ether_type(ip), &[0, 0, 7, 0], ip].concat())),
     Tunnel::Ip("GTP-U", |ip| udp(2152, &[&[0x30, 0xff][..], &length(ip), &[0, 0, 0, 7], ip].concat())),

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use shared::pcap::LinkType;
 
 use super::{
-    Endpoint, Layer, Session, be16, hep,
+    Endpoint, Layer, Session, be16, esp, hep,
     ip::{self, Body, IpPacket},
     link,
     tunnels::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN},
@@ -95,6 +95,8 @@ pub enum Packet<'a> {
     Fragment(Fragment<'a>),
     /// A TCP segment (or what the snap length left of it).
     Tcp(Segment<'a>),
+    /// ESP that is encrypted, or seems to be.
+    Encrypted,
     /// IP with something else in it.
     OtherIp,
     /// No IP: ARP, LLDP and the like.
@@ -126,13 +128,15 @@ pub struct Decoder {
     /// The sessions and VLANs whose frames are wanted out of ERSPAN; none for all.
     span_ids: BTreeSet<u16>,
     vlans: BTreeSet<u16>,
+    /// Whether what is read is the beginning of something that has been read as a whole.
+    reads_beginnings: bool,
 }
 
 impl Decoder {
     /// One that passes over what ERSPAN sessions (and VLANs) other than these mirror. No session (VLAN) stands for all.
     #[must_use]
     pub fn new(span_ids: impl IntoIterator<Item = u16>, vlans: impl IntoIterator<Item = u16>) -> Self {
-        Self { span_ids: span_ids.into_iter().collect(), vlans: vlans.into_iter().collect() }
+        Self { span_ids: span_ids.into_iter().collect(), vlans: vlans.into_iter().collect(), ..Self::default() }
     }
 
     /// What `frame` holds; `link` says how it begins.
@@ -177,7 +181,8 @@ impl Decoder {
     #[must_use]
     pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
         let Fragment { source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
-        Some(self.decode_ip_payload(source, destination, protocol, payload, ip::UNKNOWN_LEN))
+        let decoder = Self { reads_beginnings: true, ..self.clone() };
+        Some(decoder.decode_ip_payload(source, destination, protocol, payload, ip::UNKNOWN_LEN))
     }
 
     /// Everything the fast path leaves.
@@ -232,6 +237,10 @@ impl Decoder {
         }
         let ends = |from, to| (source.with_port(from), destination.with_port(to));
         match protocol {
+            esp::PROTOCOL => {
+                let packet = self.in_esp((source, destination), payload, wire_len, tunnels_left);
+                packet.unwrap_or(Packet::Encrypted)
+            }
             PROTOCOL_UDP => {
                 udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| self.in_datagram(datagram, tunnels_left))
             }
@@ -240,11 +249,25 @@ impl Decoder {
         }
     }
 
+    /// The packet in ESP, if that can be read. In tunnel mode it is an IP packet, which counts as a tunnel anyway.
+    fn in_esp<'a>(&self, ends: (Endpoint, Endpoint), packet: &'a [u8], wire_len: usize, tunnels_left: u8) -> Option<Packet<'a>> {
+        let is_beginning = self.reads_beginnings && packet.len() < wire_len;
+        let body = if is_beginning { esp::read_beginning(packet) } else { esp::read(packet, wire_len) }?;
+        let left = if esp::is_tunnel(&body) { Some(tunnels_left) } else { tunnels_left.checked_sub(1) };
+        Some(left.map_or(Packet::TooDeep, |left| self.in_ip(IpPacket { ends, body }, left)))
+    }
+
     /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads nowhere is taken
     /// for what it is.
     fn in_datagram<'a>(&self, datagram: Datagram<'a>, tunnels_left: u8) -> Packet<'a> {
         if let Some(packet) = told(&datagram) {
             return if tunnels_left == 0 { Packet::TooDeep } else { packet };
+        }
+        if esp::may_be_in(&datagram)
+            && let Datagram { source, destination, payload, wire_len } = datagram
+            && let Some(packet) = self.in_esp((source, destination), payload, wire_len, tunnels_left)
+        {
+            return packet;
         }
         let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, tunnels_left));
         inner.filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable)).unwrap_or(Packet::Udp(datagram))

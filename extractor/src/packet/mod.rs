@@ -3,6 +3,7 @@
 mod decode;
 mod endpoint;
 mod erf;
+mod esp;
 mod exported;
 mod frame_relay;
 mod hep;

@@ -3,7 +3,7 @@
 //! To whoever adds one: a reader answers `None` to whatever its RFC does not allow, for what looks like a
 //! tunnel by its port may be anything.
 
-use super::{Datagram, Layer, Session, be16, l2tp, link, nsh};
+use super::{Datagram, Layer, Session, be16, esp, l2tp, link, nsh};
 
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -52,7 +52,8 @@ pub(super) fn in_ip(protocol: u8, payload: &[u8], wire_len: usize) -> Option<Lay
 /// Whether datagrams between these ports may be tunnels.
 #[inline]
 pub(super) fn may_be_tunnel(source: u16, destination: u16) -> bool {
-    matches!(destination, VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP | l2tp::PORT) || source == l2tp::PORT
+    matches!(destination, VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP | l2tp::PORT | esp::PORT)
+        || matches!(source, l2tp::PORT | esp::PORT)
 }
 
 const VXLAN: u16 = 4789;

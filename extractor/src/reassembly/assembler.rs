@@ -216,6 +216,7 @@ impl Assembler {
             Packet::OtherSession => index::increment(&mut work.counts.other_sessions),
             Packet::OtherHep => index::increment(&mut work.counts.other_hep),
             Packet::TooDeep => index::increment(&mut work.counts.too_deep),
+            Packet::Encrypted => index::increment(&mut work.counts.encrypted),
             Packet::OtherIp | Packet::NotIp | Packet::OtherKind | Packet::Unreadable => {}
         }
         Belonging::Nothing
