@@ -108,7 +108,7 @@ pub struct Counts {
     pub other_kinds: u64,
     /// Of ERSPAN sessions or VLANs that are not asked for.
     pub other_sessions: u64,
-    /// HEP3 that tells of something else than SIP, RTP and RTCP.
+    /// HEP that tells of something else than SIP, RTP and RTCP.
     pub other_hep: u64,
     /// In more tunnels than are taken apart.
     pub too_deep: u64,

@@ -369,9 +369,34 @@ impl Hep<'_> {
         [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
     }
 
+    /// Version 1 or 2, which has times as a little-endian agent writes them.
+    fn bytes_of_version(&self, version: u8) -> Vec<u8> {
+        let (family, addresses) = match (self.from.ip(), self.to.ip()) {
+            (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => (2, [from.octets(), to.octets()].concat()),
+            (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) => (10, [from.octets(), to.octets()].concat()),
+            ends => panic!("{ends:?} are of two families"),
+        };
+        let ports = [self.from.port(), self.to.port()].map(u16::to_be_bytes).concat();
+        let seconds = ((self.ns / 1_000_000_000) as u32).to_le_bytes();
+        let microseconds = ((self.ns % 1_000_000_000 / 1_000) as u32).to_le_bytes();
+        let times = if version == 2 { [&seconds[..], &microseconds, &[0xd1, 7, 0, 0]].concat() } else { Vec::new() };
+        let header = [&[version, 8 + addresses.len() as u8, family, self.over][..], &ports, &addresses].concat();
+        [&header, &times, self.payload].concat()
+    }
+
     /// The IP packet that the agent sends.
     pub fn ip(&self) -> Vec<u8> {
-        udp(9060, &self.bytes())
+        self.ip_to(9060)
+    }
+
+    /// The same to a server that listens elsewhere.
+    pub fn ip_to(&self, port: u16) -> Vec<u8> {
+        udp(port, &self.bytes())
+    }
+
+    /// The same in version 1 or 2.
+    pub fn ip_of_version(&self, version: u8) -> Vec<u8> {
+        udp(9060, &self.bytes_of_version(version))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! To whoever adds a tunnel: its header is taken off in `tunnels`, on the way of [`Decoder::general`], never in [`fast`].
 //! The fast path takes UDP over IPv4 or IPv6, not fragmented, without options, below Ethernet (or Linux cooked headers) and VLAN tags,
-//! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP3. A property test holds
+//! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP on its ports. A property test holds
 //! the two to the same answers, and another the general path to those of etherparse.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use shared::pcap::LinkType;
 
 use super::{
-    Endpoint, Layer, Session, be16, esp, hep,
+    Endpoint, HepPorts, Layer, Session, be16, esp, hep,
     ip::{self, Body, IpPacket},
     link,
     tunnels::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN},
@@ -89,7 +89,7 @@ pub struct Fragment<'a> {
 pub enum Packet<'a> {
     /// A whole UDP datagram (or what the snap length left of it).
     Udp(Datagram<'a>),
-    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since 1970 (HEP3).
+    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since 1970 (HEP).
     Told(u64, Datagram<'a>),
     /// A part of an IP datagram.
     Fragment(Fragment<'a>),
@@ -105,7 +105,7 @@ pub enum Packet<'a> {
     OtherKind,
     /// Mirrored by an ERSPAN session or from a VLAN that is not asked for.
     OtherSession,
-    /// HEP3 that tells of something else than SIP, RTP and RTCP.
+    /// HEP that tells of something else than SIP, RTP and RTCP.
     OtherHep,
     /// In more tunnels than are taken apart.
     TooDeep,
@@ -114,7 +114,7 @@ pub enum Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// The time with which it came, in nanoseconds since 1970, if it did (HEP3).
+    /// The time with which it came, in nanoseconds since 1970, if it did (HEP).
     #[must_use]
     #[inline]
     pub fn told_ns(&self) -> Option<u64> {
@@ -128,6 +128,7 @@ pub struct Decoder {
     /// The sessions and VLANs whose frames are wanted out of ERSPAN; none for all.
     span_ids: BTreeSet<u16>,
     vlans: BTreeSet<u16>,
+    hep_ports: HepPorts,
     /// Whether what is read is the beginning of something that has been read as a whole.
     reads_beginnings: bool,
 }
@@ -139,11 +140,17 @@ impl Decoder {
         Self { span_ids: span_ids.into_iter().collect(), vlans: vlans.into_iter().collect(), ..Self::default() }
     }
 
+    /// The same, with HEP read on these ports.
+    #[must_use]
+    pub fn with_hep_on(self, hep_ports: HepPorts) -> Self {
+        Self { hep_ports, ..self }
+    }
+
     /// What `frame` holds; `link` says how it begins.
     #[must_use]
     #[inline]
     pub fn decode<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
-        match fast(link, frame) {
+        match fast(link, frame, &self.hep_ports) {
             Some(datagram) => Packet::Udp(datagram),
             None => self.general(link, frame),
         }
@@ -200,7 +207,7 @@ impl Decoder {
                 }
                 Layer::Mirrored(session, frame) if self.wants(session) => Some(Layer::Ethernet(frame)),
                 Layer::Mirrored(..) => return Packet::OtherSession,
-                Layer::Datagram(datagram) => return told(&datagram).unwrap_or(Packet::Udp(datagram)),
+                Layer::Datagram(datagram) => return self.told(&datagram).unwrap_or(Packet::Udp(datagram)),
                 Layer::Other => return Packet::NotIp,
                 Layer::OtherKind => return Packet::OtherKind,
                 below_ip => link::inner(below_ip),
@@ -249,6 +256,12 @@ impl Decoder {
         }
     }
 
+    /// The packet that a datagram tells of, if it is HEP.
+    fn told<'a>(&self, datagram: &Datagram<'a>) -> Option<Packet<'a>> {
+        let may_be = hep::may_be(datagram.payload) && self.hep_ports.admit(datagram.destination.port());
+        if may_be { hep::read(datagram.payload, datagram.wire_len) } else { None }
+    }
+
     /// The packet in ESP, if that can be read. In tunnel mode it is an IP packet, which counts as a tunnel anyway.
     fn in_esp<'a>(&self, ends: (Endpoint, Endpoint), packet: &'a [u8], wire_len: usize, tunnels_left: u8) -> Option<Packet<'a>> {
         let is_beginning = self.reads_beginnings && packet.len() < wire_len;
@@ -260,7 +273,7 @@ impl Decoder {
     /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads nowhere is taken
     /// for what it is.
     fn in_datagram<'a>(&self, datagram: Datagram<'a>, tunnels_left: u8) -> Packet<'a> {
-        if let Some(packet) = told(&datagram) {
+        if let Some(packet) = self.told(&datagram) {
             return if tunnels_left == 0 { Packet::TooDeep } else { packet };
         }
         if esp::may_be_in(&datagram)
@@ -274,14 +287,9 @@ impl Decoder {
     }
 }
 
-/// The packet that a datagram tells of, if it is HEP.
-fn told<'a>(datagram: &Datagram<'a>) -> Option<Packet<'a>> {
-    if hep::is_hep(datagram.payload) { hep::read(datagram.payload, datagram.wire_len) } else { None }
-}
-
 /// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.
 #[inline]
-fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
+fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Datagram<'a>> {
     let (type_at, payload_at) = match link {
         LinkType::ETHERNET => (12, 14),
         LinkType::LINUX_SLL => (14, 16),
@@ -299,8 +307,9 @@ fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
         ETHERTYPE_IPV6 => fast_ipv6(rest),
         _ => None,
     }?;
-    let is_more = tunnels::may_be_tunnel(datagram.source.port(), datagram.destination.port()) || hep::is_hep(datagram.payload);
-    (!is_more).then_some(datagram)
+    let (source, destination) = (datagram.source.port(), datagram.destination.port());
+    let is_hep = hep::may_be(datagram.payload) && hep_ports.admit(destination);
+    (!is_hep && !tunnels::may_be_tunnel(source, destination)).then_some(datagram)
 }
 
 /// RFC 791, 3.1: no options (length 5), neither offset nor "more fragments".
@@ -505,8 +514,9 @@ mod tests {
             assert_eq!(decode(LinkType::RAW, &packet), want(b"hello"), "{tunnels}");
         }
         assert_eq!(decode(LinkType::RAW, &gre(0, 0x0800, &[], &packet)), Packet::TooDeep);
-        let hep = [&b"HEP3\0\x15\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x08hi"[..]].concat();
-        let mut packet = ethernet_udp(&hep)[14..].to_vec();
+        let hep = b"HEP3\0\x15\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x08hi";
+        let to_server = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).udp(5060, 9060);
+        let mut packet = built(to_server, hep)[14..].to_vec();
         assert_eq!(decode(LinkType::RAW, &packet), Packet::Unreadable, "no addresses");
         for _ in 0..4 {
             packet = gre(0, 0x0800, &[], &packet);
@@ -577,10 +587,10 @@ mod tests {
             if let Some((at, value)) = change && at < frame.len() {
                 frame[at] = value;
             } else {
-                prop_assert!(fast(link, &frame).is_some(), "the common case takes the fast path");
+                prop_assert!(fast(link, &frame, &HepPorts::default()).is_some(), "the common case takes the fast path");
             }
             frame.truncate(keep.max(10));
-            if let Some(datagram) = fast(link, &frame) {
+            if let Some(datagram) = fast(link, &frame, &HepPorts::default()) {
                 prop_assert_eq!(Packet::Udp(datagram), general(link, &frame));
             }
         }

@@ -7,6 +7,8 @@ mod esp;
 mod exported;
 mod frame_relay;
 mod hep;
+mod hep12;
+mod hep3;
 mod ip;
 mod l2tp;
 mod link;
@@ -18,6 +20,7 @@ mod wlan;
 
 pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
 pub use endpoint::Endpoint;
+pub use hep::HepPorts;
 pub use ip::Extent;
 pub use link::{is_supported, outermost_ip};
 
