@@ -42,7 +42,7 @@ pub struct ChunkIndex<'w> {
     pub flows: Flows,
     /// Parts of IP datagrams.
     pub fragments: Vec<FragmentEvent<'w>>,
-    /// TCP on SIP ports.
+    /// TCP on ports of SIP and HEP.
     pub segments: Vec<SegmentEvent<'w>>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
@@ -110,6 +110,8 @@ pub struct Counts {
     pub other_sessions: u64,
     /// HEP that tells of something else than SIP, RTP and RTCP.
     pub other_hep: u64,
+    /// Told of by HEP over TCP, but no SIP.
+    pub hep_media: u64,
     /// In more tunnels than are taken apart.
     pub too_deep: u64,
     /// Frames too short, too broken, encrypted or compressed.
@@ -142,6 +144,7 @@ impl Counts {
             (&mut self.other_kinds, other.other_kinds),
             (&mut self.other_sessions, other.other_sessions),
             (&mut self.other_hep, other.other_hep),
+            (&mut self.hep_media, other.hep_media),
             (&mut self.too_deep, other.too_deep),
             (&mut self.unreadable, other.unreadable),
             (&mut self.unknown_link, other.unknown_link),
@@ -309,14 +312,15 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
-        if !self.ports.admit(segment.source.port(), segment.destination.port()) {
+        let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
+        if !may_be_hep && !self.ports.admit(segment.source.port(), segment.destination.port()) {
             increment(&mut self.counts.other_tcp);
         } else if segment.wire_len > 0 || segment.flags != TcpFlags::default() {
             let at = self.moment(record);
             let timestamp_ns = record.timestamp_ns.unwrap_or(0);
             let of_messages = segment.payload.len().saturating_mul(MESSAGE_BYTES_A_BYTE);
             self.add_memory(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
-            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, segment });
+            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, may_be_hep, segment });
         }
     }
 
@@ -329,7 +333,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
                 let of_descriptions = descriptions.iter().fold(0usize, |sum, one| sum.saturating_add(one.memory()));
                 // As much again for what becomes of it: calls, their media, their rows.
                 self.add_memory(size_of::<SipEvent<'_>>().saturating_add(of_descriptions).saturating_mul(2));
-                self.sip.push(SipEvent { at, frames, timestamp_ns, source: datagram.source, message, descriptions });
+                let source = datagram.source;
+                self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, source, message, descriptions });
             }
             Content::Malformed => {}
             Content::Media => {
@@ -417,7 +422,7 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
 
 /// A payload, or the whole lines of what the snap length left of it.
 #[inline]
-fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
+pub(crate) fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
     if datagram.payload.len() < datagram.wire_len { sip::whole_lines(datagram.payload) } else { datagram.payload }
 }
 

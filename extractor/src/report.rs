@@ -203,6 +203,7 @@ impl Report {
             (counts.odd_times, "timestamps that the packet after them contradicts by more than an hour".to_owned()),
             (counts.host_names, "host names in place of media addresses".to_owned()),
             (counts.other_hep, "HEP packets that tell of something else than SIP, RTP and RTCP".to_owned()),
+            (counts.hep_media, "RTP and RTCP packets told of by HEP over TCP, which are in no call's file".to_owned()),
             (counts.other_sessions, "frames of other ERSPAN sessions".to_owned()),
             (counts.encrypted, "ESP packets, encrypted".to_owned()),
             (counts.other_ip, "IP packets neither UDP nor TCP".to_owned()),

@@ -347,7 +347,8 @@ pub struct Hep<'a> {
 }
 
 impl Hep<'_> {
-    fn bytes(&self) -> Vec<u8> {
+    /// The packet that the agent sends, in version 3.
+    pub fn bytes(&self) -> Vec<u8> {
         let address = |end: SocketAddr, v4: u16, v6: u16| match end.ip() {
             std::net::IpAddr::V4(ip) => chunk(v4, &ip.octets()),
             std::net::IpAddr::V6(ip) => chunk(v6, &ip.octets()),

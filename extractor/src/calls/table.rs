@@ -51,6 +51,8 @@ pub struct Call {
     pub media: Vec<(Clock, Media)>,
     /// Where that frame is.
     pub first_frame: Moment,
+    /// The last frame that ends a message told of by HEP over TCP, and the time that was told.
+    pub last_told: Option<(Position, u64)>,
     /// When that INVITE was whole.
     opened: Moment,
     dialog: Dialog,
@@ -307,6 +309,7 @@ impl CallTable {
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.add_frames(&event.frames);
+        call.last_told = call.last_told.max(event.frames.last().map(|frame| frame.position).zip(event.told_ns));
         call.last_sip = event.at;
         call.dialog.take(&event.message);
         let is_over_now = call.dialog.over().is_some() && call.over_since.is_none();
@@ -497,6 +500,7 @@ impl Call {
             start_ns: event.timestamp_ns,
             media: Vec::new(),
             first_frame: event.frames.first().copied().unwrap_or(event.at),
+            last_told: None,
             opened: event.at,
             dialog: Dialog::open(message),
             held: Vec::new(),

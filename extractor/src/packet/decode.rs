@@ -146,6 +146,13 @@ impl Decoder {
         Self { hep_ports, ..self }
     }
 
+    /// Whether HEP is read that goes to this port.
+    #[must_use]
+    #[inline]
+    pub fn reads_hep_to(&self, port: u16) -> bool {
+        self.hep_ports.admit(port)
+    }
+
     /// What `frame` holds; `link` says how it begins.
     #[must_use]
     #[inline]
@@ -258,7 +265,7 @@ impl Decoder {
 
     /// The packet that a datagram tells of, if it is HEP.
     fn told<'a>(&self, datagram: &Datagram<'a>) -> Option<Packet<'a>> {
-        let may_be = hep::may_be(datagram.payload) && self.hep_ports.admit(datagram.destination.port());
+        let may_be = hep::may_be(datagram.payload) && self.reads_hep_to(datagram.destination.port());
         if may_be { hep::read(datagram.payload, datagram.wire_len) } else { None }
     }
 

@@ -4,6 +4,8 @@
 //! vendor (2)  type (2)  length, these six bytes included (2)  value
 //! ```
 
+use memchr::memmem;
+
 use super::{
     Datagram, Endpoint, Packet, be16,
     hep::{time_ns, told},
@@ -27,14 +29,57 @@ mod chunk {
     pub(super) const COMPRESSED_PAYLOAD: u16 = 16;
 }
 
-/// Whether a payload begins like HEP3.
+/// Whether bytes begin like HEP3.
+#[must_use]
 #[inline]
-pub(super) fn begins(payload: &[u8]) -> bool {
+pub fn begins(payload: &[u8]) -> bool {
     payload.first_chunk() == Some(&MAGIC)
 }
 
-/// What the packet holds, of which `wire_len` bytes were on the wire; nothing if it is no HEP3 after all.
-pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
+/// A stream of packets, one behind the other: HEP over TCP. Lengths are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HepUnit {
+    /// It goes on with a packet.
+    Packet(usize),
+    /// It goes on with the beginning of one, which says how long it is if enough of it is there.
+    Incomplete(Option<usize>),
+    /// It goes on with something else; the next packet may begin behind this much.
+    Foreign(usize),
+}
+
+impl HepUnit {
+    /// The unit that `bytes` begin with.
+    #[must_use]
+    pub fn at_start_of(bytes: &[u8]) -> Self {
+        match find_start(bytes) {
+            Err(0) => Self::Incomplete(None),
+            Ok(0) => match bytes.first_chunk().map(total_len) {
+                Some(len) if len < HEADER_LEN => Self::Foreign(MAGIC.len()),
+                Some(len) if len <= bytes.len() => Self::Packet(len),
+                len => Self::Incomplete(len),
+            },
+            Ok(start) | Err(start) => Self::Foreign(start),
+        }
+    }
+}
+
+/// Where the next packet begins; or, if none does, from where on bytes that are still to come may make one.
+///
+/// # Errors
+/// The offset up to which nothing is of use.
+pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
+    let end = bytes.len();
+    let may_begin = |start: &usize| bytes.get(*start..).is_some_and(|rest| MAGIC.starts_with(rest));
+    memmem::find(bytes, &MAGIC).ok_or_else(|| (end.saturating_sub(MAGIC.len())..end).find(may_begin).unwrap_or(end))
+}
+
+fn total_len([_, _, _, _, l0, l1]: &[u8; HEADER_LEN]) -> usize {
+    be16([*l0, *l1]).into()
+}
+
+/// The packet that is told of in one of which `wire_len` bytes were on the wire; nothing if it is no HEP3 after all.
+#[must_use]
+pub fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     const SIP: u8 = 1;
     const RTP: u8 = 4;
     const RTCP: u8 = 5;
@@ -65,8 +110,7 @@ struct Told<'a> {
 impl<'a> Told<'a> {
     /// Reads what was captured of the chunks.
     fn of(packet: &'a [u8], wire_len: usize) -> Option<Self> {
-        let [_, _, _, _, l0, l1] = *packet.first_chunk::<HEADER_LEN>()?;
-        let total_len = usize::from(be16([l0, l1]));
+        let total_len = total_len(packet.first_chunk()?);
         if !begins(packet) || total_len < HEADER_LEN || total_len > wire_len {
             return None;
         }
@@ -205,7 +249,33 @@ mod tests {
         assert_eq!(read_whole(b"HEP4\0\x06"), None);
     }
 
+    #[test]
+    fn a_stream_is_one_packet_behind_the_other() {
+        let packet = message(1, 15, b"INVITE");
+        let len = packet.len();
+        let stream = [&packet[..], &packet].concat();
+        assert_eq!(HepUnit::at_start_of(&stream), HepUnit::Packet(len));
+        for cut in 1..6 {
+            assert_eq!(HepUnit::at_start_of(&packet[..cut]), HepUnit::Incomplete(None), "{cut}");
+        }
+        for cut in 6..len {
+            assert_eq!(HepUnit::at_start_of(&packet[..cut]), HepUnit::Incomplete(Some(len)), "{cut}");
+        }
+        assert_eq!(HepUnit::at_start_of(&[b"rest", &packet[..]].concat()), HepUnit::Foreign(4));
+        assert_eq!(HepUnit::at_start_of(b"rest of HE"), HepUnit::Foreign(8));
+        assert_eq!(HepUnit::at_start_of(b"rest"), HepUnit::Foreign(4));
+        assert_eq!(HepUnit::at_start_of(b"HEP3\0\x05"), HepUnit::Foreign(4), "shorter than its header");
+    }
+
     proptest! {
+        #[test]
+        fn a_unit_is_never_longer_than_the_bytes(bytes in proptest::collection::vec(prop::sample::select(b"HEP3\0\x07x".to_vec()), 1..30)) {
+            match HepUnit::at_start_of(&bytes) {
+                HepUnit::Packet(len) | HepUnit::Foreign(len) => prop_assert!(len > 0 && len <= bytes.len()),
+                HepUnit::Incomplete(len) => prop_assert!(len.is_none_or(|len| len > bytes.len())),
+            }
+        }
+
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..80), len in 0u16..90) {
             let mut packet = [&MAGIC[..], &len.to_be_bytes()].concat();

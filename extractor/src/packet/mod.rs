@@ -21,6 +21,7 @@ mod wlan;
 pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
 pub use endpoint::Endpoint;
 pub use hep::HepPorts;
+pub use hep3::{HepUnit, begins as begins_hep, find_start as find_hep, read as read_hep};
 pub use ip::Extent;
 pub use link::{is_supported, outermost_ip};
 
