@@ -13,6 +13,7 @@ mod support;
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
+use shared::pcap::LinkType;
 use support::{
     MS, SECOND, frames,
     ladder::{Extracted, Ladder, Row, START_NS},
@@ -117,6 +118,34 @@ fn on_every_link_type() {
     }
 }
 
+/// Wireshark tells the ends, and takes SIP out of TCP.
+#[test]
+fn in_exported_pdus() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for transport in [2, 3] {
+            let mut t = drawn(&lines, |line| {
+                let (name, transport) = if line.3[0] == 0x80 { ("rtp", 3) } else { ("sip", transport) };
+                layers::exported(name, transport, line.1, line.2, &line.3)
+            });
+            t.capture.link = LinkType::UPPER_PDU;
+            let out = t.extract();
+            assert_eq!(rows(&out), want, "{}", out.log);
+            assert_eq!(out.only_call().frames(), t.capture.frames);
+            let out = t.flag("--no-rtp-dump").extract();
+            assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames));
+        }
+    }
+}
+
+#[test]
+fn kinds_that_are_not_read_are_counted() {
+    let mut t = drawn(&ipv4_call(), |line| layers::exported("diameter", 3, line.1, line.2, &line.3));
+    t.capture.link = LinkType::UPPER_PDU;
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   records of ERF, exported PDUs and the like"), "{}", out.log);
+}
+
 #[test]
 fn in_every_framing() {
     for lines in [ipv4_call(), ipv6_call()] {
@@ -135,6 +164,34 @@ fn in_every_tunnel() {
             check(&lines, &want, LINKS[0], &format!("{tunnel:?}"), |ip| tunnel.carry(&ip, FRAMINGS[0]));
         }
     }
+}
+
+/// Transport mode, as between a phone and its P-CSCF: the header of IP stays, and so does the signature.
+#[test]
+fn in_esp_with_the_null_cipher() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        for icv_len in [12, 16, 0] {
+            check(&lines, &want, LINKS[0], "ESP", |ip| {
+                let (header, udp) = ip.split_at(if ip[0] >> 4 == 4 { 20 } else { 40 });
+                layers::ip_with(header, 50, &layers::esp(17, udp, icv_len))
+            });
+        }
+    }
+}
+
+#[test]
+fn esp_that_is_encrypted_is_counted() {
+    let mut t = drawn(&ipv4_call(), |_| LINKS[0].1(&layers::ipv4(50, &[0x5a; 120])));
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"), "{}", out.log);
+    let mut t = drawn(&ipv4_call(), |line| {
+        let mut frame = LINKS[0].1(&layers::ipv4(50, &layers::esp(4, &ip(line), 12)));
+        frame.truncate(frame.len() - 1);
+        frame
+    });
+    let out = t.extract();
+    assert!(out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"), "snapped: {}", out.log);
 }
 
 #[test]
@@ -188,7 +245,7 @@ proptest! {
     }
 }
 
-// HEP3: SPEC 2.
+// HEP: SPEC 2.
 
 fn hep<'a>(line: &'a Line, over: u8) -> Hep<'a> {
     let protocol = if line.3[0] == 0x80 { 4 } else { 1 };
@@ -271,6 +328,43 @@ fn hep3_with_a_damaged_time_ends_no_call() {
 }
 
 #[test]
+fn hep_of_version_2_tells_the_time_and_that_of_version_1_does_not() {
+    for lines in [ipv4_call(), ipv6_call()] {
+        let want = plain(&lines);
+        let mut t = told(&lines, |line| LINKS[0].1(&hep(line, 17).ip_of_version(2)));
+        assert_eq!(rows(&t.extract()), want);
+        let mut t = drawn(&lines, |line| LINKS[0].1(&Hep { ns: 0, ..hep(line, 6) }.ip_of_version(1)));
+        let out = t.extract();
+        assert_eq!(rows(&out), want);
+        let out = t.flag("--no-rtp-dump").extract();
+        assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames));
+    }
+}
+
+#[test]
+fn hep_is_read_on_its_ports_only() {
+    let lines = ipv4_call();
+    for (port, flag, is_read) in [
+        (9061, "--debug", true),
+        (9062, "--debug", false),
+        (9062, "--hep-ports=9062,1", true),
+        (9060, "--hep-ports=9062,1", false),
+        (5060, "--hep-ports=any", true),
+        (9060, "--hep-ports=", false),
+    ] {
+        let mut t = told(&lines, |line| LINKS[0].1(&hep(line, 17).ip_to(port))).flag(flag);
+        let out = t.extract();
+        assert_eq!(!out.calls.is_empty(), is_read, "{port} {flag}: {}", out.log);
+        if is_read {
+            assert_eq!(rows(&out), plain(&lines), "{port} {flag}");
+        }
+    }
+    let out = told(&lines, |line| LINKS[0].1(&hep(line, 17).ip())).flag("--hep-ports=9060-9061").extract_as_drawn();
+    assert_eq!(out.status, Some(2));
+    assert!(out.log.contains("`9060-9061` is not a port"), "{}", out.log);
+}
+
+#[test]
 fn hep3_about_other_things_is_counted() {
     let mut t = drawn(&ipv4_call(), |line| LINKS[0].1(&hep(line, 17).ip()));
     let report = Hep { protocol: 5, payload: b"{\"ssrc\":7}", ..hep(&(900, end(A_MEDIA), end(B_MEDIA), vec![0]), 17) }.ip();
@@ -278,7 +372,7 @@ fn hep3_about_other_things_is_counted() {
     let out = t.extract();
     out.only_call().has("rtp_packet_count", "40");
     assert_eq!(out.only_call().frames().len(), 46);
-    assert!(out.log.contains("1   HEP3 packets that tell of something else"), "{}", out.log);
+    assert!(out.log.contains("1   HEP packets that tell of something else"), "{}", out.log);
 }
 
 // ERSPAN: SPEC 1.

@@ -14,8 +14,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proptest::prelude::*;
 use support::{
-    frames,
-    ladder::{Extracted, Ladder, extract_bytes},
+    MS, SECOND, frames,
+    ladder::{Extracted, Ladder, START_NS, extract_bytes},
+    layers::Hep,
+    media::Rtp,
     sip::{Sdp, Sip, request, response},
     tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
 };
@@ -524,5 +526,156 @@ proptest! {
         let sent = sent - handshake;
         prop_assert!((sent - like_keepalives..=sent).contains(&found), "{found} of {sent}");
         assert_windows_do_not_matter(&t);
+    }
+}
+
+// HEP over TCP: SPEC 2.
+
+const AGENT: SocketAddr = end([10, 0, 0, 7], 40_000);
+const SERVER: SocketAddr = end([10, 0, 0, 9], 9060);
+
+fn agent() -> Tcp {
+    Tcp::new(AGENT, SERVER, u32::MAX - 700)
+}
+
+/// The agent saw it so many milliseconds after [`START_NS`].
+fn told(at: u64, who: Who, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let (from, to) = if who == Who::A { (A, B) } else { (B, A) };
+    Hep { from, to, over: 6, ns: START_NS + at * MS, protocol, payload }.bytes()
+}
+
+/// All that an agent tells of a call, and what of it is SIP.
+fn told_conversation() -> Vec<(u64, Vec<u8>)> {
+    conversation("1").into_iter().map(|(at, who, message)| (at, told(at, who, 1, &message))).collect()
+}
+
+#[test]
+fn hep_over_tcp_tells_of_a_call() {
+    for size in [7, 64, 333, 100_000] {
+        let (mut t, mut agent, mut segments) = (Ladder::new(), agent(), 0);
+        agent.syn(&mut t.capture, 0);
+        for (at, packet) in told_conversation() {
+            for piece in packet.chunks(size) {
+                agent.send(&mut t.capture, at, piece);
+                segments += 1;
+            }
+        }
+        media(&mut t);
+        let extracted = t.extract();
+        is_whole(&extracted, segments);
+        let plain = in_pieces(100_000).extract();
+        for column in ["start_timestamp", "end_timestamp", "duration_s", "sip_from"] {
+            extracted.only_call().has(column, plain.only_call().row.get(column));
+        }
+        assert_windows_do_not_matter(&t);
+    }
+}
+
+/// Its times are those of the rows, whenever the agent sends what it saw; other calls in the same segment do not count.
+#[test]
+fn hep_over_tcp_tells_the_time() {
+    let (mut t, mut agent) = (Ladder::new(), agent());
+    let lines = told_conversation();
+    let other = |at: u64| told(at, Who::A, 1, &request("OPTIONS", "another").bytes());
+    for (index, (at, packet)) in lines.iter().enumerate() {
+        let bytes = [other(at - 5), packet.clone(), other(at + 3_000)].concat();
+        let at_ms = 86_400_000 + index as u64;
+        agent.send(&mut t.capture, at_ms, &bytes[..300]);
+        agent.send(&mut t.capture, at_ms, &bytes[300..]);
+    }
+    let extracted = t.extract();
+    let call = extracted.only_call();
+    call.is("completed")
+        .has("start_timestamp", "2023-12-01T14:30:22.133456Z")
+        .has("end_timestamp", "2023-12-01T14:30:24.143456Z");
+    call.has("duration_s", "2.010000").has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap");
+    assert!(call.frames().iter().all(|(ns, _)| *ns >= START_NS + 86_400 * SECOND), "the frames have their own");
+    assert_windows_do_not_matter(&t);
+}
+
+#[test]
+fn of_hep_over_tcp_whose_beginning_or_middle_is_missing_the_rest_is_found() {
+    let lines = told_conversation();
+    let (mut t, mut agent) = (Ladder::new(), agent());
+    // The capture begins where a message does that is told of: it is not one that the agent sent itself.
+    let before = told(1, Who::B, 1, &invite("0").bytes());
+    let message_at = before.windows(6).position(|word| word == b"INVITE").unwrap();
+    agent.skip(message_at);
+    agent.send(&mut t.capture, 5, &[&before[message_at..], &lines[0].1].concat());
+    agent.send(&mut t.capture, 200, &lines[3].1);
+    agent.skip(lines[1].1.len());
+    let last = [&lines[2].1[..], &lines[5].1].concat();
+    agent.send(&mut t.capture, 2_000, &last[..40]);
+    agent.skip(60);
+    agent.send(&mut t.capture, 2_010, &last[100..]);
+    media(&mut t);
+    t.udp(9_000, A, A_MEDIA, b"time goes on");
+    let extracted = t.extract();
+    extracted.only_call().is("completed").has("final_status", "200").has("sip_packet_count", "3").has("rtp_packet_count", "100");
+    assert!(extracted.log.contains("2   stretches of TCP streams are missing"), "{}", extracted.log);
+    assert_windows_do_not_matter(&t);
+}
+
+#[test]
+fn of_a_hep_packet_that_lost_its_end_the_header_of_the_message_is_used() {
+    let (mut t, mut agent) = (Ladder::new(), agent());
+    agent.syn(&mut t.capture, 0);
+    let invite = told(10, Who::A, 1, &invite("1").bytes());
+    agent.send(&mut t.capture, 10, &invite[..invite.len() - 60]);
+    agent.skip(40);
+    let cancel = told(20, Who::A, 1, &request("CANCEL", "1").bytes());
+    agent.send(&mut t.capture, 20, &[&invite[invite.len() - 20..], &cancel].concat());
+    let extracted = t.extract();
+    extracted.only_call().is("cancelled").has("sip_packet_count", "2").has("start_timestamp", "2023-12-01T14:30:22.133456Z");
+    assert_windows_do_not_matter(&t);
+}
+
+#[test]
+fn what_hep_over_tcp_tells_again_is_in_the_file_once_per_frame() {
+    let (mut t, mut agent) = (Ladder::new(), agent());
+    agent.syn(&mut t.capture, 0);
+    let packet = told(10, Who::A, 1, &invite("1").bytes());
+    agent.send(&mut t.capture, 10, &packet[..200]);
+    agent.at(&mut t.capture, 20, -200, &packet[..200]);
+    agent.send(&mut t.capture, 30, &packet[200..]);
+    agent.at(&mut t.capture, 40, -(packet.len() as i32), &packet);
+    t.extract().only_call().has("sip_packet_count", "4");
+}
+
+#[test]
+fn media_and_reports_in_hep_over_tcp_are_counted() {
+    let (mut t, mut agent) = (Ladder::new(), agent());
+    agent.syn(&mut t.capture, 0);
+    let rtp = told(300, Who::A, 4, &Rtp::new(7, 1).bytes());
+    let report = told(400, Who::A, 5, b"{\"ssrc\":7}");
+    agent.send(&mut t.capture, 10, &[told(10, Who::A, 1, &invite("1").bytes()), rtp.clone(), rtp, report].concat());
+    let extracted = t.extract();
+    extracted.only_call().has("rtp_packet_count", "0").has("sip_packet_count", "1");
+    for line in ["2   RTP and RTCP packets told of by HEP over TCP", "1   HEP packets that tell of something else"] {
+        assert!(extracted.log.contains(line), "{}", extracted.log);
+    }
+}
+
+#[test]
+fn hep_over_tcp_is_read_on_its_ports_only() {
+    for (port, flag, is_read) in
+        [(9061, "--debug", true), (9062, "--debug", false), (9062, "--hep-ports=9062", true), (443, "--hep-ports=any", true)]
+    {
+        let (mut t, mut agent) = (Ladder::new(), Tcp::new(AGENT, SocketAddr::new(SERVER.ip(), port), 7));
+        told_conversation().iter().for_each(|(at, packet)| agent.send(&mut t.capture, *at, packet));
+        let extracted = t.flag(flag).extract();
+        assert_eq!(extracted.calls.len(), usize::from(is_read), "{port} {flag}: {}", extracted.log);
+        assert_eq!(extracted.log.contains("7   TCP segments on other ports"), !is_read, "{}", extracted.log);
+    }
+}
+
+/// A port of HEP may be one of SIP, too: what comes tells.
+#[test]
+fn sip_on_a_port_of_hep_is_sip() {
+    for flag in ["--hep-ports=any", "--hep-ports=5060"] {
+        is_whole(
+            &in_pieces(333).flag(flag).extract(),
+            conversation("1").iter().map(|(_, _, text)| text.len().div_ceil(333)).sum(),
+        );
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         Settings,
         uploads::{self, Class, Cleanup, Encryption, Tags},
     },
-    packet::Decoder,
+    packet::{Decoder, HepPorts},
     points::Directories,
     progress::LogFormat,
     run::{Config, Source, UnitLen},
@@ -88,6 +88,10 @@ pub struct Arguments {
     /// on every port.
     #[arg(long, value_name = "START-END", default_value = "5060-5061")]
     sip_ports_range: SipPorts,
+
+    /// Ports to which agents send HEP (Homer), separated by commas; `any` for all. On others it is left alone.
+    #[arg(long, value_name = "LIST", default_value = "9060,9061")]
+    hep_ports: HepPorts,
 
     /// Numbers of the ERSPAN sessions that are wanted, separated by commas; all if there are none. May be
     /// repeated. Frames that ERSPAN did not bring are always read.
@@ -318,6 +322,7 @@ impl Arguments {
     fn flags(&self) -> Vec<(String, String)> {
         let flags = [
             ("--sip-ports-range", self.sip_ports_range.to_string()),
+            ("--hep-ports", self.hep_ports.to_string()),
             ("--erspan-span-ids", listed(&self.erspan_span_ids)),
             ("--erspan-vlans", listed(&self.erspan_vlans)),
             ("--call-timeout", self.call_timeout.to_string()),
@@ -355,7 +360,7 @@ impl Arguments {
             flags: self.flags(),
             resets: self.reset_state,
             unit: self.unit_bytes.map_or_else(UnitLen::default, UnitLen::Exactly),
-            decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)),
+            decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)).with_hep_on(self.hep_ports),
             sip_ports: self.sip_ports_range,
             rules: Rules {
                 linger_ns: self.linger.as_ns(),

@@ -30,6 +30,8 @@ pub struct SipEvent<'w> {
     pub frames: Frames,
     /// The timestamp of its first frame in nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// The time that HEP over TCP gave it: its frames, when they are written, do not tell.
+    pub told_ns: Option<u64>,
     /// The network through which it came.
     pub network: Network,
     /// Who sent it.
@@ -64,7 +66,7 @@ pub struct FragmentEvent<'w> {
     pub fragment: Fragment<'w>,
 }
 
-/// A TCP segment on a SIP port.
+/// A TCP segment on a port of SIP or HEP.
 #[derive(Clone, Debug)]
 pub struct SegmentEvent<'w> {
     /// When it was there.
@@ -73,6 +75,8 @@ pub struct SegmentEvent<'w> {
     pub frames: Frames,
     /// The timestamp of the first of them in nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// Whether it goes to a port of HEP.
+    pub may_be_hep: bool,
     /// What it is.
     pub segment: Segment<'w>,
 }

@@ -42,7 +42,7 @@ pub struct ChunkIndex<'w> {
     pub flows: Flows,
     /// Parts of IP datagrams.
     pub fragments: Vec<FragmentEvent<'w>>,
-    /// TCP on SIP ports.
+    /// TCP on ports of SIP and HEP.
     pub segments: Vec<SegmentEvent<'w>>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
@@ -98,14 +98,20 @@ pub struct Counts {
     pub other_tcp: u64,
     /// Parts of IP datagrams.
     pub fragments: u64,
+    /// ESP that is encrypted.
+    pub encrypted: u64,
     /// Other protocols over IP.
     pub other_ip: u64,
     /// No IP.
     pub not_ip: u64,
+    /// Of kinds that the headers of their link types name and that are not read.
+    pub other_kinds: u64,
     /// Of ERSPAN sessions or VLANs that are not asked for.
     pub other_sessions: u64,
-    /// HEP3 that tells of something else than SIP, RTP and RTCP.
+    /// HEP that tells of something else than SIP, RTP and RTCP.
     pub other_hep: u64,
+    /// Told of by HEP over TCP, but no SIP.
+    pub hep_media: u64,
     /// In more tunnels than are taken apart.
     pub too_deep: u64,
     /// Frames too short, too broken, encrypted or compressed.
@@ -136,10 +142,13 @@ impl Counts {
             (&mut self.udp, other.udp),
             (&mut self.other_tcp, other.other_tcp),
             (&mut self.fragments, other.fragments),
+            (&mut self.encrypted, other.encrypted),
             (&mut self.other_ip, other.other_ip),
             (&mut self.not_ip, other.not_ip),
+            (&mut self.other_kinds, other.other_kinds),
             (&mut self.other_sessions, other.other_sessions),
             (&mut self.other_hep, other.other_hep),
+            (&mut self.hep_media, other.hep_media),
             (&mut self.too_deep, other.too_deep),
             (&mut self.unreadable, other.unreadable),
             (&mut self.unknown_link, other.unknown_link),
@@ -270,8 +279,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(record, timestamp_ns, &datagram),
             Packet::Tcp(segment) => self.take_segment(record, segment),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
+            Packet::Encrypted => increment(&mut counts.encrypted),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
+            Packet::OtherKind => increment(&mut counts.other_kinds),
             Packet::OtherSession => increment(&mut counts.other_sessions),
             Packet::OtherHep => increment(&mut counts.other_hep),
             Packet::TooDeep => increment(&mut counts.too_deep),
@@ -307,14 +318,15 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
-        if !self.ports.admit(segment.source.port(), segment.destination.port()) {
+        let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
+        if !may_be_hep && !self.ports.admit(segment.source.port(), segment.destination.port()) {
             increment(&mut self.counts.other_tcp);
         } else if segment.wire_len > 0 || segment.flags != TcpFlags::default() {
             let at = self.moment(record);
             let timestamp_ns = record.timestamp_ns.unwrap_or(0);
             let of_messages = segment.payload.len().saturating_mul(MESSAGE_BYTES_A_BYTE);
             self.add_memory(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
-            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, segment });
+            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, may_be_hep, segment });
         }
     }
 
@@ -328,7 +340,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
                 // As much again for what becomes of it: calls, their media, their rows.
                 self.add_memory(size_of::<SipEvent<'_>>().saturating_add(of_descriptions).saturating_mul(2));
                 let Datagram { network, source, .. } = *datagram;
-                self.sip.push(SipEvent { at, frames, timestamp_ns, network, source, message, descriptions });
+                self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, network, source, message, descriptions });
             }
             Content::Malformed => {}
             Content::Media => {
@@ -423,7 +435,7 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
 
 /// A payload, or the whole lines of what the snap length left of it.
 #[inline]
-fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
+pub(crate) fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
     if datagram.payload.len() < datagram.wire_len { sip::whole_lines(datagram.payload) } else { datagram.payload }
 }
 

@@ -5,7 +5,7 @@ use sip_call_extractor::packet::{Decoder, Packet, is_supported};
 
 use super::{Input, place};
 
-const LINKS: [LinkType; 20] = [
+const LINKS: [LinkType; 27] = [
     LinkType::ETHERNET,
     LinkType::NULL,
     LinkType::PPP,
@@ -26,6 +26,13 @@ const LINKS: [LinkType; 20] = [
     LinkType::WLAN_RADIOTAP,
     LinkType::WLAN_AVS,
     LinkType::PPI,
+    LinkType::SLIP,
+    LinkType::SLIP_BSDOS,
+    LinkType::FRAME_RELAY,
+    LinkType::ERF,
+    LinkType::NFLOG,
+    LinkType::UPPER_PDU,
+    LinkType::PKTAP,
 ];
 
 /// The first byte chooses the link type: by its place in the list, or by its number.

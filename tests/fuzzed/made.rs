@@ -81,8 +81,9 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
         }
         7 => {
             let (from, to) = ends(call, is_answer, 4001);
-            let told = if which & 0x80 == 0 { sender_report(7) } else { hep(which, from, to, &message(which, call)) };
-            vec![frames::udp(from, to, &told)]
+            let told = || hep(which, from, to, &message(which, call));
+            let server = SocketAddr::new(to.ip(), 9060);
+            vec![if which & 0x80 == 0 { frames::udp(from, to, &sender_report(7)) } else { frames::udp(from, server, &told()) }]
         }
         8..=10 => {
             let message = message(which, call);

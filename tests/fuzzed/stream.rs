@@ -7,9 +7,9 @@ use bumpalo::Bump;
 use sip_call_extractor::{
     events::{Frames, SegmentEvent},
     moment::{Moment, Position},
-    packet::{Endpoint, Network, Segment, TcpFlags},
+    packet::{Endpoint, Network, Packet, Segment, TcpFlags},
     reassembly::{Found, SipStreams},
-    sip::Body,
+    sip::{Body, Message},
 };
 
 use super::Input;
@@ -17,14 +17,14 @@ use super::Input;
 pub fn check(input: &[u8]) {
     let mut input = Input(input);
     match input.byte() {
-        kind if kind & 1 == 0 => Whole::of(&mut input, kind & 2 != 0).check(input),
-        _ => garbage(input),
+        kind if kind & 1 == 0 => Whole::of(&mut input, Wrapping::of(kind)).check(input),
+        kind => garbage(input, kind & 2 != 0),
     }
 }
 
-fn event(number: usize, clock: u64, segment: Segment<'_>) -> SegmentEvent<'_> {
+fn event(number: usize, clock: u64, may_be_hep: bool, segment: Segment<'_>) -> SegmentEvent<'_> {
     let at = Moment { clock, position: Position::new(0, number) };
-    SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, segment }
+    SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, may_be_hep, segment }
 }
 
 fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire_len: usize) -> Segment<'_> {
@@ -33,16 +33,35 @@ fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire
     Segment { network: Network::PLAIN, source, destination, sequence, flags, payload, wire_len }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrapping {
+    None,
+    WebSocket,
+    Hep,
+}
+
+impl Wrapping {
+    fn of(kind: u8) -> Self {
+        match kind & 6 {
+            0 => Self::None,
+            4 => Self::Hep,
+            _ => Self::WebSocket,
+        }
+    }
+}
+
 /// A stream of which nothing is missing.
 struct Whole<'a> {
+    wrapping: Wrapping,
     bytes: Vec<u8>,
     /// Where the parts of each message lie in it, and the message's body.
     messages: Vec<(Vec<Range<usize>>, &'a [u8])>,
 }
 
 impl<'a> Whole<'a> {
-    fn of(input: &mut Input<'a>, is_websocket: bool) -> Self {
-        let mut whole = Self { bytes: Vec::new(), messages: Vec::new() };
+    fn of(input: &mut Input<'a>, wrapping: Wrapping) -> Self {
+        let mut whole = Self { wrapping, bytes: Vec::new(), messages: Vec::new() };
+        let is_websocket = wrapping == Wrapping::WebSocket;
         if is_websocket {
             whole.bytes.extend(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
         }
@@ -56,7 +75,9 @@ impl<'a> Whole<'a> {
             );
             let message = [message.as_bytes(), body].concat();
             let cut = usize::from(kind >> 1).min(message.len());
-            let parts = if !is_websocket {
+            let parts = if wrapping == Wrapping::Hep {
+                vec![whole.append(&hep(&message))]
+            } else if !is_websocket {
                 vec![whole.append(&message)]
             } else if cut == 0 {
                 vec![whole.append(&frame(0x81, kind, &message))]
@@ -66,7 +87,7 @@ impl<'a> Whole<'a> {
                 vec![beginning, whole.append(&frame(0x80, kind, &message[cut..]))]
             };
             whole.messages.push((parts, body));
-            if kind & 0x80 != 0 && !is_websocket {
+            if kind & 0x80 != 0 && wrapping == Wrapping::None {
                 whole.bytes.extend(b"\r\n\r\n");
             }
         }
@@ -99,7 +120,12 @@ impl<'a> Whole<'a> {
             let sequence = initial.wrapping_add(u32::from(!is_syn)).wrapping_add(piece.start as u32);
             let flags = TcpFlags { syn: is_syn, ..TcpFlags::default() };
             streams.take(
-                &event(number, number as u64, segment(false, sequence, flags, &self.bytes[piece.clone()], piece.len())),
+                &event(
+                    number,
+                    number as u64,
+                    self.wrapping == Wrapping::Hep,
+                    segment(false, sequence, flags, &self.bytes[piece.clone()], piece.len()),
+                ),
                 &arena,
                 &mut found,
             );
@@ -107,29 +133,42 @@ impl<'a> Whole<'a> {
         streams.finish(Moment { clock: pieces.len() as u64, position: Position::new(0, pieces.len()) }, &arena, &mut found);
 
         let mut messages = self.messages.iter().enumerate();
+        let mut check = |message: &Message<'_>, frames: &Frames, at: Moment| {
+            let (number, (parts, body)) = messages.next().expect("no message comes twice");
+            assert_eq!(message.call_id, number.to_string().as_bytes());
+            assert_eq!(message.bodies().found, [Body::Description((*body).into())], "the body");
+            assert!(frames.is_sorted());
+            let carried = frames.iter().map(|frame| &pieces[frame.position.offset()]);
+            assert!(
+                parts.iter().cloned().flatten().all(|byte| carried.clone().any(|piece| piece.contains(&byte))),
+                "a frame is missing"
+            );
+            assert!(frames.last().is_some_and(|last| *last <= at));
+        };
         for found in &found {
             match found {
                 Found::Malformed => panic!("a message is cut"),
+                Found::Told(told) => {
+                    let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = told.packet else { panic!("{:?}", told.packet) };
+                    let message = Message::parse(datagram.payload).expect("SIP").expect("a whole message");
+                    check(&message, &told.frames, told.at);
+                }
                 Found::Repeated(repetition) => {
                     assert!(repetition.frames.iter().all(|frame| frame.position.offset() < pieces.len()));
                 }
-                Found::Message(found) => {
-                    let (number, (parts, body)) = messages.next().expect("no message comes twice");
-                    assert_eq!(found.message.call_id, number.to_string().as_bytes());
-                    assert_eq!(found.message.bodies().found, [Body::Description((*body).into())], "the body");
-                    assert!(found.frames.is_sorted());
-                    let carried = found.frames.iter().map(|frame| &pieces[frame.position.offset()]);
-                    assert!(
-                        parts.iter().cloned().flatten().all(|byte| carried.clone().any(|piece| piece.contains(&byte))),
-                        "a frame is missing"
-                    );
-                    assert!(found.frames.last().is_some_and(|last| *last <= found.at));
-                }
+                Found::Message(found) => check(&found.message, &found.frames, found.at),
             }
         }
         assert_eq!(messages.next(), None, "a message is missing");
         assert_eq!(streams.counts(), Default::default());
     }
+}
+
+/// A HEP packet that tells of a message.
+fn hep(message: &[u8]) -> Vec<u8> {
+    let chunk = |kind: u8, value: &[u8]| [&[0, 0, 0, kind][..], &(6 + value.len() as u16).to_be_bytes(), value].concat();
+    let chunks = [chunk(3, &[192, 0, 2, 9]), chunk(4, &[192, 0, 2, 2]), chunk(11, &[1]), chunk(15, message)].concat();
+    [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
 }
 
 /// A WebSocket frame, masked if `kind` is odd.
@@ -156,8 +195,21 @@ const PHRASES: [&[u8]; 8] = [
     b"\r\n\r\n",
 ];
 
+const HEP_PHRASES: [&[u8]; 8] = [
+    b"HEP3\0\x5a\0\0\0\x03\0\x0a\xc0\0\x02\x01\0\0\0\x04\0\x0a\xc0\0\x02\x02\0\0\0\x0b\0\x07\x01\
+      \0\0\0\x0f\0\x39BYE sip:x SIP/2.0\r\nCall-ID: 1\r\nf: a\r\nt: b\r\nl: 0\r\n\r\n",
+    b"HEP3\0\x19\0\0\0\x0b\0\x07\x64\0\0\0\x0f\0\x0clogged",
+    b"HEP3\x01\0\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\xf3",
+    b"HEP3\0\0",
+    b"HE",
+    b"P3\0\x07\0",
+    b"BYE sip:x SIP/2.0\r\nCall-ID: 3\r\nf: a\r\nt: b\r\nl: 0\r\n\r\n",
+    b"\x16\x03\x01\x00",
+];
+
 /// Any segments, at any times, in both directions.
-fn garbage(mut input: Input<'_>) {
+fn garbage(mut input: Input<'_>, may_be_hep: bool) {
+    let phrases = if may_be_hep { HEP_PHRASES } else { PHRASES };
     let mut events = Vec::new();
     let mut next = [u32::MAX - 100, 7];
     let mut clock = 0u64;
@@ -171,7 +223,7 @@ fn garbage(mut input: Input<'_>) {
             dt => u64::from(dt - 7) * 500_000_000,
         };
         times.push(clock);
-        let payload = if kind & 2 == 0 { PHRASES[usize::from(shift & 7)] } else { input.some() };
+        let payload = if kind & 2 == 0 { phrases[usize::from(shift & 7)] } else { input.some() };
         let distance = if kind & 4 == 0 { 0 } else { i32::from(input.u16().cast_signed()) };
         let snapped = if kind & 8 == 0 { 0 } else { usize::from(input.byte()) };
         let is = |bits: u8| kind >> 4 == bits;
@@ -179,7 +231,8 @@ fn garbage(mut input: Input<'_>) {
         let side = &mut next[usize::from(is_answer)];
         let sequence = side.wrapping_add_signed(distance);
         *side = sequence.wrapping_add((payload.len() + snapped) as u32).wrapping_add(flags.syn.into());
-        events.push(event(events.len(), clock, segment(is_answer, sequence, flags, payload, payload.len() + snapped)));
+        let segment = segment(is_answer, sequence, flags, payload, payload.len() + snapped);
+        events.push(event(events.len(), clock, may_be_hep && !is_answer, segment));
     }
     let plain = outcome(&events, &[]);
     assert!(
@@ -209,6 +262,7 @@ fn outcome(events: &[SegmentEvent<'_>], times: &[u64]) -> Vec<(String, Frames)> 
     let of = |found: &Found<'_>| match found {
         Found::Message(message) => (format!("{message:?}"), message.frames.clone()),
         Found::Repeated(repetition) => (format!("{repetition:?}"), repetition.frames.clone()),
+        Found::Told(told) => (format!("{told:?}"), told.frames.clone()),
         Found::Malformed => ("malformed".to_owned(), Frames::new()),
     };
     let mut outcome: Vec<_> = found.iter().map(of).collect();

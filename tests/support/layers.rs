@@ -72,6 +72,8 @@ pub const FRAMINGS: &[Framing] = &[
     ("MPLS, control word", |ip| tagged(&[], [0x88, 0x47], &[&MPLS[..], &[0; 4], &tagged(&[], ether_type(ip), ip)].concat())),
     ("PPPoE", |ip| tagged(&[], [0x88, 0x64], &pppoe(ip))),
     ("PPPoE behind tags", |ip| tagged(&QINQ, [0x88, 0x64], &pppoe(ip))),
+    ("NSH", |ip| tagged(&[], [0x89, 0x4f], &nsh_ip(ip))),
+    ("NSH with Ethernet", |ip| tagged(&QINQ, [0x89, 0x4f], &nsh(3, &tagged(&QINQ, ether_type(ip), ip)))),
 ];
 
 /// An IPv4 packet of the network in between.
@@ -84,9 +86,40 @@ pub fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     on(&packet, payload)
 }
 
+/// The packet with this header, but with another protocol and payload in it.
+pub fn ip_with(header: &[u8], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = on(header, payload);
+    if header[0] >> 4 == 4 {
+        let len = length(&packet);
+        packet[2..4].copy_from_slice(&len);
+        packet[9] = protocol;
+    } else {
+        packet[4..6].copy_from_slice(&length(payload));
+        packet[6] = protocol;
+    }
+    packet
+}
+
 /// An IPv6 packet of the network in between.
 pub fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     [&[0x60, 0, 0, 0][..], &length(payload), &[next, 64], &[0xfd; 16], &[0xfc; 16], payload].concat()
+}
+
+/// RFC 8300 with metadata of type 1, which has a fixed length.
+fn nsh(next: u8, inner: &[u8]) -> Vec<u8> {
+    on(&[0x0f, 0xc6, 1, next, 0, 0, 7, 255, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4], inner)
+}
+
+/// The next protocol of an IP packet behind NSH.
+fn nsh_ip(ip: &[u8]) -> Vec<u8> {
+    nsh(if ip[0] >> 4 == 4 { 1 } else { 2 }, ip)
+}
+
+/// RFC 4303 with the NULL cipher: SPI, sequence number, payload, padding, next header, and a signature of so many bytes.
+pub fn esp(next: u8, payload: &[u8], icv_len: usize) -> Vec<u8> {
+    let padding_len = ((payload.len() + 2).next_multiple_of(4) - payload.len() - 2) as u8;
+    let padding: Vec<u8> = (1..=padding_len).collect();
+    [&[0, 0, 0x10, 1, 0, 0, 0, 9][..], payload, &padding, &[padding_len, next], &vec![0xee; icv_len]].concat()
 }
 
 fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -163,6 +196,20 @@ pub const TUNNELS: &[Tunnel] = &[
     Tunnel::Frame("ERSPAN III", |frame| erspan_iii(7, 5, frame)),
     Tunnel::Frame("VXLAN", |frame| udp(4789, &on(&[8, 0, 0, 0, 0, 0, 7, 0], frame))),
     Tunnel::Ip("VXLAN-GPE", |ip| udp(4790, &on(&[0x0c, 0, 0, if ip[0] >> 4 == 4 { 1 } else { 2 }, 0, 0, 7, 0], ip))),
+    Tunnel::Ip("NSH in VXLAN-GPE", |ip| udp(4790, &on(&[0x0c, 0, 0, 4, 0, 0, 7, 0], &nsh_ip(ip)))),
+    Tunnel::Ip("L2TPv2", |ip| {
+        let ppp = on(&[0xff, 0x03], &ppp(ip));
+        udp(1701, &[&[0x40, 2][..], &(8 + ppp.len() as u16).to_be_bytes(), &[0, 1, 0, 7], &ppp].concat())
+    }),
+    Tunnel::Ip("L2TPv2 from its port", |ip| {
+        let data = on(&[0x0a, 2, 0, 1, 0, 7, 0, 1, 0, 2, 0, 2, 9, 9], &ppp(ip));
+        frames::ip_udp("10.0.0.1:1701".parse().unwrap(), "10.0.0.2:51701".parse().unwrap(), &data)
+    }),
+    Tunnel::Frame("L2TPv3 over UDP", |frame| udp(1701, &on(&[0, 3, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4], frame))),
+    Tunnel::Frame("L2TPv3", |frame| ipv4(115, &on(&[0, 0, 0, 7, 8, 7, 6, 5, 4, 3, 2, 1, 0x40, 0, 0, 9], frame))),
+    Tunnel::Ip("L2TPv3 with PPP", |ip| ipv6(115, &on(&[0, 0, 0, 7], &ppp(ip)))),
+    Tunnel::Ip("ESP with the NULL cipher", |ip| ipv4(50, &esp(ip_in_ip(ip), ip, 12))),
+    Tunnel::Ip("ESP with the NULL cipher in UDP", |ip| udp(4500, &esp(ip_in_ip(ip), ip, 16))),
     Tunnel::Frame("Geneve", |frame| udp(6081, &on(&[2, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 1, 9, 9, 9, 9], frame))),
     Tunnel::Ip("Geneve with IP", |ip| udp(6081, &[&[0, 0][..], &ether_type(ip), &[0, 0, 7, 0], ip].concat())),
     Tunnel::Ip("GTP-U", |ip| udp(2152, &[&[0x30, 0xff][..], &length(ip), &[0, 0, 0, 7], ip].concat())),
@@ -211,7 +258,81 @@ pub const LINKS: &[Link] = &[
     (LinkType::WLAN_PRISM, |ip| [&[0x44, 0, 0, 0, 144, 0, 0, 0][..], &[0; 136], &wlan(0x08, 0x01, &[], ip)].concat()),
     (LinkType::WLAN_AVS, |ip| [&[0x80, 0x21, 0x10, 0x01, 0, 0, 0, 64][..], &[0; 56], &wlan(0x08, 0x01, &[], ip)].concat()),
     (LinkType::PPI, |ip| on(&[0, 0, 8, 0, 105, 0, 0, 0], &wlan(0x08, 0x01, &[], ip))),
+    (LinkType::SLIP, |ip| on(&[0, 0x45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], ip)),
+    (LinkType::SLIP_BSDOS, |ip| on(&[0; 24], ip)),
+    (LinkType::FRAME_RELAY, |ip| on(&[0x18, 0x41, 0x03, if ip[0] >> 4 == 4 { 0xcc } else { 0x8e }], ip)),
+    (LinkType::FRAME_RELAY, |ip| [&[0x18, 0x40, 0x02, 0x05, 0x03, 0x00, 0x80, 0, 0, 0][..], &ether_type(ip), ip].concat()),
+    (LinkType::FRAME_RELAY, |ip| [&[0x18, 0x41][..], &ether_type(ip), ip].concat()),
+    (LinkType::ERF, |ip| erf(2, &[], &on(&[0, 0], &tagged(&QINQ, ether_type(ip), ip)))),
+    (LinkType::ERF, |ip| {
+        let extensions = [[0x83, 0, 0, 0, 0, 0, 0, 7], [0x04, 1, 2, 3, 4, 5, 6, 7]].concat();
+        erf(0x80 | 20, &extensions, &on(&[0, 0], &tagged(&[], ether_type(ip), ip)))
+    }),
+    (LinkType::ERF, |ip| erf(1, &[], &on(&[0xff, 0x03], &ppp(ip)))),
+    (LinkType::ERF, |ip| erf(if ip[0] >> 4 == 4 { 22 } else { 23 }, &[], ip)),
+    (LinkType::UPPER_PDU, |ip| [tlv(12, b"ip"), tlv(30, &[0, 0, 0, 7]), tlv(0, &[]), ip.to_vec()].concat()),
+    (LinkType::NFLOG, |ip| {
+        let family = if ip[0] >> 4 == 4 { 2 } else { 10 };
+        let packet_header = [&ether_type(ip)[..], &[1, 0]].concat();
+        let attributes = [nflog(1, &packet_header), nflog(10, b"calls\0"), nflog(5, &[0, 0, 0, 2]), nflog(9, ip)];
+        on(&[family, 0, 0, 7], &attributes.concat())
+    }),
+    (LinkType::PKTAP, |ip| pktap(LinkType::ETHERNET, &tagged(&[], ether_type(ip), ip))),
+    (LinkType::PKTAP, |ip| pktap(LinkType::RAW_BSD, ip)),
 ];
+
+/// A record of a DAG card, filled up to a multiple of eight bytes. The wire length counts a checksum, as on Ethernet.
+fn erf(kind: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8> {
+    let wire_len = payload.len() as u16 + 4;
+    let mut record = [&[0, 0, 0, 0x80, 0x5e, 0xea, 0x69, 0x65, kind, 0x04, 0, 0, 0, 0][..], &wire_len.to_be_bytes()].concat();
+    record.extend([extensions, payload].concat());
+    record.resize(record.len().next_multiple_of(8), 0);
+    let len = length(&record);
+    record[10..12].copy_from_slice(&len);
+    record
+}
+
+/// A tag of an exported PDU.
+fn tlv(tag: u16, value: &[u8]) -> Vec<u8> {
+    let mut value = value.to_vec();
+    value.resize(value.len().next_multiple_of(4), 0);
+    [&tag.to_be_bytes()[..], &length(&value), &value].concat()
+}
+
+/// A PDU as Wireshark exports it: its name, its ends, the transport (2 is TCP, 3 UDP), the number of its frame.
+pub fn exported(name: &str, transport: u8, from: SocketAddr, to: SocketAddr, pdu: &[u8]) -> Vec<u8> {
+    let address = |end: SocketAddr, v4: u16, v6: u16| match end.ip() {
+        std::net::IpAddr::V4(ip) => tlv(v4, &ip.octets()),
+        std::net::IpAddr::V6(ip) => tlv(v6, &ip.octets()),
+    };
+    let number = |tag: u16, number: u16| tlv(tag, &u32::from(number).to_be_bytes());
+    let tags = [
+        tlv(12, name.as_bytes()),
+        address(from, 20, 22),
+        address(to, 21, 23),
+        number(24, transport.into()),
+        number(25, from.port()),
+        number(26, to.port()),
+        number(30, 7),
+        tlv(0, &[]),
+    ];
+    on(&tags.concat(), pdu)
+}
+
+/// A netlink attribute of a machine with little-endian numbers.
+fn nflog(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut attribute = [&(4 + value.len() as u16).to_le_bytes()[..], &kind.to_le_bytes(), value].concat();
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
+}
+
+/// Apple's header: length, "a packet", link type, interface, flags, protocol family, lengths, process.
+fn pktap(link: LinkType, frame: &[u8]) -> Vec<u8> {
+    let mut header = [108u32, 1, link.0.into()].map(u32::to_le_bytes).concat();
+    header.extend(b"en0");
+    header.resize(108, 0);
+    on(&header, frame)
+}
 
 /// What an agent tells of a packet: HEP3 to a Homer server.
 pub struct Hep<'a> {
@@ -226,7 +347,8 @@ pub struct Hep<'a> {
 }
 
 impl Hep<'_> {
-    fn bytes(&self) -> Vec<u8> {
+    /// The packet that the agent sends, in version 3.
+    pub fn bytes(&self) -> Vec<u8> {
         let address = |end: SocketAddr, v4: u16, v6: u16| match end.ip() {
             std::net::IpAddr::V4(ip) => chunk(v4, &ip.octets()),
             std::net::IpAddr::V6(ip) => chunk(v6, &ip.octets()),
@@ -248,9 +370,34 @@ impl Hep<'_> {
         [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
     }
 
+    /// Version 1 or 2, which has times as a little-endian agent writes them.
+    fn bytes_of_version(&self, version: u8) -> Vec<u8> {
+        let (family, addresses) = match (self.from.ip(), self.to.ip()) {
+            (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => (2, [from.octets(), to.octets()].concat()),
+            (std::net::IpAddr::V6(from), std::net::IpAddr::V6(to)) => (10, [from.octets(), to.octets()].concat()),
+            ends => panic!("{ends:?} are of two families"),
+        };
+        let ports = [self.from.port(), self.to.port()].map(u16::to_be_bytes).concat();
+        let seconds = ((self.ns / 1_000_000_000) as u32).to_le_bytes();
+        let microseconds = ((self.ns % 1_000_000_000 / 1_000) as u32).to_le_bytes();
+        let times = if version == 2 { [&seconds[..], &microseconds, &[0xd1, 7, 0, 0]].concat() } else { Vec::new() };
+        let header = [&[version, 8 + addresses.len() as u8, family, self.over][..], &ports, &addresses].concat();
+        [&header, &times, self.payload].concat()
+    }
+
     /// The IP packet that the agent sends.
     pub fn ip(&self) -> Vec<u8> {
-        udp(9060, &self.bytes())
+        self.ip_to(9060)
+    }
+
+    /// The same to a server that listens elsewhere.
+    pub fn ip_to(&self, port: u16) -> Vec<u8> {
+        udp(port, &self.bytes())
+    }
+
+    /// The same in version 1 or 2.
+    pub fn ip_of_version(&self, version: u8) -> Vec<u8> {
+        udp(9060, &self.bytes_of_version(version))
     }
 }
 

@@ -44,6 +44,7 @@ pub struct Stray {
     network: Network,
     source: Endpoint,
     timestamp_ns: u64,
+    told_ns: Option<u64>,
     /// The message itself, if it may say something of a call.
     message: Box<[u8]>,
 }
@@ -122,7 +123,7 @@ impl Strays {
 
 impl Stray {
     fn of(event: &SipEvent<'_>) -> Self {
-        let SipEvent { at, frames, timestamp_ns, network, source, message, .. } = event;
+        let SipEvent { at, frames, timestamp_ns, told_ns, network, source, message, .. } = event;
         let kept = if may_speak_of_a_call(message) { message.raw } else { &[] };
         Self {
             at: at.clock,
@@ -131,6 +132,7 @@ impl Stray {
             network: *network,
             source: *source,
             timestamp_ns: *timestamp_ns,
+            told_ns: *told_ns,
             message: kept.into(),
         }
     }
@@ -147,11 +149,12 @@ impl Stray {
         let message = Message::parse(&self.message)?.ok()?;
         // They were counted when the message came.
         let descriptions = negotiated(&message, &mut Counts::default());
-        let Self { frames, timestamp_ns, network, source, .. } = self;
+        let Self { frames, timestamp_ns, told_ns, network, source, .. } = self;
         Some(SipEvent {
             at,
             frames: frames.clone(),
             timestamp_ns: *timestamp_ns,
+            told_ns: *told_ns,
             network: *network,
             source: *source,
             message,
@@ -186,8 +189,8 @@ mod tests {
         let message = Message::parse(text.to_owned().leak().as_bytes()).unwrap().unwrap();
         let frames: Frames = frames.iter().copied().map(Moment::at).collect();
         let source = Endpoint::v4([192, 0, 2, 1], 5060);
-        let at = *frames.last().unwrap();
-        SipEvent { at, frames, timestamp_ns: 7, network: Network::PLAIN, source, message, descriptions: Vec::new() }
+        let (at, network) = (*frames.last().unwrap(), Network::PLAIN);
+        SipEvent { at, frames, timestamp_ns: 7, told_ns: Some(8), network, source, message, descriptions: Vec::new() }
     }
 
     fn add(strays: &mut Strays, call_id: &str, at: Clock) {
@@ -233,6 +236,7 @@ mod tests {
         let taken = strays.take(b"a");
         let heard = taken[0].as_of(Moment::at(30)).unwrap();
         assert_eq!((heard.at, heard.frames.len(), heard.message.start), (Moment::at(30), 2, StartLine::Status(200)));
+        assert_eq!((heard.timestamp_ns, heard.told_ns), (7, Some(8)));
         assert!(taken[1].as_of(Moment::at(30)).is_none());
     }
 

@@ -60,6 +60,8 @@ pub struct Call {
     pub descriptions: Descriptions,
     /// Where that frame is.
     pub first_frame: Moment,
+    /// The last frame that ends a message told of by HEP over TCP, and the time that was told.
+    pub last_told: Option<(Position, u64)>,
     /// When that INVITE was whole.
     opened: Moment,
     dialogs: Dialogs,
@@ -392,6 +394,7 @@ impl CallTable {
         self.note_network(number, event);
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.add_frames(&event.frames);
+        call.last_told = call.last_told.max(event.frames.last().map(|frame| frame.position).zip(event.told_ns));
         call.last_sip = event.at;
         let excess = call.dialogs.excess();
         call.dialogs.handle(&event.message);
@@ -705,6 +708,7 @@ impl Call {
             start_ns: event.timestamp_ns,
             descriptions: Descriptions::default(),
             first_frame: event.frames.first().copied().unwrap_or(event.at),
+            last_told: None,
             opened: event.at,
             dialogs: Dialogs::open(message),
             held: Vec::new(),

@@ -36,17 +36,22 @@ pub(super) fn sound(frame: &[u8], packet: &Packet<'_>, decoder: &Decoder, first:
 /// tunnel: then its first frame holds first fragments in each other, of which one may be that datagram's.
 fn sound_of_datagram(fragment: &Fragment<'_>, mut first: Packet<'_>, decoder: &Decoder) -> Option<Range<usize>> {
     let mut of_datagram = None;
+    // A trailer may stand behind a fragment that is inside.
+    let mut end = usize::MAX;
     while let Packet::Fragment(outer) = first {
         let Some(inner) = decoder.decode_first(&outer) else { break };
         if DatagramName::of(&outer) == DatagramName::of(fragment) {
             of_datagram = Some(outer);
+        }
+        if let (Some(whole), Packet::Fragment(part)) = (of_datagram, inner) {
+            end = place(whole.payload, part.payload)?.start.saturating_add(part.wire_len);
         }
         first = inner;
     }
     let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = first else { return Some(ALL) };
     match of_datagram {
         _ if Header::may_begin(datagram.payload, datagram.wire_len) => Some(ALL),
-        Some(outer) => sound_in(outer.payload, &datagram),
+        Some(outer) => sound_in(outer.payload, &datagram).map(|sound| sound.start..sound.end.min(end)),
         // It belongs to a later fragment of what is inside.
         None => headers_len(&datagram).map(|_| ALL),
     }

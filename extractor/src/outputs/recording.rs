@@ -172,7 +172,7 @@ impl Recording {
             if self.gather(buffer, &record, raw, muted.as_deref()) {
                 self.flush(files, buffer)?;
             }
-            self.note_time(&record, &packet);
+            self.note_time(&record, &packet, position, job);
             match reason {
                 Reason::Sip => self.sip_packets = self.sip_packets.saturating_add(1),
                 Reason::Part => {}
@@ -267,13 +267,16 @@ impl Recording {
         Ok(())
     }
 
-    /// The time of a packet that came with its own is in its first fragment. The others do not have a better one.
-    fn note_time(&mut self, record: &Record<'_>, packet: &Packet<'_>) {
-        if matches!(packet, Packet::Fragment(_)) && self.is_told {
+    /// The time of a packet that came with its own is in its first fragment; that of a message in a stream, the call knows. The
+    /// other frames do not have a better one.
+    fn note_time(&mut self, record: &Record<'_>, packet: &Packet<'_>, position: Position, job: &Settled<'_>) {
+        let of_message = job.call.last_told.filter(|(last, _)| *last == position).map(|(_, told_ns)| told_ns);
+        let told_ns = packet.told_ns().or(of_message);
+        if told_ns.is_none() && self.is_told && job.is_part(packet) {
             return;
         }
-        self.is_told = packet.told_ns().is_some();
-        self.last_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(self.last_ns);
+        self.is_told = told_ns.is_some();
+        self.last_ns = told_ns.or(record.timestamp_ns).unwrap_or(self.last_ns);
     }
 
     /// Takes a packet into the figures of its stream, if it is RTP.
@@ -396,6 +399,15 @@ impl<'a> Settled<'a> {
         let mut frame = record.frame.to_vec();
         frame.get_mut(sound)?.fill(0);
         Some(frame)
+    }
+
+    /// Whether this may be a part of a packet that came with its own time.
+    fn is_part(&self, packet: &Packet<'_>) -> bool {
+        match packet {
+            Packet::Fragment(_) => true,
+            Packet::Tcp(segment) => self.records.decoder.reads_hep_to(segment.destination.port()),
+            _ => false,
+        }
     }
 
     /// What a frame holds; of a packet in fragments, as far as the first of them tells.

@@ -2,7 +2,7 @@
 //!
 //! To whoever adds a tunnel: its header is taken off in `tunnels`, on the way of [`Decoder::general`], never in [`fast`].
 //! The fast path takes UDP over IPv4 or IPv6, not fragmented, without options, below Ethernet (or Linux cooked headers) and VLAN tags,
-//! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP3. A property test holds
+//! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP on its ports. A property test holds
 //! the two to the same answers, and another the general path to those of etherparse.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use shared::pcap::LinkType;
 
 use super::{
-    Endpoint, Layer, Network, Session, be16, hep,
+    Endpoint, HepPorts, Layer, Network, Session, be16, esp, hep,
     ip::{self, Body, IpPacket},
     link,
     tunnels::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN},
@@ -95,19 +95,23 @@ pub struct Fragment<'a> {
 pub enum Packet<'a> {
     /// A whole UDP datagram (or what the snap length left of it).
     Udp(Datagram<'a>),
-    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since 1970 (HEP3).
+    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since 1970 (HEP).
     Told(u64, Datagram<'a>),
     /// A part of an IP datagram.
     Fragment(Fragment<'a>),
     /// A TCP segment (or what the snap length left of it).
     Tcp(Segment<'a>),
+    /// ESP that is encrypted, or seems to be.
+    Encrypted,
     /// IP with something else in it.
     OtherIp,
     /// No IP: ARP, LLDP and the like.
     NotIp,
+    /// Of a link type that is read, but of a kind that its header names and that is not.
+    OtherKind,
     /// Mirrored by an ERSPAN session or from a VLAN that is not asked for.
     OtherSession,
-    /// HEP3 that tells of something else than SIP, RTP and RTCP.
+    /// HEP that tells of something else than SIP, RTP and RTCP.
     OtherHep,
     /// In more tunnels than are taken apart.
     TooDeep,
@@ -116,7 +120,7 @@ pub enum Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// The time with which it came, in nanoseconds since 1970, if it did (HEP3).
+    /// The time with which it came, in nanoseconds since 1970, if it did (HEP).
     #[must_use]
     #[inline]
     pub fn told_ns(&self) -> Option<u64> {
@@ -130,20 +134,36 @@ pub struct Decoder {
     /// The sessions and VLANs whose frames are wanted out of ERSPAN; none for all.
     span_ids: BTreeSet<u16>,
     vlans: BTreeSet<u16>,
+    hep_ports: HepPorts,
+    /// Whether what is read is the beginning of something that has been read as a whole.
+    reads_beginnings: bool,
 }
 
 impl Decoder {
     /// One that passes over what ERSPAN sessions (and VLANs) other than these mirror. No session (VLAN) stands for all.
     #[must_use]
     pub fn new(span_ids: impl IntoIterator<Item = u16>, vlans: impl IntoIterator<Item = u16>) -> Self {
-        Self { span_ids: span_ids.into_iter().collect(), vlans: vlans.into_iter().collect() }
+        Self { span_ids: span_ids.into_iter().collect(), vlans: vlans.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The same, with HEP read on these ports.
+    #[must_use]
+    pub fn with_hep_on(self, hep_ports: HepPorts) -> Self {
+        Self { hep_ports, ..self }
+    }
+
+    /// Whether HEP is read that goes to this port.
+    #[must_use]
+    #[inline]
+    pub fn reads_hep_to(&self, port: u16) -> bool {
+        self.hep_ports.admit(port)
     }
 
     /// What `frame` holds; `link` says how it begins.
     #[must_use]
     #[inline]
     pub fn decode<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
-        match fast(link, frame) {
+        match fast(link, frame, &self.hep_ports) {
             Some(datagram) => Packet::Udp(datagram),
             None => self.general(link, frame),
         }
@@ -181,7 +201,8 @@ impl Decoder {
     #[must_use]
     pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
         let Fragment { network, source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
-        Some(self.decode_ip_payload(network, (source, destination), protocol, payload, usize::from(u16::MAX)))
+        let decoder = Self { reads_beginnings: true, ..self.clone() };
+        Some(decoder.decode_ip_payload(network, (source, destination), protocol, payload, ip::UNKNOWN_LEN))
     }
 
     /// Everything the fast path leaves.
@@ -200,7 +221,11 @@ impl Decoder {
                 }
                 Layer::Mirrored(session, frame) if self.wants(session) => Some(Layer::Ethernet(frame)),
                 Layer::Mirrored(..) => return Packet::OtherSession,
+                Layer::Datagram(datagram) => {
+                    return self.told(&datagram).unwrap_or(Packet::Udp(Datagram { network, ..datagram }));
+                }
                 Layer::Other => return Packet::NotIp,
+                Layer::OtherKind => return Packet::OtherKind,
                 below_ip => link::inner(below_ip),
             };
             match inner {
@@ -230,11 +255,15 @@ impl Decoder {
             let fragment = Fragment { network, source, destination, protocol, identification, offset, more, payload, wire_len };
             return Packet::Fragment(fragment);
         }
-        if let Some(layer) = tunnels::in_ip(protocol, payload) {
+        if let Some(layer) = tunnels::in_ip(protocol, payload, wire_len) {
             return self.inside(layer, network.in_ip(protocol, payload), tunnels_left);
         }
         let ends = |from, to| (network, source.with_port(from), destination.with_port(to));
         match protocol {
+            esp::PROTOCOL => {
+                let packet = self.in_esp((source, destination), payload, wire_len, network, tunnels_left);
+                packet.unwrap_or(Packet::Encrypted)
+            }
             PROTOCOL_UDP => {
                 udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| self.in_datagram(datagram, tunnels_left))
             }
@@ -243,23 +272,47 @@ impl Decoder {
         }
     }
 
+    /// The packet that a datagram tells of, if it is HEP.
+    fn told<'a>(&self, datagram: &Datagram<'a>) -> Option<Packet<'a>> {
+        let may_be = hep::may_be(datagram.payload) && self.reads_hep_to(datagram.destination.port());
+        if may_be { hep::read(datagram.payload, datagram.wire_len) } else { None }
+    }
+
+    /// The packet in ESP, if that can be read. In tunnel mode it is an IP packet, which counts as a tunnel anyway.
+    fn in_esp<'a>(
+        &self,
+        ends: (Endpoint, Endpoint),
+        packet: &'a [u8],
+        wire_len: usize,
+        network: Network,
+        tunnels_left: u8,
+    ) -> Option<Packet<'a>> {
+        let is_beginning = self.reads_beginnings && packet.len() < wire_len;
+        let body = if is_beginning { esp::read_beginning(packet) } else { esp::read(packet, wire_len) }?;
+        let left = if esp::is_tunnel(&body) { Some(tunnels_left) } else { tunnels_left.checked_sub(1) };
+        Some(left.map_or(Packet::TooDeep, |left| self.in_ip(IpPacket { ends, body }, network, left)))
+    }
+
     /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads nowhere is taken
     /// for what it is.
     fn in_datagram<'a>(&self, datagram: Datagram<'a>, tunnels_left: u8) -> Packet<'a> {
-        if hep::is_hep(datagram.payload)
-            && let Some(packet) = hep::read(datagram.payload, datagram.wire_len)
-        {
+        if let Some(packet) = self.told(&datagram) {
             return if tunnels_left == 0 { Packet::TooDeep } else { packet };
         }
-        let network = datagram.network.in_udp(&datagram);
-        let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, network, tunnels_left));
+        let Datagram { network, source, destination, payload, wire_len } = datagram;
+        if esp::may_be_in(&datagram)
+            && let Some(packet) = self.in_esp((source, destination), payload, wire_len, network, tunnels_left)
+        {
+            return packet;
+        }
+        let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, network.in_udp(&datagram), tunnels_left));
         inner.filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable)).unwrap_or(Packet::Udp(datagram))
     }
 }
 
 /// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.
 #[inline]
-fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
+fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Datagram<'a>> {
     let (type_at, payload_at) = match link {
         LinkType::ETHERNET => (12, 14),
         LinkType::LINUX_SLL => (14, 16),
@@ -280,8 +333,9 @@ fn fast(link: LinkType, frame: &[u8]) -> Option<Datagram<'_>> {
         ETHERTYPE_IPV6 => fast_ipv6(rest, network),
         _ => None,
     }?;
-    let is_more = tunnels::is_tunnel_port(datagram.destination.port()) || hep::is_hep(datagram.payload);
-    (!is_more).then_some(datagram)
+    let (source, destination) = (datagram.source.port(), datagram.destination.port());
+    let is_hep = hep::may_be(datagram.payload) && hep_ports.admit(destination);
+    (!is_hep && !tunnels::may_be_tunnel(source, destination)).then_some(datagram)
 }
 
 /// RFC 791, 3.1: no options (length 5), neither offset nor "more fragments".
@@ -498,8 +552,9 @@ mod tests {
             assert_eq!(anywhere(decode(LinkType::RAW, &packet)), want(b"hello"), "{tunnels}");
         }
         assert_eq!(decode(LinkType::RAW, &gre(0, 0x0800, &[], &packet)), Packet::TooDeep);
-        let hep = [&b"HEP3\0\x15\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x08hi"[..]].concat();
-        let mut packet = ethernet_udp(&hep)[14..].to_vec();
+        let hep = b"HEP3\0\x15\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x08hi";
+        let to_server = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).udp(5060, 9060);
+        let mut packet = built(to_server, hep)[14..].to_vec();
         assert_eq!(decode(LinkType::RAW, &packet), Packet::Unreadable, "no addresses");
         for _ in 0..4 {
             packet = gre(0, 0x0800, &[], &packet);
@@ -527,6 +582,31 @@ mod tests {
                 assert_eq!(decoder.decode(LinkType::RAW, packet), want, "{decoder:?} {packet:?}");
             }
             assert_eq!(decoder.decode(LinkType::ETHERNET, &frame), want(b"hello"), "not in ERSPAN");
+        }
+    }
+
+    #[test]
+    fn the_network_is_that_around_nsh_l2tp_and_esp_but_hep_comes_from_elsewhere() {
+        let inner = ethernet_udp(b"hello");
+        let ip = &inner[14..];
+        let over_udp = |ports: [u16; 2], header: &[u8], packet: &[u8], trailer: &[u8]| {
+            let outer = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(ports[0], ports[1]);
+            built(outer, &[header, packet, trailer].concat())
+        };
+        let tagged = |frame: &[u8]| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+        let told = b"HEP3\0\x3c\0\0\0\x03\0\x0a\xc0\0\x02\x01\0\0\0\x04\0\x0a\xc0\0\x02\x02\0\0\0\x07\0\x08\x13\xc4\
+            \0\0\0\x08\0\x08\x0f\xa0\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x0bhello";
+        let network = Network::PLAIN.vlan([0, 5]);
+        for (name, frame, network) in [
+            ("NSH", [&inner[..12], &[0x89, 0x4f, 0, 2, 1, 1, 0, 0, 0, 0], ip].concat(), network),
+            ("L2TP", over_udp([1701, 1701], &[0, 2, 0, 1, 0, 1, 0xff, 3, 0, 0x21], ip, &[]), network),
+            ("ESP", over_udp([4500, 4500], &[0, 0, 0, 9, 0, 0, 0, 1], ip, &[&[1, 1, 4][..], &[7; 12]].concat()), network),
+            ("HEP", over_udp([5060, 9060], told, &[], &[]), Network::PLAIN),
+        ] {
+            let Packet::Udp(want) = want(b"hello") else { panic!() };
+            assert_eq!(decode(LinkType::ETHERNET, &frame), Packet::Udp(want), "{name}");
+            let want = Packet::Udp(Datagram { network, ..want });
+            assert_eq!(decode(LinkType::ETHERNET, &tagged(&frame)), want, "{name} in a VLAN");
         }
     }
 
@@ -570,10 +650,10 @@ mod tests {
             if let Some((at, value)) = change && at < frame.len() {
                 frame[at] = value;
             } else {
-                prop_assert!(fast(link, &frame).is_some(), "the common case takes the fast path");
+                prop_assert!(fast(link, &frame, &HepPorts::default()).is_some(), "the common case takes the fast path");
             }
             frame.truncate(keep.max(10));
-            if let Some(datagram) = fast(link, &frame) {
+            if let Some(datagram) = fast(link, &frame, &HepPorts::default()) {
                 prop_assert_eq!(Packet::Udp(datagram), general(link, &frame));
             }
         }
@@ -605,7 +685,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(link in prop::sample::select(vec![0u16, 1, 9, 12, 51, 101, 104, 105, 108, 109, 113, 119, 127, 163, 192, 228, 229, 276]),
+        fn any_bytes_are_survived(link in prop::sample::select(vec![0u16, 1, 8, 9, 12, 51, 101, 102, 104, 105, 107, 108, 109, 113, 119, 127, 163, 192, 197, 228, 229, 239, 252, 258, 276]),
                                   frame in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(LinkType(link), &frame);
         }

@@ -1,233 +1,112 @@
-//! HEP3, in which agents tell a Homer server of packets that they saw: "HEP3", the length of all, and chunks.
+//! HEP, in which agents tell a Homer server of packets that they saw: where it is looked for, and its versions.
 //!
-//! ```text
-//! vendor (2)  type (2)  length, these six bytes included (2)  value
-//! ```
-//!
-//! It is known by its content: servers listen where they like. What it tells of a packet stands in for the
-//! packet: addresses, ports, time. That the agent may have taken it out of TCP makes no difference, for it
-//! holds one whole message either way.
+//! The packet that is told of stands in for the one that tells: addresses, ports, time. That the agent may have taken it
+//! out of TCP makes no difference, for it holds one whole message either way.
 
-use super::{Datagram, Endpoint, Network, Packet, be16};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
-const MAGIC: [u8; 4] = *b"HEP3";
-const HEADER_LEN: usize = 6;
+use super::{Datagram, Packet, hep3, hep12};
 
-/// Chunk types of vendor 0: HEP3 Network Protocol Specification, "Generic chunk types".
-mod chunk {
-    pub(super) const SOURCE_V4: u16 = 3;
-    pub(super) const DESTINATION_V4: u16 = 4;
-    pub(super) const SOURCE_V6: u16 = 5;
-    pub(super) const DESTINATION_V6: u16 = 6;
-    pub(super) const SOURCE_PORT: u16 = 7;
-    pub(super) const DESTINATION_PORT: u16 = 8;
-    pub(super) const SECONDS: u16 = 9;
-    pub(super) const MICROSECONDS: u16 = 10;
-    pub(super) const PROTOCOL: u16 = 11;
-    pub(super) const PAYLOAD: u16 = 15;
-    pub(super) const COMPRESSED_PAYLOAD: u16 = 16;
+/// The ports to which agents send HEP. On others it is left alone: anybody may send what looks like it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HepPorts {
+    /// Any port.
+    Any,
+    /// These, or none.
+    Of(BTreeSet<u16>),
 }
 
-/// Whether a payload begins like HEP3.
-#[inline]
-pub(super) fn is_hep(payload: &[u8]) -> bool {
-    payload.first_chunk() == Some(&MAGIC)
-}
-
-/// What the packet holds, of which `wire_len` bytes were on the wire; nothing if it is no HEP3 after all.
-pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
-    const SIP: u8 = 1;
-    const RTP: u8 = 4;
-    const RTCP: u8 = 5;
-    let told = Told::of(packet, wire_len)?;
-    Some(match told.protocol {
-        _ if told.is_compressed => Packet::Unreadable,
-        SIP | RTP => told.packet(),
-        // Most agents tell in JSON what was in the RTCP.
-        RTCP if told.payload.first().is_some_and(|first| first >> 6 == 2) => told.packet(),
-        _ => Packet::OtherHep,
-    })
-}
-
-/// What HEP3 tells of a packet.
-#[derive(Default)]
-struct Told<'a> {
-    source: Option<Endpoint>,
-    destination: Option<Endpoint>,
-    ports: [u16; 2],
-    seconds: u32,
-    microseconds: u32,
-    protocol: u8,
-    payload: &'a [u8],
-    wire_len: usize,
-    is_compressed: bool,
-}
-
-impl<'a> Told<'a> {
-    /// Reads what was captured of the chunks.
-    fn of(packet: &'a [u8], wire_len: usize) -> Option<Self> {
-        let [_, _, _, _, l0, l1] = *packet.first_chunk::<HEADER_LEN>()?;
-        let total_len = usize::from(be16([l0, l1]));
-        if !is_hep(packet) || total_len < HEADER_LEN || total_len > wire_len {
-            return None;
+impl HepPorts {
+    /// Whether HEP is read that goes to this port.
+    #[must_use]
+    #[inline]
+    pub fn admit(&self, destination: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(ports) => ports.contains(&destination),
         }
-        let mut chunks = packet.get(HEADER_LEN..total_len.min(packet.len()))?;
-        let mut told = Self::default();
-        while let Some([v0, v1, t0, t1, l0, l1]) = chunks.first_chunk::<HEADER_LEN>().copied() {
-            let len = usize::from(be16([l0, l1])).checked_sub(HEADER_LEN)?;
-            let rest = chunks.get(HEADER_LEN..)?;
-            let value = rest.get(..len).unwrap_or(rest);
-            chunks = rest.get(len..).unwrap_or_default();
-            match (be16([v0, v1]), be16([t0, t1])) {
-                (0, chunk::COMPRESSED_PAYLOAD) => told.is_compressed = true,
-                (0, chunk::PAYLOAD) => (told.payload, told.wire_len) = (value, len),
-                (0, kind) => told.take(kind, value),
-                _ => {}
+    }
+}
+
+/// Those of Homer's own server: UDP, and TLS or TCP.
+impl Default for HepPorts {
+    fn default() -> Self {
+        Self::Of([9060, 9061].into())
+    }
+}
+
+/// Ports separated by commas; an empty text is no port.
+impl FromStr for HepPorts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim().eq_ignore_ascii_case("any") {
+            return Ok(Self::Any);
+        }
+        if text.trim().is_empty() {
+            return Ok(Self::Of(BTreeSet::new()));
+        }
+        text.split(',').map(|port| port_of(port.trim())).collect::<Result<_, _>>().map(Self::Of)
+    }
+}
+
+fn port_of(text: &str) -> Result<u16, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse().ok().filter(|port| is_plain && *port > 0);
+    port.ok_or_else(|| format!("`{text}` is not a port; write ports from 1 to 65535, separated by commas (9060,9061), or `any`"))
+}
+
+impl fmt::Display for HepPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Of(ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                f.write_str(&ports.join(","))
             }
         }
-        Some(told)
     }
+}
 
-    /// Takes in a chunk of fixed length; one of another length says nothing.
-    fn take(&mut self, kind: u16, value: &[u8]) {
-        let v4 = || value.try_into().ok().map(|address| Endpoint::v4(address, 0));
-        let v6 = || value.try_into().ok().map(|address| Endpoint::v6(address, 0));
-        let short = || value.try_into().map_or(0, be16);
-        let long = || value.try_into().map_or(0, u32::from_be_bytes);
-        match kind {
-            chunk::SOURCE_V4 => self.source = v4(),
-            chunk::DESTINATION_V4 => self.destination = v4(),
-            chunk::SOURCE_V6 => self.source = v6(),
-            chunk::DESTINATION_V6 => self.destination = v6(),
-            chunk::SOURCE_PORT => self.ports[0] = short(),
-            chunk::DESTINATION_PORT => self.ports[1] = short(),
-            chunk::SECONDS => self.seconds = long(),
-            chunk::MICROSECONDS => self.microseconds = long(),
-            chunk::PROTOCOL => self.protocol = value.first().copied().unwrap_or(0),
-            _ => {}
-        }
-    }
+/// Whether a payload begins like HEP.
+#[inline]
+pub(super) fn may_be(payload: &[u8]) -> bool {
+    hep3::begins(payload) || hep12::may_be(payload)
+}
 
-    fn packet(&self) -> Packet<'a> {
-        match (self.datagram(), self.time_ns()) {
-            (Some(datagram), Some(told_ns)) => Packet::Told(told_ns, datagram),
-            (Some(datagram), None) => Packet::Udp(datagram),
-            (None, _) => Packet::Unreadable,
-        }
-    }
+/// The packet that is told of in a payload of which `wire_len` bytes were on the wire; nothing if it is no HEP after all.
+pub(super) fn read(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
+    if hep3::begins(payload) { hep3::read(payload, wire_len) } else { hep12::read(payload, wire_len) }
+}
 
-    fn datagram(&self) -> Option<Datagram<'a>> {
-        let [source_port, destination_port] = self.ports;
-        Some(Datagram {
-            network: Network::PLAIN,
-            source: self.source?.with_port(source_port),
-            destination: self.destination?.with_port(destination_port),
-            payload: self.payload,
-            wire_len: self.wire_len,
-        })
-    }
+/// A packet that was told of, with its time if that was told, too.
+pub(super) fn told(datagram: Datagram<'_>, told_ns: Option<u64>) -> Packet<'_> {
+    told_ns.map_or(Packet::Udp(datagram), |told_ns| Packet::Told(told_ns, datagram))
+}
 
-    /// Nothing if the agent had no time to tell. The fraction of a second is not believed if it is more than one.
-    fn time_ns(&self) -> Option<u64> {
-        if self.seconds == 0 {
-            return None;
-        }
-        let fraction = if self.microseconds < 1_000_000 { u64::from(self.microseconds) } else { 0 };
-        Some(u64::from(self.seconds).saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(1_000)))
-    }
+/// Nothing if the agent had no time to tell. The fraction of a second is not believed if it is more than one.
+pub(super) fn time_ns(seconds: u32, microseconds: u32) -> Option<u64> {
+    let fraction = if microseconds < 1_000_000 { u64::from(microseconds) } else { 0 };
+    let ns = u64::from(seconds).saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(1_000));
+    (seconds > 0).then_some(ns)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn packet(chunks: &[(u16, u16, &[u8])]) -> Vec<u8> {
-        let mut packet = b"HEP3\0\0".to_vec();
-        for (vendor, kind, value) in chunks {
-            let len = 6 + value.len() as u16;
-            packet.extend([vendor.to_be_bytes(), kind.to_be_bytes(), len.to_be_bytes()].concat());
-            packet.extend(*value);
+    #[test]
+    fn ports_are_a_list_or_any() {
+        let ports = |text: &str| text.parse::<HepPorts>().map(|ports| ports.to_string());
+        for (text, want) in [("9060,9061", "9060,9061"), (" 9061 ,9060", "9060,9061"), ("ANY", "any"), ("", ""), ("1", "1")] {
+            assert_eq!(ports(text).as_deref(), Ok(want), "{text}");
         }
-        let len = packet.len() as u16;
-        packet[4..6].copy_from_slice(&len.to_be_bytes());
-        packet
-    }
-
-    fn message(protocol: u8, payload_kind: u16, payload: &[u8]) -> Vec<u8> {
-        packet(&[
-            (0, 1, &[2]),
-            (0, 2, &[17]),
-            (0, 3, &[192, 0, 2, 1]),
-            (0, 4, &[192, 0, 2, 2]),
-            (0, 7, &[0x13, 0xc4]),
-            (0, 8, &[0x13, 0xc5]),
-            (0, 9, &[0, 0, 0, 7]),
-            (0, 10, &[0, 0, 0, 9]),
-            (0, 11, &[protocol]),
-            (0, 12, &[0, 0, 0, 1]),
-            // Chunks of vendors may have any number.
-            (3, 15, b"not this"),
-            (0, payload_kind, payload),
-        ])
-    }
-
-    fn want(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
-        let datagram = Datagram {
-            network: Network::PLAIN,
-            source: Endpoint::v4([192, 0, 2, 1], 5060),
-            destination: Endpoint::v4([192, 0, 2, 2], 5061),
-            payload,
-            wire_len,
-        };
-        Some(Packet::Told(7_000_009_000, datagram))
-    }
-
-    fn read_whole(packet: &[u8]) -> Option<Packet<'_>> {
-        read(packet, packet.len())
-    }
-
-    #[test]
-    fn what_is_told_of_a_packet() {
-        assert_eq!(read_whole(&message(1, 15, b"INVITE")), want(b"INVITE", 6));
-        assert_eq!(read_whole(&message(4, 15, &[0x80, 0])), want(&[0x80, 0], 2));
-        assert_eq!(read_whole(&message(5, 15, &[0x81, 200])), want(&[0x81, 200], 2));
-        let snapped = message(1, 15, b"INVITE");
-        assert_eq!(read(&snapped[..snapped.len() - 4], snapped.len()), want(b"IN", 6));
-    }
-
-    #[test]
-    fn ipv6_and_no_time() {
-        let bytes = packet(&[(0, 5, &[1; 16]), (0, 6, &[2; 16]), (0, 11, &[1]), (0, 15, b"x"), (0, 10, &[0, 0, 0, 9])]);
-        let Some(Packet::Udp(datagram)) = read_whole(&bytes) else { panic!() };
-        assert_eq!((datagram.source, datagram.destination), (Endpoint::v6([1; 16], 0), Endpoint::v6([2; 16], 0)));
-    }
-
-    #[test]
-    fn what_is_of_no_use() {
-        assert_eq!(read_whole(&message(5, 15, b"{\"sender\":1}")), Some(Packet::OtherHep), "RTCP in JSON");
-        assert_eq!(read_whole(&message(100, 15, b"log")), Some(Packet::OtherHep));
-        assert_eq!(read_whole(&message(1, 16, &[0x78, 0x9c])), Some(Packet::Unreadable), "compressed");
-        assert_eq!(read_whole(&packet(&[(0, 11, &[1]), (0, 15, b"x")])), Some(Packet::Unreadable), "no addresses");
-    }
-
-    #[test]
-    fn what_only_begins_like_it() {
-        assert_eq!(read_whole(b"HEP3"), None);
-        assert_eq!(read_whole(b"HEP3\0\x05"), None, "shorter than its header");
-        assert_eq!(read_whole(b"HEP3\0\x07"), None, "longer than the datagram");
-        assert_eq!(read_whole(b"HEP3\0\x0c\0\0\0\x01\0\x05"), None, "a chunk shorter than its header");
-        assert_eq!(read_whole(b"HEP4\0\x06"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..80), len in 0u16..90) {
-            let mut packet = [&MAGIC[..], &len.to_be_bytes()].concat();
-            packet.extend(bytes);
-            if let Some(Packet::Udp(datagram) | Packet::Told(_, datagram)) = read_whole(&packet) {
-                prop_assert!(datagram.payload.len() <= datagram.wire_len);
-            }
+        for (text, what) in [("0", "`0`"), ("9060,,1", "``"), ("9060-9061", "`9060-9061`"), ("65536", "`65536`"), ("+1", "`+1`")]
+        {
+            let why = ports(text).unwrap_err();
+            assert!(why.starts_with(what) && why.contains("from 1 to 65535"), "{text}: {why}");
         }
+        assert_eq!(HepPorts::default().to_string(), "9060,9061");
+        assert!(HepPorts::Any.admit(5060) && HepPorts::default().admit(9061) && !HepPorts::default().admit(5060));
     }
 }

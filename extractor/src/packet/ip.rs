@@ -37,6 +37,9 @@ pub(super) struct Part {
     pub(super) more: bool,
 }
 
+/// The length on the wire of a datagram of which only the first fragment is there: more than any can have.
+pub(super) const UNKNOWN_LEN: usize = 65_535;
+
 /// Reads a packet of either version.
 pub(super) fn read(packet: &[u8]) -> Option<IpPacket<'_>> {
     match packet.first()? >> 4 {

@@ -3,9 +3,9 @@
 use shared::pcap::LinkType;
 
 use super::{
-    Layer, be16,
+    Layer, be16, erf, exported, frame_relay,
     ip::{self, Extent},
-    tunnels, wlan,
+    nflog, pktap, tunnels, wlan,
 };
 
 /// From here on, what stands in the place of an ether type is one; below, it is a length (IEEE 802.3, 3.2.6).
@@ -36,6 +36,13 @@ pub fn is_supported(link: LinkType) -> bool {
             | LinkType::WLAN_PRISM
             | LinkType::WLAN_AVS
             | LinkType::PPI
+            | LinkType::SLIP
+            | LinkType::SLIP_BSDOS
+            | LinkType::FRAME_RELAY
+            | LinkType::ERF
+            | LinkType::NFLOG
+            | LinkType::UPPER_PDU
+            | LinkType::PKTAP
     )
 }
 
@@ -60,6 +67,14 @@ pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
         LinkType::WLAN_PRISM => wlan::prism(frame)?,
         LinkType::WLAN_AVS => wlan::avs(frame)?,
         LinkType::PPI => return ppi(frame),
+        // Direction, and the header as it was on the line; what follows has been decompressed.
+        LinkType::SLIP => Layer::Ip(frame.get(16..)?),
+        LinkType::SLIP_BSDOS => Layer::Ip(frame.get(24..)?),
+        LinkType::FRAME_RELAY => return frame_relay::frame(frame),
+        LinkType::ERF => return erf::record(frame),
+        LinkType::NFLOG => return nflog::packet(frame),
+        LinkType::UPPER_PDU => return exported::pdu(frame),
+        LinkType::PKTAP => return pktap::frame(frame),
         _ if is_supported(link) => Layer::Ip(frame),
         _ => return None,
     })
@@ -73,7 +88,7 @@ pub(super) fn inner(layer: Layer<'_>) -> Option<Layer<'_>> {
         Layer::Llc(frame) => llc(frame),
         Layer::EtherType(ether_type, payload) => tunnels::in_ether_type(ether_type, payload),
         Layer::Ppp(frame) => tunnels::ppp(frame),
-        Layer::Ip(_) | Layer::Mirrored(..) | Layer::Other => None,
+        Layer::Ip(_) | Layer::Datagram(_) | Layer::Mirrored(..) | Layer::Other | Layer::OtherKind => None,
     }
 }
 
@@ -98,11 +113,16 @@ fn cooked(protocol: u16, payload: &[u8]) -> Layer<'_> {
 /// Per-Packet Information: version, flags, length and link type of what follows, little-endian.
 fn ppi(frame: &[u8]) -> Option<Layer<'_>> {
     let [_, _, l0, l1, t0, t1, 0, 0] = *frame.first_chunk()? else { return None };
-    let link = LinkType(u16::from_le_bytes([t0, t1]));
-    if link == LinkType::PPI {
-        return None;
+    wrapped(LinkType(u16::from_le_bytes([t0, t1])), frame.get(usize::from(u16::from_le_bytes([l0, l1]))..)?)
+}
+
+/// A frame behind a header that names its link type. Such headers do not follow each other: there would be no end to it.
+pub(super) fn wrapped(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
+    match link {
+        LinkType::PPI | LinkType::PKTAP => None,
+        _ if is_supported(link) => strip(link, frame),
+        _ => Some(Layer::OtherKind),
     }
-    strip(link, frame.get(usize::from(u16::from_le_bytes([l0, l1]))..)?)
 }
 
 /// IEEE 802.3, 3.1.
@@ -212,6 +232,9 @@ mod tests {
             (LinkType::C_HDLC, &[0x0f, 0, 8, 0], Layer::EtherType(0x0800, IP)),
             (LinkType::PPP_ETHER, &[0x11, 0, 0, 1, 0, 4], Layer::Ppp(IP)),
             (LinkType::PPI, &[0, 0, 8, 0, 101, 0, 0, 0], Layer::Ip(IP)),
+            (LinkType::SLIP, &[0; 16], Layer::Ip(IP)),
+            (LinkType::SLIP_BSDOS, &[0; 24], Layer::Ip(IP)),
+            (LinkType::PPI, &[0, 0, 8, 0, 147, 0, 0, 0], Layer::OtherKind),
             (LinkType::PPI, &[0, 0, 12, 0, 105, 0, 0, 0, 2, 0, 0, 0], Layer::Wlan(IP)),
         ] {
             assert_eq!(strip(link, &with(header, IP)), Some(want), "{link}");

@@ -2,15 +2,27 @@
 
 mod decode;
 mod endpoint;
+mod erf;
+mod esp;
+mod exported;
+mod frame_relay;
 mod hep;
+mod hep12;
+mod hep3;
 mod ip;
+mod l2tp;
 mod link;
 mod network;
+mod nflog;
+mod nsh;
+mod pktap;
 mod tunnels;
 mod wlan;
 
 pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
 pub use endpoint::Endpoint;
+pub use hep::HepPorts;
+pub use hep3::{HepUnit, begins as begins_hep, find_start as find_hep, read as read_hep};
 pub use ip::Extent;
 pub use link::{is_supported, outermost_ip};
 pub use network::Network;
@@ -30,10 +42,14 @@ enum Layer<'a> {
     Ip(&'a [u8]),
     /// A PPP frame, with or without address and control field.
     Ppp(&'a [u8]),
+    /// The payload of a UDP datagram, with the ends that were told with it.
+    Datagram(Datagram<'a>),
     /// An Ethernet frame that ERSPAN brought; type I does not say of which session.
     Mirrored(Option<Session>, &'a [u8]),
     /// Whole and well, but without IP.
     Other,
+    /// Of a kind that its header names and that is not read.
+    OtherKind,
 }
 
 /// What ERSPAN says of a mirrored frame: draft-foschiano-erspan, 4.2 and 4.3.

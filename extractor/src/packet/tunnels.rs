@@ -3,7 +3,7 @@
 //! To whoever adds one: a reader answers `None` to whatever its RFC does not allow, for what looks like a
 //! tunnel by its port may be anything.
 
-use super::{Datagram, Layer, Session, be16, link};
+use super::{Datagram, Layer, Session, be16, esp, l2tp, link, nsh};
 
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -31,27 +31,30 @@ pub(super) fn in_ether_type(ether_type: u16, payload: &[u8]) -> Option<Layer<'_>
         ETHERTYPE_PPPOE => pppoe(payload),
         ETHERTYPE_PPP => Some(Layer::Ppp(payload)),
         ETHERTYPE_BRIDGED => Some(Layer::Ethernet(payload)),
+        nsh::ETHERTYPE => nsh::inner(payload),
         _ => Some(Layer::Other),
     }
 }
 
 /// What stands in an IP packet of this protocol, if that is a header to be taken off.
-pub(super) fn in_ip(protocol: u8, payload: &[u8]) -> Option<Layer<'_>> {
+pub(super) fn in_ip(protocol: u8, payload: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     const IPV4: u8 = 4;
     const IPV6: u8 = 41;
     match protocol {
         IPV4 | IPV6 => Some(Layer::Ip(payload)),
         PROTOCOL_GRE => gre(payload),
+        l2tp::PROTOCOL => l2tp::in_ip(payload, wire_len),
         _ => None,
     }
 }
 
 pub(super) const PROTOCOL_GRE: u8 = 47;
 
-/// Whether datagrams to this port may be tunnels.
+/// Whether datagrams between these ports may be tunnels.
 #[inline]
-pub(super) fn is_tunnel_port(port: u16) -> bool {
-    matches!(port, VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP)
+pub(super) fn may_be_tunnel(source: u16, destination: u16) -> bool {
+    matches!(destination, VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP | l2tp::PORT | esp::PORT)
+        || matches!(source, l2tp::PORT | esp::PORT)
 }
 
 pub(super) const VXLAN: u16 = 4789;
@@ -69,6 +72,9 @@ pub(super) fn in_udp<'a>(datagram: &Datagram<'a>) -> Option<Layer<'a>> {
         GENEVE => geneve(datagram.payload),
         GTP_U => gtp_u(datagram.payload),
         TZSP => tzsp(datagram.payload),
+        destination if [destination, datagram.source.port()].contains(&l2tp::PORT) => {
+            l2tp::in_udp(datagram.payload, datagram.wire_len)
+        }
         _ => None,
     }
 }
@@ -206,6 +212,7 @@ fn vxlan_gpe(packet: &[u8]) -> Option<Layer<'_>> {
         _ if flags & 0x04 == 0 => vxlan(packet),
         1 | 2 => Some(Layer::Ip(inner)),
         3 => Some(Layer::Ethernet(inner)),
+        4 => Some(Layer::EtherType(nsh::ETHERTYPE, inner)),
         _ => None,
     }
 }
@@ -336,6 +343,8 @@ mod tests {
         assert_eq!(vxlan(&with(&[8, 0, 0, 0, 0, 0, 7, 0], FRAME)), Some(Layer::Ethernet(FRAME)));
         assert_eq!(vxlan(&with(&[0, 0, 0, 0, 0, 0, 7, 0], FRAME)), None);
         assert_eq!(vxlan_gpe(&with(&[0x0c, 0, 0, 1, 0, 0, 7, 0], IP)), Some(Layer::Ip(IP)));
+        let nsh = Some(Layer::EtherType(nsh::ETHERTYPE, IP));
+        assert_eq!(vxlan_gpe(&with(&[0x0c, 0, 0, 4, 0, 0, 7, 0], IP)), nsh);
         assert_eq!(
             geneve(&with(&[1, 0, 0x65, 0x58, 0, 0, 7, 0, 9, 9, 9, 9], FRAME)),
             Some(Layer::EtherType(ETHERTYPE_BRIDGED, FRAME))

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use shared::units::SipPorts;
 
 use super::{
-    Beginning, Belonging, Found, FragmentCounts, IpFragments, MAX_HOLD_NS, SipStreams, StreamCounts, StreamMessage, Taken, Whole,
+    Beginning, Belonging, Found, FragmentCounts, IpFragments, MAX_HOLD_NS, SipStreams, StreamCounts, StreamMessage, Taken,
+    ToldPacket, Whole,
 };
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
@@ -147,6 +148,7 @@ impl Assembler {
         for found in found {
             match found {
                 Found::Message(message) => work.take_message(message),
+                Found::Told(told) => self.take_told(told, &mut work),
                 Found::Malformed => index::increment(&mut work.counts.malformed_sip),
                 Found::Repeated(repetition) => {
                     let frames = settled(&repetition.frames, repetition.at);
@@ -156,6 +158,28 @@ impl Assembler {
         }
         work.repetitions.sort_by_key(|repetition| repetition.at);
         Assembled { sip: work.sip, repetitions: work.repetitions, flows: work.flows.finish(), counts: work.counts }
+    }
+
+    /// Takes in a packet that HEP over TCP told of. Media stays out: when it is written, nobody looks into streams.
+    fn take_told<'a>(&self, told: ToldPacket<'a>, work: &mut Work<'a>) {
+        let ToldPacket { at, timestamp_ns, frames, packet } = told;
+        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else {
+            let is_other = packet == Packet::OtherHep;
+            index::increment(if is_other { &mut work.counts.other_hep } else { &mut work.counts.unreadable });
+            return;
+        };
+        let mut counts = Counts::default();
+        match Content::of(&datagram, self.ports, &mut counts) {
+            Content::Media => return index::increment(&mut work.counts.hep_media),
+            Content::Malformed => {}
+            Content::Sip(message, descriptions) => {
+                let told_ns = packet.told_ns();
+                let (frames, timestamp_ns) = (settled(&frames, at), told_ns.unwrap_or(timestamp_ns));
+                let Datagram { network, source, .. } = datagram;
+                work.sip.push(SipEvent { at, frames, timestamp_ns, told_ns, network, source, message, descriptions });
+            }
+        }
+        work.counts.add(&counts);
     }
 
     /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap length had cut it.
@@ -209,10 +233,15 @@ impl Assembler {
                 whole.timestamp_ns = told_ns;
                 return self.take_datagram(&datagram, at, &whole, work);
             }
-            Packet::Tcp(segment) if self.ports.admit(segment.source.port(), segment.destination.port()) => {
-                work.segments.push(SegmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, segment });
+            Packet::Tcp(segment) => {
+                let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
+                if may_be_hep || self.ports.admit(segment.source.port(), segment.destination.port()) {
+                    let (frames, timestamp_ns) = (frames.clone(), *timestamp_ns);
+                    work.segments.push(SegmentEvent { at, frames, timestamp_ns, may_be_hep, segment });
+                } else {
+                    index::increment(&mut work.counts.other_tcp);
+                }
             }
-            Packet::Tcp(_) => index::increment(&mut work.counts.other_tcp),
             Packet::Fragment(fragment) => {
                 if let Some(nested_left) = nested_left.checked_sub(1) {
                     let inner = FragmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, fragment };
@@ -222,7 +251,8 @@ impl Assembler {
             Packet::OtherSession => index::increment(&mut work.counts.other_sessions),
             Packet::OtherHep => index::increment(&mut work.counts.other_hep),
             Packet::TooDeep => index::increment(&mut work.counts.too_deep),
-            Packet::OtherIp | Packet::NotIp | Packet::Unreadable => {}
+            Packet::Encrypted => index::increment(&mut work.counts.encrypted),
+            Packet::OtherIp | Packet::NotIp | Packet::OtherKind | Packet::Unreadable => {}
         }
         Belonging::Nothing
     }
@@ -268,14 +298,15 @@ impl<'a> Work<'a> {
         descriptions: Vec<Description>,
     ) {
         let frames = settled(frames, at);
-        self.sip.push(SipEvent { at, frames, timestamp_ns: *timestamp_ns, network, source, message, descriptions });
+        let timestamp_ns = *timestamp_ns;
+        self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, network, source, message, descriptions });
     }
 
     fn take_message(&mut self, found: StreamMessage<'a>) {
         let StreamMessage { at, network, source, timestamp_ns, frames, message } = found;
         let frames = settled(&frames, at);
         let descriptions = index::negotiated(&message, &mut self.counts);
-        self.sip.push(SipEvent { at, frames, timestamp_ns, network, source, message, descriptions });
+        self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, network, source, message, descriptions });
     }
 }
 

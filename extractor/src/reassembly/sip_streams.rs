@@ -1,4 +1,4 @@
-//! SIP messages out of TCP connections, plain or through a WebSocket.
+//! SIP messages out of TCP connections, plain, through a WebSocket, or told of by HEP.
 //!
 //! To whoever changes this: what is delivered, and when, may depend on the segments and on packet time
 //! only, never on where a window ends. A message is delivered with the segment that makes it whole; where
@@ -18,8 +18,9 @@ use smallvec::SmallVec;
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
     events::{FlowKey, Frames, Repetition, SegmentEvent, Table},
+    index,
     moment::{Clock, Moment, Position},
-    packet::{Endpoint, Network, Segment},
+    packet::{self, Endpoint, HepUnit, Network, Packet},
     sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
 };
 
@@ -40,6 +41,8 @@ const MAX_SEARCHED: u64 = 64 * 1024;
 pub enum Found<'a> {
     /// A message.
     Message(StreamMessage<'a>),
+    /// A packet that HEP told of.
+    Told(ToldPacket<'a>),
     /// SIP without Call-ID, From or To.
     Malformed,
     /// A frame that repeats what messages were made of.
@@ -63,6 +66,19 @@ pub struct StreamMessage<'a> {
     pub message: Message<'a>,
 }
 
+/// A packet that HEP told of, and the frames that carried what it told.
+#[derive(Debug)]
+pub struct ToldPacket<'a> {
+    /// When all of it was told, or not waited for any longer.
+    pub at: Moment,
+    /// The timestamp of its first frame in nanoseconds since 1970.
+    pub timestamp_ns: u64,
+    /// All its frames, in capture order, if it is SIP.
+    pub frames: Frames,
+    /// What was told.
+    pub packet: Packet<'a>,
+}
+
 /// What became of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamCounts {
@@ -78,7 +94,7 @@ pub struct StreamCounts {
     pub compressed: u64,
 }
 
-/// All connections on SIP ports.
+/// All connections on ports of SIP and HEP.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SipStreams {
     streams: Table<FlowKey, Stream>,
@@ -120,6 +136,8 @@ struct Framer {
     skip_to: Offset,
     /// In step, what is there is not looked at again before there are bytes up to here.
     needed: Offset,
+    /// Whether the stream goes to a port of HEP.
+    may_be_hep: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -130,6 +148,8 @@ enum Mode {
     Searching { searched: u64 },
     /// Frames, and what the earlier ones of a message that is in several hold.
     WebSocket { parts: Option<Vec<u8>> },
+    /// Packets of HEP, or, where something else stands, up to the next one.
+    Hep,
     /// Encrypted.
     Tls,
 }
@@ -180,7 +200,7 @@ impl SipStreams {
             return;
         }
         if !self.streams.contains_key(&key) {
-            self.insert(key, Stream::first_seen(&event.segment));
+            self.insert(key, Stream::first_seen(event));
         }
         let was_tls = self.is_tls(key);
         self.with_stream(key, at, arena, out, |stream, sink| stream.take(event, sink));
@@ -276,12 +296,12 @@ impl SipStreams {
 }
 
 impl Stream {
-    fn begin(sequence: u32, mode: Mode) -> Self {
+    fn begin(sequence: u32, mode: Mode, may_be_hep: bool) -> Self {
         Self {
             used: 0,
             weight: 0,
             bytes: TcpBytes::begin(sequence),
-            framer: Framer { mode, skip_to: 0, needed: 0 },
+            framer: Framer { mode, skip_to: 0, needed: 0, may_be_hep },
             syn: None,
             fin: None,
             armed: None,
@@ -292,18 +312,18 @@ impl Stream {
     }
 
     /// A stream of which this is the first segment in the capture.
-    fn first_seen(segment: &Segment<'_>) -> Self {
-        let sequence = segment.sequence;
-        if segment.flags.syn {
-            Self { syn: Some(sequence), ..Self::begin(sequence.wrapping_add(1), Mode::InStep) }
+    fn first_seen(event: &SegmentEvent<'_>) -> Self {
+        let sequence = event.segment.sequence;
+        if event.segment.flags.syn {
+            Self { syn: Some(sequence), ..Self::begin(sequence.wrapping_add(1), Mode::InStep, event.may_be_hep) }
         } else {
-            Self::begin_inside(sequence)
+            Self::begin_inside(sequence, event.may_be_hep)
         }
     }
 
     /// A stream that was under way before: what came before may be late.
-    fn begin_inside(sequence: u32) -> Self {
-        let mut stream = Self::begin(sequence, Mode::Searching { searched: 0 });
+    fn begin_inside(sequence: u32, may_be_hep: bool) -> Self {
+        let mut stream = Self::begin(sequence, Mode::Searching { searched: 0 }, may_be_hep);
         stream.lost.push_back(Stretch { start: 0, end: stream.bytes.start() });
         stream
     }
@@ -355,7 +375,7 @@ impl Stream {
         let is_behind = || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
         let is_late = self.syn.is_none() && is_behind();
         if self.syn != Some(sequence) && !is_late {
-            self.begin_again(Self::begin(first, Mode::InStep), sink);
+            self.begin_again(Self::begin(first, Mode::InStep, self.framer.may_be_hep), sink);
         }
         self.syn = Some(sequence);
     }
@@ -369,7 +389,7 @@ impl Stream {
         match self.bytes.place(sequence) {
             Place::Here(offset) => offset,
             Place::Elsewhere => {
-                self.begin_again(Self::begin_inside(sequence), sink);
+                self.begin_again(Self::begin_inside(sequence, self.framer.may_be_hep), sink);
                 self.bytes.start()
             }
         }
@@ -467,6 +487,9 @@ impl Stream {
 
     /// Hands on what a stretch of the stream says.
     fn deliver<'a>(&mut self, stretch: Stretch, text: &'a [u8], sink: &mut Sink<'a, '_>) {
+        if self.framer.is_hep() {
+            return self.deliver_told(stretch, text, sink);
+        }
         let earlier = std::mem::take(&mut self.part_frames);
         match Message::parse(text) {
             Some(Ok(message)) => {
@@ -482,6 +505,20 @@ impl Stream {
         }
     }
 
+    /// Hands on the packet that HEP tells of in a stretch of the stream.
+    fn deliver_told<'a>(&mut self, stretch: Stretch, hep: &'a [u8], sink: &mut Sink<'a, '_>) {
+        let wire_len = stretch.end.saturating_sub(stretch.start);
+        let Some(packet) = packet::read_hep(hep, usize::try_from(wire_len).unwrap_or(usize::MAX)) else { return };
+        let mut frames = Vec::new();
+        if let Packet::Udp(datagram) | Packet::Told(_, datagram) = &packet
+            && let Some(Ok(message)) = Message::parse(index::readable(datagram))
+        {
+            frames = self.bytes.give(stretch, sink.at, message.call_id);
+            self.remember(stretch, &message);
+        }
+        sink.told(packet, &frames);
+    }
+
     fn remember(&mut self, stretch: Stretch, message: &Message<'_>) {
         let known = self.past.iter().rev().find(|(_, call_id)| **call_id == *message.call_id);
         let call_id = known.map_or_else(|| message.call_id.into(), |(_, call_id)| Arc::clone(call_id));
@@ -494,7 +531,7 @@ impl Stream {
     /// A segment may fill a gap that was given up: messages that are whole in it are not lost.
     fn salvage<'a>(&mut self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
         let is_known = |at: Offset| self.past.iter().any(|(past, _)| past.start <= at && at < past.end);
-        if !self.lost.iter().any(|lost| lost.overlaps(stretch)) || is_known(stretch.start) {
+        if !self.lost.iter().any(|lost| lost.overlaps(stretch)) || is_known(stretch.start) || self.framer.is_hep() {
             return;
         }
         let frames: Vec<Frame> = frames_of(event).collect();
@@ -565,8 +602,8 @@ impl Stream {
         if len.is_some() {
             self.framer.skip_to = end;
         }
-        let text = sip::whole_lines(&text);
-        if matches!(Message::parse(text), Some(Ok(_))) {
+        let text = if self.framer.is_hep() { &text } else { sip::whole_lines(&text) };
+        if self.framer.is_hep() || matches!(Message::parse(text), Some(Ok(_))) {
             self.deliver(Stretch { start, end }, sink.arena.alloc_slice_copy(text), sink);
         }
         self.part_frames.clear();
@@ -590,6 +627,12 @@ impl<'a> Sink<'a, '_> {
         let Self { at, key: FlowKey { network, source, .. }, .. } = *self;
         self.out.push(Found::Message(StreamMessage { at, network, source, timestamp_ns, frames, message }));
     }
+
+    fn told(&mut self, packet: Packet<'a>, frames: &[Frame]) {
+        let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
+        let frames = frames.iter().map(|frame| frame.moment).collect();
+        self.out.push(Found::Told(ToldPacket { at: self.at, timestamp_ns, frames, packet }));
+    }
 }
 
 impl Framer {
@@ -598,8 +641,12 @@ impl Framer {
         match self.mode {
             Mode::Searching { searched } => searched > MAX_SEARCHED,
             Mode::Tls => true,
-            Mode::InStep | Mode::WebSocket { .. } => false,
+            Mode::InStep | Mode::WebSocket { .. } | Mode::Hep => false,
         }
+    }
+
+    fn is_hep(&self) -> bool {
+        matches!(self.mode, Mode::Hep)
     }
 
     /// Whether a message has begun in an earlier frame of a WebSocket.
@@ -630,6 +677,11 @@ impl Framer {
             Mode::Tls => Step::Pass(rest.len()),
             Mode::InStep if base.saturating_add(rest.len() as u64) < self.needed => Step::Wait,
             Mode::InStep => self.in_step(rest, base),
+            Mode::Hep => match HepUnit::at_start_of(rest) {
+                HepUnit::Packet(len) => Step::Message(len),
+                HepUnit::Incomplete(_) => Step::Wait,
+                HepUnit::Foreign(len) => Step::Foreign(len),
+            },
             Mode::Searching { .. } => self.searching(rest),
             Mode::WebSocket { parts } => match FrameHeader::parse(rest) {
                 Ok(header) if header.len() <= rest.len() => websocket_frame(parts, &header, rest),
@@ -640,6 +692,10 @@ impl Framer {
     }
 
     fn in_step(&mut self, rest: &[u8], base: Offset) -> Step {
+        if self.may_be_hep && packet::begins_hep(rest) {
+            self.mode = Mode::Hep;
+            return Step::Pass(0);
+        }
         match Unit::at_start_of(rest) {
             Unit::Message(len) => Step::Message(len),
             Unit::Unbounded(header) => Step::Message(sip::next_start(rest, header).unwrap_or(rest.len())),
@@ -660,8 +716,16 @@ impl Framer {
                 self.mode = Mode::WebSocket { parts: None };
                 Step::Pass(0)
             }
-            Unit::Foreign(len) => self.out_of_step(len),
+            Unit::Foreign(len) => {
+                let (Ok(before_hep) | Err(before_hep)) = self.find_hep(rest);
+                self.out_of_step(len.min(before_hep))
+            }
         }
+    }
+
+    /// Where HEP begins, or may begin once there is more, if it may begin at all.
+    fn find_hep(&self, rest: &[u8]) -> Result<usize, usize> {
+        if self.may_be_hep { packet::find_hep(rest) } else { Err(rest.len()) }
     }
 
     fn searching(&mut self, rest: &[u8]) -> Step {
@@ -673,18 +737,25 @@ impl Framer {
             self.mode = Mode::WebSocket { parts: None };
             return Step::Pass(0);
         }
-        match sip::find_start(rest) {
-            Ok(start) => {
+        // HEP comes first: what begins like SIP before it is the rest of a packet that tells of SIP.
+        match (self.find_hep(rest), sip::find_start(rest)) {
+            (Ok(start), _) => {
+                self.mode = Mode::Hep;
+                Step::Foreign(start)
+            }
+            (Err(_), Ok(start)) => {
                 self.mode = Mode::InStep;
                 Step::Foreign(start)
             }
-            Err(0) => Step::Wait,
-            Err(len) => self.out_of_step(len),
+            (Err(of_hep), Err(of_sip)) => self.out_of_step(of_hep.min(of_sip)),
         }
     }
 
     /// So many bytes are no SIP: what comes is searched.
     fn out_of_step(&mut self, len: usize) -> Step {
+        if len == 0 {
+            return Step::Wait;
+        }
         let before = if let Mode::Searching { searched } = self.mode { searched } else { 0 };
         self.mode = Mode::Searching { searched: before.saturating_add(len as u64) };
         Step::Foreign(len)
@@ -703,6 +774,10 @@ impl Framer {
                 }
                 Some((text, header.map(|header| header.len())))
             }
+            Mode::Hep => match HepUnit::at_start_of(bytes) {
+                HepUnit::Incomplete(Some(len)) => Some((bytes.to_vec(), Some(len))),
+                _ => None,
+            },
             Mode::Searching { .. } | Mode::Tls => None,
         }
     }

@@ -17,6 +17,10 @@ impl LinkType {
     pub const ETHERNET: Self = Self(1);
     /// PPP, with or without address and control field.
     pub const PPP: Self = Self(9);
+    /// Serial line IP behind sixteen bytes: direction, and the header as it was on the line.
+    pub const SLIP: Self = Self(8);
+    /// The same as BSD/OS writes it, behind twenty-four bytes.
+    pub const SLIP_BSDOS: Self = Self(102);
     /// PPP in HDLC-like framing: RFC 1662.
     pub const PPP_HDLC: Self = Self(50);
     /// PPP over Ethernet: RFC 2516, without the Ethernet header.
@@ -45,10 +49,20 @@ impl LinkType {
     pub const PPI: Self = Self(192);
     /// Linux "cooked" capture, version 1 (`tcpdump -i any`).
     pub const LINUX_SLL: Self = Self(113);
+    /// Frame Relay: Q.922, and RFC 2427 or Cisco's encapsulation in it.
+    pub const FRAME_RELAY: Self = Self(107);
+    /// Records of Endace's DAG cards: a header, and the frame of one of many link types.
+    pub const ERF: Self = Self(197);
     /// Raw IPv4.
     pub const IPV4: Self = Self(228);
     /// Raw IPv6.
     pub const IPV6: Self = Self(229);
+    /// Packets that Linux's firewall logs: netlink attributes, of which one is the packet.
+    pub const NFLOG: Self = Self(239);
+    /// PDUs of upper layers as Wireshark exports them, behind tags that name them.
+    pub const UPPER_PDU: Self = Self(252);
+    /// Apple's header that says which link type follows.
+    pub const PKTAP: Self = Self(258);
     /// Linux "cooked" capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 }
@@ -73,6 +87,12 @@ impl fmt::Display for LinkType {
             Self::WLAN_RADIOTAP => "IEEE 802.11 with radiotap",
             Self::WLAN_AVS => "IEEE 802.11 with AVS header",
             Self::PPI => "Per-Packet Information",
+            Self::SLIP | Self::SLIP_BSDOS => "SLIP",
+            Self::FRAME_RELAY => "Frame Relay",
+            Self::ERF => "ERF",
+            Self::NFLOG => "NFLOG",
+            Self::UPPER_PDU => "exported PDUs",
+            Self::PKTAP => "PKTAP",
             _ => return write!(f, "link type {}", self.0),
         };
         write!(f, "{name} ({})", self.0)
