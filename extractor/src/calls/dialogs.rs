@@ -294,7 +294,11 @@ impl Dialogs {
             fits_any = true;
             dialog.is_open = false;
         }
-        if !fits_any && self.attempts.iter_mut().fold(false, |any, attempt| attempt.hang_up(tags) || any) {
+        if fits_any {
+            return;
+        }
+        let hung_up = self.attempts.iter_mut().map(|attempt| attempt.hang_up(tags)).filter(|has_tag| *has_tag).count();
+        if hung_up > 0 {
             // A 2xx that crosses the BYE, or that comes through another queue, begins nothing.
             self.note_dialog(tags, false);
         }

@@ -174,7 +174,16 @@ mod tests {
         let message = Message::parse(text.as_bytes()).unwrap().unwrap();
         let media = Description::parse(format!("{sdp}\n").as_bytes()).media.remove(0);
         let (at, frames) = (Moment::default(), Frames::new());
-        let event = SipEvent { at, frames, timestamp_ns: 0, network: Network::PLAIN, source, message, descriptions: Vec::new() };
+        let event = SipEvent {
+            at,
+            frames,
+            timestamp_ns: 0,
+            told_ns: None,
+            network: Network::PLAIN,
+            source,
+            message,
+            descriptions: Vec::new(),
+        };
         addresses.guess(&media, &event).iter().map(ToString::to_string).collect()
     }
 

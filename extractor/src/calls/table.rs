@@ -66,8 +66,8 @@ pub struct Call {
     opened: Moment,
     dialogs: Dialogs,
     held: Vec<Endpoint>,
-    /// Whether it ever guessed one of them.
-    has_guessed: bool,
+    /// Those of them that it guessed at first.
+    guessed: SmallVec<[Endpoint; 2]>,
     addresses: Addresses,
     /// The networks through which its signalling came.
     networks: SmallVec<[Network; 1]>,
@@ -468,8 +468,10 @@ impl CallTable {
         if given == Given::New {
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.push(endpoint);
-                call.has_guessed |= rank.is_guess();
-                self.has_guesses |= rank.is_guess();
+                if rank.is_guess() {
+                    call.guessed.push(endpoint);
+                    self.has_guesses = true;
+                }
             }
             if rank.is_guess() {
                 self.look_back_by_guess(endpoint, number, &free);
@@ -535,9 +537,8 @@ impl CallTable {
     /// guesses, for how well they fit depends on what else it gave.
     fn affected_by(&self, number: CallNumber, endpoint: Endpoint) -> SmallVec<[Endpoint; 1]> {
         let mut affected = SmallVec::from_buf([endpoint]);
-        if let Some(call) = self.calls.get(&number).filter(|call| call.has_guessed) {
-            let guessed = call.held.iter().filter(|held| **held != endpoint && !self.endpoints.is_sure(**held, number));
-            affected.extend(guessed.copied());
+        if let Some(call) = self.calls.get(&number) {
+            affected.extend(call.guessed.iter().copied().filter(|guessed| *guessed != endpoint));
         }
         affected
     }
@@ -712,7 +713,7 @@ impl Call {
             opened: event.at,
             dialogs: Dialogs::open(message),
             held: Vec::new(),
-            has_guessed: false,
+            guessed: SmallVec::new(),
             addresses: Addresses::default(),
             networks: SmallVec::new(),
             over_since: None,

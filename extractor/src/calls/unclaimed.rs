@@ -1,6 +1,8 @@
 //! Media of no call: how much there is, and the largest flows, so that nobody has to guess that something is missing.
 
-use crate::events::{FlowKey, Table};
+use std::collections::BTreeMap;
+
+use crate::events::FlowKey;
 
 /// Of more flows than this, the packets are counted and the ends are not kept.
 const MAX_FLOWS: usize = 65_536;
@@ -17,7 +19,7 @@ pub struct Unclaimed {
 /// Packets by flow.
 #[derive(Debug, Default)]
 struct Tally {
-    flows: Table<FlowKey, u64>,
+    flows: BTreeMap<FlowKey, u64>,
     /// Flows beyond the most, and their packets.
     beyond: (u64, u64),
 }

@@ -319,23 +319,33 @@ fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Dat
         LinkType::LINUX_SLL2 => (0, 20),
         _ => return None,
     };
-    let mut ethertype = be16(*frame.get(type_at..)?.first_chunk()?);
-    let mut rest = frame.get(payload_at..)?;
-    let mut network = Network::PLAIN;
-    while matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD) {
-        let [t0, t1, e0, e1] = *rest.first_chunk()?;
-        network = network.vlan([t0, t1]);
-        ethertype = be16([e0, e1]);
-        rest = rest.get(4..)?;
-    }
-    let datagram = match ethertype {
-        ETHERTYPE_IPV4 => fast_ipv4(rest, network),
-        ETHERTYPE_IPV6 => fast_ipv6(rest, network),
-        _ => None,
+    let ether_type = be16(*frame.get(type_at..)?.first_chunk()?);
+    let rest = frame.get(payload_at..)?;
+    let datagram = match ether_type {
+        ETHERTYPE_IPV4 => fast_ipv4(rest, Network::PLAIN),
+        ETHERTYPE_IPV6 => fast_ipv6(rest, Network::PLAIN),
+        _ => fast_behind_tags(ether_type, rest),
     }?;
     let (source, destination) = (datagram.source.port(), datagram.destination.port());
     let is_hep = hep::may_be(datagram.payload) && hep_ports.admit(destination);
     (!is_hep && !tunnels::may_be_tunnel(source, destination)).then_some(datagram)
+}
+
+/// Apart from what most frames need: the network of those without tags is known beforehand.
+#[inline(never)]
+fn fast_behind_tags(mut ether_type: u16, mut rest: &[u8]) -> Option<Datagram<'_>> {
+    let mut network = Network::PLAIN;
+    while matches!(ether_type, ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD) {
+        let [t0, t1, e0, e1] = *rest.first_chunk()?;
+        network = network.vlan([t0, t1]);
+        ether_type = be16([e0, e1]);
+        rest = rest.get(4..)?;
+    }
+    match ether_type {
+        ETHERTYPE_IPV4 => fast_ipv4(rest, network),
+        ETHERTYPE_IPV6 => fast_ipv6(rest, network),
+        _ => None,
+    }
 }
 
 /// RFC 791, 3.1: no options (length 5), neither offset nor "more fragments".
