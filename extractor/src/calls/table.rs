@@ -437,28 +437,42 @@ impl CallTable {
             Cow::Owned(media.iter().zip(guesses).map(|(media, guesses)| media.with_guesses(guesses)).collect())
         };
         call.descriptions.add(event.at, exchange_of(&event.message), &media);
-        for &(endpoint, rank) in media.iter().flat_map(|media| &media.endpoints) {
-            self.give(number, endpoint, rank, event.at);
+        let endpoints = media.iter().flat_map(|media| &media.endpoints).copied().collect();
+        self.give_all(number, endpoints, event.at);
+    }
+
+    /// A call gives endpoints: what comes to them or from them belongs to the call from now on. So may flows of endpoints
+    /// that the call guesses, for how well they fit depends on what else it gave.
+    fn give_all(&mut self, number: CallNumber, endpoints: SmallVec<[(Endpoint, Rank); 8]>, at: Moment) {
+        let guessed = |table: &Self| table.calls.get(&number).map(|call| call.guessed.clone()).unwrap_or_default();
+        let concerned = endpoints.iter().map(|(endpoint, _)| *endpoint).chain(guessed(self));
+        concerned.for_each(|endpoint| self.note_conversations(endpoint, at));
+        let mut changed: SmallVec<[Endpoint; 8]> = SmallVec::new();
+        changed.extend(
+            endpoints.into_iter().filter_map(|(endpoint, rank)| self.give(number, endpoint, rank, at).then_some(endpoint)),
+        );
+        if !changed.is_empty() {
+            let others = guessed(self).into_iter().filter(|endpoint| !changed.contains(endpoint));
+            let others: SmallVec<[Endpoint; 2]> = others.collect();
+            changed.iter().chain(&others).for_each(|endpoint| self.transfer_flows_touching(*endpoint, Change::Given, at));
         }
     }
 
-    /// A call gives an endpoint: what comes to it or from it belongs to the call from now on, and what
-    /// came shortly before, while nobody held it, too.
-    fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) {
-        let Some(call) = self.calls.get(&number) else { return };
+    /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to it. Tells whether what comes
+    /// from now on may be another call's.
+    fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) -> bool {
+        let Some(call) = self.calls.get(&number) else { return false };
         let is_held = call.held.contains(&endpoint);
         // A description repeated after the BYE takes nothing from a call that came after.
         if call.dialogs.over() == Some(State::Completed) && (is_held || self.endpoints.is_held(endpoint)) {
-            return;
+            return false;
         }
         if !is_held && call.held.len() >= MAX_ENDPOINTS {
             self.excess.endpoints = self.excess.endpoints.saturating_add(1);
-            return;
+            return false;
         }
         let (opened, back_to) = (call.opened, call.looks_back_to(at, &self.rules));
         self.take_from_stragglers(endpoint, rank, opened, at);
-        let affected = self.affected_by(number, endpoint);
-        affected.iter().for_each(|endpoint| self.note_conversations(*endpoint, at));
         let free = if rank.is_guess() {
             self.endpoints.free_of_any(endpoint, back_to, at)
         } else {
@@ -479,9 +493,7 @@ impl CallTable {
                 self.look_back(endpoint, number, &free);
             }
         }
-        if given != Given::Unchanged {
-            affected.iter().for_each(|endpoint| self.transfer_flows_touching(*endpoint, Change::Given, at));
-        }
+        given != Given::Unchanged
     }
 
     /// What came from or to an endpoint while nobody held it belongs to the call that gives it now, not to one that only
@@ -533,8 +545,7 @@ impl CallTable {
         }
     }
 
-    /// The endpoints whose flows may be another call's when a call gives or gives up one: that one, and those that the call
-    /// guesses, for how well they fit depends on what else it gave.
+    /// The endpoints whose flows may be another call's when a call gives up one: that one, and those that the call guesses.
     fn affected_by(&self, number: CallNumber, endpoint: Endpoint) -> SmallVec<[Endpoint; 1]> {
         let mut affected = SmallVec::from_buf([endpoint]);
         if let Some(call) = self.calls.get(&number) {
