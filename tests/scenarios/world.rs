@@ -46,11 +46,13 @@ struct World {
     ports: BTreeSet<(u8, SocketAddr)>,
     /// How many RTP packets there are.
     packets: usize,
+    /// Whether some phones go on sending long after the BYE.
+    has_stragglers: bool,
 }
 
 impl World {
     fn new(number: u64) -> Self {
-        Self { dice: Dice::new(number), t: Ladder::new(), ports: BTreeSet::new(), packets: 0 }
+        Self { dice: Dice::new(number), t: Ladder::new(), ports: BTreeSet::new(), packets: 0, has_stragglers: false }
     }
 
     /// A port of a server, which no other call has.
@@ -141,10 +143,22 @@ impl World {
             self.t.sip(answered_at + 1_200, caller.sip, callee.sip, request("BYE", &id).cseq(7).to_tag("carol"));
         }
         self.talk(answered_at + 20, caller.media, callee.media, ssrc);
+        if self.has_stragglers && self.dice.below(2) == 0 {
+            self.t.rtp(answered_at + 2_000, callee.media, caller.media, ssrc | 0x31, 1..=600);
+            self.packets += 600;
+            self.t.sip(answered_at + 3_000, callee.sip, caller.sip, request("BYE", &id).from_callee());
+            self.wrap(since, network);
+            return;
+        }
         self.talk(answered_at + 8_000, caller.media, callee.media, ssrc | 0x20);
         if self.dice.below(4) > 0 {
             self.t.sip(answered_at + 9_500, callee.sip, caller.sip, request("BYE", &id).from_callee());
         }
+        self.wrap(since, network);
+    }
+
+    /// What was drawn since there were so many frames came through a network.
+    fn wrap(&mut self, since: usize, network: u8) {
         if network > 0 {
             for (_, frame) in &mut self.t.capture.frames[since..] {
                 *frame = networks::vlan(frame, network);
@@ -194,6 +208,7 @@ fn no_packet_is_in_the_file_of_another_call_and_what_is_missing_is_counted() {
     for number in 0..tries(60, 3_000) {
         let mut world = World::new(number as u64);
         let has_tenants = world.dice.below(3) == 0;
+        world.has_stragglers = world.dice.below(3) == 0;
         for call in 0..2 + world.dice.below(6) as u32 {
             let network = if has_tenants { *world.dice.one_of(&[0, 10, 20]) } else { 0 };
             world.call(call, network);
@@ -208,8 +223,13 @@ fn no_packet_is_in_the_file_of_another_call_and_what_is_missing_is_counted() {
             }
         }
         let left_out = counted(&out.log, "RTP packets in") + counted(&out.log, "that several calls may own");
-        assert_eq!(in_files + left_out, world.packets, "world {number}: {}", out.log);
-        owned = (owned.0 + in_files, owned.1 + world.packets);
+        if world.has_stragglers {
+            // The rest of a flow that a call has had is not counted as missing.
+            assert!(in_files + left_out <= world.packets, "world {number}: {}", out.log);
+        } else {
+            assert_eq!(in_files + left_out, world.packets, "world {number}: {}", out.log);
+            owned = (owned.0 + in_files, owned.1 + world.packets);
+        }
         let cut = ["--window-bytes", "3000", "--chunk-bytes", "900", "--unit-bytes", "1"];
         let ladder = cut.iter().fold(world.t.clone(), |ladder, flag| ladder.flag(flag));
         if number % 4 == 0 {
