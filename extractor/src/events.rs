@@ -93,7 +93,7 @@ impl SegmentEvent<'_> {
 /// The packets from one endpoint to another, in one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FlowKey {
-    /// What they come through.
+    /// The network that they come through.
     pub network: Network,
     /// Where they come from.
     pub source: Endpoint,

@@ -1,4 +1,4 @@
-//! What the descriptions of a call say of its streams: payload types and packet times.
+//! Payload types and packet times of a call's streams, by its descriptions.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const MAX_WORDS: usize = 1024;
 /// Offers that are not answered are remembered for this many dialogs and attempts.
 const MAX_OFFERS: usize = 16;
 
-/// What was said, in the order in which it was, and when. What was repeated is kept once.
+/// The words of a call's descriptions, in the order in which they came, and when. Repeated ones are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptions {
     words: Vec<(Moment, Word)>,
@@ -38,12 +38,12 @@ struct Offer {
     words: Vec<Option<usize>>,
 }
 
-/// Where in the signalling a description stands.
+/// The place of a description in the signalling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
     /// A request, its responses and its ACK have the same number.
     pub number: u64,
-    /// Whether it stands in a response.
+    /// It stands in a response.
     pub is_response: bool,
 }
 
@@ -116,7 +116,7 @@ impl Descriptions {
         })
     }
 
-    /// What is known at packet time `now`, and what will be at `horizon`; at an earlier time it was `before`.
+    /// The words that are known at packet time `now`, and those at `horizon`; at an earlier time they were `before`.
     #[must_use]
     #[inline]
     pub fn known_at(&self, now: Moment, horizon: Clock, before: Known) -> Known {
@@ -143,7 +143,7 @@ impl Descriptions {
         Known { in_force: all, soon: all }
     }
 
-    /// What a payload type means in a flow. The receiver says what it wants it to mean; where it does not, the sender may have;
+    /// The meaning of a payload type in a flow. The receiver says what it wants it to mean; where it does not, the sender may have;
     /// some are agreed upon for ever. The latest word counts. Where nobody described either end (candidates that trickled in,
     /// host names), what all descriptions of the call say counts, if they say the same.
     #[must_use]
@@ -191,7 +191,7 @@ impl Known {
         u64::from(self.in_force) << 32 | u64::from(self.soon)
     }
 
-    /// Of such a number.
+    /// The words that such a number stands for.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self { in_force: (bits >> 32) as u32, soon: (bits & u64::from(u32::MAX)) as u32 }
@@ -206,7 +206,7 @@ impl Word {
         }
     }
 
-    /// Whether it was refused and never accepted by those of the words that are known.
+    /// It was refused, and never accepted, by the words that are known.
     fn is_refused(&self, known: usize) -> bool {
         let is_known = |answer: &Option<usize>| answer.is_some_and(|number| number < known);
         matches!(self, Self::Media { refused, accepted, .. } if is_known(refused) && !is_known(accepted))

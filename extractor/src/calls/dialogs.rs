@@ -152,7 +152,7 @@ impl Dialogs {
         Self { attempts: smallvec![opening], dialogs, mid_dialog, confirmed: mid_dialog, excess: 0 }
     }
 
-    /// Whether the call was under way before the capture saw it.
+    /// The call was under way before the capture saw it.
     #[must_use]
     pub fn is_mid_dialog(&self) -> bool {
         self.mid_dialog
@@ -181,13 +181,13 @@ impl Dialogs {
         })
     }
 
-    /// Whether the call waits for a person who types a password.
+    /// The call waits for a person who types a password.
     #[must_use]
     pub fn wants_credentials(&self) -> bool {
         self.over() == Some(State::Failed) && matches!(self.final_status(), Some(401 | 407))
     }
 
-    /// Whether a message begins another call, though it has the Call-ID of this one: an INVITE for a new dialog, after the
+    /// A message begins another call, though it has the Call-ID of this one: it is an INVITE for a new dialog, after the
     /// BYE of the last one.
     #[must_use]
     pub fn is_succeeded_by(&self, message: &Message<'_>) -> bool {
@@ -497,7 +497,7 @@ mod tests {
         text(leg, &format!("SIP/2.0 {status} X"), method)
     }
 
-    /// What becomes of a leg, and its messages; the one that ends it, and whether it was answered before.
+    /// The messages of a leg with this fate; which of them ends it, and which one answers it.
     fn ladder(leg: usize, fate: u8) -> (Vec<String>, usize, Option<usize>) {
         let invite = || vec![request(leg, "INVITE"), answer(leg, 180, "INVITE")];
         match fate {

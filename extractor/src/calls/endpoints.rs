@@ -46,7 +46,7 @@ struct History {
     past: SmallVec<[(Moment, Moment); 1]>,
 }
 
-/// Who has a conversation that nobody gave an end of for sure.
+/// The call that has a conversation of which nobody gave an end for sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Had {
     /// A call that guessed: no other guess takes it.
@@ -139,19 +139,19 @@ impl Endpoints {
         guessed(self.holders(endpoint)).iter().map(|holder| holder.call)
     }
 
-    /// Whether any call only guesses an endpoint.
+    /// A call only guesses the endpoint.
     #[must_use]
     pub fn is_guessed(&self, endpoint: Endpoint) -> bool {
         self.guessing(endpoint).next().is_some()
     }
 
-    /// Whether a call gave an endpoint for sure.
+    /// The call gave the endpoint for sure.
     #[must_use]
     pub fn is_sure(&self, endpoint: Endpoint, call: CallNumber) -> bool {
         sure(self.holders(endpoint)).iter().any(|holder| holder.call == call)
     }
 
-    /// Who has a conversation by a guess, or had it.
+    /// The call that has a conversation by a guess, or had it.
     #[must_use]
     pub fn had(&self, conversation: FlowKey) -> Option<Had> {
         let FlowKey { source, destination, .. } = conversation;
@@ -220,7 +220,7 @@ impl Endpoints {
         no_surer.iter().map(|holder| holder.call).collect()
     }
 
-    /// Whether any call holds an endpoint.
+    /// A call holds the endpoint.
     #[must_use]
     pub fn is_held(&self, endpoint: Endpoint) -> bool {
         !self.holders(endpoint).is_empty()

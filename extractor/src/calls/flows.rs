@@ -59,7 +59,7 @@ struct CarriedFlow {
 struct Flow {
     key: FlowKey,
     owners: Owners,
-    /// Whether any call has had any of it, or may have had.
+    /// A call has had some of it, or may have had.
     is_claimed: bool,
     /// Its packets: of each part of a window in capture order, but packets that came in fragments are found
     /// after all others of their window.
@@ -91,7 +91,7 @@ struct WindowPackets {
 pub struct Left<'a> {
     /// The flow.
     pub key: FlowKey,
-    /// Whether any call has had any of it, or may have had.
+    /// A call has had some of it, or may have had.
     pub is_claimed: bool,
     /// The packets, part by part.
     pub packets: SmallVec<[&'a [Moment]; 2]>,
@@ -122,7 +122,7 @@ pub struct Owner {
     pub call: CallNumber,
     /// The first moment that belongs to it.
     pub from: Moment,
-    /// Whether it only guessed the ends of the flow.
+    /// It only guessed the ends of the flow.
     pub is_guess: bool,
 }
 

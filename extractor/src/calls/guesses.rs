@@ -72,7 +72,7 @@ impl Addresses {
         guesses
     }
 
-    /// Whether the ports that the call gave at the address of an endpoint are all that it has there.
+    /// The call has no other ports at the address of an endpoint than those that it gave.
     fn are_exact_at(&self, endpoint: Endpoint) -> bool {
         is_noted(&self.mapped, endpoint)
     }
@@ -91,13 +91,13 @@ fn is_noted(addresses: &[Endpoint], endpoint: Endpoint) -> bool {
     addresses.iter().any(|address| address.is_at(endpoint))
 }
 
-/// What is asked of a call that guesses.
+/// The facts about a call that guesses.
 pub(super) struct Facts<'a> {
     /// Its addresses.
     pub(super) addresses: &'a Addresses,
     /// Its endpoints.
     pub(super) held: &'a [Endpoint],
-    /// Whether its signalling came through the network of the conversation.
+    /// Its signalling came through the network of the conversation.
     pub(super) is_near: bool,
 }
 

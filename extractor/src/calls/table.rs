@@ -56,7 +56,7 @@ pub struct Call {
     pub to: Box<[u8]>,
     /// The timestamp of the first frame of that INVITE, in nanoseconds since 1970.
     pub start_ns: u64,
-    /// What its descriptions say.
+    /// The words of its descriptions.
     pub descriptions: Descriptions,
     /// Where that frame is.
     pub first_frame: Moment,
@@ -133,7 +133,7 @@ pub struct CallTable {
     opened: u64,
     /// The network through which signalling came first, and whether it came through others, too.
     networks: (Option<Network>, bool),
-    /// Whether any call ever guessed an endpoint: as long as none has, nothing needs to be asked.
+    /// A call has guessed an endpoint: as long as none has, nothing needs to be asked.
     has_guesses: bool,
     // Counted for each process anew.
     #[serde(skip)]
@@ -144,7 +144,7 @@ pub struct CallTable {
     unclaimed: Unclaimed,
 }
 
-/// What is beyond the most that one call may have, or that is remembered.
+/// The excess over the most that one call may have, or that is remembered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excess {
     /// Endpoints: their media is not found.
@@ -172,7 +172,7 @@ const DOUBT: CallNumber = CallNumber(u64::MAX);
 /// Whose a flow is.
 struct Ownership {
     calls: CallNumbers,
-    /// Whether they only guess.
+    /// They only guess.
     is_guess: bool,
 }
 
@@ -496,7 +496,7 @@ impl CallTable {
         given != Given::Unchanged
     }
 
-    /// What came from or to an endpoint while nobody held it belongs to the call that gives it now, not to one that only
+    /// The call that gives an endpoint now has the packets from before, when nobody held it, not a call that only
     /// guessed the other end.
     fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
         let Some(&(first, _)) = free.first() else { return };
@@ -626,8 +626,8 @@ impl CallTable {
         Ownership { is_guess: !calls.is_empty(), calls }
     }
 
-    /// Whether a call loses a flow while its packets still come: those that follow are most likely its own, though it has
-    /// closed. What is looked at is kept whatever the windows.
+    /// A call loses a flow while its packets still come: those that follow are most likely its own, though it has closed. The
+    /// packets that this looks at are kept whatever the windows.
     fn is_left_running(&self, flow: FlowNumber, before: &[Owner], after: &[CallNumber], at: Moment) -> bool {
         let recently = Moment::at(at.clock.saturating_sub(self.rules.lookback_ns));
         let mut lost = before.iter().filter(|owner| after.binary_search(&owner.call).is_err());

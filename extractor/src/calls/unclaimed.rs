@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::events::FlowKey;
 
-/// Of more flows than this, the packets are counted and the ends are not kept.
+/// The ends of more flows than this are not kept; their packets are counted.
 const MAX_FLOWS: usize = 65_536;
 /// So many are named.
 const NAMED: usize = 3;
@@ -40,7 +40,7 @@ pub struct UnclaimedCounts {
 }
 
 impl Unclaimed {
-    /// Whether packets of a flow were added before.
+    /// Packets of the flow were added before.
     #[must_use]
     pub fn knows(&self, flow: &FlowKey) -> bool {
         self.nobodys.flows.contains_key(flow)

@@ -68,7 +68,7 @@ impl<'a> Records<'a> {
         Some((input.record(layout, position.offset())?, layout))
     }
 
-    /// Whether packets of one flow look like RTP: at least half of a sample of them. Fewer than five might be anything.
+    /// Packets of one flow look like RTP: at least half of a sample of them. Fewer than five might be anything.
     #[must_use]
     pub fn are_rtp(self, left: &Left<'_>) -> bool {
         const FEWEST: u64 = 5;

@@ -25,7 +25,7 @@ const MAX_TUNNELS: u8 = 4;
 /// A UDP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// What it came through.
+    /// The network that it came through.
     pub network: Network,
     /// Who sent it.
     pub source: Endpoint,
@@ -40,7 +40,7 @@ pub struct Datagram<'a> {
 /// A TCP segment: RFC 9293, 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// What it came through.
+    /// The network that it came through.
     pub network: Network,
     /// Who sent it.
     pub source: Endpoint,
@@ -70,7 +70,7 @@ pub struct TcpFlags {
 /// A part of an IP datagram: RFC 791, 3.1; RFC 8200, 4.5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
-    /// What it came through.
+    /// The network that it came through.
     pub network: Network,
     /// Who sent the datagram; the port is 0.
     pub source: Endpoint,

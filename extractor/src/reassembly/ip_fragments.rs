@@ -83,7 +83,7 @@ pub struct FragmentCounts {
 /// What the fragments of one datagram have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Name {
-    /// What it came through.
+    /// The network that it came through.
     pub network: Network,
     /// Who sent it; the port is 0.
     pub source: Endpoint,
