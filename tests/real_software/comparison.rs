@@ -50,14 +50,22 @@ impl Deref for Checked {
 
 /// Ends the capture, extracts its calls, and compares. The range of SIP ports is that of all tests.
 pub fn check(lab: Lab, tap: Tap, calls: usize) -> Checked {
+    check_if_seen(lab, tap, calls).unwrap_or_else(|seen| panic!("{calls} calls were made, tshark sees {seen:?}"))
+}
+
+/// The same, unless tshark itself does not see all the calls, and so cannot tell what is right: on a bad wire and a busy
+/// machine it gives up streams whose segments come very late. Gives those that it sees then.
+pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<String>> {
     let file = tap.stop(&lab);
     keep_copy(&file);
     let capture = Capture::read(file);
-    assert_eq!(capture.sip.len(), calls, "calls that tshark sees: {:?}", capture.sip.keys());
+    if capture.sip.len() != calls {
+        return Err(capture.sip.into_keys().collect());
+    }
     let input = capture.file.clone();
     let extracted = extract_files(lab.into_folder(), &[input], &["--sip-ports-range", "5060-5079"]);
     capture.is_same_as(&extracted);
-    Checked { capture, _extracted: extracted }
+    Ok(Checked { capture, _extracted: extracted })
 }
 
 /// For those who want to look at captures: SIP_TEST_CAPTURES names a folder for them.
