@@ -48,12 +48,9 @@ pub struct Exchange {
 }
 
 /// How many words were said at some time: those that are in force, and those that will be soon. Captures deliver media
-/// ahead of signalling, so the latter count where the former say nothing.
+/// ahead of signalling, so the latter count where the former say nothing. Both are in one number, which goes with each packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    in_force: u32,
-    soon: u32,
-}
+pub struct Known(u64);
 
 impl Descriptions {
     /// Takes in a description. The first of an exchange is the offer; the n-th medium of one that comes from the other side is
@@ -121,26 +118,24 @@ impl Descriptions {
     #[inline]
     pub fn known_at(&self, now: Moment, horizon: Clock, before: Known) -> Known {
         // Nearly always, everything was said long ago.
-        if before.in_force as usize >= self.words.len() {
+        if before.in_force() >= self.words.len() {
             return before;
         }
         self.known_since(now, horizon, before)
     }
 
     fn known_since(&self, now: Moment, horizon: Clock, before: Known) -> Known {
-        let after = |known: u32, is_said: &dyn Fn(Moment) -> bool| {
-            let words = self.words.get(known as usize..).unwrap_or_default();
-            let more = words.iter().take_while(|(at, _)| is_said(*at)).count();
-            known.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
+        let after = |known: usize, is_said: &dyn Fn(Moment) -> bool| {
+            let words = self.words.get(known..).unwrap_or_default();
+            known.saturating_add(words.iter().take_while(|(at, _)| is_said(*at)).count())
         };
-        Known { in_force: after(before.in_force, &|at| at <= now), soon: after(before.soon, &|at| at.clock <= horizon) }
+        Known::new(after(before.in_force(), &|at| at <= now), after(before.soon(), &|at| at.clock <= horizon))
     }
 
     /// All that was ever said is in force.
     #[must_use]
     pub fn all(&self) -> Known {
-        let all = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
-        Known { in_force: all, soon: all }
+        Known::new(self.words.len(), self.words.len())
     }
 
     /// The meaning of a payload type in a flow. The receiver says what it wants it to mean; where it does not, the sender may have;
@@ -157,7 +152,7 @@ impl Descriptions {
         if self.word(flow, known, is_described).is_some() {
             return None;
         }
-        let said = self.words.get(..known.soon as usize).unwrap_or_default();
+        let said = self.words.get(..known.soon()).unwrap_or_default();
         let mut said = said.iter().filter_map(|(_, said)| match said {
             Word::Media { media, .. } => word(media),
             Word::Answer => None,
@@ -174,7 +169,7 @@ impl Descriptions {
 
     /// The latest word in force on something; where there is none, the first of those that come soon.
     fn word<T>(&self, flow: FlowKey, known: Known, word: impl Fn(&Media) -> Option<T>) -> Option<T> {
-        let (in_force, soon) = (known.in_force as usize, known.soon as usize);
+        let (in_force, soon) = (known.in_force(), known.soon());
         let said = self.words.get(..in_force).unwrap_or_default();
         let coming = self.words.get(in_force..soon).unwrap_or_default();
         let explain = |said: &(Moment, Word), end| word(said.1.of(end).filter(|_| !said.1.is_refused(soon))?);
@@ -185,16 +180,31 @@ impl Descriptions {
 }
 
 impl Known {
+    /// There are no more than [`MAX_WORDS`].
+    fn new(in_force: usize, soon: usize) -> Self {
+        Self((in_force as u64) << 32 | soon as u64)
+    }
+
+    #[inline]
+    fn in_force(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    fn soon(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
+
     /// As one number.
     #[must_use]
+    #[inline]
     pub fn to_bits(self) -> u64 {
-        u64::from(self.in_force) << 32 | u64::from(self.soon)
+        self.0
     }
 
     /// The words that such a number stands for.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
-        Self { in_force: (bits >> 32) as u32, soon: (bits & u64::from(u32::MAX)) as u32 }
+        Self(bits)
     }
 }
 
