@@ -75,7 +75,7 @@ pub struct SegmentEvent<'w> {
     pub frames: Frames,
     /// The timestamp of the first of them in nanoseconds since 1970.
     pub timestamp_ns: u64,
-    /// Whether it goes to a port of HEP.
+    /// It goes to a port of HEP.
     pub may_be_hep: bool,
     /// What it is.
     pub segment: Segment<'w>,

@@ -104,7 +104,7 @@ pub struct Counts {
     pub other_ip: u64,
     /// No IP.
     pub not_ip: u64,
-    /// Of kinds that the headers of their link types name and that are not read.
+    /// Frames of kinds that the headers of their link types name and that are not read.
     pub other_kinds: u64,
     /// Of ERSPAN sessions or VLANs that are not asked for.
     pub other_sessions: u64,

@@ -139,12 +139,6 @@ impl Endpoints {
         guessed(self.holders(endpoint)).iter().map(|holder| holder.call)
     }
 
-    /// A call only guesses the endpoint.
-    #[must_use]
-    pub fn is_guessed(&self, endpoint: Endpoint) -> bool {
-        self.guessing(endpoint).next().is_some()
-    }
-
     /// The call gave the endpoint for sure.
     #[must_use]
     pub fn is_sure(&self, endpoint: Endpoint, call: CallNumber) -> bool {
@@ -396,7 +390,7 @@ mod tests {
         give(&mut endpoints, 1, B, 60);
         assert_eq!(owners(&endpoints, 1, 2), [B], "of the two that know the source, one guessed the destination");
         assert_eq!(endpoints.guessing(end(2)).collect::<Vec<_>>(), [B]);
-        assert!(!endpoints.is_guessed(end(1)) && endpoints.is_sure(end(1), B) && !endpoints.is_sure(end(2), B));
+        assert!(endpoints.guessing(end(1)).next().is_none() && endpoints.is_sure(end(1), B) && !endpoints.is_sure(end(2), B));
     }
 
     #[test]

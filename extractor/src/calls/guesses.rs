@@ -108,10 +108,10 @@ pub(super) fn verdict<'a>(
     facts: impl Fn(CallNumber) -> Option<Facts<'a>>,
 ) -> Verdict {
     let FlowKey { source, destination, .. } = conversation;
-    if !endpoints.is_guessed(source) && !endpoints.is_guessed(destination) {
+    let mut guessing: SmallVec<[CallNumber; 4]> = endpoints.guessing(source).chain(endpoints.guessing(destination)).collect();
+    if guessing.is_empty() {
         return Verdict::Nobodys;
     }
-    let mut guessing: SmallVec<[CallNumber; 4]> = endpoints.guessing(source).chain(endpoints.guessing(destination)).collect();
     guessing.sort_unstable();
     guessing.dedup();
     let had = endpoints.had(conversation.either_way());

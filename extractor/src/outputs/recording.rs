@@ -401,7 +401,7 @@ impl<'a> Settled<'a> {
         Some(frame)
     }
 
-    /// Whether this may be a part of a packet that came with its own time.
+    /// The frame may hold a part of a packet that came with its own time.
     fn is_part(&self, packet: &Packet<'_>) -> bool {
         match packet {
             Packet::Fragment(_) => true,

@@ -107,7 +107,7 @@ pub enum Packet<'a> {
     OtherIp,
     /// No IP: ARP, LLDP and the like.
     NotIp,
-    /// Of a link type that is read, but of a kind that its header names and that is not.
+    /// A frame of a link type that is read, but of a kind that its header names and that is not.
     OtherKind,
     /// Mirrored by an ERSPAN session or from a VLAN that is not asked for.
     OtherSession,
@@ -135,7 +135,7 @@ pub struct Decoder {
     span_ids: BTreeSet<u16>,
     vlans: BTreeSet<u16>,
     hep_ports: HepPorts,
-    /// Whether what is read is the beginning of something that has been read as a whole.
+    /// The bytes are the beginning of something that has been read as a whole.
     reads_beginnings: bool,
 }
 
@@ -152,7 +152,7 @@ impl Decoder {
         Self { hep_ports, ..self }
     }
 
-    /// Whether HEP is read that goes to this port.
+    /// HEP that goes to this port is read.
     #[must_use]
     #[inline]
     pub fn reads_hep_to(&self, port: u16) -> bool {

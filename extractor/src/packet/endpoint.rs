@@ -80,7 +80,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether both have the same address, whatever the ports.
+    /// Both have the same address, whatever the ports.
     #[must_use]
     pub fn is_at(self, other: Self) -> bool {
         self.address == other.address

@@ -36,7 +36,7 @@ pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Body<'_>> {
     ICV_LENS.iter().find_map(|icv_len| inside.len().checked_sub(*icv_len).and_then(|end| without_trailer(inside.get(..end)?)))
 }
 
-/// Of a packet of which the end is missing, and of which the whole has been read, what it seems to carry.
+/// The payload that a packet without its end seems to have, after the whole of it has been read.
 pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
     let payload = packet.get(HEADER_LEN..)?;
     let seems = |len: usize| payload.len() < len.saturating_add(MAX_TRAILER_LEN);
@@ -45,12 +45,12 @@ pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
     Some(Body { protocol, payload, wire_len: UNKNOWN_LEN, part: None })
 }
 
-/// Whether this is an IP packet: tunnel mode (RFC 4303, 3.1.2).
+/// The body is an IP packet: tunnel mode (RFC 4303, 3.1.2).
 pub(super) fn is_tunnel(body: &Body<'_>) -> bool {
     matches!(body.protocol, IPV4 | IPV6)
 }
 
-/// Whether a datagram may hold ESP: on that port an SPI of 0 marks IKE (RFC 3948, 2).
+/// The datagram may hold ESP: on that port an SPI of 0 marks IKE (RFC 3948, 2).
 pub(super) fn may_be_in(datagram: &Datagram<'_>) -> bool {
     [datagram.source.port(), datagram.destination.port()].contains(&PORT)
         && datagram.payload.first_chunk().is_some_and(|spi| *spi != [0; 4])

@@ -17,7 +17,7 @@ pub enum HepPorts {
 }
 
 impl HepPorts {
-    /// Whether HEP is read that goes to this port.
+    /// HEP that goes to this port is read.
     #[must_use]
     #[inline]
     pub fn admit(&self, destination: u16) -> bool {
