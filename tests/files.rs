@@ -26,6 +26,7 @@ use support::{
     capture::{Capture, Clock, Order, PacketBlock, Section, gzip, zstd},
     ladder::{Extracted, Ladder, START_NS, extract_bytes, extract_files, extract_piped},
     sip::{Sdp, request, response},
+    times::{TIMES, at_times},
 };
 
 const ALICE: &str = "192.0.2.1:5060";
@@ -346,6 +347,88 @@ fn every_form(capture: &Capture) -> Vec<(String, Vec<u8>)> {
         files.push((format!("{order:?} pcapng of two sections"), capture.to_pcapng(&sections)));
     }
     files
+}
+
+/// A capture whose first packet comes at `ns`.
+fn beginning_at(capture: &Capture, ns: u64) -> Capture {
+    let first_ns = capture.frames[0].0;
+    let frames = capture.frames.iter().map(|(at, frame)| (at - first_ns + ns, frame.clone())).collect();
+    Capture { frames, ..capture.clone() }
+}
+
+/// Captures with times that count from their beginning, from 1970 or from a clock that is far ahead.
+#[test]
+fn when_a_capture_begins_does_not_matter() {
+    const CALL: &[&str] = &["call_id", "state", "final_status", "duration_s", "sip_packet_count", "rtp_packet_count"];
+    const STREAM: &[&str] = &["call_id", "ssrc_hex", "rtp_packet_count", "lost_packets", "avg_delta_ms", "jitter_ms", "mos"];
+    let rows = |rows: &[support::ladder::Row], columns: &[&str]| {
+        rows.iter().map(|row| columns.iter().map(|column| row.get(column).to_owned()).collect()).collect::<Vec<Vec<_>>>()
+    };
+    let capture = morning(4);
+    let want = extract_bytes(&capture.to_pcap(), &[]);
+    let section = |order, resolution| Section {
+        order,
+        clocks: vec![Clock { resolution, offset_s: 0 }],
+        blocks: vec![PacketBlock::Enhanced, PacketBlock::Obsolete],
+        unknown_every: 3,
+        frames: 0,
+    };
+    for ns in [0, 1_000, 86_400_000_000_000, 1_100_000_000_000_000_000, 4_102_444_800_000_000_000] {
+        let shifted = beginning_at(&capture, ns);
+        let mut forms = Vec::new();
+        for order in [Order::Little, Order::Big] {
+            for (precision, resolution) in [(Precision::Micro, 6), (Precision::Nano, 9)] {
+                forms.push((format!("{order:?} {precision:?}"), shifted.to_pcap_as(order, precision)));
+                forms.push((format!("{order:?} {precision:?} pcapng"), shifted.to_pcapng(&[section(order, resolution)])));
+            }
+        }
+        for (form, file) in forms {
+            for flags in [&[], SMALL] {
+                let got = extract_bytes(&file, flags);
+                let what = format!("{form}, from {ns}, {flags:?}: {}", got.log);
+                assert_eq!(got.status, Some(0), "{what}");
+                assert_eq!(rows(&got.calls, CALL), rows(&want.calls, CALL), "{what}");
+                assert_eq!(rows(&got.streams, STREAM), rows(&want.streams, STREAM), "{what}");
+                for (want, got) in want.each_call().iter().zip(got.each_call()) {
+                    let want = want.frames().into_iter().map(|(at, frame)| (at - START_NS + ns, frame));
+                    assert!(got.frames().into_iter().eq(want), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Calls time out where times jump, but every packet is read, and windows make no difference.
+#[test]
+fn odd_times_cost_no_packet_whatever_the_form_and_the_window() {
+    let capture = morning(4);
+    let want = extract_bytes(&capture.to_pcap(), &[]);
+    for order in [Order::Little, Order::Big] {
+        for precision in [Precision::Micro, Precision::Nano] {
+            for times in TIMES {
+                let file = at_times(&capture.to_pcap_as(order, precision), times);
+                let got = extract_bytes(&file, &[]);
+                let what = format!("{order:?} {precision:?}, {}: {}", times.0, got.log);
+                assert_eq!(got.status, Some(0), "{what}");
+                assert!(got.log.contains(&format!("packets   {:>14}", capture.frames.len())), "{what}");
+                for flags in [SMALL, TINY] {
+                    let in_windows = extract_bytes(&file, flags);
+                    assert_eq!(in_windows.status, Some(0), "{flags:?}, {}", in_windows.log);
+                    assert_eq!(in_windows.files(), got.files(), "{what}, {flags:?}");
+                }
+                if times.0.starts_with("all") {
+                    let frames = |of: &Extracted, call_id: &str| {
+                        of.call(call_id).frames().into_iter().map(|(_, frame)| frame).collect::<Vec<_>>()
+                    };
+                    for n in 0..4 {
+                        let call_id = format!("call-{n}");
+                        got.call(&call_id).is("completed");
+                        assert!(frames(&got, &call_id) == frames(&want, &call_id), "{what}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Where the records of a file lie.

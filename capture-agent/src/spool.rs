@@ -301,10 +301,14 @@ mod tests {
     }
 
     fn capture(records: usize, record_len: usize) -> Vec<u8> {
+        capture_since(START_US * 1000, records, record_len)
+    }
+
+    fn capture_since(start_ns: u64, records: usize, record_len: usize) -> Vec<u8> {
         let mut file = file_header(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN).to_vec();
         for number in 0..records {
             let len = record_len as u32;
-            file.extend(record_header(START_US * 1000 + number as u64 * 1000, Precision::Micro, len, len));
+            file.extend(record_header(start_ns + number as u64 * 1000, Precision::Micro, len, len));
             file.extend(vec![number as u8; record_len]);
         }
         file
@@ -382,6 +386,18 @@ mod tests {
         let len = file.len();
         file.extend(vec![0; 10_000_000]);
         assert_eq!(whole_len(&file), len as u64);
+    }
+
+    /// A machine that has no battery for its clock begins in 1970.
+    #[test]
+    fn a_clock_that_was_not_set_costs_nothing() {
+        for start_ns in [0, 7_000_000_000] {
+            let file = capture_since(start_ns, 200_000, 40);
+            assert_eq!(whole_len(&file), file.len() as u64);
+            assert_eq!(whole_len(&file[..file.len() - 55]), file.len() as u64 - 56);
+            let blocks = [&file[..], &[0; 5_000_000]].concat();
+            assert_eq!(whole_len(&blocks), file.len() as u64);
+        }
     }
 
     #[test]

@@ -72,13 +72,14 @@ fn reads_back(records: &[Record<'_>]) {
         let mut ng = [ng_section_header(), ng_interface(LinkType::RAW, precision, DEFAULT_SNAPLEN)].concat();
         let unit = u64::from(precision.unit_ns());
         let in_units = |record: &Record<'_>| record.timestamp_ns.unwrap_or(0) / unit * unit;
-        // What hardly any capture has is doubted, but never what is usual: a frame, of which more may have been on the wire,
-        // at a time from 1971 up to 2106, where the seconds of the classic format end.
+        // Odd records are doubted, but never usual ones: a frame, captured whole, whatever its time up to
+        // 2106, where the seconds of the classic format end; or one of which more was on the wire, after 1970.
         let times = 31_536_000_000_000_000..u64::from(u32::MAX) * 1_000_000_000;
         let is_usual = |record: &Record<'_>| {
-            let lens = record.frame.len() as u32..=MAX_PROMISED_SNAPLEN;
+            let (len, wire_len) = (record.frame.len() as u32, record.wire_len);
+            let is_snapped = len < wire_len && wire_len <= MAX_PROMISED_SNAPLEN && in_units(record) >= times.start;
             let is_len_usual = !record.frame.is_empty() && record.frame.len() <= DEFAULT_SNAPLEN as usize;
-            times.contains(&in_units(record)) && is_len_usual && lens.contains(&record.wire_len)
+            in_units(record) < times.end && is_len_usual && (len == wire_len || is_snapped)
         };
         let kept: Vec<Record<'_>> = records.iter().filter(|record| is_usual(record)).copied().collect();
         for record in &kept {

@@ -26,6 +26,7 @@ pub mod layers;
 pub mod media;
 pub mod sip;
 pub mod tcp;
+pub mod times;
 pub mod traffic;
 
 pub const SECOND: u64 = 1_000_000_000;

@@ -30,6 +30,15 @@ pub(super) const MODIFIED_HEADER_LEN: usize = 24;
 /// How many records must follow each other for a place to be taken for a boundary.
 const CHAIN: usize = 3;
 
+/// The same where their times do not speak for it. Lengths that other bytes have by chance do not chain that often.
+const UNTIMELY_CHAIN: usize = 8;
+
+/// A chain passes over records without a frame, which prove nothing. It has no more records than this.
+const MAX_STEPS: usize = 16;
+
+/// How far in a frame another chain is looked for that has more for it, in bytes: nearly all are shorter.
+const RIVALS_LEN: usize = 2048;
+
 /// Records of a chain go back in time, but hardly by more than this many seconds: a time after which others go
 /// back further is damaged, and would send all timers into the future.
 const MAX_BACK_S: u32 = 10;
@@ -38,8 +47,12 @@ const MAX_BACK_S: u32 = 10;
 const MAX_FORWARD_S: u32 = 86_400;
 
 /// The end of 1970 in seconds. What is read at a wrong place often has a small number there; of real records only
-/// those of a clock that was never set.
+/// those of a clock that was never set, or that counts from the beginning of the capture.
 const FIRST_YEAR_S: u32 = 31_536_000;
+
+/// September 2001 in seconds. A number of nanoseconds is smaller: captures that are not older are known from what is read
+/// four bytes behind a record's header.
+const NINE_DIGITS_END_S: u32 = 1_000_000_000;
 
 /// The unit of the second half of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,10 +96,14 @@ pub struct Header {
     /// What stands before each frame, in bytes.
     record_header_len: usize,
     max_frame_len: u32,
+    /// How much of a frame is captured at most, as the file says.
+    snaplen: u32,
     /// Of the fraction of a timestamp.
     units_per_second: u32,
-    /// An earlier record is doubted. Never 0: the time of blanks is that.
+    /// An earlier record is doubted.
     min_seconds: u32,
+    /// The first record is earlier: then others are likely to be.
+    begins_early: bool,
     /// Whether lengths on the wire make sense. Bad software writes anything there.
     believes_wire_len: bool,
 }
@@ -97,6 +114,24 @@ struct RecordHeader {
     fraction: u32,
     captured_len: u32,
     wire_len: u32,
+}
+
+/// Records that follow each other by their lengths.
+struct Chain {
+    /// How many have a frame.
+    records: usize,
+    /// The end of the last of them.
+    end: usize,
+    evidence: Evidence,
+}
+
+/// How much speaks for a chain. Lengths count more: all times of a file may be odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Evidence {
+    /// See [`Header::is_captured_whole`].
+    do_lens_agree: bool,
+    /// Times are such as the file has, and go on.
+    do_times_agree: bool,
 }
 
 impl Header {
@@ -118,8 +153,11 @@ impl Header {
             link,
             record_header_len,
             max_frame_len,
+            // Some programs write 0 for all of a frame.
+            snaplen: if snaplen == 0 { u32::MAX } else { snaplen },
             units_per_second: precision.last_below_second().saturating_add(1),
-            min_seconds: 1,
+            min_seconds: FIRST_YEAR_S,
+            begins_early: false,
             believes_wire_len: true,
         };
         Ok(Some(header.taught_by(file)))
@@ -128,12 +166,14 @@ impl Header {
     /// What is usual in this file shows in its first records.
     fn taught_by(mut self, file: &[u8]) -> Self {
         let Some(first) = self.header_at(file, FILE_HEADER_LEN) else { return self };
-        self.min_seconds = if first.seconds < FIRST_YEAR_S { 1 } else { FIRST_YEAR_S };
-        let second = self.end_of(&first, FILE_HEADER_LEN);
+        self.min_seconds = if first.seconds < NINE_DIGITS_END_S { FIRST_YEAR_S } else { NINE_DIGITS_END_S };
+        self.begins_early = first.seconds < FIRST_YEAR_S && !first.is_blank();
         let is_odd = |record: &RecordHeader| record.captured_len <= self.max_frame_len && !self.is_len_good(record);
-        let are_odd =
-            is_odd(&first) && self.header_at(file, second).is_some_and(|second| self.is_time_good(&second) && is_odd(&second));
-        self.believes_wire_len = !are_odd;
+        let second = self.header_at(file, self.end_of(&first, FILE_HEADER_LEN)).filter(is_odd);
+        let doubting = Self { believes_wire_len: false, ..self };
+        let is_chain =
+            |second: &RecordHeader| self.is_time_good(second) || doubting.chain_expected_at(file, FILE_HEADER_LEN).is_some();
+        self.believes_wire_len = !(is_odd(&first) && second.is_some_and(|second| is_chain(&second)));
         self
     }
 
@@ -194,23 +234,61 @@ impl Header {
         (header.captured_len <= wire_len.min(self.max_frame_len)) & (wire_len <= MAX_PROMISED_SNAPLEN)
     }
 
-    /// Whether a doubtful record is one: something that can be trusted comes right behind it, or it begins a chain.
-    /// A damaged length would swallow records, and bytes that got lost would have all others misread.
+    /// Decides on a doubtful record. A damaged length would swallow records, and bytes that got lost would have all
+    /// others misread.
     #[cold]
     fn is_sound(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
+        if header.is_blank() || header.captured_len > self.max_frame_len {
+            return false;
+        }
+        if header.captured_len > 0 && self.is_len_good(header) {
+            return self.is_sound_whatever_its_time(file, offset, header);
+        }
         let end = self.end_of(header, offset);
+        let is_before_chain = || self.chain_expected_at(file, end).is_some_and(|chain| chain.evidence.do_lens_agree);
+        header.fraction <= self.precision.max_fraction() && self.is_followed(file, end) || is_before_chain()
+    }
+
+    /// Decides on a record with lengths that make sense and an odd time. It is sound if something that can be trusted comes
+    /// right behind it, or if the lengths from here on chain: some captures count times from their beginning, others have
+    /// nothing there that makes sense. But a header that is read a few bytes off may chain, too. So no chain with more
+    /// evidence begins in its frame.
+    fn is_sound_whatever_its_time(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
+        let goes_on = self.is_followed(file, self.end_of(header, offset)) || self.chain_expected_at(file, offset).is_some();
+        let is_whole = self.is_captured_whole(header);
+        let has_usual_fraction = header.fraction < self.units_per_second;
+        let evidence = Evidence { do_lens_agree: false, do_times_agree: has_usual_fraction };
+        let is_rivalled = |evidence| self.best_chain(file, within(self.bytes_behind(offset, header)), evidence).is_some();
+        match (goes_on, is_whole) {
+            (true, true) => true,
+            // Damage may come right behind it, too.
+            (true, false) | (false, true) => !is_rivalled(Some(evidence)),
+            (false, false) => self.begins_early && has_usual_fraction && !is_rivalled(None),
+        }
+    }
+
+    /// Something that can be trusted comes at `end`, or the end of the file.
+    fn is_followed(&self, file: &[u8], end: usize) -> bool {
         let is_last = end <= file.len() && file.len().saturating_sub(end) < RECORD_HEADER_LEN;
-        let is_followed = || self.header_at(file, end).is_some_and(|next| self.is_trusted(&next));
-        !header.is_blank()
-            && header.captured_len <= self.max_frame_len
-            && header.fraction <= self.precision.max_fraction()
-            && (is_last || is_followed() || self.is_chain(file, offset))
+        is_last || self.header_at(file, end).is_some_and(|next| self.is_trusted(&next))
     }
 
     fn is_trusted(&self, header: &RecordHeader) -> bool {
         // Records that never had a time are written with none; but they have a frame.
         let has_no_time = header.seconds == 0 && header.fraction == 0 && header.captured_len > 0;
-        (has_no_time || self.is_time_good(header)) && self.is_len_good(header)
+        let is_early = || self.is_time_usual(header) && self.is_captured_whole(header);
+        (has_no_time || self.is_time_good(header) || is_early()) && self.is_len_good(header)
+    }
+
+    /// The time is one that records of this file have.
+    fn is_time_usual(&self, header: &RecordHeader) -> bool {
+        self.is_time_good(header) || self.begins_early && header.fraction < self.units_per_second
+    }
+
+    /// The frame is there whole, or up to the snap length. In a header that is read four bytes off, which may chain as well as
+    /// those that it is made of, the length on the wire is a piece of the frame.
+    fn is_captured_whole(&self, header: &RecordHeader) -> bool {
+        header.captured_len == header.wire_len.min(self.snaplen)
     }
 
     /// Where a record with this header that begins at `offset` ends.
@@ -218,42 +296,89 @@ impl Header {
         offset.saturating_add(self.record_header_len).saturating_add(header.captured_len as usize)
     }
 
+    /// The bytes of a record with this header that begins at `offset`, all but the first one.
+    fn bytes_behind(&self, offset: usize, header: &RecordHeader) -> Range<usize> {
+        offset.saturating_add(1)..self.end_of(header, offset)
+    }
+
     /// Whether what stands at `offset` is the beginning of a record whose end is missing.
     pub(super) fn is_cut_at(&self, file: &[u8], offset: usize) -> bool {
         self.header_at(file, offset).is_none_or(|header| header.captured_len <= self.max_frame_len && !header.is_blank())
     }
 
+    /// The beginning of a chain of records: of the first one, unless another that begins in its frame has more for it.
     pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         let end = range.end.min(file.len().saturating_sub(RECORD_HEADER_LEN));
-        (range.start..end).find(|&offset| self.is_chain(file, offset))
+        let (first, evidence) = (range.start..end).find_map(|offset| Some((offset, self.evidence_at(file, offset)?)))?;
+        let own = self.header_at(file, first).map_or(first..first, |header| self.bytes_behind(first, &header));
+        let rivals = within(own).take_while(|offset| *offset < end);
+        Some(self.best_chain(file, rivals, Some(evidence)).unwrap_or(first))
     }
 
-    /// Whether several plausible records follow each other from `offset`, or fewer up to the end of the file, where
-    /// the last one may be cut, but not the only one.
-    fn is_chain(&self, file: &[u8], offset: usize) -> bool {
-        let mut at = offset;
-        let mut before: Option<RecordHeader> = None;
-        for found in 0..CHAIN {
-            let Some(header) = self.header_at(file, at) else {
-                return found > 1 || found == 1 && at == file.len();
-            };
-            if !self.is_plausible(&header) || before.is_some_and(|before| !header.may_follow(&before)) {
-                return false;
+    /// The place, of these, at which a chain begins that has more for it than `evidence`, and than all others.
+    fn best_chain(&self, file: &[u8], places: impl Iterator<Item = usize>, evidence: Option<Evidence>) -> Option<usize> {
+        let (mut best, mut evidence) = (None, evidence);
+        for place in places {
+            if evidence == Some(Evidence::ALL) {
+                break;
             }
-            at = self.end_of(&header, at);
+            let of_place = self.evidence_at(file, place);
+            if of_place > evidence {
+                (best, evidence) = (Some(place), of_place);
+            }
+        }
+        best
+    }
+
+    /// The chain of lengths that begins at `offset`, where a record is expected: several, or fewer up to the end of the file,
+    /// where the last one may be cut, but not the only one.
+    fn chain_expected_at(&self, file: &[u8], offset: usize) -> Option<Chain> {
+        self.chain(file, offset, CHAIN).filter(|chain| chain.records > 1 || chain.end == file.len())
+    }
+
+    /// The evidence for a record at `offset`, where one may begin or not; nothing if it is not enough.
+    fn evidence_at(&self, file: &[u8], offset: usize) -> Option<Evidence> {
+        self.header_at(file, offset).filter(|header| header.captured_len > 0 && self.is_len_good(header))?;
+        let timely = self.chain(file, offset, CHAIN)?;
+        if timely.evidence.do_times_agree {
+            return (timely.records > 1 || timely.end == file.len()).then_some(timely.evidence);
+        }
+        let Chain { records, end, evidence } = self.chain(file, offset, UNTIMELY_CHAIN)?;
+        let ends_file = end == file.len() && (records > 1 || evidence.do_lens_agree);
+        (records >= UNTIMELY_CHAIN || ends_file).then_some(evidence)
+    }
+
+    /// The records that follow each other by their lengths from `offset` on: as many as `wanted`, or fewer up to the end of
+    /// the file. Nothing if what stands behind one of them is none.
+    fn chain(&self, file: &[u8], offset: usize, wanted: usize) -> Option<Chain> {
+        let mut chain = Chain { records: 0, end: offset, evidence: Evidence::ALL };
+        let mut before: Option<RecordHeader> = None;
+        for _ in 0..MAX_STEPS {
+            let Some(header) = self.header_at(file, chain.end).filter(|_| chain.records < wanted) else { return Some(chain) };
+            if header.is_blank() || !self.is_len_good(&header) {
+                return None;
+            }
+            chain.records = chain.records.saturating_add(usize::from(header.captured_len > 0));
+            chain.end = self.end_of(&header, chain.end);
+            let may_follow = before.is_none_or(|before| header.may_follow(&before));
+            chain.evidence.do_lens_agree &= self.is_captured_whole(&header);
+            chain.evidence.do_times_agree &= may_follow && self.is_time_usual(&header);
             before = Some(header);
         }
-        true
+        None
     }
+}
 
-    /// Whether nearly all records have headers like this, and little else has. Early times are no reason to pass
-    /// over a place: some captures of a clock that was set have others behind them.
-    fn is_plausible(&self, header: &RecordHeader) -> bool {
-        header.captured_len > 0
-            && self.is_len_good(header)
-            && header.fraction <= self.precision.last_below_second()
-            && header.seconds > 0
-    }
+/// The places at which a record may begin if the one that has these bytes is none. A record that is read a few bytes behind its
+/// beginning ends as many bytes behind that of the next.
+fn within(bytes: Range<usize>) -> impl Iterator<Item = usize> {
+    let near = bytes.end.min(bytes.start.saturating_add(RIVALS_LEN));
+    let tail = bytes.end.saturating_sub(RECORD_HEADER_LEN).max(near);
+    (bytes.start..near).chain(tail..bytes.end)
+}
+
+impl Evidence {
+    const ALL: Self = Self { do_lens_agree: true, do_times_agree: true };
 }
 
 impl RecordHeader {
