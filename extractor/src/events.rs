@@ -248,6 +248,14 @@ impl Flows {
         }
     }
 
+    /// Packet time was `clock` already from a place on.
+    pub fn not_before_from(&mut self, from: Position, clock: u64) {
+        let bounds = self.bounds.iter_mut().flat_map(|(first, last)| [first, last]);
+        for packet in self.packets.iter_mut().chain(bounds).filter(|packet| packet.position >= from) {
+            packet.clock = packet.clock.max(clock);
+        }
+    }
+
     fn range(&self, flow: usize) -> Range<usize> {
         let start = flow.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         start..self.ends.get(flow).copied().unwrap_or(start)

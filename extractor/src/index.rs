@@ -14,7 +14,7 @@ use shared::{
 
 use crate::{
     events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
-    moment::{Clock, Moment, Position, is_odd},
+    moment::{Clock, Moment, Pace, Position, is_odd},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
     sip::{self, Body, Message},
@@ -202,14 +202,48 @@ impl<'w> ChunkIndex<'w> {
     pub fn not_before(&mut self, clock: Clock) -> Clock {
         if self.first_clock < clock {
             self.flows.not_before(clock);
-            let of_sip = self.sip.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-            let of_fragments = self.fragments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-            let of_segments = self.segments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-            for (at, frames) in of_sip.chain(of_fragments).chain(of_segments) {
-                frames.iter_mut().chain([at]).for_each(|moment| moment.clock = moment.clock.max(clock));
+            self.events_mut().for_each(|moment| moment.clock = moment.clock.max(clock));
+        }
+        self.last_clock = self.last_clock.max(clock);
+        self.last_clock
+    }
+
+    /// Has packet time, which [`Self::not_before`] has made right, go on where it stands still; `every` is [`Pace::EVERY`]. Gives packet time
+    /// at the chunk's end.
+    pub fn keep_pace(&mut self, pace: &mut Pace, every: u64) -> Clock {
+        let kept = [self.flows.all_packets().len(), self.sip.len(), self.fragments.len(), self.segments.len()];
+        let kept = kept.into_iter().fold(0u64, |sum, len| sum.saturating_add(len as u64));
+        let mut passed = 0u64;
+        while let Some(more) = pace.next_mark(kept.saturating_sub(passed), every) {
+            passed = passed.saturating_add(more);
+            let Some(mark) = self.kept_moment(passed) else { break };
+            if let Some(clock) = pace.mark(mark.clock) {
+                self.flows.not_before_from(mark.position, clock);
+                let later = self.events_mut().filter(|moment| moment.position >= mark.position);
+                later.for_each(|moment| moment.clock = moment.clock.max(clock));
+                self.last_clock = self.last_clock.max(clock);
             }
         }
-        self.last_clock.max(clock)
+        self.last_clock
+    }
+
+    /// The moment of a packet that is kept, in capture order, from 1.
+    fn kept_moment(&self, number: u64) -> Option<Moment> {
+        let of_sip = self.sip.iter().map(|event| event.at);
+        let of_fragments = self.fragments.iter().map(|event| event.at);
+        let of_segments = self.segments.iter().map(|event| event.at);
+        let mut moments: Vec<Moment> = self.flows.all_packets().to_vec();
+        moments.extend(of_sip.chain(of_fragments).chain(of_segments));
+        let place = usize::try_from(number).ok()?.checked_sub(1).filter(|place| *place < moments.len())?;
+        Some(*moments.select_nth_unstable(place).1)
+    }
+
+    /// The moments of all but the packets of flows.
+    fn events_mut(&mut self) -> impl Iterator<Item = &mut Moment> {
+        let of_sip = self.sip.iter_mut().map(|event| (&mut event.at, &mut event.frames));
+        let of_fragments = self.fragments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
+        let of_segments = self.segments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
+        of_sip.chain(of_fragments).chain(of_segments).flat_map(|(at, frames)| frames.iter_mut().chain([at]))
     }
 }
 
@@ -442,4 +476,68 @@ pub(crate) fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
 #[inline]
 pub(crate) fn increment(count: &mut u64) {
     *count = count.saturating_add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::pcap::{DEFAULT_SNAPLEN, file_header, record_header};
+
+    use super::*;
+
+    /// UDP between two hosts, with such a port.
+    fn datagram(port: u8, payload: &[u8]) -> Vec<u8> {
+        let len = (8 + payload.len()) as u8;
+        let ip = [0x45, 0, 0, 20 + len, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        [&ip[..], &[19, 196, 39, port, 0, len, 0, 0], payload].concat()
+    }
+
+    /// A capture in which every fourth packet is SIP, with one timestamp for all.
+    fn standing_still(packets: u8) -> Vec<u8> {
+        let mut file = file_header(LinkType::RAW, Precision::Micro, DEFAULT_SNAPLEN).to_vec();
+        for n in 0..packets {
+            let options = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\nFrom: <sip:a>\r\nTo: <sip:b>\r\n\r\n";
+            let frame = if n % 4 == 3 { datagram(1, options) } else { datagram(2 + n % 2, &[n; 40]) };
+            let len = frame.len() as u32;
+            file.extend(record_header(7_000_000_000, Precision::Micro, len, len));
+            file.extend(frame);
+        }
+        file
+    }
+
+    /// Packet time of all packets in their order, of a file that is indexed in chunks of so many bytes.
+    fn clocks(file: &[u8], chunk_len: usize, every: u64) -> Vec<Clock> {
+        let (layout, mut start) = Layout::detect(file).unwrap();
+        let (mut clock, mut pace, mut moments) = (0, Pace::default(), Vec::new());
+        while start < file.len() {
+            let range = start..file.len().min(start + chunk_len);
+            let chunk = Chunk { input: 0, file, layout: &layout, range, behind: Behind::Nothing };
+            let mut found = ChunkIndex::of(chunk, usize::MAX, &Decoder::default(), SipPorts::Range(5060, 5060));
+            found.not_before(clock);
+            clock = found.keep_pace(&mut pace, every);
+            moments.extend_from_slice(found.flows.all_packets());
+            moments.extend(found.sip.iter().inspect(|event| assert_eq!(event.frames[0], event.at)).map(|event| event.at));
+            start = found.end;
+        }
+        moments.sort_by_key(|moment| moment.position);
+        assert!(moments.is_sorted());
+        assert_eq!(moments.last().map(|moment| moment.clock), Some(clock));
+        moments.into_iter().map(|moment| moment.clock).collect()
+    }
+
+    #[test]
+    fn packet_time_that_stands_still_goes_on_wherever_chunks_end() {
+        let file = standing_still(40);
+        let steps =
+            |clocks: Vec<Clock>| clocks.into_iter().map(|clock| (clock - 7_000_000_000) / Pace::STEP_NS).collect::<Vec<_>>();
+        for (every, want) in [
+            // At the second mark, and at each that follows.
+            (5, (1..=40).map(|number: u64| (number / 5).saturating_sub(1)).collect::<Vec<_>>()),
+            (17, (1..=40).map(|number: u64| (number / 17).saturating_sub(1)).collect()),
+            (21, vec![0; 40]),
+        ] {
+            for chunk_len in [1, 90, 300, 1_000, 100_000] {
+                assert_eq!(steps(clocks(&file, chunk_len, every)), want, "{every}, {chunk_len}");
+            }
+        }
+    }
 }

@@ -17,6 +17,50 @@ pub fn is_odd(timestamp_ns: u64, next_ns: Option<u64>) -> bool {
     next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns)
 }
 
+/// Keeps packet time going where timestamps stand still.
+///
+/// Nothing is written before packet time is past what a description may still claim, no call ends before its timer, and what
+/// waits for its parts is given up in time only. In a capture with one timestamp for all packets, or behind one that is far
+/// ahead of all others, that is never: all that is kept of each packet would stay in memory, 16 bytes for a packet of media. So
+/// where packet time was the same at two marks, which are [`Pace::EVERY`] packets apart, it goes on by [`Pace::STEP_NS`] at the
+/// second. No clock that works shows that many packets at one instant, so of usual captures nothing changes.
+///
+/// Counted are the packets that the index keeps, whatever the chunks, the windows and the inputs that they are found in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// How many packets came since the last mark.
+    since_mark: u64,
+    /// Packet time at the last mark.
+    at_mark: Option<Clock>,
+}
+
+impl Pace {
+    /// How many packets lie between two marks: their moments are 16 MiB.
+    pub const EVERY: u64 = 1 << 20;
+
+    /// Ten seconds: longer than a message may take to become whole, and than what a BYE leaves is waited for.
+    pub const STEP_NS: u64 = 10_000_000_000;
+
+    /// How many of `coming` packets there are up to the next mark and with it, if it is one of them. They count as passed.
+    pub fn next_mark(&mut self, coming: u64, every: u64) -> Option<u64> {
+        let wanted = every.saturating_sub(self.since_mark);
+        if wanted > coming {
+            self.since_mark = self.since_mark.saturating_add(coming);
+            return None;
+        }
+        self.since_mark = 0;
+        Some(wanted)
+    }
+
+    /// The next mark is at packet time `clock`: what it becomes there if it has stood still.
+    pub fn mark(&mut self, clock: Clock) -> Option<Clock> {
+        let stands_still = self.at_mark == Some(clock);
+        let next = stands_still.then(|| clock.saturating_add(Self::STEP_NS));
+        self.at_mark = next.or(Some(clock));
+        next
+    }
+}
+
 /// Where a record lies: in which of the inputs, and at which offset.
 ///
 /// Positions sort in capture order: inputs are numbered in the order in which they are read.
@@ -99,6 +143,19 @@ mod tests {
         assert_eq!((far.input(), far.offset()), (0, 1 << 41));
         let last = Position::new(MAX_INPUTS - 1, 7);
         assert_eq!((last.input(), last.offset()), (MAX_INPUTS - 1, 7));
+    }
+
+    #[test]
+    fn packet_time_that_stands_still_goes_on() {
+        let mut pace = Pace::default();
+        assert_eq!(
+            [pace.next_mark(3, 4), pace.next_mark(0, 4), pace.next_mark(9, 4), pace.next_mark(8, 4)],
+            [None, None, Some(1), Some(4)]
+        );
+        assert_eq!([pace.mark(5), pace.mark(6), pace.mark(6)], [None, None, Some(6 + Pace::STEP_NS)]);
+        assert_eq!(pace.mark(6 + Pace::STEP_NS), Some(6 + 2 * Pace::STEP_NS), "and on");
+        assert_eq!(pace.mark(7 + 2 * Pace::STEP_NS), None, "until timestamps are further");
+        assert_eq!([pace.mark(Clock::MAX), pace.mark(Clock::MAX)], [None, Some(Clock::MAX)]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use shared::pcap::{DEFAULT_SNAPLEN, GapReason, Record, file_header, record_heade
 
 use crate::{
     calls::CallTable,
-    moment::{MAX_INPUTS, Moment, Position},
+    moment::{MAX_INPUTS, Moment, Pace, Position},
     outputs::{
         Books, Directory, Outputs, Records,
         uploads::{UploadCounts, Uploads},
@@ -85,6 +85,7 @@ pub struct Done {
 /// What waits for its time.
 struct Place {
     next: Moment,
+    pace: Pace,
     held: Option<Held>,
     left: Vec<Left>,
     offset: Option<usize>,
@@ -186,7 +187,7 @@ impl<'c> Session<'c> {
     fn resume(&mut self, state: Loaded, carried: Carried) -> Result<()> {
         self.outputs.resume(Some(state.books))?;
         self.calls = state.calls;
-        self.start = Start { clock: state.clock, unfinished: state.unfinished };
+        self.start = Start { clock: state.clock, pace: state.pace, unfinished: state.unfinished };
         (self.next_input, self.held, self.carried) = (state.next_input, state.held, carried);
         (self.left, self.offset) = (state.left, state.offset);
         (self.points, self.recent) = (state.points, state.recent);
@@ -277,7 +278,8 @@ impl<'c> Session<'c> {
             if is_much && !left.is_empty() && number >= before && end.position.input() < inputs.after_last() {
                 ends.tell(number, |seen| done(&mut self.points, seen));
                 let rest = left.get(number.saturating_sub(before)..).unwrap_or_default().to_vec();
-                let place = Place { next: end, held: None, left: rest, offset: Some(end.position.offset()) };
+                let offset = Some(end.position.offset());
+                let place = Place { next: end, pace: windows.pace(), held: None, left: rest, offset };
                 carried_len = self.save(windows.assembler().unfinished(), &place, records)?.bytes().len() as u64;
                 saved_at = here;
                 // One who watches has to be able to end: he waits between units.
@@ -296,7 +298,7 @@ impl<'c> Session<'c> {
         let held = windows.held().and_then(|(input, record)| keep(input, &record, &inputs, &layouts));
         ends.tell(usize::MAX, |seen| done(&mut self.points, seen));
         let next = Moment { clock: windows.next().clock, position: Position::new(inputs.after_last(), 0) };
-        let mut place = Place { next, held, left: Vec::new(), offset: None };
+        let mut place = Place { next, pace: windows.pace(), held, left: Vec::new(), offset: None };
         self.report.fragments = windows.assembler().fragment_counts();
         self.report.streams = windows.assembler().stream_counts();
         let mut start = windows.into_start();
@@ -305,7 +307,7 @@ impl<'c> Session<'c> {
             self.note_calls();
             self.calls = CallTable::new(config.rules);
             start = Start::default();
-            place.next = Moment::default();
+            (place.next, place.pace) = (Moment::default(), Pace::default());
             self.points.iter_mut().flat_map(|point| point.series.values_mut()).for_each(|merging| merging.clock = None);
             self.recent = RecentPackets::default();
         }
@@ -362,6 +364,7 @@ impl<'c> Session<'c> {
         let state = State {
             terms: self.terms.clone(),
             clock: place.next.clock,
+            pace: place.pace,
             next_input: place.next.position.input(),
             held: place.held.clone(),
             left: place.left.clone(),

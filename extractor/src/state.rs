@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     events::stable_hash,
-    moment::Clock,
+    moment::{Clock, Pace},
     outputs::Settings,
     segments::{Identity, Series},
     source::{Carried, RecentPackets},
@@ -36,7 +36,7 @@ use crate::{
 const FILE_NAME: &str = ".sip-call-extractor.state";
 const MAGIC: [u8; 8] = *b"SIPCALLS";
 /// Every change of what is carried over gets a new one.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER_LEN: usize = 32;
 /// Nobody else's business: it holds packets.
 const MODE: u32 = 0o600;
@@ -48,6 +48,8 @@ pub struct State<Calls, Unfinished, Books> {
     pub terms: Terms,
     /// Packet time so far.
     pub clock: Clock,
+    /// How long it has stood still.
+    pub pace: Pace,
     /// The number of the next input.
     pub next_input: usize,
     /// The last record, which waits for the next one.
@@ -414,6 +416,7 @@ mod tests {
         State {
             terms: Terms::new(true, Vec::new(), flags),
             clock,
+            pace: Pace::default(),
             next_input: 3,
             held: None,
             left: Vec::new(),

@@ -18,7 +18,7 @@ use shared::{
 use crate::{
     events::{Flows, FragmentEvent, Repetition, SegmentEvent, SipEvent},
     index::{Behind, Chunk, ChunkIndex, Counts},
-    moment::{Clock, Moment, Position},
+    moment::{Clock, Moment, Pace, Position},
     packet::Decoder,
     reassembly::{Assembled, Assembler, Unfinished},
     source::{Input, Inputs, Layouts},
@@ -84,6 +84,7 @@ pub struct Windows<'w> {
     ports: SipPorts,
     /// The next record to be read.
     next: Moment,
+    pace: Pace,
     /// How much memory the index of the last window took for each [`INPUT_UNIT`] of input.
     memory_a_unit: usize,
     assembler: Assembler,
@@ -99,6 +100,8 @@ pub struct Windows<'w> {
 pub struct Start {
     /// Packet time so far.
     pub clock: Clock,
+    /// How long it has stood still.
+    pub pace: Pace,
     /// What is not whole yet.
     pub unfinished: Unfinished,
 }
@@ -137,8 +140,9 @@ impl<'w> Windows<'w> {
         let first = inputs.first();
         let position = Position::new(first, inputs.get(first).map_or(0, Input::start));
         let next = Moment { clock: start.clock, position };
+        let pace = start.pace;
         let assembler = Assembler::new(decoder.clone(), ports, start.unfinished);
-        Self { inputs, sizes, decoder, ports, next, memory_a_unit: 0, assembler, is_final, held: None, is_finished: false }
+        Self { inputs, sizes, decoder, ports, next, pace, memory_a_unit: 0, assembler, is_final, held: None, is_finished: false }
     }
 
     /// What puts parts together, and knows what became of them.
@@ -159,10 +163,16 @@ impl<'w> Windows<'w> {
         self.held
     }
 
+    /// How long packet time has stood still there.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// What others can go on with.
     #[must_use]
     pub fn into_start(self) -> Start {
-        Start { clock: self.next.clock, unfinished: self.assembler.into_unfinished() }
+        Start { clock: self.next.clock, pace: self.pace, unfinished: self.assembler.into_unfinished() }
     }
 
     /// Indexes the chunks of the next window, side by side. What they are to each other is left to [`Self::join`], so
@@ -274,7 +284,8 @@ impl<'w> Windows<'w> {
         mut found: ChunkIndex<'a>,
         layouts: &mut Layouts,
     ) {
-        let clock: Clock = found.not_before(self.next.clock);
+        found.not_before(self.next.clock);
+        let clock: Clock = found.keep_pace(&mut self.pace, Pace::EVERY);
         self.next = Moment { clock, position: self.after(input, found.end) };
         layouts.learn(input, found.layouts);
         window.sip.append(&mut found.sip);

@@ -4,11 +4,14 @@ use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
     calls::FlowTable,
     index::{Behind, Chunk, ChunkIndex, Counts},
-    moment::Moment,
+    moment::{Moment, Pace},
     packet::Decoder,
 };
 
 use super::{Input, made};
+
+/// How many packets lie between two marks: fewer than are usual, so that there are some.
+const MARKED: u64 = 3;
 
 pub fn check(input: &[u8]) {
     let mut input = Input(input);
@@ -25,13 +28,19 @@ pub fn check(input: &[u8]) {
         ChunkIndex::of(chunk, usize::MAX, &decoder, ports)
     };
     let mut whole = index(&layout, start, file.len());
-    let end = whole.not_before(0);
+    let mut pace = Pace::default();
+    whole.not_before(0);
+    let end = whole.keep_pace(&mut pace, MARKED);
+    let pace_of_whole = std::mem::take(&mut pace);
 
     let mut first = index(&layout, start, cut);
     assert!(first.end >= cut || first.end >= file.len());
-    let clock = first.not_before(0);
+    first.not_before(0);
+    let clock = first.keep_pace(&mut pace, MARKED);
     let mut second = index(first.layouts.last().unwrap(), first.end, file.len());
-    assert_eq!(second.not_before(clock), end);
+    second.not_before(clock);
+    assert_eq!(second.keep_pace(&mut pace, MARKED), end);
+    assert_eq!(pace, pace_of_whole);
 
     assert_eq!(second.end, whole.end);
     assert_eq!(second.layouts.last(), whole.layouts.last());
