@@ -273,10 +273,11 @@ fn what_is_no_capture_ends_with_1_and_a_sentence() {
     odd_link[20] = 147;
     for (name, bytes, what) in [
         ("empty", &b""[..], "empty (0 bytes)"),
-        ("text", b"hello, world, I am no capture", "not a capture: it begins with 0x68656c6c"),
+        ("text", b"hello, world, I am no capture", "the file is text, which is not read"),
+        ("bytes", b"hello,\0world, I am no capture", "not a capture: it begins with 0x68656c6c"),
         ("cut-header", &capture[..11], "ends inside its own header (11 bytes)"),
         ("gzip", &[0x1f, 0x8b, 8, 0, 0, 0], "its gzip data ends too early, at decompressed offset 0"),
-        ("xz", b"\xfd7zXZ\0\0\x04", "decompress it with `unxz` first"),
+        ("xz", b"\xfd7zXZ\0\0\x04", "decompress it with `xz -dc in > out` first"),
         ("link", &odd_link, "link type 147"),
     ] {
         let path = folder.path().join(name);

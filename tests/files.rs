@@ -295,8 +295,9 @@ fn a_compressed_capture_of_which_nothing_is_left_is_refused() {
     for (bytes, what) in [
         (gzip(&plain)[..40].to_vec(), "its gzip data ends too early, at decompressed offset"),
         (zstd(&plain)[..20].to_vec(), "its zstd data ends too early, at decompressed offset 0"),
-        (gzip(&zstd(&plain)), "not a capture: it begins with 0x28b52ffd"),
-        (zstd(b"hello, world"), "not a capture: it begins with 0x68656c6c"),
+        (gzip(&zstd(&plain)), "compressed twice"),
+        (zstd(b"hello, world"), "the file is text"),
+        (zstd(b"hello\0world"), "not a capture: it begins with 0x68656c6c"),
         (gzip(b""), "empty (0 bytes)"),
     ] {
         let got = extract_bytes(&bytes, &[]);
@@ -428,6 +429,50 @@ fn odd_times_cost_no_packet_whatever_the_form_and_the_window() {
                 }
             }
         }
+    }
+}
+
+/// People pass all kinds of files by mistake. Each is named, and costs the others nothing.
+#[test]
+fn files_that_are_no_capture_are_named_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = morning(1);
+    let mut files = Vec::new();
+    for (name, bytes, sentence) in [
+        ("good.pcap", &capture.to_pcap()[..], ""),
+        (
+            "trace.cap",
+            b"GMBU\0\x02\x01\0",
+            "a capture of Microsoft Network Monitor 2, which is not read; convert it with `editcap -F pcap in out`",
+        ),
+        (
+            "sun.snoop",
+            b"snoop\0\0\0\0\0\0\x02\0\0\0\x04",
+            "a capture of snoop, which is not read; convert it with `editcap -F pcap in out`",
+        ),
+        ("big.pcap.xz", b"\xfd7zXZ\0\0\x04", "compressed with xz, which is not read; decompress it with `xz -dc in > out` first"),
+        ("big.pcap.bz2", b"BZh91AY&SY", "`bzip2 -dc in > out`"),
+        ("big.pcap.lz4", &[0x04, 0x22, 0x4d, 0x18], "`lz4 -dc in > out`"),
+        ("captures.zip", b"PK\x03\x04\x14\0\x08\0", "a zip archive"),
+        ("page.pcap", b"<!doctype html><title>Sign in</title>", "an HTML page"),
+        ("calls.har", b"{\"log\": {}}", "JSON, such as HAR"),
+        ("sip.log", b"INVITE sip:bob@example.com SIP/2.0\r\n", "the file is text"),
+        ("nothing.pcap", b"", "the file is empty (0 bytes)"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        files.push((path, sentence));
+    }
+    let directory = folder.path().join("captures");
+    fs::create_dir(&directory).unwrap();
+    files.push((directory, "it is a directory; --input-dir reads the segments in one"));
+    let paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
+    let got = extract_files(folder, &paths, &[]);
+    assert_eq!(got.status, Some(3), "{}", got.log);
+    got.only_call().is("completed").has("rtp_packet_count", "86");
+    for (path, sentence) in files.iter().skip(1) {
+        let line = got.log.lines().find(|line| line.contains(&format!("{} is not used: ", path.display())));
+        assert!(line.is_some_and(|line| line.contains(sentence)), "{sentence}: {}", got.log);
     }
 }
 

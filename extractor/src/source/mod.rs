@@ -388,7 +388,11 @@ struct Plain {
 
 impl Plain {
     fn of_file(mut file: File, spool: &Path) -> Result<Self> {
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            bail!("it is a directory; --input-dir reads the segments in one");
+        }
+        if !metadata.is_file() {
             return Self::of_stream(&mut file, spool);
         }
         let first = first_bytes(&mut file)?;

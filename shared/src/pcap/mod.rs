@@ -8,6 +8,7 @@
 //! Formats: draft-ietf-opsawg-pcap (classic), draft-ietf-opsawg-pcapng.
 
 mod classic;
+mod foreign;
 mod link;
 mod ng;
 mod write;
@@ -104,7 +105,7 @@ pub enum FormatError {
         /// The file's length in bytes.
         len: usize,
     },
-    /// Compressed, or a capture in a format that is not read.
+    /// Compressed, a capture in a format that is not read, or something that people take for one.
     #[error("the file is {what}, which is not read; {advice}")]
     Unsupported {
         /// What it is.
@@ -190,7 +191,7 @@ impl Layout {
         if ng::is_section_header(file) {
             return Ok((Self::Ng(Section::default()), 0));
         }
-        Err(unrecognised(file))
+        Err(foreign::explain(file))
     }
 
     /// Reads on from `offset`, where a record (or a block of a pcapng) begins.
@@ -252,22 +253,6 @@ impl Layout {
     #[must_use]
     pub fn is_native(&self, precision: Precision) -> bool {
         matches!(self, Self::Classic(header) if header.is_native(precision))
-    }
-}
-
-fn unrecognised(file: &[u8]) -> FormatError {
-    let unsupported = |what, advice| FormatError::Unsupported { what, advice };
-    match file {
-        [b'B', b'Z', b'h', b'1'..=b'9', ..] => unsupported("compressed with bzip2", "decompress it with `bunzip2` first"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("compressed with xz", "decompress it with `unxz` first"),
-        [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => {
-            unsupported("compressed with lz4", "decompress it with `unlz4` first")
-        }
-        [b'P', b'K', 3, 4, ..] => unsupported("a zip archive", "unpack it with `unzip` first"),
-        [b'R', b'T', b'S', b'S', ..] | [b's', b'n', b'o', b'o', ..] => {
-            unsupported("a capture of another program", "convert it with `editcap -F pcap`")
-        }
-        _ => FormatError::NotACapture { first: file.iter().take(4).copied().collect() },
     }
 }
 

@@ -91,11 +91,8 @@ fn the_modified_format_of_1998() {
 fn what_is_no_capture_is_named() {
     let says = |file: &[u8]| Layout::detect(file).unwrap_err().to_string();
     assert!(says(b"").contains("empty"));
-    assert!(says(b"GET / HTTP/1.1").contains("0x47455420"));
+    assert!(says(b"\x01GET / HTTP/1.1").contains("0x01474554"));
     assert!(says(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0]).contains("ends inside its own header (6 bytes)"));
-    assert!(says(b"BZh91AY&SY").contains("compressed with bzip2, which is not read; decompress it with `bunzip2` first"));
-    assert!(says(b"\xfd7zXZ\0\0\x04").contains("unxz"));
-    assert!(says(&[0x04, 0x22, 0x4d, 0x18, 0x64]).contains("unlz4"));
 }
 
 #[test]
