@@ -805,6 +805,7 @@ fn made_traffic_is_what_it_says() {
         Plan { link: Link::Sll, signalling: Signalling::Mixed, ..Plan::default() },
         Plan { link: Link::Sll2, ipv6: true, signalling: Signalling::Mixed, ..Plan::default() },
         Plan { seconds_of_media: 0, most_calls: 30, signalling: Signalling::Mixed, ..Plan::default() },
+        Plan { signalling: Signalling::Mixed, web: 20, ..Plan::default() },
     ];
     for plan in plans {
         let mut file = Vec::new();
@@ -814,9 +815,30 @@ fn made_traffic_is_what_it_says() {
         let sum = |column: &str| out.calls.iter().map(|row| row.get(column).parse::<u64>().unwrap()).sum::<u64>();
         assert_eq!(out.calls.len() as u64, truth.calls, "{plan:?}");
         assert_eq!(sum("rtp_packet_count"), truth.rtp, "{plan:?}");
-        assert_eq!(sum("sip_packet_count"), truth.packets - truth.rtp - truth.acknowledgements, "{plan:?}");
+        let of_calls = truth.packets - truth.acknowledgements - truth.web;
+        assert_eq!(sum("sip_packet_count"), of_calls - truth.rtp, "{plan:?}");
         let frames: usize = out.each_call().iter().map(|call| call.frames().len()).sum();
-        assert_eq!(frames as u64, truth.packets - truth.acknowledgements, "{plan:?}");
+        assert_eq!(frames as u64, of_calls, "{plan:?}");
         assert!(out.each_call().iter().all(|call| call.row.get("state") == "completed"), "{plan:?}");
     }
+}
+
+#[test]
+fn where_there_is_no_call_a_table_says_what_there_is() {
+    let mut t = Ladder::new();
+    t.rtp(0, "192.0.2.1:4000".parse().unwrap(), "192.0.2.2:6000".parse().unwrap(), 7, 1..=50);
+    t.sip(10, "192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap(), request("REGISTER", "1"));
+    let extracted = t.extract();
+    for line in [
+        "no call was found; the largest talkers:",
+        "50   packets, UDP port 4000: RTP: media; the SIP that describes it goes another way",
+        "1   packets, UDP port 5060: SIP, but no INVITE",
+    ] {
+        assert!(extracted.log.contains(line), "{}", extracted.log);
+    }
+    assert_eq!(extracted.status, Some(0));
+    let json = t.flag("--log-format=json").extract();
+    assert!(json.log.contains(r#""no_call":"50 packets, UDP port 4000: RTP"#), "{}", json.log);
+    t.sip(5_000, "192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap(), request("INVITE", "2"));
+    assert!(!t.extract().log.contains("talkers"));
 }

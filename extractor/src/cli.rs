@@ -86,7 +86,7 @@ pub struct Arguments {
 
     /// Ports on which SIP is looked for: START-END, one port, or `any` to find SIP by its content
     /// on every port.
-    #[arg(long, value_name = "START-END", default_value = "5060-5061")]
+    #[arg(long, value_name = "START-END", default_value = "any")]
     sip_ports_range: SipPorts,
 
     /// Ports to which agents send HEP (Homer), separated by commas; `any` for all. On others it is left alone.

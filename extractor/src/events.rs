@@ -66,7 +66,7 @@ pub struct FragmentEvent<'w> {
     pub fragment: Fragment<'w>,
 }
 
-/// A TCP segment on a port of SIP or HEP.
+/// A TCP segment that may carry SIP or HEP.
 #[derive(Clone, Debug)]
 pub struct SegmentEvent<'w> {
     /// When it was there.
@@ -77,8 +77,21 @@ pub struct SegmentEvent<'w> {
     pub timestamp_ns: u64,
     /// It goes to a port of HEP.
     pub may_be_hep: bool,
+    /// Why it is looked at.
+    pub cause: Cause,
     /// What it is.
     pub segment: Segment<'w>,
+}
+
+/// Why a TCP segment is looked at. Of a capture of the web, nearly none is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The port is one of SIP or HEP.
+    Port,
+    /// It begins like SIP: from here on its connection is followed, both ways.
+    Content,
+    /// Its connection may be followed.
+    Connection,
 }
 
 impl SegmentEvent<'_> {

@@ -13,7 +13,8 @@ use shared::{
 };
 
 use crate::{
-    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
+    elsewhere::Elsewhere,
+    events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
     moment::{Clock, Moment, Pace, Position, is_odd},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
@@ -42,8 +43,10 @@ pub struct ChunkIndex<'w> {
     pub flows: Flows,
     /// Parts of IP datagrams.
     pub fragments: Vec<FragmentEvent<'w>>,
-    /// TCP on ports of SIP and HEP.
+    /// TCP on ports of SIP and HEP, and what begins like SIP on others.
     pub segments: Vec<SegmentEvent<'w>>,
+    /// Other TCP, which is of use if something before it has opened its connection.
+    pub passed: Vec<Passed>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
     /// What was seen.
@@ -51,6 +54,29 @@ pub struct ChunkIndex<'w> {
     /// Packet time at its first record, and at its end.
     first_clock: Clock,
     last_clock: Clock,
+}
+
+/// A TCP segment that was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// When it was there.
+    pub at: Moment,
+    /// The ports of its connection.
+    pub ports: PortPair,
+}
+
+/// The ports of a connection, the lower one first, in 32 bits: nearly all connections of a capture differ from those that
+/// are followed by them alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortPair(u32);
+
+impl PortPair {
+    /// That of a connection between two ports.
+    #[must_use]
+    #[inline]
+    pub fn of(one: u16, other: u16) -> Self {
+        Self(u32::from(one.min(other)) << 16 | u32::from(one.max(other)))
+    }
 }
 
 /// A stretch of an input.
@@ -94,8 +120,10 @@ pub struct Counts {
     pub not_sip: u64,
     /// Other UDP: what media is found in.
     pub udp: u64,
-    /// TCP segments on other ports.
+    /// TCP segments of connections that are not followed.
     pub other_tcp: u64,
+    /// SIP on ports on which it is not looked for.
+    pub elsewhere: Elsewhere,
     /// Parts of IP datagrams.
     pub fragments: u64,
     /// ESP that is encrypted.
@@ -159,6 +187,7 @@ impl Counts {
         ] {
             *mine = mine.saturating_add(theirs);
         }
+        self.elsewhere.add_all(&other.elsewhere);
         self.first_unknown_link = self.first_unknown_link.or(other.first_unknown_link);
     }
 }
@@ -169,8 +198,7 @@ impl<'w> ChunkIndex<'w> {
     pub fn of(chunk: Chunk<'w, '_>, room: usize, decoder: &Decoder, ports: SipPorts) -> Self {
         let Chunk { input, file, layout, range, behind } = chunk;
         let mut walk = layout.walk(file, range.start);
-        let flows = FlowBuilder::with_capacity(range.len() / USUAL_RECORD_LEN);
-        let mut indexer = Indexer::new(input, flows, decoder, ports);
+        let mut indexer = Indexer::new(input, range.len(), decoder, ports);
         let mut held = None;
         // A record waits for the next one, which may tell that its time is damaged.
         let mut waiting: Option<Record<'w>> = None;
@@ -238,12 +266,13 @@ impl<'w> ChunkIndex<'w> {
         Some(*moments.select_nth_unstable(place).1)
     }
 
-    /// The moments of all but the packets of flows.
+    /// The moments of all but the packets of flows. What was passed over does not count for the pace, for it may or may not be kept.
     fn events_mut(&mut self) -> impl Iterator<Item = &mut Moment> {
         let of_sip = self.sip.iter_mut().map(|event| (&mut event.at, &mut event.frames));
         let of_fragments = self.fragments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
         let of_segments = self.segments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-        of_sip.chain(of_fragments).chain(of_segments).flat_map(|(at, frames)| frames.iter_mut().chain([at]))
+        let events = of_sip.chain(of_fragments).chain(of_segments).flat_map(|(at, frames)| frames.iter_mut().chain([at]));
+        events.chain(self.passed.iter_mut().map(|passed| &mut passed.at))
     }
 }
 
@@ -253,6 +282,10 @@ const MESSAGE_BYTES_A_BYTE: usize = 4;
 
 /// Of media, in bytes: hardly any is shorter.
 const USUAL_RECORD_LEN: usize = 128;
+
+/// Of the segments of other connections, in bytes: most are full, and of those without payload nothing is noted. A list that has to
+/// grow is moved, which is half of what it costs to note them.
+const USUAL_SEGMENT_LEN: usize = 1024;
 
 /// Whether a record can be kept by itself, as a capture of the same precision.
 fn can_be_kept(record: &Record<'_>) -> bool {
@@ -271,12 +304,15 @@ struct Indexer<'w, 'd> {
     flows: FlowBuilder,
     fragments: Vec<FragmentEvent<'w>>,
     segments: Vec<SegmentEvent<'w>>,
+    passed: Vec<Passed>,
     gaps: Vec<Gap>,
     counts: Counts,
 }
 
 impl<'w, 'd> Indexer<'w, 'd> {
-    fn new(input: usize, flows: FlowBuilder, decoder: &'d Decoder, ports: SipPorts) -> Self {
+    /// One for a chunk of so many bytes.
+    fn new(input: usize, len: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
+        let flows = FlowBuilder::with_capacity(len / USUAL_RECORD_LEN);
         Self {
             input,
             memory: 0,
@@ -288,6 +324,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             flows,
             fragments: Vec::new(),
             segments: Vec::new(),
+            passed: Vec::with_capacity(len / USUAL_SEGMENT_LEN),
             gaps: Vec::new(),
             counts: Counts::default(),
         }
@@ -352,15 +389,23 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
+        let at = self.moment(record);
         let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
-        if !may_be_hep && !self.ports.admit(segment.source.port(), segment.destination.port()) {
+        let is_of_use = segment.wire_len > 0 || segment.flags != TcpFlags::default();
+        let Some(cause) = cause_to_follow(&segment, may_be_hep, self.ports, &mut self.counts) else {
             increment(&mut self.counts.other_tcp);
-        } else if segment.wire_len > 0 || segment.flags != TcpFlags::default() {
-            let at = self.moment(record);
+            if is_of_use && self.ports == SipPorts::Any {
+                let ports = PortPair::of(segment.source.port(), segment.destination.port());
+                self.add_memory(size_of::<Passed>());
+                self.passed.push(Passed { at, ports });
+            }
+            return;
+        };
+        if is_of_use {
             let timestamp_ns = record.timestamp_ns.unwrap_or(0);
             let of_messages = segment.payload.len().saturating_mul(MESSAGE_BYTES_A_BYTE);
             self.add_memory(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
-            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, may_be_hep, segment });
+            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, may_be_hep, cause, segment });
         }
     }
 
@@ -401,6 +446,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
             flows: self.flows.finish(),
             fragments: self.fragments,
             segments: self.segments,
+            passed: self.passed,
             gaps: self.gaps,
             counts: self.counts,
             first_clock: self.first_clock.unwrap_or(Clock::MAX),
@@ -423,28 +469,55 @@ impl<'w> Content<'w> {
     /// Finds out, and counts it.
     #[inline]
     pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
-        if ports.admit(datagram.source.port(), datagram.destination.port()) {
-            return Self::of_admitted(datagram, ports, counts);
+        if sip::may_be_message(datagram.payload) {
+            return Self::of_text(datagram, ports, counts);
         }
-        increment(&mut counts.udp);
-        Self::Media
+        Self::other(datagram, ports, counts)
     }
 
     /// Kept apart from what most packets need, so that it does not hinder that from becoming a part of its callers.
     #[inline(never)]
-    fn of_admitted(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
+    fn of_text(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
+        let &Datagram { source, destination, .. } = datagram;
+        let is_admitted = ports.admit(source.port(), destination.port());
         match Message::parse(readable(datagram)) {
-            Some(Ok(message)) => return Self::Sip(message, negotiated(&message, counts)),
-            Some(Err(_)) => {
+            Some(Ok(message)) if is_admitted => return Self::Sip(message, negotiated(&message, counts)),
+            Some(Err(_)) if is_admitted => {
                 increment(&mut counts.malformed_sip);
                 return Self::Malformed;
             }
-            None if ports != SipPorts::Any => increment(&mut counts.not_sip),
-            None => {}
+            Some(Ok(message)) => counts.elsewhere.note(&message, source, destination),
+            Some(Err(_)) | None => {}
+        }
+        Self::other(datagram, ports, counts)
+    }
+
+    #[inline]
+    fn other(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
+        if ports.are_for_sip(datagram.source.port(), datagram.destination.port()) {
+            increment(&mut counts.not_sip);
         }
         increment(&mut counts.udp);
         Self::Media
     }
+}
+
+/// Why a segment is looked at, if it is. SIP on other ports than those of a range is counted.
+#[inline]
+pub(crate) fn cause_to_follow(segment: &Segment<'_>, may_be_hep: bool, ports: SipPorts, counts: &mut Counts) -> Option<Cause> {
+    if may_be_hep || ports.are_for_sip(segment.source.port(), segment.destination.port()) {
+        return Some(Cause::Port);
+    }
+    if !sip::opens_stream(segment.payload) {
+        return None;
+    }
+    if ports == SipPorts::Any {
+        return Some(Cause::Content);
+    }
+    if let Some(Ok(message)) = Message::parse(segment.payload) {
+        counts.elsewhere.note(&message, segment.source, segment.destination);
+    }
+    None
 }
 
 /// The offers and answers in a message, which is counted.

@@ -7,6 +7,7 @@
 
 pub mod calls;
 pub mod cli;
+pub mod elsewhere;
 pub mod events;
 pub mod index;
 pub mod moment;
@@ -25,5 +26,6 @@ pub mod session;
 pub mod sip;
 pub mod source;
 pub mod state;
+pub mod survey;
 pub mod watch;
 pub mod windows;

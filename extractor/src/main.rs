@@ -27,6 +27,10 @@ fn main() -> ExitCode {
     match extract(arguments, &progress) {
         Ok(outcome) => {
             summarise(&outcome.report, log_format, &progress);
+            let elsewhere = &outcome.report.counts.elsewhere;
+            if !elsewhere.is_empty() {
+                tracing::warn!("{elsewhere}; they are not used: --sip-ports-range any finds them");
+            }
             let code = outcome.exit.code();
             match outcome.close() {
                 Ok(()) => ExitCode::from(code),
@@ -90,6 +94,7 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
             lost_before_upload = report.uploads.lost,
             unsent_tables = report.uploads.unsent_tables,
             not_used = report.not_used().map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join("; "),
+            no_call = report.survey.told().collect::<Vec<_>>().join("; "),
             "done"
         ),
     }

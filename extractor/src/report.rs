@@ -10,6 +10,7 @@ use crate::{
     index::Counts,
     outputs::uploads::UploadCounts,
     reassembly::{FragmentCounts, StreamCounts},
+    survey::Survey,
 };
 
 /// How a run ended, for the shell.
@@ -67,6 +68,8 @@ pub struct Report {
     pub copies: u64,
     /// What became of uploads.
     pub uploads: UploadCounts,
+    /// What was there, if there was no call.
+    pub survey: Survey,
     /// Whether the run went on where another had ended.
     pub is_resumed: bool,
     /// How long the run took.
@@ -200,8 +203,8 @@ impl Report {
             (self.streams.tls, "TLS connections on SIP ports, which cannot be read".to_owned()),
             (self.streams.gaps, "stretches of TCP streams are missing".to_owned()),
             (self.streams.compressed, "compressed WebSocket messages".to_owned()),
-            (self.streams.foreign_bytes, "bytes in TCP streams on SIP ports are no SIP".to_owned()),
-            (counts.other_tcp, "TCP segments on other ports".to_owned()),
+            (self.streams.foreign_bytes, "bytes in TCP streams of SIP are no SIP".to_owned()),
+            (counts.other_tcp.saturating_sub(self.streams.followed), "TCP segments of connections without SIP".to_owned()),
             (self.fragments.incomplete, "IP datagrams of which fragments are missing".to_owned()),
             (self.fragments.overlapping, "IP datagrams whose fragments overlap".to_owned()),
             (counts.too_deep, "packets in more tunnels than are taken apart".to_owned()),
@@ -267,7 +270,7 @@ impl fmt::Display for Report {
             let title = if index == 0 { "not used" } else { "" };
             write!(f, "\n{title:<10}{:>14}   {what}", grouped(count))?;
         }
-        Ok(())
+        self.survey.fmt(f)
     }
 }
 
@@ -311,7 +314,7 @@ impl fmt::Display for UploadCounts {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len().saturating_mul(2));
     for (index, digit) in digits.chars().enumerate() {

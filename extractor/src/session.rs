@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::Write,
     mem,
+    ops::Range,
     time::Duration,
 };
 
@@ -26,6 +27,7 @@ use crate::{
     run::Config,
     source::{Carried, Input, Inputs, Layouts, RecentPackets},
     state::{Held, Left, Point, State, StateFile, Terms},
+    survey::Survey,
     windows::{Start, Window, Windows},
 };
 
@@ -254,6 +256,7 @@ impl<'c> Session<'c> {
         let mut indexed = windows.index(&layouts, self.calls.open());
         while let Some(window) = windows.join(indexed, &mut layouts, &arena) {
             end = window.end;
+            let start = window.start;
             self.take_note(&window, &inputs);
             ends.take(&window);
             // While one window is correlated, which one thread does alone, and written, the next is indexed.
@@ -269,6 +272,7 @@ impl<'c> Session<'c> {
             let left_since = left_since?;
             indexed = ahead;
             arena.reset();
+            self.survey(start..end, records);
             window_ends.push_back(end);
             let here = inputs.bytes_before(end.position);
             self.progress.advance(here, self.closed_calls().saturating_add(self.open_calls() as u64));
@@ -386,6 +390,9 @@ impl<'c> Session<'c> {
         self.note_calls();
         self.report.calls.add_all(self.outputs.counts());
         self.report.open_calls = self.open_calls() as u64;
+        if self.has_calls() {
+            self.report.survey = Survey::default();
+        }
         self.report.uploads = self.uploads.counts();
         if self.report.elapsed.is_zero() {
             self.report.elapsed = self.progress.finish();
@@ -401,6 +408,23 @@ impl<'c> Session<'c> {
                 tracing::warn!("{}: {damage}", input.name());
             }
         }
+    }
+
+    fn has_calls(&self) -> bool {
+        let closed = self.closed_calls().saturating_add(self.outputs.counts().not_wanted);
+        closed > 0 || self.calls.open() > 0 || self.open_calls() > 0
+    }
+
+    /// As long as there is no call, finds out what there is instead.
+    fn survey(&mut self, window: Range<Moment>, records: Records<'_>) {
+        if self.has_calls() || self.report.survey.is_full() {
+            return;
+        }
+        records.for_each_between(window.start.position..window.end.position, |record| {
+            let packet = self.config.decoder.decode(record.link, record.frame);
+            self.report.survey.take(&packet, &self.config.decoder);
+            !self.report.survey.is_full()
+        });
     }
 
     /// Counts what was seen in a window, and says what could not be read of it.

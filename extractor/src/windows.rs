@@ -6,7 +6,7 @@
 //! result is that of reading from the first record to the last, whatever the sizes and the
 //! number of threads.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 use bumpalo::Bump;
 use rayon::prelude::*;
@@ -16,10 +16,10 @@ use shared::{
 };
 
 use crate::{
-    events::{Flows, FragmentEvent, Repetition, SegmentEvent, SipEvent},
-    index::{Behind, Chunk, ChunkIndex, Counts},
+    events::{Cause, Flows, FragmentEvent, Frames, Repetition, SegmentEvent, SipEvent},
+    index::{Behind, Chunk, ChunkIndex, Counts, Passed, PortPair},
     moment::{Clock, Moment, Pace, Position},
-    packet::Decoder,
+    packet::{Decoder, Packet},
     reassembly::{Assembled, Assembler, Unfinished},
     source::{Input, Inputs, Layouts},
 };
@@ -120,6 +120,7 @@ pub struct Indexed<'w> {
 struct Parts<'w> {
     fragments: Vec<FragmentEvent<'w>>,
     segments: Vec<SegmentEvent<'w>>,
+    passed: Vec<Vec<Passed>>,
 }
 
 /// A stretch of one input, in bytes.
@@ -226,7 +227,9 @@ impl<'w> Windows<'w> {
         let len = self.inputs.bytes_before(self.next.position).saturating_sub(self.inputs.bytes_before(window.start.position));
         self.learn_what_fits(len, memory);
         window.end = self.next;
-        window.add(self.assembler.put_together(parts.fragments, parts.segments, self.next.clock, arena));
+        let Self { inputs, decoder, .. } = *self;
+        let fetch = |followed: &HashSet<PortPair>| fetch_passed(&parts.passed, followed, inputs, layouts, decoder);
+        window.add(self.assembler.put_together(parts.fragments, parts.segments, fetch, self.next.clock, arena));
         window.held_since = self.assembler.holds_since(self.next.clock);
         Some(window)
     }
@@ -294,6 +297,7 @@ impl<'w> Windows<'w> {
         window.counts.add(&found.counts);
         parts.fragments.append(&mut found.fragments);
         parts.segments.append(&mut found.segments);
+        parts.passed.push(found.passed);
     }
 
     /// The position of the record at an offset, which may be the first one of the next input.
@@ -330,6 +334,25 @@ impl<'w> Window<'w> {
         self.flows.push(assembled.flows);
         self.counts.add(&assembled.counts);
     }
+}
+
+/// Of the TCP segments that were passed over, those whose ports are the ports of a connection that is followed.
+fn fetch_passed<'w>(
+    passed: &[Vec<Passed>],
+    followed: &HashSet<PortPair>,
+    inputs: &'w Inputs,
+    layouts: &Layouts,
+    decoder: &Decoder,
+) -> Vec<SegmentEvent<'w>> {
+    let fetch = |at: Moment| {
+        let record = inputs.get(at.position.input())?.record(layouts.at(at.position)?, at.position.offset())?;
+        let Packet::Tcp(segment) = decoder.decode(record.link, record.frame) else { return None };
+        let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+        let (frames, cause) = (Frames::from_buf([at]), Cause::Connection);
+        Some(SegmentEvent { at, frames, timestamp_ns, may_be_hep: false, cause, segment })
+    };
+    let of_followed = |passed: &&Passed| followed.contains(&passed.ports);
+    passed.par_iter().flat_map_iter(|chunk| chunk.iter().filter(of_followed).filter_map(|passed| fetch(passed.at))).collect()
 }
 
 /// Cuts a stretch of an input into chunks.

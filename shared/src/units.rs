@@ -181,10 +181,19 @@ impl SipPorts {
     #[must_use]
     #[inline]
     pub fn admit(self, source: u16, destination: u16) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Range(first, last) => (first..=last).contains(&source) || (first..=last).contains(&destination),
-        }
+        self == Self::Any || self.are_for_sip(source, destination)
+    }
+
+    /// Whether a packet from `source` to `destination` should carry SIP: one of the ports is in the range; where there is none, it is
+    /// one of those that SIP has by its own rules (RFC 3261, 19.1.2).
+    #[must_use]
+    #[inline]
+    pub fn are_for_sip(self, source: u16, destination: u16) -> bool {
+        let (first, last) = match self {
+            Self::Any => (5060, 5061),
+            Self::Range(first, last) => (first, last),
+        };
+        (first..=last).contains(&source) || (first..=last).contains(&destination)
     }
 }
 

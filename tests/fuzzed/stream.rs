@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bumpalo::Bump;
 use sip_call_extractor::{
-    events::{Frames, SegmentEvent},
+    events::{Cause, Frames, SegmentEvent},
     moment::{Moment, Position},
     packet::{Endpoint, Network, Packet, Segment, TcpFlags},
     reassembly::{Found, SipStreams},
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
 
 fn event(number: usize, clock: u64, may_be_hep: bool, segment: Segment<'_>) -> SegmentEvent<'_> {
     let at = Moment { clock, position: Position::new(0, number) };
-    SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, may_be_hep, segment }
+    SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, may_be_hep, cause: Cause::Port, segment }
 }
 
 fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire_len: usize) -> Segment<'_> {

@@ -28,6 +28,7 @@ pub mod sip;
 pub mod tcp;
 pub mod times;
 pub mod traffic;
+pub mod web;
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const MS: u64 = 1_000_000;

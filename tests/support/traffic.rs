@@ -16,7 +16,7 @@ use shared::pcap::{
     DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
 };
 
-use super::{MS, SECOND, frames, ladder::START_NS, layers, media::Rtp, sip};
+use super::{MS, SECOND, frames, ladder::START_NS, layers, media::Rtp, sip, web::Web};
 
 /// What the traffic is to be like.
 #[derive(Clone, Debug, Args)]
@@ -45,6 +45,9 @@ pub struct Plan {
     /// What the SIP messages are like, and how they travel.
     #[arg(long, value_enum, default_value_t)]
     pub signalling: Signalling,
+    /// How many connections of the web are up at once around the calls.
+    #[arg(long, default_value_t = Plan::default().web)]
+    pub web: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -81,6 +84,7 @@ impl Default for Plan {
             ipv6: false,
             pcapng: false,
             signalling: Signalling::default(),
+            web: 0,
         }
     }
 }
@@ -136,13 +140,20 @@ pub struct Truth {
     pub rtp: u64,
     /// TCP segments without data, which are of no call.
     pub acknowledgements: u64,
+    /// Packets of the web.
+    pub web: u64,
 }
 
 impl fmt::Display for Truth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, packets, calls, sip, rtp, acknowledgements } = self;
+        let Self { bytes, packets, calls, sip, rtp, acknowledgements, web } = self;
         write!(f, "{bytes} bytes, {packets} packets, {calls} calls, {sip} SIP messages, {rtp} RTP packets")?;
-        if *acknowledgements > 0 { write!(f, ", {acknowledgements} TCP acknowledgements") } else { Ok(()) }
+        for (count, what) in [(acknowledgements, "TCP acknowledgements"), (web, "web packets")] {
+            if *count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -206,6 +217,7 @@ impl<W: Write> Traffic<'_, W> {
         // Calls begin over the first two seconds of ringing, so that they do not go in step.
         let per_tick = slots.div_ceil(RINGING_TICKS);
         let mut up: Vec<Call> = Vec::new();
+        let mut web = Web::new(self.plan.web);
         let mut now = START_NS;
         loop {
             let room = (slots - up.len() as u64).min(self.plan.most_calls - self.truth.calls);
@@ -221,6 +233,10 @@ impl<W: Write> Traffic<'_, W> {
                 self.advance(call, now + index as u64 * 2 * step, step)?;
             }
             up.retain(|call| call.tick <= call.ends_at);
+            web.tick(|frame| {
+                self.truth.web += 1;
+                self.send(now + TICK - 1, frame)
+            })?;
             if self.truth.bytes >= self.plan.bytes {
                 up.iter_mut().for_each(Call::hang_up_soon);
             }

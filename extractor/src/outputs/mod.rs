@@ -16,6 +16,7 @@ pub mod uploads;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    ops::Range,
     time::Duration,
 };
 
@@ -45,7 +46,7 @@ use crate::{
     report::CallCounts,
     rtp::Header,
     selection::Selection,
-    source::{Inputs, Layouts, prefetch, write_carried},
+    source::{Inputs, Layouts, next_record, prefetch, write_carried},
 };
 
 /// Where the captures' records are to be had.
@@ -106,6 +107,24 @@ impl<'a> Records<'a> {
             len = len.saturating_add(write_carried(to, position, &record, raw)? as u64);
         }
         Ok(len)
+    }
+
+    /// Visits the records from one position up to another in their order, as long as `visit` wants more.
+    pub fn for_each_between(self, range: Range<Position>, mut visit: impl FnMut(&Record<'a>) -> bool) {
+        let Range { start, end } = range;
+        for number in start.input()..=end.input() {
+            let Some(input) = self.inputs.get(number) else { continue };
+            let from = if number == start.input() { start.offset() } else { input.start() };
+            let Some(layout) = self.layouts.at(Position::new(number, from)) else { continue };
+            let mut walk = layout.walk(input.bytes(), from);
+            while let Some(record) = next_record(&mut walk)
+                && Position::new(number, record.offset) < end
+            {
+                if !visit(&record) {
+                    return;
+                }
+            }
+        }
     }
 
     fn cursor(self) -> Cursor<'a> {

@@ -1,5 +1,7 @@
 //! What the chunks of a window left unfinished: fragments, then the segments of TCP, in capture order.
 
+use std::collections::HashSet;
+
 use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 use shared::units::SipPorts;
@@ -9,8 +11,8 @@ use super::{
     ToldPacket, Whole,
 };
 use crate::{
-    events::{FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
-    index::{self, Content, Counts},
+    events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
+    index::{self, Content, Counts, PortPair},
     moment::{Clock, Moment, Position},
     packet::{Datagram, Decoder, Fragment, Packet},
     sdp::Description,
@@ -107,12 +109,14 @@ impl Assembler {
         frames.into_iter().flatten().map(|frame| frame.clock.max(earliest)).min()
     }
 
-    /// Takes in the fragments and segments of a window that ends at `end`. What comes out of them borrows from
-    /// the window, or lies in `arena`.
+    /// Takes in the fragments and segments of a window that ends at `end`. Of the segments that were passed over, `fetch` gives those
+    /// with the ports of connections that are, or come to be, followed; whether one of them was opened before a segment shows only when
+    /// all come in their order. What comes out of them borrows from the window, or lies in `arena`.
     pub fn put_together<'a>(
         &mut self,
         fragments: Vec<FragmentEvent<'a>>,
         mut segments: Vec<SegmentEvent<'a>>,
+        fetch: impl FnOnce(&HashSet<PortPair>) -> Vec<SegmentEvent<'a>>,
         end: Clock,
         arena: &'a Bump,
     ) -> Assembled<'a> {
@@ -122,8 +126,13 @@ impl Assembler {
             self.take_fragment(&event, MAX_NESTED, &mut work);
         }
         self.take_beginnings(end, &mut work);
-        if !work.segments.is_empty() {
-            segments.append(&mut work.segments);
+        let in_order = segments.len();
+        segments.append(&mut work.segments);
+        let followed = self.followed(&segments);
+        if !followed.is_empty() {
+            segments.extend(fetch(&followed));
+        }
+        if segments.len() > in_order {
             segments.sort_by_key(|event| event.at);
         }
         let mut found = Vec::new();
@@ -132,6 +141,13 @@ impl Assembler {
         }
         self.unfinished.streams.expire(end, arena, &mut found);
         self.finish_window(work, found)
+    }
+
+    /// The ports of the connections that are followed for what they carry, or would be after these segments.
+    fn followed(&self, segments: &[SegmentEvent<'_>]) -> HashSet<PortPair> {
+        let opened = segments.iter().filter(|event| event.cause == Cause::Content).map(SegmentEvent::flow);
+        let flows = opened.chain(self.unfinished.streams.followed());
+        flows.map(|FlowKey { source, destination, .. }| PortPair::of(source.port(), destination.port())).collect()
     }
 
     /// The end of the input, at `at`: what is there of messages that are not whole.
@@ -235,11 +251,14 @@ impl Assembler {
             }
             Packet::Tcp(segment) => {
                 let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
-                if may_be_hep || self.ports.admit(segment.source.port(), segment.destination.port()) {
-                    let (frames, timestamp_ns) = (frames.clone(), *timestamp_ns);
-                    work.segments.push(SegmentEvent { at, frames, timestamp_ns, may_be_hep, segment });
-                } else {
+                let cause = index::cause_to_follow(&segment, may_be_hep, self.ports, &mut work.counts);
+                if cause.is_none() {
                     index::increment(&mut work.counts.other_tcp);
+                }
+                let is_any = self.ports == SipPorts::Any;
+                if let Some(cause) = cause.or(is_any.then_some(Cause::Connection)) {
+                    let (frames, timestamp_ns) = (frames.clone(), *timestamp_ns);
+                    work.segments.push(SegmentEvent { at, frames, timestamp_ns, may_be_hep, cause, segment });
                 }
             }
             Packet::Fragment(fragment) => {

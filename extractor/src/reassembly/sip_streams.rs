@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
-    events::{FlowKey, Frames, Repetition, SegmentEvent, Table},
+    events::{Cause, FlowKey, Frames, Repetition, SegmentEvent, Table},
     index,
     moment::{Clock, Moment, Position},
     packet::{self, Endpoint, HepUnit, Network, Packet},
@@ -88,13 +88,15 @@ pub struct StreamCounts {
     pub gaps: u64,
     /// Streams of which something was waiting when others needed the room.
     pub evicted: u64,
-    /// Bytes that are no SIP.
+    /// Bytes that are no SIP, in streams in which there is some.
     pub foreign_bytes: u64,
+    /// Segments that are of use because something before them opened their connection.
+    pub followed: u64,
     /// WebSocket messages that are compressed.
     pub compressed: u64,
 }
 
-/// All connections on ports of SIP and HEP.
+/// All connections on ports of SIP and HEP, and those on others in which something began like SIP.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SipStreams {
     streams: Table<FlowKey, Stream>,
@@ -114,6 +116,12 @@ pub struct SipStreams {
 struct Stream {
     used: u64,
     weight: usize,
+    /// Whether it is followed for its ports, whatever it carries.
+    is_on_port: bool,
+    /// Whether anything of SIP or HEP came out of it.
+    is_taken: bool,
+    /// Bytes that are no SIP, before something was.
+    foreign_bytes: u64,
     bytes: TcpBytes,
     framer: Framer,
     /// The sequence number of its SYN.
@@ -192,8 +200,14 @@ impl SipStreams {
     /// not whole in one segment is put together in `arena`.
     pub fn take<'a>(&mut self, event: &SegmentEvent<'a>, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
         let at = event.at;
-        self.expire(at.clock, arena, out);
         let key = event.flow();
+        if event.cause == Cause::Connection && !self.follows(key) {
+            return;
+        }
+        if event.cause == Cause::Connection {
+            self.counts.followed = self.counts.followed.saturating_add(1);
+        }
+        self.expire(at.clock, arena, out);
         if event.segment.flags.rst {
             self.with_stream(key, at, arena, out, Stream::give_up_all);
             self.with_stream(key.reversed(), at, arena, out, Stream::give_up_all);
@@ -207,7 +221,29 @@ impl SipStreams {
         if !was_tls && self.is_tls(key) && !self.is_tls(key.reversed()) {
             self.counts.tls = self.counts.tls.saturating_add(1);
         }
+        self.drop_mistaken(key);
         self.make_room(at, arena, out);
+    }
+
+    /// The streams that are followed for what they carry.
+    pub fn followed(&self) -> impl Iterator<Item = FlowKey> {
+        let is_followed = |key: &&FlowKey| self.streams.get(key).is_some_and(|stream| !stream.is_on_port);
+        self.by_use.values().filter(is_followed).copied()
+    }
+
+    /// Whether the connection is followed for what it carries, either way.
+    fn follows(&self, key: FlowKey) -> bool {
+        let is_followed = |key| self.streams.get(&key).is_some_and(|stream: &Stream| !stream.is_on_port);
+        is_followed(key) || is_followed(key.reversed())
+    }
+
+    /// What began like SIP, and turned out to be something else, is not followed any longer.
+    fn drop_mistaken(&mut self, key: FlowKey) {
+        let is_taken = |key| self.streams.get(&key).is_some_and(|stream: &Stream| stream.is_taken);
+        let is_mistaken = self.streams.get(&key).is_some_and(|stream| !stream.is_on_port && stream.framer.is_mistaken());
+        if is_mistaken && !is_taken(key) && !is_taken(key.reversed()) {
+            self.remove(key);
+        }
     }
 
     /// Packet time is `now`: gives up what was waited for long enough.
@@ -300,6 +336,9 @@ impl Stream {
         Self {
             used: 0,
             weight: 0,
+            is_on_port: true,
+            is_taken: false,
+            foreign_bytes: 0,
             bytes: TcpBytes::begin(sequence),
             framer: Framer { mode, skip_to: 0, needed: 0, may_be_hep },
             syn: None,
@@ -314,10 +353,12 @@ impl Stream {
     /// A stream of which this is the first segment in the capture.
     fn first_seen(event: &SegmentEvent<'_>) -> Self {
         let sequence = event.segment.sequence;
+        let is_on_port = event.cause == Cause::Port;
         if event.segment.flags.syn {
-            Self { syn: Some(sequence), ..Self::begin(sequence.wrapping_add(1), Mode::InStep, event.may_be_hep) }
+            let begun = Self::begin(sequence.wrapping_add(1), Mode::InStep, event.may_be_hep);
+            Self { syn: Some(sequence), is_on_port, ..begun }
         } else {
-            Self::begin_inside(sequence, event.may_be_hep)
+            Self { is_on_port, ..Self::begin_inside(sequence, event.may_be_hep) }
         }
     }
 
@@ -382,7 +423,7 @@ impl Stream {
 
     fn begin_again(&mut self, again: Self, sink: &mut Sink<'_, '_>) {
         self.give_up_all(sink);
-        *self = again;
+        *self = Self { is_on_port: self.is_on_port, ..again };
     }
 
     fn locate(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) -> Offset {
@@ -450,7 +491,7 @@ impl Stream {
                 Step::Wait => break,
                 Step::Pass(len) => len,
                 Step::Foreign(len) => {
-                    sink.counts.foreign_bytes = sink.counts.foreign_bytes.saturating_add(len as u64);
+                    self.foreign_bytes = self.foreign_bytes.saturating_add(len as u64);
                     len
                 }
                 Step::Part(len) => {
@@ -476,6 +517,9 @@ impl Stream {
             };
             used = used.saturating_add(len);
         }
+        if self.is_taken {
+            sink.counts.foreign_bytes = sink.counts.foreign_bytes.saturating_add(std::mem::take(&mut self.foreign_bytes));
+        }
         match segment {
             Some(segment) => {
                 self.bytes.consume(0, used);
@@ -491,7 +535,9 @@ impl Stream {
             return self.deliver_told(stretch, text, sink);
         }
         let earlier = std::mem::take(&mut self.part_frames);
-        match Message::parse(text) {
+        let message = Message::parse(text);
+        self.is_taken |= message.is_some();
+        match message {
             Some(Ok(message)) => {
                 let of_parts = earlier.into_iter().chain(self.bytes.give(stretch, sink.at, message.call_id));
                 let mut frames: Vec<Frame> = of_parts.collect();
@@ -509,6 +555,7 @@ impl Stream {
     fn deliver_told<'a>(&mut self, stretch: Stretch, hep: &'a [u8], sink: &mut Sink<'a, '_>) {
         let wire_len = stretch.end.saturating_sub(stretch.start);
         let Some(packet) = packet::read_hep(hep, usize::try_from(wire_len).unwrap_or(usize::MAX)) else { return };
+        self.is_taken = true;
         let mut frames = Vec::new();
         if let Packet::Udp(datagram) | Packet::Told(_, datagram) = &packet
             && let Some(Ok(message)) = Message::parse(index::readable(datagram))
@@ -547,6 +594,7 @@ impl Stream {
             let is_lost = self.lost.iter().any(|lost| lost.overlaps(of_message));
             if is_lost && let Some(Ok(message)) = event.segment.payload.get(begin..used).and_then(Message::parse) {
                 sink.message(message, &frames);
+                self.is_taken = true;
                 self.remember(of_message, &message);
             }
         }
@@ -640,6 +688,15 @@ impl Framer {
     fn is_hopeless(&self) -> bool {
         match self.mode {
             Mode::Searching { searched } => searched > MAX_SEARCHED,
+            Mode::Tls => true,
+            Mode::InStep | Mode::WebSocket { .. } | Mode::Hep => false,
+        }
+    }
+
+    /// Whether what is there is no SIP.
+    fn is_mistaken(&self) -> bool {
+        match self.mode {
+            Mode::Searching { searched } => searched > 0,
             Mode::Tls => true,
             Mode::InStep | Mode::WebSocket { .. } | Mode::Hep => false,
         }
@@ -810,6 +867,6 @@ fn websocket_frame(parts: &mut Option<Vec<u8>>, header: &FrameHeader, frame: &[u
 }
 
 /// RFC 8446, 5.1: a content type, and a version, which has been 3.x since SSL 3.0.
-fn is_tls(bytes: &[u8]) -> bool {
+pub(crate) fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x14..=0x17, 3, 0..=4, ..])
 }

@@ -101,7 +101,6 @@ impl<'a> Message<'a> {
     /// It is SIP, but has no Call-ID, From or To.
     pub fn parse(payload: &'a [u8]) -> Option<Result<Self, Malformed>> {
         let payload = without_keepalive(payload);
-        // Nearly all that is no SIP shows it here: RTP, STUN, DTLS.
         if !payload.first().is_some_and(|first| is_token(*first)) {
             return None;
         }
@@ -140,6 +139,13 @@ impl Message<'_> {
     }
 }
 
+/// Whether a payload may be a message, as its first byte says, by which nearly all that is none is told: RTP, STUN, DTLS.
+#[must_use]
+#[inline]
+pub fn may_be_message(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|&first| is_token(first) || first == b'\r' || first == b'\n')
+}
+
 impl StartLine {
     /// RFC 3261, 7.1 and 7.2: `METHOD SP URI SP SIP/2.0`, or `SIP/2.0 SP 200 SP reason`.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
@@ -169,8 +175,9 @@ pub(super) fn begins_request(line: &[u8]) -> bool {
 }
 
 /// RFC 3261, 25.1: what a method may be made of.
+#[inline]
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 /// The header fields of interest: the first of each name, except where said otherwise.

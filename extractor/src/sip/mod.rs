@@ -11,6 +11,6 @@ mod message;
 mod websocket;
 
 pub use body::{Bodies, Body};
-pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start, whole_lines};
-pub use message::{CSeq, Malformed, Message, Method, StartLine, tag, unfolded};
+pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start, opens_stream, whole_lines};
+pub use message::{CSeq, Malformed, Message, Method, StartLine, may_be_message, tag, unfolded};
 pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};

@@ -1,0 +1,302 @@
+//! What there was in a capture without calls: the largest talkers by port, and what they look like.
+
+use std::{cmp::Reverse, collections::BTreeMap, fmt, ops::RangeInclusive};
+
+use crate::{
+    index::readable,
+    packet::{Datagram, Decoder, Fragment, Packet, Segment},
+    reassembly::is_tls,
+    report::grouped,
+    rtp,
+    sip::{self, Message},
+};
+
+/// So many packets are looked at, the first ones: they tell what a capture is of.
+const MAX_PACKETS: u64 = 1_000_000;
+/// So many talkers are named.
+const MAX_NAMED: usize = 5;
+
+/// Talkers, as far as they have been looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    packets: u64,
+    /// There are no more than there are ports.
+    talkers: BTreeMap<(Transport, u16), Talker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// What goes to and from one port.
+#[derive(Clone, Debug, Default)]
+struct Talker {
+    packets: u64,
+    /// How many of the packets look like something.
+    looks: BTreeMap<Look, u64>,
+}
+
+/// What a packet looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    Sip,
+    SipInFragments,
+    Rtp,
+    Stun,
+    Dtls,
+    Quic,
+    Dns,
+    Tls,
+    Http,
+}
+
+/// A line of the table: talkers that look like media are put together.
+struct Line {
+    transport: Transport,
+    ports: RangeInclusive<u16>,
+    talkers: usize,
+    packets: u64,
+    look: Option<Look>,
+}
+
+impl Survey {
+    /// Whether it has seen enough.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.packets >= MAX_PACKETS
+    }
+
+    /// Takes in the next packet.
+    pub fn take(&mut self, packet: &Packet<'_>, decoder: &Decoder) {
+        self.packets = self.packets.saturating_add(1);
+        match packet {
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(datagram, Look::of_datagram(datagram)),
+            Packet::Tcp(segment) => self.take_segment(segment),
+            Packet::Fragment(fragment) => self.take_fragment(fragment, decoder),
+            _ => {}
+        }
+    }
+
+    fn take_fragment(&mut self, fragment: &Fragment<'_>, decoder: &Decoder) {
+        match decoder.decode_beginning(fragment) {
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => {
+                let look = Look::of_datagram(&datagram);
+                self.take_datagram(&datagram, look.map(|look| if look == Look::Sip { Look::SipInFragments } else { look }));
+            }
+            Packet::Tcp(segment) => self.take_segment(&segment),
+            _ => {}
+        }
+    }
+
+    fn take_datagram(&mut self, datagram: &Datagram<'_>, look: Option<Look>) {
+        self.add(Transport::Udp, [datagram.source.port(), datagram.destination.port()], look);
+    }
+
+    fn take_segment(&mut self, segment: &Segment<'_>) {
+        // Nothing but acknowledgements says nothing.
+        if segment.wire_len > 0 {
+            self.add(Transport::Tcp, [segment.source.port(), segment.destination.port()], Look::of_segment(segment));
+        }
+    }
+
+    /// Servers have the lower ports, nearly always.
+    fn add(&mut self, transport: Transport, ports: [u16; 2], look: Option<Look>) {
+        let port = ports.into_iter().min().unwrap_or(0);
+        let talker = self.talkers.entry((transport, port)).or_default();
+        talker.packets = talker.packets.saturating_add(1);
+        if let Some(look) = look {
+            let looks = talker.looks.entry(look).or_default();
+            *looks = looks.saturating_add(1);
+        }
+    }
+
+    /// The lines of the table, as texts.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        self.lines().into_iter().map(|line| format!("{} {line}", line.packets))
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = Vec::new();
+        for (&(transport, port), talker) in &self.talkers {
+            let look = talker.look();
+            let is_media = |line: &&mut Line| look == Some(Look::Rtp) && line.look == look;
+            match lines.iter_mut().find(is_media) {
+                Some(line) => {
+                    line.ports = *line.ports.start()..=port;
+                    line.talkers = line.talkers.saturating_add(1);
+                    line.packets = line.packets.saturating_add(talker.packets);
+                }
+                None => lines.push(Line { transport, ports: port..=port, talkers: 1, packets: talker.packets, look }),
+            }
+        }
+        lines.sort_by_key(|line| Reverse(line.packets));
+        lines.truncate(MAX_NAMED);
+        lines
+    }
+}
+
+impl Talker {
+    /// What most of it looks like. Of a stream that is encrypted, few packets show what it is; random bytes look like RTP often enough.
+    fn look(&self) -> Option<Look> {
+        let is_certain = |look: Look, count: u64| {
+            let least = if look == Look::Rtp { self.packets / 2 } else { self.packets / 1_000 };
+            count > least
+        };
+        let certain = self.looks.iter().filter(|(look, count)| is_certain(**look, **count));
+        certain.max_by_key(|(_, count)| **count).map(|(look, _)| *look)
+    }
+}
+
+impl Look {
+    fn of_datagram(datagram: &Datagram<'_>) -> Option<Self> {
+        let payload = datagram.payload;
+        match *payload {
+            _ if sip::may_be_message(payload) && Message::parse(readable(datagram)).is_some() => Some(Self::Sip),
+            // RFC 8489, 5: the magic cookie.
+            [0..=3, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => Some(Self::Stun),
+            // RFC 6347, 4.1: a content type, and 254 in the version.
+            [20..=26, 0xfe, ..] => Some(Self::Dtls),
+            // RFC 9000, 17.2, and RFC 9369: a long header of version 1 or 2, or of a draft.
+            [0xc0..=0xff, 0, 0, 0, 1, ..] | [0xc0..=0xff, 0x6b, 0x33, 0x43, 0xcf, ..] | [0xc0..=0xff, 0xff, 0, 0, ..] => {
+                Some(Self::Quic)
+            }
+            // RTCP: RFC 5761, 4.
+            [0x80..=0xbf, 192..=223, ..] => Some(Self::Rtp),
+            _ if rtp::Header::parse(payload, datagram.wire_len).is_some() => Some(Self::Rtp),
+            _ => [datagram.source.port(), datagram.destination.port()].contains(&53).then_some(Self::Dns),
+        }
+    }
+
+    fn of_segment(segment: &Segment<'_>) -> Option<Self> {
+        let payload = segment.payload;
+        let begins = |with: &[u8]| payload.starts_with(with);
+        if is_tls(payload) {
+            return Some(Self::Tls);
+        }
+        if [&b"GET "[..], b"POST ", b"HEAD ", b"HTTP/1."].into_iter().any(begins) {
+            return Some(Self::Http);
+        }
+        matches!(Message::parse(payload), Some(Ok(_))).then_some(Self::Sip)
+    }
+
+    /// What it is, and why there is no call in it.
+    fn says(self) -> &'static str {
+        match self {
+            Self::Sip => "SIP, but no INVITE, or not on the ports that are asked for",
+            Self::SipInFragments => "SIP in IP fragments, of which later ones may be missing: a filter for ports loses them",
+            Self::Rtp => "RTP: media; the SIP that describes it goes another way",
+            Self::Stun => "STUN: media may follow; the SIP that describes it goes another way",
+            Self::Dtls => "DTLS, encrypted",
+            Self::Quic => "QUIC, encrypted",
+            Self::Dns => "DNS",
+            Self::Tls => "TLS, encrypted: if it carries SIP, capture behind the proxy that ends it",
+            Self::Http => "HTTP",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+/// `packets, UDP port 443: QUIC, encrypted`: how many is for the caller to say.
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, ports, talkers, look, .. } = self;
+        let says = look.map_or("nothing that is known here", Look::says);
+        if *talkers == 1 {
+            return write!(f, "packets, {transport} port {}: {says}", ports.start());
+        }
+        write!(f, "packets, {talkers} {transport} ports from {} to {}: {says}", ports.start(), ports.end())
+    }
+}
+
+/// The table, a line for each talker; nothing where there was neither UDP nor TCP.
+impl fmt::Display for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let of = if self.is_full() { format!(" of the first {} packets", grouped(MAX_PACKETS)) } else { String::new() };
+        write!(f, "\nno call was found; the largest talkers{of}:")?;
+        lines.iter().try_for_each(|line| write!(f, "\n{:>24}   {line}", grouped(line.packets)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Endpoint, Network, TcpFlags};
+
+    fn datagram(ports: (u16, u16), payload: &[u8]) -> Packet<'_> {
+        let (source, destination) = (Endpoint::v4([192, 0, 2, 1], ports.0), Endpoint::v4([192, 0, 2, 2], ports.1));
+        Packet::Udp(Datagram { network: Network::PLAIN, source, destination, payload, wire_len: payload.len() })
+    }
+
+    fn segment(ports: (u16, u16), payload: &[u8]) -> Packet<'_> {
+        let (source, destination) = (Endpoint::v4([192, 0, 2, 1], ports.0), Endpoint::v4([192, 0, 2, 2], ports.1));
+        let (network, flags, wire_len) = (Network::PLAIN, TcpFlags::default(), payload.len());
+        Packet::Tcp(Segment { network, source, destination, sequence: 1, flags, payload, wire_len })
+    }
+
+    fn told(packets: &[(usize, Packet<'_>)]) -> Vec<String> {
+        let mut survey = Survey::default();
+        for (times, packet) in packets {
+            (0..*times).for_each(|_| survey.take(packet, &Decoder::default()));
+        }
+        survey.to_string().lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_kind_is_told_by_what_it_carries() {
+        let options = b"OPTIONS sip:x SIP/2.0\r\nCall-ID: 1\r\nf: a\r\nt: b\r\n\r\n";
+        for (packet, want) in [
+            (datagram((40_000, 5070), options), "UDP port 5070: SIP, but no INVITE"),
+            (datagram((5000, 4000), &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]), "UDP port 4000: RTP"),
+            (datagram((5000, 4001), &[0x80, 200, 0, 1, 0, 0, 0, 1]), "UDP port 4001: RTP"),
+            (datagram((5000, 3478), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0]), "UDP port 3478: STUN"),
+            (datagram((5000, 4433), &[22, 0xfe, 0xfd, 0]), "UDP port 4433: DTLS"),
+            (datagram((5000, 443), &[0xc3, 0, 0, 0, 1, 8]), "UDP port 443: QUIC"),
+            (datagram((5000, 53), b"\x12\x34\x01\0"), "UDP port 53: DNS"),
+            (datagram((5000, 9), b"\xf7\x34\x01\0"), "UDP port 9: nothing that is known"),
+            (segment((50_000, 443), &[22, 3, 1, 2, 0, 1]), "TCP port 443: TLS"),
+            (segment((50_000, 80), b"GET / HTTP/1.1\r\n"), "TCP port 80: HTTP"),
+            (segment((50_000, 8080), options), "TCP port 8080: SIP"),
+            (segment((50_000, 22), b"SSH-2.0-x\r\n"), "TCP port 22: nothing that is known"),
+        ] {
+            let lines = told(&[(1, packet)]);
+            assert!(lines.len() == 3 && lines[2].starts_with(&format!("1   packets, {want}")), "{lines:?}");
+        }
+        assert!(told(&[(1, segment((1, 2), b"")), (1, Packet::NotIp)]).is_empty());
+    }
+
+    #[test]
+    fn few_packets_tell_what_is_encrypted_and_most_what_is_media() {
+        let record = segment((50_000, 443), &[22, 3, 1, 2, 0, 1]);
+        let rest = segment((50_000, 443), &[0x83, 8, 0, 1]);
+        assert!(told(&[(500, rest), (1, record)])[2].contains("TLS"));
+        let rtp = datagram((5000, 4000), &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]);
+        let other = datagram((5000, 4000), &[0x40, 8, 0, 1]);
+        assert!(told(&[(3, rtp), (4, other)])[2].contains("nothing that is known"));
+        assert!(told(&[(4, rtp), (3, other)])[2].contains("RTP"));
+    }
+
+    #[test]
+    fn the_five_largest_are_named_and_media_is_one() {
+        let rtp = [0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0];
+        let media = (0..100u16).map(|n| (10, datagram((40_000, 20_000 + n * 2), &rtp)));
+        let others = (1..9u16).map(|port| (usize::from(port) * 100, datagram((40_000, port), b"\xf7")));
+        let lines = told(&media.chain(others).collect::<Vec<_>>());
+        assert_eq!(lines.len(), 2 + 5);
+        assert!(lines[2].starts_with("1,000   packets, 100 UDP ports from 20000 to 20198: RTP"), "{lines:?}");
+        assert!(lines[3].starts_with("800   packets, UDP port 8: ") && lines[6].starts_with("500 "), "{lines:?}");
+    }
+}
