@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use shared::pcap::Gap;
+use shared::{pcap::Gap, units::grouped};
 
 use crate::{
     calls::{Excess, State, UnclaimedCounts},
@@ -313,29 +313,9 @@ impl fmt::Display for UploadCounts {
     }
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len().saturating_mul(2));
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, want) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), want);
-        }
-    }
 
     #[test]
     fn what_is_left_behind_shows_in_the_exit_status() {

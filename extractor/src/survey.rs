@@ -2,11 +2,12 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt, ops::RangeInclusive};
 
+use shared::units::grouped;
+
 use crate::{
     index::readable,
     packet::{Datagram, Decoder, Fragment, Packet, Segment},
     reassembly::is_tls,
-    report::grouped,
     rtp,
     sip::{self, Message},
 };

@@ -1,6 +1,8 @@
-//! Durations and port ranges, read and written as the original program did; sizes in bytes.
+//! Durations and port ranges, read and written as the original program did; sizes in bytes; numbers for people.
 
 use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 /// A duration as Go prints and reads it: `5m0s`, `300s`, `1h30m`, `1.5h`, `500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +14,12 @@ pub struct GoDuration(pub Duration);
 pub struct DurationError(String);
 
 impl GoDuration {
+    /// The duration of so many nanoseconds.
+    #[must_use]
+    pub fn from_ns(ns: u64) -> Self {
+        Self(Duration::from_nanos(ns))
+    }
+
     /// The duration in nanoseconds, the unit of packet time.
     #[must_use]
     pub fn as_ns(self) -> u64 {
@@ -23,7 +31,7 @@ impl FromStr for GoDuration {
     type Err = DurationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_ns(text).map(|ns| Self(Duration::from_nanos(ns))).ok_or_else(|| DurationError(text.to_owned()))
+        parse_ns(text).map(Self::from_ns).ok_or_else(|| DurationError(text.to_owned()))
     }
 }
 
@@ -162,8 +170,22 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// `1234567` as `1,234,567`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len().saturating_mul(2));
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// The UDP and TCP ports on which SIP is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SipPorts {
     /// Any port: SIP is found by its content alone.
     Any,
@@ -301,6 +323,13 @@ mod tests {
     fn sizes_are_printed_in_the_largest_unit_that_holds_them() {
         for text in ["0", "1000", "64KiB", "256MiB", "1GiB", "2TiB", "2048TiB"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, want) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), want);
         }
     }
 

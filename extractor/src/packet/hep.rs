@@ -5,10 +5,12 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use super::{Datagram, Packet, hep3, hep12};
+use serde::{Deserialize, Serialize};
+
+use super::{Packet, hep3, hep12};
 
 /// The ports to which agents send HEP. On others it is left alone: anybody may send what looks like it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HepPorts {
     /// Any port.
     Any,
@@ -77,18 +79,6 @@ pub(super) fn may_be(payload: &[u8]) -> bool {
 /// The packet that is told of in a payload of which `wire_len` bytes were on the wire; nothing if it is no HEP after all.
 pub(super) fn read(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     if hep3::begins(payload) { hep3::read(payload, wire_len) } else { hep12::read(payload, wire_len) }
-}
-
-/// A packet that was told of, with its time if that was told, too.
-pub(super) fn told(datagram: Datagram<'_>, told_ns: Option<u64>) -> Packet<'_> {
-    told_ns.map_or(Packet::Udp(datagram), |told_ns| Packet::Told(told_ns, datagram))
-}
-
-/// Nothing if the agent had no time to tell. The fraction of a second is not believed if it is more than one.
-pub(super) fn time_ns(seconds: u32, microseconds: u32) -> Option<u64> {
-    let fraction = if microseconds < 1_000_000 { u64::from(microseconds) } else { 0 };
-    let ns = u64::from(seconds).saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(1_000));
-    (seconds > 0).then_some(ns)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 
 use super::{
     Datagram, Endpoint, Network, Packet, be16,
-    hep::{time_ns, told},
+    told::{time_ns, told},
 };
 
 const HEADER_LEN: usize = 8;

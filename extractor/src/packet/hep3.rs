@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use super::{
     Datagram, Endpoint, Network, Packet, be16,
-    hep::{time_ns, told},
+    told::{time_ns, told},
 };
 
 const MAGIC: [u8; 4] = *b"HEP3";

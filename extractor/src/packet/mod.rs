@@ -16,6 +16,7 @@ mod network;
 mod nflog;
 mod nsh;
 mod pktap;
+mod told;
 mod tunnels;
 mod wlan;
 

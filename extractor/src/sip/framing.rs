@@ -5,17 +5,14 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{
-    message::{StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case},
-    websocket::begins_sip,
-};
+use super::message::{StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case};
 
 /// A header longer than this is not waited for.
-const MAX_HEADER_LEN: usize = 64 * 1024;
+pub(super) const MAX_HEADER_LEN: usize = 64 * 1024;
 /// A message is not believed to be longer than this.
 pub const MAX_MESSAGE_LEN: usize = 256 * 1024;
 /// A first line longer than this is not waited for.
-const MAX_LINE_LEN: usize = 8 * 1024;
+pub(super) const MAX_LINE_LEN: usize = 8 * 1024;
 
 /// What a stream goes on with. Lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,69 +80,6 @@ pub fn message_len(bytes: &[u8]) -> Option<usize> {
     declared_len(bytes.get(..header_len(bytes)?)?)
 }
 
-/// Whether a segment on a port that is nobody's may open a stream of SIP: it begins with a start line, with a WebSocket frame that
-/// begins one, or with the handshake of a WebSocket for SIP (RFC 7118, 4). A first line, or a handshake, that is not
-/// whole yet is believed as long as nothing in it speaks against it.
-#[must_use]
-#[inline]
-pub fn opens_stream(payload: &[u8]) -> bool {
-    // All that is encrypted or compressed shows mostly here that it is something else.
-    let [first, second, ..] = *payload else { return payload.first().is_some_and(u8::is_ascii_uppercase) };
-    match first {
-        b'\r' | b'\n' | 0 => opens_stream_behind_blanks(payload),
-        0x01 | 0x02 | 0x81 | 0x82 => begins_sip(payload),
-        _ if first.is_ascii_alphabetic() && second.is_ascii_alphabetic() => begins_start_line(payload),
-        _ => false,
-    }
-}
-
-#[inline(never)]
-fn opens_stream_behind_blanks(payload: &[u8]) -> bool {
-    let blank = payload.iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n' | 0)).count();
-    let rest = payload.get(blank..).unwrap_or_default();
-    !rest.is_empty() && begins_start_line(rest)
-}
-
-/// Whether `bytes` begin with a start line of SIP, or a handshake for it, as far as they go.
-#[inline(never)]
-fn begins_start_line(bytes: &[u8]) -> bool {
-    if bytes.starts_with(b"GET /") || bytes.starts_with(b"HTTP/1.1 101") {
-        return may_be_handshake_for_sip(bytes);
-    }
-    let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let behind = bytes.get(letters..).unwrap_or_default();
-    let is_status = letters <= 3 && begins_like(bytes, b"SIP/2.0 ");
-    // All methods that there are have capital letters, which tells them from the words of a text.
-    let is_method = letters <= MAX_METHOD_LEN && bytes.iter().take(letters).all(u8::is_ascii_uppercase);
-    let is_request = is_method && matches!(behind.first(), None | Some(b' '));
-    if !is_status && !is_request {
-        return false;
-    }
-    match line_len(bytes) {
-        Some(_) => is_start(split_line(bytes).0),
-        None if bytes.len() > MAX_LINE_LEN => false,
-        None => is_status || [&b" sip:"[..], b" sips:", b" tel:", b" urn:"].iter().any(|uri| begins_like(behind, uri)),
-    }
-}
-
-/// No method that is registered is longer than SUBSCRIBE.
-const MAX_METHOD_LEN: usize = 16;
-
-/// Whether `bytes` begin with `prefix`, in any case, as far as they go.
-fn begins_like(bytes: &[u8], prefix: &[u8]) -> bool {
-    bytes.iter().zip(prefix).all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted))
-}
-
-/// RFC 7118, 4.1: the subprotocol is `sip`.
-fn may_be_handshake_for_sip(bytes: &[u8]) -> bool {
-    if line_len(bytes).is_some() && !is_handshake_start(split_line(bytes).0) {
-        return false;
-    }
-    let Some(header) = header_len(bytes).and_then(|len| bytes.get(..len)) else { return bytes.len() < MAX_HEADER_LEN };
-    let is_for_sip = |value: &[u8]| value.split(|&byte| byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"sip"));
-    is_upgrade(header) && field_values(header, b"Sec-WebSocket-Protocol").any(is_for_sip)
-}
-
 /// Where the next start line begins; or, if none does, from where on bytes that are still to come may make one.
 ///
 /// # Errors
@@ -181,7 +115,7 @@ pub fn next_start(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Whether a line, without its end, may begin a unit.
-fn is_start(line: &[u8]) -> bool {
+pub(super) fn is_start(line: &[u8]) -> bool {
     line.len() < MAX_LINE_LEN && (StartLine::parse(line).is_some() || is_handshake_start(line))
 }
 
@@ -193,12 +127,12 @@ fn may_become_start(line: &[u8]) -> bool {
 }
 
 /// The length of the first line with its end.
-fn line_len(bytes: &[u8]) -> Option<usize> {
+pub(super) fn line_len(bytes: &[u8]) -> Option<usize> {
     memchr(b'\n', bytes)?.checked_add(1)
 }
 
 /// The length of a header with the blank line that ends it.
-fn header_len(bytes: &[u8]) -> Option<usize> {
+pub(super) fn header_len(bytes: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', bytes).find_map(|end| {
         let after = end.checked_add(1)?;
         match *bytes.get(after..)? {
@@ -210,18 +144,18 @@ fn header_len(bytes: &[u8]) -> Option<usize> {
 }
 
 /// `GET /path HTTP/1.1`, `HTTP/1.1 101 Switching Protocols`.
-fn is_handshake_start(line: &[u8]) -> bool {
+pub(super) fn is_handshake_start(line: &[u8]) -> bool {
     let is_request = line.starts_with(b"GET ") && line.trim_ascii_end().ends_with(b" HTTP/1.1");
     is_request || line.starts_with(b"HTTP/1.1 101")
 }
 
 /// RFC 6455, 4.1 and 4.2.2: both sides say `Upgrade: websocket`.
-fn is_upgrade(header: &[u8]) -> bool {
+pub(super) fn is_upgrade(header: &[u8]) -> bool {
     field_values(header, b"Upgrade").any(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// The values of the fields of this name, blanks around them removed.
-fn field_values<'a>(header: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn field_values<'a>(header: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     header.split(|&byte| byte == b'\n').filter_map(move |line| {
         let rest = strip_prefix_ignoring_case(line, name)?.trim_ascii_start();
         Some(rest.strip_prefix(b":")?.trim_ascii())
@@ -284,45 +218,6 @@ mod tests {
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
         assert_eq!(Unit::at_start_of(answer), Unit::Handshake(answer.len()));
         assert_eq!(Unit::at_start_of(&get[..30]), Unit::Incomplete(31));
-    }
-
-    #[test]
-    fn a_stream_opens_with_what_begins_like_sip() {
-        let frame = [&[0x81, 20][..], b"INVITE sip:x SIP/2.0"].concat();
-        let for_sip = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat, SIP\r\n\r\n";
-        let answer = b"HTTP/1.1 101 Switching\r\nupgrade: WebSocket\r\nsec-websocket-protocol: sip\r\n\r\n";
-        for bytes in [BYE, b"\r\n\r\nBYE sip:x SIP/2.0\r\n", b"SIP/2.0 200 OK\r\n", b"sip/2.0 200 OK\n", &frame, for_sip, answer]
-        {
-            assert!(opens_stream(bytes), "{}", bytes.escape_ascii());
-        }
-        // As far as they go.
-        for whole in [&BYE[..19], b"SIP/2.0 200 OK\r\n", b"SUBSCRIBE sips:x@y", b"INVITE tel:+49", b"\r\nBYE sip:x", for_sip] {
-            let letters = whole.iter().take_while(|byte| byte.is_ascii_whitespace()).count() + 1;
-            (letters..=whole.len()).for_each(|len| assert!(opens_stream(&whole[..len]), "{}", whole[..len].escape_ascii()));
-        }
-    }
-
-    #[test]
-    fn a_stream_opens_with_nothing_else() {
-        let for_chat = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
-        for bytes in [
-            &b""[..],
-            b"\r\n\r\n",
-            b"\x16\x03\x01\x02\0",
-            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-            for_chat,
-            b"HTTP/1.1 200 OK\r\n",
-            b"POST /sip HTTP/1.1\r\n",
-            b"SIP/1.0 200 OK\r\n",
-            b"SIP/2.0 is a protocol\r\n",
-            b"INVITE somebody",
-            b"INVITE sip:x SIP/3.0\r\n",
-            b"Invite sip:x",
-            b"var x = 1;\n",
-            &[0x81, 5, b'H', b'e', b'l', b'l', b'o'],
-        ] {
-            assert!(!opens_stream(bytes), "{}", bytes.escape_ascii());
-        }
     }
 
     #[test]
