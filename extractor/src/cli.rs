@@ -21,14 +21,13 @@ use shared::{
 use self::calls::CallArguments;
 use crate::{
     calls::Rules,
+    config::{Config, Directories, Source, UnitLen},
     outputs::{
         Settings,
         uploads::{self, Class, Cleanup, Encryption, Tags},
     },
     packet::{Decoder, HepPorts},
-    points::Directories,
     progress::LogFormat,
-    run::{Config, Source, UnitLen},
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };
@@ -318,24 +317,6 @@ impl Arguments {
         })
     }
 
-    /// The flags that the results depend on, but for the inputs.
-    fn flags(&self) -> Vec<(String, String)> {
-        let flags = [
-            ("--sip-ports-range", self.sip_ports_range.to_string()),
-            ("--hep-ports", self.hep_ports.to_string()),
-            ("--erspan-span-ids", listed(&self.erspan_span_ids)),
-            ("--erspan-vlans", listed(&self.erspan_vlans)),
-            ("--call-timeout", self.call_timeout.to_string()),
-            ("--linger", self.linger.to_string()),
-            ("--media-lookback", self.media_lookback.to_string()),
-            ("--detected-calls-filename", self.detected_calls_filename.display().to_string()),
-            ("--stats-filename", self.stats_filename.display().to_string()),
-            ("--overwrite", self.overwrite.to_string()),
-            ("--dedup", self.dedup.to_string()),
-        ];
-        flags.into_iter().chain(self.calls.flags()).map(|(flag, value)| (flag.to_owned(), value)).collect()
-    }
-
     fn source(&self) -> Source {
         if self.input_dir.is_empty() {
             return Source::Files(self.input_file.clone());
@@ -357,7 +338,6 @@ impl Arguments {
         Config {
             uploads: self.uploads().filter(|_| self.auto_upload_to_s3),
             source: self.source(),
-            flags: self.flags(),
             resets: self.reset_state,
             unit: self.unit_bytes.map_or_else(UnitLen::default, UnitLen::Exactly),
             decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)).with_hep_on(self.hep_ports),
@@ -425,11 +405,6 @@ fn number_up_to(max: u16, text: &str) -> Result<u16, String> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| is_plain && *number <= max);
     number.ok_or_else(|| format!("`{text}` is no number from 0 to {max}; write such numbers, separated by commas (1,2,3)"))
-}
-
-fn listed<const MAX: u16>(lists: &[Numbers<MAX>]) -> String {
-    let numbers: Vec<String> = lists.iter().flat_map(|list| &list.0).map(u16::to_string).collect();
-    numbers.join(",")
 }
 
 fn all<const MAX: u16>(lists: Vec<Numbers<MAX>>) -> impl Iterator<Item = u16> {

@@ -7,6 +7,7 @@
 
 pub mod calls;
 pub mod cli;
+pub mod config;
 pub mod elsewhere;
 pub mod events;
 pub mod index;
@@ -17,6 +18,7 @@ pub mod points;
 pub mod progress;
 pub mod reassembly;
 pub mod report;
+pub mod resume;
 pub mod rtp;
 pub mod run;
 pub mod sdp;
@@ -27,5 +29,7 @@ pub mod sip;
 pub mod source;
 pub mod state;
 pub mod survey;
+pub mod terms;
+pub mod unit;
 pub mod watch;
 pub mod windows;

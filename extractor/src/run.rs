@@ -1,81 +1,24 @@
-//! The whole job: what is to be read, unit of work by unit of work, until there is no more.
+//! The whole job: what is to be read, unit of work by unit of work, until there is no more; and each of them window by window.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use shared::{service, units::SipPorts};
+use bumpalo::Bump;
+use shared::service;
 
 use crate::{
-    calls::Rules,
-    outputs::{
-        Directory, Settings,
-        uploads::{self, Uploads},
-    },
-    packet::Decoder,
-    points::{Directories, Points},
+    config::{Config, Directories, Source},
+    outputs::{Directory, uploads::Uploads},
+    points::{Points, StoredPoints},
     progress::Progress,
     report::{Exit, Report},
-    session::{Session, Unit},
-    source::Inputs,
-    state::{Left, Name, StateFile, Terms},
+    session::{Rest, Session},
+    source::{Inputs, Left, Name},
+    state::StateFile,
+    terms::Terms,
+    unit::{Done, Unit},
     watch::{Heartbeat, Wake, Watch},
-    windows::Sizes,
 };
-
-/// What a run is asked to do.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The captures.
-    pub source: Source,
-    /// The flags that the results depend on, but for the captures, and their values.
-    pub flags: Vec<(String, String)>,
-    /// Whether what runs before left is given up.
-    pub resets: bool,
-    /// How much input a unit of work has, where there is more.
-    pub unit: UnitLen,
-    /// How frames are taken apart.
-    pub decoder: Decoder,
-    /// Where SIP is looked for.
-    pub sip_ports: SipPorts,
-    /// The timers.
-    pub rules: Rules,
-    /// Where the results go.
-    pub outputs: Settings,
-    /// How they are uploaded, if they are.
-    pub uploads: Option<uploads::Settings>,
-    /// How much is worked on at once.
-    pub sizes: Sizes,
-}
-
-/// How much input a unit of work has, where there is more.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum UnitLen {
-    /// A gibibyte; more where so much is carried over that to write it each time would cost too much.
-    #[default]
-    Usual,
-    /// So many bytes: no value changes the result; tests use small ones.
-    Exactly(u64),
-}
-
-impl UnitLen {
-    /// How much there should be where so much is carried over, in bytes.
-    #[must_use]
-    pub fn wanted(self, carried_len: u64) -> u64 {
-        match self {
-            Self::Usual => (1 << 30).max(carried_len.saturating_mul(4)),
-            Self::Exactly(len) => len,
-        }
-    }
-}
-
-/// Where captures come from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// Files, which are one capture.
-    Files(Vec<PathBuf>),
-    /// Directories with segments.
-    Directories(Directories),
-}
 
 /// What a run has come to.
 #[derive(Debug)]
@@ -125,39 +68,172 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
     }
 }
 
+/// Works on a unit, window by window: *index, correlate, write, save*. When it is done, it counts.
+///
+/// # Errors
+/// A file cannot be written. The session cannot be gone on with then; the state is that of before.
+fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Points<'_>>) -> Result<()> {
+    let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
+    let is_final = unit.is_final;
+    let mut reading = session.begin(&inputs, before, unit);
+    let mut arena = Bump::new();
+    let mut indexed = reading.index(session.all_open_calls());
+    while let Some(window) = reading.next_window(indexed, &arena) {
+        session.take_note(&window, &inputs);
+        let (range, open) = (window.start..window.end, session.all_open_calls());
+        let extraction = &mut session.extraction;
+        // While one window is correlated, which one thread does alone, and written, the next is indexed.
+        let (ahead, left_since) = rayon::join(
+            || reading.index(open),
+            || {
+                let settled = extraction.correlate(window);
+                extraction.write(settled, reading.end(), reading.records())
+            },
+        );
+        let left_since = left_since?;
+        indexed = ahead;
+        arena.reset();
+        session.end_window(range, &reading);
+        if let Some(checkpoint) = reading.checkpoint() {
+            note_ended(points.as_deref_mut(), |tell| reading.tell_ended(tell));
+            let saved = session.save(reading.unfinished(), &checkpoint, stored(points.as_deref()), reading.records())?;
+            reading.note_checkpoint(saved.bytes().len() as u64);
+            // One who watches has to be able to end: he waits between units.
+            if points.is_none() {
+                session.keep_pace(|| true);
+            }
+        }
+        reading.release_before(left_since);
+    }
+    if is_final {
+        session.extraction.close(reading.end(), reading.records())?;
+    }
+    note_ended(points.as_deref_mut(), |tell| reading.tell_all(tell));
+    if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
+        points.begin_anew();
+    }
+    session.finish(reading, &inputs, is_final, stored(points.as_deref()))
+}
+
 /// Reads files to their end.
 fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
     let mut refused: u64 = 0;
     let mut inputs = Inputs::open(paths, &config.outputs.directory, |path, error| {
         refused = refused.saturating_add(1);
-        tracing::error!("{} is not used: {error:#}", path.display());
+        tracing::error!("{} is not used: {error}", path.display());
     })?;
     let files: Vec<Left> = inputs.iter().map(|input| Left { path: Name::of(input.name()), identity: input.identity() }).collect();
-    let terms = Terms::new(false, files.clone(), config.flags.clone());
-    let mut session = Session::open(config, directory, terms.clone(), config.resets, uploads, progress)?;
+    let terms = Terms::new(config, Some(files.clone()));
+    let (mut session, rest) = Session::open(config, directory, terms.clone(), config.resets, uploads, progress)?;
     session.report.refused_inputs = refused;
+    if rest.is_finished {
+        tracing::info!("all of it was done before; only files were left to be given their names, or to be uploaded");
+        return Ok(end(session, None, None));
+    }
     let mut left = files;
     if session.report.is_resumed {
-        left = std::mem::take(&mut session.left);
-        if left.is_empty() {
-            tracing::info!("all of it was done before; only files were left to be given their names, or to be uploaded");
-            return Ok(session.end(None));
-        }
         tracing::info!("going on where an earlier run was broken off");
+        left = rest.left;
         inputs.drain(..inputs.len().saturating_sub(left.len()));
         // Only the first of them was begun.
-        let mut offset = session.offset;
+        let mut offset = rest.offset;
         inputs = inputs.into_iter().map(|input| input.going_on_at(offset.take())).collect();
     }
-    match session.work(Unit { inputs, left, is_final: true }, |_, _| {}) {
-        Ok(()) => Ok(session.end(None)),
+    match work(&mut session, Unit { inputs, left, is_final: true }, None) {
+        Ok(()) => Ok(end(session, None, None)),
         Err(error) => {
             drop(session);
             roll_back(config, terms, progress);
             Err(error)
         }
     }
+}
+
+/// Reads what is new in the directories, and stops.
+fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
+    let (mut session, mut points, rest) = open(config, directories, config.resets, uploads, progress)?;
+    let pass = || -> Result<()> {
+        work_through(&mut session, &mut points, rest, true, |session, _| {
+            session.keep_pace(|| true);
+            true
+        })?;
+        if let Some(waiting) = points.waiting() {
+            tracing::warn!("{waiting}; run with --final to have them read without it");
+        }
+        if directories.closes_all {
+            work(&mut session, Unit::last(), Some(&mut points))?;
+        }
+        Ok(())
+    };
+    match pass() {
+        Ok(()) => Ok(end(session, Some(&mut points), None)),
+        Err(error) => {
+            drop(session);
+            roll_back(config, Terms::new(config, None), progress);
+            Err(error)
+        }
+    }
+}
+
+/// Opens the output directory and the input directories, with what an earlier run left.
+fn open<'c>(
+    config: &'c Config,
+    directories: &'c Directories,
+    resets: bool,
+    uploads: &'c Uploads,
+    progress: &'c Progress,
+) -> Result<(Session<'c>, Points<'c>, Rest)> {
+    let directory = Directory::open(&config.outputs)?;
+    let (session, mut rest) = Session::open(config, directory, Terms::new(config, None), resets, uploads, progress)?;
+    let stored = std::mem::take(&mut rest.points);
+    Ok((session, Points::new(directories, &config.outputs.directory, config.unit.wanted(0), stored), rest))
+}
+
+/// Works on all that is there, first on the rest of what was left half done. After each unit `goes_on` is told of the segments
+/// that are done with, and says whether there is time for another.
+fn work_through(
+    session: &mut Session<'_>,
+    points: &mut Points<'_>,
+    rest: Rest,
+    mut looks_closely: bool,
+    mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
+) -> Result<()> {
+    let Rest { left, offset, .. } = rest;
+    let mut next = None;
+    if !left.is_empty() {
+        let (unit, is_first_there) = points.left(&left, offset, &mut session.report)?;
+        if !is_first_there {
+            session.pass_over_input();
+        }
+        next = Some(unit);
+    }
+    loop {
+        if next.is_none() {
+            next = points.next_unit(&mut session.report, looks_closely)?;
+        }
+        let Some(unit) = next.take() else { return Ok(()) };
+        // There may have been more than a unit takes.
+        looks_closely = true;
+        work(session, unit, Some(points))?;
+        let settled = points.settle();
+        session.report.segments = session.report.segments.saturating_add(settled.0);
+        if !goes_on(session, settled) {
+            return Ok(());
+        }
+    }
+}
+
+/// Tells the capture points of the inputs that were read to their end.
+fn note_ended(points: Option<&mut Points<'_>>, tell: impl FnOnce(&mut dyn FnMut(Done))) {
+    if let Some(points) = points {
+        tell(&mut |done| points.note(done));
+    }
+}
+
+/// What the state is to have of the capture points.
+fn stored(points: Option<&Points<'_>>) -> StoredPoints {
+    points.map(Points::stored).unwrap_or_default()
 }
 
 /// Takes back what a unit of work did that could not be done: nothing half-written stays.
@@ -170,81 +246,14 @@ fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
     }
 }
 
-fn terms(config: &Config) -> Terms {
-    Terms::new(true, Vec::new(), config.flags.clone())
-}
-
-/// Reads what is new in the directories, and stops.
-fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
-    let mut points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
-    let mut session = open(config, &mut points, config.resets, uploads, progress)?;
-    let mut pass = || -> Result<()> {
-        work_through(&mut session, &mut points, true, |session, _| {
-            session.keep_pace(|| true);
-            true
-        })?;
-        if let Some(waiting) = points.waiting(&session.points) {
-            tracing::warn!("{waiting}; run with --final to have them read without it");
-        }
-        if directories.closes_all {
-            session.work(Unit { is_final: true, ..Unit::default() }, |_, _| {})?;
-        }
-        Ok(())
-    };
-    match pass() {
-        Ok(()) => Ok(session.end(None)),
-        Err(error) => {
-            drop(session);
-            roll_back(config, terms(config), progress);
-            Err(error)
-        }
+/// Uploads what is due as far as that is possible now, no longer than for `patience`, and has the state say what is left.
+fn end(mut session: Session<'_>, points: Option<&mut Points<'_>>, patience: Option<Duration>) -> Report {
+    if session.finish_uploads(patience)
+        && let Err(error) = work(&mut session, Unit::default(), points)
+    {
+        tracing::warn!("the next run has to find out which files were uploaded: {error:#}");
     }
-}
-
-fn open<'c>(
-    config: &'c Config,
-    points: &mut Points<'_>,
-    resets: bool,
-    uploads: &'c Uploads,
-    progress: &'c Progress,
-) -> Result<Session<'c>> {
-    let directory = Directory::open(&config.outputs)?;
-    let mut session = Session::open(config, directory, terms(config), resets, uploads, progress)?;
-    points.adopt(&mut session.points);
-    Ok(session)
-}
-
-/// Works on all that is there, first on what was left half done. After each unit `goes_on` is told of the segments that are done with,
-/// and says whether there is time for another.
-fn work_through(
-    session: &mut Session<'_>,
-    points: &mut Points<'_>,
-    mut looks_closely: bool,
-    mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
-) -> Result<()> {
-    let mut next = None;
-    if !session.left.is_empty() {
-        let (unit, is_first_there) = points.left(&session.left, session.offset, &mut session.points, &mut session.report)?;
-        session.left.clear();
-        if !is_first_there {
-            session.pass_over_input();
-        }
-        next = Some(unit);
-    }
-    loop {
-        if next.is_none() {
-            next = points.next_unit(&mut session.points, &mut session.recent, &mut session.report, looks_closely)?;
-        }
-        let Some(unit) = next.take() else { return Ok(()) };
-        // There may have been more than a unit takes.
-        looks_closely = true;
-        session.work(unit, |known, done| points.note(known, done))?;
-        let settled = points.settle();
-        session.report.segments = session.report.segments.saturating_add(settled.0);
-        if !goes_on(session, settled) {
-            return Ok(());
-        }
-    }
+    session.into_report()
 }
 
 /// A state larger than this is not written more often than every few seconds, in bytes: some 50 MB/s of media make one.
@@ -256,15 +265,15 @@ const LAST_UPLOADS: Duration = Duration::from_secs(8);
 /// Reads each segment when it is closed, until it is told to end.
 fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
-    let mut points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
-    let mut session = open(config, &mut points, config.resets, uploads, progress)?;
+    let (mut session, mut points, mut rest) = open(config, directories, config.resets, uploads, progress)?;
     let mut heartbeat = Heartbeat::begin();
     let mut wake = Wake::Look;
     let mut failed = None;
     service::ready();
     while wake != Wake::End {
         let mut closed = session.closed_calls();
-        let worked = work_through(&mut session, &mut points, wake == Wake::Look, |session, (segments, bytes)| {
+        let left = std::mem::take(&mut rest);
+        let worked = work_through(&mut session, &mut points, left, wake == Wake::Look, |session, (segments, bytes)| {
             heartbeat.note_segments(segments, bytes);
             heartbeat.note_packet(session.clock());
             heartbeat.note_calls_closed(session.closed_calls().saturating_sub(closed));
@@ -289,9 +298,8 @@ fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress:
                 let report = session.into_report();
                 progress.flush();
                 // Makes room: what was half-written is removed.
-                points = Points::new(directories, &config.outputs.directory, config.unit.wanted(0));
-                session = loop {
-                    let reopened = open(config, &mut points, false, uploads, progress);
+                (session, points, rest) = loop {
+                    let reopened = open(config, directories, false, uploads, progress);
                     wake = watch.sleep_until_retry();
                     match reopened {
                         Ok(reopened) => break reopened,
@@ -305,7 +313,7 @@ fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress:
         };
     }
     service::stopping();
-    Ok(session.end(Some(LAST_UPLOADS)))
+    Ok(end(session, Some(&mut points), Some(LAST_UPLOADS)))
 }
 
 /// Says what has failed, unless it was said before.

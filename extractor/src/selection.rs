@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use regex::bytes::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::calls::Call;
 
@@ -56,6 +57,72 @@ pub struct Selection {
     pub muted: Patterns,
     /// or of all but these.
     pub not_muted: Patterns,
+}
+
+/// A selection as it is written down, to be compared with another: patterns are texts, in no order of theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    wanted: WrittenPatterns,
+    since: String,
+    until: String,
+    mutes_all: bool,
+    muted: WrittenPatterns,
+    not_muted: WrittenPatterns,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct WrittenPatterns {
+    call_id: String,
+    from: String,
+    to: String,
+}
+
+impl WrittenPatterns {
+    fn of(patterns: &Patterns) -> Self {
+        Self { call_id: in_one(&patterns.call_id), from: in_one(&patterns.from), to: in_one(&patterns.to) }
+    }
+
+    fn flags(&self, names: [&'static str; 3]) -> impl Iterator<Item = (&'static str, String)> {
+        names.into_iter().zip([self.call_id.clone(), self.from.clone(), self.to.clone()])
+    }
+}
+
+/// Several expressions, whatever their order.
+fn in_one(patterns: &[Regex]) -> String {
+    let mut each: Vec<String> = patterns.iter().map(|pattern| format!("{:?}", pattern.as_str())).collect();
+    each.sort_unstable();
+    each.join(" ")
+}
+
+impl Written {
+    /// What is to be written of a selection.
+    #[must_use]
+    pub fn of(selection: &Selection) -> Self {
+        let Selection { wanted, since, until, mutes_all, muted, not_muted } = selection;
+        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+        Self {
+            wanted: WrittenPatterns::of(wanted),
+            since: time(since),
+            until: time(until),
+            mutes_all: *mutes_all,
+            muted: WrittenPatterns::of(muted),
+            not_muted: WrittenPatterns::of(not_muted),
+        }
+    }
+
+    /// The flags that it comes from, and what these say.
+    pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let Self { wanted, since, until, mutes_all, muted, not_muted } = self;
+        let others = [("--since", since.clone()), ("--until", until.clone()), ("--no-rtp-dump", mutes_all.to_string())];
+        let muted =
+            muted.flags(["--no-rtp-dump-for-callid-pattern", "--no-rtp-dump-for-from-pattern", "--no-rtp-dump-for-to-pattern"]);
+        let not_muted = not_muted.flags([
+            "--no-rtp-dump-except-for-callid-pattern",
+            "--no-rtp-dump-except-for-from-pattern",
+            "--no-rtp-dump-except-for-to-pattern",
+        ]);
+        wanted.flags(["--call-id", "--from", "--to"]).chain(others).chain(muted).chain(not_muted)
+    }
 }
 
 impl Selection {

@@ -13,11 +13,9 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the state file")]
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -25,18 +23,12 @@ use anyhow::{Context, Result, bail};
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    events::stable_hash,
-    moment::{Clock, Pace},
-    outputs::Settings,
-    segments::{Identity, Series},
-    source::{Carried, RecentPackets},
-};
+use crate::{points::StoredPoints, source::Carried, terms::Terms, unit::Checkpoint};
 
 const FILE_NAME: &str = ".sip-call-extractor.state";
 const MAGIC: [u8; 8] = *b"SIPCALLS";
 /// Every change of what is carried over gets a new one.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 const HEADER_LEN: usize = 32;
 /// Nobody else's business: it holds packets.
 const MODE: u32 = 0o600;
@@ -46,22 +38,10 @@ const MODE: u32 = 0o600;
 pub struct State<Calls, Unfinished, Books> {
     /// What it must fit to.
     pub terms: Terms,
-    /// Packet time so far.
-    pub clock: Clock,
-    /// How long it has stood still.
-    pub pace: Pace,
-    /// The number of the next input.
-    pub next_input: usize,
-    /// The last record, which waits for the next one.
-    pub held: Option<Held>,
-    /// Inputs that are not read to their end.
-    pub left: Vec<Left>,
-    /// Where to read on in the first of them, in bytes.
-    pub offset: Option<usize>,
+    /// How far all has been read.
+    pub checkpoint: Checkpoint,
     /// What is known of the input directories.
-    pub points: Vec<Point>,
-    /// Packets of which copies are left out.
-    pub recent: RecentPackets,
+    pub points: StoredPoints,
     /// The calls that are open.
     pub calls: Calls,
     /// What is not whole yet.
@@ -70,151 +50,8 @@ pub struct State<Calls, Unfinished, Books> {
     pub books: Books,
 }
 
-impl<Calls, Unfinished, Books> State<Calls, Unfinished, Books> {
-    /// Whether a run with `--final` has written it: nothing goes on.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.clock == 0 && self.held.is_none() && self.left.is_empty()
-    }
-}
-
 /// A state as it is read, and the records that it holds.
 pub type Loaded<Calls, Unfinished, Books> = (State<Calls, Unfinished, Books>, Carried);
-
-/// What a state belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
-    /// Whether directories are read, or files.
-    pub reads_directories: bool,
-    /// The files, in the order of reading.
-    pub files: Vec<Left>,
-    /// The flags that the results depend on, and their values.
-    pub flags: Vec<(String, String)>,
-    /// Hashes are carried over: a build that makes others cannot go on.
-    hash: u64,
-}
-
-impl Terms {
-    /// Those of a run.
-    #[must_use]
-    pub fn new(reads_directories: bool, files: Vec<Left>, flags: Vec<(String, String)>) -> Self {
-        Self { reads_directories, files, flags, hash: stable_hash(&MAGIC) }
-    }
-
-    /// The outputs of the runs that wrote the state: rows that wait belong into tables of their names.
-    #[must_use]
-    pub fn named(&self, outputs: &Settings) -> Settings {
-        let named = |wanted: &str| self.flags.iter().find(|(flag, _)| flag == wanted).map(|(_, value)| PathBuf::from(value));
-        let mut settings = outputs.clone();
-        if let (Some(calls), Some(statistics)) = (named("--detected-calls-filename"), named("--stats-filename")) {
-            (settings.detected_calls_filename, settings.stats_filename) = (calls, statistics);
-        }
-        settings
-    }
-
-    /// Whether a state that was written on `other` terms can be gone on with.
-    ///
-    /// # Errors
-    /// It cannot: why, and what to do.
-    pub fn check(&self, other: &Self) -> Result<()> {
-        let advice = "choose another --output-dir, or give up what is half done with --reset-state";
-        match (self.reads_directories, other.reads_directories) {
-            (false, true) => bail!(
-                "the output directory belongs to runs with --input-dir, which left calls open or segments to remember; {advice}"
-            ),
-            (true, false) => bail!(
-                "the output directory belongs to a run with --input-file that was broken off; end it with the same command as before, {advice}"
-            ),
-            _ => {}
-        }
-        if self.files != other.files {
-            bail!(
-                "a run over other files was broken off in the output directory ({}); end it with the same command as before, {advice}",
-                other.files.first().map(|left| left.path.to_path().display().to_string()).unwrap_or_default()
-            );
-        }
-        let differing = self.flags.iter().zip(&other.flags).find(|(mine, theirs)| mine != theirs);
-        if let Some(((flag, mine), (_, theirs))) = differing {
-            bail!(
-                "the state was written with {flag} {theirs}, and this run has {flag} {mine}: what is half done would not fit; \
-                 use the flags of before (with --final to close what is open), {advice}"
-            );
-        }
-        if self.hash != other.hash {
-            bail!("the state was written by another build of this program; let that one end with --final, {advice}");
-        }
-        Ok(())
-    }
-}
-
-/// The name of a file, whatever bytes it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Name(Vec<u8>);
-
-impl Name {
-    /// As the name of a file.
-    #[must_use]
-    pub fn of(name: impl AsRef<OsStr>) -> Self {
-        Self(name.as_ref().as_bytes().to_vec())
-    }
-
-    /// As a path.
-    #[must_use]
-    pub fn to_path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.0))
-    }
-}
-
-/// A capture that is still to be read, or was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
-    /// Where it is.
-    pub path: Name,
-    /// Whether it still is what it was.
-    pub identity: Identity,
-}
-
-/// A record that waits for the next one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Held {
-    /// What to call its input.
-    pub name: String,
-    /// A capture with nothing else in it.
-    pub file: Vec<u8>,
-}
-
-/// What is known of an input directory.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Point {
-    /// Where it is.
-    pub directory: Name,
-    /// The segments that were processed, the latest last.
-    pub seen: Vec<Seen>,
-    /// When the latest of them began, in nanoseconds since 1970.
-    pub latest_ns: u64,
-    /// The series of segments in it, and how far those are that are merged with others.
-    pub series: BTreeMap<Series, Merging>,
-}
-
-/// How far a series of segments has been merged with others.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Merging {
-    /// Which segment was begun, and how far it is read, in bytes.
-    pub begun: Option<(Identity, usize)>,
-    /// Packet time there.
-    pub clock: Option<Clock>,
-}
-
-/// A segment that was processed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Seen {
-    /// Its name.
-    pub name: Name,
-    /// What it is known by, whatever its name.
-    pub identity: Identity,
-    /// How far it could be read, in bytes: it may be seen again when it has grown.
-    pub read_to: usize,
-}
 
 /// The state file of an output directory.
 #[derive(Debug)]
@@ -408,21 +245,15 @@ impl<W: Write> Write for Summed<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms;
 
     type Simple = State<u8, (), ()>;
 
-    fn state(clock: Clock) -> Simple {
-        let flags = vec![("--linger".to_owned(), "5s".to_owned())];
+    fn state(clock: u64) -> Simple {
         State {
-            terms: Terms::new(true, Vec::new(), flags),
-            clock,
-            pace: Pace::default(),
-            next_input: 3,
-            held: None,
-            left: Vec::new(),
-            offset: None,
-            points: Vec::new(),
-            recent: RecentPackets::default(),
+            terms: terms::tests::terms(None, 5_000_000_000),
+            checkpoint: Checkpoint { clock, next_input: 3, ..Checkpoint::default() },
+            points: StoredPoints::default(),
             calls: 9,
             unfinished: (),
             books: (),
@@ -447,7 +278,8 @@ mod tests {
         let file = saved(directory.path());
         fs::write(file.new_path(), "broken off").unwrap();
         let (read, _) = file.load::<u8, (), ()>().unwrap().unwrap();
-        assert_eq!((read.clock, read.calls, read.next_input), (2, 9, 3));
+        let Checkpoint { clock, next_input, .. } = read.checkpoint;
+        assert_eq!((clock, read.calls, next_input), (2, 9, 3));
         assert!(file.new_path().exists(), "reading changes nothing");
         file.remove_new().unwrap();
         assert!(!file.new_path().exists());
@@ -463,7 +295,7 @@ mod tests {
         let error = file.save(&state(3), |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
         assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
         assert!(!file.new_path().exists());
-        assert_eq!(file.load::<u8, (), ()>().unwrap().unwrap().0.clock, 2);
+        assert_eq!(file.load::<u8, (), ()>().unwrap().unwrap().0.checkpoint.clock, 2);
     }
 
     #[test]
@@ -495,15 +327,5 @@ mod tests {
         bytes[8] = 0;
         fs::write(&file.path, &bytes).unwrap();
         assert!(sentence(&file).contains("an earlier version"));
-    }
-
-    #[test]
-    fn terms_that_differ_are_named() {
-        let of = |reads, linger: &str| Terms::new(reads, Vec::new(), vec![("--linger".to_owned(), linger.to_owned())]);
-        assert!(of(true, "5s").check(&of(true, "5s")).is_ok());
-        let why = of(true, "7s").check(&of(true, "5s")).unwrap_err().to_string();
-        assert!(why.contains("written with --linger 5s") && why.contains("has --linger 7s"), "{why}");
-        assert!(of(false, "5s").check(&of(true, "5s")).unwrap_err().to_string().contains("--input-dir"));
-        assert!(of(true, "5s").check(&of(false, "5s")).unwrap_err().to_string().contains("--input-file"));
     }
 }

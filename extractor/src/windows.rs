@@ -170,10 +170,10 @@ impl<'w> Windows<'w> {
         self.pace
     }
 
-    /// What others can go on with.
+    /// What is not whole yet, for others to go on with.
     #[must_use]
-    pub fn into_start(self) -> Start {
-        Start { clock: self.next.clock, pace: self.pace, unfinished: self.assembler.into_unfinished() }
+    pub fn into_unfinished(self) -> Unfinished {
+        self.assembler.into_unfinished()
     }
 
     /// Indexes the chunks of the next window, side by side. What they are to each other is left to [`Self::join`], so

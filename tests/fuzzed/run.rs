@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, fs, path::Path};
 use shared::units::SipPorts;
 use sip_call_extractor::{
     calls::{Rules, UnclaimedCounts},
+    config::{Config, Source, UnitLen},
     outputs::Settings,
     packet::Decoder,
     progress::Progress,
     report::Report,
-    run::{Config, Source, UnitLen, run},
+    run::run,
     selection::Selection,
     windows::Sizes,
 };
@@ -83,7 +84,6 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
     let config = Config {
         uploads: None,
         source: Source::Files(vec![input]),
-        flags: Vec::new(),
         resets: false,
         unit: UnitLen::Usual,
         decoder: Decoder::default(),

@@ -65,23 +65,6 @@ pub(super) struct CallArguments {
 }
 
 impl CallArguments {
-    pub(super) fn flags(&self) -> [(&'static str, String); 12] {
-        [
-            ("--call-id", in_one(&self.call_id)),
-            ("--from", in_one(&self.from)),
-            ("--to", in_one(&self.to)),
-            ("--since", self.since.map(|time| time.to_string()).unwrap_or_default()),
-            ("--until", self.until.map(|time| time.to_string()).unwrap_or_default()),
-            ("--no-rtp-dump", self.no_rtp_dump.to_string()),
-            ("--no-rtp-dump-for-callid-pattern", in_one(&self.no_rtp_dump_for_callid_pattern)),
-            ("--no-rtp-dump-for-from-pattern", in_one(&self.no_rtp_dump_for_from_pattern)),
-            ("--no-rtp-dump-for-to-pattern", in_one(&self.no_rtp_dump_for_to_pattern)),
-            ("--no-rtp-dump-except-for-callid-pattern", in_one(&self.no_rtp_dump_except_for_callid_pattern)),
-            ("--no-rtp-dump-except-for-from-pattern", in_one(&self.no_rtp_dump_except_for_from_pattern)),
-            ("--no-rtp-dump-except-for-to-pattern", in_one(&self.no_rtp_dump_except_for_to_pattern)),
-        ]
-    }
-
     pub(super) fn selection(self) -> Selection {
         Selection {
             wanted: Patterns { call_id: self.call_id, from: self.from, to: self.to },
@@ -109,11 +92,4 @@ fn pattern(text: &str) -> Result<Regex, String> {
 fn time(text: &str) -> Result<Timestamp, String> {
     let advice = "write date, time and zone as RFC 3339 has them, such as 2023-12-01T14:30:00Z or 2023-12-01T15:30:00+01:00";
     text.parse().map_err(|error| format!("{error}; {advice}"))
-}
-
-/// Several expressions, whatever their order, for comparison.
-fn in_one(patterns: &[Regex]) -> String {
-    let mut each: Vec<String> = patterns.iter().map(|pattern| format!("{:?}", pattern.as_str())).collect();
-    each.sort_unstable();
-    each.join(" ")
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use shared::pcap::LinkType;
 
 use super::{
@@ -129,7 +130,7 @@ impl Packet<'_> {
 }
 
 /// Takes frames apart; knows what not to look into.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decoder {
     /// The sessions and VLANs whose frames are wanted out of ERSPAN; none for all.
     span_ids: BTreeSet<u16>,
@@ -150,6 +151,24 @@ impl Decoder {
     #[must_use]
     pub fn with_hep_on(self, hep_ports: HepPorts) -> Self {
         Self { hep_ports, ..self }
+    }
+
+    /// The ports on which HEP is read.
+    #[must_use]
+    pub fn hep_ports(&self) -> &HepPorts {
+        &self.hep_ports
+    }
+
+    /// The ERSPAN sessions that are wanted, as numbers separated by commas; empty for all.
+    #[must_use]
+    pub fn span_ids(&self) -> String {
+        in_one(&self.span_ids)
+    }
+
+    /// The VLANs that are wanted out of ERSPAN, likewise.
+    #[must_use]
+    pub fn vlans(&self) -> String {
+        in_one(&self.vlans)
     }
 
     /// HEP that goes to this port is read.
@@ -308,6 +327,11 @@ impl Decoder {
         let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, network.in_udp(&datagram), tunnels_left));
         inner.filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable)).unwrap_or(Packet::Udp(datagram))
     }
+}
+
+fn in_one(numbers: &BTreeSet<u16>) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
+    numbers.join(",")
 }
 
 /// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.

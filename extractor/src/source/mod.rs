@@ -4,8 +4,10 @@
 mod carried;
 mod compressed;
 mod duplicates;
+mod error;
 mod map;
 pub mod merge;
+mod name;
 
 use std::{
     fs::File,
@@ -13,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::bail;
 use shared::pcap::{FormatError, Layout, LinkType, Record, Step, Walk};
 
 pub(crate) use self::map::prefetch;
@@ -21,6 +23,8 @@ pub use self::{
     carried::{Carried, write_carried},
     compressed::Damage,
     duplicates::RecentPackets,
+    error::InputError,
+    name::{Left, Name},
 };
 use self::{
     compressed::{Compression, MAGIC_LEN},
@@ -56,11 +60,6 @@ pub struct Input {
     damage: Option<Damage>,
 }
 
-/// A temporary file cannot be made, or not be written: what it is for is not to blame.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SpoolError(String);
-
 /// Where a capture lies.
 #[derive(Debug)]
 enum Bytes {
@@ -85,7 +84,7 @@ impl Inputs {
     ///
     /// # Errors
     /// None of them can be used.
-    pub fn open(paths: &[PathBuf], spool: &Path, mut refused: impl FnMut(&Path, &anyhow::Error)) -> Result<Vec<Input>> {
+    pub fn open(paths: &[PathBuf], spool: &Path, mut refused: impl FnMut(&Path, &InputError)) -> anyhow::Result<Vec<Input>> {
         if paths.len() > MAX_INPUTS {
             bail!("{} inputs are too many for one run, {MAX_INPUTS} is the most", paths.len());
         }
@@ -179,7 +178,7 @@ impl Input {
     ///
     /// # Errors
     /// It cannot be read, or is none.
-    pub fn open(path: &Path, spool: &Path) -> Result<Self> {
+    pub fn open(path: &Path, spool: &Path) -> Result<Self, InputError> {
         let (name, plain) = if path == Path::new(STANDARD_INPUT) {
             ("standard input".to_owned(), Plain::of_stream(&mut io::stdin().lock(), spool)?)
         } else {
@@ -196,8 +195,8 @@ impl Input {
     ///
     /// # Errors
     /// There is no record.
-    pub fn of_record(name: String, file: Vec<u8>) -> Result<Self> {
-        let (layout, start) = Layout::detect(&file)?;
+    pub fn of_record(name: String, file: Vec<u8>) -> Result<Self, InputError> {
+        let (layout, start) = Layout::detect(&file).map_err(|error| unusable(&error, None))?;
         let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
         Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None })
     }
@@ -206,13 +205,13 @@ impl Input {
     ///
     /// # Errors
     /// It cannot be mapped.
-    pub fn of_written(name: String, file: &File) -> Result<Self> {
+    pub fn of_written(name: String, file: &File) -> Result<Self, InputError> {
         Self::of_plain(name, file, None)
     }
 
-    fn of_plain(name: String, file: &File, damage: Option<Damage>) -> Result<Self> {
-        let map = Map::of(file).context("it cannot be mapped into memory")?;
-        let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(error, damage.as_ref()))?;
+    fn of_plain(name: String, file: &File, damage: Option<Damage>) -> Result<Self, InputError> {
+        let map = Map::of(file).map_err(InputError::while_doing("it cannot be mapped into memory"))?;
+        let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(&error, damage.as_ref()))?;
         if let Some(link) = layout.link() {
             check_link(link)?;
         }
@@ -318,7 +317,7 @@ pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
 ///
 /// # Errors
 /// It cannot be read, or is no capture.
-pub fn first_time(path: &Path, spool: &Path) -> Result<Option<u64>> {
+pub fn first_time(path: &Path, spool: &Path) -> Result<Option<u64>, InputError> {
     let mut file = File::open(path)?;
     let first = first_bytes(&mut file)?;
     if let Some(compression) = Compression::of(&first) {
@@ -354,15 +353,15 @@ impl Write for Head {
 }
 
 /// Why an input is no capture: of a damaged one, the damage is the reason.
-fn unusable(error: FormatError, damage: Option<&Damage>) -> anyhow::Error {
-    match damage {
-        Some(damage) => anyhow!("{damage}, and that is no capture: {error}"),
-        None => error.into(),
-    }
+fn unusable(error: &FormatError, damage: Option<&Damage>) -> InputError {
+    InputError::NotACapture(match damage {
+        Some(damage) => format!("{damage}, and that is no capture: {error}"),
+        None => error.to_string(),
+    })
 }
 
-fn check_link(link: LinkType) -> Result<()> {
-    if packet::is_supported(link) { Ok(()) } else { Err(anyhow!("its frames are of a kind that is not read: {link}")) }
+fn check_link(link: LinkType) -> Result<(), InputError> {
+    if packet::is_supported(link) { Ok(()) } else { Err(InputError::UnsupportedLink(link)) }
 }
 
 /// Reads up to the first record: in a pcapng, what describes the interfaces stands before it. Where something
@@ -387,10 +386,10 @@ struct Plain {
 }
 
 impl Plain {
-    fn of_file(mut file: File, spool: &Path) -> Result<Self> {
+    fn of_file(mut file: File, spool: &Path) -> Result<Self, InputError> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
-            bail!("it is a directory; --input-dir reads the segments in one");
+            return Err(InputError::NotACapture("it is a directory; --input-dir reads the segments in one".to_owned()));
         }
         if !metadata.is_file() {
             return Self::of_stream(&mut file, spool);
@@ -404,7 +403,7 @@ impl Plain {
     }
 
     /// Of what can be read only once.
-    fn of_stream(from: &mut impl Read, spool: &Path) -> Result<Self> {
+    fn of_stream(from: &mut impl Read, spool: &Path) -> Result<Self, InputError> {
         let first = first_bytes(from)?;
         let whole = first.as_slice().chain(from);
         match Compression::of(&first) {
@@ -420,19 +419,18 @@ fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(first)
 }
 
-fn copied(mut from: impl Read, spool: &Path) -> Result<Plain> {
+fn copied(mut from: impl Read, spool: &Path) -> Result<Plain, InputError> {
     let mut file = temporary_file(spool)?;
-    io::copy(&mut from, &mut file)
-        .with_context(|| SpoolError(format!("it cannot be copied to a temporary file in {}", spool.display())))?;
+    let what = format!("it cannot be copied to a temporary file in {}", spool.display());
+    io::copy(&mut from, &mut file).map_err(InputError::of_spool(what))?;
     Ok(Plain { file, damage: None, is_spooled: true })
 }
 
-fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Result<Plain> {
+fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Result<Plain, InputError> {
     let mut file = temporary_file(spool)?;
     tracing::info!("decompressing {compression} data to a temporary file in {}", spool.display());
-    let damage = compression.decompress(from, &mut file).with_context(|| {
-        SpoolError(format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display()))
-    })?;
+    let what = format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display());
+    let damage = compression.decompress(from, &mut file).map_err(InputError::of_spool(what))?;
     Ok(Plain { file, damage, is_spooled: true })
 }
 
@@ -440,8 +438,8 @@ fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Resu
 ///
 /// # Errors
 /// It cannot be made.
-pub fn temporary_file(spool: &Path) -> Result<File> {
-    tempfile::tempfile_in(spool).with_context(|| SpoolError(format!("no temporary file can be made in {}", spool.display())))
+pub fn temporary_file(spool: &Path) -> Result<File, InputError> {
+    tempfile::tempfile_in(spool).map_err(InputError::of_spool(format!("no temporary file can be made in {}", spool.display())))
 }
 
 /// Where each part of each input begins, and how it is to be read.

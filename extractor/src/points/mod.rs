@@ -1,0 +1,281 @@
+//! Capture points: which segments of which directory are to be read next, and what becomes of them.
+//!
+//! ```text
+//! mod.rs      what is to be read next, and what was
+//! merging.rs  several points, or several series in one, put into one order
+//! point.rs    one directory: what is in it, and what of that is to be read
+//! segment.rs  a segment that is to be read, or waits to be merged
+//! stored.rs   what the state keeps of all this
+//! ```
+#![allow(clippy::disallowed_methods, reason = "a door: the wall clock, for capture points that have been silent")]
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+pub use self::stored::StoredPoints;
+use self::{
+    merging::Lane,
+    point::Point,
+    segment::Segment,
+    stored::{Seen, Stored},
+};
+use crate::{
+    config::Directories,
+    report::Report,
+    segments::{Identity, Listed, Series, capture_order, identity, whole_path},
+    source::{Input, InputError, Left, Name, RecentPackets, merge::Watermark},
+    unit::{Done, Unit},
+    watch::Silence,
+};
+
+mod merging;
+mod point;
+mod segment;
+mod stored;
+
+/// No more segments than this are open at a time: each is a map, and a process may not have many.
+const MAX_OPEN: usize = 4096;
+
+/// A packet that was captured is in a part file after so long, at the latest, unless it waits for a disk that hangs.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+/// The capture points of a run.
+#[derive(Debug)]
+pub struct Points<'c> {
+    config: &'c Directories,
+    spool: &'c Path,
+    unit_len: u64,
+    points: Vec<Point>,
+    /// What is known of directories that are not given this time.
+    others: Vec<Stored>,
+    /// Packets of which copies are left out.
+    recent: RecentPackets,
+    silence: Silence,
+    /// What was queued when there was nothing left of it up to a watermark: another look would find nothing else.
+    exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
+    /// Segments of the unit that is worked on, in its order.
+    working: Vec<Segment>,
+    /// Segments that were read to their end, until that is durable.
+    done: Vec<Segment>,
+}
+
+impl<'c> Points<'c> {
+    /// Those of a run, of which the state has this. What is put together goes to temporary files in `spool`; a unit of work has
+    /// about `unit_len` bytes.
+    #[must_use]
+    pub fn new(config: &'c Directories, spool: &'c Path, unit_len: u64, stored: StoredPoints) -> Self {
+        let StoredPoints { points: mut known, recent } = stored;
+        let points: Vec<Point> = config.paths.iter().map(|path| Point::new(path, take(&mut known, &whole_path(path)))).collect();
+        for other in known.iter().filter(|other| other.is_begun()) {
+            let directory = other.directory.to_path().display();
+            tracing::warn!("a segment of {directory} is not read to its end, and the directory is not given any more");
+        }
+        let silence = Silence::new(points.len(), config.timeout, Instant::now());
+        let (working, done) = (Vec::new(), Vec::new());
+        Self { config, spool, unit_len, points, others: known, recent, silence, exhausted: None, working, done }
+    }
+
+    /// What the state is to have: the directories of this run first, in their order.
+    #[must_use]
+    pub fn stored(&self) -> StoredPoints {
+        let points = self.points.iter().map(|point| &point.stored).chain(&self.others).cloned().collect();
+        StoredPoints { points, recent: self.recent.clone() }
+    }
+
+    /// What comes next has nothing to do with what was: packet time begins anew.
+    pub fn begin_anew(&mut self) {
+        let of_run = self.points.iter_mut().map(|point| &mut point.stored);
+        let series = of_run.chain(&mut self.others).flat_map(|stored| stored.series.values_mut());
+        series.for_each(|merging| merging.clock = None);
+        self.recent = RecentPackets::default();
+    }
+
+    /// What an earlier process has not read to its end, and whether the first of it is there.
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    pub fn left(&mut self, left: &[Left], mut offset: Option<usize>, report: &mut Report) -> Result<(Unit, bool)> {
+        let mut unit = Unit::default();
+        let mut is_first_there = true;
+        self.working.clear();
+        for left in left {
+            let from = offset.take();
+            let path = left.path.to_path().to_owned();
+            let name = path.file_name().unwrap_or_default().to_owned();
+            match self.open_left(left) {
+                Ok((listed, input)) => {
+                    let point = self.points.iter().position(|point| Some(point.listing.directory()) == path.parent());
+                    let order = capture_order(&name, || input.first_ns());
+                    let (point, series) = (point.unwrap_or(usize::MAX), Series::named(&name));
+                    let segment = Segment { point, series, path, listed, identity: left.identity, order, from };
+                    unit.push(input.going_on_at(from), left.clone());
+                    self.working.push(segment);
+                }
+                Err(error @ InputError::Environment(_)) => {
+                    return Err(error).with_context(|| format!("{} cannot be read on now", path.display()));
+                }
+                Err(error) => {
+                    is_first_there &= from.is_none();
+                    // If it comes back, it is not begun again.
+                    if let (Some(stored), Some(read_to)) = (self.stored_of(path.parent()), from) {
+                        stored.seen.push(Seen { name: Name::of(&name), identity: left.identity, read_to });
+                    }
+                    report.refused_inputs = report.refused_inputs.saturating_add(1);
+                    tracing::error!("{} was not read to its end, and what is left of it is lost: {error}", path.display());
+                }
+            }
+        }
+        Ok((unit, is_first_there))
+    }
+
+    fn open_left(&self, left: &Left) -> Result<(Listed, Input), InputError> {
+        let path = left.path.to_path();
+        let listed = Listed::at(path)?;
+        let as_it_was = Listed { size: left.identity.size, ..listed.clone() };
+        if identity(path, &as_it_was)? != left.identity {
+            return Err(InputError::NotACapture("it is another file now".to_owned()));
+        }
+        Ok((listed, Input::open(path, self.spool)?))
+    }
+
+    fn stored_of(&mut self, directory: Option<&Path>) -> Option<&mut Stored> {
+        let mut all = self.points.iter_mut().map(|point| &mut point.stored).chain(&mut self.others);
+        all.find(|stored| Some(stored.directory.to_path()) == directory)
+    }
+
+    /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else only what may have changed.
+    ///
+    /// # Errors
+    /// A directory cannot be read, or what is merged cannot be written.
+    pub fn next_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
+        let found = self.look(report, looks_closely)?;
+        // A segment that was begun by merging is ended by merging.
+        let is_begun = self.points.iter().any(|point| point.stored.is_begun());
+        if self.config.paths.len() > 1 || self.config.leaves_out_copies || is_begun || self.has_several_series(&found) {
+            return self.merged(found, report);
+        }
+        let mut unit = Unit::default();
+        self.working.clear();
+        let mut len: u64 = 0;
+        for segment in found {
+            if (len > 0 && len.saturating_add(segment.listed.size) > self.unit_len) || self.working.len() >= MAX_OPEN {
+                break;
+            }
+            let input = match self.open(&segment, report) {
+                // First what comes before.
+                Err(_) if !self.working.is_empty() => break,
+                opened => opened?,
+            };
+            let Some(input) = input else { continue };
+            // Decompressed, it may be many times as much.
+            len = len.saturating_add(input.bytes().len() as u64);
+            unit.push(input, Left { path: Name::of(&segment.path), identity: segment.identity });
+            self.working.push(segment);
+        }
+        Ok((!self.working.is_empty()).then_some(unit))
+    }
+
+    /// An input of the unit was read to its end.
+    pub fn note(&mut self, Done { place, read_to }: Done) {
+        let Some(segment) = self.working.get(place).cloned() else { return };
+        // Of a directory that is not given this time, too.
+        if let Some(stored) = self.stored_of(segment.path.parent()) {
+            stored.remember(&segment.listed.name, segment.identity, segment.order.start_ns, read_to);
+        }
+        self.done.push(segment);
+    }
+
+    /// The unit of work is durable: segments that were read to their end go where the user wants them. Gives how many there
+    /// are, and their bytes.
+    pub fn settle(&mut self) -> (u64, u64) {
+        let done = std::mem::take(&mut self.done);
+        let sizes = (done.len() as u64, done.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.listed.size)));
+        for segment in done {
+            if let Some(point) = self.points.get_mut(segment.point) {
+                point.settle(&self.config.after_processing, segment);
+            }
+        }
+        sizes
+    }
+
+    /// What is in the directories and was not read yet, in capture order.
+    fn look(&mut self, report: &mut Report, looks_closely: bool) -> Result<Vec<Segment>> {
+        let mut found = Vec::new();
+        for (number, point) in self.points.iter_mut().enumerate() {
+            match point.list(looks_closely) {
+                Ok(listed) => {
+                    point.is_missing = false;
+                    let Some(listed) = listed else { continue };
+                    found.extend(point.take_listed(number, listed, self.spool, &self.config.after_processing, report)?);
+                }
+                Err(error) if self.config.stays => {
+                    if !std::mem::replace(&mut point.is_missing, true) {
+                        tracing::warn!("{error}; it is waited for");
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        found.sort_by(|a, b| a.order.cmp(&b.order));
+        Ok(found)
+    }
+
+    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and again.
+    ///
+    /// # Errors
+    /// It is not the segment that is to blame.
+    fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
+        let Some(point) = self.points.get_mut(segment.point) else { return Ok(None) };
+        let error = match Input::open(&segment.path, self.spool) {
+            Ok(input) => {
+                point.stored.series.entry(segment.series.clone()).or_default();
+                if segment.order.start_ns < point.stored.latest_ns && segment.from.is_none() {
+                    tracing::warn!(
+                        "{} is late: it begins before segments that were processed; its packets are taken as they come",
+                        segment.path.display()
+                    );
+                }
+                return Ok(Some(input.going_on_at(segment.from)));
+            }
+            Err(InputError::Gone(_)) => return Ok(None),
+            Err(error @ InputError::Environment(_)) => {
+                return Err(error).with_context(|| format!("{} cannot be read now", segment.path.display()));
+            }
+            Err(error @ (InputError::NotACapture(_) | InputError::UnsupportedLink(_))) => {
+                point.remember(segment, 0);
+                error
+            }
+            Err(error @ InputError::Unreadable(_)) => error,
+        };
+        report.refused_inputs = report.refused_inputs.saturating_add(1);
+        tracing::error!("{} is not used: {error}", segment.path.display());
+        point.settled.insert(segment.listed.name.clone(), segment.listed.clone());
+        Ok(None)
+    }
+
+    /// Segments that wait for others: how many there are, and what for.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        let waiting: usize = self.points.iter().map(|point| point.queue.len()).sum();
+        let (lanes, now) = (self.lanes(), std::time::SystemTime::now());
+        let least: &Lane = lanes.iter().min_by_key(|lane| self.delivered(lane, now))?;
+        let point = self.points.get(least.point)?;
+        let directory = point.listing.directory().display();
+        let of_series = match point.stored.series.len() {
+            ..2 => String::new(),
+            // Five seconds are nothing to speak of.
+            _ => format!(" ({})", self.being_written(least, now).map(|_| &least.series)?),
+        };
+        (waiting > 0).then(|| format!("{waiting} segments wait for what {directory}{of_series} has still to deliver"))
+    }
+}
+
+/// Takes what is known of a directory out of all that is.
+fn take(known: &mut Vec<Stored>, directory: &Path) -> Option<Stored> {
+    let place = known.iter().position(|stored| stored.directory.to_path() == directory)?;
+    Some(known.remove(place))
+}

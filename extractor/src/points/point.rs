@@ -1,0 +1,270 @@
+//! One capture point: a directory, what is known of it from earlier runs, and what is seen in it now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    time::{Instant, SystemTime},
+};
+
+use super::{
+    ON_ITS_WAY,
+    segment::{Queued, Segment, has_packets},
+    stored::{Known, Stored, is_longer},
+};
+use crate::{
+    moment::Clock,
+    report::Report,
+    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Series, capture_order, identity, whole_path},
+    source::{InputError, Name, first_time, merge::Delivery},
+};
+
+/// A capture point.
+#[derive(Debug)]
+pub(super) struct Point {
+    /// What is known of it from run to run.
+    pub(super) stored: Stored,
+    pub(super) listing: Listing,
+    /// Files that need not be looked at again as long as they are like this.
+    pub(super) settled: BTreeMap<OsString, Listed>,
+    /// When the first packet of files whose name does not tell it was captured.
+    first_ns: BTreeMap<OsString, (Listed, Option<u64>)>,
+    /// Segments that are open, where several points are merged.
+    pub(super) queue: Vec<Queued>,
+    /// The series of which there are more.
+    pub(super) crowded: BTreeSet<Series>,
+    pub(super) is_missing: bool,
+    /// Whether it has been silent for so long that the others are not held back for it any more.
+    pub(super) is_silent: bool,
+    /// Whether the log says already that segments cannot be marked, deleted or moved.
+    has_complained: bool,
+}
+
+impl Point {
+    /// That of a directory, of which this is `known`, or nothing.
+    pub(super) fn new(directory: &Path, known: Option<Stored>) -> Self {
+        let whole = whole_path(directory);
+        let fresh = || Stored { directory: Name::of(&whole), ..Stored::default() };
+        Self {
+            stored: known.unwrap_or_else(fresh),
+            listing: Listing::of(whole),
+            settled: BTreeMap::new(),
+            first_ns: BTreeMap::new(),
+            queue: Vec::new(),
+            crowded: BTreeSet::new(),
+            is_missing: false,
+            is_silent: false,
+            has_complained: false,
+        }
+    }
+
+    /// What is in the directory now; nothing where it is the same as the last time, if it is not looked at `closely`.
+    pub(super) fn list(&mut self, closely: bool) -> io::Result<Option<Vec<Listed>>> {
+        let refused = |path: &Path, error: &io::Error| tracing::warn!("{} cannot be looked at: {error}", path.display());
+        let now = Instant::now();
+        if closely { self.listing.all(now, refused).map(Some) } else { self.listing.if_changed(now, refused) }
+    }
+
+    /// Of what was listed in the directory, which has the number `number`, what is to be read and does not wait already.
+    pub(super) fn take_listed(
+        &mut self,
+        number: usize,
+        listed: Vec<Listed>,
+        spool: &Path,
+        after_processing: &AfterProcessing,
+        report: &mut Report,
+    ) -> Result<Vec<Segment>, InputError> {
+        // What has grown while it waited is read as it is now.
+        let is_as_listed = |queued: &Queued| {
+            let now = listed.iter().find(|listed| listed.name == queued.segment.listed.name);
+            now.is_none_or(|now| *now == queued.segment.listed)
+        };
+        self.queue.retain(is_as_listed);
+        self.stored.note_series(&listed, self.listing.being_written().keys());
+        let queued: Vec<Identity> = self.queue.iter().map(|queued| queued.segment.identity).collect();
+        let mut segments = self.sift(number, listed, spool, after_processing, report)?;
+        segments.retain(|segment| !queued.contains(&segment.identity));
+        Ok(segments)
+    }
+
+    /// Those of the files in the directory that are to be read.
+    fn sift(
+        &mut self,
+        number: usize,
+        listed: Vec<Listed>,
+        spool: &Path,
+        after_processing: &AfterProcessing,
+        report: &mut Report,
+    ) -> Result<Vec<Segment>, InputError> {
+        self.stored.forget_some(&listed);
+        let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
+        self.settled.retain(|name, _| names.contains(name));
+        self.first_ns.retain(|name, _| names.contains(name));
+        let unsettled: Vec<Listed> = listed.into_iter().filter(|listed| self.settled.get(&listed.name) != Some(listed)).collect();
+        if unsettled.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = Known::of(&self.stored);
+        let mut found = Vec::new();
+        let mut identities = BTreeSet::new();
+        for listed in unsettled {
+            let path = self.listing.directory().join(&listed.name);
+            let identity = match identity(&path, &listed).map_err(InputError::from) {
+                Ok(identity) => identity,
+                Err(InputError::Gone(_)) => continue,
+                Err(error @ InputError::Environment(_)) => return Err(error),
+                Err(error) => {
+                    report.refused_inputs = report.refused_inputs.saturating_add(1);
+                    tracing::error!("{error}");
+                    self.settled.insert(listed.name.clone(), listed);
+                    continue;
+                }
+            };
+            if let Some(seen) = known.same(&self.stored, &listed, identity, has_packets(&listed)) {
+                if seen.name != Name::of(&listed.name) {
+                    tracing::info!("{} was processed as {}", path.display(), seen.name.to_path().display());
+                }
+                // What was no capture is nobody's to delete.
+                if seen.read_to > 0 {
+                    self.apply(after_processing, &path, &listed);
+                }
+                self.settled.insert(listed.name.clone(), listed);
+                continue;
+            }
+            if has_packets(&listed) && !identities.insert(identity) {
+                // A copy: it will be known when the other one has been read.
+                continue;
+            }
+            found.push(self.segment(number, path, listed, identity, &known, spool)?);
+        }
+        Ok(found)
+    }
+
+    fn segment(
+        &mut self,
+        point: usize,
+        path: PathBuf,
+        listed: Listed,
+        identity: Identity,
+        known: &Known,
+        spool: &Path,
+    ) -> Result<Segment, InputError> {
+        let series = self.stored.series_of(&listed.name, identity);
+        if let Some(merging) = self.stored.series.get_mut(&series)
+            && let Some((begun, offset)) = merging.begun
+            && is_longer(&path, &listed, begun)
+        {
+            merging.begun = Some((identity, offset));
+        }
+        let from = known.grown_from(&self.stored, &path, &listed);
+        let mut first_ns = Ok(None);
+        let order = capture_order(&listed.name, || {
+            first_ns = self.first_ns(&path, &listed, spool);
+            *first_ns.as_ref().unwrap_or(&None)
+        });
+        first_ns?;
+        Ok(Segment { point, series, path, listed, identity, order, from })
+    }
+
+    fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Result<Option<u64>, InputError> {
+        if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
+            return Ok(*first_ns);
+        }
+        let first_ns = match first_time(path, spool) {
+            Ok(first_ns) => first_ns,
+            Err(error @ InputError::Environment(_)) => return Err(error),
+            Err(_) => None,
+        };
+        self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
+        Ok(first_ns)
+    }
+
+    /// A segment was read to its end, which is durable: does with it what the user wants.
+    pub(super) fn settle(&mut self, after_processing: &AfterProcessing, segment: Segment) {
+        let Segment { path, listed, .. } = segment;
+        if !self.apply(after_processing, &path, &listed) {
+            self.settled.insert(listed.name.clone(), listed);
+        }
+    }
+
+    /// Does with a segment what the user wants. Tells whether it has grown: then there is more to read.
+    fn apply(&mut self, what: &AfterProcessing, path: &Path, listed: &Listed) -> bool {
+        match what.apply(path, listed) {
+            Ok(applied) => applied == Applied::Grown,
+            Err(error) if std::mem::replace(&mut self.has_complained, true) => {
+                tracing::debug!("{error}");
+                false
+            }
+            Err(error) => {
+                tracing::warn!("{error}; further ones are not named");
+                false
+            }
+        }
+    }
+
+    /// Whether it is this segment that is read in part.
+    pub(super) fn has_begun(&self, segment: &Segment) -> bool {
+        self.stored.has_begun(&segment.series, segment.identity)
+    }
+
+    /// A segment was read up to there.
+    pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
+        self.stored.remember(&segment.listed.name, segment.identity, segment.order.start_ns, read_to);
+    }
+
+    /// What waits of a series.
+    pub(super) fn queued(&self, series: &Series) -> impl Iterator<Item = &Queued> {
+        self.queue.iter().filter(move |queued| queued.segment.series == *series)
+    }
+
+    /// Puts a segment in its place: the one that was begun comes first.
+    pub(super) fn enqueue(&mut self, queued: Queued) {
+        let begun = self.queue.iter().take_while(|queued| self.has_begun(&queued.segment)).count();
+        let rest = self.queue.get(begun..).unwrap_or_default();
+        let behind = rest.partition_point(|before| before.segment.order < queued.segment.order);
+        let place = if self.has_begun(&queued.segment) { 0 } else { begun.saturating_add(behind) };
+        self.queue.insert(place, queued);
+    }
+
+    /// Takes the first so many of a series out of the queue.
+    pub(super) fn take_finished(&mut self, series: &Series, count: usize) -> Vec<Queued> {
+        let mut left = count;
+        let is_finished = |queued: &mut Queued| {
+            let is_it = left > 0 && queued.segment.series == *series;
+            left = left.saturating_sub(usize::from(is_it));
+            is_it
+        };
+        self.queue.extract_if(.., is_finished).collect()
+    }
+
+    /// The packet time up to which what is there of a series goes. Of a segment without packets, the name says that there
+    /// were none before.
+    pub(super) fn delivered(&self, series: &Series) -> Option<Clock> {
+        let deliveries: Vec<Delivery> = self.queued(series).filter_map(|queued| queued.delivery).collect();
+        let named = self.queued(series).filter_map(|queued| queued.segment.named_ns()).max();
+        Delivery::clock_of(self.stored.series.get(series).and_then(|merging| merging.clock), &deliveries).max(named)
+    }
+
+    /// How far packet time has come in segments that were closed a while ago.
+    pub(super) fn at_rest(&self, now: SystemTime) -> Option<Clock> {
+        let is_at_rest =
+            |queued: &&Queued| now.duration_since(queued.segment.listed.modified).is_ok_and(|rest| rest >= ON_ITS_WAY);
+        let queued = self.queue.iter().filter(is_at_rest).filter_map(|queued| queued.delivery);
+        let merged = self.stored.series.values().filter_map(|merging| merging.clock);
+        queued.filter_map(|delivery| Delivery::clock_of(None, &[delivery])).chain(merged).max()
+    }
+
+    pub(super) fn note_silence(&mut self, is_silent: bool) {
+        let directory = self.listing.directory().display();
+        match (std::mem::replace(&mut self.is_silent, is_silent), is_silent) {
+            (false, true) => {
+                tracing::warn!(
+                    "nothing has come to {directory} for longer than --source-timeout; the others do not wait for it any more"
+                );
+            }
+            (true, false) => tracing::info!("{directory} delivers again; the others wait for it"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a capture cannot be read, by what is to be done about it.
+
+use std::io;
+
+use shared::pcap::LinkType;
+
+/// Why a capture cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// It is not there any more: nobody needs to be told.
+    #[error("{0}")]
+    Gone(String),
+    /// The disk is full, or this process may not have more of something. The capture is not to blame, and is tried again.
+    #[error("{0}")]
+    Environment(String),
+    /// It is something else. It is not tried again.
+    #[error("{0}")]
+    NotACapture(String),
+    /// Its frames are of a kind that is not read. It is not tried again.
+    #[error("its frames are of a kind that is not read: {0}")]
+    UnsupportedLink(LinkType),
+    /// It cannot be read, or may not be. It is tried again when it has changed.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl InputError {
+    /// Of what the system says of the capture, in such a sentence.
+    #[must_use]
+    pub fn of(error: &io::Error, sentence: String) -> Self {
+        let is_of_process = error.raw_os_error().is_some_and(|code| [nix::libc::EMFILE, nix::libc::ENFILE].contains(&code));
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => Self::Environment(sentence),
+            _ if is_of_process => Self::Environment(sentence),
+            io::ErrorKind::NotFound => Self::Gone(sentence),
+            _ => Self::Unreadable(sentence),
+        }
+    }
+
+    /// The same, where something was done that the sentence begins with.
+    pub(super) fn while_doing(what: &str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::of(&error, format!("{what}: {error}"))
+    }
+
+    /// Of a temporary file, which is for a capture that has nothing to do with it.
+    pub(super) fn of_spool(what: String) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Environment(format!("{what}: {error}"))
+    }
+}
+
+impl From<io::Error> for InputError {
+    fn from(error: io::Error) -> Self {
+        Self::of(&error, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capture_is_to_blame_or_not() {
+        let of = |error: io::Error| InputError::from(error);
+        assert!(matches!(of(io::ErrorKind::NotFound.into()), InputError::Gone(_)));
+        assert!(matches!(of(io::Error::from_raw_os_error(nix::libc::EIO)), InputError::Unreadable(_)));
+        assert!(matches!(of(io::ErrorKind::PermissionDenied.into()), InputError::Unreadable(_)));
+        for code in [nix::libc::ENOSPC, nix::libc::EDQUOT, nix::libc::ENOMEM, nix::libc::EMFILE, nix::libc::ENFILE] {
+            assert!(matches!(of(io::Error::from_raw_os_error(code)), InputError::Environment(_)), "{code}");
+        }
+        let spool = InputError::of_spool("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
+        assert!(matches!(spool, InputError::Environment(text) if text.starts_with("no temporary file: ")));
+    }
+}

@@ -1,0 +1,157 @@
+//! What a state belongs to: a run that would have come to the same may go on with it.
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use shared::units::{GoDuration, SipPorts};
+
+use crate::{
+    calls::Rules,
+    config::{Config, Source},
+    events::stable_hash,
+    outputs::Settings,
+    packet::Decoder,
+    selection::Written,
+    source::{Left, Name},
+};
+
+/// What a state belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The files, in the order of reading; none where directories are read.
+    pub files: Option<Vec<Left>>,
+    conditions: Conditions,
+    /// Hashes are carried over: a build that makes others cannot go on.
+    hash: u64,
+}
+
+/// What the results depend on, but for the captures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Conditions {
+    sip_ports: SipPorts,
+    decoder: Decoder,
+    rules: Rules,
+    calls_table: Name,
+    streams_table: Name,
+    overwrite: bool,
+    leaves_out_copies: bool,
+    selection: Written,
+}
+
+impl Terms {
+    /// Those of a run over these files, or over directories.
+    #[must_use]
+    pub fn new(config: &Config, files: Option<Vec<Left>>) -> Self {
+        let Config { source, decoder, sip_ports, rules, outputs, .. } = config;
+        let conditions = Conditions {
+            sip_ports: *sip_ports,
+            decoder: decoder.clone(),
+            rules: *rules,
+            calls_table: Name::of(&outputs.detected_calls_filename),
+            streams_table: Name::of(&outputs.stats_filename),
+            overwrite: outputs.overwrite,
+            leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
+            selection: Written::of(&outputs.selection),
+        };
+        Self { files, conditions, hash: stable_hash(b"SIPCALLS") }
+    }
+
+    /// The outputs of the runs that wrote the state: rows that wait belong into tables of their names.
+    #[must_use]
+    pub fn named(&self, outputs: &Settings) -> Settings {
+        let Conditions { calls_table, streams_table, .. } = &self.conditions;
+        Settings {
+            detected_calls_filename: calls_table.to_path().to_owned(),
+            stats_filename: streams_table.to_path().to_owned(),
+            ..outputs.clone()
+        }
+    }
+
+    /// Whether a state that was written on `other` terms can be gone on with.
+    ///
+    /// # Errors
+    /// It cannot: why, and what to do.
+    pub fn check(&self, other: &Self) -> Result<()> {
+        let advice = "choose another --output-dir, or give up what is half done with --reset-state";
+        match (&self.files, &other.files) {
+            (Some(_), None) => bail!(
+                "the output directory belongs to runs with --input-dir, which left calls open or segments to remember; {advice}"
+            ),
+            (None, Some(_)) => bail!(
+                "the output directory belongs to a run with --input-file that was broken off; end it with the same command as before, {advice}"
+            ),
+            (Some(mine), Some(theirs)) if mine != theirs => bail!(
+                "a run over other files was broken off in the output directory ({}); end it with the same command as before, {advice}",
+                theirs.first().map(|left| left.path.to_path().display().to_string()).unwrap_or_default()
+            ),
+            _ => {}
+        }
+        let both = self.conditions.flags().into_iter().zip(other.conditions.flags());
+        if let Some(((flag, mine), (_, theirs))) = both.into_iter().find(|(mine, theirs)| mine != theirs) {
+            bail!(
+                "the state was written with {flag} {theirs}, and this run has {flag} {mine}: what is half done would not fit; \
+                 use the flags of before (with --final to close what is open), {advice}"
+            );
+        }
+        if self.hash != other.hash {
+            bail!("the state was written by another build of this program; let that one end with --final, {advice}");
+        }
+        Ok(())
+    }
+}
+
+impl Conditions {
+    /// The flags that they come from, and what these say.
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let Self { sip_ports, decoder, rules, calls_table, streams_table, overwrite, leaves_out_copies, selection } = self;
+        let Rules { linger_ns, call_timeout_ns, lookback_ns } = *rules;
+        let mut flags = vec![
+            ("--sip-ports-range", sip_ports.to_string()),
+            ("--hep-ports", decoder.hep_ports().to_string()),
+            ("--erspan-span-ids", decoder.span_ids()),
+            ("--erspan-vlans", decoder.vlans()),
+            ("--call-timeout", GoDuration::from_ns(call_timeout_ns.unwrap_or(0)).to_string()),
+            ("--linger", GoDuration::from_ns(linger_ns).to_string()),
+            ("--media-lookback", GoDuration::from_ns(lookback_ns).to_string()),
+            ("--detected-calls-filename", calls_table.to_path().display().to_string()),
+            ("--stats-filename", streams_table.to_path().display().to_string()),
+            ("--overwrite", overwrite.to_string()),
+            ("--dedup", leaves_out_copies.to_string()),
+        ];
+        flags.extend(selection.flags());
+        flags
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Those of a run with this linger, in nanoseconds.
+    pub(crate) fn terms(files: Option<Vec<Left>>, linger_ns: u64) -> Terms {
+        let conditions = Conditions {
+            sip_ports: SipPorts::Any,
+            decoder: Decoder::default(),
+            rules: Rules { linger_ns, call_timeout_ns: None, lookback_ns: 0 },
+            calls_table: Name::of("calls.csv"),
+            streams_table: Name::of("streams.csv"),
+            overwrite: false,
+            leaves_out_copies: false,
+            selection: Written::default(),
+        };
+        Terms { files, conditions, hash: 1 }
+    }
+
+    #[test]
+    fn terms_that_differ_are_named() {
+        const SECOND: u64 = 1_000_000_000;
+        let of_directories = |linger| terms(None, linger * SECOND);
+        let of_files = terms(Some(Vec::new()), 5 * SECOND);
+        assert!(of_directories(5).check(&of_directories(5)).is_ok());
+        let why = of_directories(7).check(&of_directories(5)).unwrap_err().to_string();
+        assert!(why.contains("written with --linger 5s") && why.contains("has --linger 7s"), "{why}");
+        assert!(of_files.check(&of_directories(5)).unwrap_err().to_string().contains("--input-dir"));
+        assert!(of_directories(5).check(&of_files).unwrap_err().to_string().contains("--input-file"));
+        let other_build = Terms { hash: 2, ..of_directories(5) };
+        assert!(of_directories(5).check(&other_build).unwrap_err().to_string().contains("another build"));
+    }
+}
