@@ -19,6 +19,7 @@ mod arrivals;
 mod cuts;
 mod disks;
 mod everything;
+mod golden;
 mod kills;
 mod merge;
 mod segments;
