@@ -9,12 +9,7 @@ use shared::pcap::{
     ng_section_header, record_header,
 };
 
-use super::{
-    Records,
-    files::{Directory, GatherBuffer},
-    mute,
-    names::FileName,
-};
+use super::{buffer::GatherBuffer, directory::Directory, mute, names::FileName, records::Records};
 use crate::{
     calls::{Call, Descriptions, FlowNumber, FlowTable, Known, Work},
     events::{FlowKey, Fragmented, Table},

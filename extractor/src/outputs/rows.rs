@@ -1,10 +1,10 @@
 //! Rows of the two CSV files: SPEC 5, 6.2, 6.3.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::s3_uri::S3Uri;
 
-use super::{names::rfc3339, recording::Recording, text::field};
+use super::{names::rfc3339, recording::Recording, table::csv_rows, text::field};
 use crate::{
     calls::{Call, End, Known},
     events::FlowKey,
@@ -91,15 +91,6 @@ impl Rows {
         let of_streams = recording.streams.iter().map(|stream| with_common(&statistics(call, stream, s3_location())));
         Ok(Self { detected_call: csv_rows([with_common(&own)])?, statistics: csv_rows(of_streams)? })
     }
-}
-
-/// Rows as RFC 4180 has them: fields are quoted where they must be, lines end with CRLF.
-pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
-    // The buffer holds a row or some: one is made for each call.
-    let mut builder = csv::WriterBuilder::new();
-    let mut writer = builder.terminator(csv::Terminator::CRLF).buffer_capacity(1024).from_writer(Vec::new());
-    rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
-    Ok(writer.into_inner()?)
 }
 
 fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24] {
