@@ -36,7 +36,7 @@ use crate::{
 const FILE_NAME: &str = ".sip-call-extractor.state";
 const MAGIC: [u8; 8] = *b"SIPCALLS";
 /// Every change of what is carried over gets a new one.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 const HEADER_LEN: usize = 32;
 /// Nobody else's business: it holds packets.
 const MODE: u32 = 0o600;

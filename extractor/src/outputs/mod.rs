@@ -1,11 +1,20 @@
 //! Outputs: one pcap per call, and a row or more in each of two CSV files.
 //!
 //! For each window, every call that has something to write is a job of its own. Jobs run side
-//! by side; each opens the file of its call, writes, and closes it. So there are as many open files as
-//! threads, however many calls there are. What is kept between windows is a `Recording` per open
-//! call: figures, no bytes.
+//! by side; each opens the file of its call, writes, and closes it. So there are as many open files
+//! as threads, however many calls there are. Between windows there is a `Recording` per open call:
+//! figures, no bytes.
+//!
+//! The rooms import each other in one direction:
+//!
+//! ```text
+//! rows -> table, recording; recording -> call_file, streams, settled
+//! call_file, table, given -> directory -> parts, names, settings
+//! settled -> records, mute
+//! ```
 
 mod buffer;
+mod call_file;
 mod directory;
 mod given;
 mod mute;
@@ -15,6 +24,8 @@ mod recording;
 mod records;
 mod rows;
 mod settings;
+mod settled;
+mod streams;
 mod table;
 mod text;
 pub mod uploads;
@@ -30,8 +41,9 @@ use self::{
     buffer::GatherBuffer,
     given::FileNames,
     names::Stem,
-    recording::{Recording, Settled},
+    recording::Recording,
     rows::Rows,
+    settled::Settled,
     table::{CsvFile, CsvProgress},
     uploads::{Due, Uploads},
 };
@@ -56,14 +68,14 @@ pub struct Outputs {
     overwrites: bool,
     counts: CallCounts,
     selection: Selection,
-    /// Where the calls' rows say that their files are.
+    /// The place that the calls' rows have for their files.
     location: Option<S3Uri>,
     uploads: Uploads,
-    /// What is due when the files of calls that have ended are published.
+    /// The files that are due when those of calls that have ended are published.
     newly_due: Vec<Due>,
 }
 
-/// What is known of the files: with it, another process can go on.
+/// All that is known of the files: with it, another process can go on.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Books {
     names: FileNames,
@@ -81,7 +93,7 @@ pub struct Books {
 }
 
 impl Books {
-    /// Whether files are due for upload.
+    /// Tells whether files are due for upload.
     #[must_use]
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
@@ -91,23 +103,25 @@ impl Books {
 /// The order of rows: when a call closed, when it began, its Call-ID.
 type CloseOrder = (Clock, u64, Box<[u8]>, CallNumber);
 
-/// What is to be done for one call in this window.
+/// The work on one call in this window, and its results.
 struct Job<'a> {
     work: Work,
     call: &'a Call,
     recording: Recording,
-    /// Of one that ended.
+    /// The hidden file that its file has taken the place of.
+    obsolete: Option<String>,
+    /// The rows of a call that ended.
     rows: Option<Rows>,
 }
 
-/// Whether a call gets a recording, or has one.
+/// The way a call goes: it gets a recording, or has one, or is passed over.
 enum Course {
     Begins { stem: Stem, is_muted: bool },
     IsNotWanted,
     GoesOn,
 }
 
-/// Where jobs put their results, and which.
+/// The place for the results of jobs, and which are wanted.
 #[derive(Clone, Copy)]
 struct Destination<'a> {
     directory: &'a Directory,
@@ -125,17 +139,17 @@ impl Job<'_> {
         records: Records<'_>,
         lookback_ns: u64,
     ) -> Result<()> {
-        let Self { work, call, recording, rows } = self;
+        let Self { work, call, recording, obsolete, rows } = self;
         if work.is_new {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call opened");
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
-        recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
+        *obsolete = recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         let Some(end) = work.end else { return Ok(()) };
-        if to.selection.ends_late_enough(recording.last_ns) {
+        if to.selection.ends_late_enough(recording.last_ns()) {
             *rows = Some(Rows::of(call, &end, recording, to.location)?);
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
         } else {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call left out: it ended before --since");
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
         }
         Ok(())
     }
@@ -191,14 +205,14 @@ impl Outputs {
         self.uploads.resume(&self.books.due);
         self.detected_calls.begin()?;
         self.statistics.begin()?;
-        let known = self.books.recordings.values().filter(|recording| recording.len() > 0);
-        let known = known.map(|recording| (recording.file_name(), recording.len())).collect();
+        let known = self.books.recordings.values().filter(|recording| recording.file.len() > 0);
+        let known = known.map(|recording| (recording.file.name(), recording.file.len())).collect();
         self.directory.cut_back(&known)?;
         self.detected_calls.cut_back(&self.books.detected_calls)?;
         self.statistics.cut_back(&self.books.statistics)
     }
 
-    /// What another can go on with.
+    /// The books with which another can go on.
     #[must_use]
     pub fn into_books(self) -> Books {
         self.books
@@ -213,7 +227,7 @@ impl Outputs {
         self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
         self.directory.sync()?;
         self.books.due = self.uploads.carried_over(&self.newly_due);
-        self.books.recordings.values_mut().for_each(Recording::note_state);
+        self.books.recordings.values_mut().for_each(|recording| recording.file.note_state());
         Ok(&self.books)
     }
 
@@ -245,13 +259,13 @@ impl Outputs {
         self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive)
     }
 
-    /// How many calls are being written.
+    /// The number of calls that are being written.
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.books.recordings.len()
     }
 
-    /// What the calls that closed so far add up to.
+    /// The sums over the calls that closed so far.
     #[must_use]
     pub fn counts(&self) -> &CallCounts {
         &self.counts
@@ -281,7 +295,7 @@ impl Outputs {
         self.write_rows(now)
     }
 
-    /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. What is not wanted has no
+    /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. A call that is not wanted has no
     /// recording from the beginning.
     fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Vec<Job<'a>> {
         let selection = &self.selection;
@@ -303,7 +317,7 @@ impl Outputs {
                 }
                 Course::GoesOn => self.books.recordings.remove(&work.number)?,
             };
-            Some(Job { work, call, recording, rows: None })
+            Some(Job { work, call, recording, obsolete: None, rows: None })
         };
         work.into_iter().zip(courses).filter_map(job).collect()
     }
@@ -311,28 +325,28 @@ impl Outputs {
     /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has
     /// none.
     fn put_away(&mut self, job: Job<'_>) -> Result<()> {
-        let Job { work, call, mut recording, rows } = job;
-        self.books.obsolete.extend(recording.take_obsolete());
+        let Job { work, call, recording, obsolete, rows } = job;
+        self.books.obsolete.extend(obsolete);
         let Some(end) = work.end else {
             self.books.recordings.insert(work.number, recording);
             return Ok(());
         };
-        self.books.names.release(recording.name());
+        self.books.names.release(recording.file.stem());
         if let Some(rows) = rows {
             self.counts.add(end.state);
-            recording.add_to(&mut self.counts);
+            recording.streams.add_to(&mut self.counts);
             if let Some(to) = self.uploads.destination() {
-                self.newly_due.push(Due { file_name: recording.file_name(), to: to.clone(), len: recording.len() });
+                self.newly_due.push(Due { file_name: recording.file.name(), to: to.clone(), len: recording.file.len() });
             }
-            self.books.complete.push(recording.file_name());
+            self.books.complete.push(recording.file.name());
             self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
         } else {
             self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
-            if recording.is_in_state() {
-                self.books.obsolete.push(recording.file_name());
+            if recording.file.is_in_state() {
+                self.books.obsolete.push(recording.file.name());
             } else {
                 // Nobody will ask for it: it need not take up room until the unit of work is done.
-                self.directory.remove_part(&recording.file_name())?;
+                self.directory.remove_part(&recording.file.name())?;
             }
         }
         Ok(())
