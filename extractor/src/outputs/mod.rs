@@ -1,183 +1,59 @@
 //! Outputs: one pcap per call, and a row or more in each of two CSV files.
 //!
 //! For each window, every call that has something to write is a job of its own. Jobs run side
-//! by side; each opens the file of its call, writes, and closes it. So there are as many open files as
-//! threads, however many calls there are. What is kept between windows is a `Recording` per open
-//! call: figures, no bytes.
+//! by side; each opens the file of its call, writes, and closes it. So there are as many open files
+//! as threads, however many calls there are. Between windows there is a `Recording` per open call:
+//! figures, no bytes.
+//!
+//! The rooms import each other in one direction:
+//!
+//! ```text
+//! rows -> table, recording; recording -> call_file, streams, settled
+//! call_file, table, given -> directory -> parts, names, settings
+//! settled -> records, mute
+//! ```
 
-mod files;
+mod buffer;
+mod call_file;
+mod directory;
+mod given;
 mod mute;
 mod names;
+mod parts;
 mod recording;
+mod records;
 mod rows;
+mod settings;
+mod settled;
+mod streams;
+mod table;
 mod text;
 pub mod uploads;
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    ops::Range,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use shared::{
-    pcap::{Layout, RECORD_HEADER_LEN, Record},
-    s3_uri::S3Uri,
-};
+use shared::s3_uri::S3Uri;
 
 use self::{
-    files::{CsvFile, CsvProgress, GatherBuffer},
-    names::{FileNames, Stem},
-    recording::{Recording, Settled},
+    buffer::GatherBuffer,
+    given::FileNames,
+    names::Stem,
+    recording::Recording,
     rows::Rows,
+    settled::Settled,
+    table::{CsvFile, CsvProgress},
     uploads::{Due, Uploads},
 };
-pub use self::{
-    files::{Directory, Settings},
-    text::printable,
-};
+pub use self::{directory::Directory, records::Records, settings::Settings, text::printable};
 use crate::{
-    calls::{Call, CallNumber, CallTable, FlowTable, Left, Work},
-    moment::{Clock, Moment, Position},
-    packet::{Decoder, Packet},
+    calls::{Call, CallNumber, CallTable, FlowTable, Work},
+    moment::Clock,
     report::CallCounts,
-    rtp::Header,
     selection::Selection,
-    source::{Inputs, Layouts, next_record, prefetch, write_carried},
 };
-
-/// Where the captures' records are to be had.
-#[derive(Clone, Copy, Debug)]
-pub struct Records<'a> {
-    /// The inputs, mapped.
-    pub inputs: &'a Inputs,
-    /// How to read them.
-    pub layouts: &'a Layouts,
-    /// How to read what is in them.
-    pub decoder: &'a Decoder,
-}
-
-impl<'a> Records<'a> {
-    /// The record at a position, and how it was read.
-    #[inline]
-    fn at(self, position: Position) -> Option<(Record<'a>, &'a Layout)> {
-        let Some(input) = self.inputs.holding(position) else { return self.inputs.carried().get(position) };
-        let layout = self.layouts.at(position)?;
-        Some((input.record(layout, position.offset())?, layout))
-    }
-
-    /// Packets of one flow look like RTP: at least half of a sample of them. Fewer than five might be anything.
-    #[must_use]
-    pub fn are_rtp(self, left: &Left<'_>) -> bool {
-        const FEWEST: u64 = 5;
-        const SAMPLE: usize = 8;
-        if left.count() < FEWEST {
-            return false;
-        }
-        let mut sampled = 0usize;
-        let rtp =
-            left.sample(SAMPLE).inspect(|_| sampled = sampled.saturating_add(1)).filter(|packet| self.is_rtp(*packet)).count();
-        rtp.saturating_mul(2) >= sampled
-    }
-
-    fn is_rtp(self, packet: Moment) -> bool {
-        let Some((record, _)) = self.at(packet.position) else { return false };
-        match self.decoder.decode(record.link, record.frame) {
-            Packet::Udp(datagram) | Packet::Told(_, datagram) => Header::parse(datagram.payload, datagram.wire_len).is_some(),
-            _ => false,
-        }
-    }
-
-    /// Writes records that are left to be written where they are kept without their inputs. Gives how many bytes that took.
-    ///
-    /// # Errors
-    /// `to` cannot be written.
-    pub fn carry(self, mut positions: Vec<Position>, to: &mut impl Write) -> io::Result<u64> {
-        positions.sort_unstable();
-        positions.dedup();
-        let mut len: u64 = 0;
-        let mut records = self.cursor();
-        for position in positions {
-            let Some((record, layout, file)) = records.at(position) else { continue };
-            let header = record.offset..record.offset.saturating_add(RECORD_HEADER_LEN);
-            let raw = layout.is_native(record.precision).then(|| file.get(header)).flatten();
-            len = len.saturating_add(write_carried(to, position, &record, raw)? as u64);
-        }
-        Ok(len)
-    }
-
-    /// Visits the records from one position up to another in their order, as long as `visit` wants more.
-    pub fn for_each_between(self, range: Range<Position>, mut visit: impl FnMut(&Record<'a>) -> bool) {
-        let Range { start, end } = range;
-        for number in start.input()..=end.input() {
-            let Some(input) = self.inputs.get(number) else { continue };
-            let from = if number == start.input() { start.offset() } else { input.start() };
-            let Some(layout) = self.layouts.at(Position::new(number, from)) else { continue };
-            let mut walk = layout.walk(input.bytes(), from);
-            while let Some(record) = next_record(&mut walk)
-                && Position::new(number, record.offset) < end
-            {
-                if !visit(&record) {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn cursor(self) -> Cursor<'a> {
-        Cursor { records: self, input: usize::MAX, start: 0, layout: None, file: &[] }
-    }
-}
-
-/// Goes from record to record, and does not look up again what stays the same: a call's frames nearly always lie in
-/// one input, and an input nearly always has one layout.
-struct Cursor<'a> {
-    records: Records<'a>,
-    input: usize,
-    /// Where its records begin: what is before is carried over.
-    start: usize,
-    layout: Option<&'a Layout>,
-    file: &'a [u8],
-}
-
-impl<'a> Cursor<'a> {
-    /// Says that the record at a position will be wanted soon.
-    #[inline]
-    fn prefetch(&self, position: Position) {
-        if self.input == position.input() {
-            prefetch(self.file, position.offset());
-        }
-    }
-
-    /// The record at a position, how it was read, and the file that it lies in. Left to itself, the compiler makes a call of
-    /// it for each frame: 2 % more instructions in all.
-    #[inline(always)]
-    fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {
-        if (self.input != position.input() || position.offset() < self.start) && !self.enter(position) {
-            let carried = self.records.inputs.carried();
-            let (record, layout) = carried.get(position)?;
-            return Some((record, layout, carried.bytes()));
-        }
-        let layout = match self.layout {
-            Some(layout) => layout,
-            None => self.records.layouts.at(position)?,
-        };
-        Some((layout.record_at(self.file, position.offset())?, layout, self.file))
-    }
-
-    /// Goes to the input that holds a position, if any does.
-    #[cold]
-    fn enter(&mut self, position: Position) -> bool {
-        let Some(input) = self.records.inputs.holding(position) else { return false };
-        (self.input, self.start) = (position.input(), input.start());
-        self.layout = self.records.layouts.only(self.input);
-        self.file = input.bytes();
-        true
-    }
-}
 
 /// All files that a run writes.
 ///
@@ -192,14 +68,14 @@ pub struct Outputs {
     overwrites: bool,
     counts: CallCounts,
     selection: Selection,
-    /// Where the calls' rows say that their files are.
+    /// The place that the calls' rows have for their files.
     location: Option<S3Uri>,
     uploads: Uploads,
-    /// What is due when the files of calls that have ended are published.
+    /// The files that are due when those of calls that have ended are published.
     newly_due: Vec<Due>,
 }
 
-/// What is known of the files: with it, another process can go on.
+/// All that is known of the files: with it, another process can go on.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Books {
     names: FileNames,
@@ -217,7 +93,7 @@ pub struct Books {
 }
 
 impl Books {
-    /// Whether files are due for upload.
+    /// Tells whether files are due for upload.
     #[must_use]
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
@@ -227,23 +103,25 @@ impl Books {
 /// The order of rows: when a call closed, when it began, its Call-ID.
 type CloseOrder = (Clock, u64, Box<[u8]>, CallNumber);
 
-/// What is to be done for one call in this window.
+/// The work on one call in this window, and its results.
 struct Job<'a> {
     work: Work,
     call: &'a Call,
     recording: Recording,
-    /// Of one that ended.
+    /// The hidden file that its file has taken the place of.
+    obsolete: Option<String>,
+    /// The rows of a call that ended.
     rows: Option<Rows>,
 }
 
-/// Whether a call gets a recording, or has one.
+/// The way a call goes: it gets a recording, or has one, or is passed over.
 enum Course {
     Begins { stem: Stem, is_muted: bool },
     IsNotWanted,
     GoesOn,
 }
 
-/// Where jobs put their results, and which.
+/// The place for the results of jobs, and which are wanted.
 #[derive(Clone, Copy)]
 struct Destination<'a> {
     directory: &'a Directory,
@@ -261,17 +139,17 @@ impl Job<'_> {
         records: Records<'_>,
         lookback_ns: u64,
     ) -> Result<()> {
-        let Self { work, call, recording, rows } = self;
+        let Self { work, call, recording, obsolete, rows } = self;
         if work.is_new {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call opened");
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
-        recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
+        *obsolete = recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         let Some(end) = work.end else { return Ok(()) };
-        if to.selection.ends_late_enough(recording.last_ns) {
+        if to.selection.ends_late_enough(recording.last_ns()) {
             *rows = Some(Rows::of(call, &end, recording, to.location)?);
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), state = %end.state, "call closed");
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
         } else {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file_name(), "call left out: it ended before --since");
+            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
         }
         Ok(())
     }
@@ -327,14 +205,14 @@ impl Outputs {
         self.uploads.resume(&self.books.due);
         self.detected_calls.begin()?;
         self.statistics.begin()?;
-        let known = self.books.recordings.values().filter(|recording| recording.len() > 0);
-        let known = known.map(|recording| (recording.file_name(), recording.len())).collect();
+        let known = self.books.recordings.values().filter(|recording| recording.file.len() > 0);
+        let known = known.map(|recording| (recording.file.name(), recording.file.len())).collect();
         self.directory.cut_back(&known)?;
         self.detected_calls.cut_back(&self.books.detected_calls)?;
         self.statistics.cut_back(&self.books.statistics)
     }
 
-    /// What another can go on with.
+    /// The books with which another can go on.
     #[must_use]
     pub fn into_books(self) -> Books {
         self.books
@@ -349,7 +227,7 @@ impl Outputs {
         self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
         self.directory.sync()?;
         self.books.due = self.uploads.carried_over(&self.newly_due);
-        self.books.recordings.values_mut().for_each(Recording::note_state);
+        self.books.recordings.values_mut().for_each(|recording| recording.file.note_state());
         Ok(&self.books)
     }
 
@@ -381,13 +259,13 @@ impl Outputs {
         self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive)
     }
 
-    /// How many calls are being written.
+    /// The number of calls that are being written.
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.books.recordings.len()
     }
 
-    /// What the calls that closed so far add up to.
+    /// The sums over the calls that closed so far.
     #[must_use]
     pub fn counts(&self) -> &CallCounts {
         &self.counts
@@ -417,7 +295,7 @@ impl Outputs {
         self.write_rows(now)
     }
 
-    /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. What is not wanted has no
+    /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. A call that is not wanted has no
     /// recording from the beginning.
     fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Vec<Job<'a>> {
         let selection = &self.selection;
@@ -439,7 +317,7 @@ impl Outputs {
                 }
                 Course::GoesOn => self.books.recordings.remove(&work.number)?,
             };
-            Some(Job { work, call, recording, rows: None })
+            Some(Job { work, call, recording, obsolete: None, rows: None })
         };
         work.into_iter().zip(courses).filter_map(job).collect()
     }
@@ -447,28 +325,28 @@ impl Outputs {
     /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has
     /// none.
     fn put_away(&mut self, job: Job<'_>) -> Result<()> {
-        let Job { work, call, mut recording, rows } = job;
-        self.books.obsolete.extend(recording.take_obsolete());
+        let Job { work, call, recording, obsolete, rows } = job;
+        self.books.obsolete.extend(obsolete);
         let Some(end) = work.end else {
             self.books.recordings.insert(work.number, recording);
             return Ok(());
         };
-        self.books.names.release(recording.name());
+        self.books.names.release(recording.file.stem());
         if let Some(rows) = rows {
             self.counts.add(end.state);
-            recording.add_to(&mut self.counts);
+            recording.streams.add_to(&mut self.counts);
             if let Some(to) = self.uploads.destination() {
-                self.newly_due.push(Due { file_name: recording.file_name(), to: to.clone(), len: recording.len() });
+                self.newly_due.push(Due { file_name: recording.file.name(), to: to.clone(), len: recording.file.len() });
             }
-            self.books.complete.push(recording.file_name());
+            self.books.complete.push(recording.file.name());
             self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
         } else {
             self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
-            if recording.is_in_state() {
-                self.books.obsolete.push(recording.file_name());
+            if recording.file.is_in_state() {
+                self.books.obsolete.push(recording.file.name());
             } else {
                 // Nobody will ask for it: it need not take up room until the unit of work is done.
-                self.directory.remove_part(&recording.file_name())?;
+                self.directory.remove_part(&recording.file.name())?;
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What of a frame is sound (SPEC 1.1, `--no-rtp-dump`): the payload of RTP, be it sound, pictures or digits. All else stays.
+//! The sound in a frame (SPEC 1.1, `--no-rtp-dump`): the payload of RTP, be it sound, pictures or digits. All else stays.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use crate::{
     rtp::Header,
 };
 
-/// Of an IP datagram, whatever there is.
+/// The whole of an IP datagram, however long it is.
 const ALL: Range<usize> = 0..usize::MAX;
 
-/// Where in a frame the sound is, in bytes. If it holds a fragment other than the first, `first` is what the first one's frame
+/// The place of the sound in a frame, in bytes. If it holds a fragment other than the first, `first` is what the first one's frame
 /// holds; what cannot be told is taken for sound.
 pub(super) fn sound(frame: &[u8], packet: &Packet<'_>, decoder: &Decoder, first: Option<Packet<'_>>) -> Option<Range<usize>> {
     match packet {
@@ -32,7 +32,7 @@ pub(super) fn sound(frame: &[u8], packet: &Packet<'_>, decoder: &Decoder, first:
     }
 }
 
-/// Where the sound is in the IP datagram that a fragment belongs to. A packet may have been cut again on its way through a
+/// The place of the sound in the IP datagram that a fragment belongs to. A packet may have been cut again on its way through a
 /// tunnel: then its first frame holds first fragments in each other, of which one may be that datagram's.
 fn sound_of_datagram(fragment: &Fragment<'_>, mut first: Packet<'_>, decoder: &Decoder) -> Option<Range<usize>> {
     let mut of_datagram = None;
@@ -57,24 +57,24 @@ fn sound_of_datagram(fragment: &Fragment<'_>, mut first: Packet<'_>, decoder: &D
     }
 }
 
-/// Where the sound of a datagram is, or would be if all of it were there, in bytes from the beginning of what it was taken out of.
+/// The place of the sound of a datagram, as it is or would be if all of it were there, in bytes from the beginning of what it was taken out of.
 fn sound_in(whole: &[u8], datagram: &Datagram<'_>) -> Option<Range<usize>> {
     let start = place(whole, datagram.payload)?.start;
     let end = start.saturating_add(datagram.wire_len).saturating_sub(usize::from(is_padded(datagram)));
     Some(start.saturating_add(headers_len(datagram)?)..end)
 }
 
-/// How much comes before the sound in a packet that is RTP, in bytes.
+/// The length of all that comes before the sound in a packet that is RTP, in bytes.
 fn headers_len(datagram: &Datagram<'_>) -> Option<usize> {
     Header::len(datagram.payload, datagram.wire_len)
 }
 
-/// Whether the last byte says how many are padding, itself included: RFC 3550, 5.1. A reader needs it.
+/// Tells whether the last byte says how many are padding, itself included: RFC 3550, 5.1. A reader needs it.
 fn is_padded(datagram: &Datagram<'_>) -> bool {
     datagram.payload.first().is_some_and(|first| first & 0x20 != 0)
 }
 
-/// Where in `whole` a part lies that was taken out of it.
+/// The place in `whole` of a part that was taken out of it.
 fn place(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     let end = start.checked_add(part.len()).filter(|end| *end <= whole.len())?;

@@ -1,10 +1,10 @@
 //! Rows of the two CSV files: SPEC 5, 6.2, 6.3.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::s3_uri::S3Uri;
 
-use super::{names::rfc3339, recording::Recording, text::field};
+use super::{names::rfc3339, recording::Recording, table::csv_rows, text::field};
 use crate::{
     calls::{Call, End, Known},
     events::FlowKey,
@@ -61,7 +61,7 @@ pub(super) const STATISTICS: &[&str] = &[
     "last_timestamp",
 ];
 
-/// What a stream's packets are taken to hold where no description says.
+/// The sound in a packet, where no description says how long it is.
 const DEFAULT_PTIME_MS: u32 = 20;
 
 /// The rows of one call, as they stand in the files.
@@ -75,31 +75,22 @@ pub(super) struct Rows {
 impl Rows {
     /// With `location`, the file is, or will be, an object there.
     pub(super) fn of(call: &Call, end: &End, recording: &Recording, location: Option<&S3Uri>) -> Result<Self> {
-        let common = [field(&call.call_id), rfc3339(call.start_ns), recording.file_name(), field(&call.from), field(&call.to)];
-        let s3_location = || location.map(|location| location.of_object(&recording.file_name())).unwrap_or_default();
+        let common = [field(&call.call_id), rfc3339(call.start_ns), recording.file.name(), field(&call.from), field(&call.to)];
+        let s3_location = || location.map(|location| location.of_object(&recording.file.name())).unwrap_or_default();
         let own = [
             s3_location(),
-            rfc3339(recording.last_ns),
-            seconds(recording.last_ns.saturating_sub(call.start_ns)),
+            rfc3339(recording.last_ns()),
+            seconds(recording.last_ns().saturating_sub(call.start_ns)),
             end.state.to_string(),
             end.final_status.map(|status| status.to_string()).unwrap_or_default(),
             recording.sip_packets.to_string(),
-            recording.rtp_packets.to_string(),
-            recording.streams.len().to_string(),
+            recording.streams.packets().to_string(),
+            recording.streams.all().len().to_string(),
         ];
         let with_common = |row: &[String]| common.iter().chain(row).cloned().collect::<Vec<_>>();
-        let of_streams = recording.streams.iter().map(|stream| with_common(&statistics(call, stream, s3_location())));
+        let of_streams = recording.streams.all().iter().map(|stream| with_common(&statistics(call, stream, s3_location())));
         Ok(Self { detected_call: csv_rows([with_common(&own)])?, statistics: csv_rows(of_streams)? })
     }
-}
-
-/// Rows as RFC 4180 has them: fields are quoted where they must be, lines end with CRLF.
-pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
-    // The buffer holds a row or some: one is made for each call.
-    let mut builder = csv::WriterBuilder::new();
-    let mut writer = builder.terminator(csv::Terminator::CRLF).buffer_capacity(1024).from_writer(Vec::new());
-    rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
-    Ok(writer.into_inner()?)
 }
 
 fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24] {
@@ -107,13 +98,13 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
     let key = FlowKey::between(stream.source, stream.destination);
     let ptime_ms = call.descriptions.ptime_ms(key).unwrap_or(DEFAULT_PTIME_MS);
-    // What its last packet was sent as: a payload type may come to mean something else.
+    // The meaning at its last packet: a payload type may come to mean something else.
     let format_of =
         |payload: &Payload| call.descriptions.format(payload.payload_type, key, Known::from_bits(payload.clock.known));
     let payload = stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
     let format = payload.as_ref().and_then(format_of);
     let codec = format.map(|format| format.codec);
-    // What a receiver has to wait for: the packet to be full, and twice the jitter, which takes nearly all of it.
+    // A receiver waits for the packet to be full, and for twice the jitter, which takes nearly all of it.
     let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
     [
         format!("{:#010x}", stream.ssrc),

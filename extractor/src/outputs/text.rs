@@ -1,4 +1,4 @@
-//! What came off the wire, made fit for a log, a table, a spreadsheet.
+//! Text off the wire, made fit for a log, a table, a spreadsheet.
 
 /// The text with control characters, and bytes that are no UTF-8, replaced by U+FFFD.
 #[must_use]
@@ -19,7 +19,7 @@ pub(super) fn field(bytes: &[u8]) -> String {
     if is_formula { format!("'{text}") } else { text }
 }
 
-/// What a spreadsheet passes over at the beginning of a cell, as it looks after [`printable`].
+/// A character that a spreadsheet passes over at the beginning of a cell, as it looks after [`printable`].
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == char::REPLACEMENT_CHARACTER
 }

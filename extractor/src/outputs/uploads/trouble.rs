@@ -7,7 +7,7 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
-use crate::outputs::printable;
+use crate::outputs::text::printable;
 
 /// Why an upload failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

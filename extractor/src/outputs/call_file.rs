@@ -1,0 +1,216 @@
+//! The file of one call: what kind of capture it is, and where in its life it is.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use shared::pcap::{
+    DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, ng_interface, ng_packet,
+    ng_section_header, record_header,
+};
+
+use super::{buffer::GatherBuffer, directory::Directory, names::FileName};
+
+/// The file of one call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CallFile {
+    name: FileName,
+    kind: Kind,
+    life: Life,
+}
+
+/// The life of a call's file. It ends with its being published or removed, when the recording is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Life {
+    /// No frame has come for it.
+    NotMade,
+    /// Its head is in the buffer, with the frames so far, and nothing is in the directory.
+    Gathered,
+    /// It is a hidden file of so many bytes, of which no state tells.
+    Unknown { len: u64 },
+    /// The same, but a state tells of it, or of the classic pcap that it was: removed it is only when the next state counts.
+    InState { len: u64 },
+}
+
+impl Life {
+    fn len(self) -> u64 {
+        match self {
+            Self::NotMade | Self::Gathered => 0,
+            Self::Unknown { len } | Self::InState { len } => len,
+        }
+    }
+
+    /// The same file, so many bytes long.
+    fn with_len(self, len: u64) -> Self {
+        match self {
+            Self::NotMade | Self::Gathered | Self::Unknown { .. } => Self::Unknown { len },
+            Self::InState { .. } => Self::InState { len },
+        }
+    }
+
+    /// A state tells of the file, if there is one.
+    fn in_state(self) -> Self {
+        match self {
+            Self::Unknown { len } | Self::InState { len } => Self::InState { len },
+            Self::NotMade | Self::Gathered => self,
+        }
+    }
+}
+
+/// The kind of capture that a file is: a classic pcap, unless its frames are of several link types.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kind {
+    /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
+    links: Vec<LinkType>,
+    precision: Precision,
+}
+
+impl CallFile {
+    /// A file of this name, of the kind that its first frame is of.
+    pub(super) fn new(name: FileName, first: &Record<'_>) -> Self {
+        Self { name, kind: Kind { links: vec![first.link], precision: first.precision }, life: Life::NotMade }
+    }
+
+    /// Its name without the ending.
+    pub(super) fn stem(&self) -> &FileName {
+        &self.name
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        self.name.with_ending(self.kind.is_ng())
+    }
+
+    /// Its length in the directory, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.life.len()
+    }
+
+    /// A state tells of it.
+    pub(super) fn is_in_state(&self) -> bool {
+        matches!(self.life, Life::InState { .. })
+    }
+
+    /// A state will tell of it.
+    pub(super) fn note_state(&mut self) {
+        self.life = self.life.in_state();
+    }
+
+    /// Makes room for frames of a link type. If what is written so far has to become a pcapng for that, gives the name of the
+    /// classic pcap that it was: that one is kept until the unit of work is done.
+    #[inline]
+    pub(super) fn admit(&mut self, link: LinkType, to: &Directory, buffer: &mut GatherBuffer) -> Result<Option<String>> {
+        if self.kind.links.contains(&link) { Ok(None) } else { self.add_link(link, to, buffer) }
+    }
+
+    #[cold]
+    fn add_link(&mut self, link: LinkType, to: &Directory, buffer: &mut GatherBuffer) -> Result<Option<String>> {
+        let mut classic = None;
+        if self.life != Life::NotMade {
+            if !self.kind.is_ng() {
+                classic = Some(self.become_ng(to, buffer)?);
+            }
+            buffer.push(&ng_interface(link, self.kind.precision, DEFAULT_SNAPLEN));
+        }
+        self.kind.links.push(link);
+        Ok(classic)
+    }
+
+    /// Writes the file anew as a pcapng. Gives the name of the classic pcap.
+    fn become_ng(&mut self, to: &Directory, buffer: &mut GatherBuffer) -> Result<String> {
+        self.flush(to, buffer)?;
+        let (classic, ng) = (self.name.with_ending(false), self.name.with_ending(true));
+        let len = to.rewrite_part(&classic, &ng, &self.kind.ng_head(), |record| self.kind.ng_packet(record))?;
+        self.life = self.life.with_len(len);
+        Ok(classic)
+    }
+
+    /// A record as it is in its file, if that is how it will be in this one.
+    #[inline]
+    pub(super) fn raw<'a>(&self, record: &Record<'_>, layout: &Layout, file: &'a [u8]) -> Option<&'a [u8]> {
+        let end = record.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
+        if layout.is_native(self.kind.precision) { file.get(record.offset..end) } else { None }
+    }
+
+    /// Adds a frame to what will be written, muted if it is; tells whether that is much by now.
+    #[inline]
+    pub(super) fn gather(
+        &mut self,
+        buffer: &mut GatherBuffer,
+        record: &Record<'_>,
+        raw: Option<&[u8]>,
+        muted: Option<&[u8]>,
+    ) -> bool {
+        if self.life == Life::NotMade {
+            buffer.push(&self.kind.head());
+            self.life = Life::Gathered;
+        }
+        if self.kind.is_ng() {
+            return buffer.push(&self.kind.ng_packet(&Record { frame: muted.unwrap_or(record.frame), ..*record }));
+        }
+        match (raw, muted) {
+            (Some(raw), None) => return buffer.push(raw),
+            (Some(raw), Some(muted)) => {
+                buffer.push(raw.get(..RECORD_HEADER_LEN).unwrap_or_default());
+                return buffer.push(muted);
+            }
+            (None, _) => {}
+        }
+        let frame = muted.unwrap_or(record.frame);
+        // A frame lies in memory whole, and came with a 32-bit length.
+        let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let timestamp_ns = record.timestamp_ns.unwrap_or(0);
+        buffer.push(&record_header(timestamp_ns, self.kind.precision, captured_len, record.wire_len));
+        buffer.push(frame)
+    }
+
+    /// Writes what was gathered.
+    pub(super) fn flush(&mut self, to: &Directory, buffer: &mut GatherBuffer) -> Result<()> {
+        let more = buffer.bytes().len() as u64;
+        if more > 0 {
+            let is_first = matches!(self.life, Life::NotMade | Life::Gathered);
+            to.append_part(&self.name(), is_first, buffer.bytes())?;
+            self.life = self.life.with_len(self.len().saturating_add(more));
+            buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    fn is_ng(&self) -> bool {
+        self.links.len() > 1
+    }
+
+    /// The beginning of the file.
+    fn head(&self) -> Vec<u8> {
+        match *self.links.as_slice() {
+            [link] => file_header(link, self.precision, DEFAULT_SNAPLEN).to_vec(),
+            _ => self.ng_head(),
+        }
+    }
+
+    /// The beginning of a pcapng.
+    fn ng_head(&self) -> Vec<u8> {
+        let interfaces = self.links.iter().flat_map(|link| ng_interface(*link, self.precision, DEFAULT_SNAPLEN));
+        ng_section_header().into_iter().chain(interfaces).collect()
+    }
+
+    fn ng_packet(&self, record: &Record<'_>) -> Vec<u8> {
+        let interface = self.links.iter().position(|link| *link == record.link).unwrap_or(0);
+        let interface = u32::try_from(interface).unwrap_or(0);
+        ng_packet(interface, record.timestamp_ns.unwrap_or(0), self.precision, record.frame, record.wire_len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_tells_only_of_a_file_that_is_there() {
+        assert_eq!(Life::NotMade.in_state(), Life::NotMade);
+        let made = Life::Gathered.with_len(24);
+        assert_eq!((made, made.len()), (Life::Unknown { len: 24 }, 24));
+        let known = made.in_state();
+        assert_eq!((known, known.with_len(99)), (Life::InState { len: 24 }, Life::InState { len: 99 }));
+    }
+}

@@ -1,0 +1,124 @@
+//! The RTP streams of one call, and their statistics.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    calls::{Descriptions, FlowNumber, FlowTable, Known},
+    events::{FlowKey, Table},
+    packet::Packet,
+    report::CallCounts,
+    rtp::{Header, MediaClock, Stream},
+    sdp::Format,
+};
+
+/// A call with more streams than this is an attack or a mistake: the others are counted, not told apart.
+const MAX_STREAMS: usize = 10_000;
+
+/// The RTP streams of one call.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Streams {
+    /// By first packet.
+    all: Vec<Stream>,
+    by_name: Table<(FlowKey, u32), usize>,
+    /// The streams that came last in what is being written, most flows having one: flow, SSRC, number. They are compared with
+    /// before `by_name` is asked, which takes five times as long.
+    #[serde(skip)]
+    latest: [Option<(FlowNumber, u32, usize)>; 4],
+    packets: u64,
+    excess_packets: u64,
+}
+
+/// The flow of a packet: its number is at hand, its ends are somewhere else in memory.
+#[derive(Clone, Copy)]
+pub(super) struct MediaFlow<'a> {
+    pub(super) number: FlowNumber,
+    pub(super) flows: &'a FlowTable,
+}
+
+impl MediaFlow<'_> {
+    /// A stream is the same in whatever network it is seen: some taps see its packets with a VLAN tag and without.
+    fn key(self) -> Option<FlowKey> {
+        let FlowKey { source, destination, .. } = self.flows.key(self.number)?;
+        Some(FlowKey::between(source, destination))
+    }
+}
+
+impl Streams {
+    /// All of them, by first packet.
+    pub(super) fn all(&self) -> &[Stream] {
+        &self.all
+    }
+
+    /// The number of packets in them.
+    pub(super) fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Adds their figures to those of the run.
+    pub(super) fn add_to(&self, counts: &mut CallCounts) {
+        let lost = self.all.iter().fold(0u64, |sum, stream| sum.saturating_add(stream.sequence.totals().lost));
+        for (count, more) in [
+            (&mut counts.streams, self.all.len() as u64),
+            (&mut counts.rtp_packets, self.packets),
+            (&mut counts.lost_packets, lost),
+            (&mut counts.excess_rtp_packets, self.excess_packets),
+        ] {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// Another window begins: flows may have got other numbers.
+    pub(super) fn forget_flows(&mut self) {
+        self.latest = [None; 4];
+    }
+
+    /// Takes a packet into the figures of its stream, if it is RTP.
+    pub(super) fn measure(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival_ns: u64,
+        flow: MediaFlow<'_>,
+        descriptions: &Descriptions,
+        known: Known,
+    ) {
+        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
+        let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
+        let clock = || clock_of(header.payload_type, flow.key(), descriptions, known);
+        match self.stream(flow, header.ssrc) {
+            Some(index) => {
+                if let Some(stream) = self.all.get_mut(index) {
+                    stream.push(&header, arrival_ns, known.to_bits(), clock);
+                }
+            }
+            None if self.all.len() < MAX_STREAMS => self.begin_stream(&header, flow, arrival_ns, clock()),
+            None => {
+                self.excess_packets = self.excess_packets.saturating_add(1);
+                return;
+            }
+        }
+        self.packets = self.packets.saturating_add(1);
+    }
+
+    /// The number of the stream with this name.
+    fn stream(&mut self, flow: MediaFlow<'_>, ssrc: u32) -> Option<usize> {
+        let is_it = |(of_flow, of_ssrc, _): &&(FlowNumber, u32, usize)| *of_ssrc == ssrc && *of_flow == flow.number;
+        if let Some((_, _, index)) = self.latest.iter().flatten().find(is_it) {
+            return Some(*index);
+        }
+        let index = *self.by_name.get(&(flow.key()?, ssrc))?;
+        let [first, second, third, _] = self.latest;
+        self.latest = [Some((flow.number, ssrc, index)), first, second, third];
+        Some(index)
+    }
+
+    fn begin_stream(&mut self, header: &Header, flow: MediaFlow<'_>, arrival_ns: u64, clock: MediaClock) {
+        let Some(key) = flow.key() else { return };
+        self.by_name.insert((key, header.ssrc), self.all.len());
+        self.all.push(Stream::new(header, key.source, key.destination, arrival_ns, clock));
+    }
+}
+
+fn clock_of(payload_type: u8, flow: Option<FlowKey>, descriptions: &Descriptions, known: Known) -> MediaClock {
+    let format = flow.and_then(|flow| descriptions.format(payload_type, flow, known));
+    MediaClock { rate: format.filter(Format::is_sampled).map(|format| format.clock_rate), known: known.to_bits() }
+}

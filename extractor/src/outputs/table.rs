@@ -1,0 +1,222 @@
+//! A CSV file, and its rows that do not count yet.
+#![allow(clippy::disallowed_methods, reason = "a door: appends to the CSV files")]
+
+use std::{
+    borrow::Cow,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    directory::Directory,
+    parts::{MODE, append, cut, hidden, remove, unhidden},
+};
+
+/// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
+#[derive(Debug)]
+pub(super) struct CsvFile {
+    path: PathBuf,
+    is_elsewhere: bool,
+    /// The file, whose lock is held.
+    locked: Option<File>,
+    columns: &'static [&'static str],
+    /// Rows that are in no file yet.
+    rows: Vec<u8>,
+}
+
+/// The lengths of a CSV file and of its hidden one.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct CsvProgress {
+    /// The number of the unit of work.
+    unit: u64,
+    /// The bytes of its rows, in the hidden file.
+    pending: u64,
+    /// The length of the file to which they will be appended.
+    published: u64,
+}
+
+impl CsvFile {
+    /// A file with these columns; it need not be there.
+    pub(super) fn new(directory: &Directory, name: &Path, columns: &'static [&'static str]) -> Self {
+        let is_elsewhere = name.components().nth(1).is_some();
+        Self { path: directory.path().join(name), is_elsewhere, locked: None, columns, rows: Vec::new() }
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Keeps others out of a file that is somewhere else than in the output directory: runs with other ones may know it.
+    ///
+    /// # Errors
+    /// Another process appends to it.
+    pub(super) fn lock(&mut self) -> Result<()> {
+        if !self.is_elsewhere {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path);
+        let file = file.with_context(|| format!("{path} cannot be opened"))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "another sip-call-extractor is appending to {path}; give each its own file, or wait until that one has ended"
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!("{path} cannot be locked ({error}); see to it that nobody else appends to it");
+            }
+            Ok(()) => {}
+        }
+        self.locked = Some(file);
+        Ok(())
+    }
+
+    /// Makes the file with its header, if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made, or is one that rows cannot be appended to.
+    pub(super) fn begin(&self) -> Result<()> {
+        match OpenOptions::new().read(true).open(&self.path) {
+            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => self.check(file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{} cannot be opened", self.path.display()))
+            }
+            _ => append_to(&self.path, &csv_rows([self.columns])?),
+        }
+    }
+
+    /// Refuses a file that rows of these columns cannot be appended to.
+    fn check(&self, mut file: File) -> Result<()> {
+        let path = self.path.display();
+        let mut header = String::new();
+        let read = BufReader::new(&mut file).take(64 * 1024).read_line(&mut header);
+        let want = self.columns.join(",");
+        if read.is_err() || header.trim_end() != want {
+            bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
+        }
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))
+            .and_then(|_| file.read_exact(&mut last))
+            .with_context(|| format!("{path} cannot be read"))?;
+        if last != *b"\n" {
+            bail!("{path} ends in the middle of a row; end that row or remove it, or choose another name");
+        }
+        Ok(())
+    }
+
+    /// Adds rows, which [`CsvFile::append`] writes.
+    pub(super) fn push(&mut self, rows: &[u8]) {
+        self.rows.extend_from_slice(rows);
+    }
+
+    /// Appends the rows pushed so far to the hidden file, in one write.
+    pub(super) fn append(&mut self, progress: &mut CsvProgress) -> Result<()> {
+        if !self.rows.is_empty() {
+            append(&self.part(progress.unit), progress.pending == 0, &self.rows)?;
+            progress.pending = progress.pending.saturating_add(self.rows.len() as u64);
+            self.rows.clear();
+        }
+        Ok(())
+    }
+
+    /// Makes ready for rows to be published: notes how long the file is that they will be appended to.
+    pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+        progress.published = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        // It may be on another disk than the calls.
+        if directory.syncs() && progress.pending > 0 {
+            let part = self.part(progress.unit);
+            let synced = OpenOptions::new().append(true).open(&part).and_then(|file| file.sync_all());
+            synced.with_context(|| format!("{} cannot be made durable", part.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
+    /// is done again; where it was done, the hidden file is gone.
+    pub(super) fn publish(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+        let part = self.part(progress.unit);
+        if progress.pending > 0 && part.exists() {
+            cut(&part, progress.pending)?;
+            let path = self.path.display();
+            self.take_rows(&part, progress, directory)
+                .with_context(|| format!("{} bytes of rows cannot be appended to {path}", progress.pending))?;
+            remove(&part)?;
+        }
+        *progress = CsvProgress { unit: progress.unit.saturating_add(1), ..CsvProgress::default() };
+        Ok(())
+    }
+
+    fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
+        let mut rows = File::open(part)?;
+        // Not for appending: the kernel would not copy by itself then.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(&self.path)?;
+        // Shorter it is if somebody has put it away and begun a new one.
+        let before = file.metadata()?.len().min(progress.published);
+        file.set_len(before)?;
+        let header = if before == 0 { csv_rows([self.columns])? } else { Vec::new() };
+        let appended =
+            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| io::copy(&mut rows, &mut file));
+        if appended.is_err() {
+            // Nothing half-written stays.
+            file.set_len(before)?;
+        }
+        appended?;
+        if directory.syncs() {
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length.
+    pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
+        if progress.pending > 0 {
+            cut(&self.part(progress.unit), progress.pending)?;
+        }
+        let keep = self.part(progress.unit);
+        let prefix = format!("{}.", self.file_name());
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let unit = unhidden(&name).and_then(|name| name.strip_prefix(&prefix));
+            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok());
+            if is_ours && (entry.path() != keep || progress.pending == 0) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hidden file of a unit of work.
+    fn part(&self, unit: u64) -> PathBuf {
+        self.path.with_file_name(hidden(&format!("{}.{unit}", self.file_name())))
+    }
+
+    fn file_name(&self) -> Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
+    }
+}
+
+fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path);
+    let written = file.and_then(|mut file| {
+        let before = file.metadata()?.len();
+        file.write_all(bytes).or_else(|error| file.set_len(before).and(Err(error)))
+    });
+    written.with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+}
+
+/// Rows as RFC 4180 has them: fields are quoted where they must be, lines end with CRLF.
+pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
+    // The buffer holds a row or some: one is made for each call.
+    let mut builder = csv::WriterBuilder::new();
+    let mut writer = builder.terminator(csv::Terminator::CRLF).buffer_capacity(1024).from_writer(Vec::new());
+    rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
+    Ok(writer.into_inner()?)
+}

@@ -1,0 +1,321 @@
+//! The life of a capture after processing: it is marked, deleted or moved.
+#![allow(clippy::disallowed_methods, reason = "a door: marks, deletes and moves captures")]
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
+use shared::segment::SegmentName;
+
+use super::{listing::Listed, names::split_ending};
+
+/// Nobody but the owner may read a copy that is not complete; it gets the mode of the original at its end.
+const COPY_MODE: u32 = 0o600;
+
+/// The action on a capture whose results are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AfterProcessing {
+    /// It stays, and a segment gets the mark that tells the agent so.
+    Keep,
+    /// It is deleted.
+    Delete,
+    /// It goes to this directory.
+    Move(PathBuf),
+}
+
+/// The outcome of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It has.
+    Done,
+    /// The capture is no more what was processed, so it is left alone.
+    Grown,
+    /// The capture is not there any more.
+    Gone,
+}
+
+impl FromStr for AfterProcessing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.strip_prefix("move:")) {
+            ("keep", _) => Ok(Self::Keep),
+            ("delete", _) => Ok(Self::Delete),
+            (_, Some(directory)) if !directory.is_empty() => Ok(Self::Move(PathBuf::from(directory))),
+            _ => Err(format!("`{text}` is nothing that can be done with a segment; write keep, delete or move:DIR")),
+        }
+    }
+}
+
+impl AfterProcessing {
+    /// Does it with the capture at `path` that was processed as it was listed then.
+    ///
+    /// # Errors
+    /// The environment refuses. The capture is then still there, and nothing of it is elsewhere.
+    pub fn apply(&self, path: &Path, processed: &Listed) -> io::Result<Applied> {
+        let outcome = Listed::of(path, processed.name.clone()).and_then(|now| {
+            if now.is_none_or(|now| !processed.is_as_it_was(&now)) {
+                return Ok(Applied::Grown);
+            }
+            self.apply_unchecked(path).map(|()| Applied::Done)
+        });
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::NotFound && is_gone(path) => Ok(Applied::Gone),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{} cannot be {self}: {error}", path.display()))),
+            done => done,
+        }
+    }
+
+    fn apply_unchecked(&self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Keep => mark(path),
+            Self::Delete => fs::remove_file(path).and_then(|()| unmark(path)),
+            Self::Move(directory) => move_into(directory, path).and_then(|()| unmark(path)),
+        }
+    }
+}
+
+/// The action, for the sentence that says that it cannot be done.
+impl fmt::Display for AfterProcessing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("marked as processed"),
+            Self::Delete => f.write_str("deleted"),
+            Self::Move(directory) => write!(f, "moved to {}", directory.display()),
+        }
+    }
+}
+
+fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// The name of the mark beside a segment that says that it has been processed; nobody waits for one beside anything else.
+fn mark_of(path: &Path) -> Option<PathBuf> {
+    let segment: SegmentName = path.file_name()?.to_str()?.parse().ok()?;
+    Some(path.with_file_name(segment.processed_file_name()))
+}
+
+fn mark(path: &Path) -> io::Result<()> {
+    let Some(mark) = mark_of(path) else { return Ok(()) };
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&mark)?;
+    // The agent deletes the segment first, then its mark. If it did so just now, nobody else takes the mark away.
+    if is_gone(path) { unmark(path) } else { Ok(()) }
+}
+
+fn unmark(path: &Path) -> io::Result<()> {
+    let Some(mark) = mark_of(path) else { return Ok(()) };
+    match fs::remove_file(mark) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn move_into(directory: &Path, path: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let name = path.file_name().unwrap_or_default();
+    match rename_into(directory, name, path) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => copy_into(directory, name, path),
+        renamed => renamed.map(drop),
+    }
+}
+
+/// To another file system: nobody sees half of it there, and it is there for good before it is removed here.
+fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
+    let mut part_name = OsString::from(".");
+    part_name.push(name);
+    part_name.push(".part");
+    let part = directory.join(part_name);
+    let placed = copy(path, &part).and_then(|()| rename_into(directory, name, &part));
+    let placed = placed.inspect_err(|_| drop(fs::remove_file(&part)))?;
+    let removed = File::open(directory).and_then(|directory| directory.sync_all()).and_then(|()| fs::remove_file(path));
+    // It is tried again, which must not give a copy each time.
+    removed.inspect_err(|_| drop(fs::remove_file(&placed)))
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(COPY_MODE).open(to)?;
+    io::copy(&mut from, &mut to)?;
+    let metadata = from.metadata()?;
+    to.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o777))?;
+    to.set_modified(metadata.modified()?)?;
+    to.sync_all()
+}
+
+/// Moves a file into a directory of the same file system: under this name, or the next one that nobody has.
+fn rename_into(directory: &Path, name: &OsStr, from: &Path) -> io::Result<PathBuf> {
+    let mut number = 1u32;
+    loop {
+        let to = directory.join(numbered(name, number));
+        match rename_to_new(from, &to) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number = number.checked_add(1).ok_or(error)?,
+            renamed => return renamed.map(|()| to),
+        }
+    }
+}
+
+/// `x.pcap.gz`, `x_2.pcap.gz`, `x_3.pcap.gz`.
+fn numbered(name: &OsStr, number: u32) -> OsString {
+    if number == 1 {
+        return name.to_owned();
+    }
+    let (stem, ending) = split_ending(name.as_bytes()).unwrap_or((name.as_bytes(), b""));
+    OsString::from_vec([stem, format!("_{number}").as_bytes(), ending].concat())
+}
+
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system that cannot do both in one step, such as NFS.
+        Err(Errno::EINVAL | Errno::ENOSYS) => {
+            if fs::symlink_metadata(to).is_ok() {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(from, to)
+        }
+        renamed => Ok(renamed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segments::testing::{SEGMENT, capture, grow, names_in};
+    use std::{fs::set_permissions, time::Duration};
+    use tempfile::{TempDir, tempdir};
+
+    /// Some directory on another file system than the temporary ones.
+    fn elsewhere() -> TempDir {
+        let [here, there] = [tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap()];
+        let device = |directory: &TempDir| fs::metadata(directory.path()).unwrap().dev();
+        assert_ne!(device(&here), device(&there), "this test needs /dev/shm and the temporary directory on two file systems");
+        there
+    }
+
+    #[test]
+    fn what_becomes_of_a_capture_is_written_so() {
+        assert_eq!("keep".parse(), Ok(AfterProcessing::Keep));
+        assert_eq!("delete".parse(), Ok(AfterProcessing::Delete));
+        assert_eq!("move:/var/done".parse(), Ok(AfterProcessing::Move("/var/done".into())));
+        for text in ["", "Keep", "move", "move:", "remove", "delete:", "keep "] {
+            let why = text.parse::<AfterProcessing>().unwrap_err();
+            assert!(why.starts_with(&format!("`{text}`")) && why.ends_with("write keep, delete or move:DIR"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_is_kept_is_marked_and_nothing_else_is() {
+        let directory = tempdir().unwrap();
+        for name in [SEGMENT, "other.pcap", &format!("{SEGMENT}.gz")] {
+            let (path, listed) = capture(&directory, name, b"bytes");
+            for _ in 0..2 {
+                assert_eq!(AfterProcessing::Keep.apply(&path, &listed).unwrap(), Applied::Done);
+            }
+        }
+        let mark = format!(".{SEGMENT}.processed");
+        assert_eq!(names_in(directory.path()), [&mark, SEGMENT, &format!("{SEGMENT}.gz"), "other.pcap"]);
+        assert_eq!(fs::read(directory.path().join(mark)).unwrap(), b"");
+    }
+
+    #[test]
+    fn one_that_is_deleted_goes_with_its_mark() {
+        let directory = tempdir().unwrap();
+        for name in [SEGMENT, "other.pcap"] {
+            let (path, listed) = capture(&directory, name, b"bytes");
+            AfterProcessing::Keep.apply(&path, &listed).unwrap();
+            assert_eq!(AfterProcessing::Delete.apply(&path, &listed).unwrap(), Applied::Done);
+        }
+        assert_eq!(names_in(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_is_moved_never_takes_the_place_of_another() {
+        for done in [tempdir().unwrap(), elsewhere()] {
+            let directory = tempdir().unwrap();
+            let target = done.path().join("made/for it");
+            let bring = |name: &str, bytes: &[u8]| {
+                let (path, listed) = capture(&directory, name, bytes);
+                set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+                AfterProcessing::Keep.apply(&path, &listed).unwrap();
+                assert_eq!(AfterProcessing::Move(target.clone()).apply(&path, &listed).unwrap(), Applied::Done);
+                listed
+            };
+            let first = bring(SEGMENT, b"first");
+            bring(SEGMENT, b"other");
+            bring(SEGMENT, b"third one");
+            bring("x.pcapng.gz", b"x");
+            bring("x.pcapng.gz", b"y");
+            assert_eq!(names_in(directory.path()), [""; 0]);
+            let stem = SEGMENT.strip_suffix(".pcap").unwrap();
+            let [second, third] = [2, 3].map(|number| format!("{stem}_{number}.pcap"));
+            assert_eq!(names_in(&target), [SEGMENT, &second, &third, "x.pcapng.gz", "x_2.pcapng.gz"]);
+            let read = |name: &str| fs::read_to_string(target.join(name)).unwrap();
+            assert_eq!([SEGMENT, &second, &third].map(read), ["first", "other", "third one"]);
+            let metadata = fs::metadata(target.join(SEGMENT)).unwrap();
+            assert_eq!((metadata.mode() & 0o777, metadata.modified().unwrap()), (0o640, first.modified));
+        }
+    }
+
+    #[test]
+    fn one_that_has_grown_is_left_alone() {
+        let directory = tempdir().unwrap();
+        for after in ["keep", "delete", "move:/dev/null/never"] {
+            let (path, listed) = capture(&directory, SEGMENT, b"bytes");
+            grow(&path);
+            let after: AfterProcessing = after.parse().unwrap();
+            assert_eq!(after.apply(&path, &listed).unwrap(), Applied::Grown, "{after}");
+            // Another one of the same size.
+            fs::write(&path, b"BYTES").unwrap();
+            File::open(&path).unwrap().set_modified(listed.modified + Duration::from_secs(1)).unwrap();
+            assert_eq!(after.apply(&path, &listed).unwrap(), Applied::Grown, "{after}");
+            assert_eq!(names_in(directory.path()), [SEGMENT]);
+        }
+    }
+
+    #[test]
+    fn one_that_has_vanished_is_no_error() {
+        let directory = tempdir().unwrap();
+        let done = directory.path().join("done");
+        for after in [AfterProcessing::Keep, AfterProcessing::Delete, AfterProcessing::Move(done)] {
+            let (path, listed) = capture(&directory, SEGMENT, b"bytes");
+            fs::remove_file(&path).unwrap();
+            assert_eq!(after.apply(&path, &listed).unwrap(), Applied::Gone, "{after}");
+            assert_eq!(names_in(directory.path()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_says_so_and_leaves_the_capture() {
+        let directory = tempdir().unwrap();
+        let (path, listed) = capture(&directory, SEGMENT, b"bytes");
+        let (file, _) = capture(&directory, "file", b"");
+        let error = AfterProcessing::Move(file.clone()).apply(&path, &listed).unwrap_err();
+        let want = format!("{} cannot be moved to {}: ", path.display(), file.display());
+        assert!(error.to_string().starts_with(&want), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn a_copy_that_fails_leaves_nothing() {
+        let (directory, done) = (tempdir().unwrap(), elsewhere());
+        let (path, listed) = capture(&directory, SEGMENT, b"bytes");
+        // Nothing can be written there; a directory stands where the copy would grow.
+        fs::create_dir(done.path().join(format!(".{SEGMENT}.part"))).unwrap();
+        AfterProcessing::Move(done.path().to_owned()).apply(&path, &listed).unwrap_err();
+        assert_eq!(names_in(done.path()), [format!(".{SEGMENT}.part")]);
+        assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    }
+}

@@ -1,0 +1,310 @@
+//! The captures in a directory, which is looked at again and again.
+#![allow(clippy::disallowed_methods, reason = "a door: reads the input directories")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::{self, Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use shared::segment::SegmentFile;
+
+use super::names::{Series, is_capture_name};
+
+/// A directory's modification time may be this coarse: within it, a second change does not show.
+const COARSEST_TIME: Duration = Duration::from_secs(2);
+
+/// A file that grows does not change its directory. So much later it is seen all the same.
+const FULL_LISTING_EVERY: Duration = Duration::from_secs(30);
+
+/// A capture in an input directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name there.
+    pub name: OsString,
+    /// Its length in bytes, compressed if it is.
+    pub size: u64,
+    /// When it was last written to.
+    pub modified: SystemTime,
+    /// Its number in the file system.
+    pub inode: u64,
+}
+
+impl Listed {
+    /// The file at a path.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let listed = Self::of(path, path.file_name().unwrap_or_default().to_owned())?;
+        listed.ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// Nothing if it is no file.
+    pub(super) fn of(path: &Path, name: OsString) -> io::Result<Option<Self>> {
+        let metadata = fs::metadata(path)?;
+        let modified = metadata.modified()?;
+        Ok(metadata.is_file().then(|| Self { name, size: metadata.len(), modified, inode: metadata.ino() }))
+    }
+
+    pub(super) fn is_as_it_was(&self, now: &Self) -> bool {
+        (self.size, self.modified) == (now.size, now.modified)
+    }
+}
+
+/// All captures in a directory, by name. One that vanishes meanwhile is left out, and so is a link that leads nowhere;
+/// one that cannot be looked at is told to `refused`.
+///
+/// # Errors
+/// The directory is not there, or cannot be read.
+pub fn list(directory: &Path, mut refused: impl FnMut(&Path, &io::Error)) -> io::Result<Vec<Listed>> {
+    let mut listed = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
+        let entry = entry.map_err(unreadable(directory))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        if !is_capture_name(&name) {
+            continue;
+        }
+        match Listed::of(&path, name) {
+            Ok(capture) => listed.extend(capture),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => refused(&path, &error),
+        }
+    }
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listed)
+}
+
+/// The series that agents are writing in a directory, and of each when the first part file begins, in nanoseconds since 1970.
+fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, u64>> {
+    let mut parts = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
+        let name = entry.map_err(unreadable(directory))?.file_name();
+        if let Some(SegmentFile::Part(segment)) = name.to_str().and_then(SegmentFile::named) {
+            let start_ns = segment.start_us().saturating_mul(1000);
+            let first = parts.entry(Series::of(&segment)).or_insert(start_ns);
+            *first = start_ns.min(*first);
+        }
+    }
+    Ok(parts)
+}
+
+fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
+    |error| io::Error::new(error.kind(), format!("the input directory {} cannot be read: {error}", directory.display()))
+}
+
+/// Looks into a directory again and again, and goes through it only where something can have changed.
+#[derive(Debug)]
+pub struct Listing {
+    directory: PathBuf,
+    last: Option<Last>,
+    being_written: BTreeMap<Series, u64>,
+}
+
+/// The last time that a directory was gone through.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    stamp: Stamp,
+    /// When the directory was first seen like this.
+    since: Instant,
+    listed: Instant,
+}
+
+/// All that changes when a name in a directory does, or the directory is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+}
+
+impl Last {
+    /// Tells whether nothing can have changed since, in a directory that looks like `stamp`.
+    fn holds(&self, stamp: Stamp, now: Instant) -> bool {
+        let is_settled = self.listed.saturating_duration_since(self.since) >= COARSEST_TIME;
+        let is_recent = now.saturating_duration_since(self.listed) < FULL_LISTING_EVERY;
+        self.stamp == stamp && is_settled && is_recent
+    }
+}
+
+impl Listing {
+    /// A listing of that directory, which need not be there yet.
+    #[must_use]
+    pub fn of(directory: PathBuf) -> Self {
+        Self { directory, last: None, being_written: BTreeMap::new() }
+    }
+
+    /// The series that agents were writing there when it was gone through, and since when, in nanoseconds since 1970. All that they
+    /// have captured before is in the segments that were listed.
+    #[must_use]
+    pub fn being_written(&self) -> &BTreeMap<Series, u64> {
+        &self.being_written
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// All captures in it now, like [`list`].
+    ///
+    /// # Errors
+    /// The directory is not there, or cannot be read.
+    pub fn all(&mut self, now: Instant, refused: impl FnMut(&Path, &io::Error)) -> io::Result<Vec<Listed>> {
+        let last = self.last.take();
+        let stamp = self.stamp()?;
+        // A part that gets its name meanwhile is seen twice: not at all would be worse.
+        self.being_written = being_written(&self.directory)?;
+        let listed = list(&self.directory, refused)?;
+        // Any change meanwhile has changed the directory after its stamp was taken.
+        let since = last.filter(|last| last.stamp == stamp).map_or(now, |last| last.since);
+        self.last = Some(Last { stamp, since, listed: now });
+        Ok(listed)
+    }
+
+    /// The same, or nothing where it is the same as the last time. Names are noticed at once, files that grow after
+    /// half a minute.
+    ///
+    /// # Errors
+    /// The directory is not there, or cannot be read.
+    pub fn if_changed(&mut self, now: Instant, refused: impl FnMut(&Path, &io::Error)) -> io::Result<Option<Vec<Listed>>> {
+        let stamp = self.stamp()?;
+        if self.last.is_some_and(|last| last.holds(stamp, now)) {
+            return Ok(None);
+        }
+        self.all(now, refused).map(Some)
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        let metadata = fs::metadata(&self.directory).map_err(unreadable(&self.directory))?;
+        Ok(Stamp { device: metadata.dev(), inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
+    }
+}
+
+/// The one path of a directory, whatever links lead there; of one that is not there, the one that it is called by.
+#[must_use]
+pub fn whole_path(path: &Path) -> PathBuf {
+    let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // If a part of it is not there yet, the rest of it tells already where it will be.
+    let there = absolute.ancestors().find_map(|there| Some((there.canonicalize().ok()?, absolute.strip_prefix(there).ok()?)));
+    there.map_or_else(|| absolute.clone(), |(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segments::testing::{SEGMENT, capture, nobody};
+    use std::os::unix::fs::symlink;
+    use tempfile::tempdir;
+
+    fn names(listed: &[Listed]) -> Vec<&str> {
+        listed.iter().map(|capture| capture.name.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_captures_that_are_complete_are_listed() {
+        let directory = tempdir().unwrap();
+        let wanted = ["a.pcap", "b.pcap.gz", "c.pcapng", "d.pcapng.zst", "e.pcap.zst", "f.pcapng.gz", SEGMENT];
+        let others = [
+            ".a.pcap",
+            ".a.pcap.part",
+            "a.pcap.part",
+            "a.cap",
+            "a.pcap.bz2",
+            "a.gz",
+            "a.pcap.gz.gz",
+            "pcap",
+            ".pcap",
+            "a.PCAP",
+            ".x.pcap.processed",
+        ];
+        for name in wanted.iter().chain(&others) {
+            capture(&directory, name, name.as_bytes());
+        }
+        fs::create_dir(directory.path().join("directory.pcap")).unwrap();
+        symlink("nowhere", directory.path().join("dangling.pcap")).unwrap();
+        symlink("a.pcap", directory.path().join("link.pcap")).unwrap();
+        let listed = list(directory.path(), nobody).unwrap();
+        let mut want = [&wanted[..], &["link.pcap"]].concat();
+        want.sort_unstable();
+        assert_eq!(names(&listed), want);
+        let [first, .., link] = &listed[..] else { panic!("too few") };
+        assert_eq!((first.size, link.size, link.inode), (6, 6, first.inode));
+        assert_eq!(first.modified, fs::metadata(directory.path().join("a.pcap")).unwrap().modified().unwrap());
+    }
+
+    #[test]
+    fn a_link_that_cannot_be_followed_is_told_and_the_rest_is_listed() {
+        let directory = tempdir().unwrap();
+        capture(&directory, "a.pcap", b"");
+        symlink("loop.pcap", directory.path().join("loop.pcap")).unwrap();
+        let mut refused = Vec::new();
+        let listed = list(directory.path(), |path, _| refused.push(path.to_owned())).unwrap();
+        assert_eq!((names(&listed), refused), (vec!["a.pcap"], vec![directory.path().join("loop.pcap")]));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error_that_names_it() {
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("none");
+        let mut listing = Listing::of(path.clone());
+        let errors = [
+            list(&path, nobody).unwrap_err(),
+            listing.all(Instant::now(), nobody).unwrap_err(),
+            listing.if_changed(Instant::now(), nobody).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().starts_with(&format!("the input directory {} cannot be read", path.display())), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_gone_through_only_where_it_can_have_changed() {
+        let directory = tempdir().unwrap();
+        let mut listing = Listing::of(directory.path().join("in"));
+        fs::create_dir(listing.directory()).unwrap();
+        let begun = Instant::now();
+        let mut changed = |seconds| {
+            let listed = listing.if_changed(begun + Duration::from_secs(seconds), nobody).unwrap();
+            listed.map(|listed| names(&listed).join(" "))
+        };
+        let add = |name| fs::write(directory.path().join("in").join(name), b"").unwrap();
+        let seen = |names: &str| Some(names.to_owned());
+
+        assert_eq!(changed(0), seen(""));
+        add("a.pcap");
+        assert_eq!(changed(1), seen("a.pcap"));
+        assert_eq!(changed(2), seen("a.pcap"), "something may have come in the same instant as a.pcap");
+        assert_eq!(changed(3), seen("a.pcap"));
+        assert_eq!(changed(4), None);
+        add("b.pcap");
+        assert_eq!(changed(5), seen("a.pcap b.pcap"));
+        assert_eq!(changed(8), seen("a.pcap b.pcap"));
+        assert_eq!(changed(37), None);
+        assert_eq!(changed(38), seen("a.pcap b.pcap"), "one that was there may have grown");
+        assert_eq!(changed(40), None);
+
+        fs::rename(directory.path().join("in"), directory.path().join("old")).unwrap();
+        fs::create_dir(directory.path().join("in")).unwrap();
+        assert_eq!(changed(41), seen(""), "another directory");
+    }
+
+    #[test]
+    fn looking_at_all_of_it_is_looking() {
+        let directory = tempdir().unwrap();
+        let mut listing = Listing::of(directory.path().to_owned());
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        capture(&directory, "a.pcap", b"");
+        assert_eq!(names(&listing.all(begun, nobody).unwrap()), ["a.pcap"]);
+        assert_eq!(names(&listing.all(begun + second * 2, nobody).unwrap()), ["a.pcap"]);
+        assert_eq!(listing.if_changed(begun + second * 3, nobody).unwrap(), None);
+        assert_eq!(names(&listing.all(begun + second * 3, nobody).unwrap()), ["a.pcap"]);
+    }
+}

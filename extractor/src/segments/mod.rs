@@ -1,0 +1,15 @@
+//! Captures in input directories: names and their order, listings, identities, and their life after processing.
+
+mod afterwards;
+mod identity;
+mod listing;
+mod names;
+#[cfg(test)]
+mod testing;
+
+pub use self::{
+    afterwards::{AfterProcessing, Applied},
+    identity::{Identity, identity},
+    listing::{Listed, Listing, list, whole_path},
+    names::{Order, Series, capture_order, is_capture_name, is_named},
+};

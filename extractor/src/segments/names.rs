@@ -1,0 +1,109 @@
+//! Names of captures, and the order in which they were captured.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    os::unix::ffi::OsStrExt,
+};
+
+use serde::{Deserialize, Serialize};
+use shared::segment::SegmentName;
+
+/// A capture's name ends like this, and after that with one of the others when it is compressed.
+const ENDINGS: [&[u8]; 2] = [b".pcap", b".pcapng"];
+const COMPRESSIONS: [&[u8]; 2] = [b".gz", b".zst"];
+
+/// Tells whether a file of this name is a capture that somebody may read: one that is hidden is not there yet, or no more.
+#[must_use]
+pub fn is_capture_name(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    !name.starts_with(b".") && split_ending(name).is_some()
+}
+
+/// A capture's name without its ending, and the ending: `.pcap`, `.pcapng.zst`.
+pub(super) fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let plain = COMPRESSIONS.iter().find_map(|ending| name.strip_suffix(*ending)).unwrap_or(name);
+    let stem = ENDINGS.iter().find_map(|ending| plain.strip_suffix(*ending))?;
+    name.split_at_checked(stem.len())
+}
+
+/// The captures of a directory that come one behind the other: those of one agent and interface, and those that no agent has named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Series(String);
+
+impl Series {
+    pub(super) fn of(segment: &SegmentName) -> Self {
+        Self(format!("{}_{}", segment.instance(), segment.interface()))
+    }
+
+    /// That of a capture with this name.
+    #[must_use]
+    pub fn named(name: &OsStr) -> Self {
+        segment_name(name).map(|segment| Self::of(&segment)).unwrap_or_default()
+    }
+}
+
+/// The text that its segments' names begin with.
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "captures without an agent's name" } else { &self.0 })
+    }
+}
+
+/// The place of a capture among those of its directory: by when it begins, then by its number, then by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    /// In nanoseconds since 1970; what has no packets comes last.
+    pub start_ns: u64,
+    sequence: u32,
+    name: OsString,
+}
+
+/// The order of a capture. A segment's name tells it, compressed or not; of others, the first packet does.
+pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>) -> Order {
+    let (start_ns, sequence) = match segment_name(name) {
+        Some(segment) => (segment.start_us().saturating_mul(1000), segment.sequence()),
+        None => (first_packet_ns().unwrap_or(u64::MAX), 0),
+    };
+    Order { start_ns, sequence, name: name.to_owned() }
+}
+
+/// Tells whether a capture has the name of an agent's segment.
+#[must_use]
+pub fn is_named(name: &OsStr) -> bool {
+    segment_name(name).is_some()
+}
+
+fn segment_name(name: &OsStr) -> Option<SegmentName> {
+    let name = name.to_str()?;
+    let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
+    plain.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segments::testing::START_NS;
+
+    #[test]
+    fn capture_order_is_by_start_number_and_name() {
+        let asked = |name: &str, first| capture_order(name.as_ref(), || first);
+        let named = |name: &str| capture_order(name.as_ref(), || panic!("{name} tells it"));
+        let in_order = [
+            asked("z.pcap", Some(START_NS - 1)),
+            asked("late.pcap", Some(START_NS)),
+            asked("later.pcap", Some(START_NS)),
+            named("z_eth0_20231201T143022.123456Z_000001.pcap.gz"),
+            named("a_eth0_20231201T143022.123456Z_000002.pcap"),
+            named("a_eth0_20231201T143022.123456Z_000002.pcap.zst"),
+            named("a_eth0_20231201T143022.123457Z_000001.pcap"),
+            asked("a_eth0_20231201T143022.123456Z_000001.pcapng", Some(START_NS + 2000)),
+            asked("a.pcap", None),
+            asked("b.pcap", None),
+        ];
+        assert!(in_order.is_sorted(), "{in_order:#?}");
+        assert_eq!((in_order[3].start_ns, in_order[9].start_ns), (START_NS, u64::MAX));
+        let no_text = OsStr::from_bytes(b"\xff.pcap");
+        assert_eq!(capture_order(no_text, || Some(5)).start_ns, 5);
+    }
+}
