@@ -1,30 +1,16 @@
-//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders.
-#![allow(dead_code, reason = "each test target uses a part of it")]
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::needless_pass_by_value,
-    clippy::option_env_unwrap,
-    clippy::unwrap_used,
-    clippy::wrong_self_convention,
-    reason = "a test that goes wrong may say so by ending"
-)]
-#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders; networks to send it through; the extractor, and what it says.
 
 pub mod capture;
 pub mod desk;
 pub mod dice;
 pub mod faults;
 pub mod frames;
+pub mod lab;
 pub mod ladder;
 pub mod layers;
 pub mod media;
 pub mod sip;
+pub mod sipp;
 pub mod tcp;
 pub mod times;
 pub mod traffic;
