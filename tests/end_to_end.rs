@@ -1,6 +1,6 @@
 //! The extractor from its command line to its files: one target, so that it is linked once.
 //!
-//!     cargo test -p sip-call-extractor --test end_to_end streams::
+//!     cargo test --workspace --test end_to_end streams::
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
