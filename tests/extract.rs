@@ -1,18 +1,5 @@
 //! The extractor as a program: its arguments and exit statuses, hostile input, and that nothing but the
 //! input changes the output.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-mod support;
 
 use std::{
     fs,

@@ -1,18 +1,5 @@
 //! Captures as files: whatever form the same packets are written in, the same calls come out; and of a file that is
 //! cut or damaged, all that can be read.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-mod support;
 
 use std::{fs, io::Read, net::SocketAddr, process::Command};
 

@@ -1,14 +1,5 @@
 //! One call in all that packets are wrapped in: whatever it is, the tables are those of the plain call, and its
 //! pcap holds the frames as they were captured; or, with --no-rtp-dump, all of them but the sound.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-mod support;
 
 use std::net::SocketAddr;
 

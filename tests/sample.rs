@@ -1,20 +1,6 @@
 //! Makes the sample capture of the README: a morning in a small office.
 //!
 //!     scripts/sample sample.pcap
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,14 +1,5 @@
 //! Which calls are asked for, and which without their sound: SPEC 1.1. Whatever is left out, the rest is what it is without
 //! these flags, byte for byte.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-mod support;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -175,7 +166,7 @@ fn muted(frame: &[u8]) -> Vec<u8> {
 #[test]
 fn calls_without_sound() {
     assert_eq!(sounds(&[]), [1, 2, 3, 4]);
-    assert_eq!(sounds(&["--no-rtp-dump"]), []);
+    assert!(sounds(&["--no-rtp-dump"]).is_empty());
     assert_eq!(sounds(&["--no-rtp-dump-for-callid-pattern=pbx"]), [3, 4]);
     assert_eq!(sounds(&["--no-rtp-dump-for-from-pattern=Anna", "--no-rtp-dump-for-to-pattern=dave"]), [1, 3]);
     assert_eq!(sounds(&["--no-rtp-dump-for-from-pattern=Anna", "--no-rtp-dump-for-from-pattern=Alice"]), [3, 4]);

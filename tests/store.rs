@@ -1,6 +1,6 @@
 //! Serves a folder as an S3 store of the bucket `calls`, for `scripts/bench-s3`; says where, and with which credentials.
 //!
-//!     cargo run --release --example store -- FOLDER
+//!     cargo run --release -p sip-call-extractor --example store -- FOLDER
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
@@ -17,7 +17,6 @@
 #[path = "uploads/store.rs"]
 #[allow(dead_code, reason = "tests use all of it")]
 mod store;
-mod support;
 
 fn main() {
     let Some(folder) = std::env::args_os().nth(1) else {

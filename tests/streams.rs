@@ -1,14 +1,4 @@
 //! SIP over TCP and WebSocket, whatever became of the segments.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,21 +1,8 @@
 //! Makes a capture of many calls, the same every time, and says what is in it.
 //!
-//!     cargo run --release --example traffic -- --calls 1000 --bytes 1073741824 big.pcap
+//!     cargo run --release -p support --bin traffic -- --calls 1000 --bytes 1073741824 big.pcap
 //!
 //! `--help` tells what the traffic may be like, `support/traffic.rs` how it is made.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
-
-mod support;
 
 use std::{fs::File, io::BufWriter, path::PathBuf};
 

@@ -1,8 +1,5 @@
 //! Media of ends behind a translator of addresses (NAT): found where nothing says otherwise, and never
 //! taken from a call that knows better.
-#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "a test that goes wrong may say so by ending")]
-
-mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

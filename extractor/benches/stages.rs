@@ -12,9 +12,6 @@
     reason = "a bench that goes wrong may say so by ending"
 )]
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::{hint::black_box, sync::LazyLock};
 
 use bumpalo::Bump;

@@ -232,6 +232,9 @@ impl Arguments {
     pub fn read() -> Self {
         let line: Vec<OsString> = env::args_os().collect();
         let mut arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
+        if !uploads::ARE_BUILT_IN && arguments.needs_a_store() {
+            Self::command().error(ErrorKind::InvalidValue, uploads::MISSING).exit();
+        }
         let given = config_file::given(&line);
         let is_given = |flag: &str| given.contains(OsStr::new(flag));
         if is_given("s3-check") && !is_given("input-file") && !is_given("input-dir") {
@@ -286,6 +289,11 @@ impl Arguments {
     #[must_use]
     pub fn check(&self) -> Option<uploads::Settings> {
         self.uploads().filter(|_| self.s3_check && !self.has_captures())
+    }
+
+    /// Whether anything is to be asked of a store. The other flags of uploads say how, or fill a column.
+    fn needs_a_store(&self) -> bool {
+        self.auto_upload_to_s3 || self.s3_check
     }
 
     fn has_captures(&self) -> bool {
@@ -422,6 +430,17 @@ mod tests {
         assert!(help.starts_with("Extracts every SIP call of a capture"), "{help}");
         let headings: Vec<&str> = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
         assert_eq!(headings, ["Options:", "Which calls:"]);
+    }
+
+    #[test]
+    fn a_uri_alone_needs_no_store() {
+        let needs_a_store = |flags: &[&str]| {
+            let line = ["sip-call-extractor", "--s3-uri", "s3://calls/", "--s3-region", "eu-central-1"];
+            Arguments::try_parse_from(line.iter().chain(flags)).unwrap().needs_a_store()
+        };
+        assert!(!needs_a_store(&["--input-file", "a.pcap"]));
+        assert!(needs_a_store(&["--input-file", "a.pcap", "--auto-upload-to-s3"]));
+        assert!(needs_a_store(&["--s3-check"]));
     }
 
     #[test]

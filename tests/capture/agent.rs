@@ -11,9 +11,8 @@ use shared::{
     pcap::{Layout, LinkType, Precision, Step, file_header, record_header},
     segment::{SegmentFile, SegmentName},
 };
+use support::lab::{Namespace, Program, WIRE, wait_until};
 use tempfile::TempDir;
-
-use crate::lab::{Namespace, Program, WIRE, wait_until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sip-capture-agent");
 

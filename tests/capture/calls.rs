@@ -9,11 +9,14 @@ use std::{
     process::Command,
 };
 
+use support::{
+    lab::{Lab, Program, Tap, WIRE, wait_until},
+    sipp,
+};
+
 use crate::{
     agent::{Agent, names_in, read, segments},
     disks::Disk,
-    lab::{Lab, Program, Tap, WIRE, wait_until},
-    sipp,
 };
 
 /// The extractor, which will write to this directory. It is built by whoever tests the workspace.

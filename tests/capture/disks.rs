@@ -10,12 +10,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    agent::{
-        Agent, FILTER, Network, STEADY, assert_numbers, capture, let_pass, names_in, numbered, numbers_in, read, refused,
-        segments,
-    },
-    lab::{WIRE, wait_until},
+use support::lab::{WIRE, wait_until};
+
+use crate::agent::{
+    Agent, FILTER, Network, STEADY, assert_numbers, capture, let_pass, names_in, numbered, numbers_in, read, refused, segments,
 };
 
 /// A disk of its own, for segments or for all that a test writes.

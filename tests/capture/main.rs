@@ -19,12 +19,6 @@
 mod agent;
 mod calls;
 mod disks;
-#[path = "../real_software/lab.rs"]
-#[allow(dead_code, reason = "these tests need fewer things between namespaces")]
-mod lab;
 mod loopback;
 mod service;
-#[path = "../real_software/sipp.rs"]
-#[allow(dead_code, reason = "these tests make fewer kinds of calls")]
-mod sipp;
 mod wires;

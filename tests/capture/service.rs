@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    agent::{Agent, Network, STEADY, assert_numbers, names_in},
-    lab::{WIRE, wait_until},
-};
+use support::lab::{WIRE, wait_until};
+
+use crate::agent::{Agent, Network, STEADY, assert_numbers, names_in};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sip-capture-agent");
 

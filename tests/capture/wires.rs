@@ -3,13 +3,11 @@
 use std::{fs, time::Duration};
 
 use shared::pcap::LinkType;
+use support::lab::{Program, WIRE, wait_until};
 
-use crate::{
-    agent::{
-        Agent, Captured, FILTER, FRAME_LEN, Network, STEADY, assert_numbers, datagram, ethernet, ipv4, let_pass, names_in,
-        numbered, numbers_in, read, read_all, segments,
-    },
-    lab::{Program, WIRE, wait_until},
+use crate::agent::{
+    Agent, Captured, FILTER, FRAME_LEN, Network, STEADY, assert_numbers, datagram, ethernet, ipv4, let_pass, names_in, numbered,
+    numbers_in, read, read_all, segments,
 };
 
 #[test]

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use shared::pcap::{
     DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
 };
-
-use super::{
-    Input, frames,
+use support::{
+    frames,
     media::{Rtp, sender_report},
     sip::{Sdp, request, response},
 };
+
+use super::Input;
 
 const START_NS: u64 = 1_701_441_022_123_456_000;
 const MS: u64 = 1_000_000;

@@ -1,19 +1,6 @@
 //! What must hold whatever the input: one module for each fuzz target, plain code, so that `fuzz/` can look for
 //! counterexamples and `tests/corpus.rs` can replay those that were found.
 #![allow(dead_code, reason = "each fuzz target uses a part of it")]
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_value,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    clippy::wrong_self_convention,
-    reason = "a test that goes wrong may say so by ending"
-)]
-#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
 
 pub mod body;
 pub mod capture;
@@ -28,13 +15,6 @@ pub mod run;
 pub mod stream;
 pub mod units;
 pub mod websocket;
-
-#[path = "../support/frames.rs"]
-mod frames;
-#[path = "../support/media.rs"]
-mod media;
-#[path = "../support/sip.rs"]
-mod sip;
 
 /// Holds, or ends with a panic.
 pub type Check = fn(&[u8]);

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use crate::{
-    comparison::check,
-    lab::{Lab, Program, V6},
-};
+use support::lab::{Lab, Program, V6};
+
+use super::comparison::check;
 
 const CALLER: usize = 0;
 const CALLEE: usize = 1;

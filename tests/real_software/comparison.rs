@@ -9,11 +9,12 @@ use std::{
     thread,
 };
 
-use crate::{
+use support::{
     lab::{Lab, Tap},
-    support::ladder::{Extracted, Row, extract_files, read_frames},
-    websocket::WEBSOCKET_PORT,
+    ladder::{Extracted, Row, extract_files, read_frames},
 };
+
+use super::websocket::WEBSOCKET_PORT;
 
 /// Frames by number, from 1.
 type Frames = BTreeSet<usize>;

@@ -1,10 +1,11 @@
 //! SIP over UDP and TCP, over IPv4 and IPv6, on a wire that is good and on one that is not.
 
-use crate::{
-    comparison::{Checked, check, check_if_seen},
+use support::{
     lab::{Lab, V6, WIRE},
     sipp::{Calls, LONG, TCP, UDP},
 };
+
+use super::comparison::{Checked, check, check_if_seen};
 
 fn made_and_found(lab: Lab, calls: Calls) -> Checked {
     let tap = calls.captured(&lab);

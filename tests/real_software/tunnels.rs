@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    comparison::{Checked, check},
+use support::{
     lab::{Lab, Namespace, Program, V4, V6, WIRE, wait_until},
     sipp::{Calls, LONG, TCP, UDP},
 };
+
+use super::comparison::{Checked, check};
 
 const INNER_V4: [&str; 2] = ["203.0.113.1", "203.0.113.2"];
 const INNER_V6: [&str; 2] = ["2001:db8:1::1", "2001:db8:1::2"];

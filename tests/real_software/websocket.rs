@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use crate::{
-    comparison::check,
-    lab::{Lab, Program},
-};
+use support::lab::{Lab, Program};
+
+use super::comparison::check;
 
 pub const WEBSOCKET_PORT: u16 = 5066;
 

@@ -1,6 +1,6 @@
 //! How calls open, go on and end: SPEC 3.1.
 
-use crate::*;
+use super::*;
 
 #[test]
 fn a_plain_call() {

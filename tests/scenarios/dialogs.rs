@@ -1,6 +1,6 @@
 //! Dialogs and attempts of one Call-ID: forks, back-to-back agents, messages of strangers.
 
-use crate::*;
+use super::*;
 
 /// A leg that a back-to-back agent makes with the Call-ID of the call: a From tag of its own, and a transaction.
 fn leg(method: &str, tag: &str) -> Sip {

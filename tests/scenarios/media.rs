@@ -1,6 +1,6 @@
 //! Offers and answers, and which packets are whose: SPEC 4.
 
-use crate::*;
+use super::*;
 
 #[test]
 fn early_media() {

@@ -1,6 +1,6 @@
 //! Networks that overlap: two tenants with the same addresses, told apart by what their packets came through.
 
-use crate::*;
+use super::*;
 
 /// What the frames of a tenant are wrapped in.
 type Wrap = fn(&[u8], u8) -> Vec<u8>;

@@ -1,6 +1,6 @@
 //! Rows and files: SPEC 6.
 
-use crate::*;
+use super::*;
 
 #[test]
 fn the_columns() {

@@ -1,6 +1,6 @@
 //! Figures of streams: SPEC 5.
 
-use crate::*;
+use super::*;
 
 /// The row of the one stream that these packets make in a call: when each arrives, and what it is.
 fn measured(packets: impl IntoIterator<Item = (u64, Rtp)>) -> Row {

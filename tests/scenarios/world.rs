@@ -9,7 +9,7 @@ use support::{
     dice::{Dice, tries},
 };
 
-use crate::*;
+use super::*;
 
 const CLOUD: [u8; 4] = [172, 31, 5, 5];
 const CLOUD_OUTSIDE: [u8; 4] = [203, 0, 113, 5];

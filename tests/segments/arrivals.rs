@@ -2,12 +2,15 @@
 
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
     desk::{Desk, Files, within},
-    everything::{Form, Packets},
     faults::inject_on,
-    segments::{Segment, agents},
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Segment, agents},
+    everything::{Form, Packets},
 };
 
 /// Everything in ten segments, and what comes of it.

@@ -3,12 +3,15 @@
 
 use std::{fs, time::Duration};
 
-use crate::{
+use support::{
     desk::{Desk, Files, within},
     dice::{Dice, tries},
+    ladder::extract_bytes,
+};
+
+use super::{
+    directory::{Names, Segment, agents},
     everything::{Form, Packets},
-    segments::{Names, Segment, agents},
-    support::ladder::extract_bytes,
 };
 
 /// How segments are processed.

@@ -5,13 +5,16 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
     desk::{Desk, Ran, STATE, within},
     dice::{Dice, tries},
-    everything::{Form, Packets},
     faults::{Call, Threads, calls, inject, inject_since},
-    segments::{Names, Segment},
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Names, Segment},
+    everything::{Form, Packets},
 };
 
 const SMALL: [&str; 6] = ["--window-bytes", "9000", "--chunk-bytes", "3000", "--unit-bytes", "40000"];

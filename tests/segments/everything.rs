@@ -13,19 +13,16 @@ use std::{
 use shared::pcap::{
     DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
 };
-
-use crate::{
+use support::{
+    MS, SECOND,
+    capture::{gzip, zstd},
     dice::Dice,
-    support::{
-        MS, SECOND,
-        capture::{gzip, zstd},
-        frames,
-        ladder::{Ladder, START_NS},
-        layers::{FRAMINGS, Framing, Hep, LINKS, TUNNELS, Tunnel},
-        media::{Rtp, sender_report, stun},
-        sip::{Sdp, Sip, request, response},
-        tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
-    },
+    frames,
+    ladder::{Ladder, START_NS},
+    layers::{FRAMINGS, Framing, Hep, LINKS, TUNNELS, Tunnel},
+    media::{Rtp, sender_report, stun},
+    sip::{Sdp, Sip, request, response},
+    tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
 };
 
 /// In which form the capture is written.

@@ -2,7 +2,7 @@
 //!
 //! `golden.state` was written by a run over the first half of everything. If what is carried over changes, a program that reads it as
 //! its own would go on with nonsense. Then raise `VERSION` in `state.rs`, and have the file made anew:
-//! `GOLDEN_STATE=write cargo test -p sip-call-extractor --test segments golden`.
+//! `GOLDEN_STATE=write cargo test -p sip-call-extractor --test end_to_end golden`.
 
 use std::{fs, path::Path};
 
@@ -13,11 +13,14 @@ use sip_call_extractor::{
     state::{State, StateFile},
 };
 
-use crate::{
+use support::{
     desk::{Desk, STATE},
     dice::Dice,
+};
+
+use super::{
+    directory::Names,
     everything::{Form, Packets},
-    segments::Names,
 };
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/segments/golden.state");

@@ -6,13 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
     desk::{Desk, Files, STATE, deliver_to, visible, within},
     dice::{Dice, tries},
-    everything::{Container, Form, Packets, in_good_time},
     faults::{CHANGES, Call, Threads, calls, inject, inject_on},
-    segments::{Names, Segment},
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Names, Segment},
+    everything::{Container, Form, Packets, in_good_time},
 };
 
 /// So that there is much to do between two states, and many states.

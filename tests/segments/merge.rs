@@ -2,13 +2,16 @@
 
 use std::{collections::HashMap, fs, path::PathBuf, process::Command, time::Duration};
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
+    MS,
     desk::{Desk, Files, Running, deliver_to, visible, within},
     dice::{Dice, tries},
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Segment, agents},
     everything::{Form, Frames, Packets, in_good_time},
-    segments::{Segment, agents},
-    support::MS,
 };
 
 /// What two agents have seen of one conversation.

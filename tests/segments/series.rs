@@ -5,13 +5,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
     desk::{Desk, Files, visible, within},
     dice::{Dice, tries},
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Segment, agents},
     everything::{Form, Frames, Packets, in_good_time},
     merge::{is_signalling, split},
-    segments::{Segment, agents},
 };
 
 const INTERFACES: [&str; 2] = ["eth0", "br_lan"];

@@ -2,13 +2,16 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
     desk::{Desk, Files, STATE, visible, within},
     dice::{Dice, tries},
-    everything::{Container, Form, Packets},
     faults::{Call, Threads, calls, inject},
-    segments::{Names, Segment},
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Names, Segment},
+    everything::{Container, Form, Packets},
 };
 
 fn halves() -> (Packets, Vec<Segment>, Files) {

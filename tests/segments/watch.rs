@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    cuts::results_of_the_whole,
+use support::{
     desk::{Desk, Files, Running, STATE, within},
     dice::Dice,
+};
+
+use super::{
+    cuts::results_of_the_whole,
+    directory::{Names, Segment},
     everything::{Form, Packets},
-    segments::{Names, Segment},
 };
 
 fn five() -> (Vec<Segment>, Files) {

@@ -1,11 +1,12 @@
 //! What comes of the whole capture: that everything is in it which the other tests take for granted.
 
-use crate::{
+use support::{
     desk::{Desk, Files, visible},
     dice::Dice,
-    everything::{Container, Form, Packets},
-    support::ladder::{Extracted, extract_bytes},
+    ladder::{Extracted, extract_bytes},
 };
+
+use super::everything::{Container, Form, Packets};
 
 fn extracted(form: Form) -> Extracted {
     let got = extract_bytes(&Packets::everything(form).whole(), &[]);

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::ladder::extractor;
+use crate::ladder::extractor;
 
 /// Files by name, with their bytes.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -60,6 +60,10 @@ impl Desk {
     /// A closed segment, the way the agent delivers one.
     pub fn deliver(&self, name: &str, bytes: &[u8]) {
         deliver_to(&self.segments, name, bytes);
+    }
+
+    pub fn deliver_all(&self, segments: &[(String, Vec<u8>)]) {
+        segments.iter().for_each(|(name, bytes)| self.deliver(name, bytes));
     }
 
     /// The names in the directory of segments, without what is hidden.

@@ -23,7 +23,7 @@ use std::{
 use shared::pcap::{Layout, Step};
 use tempfile::TempDir;
 
-use super::{MS, capture::Capture, frames, media::Rtp, sip::Sip, times};
+use crate::{MS, capture::Capture, frames, media::Rtp, sip::Sip, times};
 
 /// When the ladders begin: 2023-12-01T14:30:22.123456Z.
 pub const START_NS: u64 = 1_701_441_022_123_456_000;
@@ -117,9 +117,10 @@ pub fn extract_files(folder: TempDir, inputs: &[PathBuf], flags: &[&str]) -> Ext
     Extracted::read(folder, &out, &output)
 }
 
-/// The program that is tested.
+/// The program that is tested: Cargo says where it is.
 pub fn extractor() -> Command {
-    let mut command = Command::new(option_env!("CARGO_BIN_EXE_sip-call-extractor").expect("built by cargo test"));
+    let program = std::env::var_os("CARGO_BIN_EXE_sip-call-extractor").expect("`cargo test` runs the tests");
+    let mut command = Command::new(program);
     command.env_remove("RUST_LOG");
     command
 }

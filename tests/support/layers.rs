@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use shared::pcap::LinkType;
 
-use super::frames;
+use crate::frames;
 
 const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{MS, capture::Capture, frames, ladder::START_NS};
+use crate::{MS, capture::Capture, frames, ladder::START_NS};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;

@@ -16,7 +16,7 @@ use shared::pcap::{
     DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
 };
 
-use super::{MS, SECOND, frames, ladder::START_NS, layers, media::Rtp, sip, web::Web};
+use crate::{MS, SECOND, frames, ladder::START_NS, layers, media::Rtp, sip, web::Web};
 
 /// What the traffic is to be like.
 #[derive(Clone, Debug, Args)]

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::{dice::Dice, frames};
+use crate::{dice::Dice, frames};
 
 /// What a segment carries at most.
 const FULL: usize = 1448;

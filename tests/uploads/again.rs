@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use crate::{
+use support::desk::{Files, assert_same};
+
+use super::{
     proxy::{Answer, Operation, Rule},
     site::{PREFIX, Results, Site, few},
-    support::desk::{Files, assert_same},
 };
 
 /// A run into another directory of results.
@@ -13,7 +14,7 @@ use crate::{
 fn elsewhere(site: &Site, flags: &[&str], status: i32) -> String {
     let out = site.desk.folder().join("elsewhere");
     let ran = site.desk.ended(&mut site.command_to(&out, flags)).is(status);
-    let left: Files = crate::support::desk::files(&out);
+    let left: Files = support::desk::files(&out);
     assert_same(&Results::of_few().tables, &left, "elsewhere");
     ran.log
 }
@@ -67,7 +68,7 @@ fn what_another_file_of_a_call_became_is_replaced_only_if_that_is_wanted() {
     let (name, bytes) = want.calls.iter().find(|(name, bytes)| stored[*name] != **bytes).unwrap();
     run(&[], 3).says("--overwrite").says(name);
     assert_same(&stored, &site.stored(), "it is not replaced");
-    assert_eq!(crate::support::desk::files(&out).get(name), Some(bytes), "and the other one stays");
+    assert_eq!(support::desk::files(&out).get(name), Some(bytes), "and the other one stays");
     run(&["--overwrite"], 0);
     assert_same(&want.calls, &site.stored(), "it is replaced");
 }

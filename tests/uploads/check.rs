@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::{
+use super::{
     proxy::{Answer, Fault, Operation, Rule},
     site::{CHECK, PREFIX, Results, Site, cut, few},
 };
@@ -18,7 +18,7 @@ fn check(site: &Site) -> Command {
 fn alone_it_tries_and_leaves_nothing() {
     let site = Site::new();
     let ran = site.desk.ended(&mut check(&site)).is(0);
-    ran.says(crate::site::URI);
+    ran.says(super::site::URI);
     assert!(site.store.objects().is_empty());
     let requests = site.proxy.requests();
     let asked: Vec<_> = requests.iter().map(|request| (request.operation, request.key.clone(), request.body.len())).collect();
@@ -80,7 +80,7 @@ fn with_a_file_of_flags() {
     fs::write(&file, flags).unwrap();
     let (name, segment) = &cut(&few(), 1)[0];
     site.desk.deliver(name, segment);
-    site.desk.ended(check(&site).arg("--config").arg(&file)).is(0).says(crate::site::URI);
+    site.desk.ended(check(&site).arg("--config").arg(&file)).is(0).says(super::site::URI);
     assert_eq!(site.desk.delivered(), [name.as_str()]);
     assert!(site.proxy.requests().iter().all(|request| request.key.contains(CHECK)));
 }

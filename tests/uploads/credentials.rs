@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::{
+use super::{
     proxy::{Answer, Rule},
     site::{Results, Site},
     store::{ACCESS_KEY, SECRET_KEY},

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use support::desk::{assert_same, within};
+
+use super::{
     proxy::{Answer, Fault, Operation, Rule},
     site::{Results, Site, URI, cut, few, is_of_a_call},
-    support::desk::{assert_same, within},
 };
 
 /// Longer than the back-off after a first failure.
@@ -95,7 +96,7 @@ fn another_run_in_the_same_directory_sends_what_is_due() {
     site.keeps_all(want, "denied");
     site.proxy.heal();
     let other = site.desk.folder().join("other.pcap");
-    fs::write(&other, crate::site::calls(0).to_pcap()).unwrap();
+    fs::write(&other, super::site::calls(0).to_pcap()).unwrap();
     let mut command = site.bare();
     command.arg("--input-file").arg(other).arg("--output-dir").arg(&site.desk.out).args(site.flags());
     site.desk.ended(&mut command).is(0);

@@ -11,7 +11,7 @@ use aws_sdk_s3::{
 };
 use tokio::runtime::Runtime;
 
-use crate::{
+use super::{
     proxy::{Answer, Fault, Operation, Proxy, Rule},
     store::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Store},
 };

@@ -7,14 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use support::{
+    desk::{Files, STATE, within},
+    dice::{Dice, tries},
+    faults::{CHANGES, Call, Threads, calls, inject},
+};
+
+use super::{
     proxy::{Answer, Fault, Operation, Rule},
     site::{CALLS, Results, Site, cut, few, is_of_a_call},
-    support::{
-        desk::{Files, STATE, within},
-        dice::{Dice, tries},
-        faults::{CHANGES, Call, Threads, calls, inject},
-    },
 };
 
 /// So that there are many states.

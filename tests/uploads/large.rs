@@ -2,10 +2,11 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use crate::{
+use support::{desk::within, ladder::Ladder, media::Rtp};
+
+use super::{
     proxy::{Answer, Fault, Operation, Rule},
     site::{Results, Site, all_at_once, calls},
-    support::{desk::within, ladder::Ladder, media::Rtp},
 };
 const PART: usize = 8 << 20;
 

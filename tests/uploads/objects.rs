@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::{
+use support::{
+    desk::assert_same,
+    traffic::{self, Plan, Signalling},
+};
+
+use super::{
     proxy::{Fault, Operation, Request, Rule},
     site::{CHECK, PREFIX, Results, Site, is_of_a_call},
     store::base64,
-    support::{
-        desk::assert_same,
-        traffic::{self, Plan, Signalling},
-    },
 };
 
 /// Calls of all lengths, some of them over TCP.

@@ -7,15 +7,16 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{
+use support::{
+    capture::Capture,
+    desk::{Desk, Files, Ran, Running, STATE, assert_same, visible},
+    ladder::{Ladder, extractor},
+    sip::{Sdp, request, response},
+};
+
+use super::{
     proxy::Proxy,
     store::{ACCESS_KEY, REGION, SECRET_KEY, Store},
-    support::{
-        capture::Capture,
-        desk::{Desk, Files, Ran, Running, STATE, assert_same, visible},
-        ladder::{Ladder, extractor},
-        sip::{Sdp, request, response},
-    },
 };
 
 pub const URI: &str = "s3://calls/office/";

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use crate::{
+use support::desk::Files;
+
+use super::{
     proxy::{Answer, Rule},
     site::{Results, Site},
-    support::desk::Files,
 };
 
 /// A store that lets nobody in.

@@ -12,10 +12,9 @@ use hyper_util::{
 };
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
+use support::desk::Files;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
-
-use crate::support::desk::Files;
 
 pub const BUCKET: &str = "calls";
 pub const REGION: &str = "eu-central-1";

@@ -1,9 +1,10 @@
 //! The tables as objects, named by run.
 
-use crate::{
+use support::desk::{Files, assert_same};
+
+use super::{
     proxy::{Answer, Operation, Rule},
     site::{CALLS, PREFIX, Results, STREAMS, Site, cut, few},
-    support::desk::{Files, assert_same},
 };
 
 /// The tables in the store: name and run, with what is in them.

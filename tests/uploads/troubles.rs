@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
+use super::{
     proxy::{Answer, Fault, Operation, Rule},
     site::{Results, Site, all_at_once},
 };
@@ -145,7 +145,7 @@ fn what_is_to_be_kept_is_kept_and_sent_later() {
 #[test]
 fn a_store_that_refuses_is_not_asked_for_each_call() {
     let site = Site::new();
-    site.lay(&crate::site::calls(60).to_pcap());
+    site.lay(&super::site::calls(60).to_pcap());
     site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put));
     site.run(&["--no-s3-check", "--s3-concurrency", "4"]).is(3).says("60");
     let puts = site.proxy.requests_for(Operation::Put).len();

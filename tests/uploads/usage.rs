@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use crate::{
-    site::{CALLS, STREAMS, Site, URI, few},
-    support::{desk::Files, ladder::extract_bytes},
-};
+use support::{desk::Files, ladder::extract_bytes};
+
+use super::site::{CALLS, STREAMS, Site, URI, few};
 
 /// Flags with which nothing begins, and what is said about them.
 #[track_caller]

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
-use crate::{
-    site::{Site, URI},
-    support::faults::{Threads, list},
-};
+use support::faults::{Threads, list};
+
+use super::site::{Site, URI};
 
 /// The names that threads gave themselves, and the kinds of sockets.
 fn traces(site: &Site, command: &Command) -> BTreeSet<String> {

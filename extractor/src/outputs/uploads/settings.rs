@@ -2,8 +2,6 @@
 
 use std::{str::FromStr, time::Duration};
 
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared::s3_uri::S3Uri;
 
 /// What the user wants of uploads.
@@ -39,20 +37,6 @@ pub struct Settings {
     pub deadline: Duration,
 }
 
-impl Settings {
-    pub(super) fn class(&self) -> Option<StorageClass> {
-        self.storage_class.clone().map(|Class(class)| class)
-    }
-
-    pub(super) fn encryption_kind(&self) -> Option<ServerSideEncryption> {
-        self.encryption.as_ref().map(|encryption| encryption.kind.clone())
-    }
-
-    pub(super) fn key_id(&self) -> Option<String> {
-        self.encryption.as_ref()?.key_id.clone()
-    }
-}
-
 /// What becomes of a file that was to be uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Cleanup {
@@ -66,35 +50,63 @@ pub enum Cleanup {
 
 /// A storage class that the S3 API knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Class(pub(super) StorageClass);
+pub struct Class(String);
+
+/// S3 API reference, "PutObject", `x-amz-storage-class`.
+pub(super) const CLASSES: [&str; 15] = [
+    "AWS_BACKUP_LOW_COST_WARM",
+    "AWS_BACKUP_WARM",
+    "DEEP_ARCHIVE",
+    "EXPRESS_ONEZONE",
+    "FSX_ONTAP",
+    "FSX_OPENZFS",
+    "GLACIER",
+    "GLACIER_IR",
+    "INTELLIGENT_TIERING",
+    "ONEZONE_IA",
+    "OUTPOSTS",
+    "REDUCED_REDUNDANCY",
+    "SNOW",
+    "STANDARD",
+    "STANDARD_IA",
+];
+
+impl Class {
+    /// As the API has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
 
 impl FromStr for Class {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if StorageClass::values().contains(&text) {
-            return Ok(Self(StorageClass::from(text)));
+        if CLASSES.contains(&text) {
+            return Ok(Self(text.to_owned()));
         }
-        Err(format!("`{text}` is no storage class; there are {}", StorageClass::values().join(", ")))
+        Err(format!("`{text}` is no storage class; there are {}", CLASSES.join(", ")))
     }
 }
 
-/// How a store encrypts objects, and with which key if not with its own.
+/// How a store encrypts objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encryption {
-    pub(super) kind: ServerSideEncryption,
-    pub(super) key_id: Option<String>,
+pub enum Encryption {
+    /// With keys of its own.
+    Aes256,
+    /// With a key of the key management service; with its default key if none is named.
+    Kms(Option<String>),
 }
 
 impl FromStr for Encryption {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let of = |kind, key_id: Option<&str>| Ok(Self { kind, key_id: key_id.map(str::to_owned) });
         match (text, text.strip_prefix("aws:kms:")) {
-            ("AES256", _) => of(ServerSideEncryption::Aes256, None),
-            ("aws:kms", _) => of(ServerSideEncryption::AwsKms, None),
-            (_, Some(key_id)) if !key_id.is_empty() => of(ServerSideEncryption::AwsKms, Some(key_id)),
+            ("AES256", _) => Ok(Self::Aes256),
+            ("aws:kms", _) => Ok(Self::Kms(None)),
+            (_, Some(key_id)) if !key_id.is_empty() => Ok(Self::Kms(Some(key_id.to_owned()))),
             _ => Err(format!("`{text}` is no encryption; write AES256, aws:kms, or aws:kms:KEY with the id or the ARN of a key")),
         }
     }
@@ -109,11 +121,10 @@ const MAX_TAGS: usize = 10;
 const MAX_TAG_LENS: (usize, usize) = (128, 256);
 
 impl Tags {
-    /// As the header of a request has them.
-    pub(super) fn header(&self) -> Option<String> {
-        let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-        let tags: Vec<String> = self.0.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
-        (!tags.is_empty()).then(|| tags.join("&"))
+    /// Their keys and values.
+    #[must_use]
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.0
     }
 }
 
@@ -150,7 +161,7 @@ mod tests {
 
     #[test]
     fn storage_classes() {
-        assert_eq!("STANDARD_IA".parse::<Class>().unwrap().0, StorageClass::StandardIa);
+        assert_eq!("STANDARD_IA".parse::<Class>().unwrap().name(), "STANDARD_IA");
         for text in ["", "standard", "COLD"] {
             assert!(text.parse::<Class>().unwrap_err().contains("GLACIER"), "{text}");
         }
@@ -158,10 +169,10 @@ mod tests {
 
     #[test]
     fn encryptions() {
-        let key = |text: &str| text.parse::<Encryption>().unwrap().key_id;
-        assert_eq!("AES256".parse::<Encryption>().unwrap().kind, ServerSideEncryption::Aes256);
-        assert_eq!(key("aws:kms"), None);
-        assert_eq!(key("aws:kms:arn:aws:kms:eu-west-1:1:key/2").as_deref(), Some("arn:aws:kms:eu-west-1:1:key/2"));
+        let key = "arn:aws:kms:eu-west-1:1:key/2";
+        assert_eq!("AES256".parse(), Ok(Encryption::Aes256));
+        assert_eq!("aws:kms".parse(), Ok(Encryption::Kms(None)));
+        assert_eq!(format!("aws:kms:{key}").parse(), Ok(Encryption::Kms(Some(key.to_owned()))));
         for text in ["", "aes256", "aws:kms:", "kms"] {
             assert!(text.parse::<Encryption>().unwrap_err().contains("AES256"), "{text}");
         }
@@ -169,10 +180,11 @@ mod tests {
 
     #[test]
     fn tags() {
-        let header = |text: &str| text.parse::<Tags>().unwrap().header();
-        assert_eq!(header(""), None);
-        assert_eq!(header("site=Köln west, team=a&b=c").as_deref(), Some("site=K%C3%B6ln%20west&team=a%26b%3Dc"));
-        assert_eq!(header("empty=").as_deref(), Some("empty="));
+        let pairs = |text: &str| text.parse::<Tags>().unwrap().0;
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(pairs(""), []);
+        assert_eq!(pairs("site=Köln west, team=a&b=c"), [pair("site", "Köln west"), pair("team", "a&b=c")]);
+        assert_eq!(pairs("empty="), [pair("empty", "")]);
         for (text, why) in [("a", "no tag"), ("=b", "no key"), ("a=1,a=2", "twice")] {
             assert!(text.parse::<Tags>().unwrap_err().contains(why), "{text}");
         }

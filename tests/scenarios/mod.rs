@@ -2,13 +2,6 @@
 //!
 //! Times are in milliseconds. Unless a test says otherwise, A calls B, media runs between `A_MEDIA` and
 //! `B_MEDIA`, and `STRANGER` is an address that no description names.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test that goes wrong may say so by ending"
-)]
 
 mod calls;
 mod dialogs;
@@ -16,8 +9,6 @@ mod media;
 mod networks;
 mod rows;
 mod statistics;
-#[path = "../support/mod.rs"]
-mod support;
 mod world;
 
 use std::{

@@ -23,10 +23,14 @@ use aws_sdk_s3::{
     },
     operation::{head_object::HeadObjectOutput, put_object::builders::PutObjectFluentBuilder},
     primitives::{ByteStream, SdkBody},
-    types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart},
+    types::{
+        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
+        StorageClass,
+    },
 };
 use aws_smithy_http_client::{Connector, proxy::ProxyConfig, tls};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use shared::s3_uri::S3Uri;
 use tokio::{
@@ -35,10 +39,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    Settings,
-    trouble::{Place, Trouble, causes},
-};
+use super::trouble::{Place, Trouble, causes};
+use crate::outputs::uploads::settings::{Encryption, Settings, Tags};
 
 /// What a capture is said to be (IANA media types).
 pub(super) const CAPTURE: &str = "application/vnd.tcpdump.pcap";
@@ -309,8 +311,8 @@ impl Store {
     fn put(&self, to: &S3Uri, key: &str, content_type: &str) -> PutObjectFluentBuilder {
         let settings = &self.settings;
         let put = self.client.put_object().bucket(&to.bucket).key(key).content_type(content_type);
-        let put = put.set_storage_class(settings.class()).set_tagging(settings.tags.header());
-        put.set_server_side_encryption(settings.encryption_kind()).set_ssekms_key_id(settings.key_id())
+        let put = put.set_storage_class(class(settings)).set_tagging(header(&settings.tags));
+        put.set_server_side_encryption(encryption(settings)).set_ssekms_key_id(key_id(settings))
     }
 
     async fn send_whole(&self, order: &Order, content: &Content, piece: Piece) -> Result<(), Trouble> {
@@ -339,8 +341,8 @@ impl Store {
         let settings = &self.settings;
         let (to, key) = (&order.to, order.to.key(&order.name));
         let create = self.client.create_multipart_upload().bucket(&to.bucket).key(&key).content_type(order.content_type);
-        let create = create.set_storage_class(settings.class()).set_tagging(settings.tags.header());
-        let create = create.set_server_side_encryption(settings.encryption_kind()).set_ssekms_key_id(settings.key_id());
+        let create = create.set_storage_class(class(settings)).set_tagging(header(&settings.tags));
+        let create = create.set_server_side_encryption(encryption(settings)).set_ssekms_key_id(key_id(settings));
         let create = create.checksum_algorithm(ChecksumAlgorithm::Crc32).metadata(DIGEST, &source.content.sha256);
         let begun = create.send().await.map_err(|error| Trouble::of(&error))?;
         let id = begun.upload_id().ok_or_else(|| Trouble::Refused("an upload of several parts gets no name".to_owned()))?;
@@ -537,6 +539,31 @@ impl<'a> Tries<'a> {
     }
 }
 
+fn class(settings: &Settings) -> Option<StorageClass> {
+    settings.storage_class.as_ref().map(|class| StorageClass::from(class.name()))
+}
+
+fn encryption(settings: &Settings) -> Option<ServerSideEncryption> {
+    settings.encryption.as_ref().map(|encryption| match encryption {
+        Encryption::Aes256 => ServerSideEncryption::Aes256,
+        Encryption::Kms(_) => ServerSideEncryption::AwsKms,
+    })
+}
+
+fn key_id(settings: &Settings) -> Option<String> {
+    match settings.encryption.as_ref()? {
+        Encryption::Aes256 => None,
+        Encryption::Kms(key_id) => key_id.clone(),
+    }
+}
+
+/// Tags as the header of a request has them.
+fn header(tags: &Tags) -> Option<String> {
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let tags: Vec<String> = tags.pairs().iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
+    (!tags.is_empty()).then(|| tags.join("&"))
+}
+
 fn base64(crc32: u32) -> String {
     BASE64_STANDARD.encode(crc32.to_be_bytes())
 }
@@ -547,4 +574,23 @@ fn length_of(there: &HeadObjectOutput) -> Option<u64> {
 
 fn digest_of(there: &HeadObjectOutput) -> Option<&String> {
     there.metadata().and_then(|metadata| metadata.get(DIGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::uploads::settings::CLASSES;
+
+    #[test]
+    fn storage_classes_are_those_of_the_client() {
+        assert_eq!(CLASSES, StorageClass::values());
+    }
+
+    #[test]
+    fn tags_are_encoded() {
+        let header = |text: &str| header(&text.parse().unwrap());
+        assert_eq!(header(""), None);
+        assert_eq!(header("site=Köln west, team=a&b=c").as_deref(), Some("site=K%C3%B6ln%20west&team=a%26b%3Dc"));
+        assert_eq!(header("empty=").as_deref(), Some("empty="));
+    }
 }

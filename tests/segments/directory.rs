@@ -3,12 +3,9 @@
 use std::ops::Range;
 
 use shared::segment::SegmentName;
+use support::dice::Dice;
 
-use crate::{
-    desk::Desk,
-    dice::Dice,
-    everything::{Container, Packets},
-};
+use super::everything::{Container, Packets};
 
 /// What segments are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +48,4 @@ fn anyones(packets: &Packets, stretches: &[Range<usize>], dice: &mut Dice) -> Ve
         (name, packets.file(stretch.clone(), container))
     };
     stretches.iter().enumerate().map(segment).collect()
-}
-
-impl Desk {
-    pub fn deliver_all(&self, segments: &[Segment]) {
-        segments.iter().for_each(|(name, bytes)| self.deliver(name, bytes));
-    }
 }

@@ -1,0 +1,281 @@
+//! The thread that sends what is due, with a runtime of its own.
+#![allow(clippy::disallowed_methods, reason = "a door: the clock of a network")]
+
+mod store;
+mod trouble;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Notify,
+    task::JoinSet,
+};
+
+use self::{
+    store::{CAPTURE, FileId, Order, Sent, Store, TABLE, file_at},
+    trouble::Trouble,
+};
+use super::{Account, Cleanup, Due, Settings, Shared};
+
+/// The thread that sends.
+#[derive(Debug)]
+pub(super) struct Sender {
+    thread: JoinHandle<()>,
+    /// Rung when there is something new for it.
+    bell: Arc<Notify>,
+}
+
+/// What a task was for.
+#[derive(Clone, Debug)]
+enum Task {
+    File(u64, Due),
+    Table(PathBuf),
+}
+
+/// A store that takes none of many files does not fill the log.
+const MAX_NAMED: u64 = 100;
+
+impl Sender {
+    /// Begins to send.
+    ///
+    /// # Errors
+    /// There can be no thread for it.
+    pub(super) fn begin(shared: &Arc<Shared>, settings: Settings) -> Result<Self> {
+        let (shared, runtime, bell) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
+        let wake = Arc::clone(&bell);
+        let serve = move || {
+            runtime.block_on(shared.serve(settings, &wake));
+            // A file that is being read, a name that is being looked up: nobody waits for that.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("uploads".to_owned()).spawn(serve);
+        Ok(Self { thread: thread.context("files cannot be uploaded: there can be no thread for it")?, bell })
+    }
+
+    pub(super) fn wake(&self) {
+        self.bell.notify_one();
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for its end, which the account must tell of.
+    pub(super) fn join(self) -> thread::Result<()> {
+        self.wake();
+        self.thread.join()
+    }
+}
+
+/// Tries whether objects can be put.
+///
+/// # Errors
+/// They cannot: a sentence that says why, and what to do.
+pub fn check(settings: Settings) -> Result<()> {
+    runtime()?.block_on(async {
+        let to = settings.to.clone();
+        let store = Store::new(settings).await;
+        let checked = store.check(&to).await;
+        checked.or_else(|trouble| bail!("{}", trouble.at(&store.place(&to))))
+    })
+}
+
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("files cannot be uploaded: there can be no runtime for it")
+}
+
+impl Shared {
+    async fn has_ended(&self, wake: &Notify) {
+        while !self.account().has_ended {
+            wake.notified().await;
+        }
+    }
+
+    /// Sends what is due, until the run ends.
+    async fn serve(&self, settings: Settings, wake: &Notify) {
+        let begun = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ").to_string();
+        let store = Arc::new(Store::new(settings.clone()).await);
+        let check = async { if settings.checks { store.check(&settings.to).await } else { Ok(()) } };
+        let checked = tokio::select! {
+            checked = check => checked,
+            () = self.has_ended(wake) => return,
+        };
+        if let Err(trouble) = checked {
+            let why = trouble.at(&store.place(&settings.to)).to_string();
+            match trouble {
+                // They may be for the calls' files alone.
+                Trouble::AccessDenied(_) => tracing::warn!("{why}; the calls' files are tried all the same"),
+                _ => self.note_bad_store(&mut self.account(), &why),
+            }
+        }
+        self.account().is_open = true;
+        self.bell.notify_all();
+        let mut sending = JoinSet::new();
+        let mut tasks = HashMap::new();
+        loop {
+            let next_time = {
+                let mut account = self.account();
+                if account.has_ended {
+                    return;
+                }
+                while sending.len() < settings.concurrency
+                    && let Some(task) = account.next_task()
+                {
+                    let (store, order) = (Arc::clone(&store), self.order(&task, &settings, &begun));
+                    let handle = sending.spawn(async move { store.send(&order).await });
+                    tasks.insert(handle.id(), task);
+                }
+                account.spool.next_time().filter(|_| sending.len() < settings.concurrency)
+            };
+            let far = Duration::from_secs(3600);
+            let pause = next_time.map_or(far, |next| next.saturating_duration_since(Instant::now()).min(far));
+            tokio::select! {
+                Some(sent) = sending.join_next_with_id() => {
+                    let (id, sent) = match sent {
+                        Ok((id, sent)) => (id, sent),
+                        Err(error) => (error.id(), Err(Trouble::Unreadable(error.to_string()))),
+                    };
+                    if let Some(task) = tasks.remove(&id) {
+                        self.note(&store, task, sent);
+                    }
+                }
+                () = wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn order(&self, task: &Task, settings: &Settings, begun: &str) -> Order {
+        match task {
+            Task::File(_, due) => Order {
+                path: self.directory.join(&due.file_name),
+                to: due.to.clone(),
+                name: due.file_name.clone(),
+                len: due.len,
+                content_type: CAPTURE,
+                replaces: settings.overwrite,
+            },
+            Task::Table(path) => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+                let name = format!("{stem}_{begun}{ending}");
+                Order { path: path.clone(), to: settings.to.clone(), name, len: 0, content_type: TABLE, replaces: true }
+            }
+        }
+    }
+
+    fn note(&self, store: &Store, task: Task, sent: Result<Sent, Trouble>) {
+        match task {
+            Task::File(number, due) => self.note_file(store, number, &due, sent),
+            Task::Table(path) => {
+                if let Err(trouble) = &sent {
+                    let place = self.settings.as_ref().map(|settings| store.place(&settings.to));
+                    let why = place.map(|place| trouble.at(&place).to_string()).unwrap_or_default();
+                    tracing::error!("{} is not uploaded: {why}; the next run sends what it has then", path.display());
+                }
+                let mut account = self.account();
+                account.tables_on_their_way = account.tables_on_their_way.saturating_sub(1);
+                account.counts.unsent_tables = account.counts.unsent_tables.saturating_add(u64::from(sent.is_err()));
+            }
+        }
+        self.bell.notify_all();
+    }
+
+    fn note_file(&self, store: &Store, number: u64, due: &Due, sent: Result<Sent, Trouble>) {
+        let mut account = self.account();
+        match sent {
+            Ok(sent) => {
+                tracing::debug!(file = %due.file_name, bytes = due.len, was_there = sent.was_there, "uploaded");
+                self.settle(&mut account, number, due, sent);
+            }
+            Err(trouble) => {
+                let why = trouble.at(&store.place(&due.to)).to_string();
+                self.note_trouble(&mut account, number, due, &trouble, &why);
+            }
+        }
+    }
+
+    fn settle(&self, account: &mut Account, number: u64, due: &Due, sent: Sent) {
+        account.count(sent, due.len);
+        if !account.spool.settle(number, Instant::now()) {
+            return;
+        }
+        account.settled.insert(due.file_name.clone());
+        let deletes = self.settings.as_ref().is_some_and(|settings| settings.cleanup != Cleanup::Never);
+        // Another may have taken its name, and not be due yet.
+        let is_still_there = |file: &FileId| file_at(&self.directory.join(&due.file_name)).is_ok_and(|there| there == *file);
+        if deletes && sent.file.as_ref().is_some_and(is_still_there) {
+            self.delete(due);
+        }
+    }
+
+    fn note_trouble(&self, account: &mut Account, number: u64, due: &Due, trouble: &Trouble, why: &str) {
+        let Some(settings) = &self.settings else { return };
+        // A bucket of an earlier run, maybe misspelt, says nothing about the one of this run.
+        let is_of_store = trouble.is_of_store() && due.to.bucket == settings.to.bucket;
+        if is_of_store {
+            self.note_bad_store(account, why);
+        }
+        if account.spool.begin_again(number, Instant::now()) {
+            return;
+        }
+        if *trouble == Trouble::Missing {
+            account.spool.remove(number);
+            account.settled.insert(due.file_name.clone());
+            account.counts.lost = account.counts.lost.saturating_add(1);
+            tracing::error!("{} is lost: {why}", due.file_name);
+        } else if settings.cleanup == Cleanup::Always {
+            account.spool.remove(number);
+            self.give_up(account, vec![due.clone()], why);
+        } else if is_of_store {
+            account.spool.put_back(number, Instant::now());
+        } else {
+            account.spool.put_off(number, Instant::now());
+            account.named = account.named.saturating_add(1);
+            match account.named {
+                ..MAX_NAMED => tracing::error!("{} is not uploaded: {why}; it stays, and is tried again", due.file_name),
+                MAX_NAMED => tracing::error!("{} is not uploaded: {why}; further files are only counted", due.file_name),
+                _ => tracing::debug!("{} is not uploaded: {why}", due.file_name),
+            }
+        }
+        if account.spool.has_no_store() {
+            self.give_up_excess(account);
+        }
+    }
+
+    /// Says why nothing can be sent for now, once.
+    fn note_bad_store(&self, account: &mut Account, why: &str) {
+        if account.spool.note_failure(Instant::now()) {
+            tracing::error!("nothing can be uploaded for now: {why}; files wait in {}", self.directory.display());
+        }
+    }
+}
+
+impl Account {
+    fn next_task(&mut self) -> Option<Task> {
+        if let Some((number, due)) = self.spool.take(Instant::now()) {
+            return Some(Task::File(number, due));
+        }
+        let table = if self.spool.has_store() { self.tables.pop()? } else { return None };
+        self.tables_on_their_way = self.tables_on_their_way.saturating_add(1);
+        Some(Task::Table(table))
+    }
+
+    fn count(&mut self, sent: Sent, len: u64) {
+        if sent.was_there {
+            self.counts.there_before = self.counts.there_before.saturating_add(1);
+        } else {
+            self.counts.sent = self.counts.sent.saturating_add(1);
+            self.counts.sent_bytes = self.counts.sent_bytes.saturating_add(len);
+        }
+    }
+}

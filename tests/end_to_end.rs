@@ -1,0 +1,30 @@
+//! The extractor from its command line to its files: one target, so that it is linked once.
+//!
+//!     cargo test --workspace --test end_to_end streams::
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong may say so by ending"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+
+mod corpus;
+mod extract;
+mod files;
+mod fuzzed;
+mod layers;
+mod real_software;
+mod scenarios;
+mod segments;
+mod selection;
+mod streams;
+mod translated;
+#[cfg(feature = "uploads")]
+mod uploads;

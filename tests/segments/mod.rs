@@ -1,0 +1,17 @@
+//! Directories of segments: whatever a capture is cut into, whenever the program is killed, whatever becomes of segments,
+//! disks and clocks, the results are those of the whole capture, byte for byte.
+//!
+//! `scripts/soak` runs these tests for longer: see `dice.rs`.
+
+mod arrivals;
+mod cuts;
+mod directory;
+mod disks;
+mod everything;
+mod golden;
+mod kills;
+mod merge;
+mod series;
+mod state;
+mod watch;
+mod whole;

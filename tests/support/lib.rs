@@ -1,0 +1,20 @@
+//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders; networks to send it through; the extractor, and what it says.
+
+pub mod capture;
+pub mod desk;
+pub mod dice;
+pub mod faults;
+pub mod frames;
+pub mod lab;
+pub mod ladder;
+pub mod layers;
+pub mod media;
+pub mod sip;
+pub mod sipp;
+pub mod tcp;
+pub mod times;
+pub mod traffic;
+pub mod web;
+
+pub const SECOND: u64 = 1_000_000_000;
+pub const MS: u64 = 1_000_000;
