@@ -8,8 +8,10 @@
 //! Nothing in a packet says that it is not encrypted, nor how long its signature (ICV) is. So each length is tried, and one is
 //! believed only if all that stands before it fits exactly: padding, next header, and the length of what is carried.
 
+use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
+
 use super::{
-    Datagram, be16,
+    Datagram,
     ip::{self, Body, UNKNOWN_LEN},
 };
 
@@ -76,10 +78,9 @@ fn fits(protocol: u8, payload: &[u8]) -> bool {
 
 /// RFC 768: ports, and a length that is right.
 fn is_udp(datagram: &[u8], is_right: impl FnOnce(usize) -> bool) -> bool {
-    const UDP_HEADER_LEN: usize = 8;
-    let Some([s0, s1, d0, d1, l0, l1, _, _]) = datagram.first_chunk::<UDP_HEADER_LEN>().copied() else { return false };
-    let len = usize::from(be16([l0, l1]));
-    [s0, s1] != [0, 0] && [d0, d1] != [0, 0] && len >= UDP_HEADER_LEN && is_right(len)
+    let Ok(header) = UdpHeaderSlice::from_slice(datagram) else { return false };
+    let len = usize::from(header.length());
+    header.source_port() != 0 && header.destination_port() != 0 && len >= header.slice().len() && is_right(len)
 }
 
 /// An IP packet of the version that the next header names, and of a length that is right.
@@ -93,20 +94,14 @@ fn is_ip(protocol: u8, packet: &[u8], is_right: impl FnOnce(usize) -> bool) -> b
 /// within the segment, no reserved bit, flags that go together, no urgent pointer without its flag, and options that end where
 /// the header does.
 fn is_tcp(segment: &[u8]) -> Option<bool> {
-    const FIN: u8 = 0x01;
-    const SYN: u8 = 0x02;
-    const RST: u8 = 0x04;
-    const ACK: u8 = 0x10;
-    const URG: u8 = 0x20;
     const RESERVED: u8 = 0x0e;
-    const MIN_HEADER_LEN: usize = 20;
-    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, offset, flags, _, _, _, _, u0, u1] = *segment.first_chunk::<MIN_HEADER_LEN>()?;
-    let options = segment.get(MIN_HEADER_LEN..usize::from(offset >> 4).saturating_mul(4))?;
-    let has = |flag: u8| flags & flag != 0;
-    let has_ports = [s0, s1] != [0, 0] && [d0, d1] != [0, 0];
-    let is_one_thing = [FIN, SYN, RST].iter().filter(|flag| has(**flag)).count() <= 1 && (has(ACK) || has(SYN) || has(RST));
-    let is_urgent = has(URG) || [u0, u1] == [0, 0];
-    Some(has_ports && offset & RESERVED == 0 && is_one_thing && is_urgent && are_options(options))
+    let header = TcpHeaderSlice::from_slice(segment).ok()?;
+    let [fin, syn, rst] = [header.fin(), header.syn(), header.rst()];
+    let has_ports = header.source_port() != 0 && header.destination_port() != 0;
+    let has_reserved = header.slice().get(12)? & RESERVED != 0;
+    let is_one_thing = [fin, syn, rst].iter().filter(|flag| **flag).count() <= 1 && (header.ack() || syn || rst);
+    let is_urgent = header.urg() || header.urgent_pointer() == 0;
+    Some(has_ports && !has_reserved && is_one_thing && is_urgent && are_options(header.options()))
 }
 
 /// RFC 9293, 3.2: an end, nothing, or a kind with its length, that counts both.

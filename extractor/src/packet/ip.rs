@@ -1,9 +1,11 @@
 //! IPv4 and IPv6, with whatever stands between their header and what they carry.
 //!
-//! Own readers, for calls depend on fragments: etherparse 0.21 looks for extension headers in later fragments, too, where
-//! there is payload, so that such datagrams never become whole; it stops at three VLAN tags; and what was put together
-//! from fragments has a chain of headers without a packet around it. A property test in `decode` holds this to
-//! etherparse where the two can agree.
+//! Header by header through the slices of etherparse, not packet by packet, for calls depend on fragments: its slices of
+//! whole packets look for extension headers in later fragments, too, where there is payload, so that such datagrams never
+//! become whole; they stop at three VLAN tags; and what was put together from fragments has a chain of headers without a
+//! packet around it. A property test in `decode` holds this to them where the two can agree.
+
+use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice};
 
 use super::{Endpoint, be16};
 
@@ -59,11 +61,14 @@ pub struct Extent<'a> {
 }
 
 /// The whole of a packet of either version, without what stands behind it in its frame.
+///
+/// The options of IPv4 may be cut, with which etherparse refuses the header (`where_a_packet_ends`).
 pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
     let declared_len = match *packet {
         [0x45..=0x4f, _, l0, l1, ..] if packet.len() >= MIN_V4_HEADER_LEN => Some(be16([l0, l1]).into()),
-        [0x60..=0x6f, _, _, _, l0, l1, ..] if packet.len() >= V6_HEADER_LEN => {
-            v6_payload_len([l0, l1]).map(|len| len.saturating_add(V6_HEADER_LEN))
+        [0x60..=0x6f, ..] => {
+            let payload_len = v6_payload_len(&Ipv6HeaderSlice::from_slice(packet).ok()?);
+            payload_len.map(|len| len.saturating_add(etherparse::Ipv6Header::LEN))
         }
         _ => return None,
     };
@@ -73,40 +78,34 @@ pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
 }
 
 const MIN_V4_HEADER_LEN: usize = 20;
-const V6_HEADER_LEN: usize = 40;
 
 /// 0 stands for a jumbogram (RFC 2675), or for a length that the network card was to fill in.
-fn v6_payload_len(field: [u8; 2]) -> Option<usize> {
-    Some(usize::from(be16(field))).filter(|len| *len > 0)
+fn v6_payload_len(header: &Ipv6HeaderSlice<'_>) -> Option<usize> {
+    Some(usize::from(header.payload_length())).filter(|len| *len > 0)
 }
 
 /// RFC 791, 3.1.
 fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
-    let [first, _, l0, l1, i0, i1, f0, f1, _, protocol, _, _, addresses @ ..] = *packet.first_chunk::<MIN_V4_HEADER_LEN>()?;
-    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-    let header_len = usize::from(first & 0x0f).saturating_mul(4);
-    if header_len < MIN_V4_HEADER_LEN {
-        return None;
-    }
+    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    let header_len = header.slice().len();
     // Where the length is 0, the network card was to fill it in.
-    let declared = usize::from(be16([l0, l1])).checked_sub(header_len);
-    let body = Body::new(protocol, packet.get(header_len..)?, declared);
-    let offset = usize::from(be16([f0 & 0x1f, f1])).saturating_mul(8);
-    let part = Part { identification: be16([i0, i1]).into(), offset, more: f0 & 0x20 != 0 };
+    let declared = usize::from(header.total_len()).checked_sub(header_len);
+    let body = Body::new(header.protocol().0, packet.get(header_len..)?, declared);
+    let offset = usize::from(header.fragments_offset().byte_offset());
+    let part = Part { identification: header.identification().into(), offset, more: header.more_fragments() };
     Some(IpPacket {
-        ends: (Endpoint::v4([s0, s1, s2, s3], 0), Endpoint::v4([d0, d1, d2, d3], 0)),
+        ends: (Endpoint::v4(header.source(), 0), Endpoint::v4(header.destination(), 0)),
         body: if part.is_all() { body.behind_extensions()? } else { Body { part: Some(part), ..body } },
     })
 }
 
 /// RFC 8200, 3.
 fn ipv6(packet: &[u8]) -> Option<IpPacket<'_>> {
-    let [_, _, _, _, l0, l1, next, _] = *packet.first_chunk()?;
-    let source: [u8; 16] = *packet.get(8..)?.first_chunk()?;
-    let destination: [u8; 16] = *packet.get(24..)?.first_chunk()?;
+    let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
+    let behind = packet.get(header.slice().len()..)?;
     Some(IpPacket {
-        ends: (Endpoint::v6(source, 0), Endpoint::v6(destination, 0)),
-        body: Body::new(next, packet.get(V6_HEADER_LEN..)?, v6_payload_len([l0, l1])).behind_extensions()?,
+        ends: (Endpoint::v6(header.source(), 0), Endpoint::v6(header.destination(), 0)),
+        body: Body::new(header.next_header().0, behind, v6_payload_len(&header)).behind_extensions()?,
     })
 }
 
@@ -131,7 +130,8 @@ impl<'a> Body<'a> {
 
     /// Takes off extension headers: RFC 8200, 4; the authentication header (RFC 4302, 2) stands in IPv4, too.
     ///
-    /// Ends at a fragment: what follows its header is a part of the next one only in the datagram's first.
+    /// Ends at a fragment: what follows its header is a part of the next one only in the datagram's first. An authentication
+    /// header may say that it has 8 bytes, less than etherparse takes for one (`an_authentication_header_of_eight_bytes`).
     fn behind_extensions(mut self) -> Option<Self> {
         const HOP_BY_HOP: u8 = 0;
         const ROUTING: u8 = 43;
@@ -141,18 +141,18 @@ impl<'a> Body<'a> {
         while self.part.is_none() {
             match self.protocol {
                 HOP_BY_HOP | ROUTING | DESTINATION => {
-                    let [next, len] = *self.payload.first_chunk()?;
-                    self = self.behind(next, usize::from(len).saturating_add(1).saturating_mul(8))?;
+                    let header = Ipv6RawExtHeaderSlice::from_slice(self.payload).ok()?;
+                    self = self.behind(header.next_header().0, header.slice().len())?;
                 }
                 AUTHENTICATION => {
                     let [next, len] = *self.payload.first_chunk()?;
                     self = self.behind(next, usize::from(len).saturating_add(2).saturating_mul(4))?;
                 }
                 FRAGMENT => {
-                    let [next, _, o0, o1, identification @ ..] = *self.payload.first_chunk::<8>()?;
-                    let offset = usize::from(be16([o0, o1 & 0xf8]));
-                    let part = Part { identification: u32::from_be_bytes(identification), offset, more: o1 & 1 != 0 };
-                    self = self.behind(next, 8)?;
+                    let header = Ipv6FragmentHeaderSlice::from_slice(self.payload).ok()?;
+                    let offset = usize::from(header.fragment_offset().byte_offset());
+                    let part = Part { identification: header.identification(), offset, more: header.more_fragments() };
+                    self = self.behind(header.next_header().0, header.slice().len())?;
                     self.part = Some(part).filter(|part| !part.is_all());
                 }
                 _ => break,
@@ -238,6 +238,19 @@ mod tests {
         assert_eq!(ends(&v6(17, b"")[..39]), None);
         assert_eq!(ends(&v4(&[(0, 0x75)], b"abc")), None);
         assert_eq!(ends(&v4(&[(0, 0x44)], b"abc")), None);
+        let cut_in_its_options = v4(&[(0, 0x46), (3, 200)], b"abc");
+        assert_eq!(ends(&cut_in_its_options), Some((23, Some(200))));
+        assert!(Ipv4HeaderSlice::from_slice(&cut_in_its_options).is_err());
+        assert_eq!(body(&cut_in_its_options), None);
+    }
+
+    #[test]
+    fn an_authentication_header_of_eight_bytes() {
+        let header = [17, 0, 0, 0, 0, 0, 1, 0];
+        let packet = [&header[..], b"abcd"].concat();
+        assert_eq!(body(&v6(51, &packet)), Some((17, &b"abcd"[..], 4)));
+        assert_eq!(body(&v4(&[(9, 51)], &header)), Some((17, &b""[..], 0)));
+        assert!(etherparse::IpAuthHeaderSlice::from_slice(&packet).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How frames begin: link types, Ethernet, and what may stand between it and IP.
 
+use etherparse::{Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 use shared::pcap::LinkType;
 
 use super::{
@@ -47,6 +48,9 @@ pub fn is_supported(link: LinkType) -> bool {
 }
 
 /// Takes off the link header.
+///
+/// Linux cooked headers are read by hand: etherparse takes those of five kinds of devices, and refuses those of loopback, of
+/// tunnels and of PPP (`cooked_headers_of_any_device`).
 pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
     let ether_type_at = |offset: usize| Some(be16(*frame.get(offset..)?.first_chunk()?));
     Some(match link {
@@ -127,8 +131,8 @@ pub(super) fn wrapped(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
 
 /// IEEE 802.3, 3.1.
 pub(super) fn ethernet(frame: &[u8]) -> Option<Layer<'_>> {
-    let ether_type = be16(*frame.get(12..)?.first_chunk()?);
-    Some(typed(ether_type, frame.get(14..)?))
+    let header = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+    Some(typed(header.ether_type().0, frame.get(header.slice().len()..)?))
 }
 
 /// What stands behind an ether type, or behind a length in its place.
@@ -141,8 +145,8 @@ fn typed(ether_type: u16, payload: &[u8]) -> Layer<'_> {
 
 /// IEEE 802.1Q, 9.6: priority and VLAN, and then what stood behind the addresses before.
 pub(super) fn vlan(tagged: &[u8]) -> Option<Layer<'_>> {
-    let ether_type = be16(*tagged.get(2..)?.first_chunk()?);
-    Some(typed(ether_type, tagged.get(4..)?))
+    let tag = SingleVlanHeaderSlice::from_slice(tagged).ok()?;
+    Some(typed(tag.ether_type().0, tagged.get(tag.slice().len()..)?))
 }
 
 /// IEEE 802.1Q, 9.7: four bytes of instance, and then the customer's frame.
@@ -151,6 +155,8 @@ pub(super) fn backbone(tagged: &[u8]) -> Option<Layer<'_>> {
 }
 
 /// IEEE 802.1AE, 9.3: a frame that is signed but not encrypted. The signature at its end is beyond what IP says of its length.
+///
+/// Nothing here depends on the short length (9.7), for which etherparse refuses the header if it is 1 (`tags_of_all_kinds`).
 pub(super) fn macsec(secured: &[u8]) -> Option<Layer<'_>> {
     const VERSION: u8 = 0x80;
     const HAS_CHANNEL: u8 = 0x20;
@@ -172,6 +178,7 @@ pub(super) fn llc(frame: &[u8]) -> Option<Layer<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use etherparse::{LinuxSllHeaderSlice, MacsecHeaderSlice};
 
     const IP: &[u8] = &[0x45, 0, 0, 20];
     const SNAP: &[u8] = &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
@@ -205,6 +212,36 @@ mod tests {
         let channel = [&[0x20, 0, 0, 0, 0, 1][..], &[7; 8], &[8, 0]].concat();
         assert_eq!(macsec(&with(&channel, IP)), Some(Layer::EtherType(0x0800, IP)));
         assert_eq!(macsec(&with(&[0x0c, 0, 0, 0, 0, 1, 8, 0], IP)), None, "encrypted");
+        let short_len_of_1 = with(&[0, 1, 0, 0, 0, 1, 8, 0], IP);
+        assert_eq!(macsec(&short_len_of_1), Some(Layer::EtherType(0x0800, IP)));
+        assert!(MacsecHeaderSlice::from_slice(&short_len_of_1).is_err());
+    }
+
+    #[test]
+    fn headers_that_are_cut() {
+        for len in 0..14 {
+            assert_eq!(ethernet(&[8; 14][..len]), None, "{len}");
+        }
+        assert_eq!(ethernet(&[8; 14]), Some(Layer::EtherType(0x0808, &[])));
+        for len in 0..4 {
+            assert_eq!(vlan(&[8; 4][..len]), None, "{len}");
+        }
+        assert_eq!(vlan(&[8; 4]), Some(Layer::EtherType(0x0808, &[])));
+    }
+
+    #[test]
+    fn cooked_headers_of_any_device() {
+        // Packet type, kind of the device (ARPHRD_), length and bytes of its address, protocol.
+        let of =
+            |packet_type: u8, device: u16| [&[0, packet_type][..], &device.to_be_bytes(), &[0, 6], &[2; 8], &[8, 0], IP].concat();
+        for (device, is_known_to_etherparse) in [(1, true), (512, false), (772, false), (65_534, false)] {
+            let frame = of(4, device);
+            assert_eq!(strip(LinkType::LINUX_SLL, &frame), Some(Layer::EtherType(0x0800, IP)), "{device}");
+            assert_eq!(LinuxSllHeaderSlice::from_slice(&frame).is_ok(), is_known_to_etherparse, "{device}");
+        }
+        let frame = of(8, 1);
+        assert_eq!(strip(LinkType::LINUX_SLL, &frame), Some(Layer::EtherType(0x0800, IP)), "a later packet type");
+        assert!(LinuxSllHeaderSlice::from_slice(&frame).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The network that a packet came through, where several have the same addresses.
 
+use etherparse::SingleVlanHeaderSlice;
 use serde::{Deserialize, Serialize};
 
 use super::{Datagram, Layer, be16, tunnels};
@@ -38,21 +39,28 @@ impl Network {
     /// The network inside this one with the VLAN of a tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a priority.
     #[inline]
     pub(super) fn vlan(self, tag: [u8; 2]) -> Self {
-        match be16(tag) & 0x0fff {
-            0 => self,
-            vlan => self.inside(Kind::Vlan, vlan.into()),
-        }
+        self.inside_vlan(be16(tag) & 0x0fff)
+    }
+
+    #[inline]
+    fn inside_vlan(self, vlan: u16) -> Self {
+        if vlan == 0 { self } else { self.inside(Kind::Vlan, vlan.into()) }
     }
 
     /// The network inside a layer below IP.
+    #[inline]
     pub(super) fn below_ip(self, layer: &Layer<'_>) -> Self {
-        self.of_layer(layer).unwrap_or(self)
+        let Layer::EtherType(ether_type, header) = *layer else { return self };
+        self.behind(ether_type, header).unwrap_or(self)
     }
 
-    fn of_layer(self, layer: &Layer<'_>) -> Option<Self> {
-        let Layer::EtherType(ether_type, header) = *layer else { return None };
+    /// The network behind an identifier that an ether type announced.
+    fn behind(self, ether_type: u16, header: &[u8]) -> Option<Self> {
         Some(match ether_type {
-            tunnels::ETHERTYPE_VLAN | tunnels::ETHERTYPE_QINQ | tunnels::ETHERTYPE_QINQ_OLD => self.vlan(*header.first_chunk()?),
+            tunnels::ETHERTYPE_VLAN | tunnels::ETHERTYPE_QINQ | tunnels::ETHERTYPE_QINQ_OLD => {
+                let tag = SingleVlanHeaderSlice::from_slice(header).ok()?;
+                self.inside_vlan(tag.vlan_identifier().value())
+            }
             tunnels::ETHERTYPE_BACKBONE => self.inside(Kind::Instance, be32(header)? & 0x00ff_ffff),
             tunnels::ETHERTYPE_MPLS | tunnels::ETHERTYPE_MPLS_UPSTREAM => self.mpls(header),
             _ => return None,
@@ -125,10 +133,10 @@ mod tests {
         let in_udp = |port, payload| Network::PLAIN.in_udp(&datagram(port, payload));
         let networks = [
             Network::PLAIN,
-            below_ip(0x8100, &[0, 10]),
-            below_ip(0x8100, &[0, 20]),
-            below_ip(0x8100, &[0, 10]).vlan([0, 20]),
-            below_ip(0x8100, &[0, 20]).vlan([0, 10]),
+            below_ip(0x8100, &[0, 10, 8, 0]),
+            below_ip(0x8100, &[0, 20, 8, 0]),
+            below_ip(0x8100, &[0, 10, 8, 0]).vlan([0, 20]),
+            below_ip(0x8100, &[0, 20, 8, 0]).vlan([0, 10]),
             below_ip(0x88e7, &[0, 0, 0, 10]),
             below_ip(0x8847, &[0, 0, 0xa0, 64, 0, 1, 0x41, 64]),
             below_ip(0x8847, &[0, 0, 0xa1, 64]),
@@ -143,10 +151,11 @@ mod tests {
 
     #[test]
     fn priority_class_and_time_to_live_make_no_difference() {
-        assert_eq!(below_ip(0x8100, &[0xe0, 10]), below_ip(0x88a8, &[0, 10]));
-        assert_eq!(below_ip(0x8100, &[0xe0, 0]), Network::PLAIN);
+        assert_eq!(below_ip(0x8100, &[0xe0, 10, 8, 0]), below_ip(0x88a8, &[0, 10, 8, 0]));
+        assert_eq!(below_ip(0x8100, &[0xe0, 10, 8, 0]), Network::PLAIN.vlan([0, 10]), "as on the fast path");
+        assert_eq!(below_ip(0x8100, &[0xe0, 0, 8, 0]), Network::PLAIN);
         assert_eq!(below_ip(0x8847, &[0, 0, 0xa1, 64]), below_ip(0x8848, &[0, 0, 0xab, 3, 9, 9, 9, 9]));
         assert_eq!(Network::PLAIN.in_ip(47, &[0, 0, 8, 0]), Network::PLAIN, "no key");
-        assert_eq!(below_ip(0x8100, &[7]), Network::PLAIN, "cut");
+        assert_eq!(below_ip(0x8100, &[0, 7, 8]), Network::PLAIN, "cut");
     }
 }

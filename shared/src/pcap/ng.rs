@@ -6,16 +6,28 @@
 //!  8  body
 //!     block length again
 //! ```
+//!
+//! Section headers and descriptions of interfaces are read through pcap-file, as far as damage lets it. Frames of blocks and
+//! packets are read here, for they are most of what there is to do, and most of what damage hits: a packet of 214 bytes costs
+//! 320 instructions, and 400 in pcap-file's parser, which gives up at the first block that is damaged. All other blocks (names,
+//! statistics, secrets) are passed over by their length.
 
 use std::ops::Range;
 
-use super::{ByteOrder, LinkType, Precision, Record};
+use pcap_file::{
+    Endianness,
+    pcapng::{
+        self, PcapNgBlock, PcapNgState, RawBlock,
+        blocks::{
+            CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE, ENHANCED_PACKET_BLOCK as ENHANCED_PACKET,
+            INTERFACE_DESCRIPTION_BLOCK as INTERFACE, PACKET_BLOCK as PACKET, SECTION_HEADER_BLOCK as SECTION_HEADER,
+            SIMPLE_PACKET_BLOCK as SIMPLE_PACKET, interface_description::InterfaceDescriptionOption,
+            section_header::SectionHeaderBlock,
+        },
+    },
+};
 
-const SECTION_HEADER: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const PACKET: u32 = 2;
-const SIMPLE_PACKET: u32 = 3;
-const ENHANCED_PACKET: u32 = 6;
+use super::{ByteOrder, LinkType, Precision, Record};
 
 const OPTION_END: u16 = 0;
 const OPTION_TSRESOL: u16 = 9;
@@ -28,7 +40,7 @@ const MIN_BLOCK_LEN: usize = 12;
 const MAX_BLOCK_LEN: usize = 64 * 1024 * 1024;
 /// Name resolution, statistics, events of journals, secrets: of no use here.
 const OTHERS: std::ops::RangeInclusive<u32> = 4..=10;
-const CUSTOM: [u32; 2] = [0x0bad, 0x4000_0bad];
+const CUSTOM: [u32; 2] = [CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE];
 /// How many blocks of unknown kinds may stand before one that shows that they are blocks.
 const CHAIN: usize = 64;
 /// Byte-order magic, version and section length.
@@ -95,12 +107,25 @@ pub(super) fn is_section_header(file: &[u8]) -> bool {
 }
 
 /// The byte order that the section header at `offset` declares.
+///
+/// pcap-file sees the fixed part of it alone, filled up with zeros: it refuses a header in which the file ends, and one with an
+/// option that is not UTF-8 (`headers_of_sections_that_pcap_file_refuses`).
 fn section_order(file: &[u8], offset: usize) -> Option<ByteOrder> {
-    match file.get(offset.checked_add(BLOCK_START)?..)?.first_chunk()? {
-        [0x4d, 0x3c, 0x2b, 0x1a] => Some(ByteOrder::Little),
-        [0x1a, 0x2b, 0x3c, 0x4d] => Some(ByteOrder::Big),
-        _ => None,
-    }
+    let header = file.get(offset.checked_add(BLOCK_START)?..)?;
+    let mut fixed = [0; SECTION_HEADER_LEN];
+    fixed.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
+    // Its own order is what it says, whatever that of others is.
+    let header = read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, &fixed)?.into_section_header()?;
+    Some(header.endianness.into())
+}
+
+/// The block with this body, unless pcap-file refuses it.
+fn read_by_pcap_file(kind: u32, order: ByteOrder, body: &[u8]) -> Option<pcapng::Block<'_>> {
+    let mut state = PcapNgState::default();
+    let section = SectionHeaderBlock { endianness: order.into(), ..SectionHeaderBlock::default() };
+    state.update_from_block(&section.into_block());
+    let len = u32::try_from(body.len().checked_add(MIN_BLOCK_LEN)?).ok()?;
+    RawBlock { type_: kind, initial_len: len, body: body.into(), trailer_len: len }.try_into_block(&state).ok()
 }
 
 impl<'a> Block<'a> {
@@ -275,13 +300,46 @@ impl Section {
 
 impl Interface {
     /// A type no decoder knows, so that the packets are counted and named as such.
-    const UNREADABLE: Self = Self { link: LinkType(u16::MAX), resolution: Resolution::PowerOf10(6), offset_s: 0, snaplen: 0 };
+    const UNREADABLE: Self = Self::new(LinkType(u16::MAX), 0);
+
+    /// One without options: timestamps are microseconds since 1970.
+    const fn new(link: LinkType, snaplen: u32) -> Self {
+        Self { link, resolution: Resolution::PowerOf10(6), offset_s: 0, snaplen }
+    }
 
     fn parse(block: &Block<'_>) -> Option<Self> {
+        Self::whole(block).or_else(|| Self::as_far_as_it_goes(block))
+    }
+
+    /// pcap-file refuses a description whose reserved field is not 0, and any for one of its options: ticks shorter than a
+    /// nanosecond, a name that is not UTF-8, a value that is cut or of another length than its kind has
+    /// (`descriptions_that_pcap_file_refuses`).
+    fn whole(block: &Block<'_>) -> Option<Self> {
+        // Each option is kept, and may be four bytes of the file and ten times as many in memory.
+        const MAX_LEN: usize = 65_536;
+        let body = Some(block.body).filter(|body| body.len() <= MAX_LEN)?;
+        let description = read_by_pcap_file(INTERFACE, block.order, body)?.into_interface_description()?;
+        let link = LinkType(u16::try_from(u32::from(description.linktype)).ok()?);
+        let mut interface = Self::new(link, description.snaplen);
+        // The last of several counts.
+        for option in description.options {
+            match option {
+                InterfaceDescriptionOption::IfTsResol(resolution) => {
+                    interface.resolution = Resolution::from_byte(resolution.to_u8());
+                }
+                InterfaceDescriptionOption::IfTsOffset(seconds) => interface.offset_s = seconds,
+                _ => {}
+            }
+        }
+        Some(interface)
+    }
+
+    /// What can be read of a description, up to the first option that is cut.
+    fn as_far_as_it_goes(block: &Block<'_>) -> Option<Self> {
         let Block { order, body, .. } = *block;
         let link = LinkType(order.u16_at(body, 0)?);
         let snaplen = order.u32_at(body, 4)?;
-        let mut interface = Self { link, resolution: Resolution::PowerOf10(6), offset_s: 0, snaplen };
+        let mut interface = Self::new(link, snaplen);
         let mut options = body.get(8..)?;
         while let (Some(code), Some(len)) = (order.u16_at(options, 0), order.u16_at(options, 2)) {
             let len = usize::from(len);
@@ -342,5 +400,119 @@ impl ByteOrder {
             Self::Little => i64::from_le_bytes(bytes),
             Self::Big => i64::from_be_bytes(bytes),
         })
+    }
+}
+
+impl From<Endianness> for ByteOrder {
+    fn from(endianness: Endianness) -> Self {
+        if endianness.is_little() { Self::Little } else { Self::Big }
+    }
+}
+
+impl From<ByteOrder> for Endianness {
+    fn from(order: ByteOrder) -> Self {
+        match order {
+            ByteOrder::Little => Self::Little,
+            ByteOrder::Big => Self::Big,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "numbers of tests are small")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn interface(order: ByteOrder, body: &[u8]) -> Block<'_> {
+        Block { order, kind: INTERFACE, offset: 0, end: body.len() + MIN_BLOCK_LEN, body }
+    }
+
+    /// The body of a description of an Ethernet interface, little-endian.
+    fn description(options: &[u8]) -> Vec<u8> {
+        [&[1, 0, 0, 0, 0, 0, 4, 0][..], options].concat()
+    }
+
+    #[test]
+    fn headers_of_sections_that_pcap_file_refuses() {
+        let magic = [0x4d, 0x3c, 0x2b, 0x1a];
+        let fixed = [&magic[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+        let header = |body: &[u8]| {
+            let len = (body.len() as u32 + 12).to_le_bytes();
+            [&[0x0a, 0x0d, 0x0d, 0x0a][..], &len, body, &len].concat()
+        };
+        let application_in_latin_1 = [&fixed[..], &[4, 0, 4, 0], b"caf\xe9", &[0; 4]].concat();
+        for (what, file, body) in [
+            ("cut behind its magic number", header(&fixed)[..12].to_vec(), &magic[..]),
+            ("an option in Latin-1", header(&application_in_latin_1), &application_in_latin_1),
+            ("an option that is cut", header(&[&fixed[..], &[3, 0, 9, 0]].concat()), &[&fixed[..], &[3, 0, 9, 0]].concat()),
+        ] {
+            assert!(is_section_header(&file), "{what}");
+            assert_eq!(section_order(&file, 0), Some(ByteOrder::Little), "{what}");
+            assert!(read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, body).is_none(), "{what}");
+        }
+        assert!(!is_section_header(&header(&fixed)[..11]));
+        assert!(!is_section_header(&header(&[0x1a; 16])));
+    }
+
+    #[test]
+    fn descriptions_that_pcap_file_refuses() {
+        let nano = [9, 0, 1, 0, 9, 0, 0, 0];
+        let resolution_of = |options: &[&[u8]]| {
+            let body = description(&options.concat());
+            assert_eq!(Interface::whole(&interface(ByteOrder::Little, &body)), None, "{options:?}");
+            let read = Interface::parse(&interface(ByteOrder::Little, &body)).unwrap();
+            assert_eq!((read.link, read.snaplen), (LinkType::ETHERNET, 262_144));
+            read.resolution
+        };
+        assert_eq!(resolution_of(&[&[9, 0, 1, 0, 12, 0, 0, 0]]), Resolution::PowerOf10(12), "picoseconds");
+        assert_eq!(resolution_of(&[&[9, 0, 1, 0, 0x80 | 32, 0, 0, 0]]), Resolution::PowerOf2(32));
+        for (what, other) in [
+            ("a name in Latin-1", &[2, 0, 4, 0, b'c', b'a', b'f', 0xe9][..]),
+            ("a speed of four bytes", &[8, 0, 4, 0, 1, 2, 3, 4]),
+            ("an empty filter", &[11, 0, 0, 0]),
+        ] {
+            assert_eq!(resolution_of(&[other, &nano]), Resolution::PowerOf10(9), "{what}");
+        }
+        assert_eq!(resolution_of(&[&nano, &[2, 0, 200, 0, b'e', b't', b'h', b'0']]), Resolution::PowerOf10(9), "cut");
+        assert_eq!(resolution_of(&[&nano[..5]]), Resolution::PowerOf10(9), "not filled up");
+        let mut reserved = description(&nano);
+        reserved[2] = 7;
+        let reserved = interface(ByteOrder::Little, &reserved);
+        assert_eq!(Interface::whole(&reserved), None, "a reserved field");
+        assert_eq!(Interface::parse(&reserved).unwrap().resolution, Resolution::PowerOf10(9), "a reserved field");
+        let many_options = description(&[3, 0, 0, 0].repeat(20_000));
+        assert_eq!(Interface::whole(&interface(ByteOrder::Little, &many_options)), None, "too many to keep");
+        assert!(Interface::parse(&interface(ByteOrder::Little, &many_options)).is_some());
+    }
+
+    fn code() -> impl Strategy<Value = u16> {
+        prop_oneof![3 => 1u16..4, 6 => prop::sample::select(vec![9u16, 14]), 1 => 0u16..20, 2 => any::<u16>()]
+    }
+
+    proptest! {
+        #[test]
+        fn both_readers_of_descriptions_agree(
+            is_big in any::<bool>(),
+            fixed in any::<[u8; 8]>(),
+            options in proptest::collection::vec((code(), proptest::collection::vec(0u8..11, 0..10)), 0..5),
+            cut in prop_oneof![3 => Just(0usize), 1 => 0usize..12],
+        ) {
+            let (order, of_u16): (_, fn(u16) -> [u8; 2]) =
+                if is_big { (ByteOrder::Big, u16::to_be_bytes) } else { (ByteOrder::Little, u16::to_le_bytes) };
+            let mut body = fixed.to_vec();
+            body[2..4].fill(0);
+            for (code, value) in &options {
+                let len = match code { 9 => 1, 14 => 8, _ => value.len() };
+                let mut value = value.clone();
+                value.resize(len, 5);
+                body.extend([of_u16(*code), of_u16(len as u16)].concat());
+                body.extend(&value);
+                body.resize(body.len().next_multiple_of(4), 0);
+            }
+            body.truncate(body.len().saturating_sub(cut));
+            let block = interface(order, &body);
+            prop_assert_eq!(Interface::parse(&block), Interface::as_far_as_it_goes(&block));
+        }
     }
 }
