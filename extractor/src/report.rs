@@ -329,12 +329,102 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::pcap::LinkType;
 
     #[test]
     fn numbers_are_grouped() {
         for (number, want) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), want);
         }
+    }
+
+    #[test]
+    fn all_that_is_not_used_is_named_in_order() {
+        let mut report = Report {
+            refused_inputs: 1,
+            damaged_inputs: 2,
+            gaps: 3,
+            gap_bytes: 4_000,
+            stray_messages: 4,
+            copies: 5,
+            ..Report::default()
+        };
+        let wanted = [
+            (1, "inputs could not be read"),
+            (2, "compressed inputs are cut or damaged"),
+            (3, "stretches of input were unreadable (4,000 bytes)"),
+            (11, "frames have a link type that is not read, such as Ethernet (1)"),
+            (12, "RTP packets belong to more streams than one call may have"),
+            (13, "media endpoints are beyond the most that one call may have"),
+            (14, "dialogs and attempts are beyond the most that one call may have"),
+            (15, "packets in 9 flows that several calls may own are in no call's file"),
+            (16, "TCP streams were given up, for too much was waiting"),
+            (17, "TLS connections on SIP ports, which cannot be read"),
+            (18, "stretches of TCP streams are missing"),
+            (19, "compressed WebSocket messages"),
+            (20, "bytes in TCP streams of SIP are no SIP"),
+            (21, "TCP segments of connections without SIP"),
+            (22, "IP datagrams of which fragments are missing"),
+            (23, "IP datagrams whose fragments overlap"),
+            (24, "packets in more tunnels than are taken apart"),
+            (25, "records of ERF, exported PDUs and the like of a kind that is not read"),
+            (26, "frames too short, too broken, encrypted or compressed"),
+            (27, "SIP messages without Call-ID, From or To"),
+            (4, "SIP messages of no call"),
+            (28, "of them were too many to wait for their INVITE"),
+            (5, "copies of packets"),
+            (29, "keep-alives and other packets on SIP ports"),
+            (30, "timestamps that the packet after them contradicts by more than an hour"),
+            (31, "bodies with a Content-Encoding that cannot be read"),
+            (32, "media addresses that cannot be read"),
+            (33, "host names in place of media addresses"),
+            (34, "HEP packets that tell of something else than SIP, RTP and RTCP"),
+            (35, "RTP and RTCP packets told of by HEP over TCP, which are in no call's file"),
+            (36, "frames of other ERSPAN sessions"),
+            (37, "ESP packets, encrypted"),
+            (38, "IP packets neither UDP nor TCP"),
+            (39, "frames without IP"),
+        ];
+        report.counts.first_unknown_link = Some(LinkType::ETHERNET);
+        report.unclaimed.doubtful_flows = 9;
+        let Report { counts, calls, excess, unclaimed, streams, fragments, .. } = &mut report;
+        let counters = [
+            &mut counts.unknown_link,
+            &mut calls.excess_rtp_packets,
+            &mut excess.endpoints,
+            &mut excess.dialogs,
+            &mut unclaimed.doubtful_packets,
+            &mut streams.evicted,
+            &mut streams.tls,
+            &mut streams.gaps,
+            &mut streams.compressed,
+            &mut streams.foreign_bytes,
+            &mut counts.other_tcp,
+            &mut fragments.incomplete,
+            &mut fragments.overlapping,
+            &mut counts.too_deep,
+            &mut counts.other_kinds,
+            &mut counts.unreadable,
+            &mut counts.malformed_sip,
+            &mut excess.strays,
+            &mut counts.not_sip,
+            &mut counts.odd_times,
+            &mut counts.undecodable_bodies,
+            &mut counts.unreadable_addresses,
+            &mut counts.host_names,
+            &mut counts.other_hep,
+            &mut counts.hep_media,
+            &mut counts.other_sessions,
+            &mut counts.encrypted,
+            &mut counts.other_ip,
+            &mut counts.not_ip,
+        ];
+        (11..).zip(counters).for_each(|(count, counter)| *counter = count);
+        // Of other TCP, those segments are left that were of no use later.
+        (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
+        let not_used: Vec<_> = report.not_used().collect();
+        assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));
+        assert_eq!(report.left_behind(), 1 + 2 + 3 + 11 + 12 + 13);
     }
 
     #[test]
