@@ -7,6 +7,7 @@
 
 pub mod calls;
 pub mod cli;
+pub mod counts;
 pub mod elsewhere;
 pub mod events;
 pub mod index;

@@ -343,7 +343,7 @@ impl<'c> Session<'c> {
 
     fn note_calls(&mut self) {
         self.report.stray_messages = self.report.stray_messages.saturating_add(self.calls.stray_messages());
-        self.report.excess.add_all(self.calls.excess());
+        self.report.excess.add_all(&self.calls.excess());
         self.report.unclaimed.add_all(&self.calls.unclaimed().counts());
     }
 
@@ -429,7 +429,7 @@ impl<'c> Session<'c> {
 
     /// Counts what was seen in a window, and says what could not be read of it.
     fn take_note(&mut self, window: &Window<'_>, inputs: &Inputs) {
-        self.report.counts.add(&window.counts);
+        self.report.counts.add_all(&window.counts);
         for (input, gap) in &window.gaps {
             self.report.note_gap(inputs.get(*input).map_or("", Input::name), gap);
         }
