@@ -13,7 +13,7 @@ use shared::{
 };
 
 use crate::{
-    elsewhere::Elsewhere,
+    counts::Counts,
     events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
     moment::{Clock, Moment, Pace, Position, is_odd},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
@@ -103,93 +103,6 @@ pub enum Behind<'w> {
     Record(Record<'w>),
     /// A record of an input that is not there yet.
     Unknown,
-}
-
-/// How many frames, and of what kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// All records.
-    pub packets: u64,
-    /// Bytes captured.
-    pub bytes: u64,
-    /// SIP messages with Call-ID, From and To.
-    pub sip: u64,
-    /// SIP messages without one of them.
-    pub malformed_sip: u64,
-    /// Not SIP, though on a SIP port: keep-alives, STUN, noise.
-    pub not_sip: u64,
-    /// Other UDP: what media is found in.
-    pub udp: u64,
-    /// TCP segments of connections that are not followed.
-    pub other_tcp: u64,
-    /// SIP on ports on which it is not looked for.
-    pub elsewhere: Elsewhere,
-    /// Parts of IP datagrams.
-    pub fragments: u64,
-    /// ESP that is encrypted.
-    pub encrypted: u64,
-    /// Other protocols over IP.
-    pub other_ip: u64,
-    /// No IP.
-    pub not_ip: u64,
-    /// Frames of kinds that the headers of their link types name and that are not read.
-    pub other_kinds: u64,
-    /// Of ERSPAN sessions or VLANs that are not asked for.
-    pub other_sessions: u64,
-    /// HEP that tells of something else than SIP, RTP and RTCP.
-    pub other_hep: u64,
-    /// Told of by HEP over TCP, but no SIP.
-    pub hep_media: u64,
-    /// In more tunnels than are taken apart.
-    pub too_deep: u64,
-    /// Frames too short, too broken, encrypted or compressed.
-    pub unreadable: u64,
-    /// Frames of a link type that is not read, and the type of the first of them.
-    pub unknown_link: u64,
-    /// See `unknown_link`.
-    pub first_unknown_link: Option<LinkType>,
-    /// Addresses in descriptions that were host names.
-    pub host_names: u64,
-    /// Addresses in descriptions that were neither host names nor addresses.
-    pub unreadable_addresses: u64,
-    /// Bodies that may be descriptions and whose Content-Encoding is unknown, or not what they have, or hides too much.
-    pub undecodable_bodies: u64,
-    /// Timestamps that the next record contradicts by more than an hour.
-    pub odd_times: u64,
-}
-
-impl Counts {
-    /// Adds what another chunk counted.
-    pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in [
-            (&mut self.packets, other.packets),
-            (&mut self.bytes, other.bytes),
-            (&mut self.sip, other.sip),
-            (&mut self.malformed_sip, other.malformed_sip),
-            (&mut self.not_sip, other.not_sip),
-            (&mut self.udp, other.udp),
-            (&mut self.other_tcp, other.other_tcp),
-            (&mut self.fragments, other.fragments),
-            (&mut self.encrypted, other.encrypted),
-            (&mut self.other_ip, other.other_ip),
-            (&mut self.not_ip, other.not_ip),
-            (&mut self.other_kinds, other.other_kinds),
-            (&mut self.other_sessions, other.other_sessions),
-            (&mut self.other_hep, other.other_hep),
-            (&mut self.hep_media, other.hep_media),
-            (&mut self.too_deep, other.too_deep),
-            (&mut self.unreadable, other.unreadable),
-            (&mut self.unknown_link, other.unknown_link),
-            (&mut self.host_names, other.host_names),
-            (&mut self.unreadable_addresses, other.unreadable_addresses),
-            (&mut self.undecodable_bodies, other.undecodable_bodies),
-            (&mut self.odd_times, other.odd_times),
-        ] {
-            *mine = mine.saturating_add(theirs);
-        }
-        self.elsewhere.add_all(&other.elsewhere);
-        self.first_unknown_link = self.first_unknown_link.or(other.first_unknown_link);
-    }
 }
 
 impl<'w> ChunkIndex<'w> {

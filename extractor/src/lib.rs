@@ -8,6 +8,7 @@
 pub mod calls;
 pub mod cli;
 pub mod config;
+pub mod counts;
 pub mod elsewhere;
 pub mod events;
 pub mod index;

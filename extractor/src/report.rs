@@ -5,11 +5,10 @@ use std::{fmt, time::Duration};
 use shared::{pcap::Gap, units::grouped};
 
 use crate::{
-    calls::{Excess, State, UnclaimedCounts},
+    calls::{State, UnclaimedCounts},
+    counts::{CallCounts, Counts, Excess, FragmentCounts, NotUsed, Rank, StreamCounts},
     events::FlowKey,
-    index::Counts,
     outputs::uploads::UploadCounts,
-    reassembly::{FragmentCounts, StreamCounts},
     survey::Survey,
 };
 
@@ -76,50 +75,7 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-/// The calls of a run, and what is in their files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CallCounts {
-    /// By the state in which they ended.
-    pub completed: u64,
-    /// See `completed`.
-    pub cancelled: u64,
-    /// See `completed`.
-    pub failed: u64,
-    /// See `completed`.
-    pub timeout: u64,
-    /// See `completed`.
-    pub incomplete: u64,
-    /// RTP streams.
-    pub streams: u64,
-    /// RTP packets in them.
-    pub rtp_packets: u64,
-    /// RTP packets that never came.
-    pub lost_packets: u64,
-    /// RTP packets beyond the most streams that one call may have.
-    pub excess_rtp_packets: u64,
-    /// Calls that the user does not want.
-    pub not_wanted: u64,
-}
-
 impl CallCounts {
-    /// Adds those of another part of the run.
-    pub fn add_all(&mut self, other: &Self) {
-        for (mine, theirs) in [
-            (&mut self.completed, other.completed),
-            (&mut self.cancelled, other.cancelled),
-            (&mut self.failed, other.failed),
-            (&mut self.timeout, other.timeout),
-            (&mut self.incomplete, other.incomplete),
-            (&mut self.streams, other.streams),
-            (&mut self.rtp_packets, other.rtp_packets),
-            (&mut self.lost_packets, other.lost_packets),
-            (&mut self.excess_rtp_packets, other.excess_rtp_packets),
-            (&mut self.not_wanted, other.not_wanted),
-        ] {
-            *mine = mine.saturating_add(theirs);
-        }
-    }
-
     /// Counts a call.
     pub fn add(&mut self, state: State) {
         let count = match state {
@@ -130,14 +86,6 @@ impl CallCounts {
             State::Incomplete => &mut self.incomplete,
         };
         *count = count.saturating_add(1);
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete]
-            .iter()
-            .fold(0, |sum, n| sum.saturating_add(*n))
     }
 }
 
@@ -165,69 +113,56 @@ impl Report {
     /// How many things were left behind that should not have been: inputs, stretches, frames, files that are no objects.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
-        let calls = &self.calls;
-        let all = [
-            self.refused_inputs,
-            self.damaged_inputs,
-            self.gaps,
-            self.counts.unknown_link,
-            calls.excess_rtp_packets,
-            self.excess.endpoints,
-            self.uploads.waiting,
-            self.uploads.lost,
-            self.uploads.unsent_tables,
-        ];
-        all.iter().fold(0, |sum, count| sum.saturating_add(*count))
+        let unsent = [self.uploads.waiting, self.uploads.lost, self.uploads.unsent_tables];
+        let unused = self.all_not_used().into_iter().filter(|line| line.rank == Rank::LeftBehind).map(|line| line.count);
+        unsent.into_iter().chain(unused).fold(0, u64::saturating_add)
     }
 
-    /// What was not used, and why, most important first; only what there was of.
+    /// All that was not used, and why, most important first; only what there was of.
     pub fn not_used(&self) -> impl Iterator<Item = (u64, String)> {
+        let mut lines = self.all_not_used();
+        lines.sort_by_key(|line| line.rank);
+        lines.into_iter().filter(|line| line.count > 0).map(|line| (line.count, line.what))
+    }
+
+    /// The same by counter, also where there was nothing of it.
+    fn all_not_used(&self) -> Vec<NotUsed> {
+        [
+            self.own_not_used(),
+            self.counts.not_used(),
+            self.calls.not_used(),
+            self.excess.not_used(),
+            self.unclaimed.not_used(),
+            self.streams.not_used(),
+            self.fragments.not_used(),
+        ]
+        .concat()
+    }
+
+    /// The lines of the report's own counters, and those with more than a number and fixed words.
+    fn own_not_used(&self) -> Vec<NotUsed> {
         let counts = &self.counts;
         let link = counts.first_unknown_link.map(|link| link.to_string()).unwrap_or_default();
-        [
-            (self.refused_inputs, "inputs could not be read".to_owned()),
-            (self.damaged_inputs, "compressed inputs are cut or damaged".to_owned()),
-            (self.gaps, format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes))),
-            (counts.unknown_link, format!("frames have a link type that is not read, such as {link}")),
-            (self.calls.excess_rtp_packets, "RTP packets belong to more streams than one call may have".to_owned()),
-            (self.excess.endpoints, "media endpoints are beyond the most that one call may have".to_owned()),
-            (self.excess.dialogs, "dialogs and attempts are beyond the most that one call may have".to_owned()),
-            (
-                self.unclaimed.doubtful_packets,
-                format!(
-                    "packets in {} flows that several calls may own are in no call's file",
-                    grouped(self.unclaimed.doubtful_flows)
-                ),
-            ),
-            (self.streams.evicted, "TCP streams were given up, for too much was waiting".to_owned()),
-            (self.streams.tls, "TLS connections on SIP ports, which cannot be read".to_owned()),
-            (self.streams.gaps, "stretches of TCP streams are missing".to_owned()),
-            (self.streams.compressed, "compressed WebSocket messages".to_owned()),
-            (self.streams.foreign_bytes, "bytes in TCP streams of SIP are no SIP".to_owned()),
-            (counts.other_tcp.saturating_sub(self.streams.followed), "TCP segments of connections without SIP".to_owned()),
-            (self.fragments.incomplete, "IP datagrams of which fragments are missing".to_owned()),
-            (self.fragments.overlapping, "IP datagrams whose fragments overlap".to_owned()),
-            (counts.too_deep, "packets in more tunnels than are taken apart".to_owned()),
-            (counts.other_kinds, "records of ERF, exported PDUs and the like of a kind that is not read".to_owned()),
-            (counts.unreadable, "frames too short, too broken, encrypted or compressed".to_owned()),
-            (counts.malformed_sip, "SIP messages without Call-ID, From or To".to_owned()),
-            (self.stray_messages, "SIP messages of no call".to_owned()),
-            (self.excess.strays, "of them were too many to wait for their INVITE".to_owned()),
-            (self.copies, "copies of packets".to_owned()),
-            (counts.not_sip, "keep-alives and other packets on SIP ports".to_owned()),
-            (counts.odd_times, "timestamps that the packet after them contradicts by more than an hour".to_owned()),
-            (counts.undecodable_bodies, "bodies with a Content-Encoding that cannot be read".to_owned()),
-            (counts.unreadable_addresses, "media addresses that cannot be read".to_owned()),
-            (counts.host_names, "host names in place of media addresses".to_owned()),
-            (counts.other_hep, "HEP packets that tell of something else than SIP, RTP and RTCP".to_owned()),
-            (counts.hep_media, "RTP and RTCP packets told of by HEP over TCP, which are in no call's file".to_owned()),
-            (counts.other_sessions, "frames of other ERSPAN sessions".to_owned()),
-            (counts.encrypted, "ESP packets, encrypted".to_owned()),
-            (counts.other_ip, "IP packets neither UDP nor TCP".to_owned()),
-            (counts.not_ip, "frames without IP".to_owned()),
+        let unreadable = format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes));
+        let unknown_link = format!("frames have a link type that is not read, such as {link}");
+        let passed = counts.other_tcp.saturating_sub(self.streams.followed);
+        vec![
+            NotUsed::new(Rank::LeftBehind, self.refused_inputs, "inputs could not be read"),
+            NotUsed::new(Rank::LeftBehind, self.damaged_inputs, "compressed inputs are cut or damaged"),
+            NotUsed::new(Rank::LeftBehind, self.gaps, unreadable),
+            NotUsed::new(Rank::LeftBehind, counts.unknown_link, unknown_link),
+            NotUsed::new(Rank::Part, passed, "TCP segments of connections without SIP"),
+            NotUsed::new(Rank::NoCall, self.stray_messages, "SIP messages of no call"),
+            NotUsed::new(Rank::Usual, self.copies, "copies of packets"),
         ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
+    }
+}
+
+impl UnclaimedCounts {
+    fn not_used(&self) -> Vec<NotUsed> {
+        let flows = grouped(self.doubtful_flows);
+        let what = format!("packets in {flows} flows that several calls may own are in no call's file");
+        vec![NotUsed::new(Rank::Missing, self.doubtful_packets, what)]
     }
 }
 
@@ -316,6 +251,96 @@ impl fmt::Display for UploadCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::pcap::LinkType;
+
+    #[test]
+    fn all_that_is_not_used_is_named_in_order() {
+        let mut report = Report {
+            refused_inputs: 1,
+            damaged_inputs: 2,
+            gaps: 3,
+            gap_bytes: 4_000,
+            stray_messages: 4,
+            copies: 5,
+            ..Report::default()
+        };
+        let wanted = [
+            (1, "inputs could not be read"),
+            (2, "compressed inputs are cut or damaged"),
+            (3, "stretches of input were unreadable (4,000 bytes)"),
+            (11, "frames have a link type that is not read, such as Ethernet (1)"),
+            (12, "RTP packets belong to more streams than one call may have"),
+            (13, "media endpoints are beyond the most that one call may have"),
+            (14, "dialogs and attempts are beyond the most that one call may have"),
+            (15, "packets in 9 flows that several calls may own are in no call's file"),
+            (16, "TCP streams were given up, for too much was waiting"),
+            (17, "TLS connections on SIP ports, which cannot be read"),
+            (18, "stretches of TCP streams are missing"),
+            (19, "compressed WebSocket messages"),
+            (20, "bytes in TCP streams of SIP are no SIP"),
+            (21, "TCP segments of connections without SIP"),
+            (22, "IP datagrams of which fragments are missing"),
+            (23, "IP datagrams whose fragments overlap"),
+            (24, "packets in more tunnels than are taken apart"),
+            (25, "records of ERF, exported PDUs and the like of a kind that is not read"),
+            (26, "frames too short, too broken, encrypted or compressed"),
+            (27, "SIP messages without Call-ID, From or To"),
+            (4, "SIP messages of no call"),
+            (28, "of them were too many to wait for their INVITE"),
+            (5, "copies of packets"),
+            (29, "keep-alives and other packets on SIP ports"),
+            (30, "timestamps that the packet after them contradicts by more than an hour"),
+            (31, "bodies with a Content-Encoding that cannot be read"),
+            (32, "media addresses that cannot be read"),
+            (33, "host names in place of media addresses"),
+            (34, "HEP packets that tell of something else than SIP, RTP and RTCP"),
+            (35, "RTP and RTCP packets told of by HEP over TCP, which are in no call's file"),
+            (36, "frames of other ERSPAN sessions"),
+            (37, "ESP packets, encrypted"),
+            (38, "IP packets neither UDP nor TCP"),
+            (39, "frames without IP"),
+        ];
+        report.counts.first_unknown_link = Some(LinkType::ETHERNET);
+        report.unclaimed.doubtful_flows = 9;
+        let Report { counts, calls, excess, unclaimed, streams, fragments, .. } = &mut report;
+        let counters = [
+            &mut counts.unknown_link,
+            &mut calls.excess_rtp_packets,
+            &mut excess.endpoints,
+            &mut excess.dialogs,
+            &mut unclaimed.doubtful_packets,
+            &mut streams.evicted,
+            &mut streams.tls,
+            &mut streams.gaps,
+            &mut streams.compressed,
+            &mut streams.foreign_bytes,
+            &mut counts.other_tcp,
+            &mut fragments.incomplete,
+            &mut fragments.overlapping,
+            &mut counts.too_deep,
+            &mut counts.other_kinds,
+            &mut counts.unreadable,
+            &mut counts.malformed_sip,
+            &mut excess.strays,
+            &mut counts.not_sip,
+            &mut counts.odd_times,
+            &mut counts.undecodable_bodies,
+            &mut counts.unreadable_addresses,
+            &mut counts.host_names,
+            &mut counts.other_hep,
+            &mut counts.hep_media,
+            &mut counts.other_sessions,
+            &mut counts.encrypted,
+            &mut counts.other_ip,
+            &mut counts.not_ip,
+        ];
+        (11..).zip(counters).for_each(|(count, counter)| *counter = count);
+        // Of other TCP, those segments are left that were of no use later.
+        (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
+        let not_used: Vec<_> = report.not_used().collect();
+        assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));
+        assert_eq!(report.left_behind(), 1 + 2 + 3 + 11 + 12 + 13);
+    }
 
     #[test]
     fn what_is_left_behind_shows_in_the_exit_status() {

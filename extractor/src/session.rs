@@ -183,7 +183,7 @@ impl<'c> Session<'c> {
 
     /// Counts what was seen in a window, and says what could not be read of it.
     pub fn take_note(&mut self, window: &Window<'_>, inputs: &Inputs) {
-        self.report.counts.add(&window.counts);
+        self.report.counts.add_all(&window.counts);
         for (input, gap) in &window.gaps {
             self.report.note_gap(inputs.get(*input).map_or("", Input::name), gap);
         }
@@ -292,7 +292,7 @@ impl<'c> Session<'c> {
 
     fn note_calls(&mut self) {
         self.report.stray_messages = self.report.stray_messages.saturating_add(self.extraction.calls.stray_messages());
-        self.report.excess.add_all(self.extraction.calls.excess());
+        self.report.excess.add_all(&self.extraction.calls.excess());
         self.report.unclaimed.add_all(&self.extraction.calls.unclaimed().counts());
     }
 

@@ -16,8 +16,9 @@ use shared::{
 };
 
 use crate::{
+    counts::Counts,
     events::{Cause, Flows, FragmentEvent, Frames, Repetition, SegmentEvent, SipEvent},
-    index::{Behind, Chunk, ChunkIndex, Counts, Passed, PortPair},
+    index::{Behind, Chunk, ChunkIndex, Passed, PortPair},
     moment::{Clock, Moment, Pace, Position},
     packet::{Decoder, Packet},
     reassembly::{Assembled, Assembler, Unfinished},
@@ -294,7 +295,7 @@ impl<'w> Windows<'w> {
         window.sip.append(&mut found.sip);
         window.flows.push(found.flows);
         window.gaps.extend(found.gaps.into_iter().map(|gap| (input, gap)));
-        window.counts.add(&found.counts);
+        window.counts.add_all(&found.counts);
         parts.fragments.append(&mut found.fragments);
         parts.segments.append(&mut found.segments);
         parts.passed.push(found.passed);
@@ -332,7 +333,7 @@ impl<'w> Window<'w> {
         }
         self.repetitions = assembled.repetitions;
         self.flows.push(assembled.flows);
-        self.counts.add(&assembled.counts);
+        self.counts.add_all(&assembled.counts);
     }
 }
 

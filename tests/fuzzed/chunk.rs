@@ -3,7 +3,8 @@
 use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
     calls::FlowTable,
-    index::{Behind, Chunk, ChunkIndex, Counts},
+    counts::Counts,
+    index::{Behind, Chunk, ChunkIndex},
     moment::{Moment, Pace},
     packet::Decoder,
 };
@@ -47,8 +48,8 @@ pub fn check(input: &[u8]) {
     first.gaps.append(&mut second.gaps);
     assert_eq!(first.gaps, whole.gaps);
     let mut counts = Counts::default();
-    counts.add(&first.counts);
-    counts.add(&second.counts);
+    counts.add_all(&first.counts);
+    counts.add_all(&second.counts);
     assert_eq!(counts, whole.counts);
     let text =
         |part: &ChunkIndex<'_>| [format!("{:?}", part.sip), format!("{:?}", part.fragments), format!("{:?}", part.segments)];

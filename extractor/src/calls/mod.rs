@@ -31,7 +31,7 @@ pub use dialogs::{Dialogs, State};
 pub use endpoints::{Endpoints, Given};
 pub use flows::{FlowNumber, FlowTable, Left, Owner, Owners};
 pub use strays::Strays;
-pub use table::{Call, CallTable, Claim, End, Excess, Rules, Work};
+pub use table::{Call, CallTable, Claim, End, Rules, Work};
 pub use unclaimed::{Unclaimed, UnclaimedCounts};
 
 /// The number of a call in the order in which calls open, from 0.

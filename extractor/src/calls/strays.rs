@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    counts::Counts,
     events::{Frames, SipEvent, Table},
-    index::{Counts, negotiated},
+    index::negotiated,
     moment::{Clock, Moment, Position},
     packet::{Endpoint, Network},
     sip::{Message, Method, StartLine},

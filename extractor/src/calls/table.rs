@@ -17,6 +17,7 @@ use super::{
     guesses::{Addresses, Facts, Verdict, verdict},
 };
 use crate::{
+    counts::Excess,
     events::{FlowKey, Flows, Repetition, SipEvent, Table, stable_hash},
     moment::{Clock, Moment, Position},
     packet::{Endpoint, Network},
@@ -142,28 +143,6 @@ pub struct CallTable {
     excess: Excess,
     #[serde(skip)]
     unclaimed: Unclaimed,
-}
-
-/// The excess over the most that one call may have, or that is remembered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Excess {
-    /// Endpoints: their media is not found.
-    pub endpoints: u64,
-    /// Dialogs and attempts: their end is not noticed.
-    pub dialogs: u64,
-    /// Messages that may have come ahead of their INVITE.
-    pub strays: u64,
-}
-
-impl Excess {
-    /// Adds that of another part of the run.
-    pub fn add_all(&mut self, other: Self) {
-        for (mine, theirs) in
-            [(&mut self.endpoints, other.endpoints), (&mut self.dialogs, other.dialogs), (&mut self.strays, other.strays)]
-        {
-            *mine = mine.saturating_add(theirs);
-        }
-    }
 }
 
 /// Owns what several calls may have: it goes into no file, and is counted.

@@ -50,8 +50,8 @@ use self::{
 pub use self::{directory::Directory, records::Records, settings::Settings, text::printable};
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
+    counts::CallCounts,
     moment::Clock,
-    report::CallCounts,
     selection::Selection,
 };
 

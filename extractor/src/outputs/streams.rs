@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     calls::{Descriptions, FlowNumber, FlowTable, Known},
+    counts::CallCounts,
     events::{FlowKey, Table},
     packet::Packet,
-    report::CallCounts,
     rtp::{Header, MediaClock, Stream},
     sdp::Format,
 };

@@ -6,13 +6,11 @@ use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 use shared::units::SipPorts;
 
-use super::{
-    Beginning, Belonging, Found, FragmentCounts, IpFragments, MAX_HOLD_NS, SipStreams, StreamCounts, StreamMessage, Taken,
-    ToldPacket, Whole,
-};
+use super::{Beginning, Belonging, Found, IpFragments, MAX_HOLD_NS, SipStreams, StreamMessage, Taken, ToldPacket, Whole};
 use crate::{
+    counts::{Counts, FragmentCounts, StreamCounts},
     events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
-    index::{self, Content, Counts, PortPair},
+    index::{self, Content, PortPair},
     moment::{Clock, Moment, Position},
     packet::{Datagram, Decoder, Fragment, Packet},
     sdp::Description,
@@ -195,7 +193,7 @@ impl Assembler {
                 work.sip.push(SipEvent { at, frames, timestamp_ns, told_ns, network, source, message, descriptions });
             }
         }
-        work.counts.add(&counts);
+        work.counts.add_all(&counts);
     }
 
     /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap length had cut it.
@@ -214,7 +212,7 @@ impl Assembler {
             if let Packet::Udp(datagram) | Packet::Told(_, datagram) = packet
                 && let Content::Sip(message, descriptions) = Content::of(&datagram, self.ports, &mut counts)
             {
-                work.counts.add(&counts);
+                work.counts.add_all(&counts);
                 let at = Moment::at(at);
                 work.push_sip(at, &part, &datagram, message, descriptions);
             }

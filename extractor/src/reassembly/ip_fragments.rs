@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    counts::FragmentCounts,
     events::{FlowKey, FragmentEvent, Frames, Table, stable_hash},
     moment::{Clock, Moment, Position},
     packet::{Endpoint, Fragment, Network},
@@ -67,17 +68,6 @@ struct Remembered {
     since: Clock,
     pieces: Vec<(usize, u64)>,
     belonging: Belonging,
-}
-
-/// What became of datagrams that were in fragments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FragmentCounts {
-    /// Put together.
-    pub whole: u64,
-    /// Given up: a fragment did not come in time, or too many datagrams were waiting.
-    pub incomplete: u64,
-    /// Refused: fragments that overlap say two things about the same bytes (RFC 5722).
-    pub overlapping: u64,
 }
 
 /// What the fragments of one datagram have in common.

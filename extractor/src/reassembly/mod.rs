@@ -12,9 +12,9 @@ mod sip_streams;
 mod tcp_bytes;
 
 pub use assembler::{Assembled, Assembler, Unfinished};
-pub use ip_fragments::{Beginning, Belonging, FragmentCounts, IpFragments, Name, Taken, Whole};
+pub use ip_fragments::{Beginning, Belonging, IpFragments, Name, Taken, Whole};
 pub(crate) use sip_streams::is_tls;
-pub use sip_streams::{Found, SipStreams, StreamCounts, StreamMessage, ToldPacket};
+pub use sip_streams::{Found, SipStreams, StreamMessage, ToldPacket};
 
 /// While parts wait for others, what came since the first of them, or at most this long ago, is not written: in a call's file they
 /// stand where they came.

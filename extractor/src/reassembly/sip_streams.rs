@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
 use crate::{
+    counts::StreamCounts,
     events::{Cause, FlowKey, Frames, Repetition, SegmentEvent, Table},
     index,
     moment::{Clock, Moment, Position},
@@ -77,23 +78,6 @@ pub struct ToldPacket<'a> {
     pub frames: Frames,
     /// What was told.
     pub packet: Packet<'a>,
-}
-
-/// What became of connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamCounts {
-    /// Connections that are encrypted.
-    pub tls: u64,
-    /// Stretches of a stream that are missing in the capture.
-    pub gaps: u64,
-    /// Streams of which something was waiting when others needed the room.
-    pub evicted: u64,
-    /// Bytes that are no SIP, in streams in which there is some.
-    pub foreign_bytes: u64,
-    /// Segments that are of use because something before them opened their connection.
-    pub followed: u64,
-    /// WebSocket messages that are compressed.
-    pub compressed: u64,
 }
 
 /// All connections on ports of SIP and HEP, and those on others in which something began like SIP.
