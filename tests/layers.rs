@@ -307,15 +307,20 @@ fn hep3_without_a_time_has_that_of_its_record() {
 }
 
 #[test]
-fn hep3_with_a_damaged_time_ends_no_call() {
+fn times_that_hep_tells_end_no_call() {
     let lines = ipv4_call();
-    let mut t = drawn(&lines, |line| {
-        let ns = if line.0 == 300 { u64::from(u32::MAX) * SECOND } else { START_NS + line.0 * MS };
-        LINKS[0].1(&Hep { ns, ..hep(line, 17) }.ip())
-    });
-    let out = t.extract();
-    out.only_call().is("completed").has("rtp_packet_count", "40");
-    assert!(out.log.contains("1   timestamps that the packet after them contradicts"), "{}", out.log);
+    // An hour, less than that, and years ahead; once, twice, and from there on.
+    for ahead in [3_500, 10_000, 100_000_000] {
+        for damaged in [300..=300, 300..=340, 300..=u64::MAX] {
+            let mut t = drawn(&lines, |line| {
+                let ns = START_NS + line.0 * MS + if damaged.contains(&line.0) { ahead * SECOND } else { 0 };
+                LINKS[0].1(&Hep { ns, ..hep(line, 17) }.ip())
+            });
+            let out = t.extract();
+            out.only_call().is("completed").has("rtp_packet_count", "40");
+            assert!(!out.log.contains("timestamps"), "{}", out.log);
+        }
+    }
 }
 
 #[test]

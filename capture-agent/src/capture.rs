@@ -14,7 +14,10 @@ use nix::{
 use pcap::{Active, Capture, Linktype, Packet, Stat};
 use shared::pcap::{LinkType, Precision};
 
-use crate::{filter::Filter, gather::Format};
+use crate::{
+    filter::Filter,
+    gather::{Format, Frame},
+};
 
 /// How old a block of packets gets before the kernel hands it over.
 pub(crate) const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
@@ -50,14 +53,6 @@ fn advice(error: &pcap::Error) -> &'static str {
     } else {
         ""
     }
-}
-
-/// One packet, borrowed from libpcap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Frame<'a> {
-    pub(crate) timestamp_ns: u64,
-    pub(crate) wire_len: u32,
-    pub(crate) bytes: &'a [u8],
 }
 
 /// What is to be captured, and how.

@@ -12,11 +12,18 @@ use shared::{
 };
 
 use crate::{
-    capture::Frame,
     ring::{Beginning, Chunk, HEADER_BYTES, Ring},
     rotation::{Limits, Reason, Rotation},
     tally::Tally,
 };
+
+/// One packet, borrowed from libpcap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) timestamp_ns: u64,
+    pub(crate) wire_len: u32,
+    pub(crate) bytes: &'a [u8],
+}
 
 /// What the file header of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Everything that is counted, and the words in which the summary tells of it.
 //!
 //! A counter is one line of a table: its name, its type and, if the summary is to name it among what was not used,
-//! its [`Rank`] and the words behind the number. Sums, lines and the exit status follow from that. Lines of
+//! its `Rank` and the words behind the number. Sums, lines and the exit status follow from that. Lines of
 //! more than a number and fixed words are made in `report.rs`. So are those of uploads and of flows without a
 //! call, whose counters stay where they are: they are not summed field by field, and share their lines.
 
@@ -9,8 +9,8 @@ use shared::pcap::LinkType;
 
 use crate::elsewhere::Elsewhere;
 
-/// The importance of something that was not used. The summary has the most important first; what is of the same rank comes in
-/// the order of the tables.
+/// The importance of something that was not used. The summary has the most important first; within a rank,
+/// the order is that of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     /// It should have been used: the exit status tells of it.

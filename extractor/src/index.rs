@@ -246,14 +246,13 @@ impl<'w, 'd> Indexer<'w, 'd> {
     #[inline]
     fn take(&mut self, record: &Record<'w>, next: Option<&Record<'w>>) {
         let packet = self.decoder.decode(record.link, record.frame);
-        let (timestamp_ns, next_ns) = match packet.told_ns() {
-            None => (record.timestamp_ns.unwrap_or(0), next.and_then(|next| next.timestamp_ns)),
-            Some(told_ns) => (told_ns, next.and_then(|next| self.time_of(next))),
-        };
-        if is_odd(timestamp_ns, next_ns) {
+        let captured_ns = record.timestamp_ns.unwrap_or(0);
+        // A time that was told goes into the rows. It sets no clock: anybody may tell one, and would time out all calls.
+        let timestamp_ns = packet.told_ns().unwrap_or(captured_ns);
+        if is_odd(captured_ns, next.and_then(|next| next.timestamp_ns)) {
             increment(&mut self.counts.odd_times);
         } else {
-            self.clock = self.clock.max(timestamp_ns);
+            self.clock = self.clock.max(captured_ns);
         }
         self.first_clock.get_or_insert(self.clock);
         let counts = &mut self.counts;
@@ -272,11 +271,6 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Packet::TooDeep => increment(&mut counts.too_deep),
             Packet::Unreadable => self.take_unreadable(record.link),
         }
-    }
-
-    /// The time that the packet came with, if it did, else that of its record.
-    fn time_of(&self, record: &Record<'_>) -> Option<u64> {
-        self.decoder.decode(record.link, record.frame).told_ns().or(record.timestamp_ns)
     }
 
     fn take_unreadable(&mut self, link: LinkType) {

@@ -1,4 +1,4 @@
-//! What happened: the counts, what was left behind and why, and the exit status that follows.
+//! The outcome of a run: the counts, what was left behind and why, and the exit status that follows.
 
 use std::{fmt, time::Duration};
 
@@ -41,7 +41,7 @@ pub struct Report {
     pub damaged_inputs: u64,
     /// The size of the inputs in bytes; of a compressed one, decompressed.
     pub input_bytes: u64,
-    /// What was in them.
+    /// The frames in them, and what was in those.
     pub counts: Counts,
     /// Stretches that could not be read, and their bytes.
     pub gaps: u64,
@@ -65,11 +65,11 @@ pub struct Report {
     pub segments: u64,
     /// Copies of packets that were left out.
     pub copies: u64,
-    /// What became of uploads.
+    /// The outcome of uploads.
     pub uploads: UploadCounts,
-    /// What was there, if there was no call.
+    /// The largest talkers and the like, if there was no call.
     pub survey: Survey,
-    /// Whether the run went on where another had ended.
+    /// The run went on where another had ended.
     pub is_resumed: bool,
     /// How long the run took.
     pub elapsed: Duration,
@@ -104,7 +104,7 @@ impl Report {
         self.gap_bytes = self.gap_bytes.saturating_add(gap.len as u64);
     }
 
-    /// What the shell is told.
+    /// The way the run ended, for the shell.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.left_behind() == 0 { Exit::Done } else { Exit::LeftBehind }
@@ -335,7 +335,7 @@ mod tests {
             &mut counts.not_ip,
         ];
         (11..).zip(counters).for_each(|(count, counter)| *counter = count);
-        // Of other TCP, those segments are left that were of no use later.
+        // The segments of other TCP are told of, but for those that were of use later.
         (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
         let not_used: Vec<_> = report.not_used().collect();
         assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));
