@@ -106,7 +106,7 @@ impl Points<'_> {
             let mut clock = Some(place.clock).filter(|clock| *clock > 0);
             for Queued { segment, input, .. } in point.take_finished(&lane.series, place.finished) {
                 clock = clock.max(segment.named_ns());
-                point.remember(&segment, input.bytes().len());
+                point.stored.remember(&segment, input.bytes().len());
                 self.done.push(segment);
             }
             let begun = point.queued(&lane.series).next().filter(|_| place.offset > 0);

@@ -184,7 +184,7 @@ impl<'c> Points<'c> {
         let Some(segment) = self.working.get(place).cloned() else { return };
         // Of a directory that is not given this time, too.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
-            stored.remember(&segment.listed.name, segment.identity, segment.order.start_ns, read_to);
+            stored.remember(&segment, read_to);
         }
         self.done.push(segment);
     }
@@ -246,7 +246,7 @@ impl<'c> Points<'c> {
                 return Err(error).with_context(|| format!("{} cannot be read now", segment.path.display()));
             }
             Err(error @ (InputError::NotACapture(_) | InputError::UnsupportedLink(_))) => {
-                point.remember(segment, 0);
+                point.stored.remember(segment, 0);
                 error
             }
             Err(error @ InputError::Unreadable(_)) => error,

@@ -208,11 +208,6 @@ impl Point {
         self.stored.has_begun(&segment.series, segment.identity)
     }
 
-    /// A segment was read up to there.
-    pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
-        self.stored.remember(&segment.listed.name, segment.identity, segment.order.start_ns, read_to);
-    }
-
     /// What waits of a series.
     pub(super) fn queued(&self, series: &Series) -> impl Iterator<Item = &Queued> {
         self.queue.iter().filter(move |queued| queued.segment.series == *series)

@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::segment::Segment;
 use crate::{
     moment::Clock,
     segments::{Identity, Listed, Series, identity},
@@ -94,9 +95,10 @@ impl Stored {
         }
     }
 
-    /// A segment was read up to there; it began at `start_ns`, in nanoseconds since 1970, or has no packets.
-    pub(super) fn remember(&mut self, name: &OsStr, identity: Identity, start_ns: u64, read_to: usize) {
-        self.seen.push(Seen { name: Name::of(name), identity, read_to });
+    /// A segment was read up to there. One without packets has no time at which it begins.
+    pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
+        self.seen.push(Seen { name: Name::of(&segment.listed.name), identity: segment.identity, read_to });
+        let start_ns = segment.order.start_ns;
         if start_ns < u64::MAX {
             self.latest_ns = self.latest_ns.max(start_ns);
         }
