@@ -291,7 +291,7 @@ impl Arguments {
         self.uploads().filter(|_| self.s3_check && !self.has_captures())
     }
 
-    /// Whether anything is to be asked of a store. The other flags of uploads say how, or fill a column.
+    /// The run asks something of a store. The other flags of uploads say how, or fill a column.
     fn needs_a_store(&self) -> bool {
         self.auto_upload_to_s3 || self.s3_check
     }

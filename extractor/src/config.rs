@@ -1,4 +1,4 @@
-//! What a run is asked to do: below everything that reads it.
+//! The task of a run, below everything that reads it.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,30 +12,30 @@ use crate::{
     windows::Sizes,
 };
 
-/// What a run is asked to do.
+/// The task of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The captures.
     pub source: Source,
-    /// Whether what runs before left is given up.
+    /// The run gives up what earlier runs left.
     pub resets: bool,
-    /// How much input a unit of work has, where there is more.
+    /// The input of a unit of work, where there is more.
     pub unit: UnitLen,
-    /// How frames are taken apart.
+    /// The decoder of frames.
     pub decoder: Decoder,
-    /// Where SIP is looked for.
+    /// The ports on which SIP is looked for.
     pub sip_ports: SipPorts,
     /// The timers.
     pub rules: Rules,
-    /// Where the results go.
+    /// The output directory and its files.
     pub outputs: Settings,
-    /// How they are uploaded, if they are.
+    /// The store that they are uploaded to, if they are.
     pub uploads: Option<uploads::Settings>,
-    /// How much is worked on at once.
+    /// The amounts that are worked on at once.
     pub sizes: Sizes,
 }
 
-/// Where captures come from.
+/// The origin of captures.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Files, which are one capture.
@@ -47,21 +47,21 @@ pub enum Source {
 /// Input directories, and what to do with what is in them.
 #[derive(Clone, Debug)]
 pub struct Directories {
-    /// Where they are: one for each capture point.
+    /// Their paths: one for each capture point.
     pub paths: Vec<PathBuf>,
-    /// Whether to stay and wait for segments.
+    /// The run stays and waits for segments.
     pub stays: bool,
-    /// Whether what is open at the end is closed.
+    /// The run closes what is open at its end.
     pub closes_all: bool,
-    /// What becomes of segments that are done with.
+    /// The fate of segments that are done with.
     pub after_processing: AfterProcessing,
-    /// Whether copies of packets are left out.
+    /// The run leaves out copies of packets.
     pub leaves_out_copies: bool,
-    /// How long a capture point may be silent before it holds the others back no more.
+    /// The silence after which a capture point holds the others back no more.
     pub timeout: Duration,
 }
 
-/// How much input a unit of work has, where there is more.
+/// The input of a unit of work, where there is more.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum UnitLen {
     /// A gibibyte; more where so much is carried over that to write it each time would cost too much.
@@ -72,7 +72,7 @@ pub enum UnitLen {
 }
 
 impl UnitLen {
-    /// How much there should be where so much is carried over, in bytes.
+    /// The length in bytes that pays where so many are carried over.
     #[must_use]
     pub fn wanted(self, carried_len: u64) -> u64 {
         match self {

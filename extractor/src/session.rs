@@ -53,11 +53,11 @@ pub struct Extraction<'c> {
 /// What an earlier run has left to be read, and what it knew of the input directories.
 #[derive(Debug, Default)]
 pub struct Rest {
-    /// Whether it had done all that it was asked for.
+    /// It had done all that it was asked for.
     pub is_finished: bool,
     /// Inputs that are not read to their end.
     pub left: Vec<Left>,
-    /// Where to go on in the first of them, in bytes.
+    /// The offset in the first of them at which to go on, in bytes.
     pub offset: Option<usize>,
     /// What is known of the input directories.
     pub points: StoredPoints,
@@ -203,8 +203,8 @@ impl<'c> Session<'c> {
         });
     }
 
-    /// Makes all that was done so far count: from here on a run that is killed goes on from `checkpoint`. Gives how many bytes are
-    /// carried over.
+    /// Makes all that was done so far count: from here on a run that is killed goes on from `checkpoint`. Gives the records that
+    /// are carried over.
     ///
     /// # Errors
     /// It cannot be written. The session cannot be gone on with then; the state is that of before.

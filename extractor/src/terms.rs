@@ -1,4 +1,4 @@
-//! What a state belongs to: a run that would have come to the same may go on with it.
+//! The terms of a state: a run that would have come to the same may go on with it.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
     source::{Left, Name},
 };
 
-/// What a state belongs to.
+/// The terms of a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// The files, in the order of reading; none where directories are read.
@@ -24,7 +24,7 @@ pub struct Terms {
     hash: u64,
 }
 
-/// What the results depend on, but for the captures.
+/// All that the results depend on, but for the captures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Conditions {
     sip_ports: SipPorts,

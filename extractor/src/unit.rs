@@ -20,12 +20,12 @@ use crate::{
 /// One unit of work.
 #[derive(Debug, Default)]
 pub struct Unit {
-    /// What is to be read, in this order.
+    /// The inputs, in the order of reading.
     pub inputs: Vec<Input>,
-    /// Of each of them what the state has to know as long as it is not read to its end. With none the unit cannot be
+    /// Their names and identities, for the state, as long as they are not read to their end. A unit without them cannot be
     /// broken off in the middle.
     pub left: Vec<Left>,
-    /// Whether it is the last one.
+    /// The unit is the last one.
     pub is_final: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Checkpoint {
     pub held: Option<Held>,
     /// Inputs that are not read to their end.
     pub left: Vec<Left>,
-    /// Where to read on in the first of them, in bytes.
+    /// The offset in the first of them at which to read on, in bytes.
     pub offset: Option<usize>,
 }
 
@@ -96,9 +96,9 @@ pub struct Reading<'w> {
     left: Vec<Left>,
     /// How many inputs stand before those of the unit.
     before: usize,
-    /// Where the last window ended.
+    /// The end of the last window.
     end: Moment,
-    /// Where windows ended of which something is still to be written.
+    /// The ends of windows of which something is still to be written.
     window_ends: VecDeque<Moment>,
     ends: Ends,
     /// How many bytes had been read at the last checkpoint, and how many there are to be until the next one.
@@ -151,7 +151,7 @@ impl<'w> Reading<'w> {
         Records { inputs: self.inputs, layouts: &self.layouts, decoder: &self.config.decoder }
     }
 
-    /// Where the last window ended.
+    /// The end of the last window.
     #[must_use]
     pub fn end(&self) -> Moment {
         self.end
@@ -239,10 +239,10 @@ impl<'w> Reading<'w> {
     }
 }
 
-/// Which inputs of a unit are read to their end.
+/// The inputs of a unit that are read to their end.
 #[derive(Debug, Default)]
 struct Ends {
-    /// Where inputs end in the middle of a record.
+    /// The offsets at which inputs end in the middle of a record.
     cut_at: BTreeMap<usize, usize>,
     told: usize,
 }
