@@ -58,7 +58,10 @@ pub fn check(input: &[u8]) {
     first.segments.append(&mut second.segments);
     assert!(text(&first) == text(&whole), "other events");
     let mut flows = FlowTable::default();
-    assert_eq!(flows.add_window(vec![first.flows, second.flows], Moment::NEVER).len(), whole.flows.keys().len());
+    assert_eq!(
+        flows.add_window(vec![first.flows, second.flows], Moment::default(), Moment::NEVER).len(),
+        whole.flows.keys().len()
+    );
     for (flow, key) in whole.flows.keys().iter().enumerate() {
         assert_eq!(flows.key(flow), Some(*key));
         let packets = flows.packets_between(flow, Moment::default(), Moment::NEVER);

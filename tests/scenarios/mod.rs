@@ -4,6 +4,7 @@
 //! `B_MEDIA`, and `STRANGER` is an address that no description names.
 
 mod calls;
+mod crowd;
 mod dialogs;
 mod media;
 mod networks;

@@ -1,9 +1,14 @@
 //! Which open calls gave an endpoint, and when: the first half of "whose packet is whose" (README, "What belongs to a call").
 
+use std::collections::{BTreeMap, VecDeque};
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::CallNumber;
+use super::{
+    CallNumber,
+    holders::{Holder, Holders},
+};
 use crate::{
     events::{FlowKey, Table},
     moment::{Clock, Moment},
@@ -17,24 +22,23 @@ const MAX_CONVERSATIONS: usize = 1024;
 /// All endpoints that open calls gave, and for a while those that closed calls gave.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Endpoints {
-    table: Table<Endpoint, Holders>,
+    table: Table<Endpoint, Held>,
     /// Counts every giving: a later one has a higher number.
     given: u64,
 }
 
-/// The calls that hold one endpoint.
+/// An endpoint that calls hold, or held shortly before.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Holders {
-    /// In the order of preference, the one that packets go to last.
-    calls: SmallVec<[Holder; 1]>,
-    /// How many times a call that held it was over.
-    stragglers: u64,
+struct Held {
+    holders: Holders,
+    /// Calls that were over while they held it, and since when, in the order of time. Some may have been released since.
+    over: VecDeque<(Moment, CallNumber)>,
     /// When at least one call held it that did not guess.
     sure: History,
     /// When at least one call held it, guessed or not.
     any: History,
     /// Conversations of this endpoint that a call has, or had, while it is a guess.
-    conversations: Vec<(FlowKey, Had)>,
+    conversations: BTreeMap<FlowKey, Had>,
 }
 
 /// Stretches of time in which an endpoint was held.
@@ -55,18 +59,29 @@ pub enum Had {
     Before,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Holder {
-    rank: Rank,
-    given: u64,
-    call: CallNumber,
-}
-
 /// Calls, by number.
 pub(super) type CallNumbers = SmallVec<[CallNumber; 1]>;
 
 /// Stretches of time.
 pub(super) type Stretches = SmallVec<[(Moment, Moment); 1]>;
+
+/// The calls that have a packet for sure.
+#[derive(Debug, Default)]
+pub(super) struct SureOwners {
+    /// By number.
+    pub(super) calls: CallNumbers,
+    /// They gave both its ends: a call that did not give one of them changes nothing at the other.
+    pub(super) gave_both: bool,
+}
+
+/// How an endpoint is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hold {
+    /// By a call that does not guess.
+    pub(super) is_sure: bool,
+    /// By a call that guesses.
+    pub(super) is_guessed: bool,
+}
 
 /// What giving an endpoint changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,36 +98,49 @@ impl Endpoints {
     /// A call gives an endpoint at the moment `at`.
     pub fn give(&mut self, endpoint: Endpoint, call: CallNumber, rank: Rank, at: Moment) -> Given {
         self.given = self.given.saturating_add(1);
-        let holders = self.table.entry(endpoint).or_default();
-        let last = holders.calls.len().checked_sub(1);
-        let (given, rank) = match holders.calls.iter().position(|holder| holder.call == call) {
-            Some(index) => {
-                let before = holders.calls.remove(index);
-                // Surer of it than before, the call may now own what another did.
-                let given = if Some(index) == last && rank <= before.rank { Given::Unchanged } else { Given::Again };
-                (given, rank.max(before.rank))
-            }
+        let held = self.table.entry(endpoint).or_default();
+        let (given, rank) = match held.holders.get(call) {
+            // Surer of it than before, the call may now own what another did.
+            Some(before) if held.holders.last() == Some(before) && rank <= before.rank => (Given::Unchanged, before.rank),
+            Some(before) => (Given::Again, rank.max(before.rank)),
             None => (Given::New, rank),
         };
-        let holder = Holder { rank, given: self.given, call };
-        let place = holders.calls.partition_point(|other| *other < holder);
-        holders.calls.insert(place, holder);
-        holders.note_history(at);
+        held.holders.insert(Holder { rank, given: self.given, call });
+        held.note_history(at);
         given
     }
 
     /// A call closes, and holds the endpoint no more.
     pub fn release(&mut self, endpoint: Endpoint, call: CallNumber, at: Moment) {
-        let Some(holders) = self.table.get_mut(&endpoint) else { return };
-        holders.calls.retain(|holder| holder.call != call);
-        holders.conversations.retain(|(_, had)| *had != Had::By(call));
-        holders.note_history(at);
-        if guessed(&holders.calls).is_empty() {
-            holders.conversations = Vec::new();
+        let Some(held) = self.table.get_mut(&endpoint) else { return };
+        held.holders.remove(call);
+        held.note_history(at);
+        if held.holders.guesses() == 0 {
+            held.conversations.clear();
+        } else {
+            held.conversations.retain(|_, had| *had != Had::By(call));
         }
-        if holders.calls.is_empty() {
-            holders.stragglers = 0;
+        if held.holders.is_empty() {
+            held.over.clear();
         }
+    }
+
+    /// How an endpoint is held now.
+    pub(super) fn hold(&self, endpoint: Endpoint) -> Hold {
+        let hold = |held: &Held| Hold { is_sure: held.holders.sure() > 0, is_guessed: held.holders.guesses() > 0 };
+        self.table.get(&endpoint).map(hold).unwrap_or_default()
+    }
+
+    /// How an endpoint will be held when a call has released it.
+    pub(super) fn hold_without(&self, endpoint: Endpoint, call: CallNumber) -> Hold {
+        let Some(Held { holders, .. }) = self.table.get(&endpoint) else { return Hold::default() };
+        let (mut sure, mut guesses) = (holders.sure(), holders.guesses());
+        match holders.get(call) {
+            Some(holder) if holder.is_guess() => guesses = guesses.saturating_sub(1),
+            Some(_) => sure = sure.saturating_sub(1),
+            None => {}
+        }
+        Hold { is_sure: sure > 0, is_guessed: guesses > 0 }
     }
 
     /// The calls to which a packet belongs for sure, by number: those that gave both its ends; else the one that last gave
@@ -121,50 +149,67 @@ impl Endpoints {
     /// A guess never takes a packet from a call that knows one of its ends for sure: it tells which of the calls that do is
     /// meant.
     #[must_use]
-    pub fn owners(&self, source: Endpoint, destination: Endpoint, near: Option<&dyn Fn(CallNumber) -> bool>) -> CallNumbers {
-        let (from, to) = (self.holders(source), self.holders(destination));
-        if let Some(near) = near {
-            let near_of = |holders: &[Holder]| holders.iter().filter(|holder| near(holder.call)).copied().collect();
-            let (near_from, near_to): (SmallVec<[Holder; 4]>, SmallVec<[Holder; 4]>) = (near_of(from), near_of(to));
-            let owners = sure_owners(&near_from, &near_to);
-            if !owners.is_empty() {
-                return owners;
-            }
+    pub(super) fn owners(
+        &self,
+        source: Endpoint,
+        destination: Endpoint,
+        near: Option<&dyn Fn(CallNumber) -> bool>,
+    ) -> SureOwners {
+        let nobody = Holders::default();
+        let holders = |endpoint| self.holders(endpoint).unwrap_or(&nobody);
+        let (from, to) = (holders(source), holders(destination));
+        let Some(near) = near else { return sure_owners(from, to, &|_| true) };
+        let owners = sure_owners(from, to, near);
+        if !owners.calls.is_empty() {
+            return owners;
         }
-        sure_owners(from, to)
+        // A call that is near may come, whatever it gave.
+        SureOwners { gave_both: false, ..sure_owners(from, to, &|_| true) }
     }
 
-    /// The calls that only guess an endpoint.
-    pub fn guessing(&self, endpoint: Endpoint) -> impl Iterator<Item = CallNumber> {
-        guessed(self.holders(endpoint)).iter().map(|holder| holder.call)
+    /// The calls that only guess an endpoint: how many, and which.
+    pub(super) fn guessing(&self, endpoint: Endpoint) -> (usize, impl Iterator<Item = CallNumber>) {
+        let holders = self.holders(endpoint);
+        let guesses = holders.map_or(0, Holders::guesses);
+        (guesses, holders.into_iter().flat_map(Holders::iter).take(guesses).map(|holder| holder.call))
+    }
+
+    /// The calls that hold both of two endpoints.
+    pub(super) fn holding_both(&self, one: Endpoint, other: Endpoint) -> impl Iterator<Item = CallNumber> {
+        let both = self.holders(one).zip(self.holders(other));
+        both.into_iter().flat_map(|(one, other)| one.shared_with(other)).map(|(holder, _)| holder.call)
+    }
+
+    /// The call only guesses the endpoint.
+    #[must_use]
+    pub(super) fn is_guess(&self, endpoint: Endpoint, call: CallNumber) -> bool {
+        self.holders(endpoint).and_then(|holders| holders.get(call)).is_some_and(|holder| holder.is_guess())
     }
 
     /// The call gave the endpoint for sure.
     #[must_use]
     pub fn is_sure(&self, endpoint: Endpoint, call: CallNumber) -> bool {
-        sure(self.holders(endpoint)).iter().any(|holder| holder.call == call)
+        self.holders(endpoint).and_then(|holders| holders.get(call)).is_some_and(|holder| !holder.is_guess())
     }
 
     /// The call that has a conversation by a guess, or had it.
     #[must_use]
     pub fn had(&self, conversation: FlowKey) -> Option<Had> {
-        let FlowKey { source, destination, .. } = conversation;
-        let of = |end| self.table.get(&end).into_iter().flat_map(|holders: &Holders| &holders.conversations);
-        let mut found = of(source).chain(of(destination)).filter(|(known, _)| *known == conversation);
-        found.next().map(|(_, had)| *had)
+        let of = |end| self.table.get(&end).and_then(|held: &Held| held.conversations.get(&conversation)).copied();
+        of(conversation.source).or_else(|| of(conversation.destination))
     }
 
     /// A call has a conversation, or had it: no other guess takes it. Remembered as long as one of its ends is guessed, by
     /// the call that has it if there is one.
     pub fn note_had(&mut self, conversation: FlowKey, had: Had) {
-        let FlowKey { source, destination, .. } = conversation;
-        for end in [source, destination] {
-            let Some(holders) = self.table.get_mut(&end) else { continue };
-            let is_known = holders.conversations.iter().any(|(known, _)| *known == conversation);
-            let mut guessing = guessed(&holders.calls).iter();
-            let concerns = guessing.any(|holder| had == Had::Before || had == Had::By(holder.call));
-            if concerns && !is_known && holders.conversations.len() < MAX_CONVERSATIONS {
-                holders.conversations.push((conversation, had));
+        for end in [conversation.source, conversation.destination] {
+            let Some(held) = self.table.get_mut(&end) else { continue };
+            let concerns = match had {
+                Had::Before => held.holders.guesses() > 0,
+                Had::By(call) => held.holders.get(call).is_some_and(|holder| holder.is_guess()),
+            };
+            if concerns && held.conversations.len() < MAX_CONVERSATIONS {
+                held.conversations.entry(conversation).or_insert(had);
             }
         }
     }
@@ -172,13 +217,13 @@ impl Endpoints {
     /// The stretches between two moments in which no call held the endpoint that did not guess.
     #[must_use]
     pub fn free_of_sure(&self, endpoint: Endpoint, from: Moment, until: Moment) -> Stretches {
-        self.free(endpoint, from, until, |holders| &holders.sure)
+        self.free(endpoint, from, until, |held| &held.sure)
     }
 
     /// The stretches between two moments in which no call held the endpoint.
     #[must_use]
     pub fn free_of_any(&self, endpoint: Endpoint, from: Moment, until: Moment) -> Stretches {
-        self.free(endpoint, from, until, |holders| &holders.any)
+        self.free(endpoint, from, until, |held| &held.any)
     }
 
     /// The stretches between two moments in which no other call held the endpoint, as far as is known: all or nothing, where
@@ -186,99 +231,102 @@ impl Endpoints {
     #[must_use]
     pub fn free_of_others(&self, endpoint: Endpoint, call: CallNumber, from: Moment, until: Moment) -> Stretches {
         match self.table.get(&endpoint) {
-            Some(holders) if holders.calls.iter().any(|holder| holder.call != call) => Stretches::new(),
-            Some(holders) => History { since: None, past: holders.any.past.clone() }.free_between(from, until),
+            Some(held) if held.holders.len() > usize::from(held.holders.get(call).is_some()) => Stretches::new(),
+            Some(held) => History { since: None, past: held.any.past.clone() }.free_between(from, until),
             None => SmallVec::from_buf([(from, until)]),
         }
     }
 
-    fn free(&self, endpoint: Endpoint, from: Moment, until: Moment, history: impl Fn(&Holders) -> &History) -> Stretches {
+    fn free(&self, endpoint: Endpoint, from: Moment, until: Moment, history: impl Fn(&Held) -> &History) -> Stretches {
         match self.table.get(&endpoint) {
-            Some(holders) => history(holders).free_between(from, until),
+            Some(held) => history(held).free_between(from, until),
             None => SmallVec::from_buf([(from, until)]),
         }
     }
 
-    /// A call that holds the endpoint is over.
-    pub fn note_straggler(&mut self, endpoint: Endpoint) {
-        if let Some(holders) = self.table.get_mut(&endpoint) {
-            holders.stragglers = holders.stragglers.saturating_add(1);
-        }
+    /// A call that holds the endpoint is over since a moment.
+    pub(super) fn note_over(&mut self, endpoint: Endpoint, call: CallNumber, since: Moment) {
+        let Some(held) = self.table.get_mut(&endpoint) else { return };
+        let place = held.over.partition_point(|(other, _)| *other <= since);
+        held.over.insert(place, (since, call));
     }
 
-    /// The calls that hold an endpoint no surer than `rank`, if any of them may be over. (All that do not guess are as sure.)
-    #[must_use]
-    pub fn possible_stragglers(&self, endpoint: Endpoint, rank: Rank) -> CallNumbers {
-        let Some(holders) = self.table.get(&endpoint).filter(|holders| holders.stragglers > 0) else { return CallNumbers::new() };
-        let no_surer = if rank.is_guess() { guessed(&holders.calls) } else { &holders.calls };
-        no_surer.iter().map(|holder| holder.call).collect()
+    /// The calls that hold an endpoint no surer than `rank`, and were over before another one `opened`, in the order of
+    /// preference; not those that are not over any more, of which `over_since` tells. They are told once: who asks releases
+    /// them. (All that do not guess are as sure.)
+    pub(super) fn stragglers(
+        &mut self,
+        endpoint: Endpoint,
+        rank: Rank,
+        opened: Moment,
+        over_since: impl Fn(CallNumber) -> Option<Moment>,
+    ) -> CallNumbers {
+        let Some(held) = self.table.get_mut(&endpoint) else { return CallNumbers::new() };
+        let over = held.over.partition_point(|(since, _)| *since < opened);
+        let holder_of = |(since, call): (Moment, CallNumber)| {
+            let holder = held.holders.get(call).filter(|_| over_since(call) == Some(since))?;
+            Some((since, holder))
+        };
+        let known: Vec<(Moment, Holder)> = held.over.drain(..over).filter_map(holder_of).collect();
+        let (mut stragglers, surer): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|(_, holder)| !rank.is_guess() || holder.is_guess());
+        surer.into_iter().rev().for_each(|(since, holder)| held.over.push_front((since, holder.call)));
+        stragglers.sort_unstable_by_key(|(_, holder)| *holder);
+        stragglers.into_iter().map(|(_, holder)| holder.call).collect()
     }
 
     /// A call holds the endpoint.
     #[must_use]
     pub fn is_held(&self, endpoint: Endpoint) -> bool {
-        !self.holders(endpoint).is_empty()
+        self.holders(endpoint).is_some_and(|holders| !holders.is_empty())
     }
 
-    fn holders(&self, endpoint: Endpoint) -> &[Holder] {
-        self.table.get(&endpoint).map_or(&[], |holders| &holders.calls)
+    fn holders(&self, endpoint: Endpoint) -> Option<&Holders> {
+        self.table.get(&endpoint).map(|held| &held.holders)
     }
 
     /// Forgets what closed calls held before `clock`.
     pub fn forget_before(&mut self, clock: Clock) {
-        self.table.retain(|_, holders| {
-            holders.sure.forget_before(clock);
-            holders.any.forget_before(clock);
-            !holders.calls.is_empty() || !holders.any.past.is_empty()
+        self.table.retain(|_, held| {
+            held.sure.forget_before(clock);
+            held.any.forget_before(clock);
+            held.over.retain(|(_, call)| held.holders.get(*call).is_some());
+            !held.holders.is_empty() || !held.any.past.is_empty()
         });
     }
 }
 
-/// The holders who did not guess.
-fn sure(holders: &[Holder]) -> &[Holder] {
-    holders.get(count_guessed(holders)..).unwrap_or_default()
-}
-
-/// The others.
-fn guessed(holders: &[Holder]) -> &[Holder] {
-    holders.get(..count_guessed(holders)).unwrap_or_default()
-}
-
-fn count_guessed(holders: &[Holder]) -> usize {
-    holders.partition_point(|holder| holder.rank.is_guess())
-}
-
-/// See [`Endpoints::owners`].
-fn sure_owners(from: &[Holder], to: &[Holder]) -> CallNumbers {
-    let (sure_from, sure_to) = (sure(from), sure(to));
-    let both = in_both(sure_from, sure_to);
-    if !both.is_empty() {
+/// See [`Endpoints::owners`], of those that are near.
+fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) -> SureOwners {
+    let shared = |is_meant: &dyn Fn(Holder, Holder) -> bool| {
+        let shared = from.shared_with(to).filter(|(from, to)| is_meant(*from, *to) && near(from.call));
+        let mut calls: CallNumbers = shared.map(|(holder, _)| holder.call).collect();
+        calls.sort_unstable();
+        SureOwners { calls, gave_both: true }
+    };
+    let both = shared(&|from, to| !from.is_guess() && !to.is_guess());
+    if !both.calls.is_empty() {
         return both;
     }
-    let (deciding, other) = if sure_to.is_empty() { (sure_from, to) } else { (sure_to, from) };
-    let both = in_both(deciding, other);
-    if both.is_empty() { deciding.last().map(|holder| holder.call).into_iter().collect() } else { both }
-}
-
-/// The calls that are in both, by number. Load generators let thousands of calls share two endpoints.
-fn in_both(from: &[Holder], to: &[Holder]) -> CallNumbers {
-    if from.is_empty() || to.is_empty() {
-        return CallNumbers::new();
-    }
-    let sorted = |holders: &[Holder]| {
-        let mut calls: SmallVec<[CallNumber; 4]> = holders.iter().map(|holder| holder.call).collect();
-        calls.sort_unstable();
-        calls
+    let last_of = |holders: &Holders| {
+        let mut sure = holders.iter().rev().take_while(|holder| !holder.is_guess());
+        sure.find(|holder| near(holder.call)).map(|holder| holder.call)
     };
-    let from = sorted(from);
-    sorted(to).into_iter().filter(|call| from.binary_search(call).is_ok()).collect()
+    let (both, last) = match last_of(to) {
+        Some(last) => (shared(&|_, to| !to.is_guess()), Some(last)),
+        None => (shared(&|from, _| !from.is_guess()), last_of(from)),
+    };
+    if !both.calls.is_empty() {
+        return both;
+    }
+    SureOwners { calls: last.into_iter().collect(), gave_both: false }
 }
 
-impl Holders {
+impl Held {
     /// The calls that hold it changed at a moment.
     fn note_history(&mut self, at: Moment) {
-        self.sure.note(!sure(&self.calls).is_empty(), at);
-        self.any.note(!self.calls.is_empty(), at);
+        self.sure.note(self.holders.sure() > 0, at);
+        self.any.note(!self.holders.is_empty(), at);
     }
 }
 
@@ -336,7 +384,7 @@ mod tests {
     }
 
     fn owners(endpoints: &Endpoints, source: u16, destination: u16) -> Vec<CallNumber> {
-        endpoints.owners(end(source), end(destination), None).into_vec()
+        endpoints.owners(end(source), end(destination), None).calls.into_vec()
     }
 
     #[test]
@@ -363,7 +411,7 @@ mod tests {
             give(&mut endpoints, port, call, 10);
         }
         let owners = |source, destination, near: &dyn Fn(CallNumber) -> bool| {
-            endpoints.owners(end(source), end(destination), Some(near)).into_vec()
+            endpoints.owners(end(source), end(destination), Some(near)).calls.into_vec()
         };
         assert_eq!(owners(1, 2, &|call| call == A), [A]);
         assert_eq!(owners(1, 2, &|_| false), [A, B], "nobody is near");
@@ -389,8 +437,8 @@ mod tests {
         assert_eq!(owners(&endpoints, 3, 2), [], "nobody knows");
         give(&mut endpoints, 1, B, 60);
         assert_eq!(owners(&endpoints, 1, 2), [B], "of the two that know the source, one guessed the destination");
-        assert_eq!(endpoints.guessing(end(2)).collect::<Vec<_>>(), [B]);
-        assert!(endpoints.guessing(end(1)).next().is_none() && endpoints.is_sure(end(1), B) && !endpoints.is_sure(end(2), B));
+        assert_eq!(endpoints.guessing(end(2)).1.collect::<Vec<_>>(), [B]);
+        assert!(endpoints.guessing(end(1)).0 == 0 && endpoints.is_sure(end(1), B) && !endpoints.is_sure(end(2), B));
     }
 
     #[test]

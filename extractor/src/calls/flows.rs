@@ -1,14 +1,11 @@
 //! The flows of which something is left to be written, and whose each of them is.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, VecDeque},
-};
+use std::{cmp::Reverse, collections::VecDeque};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
-use super::CallNumber;
+use super::{CallNumber, touching::Touching};
 use crate::{
     events::{FlowKey, Flows, Fragmented, Table},
     moment::{Moment, Position},
@@ -28,12 +25,14 @@ pub struct FlowTable {
     /// By number. Those that are in `free` are no flows now.
     flows: Vec<Flow>,
     free: Vec<FlowNumber>,
-    touching: Table<Endpoint, SmallVec<[FlowNumber; 2]>>,
+    touching: Touching,
     windows: VecDeque<WindowPackets>,
     /// How many windows came before those, and are forgotten.
     forgotten: usize,
     /// Nothing that came before this is left to be written.
     since: Moment,
+    /// The start of the latest window: the owners of all that came before are told.
+    started: Moment,
 }
 
 /// What of a table is carried over from one process to the next: the packets that are left to be written, as if they
@@ -61,6 +60,10 @@ struct Flow {
     owners: Owners,
     /// A call has had some of it, or may have had.
     is_claimed: bool,
+    /// Its first packet whose owners are to be told, if there is one. All before belong to the owners that are known.
+    next: Option<Moment>,
+    /// Its owners change only when a call changes that gave both its ends: the next packet need not be looked for.
+    is_settled: bool,
     /// Its packets: of each part of a window in capture order, but packets that came in fragments are found
     /// after all others of their window.
     stretches: SmallVec<[Stretch; 2]>,
@@ -127,9 +130,10 @@ pub struct Owner {
 }
 
 impl FlowTable {
-    /// Takes in what was found in the next window, of one part of it after the other. Gives the flows
-    /// that were not known.
-    pub fn add_window(&mut self, mut parts: Vec<Flows>, end: Moment) -> Vec<FlowNumber> {
+    /// Takes in what was found in the next window, from `start` up to `end`, of one part of it after the other. Gives the
+    /// flows that were not known.
+    pub fn add_window(&mut self, mut parts: Vec<Flows>, start: Moment, end: Moment) -> Vec<FlowNumber> {
+        self.started = start;
         let window = self.forgotten.saturating_add(self.windows.len());
         let mut new = Vec::new();
         let mut flows = Vec::new();
@@ -144,7 +148,10 @@ impl FlowTable {
                 known.stretches.push(Stretch { window, part, flow });
             }
         }
-        self.windows.push_back(WindowPackets { end, parts, flows });
+        self.windows.push_back(WindowPackets { end, parts, flows: flows.clone() });
+        for flow in flows {
+            self.look_for_next(flow, start);
+        }
         new
     }
 
@@ -152,7 +159,7 @@ impl FlowTable {
     /// nothing is left.
     pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(Left<'_>)) {
         self.since = moment;
-        let mut left: BTreeSet<Endpoint> = BTreeSet::new();
+        let mut empty: Vec<FlowKey> = Vec::new();
         while let Some(window) = self.windows.pop_front_if(|window| window.end <= moment) {
             self.forgotten = self.forgotten.saturating_add(1);
             for number in window.flows {
@@ -167,17 +174,12 @@ impl FlowTable {
                     flow.owners = Owners::new();
                     self.numbers.remove(&flow.key);
                     self.free.push(number);
-                    left.extend([flow.key.source, flow.key.destination]);
+                    empty.push(flow.key);
                 }
             }
         }
-        for endpoint in left {
-            let Some(touching) = self.touching.get_mut(&endpoint) else { continue };
-            touching.retain(|number| self.flows.get(*number).is_some_and(|flow| !flow.stretches.is_empty()));
-            if touching.is_empty() {
-                self.touching.remove(&endpoint);
-            }
-        }
+        let flows = &self.flows;
+        self.touching.forget(&empty, |number| flows.get(number).is_some_and(|flow| !flow.stretches.is_empty()));
     }
 
     /// The flows that there are.
@@ -194,8 +196,78 @@ impl FlowTable {
 
     /// The flows that come from or go to an endpoint.
     #[must_use]
-    pub fn touching(&self, endpoint: Endpoint) -> SmallVec<[FlowNumber; 2]> {
-        self.touching.get(&endpoint).cloned().unwrap_or_default()
+    pub fn touching(&self, endpoint: Endpoint) -> &[FlowNumber] {
+        self.touching.at(endpoint)
+    }
+
+    /// The flows between two endpoints.
+    #[must_use]
+    pub fn between(&self, one: Endpoint, other: Endpoint) -> &[FlowNumber] {
+        self.touching.between(one, other)
+    }
+
+    /// Takes the next flow at an endpoint that has a packet before `until` whose owners are to be told, and that packet.
+    pub fn pop_due(&mut self, endpoint: Endpoint, until: Moment) -> Option<(Moment, FlowNumber)> {
+        loop {
+            let (packet, flow) = self.touching.pop_due(endpoint, until)?;
+            if self.next(flow) == Some(packet) {
+                return Some((packet, flow));
+            }
+        }
+    }
+
+    /// The first packet of a flow whose owners are to be told, if there is one.
+    #[must_use]
+    pub fn next(&self, flow: FlowNumber) -> Option<Moment> {
+        self.flows.get(flow).filter(|flow| !flow.is_settled)?.next.filter(|next| *next >= self.started)
+    }
+
+    /// The owners of a flow change only when a call changes that gave both its ends.
+    #[must_use]
+    pub fn is_settled(&self, flow: FlowNumber) -> bool {
+        self.flows.get(flow).is_some_and(|flow| flow.is_settled)
+    }
+
+    /// All packets of a flow before `until` belong to the owners that are known; those that follow do, too, if the flow
+    /// `is_settled`, until it is [reopened](Self::reopen).
+    pub fn note_told(&mut self, flow: FlowNumber, until: Moment, is_settled: bool) {
+        if let Some(known) = self.flows.get_mut(flow) {
+            known.is_settled = is_settled;
+            if !is_settled {
+                self.look_for_next(flow, until);
+            }
+        }
+    }
+
+    /// The packets of a flow from `at` on may belong to others, if it was settled.
+    pub fn reopen(&mut self, flow: FlowNumber, at: Moment) {
+        if let Some(known) = self.flows.get_mut(flow)
+            && known.is_settled
+        {
+            known.is_settled = false;
+            known.next = None;
+            self.look_for_next(flow, at);
+        }
+    }
+
+    fn first_packet_since(&self, flow: FlowNumber, since: Moment) -> Option<Moment> {
+        let mut first_of_parts = self.packets_between(flow, since, Moment::NEVER).filter_map(|packets| packets.first().copied());
+        if self.has_fragmented() { first_of_parts.min() } else { first_of_parts.next() }
+    }
+
+    /// Finds the first packet of a flow since a moment, if its owners are to be told.
+    fn look_for_next(&mut self, flow: FlowNumber, since: Moment) {
+        let next = self.first_packet_since(flow, since);
+        let window = self.forgotten.saturating_add(self.windows.len());
+        if let Some(known) = self.flows.get_mut(flow)
+            && !known.is_settled
+            && known.next != next
+        {
+            known.next = next;
+            if let Some(packet) = next {
+                self.touching.push_due(flow, known.key, packet, window);
+            }
+        }
     }
 
     /// Whose a flow is.
@@ -316,7 +388,7 @@ impl FlowTable {
                 table.flows.push(Flow::new(key));
             }
             let stretches = SmallVec::from_slice(&[Stretch { window: 0, part: 0, flow: place }]);
-            table.flows.push(Flow { key, owners, is_claimed, stretches });
+            table.flows.push(Flow { owners, is_claimed, stretches, ..Flow::new(key) });
             table.introduce(number, key);
             numbers.push(number);
             keys.push((key, packets));
@@ -330,10 +402,7 @@ impl FlowTable {
 
     fn introduce(&mut self, number: FlowNumber, key: FlowKey) {
         self.numbers.insert(key, number);
-        self.touching.entry(key.source).or_default().push(number);
-        if key.destination != key.source {
-            self.touching.entry(key.destination).or_default().push(number);
-        }
+        self.touching.add(number, key);
     }
 
     /// The number of a flow, which becomes one if it is none.
@@ -355,7 +424,8 @@ impl FlowTable {
 
 impl Flow {
     fn new(key: FlowKey) -> Self {
-        Self { key, owners: Owners::new(), is_claimed: false, stretches: SmallVec::new() }
+        let (owners, stretches) = (Owners::new(), SmallVec::new());
+        Self { key, owners, is_claimed: false, next: None, is_settled: false, stretches }
     }
 }
 
@@ -383,20 +453,21 @@ mod tests {
     #[test]
     fn the_parts_of_a_window_lie_one_behind_the_other() {
         let mut flows = FlowTable::default();
-        let new = flows.add_window(vec![built(&[(7, 1), (8, 2)]), built(&[(9, 3), (8, 4)]), built(&[(7, 5)])], packet(6));
+        let new =
+            flows.add_window(vec![built(&[(7, 1), (8, 2)]), built(&[(9, 3), (8, 4)]), built(&[(7, 5)])], packet(1), packet(6));
         assert_eq!(new, [0, 1, 2]);
         assert_eq!([0, 1, 2].map(|number| flows.key(number)), [7, 8, 9].map(|n| Some(flow(n))));
         assert_eq!(all(&flows, 0), [1, 5].map(packet));
         assert_eq!(all(&flows, 1), [2, 4].map(packet));
-        assert_eq!(flows.touching(flow(7).destination).as_slice(), [0, 1, 2]);
+        assert_eq!(flows.touching(flow(7).destination), [0, 1, 2]);
         assert!(all(&flows, 3).is_empty());
     }
 
     #[test]
     fn a_flow_goes_through_windows() {
         let mut flows = FlowTable::default();
-        flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(3));
-        assert_eq!(flows.add_window(vec![built(&[(9, 3), (7, 4), (7, 5)])], packet(6)), [2]);
+        flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(1), packet(3));
+        assert_eq!(flows.add_window(vec![built(&[(9, 3), (7, 4), (7, 5)])], packet(3), packet(6)), [2]);
         assert_eq!(all(&flows, 0), [1, 4, 5].map(packet));
         let some = flows.packets_between(0, packet(1), packet(5)).map(<[Moment]>::to_vec).collect::<Vec<_>>();
         assert_eq!(some, [[packet(1)], [packet(4)]]);
@@ -407,8 +478,8 @@ mod tests {
     #[test]
     fn what_is_forgotten_leaves_its_number_to_others() {
         let mut flows = FlowTable::default();
-        flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(3));
-        flows.add_window(vec![built(&[(7, 4)])], packet(5));
+        flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(1), packet(3));
+        flows.add_window(vec![built(&[(7, 4)])], packet(3), packet(5));
         flows.replace_owners(1, Owners::from_buf([Owner { call: CallNumber(1), from: packet(1), is_guess: false }]));
         flows.forget_before(packet(2), |_| {});
         assert_eq!(all(&flows, 1), [packet(2)], "the window is not over then");
@@ -419,7 +490,7 @@ mod tests {
         assert_eq!(all(&flows, 0), [packet(4)]);
         assert!(all(&flows, 1).is_empty());
         assert!(flows.touching(flow(8).source).is_empty());
-        assert_eq!(flows.add_window(vec![built(&[(9, 5)])], packet(6)), [1]);
+        assert_eq!(flows.add_window(vec![built(&[(9, 5)])], packet(5), packet(6)), [1]);
         assert_eq!(flows.key(1), Some(flow(9)));
         assert!(flows.owners(1).is_empty());
     }

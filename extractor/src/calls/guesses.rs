@@ -15,6 +15,9 @@ use crate::{
 
 /// A call that gives more addresses than this is not believed.
 const MAX_ADDRESSES: usize = 64;
+/// Where more calls than this guess an end of a conversation, one end tells nothing: the call must have guessed both. Where
+/// more guessed both, nothing tells them apart.
+const MAX_GUESSING: usize = 16;
 
 /// Whose a conversation is by guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,18 +111,28 @@ pub(super) fn verdict<'a>(
     facts: impl Fn(CallNumber) -> Option<Facts<'a>>,
 ) -> Verdict {
     let FlowKey { source, destination, .. } = conversation;
-    let mut guessing: SmallVec<[CallNumber; 4]> = endpoints.guessing(source).chain(endpoints.guessing(destination)).collect();
-    if guessing.is_empty() {
+    let ((at_source, of_source), (at_destination, of_destination)) =
+        (endpoints.guessing(source), endpoints.guessing(destination));
+    if at_source == 0 && at_destination == 0 {
         return Verdict::Nobodys;
     }
-    guessing.sort_unstable();
-    guessing.dedup();
     let had = endpoints.had(conversation.either_way());
     if let Some(Had::By(call)) = had
-        && guessing.binary_search(&call).is_ok()
+        && (endpoints.is_guess(source, call) || endpoints.is_guess(destination, call))
     {
         return Verdict::Of(call);
     }
+    let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING;
+    let mut guessing: SmallVec<[CallNumber; 4]> = if is_crowded {
+        endpoints.holding_both(source, destination).take(MAX_GUESSING.saturating_add(1)).collect()
+    } else {
+        of_source.chain(of_destination).collect()
+    };
+    if is_crowded && guessing.len() > MAX_GUESSING {
+        return Verdict::InDoubt;
+    }
+    guessing.sort_unstable();
+    guessing.dedup();
     let candidates = guessing.iter().filter_map(|call| {
         let facts = facts(*call)?;
         let fit = fit(*call, conversation, endpoints, &facts)?;

@@ -22,8 +22,10 @@ mod dialogs;
 mod endpoints;
 mod flows;
 mod guesses;
+mod holders;
 mod strays;
 mod table;
+mod touching;
 mod unclaimed;
 
 pub use descriptions::{Descriptions, Known};

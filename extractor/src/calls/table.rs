@@ -3,28 +3,29 @@
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Given, Owner, Owners, State, Strays, Unclaimed,
-    descriptions::Exchange,
-    endpoints::{CallNumbers, Had, Stretches},
-    flows::Left,
-    guesses::{Addresses, Facts, Verdict, verdict},
+    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays, Unclaimed,
+    descriptions::Exchange, endpoints::Hold, flows::Left, guesses::Addresses,
 };
 use crate::{
     counts::Excess,
-    events::{FlowKey, Flows, Repetition, SipEvent, Table, stable_hash},
+    events::{Flows, Repetition, SipEvent, Table, stable_hash},
     moment::{Clock, Moment, Position},
     packet::{Endpoint, Network},
     reassembly::MAX_HOLD_NS,
-    sdp::{Media, Rank},
+    sdp::Media,
     sip::{self, Message, Method, StartLine},
 };
+
+mod ownership;
+
+use ownership::Change;
 
 /// A call that gives more endpoints than this is not believed: the rest are not matched with media.
 const MAX_ENDPOINTS: usize = 1024;
@@ -136,6 +137,9 @@ pub struct CallTable {
     networks: (Option<Network>, bool),
     /// A call has guessed an endpoint: as long as none has, nothing needs to be asked.
     has_guesses: bool,
+    /// Endpoints that calls gave or gave up in this window, where the owners of flows may not be told yet.
+    #[serde(skip)]
+    changed: BTreeSet<Endpoint>,
     // Counted for each process anew.
     #[serde(skip)]
     stray_messages: u64,
@@ -143,25 +147,6 @@ pub struct CallTable {
     excess: Excess,
     #[serde(skip)]
     unclaimed: Unclaimed,
-}
-
-/// Owns what several calls may have: it goes into no file, and is counted.
-const DOUBT: CallNumber = CallNumber(u64::MAX);
-
-/// Whose a flow is.
-struct Ownership {
-    calls: CallNumbers,
-    /// They only guess.
-    is_guess: bool,
-}
-
-/// Why a flow may be another call's from now on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// It is new, or a call gave one of its ends.
-    Given,
-    /// A call gave up one of its ends.
-    Released,
 }
 
 impl CallTable {
@@ -179,6 +164,7 @@ impl CallTable {
             opened: 0,
             networks: (None, false),
             has_guesses: false,
+            changed: BTreeSet::new(),
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
@@ -230,8 +216,8 @@ impl CallTable {
 
     /// Begins a window, from `start` up to `end`, with the flows that were found in it.
     pub fn begin_window(&mut self, found: Vec<Flows>, start: Moment, end: Moment) {
-        for flow in self.flows.add_window(found, end) {
-            self.transfer(flow, Change::Given, start);
+        for flow in self.flows.add_window(found, start, end) {
+            self.introduce(flow, start);
         }
     }
 
@@ -261,6 +247,7 @@ impl CallTable {
     /// Ends the window at `end`: all that came before has been handled.
     pub fn end_window(&mut self, end: Moment) {
         self.expire(end.clock);
+        self.tell_all(end);
     }
 
     /// The end of the input, at `end`: closes what is open.
@@ -274,6 +261,7 @@ impl CallTable {
         for (number, state) in open {
             self.close(number, end, state, Clock::MAX);
         }
+        self.tell_all(end);
     }
 
     /// What can be written: of calls that ended everything, of open ones what came before
@@ -382,7 +370,7 @@ impl CallTable {
         let is_over_now = over.is_some() && call.over_since.is_none();
         call.over_since = over.and(call.over_since.or(Some(event.at)));
         if is_over_now {
-            call.held.iter().for_each(|endpoint| self.endpoints.note_straggler(*endpoint));
+            call.held.iter().for_each(|endpoint| self.endpoints.note_over(*endpoint, number, event.at));
         }
         if let Some(deadline) = call.deadline(&self.rules, call.last_sip.clock) {
             self.arm(number, deadline);
@@ -394,15 +382,26 @@ impl CallTable {
 
     /// Signalling came through a network: it is a reason to prefer the call for media that came through it.
     fn note_network(&mut self, number: CallNumber, event: &SipEvent<'_>) {
+        let (first, are_several) = self.networks;
+        if !are_several && first.is_some_and(|first| first != event.network) {
+            self.tell_all(event.at);
+            self.networks = (first, true);
+            self.tell_anew(event.at);
+        }
+        self.networks.0 = first.or(Some(event.network));
         let Some(call) = self.calls.get_mut(&number) else { return };
-        let (first, are_several) = &mut self.networks;
-        *are_several |= *first.get_or_insert(event.network) != event.network;
         if call.networks.contains(&event.network) || call.networks.len() >= MAX_NETWORKS {
             return;
         }
-        call.networks.push(event.network);
-        for endpoint in call.held.clone() {
-            self.transfer_flows_touching(endpoint, Change::Given, event.at);
+        let held = call.held.clone();
+        let hold =
+            |table: &mut Self, endpoint: &Endpoint| table.prepare(*endpoint, &held, table.endpoints.hold(*endpoint), event.at);
+        let before: Vec<Hold> = held.iter().map(|endpoint| hold(self, endpoint)).collect();
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.networks.push(event.network);
+        }
+        for (endpoint, before) in held.iter().zip(before) {
+            self.note_change(*endpoint, before, Change::Given, event.at);
         }
     }
 
@@ -416,226 +415,8 @@ impl CallTable {
             Cow::Owned(media.iter().zip(guesses).map(|(media, guesses)| media.with_guesses(guesses)).collect())
         };
         call.descriptions.add(event.at, exchange_of(&event.message), &media);
-        let endpoints = media.iter().flat_map(|media| &media.endpoints).copied().collect();
-        self.give_all(number, endpoints, event.at);
-    }
-
-    /// A call gives endpoints: what comes to them or from them belongs to the call from now on. So may flows of endpoints
-    /// that the call guesses, for how well they fit depends on what else it gave.
-    fn give_all(&mut self, number: CallNumber, endpoints: SmallVec<[(Endpoint, Rank); 8]>, at: Moment) {
-        let guessed = |table: &Self| table.calls.get(&number).map(|call| call.guessed.clone()).unwrap_or_default();
-        let concerned = endpoints.iter().map(|(endpoint, _)| *endpoint).chain(guessed(self));
-        concerned.for_each(|endpoint| self.note_conversations(endpoint, at));
-        let mut changed: SmallVec<[Endpoint; 8]> = SmallVec::new();
-        changed.extend(
-            endpoints.into_iter().filter_map(|(endpoint, rank)| self.give(number, endpoint, rank, at).then_some(endpoint)),
-        );
-        if !changed.is_empty() {
-            let others = guessed(self).into_iter().filter(|endpoint| !changed.contains(endpoint));
-            let others: SmallVec<[Endpoint; 2]> = others.collect();
-            changed.iter().chain(&others).for_each(|endpoint| self.transfer_flows_touching(*endpoint, Change::Given, at));
-        }
-    }
-
-    /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to it. Tells whether what comes
-    /// from now on may be another call's.
-    fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) -> bool {
-        let Some(call) = self.calls.get(&number) else { return false };
-        let is_held = call.held.contains(&endpoint);
-        // A description repeated after the BYE takes nothing from a call that came after.
-        if call.dialogs.over() == Some(State::Completed) && (is_held || self.endpoints.is_held(endpoint)) {
-            return false;
-        }
-        if !is_held && call.held.len() >= MAX_ENDPOINTS {
-            self.excess.endpoints = self.excess.endpoints.saturating_add(1);
-            return false;
-        }
-        let (opened, back_to) = (call.opened, call.looks_back_to(at, &self.rules));
-        self.take_from_stragglers(endpoint, rank, opened, at);
-        let free = if rank.is_guess() {
-            self.endpoints.free_of_any(endpoint, back_to, at)
-        } else {
-            self.endpoints.free_of_sure(endpoint, back_to, at)
-        };
-        let given = self.endpoints.give(endpoint, number, rank, at);
-        if given == Given::New {
-            if let Some(call) = self.calls.get_mut(&number) {
-                call.held.push(endpoint);
-                if rank.is_guess() {
-                    call.guessed.push(endpoint);
-                    self.has_guesses = true;
-                }
-            }
-            if rank.is_guess() {
-                self.look_back_by_guess(endpoint, number, &free);
-            } else {
-                self.look_back(endpoint, number, &free);
-            }
-        }
-        given != Given::Unchanged
-    }
-
-    /// The call that gives an endpoint now has the packets from before, when nobody held it, not a call that only
-    /// guessed the other end.
-    fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
-        let Some(&(first, _)) = free.first() else { return };
-        for flow in self.flows.touching(endpoint) {
-            let (guessing, sure): (Owners, Owners) = self.flows.owners(flow).iter().copied().partition(|owner| owner.is_guess);
-            if !guessing.is_empty() {
-                self.flows.replace_owners(flow, sure);
-                guessing.iter().filter(|owner| owner.from < first).for_each(|owner| self.claim(owner, flow, first));
-            }
-            for &(from, until) in free {
-                self.claim(&Owner { call: number, from, is_guess: false }, flow, until);
-            }
-        }
-    }
-
-    /// A guess takes only what was nobody's, at its other end either.
-    fn look_back_by_guess(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
-        for flow in self.flows.touching(endpoint) {
-            let is_owned = self.flows.owners(flow).iter().any(|owner| owner.call != DOUBT);
-            let Some(key) = self.flows.key(flow).filter(|_| !is_owned) else { continue };
-            if self.ownership(key).calls.as_slice() == [number] {
-                let other = if key.source == endpoint { key.destination } else { key.source };
-                let free = free.iter().flat_map(|(from, until)| self.endpoints.free_of_others(other, number, *from, *until));
-                let free: Stretches = free.collect();
-                for (from, until) in free {
-                    self.claim(&Owner { call: number, from, is_guess: true }, flow, until);
-                }
-            }
-        }
-    }
-
-    /// A call that opened when another was over, and gives an endpoint of that one, uses it anew: the
-    /// two are not legs of one conversation, and the one that is over gets no more of what flows there.
-    fn take_from_stragglers(&mut self, endpoint: Endpoint, rank: Rank, opened: Moment, at: Moment) {
-        let is_straggler =
-            |number: &CallNumber| self.calls.get(number).is_some_and(|call| call.over_since.is_some_and(|over| over < opened));
-        let possible = self.endpoints.possible_stragglers(endpoint, rank);
-        let stragglers: Vec<CallNumber> = possible.into_iter().filter(is_straggler).collect();
-        for number in stragglers {
-            let affected = self.affected_by(number, endpoint);
-            self.endpoints.release(endpoint, number, at);
-            if let Some(call) = self.calls.get_mut(&number) {
-                call.held.retain(|held| *held != endpoint);
-            }
-            affected.iter().for_each(|endpoint| self.transfer_flows_touching(*endpoint, Change::Released, at));
-        }
-    }
-
-    /// The endpoints whose flows may be another call's when a call gives up one: that one, and those that the call guesses.
-    fn affected_by(&self, number: CallNumber, endpoint: Endpoint) -> SmallVec<[Endpoint; 1]> {
-        let mut affected = SmallVec::from_buf([endpoint]);
-        if let Some(call) = self.calls.get(&number) {
-            affected.extend(call.guessed.iter().copied().filter(|guessed| *guessed != endpoint));
-        }
-        affected
-    }
-
-    /// Remembers which guesses have the conversations of an endpoint so far, before another call gives it.
-    fn note_conversations(&mut self, endpoint: Endpoint, at: Moment) {
-        if !self.has_guesses {
-            return;
-        }
-        for flow in self.flows.touching(endpoint) {
-            let Some(key) = self.flows.key(flow) else { continue };
-            let has = |owner: &&Owner| {
-                owner.is_guess && owner.call != DOUBT && self.flows.last_packet_between(flow, owner.from, at).is_some()
-            };
-            if let Some(owner) = self.flows.owners(flow).iter().find(has) {
-                self.endpoints.note_had(key.either_way(), Had::By(owner.call));
-            }
-        }
-    }
-
-    fn transfer_flows_touching(&mut self, endpoint: Endpoint, change: Change, at: Moment) {
-        for flow in self.flows.touching(endpoint) {
-            self.transfer(flow, change, at);
-        }
-    }
-
-    /// Finds out whose a flow is from now on.
-    fn transfer(&mut self, flow: FlowNumber, change: Change, at: Moment) {
-        let Some(key) = self.flows.key(flow) else { return };
-        let mut after = self.ownership(key);
-        let before = self.flows.replace_owners(flow, Owners::new());
-        if change == Change::Released && after.is_guess && self.is_left_running(flow, &before, &after.calls, at) {
-            self.endpoints.note_had(key.either_way(), Had::Before);
-            after = self.ownership(key);
-        }
-        let is_guess = after.is_guess;
-        let mut owners = Owners::new();
-        for owner in before {
-            if after.calls.binary_search(&owner.call).is_ok() {
-                owners.push(Owner { is_guess, ..owner });
-            } else {
-                self.claim(&owner, flow, at);
-            }
-        }
-        // Both are sorted by call: of a load test's endpoints there are thousands of owners.
-        let known = owners.len();
-        for call in after.calls {
-            if owners.get(..known).is_none_or(|known| known.binary_search_by_key(&call, |owner| owner.call).is_err()) {
-                owners.push(Owner { call, from: at, is_guess });
-            }
-        }
-        owners.sort_unstable_by_key(|owner| owner.call);
-        self.flows.replace_owners(flow, owners);
-    }
-
-    /// Whose a flow is, by what is known now.
-    fn ownership(&self, key: FlowKey) -> Ownership {
-        let (_, are_several) = self.networks;
-        let is_near = |number: CallNumber| self.calls.get(&number).is_some_and(|call| call.networks.contains(&key.network));
-        let near: Option<&dyn Fn(CallNumber) -> bool> = if are_several { Some(&is_near) } else { None };
-        let calls = self.endpoints.owners(key.source, key.destination, near);
-        if !calls.is_empty() || !self.has_guesses {
-            return Ownership { calls, is_guess: false };
-        }
-        let facts = |number: CallNumber| {
-            let Call { addresses, held, .. } = self.calls.get(&number)?;
-            Some(Facts { addresses, held, is_near: is_near(number) })
-        };
-        let calls = match verdict(key, &self.endpoints, facts) {
-            Verdict::Of(call) => SmallVec::from_buf([call]),
-            Verdict::InDoubt => SmallVec::from_buf([DOUBT]),
-            Verdict::Nobodys => CallNumbers::new(),
-        };
-        Ownership { is_guess: !calls.is_empty(), calls }
-    }
-
-    /// A call loses a flow while its packets still come: those that follow are most likely its own, though it has closed. The
-    /// packets that this looks at are kept whatever the windows.
-    fn is_left_running(&self, flow: FlowNumber, before: &[Owner], after: &[CallNumber], at: Moment) -> bool {
-        let recently = Moment::at(at.clock.saturating_sub(self.rules.lookback_ns));
-        let mut lost = before.iter().filter(|owner| after.binary_search(&owner.call).is_err());
-        lost.any(|owner| self.flows.last_packet_between(flow, owner.from.max(recently), at).is_some())
-    }
-
-    /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with thousands of peers that
-    /// goes from call to call would leave thousands of them with each.
-    fn claim(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
-        let Some(last) = self.flows.last_packet_between(flow, owner.from, until) else { return };
-        self.flows.note_claim(flow);
-        if owner.is_guess {
-            self.note_guess(owner, flow, until);
-        }
-        if let Some(call) = self.calls.get_mut(&owner.call) {
-            call.last_media = call.last_media.max(last.clock);
-            call.claims.push(Claim { flow, from: owner.from, until });
-        }
-    }
-
-    /// A call has some of a flow by a guess; or it is in doubt which call has it.
-    fn note_guess(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
-        let Some(key) = self.flows.key(flow) else { return };
-        if owner.call == DOUBT {
-            let packets = self.flows.packets_between(flow, owner.from, until);
-            self.unclaimed.add_doubtful(key, packets.fold(0, |sum, packets| sum.saturating_add(packets.len() as u64)));
-        } else {
-            self.endpoints.note_had(key.either_way(), Had::By(owner.call));
-        }
+        let endpoints: Vec<_> = media.iter().flat_map(|media| &media.endpoints).copied().collect();
+        self.give_all(number, &endpoints, event.at);
     }
 
     /// Sets the timer of a call, unless one fires before: that one will set it again.
@@ -662,6 +443,10 @@ impl CallTable {
     fn fire(&mut self, number: CallNumber, deadline: Clock) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.armed = None;
+        for endpoint in call.held.clone() {
+            self.tell_due(endpoint, Moment::at(deadline));
+        }
+        let Some(call) = self.calls.get_mut(&number) else { return };
         let last_media = call.last_media_before(Moment::at(deadline), &self.flows);
         match call.deadline(&self.rules, call.last_sip.clock.max(last_media)) {
             Some(later) if later > deadline => self.arm(number, later),
@@ -680,10 +465,8 @@ impl CallTable {
         call.end = Some(End { closed_at, state, final_status: call.dialogs.final_status() });
         self.by_call_id.remove(&call.call_id);
         self.strays.close(&call.call_id, at.clock);
-        for endpoint in std::mem::take(&mut call.held) {
-            self.endpoints.release(endpoint, number, at);
-            self.transfer_flows_touching(endpoint, Change::Released, at);
-        }
+        let held = std::mem::take(&mut call.held);
+        self.release_all(number, &held, at);
     }
 }
 
@@ -740,7 +523,7 @@ impl Call {
 
     /// The flows that are the call's now, and since when each is.
     fn flows_owned(&self, flows: &FlowTable) -> impl Iterator<Item = (FlowNumber, Moment)> {
-        let touching = self.held.iter().flat_map(|endpoint| flows.touching(*endpoint));
+        let touching = self.held.iter().flat_map(|endpoint| flows.touching(*endpoint)).copied();
         touching.filter_map(|flow| Some((flow, flows.owned_since(flow, self.number)?)))
     }
 

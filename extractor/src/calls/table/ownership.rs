@@ -1,0 +1,392 @@
+//! Whose a flow is: what changes when a call gives an endpoint, or gives it up.
+//!
+//! A change at an endpoint may concern all flows there, and media servers and load generators have thousands of both. So
+//! the owners of a flow are told when it matters: at the next change at one of its ends if packets came since the one
+//! before, else at the end of the window. Between two changes owners are the same, so nothing depends on when they are
+//! told. Two kinds of flows are told otherwise:
+//!
+//! * where calls gave both ends, only a call that holds both changes anything: such a flow is *settled*;
+//! * guesses depend on what flowed shortly before, so they are told at each change, as is what may become one.
+
+use smallvec::SmallVec;
+
+use super::{Call, CallTable, Claim, MAX_ENDPOINTS, State};
+use crate::{
+    calls::{
+        CallNumber, FlowNumber, Given, Owner, Owners,
+        endpoints::{CallNumbers, Had, Hold, Stretches, SureOwners},
+        guesses::{Facts, Verdict, verdict},
+    },
+    events::FlowKey,
+    moment::Moment,
+    packet::Endpoint,
+    sdp::Rank,
+};
+
+/// Owns what several calls may have: it goes into no file, and is counted.
+const DOUBT: CallNumber = CallNumber(u64::MAX);
+
+/// Why a flow may be another call's from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is new, or a call gave one of its ends.
+    Given,
+    /// A call gave up one of its ends.
+    Released,
+}
+
+impl CallTable {
+    /// Tells the owners of a flow that was not known, from the start of its window on.
+    pub(super) fn introduce(&mut self, flow: FlowNumber, start: Moment) {
+        self.transfer(flow, Change::Given, start);
+    }
+
+    /// A call gives endpoints: what comes to them or from them belongs to the call from now on. So may flows of endpoints
+    /// that the call guesses, for how well they fit depends on what else it gave.
+    pub(super) fn give_all(&mut self, number: CallNumber, endpoints: &[(Endpoint, Rank)], at: Moment) {
+        let guessed = self.guessed_by(number);
+        let concerned = endpoints.iter().map(|(endpoint, _)| endpoint).chain(&guessed);
+        concerned.for_each(|endpoint| self.note_conversations(*endpoint, at));
+        for endpoint in &guessed {
+            self.prepare(*endpoint, &[], self.endpoints.hold(*endpoint), at);
+        }
+        let mut changed: SmallVec<[(Endpoint, Hold); 8]> = SmallVec::new();
+        for &(endpoint, rank) in endpoints {
+            let before = self.give(number, endpoint, rank, at);
+            changed.extend(before.map(|before| (endpoint, before)));
+        }
+        if changed.is_empty() {
+            return;
+        }
+        for &(endpoint, before) in &changed {
+            self.note_change(endpoint, before, Change::Given, at);
+        }
+        for endpoint in self.guessed_by(number) {
+            if changed.iter().all(|(changed, _)| *changed != endpoint) {
+                self.transfer_guessed(endpoint, Change::Given, at);
+            }
+        }
+    }
+
+    fn guessed_by(&self, number: CallNumber) -> SmallVec<[Endpoint; 2]> {
+        self.calls.get(&number).map(|call| call.guessed.clone()).unwrap_or_default()
+    }
+
+    /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to it. Tells how the endpoint
+    /// was held before, if what comes from now on may be another call's.
+    fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) -> Option<Hold> {
+        let call = self.calls.get(&number)?;
+        let is_held = call.held.contains(&endpoint);
+        // A description repeated after the BYE takes nothing from a call that came after.
+        if call.dialogs.over() == Some(State::Completed) && (is_held || self.endpoints.is_held(endpoint)) {
+            return None;
+        }
+        if !is_held && call.held.len() >= MAX_ENDPOINTS {
+            self.excess.endpoints = self.excess.endpoints.saturating_add(1);
+            return None;
+        }
+        let (opened, over_since, back_to) = (call.opened, call.over_since, call.looks_back_to(at, &self.rules));
+        let held = call.held.clone();
+        self.take_from_stragglers(endpoint, rank, opened, at);
+        let free = if rank.is_guess() {
+            self.endpoints.free_of_any(endpoint, back_to, at)
+        } else {
+            self.endpoints.free_of_sure(endpoint, back_to, at)
+        };
+        let before = self.endpoints.hold(endpoint);
+        let becomes = Hold { is_sure: before.is_sure || !rank.is_guess(), is_guessed: before.is_guessed || rank.is_guess() };
+        self.prepare(endpoint, &held, becomes, at);
+        let given = self.endpoints.give(endpoint, number, rank, at);
+        if given == Given::New {
+            if let Some(since) = over_since {
+                self.endpoints.note_over(endpoint, number, since);
+            }
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.held.push(endpoint);
+                if rank.is_guess() {
+                    call.guessed.push(endpoint);
+                    self.has_guesses = true;
+                }
+            }
+            if rank.is_guess() {
+                self.look_back_by_guess(endpoint, number, &free);
+            } else {
+                self.look_back(endpoint, number, &free);
+            }
+        }
+        (given != Given::Unchanged).then_some(before)
+    }
+
+    /// A call that ended gives up what it held.
+    pub(super) fn release_all(&mut self, number: CallNumber, held: &[Endpoint], at: Moment) {
+        for endpoint in held {
+            let before = self.prepare(*endpoint, held, self.endpoints.hold_without(*endpoint, number), at);
+            self.endpoints.release(*endpoint, number, at);
+            self.note_change(*endpoint, before, Change::Released, at);
+        }
+    }
+
+    /// The call that gives an endpoint now has the packets from before, when nobody held it, not a call that only
+    /// guessed the other end.
+    fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
+        let Some(&(first, _)) = free.first() else { return };
+        for flow in self.flows.touching(endpoint).to_vec() {
+            let (guessing, sure): (Owners, Owners) = self.flows.owners(flow).iter().copied().partition(|owner| owner.is_guess);
+            if !guessing.is_empty() {
+                self.flows.replace_owners(flow, sure);
+                guessing.iter().filter(|owner| owner.from < first).for_each(|owner| self.claim(owner, flow, first));
+            }
+            for &(from, until) in free {
+                self.claim(&Owner { call: number, from, is_guess: false }, flow, until);
+            }
+        }
+    }
+
+    /// A guess takes only what was nobody's, at its other end either.
+    fn look_back_by_guess(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
+        for flow in self.flows.touching(endpoint).to_vec() {
+            let is_owned = self.flows.owners(flow).iter().any(|owner| owner.call != DOUBT);
+            let Some(key) = self.flows.key(flow).filter(|_| !is_owned) else { continue };
+            if self.sure_owners(key).calls.is_empty() && self.guessed_owners(key).as_slice() == [number] {
+                let other = if key.source == endpoint { key.destination } else { key.source };
+                let free = free.iter().flat_map(|(from, until)| self.endpoints.free_of_others(other, number, *from, *until));
+                let free: Stretches = free.collect();
+                for (from, until) in free {
+                    self.claim(&Owner { call: number, from, is_guess: true }, flow, until);
+                }
+            }
+        }
+    }
+
+    /// A call that opened when another was over, and gives an endpoint of that one, uses it anew: the
+    /// two are not legs of one conversation, and the one that is over gets no more of what flows there.
+    fn take_from_stragglers(&mut self, endpoint: Endpoint, rank: Rank, opened: Moment, at: Moment) {
+        let calls = &self.calls;
+        let over_since = |number: CallNumber| calls.get(&number)?.over_since;
+        for number in self.endpoints.stragglers(endpoint, rank, opened, over_since) {
+            // How well the guesses of the other call fit depends on what else it holds.
+            let others = self.guessed_by(number).into_iter().filter(|guessed| *guessed != endpoint);
+            let others: SmallVec<[Endpoint; 2]> = others.collect();
+            for endpoint in &others {
+                self.prepare(*endpoint, &[], self.endpoints.hold(*endpoint), at);
+            }
+            let held = self.calls.get(&number).map(|call| call.held.clone()).unwrap_or_default();
+            let before = self.prepare(endpoint, &held, self.endpoints.hold_without(endpoint, number), at);
+            self.endpoints.release(endpoint, number, at);
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.held.retain(|held| *held != endpoint);
+            }
+            self.note_change(endpoint, before, Change::Released, at);
+            others.iter().for_each(|endpoint| self.transfer_guessed(*endpoint, Change::Released, at));
+        }
+    }
+
+    /// Remembers which guesses have the conversations of an endpoint so far, before another call gives it.
+    fn note_conversations(&mut self, endpoint: Endpoint, at: Moment) {
+        // No guess has a flow of an endpoint that a call gave for sure.
+        if !self.has_guesses || self.endpoints.hold(endpoint).is_sure {
+            return;
+        }
+        for flow in self.flows.touching(endpoint) {
+            let Some(key) = self.flows.key(*flow) else { continue };
+            let has = |owner: &&Owner| {
+                owner.is_guess && owner.call != DOUBT && self.flows.last_packet_between(*flow, owner.from, at).is_some()
+            };
+            if let Some(owner) = self.flows.owners(*flow).iter().find(has) {
+                self.endpoints.note_had(key.either_way(), Had::By(owner.call));
+            }
+        }
+    }
+
+    /// A change is to come at an endpoint: by a call that holds `held`, after which the endpoint `becomes` held so. Tells
+    /// whose all flows there were until now, as far as it matters, and how the endpoint is held before.
+    pub(super) fn prepare(&mut self, endpoint: Endpoint, held: &[Endpoint], becomes: Hold, at: Moment) -> Hold {
+        self.tell_due(endpoint, at);
+        let touching = self.flows.touching(endpoint);
+        let settled: Vec<FlowNumber> = if touching.len() <= held.len().max(8) {
+            touching.to_vec()
+        } else {
+            held.iter().chain([&endpoint]).flat_map(|other| self.flows.between(endpoint, *other)).copied().collect()
+        };
+        settled.into_iter().for_each(|flow| self.flows.reopen(flow, at));
+        let before = self.endpoints.hold(endpoint);
+        for flow in self.told_at_once(endpoint, before, becomes) {
+            let Some(FlowKey { source, destination, .. }) = self.flows.key(flow) else { continue };
+            if self.changed.contains(&source) || self.changed.contains(&destination) {
+                self.tell(flow, at);
+            }
+        }
+        before
+    }
+
+    /// An endpoint changed that was held so `before`: see [`Self::prepare`].
+    pub(super) fn note_change(&mut self, endpoint: Endpoint, before: Hold, change: Change, at: Moment) {
+        for flow in self.told_at_once(endpoint, before, self.endpoints.hold(endpoint)) {
+            self.transfer(flow, change, at);
+        }
+        self.changed.insert(endpoint);
+    }
+
+    /// The flows that a guess may have before a change at an endpoint, or after it.
+    fn told_at_once(&self, endpoint: Endpoint, before: Hold, after: Hold) -> Vec<FlowNumber> {
+        if !self.has_guesses && !after.is_guessed {
+            return Vec::new();
+        }
+        let touching = self.flows.touching(endpoint);
+        if before.is_guessed || after.is_guessed {
+            return touching.to_vec();
+        }
+        if before.is_sure == after.is_sure {
+            return Vec::new();
+        }
+        let is_guessed = |flow: &FlowNumber| {
+            self.flows.key(*flow).is_some_and(|FlowKey { source, destination, .. }| {
+                self.endpoints.hold(if source == endpoint { destination } else { source }).is_guessed
+            })
+        };
+        touching.iter().copied().filter(is_guessed).collect()
+    }
+
+    /// How well guesses fit at an endpoint may have changed.
+    fn transfer_guessed(&mut self, endpoint: Endpoint, change: Change, at: Moment) {
+        if self.endpoints.hold(endpoint).is_guessed {
+            for flow in self.flows.touching(endpoint).to_vec() {
+                self.transfer(flow, change, at);
+            }
+        }
+    }
+
+    /// Tells the owners of the flows at an endpoint that have packets before `until`, which is not after the next change.
+    pub(super) fn tell_due(&mut self, endpoint: Endpoint, until: Moment) {
+        while let Some((_, flow)) = self.flows.pop_due(endpoint, until) {
+            self.tell(flow, until);
+        }
+    }
+
+    /// Tells the owners of all flows at endpoints that changed.
+    pub(super) fn tell_all(&mut self, until: Moment) {
+        for endpoint in std::mem::take(&mut self.changed) {
+            for flow in self.flows.touching(endpoint).to_vec() {
+                self.tell(flow, until);
+            }
+        }
+    }
+
+    /// Tells the owners of all flows, since the networks of calls matter from now on.
+    pub(super) fn tell_anew(&mut self, at: Moment) {
+        for flow in self.flows.numbers() {
+            self.flows.reopen(flow, at);
+            self.tell(flow, at);
+        }
+    }
+
+    /// Tells whose the packets of a flow are from the first one of which it is not known, before `until`.
+    fn tell(&mut self, flow: FlowNumber, until: Moment) {
+        let Some(key) = self.flows.key(flow).filter(|_| !self.flows.is_settled(flow)) else { return };
+        let SureOwners { calls, gave_both } = self.sure_owners(key);
+        let is_guessed = |endpoint| self.endpoints.hold(endpoint).is_guessed;
+        // Guesses were told at once.
+        if !calls.is_empty() || !self.has_guesses || !(is_guessed(key.source) || is_guessed(key.destination)) {
+            let from = self.flows.next(flow).map_or(until, |next| next.min(until));
+            self.replace_owners(flow, calls, false, from);
+        }
+        self.flows.note_told(flow, until, gave_both);
+    }
+
+    /// Finds out whose a flow is from now on.
+    fn transfer(&mut self, flow: FlowNumber, change: Change, at: Moment) {
+        let Some(key) = self.flows.key(flow) else { return };
+        let SureOwners { mut calls, gave_both } = self.sure_owners(key);
+        let is_guess = calls.is_empty() && self.has_guesses;
+        if is_guess {
+            calls = self.guessed_owners(key);
+            if change == Change::Released && !calls.is_empty() && self.is_left_running(flow, &calls, at) {
+                self.endpoints.note_had(key.either_way(), Had::Before);
+                calls = self.guessed_owners(key);
+            }
+        }
+        self.replace_owners(flow, calls, is_guess, at);
+        self.flows.note_told(flow, at, gave_both);
+    }
+
+    /// A flow is of these calls from now on, which are sorted. Those that lose it have it up to now.
+    fn replace_owners(&mut self, flow: FlowNumber, calls: CallNumbers, is_guess: bool, at: Moment) {
+        let before = self.flows.replace_owners(flow, Owners::new());
+        let mut owners = Owners::new();
+        for owner in before {
+            if calls.binary_search(&owner.call).is_ok() {
+                owners.push(Owner { is_guess, ..owner });
+            } else {
+                self.claim(&owner, flow, at);
+            }
+        }
+        // Both are sorted by call: of a load test's endpoints there are thousands of owners.
+        let known = owners.len();
+        for call in calls {
+            if owners.get(..known).is_none_or(|known| known.binary_search_by_key(&call, |owner| owner.call).is_err()) {
+                owners.push(Owner { call, from: at, is_guess });
+            }
+        }
+        owners.sort_unstable_by_key(|owner| owner.call);
+        self.flows.replace_owners(flow, owners);
+    }
+
+    /// The calls that own a flow for sure, by what is known now.
+    fn sure_owners(&self, key: FlowKey) -> SureOwners {
+        let (_, are_several) = self.networks;
+        let is_near = |number: CallNumber| self.is_near(number, key);
+        let near: Option<&dyn Fn(CallNumber) -> bool> = if are_several { Some(&is_near) } else { None };
+        self.endpoints.owners(key.source, key.destination, near)
+    }
+
+    /// The call that has a flow by a guess, if no call has it for sure.
+    fn guessed_owners(&self, key: FlowKey) -> CallNumbers {
+        let facts = |number: CallNumber| {
+            let Call { addresses, held, .. } = self.calls.get(&number)?;
+            Some(Facts { addresses, held, is_near: self.is_near(number, key) })
+        };
+        match verdict(key, &self.endpoints, facts) {
+            Verdict::Of(call) => SmallVec::from_buf([call]),
+            Verdict::InDoubt => SmallVec::from_buf([DOUBT]),
+            Verdict::Nobodys => CallNumbers::new(),
+        }
+    }
+
+    /// The signalling of a call came through the network of a flow.
+    fn is_near(&self, number: CallNumber, key: FlowKey) -> bool {
+        self.calls.get(&number).is_some_and(|call| call.networks.contains(&key.network))
+    }
+
+    /// A call loses a flow while its packets still come: those that follow are most likely its own, though it has closed. The
+    /// packets that this looks at are kept whatever the windows.
+    fn is_left_running(&self, flow: FlowNumber, after: &[CallNumber], at: Moment) -> bool {
+        let recently = Moment::at(at.clock.saturating_sub(self.rules.lookback_ns));
+        let mut lost = self.flows.owners(flow).iter().filter(|owner| after.binary_search(&owner.call).is_err());
+        lost.any(|owner| self.flows.last_packet_between(flow, owner.from.max(recently), at).is_some())
+    }
+
+    /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with thousands of peers that
+    /// goes from call to call would leave thousands of them with each.
+    pub(super) fn claim(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
+        let Some(last) = self.flows.last_packet_between(flow, owner.from, until) else { return };
+        self.flows.note_claim(flow);
+        if owner.is_guess {
+            self.note_guess(owner, flow, until);
+        }
+        if let Some(call) = self.calls.get_mut(&owner.call) {
+            call.last_media = call.last_media.max(last.clock);
+            call.claims.push(Claim { flow, from: owner.from, until });
+        }
+    }
+
+    /// A call has some of a flow by a guess; or it is in doubt which call has it.
+    fn note_guess(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
+        let Some(key) = self.flows.key(flow) else { return };
+        if owner.call == DOUBT {
+            let packets = self.flows.packets_between(flow, owner.from, until);
+            self.unclaimed.add_doubtful(key, packets.fold(0, |sum, packets| sum.saturating_add(packets.len() as u64)));
+        } else {
+            self.endpoints.note_had(key.either_way(), Had::By(owner.call));
+        }
+    }
+}
