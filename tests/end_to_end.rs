@@ -20,6 +20,7 @@ mod extract;
 mod files;
 mod fuzzed;
 mod layers;
+mod links;
 mod real_software;
 mod scenarios;
 mod segments;

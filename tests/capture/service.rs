@@ -3,7 +3,10 @@
 use std::{
     env, fs,
     fs::Permissions,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -109,15 +112,21 @@ fn the_service_manager_is_told() {
 #[test]
 fn counters_are_in_the_metrics_file_and_in_the_log() {
     let network = Network::new();
-    let metrics = network.folder().join("agent.prom");
+    let [metrics, victim] = ["agent.prom", "victim"].map(|name| network.folder().join(name));
+    // Traps of somebody who may write there, too, and what an agent has left that was killed.
+    fs::write(&victim, "precious").unwrap();
+    [".agent.prom.part", "agent.prom"].iter().for_each(|name| symlink(&victim, network.folder().join(name)).unwrap());
+    let left = network.folder().join(".agent.prom.0a1B2c3D.part");
+    fs::write(&left, "").unwrap();
     let arguments = ["--metrics-file", metrics.to_str().unwrap(), "--stats-interval", "200ms", "--log-format", "json"];
     let mut command = network.near.command(BINARY);
     command.args(["--interface", WIRE]);
     let mut agent = Agent::run(command, network.folder(), &network.segments(), &[&STEADY[..], &arguments].concat());
     network.send_numbers(0..1000, 20_000);
     agent.program.says("\"packets\":1000");
-    wait_until("metrics", || metrics.exists());
+    wait_until("metrics", || fs::symlink_metadata(&metrics).is_ok_and(|metadata| metadata.is_file()));
     let log = agent.end("TERM");
+    assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), left.exists()), ("precious", false));
     let text = fs::read_to_string(&metrics).unwrap();
     for (name, value) in [
         ("packets_received_total", "1000"),
