@@ -22,6 +22,7 @@ mod fuzzed;
 mod layers;
 mod links;
 mod real_software;
+mod sandbox;
 mod scenarios;
 mod segments;
 mod selection;

@@ -17,7 +17,7 @@ const ALICE: &str = "192.0.2.1:5060";
 const BOB: &str = "192.0.2.2:5060";
 
 /// A call in two segments: in the second one it ends.
-fn segments() -> [(String, Vec<u8>); 2] {
+pub fn segments() -> [(String, Vec<u8>); 2] {
     let [alice, bob] = [ALICE, BOB].map(|end| end.parse().unwrap());
     let media = ["192.0.2.1:10000", "192.0.2.2:20000"].map(|end| end.parse().unwrap());
     let [mut first, mut second] = [Ladder::new(), Ladder::new()];

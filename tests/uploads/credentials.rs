@@ -53,6 +53,24 @@ fn of_a_program() {
 }
 
 #[test]
+fn a_program_that_has_them_writes_no_more_than_the_run_may() {
+    for (flags, is_written) in [(&[][..], false), (&["--no-sandbox"], true)] {
+        let site = Site::new();
+        let [answer, config, program, outside] =
+            ["answer", "config", "program", "outside"].map(|name| site.desk.folder().join(name));
+        let text = format!(r#"{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}"}}"#);
+        fs::write(&answer, text).unwrap();
+        fs::write(&program, format!("echo x > {}\ncat {}\n", outside.display(), answer.display())).unwrap();
+        fs::write(&config, format!("[default]\ncredential_process = sh {}\n", program.display())).unwrap();
+        let mut command = site.command(flags);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_CONFIG_FILE", config);
+        site.desk.ended(&mut command).is(0);
+        site.is_done_and_forgotten(Results::of_few(), "of a program");
+        assert_eq!(outside.exists(), is_written, "{flags:?}");
+    }
+}
+
+#[test]
 fn of_a_session() {
     let site = Site::new();
     site.desk.ended(site.command(&[]).env("AWS_SESSION_TOKEN", "a session")).is(0);
