@@ -91,7 +91,7 @@ fn a_table_that_is_a_link_is_named() {
         let (desk, victim) = desk();
         fs::create_dir(desk.out.join("tables")).unwrap();
         let name = flags.last().unwrap_or(&"detected_calls.csv");
-        // One that leads to nothing would be made, where it leads to.
+        // A link that leads to nothing would be made there.
         for to in [victim.clone(), desk.folder().join("nothing")] {
             let _ = fs::remove_file(desk.out.join(name));
             symlink(&to, desk.out.join(name)).unwrap();

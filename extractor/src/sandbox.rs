@@ -116,7 +116,7 @@ impl Kept {
         }
         let mut created = ruleset.create()?;
         for (path, rights) in self.files {
-            // What is not there, nobody has rights over.
+            // Paths that are not there are passed over.
             match (&mut created).add_rules(path_beneath_rules([path], rights)) {
                 Err(error) if !is_in_no_directory(&error) => return Err(error),
                 _ => {}

@@ -331,11 +331,11 @@ mod tests {
         assert_eq!(AfterProcessing::Keep.apply(&path, &listed).unwrap(), Applied::Done);
         assert!(!victim.exists() && fs::symlink_metadata(&mark).unwrap().is_symlink());
         fs::write(&victim, "precious").unwrap();
-        // One for the old name of the part, and one for the copy's own.
+        // Links for a name that can be guessed, and for the copy's own.
         let old_part = format!(".{SEGMENT}.part");
         symlink(&victim, done.path().join(&old_part)).unwrap();
         symlink(&victim, done.path().join(SEGMENT)).unwrap();
-        // What a run has left that was killed meanwhile.
+        // A run that was killed meanwhile has left this.
         files::replacement(&done.path().join(SEGMENT), COPY_MODE).unwrap().keep().unwrap();
         assert_eq!(AfterProcessing::Move(done.path().to_owned()).apply(&path, &listed).unwrap(), Applied::Done);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
