@@ -104,6 +104,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
+    /// Do not give up the system calls that capturing does not need.
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+
     /// End after this time.
     #[arg(long, value_name = "DURATION")]
     pub(crate) duration: Option<GoDuration>,

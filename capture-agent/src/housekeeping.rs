@@ -47,6 +47,9 @@ impl Housekeeper {
         let (mut survey, mut metrics) = (Pace::at_once(SURVEY_EVERY), Pace::at_once(METRICS_EVERY));
         let (mut remind_of_spool, mut remind_of_metrics) = (Pace::at_once(REMIND_EVERY), Pace::at_once(REMIND_EVERY));
         let mut segments = 0;
+        if let Some(path) = &self.metrics_file {
+            metrics_file::tidy(path);
+        }
         loop {
             let is_end = until.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
             let before = mem::replace(&mut segments, self.segments());

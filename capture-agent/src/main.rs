@@ -15,6 +15,7 @@ mod retention;
 mod ring;
 mod rotation;
 mod run;
+mod sandbox;
 mod signals;
 mod spool;
 mod tally;

@@ -2,34 +2,41 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the metrics file")]
 
 use std::{
-    ffi::OsString,
-    fs::{self, OpenOptions, Permissions},
+    fs::Permissions,
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::Path,
 };
+
+use shared::files;
 
 /// Anybody may read counters: node_exporter is another user.
 const METRICS_MODE: u32 = 0o644;
 
 /// Replaces a file by one with this text, as a whole.
 pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut part_name = OsString::from(".");
-    part_name.push(path.file_name().unwrap_or_default());
-    part_name.push(".part");
-    let part = path.with_file_name(part_name);
     let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(METRICS_MODE).open(&part);
-    let written = file.and_then(|mut file| {
+    let written = files::replacement(path, METRICS_MODE).and_then(|mut part| {
         // Whatever the umask, which is there for segments, has taken away from it.
-        file.set_permissions(Permissions::from_mode(METRICS_MODE))?;
-        file.write_all(text.as_bytes())
+        part.as_file().set_permissions(Permissions::from_mode(METRICS_MODE))?;
+        part.write_all(text.as_bytes())?;
+        part.persist(path)?;
+        Ok(())
     });
-    written.and_then(|()| fs::rename(&part, path)).map_err(in_file)
+    written.map_err(in_file)
+}
+
+/// Removes what an agent that was killed has left of it. That this cannot be done is no reason not to write the next one.
+pub(crate) fn tidy(path: &Path) {
+    if let Err(error) = files::remove_leftovers(path) {
+        tracing::debug!("nothing can be tidied up beside {}: {error}", path.display());
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use super::*;
 
     #[test]
@@ -42,6 +49,19 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let error = replace(&directory.path().join("none/agent.prom"), "").unwrap_err();
         assert!(error.to_string().contains("agent.prom cannot be written"), "{error}");
+    }
+
+    #[test]
+    fn links_that_somebody_has_put_there_are_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, old_part, victim] = ["agent.prom", ".agent.prom.part", "victim"].map(|name| directory.path().join(name));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &path).unwrap();
+        symlink(&victim, &old_part).unwrap();
+        replace(&path, "text\n").unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text\n");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The whole job: open, become humble, capture and repair beside it, supervise, end.
+//! The whole job: open, become humble, enter the sandbox, capture and repair beside it, supervise, end.
 
 use std::{
     io, mem,
@@ -23,6 +23,7 @@ use crate::{
     privileges,
     recorder::{Control, Recorder},
     ring::{Chunk, Ring},
+    sandbox,
     signals::{self, Request},
     spool::{Repaired, Spool},
     tally::{Snapshot, SpoolTally, Tally},
@@ -78,6 +79,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     spool.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
     privileges::give_up(user.as_ref())?;
     spool.check_access()?;
+    // Before there is another thread.
+    if !arguments.no_sandbox {
+        sandbox::enter();
+    }
     let newest = newest_of_each(&spool, arguments);
     let left = left_behind(&spool);
 

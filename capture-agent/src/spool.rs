@@ -8,18 +8,18 @@ use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use anyhow::{Context, bail};
 use nix::{
-    fcntl::OFlag,
     sys::statvfs::statvfs,
     unistd::{AccessFlags, Gid, Uid, access},
 };
 use shared::{
+    files,
     pcap::{Layout, MAX_FRAME_LEN, RECORD_HEADER_LEN, Step},
     segment::{SegmentFile, SegmentName, instance_label, interface_label},
 };
@@ -131,8 +131,7 @@ impl Spool {
     pub(crate) fn repair(&self, name: &SegmentName) -> io::Result<Option<Repaired>> {
         let path = self.directory.join(name.part_file_name());
         let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be repaired: {error}", path.display()));
-        let no_links = OFlag::O_NOFOLLOW.bits();
-        let part = match OpenOptions::new().read(true).write(true).custom_flags(no_links).open(&path) {
+        let part = match files::open(OpenOptions::new().read(true).write(true), &path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(in_file)?,
         };

@@ -23,8 +23,7 @@ use std::{
     time::Duration,
 };
 
-use nix::fcntl::OFlag;
-use shared::segment::SegmentName;
+use shared::{files, segment::SegmentName};
 
 use crate::{
     capture::pause,
@@ -322,7 +321,7 @@ fn create(part_path: &Path) -> io::Result<File> {
 
 /// A part file that this agent began, but could neither write nor remove: nobody holds it, and no packet is in it.
 fn take_over(part_path: &Path) -> Option<File> {
-    let file = OpenOptions::new().append(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(part_path).ok()?;
+    let file = files::open(OpenOptions::new().append(true), part_path).ok()?;
     let is_begun_only = file.try_lock().is_ok()
         && is_at(&file, part_path)
         && file.metadata().is_ok_and(|metadata| metadata.len() <= HEADER_BYTES);

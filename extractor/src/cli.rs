@@ -193,6 +193,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "1m0s", hide = true)]
     s3_deadline: GoDuration,
 
+    /// Do not give up the right to write elsewhere than to the directories of results.
+    #[arg(long)]
+    pub no_sandbox: bool,
+
     /// Read flags from this TOML file (input-dir = ["/a", "/b"], linger = "10s", watch = true); those given here win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

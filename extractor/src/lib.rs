@@ -22,6 +22,7 @@ pub mod report;
 pub mod resume;
 pub mod rtp;
 pub mod run;
+pub mod sandbox;
 pub mod sdp;
 pub mod segments;
 pub mod selection;

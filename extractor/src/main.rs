@@ -9,6 +9,7 @@ use sip_call_extractor::{
     progress::{LogFormat, Progress},
     report::Report,
     run::{Outcome, run},
+    sandbox,
 };
 
 /// What one thread indexes, another writes and frees. A capture of nothing but short calls takes a fifth less processor
@@ -63,9 +64,15 @@ fn check(settings: uploads::Settings) -> ExitCode {
 }
 
 fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome> {
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let (threads, no_sandbox) = (arguments.threads, arguments.no_sandbox);
+    let config = arguments.config();
+    // Before there is another thread.
+    if !no_sandbox {
+        sandbox::enter(&config);
+    }
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(threads);
     threads.build_global().context("threads cannot be started")?;
-    run(&arguments.config(), progress)
+    run(&config, progress)
 }
 
 fn summarise(report: &Report, format: LogFormat, progress: &Progress) {

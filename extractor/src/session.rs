@@ -98,7 +98,7 @@ impl<'c> Session<'c> {
             carried: Carried::default(),
             report: Report::default(),
         };
-        session.file.remove_new()?;
+        session.file.remove_broken_off()?;
         let rest = match resume {
             Resume::Fresh => {
                 session.extraction.outputs.resume(None)?;

@@ -13,15 +13,16 @@
 #![allow(clippy::disallowed_methods, reason = "a door: the state file")]
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
+use shared::files;
+use tempfile::NamedTempFile;
 
 use crate::{points::StoredPoints, source::Carried, terms::Terms, unit::Checkpoint};
 
@@ -117,23 +118,20 @@ impl StateFile {
         State<C, U, B>: Serialize,
     {
         let body = postcard::to_stdvec(state).context("the state cannot be made")?;
-        let saved = self.write(&body, records).and_then(|(file, header)| {
-            fs::rename(self.new_path(), &self.path)?;
+        let saved = self.write(&body, records).and_then(|(new, header)| {
+            let file = new.persist(&self.path)?;
             self.sync_directory()?;
             header.records(&file)
         });
-        saved.or_else(|error| {
-            self.remove_new()?;
-            Err(error).with_context(|| {
-                format!("the state {} cannot be written ({} bytes and what is carried over)", self.path.display(), body.len())
-            })
+        saved.with_context(|| {
+            format!("the state {} cannot be written ({} bytes and what is carried over)", self.path.display(), body.len())
         })
     }
 
-    fn write(&self, body: &[u8], records: impl FnOnce(&mut dyn Write) -> io::Result<u64>) -> io::Result<(File, Header)> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(MODE).open(self.new_path())?;
-        let mut out = Summed { to: BufWriter::with_capacity(256 * 1024, &file), sum: Hasher::new() };
+    fn write(&self, body: &[u8], records: impl FnOnce(&mut dyn Write) -> io::Result<u64>) -> io::Result<(NamedTempFile, Header)> {
+        let new = files::replacement(&self.path, MODE)?;
+        let mut file = new.as_file();
+        let mut out = Summed { to: BufWriter::with_capacity(256 * 1024, file), sum: Hasher::new() };
         out.to.write_all(&[0; HEADER_LEN])?;
         out.write_all(body)?;
         let records_len = records(&mut out)?;
@@ -141,12 +139,12 @@ impl StateFile {
         let sum = out.sum.clone().finalize();
         drop(out);
         let header = Header { version: VERSION, sum, body_len: body.len() as u64, records_len };
-        (&file).seek(SeekFrom::Start(0))?;
-        (&file).write_all(&header.bytes())?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&header.bytes())?;
         if self.syncs {
             file.sync_all()?;
         }
-        Ok((file, header))
+        Ok((new, header))
     }
 
     /// Removes the state.
@@ -158,13 +156,13 @@ impl StateFile {
         removed.with_context(|| format!("the state {} cannot be removed", self.path.display()))
     }
 
-    /// Removes a state that was broken off while it was written.
+    /// Removes states that were broken off while they were written.
     ///
     /// # Errors
-    /// It cannot be removed.
-    pub fn remove_new(&self) -> Result<()> {
-        let path = self.new_path();
-        remove_if_there(&path).with_context(|| format!("{} cannot be removed", path.display()))
+    /// They cannot be removed.
+    pub fn remove_broken_off(&self) -> Result<()> {
+        let removed = files::remove_leftovers(&self.path);
+        removed.with_context(|| format!("what a run that was killed has left of {} cannot be removed", self.path.display()))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -172,10 +170,6 @@ impl StateFile {
             Some(directory) => File::open(directory)?.sync_all(),
             None => Ok(()),
         }
-    }
-
-    fn new_path(&self) -> PathBuf {
-        self.path.with_file_name(format!("{FILE_NAME}.new"))
     }
 }
 
@@ -276,13 +270,13 @@ mod tests {
     fn the_last_state_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let file = saved(directory.path());
-        fs::write(file.new_path(), "broken off").unwrap();
+        let (_, broken_off) = files::replacement(&file.path, MODE).unwrap().keep().unwrap();
         let (read, _) = file.load::<u8, (), ()>().unwrap().unwrap();
         let Checkpoint { clock, next_input, .. } = read.checkpoint;
         assert_eq!((clock, read.calls, next_input), (2, 9, 3));
-        assert!(file.new_path().exists(), "reading changes nothing");
-        file.remove_new().unwrap();
-        assert!(!file.new_path().exists());
+        assert!(broken_off.exists(), "reading changes nothing");
+        file.remove_broken_off().unwrap();
+        assert!(!broken_off.exists());
         file.remove().unwrap();
         file.remove().unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -294,7 +288,7 @@ mod tests {
         let file = saved(directory.path());
         let error = file.save(&state(3), |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
         assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
-        assert!(!file.new_path().exists());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "what was broken off is removed");
         assert_eq!(file.load::<u8, (), ()>().unwrap().unwrap().0.checkpoint.clock, 2);
     }
 

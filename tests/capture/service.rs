@@ -3,7 +3,10 @@
 use std::{
     env, fs,
     fs::Permissions,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -58,6 +61,49 @@ fn it_becomes_another_user_and_can_still_open_the_interface_again() {
     assert_numbers(&network.segments(), 0..200);
 }
 
+/// The system calls of each thread are filtered (2), or not (0).
+fn filtered(agent: &Agent) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{}/task", agent.program.id())).unwrap();
+    let status = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    let field = |status: String| status.lines().find_map(|line| line.strip_prefix("Seccomp:")).unwrap().trim().to_owned();
+    status.map(field).collect()
+}
+
+#[test]
+fn in_the_sandbox_all_of_it_works() {
+    let network = Network::new();
+    let metrics = network.folder().join("agent.prom");
+    let flags = ["--metrics-file", metrics.to_str().unwrap(), "--max-disk-bytes", "1"];
+    let mut agent = network.agent(&[&STEADY[..], &flags].concat());
+    assert!(filtered(&agent).len() > 4 && filtered(&agent).iter().all(|mode| mode == "2"), "{:?}", filtered(&agent));
+    network.send_numbers(0..100, 10_000);
+    agent.has_captured(100);
+    agent.program.signal("HUP");
+    agent.program.says("deleted for --max-disk-bytes");
+    network.send_numbers(100..200, 10_000);
+    agent.has_captured(200);
+    network.near.ip(&format!("link del {WIRE}"));
+    agent.program.says("waiting for it to come back");
+    network.connect();
+    agent.program.says("capturing again");
+    network.send_numbers(200..300, 10_000);
+    let log = agent.end("TERM");
+    let text = fs::read_to_string(&metrics).unwrap();
+    assert!(text.contains(&format!("packets_written_total{{interface=\"{WIRE}\"}} 300\n")), "{text}");
+    assert!(log.contains("in the sandbox: "), "{log}");
+    assert!(!log.contains("Operation not permitted"), "{log}");
+}
+
+#[test]
+fn without_the_sandbox_no_call_is_filtered() {
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let network = Network::new();
+    let agent = network.agent(&[&STEADY[..], &["--no-sandbox"]].concat());
+    let modes = filtered(&agent);
+    assert!(modes.iter().all(|mode| own.contains(&format!("Seccomp:\t{mode}\n"))), "{modes:?}");
+    assert!(!agent.end("TERM").contains("sandbox"));
+}
+
 #[test]
 fn one_capability_is_enough() {
     let network = open_network();
@@ -109,15 +155,21 @@ fn the_service_manager_is_told() {
 #[test]
 fn counters_are_in_the_metrics_file_and_in_the_log() {
     let network = Network::new();
-    let metrics = network.folder().join("agent.prom");
+    let [metrics, victim] = ["agent.prom", "victim"].map(|name| network.folder().join(name));
+    // Traps of somebody who may write there, too, and what an agent has left that was killed.
+    fs::write(&victim, "precious").unwrap();
+    [".agent.prom.part", "agent.prom"].iter().for_each(|name| symlink(&victim, network.folder().join(name)).unwrap());
+    let left = network.folder().join(".agent.prom.0a1B2c3D.part");
+    fs::write(&left, "").unwrap();
     let arguments = ["--metrics-file", metrics.to_str().unwrap(), "--stats-interval", "200ms", "--log-format", "json"];
     let mut command = network.near.command(BINARY);
     command.args(["--interface", WIRE]);
     let mut agent = Agent::run(command, network.folder(), &network.segments(), &[&STEADY[..], &arguments].concat());
     network.send_numbers(0..1000, 20_000);
     agent.program.says("\"packets\":1000");
-    wait_until("metrics", || metrics.exists());
+    wait_until("metrics", || fs::symlink_metadata(&metrics).is_ok_and(|metadata| metadata.is_file()));
     let log = agent.end("TERM");
+    assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), left.exists()), ("precious", false));
     let text = fs::read_to_string(&metrics).unwrap();
     for (name, value) in [
         ("packets_received_total", "1000"),

@@ -3,13 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
+use shared::{
+    files,
+    pcap::{Layout, RECORD_HEADER_LEN, Record},
+};
 
 use super::{
     names::FileName,
@@ -150,7 +153,7 @@ impl Directory {
 
 /// Goes through a classic pcap that may be larger than memory, record by record.
 fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> io::Result<u64> {
-    let mut from = BufReader::new(File::open(from)?);
+    let mut from = BufReader::new(files::open(OpenOptions::new().read(true), from)?);
     let mut to = BufWriter::new(open_for_appending(to, true)?);
     let mut header = [0; 24];
     from.read_exact(&mut header)?;

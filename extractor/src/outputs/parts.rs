@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use shared::files;
 
 /// Calls are confidential: nobody outside the group reads them.
 pub(super) const MODE: u32 = 0o640;
@@ -48,7 +49,7 @@ const ADVICE: &str = "restore it, or give up the calls that were open with --res
 
 /// Cuts a file back to a length that it had.
 pub(super) fn cut(path: &Path, len: u64) -> Result<()> {
-    let file = OpenOptions::new().write(true).open(path);
+    let file = files::open(OpenOptions::new().write(true), path);
     let file =
         file.with_context(|| format!("{} cannot be opened, in which the state has {len} bytes; {ADVICE}", path.display()))?;
     let there = file.metadata().map_or(0, |metadata| metadata.len());
@@ -66,7 +67,7 @@ pub(super) fn open_for_appending(path: &Path, is_first: bool) -> io::Result<File
     let mut options = OpenOptions::new();
     options.mode(MODE);
     if !is_first {
-        return options.append(true).open(path);
+        return files::open(options.append(true), path);
     }
     options.write(true).create_new(true);
     match options.open(path) {

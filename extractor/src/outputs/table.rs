@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use shared::files;
 
 use super::{
     directory::Directory,
@@ -61,7 +62,7 @@ impl CsvFile {
             return Ok(());
         }
         let path = self.path.display();
-        let file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path);
+        let file = files::open(OpenOptions::new().append(true).create(true).mode(MODE), &self.path);
         let file = file.with_context(|| format!("{path} cannot be opened"))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
@@ -83,7 +84,7 @@ impl CsvFile {
     /// # Errors
     /// It cannot be made, or is one that rows cannot be appended to.
     pub(super) fn begin(&self) -> Result<()> {
-        match OpenOptions::new().read(true).open(&self.path) {
+        match files::open(OpenOptions::new().read(true), &self.path) {
             Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => self.check(file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} cannot be opened", self.path.display()))
@@ -132,7 +133,7 @@ impl CsvFile {
         // It may be on another disk than the calls.
         if directory.syncs() && progress.pending > 0 {
             let part = self.part(progress.unit);
-            let synced = OpenOptions::new().append(true).open(&part).and_then(|file| file.sync_all());
+            let synced = files::open(OpenOptions::new().append(true), &part).and_then(|file| file.sync_all());
             synced.with_context(|| format!("{} cannot be made durable", part.display()))?;
         }
         Ok(())
@@ -154,9 +155,9 @@ impl CsvFile {
     }
 
     fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
-        let mut rows = File::open(part)?;
+        let mut rows = files::open(OpenOptions::new().read(true), part)?;
         // Not for appending: the kernel would not copy by itself then.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(&self.path)?;
+        let mut file = files::open(OpenOptions::new().write(true).create(true).truncate(false).mode(MODE), &self.path)?;
         // Shorter it is if somebody has put it away and begun a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
@@ -204,7 +205,7 @@ impl CsvFile {
 }
 
 fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = OpenOptions::new().append(true).create(true).mode(MODE).open(path);
+    let file = files::open(OpenOptions::new().append(true).create(true).mode(MODE), path);
     let written = file.and_then(|mut file| {
         let before = file.metadata()?.len();
         file.write_all(bytes).or_else(|error| file.set_len(before).and(Err(error)))

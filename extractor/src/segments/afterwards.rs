@@ -4,11 +4,11 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, ErrorKind},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+        fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     str::FromStr,
@@ -16,9 +16,10 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    fcntl::{AT_FDCWD, OFlag, RenameFlags, open, renameat2},
+    sys::stat::Mode,
 };
-use shared::segment::SegmentName;
+use shared::{files, segment::SegmentName};
 
 use super::{listing::Listed, names::split_ending};
 
@@ -111,7 +112,11 @@ fn mark_of(path: &Path) -> Option<PathBuf> {
 
 fn mark(path: &Path) -> io::Result<()> {
     let Some(mark) = mark_of(path) else { return Ok(()) };
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(&mark)?;
+    // Nothing is written to it, so no right to write is needed; what has its name is mark enough.
+    match open(&mark, OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o640)) {
+        Ok(_) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
     // The agent deletes the segment first, then its mark. If it did so just now, nobody else takes the mark away.
     if is_gone(path) { unmark(path) } else { Ok(()) }
 }
@@ -135,20 +140,18 @@ fn move_into(directory: &Path, path: &Path) -> io::Result<()> {
 
 /// To another file system: nobody sees half of it there, and it is there for good before it is removed here.
 fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
-    let mut part_name = OsString::from(".");
-    part_name.push(name);
-    part_name.push(".part");
-    let part = directory.join(part_name);
-    let placed = copy(path, &part).and_then(|()| rename_into(directory, name, &part));
-    let placed = placed.inspect_err(|_| drop(fs::remove_file(&part)))?;
+    let to = directory.join(name);
+    files::remove_leftovers(&to)?;
+    let part = files::replacement(&to, COPY_MODE)?;
+    copy(path, part.as_file())?;
+    let placed = rename_into(directory, name, part.path())?;
     let removed = File::open(directory).and_then(|directory| directory.sync_all()).and_then(|()| fs::remove_file(path));
     // It is tried again, which must not give a copy each time.
     removed.inspect_err(|_| drop(fs::remove_file(&placed)))
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy(from: &Path, mut to: &File) -> io::Result<()> {
     let mut from = File::open(from)?;
-    let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(COPY_MODE).open(to)?;
     io::copy(&mut from, &mut to)?;
     let metadata = from.metadata()?;
     to.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o777))?;
@@ -194,7 +197,7 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::segments::testing::{SEGMENT, capture, grow, names_in};
-    use std::{fs::set_permissions, time::Duration};
+    use std::{fs::set_permissions, os::unix::fs::symlink, time::Duration};
     use tempfile::{TempDir, tempdir};
 
     /// Some directory on another file system than the temporary ones.
@@ -311,11 +314,33 @@ mod tests {
     #[test]
     fn a_copy_that_fails_leaves_nothing() {
         let (directory, done) = (tempdir().unwrap(), elsewhere());
-        let (path, listed) = capture(&directory, SEGMENT, b"bytes");
-        // Nothing can be written there; a directory stands where the copy would grow.
-        fs::create_dir(done.path().join(format!(".{SEGMENT}.part"))).unwrap();
+        // The hidden name of the copy would be too long.
+        let name = format!("{}.pcap", "x".repeat(250));
+        let (path, listed) = capture(&directory, &name, b"bytes");
         AfterProcessing::Move(done.path().to_owned()).apply(&path, &listed).unwrap_err();
-        assert_eq!(names_in(done.path()), [format!(".{SEGMENT}.part")]);
+        assert_eq!(names_in(done.path()), [""; 0]);
         assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn links_in_the_place_of_marks_and_copies_are_not_followed() {
+        let (directory, done) = (tempdir().unwrap(), elsewhere());
+        let (path, listed) = capture(&directory, SEGMENT, b"bytes");
+        let [victim, mark] = ["victim", &format!(".{SEGMENT}.processed")].map(|name| directory.path().join(name));
+        symlink(&victim, &mark).unwrap();
+        assert_eq!(AfterProcessing::Keep.apply(&path, &listed).unwrap(), Applied::Done);
+        assert!(!victim.exists() && fs::symlink_metadata(&mark).unwrap().is_symlink());
+        fs::write(&victim, "precious").unwrap();
+        // Links for a name that can be guessed, and for the copy's own.
+        let old_part = format!(".{SEGMENT}.part");
+        symlink(&victim, done.path().join(&old_part)).unwrap();
+        symlink(&victim, done.path().join(SEGMENT)).unwrap();
+        // A run that was killed meanwhile has left this.
+        files::replacement(&done.path().join(SEGMENT), COPY_MODE).unwrap().keep().unwrap();
+        assert_eq!(AfterProcessing::Move(done.path().to_owned()).apply(&path, &listed).unwrap(), Applied::Done);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        let copy = SEGMENT.replace(".pcap", "_2.pcap");
+        assert_eq!(names_in(done.path()), [&old_part, SEGMENT, &copy]);
+        assert_eq!(fs::read(done.path().join(copy)).unwrap(), b"bytes");
     }
 }

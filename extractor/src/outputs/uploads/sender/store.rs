@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -32,7 +32,7 @@ use aws_smithy_http_client::{Connector, proxy::ProxyConfig, tls};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
-use shared::s3_uri::S3Uri;
+use shared::{files, s3_uri::S3Uri};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet, spawn_blocking},
@@ -426,7 +426,7 @@ impl Store {
 
     /// What a file holds, and, if it is short, the bytes.
     async fn open(&self, path: &Path) -> io::Result<(Source, Option<Piece>)> {
-        let file = File::open(path)?;
+        let file = files::open(OpenOptions::new().read(true), path)?;
         let metadata = file.metadata()?;
         let (id, len) = ((metadata.dev(), metadata.ino()), metadata.len());
         if len > MAX_PIECE {

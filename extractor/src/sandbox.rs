@@ -1,0 +1,301 @@
+//! The rights over files that a run keeps (Landlock): it writes to the directories of its results, and nowhere else.
+//!
+//! Rights are those of directories, not of names. So whoever adds an output adds its directory here, and what is to be
+//! there must be made first. Rights over reading are given up only where all that is read is known: a segment may be a
+//! link to anywhere, and a client of S3 reads certificates, credentials, and starts the program that has them.
+#![allow(clippy::disallowed_methods, reason = "a door: makes directories, and gives up rights over all others")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags, path_beneath_rules,
+};
+use nix::errno::Errno;
+
+use crate::{
+    config::{Config, Directories, Source},
+    segments::{AfterProcessing, whole_path},
+};
+
+/// A version of Landlock has rights that those before it do not know; later ones than this restrict what nothing here does.
+const FILES: ABI = ABI::V3;
+const NETWORK: ABI = ABI::V4;
+
+const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+const WRITE: BitFlags<AccessFs> =
+    make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | Refer});
+/// Enough to mark a segment, to delete it, and to move it where it cannot be written to, either; not to write into one.
+const TIDY: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | MakeReg | RemoveFile | Refer});
+
+/// The rights that are kept.
+#[derive(Debug, Default)]
+struct Kept {
+    files: Vec<(PathBuf, BitFlags<AccessFs>)>,
+    /// Connections may be made.
+    network: bool,
+}
+
+/// Gives up all rights that a run does not need, for this thread and those that it starts. Where that cannot be done, the
+/// log says so.
+pub fn enter(config: &Config) {
+    match Kept::of(config).restrict() {
+        Ok(RulesetStatus::NotEnforced) => {
+            tracing::debug!("not in the sandbox: the kernel has no Landlock, or does not let this program use it");
+        }
+        Ok(_) => tracing::debug!("in the sandbox: the run writes to the directories of its results, and nowhere else"),
+        Err(error) => tracing::warn!("not in the sandbox, the run may write wherever its user may: {error}"),
+    }
+}
+
+impl Kept {
+    fn of(config: &Config) -> Self {
+        let mut kept = Self { network: config.uploads.is_some(), ..Self::default() };
+        let outputs = &config.outputs;
+        kept.made(&outputs.directory);
+        for table in [&outputs.detected_calls_filename, &outputs.stats_filename] {
+            let table = outputs.directory.join(table);
+            kept.add(table.parent().unwrap_or(Path::new("/")), WRITE);
+        }
+        match &config.source {
+            Source::Files(paths) if config.uploads.is_none() => {
+                paths.iter().for_each(|path| kept.add(path, READ));
+                // Where the standard library looks for limits, and what `/dev/fd/3` leads through.
+                ["/proc", "/sys"].iter().for_each(|path| kept.add(path, READ));
+            }
+            Source::Files(_) => kept.add("/", READ),
+            Source::Directories(directories) => {
+                kept.add("/", READ);
+                kept.inputs(directories);
+            }
+        }
+        if config.uploads.is_some() {
+            // The program that has the credentials.
+            kept.add("/", make_bitflags!(AccessFs::{Execute}));
+            kept.add("/dev/null", make_bitflags!(AccessFs::{ReadFile | WriteFile}));
+        }
+        kept
+    }
+
+    fn inputs(&mut self, directories: &Directories) {
+        let mut rights = TIDY;
+        if let AfterProcessing::Move(to) = &directories.after_processing {
+            self.made(to);
+            // A file is not renamed to where more may be done with it; it would be copied.
+            rights = WRITE;
+        }
+        for path in &directories.paths {
+            self.add(path, rights);
+            if directories.stays {
+                // It may be removed and made again meanwhile, or not be there yet.
+                let whole = whole_path(path);
+                let there = whole.ancestors().skip(1).find(|path| path.is_dir());
+                self.add(there.unwrap_or(Path::new("/")), TIDY);
+            }
+        }
+    }
+
+    /// A directory for results. What cannot be made is named by the first who wants it.
+    fn made(&mut self, path: &Path) {
+        let _ = fs::create_dir_all(path);
+        self.add(path, WRITE);
+    }
+
+    fn add(&mut self, path: impl AsRef<Path>, rights: BitFlags<AccessFs>) {
+        self.files.push((path.as_ref().to_owned(), rights));
+    }
+
+    fn restrict(self) -> Result<RulesetStatus, RulesetError> {
+        let mut ruleset =
+            Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(FILES))?;
+        if !self.network {
+            ruleset = ruleset.handle_access(AccessNet::from_all(NETWORK))?;
+        }
+        let mut created = ruleset.create()?;
+        for (path, rights) in self.files {
+            // Paths that are not there are passed over.
+            match (&mut created).add_rules(path_beneath_rules([path], rights)) {
+                Err(error) if !is_in_no_directory(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(created.restrict_self()?.ruleset)
+    }
+}
+
+/// A pipe, to which `/dev/stdin` leads: whoever has it keeps it.
+fn is_in_no_directory(error: &RulesetError) -> bool {
+    let RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })) = error else { return false };
+    source.raw_os_error() == Some(Errno::EBADFD as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{File, OpenOptions},
+        io::{self, ErrorKind},
+        net::{TcpListener, TcpStream},
+        os::unix::fs::symlink,
+        process::{Command, Stdio},
+        sync::mpsc,
+        thread,
+    };
+
+    use clap::Parser;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::cli::Arguments;
+
+    /// A folder with captures in it, and with what is nobody's business.
+    fn folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        ["in", "others"].iter().for_each(|name| fs::create_dir(folder.path().join(name)).unwrap());
+        for name in ["in/a.pcap", "in/b.pcap", "others/precious", "capture.pcap"] {
+            fs::write(folder.path().join(name), "bytes").unwrap();
+        }
+        folder
+    }
+
+    /// Acts as a run with these flags may, and tells how far the kernel knows such rights. Rights are those of a thread, so
+    /// each test has one that gives them up.
+    fn confined(folder: &TempDir, flags: &str, act: impl FnOnce(&dyn Fn(&str) -> PathBuf) + Send) -> RulesetStatus {
+        let at = |name: &str| folder.path().join(name);
+        let flags = flags.replace("DIR/", &format!("{}/", folder.path().display()));
+        let line = ["sip-call-extractor", "--output-dir"].into_iter().map(Into::into).chain([at("out").into_os_string()]);
+        let config = Arguments::parse_from(line.chain(flags.split(' ').map(Into::into))).config();
+        let act = || {
+            let status = Kept::of(&config).restrict().unwrap();
+            if status == RulesetStatus::NotEnforced {
+                println!("not tried: this kernel has no Landlock (is it in /sys/kernel/security/lsm?)");
+            } else {
+                act(&at);
+            }
+            status
+        };
+        thread::scope(|scope| scope.spawn(act).join().unwrap())
+    }
+
+    #[track_caller]
+    fn is_denied<T: std::fmt::Debug>(outcome: io::Result<T>) {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+
+    /// Nothing but the results can be written.
+    #[track_caller]
+    fn only_results_are_written(at: &dyn Fn(&str) -> PathBuf) {
+        is_denied(File::create(at("others/new")));
+        is_denied(File::create(at("new")));
+        is_denied(OpenOptions::new().append(true).open(at("others/precious")));
+        is_denied(OpenOptions::new().write(true).truncate(true).open(at("in/a.pcap")));
+        is_denied(fs::remove_file(at("others/precious")));
+        is_denied(fs::create_dir(at("others/made")));
+        is_denied(symlink("/etc/passwd", at("out/link")));
+        fs::write(at("out/.part"), "call").unwrap();
+        fs::rename(at("out/.part"), at("out/call")).unwrap();
+        tempfile::tempfile_in(at("out")).unwrap();
+        fs::remove_file(at("out/call")).unwrap();
+    }
+
+    #[test]
+    fn a_run_over_files_reads_them_and_writes_its_results() {
+        confined(&folder(), "--input-file DIR/capture.pcap --stats-filename ../in/stats.csv", |at| {
+            assert_eq!(fs::read(at("capture.pcap")).unwrap(), b"bytes");
+            is_denied(fs::read(at("others/precious")));
+            is_denied(OpenOptions::new().append(true).open(at("capture.pcap")));
+            fs::write(at("in/stats.csv"), "a table elsewhere").unwrap();
+            is_denied(File::create(at("others/new")));
+            assert!(thread::available_parallelism().is_ok());
+        });
+        confined(&folder(), "--input-file DIR/capture.pcap", |at| {
+            only_results_are_written(at);
+            is_denied(fs::read("/etc/passwd"));
+            is_denied(Command::new("/bin/true").status());
+        });
+    }
+
+    #[test]
+    fn a_run_without_uploads_connects_to_nobody() {
+        let mut bound = None;
+        let status = confined(&folder(), "--input-file DIR/capture.pcap", |_| bound = Some(TcpListener::bind("127.0.0.1:0")));
+        match bound {
+            Some(bound) if status == RulesetStatus::FullyEnforced => is_denied(bound),
+            _ => println!("not tried: this kernel, older than Linux 6.7, has no such rights"),
+        }
+    }
+
+    #[test]
+    fn segments_are_marked_and_deleted_but_not_written() {
+        for flags in ["--input-dir DIR/in", "--input-dir DIR/in --after-processing delete"] {
+            confined(&folder(), flags, |at| {
+                only_results_are_written(at);
+                assert_eq!(fs::read(at("others/precious")).unwrap(), b"bytes", "a segment may be a link");
+                fs::remove_file(at("in/a.pcap")).unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn segments_are_moved_and_not_copied() {
+        for (flags, to) in [
+            ("move:DIR/made/done", "made/done"),
+            ("move:DIR/linked", "others"),
+            ("move:DIR/in/done", "in/done"),
+            ("move:DIR/in/done --watch", "in/done"),
+        ] {
+            let folder = folder();
+            symlink(folder.path().join("others"), folder.path().join("linked")).unwrap();
+            let mut moved = Ok(());
+            let status = confined(&folder, &format!("--input-dir DIR/in --after-processing {flags}"), |at| {
+                moved = fs::rename(at("in/a.pcap"), at(to).join("a.pcap"));
+                is_denied(File::create(at("new")));
+            });
+            match moved {
+                Err(error) if error.kind() == ErrorKind::CrossesDevices && status != RulesetStatus::FullyEnforced => {
+                    println!("not tried: this kernel, older than Linux 5.19, has no such right, and segments are copied");
+                }
+                moved => moved.unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_watch_goes_on_where_its_input_is_made_again() {
+        for name in ["in", "later/in"] {
+            let folder = folder();
+            let path = folder.path().join(name);
+            // Somebody who is not confined.
+            let (ask, asked) = mpsc::channel::<()>();
+            let other = thread::spawn(move || {
+                let _ = asked.recv();
+                let _ = fs::remove_dir_all(&path);
+                fs::create_dir_all(&path).unwrap();
+                fs::write(path.join("c.pcap"), "bytes").unwrap();
+            });
+            confined(&folder, &format!("--input-dir DIR/{name} --watch --after-processing delete"), move |at| {
+                drop(ask);
+                other.join().unwrap();
+                fs::remove_file(at(name).join("c.pcap")).unwrap();
+                is_denied(OpenOptions::new().append(true).open(at("others/precious")));
+            });
+        }
+    }
+
+    #[test]
+    fn uploads_reach_the_store_and_start_programs() {
+        let flags = "--input-file DIR/capture.pcap --auto-upload-to-s3 --s3-uri s3://calls/ --s3-region eu-central-1";
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        confined(&folder(), flags, |at| {
+            only_results_are_written(at);
+            fs::read("/etc/passwd").unwrap();
+            TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let outside = format!("echo x > {}", at("others/new").display());
+            let status = |line: &str| Command::new("/bin/sh").args(["-c", line]).stderr(Stdio::null()).status();
+            assert!(status("true > /dev/null").unwrap().success());
+            assert!(!status(&outside).unwrap().success() && !at("others/new").exists());
+        });
+    }
+}
