@@ -117,6 +117,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     media_lookback: GoDuration,
 
+    /// How many calls may be open at once. Beyond that, the oldest call that nobody has answered closes as a flood: it keeps
+    /// its row and gets no file.
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    max_open_calls: u64,
+
     /// Name of the file with a row per call.
     #[arg(long, value_name = "NAME", default_value = "detected_calls.csv")]
     detected_calls_filename: PathBuf,
@@ -358,6 +363,7 @@ impl Arguments {
                 linger_ns: self.linger.as_ns(),
                 call_timeout_ns: Some(self.call_timeout.as_ns()).filter(|ns| *ns > 0),
                 lookback_ns: self.media_lookback.as_ns(),
+                max_open_calls: self.max_open_calls,
             },
             outputs: Settings {
                 location,

@@ -161,6 +161,10 @@ counts! {
         pub timeout: u64;
         /// Calls that were open when the input ended.
         pub incomplete: u64;
+        /// Calls that were given up because too many were open.
+        pub flood: u64;
+        /// Calls that have rows, and no file: too few messages, or given up.
+        pub without_file: u64;
         /// RTP streams.
         pub streams: u64;
         /// RTP packets in them.
@@ -192,7 +196,7 @@ counts! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct StreamCounts {
         /// Streams of which something was waiting when others needed the room.
-        pub evicted: u64 => Missing, "TCP streams were given up, for too much was waiting";
+        pub evicted: u64 => LeftBehind, "TCP streams were given up, for too much was waiting";
         /// Connections that are encrypted.
         pub tls: u64 => Missing, "TLS connections on SIP ports, which cannot be read";
         /// Stretches of a stream that are missing in the capture.
@@ -223,7 +227,7 @@ impl CallCounts {
     /// All calls that closed and are wanted.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete]
+        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete, self.flood]
             .iter()
             .fold(0, |sum, n| sum.saturating_add(*n))
     }

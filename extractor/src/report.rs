@@ -84,6 +84,7 @@ impl CallCounts {
             State::Failed => &mut self.failed,
             State::Timeout => &mut self.timeout,
             State::Incomplete => &mut self.incomplete,
+            State::Flood => &mut self.flood,
         };
         *count = count.saturating_add(1);
     }
@@ -178,6 +179,12 @@ impl fmt::Display for Report {
             "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete",
             grouped(calls.total())
         )?;
+        if calls.flood > 0 {
+            writeln!(f, "flood     {:>14}   calls given up: more than --max-open-calls were open", grouped(calls.flood))?;
+        }
+        if calls.without_file > 0 {
+            writeln!(f, "no file   {:>14}   calls have rows only", grouped(calls.without_file))?;
+        }
         if calls.not_wanted > 0 {
             writeln!(f, "left out  {:>14}   calls that are not asked for", grouped(calls.not_wanted))?;
         }
@@ -307,9 +314,9 @@ mod tests {
             &mut counts.unknown_link,
             &mut calls.excess_rtp_packets,
             &mut excess.endpoints,
+            &mut streams.evicted,
             &mut excess.dialogs,
             &mut unclaimed.doubtful_packets,
-            &mut streams.evicted,
             &mut streams.tls,
             &mut streams.gaps,
             &mut streams.compressed,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::calls::Call;
+use crate::calls::{Call, State};
 
 /// Regular expressions for what names a call. They are looked for anywhere in it.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,8 @@ pub struct Selection {
     pub since: Option<Timestamp>,
     /// They begin then or earlier.
     pub until: Option<Timestamp>,
+    /// Those with fewer SIP messages get no file.
+    pub min_messages: u64,
     /// Whether the sound of all of them is left out,
     pub mutes_all: bool,
     /// or of these,
@@ -65,6 +67,7 @@ pub struct Written {
     wanted: WrittenPatterns,
     since: String,
     until: String,
+    min_messages: u64,
     mutes_all: bool,
     muted: WrittenPatterns,
     not_muted: WrittenPatterns,
@@ -98,12 +101,13 @@ impl Written {
     /// What is to be written of a selection.
     #[must_use]
     pub fn of(selection: &Selection) -> Self {
-        let Selection { wanted, since, until, mutes_all, muted, not_muted } = selection;
+        let Selection { wanted, since, until, min_messages, mutes_all, muted, not_muted } = selection;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         Self {
             wanted: WrittenPatterns::of(wanted),
             since: time(since),
             until: time(until),
+            min_messages: *min_messages,
             mutes_all: *mutes_all,
             muted: WrittenPatterns::of(muted),
             not_muted: WrittenPatterns::of(not_muted),
@@ -112,8 +116,13 @@ impl Written {
 
     /// The flags that it comes from, and what these say.
     pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Self { wanted, since, until, mutes_all, muted, not_muted } = self;
-        let others = [("--since", since.clone()), ("--until", until.clone()), ("--no-rtp-dump", mutes_all.to_string())];
+        let Self { wanted, since, until, min_messages, mutes_all, muted, not_muted } = self;
+        let others = [
+            ("--since", since.clone()),
+            ("--until", until.clone()),
+            ("--min-messages", min_messages.to_string()),
+            ("--no-rtp-dump", mutes_all.to_string()),
+        ];
         let muted =
             muted.flags(["--no-rtp-dump-for-callid-pattern", "--no-rtp-dump-for-from-pattern", "--no-rtp-dump-for-to-pattern"]);
         let not_muted = not_muted.flags([
@@ -126,6 +135,12 @@ impl Written {
 }
 
 impl Selection {
+    /// Whether a call that ended so, with so many SIP messages, gets a file. It has rows in any case.
+    #[must_use]
+    pub fn gives_file(&self, state: State, messages: u64) -> bool {
+        state != State::Flood && messages >= self.min_messages
+    }
+
     /// Whether a call that opens is wanted, as far as that can be told.
     #[must_use]
     pub fn may_want(&self, call: &Call) -> bool {

@@ -293,6 +293,7 @@ impl<'c> Session<'c> {
     fn note_calls(&mut self) {
         self.report.stray_messages = self.report.stray_messages.saturating_add(self.extraction.calls.stray_messages());
         self.report.excess.add_all(&self.extraction.calls.excess());
+        self.extraction.warn_of_flood();
         self.report.unclaimed.add_all(&self.extraction.calls.unclaimed().counts());
     }
 
@@ -349,6 +350,19 @@ impl Extraction<'_> {
         self.outputs.write(work, &self.calls, records, self.config.rules.lookback_ns, now.clock)?;
         self.calls.retire_window(settled, left_since, |left| records.are_rtp(left));
         Ok(left_since)
+    }
+
+    /// Says so where calls were given up in this unit of work, and whose they were.
+    fn warn_of_flood(&self) {
+        let sources = self.calls.flood_sources(3);
+        if !sources.is_empty() {
+            let max = self.config.rules.max_open_calls;
+            let sources = sources.iter().map(|(source, count)| format!("{count} from {}", source.ip()));
+            let sources = sources.collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                "more than {max} calls were open (--max-open-calls): calls that nobody answered are closed as a flood; most INVITEs: {sources}"
+            );
+        }
     }
 
     /// Nothing comes after `now`: closes the calls that are open, and writes them.

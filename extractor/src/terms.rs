@@ -103,7 +103,7 @@ impl Conditions {
     /// The flags that they come from, and what these say.
     fn flags(&self) -> Vec<(&'static str, String)> {
         let Self { sip_ports, decoder, rules, calls_table, streams_table, overwrite, leaves_out_copies, selection } = self;
-        let Rules { linger_ns, call_timeout_ns, lookback_ns } = *rules;
+        let Rules { linger_ns, call_timeout_ns, lookback_ns, max_open_calls } = *rules;
         let mut flags = vec![
             ("--sip-ports-range", sip_ports.to_string()),
             ("--hep-ports", decoder.hep_ports().to_string()),
@@ -112,6 +112,7 @@ impl Conditions {
             ("--call-timeout", GoDuration::from_ns(call_timeout_ns.unwrap_or(0)).to_string()),
             ("--linger", GoDuration::from_ns(linger_ns).to_string()),
             ("--media-lookback", GoDuration::from_ns(lookback_ns).to_string()),
+            ("--max-open-calls", max_open_calls.to_string()),
             ("--detected-calls-filename", calls_table.to_path().display().to_string()),
             ("--stats-filename", streams_table.to_path().display().to_string()),
             ("--overwrite", overwrite.to_string()),
@@ -131,7 +132,7 @@ pub(crate) mod tests {
         let conditions = Conditions {
             sip_ports: SipPorts::Any,
             decoder: Decoder::default(),
-            rules: Rules { linger_ns, call_timeout_ns: None, lookback_ns: 0 },
+            rules: Rules { linger_ns, call_timeout_ns: None, lookback_ns: 0, max_open_calls: 9 },
             calls_table: Name::of("calls.csv"),
             streams_table: Name::of("streams.csv"),
             overwrite: false,

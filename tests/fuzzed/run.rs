@@ -79,6 +79,7 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
         linger_ns: if kind & 1 == 0 { 5 * SECOND } else { 0 },
         call_timeout_ns: [Some(300 * SECOND), Some(3 * SECOND), None, Some(20 * SECOND)][usize::from(kind >> 1 & 3)],
         lookback_ns: if kind & 8 == 0 { 2 * SECOND } else { SECOND / 100 },
+        max_open_calls: if kind & 32 == 0 { 3 } else { 200_000 },
     };
     let sip_ports = if kind & 16 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
     let config = Config {

@@ -6,6 +6,7 @@
 mod calls;
 mod crowd;
 mod dialogs;
+mod floods;
 mod media;
 mod networks;
 mod rows;

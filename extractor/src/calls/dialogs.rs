@@ -46,6 +46,8 @@ pub enum State {
     Timeout,
     /// The input ended first.
     Incomplete,
+    /// Nobody had answered when too many calls were open.
+    Flood,
 }
 
 impl fmt::Display for State {
@@ -56,6 +58,7 @@ impl fmt::Display for State {
             Self::Failed => "failed",
             Self::Timeout => "timeout",
             Self::Incomplete => "incomplete",
+            Self::Flood => "flood",
         })
     }
 }

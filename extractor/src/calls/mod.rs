@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 mod descriptions;
 mod dialogs;
 mod endpoints;
+mod floods;
 mod flows;
 mod guesses;
 mod holders;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays, Unclaimed,
-    descriptions::Exchange, endpoints::Hold, flows::Left, guesses::Addresses,
+    descriptions::Exchange, endpoints::Hold, floods::Floods, flows::Left, guesses::Addresses,
 };
 use crate::{
     counts::Excess,
@@ -43,6 +43,8 @@ pub struct Rules {
     pub call_timeout_ns: Option<u64>,
     /// How far before its description media is taken.
     pub lookback_ns: u64,
+    /// How many calls may be open at once; beyond that, those that nobody answers are given up.
+    pub max_open_calls: u64,
 }
 
 /// One call.
@@ -66,6 +68,8 @@ pub struct Call {
     pub last_told: Option<(Position, u64)>,
     /// When that INVITE was whole.
     opened: Moment,
+    /// Where that INVITE came from.
+    source: Endpoint,
     dialogs: Dialogs,
     held: Vec<Endpoint>,
     /// Those of them that it guessed at first.
@@ -132,6 +136,7 @@ pub struct CallTable {
     flows: FlowTable,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
     strays: Strays,
+    floods: Floods,
     opened: u64,
     /// The network through which signalling came first, and whether it came through others, too.
     networks: (Option<Network>, bool),
@@ -161,6 +166,7 @@ impl CallTable {
             flows: FlowTable::default(),
             timers: BinaryHeap::new(),
             strays: Strays::default(),
+            floods: Floods::default(),
             opened: 0,
             networks: (None, false),
             has_guesses: false,
@@ -187,6 +193,12 @@ impl CallTable {
     #[must_use]
     pub fn excess(&self) -> Excess {
         self.excess
+    }
+
+    /// The addresses that most calls came from of those that were given up as a flood, and how many came from each.
+    #[must_use]
+    pub fn flood_sources(&self, most: usize) -> Vec<(Endpoint, u64)> {
+        self.floods.largest_sources(most)
     }
 
     /// The media that no call has had so far, of windows that are forgotten.
@@ -347,6 +359,7 @@ impl CallTable {
         let call = Call::open(number, event);
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, call);
+        self.floods.open(number);
         self.deliver(number, event);
         for stray in &strays {
             if let Some(heard) = stray.as_of(event.at) {
@@ -354,6 +367,19 @@ impl CallTable {
             } else if let Some(call) = self.calls.get_mut(&number) {
                 call.add_frames(stray.frames());
             }
+        }
+        self.give_up_beyond_most(event.at);
+    }
+
+    /// Closes the least promising calls where more are open than may be.
+    fn give_up_beyond_most(&mut self, at: Moment) {
+        while self.by_call_id.len() as u64 > self.rules.max_open_calls
+            && let Some(number) = self.floods.least_promising()
+        {
+            if let Some(call) = self.calls.get(&number) {
+                self.floods.count(call.source);
+            }
+            self.close(number, at, State::Flood, at.clock);
         }
     }
 
@@ -363,6 +389,9 @@ impl CallTable {
         call.add_frames(&event.frames);
         call.last_told = call.last_told.max(event.frames.last().map(|frame| frame.position).zip(event.told_ns));
         call.last_sip = event.at;
+        if !matches!(event.message.start, StartLine::Request(Method::Invite) | StartLine::Status(..=100)) {
+            self.floods.forget(number);
+        }
         let excess = call.dialogs.excess();
         call.dialogs.handle(&event.message);
         self.excess.dialogs = self.excess.dialogs.saturating_add(call.dialogs.excess().saturating_sub(excess));
@@ -464,6 +493,7 @@ impl CallTable {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.end = Some(End { closed_at, state, final_status: call.dialogs.final_status() });
         self.by_call_id.remove(&call.call_id);
+        self.floods.forget(number);
         self.strays.close(&call.call_id, at.clock);
         let held = std::mem::take(&mut call.held);
         self.release_all(number, &held, at);
@@ -484,6 +514,7 @@ impl Call {
             first_frame: event.frames.first().copied().unwrap_or(event.at),
             last_told: None,
             opened: event.at,
+            source: event.source,
             dialogs: Dialogs::open(message),
             held: Vec::new(),
             guessed: SmallVec::new(),

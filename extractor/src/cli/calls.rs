@@ -32,6 +32,10 @@ pub(super) struct CallArguments {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) until: Option<Timestamp>,
 
+    /// Write a file only for calls with at least so many SIP messages: scanners send one and go. The others keep their rows.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_messages: u64,
+
     /// Leave out the sound: payloads of RTP (sound, pictures, digits) are written as zeros. Headers and lengths stay, and all
     /// figures.
     #[arg(long)]
@@ -70,6 +74,7 @@ impl CallArguments {
             wanted: Patterns { call_id: self.call_id, from: self.from, to: self.to },
             since: self.since,
             until: self.until,
+            min_messages: self.min_messages,
             mutes_all: self.no_rtp_dump,
             muted: Patterns {
                 call_id: self.no_rtp_dump_for_callid_pattern,

@@ -143,10 +143,13 @@ impl Job<'_> {
         if work.is_new {
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
-        *obsolete = recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
+        let messages = recording.sip_packets.saturating_add(work.frames.len() as u64);
+        let may_have_file = work.end.is_none_or(|end| to.selection.gives_file(end.state, messages));
+        *obsolete = recording.write(to.directory, may_have_file, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         let Some(end) = work.end else { return Ok(()) };
         if to.selection.ends_late_enough(recording.last_ns()) {
-            *rows = Some(Rows::of(call, &end, recording, to.location)?);
+            let file_name = to.selection.gives_file(end.state, recording.sip_packets).then(|| recording.file.name());
+            *rows = Some(Rows::of(call, &end, recording, file_name.as_deref(), to.location)?);
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
         } else {
             tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
@@ -332,22 +335,25 @@ impl Outputs {
             return Ok(());
         };
         self.books.names.release(recording.file.stem());
+        let has_file = rows.is_some() && self.selection.gives_file(end.state, recording.sip_packets);
         if let Some(rows) = rows {
             self.counts.add(end.state);
             recording.streams.add_to(&mut self.counts);
+            self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
+            self.counts.without_file = self.counts.without_file.saturating_add(u64::from(!has_file));
+        } else {
+            self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
+        }
+        if has_file {
             if let Some(to) = self.uploads.destination() {
                 self.newly_due.push(Due { file_name: recording.file.name(), to: to.clone(), len: recording.file.len() });
             }
             self.books.complete.push(recording.file.name());
-            self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
-        } else {
-            self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
-            if recording.file.is_in_state() {
-                self.books.obsolete.push(recording.file.name());
-            } else {
-                // Nobody will ask for it: it need not take up room until the unit of work is done.
-                self.directory.remove_part(&recording.file.name())?;
-            }
+        } else if recording.file.is_in_state() {
+            self.books.obsolete.push(recording.file.name());
+        } else if recording.file.len() > 0 {
+            // Nobody will ask for it: it need not take up room until the unit of work is done.
+            self.directory.remove_part(&recording.file.name())?;
         }
         Ok(())
     }

@@ -65,9 +65,15 @@ impl Recording {
         }
     }
 
-    /// Writes what is settled of the call, and takes it into its figures. Gives the name of the hidden file that the call's file
-    /// has taken the place of, if it did.
-    pub(super) fn write(&mut self, to: &Directory, buffer: &mut GatherBuffer, job: &Settled<'_>) -> Result<Option<String>> {
+    /// Takes what is settled of the call into its figures, and writes it if the call `may_have_file`. Gives the name of the
+    /// hidden file that the call's file has taken the place of, if it did.
+    pub(super) fn write(
+        &mut self,
+        to: &Directory,
+        may_have_file: bool,
+        buffer: &mut GatherBuffer,
+        job: &Settled<'_>,
+    ) -> Result<Option<String>> {
         let mut obsolete = None;
         let mut known = Known::default();
         let mut records = job.records.cursor();
@@ -81,14 +87,14 @@ impl Recording {
                 records.prefetch(soon.position);
             }
             let Some((record, layout, file)) = records.at(position) else { continue };
-            if let Some(classic) = self.file.admit(record.link, to, buffer)? {
+            let mut packet = job.decode(&record);
+            if may_have_file && let Some(classic) = self.file.admit(record.link, to, buffer)? {
                 obsolete = Some(classic);
             }
-            let mut packet = job.decode(&record);
             let has_sound = self.is_muted && reason != Reason::Sip;
             let muted = if has_sound { job.muted(position, &record, &packet, &beginnings) } else { None };
             let raw = self.file.raw(&record, layout, file);
-            if self.file.gather(buffer, &record, raw, muted.as_deref()) {
+            if may_have_file && self.file.gather(buffer, &record, raw, muted.as_deref()) {
                 self.file.flush(to, buffer)?;
             }
             self.note_time(&record, &packet, position, job);

@@ -73,10 +73,17 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// With `location`, the file is, or will be, an object there.
-    pub(super) fn of(call: &Call, end: &End, recording: &Recording, location: Option<&S3Uri>) -> Result<Self> {
-        let common = [field(&call.call_id), rfc3339(call.start_ns), recording.file.name(), field(&call.from), field(&call.to)];
-        let s3_location = || location.map(|location| location.of_object(&recording.file.name())).unwrap_or_default();
+    /// The call's file is `file_name`, if it has one. With `location`, that is, or will be, an object there.
+    pub(super) fn of(
+        call: &Call,
+        end: &End,
+        recording: &Recording,
+        file_name: Option<&str>,
+        location: Option<&S3Uri>,
+    ) -> Result<Self> {
+        let name = file_name.unwrap_or_default().to_owned();
+        let common = [field(&call.call_id), rfc3339(call.start_ns), name, field(&call.from), field(&call.to)];
+        let s3_location = || location.zip(file_name).map(|(location, name)| location.of_object(name)).unwrap_or_default();
         let own = [
             s3_location(),
             rfc3339(recording.last_ns()),
