@@ -16,7 +16,7 @@ use crate::{
     source::{Inputs, Left, Name},
     state::StateFile,
     terms::Terms,
-    unit::{Done, Unit},
+    unit::{Done, Seals, Unit},
     watch::{Heartbeat, Wake, Watch},
 };
 
@@ -75,6 +75,8 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
 fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Points<'_>>) -> Result<()> {
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
     let is_final = unit.is_final;
+    // What a directory holds is known again; files are the user's business.
+    let mut seals = if points.is_some() { Seals::of(&unit, before, &inputs) } else { Seals::default() };
     let mut reading = session.begin(&inputs, before, unit);
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
@@ -83,11 +85,14 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
         // While one window is correlated, which one thread does alone, and written, the next is indexed.
-        let (ahead, left_since) = rayon::join(
+        let (ahead, (left_since, ())) = rayon::join(
             || reading.index(open),
             || {
                 let settled = extraction.correlate(window);
-                extraction.write(settled, reading.end(), reading.records())
+                rayon::join(
+                    || extraction.write(settled, reading.end(), reading.records()),
+                    || seals.advance(&inputs, reading.end().position),
+                )
             },
         );
         let left_since = left_since?;
@@ -95,7 +100,7 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
         arena.reset();
         session.end_window(range, &reading);
         if let Some(checkpoint) = reading.checkpoint() {
-            note_ended(points.as_deref_mut(), |tell| reading.tell_ended(tell));
+            note_ended(points.as_deref_mut(), |tell| reading.tell_ended(&mut seals, tell));
             let saved = session.save(reading.unfinished(), &checkpoint, stored(points.as_deref()), reading.records())?;
             reading.note_checkpoint(saved.bytes().len() as u64);
             // One who watches has to be able to end: he waits between units.
@@ -108,7 +113,7 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
     if is_final {
         session.extraction.close(reading.end(), reading.records())?;
     }
-    note_ended(points.as_deref_mut(), |tell| reading.tell_all(tell));
+    note_ended(points.as_deref_mut(), |tell| reading.tell_all(&mut seals, tell));
     if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
         points.begin_anew();
     }
@@ -158,6 +163,7 @@ fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress:
             session.keep_pace(|| true);
             true
         })?;
+        keep_what_was_learned(&mut session, &mut points)?;
         if let Some(waiting) = points.waiting() {
             tracing::warn!("{waiting}; run with --final to have them read without it");
         }
@@ -229,6 +235,11 @@ fn note_ended(points: Option<&mut Points<'_>>, tell: impl FnOnce(&mut dyn FnMut(
     if let Some(points) = points {
         tell(&mut |done| points.note(done));
     }
+}
+
+/// Has the state say what was found out about segments that are not read again.
+fn keep_what_was_learned(session: &mut Session<'_>, points: &mut Points<'_>) -> Result<()> {
+    if points.take_learned() { work(session, Unit::default(), Some(points)) } else { Ok(()) }
 }
 
 /// What the state is to have of the capture points.

@@ -3,6 +3,7 @@
 //!
 //! `scripts/soak` runs these tests for longer: see `dice.rs`.
 
+mod alike;
 mod arrivals;
 mod cuts;
 mod directory;

@@ -12,7 +12,7 @@ use super::{
     MAX_OPEN, Points,
     point::Point,
     segment::{Queued, Segment},
-    stored::Merging,
+    stored::{Begun, Merging},
 };
 use crate::{
     moment::Clock,
@@ -71,7 +71,7 @@ impl Points<'_> {
             let merging = merging(points, lane);
             let place = merge::Place {
                 finished: 0,
-                offset: merging.begun.map_or(0, |(_, offset)| offset),
+                offset: merging.begun.map_or(0, |begun| begun.offset),
                 clock: merging.clock.unwrap_or(0),
             };
             let queue = points.get(lane.point).into_iter().flat_map(|point| point.queued(&lane.series));
@@ -110,7 +110,9 @@ impl Points<'_> {
                 self.done.push(segment);
             }
             let begun = point.queued(&lane.series).next().filter(|_| place.offset > 0);
-            let begun = begun.map(|queued| (queued.segment.identity, place.offset));
+            let begun = begun.and_then(|Queued { segment, .. }| {
+                Some(Begun { identity: segment.identity, content: segment.content?, offset: place.offset })
+            });
             if let Some(merging) = point.stored.series.get_mut(&lane.series) {
                 merging.begun = begun;
                 merging.clock = merging.clock.max(clock);
@@ -127,7 +129,7 @@ impl Points<'_> {
     /// Opens segments that are to be merged.
     fn queue(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<()> {
         self.points.iter_mut().for_each(|point| point.crowded.clear());
-        for segment in found {
+        for mut segment in found {
             let (number, unit_len) = (segment.point, self.unit_len);
             let Some(point) = self.points.get_mut(number) else { continue };
             if point.is_full(&segment.series, unit_len) {
@@ -136,6 +138,7 @@ impl Points<'_> {
             }
             let Some(input) = self.open(&segment, report)? else { continue };
             self.silence.delivered(number, Instant::now());
+            segment.content = Some(input.content(segment.identity.size));
             if let Some(point) = self.points.get_mut(number) {
                 let delivery = Delivery::of(&input);
                 point.enqueue(Queued { segment, input, delivery });
@@ -201,8 +204,9 @@ impl Point {
     fn give_up_what_is_gone(&mut self, report: &mut Report) {
         for (series, merging) in &mut self.stored.series {
             let mut queued = self.queue.iter().filter(|queued| queued.segment.series == *series);
-            let first = queued.next().map(|queued| queued.segment.identity);
-            if merging.begun.take_if(|(identity, _)| first != Some(*identity)).is_some() {
+            let first = queued.next().map(|queued| &queued.segment);
+            let is_there = |begun: &Begun| first.is_some_and(|first| begun.is(first.identity, first.content));
+            if merging.begun.take_if(|begun| !is_there(begun)).is_some() {
                 report.refused_inputs = report.refused_inputs.saturating_add(1);
                 let directory = self.listing.directory().display();
                 tracing::error!("a segment of {directory} is gone before it was read to its end; what is left of it is lost");

@@ -26,7 +26,7 @@ use self::{
 use crate::{
     config::Directories,
     report::Report,
-    segments::{Identity, Listed, Series, capture_order, identity, whole_path},
+    segments::{FileId, Identity, Listed, Series, capture_order, identity, whole_path},
     source::{Input, InputError, Left, Name, RecentPackets, merge::Watermark},
     unit::{Done, Unit},
     watch::Silence,
@@ -111,7 +111,7 @@ impl<'c> Points<'c> {
                     let point = self.points.iter().position(|point| Some(point.listing.directory()) == path.parent());
                     let order = capture_order(&name, || input.first_ns());
                     let (point, series) = (point.unwrap_or(usize::MAX), Series::named(&name));
-                    let segment = Segment { point, series, path, listed, identity: left.identity, order, from };
+                    let segment = Segment { point, series, path, listed, identity: left.identity, content: None, order, from };
                     unit.push(input.going_on_at(from), left.clone());
                     self.working.push(segment);
                 }
@@ -122,7 +122,8 @@ impl<'c> Points<'c> {
                     is_first_there &= from.is_none();
                     // If it comes back, it is not begun again.
                     if let (Some(stored), Some(read_to)) = (self.stored_of(path.parent()), from) {
-                        stored.seen.push(Seen { name: Name::of(&name), identity: left.identity, read_to });
+                        let (name, file) = (Name::of(&name), FileId::default());
+                        stored.seen.push(Seen { name, identity: left.identity, content: None, file, read_to });
                     }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!("{} was not read to its end, and what is left of it is lost: {error}", path.display());
@@ -139,7 +140,7 @@ impl<'c> Points<'c> {
         if identity(path, &as_it_was)? != left.identity {
             return Err(InputError::NotACapture("it is another file now".to_owned()));
         }
-        Ok((listed, Input::open(path, self.spool)?))
+        Ok((listed, Input::of_segment(path, self.spool, left.identity.size)?))
     }
 
     fn stored_of(&mut self, directory: Option<&Path>) -> Option<&mut Stored> {
@@ -180,8 +181,9 @@ impl<'c> Points<'c> {
     }
 
     /// An input of the unit was read to its end.
-    pub fn note(&mut self, Done { place, read_to }: Done) {
+    pub fn note(&mut self, Done { place, read_to, content }: Done) {
         let Some(segment) = self.working.get(place).cloned() else { return };
+        let segment = Segment { content, ..segment };
         // Of a directory that is not given this time, too.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
             stored.remember(&segment, read_to);
@@ -200,6 +202,11 @@ impl<'c> Points<'c> {
             }
         }
         sizes
+    }
+
+    /// Whether there is something for the state since this was asked last, without a segment that was read.
+    pub fn take_learned(&mut self) -> bool {
+        self.points.iter_mut().fold(false, |has_learned, point| std::mem::take(&mut point.has_learned) || has_learned)
     }
 
     /// What is in the directories and was not read yet, in capture order.
@@ -230,7 +237,7 @@ impl<'c> Points<'c> {
     /// It is not the segment that is to blame.
     fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
         let Some(point) = self.points.get_mut(segment.point) else { return Ok(None) };
-        let error = match Input::open(&segment.path, self.spool) {
+        let error = match Input::of_segment(&segment.path, self.spool, segment.identity.size) {
             Ok(input) => {
                 point.stored.series.entry(segment.series.clone()).or_default();
                 if segment.order.start_ns < point.stored.latest_ns && segment.from.is_none() {

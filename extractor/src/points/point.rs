@@ -11,14 +11,26 @@ use std::{
 use super::{
     ON_ITS_WAY,
     segment::{Queued, Segment, has_packets},
-    stored::{Known, Stored, is_longer},
+    stored::{Begun, Known, Likeness, Seen, Stored, is_longer},
 };
 use crate::{
     moment::Clock,
     report::Report,
-    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Series, capture_order, identity, whole_path},
+    segments::{
+        AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order, content, identity, whole_path,
+    },
     source::{InputError, Name, first_time, merge::Delivery},
 };
+
+/// What is to be done with a file.
+enum Sorted {
+    /// It is to be read; this is all of it, if that had to be found out.
+    New(Option<Content>),
+    /// It was read: the one with this number.
+    Read(usize),
+    /// One that waits to be read is the same.
+    Waiting,
+}
 
 /// A capture point.
 #[derive(Debug)]
@@ -39,6 +51,8 @@ pub(super) struct Point {
     pub(super) is_silent: bool,
     /// Whether the log says already that segments cannot be marked, deleted or moved.
     has_complained: bool,
+    /// Whether there is something for the state, without a segment that was read.
+    pub(super) has_learned: bool,
 }
 
 impl Point {
@@ -56,6 +70,7 @@ impl Point {
             is_missing: false,
             is_silent: false,
             has_complained: false,
+            has_learned: false,
         }
     }
 
@@ -82,10 +97,7 @@ impl Point {
         };
         self.queue.retain(is_as_listed);
         self.stored.note_series(&listed, self.listing.being_written().keys());
-        let queued: Vec<Identity> = self.queue.iter().map(|queued| queued.segment.identity).collect();
-        let mut segments = self.sift(number, listed, spool, after_processing, report)?;
-        segments.retain(|segment| !queued.contains(&segment.identity));
-        Ok(segments)
+        self.sift(number, listed, spool, after_processing, report)
     }
 
     /// Those of the files in the directory that are to be read.
@@ -106,9 +118,12 @@ impl Point {
             return Ok(Vec::new());
         }
         let known = Known::of(&self.stored);
-        let mut found = Vec::new();
-        let mut identities = BTreeSet::new();
+        let mut found: Vec<Segment> = Vec::new();
         for listed in unsettled {
+            // One that waits to be merged.
+            if self.queue.iter().any(|queued| queued.segment.listed == listed) {
+                continue;
+            }
             let path = self.listing.directory().join(&listed.name);
             let identity = match identity(&path, &listed).map_err(InputError::from) {
                 Ok(identity) => identity,
@@ -121,24 +136,89 @@ impl Point {
                     continue;
                 }
             };
-            if let Some(seen) = known.same(&self.stored, &listed, identity, has_packets(&listed)) {
-                if seen.name != Name::of(&listed.name) {
-                    tracing::info!("{} was processed as {}", path.display(), seen.name.to_path().display());
-                }
-                // What was no capture is nobody's to delete.
-                if seen.read_to > 0 {
-                    self.apply(after_processing, &path, &listed);
-                }
-                self.settled.insert(listed.name.clone(), listed);
-                continue;
+            match self.sort_out(number, &listed, identity, &known, &mut found) {
+                Ok(Sorted::New(content)) => found.push(self.segment(number, path, listed, identity, content, &known, spool)?),
+                Ok(Sorted::Read(seen)) => self.pass_over(&path, listed, seen, after_processing),
+                Ok(Sorted::Waiting) => {}
+                Err(error) => return Err(error.into()),
             }
-            if has_packets(&listed) && !identities.insert(identity) {
-                // A copy: it will be known when the other one has been read.
-                continue;
-            }
-            found.push(self.segment(number, path, listed, identity, &known, spool)?);
         }
         Ok(found)
+    }
+
+    /// Finds out whether a file is one that was read, or waits to be read, whatever its name.
+    fn sort_out(
+        &self,
+        number: usize,
+        listed: &Listed,
+        identity: Identity,
+        known: &Known,
+        found: &mut [Segment],
+    ) -> io::Result<Sorted> {
+        let path = self.listing.directory().join(&listed.name);
+        if !has_packets(listed) {
+            return Ok(match known.likeness_by_name(&self.stored, listed, identity) {
+                Likeness::Itself(seen) | Likeness::Copy(seen) => Sorted::Read(seen),
+                Likeness::New | Likeness::Another(_) => Sorted::New(None),
+            });
+        }
+        let mut all = None;
+        let mut of_it = || -> io::Result<Content> {
+            all.map_or_else(|| content(&path, listed.size), Ok).inspect(|content| all = Some(*content))
+        };
+        match known.likeness(&self.stored, listed, identity, &mut of_it)? {
+            Likeness::Itself(seen) | Likeness::Copy(seen) => return Ok(Sorted::Read(seen)),
+            Likeness::Another(seen) => self.say_it_is_another(&path, self.stored.seen.get(seen).map(|seen| seen.name.to_path())),
+            Likeness::New => {}
+        }
+        for queued in self.queue.iter().filter(|queued| queued.segment.identity == identity) {
+            // The same by another name.
+            if queued.segment.content == Some(of_it()?) {
+                return Ok(Sorted::Waiting);
+            }
+        }
+        for other in
+            found.iter_mut().filter(|other| other.point == number && other.identity == identity && has_packets(&other.listed))
+        {
+            let content = other.content.map_or_else(|| content(&other.path, identity.size), Ok)?;
+            other.content = Some(content);
+            if content == of_it()? {
+                // It will be known when the other one has been read.
+                return Ok(Sorted::Waiting);
+            }
+            self.say_it_is_another(&path, Some(other.path.as_path()));
+        }
+        if self.stored.may_have_begun(identity) {
+            of_it()?;
+        }
+        Ok(Sorted::New(all))
+    }
+
+    fn say_it_is_another(&self, path: &Path, other: Option<&Path>) {
+        let other = other.unwrap_or(Path::new("")).display();
+        tracing::warn!("{} is as long as {other} and begins like it, but is another capture: it is read", path.display());
+    }
+
+    /// All of a file was read before, by this name or another.
+    fn pass_over(&mut self, path: &Path, listed: Listed, seen: usize, after_processing: &AfterProcessing) {
+        let Some(before) = self.stored.seen.get_mut(seen) else { return };
+        let now = Seen { name: Name::of(&listed.name), file: listed.file_id(), ..before.clone() };
+        let is_renamed = before.name != now.name;
+        if is_renamed {
+            let other = before.name.to_path().display();
+            tracing::warn!("{} is not read: all of it is the same as {other}, which was processed", path.display());
+        }
+        let is_to_go = now.is_read_to_its_end() && *after_processing != AfterProcessing::Keep;
+        // The next run need not compare all of it again.
+        if before.file != now.file && !is_to_go {
+            self.has_learned = true;
+            if is_renamed { self.stored.seen.push(now.clone()) } else { *before = now.clone() }
+        }
+        // What was no capture is nobody's to delete.
+        if now.is_read_to_its_end() {
+            self.apply(after_processing, path, &listed);
+        }
+        self.settled.insert(listed.name.clone(), listed);
     }
 
     fn segment(
@@ -147,24 +227,25 @@ impl Point {
         path: PathBuf,
         listed: Listed,
         identity: Identity,
+        all: Option<Content>,
         known: &Known,
         spool: &Path,
     ) -> Result<Segment, InputError> {
-        let series = self.stored.series_of(&listed.name, identity);
+        let series = self.stored.series_of(&listed.name, identity, all);
         if let Some(merging) = self.stored.series.get_mut(&series)
-            && let Some((begun, offset)) = merging.begun
-            && is_longer(&path, &listed, begun)
+            && let Some(begun) = merging.begun
+            && is_longer(&path, &listed, begun.identity, Some(begun.content))?
         {
-            merging.begun = Some((identity, offset));
+            merging.begun = Some(Begun { identity, content: content(&path, listed.size)?, ..begun });
         }
-        let from = known.grown_from(&self.stored, &path, &listed);
+        let from = known.grown_from(&self.stored, &path, &listed)?;
         let mut first_ns = Ok(None);
         let order = capture_order(&listed.name, || {
             first_ns = self.first_ns(&path, &listed, spool);
             *first_ns.as_ref().unwrap_or(&None)
         });
         first_ns?;
-        Ok(Segment { point, series, path, listed, identity, order, from })
+        Ok(Segment { point, series, path, listed, identity, content: all, order, from })
     }
 
     fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Result<Option<u64>, InputError> {
@@ -205,7 +286,7 @@ impl Point {
 
     /// Whether it is this segment that is read in part.
     pub(super) fn has_begun(&self, segment: &Segment) -> bool {
-        self.stored.has_begun(&segment.series, segment.identity)
+        self.stored.has_begun(&segment.series, segment.identity, segment.content)
     }
 
     /// What waits of a series.

@@ -33,7 +33,7 @@ use self::{
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
-    segments::Identity,
+    segments::{Content, Identity, content_of},
 };
 
 /// The name that stands for standard input.
@@ -58,6 +58,8 @@ pub struct Input {
     start: usize,
     first_ns: Option<u64>,
     damage: Option<Damage>,
+    /// All of the file, where that is not in memory as it is.
+    packed: Option<Content>,
 }
 
 /// Where a capture lies.
@@ -184,6 +186,26 @@ impl Input {
         } else {
             (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
         };
+        Self::of_any(name, plain)
+    }
+
+    /// The same of a segment, of which the first `size` bytes are to be known again.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no capture.
+    pub fn of_segment(path: &Path, spool: &Path, size: u64) -> Result<Self, InputError> {
+        let mut file = File::open(path)?;
+        let plain = Plain::of_file(file.try_clone()?, spool)?;
+        let packed = if plain.is_spooled {
+            file.rewind()?;
+            Some(content_of(&mut file, size)?)
+        } else {
+            None
+        };
+        Ok(Self { packed, ..Self::of_any(path.display().to_string(), plain)? })
+    }
+
+    fn of_any(name: String, plain: Plain) -> Result<Self, InputError> {
         let input = Self::of_plain(name, &plain.file, plain.damage)?;
         Ok(match input.bytes {
             Bytes::Mapped(map) if plain.is_spooled => Self { bytes: Bytes::Spooled(map), ..input },
@@ -198,7 +220,7 @@ impl Input {
     pub fn of_record(name: String, file: Vec<u8>) -> Result<Self, InputError> {
         let (layout, start) = Layout::detect(&file).map_err(|error| unusable(&error, None))?;
         let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
-        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None })
+        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None, packed: None })
     }
 
     /// A file that was written by this program.
@@ -217,7 +239,7 @@ impl Input {
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage })
+        Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage, packed: None })
     }
 
     /// The same, from an offset on up to which it was read before, if it was.
@@ -264,6 +286,19 @@ impl Input {
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::of(self.bytes())
+    }
+
+    /// All of the file, if that was decompressed, or copied.
+    #[must_use]
+    pub fn packed(&self) -> Option<Content> {
+        self.packed
+    }
+
+    /// The first `size` bytes of the file.
+    #[must_use]
+    pub fn content(&self, size: u64) -> Content {
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        self.packed.unwrap_or_else(|| Content::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes())))
     }
 
     /// What to call it when talking to a person.
