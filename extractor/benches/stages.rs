@@ -28,7 +28,7 @@ use sip_call_extractor::{
     sdp::Description,
     selection::Selection,
     sip::{Body, Message},
-    source::{Carried, Inputs, Layouts},
+    source::{Carried, Inputs, Layouts, Scratch},
     windows::{Sizes, Start, Window, Windows},
 };
 use support::traffic::{self, Link, Plan, Signalling};
@@ -139,7 +139,7 @@ impl Opened {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.pcap");
         std::fs::write(&path, capture(&Plan { calls, bytes: 64 * MIB, ..Plan::default() })).unwrap();
-        let inputs = Inputs::open(&[path], folder.path(), |_, error| panic!("{error}")).unwrap();
+        let inputs = Inputs::open(&[path], &Scratch::new(folder.path(), None), |_, error| panic!("{error}")).unwrap();
         let inputs = Inputs::new(0, inputs, Carried::default());
         Self { folder, inputs, decoder: Decoder::default() }
     }

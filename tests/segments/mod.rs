@@ -12,6 +12,7 @@ mod everything;
 mod golden;
 mod kills;
 mod merge;
+mod poison;
 mod series;
 mod state;
 mod watch;

@@ -15,13 +15,13 @@ use super::{
     stored::{Begun, Merging},
 };
 use crate::{
+    attempts::Which,
     moment::Clock,
     report::Report,
     segments::{Identity, Series},
     source::{
         Input,
         merge::{self, Delivery, Merge, Watermark},
-        temporary_file,
     },
     unit::Unit,
 };
@@ -57,6 +57,7 @@ impl Points<'_> {
     /// What comes next of all of them, put together into one capture, up to where each of them has delivered.
     pub(super) fn merged(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<Option<Unit>> {
         self.queue(found, report)?;
+        self.attempts.put_down()?;
         if self.points.iter().all(|point| point.queue.is_empty()) {
             return Ok(None);
         }
@@ -78,24 +79,44 @@ impl Points<'_> {
             (queue.map(|queued| &queued.input).collect(), place)
         });
         let mut merge = Merge::new(inputs);
-        let file = temporary_file(self.spool)?;
+        let room = self.attempts.unit_len(self.unit_len);
+        let file = self.spool.file()?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
         let copies = self.config.leaves_out_copies.then_some(&mut self.recent);
         let merged = merge
-            .write(&mut out, until, self.unit_len, copies, |_, input, gap| report.note_gap(input.name(), &gap))
+            .write(&mut out, until, room, copies, |_, input, gap| report.note_gap(input.name(), &gap))
             .and_then(|merged| out.flush().map(|()| merged))
-            .with_context(|| format!("what was captured at several points cannot be put together in {}", self.spool.display()))?;
+            .with_context(|| {
+                format!("what was captured at several points cannot be put together in {}", self.spool.directory().display())
+            })?;
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
         let places: Vec<merge::Place> = merge.places().collect();
+        let read = self.read_for(&lanes, &places);
         let has_moved = self.move_on(&lanes, places) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
-            unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), &file)?);
+            unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), self.spool.directory(), file)?);
         }
+        self.attempts.begin(read, Some(room))?;
         Ok(has_moved.then_some(unit))
+    }
+
+    /// The segments that something was merged of, up to these places.
+    fn read_for(&self, lanes: &[Lane], places: &[merge::Place]) -> Vec<Which> {
+        let of_lane = |(lane, place): (&Lane, &merge::Place)| {
+            let begun = merging(&self.points, lane).begun.map_or(0, |begun| begun.offset);
+            let queue = self.points.get(lane.point).into_iter().flat_map(|point| point.queued(&lane.series));
+            let is_read = |(number, queued): &(usize, &Queued)| {
+                let from = queued.input.start().max(if *number == 0 { begun } else { 0 });
+                *number < place.finished || (*number == place.finished && place.offset > from)
+            };
+            queue.enumerate().filter(is_read).map(|(_, queued)| queued).collect::<Vec<_>>()
+        };
+        let read = lanes.iter().zip(places).flat_map(of_lane);
+        read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed)).collect()
     }
 
     /// What is queued was merged up to these places. Tells whether a segment was read to its end with that.
@@ -136,6 +157,7 @@ impl Points<'_> {
                 point.crowded.insert(segment.series);
                 continue;
             }
+            self.attempts.begin(vec![Which::of(&segment.path, &segment.listed)], None)?;
             let Some(input) = self.open(&segment, report)? else { continue };
             self.silence.delivered(number, Instant::now());
             segment.content = Some(input.content(segment.identity.size));

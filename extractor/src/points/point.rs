@@ -8,24 +8,27 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use anyhow::Result;
+use nix::libc::ELOOP;
+
 use super::{
-    ON_ITS_WAY,
+    Look, ON_ITS_WAY,
     segment::{Queued, Segment, has_packets},
     stored::{Begun, Known, Likeness, Seen, Stored, is_longer},
 };
 use crate::{
+    attempts::{Attempts, Which},
     moment::Clock,
-    report::Report,
     segments::{
         AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order, content, identity, whole_path,
     },
-    source::{InputError, Name, first_time, merge::Delivery},
+    source::{InputError, Name, Scratch, first_time, merge::Delivery, patiently},
 };
 
 /// What is to be done with a file.
-enum Sorted {
-    /// It is to be read; this is all of it, if that had to be found out.
-    New(Option<Content>),
+enum Sorted<New> {
+    /// It is to be read.
+    New(New),
     /// It was read: the one with this number.
     Read(usize),
     /// One that waits to be read is the same.
@@ -46,6 +49,8 @@ pub(super) struct Point {
     pub(super) queue: Vec<Queued>,
     /// The series of which there are more.
     pub(super) crowded: BTreeSet<Series>,
+    /// What is in the directory and cannot be looked at.
+    refused: Vec<PathBuf>,
     pub(super) is_missing: bool,
     /// Whether it has been silent for so long that the others are not held back for it any more.
     pub(super) is_silent: bool,
@@ -67,6 +72,7 @@ impl Point {
             first_ns: BTreeMap::new(),
             queue: Vec::new(),
             crowded: BTreeSet::new(),
+            refused: Vec::new(),
             is_missing: false,
             is_silent: false,
             has_complained: false,
@@ -76,20 +82,26 @@ impl Point {
 
     /// What is in the directory now; nothing where it is the same as the last time, if it is not looked at `closely`.
     pub(super) fn list(&mut self, closely: bool) -> io::Result<Option<Vec<Listed>>> {
-        let refused = |path: &Path, error: &io::Error| tracing::warn!("{} cannot be looked at: {error}", path.display());
+        let refused = &mut self.refused;
+        refused.clear();
+        let note = |path: &Path, error: &io::Error| match error.raw_os_error() {
+            Some(ELOOP) => tracing::warn!("{} cannot be looked at: {error}", path.display()),
+            // There may be a capture behind it, and others come after that.
+            _ => refused.push(path.to_owned()),
+        };
         let now = Instant::now();
-        if closely { self.listing.all(now, refused).map(Some) } else { self.listing.if_changed(now, refused) }
+        if closely { self.listing.all(now, note).map(Some) } else { self.listing.if_changed(now, note) }
     }
 
     /// Of what was listed in the directory, which has the number `number`, what is to be read and does not wait already.
-    pub(super) fn take_listed(
-        &mut self,
-        number: usize,
-        listed: Vec<Listed>,
-        spool: &Path,
-        after_processing: &AfterProcessing,
-        report: &mut Report,
-    ) -> Result<Vec<Segment>, InputError> {
+    pub(super) fn take_listed(&mut self, number: usize, mut listed: Vec<Listed>, look: &mut Look<'_>) -> Result<Vec<Segment>> {
+        for path in std::mem::take(&mut self.refused) {
+            match patiently(|| Listed::at(&path).map_err(InputError::from)) {
+                Ok(found) => listed.push(found),
+                Err(error) => look.trouble(&Which::at(&path), &path, error, None)?,
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
         // What has grown while it waited is read as it is now.
         let is_as_listed = |queued: &Queued| {
             let now = listed.iter().find(|listed| listed.name == queued.segment.listed.name);
@@ -97,18 +109,11 @@ impl Point {
         };
         self.queue.retain(is_as_listed);
         self.stored.note_series(&listed, self.listing.being_written().keys());
-        self.sift(number, listed, spool, after_processing, report)
+        self.sift(number, listed, look)
     }
 
     /// Those of the files in the directory that are to be read.
-    fn sift(
-        &mut self,
-        number: usize,
-        listed: Vec<Listed>,
-        spool: &Path,
-        after_processing: &AfterProcessing,
-        report: &mut Report,
-    ) -> Result<Vec<Segment>, InputError> {
+    fn sift(&mut self, number: usize, listed: Vec<Listed>, look: &mut Look<'_>) -> Result<Vec<Segment>> {
         self.stored.forget_some(&listed);
         let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
         self.settled.retain(|name, _| names.contains(name));
@@ -118,35 +123,88 @@ impl Point {
             return Ok(Vec::new());
         }
         let known = Known::of(&self.stored);
+        let directory = self.listing.directory().to_owned();
         let mut found: Vec<Segment> = Vec::new();
+        let mut new = Vec::new();
         for listed in unsettled {
-            // One that waits to be merged.
-            if self.queue.iter().any(|queued| queued.segment.listed == listed) {
-                continue;
+            let path = directory.join(&listed.name);
+            let which = Which::of(&path, &listed);
+            if let Some(seen) = known.very_file(&self.stored, &listed) {
+                look.attempts.forget_failure(&which);
+                self.pass_over(&path, listed, seen, look.after_processing);
+            } else if look.attempts.passes_over(&which) {
+                self.settled.insert(listed.name.clone(), listed);
+            } else if !self.queue.iter().any(|queued| queued.segment.listed == listed) {
+                new.push((path, listed, which));
             }
-            let path = self.listing.directory().join(&listed.name);
-            let identity = match identity(&path, &listed).map_err(InputError::from) {
-                Ok(identity) => identity,
-                Err(InputError::Gone(_)) => continue,
-                Err(error @ InputError::Environment(_)) => return Err(error),
-                Err(error) => {
-                    report.refused_inputs = report.refused_inputs.saturating_add(1);
-                    tracing::error!("{error}");
-                    self.settled.insert(listed.name.clone(), listed);
-                    continue;
+        }
+        let wants_care = new.iter().any(|(path, ..)| look.attempts.wants_care(path));
+        if !new.is_empty() && !wants_care {
+            look.attempts.begin(new.iter().map(|(.., which)| which.clone()).collect(), None)?;
+        }
+        for (path, listed, which) in new {
+            if wants_care {
+                look.attempts.begin(vec![which.clone()], None)?;
+            }
+            match patiently(|| self.examine(number, &path, &listed, &known, &mut found, look)) {
+                Ok(Sorted::New(segment)) => found.push(segment),
+                Ok(Sorted::Read(seen)) => {
+                    look.attempts.forget_failure(&which);
+                    self.pass_over(&path, listed, seen, look.after_processing);
                 }
-            };
-            match self.sort_out(number, &listed, identity, &known, &mut found) {
-                Ok(Sorted::New(content)) => found.push(self.segment(number, path, listed, identity, content, &known, spool)?),
-                Ok(Sorted::Read(seen)) => self.pass_over(&path, listed, seen, after_processing),
-                Ok(Sorted::Waiting) => {}
-                Err(error) => return Err(error.into()),
+                Ok(Sorted::Waiting) | Err(InputError::Gone(_)) => {}
+                Err(error) => {
+                    look.trouble(&which, &path, error, None)?;
+                    self.settled.insert(listed.name.clone(), listed);
+                }
             }
         }
         Ok(found)
     }
 
-    /// Finds out whether a file is one that was read, or waits to be read, whatever its name.
+    /// Finds out what is to be done with a file.
+    fn examine(
+        &mut self,
+        number: usize,
+        path: &Path,
+        listed: &Listed,
+        known: &Known,
+        found: &mut [Segment],
+        look: &mut Look<'_>,
+    ) -> Result<Sorted<Segment>, InputError> {
+        let identity = identity(path, listed)?;
+        let content = match self.sort_out(number, listed, identity, known, found)? {
+            Sorted::New(content) => content,
+            Sorted::Read(seen) => return Ok(Sorted::Read(seen)),
+            Sorted::Waiting => return Ok(Sorted::Waiting),
+        };
+        let series = self.stored.series_of(&listed.name, identity, content);
+        self.note_growth(path, listed, identity, &series)?;
+        let which = Which::of(path, listed);
+        let from = known.grown_from(&self.stored, path, listed)?.or_else(|| look.attempts.read_to(&which));
+        let mut first_ns = Ok(None);
+        let order = capture_order(&listed.name, || {
+            first_ns = self.first_ns(path, listed, &which, look.spool, look.attempts);
+            *first_ns.as_ref().unwrap_or(&None)
+        });
+        first_ns?;
+        let (path, listed) = (path.to_owned(), listed.clone());
+        Ok(Sorted::New(Segment { point: number, series, path, listed, identity, content, order, from }))
+    }
+
+    /// Takes note of a segment that has grown since it was read in part.
+    fn note_growth(&mut self, path: &Path, listed: &Listed, identity: Identity, series: &Series) -> io::Result<()> {
+        if let Some(merging) = self.stored.series.get_mut(series)
+            && let Some(begun) = merging.begun
+            && is_longer(path, listed, begun.identity, Some(begun.content))?
+        {
+            merging.begun = Some(Begun { identity, content: content(path, listed.size)?, ..begun });
+        }
+        Ok(())
+    }
+
+    /// Whether a file is one that was read, or waits to be read, whatever its name. Of one that is to be read, gives all of it where
+    /// that had to be found out.
     fn sort_out(
         &self,
         number: usize,
@@ -154,7 +212,7 @@ impl Point {
         identity: Identity,
         known: &Known,
         found: &mut [Segment],
-    ) -> io::Result<Sorted> {
+    ) -> io::Result<Sorted<Option<Content>>> {
         let path = self.listing.directory().join(&listed.name);
         if !has_packets(listed) {
             return Ok(match known.likeness_by_name(&self.stored, listed, identity) {
@@ -221,41 +279,22 @@ impl Point {
         self.settled.insert(listed.name.clone(), listed);
     }
 
-    fn segment(
+    fn first_ns(
         &mut self,
-        point: usize,
-        path: PathBuf,
-        listed: Listed,
-        identity: Identity,
-        all: Option<Content>,
-        known: &Known,
-        spool: &Path,
-    ) -> Result<Segment, InputError> {
-        let series = self.stored.series_of(&listed.name, identity, all);
-        if let Some(merging) = self.stored.series.get_mut(&series)
-            && let Some(begun) = merging.begun
-            && is_longer(&path, &listed, begun.identity, Some(begun.content))?
-        {
-            merging.begun = Some(Begun { identity, content: content(&path, listed.size)?, ..begun });
-        }
-        let from = known.grown_from(&self.stored, &path, &listed)?;
-        let mut first_ns = Ok(None);
-        let order = capture_order(&listed.name, || {
-            first_ns = self.first_ns(&path, &listed, spool);
-            *first_ns.as_ref().unwrap_or(&None)
-        });
-        first_ns?;
-        Ok(Segment { point, series, path, listed, identity, content: all, order, from })
-    }
-
-    fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Result<Option<u64>, InputError> {
+        path: &Path,
+        listed: &Listed,
+        which: &Which,
+        spool: &Scratch,
+        attempts: &Attempts,
+    ) -> Result<Option<u64>, InputError> {
         if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
             return Ok(*first_ns);
         }
-        let first_ns = match first_time(path, spool) {
+        let first_ns = match first_time(path, spool, attempts.has_faulted(which)) {
             Ok(first_ns) => first_ns,
-            Err(error @ InputError::Environment(_)) => return Err(error),
-            Err(_) => None,
+            // It will be named when its turn has come.
+            Err(InputError::NotACapture(_) | InputError::UnsupportedLink(_)) => None,
+            Err(error) => return Err(error),
         };
         self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
         Ok(first_ns)

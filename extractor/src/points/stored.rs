@@ -102,6 +102,19 @@ impl Stored {
         begun.is_some_and(|begun| begun.is(identity, content))
     }
 
+    /// How far a segment of a series was read that was begun, in bytes.
+    pub(super) fn read_in_part(&self, series: &Series, identity: Identity, content: Option<Content>) -> Option<usize> {
+        let begun = self.series.get(series).and_then(|merging| merging.begun);
+        begun.filter(|begun| begun.is(identity, content)).map(|begun| begun.offset)
+    }
+
+    /// A segment that was begun is not gone on with now.
+    pub(super) fn give_up_begun(&mut self, series: &Series, identity: Identity, content: Option<Content>) {
+        if let Some(merging) = self.series.get_mut(series) {
+            merging.begun.take_if(|begun| begun.is(identity, content));
+        }
+    }
+
     /// Whether a segment that is read in part might be this one.
     pub(super) fn may_have_begun(&self, identity: Identity) -> bool {
         self.series.values().filter_map(|merging| merging.begun).any(|begun| begun.identity == identity)
@@ -181,6 +194,13 @@ impl Known {
         }
         let by_name = stored.seen.iter().enumerate().map(|(number, seen)| (seen.name.clone(), number)).collect();
         Self { by_identity, by_name }
+    }
+
+    /// The number of the segment of this name, if it is the very file: nothing of it need be read.
+    pub(super) fn very_file(&self, stored: &Stored, listed: &Listed) -> Option<usize> {
+        let number = *self.by_name.get(&Name::of(&listed.name))?;
+        let seen = stored.seen.get(number)?;
+        (seen.identity.size == listed.size && seen.file == listed.file_id()).then_some(number)
     }
 
     /// How a file with packets compares to what was processed. Its `content` is asked for only where the very file is not known.
