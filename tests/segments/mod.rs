@@ -9,6 +9,7 @@ mod cuts;
 mod directory;
 mod disks;
 mod everything;
+mod faults;
 mod golden;
 mod kills;
 mod merge;
