@@ -12,7 +12,7 @@
 //! 4124  body (postcard)
 //! ```
 //!
-//! The word is written by a handler of signals ([`crate::source::last_words`]). The file is replaced as a whole, and nothing waits for the
+//! The word is written by a handler of signals (`source/last_words.rs`). The file is replaced as a whole, and nothing waits for the
 //! disk: a loss of power is no failure of a segment.
 #![allow(clippy::disallowed_methods, reason = "a door: the note of what is read, and the clock that tells kills apart")]
 
