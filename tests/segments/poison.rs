@@ -1,6 +1,6 @@
 //! Segments that cannot be read, between others that can: whatever is wrong with one, the others are read, and it is named.
 
-use std::{fs, os::unix::fs::symlink, process::Command, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
 use support::{
     capture::gzip,
@@ -174,6 +174,46 @@ fn one_that_has_the_program_killed_is_set_aside_after_a_while() {
     // It is counted by the run that finds it.
     let ran = run("+11m");
     is_set_aside(&desk, &want, &bad, ran);
+}
+
+/// A disk in a file, of which a part is cut off: what lay there gives errors. Wants root.
+#[test]
+fn one_on_a_bad_sector_is_set_aside_with_its_offset() {
+    let (segments, want) = six();
+    let desk = Desk::new();
+    let disk = desk.folder().join("disk");
+    let sh = |script: &str| {
+        let output = Command::new("sh").args(["-ec", script]).arg(&disk).arg(&desk.segments).output().unwrap();
+        assert!(output.status.success(), "{script} (this test wants root): {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    sh("truncate -s 64M $0; mkfs.ext4 -q -b 1024 -m 0 $0; mount -o loop $0 $1");
+    let _unmounted = Unmounted(&desk.segments);
+    let bad = between(&segments);
+    // What is written first lies before it.
+    desk.deliver_all(&segments);
+    sh("sync -f $1");
+    let packets = &segments[3].1[24..];
+    desk.deliver(&bad, &[&segments[3].1[..24], &packets.repeat((4 << 20) / packets.len())].concat());
+    let extents = sh(&format!("sync -f $1; filefrag -v $1/{bad}"));
+    let first = extents.lines().find_map(|line| line.trim().strip_prefix("0: ")).unwrap();
+    let first: u64 = first.split(':').nth(1).unwrap().split("..").next().unwrap().trim().parse().unwrap();
+    sh(&format!("umount $1; mount -o loop,ro,noload $0 $1; truncate -s $((({first} + 2000) * 1024)) $0"));
+    let ran = desk.run(LAST).is(1);
+    ran.says(&format!("{bad} cannot be read at offset 20"));
+    let ran = desk.run(LAST).is(3);
+    ran.says(&format!("{bad} is set aside")).says("it cannot be read at offset 20").says("Input/output error");
+    let mut got = desk.everything_in_out();
+    got.retain(|name, _| !name.starts_with(".sip-call-extractor"));
+    support::desk::assert_same(&want, &got, "beside a bad sector");
+}
+
+struct Unmounted<'a>(&'a Path);
+
+impl Drop for Unmounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
 }
 
 #[test]
