@@ -6,7 +6,7 @@ use std::{fs, io::Read, net::SocketAddr, process::Command};
 use proptest::prelude::*;
 use shared::pcap::{Layout, Precision, Step};
 use sip_call_extractor::source::{
-    Input,
+    Input, Scratch,
     merge::{Merge, Place, Watermark},
 };
 use support::{
@@ -129,7 +129,7 @@ fn merged(points: &[Vec<u8>]) -> Vec<u8> {
         .map(|(number, file)| {
             let path = folder.path().join(format!("{number}.pcap"));
             fs::write(&path, file).unwrap();
-            Input::open(&path, folder.path()).unwrap()
+            Input::open(&path, &Scratch::new(folder.path(), None)).unwrap()
         })
         .collect();
     let mut merge = Merge::new(opened.iter().map(|input| (vec![input], Place::default())));

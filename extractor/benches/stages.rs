@@ -28,7 +28,7 @@ use sip_call_extractor::{
     sdp::Description,
     selection::Selection,
     sip::{Body, Message},
-    source::{Carried, Inputs, Layouts},
+    source::{Carried, Inputs, Layouts, Scratch},
     windows::{Sizes, Start, Window, Windows},
 };
 use support::traffic::{self, Link, Plan, Signalling};
@@ -40,7 +40,12 @@ fn main() {
 
 const MIB: u64 = 1 << 20;
 const SIP_PORTS: SipPorts = SipPorts::Range(5060, 5061);
-const RULES: Rules = Rules { linger_ns: 5_000_000_000, call_timeout_ns: Some(300_000_000_000), lookback_ns: 2_000_000_000 };
+const RULES: Rules = Rules {
+    linger_ns: 5_000_000_000,
+    call_timeout_ns: Some(300_000_000_000),
+    lookback_ns: 2_000_000_000,
+    max_open_calls: 200_000,
+};
 
 fn capture(plan: &Plan) -> Vec<u8> {
     let mut file = Vec::new();
@@ -139,7 +144,7 @@ impl Opened {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.pcap");
         std::fs::write(&path, capture(&Plan { calls, bytes: 64 * MIB, ..Plan::default() })).unwrap();
-        let inputs = Inputs::open(&[path], folder.path(), |_, error| panic!("{error}")).unwrap();
+        let inputs = Inputs::open(&[path], &Scratch::new(folder.path(), None), |_, error| panic!("{error}")).unwrap();
         let inputs = Inputs::new(0, inputs, Carried::default());
         Self { folder, inputs, decoder: Decoder::default() }
     }

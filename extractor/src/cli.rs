@@ -83,6 +83,15 @@ pub struct Arguments {
     #[arg(long)]
     reset_state: bool,
 
+    /// Try segments again that were set aside because they could not be read.
+    #[arg(long, requires = "input_dir", conflicts_with = "input_file")]
+    retry_failed: bool,
+
+    /// How large a capture may be when it is decompressed, such as 20GiB. If nothing is said: as large as there is room for
+    /// in the output directory, with some left for results.
+    #[arg(long, value_name = "SIZE")]
+    max_decompressed: Option<ByteSize>,
+
     /// Ports on which SIP is looked for: START-END, one port, or `any` to find SIP by its content
     /// on every port.
     #[arg(long, value_name = "START-END", default_value = "any")]
@@ -342,6 +351,7 @@ impl Arguments {
             paths: self.input_dir.clone(),
             stays: self.watch,
             closes_all: self.close_all,
+            retries: self.retry_failed,
             after_processing: self.after_processing.clone(),
             leaves_out_copies: self.dedup,
             timeout: Duration::from_nanos(self.source_timeout.as_ns()),
@@ -356,6 +366,7 @@ impl Arguments {
             uploads: self.uploads().filter(|_| self.auto_upload_to_s3),
             source: self.source(),
             resets: self.reset_state,
+            max_decompressed: self.max_decompressed,
             unit: self.unit_bytes.map_or_else(UnitLen::default, UnitLen::Exactly),
             decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)).with_hep_on(self.hep_ports),
             sip_ports: self.sip_ports_range,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use shared::units::SipPorts;
+use shared::units::{ByteSize, SipPorts};
 
 use crate::{
     calls::Rules,
@@ -19,6 +19,8 @@ pub struct Config {
     pub source: Source,
     /// The run gives up what earlier runs left.
     pub resets: bool,
+    /// The most bytes that a capture may have when it is decompressed; if nothing is said, as many as there is room for.
+    pub max_decompressed: Option<ByteSize>,
     /// The input of a unit of work, where there is more.
     pub unit: UnitLen,
     /// The decoder of frames.
@@ -53,6 +55,8 @@ pub struct Directories {
     pub stays: bool,
     /// The run closes what is open at its end.
     pub closes_all: bool,
+    /// The run tries what was set aside again.
+    pub retries: bool,
     /// The fate of segments that are done with.
     pub after_processing: AfterProcessing,
     /// The run leaves out copies of packets.

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, reason = "tests count on small numbers"))]
 
+pub mod attempts;
 pub mod calls;
 pub mod cli;
 pub mod config;

@@ -37,6 +37,8 @@ impl Exit {
 pub struct Report {
     /// Inputs that could not be read.
     pub refused_inputs: u64,
+    /// Segments that are set aside, because they could not be read.
+    pub set_aside: u64,
     /// Compressed inputs that are cut or damaged: only what is before that place was read.
     pub damaged_inputs: u64,
     /// The size of the inputs in bytes; of a compressed one, decompressed.
@@ -149,6 +151,7 @@ impl Report {
         let passed = counts.other_tcp.saturating_sub(self.streams.followed);
         vec![
             NotUsed::new(Rank::LeftBehind, self.refused_inputs, "inputs could not be read"),
+            NotUsed::new(Rank::LeftBehind, self.set_aside, "segments are set aside, for they could not be read"),
             NotUsed::new(Rank::LeftBehind, self.damaged_inputs, "compressed inputs are cut or damaged"),
             NotUsed::new(Rank::LeftBehind, self.gaps, unreadable),
             NotUsed::new(Rank::LeftBehind, counts.unknown_link, unknown_link),
@@ -264,6 +267,7 @@ mod tests {
     fn all_that_is_not_used_is_named_in_order() {
         let mut report = Report {
             refused_inputs: 1,
+            set_aside: 6,
             damaged_inputs: 2,
             gaps: 3,
             gap_bytes: 4_000,
@@ -273,14 +277,15 @@ mod tests {
         };
         let wanted = [
             (1, "inputs could not be read"),
+            (6, "segments are set aside, for they could not be read"),
             (2, "compressed inputs are cut or damaged"),
             (3, "stretches of input were unreadable (4,000 bytes)"),
             (11, "frames have a link type that is not read, such as Ethernet (1)"),
             (12, "RTP packets belong to more streams than one call may have"),
             (13, "media endpoints are beyond the most that one call may have"),
-            (14, "dialogs and attempts are beyond the most that one call may have"),
-            (15, "packets in 9 flows that several calls may own are in no call's file"),
-            (16, "TCP streams were given up, for too much was waiting"),
+            (14, "TCP streams were given up, for too much was waiting"),
+            (15, "dialogs and attempts are beyond the most that one call may have"),
+            (16, "packets in 9 flows that several calls may own are in no call's file"),
             (17, "TLS connections on SIP ports, which cannot be read"),
             (18, "stretches of TCP streams are missing"),
             (19, "compressed WebSocket messages"),
@@ -346,7 +351,7 @@ mod tests {
         (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
         let not_used: Vec<_> = report.not_used().collect();
         assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));
-        assert_eq!(report.left_behind(), 1 + 2 + 3 + 11 + 12 + 13);
+        assert_eq!(report.left_behind(), 1 + 6 + 2 + 3 + 11 + 12 + 13);
     }
 
     #[test]

@@ -7,16 +7,17 @@ use bumpalo::Bump;
 use shared::service;
 
 use crate::{
+    attempts::Attempts,
     config::{Config, Directories, Source},
     outputs::{Directory, uploads::Uploads},
     points::{Points, StoredPoints},
     progress::Progress,
     report::{Exit, Report},
     session::{Rest, Session},
-    source::{Inputs, Left, Name},
+    source::{Inputs, Left, Name, Scratch},
     state::StateFile,
     terms::Terms,
-    unit::{Done, Unit},
+    unit::{Done, Seals, Unit},
     watch::{Heartbeat, Wake, Watch},
 };
 
@@ -75,6 +76,8 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
 fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Points<'_>>) -> Result<()> {
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
     let is_final = unit.is_final;
+    // What a directory holds is known again; files are the user's business.
+    let mut seals = if points.is_some() { Seals::of(&unit, before, &inputs) } else { Seals::default() };
     let mut reading = session.begin(&inputs, before, unit);
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
@@ -83,11 +86,14 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
         // While one window is correlated, which one thread does alone, and written, the next is indexed.
-        let (ahead, left_since) = rayon::join(
+        let (ahead, (left_since, ())) = rayon::join(
             || reading.index(open),
             || {
                 let settled = extraction.correlate(window);
-                extraction.write(settled, reading.end(), reading.records())
+                rayon::join(
+                    || extraction.write(settled, reading.end(), reading.records()),
+                    || seals.advance(&inputs, reading.end().position),
+                )
             },
         );
         let left_since = left_since?;
@@ -95,9 +101,12 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
         arena.reset();
         session.end_window(range, &reading);
         if let Some(checkpoint) = reading.checkpoint() {
-            note_ended(points.as_deref_mut(), |tell| reading.tell_ended(tell));
+            note_ended(points.as_deref_mut(), |tell| reading.tell_ended(&mut seals, tell));
             let saved = session.save(reading.unfinished(), &checkpoint, stored(points.as_deref()), reading.records())?;
             reading.note_checkpoint(saved.bytes().len() as u64);
+            if let Some(points) = points.as_deref_mut() {
+                points.note_progress()?;
+            }
             // One who watches has to be able to end: he waits between units.
             if points.is_none() {
                 session.keep_pace(|| true);
@@ -108,7 +117,7 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
     if is_final {
         session.extraction.close(reading.end(), reading.records())?;
     }
-    note_ended(points.as_deref_mut(), |tell| reading.tell_all(tell));
+    note_ended(points.as_deref_mut(), |tell| reading.tell_all(&mut seals, tell));
     if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
         points.begin_anew();
     }
@@ -119,7 +128,7 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
 fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
     let mut refused: u64 = 0;
-    let mut inputs = Inputs::open(paths, &config.outputs.directory, |path, error| {
+    let mut inputs = Inputs::open(paths, &spool(config), |path, error| {
         refused = refused.saturating_add(1);
         tracing::error!("{} is not used: {error}", path.display());
     })?;
@@ -152,12 +161,13 @@ fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &P
 
 /// Reads what is new in the directories, and stops.
 fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
-    let (mut session, mut points, rest) = open(config, directories, config.resets, uploads, progress)?;
+    let (mut session, mut points, rest) = open(config, directories, [config.resets, directories.retries], uploads, progress)?;
     let pass = || -> Result<()> {
         work_through(&mut session, &mut points, rest, true, |session, _| {
             session.keep_pace(|| true);
             true
         })?;
+        keep_what_was_learned(&mut session, &mut points)?;
         if let Some(waiting) = points.waiting() {
             tracing::warn!("{waiting}; run with --final to have them read without it");
         }
@@ -169,6 +179,7 @@ fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress:
     match pass() {
         Ok(()) => Ok(end(session, Some(&mut points), None)),
         Err(error) => {
+            put_down(&mut points);
             drop(session);
             roll_back(config, Terms::new(config, None), progress);
             Err(error)
@@ -180,14 +191,18 @@ fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress:
 fn open<'c>(
     config: &'c Config,
     directories: &'c Directories,
-    resets: bool,
+    [resets, retries]: [bool; 2],
     uploads: &'c Uploads,
     progress: &'c Progress,
 ) -> Result<(Session<'c>, Points<'c>, Rest)> {
     let directory = Directory::open(&config.outputs)?;
     let (session, mut rest) = Session::open(config, directory, Terms::new(config, None), resets, uploads, progress)?;
+    if resets {
+        Attempts::forget(&config.outputs.directory)?;
+    }
+    let attempts = Attempts::open(&config.outputs.directory, retries)?;
     let stored = std::mem::take(&mut rest.points);
-    Ok((session, Points::new(directories, &config.outputs.directory, config.unit.wanted(0), stored), rest))
+    Ok((session, Points::new(directories, spool(config), attempts, config.unit.wanted(0), stored), rest))
 }
 
 /// Works on all that is there, first on the rest of what was left half done. After each unit `goes_on` is told of the segments
@@ -216,7 +231,7 @@ fn work_through(
         // There may have been more than a unit takes.
         looks_closely = true;
         work(session, unit, Some(points))?;
-        let settled = points.settle();
+        let settled = points.settle()?;
         session.report.segments = session.report.segments.saturating_add(settled.0);
         if !goes_on(session, settled) {
             return Ok(());
@@ -224,11 +239,28 @@ fn work_through(
     }
 }
 
+/// Nothing is being read any more, and what was is not to blame.
+fn put_down(points: &mut Points<'_>) {
+    if let Err(error) = points.put_down() {
+        tracing::warn!("{error:#}");
+    }
+}
+
+/// The directory of temporary files.
+fn spool(config: &Config) -> Scratch {
+    Scratch::new(&config.outputs.directory, config.max_decompressed)
+}
+
 /// Tells the capture points of the inputs that were read to their end.
 fn note_ended(points: Option<&mut Points<'_>>, tell: impl FnOnce(&mut dyn FnMut(Done))) {
     if let Some(points) = points {
         tell(&mut |done| points.note(done));
     }
+}
+
+/// Has the state say what was found out about segments that are not read again.
+fn keep_what_was_learned(session: &mut Session<'_>, points: &mut Points<'_>) -> Result<()> {
+    if points.take_learned() { work(session, Unit::default(), Some(points)) } else { Ok(()) }
 }
 
 /// What the state is to have of the capture points.
@@ -265,7 +297,7 @@ const LAST_UPLOADS: Duration = Duration::from_secs(8);
 /// Reads each segment when it is closed, until it is told to end.
 fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
     let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
-    let (mut session, mut points, mut rest) = open(config, directories, config.resets, uploads, progress)?;
+    let (mut session, mut points, mut rest) = open(config, directories, [config.resets, directories.retries], uploads, progress)?;
     let mut heartbeat = Heartbeat::begin();
     let mut wake = Wake::Look;
     let mut failed = None;
@@ -295,11 +327,12 @@ fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress:
             }
             Err(error) => {
                 say_once(&mut failed, &error);
+                put_down(&mut points);
                 let report = session.into_report();
                 progress.flush();
                 // Makes room: what was half-written is removed.
                 (session, points, rest) = loop {
-                    let reopened = open(config, directories, false, uploads, progress);
+                    let reopened = open(config, directories, [false; 2], uploads, progress);
                     wake = watch.sleep_until_retry();
                     match reopened {
                         Ok(reopened) => break reopened,

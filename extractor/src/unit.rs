@@ -13,6 +13,7 @@ use crate::{
     moment::{Clock, Moment, Pace, Position},
     outputs::Records,
     reassembly::{Assembler, Unfinished},
+    segments::{Content, Contents},
     source::{Input, Inputs, Layouts, Left},
     windows::{Indexed, Start, Window, Windows},
 };
@@ -50,6 +51,8 @@ pub struct Done {
     pub place: usize,
     /// How far it could be read, in bytes.
     pub read_to: usize,
+    /// What it is known by.
+    pub content: Option<Content>,
 }
 
 /// How far all has been read: where a run goes on.
@@ -200,14 +203,14 @@ impl<'w> Reading<'w> {
     }
 
     /// Tells of those inputs of the unit that the last window has read to their end, and that were not told of before.
-    pub fn tell_ended(&mut self, tell: impl FnMut(Done)) {
+    pub fn tell_ended(&mut self, seals: &mut Seals, tell: impl FnMut(Done)) {
         let ended = self.end.position.input().saturating_sub(self.inputs.first());
-        self.ends.tell(self.inputs, self.before, ended, tell);
+        self.ends.tell(self.inputs, self.before, ended, seals, tell);
     }
 
     /// Tells of all inputs of the unit that were not told of before.
-    pub fn tell_all(&mut self, tell: impl FnMut(Done)) {
-        self.ends.tell(self.inputs, self.before, usize::MAX, tell);
+    pub fn tell_all(&mut self, seals: &mut Seals, tell: impl FnMut(Done)) {
+        self.ends.tell(self.inputs, self.before, usize::MAX, seals, tell);
     }
 
     /// Lets go of the input of windows of which nothing is left to be written.
@@ -254,14 +257,77 @@ impl Ends {
     }
 
     /// Tells of those before the input `number`, of which so many stand `before` those of the unit.
-    fn tell(&mut self, inputs: &Inputs, before: usize, number: usize, mut tell: impl FnMut(Done)) {
+    fn tell(&mut self, inputs: &Inputs, before: usize, number: usize, seals: &mut Seals, mut tell: impl FnMut(Done)) {
         let end = number.min(inputs.all().len()).saturating_sub(before);
         for place in self.told..end {
             let number = inputs.first().saturating_add(before).saturating_add(place);
             let len = inputs.get(number).map_or(0, |input| input.bytes().len());
-            tell(Done { place, read_to: self.cut_at.get(&number).copied().unwrap_or(len) });
+            let content = seals.content(inputs, place);
+            tell(Done { place, read_to: self.cut_at.get(&number).copied().unwrap_or(len), content });
         }
         self.told = self.told.max(end);
+    }
+}
+
+/// What the segments of a unit will be known by. They are gone through window by window, beside those who work: what is in memory
+/// anyway is not read once more.
+#[derive(Debug, Default)]
+pub struct Seals {
+    /// The number of the first of them.
+    first: usize,
+    seals: Vec<Seal>,
+    /// Those before this one are complete.
+    complete: usize,
+}
+
+/// One of them: how much of it was gone through, and how much there is, in bytes.
+#[derive(Debug, Default)]
+struct Seal {
+    contents: Contents,
+    at: usize,
+    size: usize,
+    known: Option<Content>,
+}
+
+impl Seals {
+    /// Those of a unit, of whose inputs so many stand `before` its own. What has no name needs none.
+    #[must_use]
+    pub fn of(unit: &Unit, before: usize, inputs: &Inputs) -> Self {
+        let first = inputs.first().saturating_add(before);
+        let seal = |(number, left): (usize, &Left)| Seal {
+            // What is larger is not in memory.
+            size: usize::try_from(left.identity.size).unwrap_or(usize::MAX),
+            known: inputs.get(number).and_then(Input::packed),
+            ..Seal::default()
+        };
+        Self { first, seals: (first..).zip(&unit.left).map(seal).collect(), complete: 0 }
+    }
+
+    /// Goes through all that lies before a place.
+    pub fn advance(&mut self, inputs: &Inputs, end: Position) {
+        let last = end.input().saturating_sub(self.first);
+        for place in self.complete..=last {
+            self.advance_one(inputs, place, if place < last { usize::MAX } else { end.offset() });
+        }
+        self.complete = self.complete.max(last);
+    }
+
+    fn advance_one(&mut self, inputs: &Inputs, place: usize, end: usize) {
+        let Some(seal) = self.seals.get_mut(place).filter(|seal| seal.known.is_none()) else { return };
+        let bytes = inputs.get(self.first.saturating_add(place)).map_or(&[][..], Input::bytes);
+        let end = end.min(seal.size).min(bytes.len());
+        if let Some(next) = bytes.get(seal.at..end) {
+            seal.contents.add(next);
+            seal.at = end;
+        }
+    }
+
+    /// The content of one of them.
+    fn content(&mut self, inputs: &Inputs, place: usize) -> Option<Content> {
+        self.advance_one(inputs, place, usize::MAX);
+        let seal = self.seals.get_mut(place)?;
+        seal.known = seal.known.or_else(|| Some(std::mem::take(&mut seal.contents).done()));
+        seal.known
     }
 }
 

@@ -86,6 +86,7 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
         uploads: None,
         source: Source::Files(vec![input]),
         resets: false,
+        max_decompressed: None,
         unit: UnitLen::Usual,
         decoder: Decoder::default(),
         sip_ports,

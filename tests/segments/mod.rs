@@ -3,14 +3,17 @@
 //!
 //! `scripts/soak` runs these tests for longer: see `dice.rs`.
 
+mod alike;
 mod arrivals;
 mod cuts;
 mod directory;
 mod disks;
 mod everything;
+mod faults;
 mod golden;
 mod kills;
 mod merge;
+mod poison;
 mod series;
 mod state;
 mod watch;

@@ -1,11 +1,11 @@
 //! Calls of which nothing came but their INVITE: the first that are given up where too many are open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::CallNumber;
-use crate::{events::Table, packet::Endpoint};
+use crate::packet::Endpoint;
 
 /// So many sources of a flood are told apart.
 const MAX_SOURCES: usize = 4096;
@@ -16,7 +16,7 @@ pub(super) struct Floods {
     unanswered: BTreeSet<CallNumber>,
     // Counted for each unit of work anew.
     #[serde(skip)]
-    by_source: Table<Endpoint, u64>,
+    by_source: BTreeMap<Endpoint, u64>,
 }
 
 impl Floods {

@@ -16,7 +16,7 @@ use shared::{
 
 use super::{
     names::FileName,
-    parts::{append, cut, hidden, open_for_appending, remove, unhidden},
+    parts::{append, cut, hidden, is_there, open_for_appending, remove, unhidden},
     settings::Settings,
 };
 
@@ -82,12 +82,14 @@ impl Directory {
     }
 
     /// Tells whether a call's file of this name, with either ending, is there or will be.
-    pub(super) fn has(&self, name: &FileName) -> bool {
-        let is_there = |ending| {
+    pub(super) fn has(&self, name: &FileName) -> Result<bool> {
+        for ending in ["pcap", "pcapng"] {
             let file_name = format!("{name}.{ending}");
-            self.path.join(&file_name).exists() || self.part(&file_name).exists()
-        };
-        is_there("pcap") || is_there("pcapng")
+            if is_there(&self.path.join(&file_name))? || is_there(&self.part(&file_name))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Appends to a call's file, which is hidden until it is published.

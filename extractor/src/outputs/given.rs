@@ -48,15 +48,18 @@ impl FileNames {
 
     /// The first name of a stem that no other call of this run has, nor, unless files may be replaced, any
     /// file that is there.
-    pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> FileName {
+    ///
+    /// # Errors
+    /// It cannot be found out what is there.
+    pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> anyhow::Result<FileName> {
         let asks = self.asks_always || self.forgotten.is_some_and(|forgotten| stem.second() <= forgotten);
         let given = self.given.entry(stem).or_default();
         given.open = given.open.saturating_add(1);
         loop {
             given.number = given.number.saturating_add(1);
             let name = FileName::new(stem, given.number);
-            if !asks || !directory.has(&name) {
-                return name;
+            if !asks || !directory.has(&name)? {
+                return Ok(name);
             }
         }
     }
@@ -97,18 +100,18 @@ mod tests {
         let directory = Directory::open(&settings).unwrap();
         let mut names = FileNames::new(&directory, false).unwrap();
         let stem = |n: u64| Stem::new(b"a", n * 1_000_000_000);
-        let open = names.give(stem(1), &directory);
-        let done = names.give(stem(2), &directory);
+        let open = names.give(stem(1), &directory).unwrap();
+        let done = names.give(stem(2), &directory).unwrap();
         directory.append_part(&done.with_ending(false), true, b"x").unwrap();
         directory.publish(&done.with_ending(false)).unwrap();
         names.release(&done);
         for n in 0..MAX_REMEMBERED as u64 {
-            let name = names.give(stem(n + 10), &directory);
+            let name = names.give(stem(n + 10), &directory).unwrap();
             names.release(&name);
         }
         assert_eq!(names.given.len(), MAX_REMEMBERED + 1);
-        assert_eq!(names.give(stem(2), &directory), FileName::new(stem(2), 2), "its file is there");
-        assert_ne!(names.give(stem(1), &directory), open, "its file will be");
-        assert_eq!(names.give(stem(3), &directory), FileName::new(stem(3), 1));
+        assert_eq!(names.give(stem(2), &directory).unwrap(), FileName::new(stem(2), 2), "its file is there");
+        assert_ne!(names.give(stem(1), &directory).unwrap(), open, "its file will be");
+        assert_eq!(names.give(stem(3), &directory).unwrap(), FileName::new(stem(3), 1));
     }
 }

@@ -287,7 +287,7 @@ impl Outputs {
         lookback_ns: u64,
         now: Clock,
     ) -> Result<()> {
-        let mut jobs = self.jobs(work, table, records);
+        let mut jobs = self.jobs(work, table, records)?;
         let to = Destination { directory: &self.directory, selection: &self.selection, location: self.location.as_ref() };
         jobs.par_iter_mut()
             .with_max_len(64)
@@ -300,7 +300,7 @@ impl Outputs {
 
     /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. A call that is not wanted has no
     /// recording from the beginning.
-    fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Vec<Job<'a>> {
+    fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Result<Vec<Job<'a>>> {
         let selection = &self.selection;
         let course = |work: &Work| match table.call(work.number).filter(|_| work.is_new) {
             Some(call) if selection.may_want(call) => Course::Begins { stem: Stem::of(call), is_muted: selection.mutes(call) },
@@ -308,21 +308,21 @@ impl Outputs {
             None => Course::GoesOn,
         };
         let courses: Vec<Course> = work.par_iter().map(course).collect();
-        let job = |(work, course): (Work, Course)| {
-            let call = table.call(work.number)?;
+        let mut job = |(work, course): (Work, Course)| -> Result<Option<Job<'a>>> {
+            let Some(call) = table.call(work.number) else { return Ok(None) };
             let recording = match course {
                 Course::Begins { stem, is_muted } => {
-                    Recording::new(self.books.names.give(stem, &self.directory), is_muted, call, records)?
+                    Recording::new(self.books.names.give(stem, &self.directory)?, is_muted, call, records)
                 }
                 Course::IsNotWanted => {
                     self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
-                    return None;
+                    None
                 }
-                Course::GoesOn => self.books.recordings.remove(&work.number)?,
+                Course::GoesOn => self.books.recordings.remove(&work.number),
             };
-            Some(Job { work, call, recording, obsolete: None, rows: None })
+            Ok(recording.map(|recording| Job { work, call, recording, obsolete: None, rows: None }))
         };
-        work.into_iter().zip(courses).filter_map(job).collect()
+        work.into_iter().zip(courses).filter_map(|one| job(one).transpose()).collect()
     }
 
     /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has

@@ -44,6 +44,11 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Whether there is a file. A disk that does not tell is an error: to take that for no would have a file replaced.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    fs::exists(path).with_context(|| format!("{} cannot be looked at", path.display()))
+}
+
 /// The user's way out where a hidden file is not what it was.
 const ADVICE: &str = "restore it, or give up the calls that were open with --reset-state";
 
@@ -52,7 +57,7 @@ pub(super) fn cut(path: &Path, len: u64) -> Result<()> {
     let file = files::open(OpenOptions::new().write(true), path);
     let file =
         file.with_context(|| format!("{} cannot be opened, in which the state has {len} bytes; {ADVICE}", path.display()))?;
-    let there = file.metadata().map_or(0, |metadata| metadata.len());
+    let there = file.metadata().with_context(|| format!("{} cannot be looked at", path.display()))?.len();
     if there < len {
         bail!("{} has {there} bytes, where the state has {len}; {ADVICE}", path.display());
     }

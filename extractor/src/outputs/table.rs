@@ -15,7 +15,7 @@ use shared::files;
 
 use super::{
     directory::Directory,
-    parts::{MODE, append, cut, hidden, remove, unhidden},
+    parts::{MODE, append, cut, hidden, is_there, remove, unhidden},
 };
 
 /// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
@@ -85,12 +85,17 @@ impl CsvFile {
     /// It cannot be made, or is one that rows cannot be appended to.
     pub(super) fn begin(&self) -> Result<()> {
         match files::open(OpenOptions::new().read(true), &self.path) {
-            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() > 0) => self.check(file),
+            Ok(file) if self.looked_at(file.metadata())? > 0 => self.check(file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} cannot be opened", self.path.display()))
             }
             _ => append_to(&self.path, &csv_rows([self.columns])?),
         }
+    }
+
+    /// The length of the file, in bytes.
+    fn looked_at(&self, metadata: io::Result<fs::Metadata>) -> Result<u64> {
+        Ok(metadata.with_context(|| format!("{} cannot be looked at", self.path.display()))?.len())
     }
 
     /// Refuses a file that rows of these columns cannot be appended to.
@@ -99,7 +104,13 @@ impl CsvFile {
         let mut header = String::new();
         let read = BufReader::new(&mut file).take(64 * 1024).read_line(&mut header);
         let want = self.columns.join(",");
-        if read.is_err() || header.trim_end() != want {
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                return Err(error).with_context(|| format!("{path} cannot be read"));
+            }
+            _ => {}
+        }
+        if header.trim_end() != want {
             bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
         }
         let mut last = [0];
@@ -129,7 +140,11 @@ impl CsvFile {
 
     /// Makes ready for rows to be published: notes how long the file is that they will be appended to.
     pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
-        progress.published = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        // To take an error for a file that is not there would have its rows cut off.
+        progress.published = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            metadata => self.looked_at(metadata)?,
+        };
         // It may be on another disk than the calls.
         if directory.syncs() && progress.pending > 0 {
             let part = self.part(progress.unit);
@@ -143,7 +158,7 @@ impl CsvFile {
     /// is done again; where it was done, the hidden file is gone.
     pub(super) fn publish(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
         let part = self.part(progress.unit);
-        if progress.pending > 0 && part.exists() {
+        if progress.pending > 0 && is_there(&part)? {
             cut(&part, progress.pending)?;
             let path = self.path.display();
             self.take_rows(&part, progress, directory)
@@ -183,7 +198,9 @@ impl CsvFile {
         let keep = self.part(progress.unit);
         let prefix = format!("{}.", self.file_name());
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?.flatten() {
+        let unreadable = || format!("{} cannot be read", folder.display());
+        for entry in fs::read_dir(folder).with_context(unreadable)? {
+            let entry = entry.with_context(unreadable)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let unit = unhidden(&name).and_then(|name| name.strip_prefix(&prefix));
             let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok());

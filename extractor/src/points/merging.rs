@@ -12,16 +12,16 @@ use super::{
     MAX_OPEN, Points,
     point::Point,
     segment::{Queued, Segment},
-    stored::Merging,
+    stored::{Begun, Merging},
 };
 use crate::{
+    attempts::Which,
     moment::Clock,
     report::Report,
     segments::{Identity, Series},
     source::{
         Input,
         merge::{self, Delivery, Merge, Watermark},
-        temporary_file,
     },
     unit::Unit,
 };
@@ -57,6 +57,7 @@ impl Points<'_> {
     /// What comes next of all of them, put together into one capture, up to where each of them has delivered.
     pub(super) fn merged(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<Option<Unit>> {
         self.queue(found, report)?;
+        self.attempts.put_down()?;
         if self.points.iter().all(|point| point.queue.is_empty()) {
             return Ok(None);
         }
@@ -71,31 +72,51 @@ impl Points<'_> {
             let merging = merging(points, lane);
             let place = merge::Place {
                 finished: 0,
-                offset: merging.begun.map_or(0, |(_, offset)| offset),
+                offset: merging.begun.map_or(0, |begun| begun.offset),
                 clock: merging.clock.unwrap_or(0),
             };
             let queue = points.get(lane.point).into_iter().flat_map(|point| point.queued(&lane.series));
             (queue.map(|queued| &queued.input).collect(), place)
         });
         let mut merge = Merge::new(inputs);
-        let file = temporary_file(self.spool)?;
+        let room = self.attempts.unit_len(self.unit_len);
+        let file = self.spool.file()?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
         let copies = self.config.leaves_out_copies.then_some(&mut self.recent);
         let merged = merge
-            .write(&mut out, until, self.unit_len, copies, |_, input, gap| report.note_gap(input.name(), &gap))
+            .write(&mut out, until, room, copies, |_, input, gap| report.note_gap(input.name(), &gap))
             .and_then(|merged| out.flush().map(|()| merged))
-            .with_context(|| format!("what was captured at several points cannot be put together in {}", self.spool.display()))?;
+            .with_context(|| {
+                format!("what was captured at several points cannot be put together in {}", self.spool.directory().display())
+            })?;
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
         let places: Vec<merge::Place> = merge.places().collect();
+        let read = self.read_for(&lanes, &places);
         let has_moved = self.move_on(&lanes, places) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
-            unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), &file)?);
+            unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), self.spool.directory(), file)?);
         }
+        self.attempts.begin(read, Some(room))?;
         Ok(has_moved.then_some(unit))
+    }
+
+    /// The segments that something was merged of, up to these places.
+    fn read_for(&self, lanes: &[Lane], places: &[merge::Place]) -> Vec<Which> {
+        let of_lane = |(lane, place): (&Lane, &merge::Place)| {
+            let begun = merging(&self.points, lane).begun.map_or(0, |begun| begun.offset);
+            let queue = self.points.get(lane.point).into_iter().flat_map(|point| point.queued(&lane.series));
+            let is_read = |(number, queued): &(usize, &Queued)| {
+                let from = queued.input.start().max(if *number == 0 { begun } else { 0 });
+                *number < place.finished || (*number == place.finished && place.offset > from)
+            };
+            queue.enumerate().filter(is_read).map(|(_, queued)| queued).collect::<Vec<_>>()
+        };
+        let read = lanes.iter().zip(places).flat_map(of_lane);
+        read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed)).collect()
     }
 
     /// What is queued was merged up to these places. Tells whether a segment was read to its end with that.
@@ -110,7 +131,9 @@ impl Points<'_> {
                 self.done.push(segment);
             }
             let begun = point.queued(&lane.series).next().filter(|_| place.offset > 0);
-            let begun = begun.map(|queued| (queued.segment.identity, place.offset));
+            let begun = begun.and_then(|Queued { segment, .. }| {
+                Some(Begun { identity: segment.identity, content: segment.content?, offset: place.offset })
+            });
             if let Some(merging) = point.stored.series.get_mut(&lane.series) {
                 merging.begun = begun;
                 merging.clock = merging.clock.max(clock);
@@ -127,15 +150,17 @@ impl Points<'_> {
     /// Opens segments that are to be merged.
     fn queue(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<()> {
         self.points.iter_mut().for_each(|point| point.crowded.clear());
-        for segment in found {
+        for mut segment in found {
             let (number, unit_len) = (segment.point, self.unit_len);
             let Some(point) = self.points.get_mut(number) else { continue };
             if point.is_full(&segment.series, unit_len) {
                 point.crowded.insert(segment.series);
                 continue;
             }
+            self.attempts.begin(vec![Which::of(&segment.path, &segment.listed)], None)?;
             let Some(input) = self.open(&segment, report)? else { continue };
             self.silence.delivered(number, Instant::now());
+            segment.content = Some(input.content(segment.identity.size));
             if let Some(point) = self.points.get_mut(number) {
                 let delivery = Delivery::of(&input);
                 point.enqueue(Queued { segment, input, delivery });
@@ -201,8 +226,9 @@ impl Point {
     fn give_up_what_is_gone(&mut self, report: &mut Report) {
         for (series, merging) in &mut self.stored.series {
             let mut queued = self.queue.iter().filter(|queued| queued.segment.series == *series);
-            let first = queued.next().map(|queued| queued.segment.identity);
-            if merging.begun.take_if(|(identity, _)| first != Some(*identity)).is_some() {
+            let first = queued.next().map(|queued| &queued.segment);
+            let is_there = |begun: &Begun| first.is_some_and(|first| begun.is(first.identity, first.content));
+            if merging.begun.take_if(|begun| !is_there(begun)).is_some() {
                 report.refused_inputs = report.refused_inputs.saturating_add(1);
                 let directory = self.listing.directory().display();
                 tracing::error!("a segment of {directory} is gone before it was read to its end; what is left of it is lost");

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 
 pub use self::stored::StoredPoints;
 use self::{
@@ -24,10 +24,11 @@ use self::{
     stored::{Seen, Stored},
 };
 use crate::{
+    attempts::{Attempts, Blame, Verdict, Which},
     config::Directories,
     report::Report,
-    segments::{Identity, Listed, Series, capture_order, identity, whole_path},
-    source::{Input, InputError, Left, Name, RecentPackets, merge::Watermark},
+    segments::{AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path},
+    source::{Input, InputError, Left, Name, RecentPackets, Scratch, merge::Watermark, patiently},
     unit::{Done, Unit},
     watch::Silence,
 };
@@ -43,11 +44,45 @@ const MAX_OPEN: usize = 4096;
 /// A packet that was captured is in a part file after so long, at the latest, unless it waits for a disk that hangs.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
+/// What a look into a directory has at hand.
+struct Look<'l> {
+    spool: &'l Scratch,
+    attempts: &'l mut Attempts,
+    after_processing: &'l AfterProcessing,
+}
+
+impl Look<'_> {
+    fn trouble(&mut self, which: &Which, path: &Path, error: InputError, from: Option<usize>) -> Result<()> {
+        trouble(self.attempts, which, path, error, from)
+    }
+}
+
+/// A segment cannot be read, of which so much had been read before, in bytes. It is set aside.
+///
+/// # Errors
+/// It is to be tried again before anything is read that comes after it.
+fn trouble(attempts: &mut Attempts, which: &Which, path: &Path, error: InputError, from: Option<usize>) -> Result<()> {
+    let blame = match &error {
+        InputError::Environment(_) => {
+            return Err(anyhow!(error)).with_context(|| format!("{} cannot be read now", path.display()));
+        }
+        InputError::TooLarge(_) => Blame::Certain,
+        _ => Blame::Likely,
+    };
+    match attempts.fail(which, &error.to_string(), blame, from)? {
+        Verdict::SetAside => Ok(()),
+        Verdict::TryAgain => {
+            bail!("{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails then", path.display())
+        }
+    }
+}
+
 /// The capture points of a run.
 #[derive(Debug)]
 pub struct Points<'c> {
     config: &'c Directories,
-    spool: &'c Path,
+    spool: Scratch,
+    attempts: Attempts,
     unit_len: u64,
     points: Vec<Point>,
     /// What is known of directories that are not given this time.
@@ -67,7 +102,7 @@ impl<'c> Points<'c> {
     /// Those of a run, of which the state has this. What is put together goes to temporary files in `spool`; a unit of work has
     /// about `unit_len` bytes.
     #[must_use]
-    pub fn new(config: &'c Directories, spool: &'c Path, unit_len: u64, stored: StoredPoints) -> Self {
+    pub fn new(config: &'c Directories, spool: Scratch, attempts: Attempts, unit_len: u64, stored: StoredPoints) -> Self {
         let StoredPoints { points: mut known, recent } = stored;
         let points: Vec<Point> = config.paths.iter().map(|path| Point::new(path, take(&mut known, &whole_path(path)))).collect();
         for other in known.iter().filter(|other| other.is_begun()) {
@@ -76,7 +111,7 @@ impl<'c> Points<'c> {
         }
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
         let (working, done) = (Vec::new(), Vec::new());
-        Self { config, spool, unit_len, points, others: known, recent, silence, exhausted: None, working, done }
+        Self { config, spool, attempts, unit_len, points, others: known, recent, silence, exhausted: None, working, done }
     }
 
     /// What the state is to have: the directories of this run first, in their order.
@@ -102,44 +137,60 @@ impl<'c> Points<'c> {
         let mut unit = Unit::default();
         let mut is_first_there = true;
         self.working.clear();
+        let which = |left: &Left| {
+            let path = left.path.to_path();
+            Listed::at(path).map_or_else(|_| Which::at(path), |listed| Which::of(path, &listed))
+        };
+        // What comes after one that is to be read by itself is found again.
+        let wants_care = left.iter().any(|left| self.attempts.wants_care(left.path.to_path()));
+        let left = left.get(..1).filter(|_| wants_care).unwrap_or(left);
+        self.attempts.begin(left.iter().map(which).collect(), None)?;
         for left in left {
             let from = offset.take();
             let path = left.path.to_path().to_owned();
             let name = path.file_name().unwrap_or_default().to_owned();
-            match self.open_left(left) {
+            let which = which(left);
+            if self.attempts.passes_over(&which) {
+                is_first_there &= from.is_none();
+                continue;
+            }
+            let has_faulted = self.attempts.has_faulted(&which);
+            match patiently(|| self.open_left(left, has_faulted)) {
                 Ok((listed, input)) => {
                     let point = self.points.iter().position(|point| Some(point.listing.directory()) == path.parent());
                     let order = capture_order(&name, || input.first_ns());
                     let (point, series) = (point.unwrap_or(usize::MAX), Series::named(&name));
-                    let segment = Segment { point, series, path, listed, identity: left.identity, order, from };
+                    let segment = Segment { point, series, path, listed, identity: left.identity, content: None, order, from };
                     unit.push(input.going_on_at(from), left.clone());
                     self.working.push(segment);
                 }
-                Err(error @ InputError::Environment(_)) => {
-                    return Err(error).with_context(|| format!("{} cannot be read on now", path.display()));
-                }
-                Err(error) => {
+                Err(error @ (InputError::Gone(_) | InputError::NotACapture(_) | InputError::UnsupportedLink(_))) => {
                     is_first_there &= from.is_none();
                     // If it comes back, it is not begun again.
                     if let (Some(stored), Some(read_to)) = (self.stored_of(path.parent()), from) {
-                        stored.seen.push(Seen { name: Name::of(&name), identity: left.identity, read_to });
+                        let (name, file) = (Name::of(&name), FileId::default());
+                        stored.seen.push(Seen { name, identity: left.identity, content: None, file, read_to });
                     }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!("{} was not read to its end, and what is left of it is lost: {error}", path.display());
+                }
+                Err(error) => {
+                    trouble(&mut self.attempts, &which, &path, error, from)?;
+                    is_first_there &= from.is_none();
                 }
             }
         }
         Ok((unit, is_first_there))
     }
 
-    fn open_left(&self, left: &Left) -> Result<(Listed, Input), InputError> {
+    fn open_left(&self, left: &Left, has_faulted: bool) -> Result<(Listed, Input), InputError> {
         let path = left.path.to_path();
         let listed = Listed::at(path)?;
         let as_it_was = Listed { size: left.identity.size, ..listed.clone() };
         if identity(path, &as_it_was)? != left.identity {
             return Err(InputError::NotACapture("it is another file now".to_owned()));
         }
-        Ok((listed, Input::open(path, self.spool)?))
+        Ok((listed, Input::of_segment(path, &self.spool, left.identity.size, has_faulted)?))
     }
 
     fn stored_of(&mut self, directory: Option<&Path>) -> Option<&mut Stored> {
@@ -150,9 +201,18 @@ impl<'c> Points<'c> {
     /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else only what may have changed.
     ///
     /// # Errors
-    /// A directory cannot be read, or what is merged cannot be written.
+    /// A directory or a segment cannot be read, or what is merged cannot be written.
     pub fn next_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
-        let found = self.look(report, looks_closely)?;
+        let unit = self.find_unit(report, looks_closely)?;
+        if unit.is_none() {
+            self.attempts.tidy()?;
+        }
+        report.set_aside = report.set_aside.max(self.attempts.passed_over());
+        Ok(unit)
+    }
+
+    fn find_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
+        let mut found = self.look(looks_closely)?;
         // A segment that was begun by merging is ended by merging.
         let is_begun = self.points.iter().any(|point| point.stored.is_begun());
         if self.config.paths.len() > 1 || self.config.leaves_out_copies || is_begun || self.has_several_series(&found) {
@@ -160,9 +220,32 @@ impl<'c> Points<'c> {
         }
         let mut unit = Unit::default();
         self.working.clear();
+        while self.working.is_empty() && !found.is_empty() {
+            let next: Vec<Segment> = found.drain(..self.fitting(&found)).collect();
+            self.attempts.begin(next.iter().map(|segment| Which::of(&segment.path, &segment.listed)).collect(), None)?;
+            self.open_some(next, &mut unit, report)?;
+        }
+        Ok((!self.working.is_empty()).then_some(unit))
+    }
+
+    /// How many of these segments a unit takes.
+    fn fitting(&self, found: &[Segment]) -> usize {
         let mut len: u64 = 0;
-        for segment in found {
-            if (len > 0 && len.saturating_add(segment.listed.size) > self.unit_len) || self.working.len() >= MAX_OPEN {
+        let fit = found.iter().take(MAX_OPEN).take_while(|segment| {
+            let is_first = len == 0;
+            len = len.saturating_add(segment.listed.size.max(1));
+            is_first || (len <= self.unit_len && !self.attempts.wants_care(&segment.path))
+        });
+        let fitting = fit.count().max(1);
+        let is_alone = found.first().is_some_and(|first| self.attempts.wants_care(&first.path));
+        if is_alone { 1 } else { fitting }
+    }
+
+    /// Opens segments of a unit, as long as there is room in it.
+    fn open_some(&mut self, segments: Vec<Segment>, unit: &mut Unit, report: &mut Report) -> Result<()> {
+        let mut len: u64 = 0;
+        for segment in segments {
+            if len > 0 && len.saturating_add(segment.listed.size) > self.unit_len {
                 break;
             }
             let input = match self.open(&segment, report) {
@@ -176,12 +259,29 @@ impl<'c> Points<'c> {
             unit.push(input, Left { path: Name::of(&segment.path), identity: segment.identity });
             self.working.push(segment);
         }
-        Ok((!self.working.is_empty()).then_some(unit))
+        Ok(())
+    }
+
+    /// Some of the unit is durable.
+    ///
+    /// # Errors
+    /// That cannot be noted.
+    pub fn note_progress(&mut self) -> Result<()> {
+        self.attempts.progress()
+    }
+
+    /// The unit is given up; nothing of it is to blame.
+    ///
+    /// # Errors
+    /// That cannot be noted.
+    pub fn put_down(&mut self) -> Result<()> {
+        self.attempts.put_down()
     }
 
     /// An input of the unit was read to its end.
-    pub fn note(&mut self, Done { place, read_to }: Done) {
+    pub fn note(&mut self, Done { place, read_to, content }: Done) {
         let Some(segment) = self.working.get(place).cloned() else { return };
+        let segment = Segment { content, ..segment };
         // Of a directory that is not given this time, too.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
             stored.remember(&segment, read_to);
@@ -191,7 +291,11 @@ impl<'c> Points<'c> {
 
     /// The unit of work is durable: segments that were read to their end go where the user wants them. Gives how many there
     /// are, and their bytes.
-    pub fn settle(&mut self) -> (u64, u64) {
+    ///
+    /// # Errors
+    /// It cannot be noted that they were read.
+    pub fn settle(&mut self) -> Result<(u64, u64)> {
+        self.attempts.succeed()?;
         let done = std::mem::take(&mut self.done);
         let sizes = (done.len() as u64, done.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.listed.size)));
         for segment in done {
@@ -199,18 +303,25 @@ impl<'c> Points<'c> {
                 point.settle(&self.config.after_processing, segment);
             }
         }
-        sizes
+        Ok(sizes)
+    }
+
+    /// Whether there is something for the state since this was asked last, without a segment that was read.
+    pub fn take_learned(&mut self) -> bool {
+        self.points.iter_mut().filter_map(|point| std::mem::take(&mut point.has_learned).then_some(())).count() > 0
     }
 
     /// What is in the directories and was not read yet, in capture order.
-    fn look(&mut self, report: &mut Report, looks_closely: bool) -> Result<Vec<Segment>> {
+    fn look(&mut self, looks_closely: bool) -> Result<Vec<Segment>> {
         let mut found = Vec::new();
+        let (spool, attempts, after_processing) = (&self.spool, &mut self.attempts, &self.config.after_processing);
+        let mut look = Look { spool, attempts, after_processing };
         for (number, point) in self.points.iter_mut().enumerate() {
             match point.list(looks_closely) {
                 Ok(listed) => {
                     point.is_missing = false;
                     let Some(listed) = listed else { continue };
-                    found.extend(point.take_listed(number, listed, self.spool, &self.config.after_processing, report)?);
+                    found.extend(point.take_listed(number, listed, &mut look)?);
                 }
                 Err(error) if self.config.stays => {
                     if !std::mem::replace(&mut point.is_missing, true) {
@@ -224,13 +335,17 @@ impl<'c> Points<'c> {
         Ok(found)
     }
 
-    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and again.
+    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and again; one that cannot be read is
+    /// set aside when it has failed twice.
     ///
     /// # Errors
-    /// It is not the segment that is to blame.
+    /// It is not the segment that is to blame, or it is tried again.
     fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
         let Some(point) = self.points.get_mut(segment.point) else { return Ok(None) };
-        let error = match Input::open(&segment.path, self.spool) {
+        let which = Which::of(&segment.path, &segment.listed);
+        let has_faulted = self.attempts.has_faulted(&which);
+        let opened = patiently(|| Input::of_segment(&segment.path, &self.spool, segment.identity.size, has_faulted));
+        match opened {
             Ok(input) => {
                 point.stored.series.entry(segment.series.clone()).or_default();
                 if segment.order.start_ns < point.stored.latest_ns && segment.from.is_none() {
@@ -242,17 +357,17 @@ impl<'c> Points<'c> {
                 return Ok(Some(input.going_on_at(segment.from)));
             }
             Err(InputError::Gone(_)) => return Ok(None),
-            Err(error @ InputError::Environment(_)) => {
-                return Err(error).with_context(|| format!("{} cannot be read now", segment.path.display()));
-            }
             Err(error @ (InputError::NotACapture(_) | InputError::UnsupportedLink(_))) => {
                 point.stored.remember(segment, 0);
-                error
+                report.refused_inputs = report.refused_inputs.saturating_add(1);
+                tracing::error!("{} is not used: {error}", segment.path.display());
             }
-            Err(error @ InputError::Unreadable(_)) => error,
-        };
-        report.refused_inputs = report.refused_inputs.saturating_add(1);
-        tracing::error!("{} is not used: {error}", segment.path.display());
+            Err(error) => {
+                let begun = point.stored.read_in_part(&segment.series, segment.identity, segment.content);
+                trouble(&mut self.attempts, &which, &segment.path, error, segment.from.or(begun))?;
+                point.stored.give_up_begun(&segment.series, segment.identity, segment.content);
+            }
+        }
         point.settled.insert(segment.listed.name.clone(), segment.listed.clone());
         Ok(None)
     }

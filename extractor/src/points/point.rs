@@ -8,17 +8,32 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use anyhow::Result;
+use nix::libc::ELOOP;
+
 use super::{
-    ON_ITS_WAY,
+    Look, ON_ITS_WAY,
     segment::{Queued, Segment, has_packets},
-    stored::{Known, Stored, is_longer},
+    stored::{Begun, Known, Likeness, Seen, Stored, is_longer},
 };
 use crate::{
+    attempts::{Attempts, Which},
     moment::Clock,
-    report::Report,
-    segments::{AfterProcessing, Applied, Identity, Listed, Listing, Series, capture_order, identity, whole_path},
-    source::{InputError, Name, first_time, merge::Delivery},
+    segments::{
+        AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order, content, identity, whole_path,
+    },
+    source::{InputError, Name, Scratch, first_time, merge::Delivery, patiently},
 };
+
+/// What is to be done with a file.
+enum Sorted<New> {
+    /// It is to be read.
+    New(New),
+    /// It was read: the one with this number.
+    Read(usize),
+    /// One that waits to be read is the same.
+    Waiting,
+}
 
 /// A capture point.
 #[derive(Debug)]
@@ -34,11 +49,15 @@ pub(super) struct Point {
     pub(super) queue: Vec<Queued>,
     /// The series of which there are more.
     pub(super) crowded: BTreeSet<Series>,
+    /// What is in the directory and cannot be looked at.
+    refused: Vec<PathBuf>,
     pub(super) is_missing: bool,
     /// Whether it has been silent for so long that the others are not held back for it any more.
     pub(super) is_silent: bool,
     /// Whether the log says already that segments cannot be marked, deleted or moved.
     has_complained: bool,
+    /// Whether there is something for the state, without a segment that was read.
+    pub(super) has_learned: bool,
 }
 
 impl Point {
@@ -53,28 +72,36 @@ impl Point {
             first_ns: BTreeMap::new(),
             queue: Vec::new(),
             crowded: BTreeSet::new(),
+            refused: Vec::new(),
             is_missing: false,
             is_silent: false,
             has_complained: false,
+            has_learned: false,
         }
     }
 
     /// What is in the directory now; nothing where it is the same as the last time, if it is not looked at `closely`.
     pub(super) fn list(&mut self, closely: bool) -> io::Result<Option<Vec<Listed>>> {
-        let refused = |path: &Path, error: &io::Error| tracing::warn!("{} cannot be looked at: {error}", path.display());
+        let refused = &mut self.refused;
+        refused.clear();
+        let note = |path: &Path, error: &io::Error| match error.raw_os_error() {
+            Some(ELOOP) => tracing::warn!("{} cannot be looked at: {error}", path.display()),
+            // There may be a capture behind it, and others come after that.
+            _ => refused.push(path.to_owned()),
+        };
         let now = Instant::now();
-        if closely { self.listing.all(now, refused).map(Some) } else { self.listing.if_changed(now, refused) }
+        if closely { self.listing.all(now, note).map(Some) } else { self.listing.if_changed(now, note) }
     }
 
     /// Of what was listed in the directory, which has the number `number`, what is to be read and does not wait already.
-    pub(super) fn take_listed(
-        &mut self,
-        number: usize,
-        listed: Vec<Listed>,
-        spool: &Path,
-        after_processing: &AfterProcessing,
-        report: &mut Report,
-    ) -> Result<Vec<Segment>, InputError> {
+    pub(super) fn take_listed(&mut self, number: usize, mut listed: Vec<Listed>, look: &mut Look<'_>) -> Result<Vec<Segment>> {
+        for path in std::mem::take(&mut self.refused) {
+            match patiently(|| Listed::at(&path).map_err(InputError::from)) {
+                Ok(found) => listed.push(found),
+                Err(error) => look.trouble(&Which::at(&path), &path, error, None)?,
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
         // What has grown while it waited is read as it is now.
         let is_as_listed = |queued: &Queued| {
             let now = listed.iter().find(|listed| listed.name == queued.segment.listed.name);
@@ -82,21 +109,11 @@ impl Point {
         };
         self.queue.retain(is_as_listed);
         self.stored.note_series(&listed, self.listing.being_written().keys());
-        let queued: Vec<Identity> = self.queue.iter().map(|queued| queued.segment.identity).collect();
-        let mut segments = self.sift(number, listed, spool, after_processing, report)?;
-        segments.retain(|segment| !queued.contains(&segment.identity));
-        Ok(segments)
+        self.sift(number, listed, look)
     }
 
     /// Those of the files in the directory that are to be read.
-    fn sift(
-        &mut self,
-        number: usize,
-        listed: Vec<Listed>,
-        spool: &Path,
-        after_processing: &AfterProcessing,
-        report: &mut Report,
-    ) -> Result<Vec<Segment>, InputError> {
+    fn sift(&mut self, number: usize, listed: Vec<Listed>, look: &mut Look<'_>) -> Result<Vec<Segment>> {
         self.stored.forget_some(&listed);
         let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
         self.settled.retain(|name, _| names.contains(name));
@@ -106,75 +123,178 @@ impl Point {
             return Ok(Vec::new());
         }
         let known = Known::of(&self.stored);
-        let mut found = Vec::new();
-        let mut identities = BTreeSet::new();
+        let directory = self.listing.directory().to_owned();
+        let mut found: Vec<Segment> = Vec::new();
+        let mut new = Vec::new();
         for listed in unsettled {
-            let path = self.listing.directory().join(&listed.name);
-            let identity = match identity(&path, &listed).map_err(InputError::from) {
-                Ok(identity) => identity,
-                Err(InputError::Gone(_)) => continue,
-                Err(error @ InputError::Environment(_)) => return Err(error),
-                Err(error) => {
-                    report.refused_inputs = report.refused_inputs.saturating_add(1);
-                    tracing::error!("{error}");
-                    self.settled.insert(listed.name.clone(), listed);
-                    continue;
-                }
-            };
-            if let Some(seen) = known.same(&self.stored, &listed, identity, has_packets(&listed)) {
-                if seen.name != Name::of(&listed.name) {
-                    tracing::info!("{} was processed as {}", path.display(), seen.name.to_path().display());
-                }
-                // What was no capture is nobody's to delete.
-                if seen.read_to > 0 {
-                    self.apply(after_processing, &path, &listed);
-                }
+            let path = directory.join(&listed.name);
+            let which = Which::of(&path, &listed);
+            if let Some(seen) = known.very_file(&self.stored, &listed) {
+                look.attempts.forget_failure(&which);
+                self.pass_over(&path, listed, seen, look.after_processing);
+            } else if look.attempts.passes_over(&which) {
                 self.settled.insert(listed.name.clone(), listed);
-                continue;
+            } else if !self.queue.iter().any(|queued| queued.segment.listed == listed) {
+                new.push((path, listed, which));
             }
-            if has_packets(&listed) && !identities.insert(identity) {
-                // A copy: it will be known when the other one has been read.
-                continue;
+        }
+        let wants_care = new.iter().any(|(path, ..)| look.attempts.wants_care(path));
+        if !new.is_empty() && !wants_care {
+            look.attempts.begin(new.iter().map(|(.., which)| which.clone()).collect(), None)?;
+        }
+        for (path, listed, which) in new {
+            if wants_care {
+                look.attempts.begin(vec![which.clone()], None)?;
             }
-            found.push(self.segment(number, path, listed, identity, &known, spool)?);
+            match patiently(|| self.examine(number, &path, &listed, &known, &mut found, look)) {
+                Ok(Sorted::New(segment)) => found.push(segment),
+                Ok(Sorted::Read(seen)) => {
+                    look.attempts.forget_failure(&which);
+                    self.pass_over(&path, listed, seen, look.after_processing);
+                }
+                Ok(Sorted::Waiting) | Err(InputError::Gone(_)) => {}
+                Err(error) => {
+                    look.trouble(&which, &path, error, None)?;
+                    self.settled.insert(listed.name.clone(), listed);
+                }
+            }
         }
         Ok(found)
     }
 
-    fn segment(
+    /// Finds out what is to be done with a file.
+    fn examine(
         &mut self,
-        point: usize,
-        path: PathBuf,
-        listed: Listed,
-        identity: Identity,
+        number: usize,
+        path: &Path,
+        listed: &Listed,
         known: &Known,
-        spool: &Path,
-    ) -> Result<Segment, InputError> {
-        let series = self.stored.series_of(&listed.name, identity);
-        if let Some(merging) = self.stored.series.get_mut(&series)
-            && let Some((begun, offset)) = merging.begun
-            && is_longer(&path, &listed, begun)
-        {
-            merging.begun = Some((identity, offset));
-        }
-        let from = known.grown_from(&self.stored, &path, &listed);
+        found: &mut [Segment],
+        look: &mut Look<'_>,
+    ) -> Result<Sorted<Segment>, InputError> {
+        let identity = identity(path, listed)?;
+        let content = match self.sort_out(number, listed, identity, known, found)? {
+            Sorted::New(content) => content,
+            Sorted::Read(seen) => return Ok(Sorted::Read(seen)),
+            Sorted::Waiting => return Ok(Sorted::Waiting),
+        };
+        let series = self.stored.series_of(&listed.name, identity, content);
+        self.note_growth(path, listed, identity, &series)?;
+        let which = Which::of(path, listed);
+        let from = known.grown_from(&self.stored, path, listed)?.or_else(|| look.attempts.read_to(&which));
         let mut first_ns = Ok(None);
         let order = capture_order(&listed.name, || {
-            first_ns = self.first_ns(&path, &listed, spool);
+            first_ns = self.first_ns(path, listed, &which, look.spool, look.attempts);
             *first_ns.as_ref().unwrap_or(&None)
         });
         first_ns?;
-        Ok(Segment { point, series, path, listed, identity, order, from })
+        let (path, listed) = (path.to_owned(), listed.clone());
+        Ok(Sorted::New(Segment { point: number, series, path, listed, identity, content, order, from }))
     }
 
-    fn first_ns(&mut self, path: &Path, listed: &Listed, spool: &Path) -> Result<Option<u64>, InputError> {
+    /// Takes note of a segment that has grown since it was read in part.
+    fn note_growth(&mut self, path: &Path, listed: &Listed, identity: Identity, series: &Series) -> io::Result<()> {
+        if let Some(merging) = self.stored.series.get_mut(series)
+            && let Some(begun) = merging.begun
+            && is_longer(path, listed, begun.identity, Some(begun.content))?
+        {
+            merging.begun = Some(Begun { identity, content: content(path, listed.size)?, ..begun });
+        }
+        Ok(())
+    }
+
+    /// Whether a file is one that was read, or waits to be read, whatever its name. Of one that is to be read, gives all of it where
+    /// that had to be found out.
+    fn sort_out(
+        &self,
+        number: usize,
+        listed: &Listed,
+        identity: Identity,
+        known: &Known,
+        found: &mut [Segment],
+    ) -> io::Result<Sorted<Option<Content>>> {
+        let path = self.listing.directory().join(&listed.name);
+        if !has_packets(listed) {
+            return Ok(match known.likeness_by_name(&self.stored, listed, identity) {
+                Likeness::Itself(seen) | Likeness::Copy(seen) => Sorted::Read(seen),
+                Likeness::New | Likeness::Another(_) => Sorted::New(None),
+            });
+        }
+        let mut all = None;
+        let mut of_it = || -> io::Result<Content> {
+            all.map_or_else(|| content(&path, listed.size), Ok).inspect(|content| all = Some(*content))
+        };
+        match known.likeness(&self.stored, listed, identity, &mut of_it)? {
+            Likeness::Itself(seen) | Likeness::Copy(seen) => return Ok(Sorted::Read(seen)),
+            Likeness::Another(seen) => self.say_it_is_another(&path, self.stored.seen.get(seen).map(|seen| seen.name.to_path())),
+            Likeness::New => {}
+        }
+        for queued in self.queue.iter().filter(|queued| queued.segment.identity == identity) {
+            // The same by another name.
+            if queued.segment.content == Some(of_it()?) {
+                return Ok(Sorted::Waiting);
+            }
+        }
+        for other in
+            found.iter_mut().filter(|other| other.point == number && other.identity == identity && has_packets(&other.listed))
+        {
+            let content = other.content.map_or_else(|| content(&other.path, identity.size), Ok)?;
+            other.content = Some(content);
+            if content == of_it()? {
+                // It will be known when the other one has been read.
+                return Ok(Sorted::Waiting);
+            }
+            self.say_it_is_another(&path, Some(other.path.as_path()));
+        }
+        if self.stored.may_have_begun(identity) {
+            of_it()?;
+        }
+        Ok(Sorted::New(all))
+    }
+
+    fn say_it_is_another(&self, path: &Path, other: Option<&Path>) {
+        let other = other.unwrap_or(Path::new("")).display();
+        tracing::warn!("{} is as long as {other} and begins like it, but is another capture: it is read", path.display());
+    }
+
+    /// All of a file was read before, by this name or another.
+    fn pass_over(&mut self, path: &Path, listed: Listed, seen: usize, after_processing: &AfterProcessing) {
+        let Some(before) = self.stored.seen.get_mut(seen) else { return };
+        let now = Seen { name: Name::of(&listed.name), file: listed.file_id(), ..before.clone() };
+        let is_renamed = before.name != now.name;
+        if is_renamed {
+            let other = before.name.to_path().display();
+            tracing::warn!("{} is not read: all of it is the same as {other}, which was processed", path.display());
+        }
+        let is_to_go = now.is_read_to_its_end() && *after_processing != AfterProcessing::Keep;
+        // The next run need not compare all of it again.
+        if before.file != now.file && !is_to_go {
+            self.has_learned = true;
+            if is_renamed { self.stored.seen.push(now.clone()) } else { *before = now.clone() }
+        }
+        // What was no capture is nobody's to delete.
+        if now.is_read_to_its_end() {
+            self.apply(after_processing, path, &listed);
+        }
+        self.settled.insert(listed.name.clone(), listed);
+    }
+
+    fn first_ns(
+        &mut self,
+        path: &Path,
+        listed: &Listed,
+        which: &Which,
+        spool: &Scratch,
+        attempts: &Attempts,
+    ) -> Result<Option<u64>, InputError> {
         if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
             return Ok(*first_ns);
         }
-        let first_ns = match first_time(path, spool) {
+        let first_ns = match first_time(path, spool, attempts.has_faulted(which)) {
             Ok(first_ns) => first_ns,
-            Err(error @ InputError::Environment(_)) => return Err(error),
-            Err(_) => None,
+            // It will be named when its turn has come.
+            Err(InputError::NotACapture(_) | InputError::UnsupportedLink(_)) => None,
+            Err(error) => return Err(error),
         };
         self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
         Ok(first_ns)
@@ -205,7 +325,7 @@ impl Point {
 
     /// Whether it is this segment that is read in part.
     pub(super) fn has_begun(&self, segment: &Segment) -> bool {
-        self.stored.has_begun(&segment.series, segment.identity)
+        self.stored.has_begun(&segment.series, segment.identity, segment.content)
     }
 
     /// What waits of a series.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
+    io,
     path::Path,
 };
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::segment::Segment;
 use crate::{
     moment::Clock,
-    segments::{Identity, Listed, Series, identity},
+    segments::{Content, FileId, Identity, Listed, Series, content, identity},
     source::{Name, RecentPackets},
 };
 
@@ -46,10 +47,26 @@ pub(super) struct Stored {
 /// How far a series of segments has been merged with others.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Merging {
-    /// Which segment was begun, and how far it is read, in bytes.
-    pub(super) begun: Option<(Identity, usize)>,
+    /// The segment that was begun.
+    pub(super) begun: Option<Begun>,
     /// Packet time there.
     pub(super) clock: Option<Clock>,
+}
+
+/// A segment that is read in part.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Begun {
+    pub(super) identity: Identity,
+    pub(super) content: Content,
+    /// How far it is read, in bytes.
+    pub(super) offset: usize,
+}
+
+impl Begun {
+    /// Whether it is this one. Its content is known wherever the identity might not do.
+    pub(super) fn is(&self, identity: Identity, content: Option<Content>) -> bool {
+        self.identity == identity && content.is_none_or(|content| self.content == content)
+    }
 }
 
 /// A segment that was processed.
@@ -57,10 +74,21 @@ pub(super) struct Merging {
 pub(super) struct Seen {
     /// Its name.
     pub(super) name: Name,
-    /// What it is known by, whatever its name.
+    /// What it is looked up by, whatever its name.
     pub(super) identity: Identity,
+    /// What it is known by for sure; nothing if it was not read to its end.
+    pub(super) content: Option<Content>,
+    /// The very file.
+    pub(super) file: FileId,
     /// How far it could be read, in bytes: it may be seen again when it has grown.
     pub(super) read_to: usize,
+}
+
+impl Seen {
+    /// Whether all that is in it was read. Not so of what is no capture, or was gone too early.
+    pub(super) fn is_read_to_its_end(&self) -> bool {
+        self.read_to > 0 && self.content.is_some()
+    }
 }
 
 impl Stored {
@@ -69,14 +97,32 @@ impl Stored {
     }
 
     /// Whether it is this segment of a series that is read in part.
-    pub(super) fn has_begun(&self, series: &Series, identity: Identity) -> bool {
+    pub(super) fn has_begun(&self, series: &Series, identity: Identity, content: Option<Content>) -> bool {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
-        begun.is_some_and(|(begun, _)| begun == identity)
+        begun.is_some_and(|begun| begun.is(identity, content))
+    }
+
+    /// How far a segment of a series was read that was begun, in bytes.
+    pub(super) fn read_in_part(&self, series: &Series, identity: Identity, content: Option<Content>) -> Option<usize> {
+        let begun = self.series.get(series).and_then(|merging| merging.begun);
+        begun.filter(|begun| begun.is(identity, content)).map(|begun| begun.offset)
+    }
+
+    /// A segment that was begun is not gone on with now.
+    pub(super) fn give_up_begun(&mut self, series: &Series, identity: Identity, content: Option<Content>) {
+        if let Some(merging) = self.series.get_mut(series) {
+            merging.begun.take_if(|begun| begun.is(identity, content));
+        }
+    }
+
+    /// Whether a segment that is read in part might be this one.
+    pub(super) fn may_have_begun(&self, identity: Identity) -> bool {
+        self.series.values().filter_map(|merging| merging.begun).any(|begun| begun.identity == identity)
     }
 
     /// The series of a capture: a segment that is read in part stays in its own, whatever it is called by now.
-    pub(super) fn series_of(&self, name: &OsStr, identity: Identity) -> Series {
-        let is_it = |merging: &Merging| merging.begun.is_some_and(|(begun, _)| begun == identity);
+    pub(super) fn series_of(&self, name: &OsStr, identity: Identity, content: Option<Content>) -> Series {
+        let is_it = |merging: &Merging| merging.begun.is_some_and(|begun| begun.is(identity, content));
         let begun = self.series.iter().find(|(_, merging)| is_it(merging)).map(|(series, _)| series.clone());
         begun.unwrap_or_else(|| Series::named(name))
     }
@@ -97,7 +143,9 @@ impl Stored {
 
     /// A segment was read up to there. One without packets has no time at which it begins.
     pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
-        self.seen.push(Seen { name: Name::of(&segment.listed.name), identity: segment.identity, read_to });
+        let Segment { listed, identity, content, .. } = segment;
+        let (name, file) = (Name::of(&listed.name), listed.file_id());
+        self.seen.push(Seen { name, identity: *identity, content: *content, file, read_to });
         let start_ns = segment.order.start_ns;
         if start_ns < u64::MAX {
             self.latest_ns = self.latest_ns.max(start_ns);
@@ -121,42 +169,98 @@ impl Stored {
 
 /// The segments of a directory that were processed, to look them up in.
 pub(super) struct Known {
-    by_identity: BTreeMap<Identity, usize>,
+    by_identity: BTreeMap<Identity, Vec<usize>>,
     /// The latest of each name.
     by_name: BTreeMap<Name, usize>,
 }
 
+/// How a file compares to the segments that were processed.
+pub(super) enum Likeness {
+    /// It is none of them.
+    New,
+    /// It is the one with this number, which was looked at before.
+    Itself(usize),
+    /// All of it is the same as all of the one with this number.
+    Copy(usize),
+    /// It has the length and the first bytes of the one with this number, and is another capture.
+    Another(usize),
+}
+
 impl Known {
     pub(super) fn of(stored: &Stored) -> Self {
-        let by_identity = stored.seen.iter().enumerate().map(|(number, seen)| (seen.identity, number)).collect();
+        let mut by_identity: BTreeMap<Identity, Vec<usize>> = BTreeMap::new();
+        for (number, seen) in stored.seen.iter().enumerate() {
+            by_identity.entry(seen.identity).or_default().push(number);
+        }
         let by_name = stored.seen.iter().enumerate().map(|(number, seen)| (seen.name.clone(), number)).collect();
         Self { by_identity, by_name }
     }
 
-    /// The segment that a file is, if it was processed. Of those without packets, each has only its name.
-    pub(super) fn same<'p>(
+    /// The number of the segment of this name, if it is the very file: nothing of it need be read.
+    pub(super) fn very_file(&self, stored: &Stored, listed: &Listed) -> Option<usize> {
+        let number = *self.by_name.get(&Name::of(&listed.name))?;
+        let seen = stored.seen.get(number)?;
+        (seen.identity.size == listed.size && seen.file == listed.file_id()).then_some(number)
+    }
+
+    /// How a file with packets compares to what was processed. Its `content` is asked for only where the very file is not known.
+    ///
+    /// # Errors
+    /// There is no content.
+    pub(super) fn likeness<E>(
         &self,
-        stored: &'p Stored,
+        stored: &Stored,
         listed: &Listed,
         identity: Identity,
-        has_packets: bool,
-    ) -> Option<&'p Seen> {
-        let place = if has_packets { self.by_identity.get(&identity) } else { self.by_name.get(&Name::of(&listed.name)) };
-        stored.seen.get(*place?).filter(|seen| seen.identity == identity)
+        content: impl FnOnce() -> Result<Content, E>,
+    ) -> Result<Likeness, E> {
+        let alike = self.by_identity.get(&identity).map_or(&[][..], Vec::as_slice);
+        let find = |is_it: &dyn Fn(&Seen) -> bool| {
+            alike.iter().rev().copied().find(|number| stored.seen.get(*number).is_some_and(is_it))
+        };
+        if let Some(number) = find(&|seen| seen.file == listed.file_id()) {
+            return Ok(Likeness::Itself(number));
+        }
+        let Some(latest) = alike.last() else { return Ok(Likeness::New) };
+        let content = content()?;
+        // One that was gone before it was read to its end is not begun again.
+        let copied = find(&|seen| seen.content.map_or(seen.read_to > 0, |all| all == content));
+        Ok(copied.map_or(Likeness::Another(*latest), Likeness::Copy))
+    }
+
+    /// The same of one without packets, of which each has only its name.
+    pub(super) fn likeness_by_name(&self, stored: &Stored, listed: &Listed, identity: Identity) -> Likeness {
+        let number = self.by_name.get(&Name::of(&listed.name)).copied();
+        let is_it = |number: &usize| stored.seen.get(*number).is_some_and(|seen| seen.identity == identity);
+        number.filter(is_it).map_or(Likeness::New, Likeness::Itself)
     }
 
     /// Where to read on in a file that was shorter when it was read.
-    pub(super) fn grown_from(&self, stored: &Stored, path: &Path, listed: &Listed) -> Option<usize> {
-        let shorter = stored.seen.get(*self.by_name.get(&Name::of(&listed.name))?)?;
-        (is_longer(path, listed, shorter.identity) && shorter.read_to > 0).then(|| {
-            tracing::info!("{} has grown since it was read; what is new is read", path.display());
-            shorter.read_to
-        })
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn grown_from(&self, stored: &Stored, path: &Path, listed: &Listed) -> io::Result<Option<usize>> {
+        let shorter = self.by_name.get(&Name::of(&listed.name)).and_then(|number| stored.seen.get(*number));
+        let Some(shorter) = shorter.filter(|shorter| shorter.read_to > 0) else { return Ok(None) };
+        if !is_longer(path, listed, shorter.identity, shorter.content)? {
+            return Ok(None);
+        }
+        tracing::info!("{} has grown since it was read; what is new is read", path.display());
+        Ok(Some(shorter.read_to))
     }
 }
 
 /// Whether a file is what another was that was shorter.
-pub(super) fn is_longer(path: &Path, listed: &Listed, shorter: Identity) -> bool {
-    let then = Listed { size: shorter.size, ..listed.clone() };
-    shorter.size < listed.size && identity(path, &then).is_ok_and(|then| then == shorter)
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn is_longer(path: &Path, listed: &Listed, shorter: Identity, then: Option<Content>) -> io::Result<bool> {
+    if shorter.size >= listed.size {
+        return Ok(false);
+    }
+    let as_it_was = Listed { size: shorter.size, ..listed.clone() };
+    if identity(path, &as_it_was)? != shorter {
+        return Ok(false);
+    }
+    then.map_or(Ok(true), |then| Ok(content(path, shorter.size)? == then))
 }

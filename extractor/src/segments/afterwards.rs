@@ -183,12 +183,11 @@ fn numbered(name: &OsStr, number: u32) -> OsString {
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         // A file system that cannot do both in one step, such as NFS.
-        Err(Errno::EINVAL | Errno::ENOSYS) => {
-            if fs::symlink_metadata(to).is_ok() {
-                return Err(ErrorKind::AlreadyExists.into());
-            }
-            fs::rename(from, to)
-        }
+        Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            Err(_) => fs::rename(from, to),
+        },
         renamed => Ok(renamed?),
     }
 }

@@ -1,9 +1,9 @@
-//! Captures known again, whatever their names.
-#![allow(clippy::disallowed_methods, reason = "a door: reads the first bytes of captures")]
+//! Captures known again, whatever their names: by their length and first bytes at a glance, and for sure by all of them.
+#![allow(clippy::disallowed_methods, reason = "a door: reads captures to know them again")]
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, ErrorKind, Read},
     path::Path,
 };
 
@@ -16,7 +16,11 @@ use super::listing::Listed;
 /// times.
 const HEAD_LEN: u64 = 4096;
 
-/// A capture is known by it, whatever its name: the same one delivered twice has it, too.
+/// So much is read at a time to compare all of a capture, in bytes.
+const READ_LEN: usize = 256 * 1024;
+
+/// A capture is looked up by it, whatever its name: the same one delivered twice has it, too. Another one may have it as well, such
+/// as a recording that was replayed, or one whose times are zero: see [`Content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Its length in bytes.
@@ -25,16 +29,75 @@ pub struct Identity {
     pub digest: u64,
 }
 
+/// The SHA-256 of all of a capture. Two captures with the same one are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Content([u8; 32]);
+
+/// A [`Content`] in the making.
+#[derive(Clone, Debug, Default)]
+pub struct Contents(Sha256);
+
 /// The identity of a capture as it was listed: of a file that has grown since, as it was then.
 ///
 /// # Errors
 /// It cannot be read; it may have vanished ([`io::ErrorKind::NotFound`]).
 pub fn identity(path: &Path, listed: &Listed) -> io::Result<Identity> {
     let mut head = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(listed.size.min(HEAD_LEN)).read_to_end(&mut head))
-        .map_err(|error| io::Error::new(error.kind(), format!("{} cannot be read: {error}", path.display())))?;
+    File::open(path).and_then(|file| file.take(listed.size.min(HEAD_LEN)).read_to_end(&mut head))?;
     Ok(Identity { size: listed.size, digest: digest(&head) })
+}
+
+/// The content of the first `size` bytes of a capture.
+///
+/// # Errors
+/// It cannot be read, or has fewer bytes.
+pub fn content(path: &Path, size: u64) -> io::Result<Content> {
+    content_of(&mut File::open(path)?, size)
+}
+
+/// The content of the next `size` bytes.
+///
+/// # Errors
+/// They cannot be read, or are fewer.
+pub fn content_of(from: &mut impl Read, size: u64) -> io::Result<Content> {
+    let mut contents = Contents::default();
+    let mut buffer = vec![0; READ_LEN];
+    let mut left = size;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(READ_LEN).min(READ_LEN);
+        let room = buffer.get_mut(..wanted).unwrap_or_default();
+        match from.read(room) {
+            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "it became shorter while it was read")),
+            Ok(len) => {
+                contents.add(room.get(..len).unwrap_or_default());
+                left = left.saturating_sub(len as u64);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(contents.done())
+}
+
+impl Content {
+    /// That of a capture which is in memory.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).0)
+    }
+}
+
+impl Contents {
+    /// These bytes come next.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// There are no more.
+    #[must_use]
+    pub fn done(self) -> Content {
+        Content(self.0.finalize().0)
+    }
 }
 
 fn digest(head: &[u8]) -> u64 {
@@ -55,7 +118,7 @@ impl Identity {
 mod tests {
     use super::*;
     use crate::segments::testing::{capture, grow};
-    use std::{fs, io::ErrorKind};
+    use std::fs;
     use tempfile::tempdir;
 
     #[test]
@@ -87,8 +150,25 @@ mod tests {
         grow(&path);
         assert_eq!(identity(&path, &listed).unwrap(), known);
         fs::remove_file(&path).unwrap();
-        let error = identity(&path, &listed).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(error.to_string().contains("a.pcap cannot be read"), "{error}");
+        assert_eq!(identity(&path, &listed).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn all_of_it_tells_what_its_first_bytes_do_not() {
+        let directory = tempdir().unwrap();
+        let long = vec![7; READ_LEN + 10_000];
+        let mut other = long.clone();
+        other[READ_LEN + 9_000] = 8;
+        let of = |name: &str, bytes: &[u8]| {
+            let (path, listed) = capture(&directory, name, bytes);
+            let (identity, all) = (identity(&path, &listed).unwrap(), content(&path, listed.size).unwrap());
+            assert_eq!(all, Content::of(bytes));
+            assert_eq!(content(&path, 100).unwrap(), Content::of(&bytes[..100]));
+            assert_eq!(content(&path, listed.size + 1).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+            (identity, all)
+        };
+        let (a, b) = (of("a.pcap", &long), of("b.pcap", &other));
+        assert_eq!(a.0, b.0);
+        assert_ne!(a.1, b.1);
     }
 }

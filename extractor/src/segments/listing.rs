@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
 use shared::segment::SegmentFile;
 
 use super::names::{Series, is_capture_name};
@@ -32,6 +33,15 @@ pub struct Listed {
     pub modified: SystemTime,
     /// Its number in the file system.
     pub inode: u64,
+    /// When anything of it changed last, in seconds and nanoseconds: nobody can set that.
+    pub changed: (i64, i64),
+}
+
+/// Tells the very file from one that is the same, or has taken its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    inode: u64,
+    changed: (i64, i64),
 }
 
 impl Listed {
@@ -48,11 +58,19 @@ impl Listed {
     pub(super) fn of(path: &Path, name: OsString) -> io::Result<Option<Self>> {
         let metadata = fs::metadata(path)?;
         let modified = metadata.modified()?;
-        Ok(metadata.is_file().then(|| Self { name, size: metadata.len(), modified, inode: metadata.ino() }))
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Ok(metadata.is_file().then(|| Self { name, size: metadata.len(), modified, inode: metadata.ino(), changed }))
     }
 
+    /// The file, whatever its name.
+    #[must_use]
+    pub fn file_id(&self) -> FileId {
+        FileId { inode: self.inode, changed: self.changed }
+    }
+
+    /// A link to it, or another mode, makes no difference.
     pub(super) fn is_as_it_was(&self, now: &Self) -> bool {
-        (self.size, self.modified) == (now.size, now.modified)
+        (self.size, self.modified, self.inode) == (now.size, now.modified, now.inode)
     }
 }
 

@@ -9,7 +9,7 @@ mod testing;
 
 pub use self::{
     afterwards::{AfterProcessing, Applied},
-    identity::{Identity, identity},
-    listing::{Listed, Listing, list, whole_path},
+    identity::{Content, Contents, Identity, content, content_of, identity},
+    listing::{FileId, Listed, Listing, list, whole_path},
     names::{Order, Series, capture_order, is_capture_name, is_named},
 };

@@ -18,6 +18,7 @@ use std::{
     fs::File,
     io::{self, Write},
     ops::Range,
+    path::Path,
 };
 
 use shared::pcap::{DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header};
@@ -69,7 +70,7 @@ impl Carried {
         if stretch.is_empty() {
             return Ok(carried);
         }
-        let map = Map::of(file)?;
+        let map = Map::of(file, Path::new("what is carried over"))?;
         let bytes = map.bytes().get(..stretch.end).unwrap_or_default();
         let mut offset = stretch.start;
         while let Some(entry) = Entry::at(bytes, offset) {

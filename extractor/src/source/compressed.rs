@@ -47,6 +47,13 @@ enum What {
     Unreadable(io::Error),
 }
 
+impl Damage {
+    /// It is the file that could not be read.
+    pub(super) fn read_error(&self) -> Option<&io::Error> {
+        if let What::Unreadable(error) = &self.what { Some(error) } else { None }
+    }
+}
+
 impl Compression {
     /// Told by the first bytes.
     pub(super) fn of(first: &[u8]) -> Option<Self> {

@@ -19,7 +19,13 @@ pub enum InputError {
     /// Its frames are of a kind that is not read. It is not tried again.
     #[error("its frames are of a kind that is not read: {0}")]
     UnsupportedLink(LinkType),
-    /// It cannot be read, or may not be. It is tried again when it has changed.
+    /// It has more bytes when it is decompressed than the user allows.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It has more bytes when it is decompressed than there is room for, and there is much.
+    #[error("{0}")]
+    NoRoom(String),
+    /// It cannot be read, or may not be. It is tried again.
     #[error("{0}")]
     Unreadable(String),
 }

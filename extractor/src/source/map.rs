@@ -1,18 +1,16 @@
-//! A file in memory. The only room with `unsafe` in it.
+//! A file in memory. Beside `last_words.rs`, the only room with `unsafe` in it.
 #![allow(unsafe_code, reason = "a file that is mapped can change under the program")]
 
 use std::{
     fs::File,
     io,
-    sync::{
-        Once,
-        atomic::{AtomicUsize, Ordering},
-    },
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use memmap2::{Mmap, UncheckedAdvice};
-use nix::libc;
-use signal_hook::{consts::SIGBUS, low_level};
+
+use super::last_words::Registered;
 
 /// Has the processor fetch what lies at an offset, without waiting for it.
 #[inline]
@@ -30,18 +28,20 @@ pub(crate) fn prefetch(bytes: &[u8], offset: usize) {
 /// A read-only map of a whole file.
 #[derive(Debug)]
 pub(super) struct Map {
+    /// Goes before the map does.
+    _name: Registered,
     map: Mmap,
     released: AtomicUsize,
 }
 
 impl Map {
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    /// That of a file with this path, or of a temporary one in this directory.
+    pub(super) fn of(file: &File, path: &Path) -> io::Result<Self> {
         // SAFETY: the bytes are only ever read, and every use of them is checked against the length of
         // the map. A file that another program rewrites meanwhile gives wrong records, not wrong memory;
-        // one that it cuts has no more bytes for some of the map, and the kernel ends the program: see `say_why_it_ends`.
+        // one that it cuts has no more bytes for some of the map, and the kernel ends the program: see `last_words.rs`.
         let map = unsafe { Mmap::map(file)? };
-        say_why_it_ends();
-        Ok(Self { map, released: AtomicUsize::new(0) })
+        Ok(Self { _name: Registered::new(&map, path), map, released: AtomicUsize::new(0) })
     }
 
     #[inline]
@@ -61,23 +61,4 @@ impl Map {
             }
         }
     }
-}
-
-const WAS_CUT: &str = "ERROR an input became shorter while it was read, or the disk could not give it; read captures that nobody \
-    writes to any more. What is published is right; the next run removes what is half-written, and goes on\n";
-
-/// Has SIGBUS end the program with a sentence, like any other input that cannot be read.
-fn say_why_it_ends() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let end = || {
-            // SAFETY: the bytes are there. Both calls may be made in a handler of signals: signal-safety(7).
-            let _ = unsafe { libc::write(libc::STDERR_FILENO, WAS_CUT.as_ptr().cast(), WAS_CUT.len()) };
-            low_level::exit(1);
-        };
-        // SAFETY: `end` takes no lock and no memory.
-        if let Err(error) = unsafe { low_level::register(SIGBUS, end) } {
-            tracing::debug!(%error, "an input that is cut will end the program without a word");
-        }
-    });
 }

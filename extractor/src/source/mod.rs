@@ -5,9 +5,12 @@ mod carried;
 mod compressed;
 mod duplicates;
 mod error;
+pub(crate) mod last_words;
 mod map;
 pub mod merge;
 mod name;
+mod patience;
+mod scratch;
 
 use std::{
     fs::File,
@@ -25,6 +28,8 @@ pub use self::{
     duplicates::RecentPackets,
     error::InputError,
     name::{Left, Name},
+    patience::patiently,
+    scratch::Scratch,
 };
 use self::{
     compressed::{Compression, MAGIC_LEN},
@@ -33,7 +38,7 @@ use self::{
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
-    segments::Identity,
+    segments::{Content, Identity, content_of},
 };
 
 /// The name that stands for standard input.
@@ -58,6 +63,8 @@ pub struct Input {
     start: usize,
     first_ns: Option<u64>,
     damage: Option<Damage>,
+    /// All of the file, where that is not in memory as it is.
+    packed: Option<Content>,
 }
 
 /// Where a capture lies.
@@ -84,7 +91,7 @@ impl Inputs {
     ///
     /// # Errors
     /// None of them can be used.
-    pub fn open(paths: &[PathBuf], spool: &Path, mut refused: impl FnMut(&Path, &InputError)) -> anyhow::Result<Vec<Input>> {
+    pub fn open(paths: &[PathBuf], spool: &Scratch, mut refused: impl FnMut(&Path, &InputError)) -> anyhow::Result<Vec<Input>> {
         if paths.len() > MAX_INPUTS {
             bail!("{} inputs are too many for one run, {MAX_INPUTS} is the most", paths.len());
         }
@@ -178,17 +185,33 @@ impl Input {
     ///
     /// # Errors
     /// It cannot be read, or is none.
-    pub fn open(path: &Path, spool: &Path) -> Result<Self, InputError> {
-        let (name, plain) = if path == Path::new(STANDARD_INPUT) {
-            ("standard input".to_owned(), Plain::of_stream(&mut io::stdin().lock(), spool)?)
+    pub fn open(path: &Path, spool: &Scratch) -> Result<Self, InputError> {
+        if path == Path::new(STANDARD_INPUT) {
+            let plain = Plain::of_stream(&mut io::stdin().lock(), None, spool)?;
+            return Self::of_plain("standard input".to_owned(), spool.directory(), plain);
+        }
+        let plain = Plain::of_file(File::open(path)?, false, spool)?;
+        Self::of_plain(path.display().to_string(), path, plain)
+    }
+
+    /// The same of a segment, of which the first `size` bytes are to be known again. That a disk does not give all of it is an error,
+    /// also where it is compressed. One that `has_faulted` in memory is copied, which ends with an error in its stead.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no capture.
+    pub fn of_segment(path: &Path, spool: &Scratch, size: u64, has_faulted: bool) -> Result<Self, InputError> {
+        let mut file = File::open(path)?;
+        let plain = Plain::of_file(file.try_clone()?, has_faulted, spool)?;
+        if let Some(error) = plain.damage.as_ref().and_then(Damage::read_error) {
+            return Err(InputError::of(error, error.to_string()));
+        }
+        let packed = if plain.is_spooled {
+            file.rewind()?;
+            Some(content_of(&mut file, size)?)
         } else {
-            (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
+            None
         };
-        let input = Self::of_plain(name, &plain.file, plain.damage)?;
-        Ok(match input.bytes {
-            Bytes::Mapped(map) if plain.is_spooled => Self { bytes: Bytes::Spooled(map), ..input },
-            _ => input,
-        })
+        Ok(Self { packed, ..Self::of_plain(path.display().to_string(), path, plain)? })
     }
 
     /// A capture of one record, of an input of this name.
@@ -198,26 +221,30 @@ impl Input {
     pub fn of_record(name: String, file: Vec<u8>) -> Result<Self, InputError> {
         let (layout, start) = Layout::detect(&file).map_err(|error| unusable(&error, None))?;
         let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
-        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None })
+        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None, packed: None })
     }
 
-    /// A file that was written by this program.
+    /// A file that was written by this program, in this directory.
     ///
     /// # Errors
     /// It cannot be mapped.
-    pub fn of_written(name: String, file: &File) -> Result<Self, InputError> {
-        Self::of_plain(name, file, None)
+    pub fn of_written(name: String, directory: &Path, file: File) -> Result<Self, InputError> {
+        Self::of_plain(name, directory, Plain { file, damage: None, is_spooled: false })
     }
 
-    fn of_plain(name: String, file: &File, damage: Option<Damage>) -> Result<Self, InputError> {
-        let map = Map::of(file).map_err(InputError::while_doing("it cannot be mapped into memory"))?;
+    fn of_plain(name: String, path: &Path, plain: Plain) -> Result<Self, InputError> {
+        let Plain { file, damage, is_spooled } = plain;
+        // A fault in a temporary file is no fault of the capture.
+        let mapped = if is_spooled { Path::new("a temporary file") } else { path };
+        let map = Map::of(&file, mapped).map_err(InputError::while_doing("it cannot be mapped into memory"))?;
         let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(&error, damage.as_ref()))?;
         if let Some(link) = layout.link() {
             check_link(link)?;
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        Ok(Self { name, bytes: Bytes::Mapped(map), layout, start, first_ns, damage })
+        let bytes = if is_spooled { Bytes::Spooled(map) } else { Bytes::Mapped(map) };
+        Ok(Self { name, bytes, layout, start, first_ns, damage, packed: None })
     }
 
     /// The same, from an offset on up to which it was read before, if it was.
@@ -264,6 +291,19 @@ impl Input {
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::of(self.bytes())
+    }
+
+    /// All of the file, if that was decompressed, or copied.
+    #[must_use]
+    pub fn packed(&self) -> Option<Content> {
+        self.packed
+    }
+
+    /// The first `size` bytes of the file.
+    #[must_use]
+    pub fn content(&self, size: u64) -> Content {
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        self.packed.unwrap_or_else(|| Content::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes())))
     }
 
     /// What to call it when talking to a person.
@@ -317,20 +357,23 @@ pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
 ///
 /// # Errors
 /// It cannot be read, or is no capture.
-pub fn first_time(path: &Path, spool: &Path) -> Result<Option<u64>, InputError> {
+pub fn first_time(path: &Path, spool: &Scratch, has_faulted: bool) -> Result<Option<u64>, InputError> {
     let mut file = File::open(path)?;
     let first = first_bytes(&mut file)?;
     if let Some(compression) = Compression::of(&first) {
         file.rewind()?;
         let mut head = Head(Vec::new());
         // That it has enough is no error of its.
-        let _ = compression.decompress(&file, &mut head);
+        let damage = compression.decompress(&file, &mut head).ok().flatten();
+        if let Some(error) = damage.as_ref().and_then(Damage::read_error) {
+            return Err(InputError::of(error, error.to_string()));
+        }
         let first_ns = Layout::detect(&head.0).ok().and_then(|(layout, offset)| first_record(&layout, &head.0, offset));
         if let Some((_, _, first_ns)) = first_ns {
             return Ok(first_ns);
         }
     }
-    Ok(Input::open(path, spool)?.first_ns)
+    Ok(Input::of_segment(path, spool, 0, has_faulted)?.first_ns)
 }
 
 /// Takes the beginning of something, and then no more.
@@ -386,30 +429,31 @@ struct Plain {
 }
 
 impl Plain {
-    fn of_file(mut file: File, spool: &Path) -> Result<Self, InputError> {
+    fn of_file(mut file: File, is_to_be_copied: bool, spool: &Scratch) -> Result<Self, InputError> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(InputError::NotACapture("it is a directory; --input-dir reads the segments in one".to_owned()));
         }
         if !metadata.is_file() {
-            return Self::of_stream(&mut file, spool);
+            return Self::of_stream(&mut file, None, spool);
         }
         let first = first_bytes(&mut file)?;
         file.rewind()?;
-        match Compression::of(&first) {
-            Some(compression) => decompressed(compression, file, spool),
-            None => Ok(Self { file, damage: None, is_spooled: false }),
+        if is_to_be_copied || Compression::of(&first).is_some() {
+            return Self::of_stream(&mut file, Some(metadata.len()), spool);
         }
+        Ok(Self { file, damage: None, is_spooled: false })
     }
 
-    /// Of what can be read only once.
-    fn of_stream(from: &mut impl Read, spool: &Path) -> Result<Self, InputError> {
+    /// Of what can be read only once, or not as it is. So long is the file, if it is one.
+    fn of_stream(from: &mut impl Read, len: Option<u64>, spool: &Scratch) -> Result<Self, InputError> {
         let first = first_bytes(from)?;
         let whole = first.as_slice().chain(from);
-        match Compression::of(&first) {
-            Some(compression) => decompressed(compression, whole, spool),
-            None => copied(whole, spool),
-        }
+        let (file, damage) = match Compression::of(&first) {
+            Some(compression) => spool.decompressed(compression, whole, len)?,
+            None => (spool.copied(whole)?, None),
+        };
+        Ok(Self { file, damage, is_spooled: true })
     }
 }
 
@@ -417,29 +461,6 @@ fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut first = Vec::new();
     from.take(MAGIC_LEN).read_to_end(&mut first)?;
     Ok(first)
-}
-
-fn copied(mut from: impl Read, spool: &Path) -> Result<Plain, InputError> {
-    let mut file = temporary_file(spool)?;
-    let what = format!("it cannot be copied to a temporary file in {}", spool.display());
-    io::copy(&mut from, &mut file).map_err(InputError::of_spool(what))?;
-    Ok(Plain { file, damage: None, is_spooled: true })
-}
-
-fn decompressed(compression: Compression, from: impl Read, spool: &Path) -> Result<Plain, InputError> {
-    let mut file = temporary_file(spool)?;
-    tracing::info!("decompressing {compression} data to a temporary file in {}", spool.display());
-    let what = format!("its {compression} data cannot be decompressed to a temporary file in {}", spool.display());
-    let damage = compression.decompress(from, &mut file).map_err(InputError::of_spool(what))?;
-    Ok(Plain { file, damage, is_spooled: true })
-}
-
-/// A nameless file that is gone when it is not used any more.
-///
-/// # Errors
-/// It cannot be made.
-pub fn temporary_file(spool: &Path) -> Result<File, InputError> {
-    tempfile::tempfile_in(spool).map_err(InputError::of_spool(format!("no temporary file can be made in {}", spool.display())))
 }
 
 /// Where each part of each input begins, and how it is to be read.

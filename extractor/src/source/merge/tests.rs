@@ -93,7 +93,7 @@ fn opened(points: &[Vec<Vec<u8>>]) -> Queues {
         // Another file each time: the one before is still mapped.
         _ = std::fs::remove_file(&path);
         std::fs::write(&path, file).unwrap();
-        Input::open(&path, folder.path()).ok()
+        Input::open(&path, &crate::source::Scratch::new(folder.path(), None)).ok()
     };
     points.iter().map(|files| files.iter().filter_map(open).collect()).collect()
 }
