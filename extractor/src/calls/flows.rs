@@ -206,6 +206,22 @@ impl FlowTable {
         self.touching.between(one, other)
     }
 
+    /// An endpoint changed: the owners of flows there may not be told yet.
+    pub fn note_change(&mut self, endpoint: Endpoint) {
+        self.touching.note_change(endpoint);
+    }
+
+    /// An endpoint changed since the owners of all flows were told.
+    #[must_use]
+    pub fn has_changed(&self, endpoint: Endpoint) -> bool {
+        self.touching.has_changed(endpoint)
+    }
+
+    /// Takes the endpoints that changed.
+    pub fn take_changed(&mut self) -> Vec<Endpoint> {
+        self.touching.take_changed()
+    }
+
     /// Takes the next flow at an endpoint that has a packet before `until` whose owners are to be told, and that packet.
     pub fn pop_due(&mut self, endpoint: Endpoint, until: Moment) -> Option<(Moment, FlowNumber)> {
         loop {

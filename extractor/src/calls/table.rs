@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap},
 };
 
 use serde::{Deserialize, Serialize};
@@ -142,9 +142,6 @@ pub struct CallTable {
     networks: (Option<Network>, bool),
     /// A call has guessed an endpoint: as long as none has, nothing needs to be asked.
     has_guesses: bool,
-    /// Endpoints that calls gave or gave up in this window, where the owners of flows may not be told yet.
-    #[serde(skip)]
-    changed: BTreeSet<Endpoint>,
     // Counted for each process anew.
     #[serde(skip)]
     stray_messages: u64,
@@ -170,7 +167,6 @@ impl CallTable {
             opened: 0,
             networks: (None, false),
             has_guesses: false,
-            changed: BTreeSet::new(),
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),

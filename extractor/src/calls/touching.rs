@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Touching {
     at: Table<Endpoint, AtEndpoint>,
     between: Table<[Endpoint; 2], SmallVec<[FlowNumber; 2]>>,
+    /// Endpoints with flows whose owners may not be told yet.
+    changed: Vec<Endpoint>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ struct AtEndpoint {
     due: BinaryHeap<Reverse<(Moment, FlowNumber)>>,
     /// The number of the window that `due` is of.
     window: usize,
+    /// It is in the list of those that changed.
+    has_changed: bool,
 }
 
 impl Touching {
@@ -70,6 +74,31 @@ impl Touching {
     /// The flows between two endpoints.
     pub(super) fn between(&self, one: Endpoint, other: Endpoint) -> &[FlowNumber] {
         self.between.get(&pair(one, other)).map_or(&[], SmallVec::as_slice)
+    }
+
+    /// An endpoint changed: the owners of flows there may not be told yet.
+    pub(super) fn note_change(&mut self, endpoint: Endpoint) {
+        if let Some(at) = self.at.get_mut(&endpoint)
+            && !std::mem::replace(&mut at.has_changed, true)
+        {
+            self.changed.push(endpoint);
+        }
+    }
+
+    /// An endpoint changed since the owners of all flows were told.
+    pub(super) fn has_changed(&self, endpoint: Endpoint) -> bool {
+        self.at.get(&endpoint).is_some_and(|at| at.has_changed)
+    }
+
+    /// Takes the endpoints that changed, in the order in which they did.
+    pub(super) fn take_changed(&mut self) -> Vec<Endpoint> {
+        let changed = std::mem::take(&mut self.changed);
+        for endpoint in &changed {
+            if let Some(at) = self.at.get_mut(endpoint) {
+                at.has_changed = false;
+            }
+        }
+        changed
     }
 
     /// The owners of a flow are to be told of `packet` of a window, when an end of it changes later.

@@ -212,7 +212,7 @@ impl CallTable {
         let before = self.endpoints.hold(endpoint);
         for flow in self.told_at_once(endpoint, before, becomes) {
             let Some(FlowKey { source, destination, .. }) = self.flows.key(flow) else { continue };
-            if self.changed.contains(&source) || self.changed.contains(&destination) {
+            if self.flows.has_changed(source) || self.flows.has_changed(destination) {
                 self.tell(flow, at);
             }
         }
@@ -224,7 +224,7 @@ impl CallTable {
         for flow in self.told_at_once(endpoint, before, self.endpoints.hold(endpoint)) {
             self.transfer(flow, change, at);
         }
-        self.changed.insert(endpoint);
+        self.flows.note_change(endpoint);
     }
 
     /// The flows that a guess may have before a change at an endpoint, or after it.
@@ -265,7 +265,7 @@ impl CallTable {
 
     /// Tells the owners of all flows at endpoints that changed.
     pub(super) fn tell_all(&mut self, until: Moment) {
-        for endpoint in std::mem::take(&mut self.changed) {
+        for endpoint in self.flows.take_changed() {
             for flow in self.flows.touching(endpoint).to_vec() {
                 self.tell(flow, until);
             }
