@@ -19,6 +19,7 @@ mod corpus;
 mod extract;
 mod files;
 mod fuzzed;
+mod hostile;
 mod layers;
 mod links;
 mod real_software;

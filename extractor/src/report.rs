@@ -351,7 +351,7 @@ mod tests {
         (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
         let not_used: Vec<_> = report.not_used().collect();
         assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));
-        assert_eq!(report.left_behind(), 1 + 6 + 2 + 3 + 11 + 12 + 13);
+        assert_eq!(report.left_behind(), 1 + 6 + 2 + 3 + 11 + 12 + 13 + 14);
     }
 
     #[test]

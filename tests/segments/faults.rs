@@ -23,8 +23,9 @@ use super::{
 const ERRORS: [&str; 5] = ["EIO", "ENOSPC", "EINTR", "ENOMEM", "EMFILE"];
 
 /// Calls that cannot fail, or of which nobody asks whether they have. (The standard library does, where a directory is closed, and
-/// panics.)
-const SURE: [&str; 13] = [
+/// panics; `brk` tells of a failure by the end of the heap as it was, never by an error.)
+const SURE: [&str; 14] = [
+    "brk",
     "close",
     "exit",
     "exit_group",

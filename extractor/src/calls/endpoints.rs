@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber,
+    guesses::MAX_GUESSING,
     holders::{Holder, Holders},
 };
 use crate::{
@@ -81,6 +82,14 @@ pub(super) struct Hold {
     pub(super) is_sure: bool,
     /// By a call that guesses.
     pub(super) is_guessed: bool,
+    /// By more of them than tell anything.
+    pub(super) is_crowded: bool,
+}
+
+impl Hold {
+    fn by(sure: usize, guesses: usize) -> Self {
+        Self { is_sure: sure > 0, is_guessed: guesses > 0, is_crowded: guesses > MAX_GUESSING }
+    }
 }
 
 /// What giving an endpoint changed.
@@ -127,8 +136,7 @@ impl Endpoints {
 
     /// How an endpoint is held now.
     pub(super) fn hold(&self, endpoint: Endpoint) -> Hold {
-        let hold = |held: &Held| Hold { is_sure: held.holders.sure() > 0, is_guessed: held.holders.guesses() > 0 };
-        self.table.get(&endpoint).map(hold).unwrap_or_default()
+        self.table.get(&endpoint).map(|held| Hold::by(held.holders.sure(), held.holders.guesses())).unwrap_or_default()
     }
 
     /// How an endpoint will be held when a call has released it.
@@ -140,7 +148,13 @@ impl Endpoints {
             Some(_) => sure = sure.saturating_sub(1),
             None => {}
         }
-        Hold { is_sure: sure > 0, is_guessed: guesses > 0 }
+        Hold::by(sure, guesses)
+    }
+
+    /// The conversations of an endpoint that a call has by a guess.
+    pub(super) fn had_by(&self, endpoint: Endpoint, call: CallNumber) -> impl Iterator<Item = FlowKey> {
+        let conversations = self.table.get(&endpoint).into_iter().flat_map(|held| &held.conversations);
+        conversations.filter(move |(_, had)| **had == Had::By(call)).map(|(conversation, _)| *conversation)
     }
 
     /// The calls to which a packet belongs for sure, by number: those that gave both its ends; else the one that last gave

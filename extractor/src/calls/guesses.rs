@@ -17,7 +17,7 @@ use crate::{
 const MAX_ADDRESSES: usize = 64;
 /// Where more calls than this guess an end of a conversation, one end tells nothing: the call must have guessed both. Where
 /// more guessed both, nothing tells them apart.
-const MAX_GUESSING: usize = 16;
+pub(super) const MAX_GUESSING: usize = 16;
 
 /// Whose a conversation is by guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

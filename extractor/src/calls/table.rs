@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays, Unclaimed,
-    descriptions::Exchange, endpoints::Hold, floods::Floods, flows::Left, guesses::Addresses,
+    descriptions::Exchange, floods::Floods, flows::Left, guesses::Addresses,
 };
 use crate::{
     counts::Excess,
@@ -25,7 +25,7 @@ use crate::{
 
 mod ownership;
 
-use ownership::Change;
+use ownership::{Before, Change, ChangedBy};
 
 /// A call that gives more endpoints than this is not believed: the rest are not matched with media.
 const MAX_ENDPOINTS: usize = 1024;
@@ -419,14 +419,14 @@ impl CallTable {
             return;
         }
         let held = call.held.clone();
-        let hold =
-            |table: &mut Self, endpoint: &Endpoint| table.prepare(*endpoint, &held, table.endpoints.hold(*endpoint), event.at);
-        let before: Vec<Hold> = held.iter().map(|endpoint| hold(self, endpoint)).collect();
+        let by = ChangedBy { call: number, held: &held };
+        let prepare = |endpoint: &Endpoint| self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), event.at);
+        let before: Vec<Before> = held.iter().map(prepare).collect();
         if let Some(call) = self.calls.get_mut(&number) {
             call.networks.push(event.network);
         }
         for (endpoint, before) in held.iter().zip(before) {
-            self.note_change(*endpoint, before, Change::Given, event.at);
+            self.note_change(*endpoint, &before, Change::Given, event.at);
         }
     }
 

@@ -35,6 +35,44 @@ pub(super) enum Change {
     Released,
 }
 
+/// A call at whose endpoints something changes.
+#[derive(Clone, Copy)]
+pub(super) struct ChangedBy<'a> {
+    /// The call.
+    pub(super) call: CallNumber,
+    /// The endpoints that it holds, or is about to.
+    pub(super) held: &'a [Endpoint],
+}
+
+/// An endpoint before a change.
+pub(super) struct Before {
+    hold: Hold,
+    /// The flows there that only this call's change concerns.
+    own_flows: Vec<FlowNumber>,
+}
+
+/// The flows at an endpoint of which a change must be told at once.
+enum Urgent {
+    All,
+    /// Those of the call that changes: in a crowd, one that guesses an end more makes no difference to the others.
+    Own,
+    /// Those whose other end is guessed.
+    GuessedAtOtherEnd,
+    None,
+}
+
+impl Urgent {
+    fn of(before: Hold, after: Hold) -> Self {
+        match (before.is_sure, after.is_sure) {
+            (true, true) => Self::None,
+            (false, false) if before.is_crowded && after.is_crowded => Self::Own,
+            _ if before.is_guessed || after.is_guessed => Self::All,
+            (before, after) if before != after => Self::GuessedAtOtherEnd,
+            _ => Self::None,
+        }
+    }
+}
+
 impl CallTable {
     /// Tells the owners of a flow that was not known, from the start of its window on.
     pub(super) fn introduce(&mut self, flow: FlowNumber, start: Moment) {
@@ -46,24 +84,27 @@ impl CallTable {
     pub(super) fn give_all(&mut self, number: CallNumber, endpoints: &[(Endpoint, Rank)], at: Moment) {
         let guessed = self.guessed_by(number);
         let concerned = endpoints.iter().map(|(endpoint, _)| endpoint).chain(&guessed);
-        concerned.for_each(|endpoint| self.note_conversations(*endpoint, at));
+        let mut held = self.calls.get(&number).map(|call| call.held.clone()).unwrap_or_default();
+        held.extend(endpoints.iter().map(|(endpoint, _)| *endpoint));
+        let by = ChangedBy { call: number, held: &held };
+        concerned.for_each(|endpoint| self.note_conversations(*endpoint, by, at));
         for endpoint in &guessed {
-            self.prepare(*endpoint, &[], self.endpoints.hold(*endpoint), at);
+            self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), at);
         }
-        let mut changed: SmallVec<[(Endpoint, Hold); 8]> = SmallVec::new();
+        let mut changed: SmallVec<[(Endpoint, Before); 8]> = SmallVec::new();
         for &(endpoint, rank) in endpoints {
-            let before = self.give(number, endpoint, rank, at);
+            let before = self.give(by, endpoint, rank, at);
             changed.extend(before.map(|before| (endpoint, before)));
         }
         if changed.is_empty() {
             return;
         }
-        for &(endpoint, before) in &changed {
-            self.note_change(endpoint, before, Change::Given, at);
+        for (endpoint, before) in &changed {
+            self.note_change(*endpoint, before, Change::Given, at);
         }
         for endpoint in self.guessed_by(number) {
             if changed.iter().all(|(changed, _)| *changed != endpoint) {
-                self.transfer_guessed(endpoint, Change::Given, at);
+                self.transfer_guessed(endpoint, by, Change::Given, at);
             }
         }
     }
@@ -73,8 +114,9 @@ impl CallTable {
     }
 
     /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to it. Tells how the endpoint
-    /// was held before, if what comes from now on may be another call's.
-    fn give(&mut self, number: CallNumber, endpoint: Endpoint, rank: Rank, at: Moment) -> Option<Hold> {
+    /// was before, if what comes from now on may be another call's.
+    fn give(&mut self, by: ChangedBy<'_>, endpoint: Endpoint, rank: Rank, at: Moment) -> Option<Before> {
+        let number = by.call;
         let call = self.calls.get(&number)?;
         let is_held = call.held.contains(&endpoint);
         // A description repeated after the BYE takes nothing from a call that came after.
@@ -86,16 +128,15 @@ impl CallTable {
             return None;
         }
         let (opened, over_since, back_to) = (call.opened, call.over_since, call.looks_back_to(at, &self.rules));
-        let held = call.held.clone();
         self.take_from_stragglers(endpoint, rank, opened, at);
         let free = if rank.is_guess() {
             self.endpoints.free_of_any(endpoint, back_to, at)
         } else {
             self.endpoints.free_of_sure(endpoint, back_to, at)
         };
-        let before = self.endpoints.hold(endpoint);
-        let becomes = Hold { is_sure: before.is_sure || !rank.is_guess(), is_guessed: before.is_guessed || rank.is_guess() };
-        self.prepare(endpoint, &held, becomes, at);
+        let hold = self.endpoints.hold(endpoint);
+        let (is_sure, is_guessed) = (hold.is_sure || !rank.is_guess(), hold.is_guessed || rank.is_guess());
+        let before = self.prepare(endpoint, by, Hold { is_sure, is_guessed, ..hold }, at);
         let given = self.endpoints.give(endpoint, number, rank, at);
         if given == Given::New {
             if let Some(since) = over_since {
@@ -120,9 +161,10 @@ impl CallTable {
     /// A call that ended gives up what it held.
     pub(super) fn release_all(&mut self, number: CallNumber, held: &[Endpoint], at: Moment) {
         for endpoint in held {
-            let before = self.prepare(*endpoint, held, self.endpoints.hold_without(*endpoint, number), at);
+            let by = ChangedBy { call: number, held };
+            let before = self.prepare(*endpoint, by, self.endpoints.hold_without(*endpoint, number), at);
             self.endpoints.release(*endpoint, number, at);
-            self.note_change(*endpoint, before, Change::Released, at);
+            self.note_change(*endpoint, &before, Change::Released, at);
         }
     }
 
@@ -144,6 +186,9 @@ impl CallTable {
 
     /// A guess takes only what was nobody's, at its other end either.
     fn look_back_by_guess(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
+        if free.is_empty() {
+            return;
+        }
         for flow in self.flows.touching(endpoint).to_vec() {
             let is_owned = self.flows.owners(flow).iter().any(|owner| owner.call != DOUBT);
             let Some(key) = self.flows.key(flow).filter(|_| !is_owned) else { continue };
@@ -167,50 +212,49 @@ impl CallTable {
             // How well the guesses of the other call fit depends on what else it holds.
             let others = self.guessed_by(number).into_iter().filter(|guessed| *guessed != endpoint);
             let others: SmallVec<[Endpoint; 2]> = others.collect();
-            for endpoint in &others {
-                self.prepare(*endpoint, &[], self.endpoints.hold(*endpoint), at);
-            }
             let held = self.calls.get(&number).map(|call| call.held.clone()).unwrap_or_default();
-            let before = self.prepare(endpoint, &held, self.endpoints.hold_without(endpoint, number), at);
+            let by = ChangedBy { call: number, held: &held };
+            for endpoint in &others {
+                self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), at);
+            }
+            let before = self.prepare(endpoint, by, self.endpoints.hold_without(endpoint, number), at);
             self.endpoints.release(endpoint, number, at);
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.retain(|held| *held != endpoint);
             }
-            self.note_change(endpoint, before, Change::Released, at);
-            others.iter().for_each(|endpoint| self.transfer_guessed(*endpoint, Change::Released, at));
+            self.note_change(endpoint, &before, Change::Released, at);
+            others.iter().for_each(|endpoint| self.transfer_guessed(*endpoint, by, Change::Released, at));
         }
     }
 
     /// Remembers which guesses have the conversations of an endpoint so far, before another call gives it.
-    fn note_conversations(&mut self, endpoint: Endpoint, at: Moment) {
+    fn note_conversations(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, at: Moment) {
+        let hold = self.endpoints.hold(endpoint);
         // No guess has a flow of an endpoint that a call gave for sure.
-        if !self.has_guesses || self.endpoints.hold(endpoint).is_sure {
+        if !self.has_guesses || hold.is_sure {
             return;
         }
-        for flow in self.flows.touching(endpoint) {
-            let Some(key) = self.flows.key(*flow) else { continue };
+        let flows = if hold.is_crowded { self.own_flows(endpoint, by) } else { self.flows.touching(endpoint).to_vec() };
+        for flow in flows {
+            let Some(key) = self.flows.key(flow) else { continue };
             let has = |owner: &&Owner| {
-                owner.is_guess && owner.call != DOUBT && self.flows.last_packet_between(*flow, owner.from, at).is_some()
+                owner.is_guess && owner.call != DOUBT && self.flows.last_packet_between(flow, owner.from, at).is_some()
             };
-            if let Some(owner) = self.flows.owners(*flow).iter().find(has) {
+            if let Some(owner) = self.flows.owners(flow).iter().find(has) {
                 self.endpoints.note_had(key.either_way(), Had::By(owner.call));
             }
         }
     }
 
-    /// A change is to come at an endpoint: by a call that holds `held`, after which the endpoint `becomes` held so. Tells
-    /// whose all flows there were until now, as far as it matters, and how the endpoint is held before.
-    pub(super) fn prepare(&mut self, endpoint: Endpoint, held: &[Endpoint], becomes: Hold, at: Moment) -> Hold {
+    /// A change is to come at an endpoint, after which it `becomes` held so. Tells whose all flows there were until now, as far
+    /// as it matters.
+    pub(super) fn prepare(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, becomes: Hold, at: Moment) -> Before {
         self.tell_due(endpoint, at);
         let touching = self.flows.touching(endpoint);
-        let settled: Vec<FlowNumber> = if touching.len() <= held.len().max(8) {
-            touching.to_vec()
-        } else {
-            held.iter().chain([&endpoint]).flat_map(|other| self.flows.between(endpoint, *other)).copied().collect()
-        };
-        settled.into_iter().for_each(|flow| self.flows.reopen(flow, at));
-        let before = self.endpoints.hold(endpoint);
-        for flow in self.told_at_once(endpoint, before, becomes) {
+        let own_flows = if touching.len() <= by.held.len().max(8) { touching.to_vec() } else { self.own_flows(endpoint, by) };
+        own_flows.iter().for_each(|flow| self.flows.reopen(*flow, at));
+        let before = Before { hold: self.endpoints.hold(endpoint), own_flows };
+        for flow in self.urgent_flows(endpoint, &before, becomes) {
             let Some(FlowKey { source, destination, .. }) = self.flows.key(flow) else { continue };
             if self.flows.has_changed(source) || self.flows.has_changed(destination) {
                 self.tell(flow, at);
@@ -219,40 +263,51 @@ impl CallTable {
         before
     }
 
-    /// An endpoint changed that was held so `before`: see [`Self::prepare`].
-    pub(super) fn note_change(&mut self, endpoint: Endpoint, before: Hold, change: Change, at: Moment) {
-        for flow in self.told_at_once(endpoint, before, self.endpoints.hold(endpoint)) {
+    /// An endpoint changed: see [`Self::prepare`].
+    pub(super) fn note_change(&mut self, endpoint: Endpoint, before: &Before, change: Change, at: Moment) {
+        for flow in self.urgent_flows(endpoint, before, self.endpoints.hold(endpoint)) {
             self.transfer(flow, change, at);
         }
         self.flows.note_change(endpoint);
     }
 
+    /// The flows at an endpoint that go to another one of the call, or that it has by a guess.
+    fn own_flows(&self, endpoint: Endpoint, by: ChangedBy<'_>) -> Vec<FlowNumber> {
+        let ends = by.held.iter().filter(|held| **held != endpoint).chain([&endpoint]);
+        let between = ends.flat_map(|other| self.flows.between(endpoint, *other));
+        let had = self.endpoints.had_by(endpoint, by.call);
+        let had = had.flat_map(|conversation| self.flows.between(conversation.source, conversation.destination));
+        between.chain(had).copied().collect()
+    }
+
     /// The flows that a guess may have before a change at an endpoint, or after it.
-    fn told_at_once(&self, endpoint: Endpoint, before: Hold, after: Hold) -> Vec<FlowNumber> {
+    fn urgent_flows(&self, endpoint: Endpoint, before: &Before, after: Hold) -> Vec<FlowNumber> {
         if !self.has_guesses && !after.is_guessed {
             return Vec::new();
         }
         let touching = self.flows.touching(endpoint);
-        if before.is_guessed || after.is_guessed {
-            return touching.to_vec();
-        }
-        if before.is_sure == after.is_sure {
-            return Vec::new();
-        }
         let is_guessed = |flow: &FlowNumber| {
             self.flows.key(*flow).is_some_and(|FlowKey { source, destination, .. }| {
                 self.endpoints.hold(if source == endpoint { destination } else { source }).is_guessed
             })
         };
-        touching.iter().copied().filter(is_guessed).collect()
+        match Urgent::of(before.hold, after) {
+            Urgent::All => touching.to_vec(),
+            Urgent::Own => before.own_flows.clone(),
+            Urgent::GuessedAtOtherEnd => touching.iter().copied().filter(is_guessed).collect(),
+            Urgent::None => Vec::new(),
+        }
     }
 
-    /// How well guesses fit at an endpoint may have changed.
-    fn transfer_guessed(&mut self, endpoint: Endpoint, change: Change, at: Moment) {
-        if self.endpoints.hold(endpoint).is_guessed {
-            for flow in self.flows.touching(endpoint).to_vec() {
-                self.transfer(flow, change, at);
-            }
+    /// How well the guesses of a call fit at an endpoint may have changed.
+    fn transfer_guessed(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, change: Change, at: Moment) {
+        let flows = match self.endpoints.hold(endpoint) {
+            hold if hold.is_sure || !hold.is_guessed => return,
+            hold if hold.is_crowded => self.own_flows(endpoint, by),
+            _ => self.flows.touching(endpoint).to_vec(),
+        };
+        for flow in flows {
+            self.transfer(flow, change, at);
         }
     }
 
