@@ -27,6 +27,7 @@ mod sandbox;
 mod scenarios;
 mod segments;
 mod selection;
+mod services;
 mod streams;
 mod translated;
 #[cfg(feature = "uploads")]

@@ -104,7 +104,7 @@ impl Housekeeper {
     fn write_metrics(&self, remind: &mut Pace) {
         let Some(path) = &self.metrics_file else { return };
         let interfaces = self.interfaces.iter().map(|(interface, tally)| (interface.as_str(), tally.as_ref()));
-        if let Err(error) = metrics_file::replace(path, &metrics::text(interfaces, &self.tally))
+        if let Err(error) = metrics_file::replace(path, &metrics::text(&interfaces, &self.tally))
             && remind.is_due()
         {
             tracing::error!("{error}");

@@ -45,7 +45,7 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&Tally) -> Stri
 }
 
 /// The text of a metrics file.
-pub(crate) fn text<'a>(interfaces: impl Iterator<Item = (&'a str, &'a Tally)> + Clone, spool: &SpoolTally) -> String {
+pub(crate) fn text<'a>(interfaces: &(impl Iterator<Item = (&'a str, &'a Tally)> + Clone), spool: &SpoolTally) -> String {
     let mut text = String::new();
     for Metric { name, kind, help, value } in METRICS {
         head(&mut text, name, kind, help);
@@ -53,13 +53,9 @@ pub(crate) fn text<'a>(interfaces: impl Iterator<Item = (&'a str, &'a Tally)> + 
             line(&mut text, name, &format!("interface=\"{}\"", escaped(interface)), &value(tally));
         }
     }
-    head(&mut text, "segment_info", "gauge", "The segment that is being written.");
-    for (interface, tally) in interfaces {
-        if let Some(segment) = tally.segment() {
-            let labels = format!("interface=\"{}\",segment=\"{}\"", escaped(interface), escaped(&segment));
-            line(&mut text, "segment_info", &labels, "1");
-        }
-    }
+    // A label with the name of the segment would make a series of each.
+    head(&mut text, "build_info", "gauge", "The version that runs.");
+    line(&mut text, "build_info", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), "1");
     head(&mut text, "segments_deleted_total", "counter", "Segments that were deleted to make room.");
     line(&mut text, "segments_deleted_total", "processed=\"yes\"", &spool.deleted.get().to_string());
     line(&mut text, "segments_deleted_total", "processed=\"no\"", &spool.deleted_unprocessed.get().to_string());
@@ -96,16 +92,15 @@ mod tests {
         let (eth0, odd) = (Tally::default(), Tally::default());
         eth0.received.add(7);
         eth0.last_packet_ns.set(1_700_000_000_000_000_001);
-        eth0.set_segment(Some("edge1_eth0_20231201T143022.123456Z_000001.pcap".to_owned()));
         let spool = SpoolTally::default();
         spool.free_bytes.set(1000);
-        let text = text([("eth0", &eth0), ("a\"b\\", &odd)].into_iter(), &spool);
+        let text = text(&[("eth0", &eth0), ("a\"b\\", &odd)].into_iter(), &spool);
         for want in [
             "# TYPE sip_capture_agent_packets_received_total counter\n",
             "sip_capture_agent_packets_received_total{interface=\"eth0\"} 7\n",
             "sip_capture_agent_packets_received_total{interface=\"a\\\"b\\\\\"} 0\n",
             "sip_capture_agent_last_packet_timestamp_seconds{interface=\"eth0\"} 1700000000.000000001\n",
-            "segment=\"edge1_eth0_20231201T143022.123456Z_000001.pcap\"} 1\n",
+            "sip_capture_agent_build_info{version=\"",
             "sip_capture_agent_segments_deleted_total{processed=\"no\"} 0\n",
             "sip_capture_agent_free_bytes 1000\n",
         ] {

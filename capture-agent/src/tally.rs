@@ -1,9 +1,6 @@
 //! What is counted of one interface: written by the threads that work for it, read by those that report.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A number that one thread counts and others read. Nothing else depends on it, so no order is needed.
 #[derive(Debug, Default)]
@@ -63,7 +60,6 @@ pub(crate) struct Tally {
     pub(crate) is_capturing: Flag,
     /// Whether the disk refuses what it is given.
     pub(crate) is_refused: Flag,
-    segment: Mutex<Option<String>>,
     pub(crate) segment_bytes: Count,
     /// Memory that waits for the disk.
     pub(crate) queue_bytes: Count,
@@ -78,15 +74,6 @@ pub(crate) struct SpoolTally {
 }
 
 impl Tally {
-    /// The name of the segment that is being written.
-    pub(crate) fn segment(&self) -> Option<String> {
-        self.segment.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn set_segment(&self, name: Option<String>) {
-        *self.segment.lock().unwrap_or_else(PoisonError::into_inner) = name;
-    }
-
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             received: self.received.get(),

@@ -178,7 +178,6 @@ impl Writer {
             fs::remove_file(&part_path)?;
             return Err(in_file(&part_path)(error));
         }
-        self.tally.set_segment(Some(beginning.name.to_string()));
         let bytes = len(&beginning.header);
         self.tally.written_bytes.add(bytes);
         self.tally.segment_bytes.set(bytes);
@@ -214,7 +213,6 @@ impl Writer {
             tracing::error!("{} may not be whole on the disk: {error}", segment.part_path.display());
         }
         self.unnamed.push_back((segment, reason));
-        self.tally.set_segment(None);
         self.tally.segment_bytes.set(0);
     }
 
@@ -499,7 +497,7 @@ mod tests {
         (1..=3).for_each(|sequence| writer.store(whole(sequence)));
         let names: Vec<SegmentName> = (1..=3).map(|sequence| whole(sequence).begins.unwrap().name).collect();
         assert_eq!(names_in(&directory), names.iter().map(SegmentName::part_file_name).collect::<Vec<_>>());
-        assert_eq!((writer.tally.segments.get(), writer.tally.segment()), (0, None));
+        assert_eq!((writer.tally.segments.get(), writer.tally.segment_bytes.get()), (0, 0));
         drop(goes_on);
         while !writer.repair.is_finished() {
             thread::yield_now();
