@@ -29,13 +29,14 @@ pub struct Identity {
     pub digest: u64,
 }
 
-/// The SHA-256 of all of a capture. Two captures with the same one are the same.
+/// The BLAKE3 of all of a capture. Two captures with the same one are the same. (SHA-256 took a quarter of the CPU time of a
+/// run over directories.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Content([u8; 32]);
 
 /// A [`Content`] in the making.
 #[derive(Clone, Debug, Default)]
-pub struct Contents(Sha256);
+pub struct Contents(blake3::Hasher);
 
 /// The identity of a capture as it was listed: of a file that has grown since, as it was then.
 ///
@@ -83,7 +84,7 @@ impl Content {
     /// That of a capture which is in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).0)
+        Self(*blake3::hash(bytes).as_bytes())
     }
 }
 
@@ -96,7 +97,7 @@ impl Contents {
     /// There are no more.
     #[must_use]
     pub fn done(self) -> Content {
-        Content(self.0.finalize().0)
+        Content(*self.0.finalize().as_bytes())
     }
 }
 
