@@ -1,6 +1,28 @@
 //! Text off the wire, made fit for a log, a table, a spreadsheet.
 
-/// The text with control characters, and bytes that are no UTF-8, replaced by U+FFFD.
+/// Characters that nobody sees, or that turn the order of others around: a number that reads 123 may be another. These are
+/// `Default_Ignorable_Code_Point` of Unicode 16 (DerivedCoreProperties.txt), which has all of `Bidi_Control`, without the variation
+/// selectors (they choose the looks of the character before); and the separators of lines and paragraphs.
+const UNSEEN: [(char, char); 16] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fff8}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// The text with control characters, characters that nobody sees, and bytes that are no UTF-8, replaced by U+FFFD.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
     // Nearly all that is sent is printable ASCII, in which nothing needs to be looked at twice.
@@ -8,7 +30,12 @@ pub fn printable(bytes: &[u8]) -> String {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || is_unseen(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn is_unseen(c: char) -> bool {
+    let place = UNSEEN.partition_point(|(_, last)| *last < c);
+    UNSEEN.get(place).is_some_and(|(first, _)| *first <= c)
 }
 
 /// [`printable`], and with an apostrophe before what a spreadsheet would run as a formula.
@@ -29,6 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_table_is_sorted() {
+        assert!(UNSEEN.iter().all(|(first, last)| first <= last));
+        assert!(UNSEEN.windows(2).all(|pair| pair[0].1 < pair[1].0));
+    }
+
+    #[test]
     fn nothing_is_run_and_nothing_moves_the_cursor() {
         for (bytes, want) in [
             (&b"plain"[..], "plain"),
@@ -41,6 +74,10 @@ mod tests {
             ("J\u{f6}rg".as_bytes(), "J\u{f6}rg"),
             (b"J\xf6rg", "J\u{fffd}rg"),
             ("\u{85}x".as_bytes(), "\u{fffd}x"),
+            ("a\u{202e}321".as_bytes(), "a\u{fffd}321"),
+            ("1\u{200b}2\u{feff}\u{e0041}".as_bytes(), "1\u{fffd}2\u{fffd}\u{fffd}"),
+            ("\u{2029}=1".as_bytes(), "'\u{fffd}=1"),
+            ("\u{2764}\u{fe0f}".as_bytes(), "\u{2764}\u{fe0f}"),
             (b"", ""),
         ] {
             assert_eq!(field(bytes), want);
