@@ -28,5 +28,6 @@ mod segments;
 mod selection;
 mod streams;
 mod translated;
+mod typed;
 #[cfg(feature = "uploads")]
 mod uploads;

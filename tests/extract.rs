@@ -179,7 +179,7 @@ fn says(output: &Output) -> String {
 #[test]
 fn wrong_usage_ends_with_2_and_says_what_is_right() {
     for (arguments, what) in [
-        (&[][..], "--input-file"),
+        (&[][..], "no captures"),
         (&["--input-file", "x", "--sip-ports-range", "0-10"], "0 is not a port"),
         (&["--input-file", "x", "--sip-ports-range", "5080-5060"], "5080 is greater than 5060"),
         (&["--input-file", "x", "--sip-ports-range", "70000-70001"], "70000 is not a port"),

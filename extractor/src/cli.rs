@@ -1,6 +1,7 @@
 //! The command line.
 
 mod calls;
+mod operands;
 
 use std::{
     env,
@@ -23,7 +24,7 @@ use crate::{
     calls::Rules,
     config::{Config, Directories, Source, UnitLen},
     outputs::{
-        Settings,
+        Settings, is_of_a_call,
         uploads::{self, Class, Cleanup, Encryption, Tags},
     },
     packet::{Decoder, HepPorts},
@@ -35,20 +36,25 @@ use crate::{
 /// Extracts every SIP call of a capture: one pcap per call with its signalling and media,
 /// `detected_calls.csv` with a row per call, `calls_statistics.csv` with a row per RTP stream.
 ///
+/// FILE is a capture; several are one capture, in the order of their first packets. DIR is a directory with segments: see
+/// --input-dir.
+///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but something of the input or of the uploads
 /// was left behind (the log and the closing summary say what).
 #[derive(Debug, Parser)]
 #[command(name = "sip-call-extractor", version, max_term_width = 100)]
+#[command(override_usage = "sip-call-extractor [OPTIONS] FILE...\n       sip-call-extractor [OPTIONS] DIR...")]
 #[command(group(ArgGroup::new("captures").args(["input_file", "input_dir"])))]
-#[command(group(ArgGroup::new("job").required(true).multiple(true).args(["input_file", "input_dir", "s3_check"])))]
 pub struct Arguments {
     /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
     /// May be repeated: the files are then one capture, in the order of their first packets.
-    #[arg(long, value_name = "FILE")]
+    /// The same as to name it without a flag.
+    #[arg(long, short, value_name = "FILE")]
     input_file: Vec<PathBuf>,
 
     /// Directory with segments to read: all closed ones that were not read before, in capture order. Calls that are open
     /// at the end go on in the next run. May be repeated, once for each capture point: their packets are merged by time.
+    /// The same as to name it without a flag.
     #[arg(long, value_name = "DIR")]
     input_dir: Vec<PathBuf>,
 
@@ -102,7 +108,7 @@ pub struct Arguments {
     erspan_vlans: Vec<Numbers<4095>>,
 
     /// Directory for the results; it is made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
     output_dir: PathBuf,
 
     /// How long a call may be silent, SIP and media, before it is given up; 0 for any time.
@@ -234,7 +240,10 @@ impl Arguments {
     /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
     #[must_use]
     pub fn read() -> Self {
+        let mut command = Self::command();
+        command.build();
         let line: Vec<OsString> = env::args_os().collect();
+        let line = operands::with_flags(&line, &command).unwrap_or_else(|(kind, words)| command.error(kind, words).exit());
         let mut arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
         if !uploads::ARE_BUILT_IN && arguments.needs_a_store() {
             Self::command().error(ErrorKind::InvalidValue, uploads::MISSING).exit();
@@ -245,6 +254,10 @@ impl Arguments {
             // Of a file of flags, it is the store that is to be tried.
             arguments.input_file.clear();
             arguments.input_dir.clear();
+        }
+        if !arguments.has_captures() && !arguments.s3_check {
+            let why = "no captures: name files, such as sip-call-extractor big.pcap, or a directory of segments";
+            Self::command().error(ErrorKind::MissingRequiredArgument, why).exit();
         }
         if arguments.detected_calls_filename == arguments.stats_filename {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
@@ -277,7 +290,15 @@ impl Arguments {
         if let Some((_, path)) = twice {
             return Some(format!("--input-dir {} is given twice; give it once", path.display()));
         }
-        if inputs.contains(&whole_path(&self.output_dir)) {
+        let output = whole_path(&self.output_dir);
+        let is_result = |path: &&PathBuf| is_of_a_call(path) && whole_path(path).parent() == Some(&output);
+        if self.input_file.len() > 1
+            && let Some(result) = self.input_file.iter().find(is_result)
+        {
+            let why = "is a call's file in the output directory: what is in it would count twice";
+            return Some(format!("{} {why}; name the captures alone, or another --output-dir", result.display()));
+        }
+        if inputs.contains(&output) {
             let why = "is an input directory, too, where the calls' files would be taken for segments; name another one";
             return Some(format!("--output-dir {} {why}", self.output_dir.display()));
         }

@@ -47,7 +47,7 @@ use self::{
     table::{CsvFile, CsvProgress},
     uploads::{Due, Uploads},
 };
-pub use self::{directory::Directory, records::Records, settings::Settings, text::printable};
+pub use self::{directory::Directory, names::is_of_a_call, records::Records, settings::Settings, text::printable};
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     counts::CallCounts,
