@@ -174,3 +174,29 @@ fn those_who_know_the_original_program() {
     shell.types("one.pcap -output e").is(2).says("--output-dir");
 }
 
+#[test]
+fn rows_end_as_those_before_them() {
+    let shell = Shell::new();
+    shell.types("one.pcap -o out").is(0);
+    let read = |name: &str| fs::read_to_string(shell.path(name)).unwrap();
+    let tables = ["out/detected_calls.csv", "out/calls_statistics.csv"];
+    for table in tables {
+        assert!(!read(table).contains('\r'), "{}", read(table));
+    }
+    // Versions before wrote CRLF.
+    for table in tables {
+        fs::write(shell.path(table), read(table).replace('\n', "\r\n")).unwrap();
+    }
+    shell.types("two.pcap -o out").is(0);
+    for table in tables {
+        let text = read(table);
+        assert!(text.lines().count() > 2 && text.matches('\n').count() == text.matches("\r\n").count(), "{text:?}");
+    }
+    let last = Command::new("awk").args(["-F,", "END { print $NF }"]).arg(shell.path("out/detected_calls.csv")).output().unwrap();
+    assert_eq!(last.stdout, b"1\r\n");
+    fs::remove_dir_all(shell.path("out")).unwrap();
+    shell.types("one.pcap two.pcap -o out").is(0);
+    let ones = Command::new("grep").args(["-c", ",1$"]).arg(shell.path("out/detected_calls.csv")).output().unwrap();
+    assert_eq!(ones.stdout, b"1\n", "what is at the end of a row is found");
+}
+

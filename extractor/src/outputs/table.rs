@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -17,6 +17,9 @@ use super::{
     directory::Directory,
     parts::{MODE, append, cut, hidden, remove, unhidden},
 };
+
+/// A header is not longer than this, in bytes.
+const MAX_HEADER: u64 = 64 * 1024;
 
 /// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
 #[derive(Debug)]
@@ -97,7 +100,7 @@ impl CsvFile {
     fn check(&self, mut file: File) -> Result<()> {
         let path = self.path.display();
         let mut header = String::new();
-        let read = BufReader::new(&mut file).take(64 * 1024).read_line(&mut header);
+        let read = BufReader::new(&mut file).take(MAX_HEADER).read_line(&mut header);
         let want = self.columns.join(",");
         if read.is_err() || header.trim_end() != want {
             bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
@@ -155,15 +158,16 @@ impl CsvFile {
     }
 
     fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
-        let mut rows = files::open(OpenOptions::new().read(true), part)?;
-        // Not for appending: the kernel would not copy by itself then.
-        let mut file = files::open(OpenOptions::new().write(true).create(true).truncate(false).mode(MODE), &self.path)?;
+        let mut rows = BufReader::new(files::open(OpenOptions::new().read(true), part)?);
+        let mut file =
+            files::open(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE), &self.path)?;
         // Shorter it is if somebody has put it away and begun a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
         let header = if before == 0 { csv_rows([self.columns])? } else { Vec::new() };
+        let end = if before == 0 { &b"\n"[..] } else { line_end(&mut file)? };
         let appended =
-            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| io::copy(&mut rows, &mut file));
+            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| copy_rows(&mut rows, &mut file, end));
         if appended.is_err() {
             // Nothing half-written stays.
             file.set_len(before)?;
@@ -204,6 +208,27 @@ impl CsvFile {
     }
 }
 
+/// The line end of a table: that of its header. Versions before ended lines with CRLF.
+fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
+    let mut header = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut header)?;
+    Ok(if header.ends_with(b"\r\n") { b"\r\n" } else { b"\n" })
+}
+
+/// Copies rows, and ends each as the table does. No field has a line end in it: see `text.rs`.
+fn copy_rows(rows: &mut impl BufRead, to: &mut impl Write, end: &[u8]) -> io::Result<()> {
+    let mut to = BufWriter::new(to);
+    let mut row = Vec::new();
+    while rows.read_until(b'\n', &mut row)? > 0 {
+        let row_end = row.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last.saturating_add(1));
+        to.write_all(row.get(..row_end).unwrap_or_default())?;
+        to.write_all(end)?;
+        row.clear();
+    }
+    to.flush()
+}
+
 fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
     let file = files::open(OpenOptions::new().append(true).create(true).mode(MODE), path);
     let written = file.and_then(|mut file| {
@@ -213,11 +238,12 @@ fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
     written.with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
 }
 
-/// Rows as RFC 4180 has them: fields are quoted where they must be, lines end with CRLF.
+/// Rows as RFC 4180 has them, fields quoted where they must be, but for the line end, which is LF: `grep ',0$'` and awk find what
+/// is at the end of a row.
 pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
     // The buffer holds a row or some: one is made for each call.
     let mut builder = csv::WriterBuilder::new();
-    let mut writer = builder.terminator(csv::Terminator::CRLF).buffer_capacity(1024).from_writer(Vec::new());
+    let mut writer = builder.terminator(csv::Terminator::Any(b'\n')).buffer_capacity(1024).from_writer(Vec::new());
     rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
     Ok(writer.into_inner()?)
 }
