@@ -554,7 +554,7 @@ fn every_link_type_gives_the_same_calls() {
 
 #[test]
 fn log_lines_can_be_json() {
-    let mut t = Ladder::new().flag("--log-format=json");
+    let mut t = Ladder::new().flag("--log-format=json").flag("--debug");
     call(&mut t, 0, 1);
     let extracted = t.extract();
     assert!(extracted.log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{}", extracted.log);

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    io::Write,
     net::SocketAddr,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use support::{
-    desk::{Files, visible},
+    desk::{Files, visible, within},
     ladder::{Ladder, extractor},
     sip::{Sdp, request, response},
 };
@@ -79,6 +81,20 @@ impl Shell {
         answer(&self.command(line).output().unwrap())
     }
 
+    /// The same at a terminal of so many columns.
+    fn types_at_terminal(&self, columns: u16, line: &str, environment: &[(&str, &str)]) -> String {
+        let program = extractor().get_program().to_owned();
+        let mut command = Command::new("script");
+        command.arg("-qec").arg(format!("stty cols {columns} rows 24; \"$PROGRAM\" {line}")).arg("/dev/null");
+        command.current_dir(self.folder.path()).env("PROGRAM", program).env("TERM", "xterm-256color");
+        for name in ["RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        let output = command.envs(environment.iter().copied()).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn results(&self, directory: &str) -> Files {
         visible(&self.path(directory))
     }
@@ -100,6 +116,12 @@ impl Answer {
     #[track_caller]
     fn says(&self, words: &str) -> &Self {
         assert!(self.said.contains(words), "no `{words}` in {}", self.said);
+        self
+    }
+
+    #[track_caller]
+    fn keeps_to_itself(&self, words: &str) -> &Self {
+        assert!(!self.said.contains(words), "`{words}` in {}", self.said);
         self
     }
 }
@@ -172,6 +194,133 @@ fn those_who_know_the_original_program() {
     let _ = truth;
     shell.types("-unknown one.pcap").is(2);
     shell.types("one.pcap -output e").is(2).says("--output-dir");
+}
+
+#[test]
+fn how_much_is_said() {
+    let shell = Shell::new();
+    shell
+        .types("spool/whole.pcap -o usual")
+        .is(0)
+        .keeps_to_itself("call opened")
+        .says("calls                  2   2 completed\n");
+    assert!(shell.types("spool/whole.pcap -q -o quiet").is(0).said.is_empty());
+    assert!(shell.types("spool/whole.pcap -q --log-format json -o json").is(0).said.is_empty());
+    shell.types("-q nowhere.pcap -o failed").is(1).says("nowhere.pcap");
+    for flag in ["-v", "--debug", "--verbose", "-vv"] {
+        shell.types(&format!("spool/whole.pcap {flag} -o {}", flag.replace('-', "x"))).is(0).says("call opened");
+    }
+    shell.types("-q -v one.pcap").is(2).says("cannot be used with");
+    // A service tells of each call.
+    shell.types("spool --final -o service").is(0).says("call opened").says("call closed");
+}
+
+#[test]
+fn why_is_said_to_those_who_ask() {
+    let shell = Shell::new();
+    let [a, b, other] = ["192.0.2.1:5060", "192.0.2.2:5060", "192.0.2.9:7000"].map(end);
+    let mut t = two_calls();
+    t.sip(6_000, a, b, request("REGISTER", "nobody's\u{1b}"));
+    t.rtp(6_000, other, end("192.0.2.8:7000"), 9, 1..=30);
+    t.sort();
+    fs::write(shell.path("why.pcap"), t.capture.to_pcap()).unwrap();
+    let verbose = shell.types("-v why.pcap -o verbose").is(0);
+    verbose.says("message of no call: no INVITE has opened one").says("REGISTER sip:").keeps_to_itself("\u{1b}");
+    verbose
+        .says("description gives endpoints call_id=first from=192.0.2.1:5060")
+        .says("endpoints=\"192.0.2.1:4000, 192.0.2.1:4001 (RTCP, implied)\"");
+    verbose.says("RTP of no call: no call that was open then gave either end source=192.0.2.9:7000 destination=192.0.2.8:7000");
+    verbose.says("no RTP came to an endpoint that a description gives call_id=second endpoint=192.0.2.1:4010");
+    verbose.says("no RTP came from an endpoint that a description gives call_id=second endpoint=192.0.2.2:4010");
+    verbose.keeps_to_itself("description gives call_id=first endpoint");
+    let usual = shell.types("why.pcap -o usual").is(0);
+    usual.keeps_to_itself("RTP of no call").keeps_to_itself("description");
+    assert_eq!(shell.results("usual"), shell.results("verbose"));
+}
+
+#[test]
+fn a_terminal_is_as_wide_as_it_is() {
+    let shell = Shell::new();
+    let mut t = two_calls();
+    // Timestamps that go back by more than an hour: the words for that are long.
+    t.capture.frames[4].0 += 7_200_000 * support::MS;
+    fs::write(shell.path("odd.pcap"), t.capture.to_pcap()).unwrap();
+    for columns in [60, 80, 132] {
+        let shown = shell.types_at_terminal(columns, &format!("odd.pcap -o out-{columns}"), &[]);
+        assert!(shown.contains("calls") && shown.contains("contradicts"), "{shown}");
+        for line in shown.split(['\r', '\n']) {
+            let text = console::strip_ansi_codes(line);
+            let text = text.trim_end();
+            assert!(
+                text.chars().count() <= columns.into(),
+                "{} columns at a terminal of {columns}: {text}",
+                text.chars().count()
+            );
+        }
+        assert!(shown.contains('%'), "there is a bar: {shown}");
+    }
+    assert_eq!(shell.results("out-60"), shell.results("out-132"));
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let shell = Shell::new();
+    let shows = |name: &str, environment: &[(&str, &str)]| {
+        let shown = shell.types_at_terminal(80, &format!("-v one.pcap -o {name}"), environment);
+        assert!(shown.contains("call opened"), "{shown}");
+        shown
+    };
+    let is_coloured = |shown: &str| shown.contains("\u{1b}[32m") || shown.contains("\u{1b}[34m");
+    assert!(is_coloured(&shows("plain", &[])));
+    assert!(!is_coloured(&shows("no-color", &[("NO_COLOR", "1")])));
+    assert!(!is_coloured(&shows("clicolor", &[("CLICOLOR", "0")])));
+    let dumb = shows("dumb", &[("TERM", "dumb")]);
+    assert!(!dumb.contains('\u{1b}') && !dumb.contains('%'), "neither colours nor a bar: {dumb}");
+}
+
+#[test]
+fn ctrl_c_loses_nothing_and_says_so() {
+    let shell = Shell::new();
+    let begin = || {
+        let mut command = extractor();
+        command
+            .args(["-", "-o", "out"])
+            .current_dir(shell.folder.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = begin();
+    let whole = fs::read(shell.path("spool/whole.pcap")).unwrap();
+    child.stdin.as_mut().unwrap().write_all(&whole[..1_000]).unwrap();
+    assert!(within(Duration::from_secs(20), || catches(child.id(), 2)));
+    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(2), "{said}");
+    assert!(said.contains("stopped; the same command goes on from here"), "{said}");
+    let mut child = begin();
+    child.stdin.take().unwrap().write_all(&whole).unwrap();
+    assert!(child.wait().unwrap().success());
+    // Who has it ignored, as jobs of scripts have, goes on.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' INT; exec \"$0\" - -o ignored"]).arg(extractor().get_program());
+    let mut child = command.current_dir(shell.folder.path()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(&whole[..1_000]).unwrap();
+    assert!(within(Duration::from_secs(20), || shell.path("ignored").exists()));
+    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    child.stdin.take().unwrap().write_all(&whole[1_000..]).unwrap();
+    assert!(child.wait().unwrap().success());
+    shell.types("spool/whole.pcap -o want").is(0);
+    assert_eq!(shell.results("out"), shell.results("want"));
+}
+
+/// Whether a process has a handler for a signal.
+fn catches(process: u32, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal - 1)) != 0
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::{
         uploads::{self, Class, Cleanup, Encryption, Tags},
     },
     packet::{Decoder, HepPorts},
-    progress::LogFormat,
+    progress::{LogFormat, Verbosity},
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };
@@ -211,9 +211,13 @@ pub struct Arguments {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 
-    /// Log more. (RUST_LOG, if set, says exactly what.)
-    #[arg(long)]
-    pub debug: bool,
+    /// Say nothing but errors, and no summary: cron mails nothing when all is well.
+    #[arg(long, short, conflicts_with = "debug", overrides_with = "quiet")]
+    quiet: bool,
+
+    /// Log more: each call, and why messages and media belong to none. (RUST_LOG, if set, says exactly what.)
+    #[arg(long, short = 'v', visible_alias = "verbose", overrides_with = "debug")]
+    debug: bool,
 
     /// Bytes of input that are worked on at once. No value changes the result; tests use small ones.
     #[arg(long, value_name = "BYTES", hide = true)]
@@ -281,6 +285,16 @@ impl Arguments {
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
         arguments
+    }
+
+    /// How much is to be said.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.debug) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Usual,
+        }
     }
 
     fn directories_in_conflict(&self) -> Option<String> {
@@ -387,6 +401,7 @@ impl Arguments {
                 detected_calls_filename: self.detected_calls_filename,
                 stats_filename: self.stats_filename,
                 overwrite: self.overwrite,
+                tells_of_calls: !self.input_dir.is_empty(),
                 // One who waits for one file wants it as fast as a copy, and can run it again.
                 syncs: !self.no_sync && !self.input_dir.is_empty(),
             },

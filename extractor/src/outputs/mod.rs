@@ -70,6 +70,7 @@ pub struct Outputs {
     selection: Selection,
     /// The place that the calls' rows have for their files.
     location: Option<S3Uri>,
+    tells_of_calls: bool,
     uploads: Uploads,
     /// The files that are due when those of calls that have ended are published.
     newly_due: Vec<Due>,
@@ -127,6 +128,14 @@ struct Destination<'a> {
     directory: &'a Directory,
     selection: &'a Selection,
     location: Option<&'a S3Uri>,
+    tells_of_calls: bool,
+}
+
+/// Logs what becomes of a call: for those who asked, and for services.
+macro_rules! tell {
+    ($to:expr, $($line:tt)*) => {
+        if $to.tells_of_calls { tracing::info!($($line)*) } else { tracing::debug!($($line)*) }
+    };
 }
 
 impl Job<'_> {
@@ -141,15 +150,18 @@ impl Job<'_> {
     ) -> Result<()> {
         let Self { work, call, recording, obsolete, rows } = self;
         if work.is_new {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
         *obsolete = recording.write(to.directory, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         let Some(end) = work.end else { return Ok(()) };
         if to.selection.ends_late_enough(recording.last_ns()) {
             *rows = Some(Rows::of(call, &end, recording, to.location)?);
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                recording.tell_of_silence(call);
+            }
         } else {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
         }
         Ok(())
     }
@@ -182,6 +194,7 @@ impl Outputs {
             counts: CallCounts::default(),
             selection: settings.selection.clone(),
             location: settings.location.clone(),
+            tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
         })
@@ -285,7 +298,12 @@ impl Outputs {
         now: Clock,
     ) -> Result<()> {
         let mut jobs = self.jobs(work, table, records);
-        let to = Destination { directory: &self.directory, selection: &self.selection, location: self.location.as_ref() };
+        let to = Destination {
+            directory: &self.directory,
+            selection: &self.selection,
+            location: self.location.as_ref(),
+            tells_of_calls: self.tells_of_calls,
+        };
         jobs.par_iter_mut()
             .with_max_len(64)
             .try_for_each_init(GatherBuffer::default, |buffer, job| job.run(to, buffer, table.flows(), records, lookback_ns))?;
