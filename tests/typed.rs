@@ -349,3 +349,66 @@ fn rows_end_as_those_before_them() {
     assert_eq!(ones.stdout, b"1\n", "what is at the end of a row is found");
 }
 
+#[test]
+fn calls_of_a_number() {
+    let shell = Shell::new();
+    let mut t = two_calls();
+    for (at, from, to) in [
+        (20_000, "\"+49 30\" <sip:+49(30)123-4@pbx>;tag=1", "<sip:0044-20-555@pbx>"),
+        (21_000, "<sip:alice@pbx>", "<tel:4930999>"),
+    ] {
+        let mut invite = request("INVITE", &format!("number-{at}"));
+        (invite.from, invite.to) = (from.to_owned(), to.to_owned());
+        t.sip(at, end("192.0.2.1:5060"), end("192.0.2.2:5060"), invite);
+    }
+    t.sort();
+    fs::write(shell.path("numbers.pcap"), t.capture.to_pcap()).unwrap();
+    for (number, (flags, want)) in [
+        ("--number 49301234", &["number-20000"][..]),
+        ("--number ^4420555$", &["number-20000"]),
+        ("--number ^4930", &["number-20000", "number-21000"]),
+        ("--number ^4930 --from alice", &["number-21000"]),
+        ("--number ^44 --number 999$", &["number-20000", "number-21000"]),
+        ("--number alice", &[]),
+        ("--number 0044", &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        shell.types(&format!("numbers.pcap -o {number} {flags}")).is(0);
+        let table = fs::read_to_string(shell.path(&format!("{number}/detected_calls.csv"))).unwrap();
+        let ids: Vec<&str> = table.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
+        assert_eq!(ids, want, "{flags}");
+    }
+    for flag in ["--from", "--to", "--call-id", "--no-rtp-dump-for-from-pattern"] {
+        shell.types(&format!("one.pcap {flag} +4930")).is(2).says(r"write '\+4930'");
+    }
+    shell.types("one.pcap --number +4930").is(2).says("numbers stand without their plus sign; write '^4930'");
+    shell.types(r"one.pcap --number '^\+4930'").is(2).says("write '^4930'");
+}
+
+#[test]
+fn times_as_people_write_them() {
+    let shell = Shell::new();
+    let calls = |name: &str, line: &str| {
+        let answer =
+            answer(&shell.command(&format!("spool/whole.pcap -o {name} {line}")).env("TZ", "CET-1").output().unwrap()).is(0);
+        let table = fs::read_to_string(shell.path(&format!("{name}/detected_calls.csv"))).unwrap();
+        (table.lines().count() - 1, answer)
+    };
+    // The calls begin at 14:30:22 and 14:30:32, UTC, and last five seconds.
+    let (count, answer) = calls("a", "--since '2023-12-01 15:30:30'");
+    assert_eq!(count, 1);
+    answer.says("--since 2023-12-01 15:30:30 is taken as 2023-12-01 15:30:30 +01:00, local time (2023-12-01T14:30:30Z)");
+    let (count, answer) = calls("b", "--since '2023-12-01 14:30:30Z'");
+    assert_eq!(count, 1);
+    answer.keeps_to_itself("taken as");
+    assert_eq!(calls("c", "--since 2023-12-01 --until 2023-12-01").0, 2, "a day is all of it");
+    assert_eq!(calls("d", "--since -2h").0, 0);
+    assert_eq!(calls("e", "--since=-1d").0, 0);
+    assert_eq!(calls("f", "--until yesterday").0, 2);
+    assert_eq!(calls("g", "--until -2h --since 2023-12-01").0, 2);
+    calls("h", "--since today").1.says("--since today is taken as ");
+    shell.types("one.pcap --since soon").is(2).says("`soon` is no time").says("2024-03-01T09:00:00Z");
+}
+

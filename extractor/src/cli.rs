@@ -2,6 +2,7 @@
 
 mod calls;
 mod operands;
+mod times;
 
 use std::{
     env,
@@ -275,16 +276,22 @@ impl Arguments {
             let why = "--detected-calls-filename and --stats-filename would be the same object; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
-        if let (Some(since), Some(until)) = (arguments.calls.since, arguments.calls.until)
-            && until < since
+        if let (Some(since), Some(until)) = (&arguments.calls.since, &arguments.calls.until)
+            && until.at < since.at
         {
-            let why = format!("--until {until} is before --since {since}: no call would be wanted");
+            let why = format!("--until {} is before --since {}: no call would be wanted", until.at, since.at);
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
         if let Some(why) = arguments.directories_in_conflict() {
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
         arguments
+    }
+
+    /// How times were understood that the command line has without a zone.
+    pub fn notices(&self) -> impl Iterator<Item = String> {
+        let times = [("--since", &self.calls.since), ("--until", &self.calls.until)];
+        times.into_iter().filter_map(|(flag, time)| Some(format!("{flag} {}", time.as_ref()?.notice.as_ref()?)))
     }
 
     /// How much is to be said.

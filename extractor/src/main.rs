@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let (log_format, verbosity) = (arguments.log_format, arguments.verbosity());
     let progress = Progress::new(verbosity);
     progress.log(log_format, verbosity);
+    arguments.notices().for_each(|notice| tracing::info!("{notice}"));
     if let Some(settings) = arguments.check() {
         return check(settings);
     }
