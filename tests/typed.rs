@@ -412,3 +412,91 @@ fn times_as_people_write_them() {
     shell.types("one.pcap --since soon").is(2).says("`soon` is no time").says("2024-03-01T09:00:00Z");
 }
 
+#[test]
+fn a_second_run_says_what_it_appends_to() {
+    let shell = Shell::new();
+    let rows = |name: &str| fs::read_to_string(shell.path(name)).unwrap().lines().count() - 1;
+    shell.types("one.pcap -o out").is(0).keeps_to_itself("appending");
+    shell.types("one.pcap -o out").is(0).says("appending to 1 rows that out/detected_calls.csv has").says("--overwrite");
+    assert_eq!((rows("out/detected_calls.csv"), rows("out/calls_statistics.csv")), (2, 4));
+    // Cron runs over a directory go on in their table.
+    shell.types("spool -o service").is(0);
+    shell.types("spool -o service").is(0).keeps_to_itself("appending");
+}
+
+#[test]
+fn to_overwrite_is_to_replace_rows_too() {
+    let shell = Shell::new();
+    let whole = "spool/whole.pcap -o out --overwrite";
+    shell.types(whole).is(0);
+    let want = shell.results("out");
+    shell.types(whole).is(0).says("those of files that are replaced are replaced");
+    assert_eq!(shell.results("out"), want, "the same command gives the same");
+    // Rows of other captures stay.
+    shell.types("one.pcap -o out --overwrite").is(0);
+    let table = |out: &str| fs::read_to_string(shell.path(&format!("{out}/detected_calls.csv"))).unwrap();
+    let ids = |out: &str| table(out).lines().skip(1).map(|row| row.split(',').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids("out"), ["second", "first"]);
+    let first = shell.path("out/calls_statistics.csv");
+    assert_eq!(fs::read_to_string(&first).unwrap().matches("\nfirst,").count(), 2);
+    // A call that has no streams any more has no rows of streams, and tables keep their line ends and modes.
+    let crlf =
+        |name: &str| fs::write(shell.path(name), fs::read_to_string(shell.path(name)).unwrap().replace('\n', "\r\n")).unwrap();
+    crlf("out/detected_calls.csv");
+    crlf("out/calls_statistics.csv");
+    let mut silent = two_calls();
+    silent
+        .capture
+        .frames
+        .retain(|(_, frame)| frame.len() > 300 || frame[42..].starts_with(b"BYE") || frame[42..].starts_with(b"SIP"));
+    fs::write(shell.path("silent.pcap"), silent.capture.to_pcap()).unwrap();
+    shell.types("silent.pcap -o out --overwrite").is(0);
+    assert_eq!(ids("out"), ["first", "second"]);
+    assert_eq!(fs::read_to_string(&first).unwrap().lines().count(), 1);
+    assert_eq!(table("out").matches("\r\n").count(), 3);
+    // Tables elsewhere are locked, and stay so.
+    shell.types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv").is(0);
+    shell.types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv").is(0);
+    assert_eq!(fs::read_to_string(shell.path("calls.csv")).unwrap().lines().count(), 2);
+}
+
+/// Killed wherever it writes, a run that replaces rows ends as if nothing had been.
+#[test]
+fn rows_are_replaced_once_whatever_is_killed() {
+    let shell = Shell::new();
+    let segments = |out: &str| format!("spool -o {out} --final --overwrite --unit-bytes 2000 --window-bytes 1000");
+    shell.types(&segments("want")).is(0);
+    shell.types(&format!("{} --reset-state", segments("want"))).is(0);
+    let want = shell.results("want");
+    assert_eq!(String::from_utf8_lossy(&want["detected_calls.csv"]).lines().count(), 3);
+    for calls in 1..40 {
+        let out = format!("out-{calls}");
+        shell.types(&segments(&out)).is(0);
+        // Of system calls that change something, the so-maniest does not return.
+        let script = format!(
+            "strace -f -qq -o /dev/null -e trace=rename,renameat,renameat2,unlink,unlinkat,ftruncate \
+             -e inject=rename,renameat,renameat2,unlink,unlinkat,ftruncate:signal=SIGKILL:when={calls} \"$0\" {} --reset-state",
+            segments(&out)
+        );
+        let program = extractor().get_program().to_owned();
+        let status = Command::new("sh")
+            .arg("-c")
+            .arg(script)
+            .arg(program)
+            .current_dir(shell.folder.path())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        let is_done = status.success();
+        shell.types(&segments(&out)).is(0);
+        assert_eq!(shell.results(&out), want, "killed at call {calls}");
+        let left =
+            fs::read_dir(shell.path(&out)).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != support::desk::STATE);
+        assert_eq!(left.count(), want.len(), "nothing hidden is left, killed at call {calls}");
+        if is_done {
+            assert!(calls > 5, "it was killed");
+            return;
+        }
+    }
+}
+

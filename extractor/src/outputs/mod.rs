@@ -44,7 +44,7 @@ use self::{
     recording::Recording,
     rows::Rows,
     settled::Settled,
-    table::{CsvFile, CsvProgress},
+    table::{CsvFile, CsvProgress, FileSet},
     uploads::{Due, Uploads},
 };
 pub use self::{directory::Directory, names::is_of_a_call, records::Records, settings::Settings, text::printable};
@@ -206,6 +206,7 @@ impl Outputs {
     /// # Errors
     /// A file cannot be changed, or is shorter than the books have it; or a CSV file is there with other columns.
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
+        let is_fresh = books.is_none();
         if let Some(books) = books {
             self.books = books;
             if !self.overwrites {
@@ -218,6 +219,10 @@ impl Outputs {
         self.uploads.resume(&self.books.due);
         self.detected_calls.begin()?;
         self.statistics.begin()?;
+        // A service appends at each of its runs.
+        if is_fresh && !self.tells_of_calls {
+            self.detected_calls.tell_of_rows(self.overwrites)?;
+        }
         let known = self.books.recordings.values().filter(|recording| recording.file.len() > 0);
         let known = known.map(|recording| (recording.file.name(), recording.file.len())).collect();
         self.directory.cut_back(&known)?;
@@ -254,8 +259,11 @@ impl Outputs {
         self.books.complete.par_iter().try_for_each(|file_name| directory.publish(file_name))?;
         self.books.complete.clear();
         self.uploads.add(self.newly_due.drain(..));
-        self.detected_calls.publish(&mut self.books.detected_calls, directory)?;
-        self.statistics.publish(&mut self.books.statistics, directory)?;
+        // The table of calls comes last: as long as its rows are pending, they say whose rows of before go.
+        let replaced =
+            if self.overwrites { self.detected_calls.pending_files(&self.books.detected_calls)? } else { FileSet::new() };
+        self.statistics.publish(&mut self.books.statistics, directory, &replaced)?;
+        self.detected_calls.publish(&mut self.books.detected_calls, directory, &replaced)?;
         self.books.obsolete.iter().try_for_each(|file_name| directory.remove_part(file_name))?;
         self.books.obsolete.clear();
         Ok(())

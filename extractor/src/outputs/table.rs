@@ -3,15 +3,16 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use shared::files;
+use shared::{files, units::grouped};
 
 use super::{
     directory::Directory,
@@ -20,6 +21,12 @@ use super::{
 
 /// A header is not longer than this, in bytes.
 const MAX_HEADER: u64 = 64 * 1024;
+
+/// The column of both tables that names the call's file.
+const FILE_NAME: usize = 2;
+
+/// Names of calls' files.
+pub(super) type FileSet = BTreeSet<Vec<u8>>;
 
 /// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
 #[derive(Debug)]
@@ -142,15 +149,38 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
-    /// is done again; where it was done, the hidden file is gone.
-    pub(super) fn publish(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+    /// The names of the calls' files in the rows that are to be published.
+    pub(super) fn pending_files(&self, progress: &CsvProgress) -> Result<FileSet> {
         let part = self.part(progress.unit);
-        if progress.pending > 0 && part.exists() {
+        if progress.pending == 0 || !part.exists() {
+            return Ok(FileSet::new());
+        }
+        cut(&part, progress.pending)?;
+        let names = || -> Result<FileSet> {
+            let rows = files::open(OpenOptions::new().read(true), &part)?;
+            records(rows).into_byte_records().map(|row| Ok(row?.get(FILE_NAME).unwrap_or_default().to_vec())).collect()
+        };
+        names().with_context(|| format!("{} cannot be read", part.display()))
+    }
+
+    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
+    /// is done again; where it was done, the hidden file is gone. Rows of before whose files are `replaced` go.
+    pub(super) fn publish(&mut self, progress: &mut CsvProgress, directory: &Directory, replaced: &FileSet) -> Result<()> {
+        let part = self.part(progress.unit);
+        let is_pending = progress.pending > 0 && part.exists();
+        if is_pending {
             cut(&part, progress.pending)?;
-            let path = self.path.display();
-            self.take_rows(&part, progress, directory)
-                .with_context(|| format!("{} bytes of rows cannot be appended to {path}", progress.pending))?;
+        }
+        let path = self.path.display().to_string();
+        let what = || format!("{} bytes of rows cannot be appended to {path}", progress.pending);
+        if replaced.is_empty() {
+            if is_pending {
+                self.take_rows(&part, progress, directory).with_context(what)?;
+            }
+        } else if is_pending || progress.pending == 0 {
+            self.replace_rows(Some(part.as_path()).filter(|_| is_pending), directory, replaced).with_context(what)?;
+        }
+        if is_pending {
             remove(&part)?;
         }
         *progress = CsvProgress { unit: progress.unit.saturating_add(1), ..CsvProgress::default() };
@@ -179,7 +209,76 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length.
+    /// Writes the file anew, without the rows whose files are `replaced`, and with those of a unit of work. It takes the place of
+    /// the old one as a whole, so that what was broken off is done again from either.
+    fn replace_rows(&mut self, part: Option<&Path>, directory: &Directory, replaced: &FileSet) -> Result<()> {
+        let open = |path: &Path| files::open(OpenOptions::new().read(true), path);
+        let mut old = match open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            old => Some(old?),
+        };
+        let mode = old.as_ref().map_or(Ok(MODE), |old| old.metadata().map(|metadata| metadata.permissions().mode()))?;
+        let end = old.as_mut().map_or(Ok(&b"\n"[..]), line_end)?;
+        let new = files::replacement(&self.path, mode)?;
+        let terminator = if end == b"\n" { csv::Terminator::Any(b'\n') } else { csv::Terminator::CRLF };
+        let mut to = csv::WriterBuilder::new().terminator(terminator).flexible(true).from_writer(new.as_file());
+        let mut has_header = false;
+        if let Some(mut old) = old {
+            old.seek(SeekFrom::Start(0))?;
+            for row in records(old).into_byte_records() {
+                let row = row?;
+                has_header = true;
+                if row.get(FILE_NAME).is_none_or(|name| !replaced.contains(name)) {
+                    to.write_byte_record(&row)?;
+                }
+            }
+        }
+        if !has_header {
+            to.write_record(self.columns)?;
+        }
+        if let Some(part) = part {
+            for row in records(open(part)?).into_byte_records() {
+                to.write_byte_record(&row?)?;
+            }
+        }
+        to.flush()?;
+        drop(to);
+        if directory.syncs() {
+            new.as_file().sync_all()?;
+        }
+        if self.locked.is_some()
+            && let Err(error) = new.as_file().try_lock()
+        {
+            tracing::warn!("{} cannot be locked ({error}); see to it that nobody else appends to it", self.path.display());
+        }
+        let file = new.persist(&self.path).map_err(|error| error.error)?;
+        if directory.syncs() {
+            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        self.locked = self.locked.take().map(|_| file);
+        Ok(())
+    }
+
+    /// Says how many rows are there, to which others will be appended.
+    pub(super) fn tell_of_rows(&self, overwrites: bool) -> Result<()> {
+        let path = self.path.display();
+        let file = files::open(OpenOptions::new().read(true), &self.path).with_context(|| format!("{path} cannot be opened"))?;
+        let lines = BufReader::with_capacity(1 << 20, file).split(b'\n').map_while(Result::ok).count() as u64;
+        let rows = grouped(lines.saturating_sub(1));
+        match (lines, overwrites) {
+            (..2, _) => {}
+            (_, false) => {
+                tracing::info!("appending to {rows} rows that {path} has; --overwrite would replace those of the same calls");
+            }
+            (_, true) => {
+                tracing::info!("appending to {rows} rows that {path} has; those of files that are replaced are replaced");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length; and files
+    /// that were to take the place of this one.
     pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
         if progress.pending > 0 {
             cut(&self.part(progress.unit), progress.pending)?;
@@ -190,7 +289,7 @@ impl CsvFile {
         for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let unit = unhidden(&name).and_then(|name| name.strip_prefix(&prefix));
-            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok());
+            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok() || files::is_of_replacement(unit));
             if is_ours && (entry.path() != keep || progress.pending == 0) {
                 remove(&entry.path())?;
             }
@@ -206,6 +305,11 @@ impl CsvFile {
     fn file_name(&self) -> Cow<'_, str> {
         self.path.file_name().unwrap_or_default().to_string_lossy()
     }
+}
+
+/// The rows of a table, or of a part of one.
+fn records(file: File) -> csv::Reader<File> {
+    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file)
 }
 
 /// The line end of a table: that of its header. Versions before ended lines with CRLF.
