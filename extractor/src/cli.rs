@@ -140,7 +140,7 @@ pub struct Arguments {
     calls: CallArguments,
 
     /// Upload each call's file to where --s3-uri says.
-    #[arg(long, requires_all = ["s3_uri", "s3_region"])]
+    #[arg(long, requires = "s3_uri")]
     auto_upload_to_s3: bool,
 
     /// Where the calls' files go: s3://bucket/prefix/, in which {hostname} is the short name of this host. Without
@@ -148,7 +148,7 @@ pub struct Arguments {
     #[arg(long, value_name = "URI")]
     s3_uri: Option<S3Uri>,
 
-    /// The region of the bucket.
+    /// The region of the bucket; without it, that of AWS_REGION, or of the profile.
     #[arg(long, value_name = "REGION", value_parser = region)]
     s3_region: Option<String>,
 
@@ -189,7 +189,7 @@ pub struct Arguments {
     spool_max_bytes: ByteSize,
 
     /// Only try whether objects can be put, and end: 0 if they can. (With captures, that is tried anyway.)
-    #[arg(long, requires_all = ["s3_uri", "s3_region"])]
+    #[arg(long, requires = "s3_uri")]
     s3_check: bool,
 
     /// Do not try it at the start.
@@ -252,6 +252,13 @@ impl Arguments {
         let mut arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
         if !uploads::ARE_BUILT_IN && arguments.needs_a_store() {
             Self::command().error(ErrorKind::InvalidValue, uploads::MISSING).exit();
+        }
+        if arguments.needs_a_store() && arguments.s3_region.is_none() {
+            arguments.s3_region = uploads::region().and_then(|found| region(&found).ok());
+            if arguments.s3_region.is_none() {
+                let why = "no region: give --s3-region, such as --s3-region eu-central-1, or set AWS_REGION (any will do for most stores other than AWS)";
+                Self::command().error(ErrorKind::MissingRequiredArgument, why).exit();
+            }
         }
         let given = config_file::given(&line);
         let is_given = |flag: &str| given.contains(OsStr::new(flag));
