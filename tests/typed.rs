@@ -500,3 +500,8 @@ fn rows_are_replaced_once_whatever_is_killed() {
     }
 }
 
+#[test]
+fn standard_input_is_called_so() {
+    let shell = Shell::new();
+    shell.types("- -o out < /dev/null").is(1).says("standard input is not used: ").keeps_to_itself("- is not used");
+}

@@ -70,6 +70,12 @@ enum Bytes {
     Owned(Vec<u8>),
 }
 
+/// The name of an input, for sentences.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
 impl Inputs {
     /// Inputs that are numbered from `first` on, in this order; of those before, records are carried over.
     #[must_use]
@@ -180,7 +186,7 @@ impl Input {
     /// It cannot be read, or is none.
     pub fn open(path: &Path, spool: &Path) -> Result<Self, InputError> {
         let (name, plain) = if path == Path::new(STANDARD_INPUT) {
-            ("standard input".to_owned(), Plain::of_stream(&mut io::stdin().lock(), spool)?)
+            (shown(path), Plain::of_stream(&mut io::stdin().lock(), spool)?)
         } else {
             (path.display().to_string(), Plain::of_file(File::open(path)?, spool)?)
         };
