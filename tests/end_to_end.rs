@@ -30,5 +30,6 @@ mod selection;
 mod services;
 mod streams;
 mod translated;
+mod typed;
 #[cfg(feature = "uploads")]
 mod uploads;

@@ -245,6 +245,16 @@ mod tests {
     }
 
     #[test]
+    fn those_who_know_the_original_program_type_one_hyphen() {
+        let arguments = parse("agent -interface eth0 -filter=udp -debug=false --promiscuous=true -output-dir x").unwrap();
+        assert_eq!(
+            (arguments.interface.as_slice(), arguments.filter()),
+            (&["eth0".to_owned()][..], Filter::Given("udp".to_owned()))
+        );
+        assert!(!arguments.debug && arguments.promiscuous && arguments.output_dir.as_os_str() == "x");
+    }
+
+    #[test]
     fn zero_stands_for_no_limit() {
         let arguments = parse("agent --interface eth0 --rotate-every 0 --rotate-size 0 --stats-interval 0").unwrap();
         assert_eq!(arguments.rotation(), rotation::Limits::default());

@@ -208,6 +208,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             detected_calls_filename: "detected_calls.csv".into(),
             stats_filename: "calls_statistics.csv".into(),
             overwrite: false,
+            tells_of_calls: false,
             syncs: false,
         };
         let uploads = Uploads::none(folder.path());

@@ -1,6 +1,8 @@
 //! The command line.
 
 mod calls;
+mod operands;
+mod times;
 
 use std::{
     env,
@@ -23,11 +25,11 @@ use crate::{
     calls::Rules,
     config::{Config, Directories, Source, UnitLen},
     outputs::{
-        Settings,
+        Settings, is_of_a_call,
         uploads::{self, Class, Cleanup, Encryption, Tags},
     },
     packet::{Decoder, HepPorts},
-    progress::LogFormat,
+    progress::{LogFormat, Verbosity},
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };
@@ -35,20 +37,25 @@ use crate::{
 /// Extracts every SIP call of a capture: one pcap per call with its signalling and media,
 /// `detected_calls.csv` with a row per call, `calls_statistics.csv` with a row per RTP stream.
 ///
+/// FILE is a capture; several are one capture, in the order of their first packets. DIR is a directory with segments: see
+/// --input-dir.
+///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but something of the input or of the uploads
 /// was left behind (the log and the closing summary say what).
 #[derive(Debug, Parser)]
 #[command(name = "sip-call-extractor", version, max_term_width = 100)]
+#[command(override_usage = "sip-call-extractor [OPTIONS] FILE...\n       sip-call-extractor [OPTIONS] DIR...")]
 #[command(group(ArgGroup::new("captures").args(["input_file", "input_dir"])))]
-#[command(group(ArgGroup::new("job").required(true).multiple(true).args(["input_file", "input_dir", "s3_check"])))]
 pub struct Arguments {
     /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
     /// May be repeated: the files are then one capture, in the order of their first packets.
-    #[arg(long, value_name = "FILE")]
+    /// The same as to name it without a flag.
+    #[arg(long, short, value_name = "FILE")]
     input_file: Vec<PathBuf>,
 
     /// Directory with segments to read: all closed ones that were not read before, in capture order. Calls that are open
     /// at the end go on in the next run. May be repeated, once for each capture point: their packets are merged by time.
+    /// The same as to name it without a flag.
     #[arg(long, value_name = "DIR")]
     input_dir: Vec<PathBuf>,
 
@@ -111,7 +118,7 @@ pub struct Arguments {
     erspan_vlans: Vec<Numbers<4095>>,
 
     /// Directory for the results; it is made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
     output_dir: PathBuf,
 
     /// How long a call may be silent, SIP and media, before it is given up; 0 for any time.
@@ -147,7 +154,7 @@ pub struct Arguments {
     calls: CallArguments,
 
     /// Upload each call's file to where --s3-uri says.
-    #[arg(long, requires_all = ["s3_uri", "s3_region"])]
+    #[arg(long, requires = "s3_uri")]
     auto_upload_to_s3: bool,
 
     /// Where the calls' files go: s3://bucket/prefix/, in which {hostname} is the short name of this host. Without
@@ -155,7 +162,7 @@ pub struct Arguments {
     #[arg(long, value_name = "URI")]
     s3_uri: Option<S3Uri>,
 
-    /// The region of the bucket.
+    /// The region of the bucket; without it, that of AWS_REGION, or of the profile.
     #[arg(long, value_name = "REGION", value_parser = region)]
     s3_region: Option<String>,
 
@@ -196,7 +203,7 @@ pub struct Arguments {
     spool_max_bytes: ByteSize,
 
     /// Only try whether objects can be put, and end: 0 if they can. (With captures, that is tried anyway.)
-    #[arg(long, requires_all = ["s3_uri", "s3_region"])]
+    #[arg(long, requires = "s3_uri")]
     s3_check: bool,
 
     /// Do not try it at the start.
@@ -219,9 +226,13 @@ pub struct Arguments {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 
-    /// Log more. (RUST_LOG, if set, says exactly what.)
-    #[arg(long)]
-    pub debug: bool,
+    /// Say nothing but errors, and no summary: cron mails nothing when all is well.
+    #[arg(long, short, conflicts_with = "debug", overrides_with = "quiet")]
+    quiet: bool,
+
+    /// Log more: each call, and why messages and media belong to none. (RUST_LOG, if set, says exactly what.)
+    #[arg(long, short = 'v', visible_alias = "verbose", overrides_with = "debug")]
+    debug: bool,
 
     /// Bytes of input that are worked on at once. No value changes the result; tests use small ones.
     #[arg(long, value_name = "BYTES", hide = true)]
@@ -248,10 +259,20 @@ impl Arguments {
     /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
     #[must_use]
     pub fn read() -> Self {
+        let mut command = Self::command();
+        command.build();
         let line: Vec<OsString> = env::args_os().collect();
+        let line = operands::with_flags(&line, &command).unwrap_or_else(|(kind, words)| command.error(kind, words).exit());
         let mut arguments: Self = config_file::arguments(&line).unwrap_or_else(|error| error.exit());
         if !uploads::ARE_BUILT_IN && arguments.needs_a_store() {
             Self::command().error(ErrorKind::InvalidValue, uploads::MISSING).exit();
+        }
+        if arguments.needs_a_store() && arguments.s3_region.is_none() {
+            arguments.s3_region = uploads::region().and_then(|found| region(&found).ok());
+            if arguments.s3_region.is_none() {
+                let why = "no region: give --s3-region, such as --s3-region eu-central-1, or set AWS_REGION (any will do for most stores other than AWS)";
+                Self::command().error(ErrorKind::MissingRequiredArgument, why).exit();
+            }
         }
         let given = config_file::given(&line);
         let is_given = |flag: &str| given.contains(OsStr::new(flag));
@@ -259,6 +280,10 @@ impl Arguments {
             // Of a file of flags, it is the store that is to be tried.
             arguments.input_file.clear();
             arguments.input_dir.clear();
+        }
+        if !arguments.has_captures() && !arguments.s3_check {
+            let why = "no captures: name files, such as sip-call-extractor big.pcap, or a directory of segments";
+            Self::command().error(ErrorKind::MissingRequiredArgument, why).exit();
         }
         if arguments.detected_calls_filename == arguments.stats_filename {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
@@ -272,16 +297,32 @@ impl Arguments {
             let why = "--detected-calls-filename and --stats-filename would be the same object; give them different names";
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
-        if let (Some(since), Some(until)) = (arguments.calls.since, arguments.calls.until)
-            && until < since
+        if let (Some(since), Some(until)) = (&arguments.calls.since, &arguments.calls.until)
+            && until.at < since.at
         {
-            let why = format!("--until {until} is before --since {since}: no call would be wanted");
+            let why = format!("--until {} is before --since {}: no call would be wanted", until.at, since.at);
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
         if let Some(why) = arguments.directories_in_conflict() {
             Self::command().error(ErrorKind::ArgumentConflict, why).exit();
         }
         arguments
+    }
+
+    /// How times were understood that the command line has without a zone.
+    pub fn notices(&self) -> impl Iterator<Item = String> {
+        let times = [("--since", &self.calls.since), ("--until", &self.calls.until)];
+        times.into_iter().filter_map(|(flag, time)| Some(format!("{flag} {}", time.as_ref()?.notice.as_ref()?)))
+    }
+
+    /// How much is to be said.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.debug) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Usual,
+        }
     }
 
     fn directories_in_conflict(&self) -> Option<String> {
@@ -291,7 +332,15 @@ impl Arguments {
         if let Some((_, path)) = twice {
             return Some(format!("--input-dir {} is given twice; give it once", path.display()));
         }
-        if inputs.contains(&whole_path(&self.output_dir)) {
+        let output = whole_path(&self.output_dir);
+        let is_result = |path: &&PathBuf| is_of_a_call(path) && whole_path(path).parent() == Some(&output);
+        if self.input_file.len() > 1
+            && let Some(result) = self.input_file.iter().find(is_result)
+        {
+            let why = "is a call's file in the output directory: what is in it would count twice";
+            return Some(format!("{} {why}; name the captures alone, or another --output-dir", result.display()));
+        }
+        if inputs.contains(&output) {
             let why = "is an input directory, too, where the calls' files would be taken for segments; name another one";
             return Some(format!("--output-dir {} {why}", self.output_dir.display()));
         }
@@ -383,6 +432,7 @@ impl Arguments {
                 detected_calls_filename: self.detected_calls_filename,
                 stats_filename: self.stats_filename,
                 overwrite: self.overwrite,
+                tells_of_calls: !self.input_dir.is_empty(),
                 // One who waits for one file wants it as fast as a copy, and can run it again.
                 syncs: !self.no_sync && !self.input_dir.is_empty(),
             },

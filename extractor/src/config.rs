@@ -46,6 +46,14 @@ pub enum Source {
     Directories(Directories),
 }
 
+impl Source {
+    /// The run stays and waits for segments.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        matches!(self, Self::Directories(directories) if directories.stays)
+    }
+}
+
 /// Input directories, and what to do with what is in them.
 #[derive(Clone, Debug)]
 pub struct Directories {

@@ -19,9 +19,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::read();
-    let progress = Progress::new();
-    let log_format = arguments.log_format;
-    progress.log(log_format, arguments.debug);
+    let (log_format, verbosity) = (arguments.log_format, arguments.verbosity());
+    let progress = Progress::new(verbosity);
+    progress.log(log_format, verbosity);
+    arguments.notices().for_each(|notice| tracing::info!("{notice}"));
     if let Some(settings) = arguments.check() {
         return check(settings);
     }
@@ -70,6 +71,10 @@ fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome>
     if !no_sandbox {
         sandbox::enter(&config);
     }
+    // A watch that is told to end does so in order.
+    if !config.source.stays() {
+        progress.heed_interrupts();
+    }
     let threads = rayon::ThreadPoolBuilder::new().num_threads(threads);
     threads.build_global().context("threads cannot be started")?;
     run(&config, progress)
@@ -77,7 +82,7 @@ fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome>
 
 fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
     match format {
-        LogFormat::Text => progress.say(&report.to_string()),
+        LogFormat::Text => progress.say(|columns| report.in_columns(columns)),
         LogFormat::Json => tracing::info!(
             calls = report.calls.total(),
             completed = report.calls.completed,

@@ -1,14 +1,19 @@
 //! How far the run is: a bar on a terminal, a line now and then elsewhere; and the log beside it.
-#![allow(clippy::disallowed_methods, reason = "a door: the terminal, and the only clock that is not packet time")]
+#![allow(clippy::disallowed_methods, reason = "a door: the terminal, Ctrl-C, and the only clock that is not packet time")]
 
 use std::{
     cell::{Cell, RefCell},
+    fs,
     io::{self, IsTerminal, Write},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
+use console::{Term, colors_enabled_stderr};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use shared::units::grouped;
+use signal_hook::{consts::SIGINT, iterator::Signals, low_level::emulate_default_handler};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
@@ -23,6 +28,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much a person wants to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors, and nothing else.
+    Quiet,
+    /// What happened, in a few lines.
+    Usual,
+    /// Why it did.
+    Verbose,
+}
+
 /// How often a line tells how far the run is, where there is no bar.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -31,6 +47,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 pub struct Progress {
     bar: ProgressBar,
     log: LogLines,
+    is_quiet: bool,
+    /// See [`Progress::heed_interrupts`]. In the sandbox, nobody can tell any more.
+    ignores_interrupts: bool,
     begun: Instant,
     last_line: Cell<Instant>,
     /// A unit of work may take longer than a service manager waits.
@@ -38,21 +57,31 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar, if standard error is a terminal.
+    /// A bar, if standard error is a terminal that can draw one.
     #[must_use]
-    pub fn new() -> Self {
-        let bar = if io::stderr().is_terminal() {
+    pub fn new(verbosity: Verbosity) -> Self {
+        let is_quiet = verbosity == Verbosity::Quiet;
+        let columns = columns();
+        let bar = if columns.is_some() && !console::is_dumb() && !is_quiet {
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
         } else {
             ProgressBar::hidden()
         };
-        // A template is checked when it is set; this one is constant, and a test sets it.
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        // A template is checked when it is set; these are constant, and a test sets them.
+        if let Ok(style) = ProgressStyle::with_template(template(columns)) {
             bar.set_style(style.progress_chars("=> "));
         }
         let now = Instant::now();
         let log = LogLines { bar: bar.clone(), lines: Arc::default() };
-        Self { bar, log, begun: now, last_line: Cell::new(now), watchdog: RefCell::new(Watchdog::of_process()) }
+        Self {
+            bar,
+            log,
+            is_quiet,
+            ignores_interrupts: is_interrupt_ignored(),
+            begun: now,
+            last_line: Cell::new(now),
+            watchdog: RefCell::new(Watchdog::of_process()),
+        }
     }
 
     /// The run has this many bytes before it.
@@ -62,7 +91,7 @@ impl Progress {
 
     /// The run has come this far.
     pub fn advance(&self, bytes: u64, calls: u64) {
-        self.bar.set_message(calls.to_string());
+        self.bar.set_message(grouped(calls));
         self.bar.set_position(bytes);
         if self.bar.is_hidden() && self.last_line.get().elapsed() >= LINE_EVERY {
             self.last_line.set(Instant::now());
@@ -89,23 +118,53 @@ impl Progress {
     }
 
     /// Sends the log to standard error, above the bar.
-    pub fn log(&self, format: LogFormat, debug: bool) {
+    pub fn log(&self, format: LogFormat, verbosity: Verbosity) {
         // What libraries have to say of each request is for RUST_LOG.
-        let level = if debug { "debug" } else { "info" };
+        let level = match verbosity {
+            Verbosity::Quiet => "error",
+            Verbosity::Usual => "info",
+            Verbosity::Verbose => "debug",
+        };
         let default = format!("error,sip_call_extractor={level},shared={level}");
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.log.clone()).with_target(false);
         match format {
-            LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+            LogFormat::Text => log.with_ansi(io::stderr().is_terminal() && colors_enabled_stderr()).init(),
             LogFormat::Json => log.json().init(),
         }
     }
 
-    /// Prints lines for a person, below all else.
-    pub fn say(&self, text: &str) {
+    /// Prints lines for a person, below all else; as wide as the terminal is, if it is one.
+    pub fn say(&self, text: impl FnOnce(Option<usize>) -> String) {
         self.log.flush();
-        // Nothing can be done about a standard error that is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        if !self.is_quiet {
+            // The bar has no line end.
+            let below = if self.bar.is_hidden() { "" } else { "\n" };
+            // Nothing can be done about a standard error that is gone.
+            let _ = writeln!(io::stderr().lock(), "{below}{}", text(columns()));
+        }
+    }
+
+    /// Has Ctrl-C say that nothing is lost, before it ends the process as it always does. Whoever started the process so that
+    /// Ctrl-C does not reach it (`nohup`, a job of a script) is left alone.
+    pub fn heed_interrupts(&self) {
+        if self.ignores_interrupts {
+            return;
+        }
+        let bar = self.bar.clone();
+        let Ok(mut signals) = Signals::new([SIGINT]) else { return };
+        let listen = move || {
+            if let Some(signal) = signals.forever().next() {
+                bar.abandon();
+                tracing::warn!("stopped; the same command goes on from here");
+                // It does not return, if it can do what it says.
+                let _ = emulate_default_handler(signal);
+            }
+        };
+        // Without it, Ctrl-C would do nothing.
+        if thread::Builder::new().name("interrupt".to_owned()).spawn(listen).is_err() {
+            tracing::debug!("no thread waits for Ctrl-C");
+        }
     }
 }
 
@@ -115,13 +174,27 @@ impl Drop for Progress {
     }
 }
 
-impl Default for Progress {
-    fn default() -> Self {
-        Self::new()
+/// How wide standard error is, if it is a terminal.
+fn columns() -> Option<usize> {
+    let (_, columns) = Term::stderr().size_checked()?;
+    io::stderr().is_terminal().then_some(columns.into())
+}
+
+/// What is to be seen beside the bar has up to 65 columns, and 43 where there is less room.
+fn template(columns: Option<usize>) -> &'static str {
+    match columns {
+        Some(..72) => "{wide_bar} {percent:>3}% {binary_bytes_per_sec} ETA {eta} calls {msg}",
+        _ => "{wide_bar} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta} calls {msg}",
     }
 }
 
-const TEMPLATE: &str = "{bar:30} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta} calls {msg}";
+/// Whether the process was started with SIGINT ignored.
+fn is_interrupt_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
+    let bit = 1u64.checked_shl(u32::try_from(SIGINT).unwrap_or(1).saturating_sub(1)).unwrap_or(0);
+    u64::from_str_radix(ignored.trim(), 16).is_ok_and(|ignored| ignored & bit != 0)
+}
 
 /// Log lines on their way to standard error, past the bar.
 ///
@@ -192,7 +265,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_template_is_one() {
-        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    fn the_templates_are_some() {
+        for columns in [None, Some(60), Some(80)] {
+            assert!(ProgressStyle::with_template(template(columns)).is_ok());
+        }
     }
 }

@@ -78,6 +78,20 @@ pub struct Report {
 }
 
 impl CallCounts {
+    /// How many calls ended in which state, of those that there were.
+    fn states(&self) -> String {
+        let states = [
+            (self.completed, "completed"),
+            (self.cancelled, "cancelled"),
+            (self.failed, "failed"),
+            (self.timeout, "timed out"),
+            (self.incomplete, "incomplete"),
+            (self.flood, "flood"),
+        ];
+        let there = states.iter().filter(|(count, _)| *count > 0);
+        there.map(|(count, state)| format!("{} {state}", grouped(*count))).collect::<Vec<_>>().join(", ")
+    }
+
     /// Counts a call.
     pub fn add(&mut self, state: State) {
         let count = match state {
@@ -92,6 +106,11 @@ impl CallCounts {
     }
 }
 
+/// The words of the summary begin in this column.
+const WORDS: usize = 27;
+/// No terminal is taken for narrower, in columns.
+const NARROWEST: usize = 60;
+
 /// A file that is broken all over does not fill the log.
 const MAX_GAPS_NAMED: u64 = 100;
 
@@ -105,6 +124,14 @@ impl Report {
         }
         self.gaps = self.gaps.saturating_add(1);
         self.gap_bytes = self.gap_bytes.saturating_add(gap.len as u64);
+    }
+
+    /// The closing summary, for a terminal of this width; for files, a line a thing.
+    #[must_use]
+    pub fn in_columns(&self, columns: Option<usize>) -> String {
+        let text = self.to_string();
+        let Some(columns) = columns else { return text };
+        text.lines().map(|line| folded(line, columns.max(NARROWEST))).collect::<Vec<_>>().join("\n")
     }
 
     /// The way the run ended, for the shell.
@@ -170,18 +197,31 @@ impl UnclaimedCounts {
     }
 }
 
+/// A line of the summary, its words one below the other where they do not fit.
+fn folded(line: &str, columns: usize) -> String {
+    let mut folded = String::new();
+    let mut width = 0usize;
+    for piece in line.split_inclusive(' ') {
+        let len = piece.trim_end().chars().count();
+        if width > WORDS && width.saturating_add(len) > columns {
+            folded.truncate(folded.trim_end().len());
+            folded.push('\n');
+            folded.push_str(&" ".repeat(WORDS));
+            width = WORDS;
+        }
+        folded.push_str(piece);
+        width = width.saturating_add(piece.chars().count());
+    }
+    folded
+}
+
 /// The closing summary, a few lines that a person can take in at a glance.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { counts, calls, .. } = self;
         let seconds = self.elapsed.as_secs_f64();
         let rate = self.input_bytes as f64 / 1e6 / seconds.max(1e-6);
-        let CallCounts { completed, cancelled, failed, timeout, incomplete, .. } = calls;
-        writeln!(
-            f,
-            "calls     {:>14}   {completed} completed, {cancelled} cancelled, {failed} failed, {timeout} timed out, {incomplete} incomplete",
-            grouped(calls.total())
-        )?;
+        writeln!(f, "{}", format!("calls     {:>14}   {}", grouped(calls.total()), calls.states()).trim_end())?;
         if calls.flood > 0 {
             writeln!(f, "flood     {:>14}   calls given up: more than --max-open-calls were open", grouped(calls.flood))?;
         }
@@ -208,7 +248,7 @@ impl fmt::Display for Report {
             grouped(counts.sip),
             grouped(counts.udp)
         )?;
-        write!(f, "bytes     {:>14}   in {seconds:.2} s, {rate:.0} MB/s", grouped(self.input_bytes))?;
+        write!(f, "bytes     {:>14}   in {seconds:.2} s, {} MB/s", grouped(self.input_bytes), grouped(rate.round() as u64))?;
         self.uploads.fmt(f)?;
         self.unclaimed.fmt(f)?;
         for (index, (count, what)) in self.not_used().enumerate() {
@@ -352,6 +392,27 @@ mod tests {
         let not_used: Vec<_> = report.not_used().collect();
         assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));
         assert_eq!(report.left_behind(), 1 + 6 + 2 + 3 + 11 + 12 + 13 + 14);
+    }
+
+    #[test]
+    fn lines_are_folded_where_a_terminal_ends() {
+        let mut report = Report { stray_messages: 1_060, input_bytes: 206_873, ..Report::default() };
+        report.calls = CallCounts { completed: 1_060, failed: 2, ..CallCounts::default() };
+        report.counts.too_deep = 3;
+        report.counts.odd_times = 4;
+        assert!(report.to_string().starts_with("calls              1,062   1,060 completed, 2 failed\nstreams"), "{report}");
+        for columns in [20, 60, 79, 80, 200] {
+            let text = report.in_columns(Some(columns));
+            assert!(text.lines().all(|line| line.chars().count() <= columns.max(60)), "{text}");
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&text), words(&report.to_string()));
+        }
+        assert!(
+            report.in_columns(Some(60)).contains("\n                           taken apart\n"),
+            "{}",
+            report.in_columns(Some(60))
+        );
+        assert!(Report::default().to_string().starts_with("calls                  0\n"));
     }
 
     #[test]

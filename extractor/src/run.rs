@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
     report::{Exit, Report},
     session::{Rest, Session},
-    source::{Inputs, Left, Name, Scratch},
+    source::{Inputs, Left, Name, Scratch, shown},
     state::StateFile,
     terms::Terms,
     unit::{Done, Seals, Unit},
@@ -130,7 +130,7 @@ fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &P
     let mut refused: u64 = 0;
     let mut inputs = Inputs::open(paths, &spool(config), |path, error| {
         refused = refused.saturating_add(1);
-        tracing::error!("{} is not used: {error}", path.display());
+        tracing::error!("{} is not used: {error}", shown(path));
     })?;
     let files: Vec<Left> = inputs.iter().map(|input| Left { path: Name::of(input.name()), identity: input.identity() }).collect();
     let terms = Terms::new(config, Some(files.clone()));

@@ -47,6 +47,8 @@ impl Patterns {
 pub struct Selection {
     /// What they are called.
     pub wanted: Patterns,
+    /// The numbers of which they have one, either as caller or as called.
+    pub numbers: Vec<Regex>,
     /// They end then or later.
     pub since: Option<Timestamp>,
     /// They begin then or earlier.
@@ -65,6 +67,7 @@ pub struct Selection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     wanted: WrittenPatterns,
+    numbers: String,
     since: String,
     until: String,
     min_messages: u64,
@@ -101,10 +104,11 @@ impl Written {
     /// What is to be written of a selection.
     #[must_use]
     pub fn of(selection: &Selection) -> Self {
-        let Selection { wanted, since, until, min_messages, mutes_all, muted, not_muted } = selection;
+        let Selection { wanted, numbers, since, until, min_messages, mutes_all, muted, not_muted } = selection;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         Self {
             wanted: WrittenPatterns::of(wanted),
+            numbers: in_one(numbers),
             since: time(since),
             until: time(until),
             min_messages: *min_messages,
@@ -116,8 +120,9 @@ impl Written {
 
     /// The flags that it comes from, and what these say.
     pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Self { wanted, since, until, min_messages, mutes_all, muted, not_muted } = self;
+        let Self { wanted, numbers, since, until, min_messages, mutes_all, muted, not_muted } = self;
         let others = [
+            ("--number", numbers.clone()),
             ("--since", since.clone()),
             ("--until", until.clone()),
             ("--min-messages", min_messages.to_string()),
@@ -146,7 +151,13 @@ impl Selection {
     pub fn may_want(&self, call: &Call) -> bool {
         // To the microsecond, as the tables have it.
         let begins = i128::from(call.start_ns.saturating_sub(call.start_ns % 1_000));
-        self.wanted.matches_each(call) && self.until.is_none_or(|until| begins <= until.as_nanosecond())
+        self.wanted.matches_each(call) && self.has_number(call) && self.until.is_none_or(|until| begins <= until.as_nanosecond())
+    }
+
+    fn has_number(&self, call: &Call) -> bool {
+        let is_asked_for =
+            |header: &[u8]| number(header).is_some_and(|number| self.numbers.iter().any(|pattern| pattern.is_match(&number)));
+        self.numbers.is_empty() || is_asked_for(&call.from) || is_asked_for(&call.to)
     }
 
     /// Whether one may be wanted whose last packet came at `last_ns`, in nanoseconds since 1970.
@@ -160,5 +171,55 @@ impl Selection {
     pub fn mutes(&self, call: &Call) -> bool {
         let mutes_others = self.mutes_all || !self.not_muted.are_none();
         self.muted.matches_any(call) || (mutes_others && !self.not_muted.matches_any(call))
+    }
+}
+
+/// The number in a header value, without `+` or `00` before it, and without separators (RFC 3966, 3). None where its URI has
+/// none.
+fn number(header: &[u8]) -> Option<Vec<u8>> {
+    let uri = header.rsplit(|byte| *byte == b'<').next()?;
+    let colon = uri.iter().position(|byte| *byte == b':')?;
+    let (scheme, rest) = uri.split_at_checked(colon)?;
+    let rest = rest.strip_prefix(b":")?;
+    let user = match scheme.trim_ascii().to_ascii_lowercase().as_slice() {
+        b"sip" | b"sips" => rest.get(..rest.iter().position(|byte| *byte == b'@')?)?,
+        b"tel" => rest,
+        _ => return None,
+    };
+    let user = user.split(|byte| b";:>?".contains(byte)).next()?;
+    // Some phones encode the plus sign.
+    let user =
+        user.strip_prefix(b"%2B").or_else(|| user.strip_prefix(b"%2b")).or_else(|| user.strip_prefix(b"+")).unwrap_or(user);
+    let digits: Vec<u8> = user.iter().copied().filter(|byte| !b"-.() /".contains(byte)).collect();
+    if digits.is_empty() || !digits.iter().all(|byte| byte.is_ascii_digit() || b"*#".contains(byte)) {
+        return None;
+    }
+    let international = digits.strip_prefix(b"00").filter(|rest| !rest.is_empty()).map(<[u8]>::to_vec);
+    Some(international.unwrap_or(digits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_whatever_their_dress() {
+        for (header, want) in [
+            ("\"Alice <3\" <sip:+49301234@example.com>;tag=1", Some("49301234")),
+            ("<sip:0049-30-12.34@example.com;user=phone>", Some("49301234")),
+            ("<tel:+49(30)1234;phone-context=x>;tag=1", Some("49301234")),
+            ("SIP:%2B49301234:secret@[2001:db8::1]", Some("49301234")),
+            ("<sips:0301234@x>", Some("0301234")),
+            ("<sip:*21*5#@x>", Some("*21*5#")),
+            ("tel:110", Some("110")),
+            ("<sip:00@x>", Some("00")),
+            ("<sip:alice@example.com>", None),
+            ("<sip:192.0.2.1>", None),
+            ("<sip:+@x>", None),
+            ("<mailto:1@x>", None),
+            ("", None),
+        ] {
+            assert_eq!(number(header.as_bytes()).as_deref(), want.map(str::as_bytes), "{header}");
+        }
     }
 }

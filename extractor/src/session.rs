@@ -7,13 +7,15 @@ use anyhow::Result;
 use crate::{
     calls::CallTable,
     config::Config,
+    events::{FlowKey, SipEvent},
     moment::{MAX_INPUTS, Moment},
-    outputs::{Directory, Outputs, Records, uploads::Uploads},
+    outputs::{Directory, Outputs, Records, printable, uploads::Uploads},
     points::StoredPoints,
     progress::Progress,
     reassembly::Unfinished,
     report::Report,
     resume::{Resume, State, give_up},
+    sdp::Rank,
     source::{Carried, Input, InputError, Inputs, Left},
     state::StateFile,
     survey::Survey,
@@ -332,7 +334,11 @@ impl Extraction<'_> {
             while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at) {
                 calls.repeat(repetition);
             }
+            let strays = calls.stray_messages();
             calls.handle(event);
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                tell_of(event, calls.stray_messages() > strays);
+            }
         }
         repetitions.for_each(|repetition| calls.repeat(repetition));
         calls.end_window(window.end);
@@ -348,7 +354,14 @@ impl Extraction<'_> {
     pub fn write(&mut self, settled: Moment, now: Moment, records: Records<'_>) -> Result<Moment> {
         let (work, left_since) = self.calls.work(settled);
         self.outputs.write(work, &self.calls, records, self.config.rules.lookback_ns, now.clock)?;
-        self.calls.retire_window(settled, left_since, |left| records.are_rtp(left));
+        self.calls.retire_window(settled, left_since, |left| {
+            let is_rtp = records.are_rtp(left);
+            if is_rtp {
+                let FlowKey { source, destination, .. } = left.key;
+                tracing::debug!(%source, %destination, "RTP of no call: no call that was open then gave either end");
+            }
+            is_rtp
+        });
         Ok(left_since)
     }
 
@@ -373,5 +386,27 @@ impl Extraction<'_> {
         self.calls.finish(now);
         self.write(Moment::NEVER, now, records)?;
         self.outputs.finish()
+    }
+}
+
+/// Logs what became of a message: it belongs to no call, or says where media goes.
+fn tell_of(event: &SipEvent<'_>, is_stray: bool) {
+    let SipEvent { message, source, .. } = event;
+    let call_id = printable(message.call_id);
+    // A start line ends with CRLF or LF.
+    let line = message.raw.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let line = printable(line);
+    if is_stray {
+        tracing::debug!(%call_id, from = %source, line, "message of no call: no INVITE has opened one with its Call-ID, or it has closed");
+    } else if message.can_negotiate() {
+        for media in event.descriptions.iter().flat_map(|description| &description.media) {
+            let endpoints = media.endpoints.iter().map(|(endpoint, rank)| match rank {
+                Rank::Implied => format!("{endpoint} (RTCP, implied)"),
+                Rank::Guessed => format!("{endpoint} (guessed)"),
+                Rank::Named => endpoint.to_string(),
+            });
+            let endpoints = endpoints.collect::<Vec<_>>().join(", ");
+            tracing::debug!(%call_id, from = %source, line, endpoints, "description gives endpoints");
+        }
     }
 }

@@ -58,8 +58,9 @@ impl Terms {
     /// The outputs of the runs that wrote the state: rows that wait belong into tables of their names.
     #[must_use]
     pub fn named(&self, outputs: &Settings) -> Settings {
-        let Conditions { calls_table, streams_table, .. } = &self.conditions;
+        let Conditions { calls_table, streams_table, overwrite, .. } = &self.conditions;
         Settings {
+            overwrite: *overwrite,
             detected_calls_filename: calls_table.to_path().to_owned(),
             stats_filename: streams_table.to_path().to_owned(),
             ..outputs.clone()

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
-    fs,
+    fs, iter,
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
@@ -14,6 +14,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use toml::{Table, Value};
+
+use crate::words::{self, Word};
 
 const CONFIG: &str = "config";
 
@@ -27,17 +29,20 @@ const ASKS: [&str; 4] = ["--help", "-h", "--version", "-V"];
 pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Result<A, clap::Error> {
     let mut command = A::command();
     command.build();
-    let mut whole: Vec<OsString> = line.iter().take(1).cloned().collect();
-    let file = value(line, CONFIG).filter(|_| !line.iter().any(|word| ASKS.iter().any(|asks| word == asks)));
+    let program = line.first().cloned().unwrap_or_default();
+    let typed = words::told_apart(line, &command).into_iter().map(Word::into_text);
+    let line: Vec<OsString> = iter::once(program.clone()).chain(typed).collect();
+    let mut whole = vec![program];
+    let file = value(&line, CONFIG).filter(|_| !line.iter().any(|word| ASKS.iter().any(|asks| word == asks)));
     if let Some(file) = &file {
         let flags = fs::read_to_string(file).map_err(|error| format!("the file {} cannot be read: {error}", file.display()));
         let flags = flags.and_then(|text| {
             let wrong = |why| format!("the file {} is not right: {why}", file.display());
-            flags_of(&text, &command, &given(line)).map_err(wrong)
+            flags_of(&text, &command, &given(&line)).map_err(wrong)
         });
         whole.extend(flags.map_err(|why| command.error(ErrorKind::InvalidValue, why))?);
     }
-    whole.extend(line.iter().skip(1).cloned());
+    whole.extend(words::without_truth(line.get(1..).unwrap_or_default(), &command));
     command.try_get_matches_from_mut(whole).and_then(|matches| A::from_arg_matches(&matches)).map_err(|mut error| {
         if let Some(file) = file {
             let tip = format!("what the file {} says counts, too", file.display());
@@ -98,7 +103,8 @@ pub fn given(line: &[OsString]) -> BTreeSet<&OsStr> {
 }
 
 /// The value of a flag in a command line: its next word, or what follows `=`.
-fn value(line: &[OsString], name: &str) -> Option<OsString> {
+#[must_use]
+pub fn value(line: &[OsString], name: &str) -> Option<OsString> {
     let mut words = line.iter().skip(1).take_while(|word| *word != "--");
     while let Some(word) = words.next() {
         match word.as_bytes().strip_prefix(b"--").and_then(|flag| flag.strip_prefix(name.as_bytes())) {

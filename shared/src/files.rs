@@ -82,7 +82,13 @@ fn prefix_for(path: &Path) -> OsString {
 fn is_replacement(name: &OsStr, prefix: &OsStr) -> bool {
     let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
     let random = rest.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
-    random.is_some_and(|random| random.len() == RANDOM_LEN && random.iter().all(u8::is_ascii_alphanumeric))
+    random.and_then(|random| str::from_utf8(random).ok()).is_some_and(is_of_replacement)
+}
+
+/// Whether a text may be the part of a replacement's name that nobody can guess.
+#[must_use]
+pub fn is_of_replacement(text: &str) -> bool {
+    text.len() == RANDOM_LEN && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

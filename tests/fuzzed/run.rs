@@ -8,7 +8,7 @@ use sip_call_extractor::{
     config::{Config, Source, UnitLen},
     outputs::Settings,
     packet::Decoder,
-    progress::Progress,
+    progress::{Progress, Verbosity},
     report::Report,
     run::run,
     selection::Selection,
@@ -73,6 +73,7 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
         detected_calls_filename: "detected_calls.csv".into(),
         stats_filename: "calls_statistics.csv".into(),
         overwrite: false,
+        tells_of_calls: false,
         syncs: false,
     };
     let rules = Rules {
@@ -94,7 +95,7 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
         outputs,
         sizes,
     };
-    let outcome = run(&config, &Progress::new()).ok()?;
+    let outcome = run(&config, &Progress::new(Verbosity::Quiet)).ok()?;
     let report = outcome.report.clone();
     outcome.close().unwrap();
     // Media of no call is estimated from a sample of each window.

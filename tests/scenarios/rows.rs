@@ -8,14 +8,14 @@ fn the_columns() {
     assert_eq!(
         text(&out, "detected_calls.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,s3_location,\
-         end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count\r\n"
+         end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count\n"
     );
     assert_eq!(
         text(&out, "calls_statistics.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,ssrc_hex,src_rtp_endpoint,dst_rtp_endpoint,\
          rtp_packet_count,expected_rtp_packets,lost_packets,out_of_order_count,duplicate_count,\
          max_delta_ms,min_delta_ms,avg_delta_ms,ptime_ms,s3_location,jitter_ms,max_jitter_ms,mean_jitter_ms,\
-         payload_type,codec,clock_rate,loss_percent,max_burst_loss,mos,first_timestamp,last_timestamp\r\n"
+         payload_type,codec,clock_rate,loss_percent,max_burst_loss,mos,first_timestamp,last_timestamp\n"
     );
 }
 
@@ -117,7 +117,7 @@ fn what_came_off_the_wire_is_text() {
     call.has("call_id", "'=1+1,\"x\"\u{fffd}[31m").has("sip_to", "'@SUM(1+1)*cmd|' /C calc'!A0 <sip:bob@example.com>");
     call.has("sip_from", "\"Smith, \\\"J\\\" J\u{f6}rg\u{fffd}\" <sip:smith@example.com>;tag=alice");
     let text = text(&out, "detected_calls.csv");
-    assert!(text.contains("\r\n\"'=1+1,\"\"x\"\"\u{fffd}[31m\",2023-12-01T14:30:22.123456Z,call_"), "{text}");
+    assert!(text.contains("\n\"'=1+1,\"\"x\"\"\u{fffd}[31m\",2023-12-01T14:30:22.123456Z,call_"), "{text}");
 }
 
 fn text(out: &Extracted, name: &str) -> String {

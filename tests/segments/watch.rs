@@ -238,7 +238,7 @@ fn flags_that_do_not_go_together_are_refused() {
     for flags in [&["--watch"][..], &["--final"], &["--after-processing", "delete"]] {
         desk.ended(desk.extractor().args(["--input-file", "x.pcap"]).args(flags)).is(2).says("--input-file").says(flags[0]);
     }
-    desk.ended(&mut desk.extractor()).is(2).says("--input-dir");
+    desk.ended(&mut desk.extractor()).is(2).says("a directory of segments");
     let mut missing = desk.extractor();
     missing.arg("--input-dir").arg(format!("{segments}-that-are-not-there"));
     desk.ended(&mut missing).is(1).says("-that-are-not-there");

@@ -24,6 +24,34 @@ fn an_upload_needs_to_know_where_to() {
     is_refused(&["--auto-upload-to-s3", "--s3-uri", URI], "--s3-region");
 }
 
+/// The tools of AWS know the region from where they know the credentials.
+#[test]
+fn the_region_is_where_the_sdk_finds_it() {
+    let site = Site::new();
+    let profile = site.desk.folder().join("aws-config");
+    fs::write(&profile, "[default]\nregion = eu-north-1\n[profile other]\nregion = eu-south-1\n").unwrap();
+    let says = |environment: &[(&str, &str)], words: &str| {
+        let mut command = site.bare();
+        command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION").env_remove("AWS_PROFILE");
+        command.envs(environment.iter().copied()).args([
+            "--s3-check",
+            "--s3-uri",
+            "s3://calls/",
+            "--s3-endpoint-url",
+            "http://localhost:1",
+        ]);
+        let ran = site.desk.ended(&mut command);
+        ran.says(words);
+        ran.status
+    };
+    let host = "http://localhost:1 cannot be reached by the bucket's name, calls.localhost:1";
+    let config = profile.to_str().unwrap();
+    assert_eq!(says(&[("AWS_CONFIG_FILE", "/nonexistent")], "no region: give --s3-region"), Some(2));
+    assert_eq!(says(&[("AWS_REGION", "eu-west-1"), ("AWS_CONFIG_FILE", "/nonexistent")], host), Some(1));
+    assert_eq!(says(&[("AWS_CONFIG_FILE", config)], "give --s3-path-style"), Some(1));
+    assert_eq!(says(&[("AWS_CONFIG_FILE", config), ("AWS_PROFILE", "other")], host), Some(1));
+}
+
 #[test]
 fn what_is_no_uri_is_refused() {
     for uri in [

@@ -113,6 +113,14 @@ impl Descriptions {
         })
     }
 
+    /// All media that were described, each once, in the order in which they came.
+    pub fn media(&self) -> impl Iterator<Item = &Media> {
+        self.words.iter().filter_map(|(_, word)| match word {
+            Word::Media { media, .. } => Some(media),
+            Word::Answer => None,
+        })
+    }
+
     /// The words that are known at packet time `now`, and those at `horizon`; at an earlier time they were `before`.
     #[must_use]
     #[inline]

@@ -53,6 +53,8 @@ impl Unclaimed {
 
     /// Adds packets of a flow that several calls may have.
     pub fn add_doubtful(&mut self, flow: FlowKey, packets: u64) {
+        let FlowKey { source, destination, .. } = flow;
+        tracing::debug!(packets, %source, %destination, "no call has packets that several calls may have, by what they guess");
         self.doubtful.add(flow, packets);
     }
 

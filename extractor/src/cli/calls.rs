@@ -1,9 +1,9 @@
 //! Flags that say which calls are wanted, and which without their sound.
 
 use clap::Args;
-use jiff::Timestamp;
 use regex::bytes::Regex;
 
+use super::times::{self, Time};
 use crate::selection::{Patterns, Selection};
 
 /// Which calls are wanted, and which without their sound. Patterns are regular expressions; one is looked for anywhere in the
@@ -24,13 +24,19 @@ pub(super) struct CallArguments {
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     to: Vec<Regex>,
 
-    /// Extract only calls that end then or later, such as 2023-12-01T14:30:00Z.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) since: Option<Timestamp>,
+    /// Extract only calls from or to a number that matches this regular expression. Numbers stand without +, 00 and separators:
+    /// +49 (30) 123-4 and 0049301234 are 49301234. May be repeated: one of them is enough.
+    #[arg(long, value_name = "REGEX", value_parser = number)]
+    number: Vec<Regex>,
 
-    /// Extract only calls that begin then or earlier.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) until: Option<Timestamp>,
+    /// Extract only calls that end then or later: 2024-03-01T09:00:00Z, '2024-03-01 09:00' (local time), 2024-03-01, today,
+    /// yesterday, -2h.
+    #[arg(long, value_name = "TIME", value_parser = times::since, allow_hyphen_values = true)]
+    pub(super) since: Option<Time>,
+
+    /// Extract only calls that begin then or earlier; a day counts to its end.
+    #[arg(long, value_name = "TIME", value_parser = times::until, allow_hyphen_values = true)]
+    pub(super) until: Option<Time>,
 
     /// Write a file only for calls with at least so many SIP messages: scanners send one and go. The others keep their rows.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -72,8 +78,9 @@ impl CallArguments {
     pub(super) fn selection(self) -> Selection {
         Selection {
             wanted: Patterns { call_id: self.call_id, from: self.from, to: self.to },
-            since: self.since,
-            until: self.until,
+            numbers: self.number,
+            since: self.since.map(|since| since.at),
+            until: self.until.map(|until| until.at),
             min_messages: self.min_messages,
             mutes_all: self.no_rtp_dump,
             muted: Patterns {
@@ -91,10 +98,19 @@ impl CallArguments {
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {
+    if text.starts_with('+') {
+        return Err(format!(r"a regular expression does not begin with a repetition; for a plus sign, write '\{text}'"));
+    }
     Regex::new(text).map_err(|error| format!("that is no regular expression: {error}"))
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
-    let advice = "write date, time and zone as RFC 3339 has them, such as 2023-12-01T14:30:00Z or 2023-12-01T15:30:00+01:00";
-    text.parse().map_err(|error| format!("{error}; {advice}"))
+fn number(text: &str) -> Result<Regex, String> {
+    // The plus that a person may have put first, behind an anchor or a backslash.
+    let plain = text.trim_start_matches(['^', '\\']);
+    match plain.strip_prefix('+') {
+        Some(digits) if digits.starts_with(|first: char| first.is_ascii_digit()) => Err(format!(
+            r"numbers stand without their plus sign; write '^{digits}' (in --from and --to, it would be '\+{digits}')"
+        )),
+        _ => pattern(text),
+    }
 }

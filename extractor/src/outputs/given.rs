@@ -95,6 +95,7 @@ mod tests {
             overwrite: false,
             selection: Selection::default(),
             location: None,
+            tells_of_calls: false,
             syncs: false,
         };
         let directory = Directory::open(&settings).unwrap();

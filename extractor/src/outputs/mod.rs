@@ -44,10 +44,10 @@ use self::{
     recording::Recording,
     rows::Rows,
     settled::Settled,
-    table::{CsvFile, CsvProgress},
+    table::{CsvFile, CsvProgress, FileSet},
     uploads::{Due, Uploads},
 };
-pub use self::{directory::Directory, records::Records, settings::Settings, text::printable};
+pub use self::{directory::Directory, names::is_of_a_call, records::Records, settings::Settings, text::printable};
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     counts::CallCounts,
@@ -70,6 +70,7 @@ pub struct Outputs {
     selection: Selection,
     /// The place that the calls' rows have for their files.
     location: Option<S3Uri>,
+    tells_of_calls: bool,
     uploads: Uploads,
     /// The files that are due when those of calls that have ended are published.
     newly_due: Vec<Due>,
@@ -127,6 +128,14 @@ struct Destination<'a> {
     directory: &'a Directory,
     selection: &'a Selection,
     location: Option<&'a S3Uri>,
+    tells_of_calls: bool,
+}
+
+/// Logs what becomes of a call: for those who asked, and for services.
+macro_rules! tell {
+    ($to:expr, $($line:tt)*) => {
+        if $to.tells_of_calls { tracing::info!($($line)*) } else { tracing::debug!($($line)*) }
+    };
 }
 
 impl Job<'_> {
@@ -141,7 +150,7 @@ impl Job<'_> {
     ) -> Result<()> {
         let Self { work, call, recording, obsolete, rows } = self;
         if work.is_new {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
         let messages = recording.sip_packets.saturating_add(work.frames.len() as u64);
         let may_have_file = work.end.is_none_or(|end| to.selection.gives_file(end.state, messages));
@@ -150,9 +159,12 @@ impl Job<'_> {
         if to.selection.ends_late_enough(recording.last_ns()) {
             let file_name = to.selection.gives_file(end.state, recording.sip_packets).then(|| recording.file.name());
             *rows = Some(Rows::of(call, &end, recording, file_name.as_deref(), to.location)?);
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                recording.tell_of_silence(call);
+            }
         } else {
-            tracing::info!(call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
         }
         Ok(())
     }
@@ -185,6 +197,7 @@ impl Outputs {
             counts: CallCounts::default(),
             selection: settings.selection.clone(),
             location: settings.location.clone(),
+            tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
         })
@@ -196,6 +209,7 @@ impl Outputs {
     /// # Errors
     /// A file cannot be changed, or is shorter than the books have it; or a CSV file is there with other columns.
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
+        let is_fresh = books.is_none();
         if let Some(books) = books {
             self.books = books;
             if !self.overwrites {
@@ -208,6 +222,10 @@ impl Outputs {
         self.uploads.resume(&self.books.due);
         self.detected_calls.begin()?;
         self.statistics.begin()?;
+        // A service appends at each of its runs.
+        if is_fresh && !self.tells_of_calls {
+            self.detected_calls.tell_of_rows(self.overwrites)?;
+        }
         let known = self.books.recordings.values().filter(|recording| recording.file.len() > 0);
         let known = known.map(|recording| (recording.file.name(), recording.file.len())).collect();
         self.directory.cut_back(&known)?;
@@ -244,8 +262,11 @@ impl Outputs {
         self.books.complete.par_iter().try_for_each(|file_name| directory.publish(file_name))?;
         self.books.complete.clear();
         self.uploads.add(self.newly_due.drain(..));
-        self.detected_calls.publish(&mut self.books.detected_calls, directory)?;
-        self.statistics.publish(&mut self.books.statistics, directory)?;
+        // The table of calls comes last: as long as its rows are pending, they say whose rows of before go.
+        let replaced =
+            if self.overwrites { self.detected_calls.pending_files(&self.books.detected_calls)? } else { FileSet::new() };
+        self.statistics.publish(&mut self.books.statistics, directory, &replaced)?;
+        self.detected_calls.publish(&mut self.books.detected_calls, directory, &replaced)?;
         self.books.obsolete.iter().try_for_each(|file_name| directory.remove_part(file_name))?;
         self.books.obsolete.clear();
         Ok(())
@@ -288,7 +309,12 @@ impl Outputs {
         now: Clock,
     ) -> Result<()> {
         let mut jobs = self.jobs(work, table, records)?;
-        let to = Destination { directory: &self.directory, selection: &self.selection, location: self.location.as_ref() };
+        let to = Destination {
+            directory: &self.directory,
+            selection: &self.selection,
+            location: self.location.as_ref(),
+            tells_of_calls: self.tells_of_calls,
+        };
         jobs.par_iter_mut()
             .with_max_len(64)
             .try_for_each_init(GatherBuffer::default, |buffer, job| job.run(to, buffer, table.flows(), records, lookback_ns))?;

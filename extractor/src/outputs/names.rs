@@ -1,6 +1,6 @@
 //! Names of the calls' files: SPEC 6.1. Nothing of a name comes off the wire.
 
-use std::fmt;
+use std::{ffi::OsStr, fmt, path::Path};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,16 @@ impl FileName {
     }
 }
 
+/// Whether a file has the name of a call's file.
+#[must_use]
+pub fn is_of_a_call(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let stem = name.strip_suffix(".pcap").or_else(|| name.strip_suffix(".pcapng"));
+    let parts = stem.and_then(|stem| stem.strip_prefix(FileName::PREFIX)).map(|stem| stem.split('_').collect::<Vec<_>>());
+    let is = |part: &str, len: usize| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(parts.as_deref(), Some([hash, day, time] | [hash, day, time, _]) if is(hash, 8) && is(day, 8) && is(time, 6))
+}
+
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -89,6 +99,9 @@ mod tests {
         let stem = Stem::new(b"1@192.0.2.1", 1_701_441_022_123_456_789);
         assert_eq!(FileName::new(stem, 1).to_string(), "call_3a6ddfec_20231201_143022");
         assert_eq!(FileName::new(stem, 3).to_string(), "call_3a6ddfec_20231201_143022_3");
+        assert!(is_of_a_call(Path::new("x/call_3a6ddfec_20231201_143022.pcap")));
+        assert!(is_of_a_call(Path::new("call_3a6ddfec_20231201_143022_3.pcapng")));
+        assert!(!is_of_a_call(Path::new("call_of_bob_today.pcap")) && !is_of_a_call(Path::new("a.pcap")));
         assert_eq!(rfc3339(1_701_441_022_123_456_789), "2023-12-01T14:30:22.123456Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551Z");

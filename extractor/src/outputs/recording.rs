@@ -14,11 +14,12 @@ use super::{
     records::Records,
     settled::{Reason, Settled},
     streams::{MediaFlow, Streams},
+    text::printable,
 };
 use crate::{
     calls::{Call, Known},
     moment::{Moment, Position},
-    packet::Packet,
+    packet::{Endpoint, Packet},
 };
 
 /// The file of one call, and the figures of what it holds.
@@ -114,6 +115,22 @@ impl Recording {
         }
         self.file.flush(to, buffer)?;
         Ok(obsolete)
+    }
+
+    /// Logs which media that the call described had no RTP one way: a caller who heard nothing.
+    pub(super) fn tell_of_silence(&self, call: &Call) {
+        let call_id = printable(&call.call_id);
+        for media in call.descriptions.media().filter(|media| !media.refused) {
+            let Some((endpoint, _)) = media.endpoints.first() else { continue };
+            let is_of_media = |end: Endpoint| media.endpoints.iter().any(|(endpoint, _)| *endpoint == end);
+            let streams = self.streams.all();
+            if !streams.iter().any(|stream| is_of_media(stream.destination)) {
+                tracing::debug!(%call_id, %endpoint, "no RTP came to an endpoint that a description gives");
+            }
+            if !streams.iter().any(|stream| is_of_media(stream.source)) {
+                tracing::debug!(%call_id, %endpoint, "no RTP came from an endpoint that a description gives");
+            }
+        }
     }
 
     /// The time of a packet that came with its own is in its first fragment; that of a message in a stream, the call knows. The

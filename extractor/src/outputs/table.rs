@@ -3,20 +3,30 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use shared::files;
+use shared::{files, units::grouped};
 
 use super::{
     directory::Directory,
     parts::{MODE, append, cut, hidden, is_there, remove, unhidden},
 };
+
+/// A header is not longer than this, in bytes.
+const MAX_HEADER: u64 = 64 * 1024;
+
+/// The column of both tables that names the call's file.
+const FILE_NAME: usize = 2;
+
+/// Names of calls' files.
+pub(super) type FileSet = BTreeSet<Vec<u8>>;
 
 /// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
 #[derive(Debug)]
@@ -102,7 +112,7 @@ impl CsvFile {
     fn check(&self, mut file: File) -> Result<()> {
         let path = self.path.display();
         let mut header = String::new();
-        let read = BufReader::new(&mut file).take(64 * 1024).read_line(&mut header);
+        let read = BufReader::new(&mut file).take(MAX_HEADER).read_line(&mut header);
         let want = self.columns.join(",");
         match read {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
@@ -154,15 +164,40 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
-    /// is done again; where it was done, the hidden file is gone.
-    pub(super) fn publish(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+    /// The names of the calls' files in the rows that are to be published.
+    pub(super) fn pending_files(&self, progress: &CsvProgress) -> Result<FileSet> {
         let part = self.part(progress.unit);
-        if progress.pending > 0 && is_there(&part)? {
+        if progress.pending == 0 || !is_there(&part)? {
+            return Ok(FileSet::new());
+        }
+        cut(&part, progress.pending)?;
+        let names = || -> Result<FileSet> {
+            let rows = files::open(OpenOptions::new().read(true), &part)?;
+            let names = records(rows).into_byte_records().map(|row| Ok(row?.get(FILE_NAME).unwrap_or_default().to_vec()));
+            // Calls without a file have no name by which to find the row of before.
+            names.filter(|name| name.as_ref().map_or(true, |name: &Vec<u8>| !name.is_empty())).collect()
+        };
+        names().with_context(|| format!("{} cannot be read", part.display()))
+    }
+
+    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
+    /// is done again; where it was done, the hidden file is gone. Rows of before whose files are `replaced` go.
+    pub(super) fn publish(&mut self, progress: &mut CsvProgress, directory: &Directory, replaced: &FileSet) -> Result<()> {
+        let part = self.part(progress.unit);
+        let is_pending = progress.pending > 0 && is_there(&part)?;
+        if is_pending {
             cut(&part, progress.pending)?;
-            let path = self.path.display();
-            self.take_rows(&part, progress, directory)
-                .with_context(|| format!("{} bytes of rows cannot be appended to {path}", progress.pending))?;
+        }
+        let path = self.path.display().to_string();
+        let what = || format!("{} bytes of rows cannot be appended to {path}", progress.pending);
+        if replaced.is_empty() {
+            if is_pending {
+                self.take_rows(&part, progress, directory).with_context(what)?;
+            }
+        } else if is_pending || progress.pending == 0 {
+            self.replace_rows(Some(part.as_path()).filter(|_| is_pending), directory, replaced).with_context(what)?;
+        }
+        if is_pending {
             remove(&part)?;
         }
         *progress = CsvProgress { unit: progress.unit.saturating_add(1), ..CsvProgress::default() };
@@ -170,15 +205,16 @@ impl CsvFile {
     }
 
     fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
-        let mut rows = files::open(OpenOptions::new().read(true), part)?;
-        // Not for appending: the kernel would not copy by itself then.
-        let mut file = files::open(OpenOptions::new().write(true).create(true).truncate(false).mode(MODE), &self.path)?;
+        let mut rows = BufReader::new(files::open(OpenOptions::new().read(true), part)?);
+        let mut file =
+            files::open(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE), &self.path)?;
         // Shorter it is if somebody has put it away and begun a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
         let header = if before == 0 { csv_rows([self.columns])? } else { Vec::new() };
+        let end = if before == 0 { &b"\n"[..] } else { line_end(&mut file)? };
         let appended =
-            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| io::copy(&mut rows, &mut file));
+            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| copy_rows(&mut rows, &mut file, end));
         if appended.is_err() {
             // Nothing half-written stays.
             file.set_len(before)?;
@@ -190,7 +226,76 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length.
+    /// Writes the file anew, without the rows whose files are `replaced`, and with those of a unit of work. It takes the place of
+    /// the old one as a whole, so that what was broken off is done again from either.
+    fn replace_rows(&mut self, part: Option<&Path>, directory: &Directory, replaced: &FileSet) -> Result<()> {
+        let open = |path: &Path| files::open(OpenOptions::new().read(true), path);
+        let mut old = match open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            old => Some(old?),
+        };
+        let mode = old.as_ref().map_or(Ok(MODE), |old| old.metadata().map(|metadata| metadata.permissions().mode()))?;
+        let end = old.as_mut().map_or(Ok(&b"\n"[..]), line_end)?;
+        let new = files::replacement(&self.path, mode)?;
+        let terminator = if end == b"\n" { csv::Terminator::Any(b'\n') } else { csv::Terminator::CRLF };
+        let mut to = csv::WriterBuilder::new().terminator(terminator).flexible(true).from_writer(new.as_file());
+        let mut has_header = false;
+        if let Some(mut old) = old {
+            old.seek(SeekFrom::Start(0))?;
+            for row in records(old).into_byte_records() {
+                let row = row?;
+                has_header = true;
+                if row.get(FILE_NAME).is_none_or(|name| !replaced.contains(name)) {
+                    to.write_byte_record(&row)?;
+                }
+            }
+        }
+        if !has_header {
+            to.write_record(self.columns)?;
+        }
+        if let Some(part) = part {
+            for row in records(open(part)?).into_byte_records() {
+                to.write_byte_record(&row?)?;
+            }
+        }
+        to.flush()?;
+        drop(to);
+        if directory.syncs() {
+            new.as_file().sync_all()?;
+        }
+        if self.locked.is_some()
+            && let Err(error) = new.as_file().try_lock()
+        {
+            tracing::warn!("{} cannot be locked ({error}); see to it that nobody else appends to it", self.path.display());
+        }
+        let file = new.persist(&self.path).map_err(|error| error.error)?;
+        if directory.syncs() {
+            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        self.locked = self.locked.take().map(|_| file);
+        Ok(())
+    }
+
+    /// Says how many rows are there, to which others will be appended.
+    pub(super) fn tell_of_rows(&self, overwrites: bool) -> Result<()> {
+        let path = self.path.display();
+        let file = files::open(OpenOptions::new().read(true), &self.path).with_context(|| format!("{path} cannot be opened"))?;
+        let lines = BufReader::with_capacity(1 << 20, file).split(b'\n').map_while(Result::ok).count() as u64;
+        let rows = grouped(lines.saturating_sub(1));
+        match (lines, overwrites) {
+            (..2, _) => {}
+            (_, false) => {
+                tracing::info!("appending to {rows} rows that {path} has; --overwrite would replace those of the same calls");
+            }
+            (_, true) => {
+                tracing::info!("appending to {rows} rows that {path} has; those of files that are replaced are replaced");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length; and files
+    /// that were to take the place of this one.
     pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
         if progress.pending > 0 {
             cut(&self.part(progress.unit), progress.pending)?;
@@ -203,7 +308,7 @@ impl CsvFile {
             let entry = entry.with_context(unreadable)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let unit = unhidden(&name).and_then(|name| name.strip_prefix(&prefix));
-            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok());
+            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok() || files::is_of_replacement(unit));
             if is_ours && (entry.path() != keep || progress.pending == 0) {
                 remove(&entry.path())?;
             }
@@ -221,6 +326,32 @@ impl CsvFile {
     }
 }
 
+/// The rows of a table, or of a part of one.
+fn records(file: File) -> csv::Reader<File> {
+    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file)
+}
+
+/// The line end of a table: that of its header. Versions before ended lines with CRLF.
+fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
+    let mut header = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut header)?;
+    Ok(if header.ends_with(b"\r\n") { b"\r\n" } else { b"\n" })
+}
+
+/// Copies rows, and ends each as the table does. No field has a line end in it: see `text.rs`.
+fn copy_rows(rows: &mut impl BufRead, to: &mut impl Write, end: &[u8]) -> io::Result<()> {
+    let mut to = BufWriter::new(to);
+    let mut row = Vec::new();
+    while rows.read_until(b'\n', &mut row)? > 0 {
+        let row_end = row.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last.saturating_add(1));
+        to.write_all(row.get(..row_end).unwrap_or_default())?;
+        to.write_all(end)?;
+        row.clear();
+    }
+    to.flush()
+}
+
 fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
     let file = files::open(OpenOptions::new().append(true).create(true).mode(MODE), path);
     let written = file.and_then(|mut file| {
@@ -230,11 +361,12 @@ fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
     written.with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
 }
 
-/// Rows as RFC 4180 has them: fields are quoted where they must be, lines end with CRLF.
+/// Rows as RFC 4180 has them, fields quoted where they must be, but for the line end, which is LF: `grep ',0$'` and awk find what
+/// is at the end of a row.
 pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
     // The buffer holds a row or some: one is made for each call.
     let mut builder = csv::WriterBuilder::new();
-    let mut writer = builder.terminator(csv::Terminator::CRLF).buffer_capacity(1024).from_writer(Vec::new());
+    let mut writer = builder.terminator(csv::Terminator::Any(b'\n')).buffer_capacity(1024).from_writer(Vec::new());
     rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
     Ok(writer.into_inner()?)
 }

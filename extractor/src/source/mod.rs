@@ -77,6 +77,12 @@ enum Bytes {
     Owned(Vec<u8>),
 }
 
+/// The name of an input, for sentences.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
 impl Inputs {
     /// Inputs that are numbered from `first` on, in this order; of those before, records are carried over.
     #[must_use]
@@ -188,7 +194,7 @@ impl Input {
     pub fn open(path: &Path, spool: &Scratch) -> Result<Self, InputError> {
         if path == Path::new(STANDARD_INPUT) {
             let plain = Plain::of_stream(&mut io::stdin().lock(), None, spool)?;
-            return Self::of_plain("standard input".to_owned(), spool.directory(), plain);
+            return Self::of_plain(shown(path), spool.directory(), plain);
         }
         let plain = Plain::of_file(File::open(path)?, false, spool)?;
         Self::of_plain(path.display().to_string(), path, plain)

@@ -28,6 +28,12 @@ impl Sender {
     }
 }
 
+/// The region of a store, of which there can be none.
+#[must_use]
+pub fn region() -> Option<String> {
+    None
+}
+
 /// Tries whether objects can be put.
 ///
 /// # Errors

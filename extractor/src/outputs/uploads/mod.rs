@@ -26,7 +26,7 @@ use shared::s3_uri::S3Uri;
 pub(super) use self::spool::Due;
 use self::{sender::Sender, spool::Spool};
 pub use self::{
-    sender::check,
+    sender::{check, region},
     settings::{Class, Cleanup, Encryption, Settings, Tags},
 };
 

@@ -13,6 +13,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use aws_config::{
+    environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
+};
 use jiff::Timestamp;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -87,6 +90,14 @@ pub fn check(settings: Settings) -> Result<()> {
         let checked = store.check(&to).await;
         checked.or_else(|trouble| bail!("{}", trouble.at(&store.place(&to))))
     })
+}
+
+/// The region that the environment names (`AWS_REGION`, `AWS_DEFAULT_REGION`), or else the profile.
+#[must_use]
+pub fn region() -> Option<String> {
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    let chain = chain.or_else(ProfileFileRegionProvider::new());
+    runtime().ok()?.block_on(chain.region()).map(|region| region.to_string())
 }
 
 fn runtime() -> Result<Runtime> {
@@ -223,7 +234,7 @@ impl Shared {
         // A bucket of an earlier run, maybe misspelt, says nothing about the one of this run.
         let is_of_store = trouble.is_of_store() && due.to.bucket == settings.to.bucket;
         if is_of_store {
-            self.note_bad_store(account, why);
+            self.note_bad_store(account, &format!("{}: {why}", due.file_name));
         }
         if account.spool.begin_again(number, Instant::now()) {
             return;

@@ -178,7 +178,7 @@ impl Store {
         let region = self.settings.region.clone();
         let of_environment = || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| env::var(name).ok());
         let endpoint = self.settings.endpoint_url.clone().or_else(of_environment).unwrap_or_else(|| format!("S3 in {region}"));
-        Place { bucket: to.bucket.clone(), region, endpoint }
+        Place::new(&to.bucket, region, endpoint, self.settings.path_style)
     }
 
     /// Tries whether objects can be put, with one that has no content.

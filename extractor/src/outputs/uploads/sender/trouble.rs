@@ -1,6 +1,6 @@
 //! Why an upload failed, as one sentence that says what to do.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, net::Ipv4Addr};
 
 use aws_sdk_s3::{
     config::http::HttpResponse,
@@ -107,7 +107,7 @@ impl Trouble {
         fmt::from_fn(move |f| self.say(place, f))
     }
 
-    fn say(&self, Place { bucket, region, endpoint }: &Place, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn say(&self, Place { bucket, region, endpoint, host_of_bucket }: &Place, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCredentials(why) => write!(
                 f,
@@ -133,6 +133,10 @@ impl Trouble {
             Self::ClockSkew => write!(
                 f,
                 "{endpoint} refuses what is signed with the time of this machine; set its clock, which may be off by 15 minutes at most"
+            ),
+            Self::Unreachable(why) if let Some(host) = host_of_bucket => write!(
+                f,
+                "{endpoint} cannot be reached by the bucket's name, {host} ({why}); give --s3-path-style if the store has no such names, see to the network, or correct --s3-endpoint-url"
             ),
             Self::Unreachable(why) => {
                 write!(f, "{endpoint} cannot be reached ({why}); see to the network, or correct --s3-endpoint-url")
@@ -163,6 +167,20 @@ pub(super) struct Place {
     pub(super) bucket: String,
     pub(super) region: String,
     pub(super) endpoint: String,
+    /// The host that is asked, where a store of its own has the bucket in its name.
+    pub(super) host_of_bucket: Option<String>,
+}
+
+impl Place {
+    /// A bucket at an endpoint, which may be a URL.
+    pub(super) fn new(bucket: &str, region: String, endpoint: String, path_style: bool) -> Self {
+        let host = endpoint.split_once("://").and_then(|(_, rest)| rest.split('/').next()).filter(|_| !path_style);
+        // Addresses have no names below them, and the SDK knows: an IPv6 address is in brackets.
+        let is_name =
+            |host: &&str| !host.starts_with('[') && host.split(':').next().is_some_and(|name| name.parse::<Ipv4Addr>().is_err());
+        let host_of_bucket = host.filter(is_name).map(|host| format!("{bucket}.{host}"));
+        Self { bucket: bucket.to_owned(), region, endpoint, host_of_bucket }
+    }
 }
 
 /// An error and what it comes from, in a line.
@@ -213,8 +231,7 @@ mod tests {
 
     #[test]
     fn sentences_say_what_to_do() {
-        let place =
-            Place { bucket: "calls".to_owned(), region: "eu-west-1".to_owned(), endpoint: "https://s3.example.com".to_owned() };
+        let place = Place::new("calls", "eu-west-1".to_owned(), "https://s3.example.com".to_owned(), true);
         for (trouble, words) in [
             (Trouble::NoCredentials("none".to_owned()), "AWS_ACCESS_KEY_ID"),
             (Trouble::BadCredentials("x".to_owned()), "correct them"),
@@ -227,6 +244,24 @@ mod tests {
         ] {
             assert!(trouble.is_of_store());
             assert!(trouble.at(&place).to_string().contains(words), "{}", trouble.at(&place));
+        }
+    }
+
+    #[test]
+    fn the_host_that_was_asked_is_named() {
+        let says = |endpoint: &str, path_style| {
+            let place = Place::new("calls", "eu-west-1".to_owned(), endpoint.to_owned(), path_style);
+            Trouble::Unreachable("refused".to_owned()).at(&place).to_string()
+        };
+        let words = says("http://localhost:9000", false);
+        assert!(words.contains("calls.localhost:9000") && words.contains("--s3-path-style"), "{words}");
+        for (endpoint, path_style) in [
+            ("http://localhost:9000", true),
+            ("http://127.0.0.1:9000", false),
+            ("http://[::1]:9000", false),
+            ("S3 in eu-west-1", false),
+        ] {
+            assert!(!says(endpoint, path_style).contains("--s3-path-style"), "{endpoint}");
         }
     }
 }

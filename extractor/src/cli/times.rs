@@ -1,0 +1,116 @@
+//! Times as people type them: with a zone, without one, or counted back from now.
+#![allow(clippy::disallowed_methods, reason = "a door: the clock and the zone of whoever types")]
+
+use jiff::{
+    Span, Timestamp, ZonedDateTime,
+    civil::{Date, DateTime},
+};
+
+/// A time, and how it was understood where that is not plain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Time {
+    pub(super) at: Timestamp,
+    pub(super) notice: Option<String>,
+}
+
+/// Which end of a day is meant by the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Edge {
+    Begin,
+    End,
+}
+
+/// Since then: a day counts from its beginning.
+pub(super) fn since(text: &str) -> Result<Time, String> {
+    read(text, Edge::Begin, &ZonedDateTime::now())
+}
+
+/// Until then: a day counts to its end.
+pub(super) fn until(text: &str) -> Result<Time, String> {
+    read(text, Edge::End, &ZonedDateTime::now())
+}
+
+fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Time, String> {
+    let text = text.trim();
+    if let Ok(at) = text.parse() {
+        return Ok(Time { at, notice: None });
+    }
+    let local = day(text, now)
+        .map(|date| of_day(date, edge, now))
+        .or_else(|| {
+            Some(text.parse::<DateTime>().ok()?.to_zoned_datetime(now.time_zone().clone()).map_err(|error| error.to_string()))
+        })
+        .or_else(|| Some(now.checked_sub(back(text)?).map_err(|error| error.to_string())));
+    let local = local.ok_or_else(|| {
+        format!("`{text}` is no time; write 2024-03-01T09:00:00Z (UTC), 2024-03-01T09:00:00+01:00, '2024-03-01 09:00' (local time), 2024-03-01, today, yesterday, or -2h")
+    })??;
+    let notice = format!(
+        "{text} is taken as {}, local time ({:.0}); with Z behind a time it is UTC",
+        local.strftime("%F %T %:z"),
+        local.timestamp()
+    );
+    Ok(Time { at: local.timestamp(), notice: Some(notice) })
+}
+
+fn day(text: &str, now: &ZonedDateTime) -> Option<Date> {
+    match text {
+        "today" => Some(now.date()),
+        "yesterday" => now.date().yesterday().ok(),
+        // A date has no time behind it.
+        _ if text.contains([':', 'T', ' ']) => None,
+        _ => text.parse().ok(),
+    }
+}
+
+fn of_day(date: Date, edge: Edge, now: &ZonedDateTime) -> Result<ZonedDateTime, String> {
+    let begin = |date: Date| date.to_zoned_datetime(now.time_zone().clone()).map_err(|error| error.to_string());
+    match edge {
+        Edge::Begin => begin(date),
+        Edge::End => begin(date)?.end_of_day().map_err(|error| error.to_string()),
+    }
+}
+
+/// `-2h`, `-1h30m`, `-3d`: so long before now.
+fn back(text: &str) -> Option<Span> {
+    let amount = text.strip_prefix('-').filter(|amount| amount.starts_with(|first: char| first.is_ascii_digit()))?;
+    amount.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    /// In Berlin, in the morning after summer time has begun.
+    fn read_at(text: &str, edge: Edge) -> Result<String, String> {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let now = "2024-03-31T10:00:00Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone);
+        read(text, edge, &now).map(|time| format!("{}{}", time.at, if time.notice.is_some() { " (local)" } else { "" }))
+    }
+
+    #[test]
+    fn times_of_all_kinds() {
+        for (text, want) in [
+            ("2023-12-01T14:30:00Z", "2023-12-01T14:30:00Z"),
+            ("2023-12-01T15:30:00+01:00", "2023-12-01T14:30:00Z"),
+            ("2024-03-01 09:00Z", "2024-03-01T09:00:00Z"),
+            ("2024-03-01 09:00", "2024-03-01T08:00:00Z (local)"),
+            ("2024-03-01T09:00:00.5", "2024-03-01T08:00:00.5Z (local)"),
+            ("2024-03-31 09:00", "2024-03-31T07:00:00Z (local)"),
+            ("2024-03-31", "2024-03-30T23:00:00Z (local)"),
+            ("today", "2024-03-30T23:00:00Z (local)"),
+            ("yesterday", "2024-03-29T23:00:00Z (local)"),
+            ("-2h", "2024-03-31T08:00:00Z (local)"),
+            ("-1h30m", "2024-03-31T08:30:00Z (local)"),
+            ("-1d", "2024-03-30T11:00:00Z (local)"),
+        ] {
+            assert_eq!(read_at(text, Edge::Begin).as_deref(), Ok(want), "{text}");
+        }
+        assert_eq!(read_at("today", Edge::End).unwrap(), "2024-03-31T21:59:59.999999999Z (local)");
+        assert_eq!(read_at("2024-03-30", Edge::End).unwrap(), "2024-03-30T22:59:59.999999999Z (local)");
+        for text in ["", "noon", "2h", "-", "--2h", "09:00", "2024-13-01", "-2 apples"] {
+            assert!(read_at(text, Edge::Begin).unwrap_err().contains("is no time"), "{text}");
+        }
+    }
+}
