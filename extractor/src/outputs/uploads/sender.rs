@@ -234,7 +234,11 @@ impl Shared {
         // A bucket of an earlier run, maybe misspelt, says nothing about the one of this run.
         let is_of_store = trouble.is_of_store() && due.to.bucket == settings.to.bucket;
         if is_of_store {
-            self.note_bad_store(account, &format!("{}: {why}", due.file_name));
+            // It may be this object alone that the store does not take.
+            match trouble {
+                Trouble::Refused(_) => self.note_bad_store(account, &format!("{}: {why}", due.file_name)),
+                _ => self.note_bad_store(account, why),
+            }
         }
         if account.spool.begin_again(number, Instant::now()) {
             return;
