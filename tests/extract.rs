@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -559,6 +559,36 @@ fn log_lines_can_be_json() {
     let extracted = t.extract();
     assert!(extracted.log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{}", extracted.log);
     assert!(extracted.log.contains("call opened") && extracted.log.contains("call closed"));
+    for (message, keys) in [("call closed", ["call_id", "file", "state"]), ("done", ["calls", "completed", "not_used"])] {
+        let line = extracted.log.lines().find(|line| line.contains(&format!("\"message\":\"{message}\""))).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let all = ["timestamp", "level", "message"].iter().chain(&keys);
+        all.for_each(|key| assert!(!line[key].is_null(), "{key} in {line}"));
+    }
+}
+
+/// The journal has a time and a priority for each line of its own.
+#[test]
+fn the_journal_gets_priorities_and_no_times() {
+    let mut t = Ladder::new();
+    call(&mut t, 0, 1);
+    let capture = sorted(t).capture.to_pcap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.pcap"), capture).unwrap();
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let its = log.metadata().unwrap();
+    let run = |stream: String| {
+        let mut command = extractor();
+        command.current_dir(folder.path()).args(["a.pcap", "missing.pcap", "-o", "out", "-v", "--overwrite"]);
+        command.env("JOURNAL_STREAM", stream).stderr(log.try_clone().unwrap()).status().unwrap();
+        fs::read_to_string(folder.path().join("log")).unwrap()
+    };
+    let text = run(format!("{}:{}", its.dev(), its.ino()));
+    assert!(text.contains("<3>missing.pcap is not used: "), "{text}");
+    assert!(text.contains("\n<7>call closed "), "{text}");
+    log.set_len(0).unwrap();
+    let text = run("1:1".to_owned());
+    assert!(!text.contains("<3>") && text.contains("ERROR missing.pcap is not used"), "{text}");
 }
 
 /// The record headers of a pcap that was written with big-endian numbers are turned round.
@@ -825,7 +855,7 @@ fn where_there_is_no_call_a_table_says_what_there_is() {
     }
     assert_eq!(extracted.status, Some(0));
     let json = t.flag("--log-format=json").extract();
-    assert!(json.log.contains(r#""no_call":"50 packets, UDP port 4000: RTP"#), "{}", json.log);
+    assert!(json.log.contains(r#""no_call":["50 packets, UDP port 4000: RTP"#), "{}", json.log);
     t.sip(5_000, "192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap(), request("INVITE", "2"));
     assert!(!t.extract().log.contains("talkers"));
 }

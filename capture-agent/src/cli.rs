@@ -5,6 +5,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum, error::ErrorKind, value_parser};
 use shared::{
     config_file,
+    log::LogFormat,
     pcap::{DEFAULT_SNAPLEN, MAX_FRAME_LEN, Precision},
     segment::interface_label,
     units::{ByteSize, GoDuration, SipPorts},
@@ -136,13 +137,6 @@ pub(crate) enum PrecisionName {
     Micro,
     /// Nanoseconds, where the interface gives them
     Nano,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 impl Arguments {

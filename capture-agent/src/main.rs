@@ -23,14 +23,14 @@ mod writer;
 
 use std::{
     env,
-    io::{IsTerminal, Write, stderr, stdout},
+    io::{Write, stderr, stdout},
     process::ExitCode,
 };
 
-use tracing_subscriber::EnvFilter;
+use shared::log;
 
 use capture::TapError;
-use cli::{Arguments, LogFormat};
+use cli::Arguments;
 
 const WRONG_USAGE: u8 = 2;
 
@@ -50,15 +50,7 @@ fn main() -> ExitCode {
 
 fn log_to_stderr(arguments: &Arguments) {
     let level = if arguments.debug { "debug" } else { "info" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal() && console::colors_enabled_stderr());
-    match arguments.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    log::begin(arguments.log_format, level, stderr);
 }
 
 fn print_filters(arguments: &Arguments) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
 use nix::unistd::gethostname;
 use shared::{
     config_file,
+    log::LogFormat,
     s3_uri::S3Uri,
     units::{ByteSize, GoDuration, SipPorts},
 };
@@ -29,7 +30,7 @@ use crate::{
         uploads::{self, Class, Cleanup, Encryption, Tags},
     },
     packet::{Decoder, HepPorts},
-    progress::{LogFormat, Verbosity},
+    progress::Verbosity,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use shared::log::LogFormat;
 use sip_call_extractor::{
     cli::Arguments,
     outputs::uploads,
-    progress::{LogFormat, Progress},
+    progress::Progress,
     report::Report,
     run::{Outcome, run},
     sandbox,
@@ -83,31 +84,38 @@ fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome>
 fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
     match format {
         LogFormat::Text => progress.say(|columns| report.in_columns(columns)),
-        LogFormat::Json => tracing::info!(
-            calls = report.calls.total(),
-            completed = report.calls.completed,
-            cancelled = report.calls.cancelled,
-            failed = report.calls.failed,
-            timeout = report.calls.timeout,
-            incomplete = report.calls.incomplete,
-            left_out = report.calls.not_wanted,
-            streams = report.calls.streams,
-            rtp_packets = report.calls.rtp_packets,
-            lost_packets = report.calls.lost_packets,
-            packets = report.counts.packets,
-            sip_messages = report.counts.sip,
-            bytes = report.input_bytes,
-            seconds = report.elapsed.as_secs_f64(),
-            left_behind = report.left_behind(),
-            uploaded = report.uploads.sent,
-            uploaded_before = report.uploads.there_before,
-            uploaded_bytes = report.uploads.sent_bytes,
-            waiting_for_upload = report.uploads.waiting,
-            lost_before_upload = report.uploads.lost,
-            unsent_tables = report.uploads.unsent_tables,
-            not_used = report.not_used().map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join("; "),
-            no_call = report.survey.told().collect::<Vec<_>>().join("; "),
-            "done"
-        ),
+        LogFormat::Json => progress.say(|_| json(report).to_string()),
     }
+}
+
+/// The closing summary for a program: a line of the log, with values that a line of the log cannot have.
+fn json(report: &Report) -> serde_json::Value {
+    serde_json::json!({
+        "timestamp": jiff::Timestamp::now().to_string(),
+        "level": "INFO",
+        "message": "done",
+        "calls": report.calls.total(),
+        "completed": report.calls.completed,
+        "cancelled": report.calls.cancelled,
+        "failed": report.calls.failed,
+        "timeout": report.calls.timeout,
+        "incomplete": report.calls.incomplete,
+        "left_out": report.calls.not_wanted,
+        "streams": report.calls.streams,
+        "rtp_packets": report.calls.rtp_packets,
+        "lost_packets": report.calls.lost_packets,
+        "packets": report.counts.packets,
+        "sip_messages": report.counts.sip,
+        "bytes": report.input_bytes,
+        "seconds": report.elapsed.as_secs_f64(),
+        "left_behind": report.left_behind(),
+        "uploaded": report.uploads.sent,
+        "uploaded_before": report.uploads.there_before,
+        "uploaded_bytes": report.uploads.sent_bytes,
+        "waiting_for_upload": report.uploads.waiting,
+        "lost_before_upload": report.uploads.lost,
+        "unsent_tables": report.uploads.unsent_tables,
+        "not_used": report.not_used().map(|(count, what)| (what, count.into())).collect::<serde_json::Map<_, _>>(),
+        "no_call": report.survey.told().collect::<Vec<_>>(),
+    })
 }

@@ -5,28 +5,27 @@ use std::{
     cell::{Cell, RefCell},
     fs,
     io::{self, IsTerminal, Write},
+    process,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use console::{Term, colors_enabled_stderr};
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use shared::units::grouped;
-use signal_hook::{consts::SIGINT, iterator::Signals, low_level::emulate_default_handler};
+use shared::{
+    log::{self, LogFormat},
+    units::grouped,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
 use tracing::{Level, Metadata};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::watch::Watchdog;
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
-}
 
 /// How much a person wants to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,13 +124,7 @@ impl Progress {
             Verbosity::Usual => "info",
             Verbosity::Verbose => "debug",
         };
-        let default = format!("error,sip_call_extractor={level},shared={level}");
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.log.clone()).with_target(false);
-        match format {
-            LogFormat::Text => log.with_ansi(io::stderr().is_terminal() && colors_enabled_stderr()).init(),
-            LogFormat::Json => log.json().init(),
-        }
+        log::begin(format, &format!("error,sip_call_extractor={level},shared={level}"), self.log.clone());
     }
 
     /// Prints lines for a person, below all else; as wide as the terminal is, if it is one.
@@ -145,18 +138,20 @@ impl Progress {
         }
     }
 
-    /// Has Ctrl-C say that nothing is lost, before it ends the process as it always does. Whoever started the process so that
-    /// Ctrl-C does not reach it (`nohup`, a job of a script) is left alone.
+    /// Has Ctrl-C and SIGTERM say that nothing is lost, before they end the process as they always do. Whoever started the process
+    /// so that Ctrl-C does not reach it (`nohup`, a job of a script) is left alone. The first process of a container is
+    /// ended, too: the kernel spares it what nobody asked for.
     pub fn heed_interrupts(&self) {
-        if self.ignores_interrupts {
-            return;
-        }
         let bar = self.bar.clone();
-        let Ok(mut signals) = Signals::new([SIGINT]) else { return };
+        let ends = if self.ignores_interrupts { &[SIGTERM][..] } else { &[SIGINT, SIGTERM] };
+        let Ok(mut signals) = Signals::new(ends) else { return };
         let listen = move || {
             if let Some(signal) = signals.forever().next() {
                 bar.abandon();
                 tracing::warn!("stopped; the same command goes on from here");
+                if process::id() == 1 {
+                    process::exit(signal.saturating_add(128));
+                }
                 // It does not return, if it can do what it says.
                 let _ = emulate_default_handler(signal);
             }
