@@ -23,6 +23,7 @@ mod hostile;
 mod layers;
 mod links;
 mod real_software;
+mod recipes;
 mod sandbox;
 mod scenarios;
 mod segments;

@@ -23,13 +23,14 @@ use super::{
 const ERRORS: [&str; 5] = ["EIO", "ENOSPC", "EINTR", "ENOMEM", "EMFILE"];
 
 /// Calls that cannot fail, or of which nobody asks whether they have. (The standard library does, where a directory is closed, and
-/// panics; `brk` tells of a failure by the end of the heap as it was, never by an error.)
-const SURE: [&str; 14] = [
+/// panics; random numbers do not run out; `brk` tells of a failure by the end of the heap as it was, never by an error.)
+const SURE: [&str; 15] = [
     "brk",
     "close",
     "exit",
     "exit_group",
     "execve",
+    "getrandom",
     "rt_sigreturn",
     "restart_syscall",
     "sched_yield",
