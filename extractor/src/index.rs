@@ -91,16 +91,16 @@ pub struct Chunk<'w, 'l> {
     /// Where the records of the chunk begin, the first at its start.
     pub range: Range<usize>,
     /// What comes after the last record of the input.
-    pub behind: Behind<'w>,
+    pub behind: Behind,
 }
 
 /// What comes after the last record of an input: it tells whether the time of that one can be believed.
 #[derive(Clone, Copy, Debug)]
-pub enum Behind<'w> {
+pub enum Behind {
     /// Nothing any more.
     Nothing,
-    /// The first record of another input.
-    Record(Record<'w>),
+    /// Another input, which begins at this time, in nanoseconds since 1970, if it has one.
+    At(Option<u64>),
     /// A record of an input that is not there yet.
     Unknown,
 }
@@ -119,7 +119,7 @@ impl<'w> ChunkIndex<'w> {
             match walk.next_step() {
                 Some(Step::Record(record)) => {
                     if let Some(before) = &waiting {
-                        indexer.take(before, Some(&record));
+                        indexer.take(before, record.timestamp_ns);
                     }
                     waiting = Some(record);
                 }
@@ -130,8 +130,8 @@ impl<'w> ChunkIndex<'w> {
         if let Some(last) = waiting {
             match (next_record(&mut walk.clone()), behind) {
                 (None, Behind::Unknown) if can_be_kept(&last) => held = Some(last),
-                (None, Behind::Record(next)) => indexer.take(&last, Some(&next)),
-                (next, _) => indexer.take(&last, next.as_ref()),
+                (None, Behind::At(next_ns)) => indexer.take(&last, next_ns),
+                (next, _) => indexer.take(&last, next.and_then(|next| next.timestamp_ns)),
             }
         }
         let is_full = indexer.memory >= room && walk.offset() < range.end;
@@ -244,12 +244,12 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     #[inline]
-    fn take(&mut self, record: &Record<'w>, next: Option<&Record<'w>>) {
+    fn take(&mut self, record: &Record<'w>, next_ns: Option<u64>) {
         let packet = self.decoder.decode(record.link, record.frame);
         let captured_ns = record.timestamp_ns.unwrap_or(0);
         // A time that was told goes into the rows. It sets no clock: anybody may tell one, and would time out all calls.
         let timestamp_ns = packet.told_ns().unwrap_or(captured_ns);
-        if is_odd(captured_ns, next.and_then(|next| next.timestamp_ns)) {
+        if is_odd(captured_ns, next_ns) {
             increment(&mut self.counts.odd_times);
         } else {
             self.clock = self.clock.max(captured_ns);

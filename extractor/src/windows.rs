@@ -194,14 +194,21 @@ impl<'w> Windows<'w> {
     }
 
     /// Makes a window of what was indexed last. After the end of the last input, if it is final, comes one more, without
-    /// records: what is there of messages that did not become whole. Then nothing. What is learnt of the files goes to `layouts`, what is
+    /// records: what is there of messages that did not become whole. If it is not, and segments without records tell that the
+    /// capture has come further, comes one that lasts until then. Then nothing. What is learnt of the files goes to `layouts`, what is
     /// put together from parts lives in `arena`.
     pub fn join<'a>(&mut self, indexed: Indexed<'w>, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
     where
         'w: 'a,
     {
         if indexed.chunks.is_empty() {
-            return (self.is_final && !std::mem::replace(&mut self.is_finished, true)).then(|| self.last_window(arena));
+            let is_first = !std::mem::replace(&mut self.is_finished, true);
+            let reached = || self.inputs.reached_ns().filter(|reached| self.held.is_none() && *reached > self.next.clock);
+            return match (is_first, self.is_final) {
+                (true, true) => Some(self.last_window(arena)),
+                (true, false) => reached().map(|reached| self.quiet_window(reached, arena)),
+                (false, _) => None,
+            };
         }
         let mut window = Window::beginning_at(self.next);
         let mut parts = Parts::default();
@@ -265,13 +272,23 @@ impl<'w> Windows<'w> {
         let layout = layouts.latest(chunk.input)?;
         let file = self.inputs.get(chunk.input)?.bytes();
         let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(file, chunk.start..chunk.end)? };
-        let behind = match self.inputs.first_record_after(chunk.input) {
-            Some(record) => Behind::Record(record),
+        let behind = match self.inputs.first_time_after(chunk.input) {
+            Some(first_ns) => Behind::At(first_ns),
             None if self.is_final => Behind::Nothing,
             None => Behind::Unknown,
         };
         let chunk = Chunk { input: chunk.input, file, layout, range: start..chunk.end, behind };
         Some(ChunkIndex::of(chunk, room, self.decoder, self.ports))
+    }
+
+    /// A window without records, in which packet time goes on to `clock`.
+    fn quiet_window<'a>(&mut self, clock: Clock, arena: &'a Bump) -> Window<'a> {
+        let mut window = Window::beginning_at(self.next);
+        self.next.clock = clock;
+        window.end = self.next;
+        window.add(self.assembler.put_together(Vec::new(), Vec::new(), |_| Vec::new(), clock, arena));
+        window.held_since = self.assembler.holds_since(clock);
+        window
     }
 
     fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {

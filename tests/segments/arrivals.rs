@@ -2,9 +2,13 @@
 
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
+use shared::segment::SegmentName;
 use support::{
+    capture::Capture,
     desk::{Desk, Files, within},
     faults::inject_on,
+    ladder::{Ladder, START_NS},
+    sip::{Sdp, request, response},
 };
 
 use super::{
@@ -225,4 +229,44 @@ fn what_is_processed_and_kept_is_marked() {
     }
     desk.run(LAST).is(0);
     desk.has(&want, "marked");
+}
+
+/// On a quiet network no packet tells that time goes on, but the agent's segments do: each has its beginning in its name, packets
+/// or not. What comes of it is what comes of the whole.
+#[test]
+fn a_call_that_ended_appears_though_no_packet_follows() {
+    let mut t = Ladder::new();
+    let (a, b) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+    let media = |end: &str| Sdp::audio(end.parse().unwrap());
+    t.sip(0, a, b, request("INVITE", "1").sdp(&media("192.0.2.1:4000")));
+    t.sip(100, b, a, response(200, "INVITE", "1").sdp(&media("192.0.2.2:6000")));
+    t.sip(2_000, a, b, request("BYE", "1").to_tag("bob").cseq(2));
+    let first = t.capture.to_pcap();
+    t.sip(90_000, a, b, request("INVITE", "2").sdp(&media("192.0.2.1:4000")));
+    let whole = t.extract();
+    let named =
+        |at_ms: u64, number| SegmentName::new("edge1", "eth0", (START_NS / 1_000_000 + at_ms) * 1_000, number).to_string();
+    let rows = |desk: &Desk| fs::read_to_string(desk.out.join("detected_calls.csv")).unwrap().lines().count() - 1;
+
+    let desk = Desk::new();
+    desk.deliver(&named(0, 1), &first);
+    desk.run(QUICKLY).is(0);
+    assert_eq!(rows(&desk), 0, "it lingers");
+    desk.deliver(&named(4_000, 2), &Capture::default().to_pcap());
+    desk.run(QUICKLY).is(0);
+    assert_eq!(rows(&desk), 0, "four seconds are less than its linger");
+    desk.deliver(&named(60_000, 3), &Capture::default().to_pcap());
+    desk.run(QUICKLY).is(0);
+    assert_eq!(rows(&desk), 1);
+    let second = Capture { frames: t.capture.frames[3..].to_vec(), ..Capture::default() };
+    desk.deliver(&named(90_000, 4), &second.to_pcap());
+    desk.run(LAST).is(0);
+    desk.has(&whole.files(), "with empty segments");
+
+    // A name that is ahead of the file's own time is not believed.
+    let desk = Desk::new();
+    desk.deliver(&named(0, 1), &first);
+    desk.deliver(&named(1 << 40, 2), &Capture::default().to_pcap());
+    desk.run(QUICKLY).is(0);
+    assert_eq!(rows(&desk), 0);
 }

@@ -16,10 +16,14 @@ use std::{
     fs::File,
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::bail;
-use shared::pcap::{FormatError, Layout, LinkType, Record, Step, Walk};
+use shared::{
+    pcap::{FormatError, Layout, LinkType, Record, Step, Walk},
+    segment::SegmentFile,
+};
 
 pub(crate) use self::map::prefetch;
 pub use self::{
@@ -62,6 +66,8 @@ pub struct Input {
     /// The offset of the first record.
     start: usize,
     first_ns: Option<u64>,
+    /// The time that the capture had reached when this began, in nanoseconds since 1970, if its name tells.
+    reached_ns: Option<u64>,
     damage: Option<Damage>,
     /// All of the file, where that is not in memory as it is.
     packed: Option<Content>,
@@ -75,6 +81,18 @@ enum Bytes {
     Spooled(Map),
     /// A record by itself.
     Owned(Vec<u8>),
+}
+
+/// The beginning of a segment as its agent named it: a time that the capture had reached, whether packets followed or not. A
+/// name that is ahead of the file's own time is not believed: it would end all calls.
+fn reached_ns(path: &Path, file: &File) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let Some(SegmentFile::Closed(segment)) = SegmentFile::named(name) else { return None };
+    let start = Duration::from_micros(segment.start_us());
+    let changed = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    let is_past = changed.duration_since(UNIX_EPOCH).is_ok_and(|changed| start <= changed);
+    u64::try_from(start.as_nanos()).ok().filter(|_| is_past)
 }
 
 /// The name of an input, for sentences.
@@ -148,11 +166,20 @@ impl Inputs {
         &self.carried
     }
 
-    /// The first record after all of one input.
+    /// The time that is told first after all of one input, in nanoseconds since 1970: of a record, which may have none, or by
+    /// the name of an input without records.
     #[must_use]
-    pub fn first_record_after(&self, number: usize) -> Option<Record<'_>> {
+    pub fn first_time_after(&self, number: usize) -> Option<Option<u64>> {
         let later = self.inputs.iter().skip(number.saturating_add(1).saturating_sub(self.first));
-        later.filter_map(|input| next_record(&mut input.layout.walk(input.bytes(), input.start))).next()
+        let told = |input: &Input| input.first_record().map(|record| record.timestamp_ns).or(input.reached_ns.map(Some));
+        later.filter_map(told).next()
+    }
+
+    /// The time that the capture has reached behind the last record, by the names of inputs without records.
+    #[must_use]
+    pub fn reached_ns(&self) -> Option<u64> {
+        let empty = self.inputs.iter().rev().take_while(|input| input.first_record().is_none());
+        empty.filter_map(|input| input.reached_ns).max()
     }
 
     /// One of them, by its number in the order of reading.
@@ -217,7 +244,8 @@ impl Input {
         } else {
             None
         };
-        Ok(Self { packed, ..Self::of_plain(path.display().to_string(), path, plain)? })
+        let reached_ns = reached_ns(path, &file);
+        Ok(Self { packed, reached_ns, ..Self::of_plain(path.display().to_string(), path, plain)? })
     }
 
     /// A capture of one record, of an input of this name.
@@ -227,7 +255,7 @@ impl Input {
     pub fn of_record(name: String, file: Vec<u8>) -> Result<Self, InputError> {
         let (layout, start) = Layout::detect(&file).map_err(|error| unusable(&error, None))?;
         let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
-        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, damage: None, packed: None })
+        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, reached_ns: None, damage: None, packed: None })
     }
 
     /// A file that was written by this program, in this directory.
@@ -250,7 +278,11 @@ impl Input {
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
         let bytes = if is_spooled { Bytes::Spooled(map) } else { Bytes::Mapped(map) };
-        Ok(Self { name, bytes, layout, start, first_ns, damage, packed: None })
+        Ok(Self { name, bytes, layout, start, first_ns, reached_ns: None, damage, packed: None })
+    }
+
+    fn first_record(&self) -> Option<Record<'_>> {
+        next_record(&mut self.layout.walk(self.bytes(), self.start))
     }
 
     /// The same, from an offset on up to which it was read before, if it was.
