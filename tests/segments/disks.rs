@@ -227,7 +227,7 @@ fn an_input_is_cut_while_it_is_read() {
     // The first unit of work takes its time to be durable.
     let call = Call { kind: SYNCS.to_owned(), nth: 1 };
     let running = desk.start_command(inject(Threads::All, &desk.command(&flags), &call, "delay_enter=1500000"));
-    let has_begun = || desk.everything_in_out().keys().any(|name| name.ends_with(".part"));
+    let has_begun = || desk.everything_in_out().keys().any(|name| name.starts_with(".call_") && name.ends_with(".part"));
     assert!(within(Duration::from_secs(20), has_begun), "{}", running.log());
     fs::OpenOptions::new().write(true).open(desk.segments.join("1.pcap")).unwrap().set_len(4096).unwrap();
     running.ends().is(1).says("an input became shorter while it was read");
