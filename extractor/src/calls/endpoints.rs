@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber,
-    guesses::MAX_GUESSING,
     holders::{Holder, Holders},
 };
 use crate::{
@@ -17,6 +16,9 @@ use crate::{
     sdp::Rank,
 };
 
+/// Where more calls than this guess an end of a conversation, one end tells nothing: the call must have guessed both. Where
+/// more guessed both, nothing tells them apart.
+pub(super) const MAX_GUESSING: usize = 16;
 /// So many conversations of one guessed endpoint are remembered: more than a media server has peers on one port.
 const MAX_CONVERSATIONS: usize = 1024;
 

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{CallNumber, Endpoints, endpoints::Had};
+use super::{
+    CallNumber, Endpoints,
+    endpoints::{Had, MAX_GUESSING},
+};
 use crate::{
     events::{FlowKey, SipEvent},
     packet::Endpoint,
@@ -15,9 +18,6 @@ use crate::{
 
 /// A call that gives more addresses than this is not believed.
 const MAX_ADDRESSES: usize = 64;
-/// Where more calls than this guess an end of a conversation, one end tells nothing: the call must have guessed both. Where
-/// more guessed both, nothing tells them apart.
-pub(super) const MAX_GUESSING: usize = 16;
 
 /// Whose a conversation is by guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
