@@ -45,7 +45,7 @@ const MAX_FAILURES: u32 = 2;
 /// A process that was killed leaves no word, so the segment need not be to blame: that counts as a failure once in so many seconds.
 const KILLS_APART_S: u64 = 600;
 
-/// Where many segments were merged, a unit of work is so many times shorter after each death, until it has one of them.
+/// A unit of work of many merged segments becomes so many times shorter after each death, until it has one of them.
 const SHORTER: u64 = 16;
 
 /// Which file a segment is.
@@ -81,7 +81,7 @@ pub enum Blame {
     Doubtful,
 }
 
-/// What becomes of a segment that has failed.
+/// The fate of a segment that has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is tried once more, by the next run. What comes after it waits.
@@ -105,7 +105,7 @@ struct Failure {
     from: Option<usize>,
 }
 
-/// What stands in the file.
+/// The content of the file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Body {
     /// The segments that are being read.
@@ -119,13 +119,13 @@ struct Body {
     failures: Vec<Failure>,
 }
 
-/// What is being read, and what has failed.
+/// The segments that are being read, and those that have failed.
 #[derive(Debug)]
 pub struct Attempts {
     path: PathBuf,
     body: Body,
     is_there: bool,
-    /// What has failed in this process: once is enough.
+    /// Segments that failed in this process: once is enough.
     failed_now: BTreeSet<Name>,
     passed_over: BTreeSet<Name>,
     /// A failure is to be taken out of the file, but not at once.
@@ -222,7 +222,7 @@ impl Attempts {
         }
     }
 
-    /// Whether a segment is set aside. If so, it is named once, and counted.
+    /// Tells whether a segment is set aside. If so, it is named once, and counted.
     pub fn passes_over(&mut self, which: &Which) -> bool {
         let Some(failure) = self.body.failures.iter().find(|failure| failure.which == *which && failure.is_aside) else {
             return false;
@@ -244,7 +244,7 @@ impl Attempts {
         self.failure(which).is_some_and(|failure| failure.is_aside)
     }
 
-    /// Whether a segment is not to be mapped into memory, for that ended the process.
+    /// Tells whether a segment ended a process when it was mapped into memory: it is not mapped again.
     #[must_use]
     pub fn has_faulted(&self, which: &Which) -> bool {
         self.failure(which).is_some_and(|failure| failure.has_faulted)
@@ -260,7 +260,7 @@ impl Attempts {
         self.body.failures.iter().find(|failure| failure.which == *which)
     }
 
-    /// Whether a segment is to be read by itself.
+    /// Tells whether a segment is to be read by itself.
     #[must_use]
     pub fn wants_care(&self, path: &Path) -> bool {
         let name = Name::of(path);
@@ -373,7 +373,7 @@ impl Attempts {
     fn count(&mut self, which: &Which, why: &str, blame: Blame) -> Verdict {
         let now = seconds_since_1970();
         let failures = &mut self.body.failures;
-        // Of another file that had this path, nothing is to be known any more.
+        // Another file that had this path is forgotten.
         failures.retain(|failure| failure.which == *which || failure.which.path != which.path);
         let place = failures.iter().position(|failure| failure.which == *which).unwrap_or_else(|| {
             let (count, why) = (0, String::new());
