@@ -10,7 +10,10 @@ use std::{
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, MakeWriter,
+        format::{Format, Full, Writer},
+    },
     registry::LookupSpan,
 };
 
@@ -32,11 +35,7 @@ where
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-        LogFormat::Text if goes_to_journal() => {
-            log.with_ansi(false)
-                .event_format(Journal(tracing_subscriber::fmt::format().with_target(false).with_level(false).without_time()))
-                .init();
-        }
+        LogFormat::Text if goes_to_journal() => log.with_ansi(false).event_format(Journal::default()).init(),
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal() && console::colors_enabled_stderr()).init(),
     }
 }
@@ -50,13 +49,18 @@ fn goes_to_journal() -> bool {
 }
 
 /// Lines with the priority that the journal wants ahead of them (sd-daemon(3)), and without the time, which it notes itself.
-struct Journal<F>(F);
+struct Journal(Format<Full, ()>);
 
-impl<S, N, F> FormatEvent<S, N> for Journal<F>
+impl Default for Journal {
+    fn default() -> Self {
+        Self(Format::default().with_target(false).with_level(false).without_time())
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Journal
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let priority = match *event.metadata().level() {
@@ -96,9 +100,8 @@ mod tests {
     fn the_journal_is_told_how_bad_it_is() {
         let lines = Lines::default();
         let to = lines.clone();
-        let format = tracing_subscriber::fmt::format().with_target(false).with_level(false).without_time();
         let log =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).event_format(Journal(format)).finish();
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).event_format(Journal::default()).finish();
         tracing::subscriber::with_default(log, || {
             tracing::warn!(call_id = "a", "odd");
             tracing::error!("bad");

@@ -22,7 +22,7 @@
 //! `-`. The start stands before the sequence, and both have a fixed width, so that the names of
 //! one capture point sort as text in capture order.
 
-use std::{fmt, ops::Range, str::FromStr};
+use std::{ffi::OsStr, fmt, ops::Range, str::FromStr};
 
 /// The longest instance or interface in a name, in bytes; a part file's name stays below 255.
 const MAX_LABEL_LEN: usize = 63;
@@ -100,6 +100,14 @@ impl SegmentName {
         let (point, start) = rest.rsplit_once('_')?;
         let (instance, interface) = point.split_once('_')?;
         Some(Self::new(instance, interface, Start::parse(start)?.0, sequence.parse().ok()?))
+    }
+
+    /// The segment that a closed file of this name is, compressed or not; nothing if no agent has named it.
+    #[must_use]
+    pub fn of_capture(file_name: &OsStr) -> Option<Self> {
+        let name = file_name.to_str()?;
+        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
+        plain.parse().ok()
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
     sdp::Rank,
 };
 
-/// Where more calls than this guess an end of a conversation, one end tells nothing: the call must have guessed both. Where
-/// more guessed both, nothing tells them apart.
+/// The most calls whose guess of one end of a conversation tells something: of more, a call must have guessed both ends. The most
+/// that both ends tell apart, too.
 pub(super) const MAX_GUESSING: usize = 16;
 /// So many conversations of one guessed endpoint are remembered: more than a media server has peers on one port.
 const MAX_CONVERSATIONS: usize = 1024;
@@ -199,13 +199,13 @@ impl Endpoints {
     /// The call only guesses the endpoint.
     #[must_use]
     pub(super) fn is_guess(&self, endpoint: Endpoint, call: CallNumber) -> bool {
-        self.holders(endpoint).and_then(|holders| holders.get(call)).is_some_and(|holder| holder.is_guess())
+        self.holding(endpoint, call).is_some_and(|holder| holder.is_guess())
     }
 
     /// The call gave the endpoint for sure.
     #[must_use]
     pub fn is_sure(&self, endpoint: Endpoint, call: CallNumber) -> bool {
-        self.holders(endpoint).and_then(|holders| holders.get(call)).is_some_and(|holder| !holder.is_guess())
+        self.holding(endpoint, call).is_some_and(|holder| !holder.is_guess())
     }
 
     /// The call that has a conversation by a guess, or had it.
@@ -295,6 +295,10 @@ impl Endpoints {
     #[must_use]
     pub fn is_held(&self, endpoint: Endpoint) -> bool {
         self.holders(endpoint).is_some_and(|holders| !holders.is_empty())
+    }
+
+    fn holding(&self, endpoint: Endpoint, call: CallNumber) -> Option<Holder> {
+        self.holders(endpoint)?.get(call)
     }
 
     fn holders(&self, endpoint: Endpoint) -> Option<&Holders> {

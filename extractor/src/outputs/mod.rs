@@ -113,6 +113,8 @@ struct Job<'a> {
     obsolete: Option<String>,
     /// The rows of a call that ended.
     rows: Option<Rows>,
+    /// A call that ended has a file, too.
+    has_file: bool,
 }
 
 /// The way a call goes: it gets a recording, or has one, or is passed over.
@@ -148,7 +150,7 @@ impl Job<'_> {
         records: Records<'_>,
         lookback_ns: u64,
     ) -> Result<()> {
-        let Self { work, call, recording, obsolete, rows } = self;
+        let Self { work, call, recording, obsolete, rows, has_file } = self;
         if work.is_new {
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
@@ -157,7 +159,8 @@ impl Job<'_> {
         *obsolete = recording.write(to.directory, may_have_file, buffer, &Settled { call, work, flows, records, lookback_ns })?;
         let Some(end) = work.end else { return Ok(()) };
         if to.selection.ends_late_enough(recording.last_ns()) {
-            let file_name = to.selection.gives_file(end.state, recording.sip_packets).then(|| recording.file.name());
+            *has_file = to.selection.gives_file(end.state, recording.sip_packets);
+            let file_name = has_file.then(|| recording.file.name());
             *rows = Some(Rows::of(call, &end, recording, file_name.as_deref(), to.location)?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
             if tracing::enabled!(tracing::Level::DEBUG) {
@@ -346,7 +349,7 @@ impl Outputs {
                 }
                 Course::GoesOn => self.books.recordings.remove(&work.number),
             };
-            Ok(recording.map(|recording| Job { work, call, recording, obsolete: None, rows: None }))
+            Ok(recording.map(|recording| Job { work, call, recording, obsolete: None, rows: None, has_file: false }))
         };
         work.into_iter().zip(courses).filter_map(|one| job(one).transpose()).collect()
     }
@@ -354,14 +357,13 @@ impl Outputs {
     /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has
     /// none.
     fn put_away(&mut self, job: Job<'_>) -> Result<()> {
-        let Job { work, call, recording, obsolete, rows } = job;
+        let Job { work, call, recording, obsolete, rows, has_file } = job;
         self.books.obsolete.extend(obsolete);
         let Some(end) = work.end else {
             self.books.recordings.insert(work.number, recording);
             return Ok(());
         };
         self.books.names.release(recording.file.stem());
-        let has_file = rows.is_some() && self.selection.gives_file(end.state, recording.sip_packets);
         if let Some(rows) = rows {
             self.counts.add(end.state);
             recording.streams.add_to(&mut self.counts);

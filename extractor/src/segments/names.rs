@@ -39,7 +39,7 @@ impl Series {
     /// That of a capture with this name.
     #[must_use]
     pub fn named(name: &OsStr) -> Self {
-        segment_name(name).map(|segment| Self::of(&segment)).unwrap_or_default()
+        SegmentName::of_capture(name).map(|segment| Self::of(&segment)).unwrap_or_default()
     }
 }
 
@@ -61,7 +61,7 @@ pub struct Order {
 
 /// The order of a capture. A segment's name tells it, compressed or not; of others, the first packet does.
 pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>) -> Order {
-    let (start_ns, sequence) = match segment_name(name) {
+    let (start_ns, sequence) = match SegmentName::of_capture(name) {
         Some(segment) => (segment.start_us().saturating_mul(1000), segment.sequence()),
         None => (first_packet_ns().unwrap_or(u64::MAX), 0),
     };
@@ -71,13 +71,7 @@ pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>
 /// Tells whether a capture has the name of an agent's segment.
 #[must_use]
 pub fn is_named(name: &OsStr) -> bool {
-    segment_name(name).is_some()
-}
-
-fn segment_name(name: &OsStr) -> Option<SegmentName> {
-    let name = name.to_str()?;
-    let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
-    plain.parse().ok()
+    SegmentName::of_capture(name).is_some()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::{
 use anyhow::bail;
 use shared::{
     pcap::{FormatError, Layout, LinkType, Record, Step, Walk},
-    segment::SegmentFile,
+    segment::SegmentName,
 };
 
 pub(crate) use self::map::prefetch;
@@ -86,10 +86,7 @@ enum Bytes {
 /// The beginning of a segment as its agent named it: a time that the capture had reached, whether packets followed or not. A
 /// name that is ahead of the file's own time is not believed: it would end all calls.
 fn reached_ns(path: &Path, file: &File) -> Option<u64> {
-    let name = path.file_name()?.to_str()?;
-    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
-    let Some(SegmentFile::Closed(segment)) = SegmentFile::named(name) else { return None };
-    let start = Duration::from_micros(segment.start_us());
+    let start = Duration::from_micros(SegmentName::of_capture(path.file_name()?)?.start_us());
     let changed = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
     let is_past = changed.duration_since(UNIX_EPOCH).is_ok_and(|changed| start <= changed);
     u64::try_from(start.as_nanos()).ok().filter(|_| is_past)
