@@ -10,7 +10,10 @@ fn corpus() -> std::path::PathBuf {
 fn what_was_found_stays_fixed() {
     for (target, check) in crate::fuzzed::TARGETS {
         let folder = corpus().join(target);
-        let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut inputs: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         inputs.sort();
         assert!(!inputs.is_empty(), "{} is empty", folder.display());
         for input in inputs {
@@ -25,8 +28,10 @@ fn what_was_found_stays_fixed() {
 /// A folder that no target replays is a target's whose name changed.
 #[test]
 fn every_folder_has_a_target() {
-    let mut folders: Vec<_> =
-        fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut folders: Vec<_> = fs::read_dir(corpus())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     folders.sort();
     assert_eq!(folders, crate::fuzzed::TARGETS.map(|(target, _)| target));
 }

@@ -13,7 +13,11 @@
     clippy::unwrap_used,
     reason = "a test that goes wrong may say so by ending"
 )]
-#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "test code explains itself by its use"
+)]
 
 mod corpus;
 mod extract;

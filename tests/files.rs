@@ -1,5 +1,5 @@
-//! Captures as files: whatever form the same packets are written in, the same calls come out; and of a file that is
-//! cut or damaged, all that can be read.
+//! Captures as files: whatever form the same packets are written in, the same calls come out; and
+//! of a file that is cut or damaged, all that can be read.
 
 use std::{fs, io::Read, net::SocketAddr, process::Command};
 
@@ -20,7 +20,14 @@ const ALICE: &str = "192.0.2.1:5060";
 const BOB: &str = "192.0.2.2:5060";
 const START_S: i64 = (START_NS / 1_000_000_000) as i64;
 const SMALL: &[&str] = &["--window-bytes", "6000", "--chunk-bytes", "1100"];
-const TINY: &[&str] = &["--window-bytes", "700", "--chunk-bytes", "90", "--threads", "2"];
+const TINY: &[&str] = &[
+    "--window-bytes",
+    "700",
+    "--chunk-bytes",
+    "90",
+    "--threads",
+    "2",
+];
 
 fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -31,13 +38,31 @@ fn morning(calls: u16) -> Capture {
     let mut t = Ladder::new();
     for n in 0..calls {
         let at = u64::from(n) * 350;
-        let (alice, bob) = (SocketAddr::new(end(ALICE).ip(), 10_000 + n * 4), SocketAddr::new(end(BOB).ip(), 20_000 + n * 4));
+        let (alice, bob) = (
+            SocketAddr::new(end(ALICE).ip(), 10_000 + n * 4),
+            SocketAddr::new(end(BOB).ip(), 20_000 + n * 4),
+        );
         let id = format!("call-{n}");
-        t.sip(at, end(ALICE), end(BOB), request("INVITE", &id).sdp(&Sdp::audio(alice)));
-        t.sip(at + 100, end(BOB), end(ALICE), response(200, "INVITE", &id).sdp(&Sdp::audio(bob)));
+        t.sip(
+            at,
+            end(ALICE),
+            end(BOB),
+            request("INVITE", &id).sdp(&Sdp::audio(alice)),
+        );
+        t.sip(
+            at + 100,
+            end(BOB),
+            end(ALICE),
+            response(200, "INVITE", &id).sdp(&Sdp::audio(bob)),
+        );
         t.rtp(at + 60, bob, alice, u32::from(n) * 2, 65_500..=65_535);
         t.rtp(at + 110, alice, bob, u32::from(n) * 2 + 1, 1..=50);
-        t.udp(at + 111, end("192.0.2.7:53"), end("192.0.2.8:4000"), &vec![b'?'; usize::from(n) + 1]);
+        t.udp(
+            at + 111,
+            end("192.0.2.7:53"),
+            end("192.0.2.8:4000"),
+            &vec![b'?'; usize::from(n) + 1],
+        );
         t.sip(at + 1_200, end(ALICE), end(BOB), request("BYE", &id));
         t.sip(at + 1_220, end(BOB), end(ALICE), response(200, "BYE", &id));
     }
@@ -49,19 +74,41 @@ fn assert_same_calls(what: &str, want: &Extracted, got: &Extracted) {
     assert_eq!(got.calls, want.calls, "{what}: {}", got.log);
     assert_eq!(got.streams, want.streams, "{what}");
     for (want, got) in want.each_call().iter().zip(got.each_call()) {
-        assert!(want.frames() == got.frames(), "{what}: other frames in {:?}", got.path());
+        assert!(
+            want.frames() == got.frames(),
+            "{what}: other frames in {:?}",
+            got.path()
+        );
     }
 }
 
 fn clock() -> impl Strategy<Value = Clock> {
     prop_oneof![
-        Just(Clock { resolution: 6, offset_s: 0 }),
-        Just(Clock { resolution: 9, offset_s: 0 }),
-        Just(Clock { resolution: 7, offset_s: 3_600 }),
+        Just(Clock {
+            resolution: 6,
+            offset_s: 0
+        }),
+        Just(Clock {
+            resolution: 9,
+            offset_s: 0
+        }),
+        Just(Clock {
+            resolution: 7,
+            offset_s: 3_600
+        }),
         // Ticks of a picosecond need a beginning of their own: 64 bits of them are seven months.
-        Just(Clock { resolution: 12, offset_s: START_S - 5 }),
-        Just(Clock { resolution: 0x80 | 32, offset_s: 0 }),
-        Just(Clock { resolution: 0x80 | 30, offset_s: -86_400 }),
+        Just(Clock {
+            resolution: 12,
+            offset_s: START_S - 5
+        }),
+        Just(Clock {
+            resolution: 0x80 | 32,
+            offset_s: 0
+        }),
+        Just(Clock {
+            resolution: 0x80 | 30,
+            offset_s: -86_400
+        }),
     ]
 }
 
@@ -69,20 +116,35 @@ fn section() -> impl Strategy<Value = Section> {
     (
         prop_oneof![Just(Order::Little), Just(Order::Big)],
         proptest::collection::vec(clock(), 1..4),
-        proptest::collection::vec(prop_oneof![Just(PacketBlock::Enhanced), Just(PacketBlock::Obsolete)], 1..4),
+        proptest::collection::vec(
+            prop_oneof![Just(PacketBlock::Enhanced), Just(PacketBlock::Obsolete)],
+            1..4,
+        ),
         0usize..5,
         1usize..150,
     )
-        .prop_map(|(order, clocks, blocks, unknown_every, frames)| Section { order, clocks, blocks, unknown_every, frames })
+        .prop_map(|(order, clocks, blocks, unknown_every, frames)| Section {
+            order,
+            clocks,
+            blocks,
+            unknown_every,
+            frames,
+        })
 }
 
 /// A file as members or frames of a compressed one, cut in such places.
 fn compressed(file: &[u8], cuts: &[f64], compress: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    let mut cuts: Vec<usize> = cuts.iter().map(|share| (file.len() as f64 * share) as usize).collect();
+    let mut cuts: Vec<usize> = cuts
+        .iter()
+        .map(|share| (file.len() as f64 * share) as usize)
+        .collect();
     cuts.sort_unstable();
     let ends = cuts.iter().copied().chain([file.len()]);
     let starts = [0].into_iter().chain(cuts.iter().copied());
-    starts.zip(ends).flat_map(|(start, end)| compress(&file[start..end])).collect()
+    starts
+        .zip(ends)
+        .flat_map(|(start, end)| compress(&file[start..end]))
+        .collect()
 }
 
 proptest! {
@@ -134,7 +196,15 @@ fn merged(points: &[Vec<u8>]) -> Vec<u8> {
         .collect();
     let mut merge = Merge::new(opened.iter().map(|input| (vec![input], Place::default())));
     let mut file = Vec::new();
-    merge.write(&mut file, Watermark::END, u64::MAX, None, |_, input, gap| panic!("{}: {gap}", input.name())).unwrap();
+    merge
+        .write(
+            &mut file,
+            Watermark::END,
+            u64::MAX,
+            None,
+            |_, input, gap| panic!("{}: {gap}", input.name()),
+        )
+        .unwrap();
     file
 }
 
@@ -169,12 +239,26 @@ proptest! {
 fn packets_without_time_are_read() {
     let capture = morning(1);
     for order in [Order::Little, Order::Big] {
-        let clocks = vec![Clock { resolution: 6, offset_s: 0 }];
-        let section = Section { order, clocks, blocks: vec![PacketBlock::Simple], unknown_every: 3, frames: 0 };
+        let clocks = vec![Clock {
+            resolution: 6,
+            offset_s: 0,
+        }];
+        let section = Section {
+            order,
+            clocks,
+            blocks: vec![PacketBlock::Simple],
+            unknown_every: 3,
+            frames: 0,
+        };
         let got = extract_bytes(&capture.to_pcapng(&[section]), SMALL);
         assert_eq!(got.status, Some(0), "{}", got.log);
-        got.only_call().is("completed").has("rtp_packet_count", "86");
-        let of_call = capture.frames.iter().filter(|(_, frame)| frame[36..38] != 4_000u16.to_be_bytes());
+        got.only_call()
+            .is("completed")
+            .has("rtp_packet_count", "86");
+        let of_call = capture
+            .frames
+            .iter()
+            .filter(|(_, frame)| frame[36..38] != 4_000u16.to_be_bytes());
         let want: Vec<_> = of_call.map(|(_, frame)| (0, frame.clone())).collect();
         assert!(got.only_call().frames() == want);
     }
@@ -186,15 +270,25 @@ fn files_of_every_form_are_one_capture() {
     let want = extract_bytes(&whole.to_pcap(), &[]);
     let section = Section {
         order: Order::Big,
-        clocks: vec![Clock { resolution: 9, offset_s: 0 }],
+        clocks: vec![Clock {
+            resolution: 9,
+            offset_s: 0,
+        }],
         blocks: vec![PacketBlock::Enhanced],
         unknown_every: 0,
         frames: 0,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
-    for (number, frames) in whole.frames.chunks(whole.frames.len().div_ceil(4)).enumerate() {
-        let part = Capture { frames: frames.to_vec(), ..whole.clone() };
+    for (number, frames) in whole
+        .frames
+        .chunks(whole.frames.len().div_ceil(4))
+        .enumerate()
+    {
+        let part = Capture {
+            frames: frames.to_vec(),
+            ..whole.clone()
+        };
         let bytes = match number {
             0 => gzip(&part.to_pcap()),
             1 => part.to_pcapng(std::slice::from_ref(&section)),
@@ -229,9 +323,16 @@ fn of_a_cut_gzip_all_before_the_cut_is_used() {
         assert!(plain.starts_with(&before));
         let got = extract_bytes(&whole[..cut], SMALL);
         assert_eq!(got.status, Some(3), "{}", got.log);
-        let says = format!("input.pcap: its gzip data ends too early, at decompressed offset {}", before.len());
+        let says = format!(
+            "input.pcap: its gzip data ends too early, at decompressed offset {}",
+            before.len()
+        );
         assert!(got.log.contains(&says), "{says}: {}", got.log);
-        assert!(got.log.contains("1   compressed inputs are cut or damaged"), "{}", got.log);
+        assert!(
+            got.log.contains("1   compressed inputs are cut or damaged"),
+            "{}",
+            got.log
+        );
         assert_same_calls("cut", &extract_bytes(&before, &[]), &got);
     }
 }
@@ -247,7 +348,13 @@ fn of_a_damaged_gzip_all_before_the_damage_is_used() {
         let got = extract_piped(&damaged, SMALL);
         assert_eq!(got.status, Some(3), "{}", got.log);
         let says = format!("at decompressed offset {}", before.len());
-        assert!(got.log.contains("standard input: its gzip data is damaged (") && got.log.contains(&says), "{says}: {}", got.log);
+        assert!(
+            got.log
+                .contains("standard input: its gzip data is damaged (")
+                && got.log.contains(&says),
+            "{says}: {}",
+            got.log
+        );
         assert_same_calls("damaged", &extract_bytes(&before, &[]), &got);
     }
 }
@@ -261,14 +368,29 @@ fn of_a_damaged_zstd_all_before_the_damage_is_used() {
     for (share, blocks) in [(0.3, 1), (0.99, 3)] {
         let at = (whole.len() as f64 * share) as usize;
         let mut damaged = whole.clone();
-        damaged[at..].iter_mut().take(40).for_each(|byte| *byte = !*byte);
+        damaged[at..]
+            .iter_mut()
+            .take(40)
+            .for_each(|byte| *byte = !*byte);
         for (damaged, what) in [(&whole[..at], "ends too early"), (&damaged, "is damaged (")] {
             let got = extract_bytes(damaged, &[]);
             assert_eq!(got.status, Some(3), "{}", got.log);
-            let after = got.log.split_once("at decompressed offset ").expect(&got.log).1;
+            let after = got
+                .log
+                .split_once("at decompressed offset ")
+                .expect(&got.log)
+                .1;
             let offset: usize = after.split(';').next().unwrap().parse().unwrap();
-            assert!(got.log.contains(&format!("its zstd data {what}")), "{}", got.log);
-            assert!(offset >= blocks * 128 * 1024 && offset <= plain.len(), "{}", got.log);
+            assert!(
+                got.log.contains(&format!("its zstd data {what}")),
+                "{}",
+                got.log
+            );
+            assert!(
+                offset >= blocks * 128 * 1024 && offset <= plain.len(),
+                "{}",
+                got.log
+            );
             if what != "is damaged (" {
                 assert_same_calls("damaged", &extract_bytes(&plain[..offset], &[]), &got);
             }
@@ -280,16 +402,29 @@ fn of_a_damaged_zstd_all_before_the_damage_is_used() {
 fn a_compressed_capture_of_which_nothing_is_left_is_refused() {
     let plain = morning(1).to_pcap();
     for (bytes, what) in [
-        (gzip(&plain)[..40].to_vec(), "its gzip data ends too early, at decompressed offset"),
-        (zstd(&plain)[..20].to_vec(), "its zstd data ends too early, at decompressed offset 0"),
+        (
+            gzip(&plain)[..40].to_vec(),
+            "its gzip data ends too early, at decompressed offset",
+        ),
+        (
+            zstd(&plain)[..20].to_vec(),
+            "its zstd data ends too early, at decompressed offset 0",
+        ),
         (gzip(&zstd(&plain)), "compressed twice"),
         (zstd(b"hello, world"), "the file is text"),
-        (zstd(b"hello\0world"), "not a capture: it begins with 0x68656c6c"),
+        (
+            zstd(b"hello\0world"),
+            "not a capture: it begins with 0x68656c6c",
+        ),
         (gzip(b""), "empty (0 bytes)"),
     ] {
         let got = extract_bytes(&bytes, &[]);
         assert_eq!(got.status, Some(1), "{}", got.log);
-        assert!(got.log.contains("input.pcap is not used: ") && got.log.contains(what), "{what}: {}", got.log);
+        assert!(
+            got.log.contains("input.pcap is not used: ") && got.log.contains(what),
+            "{what}: {}",
+            got.log
+        );
     }
 }
 
@@ -300,7 +435,11 @@ fn a_bomb_ends_in_a_sentence() {
     let (bomb, out) = (folder.path().join("bomb"), folder.path().join("out"));
     let capture = morning(1).to_pcap();
     let zeros = zstd(&vec![0; 32 * 1024 * 1024]);
-    let bytes: Vec<u8> = [zstd(&capture)].into_iter().chain(std::iter::repeat_n(zeros, 32)).flatten().collect();
+    let bytes: Vec<u8> = [zstd(&capture)]
+        .into_iter()
+        .chain(std::iter::repeat_n(zeros, 32))
+        .flatten()
+        .collect();
     fs::write(&bomb, bytes).unwrap();
     let shell = format!(
         "trap '' XFSZ; ulimit -f 2048; exec {} --input-file {} --output-dir {}",
@@ -311,28 +450,62 @@ fn a_bomb_ends_in_a_sentence() {
     let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    let says = format!("its zstd data cannot be decompressed to a temporary file in {}: File too large", out.display());
-    assert!(log.contains("bomb is not used") && log.contains(&says), "{log}");
-    assert_eq!(fs::read_dir(&out).unwrap().filter(|entry| entry.as_ref().unwrap().metadata().unwrap().len() > 4096).count(), 0);
+    let says = format!(
+        "its zstd data cannot be decompressed to a temporary file in {}: File too large",
+        out.display()
+    );
+    assert!(
+        log.contains("bomb is not used") && log.contains(&says),
+        "{log}"
+    );
+    assert_eq!(
+        fs::read_dir(&out)
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().metadata().unwrap().len() > 4096)
+            .count(),
+        0
+    );
 }
 
 fn every_form(capture: &Capture) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     for order in [Order::Little, Order::Big] {
         for precision in [Precision::Micro, Precision::Nano] {
-            files.push((format!("{order:?} {precision:?}"), capture.to_pcap_as(order, precision)));
+            files.push((
+                format!("{order:?} {precision:?}"),
+                capture.to_pcap_as(order, precision),
+            ));
         }
         let section = |order, frames| Section {
             order,
-            clocks: vec![Clock { resolution: 6, offset_s: 0 }, Clock { resolution: 9, offset_s: 7 }],
+            clocks: vec![
+                Clock {
+                    resolution: 6,
+                    offset_s: 0,
+                },
+                Clock {
+                    resolution: 9,
+                    offset_s: 7,
+                },
+            ],
             blocks: vec![PacketBlock::Enhanced, PacketBlock::Obsolete],
             unknown_every: 4,
             frames,
         };
-        files.push((format!("{order:?} pcapng"), capture.to_pcapng(&[section(order, 0)])));
-        let other = if order == Order::Little { Order::Big } else { Order::Little };
+        files.push((
+            format!("{order:?} pcapng"),
+            capture.to_pcapng(&[section(order, 0)]),
+        ));
+        let other = if order == Order::Little {
+            Order::Big
+        } else {
+            Order::Little
+        };
         let sections = [section(order, capture.frames.len() / 2), section(other, 0)];
-        files.push((format!("{order:?} pcapng of two sections"), capture.to_pcapng(&sections)));
+        files.push((
+            format!("{order:?} pcapng of two sections"),
+            capture.to_pcapng(&sections),
+        ));
     }
     files
 }
@@ -340,34 +513,79 @@ fn every_form(capture: &Capture) -> Vec<(String, Vec<u8>)> {
 /// A capture whose first packet comes at `ns`.
 fn beginning_at(capture: &Capture, ns: u64) -> Capture {
     let first_ns = capture.frames[0].0;
-    let frames = capture.frames.iter().map(|(at, frame)| (at - first_ns + ns, frame.clone())).collect();
-    Capture { frames, ..capture.clone() }
+    let frames = capture
+        .frames
+        .iter()
+        .map(|(at, frame)| (at - first_ns + ns, frame.clone()))
+        .collect();
+    Capture {
+        frames,
+        ..capture.clone()
+    }
 }
 
-/// Captures with times that count from their beginning, from 1970 or from a clock that is far ahead.
+/// Captures with times that count from their beginning, from 1970 or from a clock that is far
+/// ahead.
 #[test]
 fn when_a_capture_begins_does_not_matter() {
-    const CALL: &[&str] = &["call_id", "state", "final_status", "duration_s", "sip_packet_count", "rtp_packet_count"];
-    const STREAM: &[&str] = &["call_id", "ssrc_hex", "rtp_packet_count", "lost_packets", "avg_delta_ms", "jitter_ms", "mos"];
+    const CALL: &[&str] = &[
+        "call_id",
+        "state",
+        "final_status",
+        "duration_s",
+        "sip_packet_count",
+        "rtp_packet_count",
+    ];
+    const STREAM: &[&str] = &[
+        "call_id",
+        "ssrc_hex",
+        "rtp_packet_count",
+        "lost_packets",
+        "avg_delta_ms",
+        "jitter_ms",
+        "mos",
+    ];
     let rows = |rows: &[support::ladder::Row], columns: &[&str]| {
-        rows.iter().map(|row| columns.iter().map(|column| row.get(column).to_owned()).collect()).collect::<Vec<Vec<_>>>()
+        rows.iter()
+            .map(|row| {
+                columns
+                    .iter()
+                    .map(|column| row.get(column).to_owned())
+                    .collect()
+            })
+            .collect::<Vec<Vec<_>>>()
     };
     let capture = morning(4);
     let want = extract_bytes(&capture.to_pcap(), &[]);
     let section = |order, resolution| Section {
         order,
-        clocks: vec![Clock { resolution, offset_s: 0 }],
+        clocks: vec![Clock {
+            resolution,
+            offset_s: 0,
+        }],
         blocks: vec![PacketBlock::Enhanced, PacketBlock::Obsolete],
         unknown_every: 3,
         frames: 0,
     };
-    for ns in [0, 1_000, 86_400_000_000_000, 1_100_000_000_000_000_000, 4_102_444_800_000_000_000] {
+    for ns in [
+        0,
+        1_000,
+        86_400_000_000_000,
+        1_100_000_000_000_000_000,
+        4_102_444_800_000_000_000,
+    ] {
         let shifted = beginning_at(&capture, ns);
         let mut forms = Vec::new();
         for order in [Order::Little, Order::Big] {
             for (precision, resolution) in [(Precision::Micro, 6), (Precision::Nano, 9)] {
-                forms.push((format!("{order:?} {precision:?}"), shifted.to_pcap_as(order, precision)));
-                forms.push((format!("{order:?} {precision:?} pcapng"), shifted.to_pcapng(&[section(order, resolution)])));
+                forms.push((
+                    format!("{order:?} {precision:?}"),
+                    shifted.to_pcap_as(order, precision),
+                ));
+                forms.push((
+                    format!("{order:?} {precision:?} pcapng"),
+                    shifted.to_pcapng(&[section(order, resolution)]),
+                ));
             }
         }
         for (form, file) in forms {
@@ -376,9 +594,16 @@ fn when_a_capture_begins_does_not_matter() {
                 let what = format!("{form}, from {ns}, {flags:?}: {}", got.log);
                 assert_eq!(got.status, Some(0), "{what}");
                 assert_eq!(rows(&got.calls, CALL), rows(&want.calls, CALL), "{what}");
-                assert_eq!(rows(&got.streams, STREAM), rows(&want.streams, STREAM), "{what}");
+                assert_eq!(
+                    rows(&got.streams, STREAM),
+                    rows(&want.streams, STREAM),
+                    "{what}"
+                );
                 for (want, got) in want.each_call().iter().zip(got.each_call()) {
-                    let want = want.frames().into_iter().map(|(at, frame)| (at - START_NS + ns, frame));
+                    let want = want
+                        .frames()
+                        .into_iter()
+                        .map(|(at, frame)| (at - START_NS + ns, frame));
                     assert!(got.frames().into_iter().eq(want), "{what}");
                 }
             }
@@ -398,7 +623,11 @@ fn odd_times_cost_no_packet_whatever_the_form_and_the_window() {
                 let got = extract_bytes(&file, &[]);
                 let what = format!("{order:?} {precision:?}, {}: {}", times.0, got.log);
                 assert_eq!(got.status, Some(0), "{what}");
-                assert!(got.log.contains(&format!("packets   {:>14}", capture.frames.len())), "{what}");
+                assert!(
+                    got.log
+                        .contains(&format!("packets   {:>14}", capture.frames.len())),
+                    "{what}"
+                );
                 for flags in [SMALL, TINY] {
                     let in_windows = extract_bytes(&file, flags);
                     assert_eq!(in_windows.status, Some(0), "{flags:?}, {}", in_windows.log);
@@ -406,7 +635,11 @@ fn odd_times_cost_no_packet_whatever_the_form_and_the_window() {
                 }
                 if times.0.starts_with("all") {
                     let frames = |of: &Extracted, call_id: &str| {
-                        of.call(call_id).frames().into_iter().map(|(_, frame)| frame).collect::<Vec<_>>()
+                        of.call(call_id)
+                            .frames()
+                            .into_iter()
+                            .map(|(_, frame)| frame)
+                            .collect::<Vec<_>>()
                     };
                     for n in 0..4 {
                         let call_id = format!("call-{n}");
@@ -437,13 +670,29 @@ fn files_that_are_no_capture_are_named_and_left_out() {
             b"snoop\0\0\0\0\0\0\x02\0\0\0\x04",
             "a capture of snoop, which is not read; convert it with `editcap -F pcap in out`",
         ),
-        ("big.pcap.xz", b"\xfd7zXZ\0\0\x04", "compressed with xz, which is not read; decompress it with `xz -dc in > out` first"),
+        (
+            "big.pcap.xz",
+            b"\xfd7zXZ\0\0\x04",
+            "compressed with xz, which is not read; decompress it with `xz -dc in > out` first",
+        ),
         ("big.pcap.bz2", b"BZh91AY&SY", "`bzip2 -dc in > out`"),
-        ("big.pcap.lz4", &[0x04, 0x22, 0x4d, 0x18], "`lz4 -dc in > out`"),
+        (
+            "big.pcap.lz4",
+            &[0x04, 0x22, 0x4d, 0x18],
+            "`lz4 -dc in > out`",
+        ),
         ("captures.zip", b"PK\x03\x04\x14\0\x08\0", "a zip archive"),
-        ("page.pcap", b"<!doctype html><title>Sign in</title>", "an HTML page"),
+        (
+            "page.pcap",
+            b"<!doctype html><title>Sign in</title>",
+            "an HTML page",
+        ),
         ("calls.har", b"{\"log\": {}}", "JSON, such as HAR"),
-        ("sip.log", b"INVITE sip:bob@example.com SIP/2.0\r\n", "the file is text"),
+        (
+            "sip.log",
+            b"INVITE sip:bob@example.com SIP/2.0\r\n",
+            "the file is text",
+        ),
         ("nothing.pcap", b"", "the file is empty (0 bytes)"),
     ] {
         let path = folder.path().join(name);
@@ -452,14 +701,26 @@ fn files_that_are_no_capture_are_named_and_left_out() {
     }
     let directory = folder.path().join("captures");
     fs::create_dir(&directory).unwrap();
-    files.push((directory, "it is a directory; --input-dir reads the segments in one"));
+    files.push((
+        directory,
+        "it is a directory; --input-dir reads the segments in one",
+    ));
     let paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
     let got = extract_files(folder, &paths, &[]);
     assert_eq!(got.status, Some(3), "{}", got.log);
-    got.only_call().is("completed").has("rtp_packet_count", "86");
+    got.only_call()
+        .is("completed")
+        .has("rtp_packet_count", "86");
     for (path, sentence) in files.iter().skip(1) {
-        let line = got.log.lines().find(|line| line.contains(&format!("{} is not used: ", path.display())));
-        assert!(line.is_some_and(|line| line.contains(sentence)), "{sentence}: {}", got.log);
+        let line = got
+            .log
+            .lines()
+            .find(|line| line.contains(&format!("{} is not used: ", path.display())));
+        assert!(
+            line.is_some_and(|line| line.contains(sentence)),
+            "{sentence}: {}",
+            got.log
+        );
     }
 }
 
@@ -480,7 +741,12 @@ fn extract_damaged(what: &str, damaged: &[u8]) -> Extracted {
     assert_eq!(want.status, Some(3), "{what}: {}", want.log);
     let gaps = |extracted: &Extracted| {
         let is_gap = |line: &&str| line.contains(" offset ");
-        extracted.log.lines().filter(is_gap).map(|line| line.split_once("input.pcap").unwrap().1.to_owned()).collect::<Vec<_>>()
+        extracted
+            .log
+            .lines()
+            .filter(is_gap)
+            .map(|line| line.split_once("input.pcap").unwrap().1.to_owned())
+            .collect::<Vec<_>>()
     };
     for flags in [SMALL, TINY] {
         let got = extract_bytes(damaged, flags);
@@ -498,19 +764,29 @@ fn damage_costs_only_itself_whatever_the_form_and_the_window() {
     for (form, file) in every_form(&capture) {
         let offsets = offsets(&file);
         assert_eq!(offsets.len(), frames);
-        // In the middle, where the second section of those with two begins at the next record but one.
+        // In the middle, where the second section of those with two begins at the next record but
+        // one.
         let (from, until) = (offsets[frames / 2 - 3], offsets[frames / 2 - 1]);
-        let cut_to = |from: usize, with: &[u8], until: usize| [&file[..from], with, &file[until..]].concat();
+        let cut_to =
+            |from: usize, with: &[u8], until: usize| [&file[..from], with, &file[until..]].concat();
         let len_at = if form.contains("pcapng") { 4 } else { 8 };
         let with_len = |len: u32| {
-            let bytes = if form.starts_with("Big") { len.to_be_bytes() } else { len.to_le_bytes() };
+            let bytes = if form.starts_with("Big") {
+                len.to_be_bytes()
+            } else {
+                len.to_le_bytes()
+            };
             cut_to(from + len_at, &bytes, from + len_at + 4)
         };
         for (damage, damaged, lost) in [
             ("zeros", cut_to(from, &vec![0; until - from], until), 2),
             ("ones", cut_to(from, &vec![0xff; until - from], until), 2),
             ("three bytes more", cut_to(from, &[0x5a; 3], from), 0),
-            ("a hundred thousand bytes more", cut_to(from, &[0x5a; 100_001], from), 0),
+            (
+                "a hundred thousand bytes more",
+                cut_to(from, &[0x5a; 100_001], from),
+                0,
+            ),
             ("half a record lost", cut_to(from, &[], from + 41), 1),
             ("absurd length", with_len(u32::MAX), 1),
             ("length past the end", with_len(260_000), 1),
@@ -519,7 +795,11 @@ fn damage_costs_only_itself_whatever_the_form_and_the_window() {
         ] {
             let what = format!("{form}, {damage}");
             let got = extract_damaged(&what, &damaged);
-            assert!(got.log.contains(&format!("offset {from}")), "{what}: {}", got.log);
+            assert!(
+                got.log.contains(&format!("offset {from}")),
+                "{what}: {}",
+                got.log
+            );
             let packets = format!("packets   {:>14}", frames - lost);
             assert!(got.log.contains(&packets), "{what}: {}", got.log);
             assert_eq!(got.calls.len(), 3, "{what}");
@@ -534,13 +814,28 @@ fn a_file_that_begins_with_damage_is_read_in_its_turn() {
     let (first, second) = whole.frames.split_at(whole.frames.len() / 2);
     let folder = tempfile::tempdir().unwrap();
     let [early, late] = ["early", "late"].map(|name| folder.path().join(name));
-    let mut bytes = Capture { frames: first.to_vec(), ..whole.clone() }.to_pcap();
+    let mut bytes = Capture {
+        frames: first.to_vec(),
+        ..whole.clone()
+    }
+    .to_pcap();
     // The first frame is of the first call: its INVITE.
     bytes[24..24 + 16].fill(0xff);
     fs::write(&early, bytes).unwrap();
-    fs::write(&late, Capture { frames: second.to_vec(), ..whole.clone() }.to_pcap()).unwrap();
+    fs::write(
+        &late,
+        Capture {
+            frames: second.to_vec(),
+            ..whole.clone()
+        }
+        .to_pcap(),
+    )
+    .unwrap();
     let got = extract_files(folder, &[late, early], SMALL);
     assert_eq!(got.status, Some(3), "{}", got.log);
-    let rest = Capture { frames: whole.frames[1..].to_vec(), ..whole };
+    let rest = Capture {
+        frames: whole.frames[1..].to_vec(),
+        ..whole
+    };
     assert_same_calls("rest", &extract_bytes(&rest.to_pcap(), &[]), &got);
 }

@@ -1,5 +1,6 @@
-//! One call in all that packets are wrapped in: whatever it is, the tables are those of the plain call, and its
-//! pcap holds the frames as they were captured; or, with --no-rtp-dump, all of them but the sound.
+//! One call in all that packets are wrapped in: whatever it is, the tables are those of the plain
+//! call, and its pcap holds the frames as they were captured; or, with --no-rtp-dump, all of them
+//! but the sound.
 
 use std::net::SocketAddr;
 
@@ -33,16 +34,43 @@ type Line = (u64, SocketAddr, SocketAddr, Vec<u8>);
 fn call(ends: [&str; 4]) -> Vec<Line> {
     let [a, b, a_media, b_media] = ends.map(end);
     let mut lines = vec![
-        (0, a, b, request("INVITE", "1").sdp(&Sdp::audio(a_media)).bytes()),
+        (
+            0,
+            a,
+            b,
+            request("INVITE", "1").sdp(&Sdp::audio(a_media)).bytes(),
+        ),
         (100, b, a, response(180, "INVITE", "1").bytes()),
-        (200, b, a, response(200, "INVITE", "1").sdp(&Sdp::audio(b_media)).bytes()),
+        (
+            200,
+            b,
+            a,
+            response(200, "INVITE", "1")
+                .sdp(&Sdp::audio(b_media))
+                .bytes(),
+        ),
         (220, a, b, request("ACK", "1").to_tag("bob").bytes()),
-        (2_000, a, b, request("BYE", "1").cseq(2).to_tag("bob").bytes()),
+        (
+            2_000,
+            a,
+            b,
+            request("BYE", "1").cseq(2).to_tag("bob").bytes(),
+        ),
         (2_020, b, a, response(200, "BYE", "1").cseq(2).bytes()),
     ];
     for n in 0..20 {
-        lines.push((300 + n * 20, a_media, b_media, Rtp::new(7, n as u16).bytes()));
-        lines.push((305 + n * 21, b_media, a_media, Rtp::new(8, n as u16).bytes()));
+        lines.push((
+            300 + n * 20,
+            a_media,
+            b_media,
+            Rtp::new(7, n as u16).bytes(),
+        ));
+        lines.push((
+            305 + n * 21,
+            b_media,
+            a_media,
+            Rtp::new(8, n as u16).bytes(),
+        ));
     }
     lines.sort_by_key(|line| line.0);
     lines
@@ -66,8 +94,15 @@ fn drawn(lines: &[Line], wrap: impl Fn(&Line) -> Vec<u8>) -> Ladder {
 
 /// The plain call, and what is to be the same in all others.
 fn plain(lines: &[Line]) -> (Vec<Row>, Vec<Row>) {
-    let out = drawn(lines, |(_, from, to, payload)| frames::udp(*from, *to, payload)).extract();
-    out.only_call().is("completed").has("sip_packet_count", "6").has("rtp_packet_count", "40").has("rtp_stream_count", "2");
+    let out = drawn(lines, |(_, from, to, payload)| {
+        frames::udp(*from, *to, payload)
+    })
+    .extract();
+    out.only_call()
+        .is("completed")
+        .has("sip_packet_count", "6")
+        .has("rtp_packet_count", "40")
+        .has("rtp_stream_count", "2");
     (out.calls, out.streams)
 }
 
@@ -81,31 +116,59 @@ fn ip(line: &Line) -> Vec<u8> {
 
 /// That the call is found in what `wrap` makes of its IP packets.
 #[track_caller]
-fn check(lines: &[Line], want: &(Vec<Row>, Vec<Row>), link: layers::Link, name: &str, wrap: impl Fn(Vec<u8>) -> Vec<u8>) {
+fn check(
+    lines: &[Line],
+    want: &(Vec<Row>, Vec<Row>),
+    link: layers::Link,
+    name: &str,
+    wrap: impl Fn(Vec<u8>) -> Vec<u8>,
+) {
     let mut t = drawn(lines, |line| link.1(&wrap(ip(line))));
     t.capture.link = link.0;
     let out = t.extract();
     assert_eq!(rows(&out), *want, "{name} on {}: {}", link.0, out.log);
-    assert_eq!(out.only_call().frames(), t.capture.frames, "{name} on {}", link.0);
+    assert_eq!(
+        out.only_call().frames(),
+        t.capture.frames,
+        "{name} on {}",
+        link.0
+    );
     let out = t.flag("--no-rtp-dump").extract();
     assert_eq!(rows(&out), *want, "{name} on {} without sound", link.0);
-    assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames), "{name} on {} without sound", link.0);
+    assert_eq!(
+        out.only_call().frames(),
+        without_sound(&t.capture.frames),
+        "{name} on {} without sound",
+        link.0
+    );
 }
 
 /// The frames as they are without what sounds: `Rtp` has the same byte all over.
 fn without_sound(frames: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     let mute = |frame: &Vec<u8>| {
         let runs = frame.chunk_by(|a, b| a == b);
-        runs.flat_map(|run| if run[0] == SOUND && run.len() > 1 { vec![0; run.len()] } else { run.to_vec() }).collect()
+        runs.flat_map(|run| {
+            if run[0] == SOUND && run.len() > 1 {
+                vec![0; run.len()]
+            } else {
+                run.to_vec()
+            }
+        })
+        .collect()
     };
-    frames.iter().map(|(ns, frame)| (*ns, mute(frame))).collect()
+    frames
+        .iter()
+        .map(|(ns, frame)| (*ns, mute(frame)))
+        .collect()
 }
 
 #[test]
 fn on_every_link_type() {
     for lines in [ipv4_call(), ipv6_call()] {
         let want = plain(&lines);
-        LINKS.iter().for_each(|link| check(&lines, &want, *link, "nothing", |ip| ip));
+        LINKS
+            .iter()
+            .for_each(|link| check(&lines, &want, *link, "nothing", |ip| ip));
     }
 }
 
@@ -116,7 +179,11 @@ fn in_exported_pdus() {
         let want = plain(&lines);
         for transport in [2, 3] {
             let mut t = drawn(&lines, |line| {
-                let (name, transport) = if line.3[0] == 0x80 { ("rtp", 3) } else { ("sip", transport) };
+                let (name, transport) = if line.3[0] == 0x80 {
+                    ("rtp", 3)
+                } else {
+                    ("sip", transport)
+                };
                 layers::exported(name, transport, line.1, line.2, &line.3)
             });
             t.capture.link = LinkType::UPPER_PDU;
@@ -131,10 +198,19 @@ fn in_exported_pdus() {
 
 #[test]
 fn kinds_that_are_not_read_are_counted() {
-    let mut t = drawn(&ipv4_call(), |line| layers::exported("diameter", 3, line.1, line.2, &line.3));
+    let mut t = drawn(&ipv4_call(), |line| {
+        layers::exported("diameter", 3, line.1, line.2, &line.3)
+    });
     t.capture.link = LinkType::UPPER_PDU;
     let out = t.extract();
-    assert!(out.calls.is_empty() && out.log.contains("46   records of ERF, exported PDUs and the like"), "{}", out.log);
+    assert!(
+        out.calls.is_empty()
+            && out
+                .log
+                .contains("46   records of ERF, exported PDUs and the like"),
+        "{}",
+        out.log
+    );
 }
 
 #[test]
@@ -142,7 +218,9 @@ fn in_every_framing() {
     for lines in [ipv4_call(), ipv6_call()] {
         let want = plain(&lines);
         for (name, frame) in FRAMINGS {
-            check(&lines, &want, (LINKS[0].0, <[u8]>::to_vec), name, |ip| frame(&ip));
+            check(&lines, &want, (LINKS[0].0, <[u8]>::to_vec), name, |ip| {
+                frame(&ip)
+            });
         }
     }
 }
@@ -152,12 +230,15 @@ fn in_every_tunnel() {
     for lines in [ipv4_call(), ipv6_call()] {
         let want = plain(&lines);
         for tunnel in TUNNELS {
-            check(&lines, &want, LINKS[0], &format!("{tunnel:?}"), |ip| tunnel.carry(&ip, FRAMINGS[0]));
+            check(&lines, &want, LINKS[0], &format!("{tunnel:?}"), |ip| {
+                tunnel.carry(&ip, FRAMINGS[0])
+            });
         }
     }
 }
 
-/// Transport mode, as between a phone and its P-CSCF: the header of IP stays, and so does the signature.
+/// Transport mode, as between a phone and its P-CSCF: the header of IP stays, and so does the
+/// signature.
 #[test]
 fn in_esp_with_the_null_cipher() {
     for lines in [ipv4_call(), ipv6_call()] {
@@ -173,26 +254,43 @@ fn in_esp_with_the_null_cipher() {
 
 #[test]
 fn esp_that_is_encrypted_is_counted() {
-    let mut t = drawn(&ipv4_call(), |_| LINKS[0].1(&layers::ipv4(50, &[0x5a; 120])));
+    let mut t = drawn(&ipv4_call(), |_| {
+        LINKS[0].1(&layers::ipv4(50, &[0x5a; 120]))
+    });
     let out = t.extract();
-    assert!(out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"), "{}", out.log);
+    assert!(
+        out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"),
+        "{}",
+        out.log
+    );
     let mut t = drawn(&ipv4_call(), |line| {
         let mut frame = LINKS[0].1(&layers::ipv4(50, &layers::esp(4, &ip(line), 12)));
         frame.truncate(frame.len() - 1);
         frame
     });
     let out = t.extract();
-    assert!(out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"), "snapped: {}", out.log);
+    assert!(
+        out.calls.is_empty() && out.log.contains("46   ESP packets, encrypted"),
+        "snapped: {}",
+        out.log
+    );
 }
 
 #[test]
 fn a_fifth_tunnel_is_counted() {
-    let mut t = drawn(&ipv4_call(), |line| LINKS[0].1(&(0..5).fold(ip(line), |ip, _| layers::ipv4(4, &ip))));
+    let mut t = drawn(&ipv4_call(), |line| {
+        LINKS[0].1(&(0..5).fold(ip(line), |ip, _| layers::ipv4(4, &ip)))
+    });
     let out = t.extract();
-    assert!(out.calls.is_empty() && out.log.contains("46   packets in more tunnels"), "{}", out.log);
+    assert!(
+        out.calls.is_empty() && out.log.contains("46   packets in more tunnels"),
+        "{}",
+        out.log
+    );
 }
 
-/// Tunnels make packets longer than networks like: each is cut, and what is in it may have been cut before.
+/// Tunnels make packets longer than networks like: each is cut, and what is in it may have been cut
+/// before.
 #[test]
 fn fragments_in_fragments_of_every_tunnel() {
     let lines = ipv4_call();
@@ -210,11 +308,18 @@ fn fragments_in_fragments_of_every_tunnel() {
         }
         let out = t.extract();
         assert_eq!(out.streams, streams, "{tunnel:?}");
-        out.only_call().has("start_timestamp", calls[0].get("start_timestamp")).is("completed").has("duration_s", "2.020000");
+        out.only_call()
+            .has("start_timestamp", calls[0].get("start_timestamp"))
+            .is("completed")
+            .has("duration_s", "2.020000");
         assert_eq!(out.only_call().frames(), t.capture.frames, "{tunnel:?}");
         let out = t.flag("--no-rtp-dump").extract();
         assert_eq!(out.streams, streams, "{tunnel:?} without sound");
-        assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames), "{tunnel:?} without sound");
+        assert_eq!(
+            out.only_call().frames(),
+            without_sound(&t.capture.frames),
+            "{tunnel:?} without sound"
+        );
     }
 }
 
@@ -240,14 +345,25 @@ proptest! {
 
 fn hep<'a>(line: &'a Line, over: u8) -> Hep<'a> {
     let protocol = if line.3[0] == 0x80 { 4 } else { 1 };
-    Hep { from: line.1, to: line.2, over, ns: START_NS + line.0 * MS, protocol, payload: &line.3 }
+    Hep {
+        from: line.1,
+        to: line.2,
+        over,
+        ns: START_NS + line.0 * MS,
+        protocol,
+        payload: &line.3,
+    }
 }
 
-/// The agent tells of what it saw a day ago, in the same order, and not at the pace at which it saw it.
+/// The agent tells of what it saw a day ago, in the same order, and not at the pace at which it saw
+/// it.
 fn told(lines: &[Line], wrap: impl Fn(&Line) -> Vec<u8>) -> Ladder {
     let mut t = Ladder::new();
     for (index, line) in lines.iter().enumerate() {
-        t.capture.push(START_NS + 86_400 * SECOND + index as u64 * 3 * MS, wrap(line));
+        t.capture.push(
+            START_NS + 86_400 * SECOND + index as u64 * 3 * MS,
+            wrap(line),
+        );
     }
     t
 }
@@ -260,7 +376,11 @@ fn hep3_tells_who_and_when() {
             let mut t = told(&lines, |line| LINKS[0].1(&hep(line, over).ip()));
             let out = t.extract();
             assert_eq!(rows(&out), want, "{}", out.log);
-            assert_eq!(out.only_call().frames(), t.capture.frames, "with the times of their records");
+            assert_eq!(
+                out.only_call().frames(),
+                t.capture.frames,
+                "with the times of their records"
+            );
             let out = t.flag("--no-rtp-dump").extract();
             assert_eq!(out.only_call().frames(), without_sound(&t.capture.frames));
         }
@@ -286,12 +406,19 @@ fn hep3_in_fragments() {
     let mut t = Ladder::new();
     for (index, line) in lines.iter().enumerate() {
         for frame in frames::fragmented(&LINKS[0].1(&hep(line, 17).ip()), 160, index as u16) {
-            t.capture.push(START_NS + 5 * SECOND + index as u64 * 3 * MS, frame);
+            t.capture
+                .push(START_NS + 5 * SECOND + index as u64 * 3 * MS, frame);
         }
     }
     let out = t.extract();
     assert_eq!(out.streams, streams);
-    for column in ["start_timestamp", "end_timestamp", "duration_s", "state", "rtp_packet_count"] {
+    for column in [
+        "start_timestamp",
+        "end_timestamp",
+        "duration_s",
+        "state",
+        "rtp_packet_count",
+    ] {
         out.only_call().has(column, calls[0].get(column));
     }
     assert_eq!(out.only_call().frames(), t.capture.frames);
@@ -302,7 +429,15 @@ fn hep3_in_fragments() {
 #[test]
 fn hep3_without_a_time_has_that_of_its_record() {
     let lines = ipv4_call();
-    let mut t = drawn(&lines, |line| LINKS[0].1(&Hep { ns: 0, ..hep(line, 17) }.ip()));
+    let mut t = drawn(&lines, |line| {
+        LINKS[0].1(
+            &Hep {
+                ns: 0,
+                ..hep(line, 17)
+            }
+            .ip(),
+        )
+    });
     assert_eq!(rows(&t.extract()), plain(&lines));
 }
 
@@ -313,11 +448,25 @@ fn times_that_hep_tells_end_no_call() {
     for ahead in [3_500, 10_000, 100_000_000] {
         for damaged in [300..=300, 300..=340, 300..=u64::MAX] {
             let mut t = drawn(&lines, |line| {
-                let ns = START_NS + line.0 * MS + if damaged.contains(&line.0) { ahead * SECOND } else { 0 };
-                LINKS[0].1(&Hep { ns, ..hep(line, 17) }.ip())
+                let ns = START_NS
+                    + line.0 * MS
+                    + if damaged.contains(&line.0) {
+                        ahead * SECOND
+                    } else {
+                        0
+                    };
+                LINKS[0].1(
+                    &Hep {
+                        ns,
+                        ..hep(line, 17)
+                    }
+                    .ip(),
+                )
             });
             let out = t.extract();
-            out.only_call().is("completed").has("rtp_packet_count", "40");
+            out.only_call()
+                .is("completed")
+                .has("rtp_packet_count", "40");
             assert!(!out.log.contains("timestamps"), "{}", out.log);
         }
     }
@@ -329,7 +478,15 @@ fn hep_of_version_2_tells_the_time_and_that_of_version_1_does_not() {
         let want = plain(&lines);
         let mut t = told(&lines, |line| LINKS[0].1(&hep(line, 17).ip_of_version(2)));
         assert_eq!(rows(&t.extract()), want);
-        let mut t = drawn(&lines, |line| LINKS[0].1(&Hep { ns: 0, ..hep(line, 6) }.ip_of_version(1)));
+        let mut t = drawn(&lines, |line| {
+            LINKS[0].1(
+                &Hep {
+                    ns: 0,
+                    ..hep(line, 6)
+                }
+                .ip_of_version(1),
+            )
+        });
         let out = t.extract();
         assert_eq!(rows(&out), want);
         let out = t.flag("--no-rtp-dump").extract();
@@ -355,7 +512,9 @@ fn hep_is_read_on_its_ports_only() {
             assert_eq!(rows(&out), plain(&lines), "{port} {flag}");
         }
     }
-    let out = told(&lines, |line| LINKS[0].1(&hep(line, 17).ip())).flag("--hep-ports=9060-9061").extract_as_drawn();
+    let out = told(&lines, |line| LINKS[0].1(&hep(line, 17).ip()))
+        .flag("--hep-ports=9060-9061")
+        .extract_as_drawn();
     assert_eq!(out.status, Some(2));
     assert!(out.log.contains("`9060-9061` is not a port"), "{}", out.log);
 }
@@ -363,29 +522,51 @@ fn hep_is_read_on_its_ports_only() {
 #[test]
 fn hep3_about_other_things_is_counted() {
     let mut t = drawn(&ipv4_call(), |line| LINKS[0].1(&hep(line, 17).ip()));
-    let report = Hep { protocol: 5, payload: b"{\"ssrc\":7}", ..hep(&(900, end(A_MEDIA), end(B_MEDIA), vec![0]), 17) }.ip();
+    let report = Hep {
+        protocol: 5,
+        payload: b"{\"ssrc\":7}",
+        ..hep(&(900, end(A_MEDIA), end(B_MEDIA), vec![0]), 17)
+    }
+    .ip();
     t.capture.push(START_NS + 900 * MS, LINKS[0].1(&report));
     let out = t.extract();
     out.only_call().has("rtp_packet_count", "40");
     assert_eq!(out.only_call().frames().len(), 46);
-    assert!(out.log.contains("1   HEP packets that tell of something else"), "{}", out.log);
+    assert!(
+        out.log
+            .contains("1   HEP packets that tell of something else"),
+        "{}",
+        out.log
+    );
 }
 
 // ERSPAN: SPEC 1.
 
-/// Three calls of sessions 7, 8 and 1023 (VLANs 70, 80 and 4095), one in type I, and one that nobody mirrored.
+/// Three calls of sessions 7, 8 and 1023 (VLANs 70, 80 and 4095), one in type I, and one that
+/// nobody mirrored.
 fn mirrored() -> Ladder {
     let mut t = Ladder::new();
     let erspan: [layers::Framing; 5] = [
-        ("seven", |ip| LINKS[0].1(&layers::erspan_ii(7, 70, &FRAMINGS[2].1(ip)))),
-        ("eight", |ip| LINKS[0].1(&layers::erspan_iii(8, 80, &FRAMINGS[0].1(ip)))),
-        ("last", |ip| LINKS[0].1(&layers::erspan_ii(1_023, 4_095, &FRAMINGS[0].1(ip)))),
-        ("first type", |ip| LINKS[0].1(&layers::erspan_i(&FRAMINGS[0].1(ip)))),
+        ("seven", |ip| {
+            LINKS[0].1(&layers::erspan_ii(7, 70, &FRAMINGS[2].1(ip)))
+        }),
+        ("eight", |ip| {
+            LINKS[0].1(&layers::erspan_iii(8, 80, &FRAMINGS[0].1(ip)))
+        }),
+        ("last", |ip| {
+            LINKS[0].1(&layers::erspan_ii(1_023, 4_095, &FRAMINGS[0].1(ip)))
+        }),
+        ("first type", |ip| {
+            LINKS[0].1(&layers::erspan_i(&FRAMINGS[0].1(ip)))
+        }),
         ("none", |ip| LINKS[0].1(ip)),
     ];
     for (index, (id, wrap)) in erspan.into_iter().enumerate() {
         let message = request("INVITE", id).bytes();
-        t.capture.push(START_NS + index as u64 * MS, wrap(&frames::ip_udp(end(A), end(B), &message)));
+        t.capture.push(
+            START_NS + index as u64 * MS,
+            wrap(&frames::ip_udp(end(A), end(B), &message)),
+        );
     }
     t
 }
@@ -393,7 +574,11 @@ fn mirrored() -> Ladder {
 fn found(flags: &[&str]) -> (Vec<String>, String) {
     let mut t = flags.iter().fold(mirrored(), |t, flag| t.flag(flag));
     let out = t.extract();
-    let mut ids: Vec<_> = out.calls.iter().map(|row| row.get("call_id").to_owned()).collect();
+    let mut ids: Vec<_> = out
+        .calls
+        .iter()
+        .map(|row| row.get("call_id").to_owned())
+        .collect();
     ids.sort();
     (ids, out.log)
 }
@@ -401,19 +586,38 @@ fn found(flags: &[&str]) -> (Vec<String>, String) {
 #[test]
 fn erspan_sessions_and_vlans_may_be_chosen() {
     for (flags, want) in [
-        (&[][..], &["eight", "first type", "last", "none", "seven"][..]),
-        (&["--erspan-span-ids", ""], &["eight", "first type", "last", "none", "seven"]),
+        (
+            &[][..],
+            &["eight", "first type", "last", "none", "seven"][..],
+        ),
+        (
+            &["--erspan-span-ids", ""],
+            &["eight", "first type", "last", "none", "seven"],
+        ),
         (&["--erspan-span-ids", "7"], &["none", "seven"]),
-        (&["--erspan-span-ids", "7, 1023"], &["last", "none", "seven"]),
-        (&["--erspan-span-ids", "7", "--erspan-span-ids", "8"], &["eight", "none", "seven"]),
+        (
+            &["--erspan-span-ids", "7, 1023"],
+            &["last", "none", "seven"],
+        ),
+        (
+            &["--erspan-span-ids", "7", "--erspan-span-ids", "8"],
+            &["eight", "none", "seven"],
+        ),
         (&["--erspan-vlans", "80,4095"], &["eight", "last", "none"]),
-        (&["--erspan-span-ids", "7,8", "--erspan-vlans", "80"], &["eight", "none"]),
+        (
+            &["--erspan-span-ids", "7,8", "--erspan-vlans", "80"],
+            &["eight", "none"],
+        ),
         (&["--erspan-span-ids", "0"], &["none"]),
     ] {
         let (ids, log) = found(flags);
         assert_eq!(ids, want, "{flags:?}");
         let passed_over = 5 - want.len();
-        assert_eq!(log.contains(&format!("{passed_over}   frames of other ERSPAN sessions")), passed_over > 0, "{log}");
+        assert_eq!(
+            log.contains(&format!("{passed_over}   frames of other ERSPAN sessions")),
+            passed_over > 0,
+            "{log}"
+        );
     }
 }
 
@@ -426,8 +630,14 @@ fn erspan_numbers_that_are_none() {
         ("--erspan-vlans", "4096", 4095),
         ("--erspan-vlans", "all", 4095),
     ] {
-        let out = mirrored().flag(&format!("{flag}={value}")).extract_as_drawn();
+        let out = mirrored()
+            .flag(&format!("{flag}={value}"))
+            .extract_as_drawn();
         assert_eq!(out.status, Some(2), "{flag} {value}");
-        assert!(out.log.contains(flag) && out.log.contains(&format!("from 0 to {most}")), "{}", out.log);
+        assert!(
+            out.log.contains(flag) && out.log.contains(&format!("from 0 to {most}")),
+            "{}",
+            out.log
+        );
     }
 }

@@ -21,14 +21,34 @@ pub fn segments() -> [(String, Vec<u8>); 2] {
     let [alice, bob] = [ALICE, BOB].map(|end| end.parse().unwrap());
     let media = ["192.0.2.1:10000", "192.0.2.2:20000"].map(|end| end.parse().unwrap());
     let [mut first, mut second] = [Ladder::new(), Ladder::new()];
-    first.sip(0, alice, bob, request("INVITE", "call-1").sdp(&Sdp::audio(media[0])));
-    first.sip(100, bob, alice, response(200, "INVITE", "call-1").sdp(&Sdp::audio(media[1])));
+    first.sip(
+        0,
+        alice,
+        bob,
+        request("INVITE", "call-1").sdp(&Sdp::audio(media[0])),
+    );
+    first.sip(
+        100,
+        bob,
+        alice,
+        response(200, "INVITE", "call-1").sdp(&Sdp::audio(media[1])),
+    );
     for n in 0..500 {
-        first.udp(110 + 20 * n, media[0], media[1], &Rtp::new(7, n as u16).bytes());
+        first.udp(
+            110 + 20 * n,
+            media[0],
+            media[1],
+            &Rtp::new(7, n as u16).bytes(),
+        );
     }
     second.sip(20_000, alice, bob, request("BYE", "call-1"));
     second.sip(20_010, bob, alice, response(200, "BYE", "call-1"));
-    let named = |second: u8, t: Ladder| (format!("edge1_eth0_20231201T1430{second:02}.000000Z_000001.pcap"), t.capture.to_pcap());
+    let named = |second: u8, t: Ladder| {
+        (
+            format!("edge1_eth0_20231201T1430{second:02}.000000Z_000001.pcap"),
+            t.capture.to_pcap(),
+        )
+    };
     [named(22, first), named(42, second)]
 }
 
@@ -51,19 +71,39 @@ fn is_untouched(victim: &Path) {
 fn what_a_run_begins_takes_the_place_of_a_link_or_another_name() {
     let (plain, _) = desk();
     plain.run(&["--final"]).is(0);
-    let call = files(&plain.out).into_keys().find(|name| name.starts_with("call_")).unwrap();
+    let call = files(&plain.out)
+        .into_keys()
+        .find(|name| name.starts_with("call_"))
+        .unwrap();
     let second = call.replace(".pcap", "_2.pcap");
-    let hidden = [format!(".{call}.part"), ".detected_calls.csv.0.part".to_owned(), format!("{STATE}.new"), STATE.to_owned()];
+    let hidden = [
+        format!(".{call}.part"),
+        ".detected_calls.csv.0.part".to_owned(),
+        format!("{STATE}.new"),
+        STATE.to_owned(),
+    ];
     for (names, want) in [(vec![call.clone()], &second), (hidden.to_vec(), &call)] {
         let (desk, victim) = desk();
         // A state is read, so what it is must not be somebody else's file.
-        names
-            .iter()
-            .for_each(|name| symlink(if name == STATE { Path::new("nothing") } else { &victim }, desk.out.join(name)).unwrap());
+        names.iter().for_each(|name| {
+            symlink(
+                if name == STATE {
+                    Path::new("nothing")
+                } else {
+                    &victim
+                },
+                desk.out.join(name),
+            )
+            .unwrap()
+        });
         let ran = desk.run(&["--final"]).is(0);
         is_untouched(&victim);
         assert!(!desk.out.join("nothing").exists());
-        assert!(fs::symlink_metadata(desk.out.join(want)).is_ok_and(|metadata| metadata.is_file()), "{}", ran.log);
+        assert!(
+            fs::symlink_metadata(desk.out.join(want)).is_ok_and(|metadata| metadata.is_file()),
+            "{}",
+            ran.log
+        );
     }
 }
 
@@ -73,7 +113,10 @@ fn what_a_run_goes_on_with_must_not_have_become_a_link() {
     let (last, bytes) = &segments()[1];
     fs::remove_file(desk.segments.join(last)).unwrap();
     desk.run(&[]).is(0);
-    let part = files(&desk.out).into_keys().find(|name| name.starts_with(".call_")).unwrap();
+    let part = files(&desk.out)
+        .into_keys()
+        .find(|name| name.starts_with(".call_"))
+        .unwrap();
     let path = desk.out.join(&part);
     fs::rename(&path, desk.folder().join("kept")).unwrap();
     symlink(&victim, &path).unwrap();
@@ -96,7 +139,8 @@ fn a_table_that_is_a_link_is_named() {
             let _ = fs::remove_file(desk.out.join(name));
             symlink(&to, desk.out.join(name)).unwrap();
             let ran = desk.run(&[&["--final"], flags].concat()).is(1);
-            ran.says(name).says("it is a symbolic link, which is not followed");
+            ran.says(name)
+                .says("it is a symbolic link, which is not followed");
         }
         is_untouched(&victim);
         assert!(!desk.folder().join("nothing").exists());
@@ -113,7 +157,18 @@ fn a_linked_directory_is_the_operators_own() {
     symlink(&real, &desk.out).unwrap();
     symlink(&desk.segments, &inputs).unwrap();
     let mut command = desk.extractor();
-    desk.ended(command.arg("--input-dir").arg(inputs).args(["--final", "--after-processing", "delete"])).is(0);
-    assert_eq!(files(&real).keys().filter(|name| name.starts_with("call_")).count(), 1);
+    desk.ended(command.arg("--input-dir").arg(inputs).args([
+        "--final",
+        "--after-processing",
+        "delete",
+    ]))
+    .is(0);
+    assert_eq!(
+        files(&real)
+            .keys()
+            .filter(|name| name.starts_with("call_"))
+            .count(),
+        1
+    );
     assert!(desk.delivered().is_empty());
 }

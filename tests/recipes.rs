@@ -14,18 +14,53 @@ fn deliver(folder: &Path) {
     let end = |text: String| text.parse().unwrap();
     for call in 0..20_u64 {
         let id = format!("call-{call}");
-        let (a, b) = (end(format!("192.0.2.1:{}", 4000 + 2 * call)), end(format!("192.0.2.2:{}", 6000 + 2 * call)));
-        let (alice, bob) = (end("192.0.2.1:5060".to_owned()), end("192.0.2.2:5060".to_owned()));
+        let (a, b) = (
+            end(format!("192.0.2.1:{}", 4000 + 2 * call)),
+            end(format!("192.0.2.2:{}", 6000 + 2 * call)),
+        );
+        let (alice, bob) = (
+            end("192.0.2.1:5060".to_owned()),
+            end("192.0.2.2:5060".to_owned()),
+        );
         let at = call * 700;
         let invite = String::from_utf8(request("INVITE", &id).sdp(&Sdp::audio(a)).bytes()).unwrap();
-        t.udp(at, alice, bob, invite.replace("sip:alice@", &format!("sip:+{}@", 1000 + call)).as_bytes());
-        t.sip(at + 100, bob, alice, response(200, "INVITE", &id).sdp(&Sdp::audio(b)));
+        t.udp(
+            at,
+            alice,
+            bob,
+            invite
+                .replace("sip:alice@", &format!("sip:+{}@", 1000 + call))
+                .as_bytes(),
+        );
+        t.sip(
+            at + 100,
+            bob,
+            alice,
+            response(200, "INVITE", &id).sdp(&Sdp::audio(b)),
+        );
         // The seventh has no sound; of others, more and more is lost.
         for sequence in (0..100).filter(|sequence| call != 7 && sequence % 20 >= call) {
-            t.rtp(at + 200 + sequence * 20, a, b, call as u32, sequence as u16..=sequence as u16);
-            t.rtp(at + 205 + sequence * 20, b, a, 100 + call as u32, sequence as u16..=sequence as u16);
+            t.rtp(
+                at + 200 + sequence * 20,
+                a,
+                b,
+                call as u32,
+                sequence as u16..=sequence as u16,
+            );
+            t.rtp(
+                at + 205 + sequence * 20,
+                b,
+                a,
+                100 + call as u32,
+                sequence as u16..=sequence as u16,
+            );
         }
-        t.sip(at + 2_500, alice, bob, request("BYE", &id).to_tag("bob").cseq(2));
+        t.sip(
+            at + 2_500,
+            alice,
+            bob,
+            request("BYE", &id).to_tag("bob").cseq(2),
+        );
     }
     t.sort();
     let capture = t.capture.to_pcap();
@@ -34,31 +69,48 @@ fn deliver(folder: &Path) {
     fs::create_dir(folder.join("spool")).unwrap();
     fs::write(folder.join("spool/whole.pcap"), &capture).unwrap();
     fs::create_dir(folder.join("bin")).unwrap();
-    symlink(env!("CARGO_BIN_EXE_sip-call-extractor"), folder.join("bin/sip-call-extractor")).unwrap();
+    symlink(
+        env!("CARGO_BIN_EXE_sip-call-extractor"),
+        folder.join("bin/sip-call-extractor"),
+    )
+    .unwrap();
 }
 
 /// The blocks of a page that are there to be run.
 fn blocks(page: &str) -> Vec<&str> {
-    page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+    page.split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
 }
 
 #[test]
 fn the_recipes_do_what_they_say() {
     let folder = tempfile::tempdir().unwrap();
     deliver(folder.path());
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes.md")).unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes.md"))
+        .unwrap();
     let blocks = blocks(&page);
     assert_eq!(blocks.len(), 8, "ten recipes, of which two want root");
-    let path = format!("{}:{}", folder.path().join("bin").display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        folder.path().join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
     let mut said = Vec::new();
     for block in blocks {
         let commands = block
             .lines()
-            .filter(|line| line.starts_with("sip-") || line.contains("| sip-") || line.starts_with("python3"))
+            .filter(|line| {
+                line.starts_with("sip-") || line.contains("| sip-") || line.starts_with("python3")
+            })
             .count();
         assert!((1..=2).contains(&commands), "{block}");
         let mut shell = Command::new("bash");
-        shell.args(["-euo", "pipefail", "-c", block]).current_dir(folder.path()).env("PATH", &path);
+        shell
+            .args(["-euo", "pipefail", "-c", block])
+            .current_dir(folder.path())
+            .env("PATH", &path);
         // No store's credentials are looked for.
         shell
             .env("AWS_ACCESS_KEY_ID", "a")
@@ -69,20 +121,51 @@ fn the_recipes_do_what_they_say() {
             continue;
         }
         let output = shell.output().unwrap();
-        let log = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let want = if block.contains("# ends with 3") { 3 } else { 0 };
+        let log = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let want = if block.contains("# ends with 3") {
+            3
+        } else {
+            0
+        };
         assert_eq!(output.status.code(), Some(want), "{block}\n{log}");
         said.push((block, log));
     }
     let rows = |directory: &str| {
-        fs::read_to_string(folder.path().join(directory).join("detected_calls.csv")).unwrap().lines().count() - 1
+        fs::read_to_string(folder.path().join(directory).join("detected_calls.csv"))
+            .unwrap()
+            .lines()
+            .count()
+            - 1
     };
     assert_eq!(["calls", "one", "why", "today"].map(rows), [20, 10, 1, 20]);
     // The last eight calls linger yet.
-    assert_eq!(["from-cron", "sent", "piped", "unpacked", "as-before"].map(rows), [12, 20, 20, 20, 20]);
-    let log = |words: &str| &said.iter().find(|(block, _)| block.contains(words)).unwrap().1;
-    assert!(log("-o why").contains("192.0.2.1:4014"), "{}", log("-o why"));
-    assert!(log("-o today").lines().any(|line| line.contains("44.44 % lost") && line.contains("call-10")), "{}", log("-o today"));
+    assert_eq!(
+        ["from-cron", "sent", "piped", "unpacked", "as-before"].map(rows),
+        [12, 20, 20, 20, 20]
+    );
+    let log = |words: &str| {
+        &said
+            .iter()
+            .find(|(block, _)| block.contains(words))
+            .unwrap()
+            .1
+    };
+    assert!(
+        log("-o why").contains("192.0.2.1:4014"),
+        "{}",
+        log("-o why")
+    );
+    assert!(
+        log("-o today")
+            .lines()
+            .any(|line| line.contains("44.44 % lost") && line.contains("call-10")),
+        "{}",
+        log("-o today")
+    );
     assert_eq!(log("-o from-cron"), "");
     assert!(log("-o sent").contains("127.0.0.1"), "{}", log("-o sent"));
 }

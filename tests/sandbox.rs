@@ -1,4 +1,5 @@
-//! The rights that the extractor gives up cost nobody anything: however captures come to it, and wherever results go.
+//! The rights that the extractor gives up cost nobody anything: however captures come to it, and
+//! wherever results go.
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 
@@ -15,7 +16,11 @@ pub const WITHOUT: &str = "not in the sandbox: the kernel has no Landlock";
 /// A shell in the folder of a desk, which calls the extractor `$E`.
 fn shell(desk: &Desk, line: &str) -> Command {
     let mut command = Command::new("bash");
-    command.args(["-c", line]).current_dir(desk.folder()).env("E", extractor().get_program()).env_remove("RUST_LOG");
+    command
+        .args(["-c", line])
+        .current_dir(desk.folder())
+        .env("E", extractor().get_program())
+        .env_remove("RUST_LOG");
     command
 }
 
@@ -41,7 +46,9 @@ fn however_a_capture_comes() {
         desk.deliver(name, &segments()[0].1);
         symlink(desk.segments.join(name), desk.folder().join("link.pcap")).unwrap();
         symlink("out", desk.folder().join("linked")).unwrap();
-        let ran = desk.ended(&mut shell(&desk, &line.replace("NAME", name))).is(0);
+        let ran = desk
+            .ended(&mut shell(&desk, &line.replace("NAME", name)))
+            .is(0);
         if ran.log.contains(WITHOUT) {
             println!("no rights were given up: this kernel has no Landlock");
         } else {
@@ -50,7 +57,12 @@ fn however_a_capture_comes() {
         let mut got = files(&desk.out);
         got.remove(STATE);
         let want = want.get_or_insert_with(|| got.clone());
-        assert!(got.len() == 3 && got == *want, "{line}: {:?}\n{}", got.keys(), ran.log);
+        assert!(
+            got.len() == 3 && got == *want,
+            "{line}: {:?}\n{}",
+            got.keys(),
+            ran.log
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which calls are asked for, and which without their sound: SPEC 1.1. Whatever is left out, the rest is what it is without
-//! these flags, byte for byte.
+//! Which calls are asked for, and which without their sound: SPEC 1.1. Whatever is left out, the
+//! rest is what it is without these flags, byte for byte.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -12,12 +12,33 @@ use support::{
     sip::{Sdp, request, response},
 };
 
-/// Who calls whom, and when in milliseconds the call begins: half a minute each, so that some overlap.
+/// Who calls whom, and when in milliseconds the call begins: half a minute each, so that some
+/// overlap.
 const CALLS: [(&str, &str, &str, u64); 4] = [
-    ("a-1@pbx.example.com", "\"Alice\" <sip:+49301@example.com>;tag=1", "<sip:bob@example.com>", 0),
-    ("a-2@pbx.example.com", "\"Anna\" <sip:+49302@example.com>;tag=2", "<sip:carol@example.com>", 20_000),
-    ("b-3(x)@gw.example.net", "<sip:+331@example.net>;tag=3", "<sip:bob@example.com>", 40_000),
-    ("b-4(y)@gw.example.net", "<sip:+332@example.net>;tag=4", "<sip:dave@example.com>", 60_000),
+    (
+        "a-1@pbx.example.com",
+        "\"Alice\" <sip:+49301@example.com>;tag=1",
+        "<sip:bob@example.com>",
+        0,
+    ),
+    (
+        "a-2@pbx.example.com",
+        "\"Anna\" <sip:+49302@example.com>;tag=2",
+        "<sip:carol@example.com>",
+        20_000,
+    ),
+    (
+        "b-3(x)@gw.example.net",
+        "<sip:+331@example.net>;tag=3",
+        "<sip:bob@example.com>",
+        40_000,
+    ),
+    (
+        "b-4(y)@gw.example.net",
+        "<sip:+332@example.net>;tag=4",
+        "<sip:dave@example.com>",
+        60_000,
+    ),
 ];
 
 fn end(text: &str) -> SocketAddr {
@@ -38,16 +59,49 @@ fn four_calls() -> Ladder {
                 Some(("To", _)) => format!("To: {to}"),
                 _ => line.to_owned(),
             };
-            text.split("\r\n").map(line).collect::<Vec<_>>().join("\r\n").into_bytes()
+            text.split("\r\n")
+                .map(line)
+                .collect::<Vec<_>>()
+                .join("\r\n")
+                .into_bytes()
         };
-        t.udp(at, a, b, &named(request("INVITE", id).sdp(&Sdp::audio(a_media)).bytes()));
-        t.udp(at + 100, b, a, &named(response(200, "INVITE", id).sdp(&Sdp::audio(b_media)).bytes()));
+        t.udp(
+            at,
+            a,
+            b,
+            &named(request("INVITE", id).sdp(&Sdp::audio(a_media)).bytes()),
+        );
+        t.udp(
+            at + 100,
+            b,
+            a,
+            &named(
+                response(200, "INVITE", id)
+                    .sdp(&Sdp::audio(b_media))
+                    .bytes(),
+            ),
+        );
         t.rtp(at + 200, a_media, b_media, number as u32 + 1, 1..=500);
-        t.udp(at + 300, a_media, b_media, &sender_report(number as u32 + 1));
+        t.udp(
+            at + 300,
+            a_media,
+            b_media,
+            &sender_report(number as u32 + 1),
+        );
         t.udp(at + 310, a_media, b_media, &stun());
         t.udp(at + 320, a_media, b_media, &dtls());
-        t.udp(at + 30_000, a, b, &named(request("BYE", id).cseq(2).bytes()));
-        t.udp(at + 30_010, b, a, &named(response(200, "BYE", id).cseq(2).bytes()));
+        t.udp(
+            at + 30_000,
+            a,
+            b,
+            &named(request("BYE", id).cseq(2).bytes()),
+        );
+        t.udp(
+            at + 30_010,
+            b,
+            a,
+            &named(response(200, "BYE", id).cseq(2).bytes()),
+        );
     }
     t.sort();
     t
@@ -59,24 +113,47 @@ fn ids(out: &Extracted) -> Vec<&str> {
 
 /// All that is known of a call, but for what its frames are.
 fn rows(call: &Found<'_>) -> (support::ladder::Row, Vec<support::ladder::Row>) {
-    (call.row.clone(), call.streams().into_iter().cloned().collect())
+    (
+        call.row.clone(),
+        call.streams().into_iter().cloned().collect(),
+    )
 }
 
 /// That these flags leave just these calls, as they are among all.
 #[track_caller]
 fn leaves(flags: &[&str], numbers: &[usize]) {
     let all = four_calls().extract();
-    let some = flags.iter().fold(four_calls(), |t, flag| t.flag(flag)).extract();
+    let some = flags
+        .iter()
+        .fold(four_calls(), |t, flag| t.flag(flag))
+        .extract();
     let want: Vec<&str> = numbers.iter().map(|number| CALLS[number - 1].0).collect();
     assert_eq!(ids(&some), want, "{flags:?}");
-    let files: BTreeMap<_, _> = some.files().into_iter().filter(|(name, _)| name.ends_with(".pcap")).collect();
-    assert_eq!(files.len(), want.len(), "nothing else is there: {:?}", some.files().keys());
+    let files: BTreeMap<_, _> = some
+        .files()
+        .into_iter()
+        .filter(|(name, _)| name.ends_with(".pcap"))
+        .collect();
+    assert_eq!(
+        files.len(),
+        want.len(),
+        "nothing else is there: {:?}",
+        some.files().keys()
+    );
     for id in want {
         assert_eq!(rows(&some.call(id)), rows(&all.call(id)), "{flags:?}");
         assert_eq!(some.call(id).frames(), all.call(id).frames(), "{flags:?}");
     }
-    let left_out = format!("{}   calls that are not asked for", CALLS.len() - numbers.len());
-    assert_eq!(some.log.contains(&left_out), numbers.len() < CALLS.len(), "{}", some.log);
+    let left_out = format!(
+        "{}   calls that are not asked for",
+        CALLS.len() - numbers.len()
+    );
+    assert_eq!(
+        some.log.contains(&left_out),
+        numbers.len() < CALLS.len(),
+        "{}",
+        some.log
+    );
     assert!(!some.log.contains("go on in the next run"), "{}", some.log);
 }
 
@@ -101,7 +178,13 @@ fn calls_that_match() {
 fn calls_of_a_time() {
     // They last from second 0, 20, 40 and 60 after 14:30:22 to 30 seconds later.
     leaves(&["--since=2023-12-01T14:31:02Z"], &[2, 3, 4]);
-    leaves(&["--since=2023-12-01T15:31:02+01:00", "--until=2023-12-01T14:31:10Z"], &[2, 3]);
+    leaves(
+        &[
+            "--since=2023-12-01T15:31:02+01:00",
+            "--until=2023-12-01T14:31:10Z",
+        ],
+        &[2, 3],
+    );
     leaves(&["--until=2023-12-01T14:30:30Z"], &[1]);
     leaves(&["--since=2023-12-01T14:32:00Z"], &[]);
     leaves(&["--until=2023-12-01T14:30:22Z"], &[]);
@@ -118,10 +201,16 @@ fn times_to_the_microsecond() {
     let mut t = four_calls();
     t.capture.precision = Precision::Nano;
     t.capture.frames.iter_mut().for_each(|(ns, _)| *ns += 999);
-    let [since, until] =
-        ["end_timestamp", "start_timestamp"].map(|column| t.extract().call(CALLS[1].0).row.get(column).to_owned());
-    assert_eq!(ids(&t.flag(&format!("--since={since}")).extract()), [CALLS[1].0, CALLS[2].0, CALLS[3].0]);
-    assert_eq!(ids(&t.flag(&format!("--until={until}")).extract()), [CALLS[0].0, CALLS[1].0]);
+    let [since, until] = ["end_timestamp", "start_timestamp"]
+        .map(|column| t.extract().call(CALLS[1].0).row.get(column).to_owned());
+    assert_eq!(
+        ids(&t.flag(&format!("--since={since}")).extract()),
+        [CALLS[1].0, CALLS[2].0, CALLS[3].0]
+    );
+    assert_eq!(
+        ids(&t.flag(&format!("--until={until}")).extract()),
+        [CALLS[0].0, CALLS[1].0]
+    );
 }
 
 /// What belongs to a call that is not wanted does not go to one that is.
@@ -130,31 +219,52 @@ fn what_is_not_wanted_keeps_what_is_its_own() {
     let mut t = Ladder::new();
     let [a, b, media] = ["192.0.2.1:5060", "192.0.2.2:5060", "192.0.2.1:4000"].map(end);
     t.sip(0, a, b, request("INVITE", "before").sdp(&Sdp::audio(media)));
-    t.sip(1_000, a, b, request("INVITE", "after").sdp(&Sdp::audio(media)));
+    t.sip(
+        1_000,
+        a,
+        b,
+        request("INVITE", "after").sdp(&Sdp::audio(media)),
+    );
     t.rtp(500, end("192.0.2.2:6000"), media, 7, 1..=10);
     t.rtp(1_500, end("192.0.2.2:6000"), media, 7, 11..=30);
-    t.flag("--call-id=before").extract().only_call().has("rtp_packet_count", "10");
-    t.flag("--call-id=after").extract().only_call().has("rtp_packet_count", "20");
+    t.flag("--call-id=before")
+        .extract()
+        .only_call()
+        .has("rtp_packet_count", "10");
+    t.flag("--call-id=after")
+        .extract()
+        .only_call()
+        .has("rtp_packet_count", "20");
 }
 
 /// Which of the calls have sound.
 #[track_caller]
 fn sounds(flags: &[&str]) -> Vec<usize> {
     let all = four_calls().extract();
-    let some = flags.iter().fold(four_calls(), |t, flag| t.flag(flag)).extract();
+    let some = flags
+        .iter()
+        .fold(four_calls(), |t, flag| t.flag(flag))
+        .extract();
     assert_eq!(some.calls, all.calls, "{flags:?}");
-    assert_eq!(some.streams, all.streams, "the figures are those with sound: {flags:?}");
+    assert_eq!(
+        some.streams, all.streams,
+        "the figures are those with sound: {flags:?}"
+    );
     let has_sound = |number: &usize| {
         let id = CALLS[number - 1].0;
         let (want, found) = (all.call(id).frames(), some.call(id).frames());
         let muted: Vec<_> = want.iter().map(|(ns, frame)| (*ns, muted(frame))).collect();
-        assert!(found == want || found == muted, "{id} with {flags:?}: all of it or nothing");
+        assert!(
+            found == want || found == muted,
+            "{id} with {flags:?}: all of it or nothing"
+        );
         found == want
     };
     (1..=CALLS.len()).filter(has_sound).collect()
 }
 
-/// An Ethernet frame whose UDP payload, if it is RTP as these ladders have it, is zero after the header.
+/// An Ethernet frame whose UDP payload, if it is RTP as these ladders have it, is zero after the
+/// header.
 fn muted(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if frame[42] == 0x80 && frame[43] == 8 {
@@ -168,36 +278,91 @@ fn calls_without_sound() {
     assert_eq!(sounds(&[]), [1, 2, 3, 4]);
     assert!(sounds(&["--no-rtp-dump"]).is_empty());
     assert_eq!(sounds(&["--no-rtp-dump-for-callid-pattern=pbx"]), [3, 4]);
-    assert_eq!(sounds(&["--no-rtp-dump-for-from-pattern=Anna", "--no-rtp-dump-for-to-pattern=dave"]), [1, 3]);
-    assert_eq!(sounds(&["--no-rtp-dump-for-from-pattern=Anna", "--no-rtp-dump-for-from-pattern=Alice"]), [3, 4]);
-    assert_eq!(sounds(&["--no-rtp-dump-except-for-callid-pattern=a-1"]), [1]);
+    assert_eq!(
+        sounds(&[
+            "--no-rtp-dump-for-from-pattern=Anna",
+            "--no-rtp-dump-for-to-pattern=dave"
+        ]),
+        [1, 3]
+    );
+    assert_eq!(
+        sounds(&[
+            "--no-rtp-dump-for-from-pattern=Anna",
+            "--no-rtp-dump-for-from-pattern=Alice"
+        ]),
+        [3, 4]
+    );
+    assert_eq!(
+        sounds(&["--no-rtp-dump-except-for-callid-pattern=a-1"]),
+        [1]
+    );
     assert_eq!(sounds(&["--no-rtp-dump-except-for-to-pattern=bob"]), [1, 3]);
-    assert_eq!(sounds(&["--no-rtp-dump-except-for-from-pattern=331", "--no-rtp-dump-except-for-callid-pattern=a-2"]), [2, 3]);
-    assert_eq!(sounds(&["--no-rtp-dump", "--no-rtp-dump-except-for-to-pattern=bob"]), [1, 3]);
-    assert_eq!(sounds(&["--no-rtp-dump-except-for-to-pattern=bob", "--no-rtp-dump-for-from-pattern=331"]), [1]);
+    assert_eq!(
+        sounds(&[
+            "--no-rtp-dump-except-for-from-pattern=331",
+            "--no-rtp-dump-except-for-callid-pattern=a-2"
+        ]),
+        [2, 3]
+    );
+    assert_eq!(
+        sounds(&["--no-rtp-dump", "--no-rtp-dump-except-for-to-pattern=bob"]),
+        [1, 3]
+    );
+    assert_eq!(
+        sounds(&[
+            "--no-rtp-dump-except-for-to-pattern=bob",
+            "--no-rtp-dump-for-from-pattern=331"
+        ]),
+        [1]
+    );
 }
 
-/// What the header has is not sound, nor is the last byte of padding, which says how much there is of it.
+/// What the header has is not sound, nor is the last byte of padding, which says how much there is
+/// of it.
 #[test]
 fn sound_begins_after_the_header_and_ends_before_the_count_of_padding() {
     let plain = Rtp::new(7, 1).bytes();
     let with_csrc = [&[0x81][..], &plain[1..12], &[SOUND; 4], &[SOUND; 160]].concat();
-    let with_extension = [&[0x90][..], &plain[1..12], &[SOUND, SOUND, 0, 2], &[SOUND; 8], &[SOUND; 160]].concat();
-    let with_both = [&[0x91][..], &plain[1..12], &[SOUND; 4], &[SOUND, SOUND, 0, 1], &[SOUND; 4], &[SOUND; 160]].concat();
+    let with_extension = [
+        &[0x90][..],
+        &plain[1..12],
+        &[SOUND, SOUND, 0, 2],
+        &[SOUND; 8],
+        &[SOUND; 160],
+    ]
+    .concat();
+    let with_both = [
+        &[0x91][..],
+        &plain[1..12],
+        &[SOUND; 4],
+        &[SOUND, SOUND, 0, 1],
+        &[SOUND; 4],
+        &[SOUND; 160],
+    ]
+    .concat();
     let padded = [&[0xa0][..], &plain[1..12], &[SOUND; 160], &[0, 0, 0, 4]].concat();
     let nothing_else = plain[..12].to_vec();
     let too_long = [&[0x90][..], &plain[1..12], &[0, 0, 0, 200], &[SOUND; 160]].concat();
     let wanted = [
         (plain.clone(), [&plain[..12], &[0; 160]].concat()),
         (with_csrc.clone(), [&with_csrc[..16], &[0; 160]].concat()),
-        (with_extension.clone(), [&with_extension[..24], &[0; 160]].concat()),
+        (
+            with_extension.clone(),
+            [&with_extension[..24], &[0; 160]].concat(),
+        ),
         (with_both.clone(), [&with_both[..24], &[0; 160]].concat()),
         (padded.clone(), [&padded[..12], &[0; 163], &[4]].concat()),
         (nothing_else.clone(), nothing_else),
         // That is no RTP: its extension does not end in it.
         (too_long.clone(), too_long),
     ];
-    let [a, b, media, from] = ["192.0.2.1:5060", "192.0.2.2:5060", "192.0.2.1:4000", "192.0.2.2:6000"].map(end);
+    let [a, b, media, from] = [
+        "192.0.2.1:5060",
+        "192.0.2.2:5060",
+        "192.0.2.1:4000",
+        "192.0.2.2:6000",
+    ]
+    .map(end);
     let mut t = Ladder::new();
     t.sip(0, a, b, request("INVITE", "1").sdp(&Sdp::audio(media)));
     for (number, (packet, _)) in wanted.iter().enumerate() {
@@ -205,51 +370,109 @@ fn sound_begins_after_the_header_and_ends_before_the_count_of_padding() {
     }
     let payloads = |out: &Extracted| out.only_call().payloads()[1..].to_vec();
     let out = t.flag("--no-rtp-dump").extract();
-    assert_eq!(payloads(&out), wanted.iter().map(|(_, muted)| muted.clone()).collect::<Vec<_>>());
+    assert_eq!(
+        payloads(&out),
+        wanted
+            .iter()
+            .map(|(_, muted)| muted.clone())
+            .collect::<Vec<_>>()
+    );
     out.only_call().has("rtp_packet_count", "6");
 }
 
-/// Wherever a packet is cut, by fragments, by the snap length, or by both: nothing of its sound is left. (Its header has no
-/// byte that is taken for sound.)
+/// Wherever a packet is cut, by fragments, by the snap length, or by both: nothing of its sound is
+/// left. (Its header has no byte that is taken for sound.)
 #[test]
 fn sound_of_which_the_beginning_is_missing() {
-    let [a, b, media, from] = ["192.0.2.1:5060", "192.0.2.2:5060", "192.0.2.1:4000", "192.0.2.2:6000"].map(end);
+    let [a, b, media, from] = [
+        "192.0.2.1:5060",
+        "192.0.2.2:5060",
+        "192.0.2.1:4000",
+        "192.0.2.2:6000",
+    ]
+    .map(end);
     let mut t = Ladder::new();
     t.sip(0, a, b, request("INVITE", "1").sdp(&Sdp::audio(media)));
-    let packet = frames::udp(from, media, &[&Rtp::new(7, 1).bytes()[..], &[SOUND; 1_000]].concat());
+    let packet = frames::udp(
+        from,
+        media,
+        &[&Rtp::new(7, 1).bytes()[..], &[SOUND; 1_000]].concat(),
+    );
     for (number, size) in [8, 16, 24, 32, 304, 600, 2_000].into_iter().enumerate() {
         for frame in frames::fragmented(&packet, size, number as u16) {
-            t.capture.push(support::ladder::START_NS + (10 + number as u64) * support::MS, frame);
+            t.capture.push(
+                support::ladder::START_NS + (10 + number as u64) * support::MS,
+                frame,
+            );
         }
     }
     for snaplen in [42, 46, 53, 54, 60, 100, 2_000] {
-        let mut capture = file_header(LinkType::ETHERNET, Precision::Nano, DEFAULT_SNAPLEN).to_vec();
+        let mut capture =
+            file_header(LinkType::ETHERNET, Precision::Nano, DEFAULT_SNAPLEN).to_vec();
         for (number, (ns, frame)) in t.capture.frames.iter().enumerate() {
-            let kept = &frame[..if number == 0 { frame.len() } else { frame.len().min(snaplen) }];
-            capture.extend(record_header(*ns, Precision::Nano, kept.len() as u32, frame.len() as u32));
+            let kept = &frame[..if number == 0 {
+                frame.len()
+            } else {
+                frame.len().min(snaplen)
+            }];
+            capture.extend(record_header(
+                *ns,
+                Precision::Nano,
+                kept.len() as u32,
+                frame.len() as u32,
+            ));
             capture.extend(kept);
         }
-        let [with, without] = [&[][..], &["--no-rtp-dump"]].map(|flags| extract_bytes(&capture, flags));
-        assert_eq!((&with.calls, &with.streams), (&without.calls, &without.streams), "{snaplen}");
+        let [with, without] =
+            [&[][..], &["--no-rtp-dump"]].map(|flags| extract_bytes(&capture, flags));
+        assert_eq!(
+            (&with.calls, &with.streams),
+            (&without.calls, &without.streams),
+            "{snaplen}"
+        );
         let [with, without] = [with, without].map(|out| out.only_call().frames());
         assert!(with.len() > 1, "{snaplen}");
-        let sounds = |frame: &[u8]| frame.chunk_by(|a, b| a == b).any(|run| run[0] == SOUND && run.len() > 1);
-        assert!(snaplen < 60 || with.iter().any(|(_, frame)| sounds(frame)), "{snaplen}");
-        assert!(!without.iter().any(|(_, frame)| sounds(frame)), "sound is left of frames of {snaplen} bytes");
+        let sounds = |frame: &[u8]| {
+            frame
+                .chunk_by(|a, b| a == b)
+                .any(|run| run[0] == SOUND && run.len() > 1)
+        };
+        assert!(
+            snaplen < 60 || with.iter().any(|(_, frame)| sounds(frame)),
+            "{snaplen}"
+        );
+        assert!(
+            !without.iter().any(|(_, frame)| sounds(frame)),
+            "sound is left of frames of {snaplen} bytes"
+        );
     }
 }
 
 /// What is left out stays so from run to run, however the capture is cut.
 #[test]
 fn segment_by_segment_as_in_one() {
-    let flags = ["--since=2023-12-01T14:31:02Z", "--until=2023-12-01T14:31:10Z", "--no-rtp-dump-for-to-pattern=carol"];
-    let whole = flags.iter().fold(four_calls(), |t, flag| t.flag(flag)).extract();
+    let flags = [
+        "--since=2023-12-01T14:31:02Z",
+        "--until=2023-12-01T14:31:10Z",
+        "--no-rtp-dump-for-to-pattern=carol",
+    ];
+    let whole = flags
+        .iter()
+        .fold(four_calls(), |t, flag| t.flag(flag))
+        .extract();
     assert_eq!(ids(&whole), [CALLS[1].0, CALLS[2].0]);
     let capture = four_calls().capture;
     for parts in [2, 7, 40] {
         let desk = Desk::new();
-        for (number, frames) in capture.frames.chunks(capture.frames.len().div_ceil(parts)).enumerate() {
-            let segment = support::capture::Capture { frames: frames.to_vec(), ..capture.clone() };
+        for (number, frames) in capture
+            .frames
+            .chunks(capture.frames.len().div_ceil(parts))
+            .enumerate()
+        {
+            let segment = support::capture::Capture {
+                frames: frames.to_vec(),
+                ..capture.clone()
+            };
             desk.deliver(&format!("{number:03}.pcap"), &segment.to_pcap());
             desk.run(&flags).is(0);
         }
@@ -268,11 +491,22 @@ fn what_makes_no_sense_is_wrong_usage() {
     ] {
         let out = four_calls().flag(flag).extract_as_drawn();
         assert_eq!(out.status, Some(2), "{flag}: {}", out.log);
-        assert!(out.log.contains(words) && out.log.contains(flag.split('=').next().unwrap()), "{}", out.log);
+        assert!(
+            out.log.contains(words) && out.log.contains(flag.split('=').next().unwrap()),
+            "{}",
+            out.log
+        );
     }
-    let backwards = four_calls().flag("--since=2023-12-02T00:00:00Z").flag("--until=2023-12-01T00:00:00Z").extract_as_drawn();
+    let backwards = four_calls()
+        .flag("--since=2023-12-02T00:00:00Z")
+        .flag("--until=2023-12-01T00:00:00Z")
+        .extract_as_drawn();
     assert_eq!(backwards.status, Some(2));
-    assert!(backwards.log.contains("is before --since"), "{}", backwards.log);
+    assert!(
+        backwards.log.contains("is before --since"),
+        "{}",
+        backwards.log
+    );
 }
 
 #[test]
@@ -283,40 +517,77 @@ fn other_wishes_do_not_fit_what_is_half_done() {
     desk.deliver("1.pcap", &capture.to_pcap());
     desk.run(&["--call-id=a-1"]).is(0);
     desk.run(&["--call-id=a-2"]).is(1).says("--call-id");
-    desk.run(&["--call-id=a-1", "--no-rtp-dump-for-callid-pattern="]).is(1).says("--no-rtp-dump-for-callid-pattern");
+    desk.run(&["--call-id=a-1", "--no-rtp-dump-for-callid-pattern="])
+        .is(1)
+        .says("--no-rtp-dump-for-callid-pattern");
     desk.run(&["--call-id=a-1", "--final"]).is(0);
     desk.run(&["--call-id=a-2"]).is(0);
 }
 
 #[test]
 fn sound_in_fragments() {
-    let [a, b, media, from] = ["192.0.2.1:5060", "192.0.2.2:5060", "192.0.2.1:4000", "192.0.2.2:6000"].map(end);
+    let [a, b, media, from] = [
+        "192.0.2.1:5060",
+        "192.0.2.2:5060",
+        "192.0.2.1:4000",
+        "192.0.2.2:6000",
+    ]
+    .map(end);
     let mut t = Ladder::new();
     t.sip(0, a, b, request("INVITE", "1").sdp(&Sdp::audio(media)));
-    let packet = frames::udp(from, media, &[&Rtp::new(7, 1).bytes()[..], &[SOUND; 2_000]].concat());
-    let report = frames::udp(from, media, &[&sender_report(7)[..], &[SOUND; 2_000]].concat());
+    let packet = frames::udp(
+        from,
+        media,
+        &[&Rtp::new(7, 1).bytes()[..], &[SOUND; 2_000]].concat(),
+    );
+    let report = frames::udp(
+        from,
+        media,
+        &[&sender_report(7)[..], &[SOUND; 2_000]].concat(),
+    );
     for (number, frame) in [packet, report].iter().enumerate() {
         let mut parts = frames::fragmented(frame, 600, number as u16);
         // Out of order, and one of them twice.
         parts.swap(0, 1);
         parts.push(parts[2].clone());
         for part in parts {
-            t.capture.push(support::ladder::START_NS + (10 + number as u64) * support::MS, part);
+            t.capture.push(
+                support::ladder::START_NS + (10 + number as u64) * support::MS,
+                part,
+            );
         }
     }
     let (with, without) = (t.extract(), t.flag("--no-rtp-dump").extract());
     assert_eq!(with.streams, without.streams);
     let count = |out: &Extracted| -> Vec<usize> {
-        out.only_call().frames().iter().map(|(_, frame)| frame.iter().filter(|byte| **byte == SOUND).count()).collect()
+        out.only_call()
+            .frames()
+            .iter()
+            .map(|(_, frame)| frame.iter().filter(|byte| **byte == SOUND).count())
+            .collect()
     };
     let (with, without) = (count(&with), count(&without));
     assert_eq!(with.len(), without.len());
     let (of_packet, of_report) = with[1..].split_at((with.len() - 1) / 2);
-    assert!(of_packet.iter().all(|sound| *sound > 100) && of_packet.len() > 4, "{with:?}");
-    assert!(without[1..].iter().take(of_packet.len()).all(|sound| *sound < 3), "{without:?}");
-    // The last one repeats a part of a packet that was whole already: what that was is not known any more.
+    assert!(
+        of_packet.iter().all(|sound| *sound > 100) && of_packet.len() > 4,
+        "{with:?}"
+    );
+    assert!(
+        without[1..]
+            .iter()
+            .take(of_packet.len())
+            .all(|sound| *sound < 3),
+        "{without:?}"
+    );
+    // The last one repeats a part of a packet that was whole already: what that was is not known
+    // any more.
     let (repeated, of_report) = of_report.split_last().unwrap();
-    let (repeated_without, of_report_without) = without[1 + of_packet.len()..].split_last().unwrap();
+    let (repeated_without, of_report_without) =
+        without[1 + of_packet.len()..].split_last().unwrap();
     assert_eq!(of_report_without, of_report, "RTCP is no sound");
-    assert!(*repeated > 100 && *repeated_without == 0, "what cannot be told is taken for sound");
+    assert!(
+        *repeated > 100 && *repeated_without == 0,
+        "what cannot be told is taken for sound"
+    );
 }

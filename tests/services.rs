@@ -15,7 +15,9 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let machine = Self { folder: tempfile::tempdir().unwrap() };
+        let machine = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         machine.build("first");
         machine
     }
@@ -41,21 +43,34 @@ impl Machine {
     fn run(&self, arguments: &[&str]) -> Output {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/install-services");
         let mut command = Command::new(script);
-        command.env("DESTDIR", self.folder.path().join("root")).arg("--built").arg(self.folder.path().join("built"));
+        command
+            .env("DESTDIR", self.folder.path().join("root"))
+            .arg("--built")
+            .arg(self.folder.path().join("built"));
         command.args(arguments).output().unwrap()
     }
 
     fn installs(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
     fn refuses(&self, arguments: &[&str], why: &str) {
         let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && said.contains(why), "{arguments:?}: {said}");
-        assert!(!self.path("etc").exists(), "{arguments:?} installed something");
+        assert!(
+            output.status.code() == Some(2) && said.contains(why),
+            "{arguments:?}: {said}"
+        );
+        assert!(
+            !self.path("etc").exists(),
+            "{arguments:?} installed something"
+        );
     }
 }
 
@@ -63,7 +78,10 @@ impl Machine {
 fn flags_are_no_interfaces() {
     let machine = Machine::new();
     let help = machine.installs(&["--help"]);
-    assert!(help.contains("scripts/install-services INTERFACE...") && !help.contains("set -e"), "{help}");
+    assert!(
+        help.contains("scripts/install-services INTERFACE...") && !help.contains("set -e"),
+        "{help}"
+    );
     assert!(!machine.path("etc").exists());
     machine.refuses(&["--interface", "eth0"], "there is no flag --interface");
     machine.refuses(&[], "name the interfaces to capture on");
@@ -77,20 +95,55 @@ fn a_second_run_changes_what_it_is_asked_for() {
     machine.installs(&["eth0"]);
     let config = "etc/sip/capture-agent.toml";
     assert!(machine.text(config).contains("\ninterface = [\"eth0\"]\n"));
-    let mode = |path: &str| fs::metadata(machine.path(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("etc/default/sip-call-extractor"), mode("usr/local/bin/sip-call-extractor")), (0o600, 0o755));
-    assert!(machine.path("usr/local/lib/systemd/system/capture-agent.service").exists());
+    let mode = |path: &str| {
+        fs::metadata(machine.path(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (
+            mode("etc/default/sip-call-extractor"),
+            mode("usr/local/bin/sip-call-extractor")
+        ),
+        (0o600, 0o755)
+    );
+    assert!(
+        machine
+            .path("usr/local/lib/systemd/system/capture-agent.service")
+            .exists()
+    );
 
     // What people have written stays.
-    let edited = machine.text(config).replace("max-age = \"24h\"", "max-age = \"48h\"");
+    let edited = machine
+        .text(config)
+        .replace("max-age = \"24h\"", "max-age = \"48h\"");
     fs::write(machine.path(config), &edited).unwrap();
-    fs::write(machine.path("etc/default/sip-call-extractor"), "UPLOADS=--mine\n").unwrap();
+    fs::write(
+        machine.path("etc/default/sip-call-extractor"),
+        "UPLOADS=--mine\n",
+    )
+    .unwrap();
     machine.build("second");
     let said = machine.installs(&["eth0", "eth1.100"]);
-    assert!(said.contains("Changed") && said.contains("interface = [\"eth0\", \"eth1.100\"]"), "{said}");
-    assert_eq!(machine.text(config), edited.replace("[\"eth0\"]", "[\"eth0\", \"eth1.100\"]"));
-    assert_eq!(machine.text("etc/default/sip-call-extractor"), "UPLOADS=--mine\n");
-    assert!(machine.text("usr/local/bin/sip-capture-agent").contains("second"));
+    assert!(
+        said.contains("Changed") && said.contains("interface = [\"eth0\", \"eth1.100\"]"),
+        "{said}"
+    );
+    assert_eq!(
+        machine.text(config),
+        edited.replace("[\"eth0\"]", "[\"eth0\", \"eth1.100\"]")
+    );
+    assert_eq!(
+        machine.text("etc/default/sip-call-extractor"),
+        "UPLOADS=--mine\n"
+    );
+    assert!(
+        machine
+            .text("usr/local/bin/sip-capture-agent")
+            .contains("second")
+    );
     assert!(machine.installs(&["eth0", "eth1.100"]).contains("Kept: "));
 }
 
@@ -101,11 +154,25 @@ fn units_of_earlier_versions_give_way_and_edited_ones_are_kept() {
     fs::create_dir_all(machine.path(units)).unwrap();
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd/extractor.service");
     fs::copy(ours, machine.path("etc/systemd/system/extractor.service")).unwrap();
-    fs::write(machine.path("etc/systemd/system/capture-agent.service"), "[Service]\nNice=5\n").unwrap();
+    fs::write(
+        machine.path("etc/systemd/system/capture-agent.service"),
+        "[Service]\nNice=5\n",
+    )
+    .unwrap();
     let said = machine.installs(&["any"]);
-    assert!(said.contains("capture-agent.service, which differs from ours and hides it"), "{said}");
-    assert!(!machine.path("etc/systemd/system/extractor.service").exists());
-    assert_eq!(machine.text("etc/systemd/system/capture-agent.service"), "[Service]\nNice=5\n");
+    assert!(
+        said.contains("capture-agent.service, which differs from ours and hides it"),
+        "{said}"
+    );
+    assert!(
+        !machine
+            .path("etc/systemd/system/extractor.service")
+            .exists()
+    );
+    assert_eq!(
+        machine.text("etc/systemd/system/capture-agent.service"),
+        "[Service]\nNice=5\n"
+    );
 }
 
 #[test]
@@ -115,6 +182,14 @@ fn what_people_made_stays_when_the_programs_go() {
     let said = machine.installs(&["--uninstall"]);
     assert!(said.contains("These stay"), "{said}");
     assert!(!machine.path("usr/local/bin/sip-capture-agent").exists());
-    assert!(fs::read_dir(machine.path("usr/local/lib/systemd/system")).unwrap().next().is_none());
-    assert!(machine.path("etc/sip/capture-agent.toml").exists() && machine.path("etc/default/sip-call-extractor").exists());
+    assert!(
+        fs::read_dir(machine.path("usr/local/lib/systemd/system"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    assert!(
+        machine.path("etc/sip/capture-agent.toml").exists()
+            && machine.path("etc/default/sip-call-extractor").exists()
+    );
 }

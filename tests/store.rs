@@ -1,4 +1,5 @@
-//! Serves a folder as an S3 store of the bucket `calls`, for `scripts/bench-s3`; says where, and with which credentials.
+//! Serves a folder as an S3 store of the bucket `calls`, for `scripts/bench-s3`; says where, and
+//! with which credentials.
 //!
 //!     cargo run --release -p sip-call-extractor --example store -- FOLDER
 #![allow(
@@ -12,7 +13,11 @@
     clippy::unwrap_used,
     reason = "a test that goes wrong may say so by ending"
 )]
-#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "test code explains itself by its use"
+)]
 
 #[path = "uploads/store.rs"]
 #[allow(dead_code, reason = "tests use all of it")]
@@ -23,11 +28,18 @@ fn main() {
         eprintln!("usage: store FOLDER");
         std::process::exit(2);
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        println!("http://{address} {} {}", store::ACCESS_KEY, store::SECRET_KEY);
+        println!(
+            "http://{address} {} {}",
+            store::ACCESS_KEY,
+            store::SECRET_KEY
+        );
         store::serve(folder.into(), listener).await;
     });
 }

@@ -30,7 +30,10 @@ struct Connection {
 impl Connection {
     /// Sequence numbers that soon begin anew.
     fn new() -> Self {
-        Self { a: Tcp::new(A, B, u32::MAX - 700), b: Tcp::new(B, A, 7) }
+        Self {
+            a: Tcp::new(A, B, u32::MAX - 700),
+            b: Tcp::new(B, A, 7),
+        }
     }
 
     fn opened(t: &mut Ladder, at: u64) -> Self {
@@ -71,7 +74,11 @@ fn conversation(id: &str) -> Vec<(u64, Who, Vec<u8>)> {
         (100, Who::B, response(180, "INVITE", id).bytes()),
         (200, Who::B, ok(id).bytes()),
         (220, Who::A, request("ACK", id).to_tag("bob").bytes()),
-        (2_000, Who::A, request("BYE", id).cseq(2).to_tag("bob").bytes()),
+        (
+            2_000,
+            Who::A,
+            request("BYE", id).cseq(2).to_tag("bob").bytes(),
+        ),
         (2_020, Who::B, response(200, "BYE", id).cseq(2).bytes()),
     ]
 }
@@ -100,7 +107,10 @@ fn in_pieces(size: usize) -> Ladder {
 #[track_caller]
 fn is_whole(extracted: &Extracted, sip_frames: usize) {
     let call = extracted.only_call();
-    call.is("completed").has("final_status", "200").has("rtp_packet_count", "100").has("rtp_stream_count", "2");
+    call.is("completed")
+        .has("final_status", "200")
+        .has("rtp_packet_count", "100")
+        .has("rtp_stream_count", "2");
     call.has("sip_packet_count", &sip_frames.to_string());
     assert_eq!(call.frames().len(), sip_frames + 100);
 }
@@ -109,13 +119,18 @@ fn is_whole(extracted: &Extracted, sip_frames: usize) {
 fn a_call_over_a_connection() {
     let extracted = in_pieces(100_000).extract();
     is_whole(&extracted, 7);
-    extracted.only_call().has("start_timestamp", "2023-12-01T14:30:22.133456Z");
+    extracted
+        .only_call()
+        .has("start_timestamp", "2023-12-01T14:30:22.133456Z");
 }
 
 #[test]
 fn messages_are_split_anywhere() {
     for size in [1, 2, 3, 7, 64, 100, 333] {
-        let pieces: usize = conversation("1").iter().map(|(_, _, message)| message.len().div_ceil(size)).sum();
+        let pieces: usize = conversation("1")
+            .iter()
+            .map(|(_, _, message)| message.len().div_ceil(size))
+            .sum();
         is_whole(&in_pieces(size).extract(), pieces);
     }
     let longest = invite("1").bytes().len();
@@ -133,15 +148,27 @@ fn messages_are_split_anywhere() {
 fn several_messages_stand_in_a_segment_with_keep_alives_between() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
-    let all: Vec<u8> =
-        conversation("1").into_iter().filter(|(_, who, _)| *who == Who::A).flat_map(|(_, _, bytes)| bytes).collect();
-    let answers = [b"\r\n\r\n".to_vec(), ok("1").bytes(), b"\r\n".to_vec(), response(200, "BYE", "1").cseq(2).bytes()].concat();
+    let all: Vec<u8> = conversation("1")
+        .into_iter()
+        .filter(|(_, who, _)| *who == Who::A)
+        .flat_map(|(_, _, bytes)| bytes)
+        .collect();
+    let answers = [
+        b"\r\n\r\n".to_vec(),
+        ok("1").bytes(),
+        b"\r\n".to_vec(),
+        response(200, "BYE", "1").cseq(2).bytes(),
+    ]
+    .concat();
     connection.a.send(&mut t.capture, 10, b"\r\n\r\n");
     connection.a.send(&mut t.capture, 20, &all);
     connection.b.send(&mut t.capture, 30, b"\r\n");
     connection.b.send(&mut t.capture, 40, &answers);
     let extracted = t.extract();
-    extracted.only_call().is("completed").has("sip_packet_count", "2");
+    extracted
+        .only_call()
+        .is("completed")
+        .has("sip_packet_count", "2");
     assert_eq!(extracted.only_call().frames().len(), 2);
 }
 
@@ -149,7 +176,11 @@ fn several_messages_stand_in_a_segment_with_keep_alives_between() {
 fn a_segment_with_messages_of_two_calls_is_in_both_files() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
-    connection.a.send(&mut t.capture, 10, &[invite("1").bytes(), invite("2").bytes()].concat());
+    connection.a.send(
+        &mut t.capture,
+        10,
+        &[invite("1").bytes(), invite("2").bytes()].concat(),
+    );
     let extracted = t.extract();
     assert_eq!(extracted.call("1").frames(), extracted.call("2").frames());
 }
@@ -164,12 +195,17 @@ fn what_is_sent_again_is_in_the_file_once_per_frame() {
     connection.a.send(&mut t.capture, 30, &message[200..]);
     let len = message.len() as i32;
     connection.a.at(&mut t.capture, 40, -len, &message);
-    connection.a.at(&mut t.capture, 50, -10, &message[message.len() - 10..]);
+    connection
+        .a
+        .at(&mut t.capture, 50, -10, &message[message.len() - 10..]);
     // RFC 1122, 4.2.3.6: a keep-alive repeats at most one byte.
     connection.a.at(&mut t.capture, 60, -1, b"\0");
     connection.a.at(&mut t.capture, 70, -1, b"");
     let extracted = t.extract();
-    extracted.only_call().has("sip_packet_count", "5").has("end_timestamp", "2023-12-01T14:30:22.173456Z");
+    extracted
+        .only_call()
+        .has("sip_packet_count", "5")
+        .has("end_timestamp", "2023-12-01T14:30:22.173456Z");
 }
 
 #[test]
@@ -183,7 +219,10 @@ fn segments_come_in_any_order_and_overlap() {
     connection.a.skip(message.len());
     connection.b.send(&mut t.capture, 20, &ok("1").bytes());
     media(&mut t);
-    t.extract().only_call().has("sip_packet_count", "4").has("rtp_packet_count", "100");
+    t.extract()
+        .only_call()
+        .has("sip_packet_count", "4")
+        .has("rtp_packet_count", "100");
 }
 
 #[test]
@@ -194,13 +233,33 @@ fn a_missing_segment_costs_one_message() {
     connection.a.send(&mut t.capture, 10, &invite("1").bytes());
     connection.b.skip(lost.len());
     connection.b.send(&mut t.capture, 200, &ok("1").bytes());
-    connection.a.send(&mut t.capture, 220, &request("ACK", "1").to_tag("bob").bytes());
+    connection.a.send(
+        &mut t.capture,
+        220,
+        &request("ACK", "1").to_tag("bob").bytes(),
+    );
     media(&mut t);
-    connection.a.send(&mut t.capture, 4_000, &request("BYE", "1").cseq(2).to_tag("bob").bytes());
+    connection.a.send(
+        &mut t.capture,
+        4_000,
+        &request("BYE", "1").cseq(2).to_tag("bob").bytes(),
+    );
     let extracted = t.extract();
-    // What waits behind the gap is looked at after two seconds: media from before then still belongs to the call.
-    extracted.only_call().is("completed").has("final_status", "200").has("sip_packet_count", "4").has("rtp_packet_count", "100");
-    assert!(extracted.log.contains("1   stretches of TCP streams are missing"), "{}", extracted.log);
+    // What waits behind the gap is looked at after two seconds: media from before then still
+    // belongs to the call.
+    extracted
+        .only_call()
+        .is("completed")
+        .has("final_status", "200")
+        .has("sip_packet_count", "4")
+        .has("rtp_packet_count", "100");
+    assert!(
+        extracted
+            .log
+            .contains("1   stretches of TCP streams are missing"),
+        "{}",
+        extracted.log
+    );
     assert_windows_do_not_matter(&t);
 }
 
@@ -209,12 +268,25 @@ fn of_a_message_that_lost_its_end_the_header_is_used_and_the_next_is_found() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
     let message = invite("1").bytes();
-    connection.a.send(&mut t.capture, 10, &message[..message.len() - 60]);
+    connection
+        .a
+        .send(&mut t.capture, 10, &message[..message.len() - 60]);
     connection.a.skip(40);
-    connection.a.send(&mut t.capture, 20, &[&message[message.len() - 20..], &request("CANCEL", "1").bytes()].concat());
+    connection.a.send(
+        &mut t.capture,
+        20,
+        &[
+            &message[message.len() - 20..],
+            &request("CANCEL", "1").bytes(),
+        ]
+        .concat(),
+    );
     let extracted = t.extract();
     // No other packet tells that the two seconds are over, so the end of the capture does.
-    extracted.only_call().is("cancelled").has("sip_packet_count", "2");
+    extracted
+        .only_call()
+        .is("cancelled")
+        .has("sip_packet_count", "2");
     assert_windows_do_not_matter(&t);
 }
 
@@ -223,12 +295,23 @@ fn a_capture_may_begin_and_end_inside_a_message() {
     let mut t = Ladder::new();
     let mut connection = Connection::new();
     let before = request("INVITE", "0").sdp(&Sdp::audio(B_MEDIA)).bytes();
-    connection.a.send(&mut t.capture, 10, &[&before[100..], &invite("1").bytes()[..]].concat());
-    connection.b.send(&mut t.capture, 20, &ok("1").bytes()[50..]);
+    connection.a.send(
+        &mut t.capture,
+        10,
+        &[&before[100..], &invite("1").bytes()[..]].concat(),
+    );
+    connection
+        .b
+        .send(&mut t.capture, 20, &ok("1").bytes()[50..]);
     let bye = request("BYE", "1").cseq(2).to_tag("bob").bytes();
-    connection.b.send(&mut t.capture, 500, &bye[..bye.len() - 20]);
+    connection
+        .b
+        .send(&mut t.capture, 500, &bye[..bye.len() - 20]);
     let extracted = t.extract();
-    extracted.only_call().is("completed").has("sip_packet_count", "2");
+    extracted
+        .only_call()
+        .is("completed")
+        .has("sip_packet_count", "2");
     assert_windows_do_not_matter(&t);
 }
 
@@ -241,7 +324,12 @@ fn a_late_segment_is_used_where_messages_are_whole_in_it() {
     connection.a.send(&mut t.capture, 100, &invite("2").bytes());
     t.udp(4_000, A, A_MEDIA, b"time goes on");
     connection.b.send(&mut t.capture, 4_010, b"\r\n");
-    connection.a.at(&mut t.capture, 4_020, -((late.len() + invite("2").bytes().len()) as i32), &late);
+    connection.a.at(
+        &mut t.capture,
+        4_020,
+        -((late.len() + invite("2").bytes().len()) as i32),
+        &late,
+    );
     let extracted = t.extract();
     assert_eq!(extracted.calls.len(), 2);
     assert_windows_do_not_matter(&t);
@@ -252,18 +340,28 @@ fn a_connection_is_broken_off_and_its_addresses_are_used_again() {
     for (how, breaks_off) in [("RST", true), ("SYN alone", false)] {
         let mut t = Ladder::new();
         let mut connection = Connection::opened(&mut t, 0);
-        connection.a.send(&mut t.capture, 10, &invite("1").bytes()[..150]);
+        connection
+            .a
+            .send(&mut t.capture, 10, &invite("1").bytes()[..150]);
         if breaks_off {
             connection.b.rst(&mut t.capture, 20);
         }
-        let mut again = Connection { a: Tcp::new(A, B, 123_456), b: Tcp::new(B, A, 654_321) };
+        let mut again = Connection {
+            a: Tcp::new(A, B, 123_456),
+            b: Tcp::new(B, A, 654_321),
+        };
         again.a.syn(&mut t.capture, 30);
         again.b.syn(&mut t.capture, 31);
         again.a.send(&mut t.capture, 40, &invite("2").bytes());
-        again.b.send(&mut t.capture, 50, &response(486, "INVITE", "2").bytes());
+        again
+            .b
+            .send(&mut t.capture, 50, &response(486, "INVITE", "2").bytes());
         let extracted = t.extract();
         assert_eq!(extracted.calls.len(), 1, "{how}");
-        extracted.call("2").is("failed").has("sip_packet_count", "2");
+        extracted
+            .call("2")
+            .is("failed")
+            .has("sip_packet_count", "2");
     }
 }
 
@@ -305,7 +403,9 @@ fn a_very_old_segment_opens_no_call() {
         connection.a.send(&mut t.capture, 30 + n, &option);
     }
     let distance = first.len() + cancel.len() + 200 * option.len();
-    connection.a.at(&mut t.capture, 20_000, -(distance as i32), &first);
+    connection
+        .a
+        .at(&mut t.capture, 20_000, -(distance as i32), &first);
     t.extract().only_call().is("cancelled");
 }
 
@@ -315,22 +415,54 @@ fn messages_that_do_not_say_how_long_they_are() {
     let mut connection = Connection::opened(&mut t, 0);
     let without_length = |message: Sip| {
         let text = String::from_utf8(message.bytes()).unwrap();
-        let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.starts_with("Content-Length")).collect();
+        let lines: Vec<&str> = text
+            .split("\r\n")
+            .filter(|line| !line.starts_with("Content-Length"))
+            .collect();
         lines.join("\r\n").into_bytes()
     };
-    connection.a.send(&mut t.capture, 10, &without_length(invite("1")));
-    connection.b.send(&mut t.capture, 200, &[without_length(response(180, "INVITE", "1")), without_length(ok("1"))].concat());
-    connection.a.send(&mut t.capture, 2_000, &without_length(request("BYE", "1").cseq(2).to_tag("bob")));
+    connection
+        .a
+        .send(&mut t.capture, 10, &without_length(invite("1")));
+    connection.b.send(
+        &mut t.capture,
+        200,
+        &[
+            without_length(response(180, "INVITE", "1")),
+            without_length(ok("1")),
+        ]
+        .concat(),
+    );
+    connection.a.send(
+        &mut t.capture,
+        2_000,
+        &without_length(request("BYE", "1").cseq(2).to_tag("bob")),
+    );
     media(&mut t);
-    t.extract().only_call().is("completed").has("sip_packet_count", "3").has("rtp_packet_count", "100");
+    t.extract()
+        .only_call()
+        .is("completed")
+        .has("sip_packet_count", "3")
+        .has("rtp_packet_count", "100");
 }
 
 #[test]
 fn what_is_no_sip_costs_nothing_but_itself() {
     let mut t = in_pieces(100_000);
-    let mut tls = Connection { a: Tcp::new(end([192, 0, 2, 7], 50_000), B, 1), b: Tcp::new(B, end([192, 0, 2, 7], 50_000), 1) };
-    tls.a.send(&mut t.capture, 5, &[&[0x16, 3, 1, 2, 0, 1][..], &[7; 500]].concat());
-    tls.b.send(&mut t.capture, 6, &[&[0x16, 3, 3, 0, 0x7a, 2][..], &[8; 500]].concat());
+    let mut tls = Connection {
+        a: Tcp::new(end([192, 0, 2, 7], 50_000), B, 1),
+        b: Tcp::new(B, end([192, 0, 2, 7], 50_000), 1),
+    };
+    tls.a.send(
+        &mut t.capture,
+        5,
+        &[&[0x16, 3, 1, 2, 0, 1][..], &[7; 500]].concat(),
+    );
+    tls.b.send(
+        &mut t.capture,
+        6,
+        &[&[0x16, 3, 3, 0, 0x7a, 2][..], &[8; 500]].concat(),
+    );
     tls.b.send(&mut t.capture, 7, &[9; 500]);
     let mut http = Tcp::new(end([192, 0, 2, 8], 50_000), B, 1);
     http.send(&mut t.capture, 8, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -340,14 +472,28 @@ fn what_is_no_sip_costs_nothing_but_itself() {
     }
     let extracted = t.extract();
     is_whole(&extracted, 7);
-    assert!(extracted.log.contains("1   TLS connections on SIP ports"), "{}", extracted.log);
+    assert!(
+        extracted.log.contains("1   TLS connections on SIP ports"),
+        "{}",
+        extracted.log
+    );
     // 500 bytes of noise in a stream without any SIP are not worth a word.
     assert!(!extracted.log.contains("no SIP"), "{}", extracted.log);
     // A long stream of something else is still searched.
-    noise.send(&mut t.capture, 1_000, &[b"\nmore\n".to_vec(), invite("2").bytes()].concat());
+    noise.send(
+        &mut t.capture,
+        1_000,
+        &[b"\nmore\n".to_vec(), invite("2").bytes()].concat(),
+    );
     let extracted = t.extract();
     assert_eq!(extracted.calls.len(), 2);
-    assert!(extracted.log.contains("300,006   bytes in TCP streams of SIP are no SIP"), "{}", extracted.log);
+    assert!(
+        extracted
+            .log
+            .contains("300,006   bytes in TCP streams of SIP are no SIP"),
+        "{}",
+        extracted.log
+    );
 }
 
 // On ports that are nobody's.
@@ -358,7 +504,9 @@ fn on_port(t: &Ladder, port: u16) -> Ladder {
     for (ns, frame) in &t.capture.frames {
         let mut frame = frame.clone();
         if frame[23] == 6 {
-            let ports = frame[34..38].chunks_exact_mut(2).filter(|old| **old == B.port().to_be_bytes());
+            let ports = frame[34..38]
+                .chunks_exact_mut(2)
+                .filter(|old| **old == B.port().to_be_bytes());
             ports.for_each(|old| old.copy_from_slice(&port.to_be_bytes()));
         }
         moved.capture.push(*ns, frame);
@@ -369,7 +517,10 @@ fn on_port(t: &Ladder, port: u16) -> Ladder {
 #[test]
 fn sip_is_found_on_any_port() {
     for size in [1, 3, 7, 64, 333, 100_000] {
-        let pieces: usize = conversation("1").iter().map(|(_, _, message)| message.len().div_ceil(size)).sum();
+        let pieces: usize = conversation("1")
+            .iter()
+            .map(|(_, _, message)| message.len().div_ceil(size))
+            .sum();
         let mut t = on_port(&in_pieces(size), 8080);
         let extracted = t.extract();
         assert_eq!(extracted.calls.len(), 1, "{size}: {}", extracted.log);
@@ -377,12 +528,28 @@ fn sip_is_found_on_any_port() {
         assert_windows_do_not_matter(&t);
     }
     for with_handshake in [true, false] {
-        let mut t = on_port(&over_websocket(with_handshake, |mask, text| websocket(LAST | TEXT, mask, text)), 443);
+        let mut t = on_port(
+            &over_websocket(with_handshake, |mask, text| {
+                websocket(LAST | TEXT, mask, text)
+            }),
+            443,
+        );
         is_whole(&t.extract(), 7);
         assert_windows_do_not_matter(&t);
     }
-    let mut split = on_port(&split(&over_websocket(true, |mask, text| websocket(LAST | TEXT, mask, text)), 5), 10_080);
-    split.extract().only_call().is("completed").has("final_status", "200").has("rtp_packet_count", "100");
+    let mut split = on_port(
+        &split(
+            &over_websocket(true, |mask, text| websocket(LAST | TEXT, mask, text)),
+            5,
+        ),
+        10_080,
+    );
+    split
+        .extract()
+        .only_call()
+        .is("completed")
+        .has("final_status", "200")
+        .has("rtp_packet_count", "100");
     assert_windows_do_not_matter(&split);
 }
 
@@ -390,20 +557,46 @@ fn sip_is_found_on_any_port() {
 fn a_connection_is_followed_from_the_first_message_on() {
     let mut t = Ladder::new();
     let mut connection = Connection::new();
-    let texts: Vec<_> = conversation("1").into_iter().map(|(_, _, text)| text).collect();
-    // What comes before is passed over, though it is SIP: the end of a message, and an answer behind it.
-    connection.b.send(&mut t.capture, 1, &[b"a=sendrecv\r\n".to_vec(), response(200, "OPTIONS", "0").bytes()].concat());
-    connection.b.send(&mut t.capture, 2, &[b"\r\n\r\n".to_vec(), texts[1].clone()].concat());
+    let texts: Vec<_> = conversation("1")
+        .into_iter()
+        .map(|(_, _, text)| text)
+        .collect();
+    // What comes before is passed over, though it is SIP: the end of a message, and an answer
+    // behind it.
+    connection.b.send(
+        &mut t.capture,
+        1,
+        &[
+            b"a=sendrecv\r\n".to_vec(),
+            response(200, "OPTIONS", "0").bytes(),
+        ]
+        .concat(),
+    );
+    connection.b.send(
+        &mut t.capture,
+        2,
+        &[b"\r\n\r\n".to_vec(), texts[1].clone()].concat(),
+    );
     // From here on, both ways, wherever messages begin.
-    connection.a.send(&mut t.capture, 10, &[b"rest\r\n".to_vec(), texts[0].clone()].concat());
+    connection.a.send(
+        &mut t.capture,
+        10,
+        &[b"rest\r\n".to_vec(), texts[0].clone()].concat(),
+    );
     connection.b.send(&mut t.capture, 200, &texts[3][..30]);
     connection.b.send(&mut t.capture, 201, &texts[3][30..]);
     connection.a.send(&mut t.capture, 2_000, &texts[5]);
     connection.b.send(&mut t.capture, 2_020, &texts[6]);
     let mut t = on_port(&t, 6060);
     let extracted = t.extract();
-    extracted.only_call().is("completed").has("sip_packet_count", "6");
-    for line in ["1   TCP segments of connections without SIP", "10   bytes in TCP streams of SIP are no SIP"] {
+    extracted
+        .only_call()
+        .is("completed")
+        .has("sip_packet_count", "6");
+    for line in [
+        "1   TCP segments of connections without SIP",
+        "10   bytes in TCP streams of SIP are no SIP",
+    ] {
         assert!(extracted.log.contains(line), "{}", extracted.log);
     }
     assert_windows_do_not_matter(&t);
@@ -411,7 +604,8 @@ fn a_connection_is_followed_from_the_first_message_on() {
 
 #[test]
 fn what_only_begins_like_sip_is_not_followed() {
-    const UPGRADE_TO_CHAT: &[u8] = b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+    const UPGRADE_TO_CHAT: &[u8] =
+        b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
     let beginnings: [&[u8]; 7] = [
         b"I",
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -425,14 +619,24 @@ fn what_only_begins_like_sip_is_not_followed() {
         let mut t = Ladder::new();
         let mut connection = Connection::opened(&mut t, 0);
         connection.a.send(&mut t.capture, 1, beginning);
-        connection.b.send(&mut t.capture, 2, b"HTTP/1.1 200 OK\r\n\r\n");
+        connection
+            .b
+            .send(&mut t.capture, 2, b"HTTP/1.1 200 OK\r\n\r\n");
         connection.a.send(&mut t.capture, 2, b"x\r\n");
         for at in 3..10 {
-            connection.a.send(&mut t.capture, at, &[b"x\r\n".to_vec(), invite("inside").bytes()].concat());
+            connection.a.send(
+                &mut t.capture,
+                at,
+                &[b"x\r\n".to_vec(), invite("inside").bytes()].concat(),
+            );
         }
         let mut t = on_port(&t, 80);
         let extracted = t.extract();
-        assert!(extracted.calls.is_empty() && !extracted.log.contains("no SIP"), "{}", extracted.log);
+        assert!(
+            extracted.calls.is_empty() && !extracted.log.contains("no SIP"),
+            "{}",
+            extracted.log
+        );
         assert_windows_do_not_matter(&t);
     }
 }
@@ -440,13 +644,27 @@ fn what_only_begins_like_sip_is_not_followed() {
 #[test]
 fn of_sip_outside_a_range_the_ports_are_named() {
     let mut t = on_port(&in_pieces(100_000), 8080);
-    t.sip(5_000, end([192, 0, 2, 5], 4060), end([192, 0, 2, 6], 4060), request("OPTIONS", "2"));
+    t.sip(
+        5_000,
+        end([192, 0, 2, 5], 4060),
+        end([192, 0, 2, 6], 4060),
+        request("OPTIONS", "2"),
+    );
     let extracted = t.flag("--sip-ports-range=5060").extract();
     assert!(extracted.calls.is_empty());
     let last = extracted.log.trim_end().lines().last().unwrap_or_default();
     let want = "8 SIP messages are on other ports: 8080 (7), 4060 (1); they are not used: --sip-ports-range any finds them";
-    assert!(last.contains("WARN") && last.contains(want), "{}", extracted.log);
-    assert!(!t.flag("--sip-ports-range=any").extract().log.contains("on other ports"));
+    assert!(
+        last.contains("WARN") && last.contains(want),
+        "{}",
+        extracted.log
+    );
+    assert!(
+        !t.flag("--sip-ports-range=any")
+            .extract()
+            .log
+            .contains("on other ports")
+    );
 }
 
 #[test]
@@ -455,7 +673,10 @@ fn snapped_segments_give_what_they_have() {
     t.sort();
     let file = t.capture.to_pcap_snapped(400);
     let extracted = extract_bytes(&file, &[]);
-    extracted.only_call().is("completed").has("sip_packet_count", "7");
+    extracted
+        .only_call()
+        .is("completed")
+        .has("sip_packet_count", "7");
 }
 
 #[test]
@@ -463,15 +684,25 @@ fn segments_in_ip_fragments() {
     // Of a connection that is followed for what it carries, some or all may come in fragments.
     for (port, whole_ones) in [(5060, 0), (8080, 0), (8080, 2), (8080, 3)] {
         let mut t = Ladder::new();
-        for (index, (ns, frame)) in on_port(&in_pieces(600), port).capture.frames.iter().enumerate() {
+        for (index, (ns, frame)) in on_port(&in_pieces(600), port)
+            .capture
+            .frames
+            .iter()
+            .enumerate()
+        {
             if whole_ones > 0 && index % whole_ones == 1 {
                 t.capture.push(*ns, frame.clone());
             } else {
-                frames::fragmented(frame, 96, index as u16).into_iter().for_each(|fragment| t.capture.push(*ns, fragment));
+                frames::fragmented(frame, 96, index as u16)
+                    .into_iter()
+                    .for_each(|fragment| t.capture.push(*ns, fragment));
             }
         }
         let extracted = t.extract();
-        extracted.only_call().is("completed").has("rtp_packet_count", "100");
+        extracted
+            .only_call()
+            .is("completed")
+            .has("rtp_packet_count", "100");
         assert_windows_do_not_matter(&t);
     }
 }
@@ -479,9 +710,16 @@ fn segments_in_ip_fragments() {
 // WebSocket: RFC 7118.
 
 /// The conversation over a WebSocket: A masks what it sends.
-fn over_websocket(with_handshake: bool, wrap: impl Fn(Option<[u8; 4]>, &[u8]) -> Vec<u8>) -> Ladder {
+fn over_websocket(
+    with_handshake: bool,
+    wrap: impl Fn(Option<[u8; 4]>, &[u8]) -> Vec<u8>,
+) -> Ladder {
     let mut t = Ladder::new();
-    let mut connection = if with_handshake { Connection::opened(&mut t, 0) } else { Connection::new() };
+    let mut connection = if with_handshake {
+        Connection::opened(&mut t, 0)
+    } else {
+        Connection::new()
+    };
     if with_handshake {
         connection.a.send(&mut t.capture, 3, UPGRADE);
         connection.b.send(&mut t.capture, 4, SWITCHING);
@@ -491,7 +729,11 @@ fn over_websocket(with_handshake: bool, wrap: impl Fn(Option<[u8; 4]>, &[u8]) ->
         let frame = wrap(mask, &message);
         connection.side(who).send(&mut t.capture, at, &frame);
     }
-    connection.a.send(&mut t.capture, 2_050, &websocket(LAST | CLOSE, Some([1, 2, 3, 4]), &[3, 0xe8]));
+    connection.a.send(
+        &mut t.capture,
+        2_050,
+        &websocket(LAST | CLOSE, Some([1, 2, 3, 4]), &[3, 0xe8]),
+    );
     media(&mut t);
     t
 }
@@ -499,7 +741,13 @@ fn over_websocket(with_handshake: bool, wrap: impl Fn(Option<[u8; 4]>, &[u8]) ->
 #[test]
 fn a_call_over_a_websocket() {
     for with_handshake in [true, false] {
-        is_whole(&over_websocket(with_handshake, |mask, text| websocket(LAST | TEXT, mask, text)).extract(), 7);
+        is_whole(
+            &over_websocket(with_handshake, |mask, text| {
+                websocket(LAST | TEXT, mask, text)
+            })
+            .extract(),
+            7,
+        );
     }
 }
 
@@ -524,7 +772,11 @@ fn a_websocket_is_split_anywhere() {
     let whole = over_websocket(true, |mask, text| websocket(LAST | TEXT, mask, text));
     for size in [1, 5, 100] {
         let extracted = split(&whole, size).extract();
-        extracted.only_call().is("completed").has("final_status", "200").has("rtp_packet_count", "100");
+        extracted
+            .only_call()
+            .is("completed")
+            .has("final_status", "200")
+            .has("rtp_packet_count", "100");
     }
 }
 
@@ -544,7 +796,8 @@ fn split(whole: &Ladder, size: usize) -> Ladder {
         }
         for (index, piece) in payload.chunks(size).enumerate() {
             let sequence = sequence.wrapping_add((index * size) as u32);
-            t.capture.push(*ns, frames::tcp(from, to, sequence, 0x10, piece));
+            t.capture
+                .push(*ns, frames::tcp(from, to, sequence, 0x10, piece));
         }
     }
     t
@@ -558,12 +811,21 @@ fn a_websocket_survives_a_missing_segment() {
     connection.b.send(&mut t.capture, 4, SWITCHING);
     let frame = |message: &Sip| websocket(LAST | TEXT, Some([9, 8, 7, 6]), &message.bytes());
     let first = frame(&invite("1"));
-    connection.a.send(&mut t.capture, 10, &first[..first.len() - 100]);
+    connection
+        .a
+        .send(&mut t.capture, 10, &first[..first.len() - 100]);
     connection.a.skip(50);
-    connection.a.send(&mut t.capture, 20, &first[first.len() - 50..]);
-    connection.a.send(&mut t.capture, 30, &frame(&request("CANCEL", "1")));
+    connection
+        .a
+        .send(&mut t.capture, 20, &first[first.len() - 50..]);
+    connection
+        .a
+        .send(&mut t.capture, 30, &frame(&request("CANCEL", "1")));
     let extracted = t.extract();
-    extracted.only_call().is("cancelled").has("sip_packet_count", "3");
+    extracted
+        .only_call()
+        .is("cancelled")
+        .has("sip_packet_count", "3");
 }
 
 fn assert_windows_do_not_matter(t: &Ladder) {
@@ -578,8 +840,8 @@ fn assert_windows_do_not_matter(t: &Ladder) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However a stream is cut, and whatever of it comes twice or in another order within a moment, the
-    /// call is the same, and so is every byte whatever the windows.
+    /// However a stream is cut, and whatever of it comes twice or in another order within a moment,
+    /// the call is the same, and so is every byte whatever the windows.
     #[test]
     fn the_same_messages_however_they_are_cut(
         sizes in proptest::collection::vec(1usize..900, 1..20),
@@ -627,7 +889,8 @@ proptest! {
         let extracted = t.extract();
         assert_windows_do_not_matter(&t);
         if port != B.port() && !is_open && !over_a_websocket {
-            // The first message may begin with something else than its beginning: it is found later.
+            // The first message may begin with something else than its beginning: it is found
+            // later.
             return Ok(());
         }
         let call = extracted.only_call();
@@ -651,12 +914,23 @@ fn agent() -> Tcp {
 /// The agent saw it so many milliseconds after [`START_NS`].
 fn told(at: u64, who: Who, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let (from, to) = if who == Who::A { (A, B) } else { (B, A) };
-    Hep { from, to, over: 6, ns: START_NS + at * MS, protocol, payload }.bytes()
+    Hep {
+        from,
+        to,
+        over: 6,
+        ns: START_NS + at * MS,
+        protocol,
+        payload,
+    }
+    .bytes()
 }
 
 /// All that an agent tells of a call, and what of it is SIP.
 fn told_conversation() -> Vec<(u64, Vec<u8>)> {
-    conversation("1").into_iter().map(|(at, who, message)| (at, told(at, who, 1, &message))).collect()
+    conversation("1")
+        .into_iter()
+        .map(|(at, who, message)| (at, told(at, who, 1, &message)))
+        .collect()
 }
 
 #[test]
@@ -675,13 +949,16 @@ fn hep_over_tcp_tells_of_a_call() {
         is_whole(&extracted, segments);
         let plain = in_pieces(100_000).extract();
         for column in ["start_timestamp", "end_timestamp", "duration_s", "sip_from"] {
-            extracted.only_call().has(column, plain.only_call().row.get(column));
+            extracted
+                .only_call()
+                .has(column, plain.only_call().row.get(column));
         }
         assert_windows_do_not_matter(&t);
     }
 }
 
-/// Its times are those of the rows, whenever the agent sends what it saw; other calls in the same segment do not count.
+/// Its times are those of the rows, whenever the agent sends what it saw; other calls in the same
+/// segment do not count.
 #[test]
 fn hep_over_tcp_tells_the_time() {
     let (mut t, mut agent) = (Ladder::new(), agent());
@@ -698,8 +975,14 @@ fn hep_over_tcp_tells_the_time() {
     call.is("completed")
         .has("start_timestamp", "2023-12-01T14:30:22.133456Z")
         .has("end_timestamp", "2023-12-01T14:30:24.143456Z");
-    call.has("duration_s", "2.010000").has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap");
-    assert!(call.frames().iter().all(|(ns, _)| *ns >= START_NS + 86_400 * SECOND), "the frames have their own");
+    call.has("duration_s", "2.010000")
+        .has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap");
+    assert!(
+        call.frames()
+            .iter()
+            .all(|(ns, _)| *ns >= START_NS + 86_400 * SECOND),
+        "the frames have their own"
+    );
     assert_windows_do_not_matter(&t);
 }
 
@@ -707,11 +990,19 @@ fn hep_over_tcp_tells_the_time() {
 fn of_hep_over_tcp_whose_beginning_or_middle_is_missing_the_rest_is_found() {
     let lines = told_conversation();
     let (mut t, mut agent) = (Ladder::new(), agent());
-    // The capture begins where a message does that is told of: it is not one that the agent sent itself.
+    // The capture begins where a message does that is told of: it is not one that the agent sent
+    // itself.
     let before = told(1, Who::B, 1, &invite("0").bytes());
-    let message_at = before.windows(6).position(|word| word == b"INVITE").unwrap();
+    let message_at = before
+        .windows(6)
+        .position(|word| word == b"INVITE")
+        .unwrap();
     agent.skip(message_at);
-    agent.send(&mut t.capture, 5, &[&before[message_at..], &lines[0].1].concat());
+    agent.send(
+        &mut t.capture,
+        5,
+        &[&before[message_at..], &lines[0].1].concat(),
+    );
     agent.send(&mut t.capture, 200, &lines[3].1);
     agent.skip(lines[1].1.len());
     let last = [&lines[2].1[..], &lines[5].1].concat();
@@ -721,8 +1012,19 @@ fn of_hep_over_tcp_whose_beginning_or_middle_is_missing_the_rest_is_found() {
     media(&mut t);
     t.udp(9_000, A, A_MEDIA, b"time goes on");
     let extracted = t.extract();
-    extracted.only_call().is("completed").has("final_status", "200").has("sip_packet_count", "3").has("rtp_packet_count", "100");
-    assert!(extracted.log.contains("2   stretches of TCP streams are missing"), "{}", extracted.log);
+    extracted
+        .only_call()
+        .is("completed")
+        .has("final_status", "200")
+        .has("sip_packet_count", "3")
+        .has("rtp_packet_count", "100");
+    assert!(
+        extracted
+            .log
+            .contains("2   stretches of TCP streams are missing"),
+        "{}",
+        extracted.log
+    );
     assert_windows_do_not_matter(&t);
 }
 
@@ -734,9 +1036,17 @@ fn of_a_hep_packet_that_lost_its_end_the_header_of_the_message_is_used() {
     agent.send(&mut t.capture, 10, &invite[..invite.len() - 60]);
     agent.skip(40);
     let cancel = told(20, Who::A, 1, &request("CANCEL", "1").bytes());
-    agent.send(&mut t.capture, 20, &[&invite[invite.len() - 20..], &cancel].concat());
+    agent.send(
+        &mut t.capture,
+        20,
+        &[&invite[invite.len() - 20..], &cancel].concat(),
+    );
     let extracted = t.extract();
-    extracted.only_call().is("cancelled").has("sip_packet_count", "2").has("start_timestamp", "2023-12-01T14:30:22.133456Z");
+    extracted
+        .only_call()
+        .is("cancelled")
+        .has("sip_packet_count", "2")
+        .has("start_timestamp", "2023-12-01T14:30:22.133456Z");
     assert_windows_do_not_matter(&t);
 }
 
@@ -758,24 +1068,60 @@ fn media_and_reports_in_hep_over_tcp_are_counted() {
     agent.syn(&mut t.capture, 0);
     let rtp = told(300, Who::A, 4, &Rtp::new(7, 1).bytes());
     let report = told(400, Who::A, 5, b"{\"ssrc\":7}");
-    agent.send(&mut t.capture, 10, &[told(10, Who::A, 1, &invite("1").bytes()), rtp.clone(), rtp, report].concat());
+    agent.send(
+        &mut t.capture,
+        10,
+        &[
+            told(10, Who::A, 1, &invite("1").bytes()),
+            rtp.clone(),
+            rtp,
+            report,
+        ]
+        .concat(),
+    );
     let extracted = t.extract();
-    extracted.only_call().has("rtp_packet_count", "0").has("sip_packet_count", "1");
-    for line in ["2   RTP and RTCP packets told of by HEP over TCP", "1   HEP packets that tell of something else"] {
+    extracted
+        .only_call()
+        .has("rtp_packet_count", "0")
+        .has("sip_packet_count", "1");
+    for line in [
+        "2   RTP and RTCP packets told of by HEP over TCP",
+        "1   HEP packets that tell of something else",
+    ] {
         assert!(extracted.log.contains(line), "{}", extracted.log);
     }
 }
 
 #[test]
 fn hep_over_tcp_is_read_on_its_ports_only() {
-    for (port, flag, is_read) in
-        [(9061, "--debug", true), (9062, "--debug", false), (9062, "--hep-ports=9062", true), (443, "--hep-ports=any", true)]
-    {
-        let (mut t, mut agent) = (Ladder::new(), Tcp::new(AGENT, SocketAddr::new(SERVER.ip(), port), 7));
-        told_conversation().iter().for_each(|(at, packet)| agent.send(&mut t.capture, *at, packet));
+    for (port, flag, is_read) in [
+        (9061, "--debug", true),
+        (9062, "--debug", false),
+        (9062, "--hep-ports=9062", true),
+        (443, "--hep-ports=any", true),
+    ] {
+        let (mut t, mut agent) = (
+            Ladder::new(),
+            Tcp::new(AGENT, SocketAddr::new(SERVER.ip(), port), 7),
+        );
+        told_conversation()
+            .iter()
+            .for_each(|(at, packet)| agent.send(&mut t.capture, *at, packet));
         let extracted = t.flag(flag).extract();
-        assert_eq!(extracted.calls.len(), usize::from(is_read), "{port} {flag}: {}", extracted.log);
-        assert_eq!(extracted.log.contains("7   TCP segments of connections without SIP"), !is_read, "{}", extracted.log);
+        assert_eq!(
+            extracted.calls.len(),
+            usize::from(is_read),
+            "{port} {flag}: {}",
+            extracted.log
+        );
+        assert_eq!(
+            extracted
+                .log
+                .contains("7   TCP segments of connections without SIP"),
+            !is_read,
+            "{}",
+            extracted.log
+        );
     }
 }
 
@@ -785,7 +1131,10 @@ fn sip_on_a_port_of_hep_is_sip() {
     for flag in ["--hep-ports=any", "--hep-ports=5060"] {
         is_whole(
             &in_pieces(333).flag(flag).extract(),
-            conversation("1").iter().map(|(_, _, text)| text.len().div_ceil(333)).sum(),
+            conversation("1")
+                .iter()
+                .map(|(_, _, text)| text.len().div_ceil(333))
+                .sum(),
         );
     }
 }

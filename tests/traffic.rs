@@ -20,7 +20,10 @@ struct Arguments {
 
 fn main() -> std::io::Result<()> {
     let Arguments { plan, file } = Arguments::parse();
-    let truth = traffic::write(&plan, BufWriter::with_capacity(1 << 20, File::create(&file)?))?;
+    let truth = traffic::write(
+        &plan,
+        BufWriter::with_capacity(1 << 20, File::create(&file)?),
+    )?;
     println!("{}: {truth}", file.display());
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Media of ends behind a translator of addresses (NAT): found where nothing says otherwise, and never
-//! taken from a call that knows better.
+//! Media of ends behind a translator of addresses (NAT): found where nothing says otherwise, and
+//! never taken from a call that knows better.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -38,7 +38,12 @@ fn the_port_is_looked_for_at_the_address_that_the_message_came_from() {
     t.sip(0, ROUTER, PROXY, invite("1"));
     t.rtp(100, ROUTER_MEDIA, STRANGER, 7, 1..=10);
     t.rtp(100, STRANGER, ROUTER_MEDIA, 8, 1..=10);
-    t.udp(300, ROUTER_RTCP, STRANGER, &support::media::sender_report(7));
+    t.udp(
+        300,
+        ROUTER_RTCP,
+        STRANGER,
+        &support::media::sender_report(7),
+    );
     let extracted = t.extract();
     extracted.only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
     assert_eq!(extracted.only_call().frames().len(), 22);
@@ -48,26 +53,47 @@ fn the_port_is_looked_for_at_the_address_that_the_message_came_from() {
 fn both_ends_may_be_behind_one() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("1"));
-    t.sip(100, OTHER_ROUTER, PROXY, response(200, "INVITE", "1").sdp(&Sdp::audio(OTHER_PHONE_MEDIA)));
+    t.sip(
+        100,
+        OTHER_ROUTER,
+        PROXY,
+        response(200, "INVITE", "1").sdp(&Sdp::audio(OTHER_PHONE_MEDIA)),
+    );
     t.rtp(200, ROUTER_MEDIA, OTHER_ROUTER_MEDIA, 7, 1..=10);
     t.rtp(200, OTHER_ROUTER_MEDIA, ROUTER_MEDIA, 8, 1..=10);
-    t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+    t.extract()
+        .only_call()
+        .has_rtp(7, 1..=10)
+        .has_rtp(8, 1..=10);
 }
 
 #[test]
 fn a_symmetric_peer_is_followed_whatever_its_port() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("1"));
-    t.sip(100, PROXY, ROUTER, response(200, "INVITE", "1").sdp(&Sdp::audio(RELAY)));
+    t.sip(
+        100,
+        PROXY,
+        ROUTER,
+        response(200, "INVITE", "1").sdp(&Sdp::audio(RELAY)),
+    );
     t.rtp(200, ROUTER_OTHER_PORT, RELAY, 7, 1..=10);
     t.rtp(210, RELAY, ROUTER_OTHER_PORT, 8, 1..=10);
-    t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+    t.extract()
+        .only_call()
+        .has_rtp(7, 1..=10)
+        .has_rtp(8, 1..=10);
 }
 
 #[test]
 fn the_codec_is_that_of_the_description() {
     let mut t = Ladder::new();
-    t.sip(0, ROUTER, PROXY, request("INVITE", "1").sdp(&Sdp::audio(PHONE_MEDIA).line("a=ptime:30")));
+    t.sip(
+        0,
+        ROUTER,
+        PROXY,
+        request("INVITE", "1").sdp(&Sdp::audio(PHONE_MEDIA).line("a=ptime:30")),
+    );
     t.rtp(100, STRANGER, ROUTER_MEDIA, 8, 1..=10);
     t.extract().only_call().streams()[0].has("ptime_ms", "30");
 }
@@ -75,12 +101,20 @@ fn the_codec_is_that_of_the_description() {
 #[test]
 fn media_of_a_call_that_knows_an_end_for_sure_stays_with_it() {
     let mut t = Ladder::new();
-    t.sip(0, PROXY, OTHER_ROUTER, request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)));
+    t.sip(
+        0,
+        PROXY,
+        OTHER_ROUTER,
+        request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)),
+    );
     t.rtp(50, ROUTER_MEDIA, STRANGER, 7, 1..=100);
     t.rtp(50, STRANGER, ROUTER_MEDIA, 8, 1..=100);
     t.sip(1_000, ROUTER, PROXY, invite("guess"));
     let extracted = t.extract();
-    extracted.call("sure").has_rtp(7, 1..=100).has_rtp(8, 1..=100);
+    extracted
+        .call("sure")
+        .has_rtp(7, 1..=100)
+        .has_rtp(8, 1..=100);
     extracted.call("guess").has("rtp_packet_count", "0");
 }
 
@@ -89,7 +123,14 @@ fn a_guess_does_not_stand_in_the_way_of_media_that_came_early() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("guess"));
     t.rtp(5_000, OTHER_ROUTER_MEDIA, ROUTER_MEDIA, 7, 1..=50);
-    t.sip(6_000, PROXY, OTHER_ROUTER, request("INVITE", "sure").to_tag("bob").sdp(&Sdp::audio(ROUTER_MEDIA)));
+    t.sip(
+        6_000,
+        PROXY,
+        OTHER_ROUTER,
+        request("INVITE", "sure")
+            .to_tag("bob")
+            .sdp(&Sdp::audio(ROUTER_MEDIA)),
+    );
     t.extract().call("sure").has_rtp(7, 1..=50);
 }
 
@@ -98,7 +139,12 @@ fn a_sure_word_that_comes_later_counts_from_then_on() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("guess"));
     t.rtp(5_000, ROUTER_MEDIA, STRANGER, 7, 1..=100);
-    t.sip(5_990, PROXY, OTHER_ROUTER, request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)));
+    t.sip(
+        5_990,
+        PROXY,
+        OTHER_ROUTER,
+        request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)),
+    );
     let extracted = t.extract();
     extracted.call("guess").has_rtp(7, 1..=50);
     extracted.call("sure").has_rtp(7, 51..=100);
@@ -109,7 +155,12 @@ fn two_legs_of_a_direct_call_share_its_media() {
     let mut t = Ladder::new();
     for (at, id) in [(0, "leg-1"), (20, "leg-2")] {
         t.sip(at, ROUTER, PROXY, invite(id));
-        t.sip(at + 100, PROXY, ROUTER, response(200, "INVITE", id).sdp(&Sdp::audio(RELAY)));
+        t.sip(
+            at + 100,
+            PROXY,
+            ROUTER,
+            response(200, "INVITE", id).sdp(&Sdp::audio(RELAY)),
+        );
     }
     t.rtp(200, ROUTER_MEDIA, RELAY, 7, 1..=10);
     let extracted = t.extract();
@@ -120,9 +171,19 @@ fn two_legs_of_a_direct_call_share_its_media() {
 #[test]
 fn the_address_of_a_proxy_is_no_guess() {
     let mut t = Ladder::new();
-    t.sip(0, PROXY, OTHER_ROUTER, invite("request").header("Via: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bK-inner"));
+    t.sip(
+        0,
+        PROXY,
+        OTHER_ROUTER,
+        invite("request").header("Via: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bK-inner"),
+    );
     let answer = response(200, "INVITE", "response").header("Record-Route: <sip:203.0.113.1;lr>");
-    t.sip(10, ROUTER, PROXY, request("INVITE", "response").sdp(&Sdp::audio(RELAY)));
+    t.sip(
+        10,
+        ROUTER,
+        PROXY,
+        request("INVITE", "response").sdp(&Sdp::audio(RELAY)),
+    );
     t.sip(20, PROXY, ROUTER, answer.sdp(&Sdp::audio(PHONE_MEDIA)));
     t.rtp(100, PROXY_PORT_4000, STRANGER, 7, 1..=10);
     let extracted = t.extract();
@@ -140,16 +201,29 @@ fn an_address_that_the_capture_sees_as_it_is_needs_no_guess() {
     t.rtp(100, end([10, 0, 0, 1], 4000), STRANGER, 7, 1..=10);
     t.rtp(100, PHONE_MEDIA, STRANGER, 8, 1..=10);
     let extracted = t.extract();
-    extracted.only_call().has_rtp(8, 1..=10).has("rtp_packet_count", "10");
+    extracted
+        .only_call()
+        .has_rtp(8, 1..=10)
+        .has("rtp_packet_count", "10");
 }
 
 #[test]
 fn who_guessed_may_come_to_know() {
     let mut t = Ladder::new();
-    t.sip(0, PROXY, OTHER_ROUTER, request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)));
+    t.sip(
+        0,
+        PROXY,
+        OTHER_ROUTER,
+        request("INVITE", "sure").sdp(&Sdp::audio(STRANGER)),
+    );
     t.sip(10, ROUTER, PROXY, invite("guess"));
     t.rtp(1_000, STRANGER, ROUTER_MEDIA, 7, 1..=100);
-    t.sip(1_990, ROUTER, PROXY, request("UPDATE", "guess").sdp(&Sdp::audio(ROUTER_MEDIA)));
+    t.sip(
+        1_990,
+        ROUTER,
+        PROXY,
+        request("UPDATE", "guess").sdp(&Sdp::audio(ROUTER_MEDIA)),
+    );
     let extracted = t.extract();
     extracted.call("sure").has_rtp(7, 1..=50);
     extracted.call("guess").has_rtp(7, 51..=100);
@@ -175,7 +249,10 @@ fn a_server_that_gives_its_public_address_is_found_at_its_private_one() {
     t.sip(100, CLOUD, ROUTER, answer("1", CLOUD_OUTSIDE));
     t.rtp(200, ROUTER_OTHER_PORT, CLOUD_MEDIA, 7, 1..=10);
     t.rtp(205, CLOUD_MEDIA, ROUTER_OTHER_PORT, 8, 1..=10);
-    t.extract().only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
+    t.extract()
+        .only_call()
+        .has_rtp(7, 1..=10)
+        .has_rtp(8, 1..=10);
 }
 
 #[test]
@@ -190,8 +267,14 @@ fn two_phones_behind_one_router_with_the_same_private_port() {
     t.rtp(210, ROUTER_OTHER_PORT, CLOUD_OTHER_MEDIA, 3, 1..=10);
     t.rtp(215, CLOUD_OTHER_MEDIA, ROUTER_OTHER_PORT, 4, 1..=10);
     let out = t.extract();
-    out.call("1").has_rtp(1, 1..=10).has_rtp(2, 1..=10).has("rtp_packet_count", "20");
-    out.call("2").has_rtp(3, 1..=10).has_rtp(4, 1..=10).has("rtp_packet_count", "20");
+    out.call("1")
+        .has_rtp(1, 1..=10)
+        .has_rtp(2, 1..=10)
+        .has("rtp_packet_count", "20");
+    out.call("2")
+        .has_rtp(3, 1..=10)
+        .has_rtp(4, 1..=10)
+        .has("rtp_packet_count", "20");
 }
 
 #[test]
@@ -204,7 +287,12 @@ fn what_fits_two_guesses_alike_is_in_no_file_and_is_counted() {
     let out = t.extract();
     out.call("1").has("rtp_packet_count", "0");
     out.call("2").has("rtp_packet_count", "0");
-    assert!(out.log.contains("20   packets in 2 flows that several calls may own"), "{}", out.log);
+    assert!(
+        out.log
+            .contains("20   packets in 2 flows that several calls may own"),
+        "{}",
+        out.log
+    );
 }
 
 #[test]
@@ -226,7 +314,12 @@ fn what_a_closed_call_leaves_running_is_not_for_a_guess_at_one_end() {
     t.sip(10, ROUTER, PROXY, invite("2"));
     t.sip(100, PROXY, ROUTER, answer("1", RELAY));
     t.rtp(200, RELAY, ROUTER_MEDIA, 7, 1..=1_000);
-    t.sip(5_000, ROUTER, PROXY, request("BYE", "1").cseq(2).to_tag("bob"));
+    t.sip(
+        5_000,
+        ROUTER,
+        PROXY,
+        request("BYE", "1").cseq(2).to_tag("bob"),
+    );
     let out = t.extract();
     out.call("1").has_rtp(7, 1..=490);
     out.call("2").has("rtp_packet_count", "0");
@@ -239,7 +332,12 @@ fn one_after_the_other(second_at: u64) {
         t.sip(at, ROUTER, CLOUD, invite(id));
         t.sip(at + 100, CLOUD, ROUTER, answer(id, CLOUD_OUTSIDE));
         t.rtp(at + 200, ROUTER_MEDIA, CLOUD_MEDIA, ssrc, 1..=50);
-        t.sip(at + 3_000, ROUTER, CLOUD, request("BYE", id).cseq(2).to_tag("bob"));
+        t.sip(
+            at + 3_000,
+            ROUTER,
+            CLOUD,
+            request("BYE", id).cseq(2).to_tag("bob"),
+        );
     }
     let out = t.extract();
     out.call("1").has_rtp(7, 1..=50).has_rtp(8, []);
@@ -259,10 +357,18 @@ fn the_next_call_within_the_linger_takes_over_what_the_last_one_guessed() {
 #[test]
 fn media_that_no_call_has_is_named() {
     let mut t = Ladder::new();
-    t.sip(0, ROUTER, PROXY, request("INVITE", "1").sdp(&Sdp::audio(RELAY)));
-    for (ssrc, from, packets) in
-        [(1, ROUTER_MEDIA, 10), (2, OTHER_ROUTER_MEDIA, 30), (3, PHONE_MEDIA, 20), (4, PROXY_PORT_4000, 40)]
-    {
+    t.sip(
+        0,
+        ROUTER,
+        PROXY,
+        request("INVITE", "1").sdp(&Sdp::audio(RELAY)),
+    );
+    for (ssrc, from, packets) in [
+        (1, ROUTER_MEDIA, 10),
+        (2, OTHER_ROUTER_MEDIA, 30),
+        (3, PHONE_MEDIA, 20),
+        (4, PROXY_PORT_4000, 40),
+    ] {
         t.rtp(100, from, STRANGER, ssrc, 1..=packets);
     }
     t.rtp(100, STRANGER, RELAY, 5, 1..=50);
@@ -276,5 +382,9 @@ fn media_that_no_call_has_is_named() {
     ] {
         assert!(out.log.contains(line), "no `{line}` in {}", out.log);
     }
-    assert!(!out.log.contains("from 192.0.2.1:4000"), "only three: {}", out.log);
+    assert!(
+        !out.log.contains("from 192.0.2.1:4000"),
+        "only three: {}",
+        out.log
+    );
 }

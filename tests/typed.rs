@@ -26,7 +26,12 @@ fn two_calls() -> Ladder {
     for (at, id, port) in [(0, "first", 4000), (10_000, "second", 4010)] {
         let [a_media, b_media] = [a, b].map(|end| SocketAddr::new(end.ip(), port));
         t.sip(at, a, b, request("INVITE", id).sdp(&Sdp::audio(a_media)));
-        t.sip(at + 100, b, a, response(200, "INVITE", id).sdp(&Sdp::audio(b_media)));
+        t.sip(
+            at + 100,
+            b,
+            a,
+            response(200, "INVITE", id).sdp(&Sdp::audio(b_media)),
+        );
         t.rtp(at + 200, a_media, b_media, 1, 1..=20);
         if id == "first" {
             t.rtp(at + 210, b_media, a_media, 2, 1..=20);
@@ -56,7 +61,10 @@ impl Shell {
         let whole = two_calls().capture;
         let parts = whole.frames.split_at(whole.frames.len() / 2);
         for (name, frames) in [("one.pcap", parts.0), ("two.pcap", parts.1)] {
-            let part = support::capture::Capture { frames: frames.to_vec(), ..whole.clone() };
+            let part = support::capture::Capture {
+                frames: frames.to_vec(),
+                ..whole.clone()
+            };
             fs::write(folder.path().join(name), part.to_pcap()).unwrap();
         }
         fs::create_dir(folder.path().join("spool")).unwrap();
@@ -72,7 +80,12 @@ impl Shell {
         let mut command = extractor();
         let program = command.get_program().to_owned();
         command = Command::new("sh");
-        command.arg("-c").arg(format!("exec \"$0\" {line}")).arg(program).current_dir(self.folder.path()).env_remove("RUST_LOG");
+        command
+            .arg("-c")
+            .arg(format!("exec \"$0\" {line}"))
+            .arg(program)
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG");
         command
     }
 
@@ -85,13 +98,27 @@ impl Shell {
     fn types_at_terminal(&self, columns: u16, line: &str, environment: &[(&str, &str)]) -> String {
         let program = extractor().get_program().to_owned();
         let mut command = Command::new("script");
-        command.arg("-qec").arg(format!("stty cols {columns} rows 24; \"$PROGRAM\" {line}")).arg("/dev/null");
-        command.current_dir(self.folder.path()).env("PROGRAM", program).env("TERM", "xterm-256color");
+        command
+            .arg("-qec")
+            .arg(format!("stty cols {columns} rows 24; \"$PROGRAM\" {line}"))
+            .arg("/dev/null");
+        command
+            .current_dir(self.folder.path())
+            .env("PROGRAM", program)
+            .env("TERM", "xterm-256color");
         for name in ["RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
-        let output = command.envs(environment.iter().copied()).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let output = command
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -103,7 +130,10 @@ impl Shell {
 fn answer(output: &Output) -> Answer {
     let said = String::from_utf8([&output.stderr[..], &output.stdout].concat()).unwrap();
     assert!(!said.contains("panicked"), "{said}");
-    Answer { status: output.status.code(), said }
+    Answer {
+        status: output.status.code(),
+        said,
+    }
 }
 
 impl Answer {
@@ -129,7 +159,9 @@ impl Answer {
 #[test]
 fn captures_are_named_as_they_are() {
     let shell = Shell::new();
-    shell.types("--input-file one.pcap --input-file two.pcap --output-dir flags").is(0);
+    shell
+        .types("--input-file one.pcap --input-file two.pcap --output-dir flags")
+        .is(0);
     let want = shell.results("flags");
     assert_eq!(want.len(), 4);
     for (number, line) in [
@@ -151,9 +183,15 @@ fn captures_are_named_as_they_are() {
         assert_eq!(shell.results(&out), want, "{line}");
     }
     shell.types("one.pcap").is(0);
-    assert!(shell.path("detected_calls.csv").exists(), "the results go to where one is");
+    assert!(
+        shell.path("detected_calls.csv").exists(),
+        "the results go to where one is"
+    );
     for line in ["-h", "--help", "-help"] {
-        shell.types(line).is(0).says("sip-call-extractor [OPTIONS] FILE...");
+        shell
+            .types(line)
+            .is(0)
+            .says("sip-call-extractor [OPTIONS] FILE...");
     }
     shell.types("-V").is(0).says("sip-call-extractor ");
     shell.types("-version").is(0).says("sip-call-extractor ");
@@ -163,14 +201,31 @@ fn captures_are_named_as_they_are() {
 fn captures_that_cannot_be_read_together() {
     let shell = Shell::new();
     shell.types("").is(2).says("no captures: name files");
-    shell.types("spool one.pcap").is(2).says("`spool` is a directory, and `one.pcap` is none");
-    shell.types("--input-dir spool one.pcap").is(2).says("`one.pcap` is none");
-    shell.types("spool -i one.pcap").is(2).says("`spool` is a directory");
-    shell.types("nowhere.pcap").is(1).says("nowhere.pcap is not used: ").says("No such file");
+    shell
+        .types("spool one.pcap")
+        .is(2)
+        .says("`spool` is a directory, and `one.pcap` is none");
+    shell
+        .types("--input-dir spool one.pcap")
+        .is(2)
+        .says("`one.pcap` is none");
+    shell
+        .types("spool -i one.pcap")
+        .is(2)
+        .says("`spool` is a directory");
+    shell
+        .types("nowhere.pcap")
+        .is(1)
+        .says("nowhere.pcap is not used: ")
+        .says("No such file");
     // With `*.pcap` where the results are, the calls' files would be captures, too.
     shell.types("one.pcap two.pcap").is(0);
     let before = shell.results(".");
-    shell.types("*.pcap").is(2).says("is a call's file in the output directory").says("--output-dir");
+    shell
+        .types("*.pcap")
+        .is(2)
+        .says("is a call's file in the output directory")
+        .says("--output-dir");
     assert_eq!(shell.results("."), before);
     shell.types("call_*.pcap -o other").is(0);
 }
@@ -183,11 +238,20 @@ fn those_who_know_the_original_program() {
         .is(2)
         .says("live capture is sip-capture-agent's")
         .says("sip-capture-agent --interface eth0 --filter 'udp port 5060' --output-dir segments");
-    shell.types("-interface any").is(2).says("sip-capture-agent --interface any --output-dir segments");
+    shell
+        .types("-interface any")
+        .is(2)
+        .says("sip-capture-agent --interface any --output-dir segments");
     shell.types("-filter=udp").is(2).says("--filter udp");
-    shell.types("-sip-ports-range 5060-5061 -input-file one.pcap -output-dir a -debug=true").is(0).says("call opened");
+    shell
+        .types("-sip-ports-range 5060-5061 -input-file one.pcap -output-dir a -debug=true")
+        .is(0)
+        .says("call opened");
     shell.types("--auto-upload-to-s3=false one.pcap -o b").is(0);
-    shell.types("--debug=perhaps one.pcap -o c").is(2).says("--debug");
+    shell
+        .types("--debug=perhaps one.pcap -o c")
+        .is(2)
+        .says("--debug");
     let truth = shell.types("--auto-upload-to-s3=true one.pcap -o d").is(2);
     #[cfg(feature = "uploads")]
     truth.says("--s3-uri");
@@ -204,15 +268,43 @@ fn how_much_is_said() {
         .is(0)
         .keeps_to_itself("call opened")
         .says("calls                  2   2 completed\n");
-    assert!(shell.types("spool/whole.pcap -q -o quiet").is(0).said.is_empty());
-    assert!(shell.types("spool/whole.pcap -q --log-format json -o json").is(0).said.is_empty());
-    shell.types("-q nowhere.pcap -o failed").is(1).says("nowhere.pcap");
+    assert!(
+        shell
+            .types("spool/whole.pcap -q -o quiet")
+            .is(0)
+            .said
+            .is_empty()
+    );
+    assert!(
+        shell
+            .types("spool/whole.pcap -q --log-format json -o json")
+            .is(0)
+            .said
+            .is_empty()
+    );
+    shell
+        .types("-q nowhere.pcap -o failed")
+        .is(1)
+        .says("nowhere.pcap");
     for flag in ["-v", "--debug", "--verbose", "-vv"] {
-        shell.types(&format!("spool/whole.pcap {flag} -o {}", flag.replace('-', "x"))).is(0).says("call opened");
+        shell
+            .types(&format!(
+                "spool/whole.pcap {flag} -o {}",
+                flag.replace('-', "x")
+            ))
+            .is(0)
+            .says("call opened");
     }
-    shell.types("-q -v one.pcap").is(2).says("cannot be used with");
+    shell
+        .types("-q -v one.pcap")
+        .is(2)
+        .says("cannot be used with");
     // A service tells of each call.
-    shell.types("spool --final -o service").is(0).says("call opened").says("call closed");
+    shell
+        .types("spool --final -o service")
+        .is(0)
+        .says("call opened")
+        .says("call closed");
 }
 
 #[test]
@@ -225,7 +317,10 @@ fn why_is_said_to_those_who_ask() {
     t.sort();
     fs::write(shell.path("why.pcap"), t.capture.to_pcap()).unwrap();
     let verbose = shell.types("-v why.pcap -o verbose").is(0);
-    verbose.says("message of no call: no INVITE has opened one").says("REGISTER sip:").keeps_to_itself("\u{1b}");
+    verbose
+        .says("message of no call: no INVITE has opened one")
+        .says("REGISTER sip:")
+        .keeps_to_itself("\u{1b}");
     verbose
         .says("description gives endpoints call_id=first from=192.0.2.1:5060")
         .says("endpoints=\"192.0.2.1:4000, 192.0.2.1:4001 (RTCP, implied)\"");
@@ -234,7 +329,9 @@ fn why_is_said_to_those_who_ask() {
     verbose.says("no RTP came from an endpoint that a description gives call_id=second endpoint=192.0.2.2:4010");
     verbose.keeps_to_itself("description gives call_id=first endpoint");
     let usual = shell.types("why.pcap -o usual").is(0);
-    usual.keeps_to_itself("RTP of no call").keeps_to_itself("description");
+    usual
+        .keeps_to_itself("RTP of no call")
+        .keeps_to_itself("description");
     assert_eq!(shell.results("usual"), shell.results("verbose"));
 }
 
@@ -247,7 +344,10 @@ fn a_terminal_is_as_wide_as_it_is() {
     fs::write(shell.path("odd.pcap"), t.capture.to_pcap()).unwrap();
     for columns in [60, 80, 132] {
         let shown = shell.types_at_terminal(columns, &format!("odd.pcap -o out-{columns}"), &[]);
-        assert!(shown.contains("calls") && shown.contains("contradicts"), "{shown}");
+        assert!(
+            shown.contains("calls") && shown.contains("contradicts"),
+            "{shown}"
+        );
         for line in shown.split(['\r', '\n']) {
             let text = console::strip_ansi_codes(line);
             let text = text.trim_end();
@@ -275,7 +375,10 @@ fn colours_are_for_those_who_want_them() {
     assert!(!is_coloured(&shows("no-color", &[("NO_COLOR", "1")])));
     assert!(!is_coloured(&shows("clicolor", &[("CLICOLOR", "0")])));
     let dumb = shows("dumb", &[("TERM", "dumb")]);
-    assert!(!dumb.contains('\u{1b}') && !dumb.contains('%'), "neither colours nor a bar: {dumb}");
+    assert!(
+        !dumb.contains('\u{1b}') && !dumb.contains('%'),
+        "neither colours nor a bar: {dumb}"
+    );
 }
 
 #[test]
@@ -293,24 +396,67 @@ fn ctrl_c_loses_nothing_and_says_so() {
     };
     let mut child = begin();
     let whole = fs::read(shell.path("spool/whole.pcap")).unwrap();
-    child.stdin.as_mut().unwrap().write_all(&whole[..1_000]).unwrap();
+    child
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(&whole[..1_000])
+        .unwrap();
     assert!(within(Duration::from_secs(20), || catches(child.id(), 2)));
-    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(2), "{said}");
-    assert!(said.contains("stopped; the same command goes on from here"), "{said}");
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&output.status),
+        Some(2),
+        "{said}"
+    );
+    assert!(
+        said.contains("stopped; the same command goes on from here"),
+        "{said}"
+    );
     let mut child = begin();
     child.stdin.take().unwrap().write_all(&whole).unwrap();
     assert!(child.wait().unwrap().success());
     // Who has it ignored, as jobs of scripts have, goes on.
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' INT; exec \"$0\" - -o ignored"]).arg(extractor().get_program());
-    let mut child = command.current_dir(shell.folder.path()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    child.stdin.as_mut().unwrap().write_all(&whole[..1_000]).unwrap();
-    assert!(within(Duration::from_secs(20), || shell.path("ignored").exists()));
-    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
-    child.stdin.take().unwrap().write_all(&whole[1_000..]).unwrap();
+    command
+        .args(["-c", "trap '' INT; exec \"$0\" - -o ignored"])
+        .arg(extractor().get_program());
+    let mut child = command
+        .current_dir(shell.folder.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(&whole[..1_000])
+        .unwrap();
+    assert!(within(Duration::from_secs(20), || shell
+        .path("ignored")
+        .exists()));
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(&whole[1_000..])
+        .unwrap();
     assert!(child.wait().unwrap().success());
     shell.types("spool/whole.pcap -o want").is(0);
     assert_eq!(shell.results("out"), shell.results("want"));
@@ -319,7 +465,10 @@ fn ctrl_c_loses_nothing_and_says_so() {
 /// Whether a process has a handler for a signal.
 fn catches(process: u32, signal: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .unwrap_or("0");
     u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal - 1)) != 0
 }
 
@@ -339,13 +488,24 @@ fn rows_end_as_those_before_them() {
     shell.types("two.pcap -o out").is(0);
     for table in tables {
         let text = read(table);
-        assert!(text.lines().count() > 2 && text.matches('\n').count() == text.matches("\r\n").count(), "{text:?}");
+        assert!(
+            text.lines().count() > 2 && text.matches('\n').count() == text.matches("\r\n").count(),
+            "{text:?}"
+        );
     }
-    let last = Command::new("awk").args(["-F,", "END { print $NF }"]).arg(shell.path("out/detected_calls.csv")).output().unwrap();
+    let last = Command::new("awk")
+        .args(["-F,", "END { print $NF }"])
+        .arg(shell.path("out/detected_calls.csv"))
+        .output()
+        .unwrap();
     assert_eq!(last.stdout, b"1\r\n");
     fs::remove_dir_all(shell.path("out")).unwrap();
     shell.types("one.pcap two.pcap -o out").is(0);
-    let ones = Command::new("grep").args(["-c", ",1$"]).arg(shell.path("out/detected_calls.csv")).output().unwrap();
+    let ones = Command::new("grep")
+        .args(["-c", ",1$"])
+        .arg(shell.path("out/detected_calls.csv"))
+        .output()
+        .unwrap();
     assert_eq!(ones.stdout, b"1\n", "what is at the end of a row is found");
 }
 
@@ -354,7 +514,11 @@ fn calls_of_a_number() {
     let shell = Shell::new();
     let mut t = two_calls();
     for (at, from, to) in [
-        (20_000, "\"+49 30\" <sip:+49(30)123-4@pbx>;tag=1", "<sip:0044-20-555@pbx>"),
+        (
+            20_000,
+            "\"+49 30\" <sip:+49(30)123-4@pbx>;tag=1",
+            "<sip:0044-20-555@pbx>",
+        ),
         (21_000, "<sip:alice@pbx>", "<tel:4930999>"),
     ] {
         let mut invite = request("INVITE", &format!("number-{at}"));
@@ -368,31 +532,61 @@ fn calls_of_a_number() {
         ("--number ^4420555$", &["number-20000"]),
         ("--number ^4930", &["number-20000", "number-21000"]),
         ("--number ^4930 --from alice", &["number-21000"]),
-        ("--number ^44 --number 999$", &["number-20000", "number-21000"]),
+        (
+            "--number ^44 --number 999$",
+            &["number-20000", "number-21000"],
+        ),
         ("--number alice", &[]),
         ("--number 0044", &[]),
     ]
     .into_iter()
     .enumerate()
     {
-        shell.types(&format!("numbers.pcap -o {number} {flags}")).is(0);
-        let table = fs::read_to_string(shell.path(&format!("{number}/detected_calls.csv"))).unwrap();
-        let ids: Vec<&str> = table.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
+        shell
+            .types(&format!("numbers.pcap -o {number} {flags}"))
+            .is(0);
+        let table =
+            fs::read_to_string(shell.path(&format!("{number}/detected_calls.csv"))).unwrap();
+        let ids: Vec<&str> = table
+            .lines()
+            .skip(1)
+            .map(|row| row.split(',').next().unwrap())
+            .collect();
         assert_eq!(ids, want, "{flags}");
     }
-    for flag in ["--from", "--to", "--call-id", "--no-rtp-dump-for-from-pattern"] {
-        shell.types(&format!("one.pcap {flag} +4930")).is(2).says(r"write '\+4930'");
+    for flag in [
+        "--from",
+        "--to",
+        "--call-id",
+        "--no-rtp-dump-for-from-pattern",
+    ] {
+        shell
+            .types(&format!("one.pcap {flag} +4930"))
+            .is(2)
+            .says(r"write '\+4930'");
     }
-    shell.types("one.pcap --number +4930").is(2).says("numbers stand without their plus sign; write '^4930'");
-    shell.types(r"one.pcap --number '^\+4930'").is(2).says("write '^4930'");
+    shell
+        .types("one.pcap --number +4930")
+        .is(2)
+        .says("numbers stand without their plus sign; write '^4930'");
+    shell
+        .types(r"one.pcap --number '^\+4930'")
+        .is(2)
+        .says("write '^4930'");
 }
 
 #[test]
 fn times_as_people_write_them() {
     let shell = Shell::new();
     let calls = |name: &str, line: &str| {
-        let answer =
-            answer(&shell.command(&format!("spool/whole.pcap -o {name} {line}")).env("TZ", "CET-1").output().unwrap()).is(0);
+        let answer = answer(
+            &shell
+                .command(&format!("spool/whole.pcap -o {name} {line}"))
+                .env("TZ", "CET-1")
+                .output()
+                .unwrap(),
+        )
+        .is(0);
         let table = fs::read_to_string(shell.path(&format!("{name}/detected_calls.csv"))).unwrap();
         (table.lines().count() - 1, answer)
     };
@@ -403,25 +597,57 @@ fn times_as_people_write_them() {
     let (count, answer) = calls("b", "--since '2023-12-01 14:30:30Z'");
     assert_eq!(count, 1);
     answer.keeps_to_itself("taken as");
-    assert_eq!(calls("c", "--since 2023-12-01 --until 2023-12-01").0, 2, "a day is all of it");
+    assert_eq!(
+        calls("c", "--since 2023-12-01 --until 2023-12-01").0,
+        2,
+        "a day is all of it"
+    );
     assert_eq!(calls("d", "--since -2h").0, 0);
     assert_eq!(calls("e", "--since=-1d").0, 0);
     assert_eq!(calls("f", "--until yesterday").0, 2);
     assert_eq!(calls("g", "--until -2h --since 2023-12-01").0, 2);
-    calls("h", "--since today").1.says("--since today is taken as ");
-    shell.types("one.pcap --since soon").is(2).says("`soon` is no time").says("2024-03-01T09:00:00Z");
+    calls("h", "--since today")
+        .1
+        .says("--since today is taken as ");
+    shell
+        .types("one.pcap --since soon")
+        .is(2)
+        .says("`soon` is no time")
+        .says("2024-03-01T09:00:00Z");
 }
 
 #[test]
 fn a_second_run_says_what_it_appends_to() {
     let shell = Shell::new();
-    let rows = |name: &str| fs::read_to_string(shell.path(name)).unwrap().lines().count() - 1;
-    shell.types("one.pcap -o out").is(0).keeps_to_itself("appending");
-    shell.types("one.pcap -o out").is(0).says("appending to 1 rows that out/detected_calls.csv has").says("--overwrite");
-    assert_eq!((rows("out/detected_calls.csv"), rows("out/calls_statistics.csv")), (2, 4));
+    let rows = |name: &str| {
+        fs::read_to_string(shell.path(name))
+            .unwrap()
+            .lines()
+            .count()
+            - 1
+    };
+    shell
+        .types("one.pcap -o out")
+        .is(0)
+        .keeps_to_itself("appending");
+    shell
+        .types("one.pcap -o out")
+        .is(0)
+        .says("appending to 1 rows that out/detected_calls.csv has")
+        .says("--overwrite");
+    assert_eq!(
+        (
+            rows("out/detected_calls.csv"),
+            rows("out/calls_statistics.csv")
+        ),
+        (2, 4)
+    );
     // Cron runs over a directory go on in their table.
     shell.types("spool -o service").is(0);
-    shell.types("spool -o service").is(0).keeps_to_itself("appending");
+    shell
+        .types("spool -o service")
+        .is(0)
+        .keeps_to_itself("appending");
 }
 
 #[test]
@@ -430,45 +656,91 @@ fn to_overwrite_is_to_replace_rows_too() {
     let whole = "spool/whole.pcap -o out --overwrite";
     shell.types(whole).is(0);
     let want = shell.results("out");
-    shell.types(whole).is(0).says("those of files that are replaced are replaced");
-    assert_eq!(shell.results("out"), want, "the same command gives the same");
+    shell
+        .types(whole)
+        .is(0)
+        .says("those of files that are replaced are replaced");
+    assert_eq!(
+        shell.results("out"),
+        want,
+        "the same command gives the same"
+    );
     // Rows of other captures stay.
     shell.types("one.pcap -o out --overwrite").is(0);
-    let table = |out: &str| fs::read_to_string(shell.path(&format!("{out}/detected_calls.csv"))).unwrap();
-    let ids = |out: &str| table(out).lines().skip(1).map(|row| row.split(',').next().unwrap().to_owned()).collect::<Vec<_>>();
+    let table =
+        |out: &str| fs::read_to_string(shell.path(&format!("{out}/detected_calls.csv"))).unwrap();
+    let ids = |out: &str| {
+        table(out)
+            .lines()
+            .skip(1)
+            .map(|row| row.split(',').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(ids("out"), ["second", "first"]);
     let first = shell.path("out/calls_statistics.csv");
-    assert_eq!(fs::read_to_string(&first).unwrap().matches("\nfirst,").count(), 2);
-    // A call that has no streams any more has no rows of streams, and tables keep their line ends and modes.
-    let crlf =
-        |name: &str| fs::write(shell.path(name), fs::read_to_string(shell.path(name)).unwrap().replace('\n', "\r\n")).unwrap();
+    assert_eq!(
+        fs::read_to_string(&first)
+            .unwrap()
+            .matches("\nfirst,")
+            .count(),
+        2
+    );
+    // A call that has no streams any more has no rows of streams, and tables keep their line ends
+    // and modes.
+    let crlf = |name: &str| {
+        fs::write(
+            shell.path(name),
+            fs::read_to_string(shell.path(name))
+                .unwrap()
+                .replace('\n', "\r\n"),
+        )
+        .unwrap()
+    };
     crlf("out/detected_calls.csv");
     crlf("out/calls_statistics.csv");
     let mut silent = two_calls();
-    silent
-        .capture
-        .frames
-        .retain(|(_, frame)| frame.len() > 300 || frame[42..].starts_with(b"BYE") || frame[42..].starts_with(b"SIP"));
+    silent.capture.frames.retain(|(_, frame)| {
+        frame.len() > 300 || frame[42..].starts_with(b"BYE") || frame[42..].starts_with(b"SIP")
+    });
     fs::write(shell.path("silent.pcap"), silent.capture.to_pcap()).unwrap();
     shell.types("silent.pcap -o out --overwrite").is(0);
     assert_eq!(ids("out"), ["first", "second"]);
     assert_eq!(fs::read_to_string(&first).unwrap().lines().count(), 1);
     assert_eq!(table("out").matches("\r\n").count(), 3);
     // Tables elsewhere are locked, and stay so.
-    shell.types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv").is(0);
-    shell.types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv").is(0);
-    assert_eq!(fs::read_to_string(shell.path("calls.csv")).unwrap().lines().count(), 2);
+    shell
+        .types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv")
+        .is(0);
+    shell
+        .types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv")
+        .is(0);
+    assert_eq!(
+        fs::read_to_string(shell.path("calls.csv"))
+            .unwrap()
+            .lines()
+            .count(),
+        2
+    );
 }
 
 /// Killed wherever it writes, a run that replaces rows ends as if nothing had been.
 #[test]
 fn rows_are_replaced_once_whatever_is_killed() {
     let shell = Shell::new();
-    let segments = |out: &str| format!("spool -o {out} --final --overwrite --unit-bytes 2000 --window-bytes 1000");
+    let segments = |out: &str| {
+        format!("spool -o {out} --final --overwrite --unit-bytes 2000 --window-bytes 1000")
+    };
     shell.types(&segments("want")).is(0);
-    shell.types(&format!("{} --reset-state", segments("want"))).is(0);
+    shell
+        .types(&format!("{} --reset-state", segments("want")))
+        .is(0);
     let want = shell.results("want");
-    assert_eq!(String::from_utf8_lossy(&want["detected_calls.csv"]).lines().count(), 3);
+    assert_eq!(
+        String::from_utf8_lossy(&want["detected_calls.csv"])
+            .lines()
+            .count(),
+        3
+    );
     for calls in 1..40 {
         let out = format!("out-{calls}");
         shell.types(&segments(&out)).is(0);
@@ -490,9 +762,14 @@ fn rows_are_replaced_once_whatever_is_killed() {
         let is_done = status.success();
         shell.types(&segments(&out)).is(0);
         assert_eq!(shell.results(&out), want, "killed at call {calls}");
-        let left =
-            fs::read_dir(shell.path(&out)).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != support::desk::STATE);
-        assert_eq!(left.count(), want.len(), "nothing hidden is left, killed at call {calls}");
+        let left = fs::read_dir(shell.path(&out))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name() != support::desk::STATE);
+        assert_eq!(
+            left.count(),
+            want.len(),
+            "nothing hidden is left, killed at call {calls}"
+        );
         if is_done {
             assert!(calls > 5, "it was killed");
             return;
@@ -503,5 +780,9 @@ fn rows_are_replaced_once_whatever_is_killed() {
 #[test]
 fn standard_input_is_called_so() {
     let shell = Shell::new();
-    shell.types("- -o out < /dev/null").is(1).says("standard input is not used: ").keeps_to_itself("- is not used");
+    shell
+        .types("- -o out < /dev/null")
+        .is(1)
+        .says("standard input is not used: ")
+        .keeps_to_itself("- is not used");
 }

@@ -1,8 +1,8 @@
 //! The tap: what one interface receives and sends, through libpcap.
 //!
-//! On Linux the kernel hands packets over in blocks, when a block is full or [`BLOCK_TIMEOUT`] old. libpcap would wait for
-//! the next block as long as it takes, on a quiet interface forever; so it is told not to wait, and waiting is done
-//! here, with a limit.
+//! On Linux the kernel hands packets over in blocks, when a block is full or [`BLOCK_TIMEOUT`] old.
+//! libpcap would wait for the next block as long as it takes, on a quiet interface forever; so it
+//! is told not to wait, and waiting is done here, with a limit.
 #![allow(clippy::disallowed_methods, reason = "a door: libpcap")]
 
 use std::{os::fd::AsFd, time::Duration};
@@ -29,11 +29,24 @@ const ANY: &str = "any";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TapError {
     #[error("cannot capture on `{interface}`: {}{}", reason(cause), advice(cause))]
-    Open { interface: String, cause: pcap::Error },
-    #[error("libpcap refuses the filter `{filter}` for `{interface}`: {}", reason(cause))]
-    Filter { interface: String, filter: String, cause: pcap::Error },
+    Open {
+        interface: String,
+        cause: pcap::Error,
+    },
+    #[error(
+        "libpcap refuses the filter `{filter}` for `{interface}`: {}",
+        reason(cause)
+    )]
+    Filter {
+        interface: String,
+        filter: String,
+        cause: pcap::Error,
+    },
     #[error("the capture on `{interface}` broke off: {}", reason(cause))]
-    Read { interface: String, cause: pcap::Error },
+    Read {
+        interface: String,
+        cause: pcap::Error,
+    },
     #[error("the interface `{0}` went away")]
     Gone(String),
 }
@@ -61,7 +74,8 @@ pub(crate) struct Source {
     pub(crate) interface: String,
     pub(crate) filter: Filter,
     pub(crate) snaplen: u32,
-    /// The kernel's buffer: some seconds of a gigabit, for the time that this program may be kept from running.
+    /// The kernel's buffer: some seconds of a gigabit, for the time that this program may be kept
+    /// from running.
     pub(crate) buffer_bytes: u32,
     pub(crate) promiscuous: bool,
     pub(crate) precision: Precision,
@@ -72,19 +86,41 @@ impl Source {
         let interface = self.interface.clone();
         let index = if_nametoindex(interface.as_str()).ok();
         let precision = self.precision_of(index);
-        let mut handle = self.activate(precision).map_err(|cause| TapError::Open { interface: interface.clone(), cause })?;
+        let mut handle = self.activate(precision).map_err(|cause| TapError::Open {
+            interface: interface.clone(),
+            cause,
+        })?;
         let link = LinkType(u16::try_from(handle.get_datalink().0).unwrap_or(u16::MAX));
         let filter = self.filter.expression(link);
         let program = handle.filter(&filter, true);
-        program.map_err(|cause| TapError::Filter { interface: interface.clone(), filter: filter.clone(), cause })?;
-        let format = Format { link: number_in_files(link), precision, snaplen: self.snaplen };
-        Ok(Tap { handle, interface, index, filter, format })
+        program.map_err(|cause| TapError::Filter {
+            interface: interface.clone(),
+            filter: filter.clone(),
+            cause,
+        })?;
+        let format = Format {
+            link: number_in_files(link),
+            precision,
+            snaplen: self.snaplen,
+        };
+        Ok(Tap {
+            handle,
+            interface,
+            index,
+            filter,
+            format,
+        })
     }
 
-    /// Only network interfaces give nanoseconds. libpcap would not say that another device does not.
+    /// Only network interfaces give nanoseconds. libpcap would not say that another device does
+    /// not.
     fn precision_of(&self, index: Option<u32>) -> Precision {
         let is_network = index.is_some() || self.interface == ANY;
-        if is_network { self.precision } else { Precision::Micro }
+        if is_network {
+            self.precision
+        } else {
+            Precision::Micro
+        }
     }
 
     fn activate(&self, precision: Precision) -> Result<Capture<Active>, pcap::Error> {
@@ -102,7 +138,8 @@ impl Source {
             .timeout(timeout_ms);
         let mut handle = inactive.open()?.setnonblock()?;
         if self.interface == ANY {
-            // The second version says which interface a packet was seen on. Old libraries have the first one only.
+            // The second version says which interface a packet was seen on. Old libraries have the
+            // first one only.
             let _ = handle.set_datalink(Linktype(i32::from(LinkType::LINUX_SLL2.0)));
         }
         Ok(handle)
@@ -128,7 +165,8 @@ pub(crate) enum Waited {
 pub(crate) struct Tap {
     handle: Capture<Active>,
     interface: String,
-    /// The kernel's number of the interface, which another interface of the same name does not have.
+    /// The kernel's number of the interface, which another interface of the same name does not
+    /// have.
     index: Option<u32>,
     filter: String,
     format: Format,
@@ -144,11 +182,21 @@ impl Tap {
         self.format
     }
 
-    /// Gives the packets that the kernel has, `limit` at most, to `each`, and says how many there were. Does not wait.
-    pub(crate) fn read(&mut self, limit: usize, mut each: impl FnMut(Frame<'_>)) -> Result<usize, TapError> {
+    /// Gives the packets that the kernel has, `limit` at most, to `each`, and says how many there
+    /// were. Does not wait.
+    pub(crate) fn read(
+        &mut self,
+        limit: usize,
+        mut each: impl FnMut(Frame<'_>),
+    ) -> Result<usize, TapError> {
         let fraction_ns = u64::from(self.format.precision.unit_ns());
-        let dispatched = self.handle.dispatch(Some(limit), |packet| each(frame(&packet, fraction_ns)));
-        dispatched.map_err(|cause| TapError::Read { interface: self.interface.clone(), cause })
+        let dispatched = self
+            .handle
+            .dispatch(Some(limit), |packet| each(frame(&packet, fraction_ns)));
+        dispatched.map_err(|cause| TapError::Read {
+            interface: self.interface.clone(),
+            cause,
+        })
     }
 
     /// Waits until there is something to be read.
@@ -189,8 +237,13 @@ fn timeout(patience: Duration) -> PollTimeout {
 fn frame<'a>(packet: &Packet<'a>, fraction_ns: u64) -> Frame<'a> {
     let part = |value: i64| u64::try_from(value).unwrap_or(0);
     let seconds_ns = part(packet.header.ts.tv_sec).saturating_mul(1_000_000_000);
-    let timestamp_ns = seconds_ns.saturating_add(part(packet.header.ts.tv_usec).saturating_mul(fraction_ns));
-    Frame { timestamp_ns, wire_len: packet.header.len, bytes: packet.data }
+    let timestamp_ns =
+        seconds_ns.saturating_add(part(packet.header.ts.tv_usec).saturating_mul(fraction_ns));
+    Frame {
+        timestamp_ns,
+        wire_len: packet.header.len,
+        bytes: packet.data,
+    }
 }
 
 #[cfg(test)]
@@ -199,14 +252,25 @@ mod tests {
 
     fn refusal(words: &str) -> String {
         let cause = pcap::Error::PcapError(words.to_owned());
-        TapError::Open { interface: "eth0".to_owned(), cause }.to_string()
+        TapError::Open {
+            interface: "eth0".to_owned(),
+            cause,
+        }
+        .to_string()
     }
 
     #[test]
     fn a_missing_permission_comes_with_advice() {
-        assert_eq!(refusal("No such device exists"), "cannot capture on `eth0`: No such device exists");
+        assert_eq!(
+            refusal("No such device exists"),
+            "cannot capture on `eth0`: No such device exists"
+        );
         let refused = refusal("socket: Operation not permitted");
-        assert!(refused.contains("`eth0`: socket: Operation not permitted; capturing needs CAP_NET_RAW"), "{refused}");
+        assert!(
+            refused
+                .contains("`eth0`: socket: Operation not permitted; capturing needs CAP_NET_RAW"),
+            "{refused}"
+        );
     }
 
     #[test]

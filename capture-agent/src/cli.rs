@@ -15,9 +15,9 @@ use crate::{filter::Filter, retention, ring::CHUNK_BYTES, rotation};
 
 /// Captures live traffic through a BPF filter into rotating pcap segments.
 ///
-/// A segment is a hidden part file (`.NAME.pcap.part`) while it is written; then it appears, complete, as
-/// `<instance>_<interface>_<UTC start>_<sequence>.pcap`. SIGHUP begins a new one, SIGUSR1 logs statistics, SIGTERM and SIGINT
-/// end the agent. Capturing needs CAP_NET_RAW.
+/// A segment is a hidden part file (`.NAME.pcap.part`) while it is written; then it appears,
+/// complete, as `<instance>_<interface>_<UTC start>_<sequence>.pcap`. SIGHUP begins a new one,
+/// SIGUSR1 logs statistics, SIGTERM and SIGINT end the agent. Capturing needs CAP_NET_RAW.
 ///
 /// Durations are written as 60s, 5m0s, 1h30m; sizes as 65536, 64KiB, 256MiB, 10GB.
 ///
@@ -25,15 +25,18 @@ use crate::{filter::Filter, retention, ring::CHUNK_BYTES, rotation};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sip-capture-agent", version, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// Interface to capture on, such as eth0; `any` for all of them. May be repeated: each has segments of its own.
+    /// Interface to capture on, such as eth0; `any` for all of them. May be repeated: each has
+    /// segments of its own.
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub(crate) interface: Vec<String>,
 
-    /// Which packets to capture: a filter in the language of pcap-filter(7). Without it: all that may belong to a call.
+    /// Which packets to capture: a filter in the language of pcap-filter(7). Without it: all that
+    /// may belong to a call.
     #[arg(long, value_name = "BPF")]
     filter: Option<String>,
 
-    /// Without --filter: the ports of SIP over TCP; one port, or `any`. (UDP is captured whatever its ports.)
+    /// Without --filter: the ports of SIP over TCP; one port, or `any`. (UDP is captured whatever
+    /// its ports.)
     #[arg(long, value_name = "START-END", default_value = "5060-5061")]
     sip_ports_range: SipPorts,
 
@@ -49,7 +52,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = kernel_buffer)]
     pub(crate) buffer_size: ByteSize,
 
-    /// Memory for each interface's packets that wait for the disk: for the time that it is slow, or full.
+    /// Memory for each interface's packets that wait for the disk: for the time that it is slow, or
+    /// full.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = queue)]
     pub(crate) queue_size: ByteSize,
 
@@ -117,7 +121,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PACKETS")]
     pub(crate) count: Option<u64>,
 
-    /// Read flags from this TOML file (snaplen = 1600, interface = ["eth0", "eth1"]); those given here win.
+    /// Read flags from this TOML file (snaplen = 1600, interface = ["eth0", "eth1"]); those given
+    /// here win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -143,7 +148,9 @@ impl Arguments {
     /// What the command line says, and the file that it names.
     pub(crate) fn from_command_line(line: &[OsString]) -> Result<Self, clap::Error> {
         let arguments: Self = config_file::arguments(line)?;
-        arguments.check().map_err(|(kind, words)| Self::command().error(kind, words))?;
+        arguments
+            .check()
+            .map_err(|(kind, words)| Self::command().error(kind, words))?;
         Ok(arguments)
     }
 
@@ -156,7 +163,9 @@ impl Arguments {
         for interface in &self.interface {
             let label = interface_label(interface);
             if labels.contains(&label) {
-                let words = format!("two interfaces are called `{label}` in the names of segments: run an agent for each");
+                let words = format!(
+                    "two interfaces are called `{label}` in the names of segments: run an agent for each"
+                );
                 return Err((ErrorKind::ArgumentConflict, words));
             }
             labels.push(label);
@@ -165,7 +174,9 @@ impl Arguments {
     }
 
     pub(crate) fn filter(&self) -> Filter {
-        self.filter.clone().map_or(Filter::Calls(self.sip_ports_range), Filter::Given)
+        self.filter
+            .clone()
+            .map_or(Filter::Calls(self.sip_ports_range), Filter::Given)
     }
 
     pub(crate) fn precision(&self) -> Precision {
@@ -176,7 +187,10 @@ impl Arguments {
     }
 
     pub(crate) fn rotation(&self) -> rotation::Limits {
-        rotation::Limits { every_ns: NonZeroU64::new(self.rotate_every.as_ns()), bytes: NonZeroU64::new(self.rotate_size.0) }
+        rotation::Limits {
+            every_ns: NonZeroU64::new(self.rotate_every.as_ns()),
+            bytes: NonZeroU64::new(self.rotate_size.0),
+        }
     }
 
     pub(crate) fn retention(&self) -> retention::Limits {
@@ -194,19 +208,28 @@ impl Arguments {
     }
 }
 
-/// libpcap takes it as a signed number of 32 bits; below some pages there would be no room for a block.
+/// libpcap takes it as a signed number of 32 bits; below some pages there would be no room for a
+/// block.
 fn kernel_buffer(text: &str) -> Result<ByteSize, String> {
     within(text, ByteSize(256 * 1024), ByteSize(2047 * 1024 * 1024))
 }
 
 fn queue(text: &str) -> Result<ByteSize, String> {
-    let chunks = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX).saturating_mul(4);
+    let chunks = u64::try_from(CHUNK_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(4);
     within(text, ByteSize(chunks), ByteSize(1 << 40))
 }
 
 fn within(text: &str, least: ByteSize, most: ByteSize) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse().map_err(|error: shared::units::ByteSizeError| error.to_string())?;
-    if (least..=most).contains(&size) { Ok(size) } else { Err(format!("`{text}` is not between {least} and {most}")) }
+    let size: ByteSize = text
+        .parse()
+        .map_err(|error: shared::units::ByteSizeError| error.to_string())?;
+    if (least..=most).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!("`{text}` is not between {least} and {most}"))
+    }
 }
 
 #[cfg(test)]
@@ -227,37 +250,63 @@ mod tests {
         let arguments = parse("agent --interface eth0").unwrap();
         assert_eq!(
             (arguments.interface.as_slice(), arguments.filter()),
-            (&["eth0".to_owned()][..], Filter::Calls(SipPorts::Range(5060, 5061)))
+            (
+                &["eth0".to_owned()][..],
+                Filter::Calls(SipPorts::Range(5060, 5061))
+            )
         );
-        assert_eq!((arguments.snaplen, arguments.buffer_size), (262_144, ByteSize(64 << 20)));
-        assert_eq!(arguments.rotation().every_ns, NonZeroU64::new(60_000_000_000));
+        assert_eq!(
+            (arguments.snaplen, arguments.buffer_size),
+            (262_144, ByteSize(64 << 20))
+        );
+        assert_eq!(
+            arguments.rotation().every_ns,
+            NonZeroU64::new(60_000_000_000)
+        );
         assert_eq!(arguments.rotation().bytes, NonZeroU64::new(256 << 20));
         assert!(arguments.retention().are_none());
         let error = parse("agent").unwrap_err();
-        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::MissingRequiredArgument, 2));
+        assert_eq!(
+            (error.kind(), error.exit_code()),
+            (ErrorKind::MissingRequiredArgument, 2)
+        );
         assert!(parse("agent --print-filter").is_ok());
     }
 
     #[test]
     fn those_who_know_the_original_program_type_one_hyphen() {
-        let arguments = parse("agent -interface eth0 -filter=udp -debug=false --promiscuous=true -output-dir x").unwrap();
+        let arguments = parse(
+            "agent -interface eth0 -filter=udp -debug=false --promiscuous=true -output-dir x",
+        )
+        .unwrap();
         assert_eq!(
             (arguments.interface.as_slice(), arguments.filter()),
             (&["eth0".to_owned()][..], Filter::Given("udp".to_owned()))
         );
-        assert!(!arguments.debug && arguments.promiscuous && arguments.output_dir.as_os_str() == "x");
+        assert!(
+            !arguments.debug && arguments.promiscuous && arguments.output_dir.as_os_str() == "x"
+        );
     }
 
     #[test]
     fn zero_stands_for_no_limit() {
-        let arguments = parse("agent --interface eth0 --rotate-every 0 --rotate-size 0 --stats-interval 0").unwrap();
+        let arguments =
+            parse("agent --interface eth0 --rotate-every 0 --rotate-size 0 --stats-interval 0")
+                .unwrap();
         assert_eq!(arguments.rotation(), rotation::Limits::default());
         assert_eq!(arguments.stats_interval(), None);
-        let arguments = parse("agent --interface eth0 --max-disk-bytes 0 --max-age 0 --min-free-bytes 0").unwrap();
+        let arguments =
+            parse("agent --interface eth0 --max-disk-bytes 0 --max-age 0 --min-free-bytes 0")
+                .unwrap();
         assert!(arguments.retention().are_none());
-        let arguments = parse("agent --interface eth0 --max-disk-bytes 1 --max-age 1s --min-free-bytes 2").unwrap();
-        let limits =
-            retention::Limits { max_disk_bytes: Some(1), max_age: Some(Duration::from_secs(1)), min_free_bytes: Some(2) };
+        let arguments =
+            parse("agent --interface eth0 --max-disk-bytes 1 --max-age 1s --min-free-bytes 2")
+                .unwrap();
+        let limits = retention::Limits {
+            max_disk_bytes: Some(1),
+            max_age: Some(Duration::from_secs(1)),
+            min_free_bytes: Some(2),
+        };
         assert_eq!(arguments.retention(), limits);
     }
 
@@ -287,9 +336,18 @@ mod tests {
 
     #[test]
     fn interfaces_whose_segments_could_not_be_told_apart_are_refused() {
-        for line in ["--interface eth0 --interface eth0", "--interface eth0:1 --interface eth0-1"] {
+        for line in [
+            "--interface eth0 --interface eth0",
+            "--interface eth0:1 --interface eth0-1",
+        ] {
             assert_eq!(parse(&format!("agent {line}")).unwrap_err().exit_code(), 2);
         }
-        assert_eq!(parse("agent --interface eth0 --interface eth1").unwrap().interface.len(), 2);
+        assert_eq!(
+            parse("agent --interface eth0 --interface eth1")
+                .unwrap()
+                .interface
+                .len(),
+            2
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The wall clock, in nanoseconds since 1970: the time of packets.
 pub(crate) fn wall_ns() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -29,7 +31,10 @@ impl Pace {
 
     /// Due for the first time when `every` has passed.
     pub(crate) fn after(every: Duration) -> Self {
-        Self { every, last: Some(monotonic()) }
+        Self {
+            every,
+            last: Some(monotonic()),
+        }
     }
 
     /// Whether it is due; if so, it has been done.

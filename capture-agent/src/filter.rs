@@ -1,11 +1,12 @@
 //! Which packets are captured: the filter that was given, or one that loses nothing of a call.
 //!
-//! A filter for ports loses calls: later fragments have no ports, and what is inside a VLAN or a tunnel has them
-//! elsewhere. So all UDP is captured (media have any port, and most tunnels are UDP), TCP on the ports of SIP, every
-//! later fragment, and what a filter cannot look into: IPv6 with extension headers, and other tunnels, whole.
+//! A filter for ports loses calls: later fragments have no ports, and what is inside a VLAN or a
+//! tunnel has them elsewhere. So all UDP is captured (media have any port, and most tunnels are
+//! UDP), TCP on the ports of SIP, every later fragment, and what a filter cannot look into: IPv6
+//! with extension headers, and other tunnels, whole.
 //!
-//! Who changes this, mind that `vlan` moves what stands behind it in the expression: terms for untagged frames come
-//! first. And that `protochain` cannot run in the kernel.
+//! Who changes this, mind that `vlan` moves what stands behind it in the expression: terms for
+//! untagged frames come first. And that `protochain` cannot run in the kernel.
 
 use shared::{pcap::LinkType, units::SipPorts};
 
@@ -15,8 +16,8 @@ const VLAN_TAGS: usize = 2;
 /// Protocol numbers of what holds IP packets: IP-in-IP, 6in4, GRE, and the authentication header.
 const TUNNELS: [u8; 4] = [4, 41, 47, 51];
 
-/// Protocol numbers of IPv6 extension headers that may stand before UDP and TCP: hop-by-hop options, routing, fragment,
-/// destination options.
+/// Protocol numbers of IPv6 extension headers that may stand before UDP and TCP: hop-by-hop
+/// options, routing, fragment, destination options.
 const EXTENSION_HEADERS: [u8; 4] = [0, 43, 44, 60];
 
 /// Which packets are captured.
@@ -33,7 +34,10 @@ impl Filter {
     pub(crate) fn expression(&self, link: LinkType) -> String {
         match self {
             Self::Given(expression) => expression.clone(),
-            Self::Calls(ports) => behind_vlan_tags(&of_calls(*ports), if has_vlans(link) { VLAN_TAGS } else { 0 }),
+            Self::Calls(ports) => behind_vlan_tags(
+                &of_calls(*ports),
+                if has_vlans(link) { VLAN_TAGS } else { 0 },
+            ),
         }
     }
 }
@@ -57,7 +61,9 @@ fn of_calls(ports: SipPorts) -> String {
 
 /// The same without a tag, behind one, behind two.
 fn behind_vlan_tags(expression: &str, tags: usize) -> String {
-    (0..tags).fold(expression.to_owned(), |inner, _| format!("{expression} or (vlan and ({inner}))"))
+    (0..tags).fold(expression.to_owned(), |inner, _| {
+        format!("{expression} or (vlan and ({inner}))")
+    })
 }
 
 #[cfg(test)]
@@ -71,7 +77,8 @@ mod tests {
     fn compiled(link: LinkType, ports: &str) -> BpfProgram {
         let expression = Filter::Calls(ports.parse().unwrap()).expression(link);
         let dead = Capture::dead(Linktype(i32::from(link.0))).unwrap();
-        dead.compile(&expression, true).unwrap_or_else(|error| panic!("{expression}: {error}"))
+        dead.compile(&expression, true)
+            .unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
     fn ethernet(types: &[u16], packet: &[u8]) -> Vec<u8> {
@@ -79,7 +86,11 @@ mod tests {
         for (index, ether_type) in types.iter().enumerate() {
             frame.extend(ether_type.to_be_bytes());
             // The tag's VLAN.
-            frame.extend(if index + 1 < types.len() { &[0, 100][..] } else { &[] });
+            frame.extend(if index + 1 < types.len() {
+                &[0, 100][..]
+            } else {
+                &[]
+            });
         }
         [frame, packet.to_vec()].concat()
     }
@@ -88,16 +99,32 @@ mod tests {
         let len = u16::try_from(20 + payload.len()).unwrap();
         let [f0, f1] = fragment.to_be_bytes();
         let [l0, l1] = len.to_be_bytes();
-        [&[0x45, 0, l0, l1, 0, 7, f0, f1, 64, protocol, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2][..], payload].concat()
+        [
+            &[
+                0x45, 0, l0, l1, 0, 7, f0, f1, 64, protocol, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+            ][..],
+            payload,
+        ]
+        .concat()
     }
 
     fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
         let len = u8::try_from(payload.len()).unwrap();
-        [&[0x60, 0, 0, 0, 0, len, next_header, 64][..], &[0x20; 32], payload].concat()
+        [
+            &[0x60, 0, 0, 0, 0, len, next_header, 64][..],
+            &[0x20; 32],
+            payload,
+        ]
+        .concat()
     }
 
     fn ports(source: u16, destination: u16) -> Vec<u8> {
-        [source.to_be_bytes().as_slice(), &destination.to_be_bytes(), &[0; 16]].concat()
+        [
+            source.to_be_bytes().as_slice(),
+            &destination.to_be_bytes(),
+            &[0; 16],
+        ]
+        .concat()
     }
 
     /// An EtherType and what follows it.
@@ -142,11 +169,17 @@ mod tests {
         for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100, 0x8100]] {
             for (ether_type, packet) in &wanted {
                 let types = [tags, &[*ether_type]].concat();
-                assert!(program.filter(&ethernet(&types, packet)), "{types:x?} {packet:x?}");
+                assert!(
+                    program.filter(&ethernet(&types, packet)),
+                    "{types:x?} {packet:x?}"
+                );
             }
             for (ether_type, packet) in &unwanted {
                 let types = [tags, &[*ether_type]].concat();
-                assert!(!program.filter(&ethernet(&types, packet)), "{types:x?} {packet:x?}");
+                assert!(
+                    !program.filter(&ethernet(&types, packet)),
+                    "{types:x?} {packet:x?}"
+                );
             }
         }
     }
@@ -154,7 +187,11 @@ mod tests {
     #[test]
     fn link_types_without_vlans_have_a_filter_too() {
         let (wanted, unwanted) = packets();
-        for (link, header_len) in [(LinkType::LINUX_SLL, 16), (LinkType::LINUX_SLL2, 20), (LinkType::RAW_BSD, 0)] {
+        for (link, header_len) in [
+            (LinkType::LINUX_SLL, 16),
+            (LinkType::LINUX_SLL2, 20),
+            (LinkType::RAW_BSD, 0),
+        ] {
             let program = compiled(link, "5060-5061");
             let frame = |ether_type: u16, packet: &[u8]| {
                 let mut header = vec![0; header_len];
@@ -164,10 +201,22 @@ mod tests {
                 }
                 [header, packet.to_vec()].concat()
             };
-            assert!(wanted.iter().all(|(ether_type, packet)| program.filter(&frame(*ether_type, packet))), "{link}");
+            assert!(
+                wanted
+                    .iter()
+                    .all(|(ether_type, packet)| program.filter(&frame(*ether_type, packet))),
+                "{link}"
+            );
             // ARP has no frame in raw IP.
-            let others = unwanted.iter().filter(|(ether_type, _)| *ether_type != 0x0806);
-            assert!(others.clone().all(|(ether_type, packet)| !program.filter(&frame(*ether_type, packet))), "{link}");
+            let others = unwanted
+                .iter()
+                .filter(|(ether_type, _)| *ether_type != 0x0806);
+            assert!(
+                others
+                    .clone()
+                    .all(|(ether_type, packet)| !program.filter(&frame(*ether_type, packet))),
+                "{link}"
+            );
         }
     }
 
@@ -180,6 +229,9 @@ mod tests {
 
     #[test]
     fn what_the_user_gives_is_left_alone() {
-        assert_eq!(Filter::Given("udp port 5060".to_owned()).expression(LinkType::ETHERNET), "udp port 5060");
+        assert_eq!(
+            Filter::Given("udp port 5060".to_owned()).expression(LinkType::ETHERNET),
+            "udp port 5060"
+        );
     }
 }

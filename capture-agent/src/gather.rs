@@ -1,8 +1,9 @@
 //! Packets become records, records become chunks, and chunks make segments: all but the disk.
 //!
-//! A packet is copied once, from libpcap's buffer into the chunk that the disk gets as it is. A chunk goes on its way when
-//! it is full, when its segment ends, or when the kernel has no more packets for now and the disk nothing to do: what
-//! the kernel has delivered is in the part file soon, on a busy interface as on a quiet one.
+//! A packet is copied once, from libpcap's buffer into the chunk that the disk gets as it is. A
+//! chunk goes on its way when it is full, when its segment ends, or when the kernel has no more
+//! packets for now and the disk nothing to do: what the kernel has delivered is in the part file
+//! soon, on a busy interface as on a quiet one.
 
 use std::{mem, sync::Arc};
 
@@ -33,7 +34,8 @@ pub(crate) struct Format {
     pub(crate) snaplen: u32,
 }
 
-/// Gives a capture point's segments names that sort in capture order, also when the clock was set back.
+/// Gives a capture point's segments names that sort in capture order, also when the clock was set
+/// back.
 #[derive(Clone, Debug)]
 pub(crate) struct Namer {
     instance: String,
@@ -43,20 +45,35 @@ pub(crate) struct Namer {
 }
 
 impl Namer {
-    /// `newest` is the last segment of this capture point that there is, if there is one. Only where that seems to be of
-    /// the future does the new run go on from it.
-    pub(crate) fn new(instance: &str, interface: &str, newest: Option<&SegmentName>, now_ns: u64) -> Self {
+    /// `newest` is the last segment of this capture point that there is, if there is one. Only
+    /// where that seems to be of the future does the new run go on from it.
+    pub(crate) fn new(
+        instance: &str,
+        interface: &str,
+        newest: Option<&SegmentName>,
+        now_ns: u64,
+    ) -> Self {
         let (last_start_us, sequence) = match newest {
             Some(name) if name.start_us() >= now_ns / 1000 => (name.start_us(), name.sequence()),
             _ => (0, 0),
         };
-        Self { instance: instance.to_owned(), interface: interface.to_owned(), last_start_us, sequence }
+        Self {
+            instance: instance.to_owned(),
+            interface: interface.to_owned(),
+            last_start_us,
+            sequence,
+        }
     }
 
     fn next(&mut self, start_ns: u64) -> SegmentName {
         self.last_start_us = self.last_start_us.max(start_ns / 1000);
         self.sequence = self.sequence.saturating_add(1);
-        SegmentName::new(&self.instance, &self.interface, self.last_start_us, self.sequence)
+        SegmentName::new(
+            &self.instance,
+            &self.interface,
+            self.last_start_us,
+            self.sequence,
+        )
     }
 }
 
@@ -84,8 +101,20 @@ impl Gatherer {
         format: Format,
         wants_empty: bool,
     ) -> Self {
-        let chunk = Chunk { records: ring.buffer(), ..Chunk::default() };
-        Self { ring, tally, namer, rotation: Rotation::new(limits), format, wants_empty, is_open: false, chunk }
+        let chunk = Chunk {
+            records: ring.buffer(),
+            ..Chunk::default()
+        };
+        Self {
+            ring,
+            tally,
+            namer,
+            rotation: Rotation::new(limits),
+            format,
+            wants_empty,
+            is_open: false,
+            chunk,
+        }
     }
 
     /// Takes a packet in. Where neither chunk nor ring has room for it, it is dropped and counted.
@@ -108,13 +137,19 @@ impl Gatherer {
             self.begin(frame.timestamp_ns);
         }
         self.rotation.add(record_bytes);
-        let header = record_header(frame.timestamp_ns, self.format.precision, captured_len, frame.wire_len);
+        let header = record_header(
+            frame.timestamp_ns,
+            self.format.precision,
+            captured_len,
+            frame.wire_len,
+        );
         self.chunk.records.extend_from_slice(&header);
         self.chunk.records.extend_from_slice(frame.bytes);
         self.chunk.packets = self.chunk.packets.saturating_add(1);
     }
 
-    /// The kernel has no more packets for now, and those that it still has are younger than `now_ns`.
+    /// The kernel has no more packets for now, and those that it still has are younger than
+    /// `now_ns`.
     pub(crate) fn settle(&mut self, now_ns: u64) {
         if self.wants_empty && !self.is_open {
             self.begin(now_ns);
@@ -138,9 +173,13 @@ impl Gatherer {
         }
     }
 
-    /// What comes from now on has this format, and goes to a segment of its own if that is another than before.
+    /// What comes from now on has this format, and goes to a segment of its own if that is another
+    /// than before.
     pub(crate) fn set_format(&mut self, format: Format) {
-        if mem::replace(&mut self.format, format) != format && self.is_open && self.chunk.ends.is_none() {
+        if mem::replace(&mut self.format, format) != format
+            && self.is_open
+            && self.chunk.ends.is_none()
+        {
             self.chunk.ends = Some(Reason::LinkChanged);
         }
     }
@@ -165,9 +204,16 @@ impl Gatherer {
     }
 
     fn begin(&mut self, start_ns: u64) {
-        let Format { link, precision, snaplen } = self.format;
+        let Format {
+            link,
+            precision,
+            snaplen,
+        } = self.format;
         let header = file_header(link, precision, snaplen);
-        self.chunk.begins = Some(Beginning { name: self.namer.next(start_ns), header });
+        self.chunk.begins = Some(Beginning {
+            name: self.namer.next(start_ns),
+            header,
+        });
         self.rotation.begin(start_ns, HEADER_BYTES);
         self.is_open = true;
     }
@@ -196,16 +242,34 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
     const T0: u64 = 1_700_000_000 * S;
-    const FORMAT: Format = Format { link: LinkType::ETHERNET, precision: Precision::Nano, snaplen: 262_144 };
-    const MINUTE: Limits = Limits { every_ns: NonZeroU64::new(60 * S), bytes: None };
+    const FORMAT: Format = Format {
+        link: LinkType::ETHERNET,
+        precision: Precision::Nano,
+        snaplen: 262_144,
+    };
+    const MINUTE: Limits = Limits {
+        every_ns: NonZeroU64::new(60 * S),
+        bytes: None,
+    };
 
     fn gatherer(limits: Limits, ring_bytes: usize) -> Gatherer {
         let namer = Namer::new("edge1", "eth0", None, T0);
-        Gatherer::new(Arc::new(Ring::new(ring_bytes)), Arc::default(), namer, limits, FORMAT, false)
+        Gatherer::new(
+            Arc::new(Ring::new(ring_bytes)),
+            Arc::default(),
+            namer,
+            limits,
+            FORMAT,
+            false,
+        )
     }
 
     fn frame(timestamp_ns: u64, bytes: &[u8]) -> Frame<'_> {
-        Frame { timestamp_ns, wire_len: bytes.len() as u32, bytes }
+        Frame {
+            timestamp_ns,
+            wire_len: bytes.len() as u32,
+            bytes,
+        }
     }
 
     /// Time and bytes.
@@ -223,7 +287,9 @@ mod tests {
             }
             file.extend(chunk.records);
             packets += chunk.packets;
-            let Some((_, reason, records)) = segments.last_mut() else { continue };
+            let Some((_, reason, records)) = segments.last_mut() else {
+                continue;
+            };
             *reason = reason.or(chunk.ends);
             *records = read(&file);
             assert_eq!(records.len() as u64, packets);
@@ -236,7 +302,9 @@ mod tests {
         let mut walk = layout.walk(file, start);
         let mut records = Vec::new();
         while let Some(step) = walk.next_step() {
-            let Step::Record(record) = step else { panic!("{step:?}") };
+            let Step::Record(record) = step else {
+                panic!("{step:?}")
+            };
             records.push((record.timestamp_ns.unwrap(), record.frame.to_vec()));
         }
         records
@@ -246,17 +314,41 @@ mod tests {
     fn packets_go_to_the_segment_of_their_minute() {
         let mut gatherer = gatherer(MINUTE, 1 << 24);
         let minute = T0 / (60 * S) * 60 * S;
-        let times = [minute + 59 * S, minute + 60 * S - 1, minute + 60 * S, minute + 190 * S];
-        times.iter().for_each(|&time| gatherer.append(&frame(time, &time.to_be_bytes())));
+        let times = [
+            minute + 59 * S,
+            minute + 60 * S - 1,
+            minute + 60 * S,
+            minute + 190 * S,
+        ];
+        times
+            .iter()
+            .for_each(|&time| gatherer.append(&frame(time, &time.to_be_bytes())));
         let ring = Arc::clone(&gatherer.ring);
         gatherer.finish();
         let segments = segments(&ring);
-        let got: Vec<Vec<u64>> = segments.iter().map(|(_, _, records)| records.iter().map(|(time, _)| *time).collect()).collect();
-        assert_eq!(got, [times[..2].to_vec(), times[2..3].to_vec(), times[3..].to_vec()]);
-        let reasons: Vec<_> = segments.iter().map(|(_, reason, _)| reason.unwrap()).collect();
+        let got: Vec<Vec<u64>> = segments
+            .iter()
+            .map(|(_, _, records)| records.iter().map(|(time, _)| *time).collect())
+            .collect();
+        assert_eq!(
+            got,
+            [
+                times[..2].to_vec(),
+                times[2..3].to_vec(),
+                times[3..].to_vec()
+            ]
+        );
+        let reasons: Vec<_> = segments
+            .iter()
+            .map(|(_, reason, _)| reason.unwrap())
+            .collect();
         assert_eq!(reasons, [Reason::Time, Reason::Time, Reason::End]);
         assert!(segments.is_sorted_by(|(a, ..), (b, ..)| a < b && a.to_string() < b.to_string()));
-        assert_eq!(segments[0].0.start_us(), times[0] / 1000, "a segment is named by its first packet");
+        assert_eq!(
+            segments[0].0.start_us(),
+            times[0] / 1000,
+            "a segment is named by its first packet"
+        );
     }
 
     #[test]
@@ -268,17 +360,29 @@ mod tests {
         (0..600).for_each(|minutes| gatherer.settle(T0 + 60 * S + minutes * 60 * S));
         let segments = segments(&gatherer.ring);
         assert_eq!(segments.len(), 1);
-        assert_eq!((segments[0].1, segments[0].2.len()), (Some(Reason::Time), 1));
+        assert_eq!(
+            (segments[0].1, segments[0].2.len()),
+            (Some(Reason::Time), 1)
+        );
     }
 
     #[test]
     fn empty_segments_are_made_where_they_are_wanted() {
-        let mut gatherer = Gatherer { wants_empty: true, ..gatherer(MINUTE, 1 << 24) };
+        let mut gatherer = Gatherer {
+            wants_empty: true,
+            ..gatherer(MINUTE, 1 << 24)
+        };
         (0..3).for_each(|minutes| gatherer.settle(T0 + minutes * 60 * S));
         let ring = Arc::clone(&gatherer.ring);
         gatherer.finish();
-        let reasons: Vec<_> = segments(&ring).into_iter().map(|(_, reason, records)| (reason.unwrap(), records.len())).collect();
-        assert_eq!(reasons, [(Reason::Time, 0), (Reason::Time, 0), (Reason::End, 0)]);
+        let reasons: Vec<_> = segments(&ring)
+            .into_iter()
+            .map(|(_, reason, records)| (reason.unwrap(), records.len()))
+            .collect();
+        assert_eq!(
+            reasons,
+            [(Reason::Time, 0), (Reason::Time, 0), (Reason::End, 0)]
+        );
     }
 
     #[test]
@@ -294,7 +398,10 @@ mod tests {
             gatherer.settle(T0 + ns);
             gatherer.rotate(T0 + ns);
         });
-        let got: Vec<_> = segments(&gatherer.ring).into_iter().map(|(_, reason, records)| (reason, records.len())).collect();
+        let got: Vec<_> = segments(&gatherer.ring)
+            .into_iter()
+            .map(|(_, reason, records)| (reason, records.len()))
+            .collect();
         assert_eq!(got, [(Some(Reason::Asked), 2), (Some(Reason::Asked), 1)]);
     }
 
@@ -310,12 +417,20 @@ mod tests {
         }
         assert_eq!(chunks, vec![CHUNK_BYTES / 1016 * 1016; 3]);
         gatherer.settle(T0 + 1000);
-        assert!(!gatherer.ring.is_empty(), "the rest, because the disk has nothing to do");
+        assert!(
+            !gatherer.ring.is_empty(),
+            "the rest, because the disk has nothing to do"
+        );
         gatherer.append(&frame(T0 + 1001, &bytes));
         gatherer.settle(T0 + 1002);
-        let Taken::Chunk(rest) = gatherer.ring.take(Duration::ZERO) else { panic!() };
+        let Taken::Chunk(rest) = gatherer.ring.take(Duration::ZERO) else {
+            panic!()
+        };
         assert_eq!(rest.packets as usize, 1000 - 3 * (CHUNK_BYTES / 1016));
-        assert!(gatherer.ring.is_empty(), "the disk had something to do when the last one came");
+        assert!(
+            gatherer.ring.is_empty(),
+            "the disk had something to do when the last one came"
+        );
     }
 
     #[test]
@@ -329,25 +444,42 @@ mod tests {
         gatherer.append(&frame(T0 + 60 * S, &bytes));
         gatherer.settle(T0 + 61 * S);
         assert_eq!(gatherer.tally.disk_dropped.get(), 101);
-        let Taken::Chunk(first) = gatherer.ring.take(Duration::ZERO) else { panic!() };
+        let Taken::Chunk(first) = gatherer.ring.take(Duration::ZERO) else {
+            panic!()
+        };
         gatherer.append(&frame(T0 + 62 * S, b"last"));
         let ring = Arc::clone(&gatherer.ring);
         gatherer.finish();
         let kept = segments(&ring);
         assert_eq!(first.packets, fits / 3);
-        assert_eq!(kept.len(), 1, "the first segment's beginning went with the first chunk: {kept:?}");
+        assert_eq!(
+            kept.len(),
+            1,
+            "the first segment's beginning went with the first chunk: {kept:?}"
+        );
         assert_eq!(kept[0].2, [(T0 + 62 * S, b"last".to_vec())]);
     }
 
     #[test]
     fn packets_of_any_size_are_taken() {
-        let mut gatherer = gatherer(Limits { every_ns: None, bytes: NonZeroU64::new(1000) }, 1 << 24);
+        let mut gatherer = gatherer(
+            Limits {
+                every_ns: None,
+                bytes: NonZeroU64::new(1000),
+            },
+            1 << 24,
+        );
         let large = vec![1; 262_144];
-        [&large[..], b"", &large].iter().enumerate().for_each(|(ns, bytes)| gatherer.append(&frame(T0 + ns as u64, bytes)));
+        [&large[..], b"", &large]
+            .iter()
+            .enumerate()
+            .for_each(|(ns, bytes)| gatherer.append(&frame(T0 + ns as u64, bytes)));
         let ring = Arc::clone(&gatherer.ring);
         gatherer.finish();
-        let lens: Vec<Vec<usize>> =
-            segments(&ring).iter().map(|(_, _, records)| records.iter().map(|(_, bytes)| bytes.len()).collect()).collect();
+        let lens: Vec<Vec<usize>> = segments(&ring)
+            .iter()
+            .map(|(_, _, records)| records.iter().map(|(_, bytes)| bytes.len()).collect())
+            .collect();
         assert_eq!(lens, [[262_144], [0], [262_144]]);
     }
 
@@ -357,24 +489,36 @@ mod tests {
         gatherer.append(&frame(T0, b"one"));
         gatherer.set_format(FORMAT);
         gatherer.append(&frame(T0, b"two"));
-        gatherer.set_format(Format { link: LinkType::RAW, ..FORMAT });
+        gatherer.set_format(Format {
+            link: LinkType::RAW,
+            ..FORMAT
+        });
         gatherer.append(&frame(T0, b"three"));
         let ring = Arc::clone(&gatherer.ring);
         gatherer.finish();
-        let got: Vec<_> = segments(&ring).into_iter().map(|(_, reason, records)| (reason.unwrap(), records.len())).collect();
+        let got: Vec<_> = segments(&ring)
+            .into_iter()
+            .map(|(_, reason, records)| (reason.unwrap(), records.len()))
+            .collect();
         assert_eq!(got, [(Reason::LinkChanged, 2), (Reason::End, 1)]);
     }
 
     #[test]
     fn names_sort_in_capture_order_whatever_the_clock_does() {
         let mut namer = Namer::new("edge1", "eth0", None, T0);
-        let mut names: Vec<_> = [T0, T0 + S, T0 - 3600 * S, T0 - 3600 * S, T0 + 2 * S].map(|start| namer.next(start)).to_vec();
-        // The next run begins while the clock is still behind, the one after that when it has been put right.
+        let mut names: Vec<_> = [T0, T0 + S, T0 - 3600 * S, T0 - 3600 * S, T0 + 2 * S]
+            .map(|start| namer.next(start))
+            .to_vec();
+        // The next run begins while the clock is still behind, the one after that when it has been
+        // put right.
         let mut namer = Namer::new("edge1", "eth0", names.last(), T0 - 1800 * S);
         names.extend([namer.next(T0 - 1800 * S), namer.next(T0 + 3 * S)]);
         let mut namer = Namer::new("edge1", "eth0", names.last(), T0 + 10 * S);
         names.push(namer.next(T0 + 10 * S));
-        assert!(names.is_sorted_by(|a, b| a < b && a.to_string() < b.to_string()), "{names:?}");
+        assert!(
+            names.is_sorted_by(|a, b| a < b && a.to_string() < b.to_string()),
+            "{names:?}"
+        );
         assert_eq!(names.last().map(SegmentName::sequence), Some(1));
     }
 
@@ -398,8 +542,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, in whatever order, and however slow the disk is: every packet is either in a segment, once and in
-        /// its place, or counted; and every segment is a capture of its own.
+        /// Whatever comes, in whatever order, and however slow the disk is: every packet is either
+        /// in a segment, once and in its place, or counted; and every segment is a capture of its
+        /// own.
         #[test]
         fn every_packet_is_in_a_segment_or_counted(events in proptest::collection::vec(event(), 0..200), wants_empty in any::<bool>()) {
             let limits = Limits { bytes: NonZeroU64::new(100_000), ..MINUTE };

@@ -1,6 +1,7 @@
 //! The thread that keeps house: deletes what has to go, and writes the metrics file.
 //!
-//! It is a thread of its own because a disk may hang: then room and metrics wait, but neither captures nor the watchdog do.
+//! It is a thread of its own because a disk may hang: then room and metrics wait, but neither
+//! captures nor the watchdog do.
 
 use std::{
     mem,
@@ -23,7 +24,8 @@ use crate::{
 /// How often there is a look at what is due.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often the directory is looked through where no segment was closed: something else may fill the disk.
+/// How often the directory is looked through where no segment was closed: something else may fill
+/// the disk.
 const SURVEY_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the metrics file is written.
@@ -45,7 +47,8 @@ impl Housekeeper {
     /// Keeps house until nobody is at the other end any more, and once more then.
     pub(crate) fn run(self, until: &Receiver<()>) {
         let (mut survey, mut metrics) = (Pace::at_once(SURVEY_EVERY), Pace::at_once(METRICS_EVERY));
-        let (mut remind_of_spool, mut remind_of_metrics) = (Pace::at_once(REMIND_EVERY), Pace::at_once(REMIND_EVERY));
+        let (mut remind_of_spool, mut remind_of_metrics) =
+            (Pace::at_once(REMIND_EVERY), Pace::at_once(REMIND_EVERY));
         let mut segments = 0;
         if let Some(path) = &self.metrics_file {
             metrics_file::tidy(path);
@@ -66,22 +69,31 @@ impl Housekeeper {
     }
 
     fn segments(&self) -> u64 {
-        self.interfaces.iter().map(|(_, tally)| tally.segments.get()).fold(0, u64::saturating_add)
+        self.interfaces
+            .iter()
+            .map(|(_, tally)| tally.segments.get())
+            .fold(0, u64::saturating_add)
     }
 
     fn is_refused(&self) -> bool {
-        self.interfaces.iter().any(|(_, tally)| tally.is_refused.get())
+        self.interfaces
+            .iter()
+            .any(|(_, tally)| tally.is_refused.get())
     }
 
     /// Deletes what is beyond the limits.
     fn make_room(&self, remind: &mut Pace) {
-        self.tally.free_bytes.set(self.spool.free_bytes().unwrap_or(0));
+        self.tally
+            .free_bytes
+            .set(self.spool.free_bytes().unwrap_or(0));
         if self.limits.are_none() {
             return;
         }
         let surplus = match self.spool.stock() {
             Ok(stock) => surplus(stock, &self.limits),
-            Err(error) if remind.is_due() => return tracing::error!("no room can be made: {error}"),
+            Err(error) if remind.is_due() => {
+                return tracing::error!("no room can be made: {error}");
+            }
             Err(_) => return,
         };
         for (segment, cause) in surplus {
@@ -102,8 +114,13 @@ impl Housekeeper {
     }
 
     fn write_metrics(&self, remind: &mut Pace) {
-        let Some(path) = &self.metrics_file else { return };
-        let interfaces = self.interfaces.iter().map(|(interface, tally)| (interface.as_str(), tally.as_ref()));
+        let Some(path) = &self.metrics_file else {
+            return;
+        };
+        let interfaces = self
+            .interfaces
+            .iter()
+            .map(|(interface, tally)| (interface.as_str(), tally.as_ref()));
         if let Err(error) = metrics_file::replace(path, &metrics::text(&interfaces, &self.tally))
             && remind.is_due()
         {

@@ -1,5 +1,11 @@
 //! Captures live traffic through a BPF filter into rotating pcap segments.
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests count on small numbers"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        reason = "tests count on small numbers"
+    )
+)]
 
 mod capture;
 mod cli;
@@ -38,7 +44,11 @@ fn main() -> ExitCode {
     let line: Vec<_> = env::args_os().collect();
     let arguments = Arguments::from_command_line(&line).unwrap_or_else(|error| error.exit());
     log_to_stderr(&arguments);
-    let outcome = if arguments.print_filter { print_filters(&arguments) } else { run::run(&arguments) };
+    let outcome = if arguments.print_filter {
+        print_filters(&arguments)
+    } else {
+        run::run(&arguments)
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

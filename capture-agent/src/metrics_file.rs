@@ -15,10 +15,16 @@ const METRICS_MODE: u32 = 0o644;
 
 /// Replaces a file by one with this text, as a whole.
 pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()));
+    let in_file = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("{} cannot be written: {error}", path.display()),
+        )
+    };
     let written = files::replacement(path, METRICS_MODE).and_then(|mut part| {
         // Whatever the umask, which is there for segments, has taken away from it.
-        part.as_file().set_permissions(Permissions::from_mode(METRICS_MODE))?;
+        part.as_file()
+            .set_permissions(Permissions::from_mode(METRICS_MODE))?;
         part.write_all(text.as_bytes())?;
         part.persist(path)?;
         Ok(())
@@ -26,10 +32,14 @@ pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     written.map_err(in_file)
 }
 
-/// Removes what an agent that was killed has left of it. That this cannot be done is no reason not to write the next one.
+/// Removes what an agent that was killed has left of it. That this cannot be done is no reason not
+/// to write the next one.
 pub(crate) fn tidy(path: &Path) {
     if let Err(error) = files::remove_leftovers(path) {
-        tracing::debug!("nothing can be tidied up beside {}: {error}", path.display());
+        tracing::debug!(
+            "nothing can be tidied up beside {}: {error}",
+            path.display()
+        );
     }
 }
 
@@ -48,13 +58,17 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let error = replace(&directory.path().join("none/agent.prom"), "").unwrap_err();
-        assert!(error.to_string().contains("agent.prom cannot be written"), "{error}");
+        assert!(
+            error.to_string().contains("agent.prom cannot be written"),
+            "{error}"
+        );
     }
 
     #[test]
     fn links_that_somebody_has_put_there_are_not_followed() {
         let directory = tempfile::tempdir().unwrap();
-        let [path, old_part, victim] = ["agent.prom", ".agent.prom.part", "victim"].map(|name| directory.path().join(name));
+        let [path, old_part, victim] =
+            ["agent.prom", ".agent.prom.part", "victim"].map(|name| directory.path().join(name));
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, &path).unwrap();
         symlink(&victim, &old_part).unwrap();
@@ -68,11 +82,15 @@ mod tests {
     fn anybody_may_read_it_whatever_the_umask() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.prom");
-        // The umask is the whole process's: nothing else is tested here that could fail for a stricter one.
+        // The umask is the whole process's: nothing else is tested here that could fail for a
+        // stricter one.
         let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
         let outcome = replace(&path, "text\n");
         nix::sys::stat::umask(umask);
         outcome.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, METRICS_MODE);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            METRICS_MODE
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! The thread of one interface: reads packets as they come, waits for the interface where it is away, and ends when it
-//! is told to.
+//! The thread of one interface: reads packets as they come, waits for the interface where it is
+//! away, and ends when it is told to.
 //!
-//! To end without losing what came before: reading goes on until a packet is younger than the moment at which the end was
-//! asked for, or until the kernel's last block must have arrived. Who changes this, watch a loaded interface (never
-//! without a packet) and a silent one (never with one).
+//! To end without losing what came before: reading goes on until a packet is younger than the
+//! moment at which the end was asked for, or until the kernel's last block must have arrived. Who
+//! changes this, watch a loaded interface (never without a packet) and a silent one (never with
+//! one).
 
 use std::{
     mem,
@@ -29,7 +30,8 @@ const BATCH_PACKETS: usize = 4096;
 /// When all packets of an instant have arrived, whatever the kernel's blocks.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// How long a loaded interface whose packets seem to be old can put the end off, apart from what the disk takes.
+/// How long a loaded interface whose packets seem to be old can put the end off, apart from what
+/// the disk takes.
 const MAX_ENDING: Duration = Duration::from_secs(3);
 
 /// How often an interface that is away is tried.
@@ -41,14 +43,16 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// How often the counters are read and the interface is looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the end waits for a disk that refuses what it is given, before what there is no room for is dropped. (One that
-/// hangs holds the end up anyway: its writer waits. So nothing is dropped meanwhile.)
+/// How long the end waits for a disk that refuses what it is given, before what there is no room
+/// for is dropped. (One that hangs holds the end up anyway: its writer waits. So nothing is dropped
+/// meanwhile.)
 const MAX_HOLDING_AT_END: Duration = Duration::from_secs(1);
 
 /// How often a disk that has taken nothing is looked at.
 const HOLD: Duration = Duration::from_millis(5);
 
-/// So many times in a row may there be something to read that turns out to be nothing, before it counts as silence.
+/// So many times in a row may there be something to read that turns out to be nothing, before it
+/// counts as silence.
 const MAX_FALSE_ALARMS: u32 = 8;
 
 /// No moment was named.
@@ -92,7 +96,8 @@ pub(crate) struct Recorder {
     held_at_end: Duration,
     last_ns: u64,
     counted: Stat,
-    /// Whether packets were left in the kernel's buffer since the counters were read, because of the disk.
+    /// Whether packets were left in the kernel's buffer since the counters were read, because of
+    /// the disk.
     has_held: bool,
     /// Whether what is dropped from now on would not have been wanted.
     has_counted_all: bool,
@@ -169,7 +174,8 @@ impl Recorder {
 
     /// Whether packets are better off in the kernel's buffer.
     fn must_hold(&self) -> bool {
-        let is_refused_at_end = self.held_at_end >= MAX_HOLDING_AT_END && self.tally.is_refused.get();
+        let is_refused_at_end =
+            self.held_at_end >= MAX_HOLDING_AT_END && self.tally.is_refused.get();
         self.gatherer.room() == 0 && !is_refused_at_end
     }
 
@@ -197,8 +203,12 @@ impl Recorder {
 
     /// An interface that is away has nothing to be read.
     fn read_batch(&mut self) -> Result<usize, TapError> {
-        let Some(tap) = &mut self.tap else { return Ok(0) };
-        let limit = BATCH_PACKETS.min(self.gatherer.room().max(1)).min(usize::try_from(self.wanted).unwrap_or(BATCH_PACKETS));
+        let Some(tap) = &mut self.tap else {
+            return Ok(0);
+        };
+        let limit = BATCH_PACKETS
+            .min(self.gatherer.room().max(1))
+            .min(usize::try_from(self.wanted).unwrap_or(BATCH_PACKETS));
         let (mut packets, mut bytes, mut last_ns) = (0u64, 0u64, self.last_ns);
         let gatherer = &mut self.gatherer;
         let outcome = tap.read(limit, |frame| {
@@ -220,14 +230,24 @@ impl Recorder {
 
     /// Nothing is left to be read: whether nothing is to come.
     fn is_over(&self) -> bool {
-        self.wanted == 0 || self.ending_since.is_some_and(|since| self.tap.is_none() || since.elapsed() >= SETTLING)
+        self.wanted == 0
+            || self
+                .ending_since
+                .is_some_and(|since| self.tap.is_none() || since.elapsed() >= SETTLING)
     }
 
     /// Something is left to be read: whether it is too young to be wanted.
     fn is_over_already(&self) -> bool {
-        let is_younger = self.control.end_at_ns().is_some_and(|end_ns| self.last_ns >= end_ns);
+        let is_younger = self
+            .control
+            .end_at_ns()
+            .is_some_and(|end_ns| self.last_ns >= end_ns);
         let reading = |since: Instant| since.elapsed().saturating_sub(self.held_at_end);
-        self.wanted == 0 || is_younger || self.ending_since.is_some_and(|since| reading(since) >= MAX_ENDING)
+        self.wanted == 0
+            || is_younger
+            || self
+                .ending_since
+                .is_some_and(|since| reading(since) >= MAX_ENDING)
     }
 
     /// The kernel has nothing more: the disk gets what there is, and then there is time to wait.
@@ -279,19 +299,38 @@ impl Recorder {
         }
     }
 
-    /// Adds what libpcap has counted since the last time; its counters are 32 bits wide and go round.
+    /// Adds what libpcap has counted since the last time; its counters are 32 bits wide and go
+    /// round.
     fn count(&mut self) {
         if self.has_counted_all {
             return;
         }
-        self.has_counted_all = self.ending_since.is_some_and(|since| since.elapsed() >= SETTLING);
-        let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else { return };
-        // What the kernel's buffer had no room for because the disk took nothing, the disk has cost.
-        let dropped = if mem::take(&mut self.has_held) { &self.tally.disk_dropped } else { &self.tally.kernel_dropped };
+        self.has_counted_all = self
+            .ending_since
+            .is_some_and(|since| since.elapsed() >= SETTLING);
+        let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else {
+            return;
+        };
+        // What the kernel's buffer had no room for because the disk took nothing, the disk has
+        // cost.
+        let dropped = if mem::take(&mut self.has_held) {
+            &self.tally.disk_dropped
+        } else {
+            &self.tally.kernel_dropped
+        };
         dropped.add(counters.dropped.wrapping_sub(self.counted.dropped).into());
-        self.tally.interface_dropped.add(counters.if_dropped.wrapping_sub(self.counted.if_dropped).into());
+        self.tally.interface_dropped.add(
+            counters
+                .if_dropped
+                .wrapping_sub(self.counted.if_dropped)
+                .into(),
+        );
         self.counted = counters;
     }
 }
 
-const NOTHING_COUNTED: Stat = Stat { received: 0, dropped: 0, if_dropped: 0 };
+const NOTHING_COUNTED: Stat = Stat {
+    received: 0,
+    dropped: 0,
+    if_dropped: 0,
+};

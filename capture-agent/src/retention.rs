@@ -1,6 +1,7 @@
 //! Which closed segments go, so that there is room for the next: a function of what there is.
 //!
-//! The oldest go first, and of those that the extractor has not processed none as long as there is another.
+//! The oldest go first, and of those that the extractor has not processed none as long as there is
+//! another.
 
 use std::{cmp::Reverse, fmt, time::Duration};
 
@@ -63,17 +64,29 @@ impl fmt::Display for Cause {
 
 /// What has to go, in this order, and why.
 pub(crate) fn surplus(stock: Stock, limits: &Limits) -> Vec<(Closed, Cause)> {
-    let Stock { mut closed, part_bytes, free_bytes } = stock;
-    let mut used = closed.iter().fold(part_bytes, |sum, segment| sum.saturating_add(segment.bytes));
+    let Stock {
+        mut closed,
+        part_bytes,
+        free_bytes,
+    } = stock;
+    let mut used = closed
+        .iter()
+        .fold(part_bytes, |sum, segment| sum.saturating_add(segment.bytes));
     let mut free = free_bytes;
-    closed.sort_by(|a, b| (Reverse(a.is_processed), &a.name).cmp(&(Reverse(b.is_processed), &b.name)));
+    closed.sort_by(|a, b| {
+        (Reverse(a.is_processed), &a.name).cmp(&(Reverse(b.is_processed), &b.name))
+    });
     let mut surplus = Vec::new();
     for segment in closed {
         let cause = if limits.max_age.is_some_and(|limit| segment.age > limit) {
             Cause::Age
         } else if limits.max_disk_bytes.is_some_and(|limit| used > limit) {
             Cause::DiskBytes
-        } else if limits.min_free_bytes.zip(free).is_some_and(|(limit, free)| free < limit) {
+        } else if limits
+            .min_free_bytes
+            .zip(free)
+            .is_some_and(|(limit, free)| free < limit)
+        {
             Cause::FreeBytes
         } else {
             continue;
@@ -92,16 +105,31 @@ mod tests {
 
     fn segment(minute: u64, bytes: u64, is_processed: bool) -> Closed {
         let name = SegmentName::new("edge1", "eth0", minute * 60_000_000, 1);
-        Closed { name, bytes, age: Duration::from_secs(6000 - minute * 60), is_processed }
+        Closed {
+            name,
+            bytes,
+            age: Duration::from_secs(6000 - minute * 60),
+            is_processed,
+        }
     }
 
     fn minutes(surplus: &[(Closed, Cause)]) -> Vec<(u64, Cause)> {
-        surplus.iter().map(|(segment, cause)| (segment.name.start_us() / 60_000_000, *cause)).collect()
+        surplus
+            .iter()
+            .map(|(segment, cause)| (segment.name.start_us() / 60_000_000, *cause))
+            .collect()
     }
 
     fn stock(processed: [bool; 4]) -> Stock {
-        let closed = (1..).zip(processed).map(|(minute, is_processed)| segment(minute, 100, is_processed)).collect();
-        Stock { closed, part_bytes: 50, free_bytes: Some(1000) }
+        let closed = (1..)
+            .zip(processed)
+            .map(|(minute, is_processed)| segment(minute, 100, is_processed))
+            .collect();
+        Stock {
+            closed,
+            part_bytes: 50,
+            free_bytes: Some(1000),
+        }
     }
 
     #[test]
@@ -111,36 +139,69 @@ mod tests {
 
     #[test]
     fn the_oldest_go_first_and_no_more_than_must() {
-        let limits = Limits { max_disk_bytes: Some(300), ..Limits::default() };
-        assert_eq!(minutes(&surplus(stock([true; 4]), &limits)), [(1, Cause::DiskBytes), (2, Cause::DiskBytes)]);
-        let limits = Limits { max_disk_bytes: Some(450), ..Limits::default() };
+        let limits = Limits {
+            max_disk_bytes: Some(300),
+            ..Limits::default()
+        };
+        assert_eq!(
+            minutes(&surplus(stock([true; 4]), &limits)),
+            [(1, Cause::DiskBytes), (2, Cause::DiskBytes)]
+        );
+        let limits = Limits {
+            max_disk_bytes: Some(450),
+            ..Limits::default()
+        };
         assert_eq!(surplus(stock([true; 4]), &limits), []);
     }
 
     #[test]
     fn what_is_not_processed_goes_last() {
-        let limits = Limits { max_disk_bytes: Some(200), ..Limits::default() };
+        let limits = Limits {
+            max_disk_bytes: Some(200),
+            ..Limits::default()
+        };
         let gone = minutes(&surplus(stock([false, true, false, true]), &limits));
-        assert_eq!(gone.iter().map(|(minute, _)| *minute).collect::<Vec<_>>(), [2, 4, 1]);
+        assert_eq!(
+            gone.iter().map(|(minute, _)| *minute).collect::<Vec<_>>(),
+            [2, 4, 1]
+        );
     }
 
     #[test]
     fn what_is_too_old_goes_and_what_is_not_stays() {
-        let limits = Limits { max_age: Some(Duration::from_secs(6000 - 121)), ..Limits::default() };
-        assert_eq!(minutes(&surplus(stock([false, true, true, true]), &limits)), [(2, Cause::Age), (1, Cause::Age)]);
+        let limits = Limits {
+            max_age: Some(Duration::from_secs(6000 - 121)),
+            ..Limits::default()
+        };
+        assert_eq!(
+            minutes(&surplus(stock([false, true, true, true]), &limits)),
+            [(2, Cause::Age), (1, Cause::Age)]
+        );
     }
 
     #[test]
     fn what_goes_makes_room_on_the_disk() {
-        let limits = Limits { min_free_bytes: Some(1150), ..Limits::default() };
-        assert_eq!(minutes(&surplus(stock([true; 4]), &limits)), [(1, Cause::FreeBytes), (2, Cause::FreeBytes)]);
-        let unknown = Stock { free_bytes: None, ..stock([true; 4]) };
+        let limits = Limits {
+            min_free_bytes: Some(1150),
+            ..Limits::default()
+        };
+        assert_eq!(
+            minutes(&surplus(stock([true; 4]), &limits)),
+            [(1, Cause::FreeBytes), (2, Cause::FreeBytes)]
+        );
+        let unknown = Stock {
+            free_bytes: None,
+            ..stock([true; 4])
+        };
         assert_eq!(surplus(unknown, &limits), []);
     }
 
     #[test]
     fn a_part_file_that_is_too_large_takes_all_the_others_and_no_more() {
-        let limits = Limits { max_disk_bytes: Some(10), ..Limits::default() };
+        let limits = Limits {
+            max_disk_bytes: Some(10),
+            ..Limits::default()
+        };
         assert_eq!(surplus(stock([true; 4]), &limits).len(), 4);
     }
 
@@ -166,7 +227,8 @@ mod tests {
                     Cause::DiskBytes => prop_assert!(Some(used) > limits.max_disk_bytes),
                     Cause::FreeBytes => prop_assert!(Some(free + freed) < limits.min_free_bytes),
                 }
-                // For room, nobody unprocessed goes while there is another, and nobody while there is an older one.
+                // For room, nobody unprocessed goes while there is another, and nobody while there
+                // is an older one.
                 if *cause != Cause::Age {
                     prop_assert!(segment.is_processed || !left.iter().any(|other| other.is_processed));
                     prop_assert!(left.iter().filter(|other| other.is_processed == segment.is_processed).all(|other| other.name >= segment.name));

@@ -1,8 +1,8 @@
 //! The bounded ring between a capture and its disk.
 //!
-//! A disk may be slow, or full: what is between it and the capture is memory, so much and no more. When that is full, the
-//! capture leaves packets in the kernel's buffer, which is memory as well; and what has no room there either is lost and
-//! counted.
+//! A disk may be slow, or full: what is between it and the capture is memory, so much and no more.
+//! When that is full, the capture leaves packets in the kernel's buffer, which is memory as well;
+//! and what has no room there either is lost and counted.
 //!
 //! Memory counts, not content: a chunk takes as much of the ring as its buffer is large.
 
@@ -17,8 +17,8 @@ use shared::{pcap::FILE_HEADER_LEN, segment::SegmentName};
 
 use crate::rotation::Reason;
 
-/// How large a chunk's buffer is: one write to the disk. Larger ones fall out of the processor's cache between the
-/// capture and the disk.
+/// How large a chunk's buffer is: one write to the disk. Larger ones fall out of the processor's
+/// cache between the capture and the disk.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Buffers that are kept for the next chunks: new memory costs page faults.
@@ -72,10 +72,15 @@ struct State {
 
 impl Ring {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, state: Mutex::default(), changed: Condvar::new() }
+        Self {
+            max_bytes,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
-    /// Takes a chunk and leaves an empty one without a buffer, or leaves it where it is, if there is no room for it.
+    /// Takes a chunk and leaves an empty one without a buffer, or leaves it where it is, if there
+    /// is no room for it.
     pub(crate) fn push(&self, chunk: &mut Chunk) -> bool {
         let mut state = self.lock();
         let bytes = state.bytes.saturating_add(chunk.records.capacity());
@@ -101,7 +106,9 @@ impl Ring {
     /// The next chunk, waited for no longer than `patience`.
     pub(crate) fn take(&self, patience: Duration) -> Taken {
         let is_idle = |state: &mut State| state.chunks.is_empty() && !state.is_closed;
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, is_idle);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, is_idle);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match state.chunks.pop_front() {
             Some(chunk) => {
@@ -115,7 +122,9 @@ impl Ring {
 
     /// Waits for `patience`, or until the ring is closed, and says whether it is.
     pub(crate) fn wait_for_close(&self, patience: Duration) -> bool {
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, |state| !state.is_closed);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| !state.is_closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
 
@@ -164,7 +173,11 @@ mod tests {
     const NOT_AT_ALL: Duration = Duration::ZERO;
 
     fn chunk(packets: u64) -> Chunk {
-        Chunk { records: Vec::with_capacity(1000), packets, ..Chunk::default() }
+        Chunk {
+            records: Vec::with_capacity(1000),
+            packets,
+            ..Chunk::default()
+        }
     }
 
     fn packets(taken: Taken) -> Option<u64> {
@@ -197,7 +210,10 @@ mod tests {
     #[test]
     fn what_takes_no_memory_always_fits_and_an_empty_ring_takes_anything() {
         let ring = Ring::new(500);
-        let end = || Chunk { ends: Some(Reason::Time), ..Chunk::default() };
+        let end = || Chunk {
+            ends: Some(Reason::Time),
+            ..Chunk::default()
+        };
         assert!(ring.push(&mut chunk(1)) && !ring.push(&mut chunk(2)));
         assert!(!ring.push(&mut end()), "it is over its limit");
         assert_eq!(packets(ring.take(NOT_AT_ALL)), Some(1));
@@ -210,7 +226,13 @@ mod tests {
         assert!(ring.push(&mut chunk(1)));
         ring.close(chunk(2));
         assert!(ring.wait_for_close(Duration::from_secs(60)));
-        assert_eq!([packets(ring.take(NOT_AT_ALL)), packets(ring.take(NOT_AT_ALL))], [Some(1), Some(2)]);
+        assert_eq!(
+            [
+                packets(ring.take(NOT_AT_ALL)),
+                packets(ring.take(NOT_AT_ALL))
+            ],
+            [Some(1), Some(2)]
+        );
         assert_eq!(ring.take(Duration::from_secs(60)), Taken::Over);
     }
 

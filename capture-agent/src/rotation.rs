@@ -1,13 +1,13 @@
 //! When a segment ends: by time, by size, when somebody asks, or because the clock was set back.
 //!
-//! Time is that of the packets. The ends lie on multiples of the interval since 1970, so they do not drift, and
-//! the segments of all capture points end together. Where no packet comes, the wall clock, which stamps
-//! packets, takes their place.
+//! Time is that of the packets. The ends lie on multiples of the interval since 1970, so they do
+//! not drift, and the segments of all capture points end together. Where no packet comes, the wall
+//! clock, which stamps packets, takes their place.
 
 use std::{fmt, num::NonZeroU64};
 
-/// Packets of several queues are delivered out of order by less than this. What is older than its segment by more
-/// was stamped by a clock that was set back.
+/// Packets of several queues are delivered out of order by less than this. What is older than its
+/// segment by more was stamped by a clock that was set back.
 const MAX_DISORDER_NS: u64 = 1_000_000_000;
 
 /// How long and how large a segment gets; nothing stands for any.
@@ -59,14 +59,29 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, oldest_ns: 0, end_ns: u64::MAX, asked_end_ns: u64::MAX, bytes: 0, records: 0 }
+        Self {
+            limits,
+            oldest_ns: 0,
+            end_ns: u64::MAX,
+            asked_end_ns: u64::MAX,
+            bytes: 0,
+            records: 0,
+        }
     }
 
     /// A segment begins at this time, with this many bytes of header.
     pub(crate) fn begin(&mut self, now_ns: u64, header_len: u64) {
-        let end_ns = self.limits.every_ns.map_or(u64::MAX, |every| next_multiple(now_ns, every));
+        let end_ns = self
+            .limits
+            .every_ns
+            .map_or(u64::MAX, |every| next_multiple(now_ns, every));
         let oldest_ns = now_ns.saturating_sub(MAX_DISORDER_NS);
-        *self = Self { oldest_ns, end_ns, bytes: header_len, ..Self::new(self.limits) };
+        *self = Self {
+            oldest_ns,
+            end_ns,
+            bytes: header_len,
+            ..Self::new(self.limits)
+        };
     }
 
     /// What is later than `at_ns` belongs to the next segment.
@@ -77,7 +92,10 @@ impl Rotation {
     /// Whether the segment ends before a record of this time and length.
     #[inline]
     pub(crate) fn ends_before(&self, timestamp_ns: u64, record_len: u64) -> Option<Reason> {
-        let is_too_large = self.limits.bytes.is_some_and(|limit| self.bytes.saturating_add(record_len) > limit.get());
+        let is_too_large = self
+            .limits
+            .bytes
+            .is_some_and(|limit| self.bytes.saturating_add(record_len) > limit.get());
         // A record that is too large for any segment has one of its own.
         if is_too_large && self.records > 0 {
             return Some(Reason::Size);
@@ -119,11 +137,17 @@ mod tests {
     const HEADER: u64 = 24;
 
     fn every(seconds: u64) -> Limits {
-        Limits { every_ns: NonZeroU64::new(seconds * S), bytes: None }
+        Limits {
+            every_ns: NonZeroU64::new(seconds * S),
+            bytes: None,
+        }
     }
 
     fn up_to(bytes: u64) -> Limits {
-        Limits { every_ns: None, bytes: NonZeroU64::new(bytes) }
+        Limits {
+            every_ns: None,
+            bytes: NonZeroU64::new(bytes),
+        }
     }
 
     fn begun(limits: Limits, now_ns: u64) -> Rotation {
@@ -145,12 +169,20 @@ mod tests {
     #[test]
     fn no_segment_is_larger_than_its_limit_but_for_one_record() {
         let mut rotation = begun(up_to(HEADER + 200), S);
-        assert_eq!(rotation.ends_before(S, 1000), None, "a segment holds one record at least");
+        assert_eq!(
+            rotation.ends_before(S, 1000),
+            None,
+            "a segment holds one record at least"
+        );
         rotation.add(100);
         assert_eq!(rotation.ends_before(S, 100), None);
         rotation.add(100);
         assert_eq!(rotation.ends_before(S, 1), Some(Reason::Size));
-        assert_eq!(rotation.ends_at(1_000_000 * S), None, "without an interval time is no reason");
+        assert_eq!(
+            rotation.ends_at(1_000_000 * S),
+            None,
+            "without an interval time is no reason"
+        );
     }
 
     #[test]
@@ -161,7 +193,11 @@ mod tests {
         assert_eq!(rotation.ends_before(610 * S - 1, 1), None);
         assert_eq!(rotation.ends_before(610 * S, 1), Some(Reason::Asked));
         rotation.begin(610 * S, HEADER);
-        assert_eq!(rotation.ends_before(659 * S, 1), None, "the next one has the usual length");
+        assert_eq!(
+            rotation.ends_before(659 * S, 1),
+            None,
+            "the next one has the usual length"
+        );
     }
 
     #[test]
@@ -178,8 +214,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the times: a segment's packets lie within one interval (but for disorder), and only an interval that
-        /// is over, or a clock that went back, ends it.
+        /// Whatever the times: a segment's packets lie within one interval (but for disorder), and
+        /// only an interval that is over, or a clock that went back, ends it.
         #[test]
         fn an_interval_is_never_crossed(seconds in 1u64..100, steps in proptest::collection::vec(-5_000_000_000i64..20_000_000_000, 1..100)) {
             let limits = every(seconds);

@@ -1,4 +1,5 @@
-//! The whole job: open, become humble, enter the sandbox, capture and repair beside it, supervise, end.
+//! The whole job: open, become humble, enter the sandbox, capture and repair beside it, supervise,
+//! end.
 
 use std::{
     io, mem,
@@ -61,7 +62,8 @@ impl Point {
         self.recorder.is_finished() && (self.writer.is_finished() || !self.tally.is_done.get())
     }
 
-    /// A thread that ends too early would be a bug: what the others have is saved, and the agent ends.
+    /// A thread that ends too early would be a bug: what the others have is saved, and the agent
+    /// ends.
     fn has_died(&self) -> bool {
         self.writer.is_finished() || self.recorder.is_finished() && !self.tally.is_done.get()
     }
@@ -71,9 +73,16 @@ impl Point {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let signals = signals::catch().context("signals cannot be waited for")?;
     privileges::take_up();
-    let user = arguments.user.as_deref().map(privileges::user_of_name).transpose()?;
+    let user = arguments
+        .user
+        .as_deref()
+        .map(privileges::user_of_name)
+        .transpose()?;
     let sources = sources(arguments);
-    let taps = sources.iter().map(Source::open).collect::<Result<Vec<Tap>, TapError>>()?;
+    let taps = sources
+        .iter()
+        .map(Source::open)
+        .collect::<Result<Vec<Tap>, TapError>>()?;
     let instance = arguments.instance.clone().unwrap_or_else(short_host_name);
     let spool = Spool::new(&arguments.output_dir, &instance, &arguments.interface);
     spool.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
@@ -89,18 +98,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (requests, requested) = mpsc::channel();
     signals::pass_on(signals, requests).context("signals cannot be waited for")?;
     let repair = Arc::new(repair(spool.clone(), left).context("a thread cannot be started")?);
-    let points = sources.into_iter().zip(taps).zip(newest).map(|((source, tap), newest)| {
-        let namer = Namer::new(&instance, &source.interface, newest.as_ref(), wall_ns());
-        start(arguments, source, tap, namer, Arc::clone(&repair)).context("a thread cannot be started")
-    });
+    let points = sources
+        .into_iter()
+        .zip(taps)
+        .zip(newest)
+        .map(|((source, tap), newest)| {
+            let namer = Namer::new(&instance, &source.interface, newest.as_ref(), wall_ns());
+            start(arguments, source, tap, namer, Arc::clone(&repair))
+                .context("a thread cannot be started")
+        });
     let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
-    let (house, keeper) = keep_house(arguments, spool, &points).context("a thread cannot be started")?;
+    let (house, keeper) =
+        keep_house(arguments, spool, &points).context("a thread cannot be started")?;
     service::ready();
     let reporters = supervise(arguments, &points, &requested);
     service::stopping();
     end(points, reporters, &requested)?;
     drop(house);
-    keeper.join().map_err(|_| anyhow!("the thread that keeps house died"))
+    keeper
+        .join()
+        .map_err(|_| anyhow!("the thread that keeps house died"))
 }
 
 /// The filter for each interface, or for Ethernet where there is none.
@@ -109,7 +126,10 @@ pub(crate) fn filters(arguments: &Arguments) -> Result<Vec<String>, TapError> {
         return Ok(vec![arguments.filter().expression(LinkType::ETHERNET)]);
     }
     privileges::take_up();
-    sources(arguments).iter().map(|source| Ok(source.open()?.filter().to_owned())).collect()
+    sources(arguments)
+        .iter()
+        .map(|source| Ok(source.open()?.filter().to_owned()))
+        .collect()
 }
 
 fn sources(arguments: &Arguments) -> Vec<Source> {
@@ -126,16 +146,25 @@ fn sources(arguments: &Arguments) -> Vec<Source> {
 
 fn short_host_name() -> String {
     let host_name = gethostname().unwrap_or_default();
-    host_name.to_string_lossy().split('.').next().unwrap_or_default().to_owned()
+    host_name
+        .to_string_lossy()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Part files count as well, repaired or not: they have names that come before those of this run.
 fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
-    arguments.interface.iter().map(|interface| spool.newest(interface).unwrap_or_default()).collect()
+    arguments
+        .interface
+        .iter()
+        .map(|interface| spool.newest(interface).unwrap_or_default())
+        .collect()
 }
 
-/// What an earlier run has left, before there is anything of this one. That it cannot be repaired is no reason not to
-/// capture.
+/// What an earlier run has left, before there is anything of this one. That it cannot be repaired
+/// is no reason not to capture.
 fn left_behind(spool: &Spool) -> Vec<SegmentName> {
     spool.parts().unwrap_or_else(|error| {
         tracing::error!("what an earlier run has left is not repaired: {error}");
@@ -143,57 +172,119 @@ fn left_behind(spool: &Spool) -> Vec<SegmentName> {
     })
 }
 
-/// Repairs part files from a thread of its own: they may be large, and their disk may hang. No capture waits for its end.
+/// Repairs part files from a thread of its own: they may be large, and their disk may hang. No
+/// capture waits for its end.
 fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
     let repair = move || {
         for name in parts {
             match spool.repair(&name) {
-                Err(error) => tracing::error!("what an earlier run has left stays as it is: {error}"),
+                Err(error) => {
+                    tracing::error!("what an earlier run has left stays as it is: {error}")
+                }
                 Ok(Some(Repaired::Closed(path, cut_bytes))) => {
                     tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
                 }
                 Ok(Some(Repaired::Removed(path))) => {
-                    tracing::info!("removed {}: an earlier run has left it without a packet", path.display());
+                    tracing::info!(
+                        "removed {}: an earlier run has left it without a packet",
+                        path.display()
+                    );
                 }
                 Ok(None) => {}
             }
         }
     };
-    thread::Builder::new().name("repair".to_owned()).spawn(repair)
+    thread::Builder::new()
+        .name("repair".to_owned())
+        .spawn(repair)
 }
 
-fn start(arguments: &Arguments, source: Source, tap: Tap, namer: Namer, repair: Arc<JoinHandle<()>>) -> io::Result<Point> {
+fn start(
+    arguments: &Arguments,
+    source: Source,
+    tap: Tap,
+    namer: Namer,
+    repair: Arc<JoinHandle<()>>,
+) -> io::Result<Point> {
     let interface = source.interface.clone();
     tracing::info!(%interface, filter = tap.filter(), link = %tap.format().link, "capturing");
     let (control, tally) = (Arc::<Control>::default(), Arc::<Tally>::default());
-    let ring = Arc::new(Ring::new(usize::try_from(arguments.queue_size.0).unwrap_or(usize::MAX)));
-    let gatherer =
-        Gatherer::new(Arc::clone(&ring), Arc::clone(&tally), namer, arguments.rotation(), tap.format(), arguments.empty_segments);
+    let ring = Arc::new(Ring::new(
+        usize::try_from(arguments.queue_size.0).unwrap_or(usize::MAX),
+    ));
+    let gatherer = Gatherer::new(
+        Arc::clone(&ring),
+        Arc::clone(&tally),
+        namer,
+        arguments.rotation(),
+        tap.format(),
+        arguments.empty_segments,
+    );
     let wanted = arguments.count.unwrap_or(u64::MAX);
-    let recorder = Recorder::new(source, tap, gatherer, Arc::clone(&control), Arc::clone(&tally), wanted);
-    let writer = Writer::new(&arguments.output_dir, Arc::clone(&ring), Arc::clone(&tally), repair);
-    let writer = thread::Builder::new().name(format!("write {interface}")).spawn(move || writer.run())?;
-    let recorder = thread::Builder::new().name(format!("read {interface}")).spawn(move || recorder.run())?;
-    Ok(Point { interface, control, tally, ring, recorder, writer })
+    let recorder = Recorder::new(
+        source,
+        tap,
+        gatherer,
+        Arc::clone(&control),
+        Arc::clone(&tally),
+        wanted,
+    );
+    let writer = Writer::new(
+        &arguments.output_dir,
+        Arc::clone(&ring),
+        Arc::clone(&tally),
+        repair,
+    );
+    let writer = thread::Builder::new()
+        .name(format!("write {interface}"))
+        .spawn(move || writer.run())?;
+    let recorder = thread::Builder::new()
+        .name(format!("read {interface}"))
+        .spawn(move || recorder.run())?;
+    Ok(Point {
+        interface,
+        control,
+        tally,
+        ring,
+        recorder,
+        writer,
+    })
 }
 
-fn keep_house(arguments: &Arguments, spool: Spool, points: &[Point]) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+fn keep_house(
+    arguments: &Arguments,
+    spool: Spool,
+    points: &[Point],
+) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (house, until) = mpsc::channel();
     let housekeeper = Housekeeper {
         spool,
         limits: arguments.retention(),
         metrics_file: arguments.metrics_file.clone(),
-        interfaces: points.iter().map(|point| (point.interface.clone(), Arc::clone(&point.tally))).collect(),
+        interfaces: points
+            .iter()
+            .map(|point| (point.interface.clone(), Arc::clone(&point.tally)))
+            .collect(),
         tally: Arc::<SpoolTally>::default(),
     };
-    let keeper = thread::Builder::new().name("keep house".to_owned()).spawn(move || housekeeper.run(&until))?;
+    let keeper = thread::Builder::new()
+        .name("keep house".to_owned())
+        .spawn(move || housekeeper.run(&until))?;
     Ok((house, keeper))
 }
 
 /// Looks after the captures until they are to end.
-fn supervise(arguments: &Arguments, points: &[Point], requested: &Receiver<Request>) -> Vec<Reporter> {
+fn supervise(
+    arguments: &Arguments,
+    points: &[Point],
+    requested: &Receiver<Request>,
+) -> Vec<Reporter> {
     let begun = monotonic();
-    let is_time = || arguments.duration.is_some_and(|duration| begun.elapsed() >= duration.0);
+    let is_time = || {
+        arguments
+            .duration
+            .is_some_and(|duration| begun.elapsed() >= duration.0)
+    };
     let are_done = || points.iter().all(|point| point.recorder.is_finished());
     let mut supervisor = Supervisor::new(arguments, points);
     while !is_time() && !are_done() && !points.iter().any(Point::has_died) {
@@ -237,7 +328,10 @@ impl<'a> Supervisor<'a> {
             self.report();
         }
         for (point, reporter) in self.points.iter().zip(&mut self.reporters) {
-            point.tally.queue_bytes.set(u64::try_from(point.ring.bytes()).unwrap_or(u64::MAX));
+            point
+                .tally
+                .queue_bytes
+                .set(u64::try_from(point.ring.bytes()).unwrap_or(u64::MAX));
             reporter.warn_of_drops(point);
         }
         if self.status.is_due() {
@@ -252,9 +346,13 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Ends all captures, and then their disks: nothing that was captured is lost. How long a disk may take for that is for the
-/// service manager to say, which kills what does not end in time.
-fn end(points: Vec<Point>, mut reporters: Vec<Reporter>, requested: &Receiver<Request>) -> anyhow::Result<()> {
+/// Ends all captures, and then their disks: nothing that was captured is lost. How long a disk may
+/// take for that is for the service manager to say, which kills what does not end in time.
+fn end(
+    points: Vec<Point>,
+    mut reporters: Vec<Reporter>,
+    requested: &Receiver<Request>,
+) -> anyhow::Result<()> {
     points.iter().for_each(|point| point.control.end());
     let mut remind = Pace::after(REMIND_EVERY);
     while !points.iter().all(Point::has_ended) {
@@ -264,13 +362,19 @@ fn end(points: Vec<Point>, mut reporters: Vec<Reporter>, requested: &Receiver<Re
         }
         // A disk that nobody writes to any more takes nothing, and a capture need not wait for it.
         let is_alone = |point: &&Point| point.writer.is_finished() && !point.recorder.is_finished();
-        points.iter().filter(is_alone).for_each(|point| point.tally.is_refused.set(true));
+        points
+            .iter()
+            .filter(is_alone)
+            .for_each(|point| point.tally.is_refused.set(true));
         if remind.is_due() {
             for point in points.iter().filter(|point| !point.writer.is_finished()) {
                 let waiting_bytes = point.ring.bytes();
                 tracing::warn!(interface = %point.interface, waiting_bytes, "the end waits for the disk");
             }
-            service::status(&format!("the end waits for the disk: {}", status_line(&points)));
+            service::status(&format!(
+                "the end waits for the disk: {}",
+                status_line(&points)
+            ));
         }
     }
     let mut failed = Vec::new();
@@ -286,19 +390,33 @@ fn end(points: Vec<Point>, mut reporters: Vec<Reporter>, requested: &Receiver<Re
             failed.push(point.interface);
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(anyhow!("a thread of {} died: this is a bug", failed.join(", "))) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow!(
+            "a thread of {} died: this is a bug",
+            failed.join(", ")
+        ))
+    }
 }
 
 fn status_line(points: &[Point]) -> String {
     let of_point = |point: &Point| {
-        let Snapshot { received, disk_dropped, kernel_dropped, .. } = point.tally.snapshot();
+        let Snapshot {
+            received,
+            disk_dropped,
+            kernel_dropped,
+            ..
+        } = point.tally.snapshot();
         let state = match (point.tally.is_capturing.get(), point.tally.is_refused.get()) {
             (false, _) => " (away)",
             (true, true) => " (disk refuses)",
             (true, false) => "",
         };
         let interface = &point.interface;
-        format!("{interface}{state}: {received} packets, dropped {kernel_dropped} by the kernel, {disk_dropped} for the disk")
+        format!(
+            "{interface}{state}: {received} packets, dropped {kernel_dropped} by the kernel, {disk_dropped} for the disk"
+        )
     };
     points.iter().map(of_point).collect::<Vec<_>>().join("; ")
 }
@@ -312,7 +430,11 @@ struct Reporter {
 
 impl Default for Reporter {
     fn default() -> Self {
-        Self { reported: Snapshot::default(), warned: Snapshot::default(), drops: Pace::at_once(DROPS_EVERY) }
+        Self {
+            reported: Snapshot::default(),
+            warned: Snapshot::default(),
+            drops: Pace::at_once(DROPS_EVERY),
+        }
     }
 }
 
@@ -350,8 +472,9 @@ impl Reporter {
     }
 }
 
-/// Tells the service manager that all is well as long as every capture goes on. Not the disk: one that hangs costs
-/// counted packets, and killing the agent would cost those that wait in memory, too.
+/// Tells the service manager that all is well as long as every capture goes on. Not the disk: one
+/// that hangs costs counted packets, and killing the agent would cost those that wait in memory,
+/// too.
 struct Watchdog {
     pace: Option<Pace>,
     heartbeats: Vec<u64>,
@@ -359,19 +482,28 @@ struct Watchdog {
 
 impl Watchdog {
     fn new() -> Self {
-        Self { pace: service::watchdog().map(Pace::at_once), heartbeats: Vec::new() }
+        Self {
+            pace: service::watchdog().map(Pace::at_once),
+            heartbeats: Vec::new(),
+        }
     }
 
     fn look_at(&mut self, points: &[Point]) {
         if !self.pace.as_mut().is_some_and(Pace::is_due) {
             return;
         }
-        let heartbeats: Vec<u64> = points.iter().map(|point| point.tally.heartbeat.get()).collect();
-        let all_go_on = points
+        let heartbeats: Vec<u64> = points
             .iter()
-            .zip(&heartbeats)
-            .enumerate()
-            .all(|(at, (point, heartbeat))| point.recorder.is_finished() || self.heartbeats.get(at) != Some(heartbeat));
+            .map(|point| point.tally.heartbeat.get())
+            .collect();
+        let all_go_on =
+            points
+                .iter()
+                .zip(&heartbeats)
+                .enumerate()
+                .all(|(at, (point, heartbeat))| {
+                    point.recorder.is_finished() || self.heartbeats.get(at) != Some(heartbeat)
+                });
         self.heartbeats = heartbeats;
         if all_go_on {
             service::alive();

@@ -1,4 +1,5 @@
-//! The system calls that are left when all is open: those of capturing, of files, of threads. No program can be started.
+//! The system calls that are left when all is open: those of capturing, of files, of threads. No
+//! program can be started.
 //!
 //! A call that is missing in the lists fails with EPERM; `strace -f -Z` shows it.
 
@@ -6,10 +7,12 @@ use std::{env, iter};
 
 use nix::libc::{self, c_long};
 use seccompiler::{
-    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, apply_filter,
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
 };
 
-/// Files: segments, their names, the metrics; what libraries look up, such as the interfaces in `/sys`.
+/// Files: segments, their names, the metrics; what libraries look up, such as the interfaces in
+/// `/sys`.
 const FILES: [c_long; 34] = [
     libc::SYS_close,
     libc::SYS_dup,
@@ -113,7 +116,8 @@ const PROCESS: [c_long; 41] = [
     libc::SYS_uname,
 ];
 
-/// The second stack of a thread, on processors that protect returns. The number is the same everywhere.
+/// The second stack of a thread, on processors that protect returns. The number is the same
+/// everywhere.
 const MAP_SHADOW_STACK: c_long = 453;
 
 /// Calls of old programs, which some libraries still make. Other processors have none of them.
@@ -138,10 +142,13 @@ const OLD: [c_long; 15] = [
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: [c_long; 0] = [];
 
-/// Takes all other system calls from this thread and from those that it starts. Where that cannot be done, the log says so.
+/// Takes all other system calls from this thread and from those that it starts. Where that cannot
+/// be done, the log says so.
 pub(crate) fn enter() {
     match confine() {
-        Ok(()) => tracing::info!("in the sandbox: system calls that capturing does not need are refused"),
+        Ok(()) => {
+            tracing::info!("in the sandbox: system calls that capturing does not need are refused")
+        }
         Err(error) => tracing::warn!("not in the sandbox, all system calls stay allowed: {error}"),
     }
 }
@@ -153,21 +160,33 @@ fn confine() -> Result<(), Error> {
     Ok(())
 }
 
-/// All other calls fail with EPERM, and do not end the process: one that is missing in the lists costs its caller an error,
-/// not everybody the capture.
+/// All other calls fail with EPERM, and do not end the process: one that is missing in the lists
+/// costs its caller an error, not everybody the capture.
 fn allowed() -> Result<BpfProgram, Error> {
     // Threads, but no processes.
     let thread = c_flags(libc::CLONE_THREAD);
-    let is_thread = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(thread), thread)?;
+    let is_thread = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(thread),
+        thread,
+    )?;
     let lists = FILES.into_iter().chain(SOCKETS).chain(PROCESS).chain(OLD);
     let always = lists.map(|call| (call, Vec::new()));
-    let rules = always.chain(iter::once((libc::SYS_clone, vec![SeccompRule::new(vec![is_thread])?])));
+    let rules = always.chain(iter::once((
+        libc::SYS_clone,
+        vec![SeccompRule::new(vec![is_thread])?],
+    )));
     filter(rules, refusal(libc::EPERM), SeccompAction::Allow)
 }
 
 /// A filter cannot see the flags of `clone3`. Where that is not there, libraries call `clone`.
 fn without_clone3() -> Result<BpfProgram, Error> {
-    filter(iter::once((libc::SYS_clone3, Vec::new())), SeccompAction::Allow, refusal(libc::ENOSYS))
+    filter(
+        iter::once((libc::SYS_clone3, Vec::new())),
+        SeccompAction::Allow,
+        refusal(libc::ENOSYS),
+    )
 }
 
 fn filter(
@@ -175,7 +194,12 @@ fn filter(
     others: SeccompAction,
     these: SeccompAction,
 ) -> Result<BpfProgram, Error> {
-    let filter = SeccompFilter::new(rules.collect(), others, these, env::consts::ARCH.try_into()?)?;
+    let filter = SeccompFilter::new(
+        rules.collect(),
+        others,
+        these,
+        env::consts::ARCH.try_into()?,
+    )?;
     Ok(filter.try_into()?)
 }
 
@@ -232,7 +256,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [part, path] = ["part", "made/segment"].map(|name| directory.path().join(name));
         confined(|| {
-            fs::DirBuilder::new().create(path.parent().unwrap()).unwrap();
+            fs::DirBuilder::new()
+                .create(path.parent().unwrap())
+                .unwrap();
             let mut file = File::create_new(&part).unwrap();
             file.try_lock().unwrap();
             file.write_all(b"bytes").unwrap();
@@ -241,10 +267,15 @@ mod tests {
             fs::rename(&part, &path).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"byt");
             fs::remove_file(&path).unwrap();
-            UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            UdpSocket::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap();
             nix::sys::statvfs::statvfs(directory.path()).unwrap();
             gethostname().unwrap();
-            thread::spawn(|| Command::new("true").status().unwrap_err()).join().unwrap();
+            thread::spawn(|| Command::new("true").status().unwrap_err())
+                .join()
+                .unwrap();
         });
     }
 }

@@ -34,6 +34,8 @@ pub(crate) fn pass_on(mut signals: Signals, to: Sender<Request>) -> io::Result<(
             }
         }
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(forward)?;
     Ok(())
 }

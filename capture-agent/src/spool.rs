@@ -1,7 +1,8 @@
-//! The output directory: whether it may be used, what is in it, what a crash has left, what has to go.
+//! The output directory: whether it may be used, what is in it, what a crash has left, what has to
+//! go.
 //!
-//! Nothing is touched that this agent did not write: other names, other instances, and, when it comes to deleting,
-//! segments of other interfaces, which may be another agent's.
+//! Nothing is touched that this agent did not write: other names, other instances, and, when it
+//! comes to deleting, segments of other interfaces, which may be another agent's.
 #![allow(clippy::disallowed_methods, reason = "a door: the output directory")]
 
 use std::{
@@ -36,7 +37,8 @@ const DIRECTORY_MODE: u32 = 0o750;
 /// Others may write.
 const WORLD_WRITABLE: u32 = 0o002;
 
-/// How much of a part file is looked at at once: more than the largest record, so that any record fits.
+/// How much of a part file is looked at at once: more than the largest record, so that any record
+/// fits.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where segments go, and whose they are.
@@ -60,34 +62,48 @@ pub(crate) enum Repaired {
 impl Spool {
     /// The spool of this instance and these interfaces.
     pub(crate) fn new(directory: &Path, instance: &str, interfaces: &[String]) -> Self {
-        let interfaces = interfaces.iter().map(|interface| interface_label(interface)).collect();
-        Self { directory: directory.to_owned(), instance: instance_label(instance), interfaces }
+        let interfaces = interfaces
+            .iter()
+            .map(|interface| interface_label(interface))
+            .collect();
+        Self {
+            directory: directory.to_owned(),
+            instance: instance_label(instance),
+            interfaces,
+        }
     }
 
-    /// Makes the directory if it is not there, for this user if one is given, and refuses one in which anybody could
-    /// change segments.
+    /// Makes the directory if it is not there, for this user if one is given, and refuses one in
+    /// which anybody could change segments.
     pub(crate) fn prepare(&self, owner: Option<(Uid, Gid)>) -> anyhow::Result<()> {
         let directory = self.directory.display();
-        let made = fs::DirBuilder::new().mode(DIRECTORY_MODE).create(&self.directory);
+        let made = fs::DirBuilder::new()
+            .mode(DIRECTORY_MODE)
+            .create(&self.directory);
         match made {
             Ok(()) => {
                 if let Some((user, group)) = owner {
                     chown(&self.directory, Some(user.as_raw()), Some(group.as_raw()))
-                        .with_context(|| format!("the output directory {directory} cannot be given to its user"))?;
+                        .with_context(|| {
+                            format!("the output directory {directory} cannot be given to its user")
+                        })?;
                 }
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("the output directory {directory} cannot be made"));
+                return Err(error)
+                    .with_context(|| format!("the output directory {directory} cannot be made"));
             }
         }
-        let metadata =
-            fs::metadata(&self.directory).with_context(|| format!("the output directory {directory} cannot be used"))?;
+        let metadata = fs::metadata(&self.directory)
+            .with_context(|| format!("the output directory {directory} cannot be used"))?;
         if !metadata.is_dir() {
             bail!("the output directory {directory} is none; name a directory with --output-dir");
         }
         if metadata.permissions().mode() & WORLD_WRITABLE != 0 {
-            bail!("anybody may write to the output directory {directory}; `chmod o-w` it, or name another with --output-dir");
+            bail!(
+                "anybody may write to the output directory {directory}; `chmod o-w` it, or name another with --output-dir"
+            );
         }
         Ok(())
     }
@@ -98,7 +114,8 @@ impl Spool {
         access(&self.directory, needed).with_context(|| {
             let user = Uid::effective();
             let directory = self.directory.display();
-            // Root, too, once it has given up the capability to override modes, may write only where its user may.
+            // Root, too, once it has given up the capability to override modes, may write only
+            // where its user may.
             format!(
                 "the output directory {directory} cannot be written to by user {user}; give it to that user (`chown {user} \
                  {directory}`), or, started as root, name its owner with --user"
@@ -113,29 +130,43 @@ impl Spool {
             SegmentFile::Part(name) | SegmentFile::Closed(name) => Some(name),
             SegmentFile::Processed(_) => None,
         });
-        Ok(names.filter(|name| name.instance() == self.instance && name.interface() == interface).max())
+        Ok(names
+            .filter(|name| name.instance() == self.instance && name.interface() == interface)
+            .max())
     }
 
-    /// The part files of this instance that there are, in order. Before it begins one itself, crashes have left them, or
-    /// other agents are writing them.
+    /// The part files of this instance that there are, in order. Before it begins one itself,
+    /// crashes have left them, or other agents are writing them.
     pub(crate) fn parts(&self) -> io::Result<Vec<SegmentName>> {
-        let part = |file| if let SegmentFile::Part(name) = file { Some(name) } else { None };
+        let part = |file| {
+            if let SegmentFile::Part(name) = file {
+                Some(name)
+            } else {
+                None
+            }
+        };
         let mut parts: Vec<SegmentName> = self.files()?.into_iter().filter_map(part).collect();
         parts.retain(|name| name.instance() == self.instance);
         parts.sort();
         Ok(parts)
     }
 
-    /// Closes what a crash has left: cuts a part file after its last whole record. One that another agent is writing is left
-    /// alone, and so is one that cannot be repaired.
+    /// Closes what a crash has left: cuts a part file after its last whole record. One that another
+    /// agent is writing is left alone, and so is one that cannot be repaired.
     pub(crate) fn repair(&self, name: &SegmentName) -> io::Result<Option<Repaired>> {
         let path = self.directory.join(name.part_file_name());
-        let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be repaired: {error}", path.display()));
+        let in_file = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be repaired: {error}", path.display()),
+            )
+        };
         let part = match files::open(OpenOptions::new().read(true).write(true), &path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(in_file)?,
         };
-        // Who had it may have closed or removed it before it was locked here: then it is nobody's to repair.
+        // Who had it may have closed or removed it before it was locked here: then it is nobody's
+        // to repair.
         if matches!(part.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&part, &path) {
             return Ok(None);
         }
@@ -156,22 +187,41 @@ impl Spool {
     /// What of this agent's is there, and how much room is left.
     pub(crate) fn stock(&self) -> io::Result<Stock> {
         let files = self.files()?;
-        let mark = |file: &SegmentFile| if let SegmentFile::Processed(name) = file { Some(name.clone()) } else { None };
+        let mark = |file: &SegmentFile| {
+            if let SegmentFile::Processed(name) = file {
+                Some(name.clone())
+            } else {
+                None
+            }
+        };
         let processed: HashSet<SegmentName> = files.iter().filter_map(mark).collect();
-        let mut stock = Stock { free_bytes: self.free_bytes().ok(), ..Stock::default() };
+        let mut stock = Stock {
+            free_bytes: self.free_bytes().ok(),
+            ..Stock::default()
+        };
         let now = SystemTime::now();
         for file in files.iter().filter(|file| self.is_own(file)) {
             // What vanishes in between, the extractor has moved or deleted.
             match file {
                 SegmentFile::Closed(name) => {
                     if let Ok(metadata) = fs::metadata(self.directory.join(name.to_string())) {
-                        let age = metadata.modified().ok().and_then(|closed| now.duration_since(closed).ok()).unwrap_or_default();
+                        let age = metadata
+                            .modified()
+                            .ok()
+                            .and_then(|closed| now.duration_since(closed).ok())
+                            .unwrap_or_default();
                         let (name, bytes) = (name.clone(), metadata.len());
-                        stock.closed.push(Closed { is_processed: processed.contains(&name), name, bytes, age });
+                        stock.closed.push(Closed {
+                            is_processed: processed.contains(&name),
+                            name,
+                            bytes,
+                            age,
+                        });
                     }
                 }
                 SegmentFile::Part(name) => {
-                    let bytes = fs::metadata(self.directory.join(name.part_file_name())).map_or(0, |metadata| metadata.len());
+                    let bytes = fs::metadata(self.directory.join(name.part_file_name()))
+                        .map_or(0, |metadata| metadata.len());
                     stock.part_bytes = stock.part_bytes.saturating_add(bytes);
                 }
                 SegmentFile::Processed(_) => {}
@@ -183,7 +233,12 @@ impl Spool {
     /// Deletes a closed segment, and the mark beside it.
     pub(crate) fn delete(&self, name: &SegmentName) -> io::Result<()> {
         let path = self.directory.join(name.to_string());
-        let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be deleted: {error}", path.display()));
+        let in_file = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be deleted: {error}", path.display()),
+            )
+        };
         for path in [&path, &self.directory.join(name.processed_file_name())] {
             match fs::remove_file(path) {
                 // The extractor may have been faster.
@@ -201,14 +256,25 @@ impl Spool {
     }
 
     fn is_own(&self, file: &SegmentFile) -> bool {
-        let (SegmentFile::Part(name) | SegmentFile::Closed(name) | SegmentFile::Processed(name)) = file;
-        name.instance() == self.instance && self.interfaces.iter().any(|interface| interface == name.interface())
+        let (SegmentFile::Part(name) | SegmentFile::Closed(name) | SegmentFile::Processed(name)) =
+            file;
+        name.instance() == self.instance
+            && self
+                .interfaces
+                .iter()
+                .any(|interface| interface == name.interface())
     }
 
     /// The files in the directory that are segments', whoever's.
     fn files(&self) -> io::Result<Vec<SegmentFile>> {
         let in_directory = |error: io::Error| {
-            io::Error::new(error.kind(), format!("the output directory {} cannot be read: {error}", self.directory.display()))
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "the output directory {} cannot be read: {error}",
+                    self.directory.display()
+                ),
+            )
         };
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(in_directory)? {
@@ -236,7 +302,11 @@ fn whole_records(file: &File, len: u64) -> io::Result<u64> {
     loop {
         let is_last_window = at(window_start, window.len()) >= len;
         // A record that may be whole further on is left for the next window.
-        let safe_len = if is_last_window { window.len() } else { window.len().saturating_sub(LARGEST_RECORD) };
+        let safe_len = if is_last_window {
+            window.len()
+        } else {
+            window.len().saturating_sub(LARGEST_RECORD)
+        };
         let mut walk = layout.walk(&window, offset);
         while walk.offset() < safe_len
             && let Some(step) = walk.next_step()
@@ -307,7 +377,12 @@ mod tests {
         let mut file = file_header(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN).to_vec();
         for number in 0..records {
             let len = record_len as u32;
-            file.extend(record_header(start_ns + number as u64 * 1000, Precision::Micro, len, len));
+            file.extend(record_header(
+                start_ns + number as u64 * 1000,
+                Precision::Micro,
+                len,
+                len,
+            ));
             file.extend(vec![number as u8; record_len]);
         }
         file
@@ -320,19 +395,29 @@ mod tests {
     }
 
     fn names_in(directory: &TempDir) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
 
     fn outcomes(directory: &TempDir) -> Vec<io::Result<Repaired>> {
         let spool = spool(directory);
-        spool.parts().unwrap().iter().filter_map(|name| spool.repair(name).transpose()).collect()
+        spool
+            .parts()
+            .unwrap()
+            .iter()
+            .filter_map(|name| spool.repair(name).transpose())
+            .collect()
     }
 
     fn repaired(directory: &TempDir) -> Vec<Repaired> {
-        outcomes(directory).into_iter().map(Result::unwrap).collect()
+        outcomes(directory)
+            .into_iter()
+            .map(Result::unwrap)
+            .collect()
     }
 
     #[test]
@@ -341,15 +426,23 @@ mod tests {
         let mut damaged = capture(5, 1000);
         damaged[..4].fill(0);
         for second in 0..5 {
-            let content = if second == 2 { &damaged } else { &capture(2, 30) };
+            let content = if second == 2 {
+                &damaged
+            } else {
+                &capture(2, 30)
+            };
             write(&directory, &name("eth0", second).part_file_name(), content);
         }
         write(&directory, &name("eth0", 9).part_file_name(), &[0; 9000]);
-        let (good, bad): (Vec<_>, Vec<_>) = outcomes(&directory).into_iter().partition(Result::is_ok);
+        let (good, bad): (Vec<_>, Vec<_>) =
+            outcomes(&directory).into_iter().partition(Result::is_ok);
         assert_eq!((good.len(), bad.len()), (5, 1));
         let part = name("eth0", 2).part_file_name();
         let error = bad[0].as_ref().unwrap_err().to_string();
-        assert!(error.contains(&part) && error.contains("file header"), "{error}");
+        assert!(
+            error.contains(&part) && error.contains("file header"),
+            "{error}"
+        );
         assert_eq!(fs::read(directory.path().join(part)).unwrap(), damaged);
         assert_eq!(names_in(&directory).len(), 5);
     }
@@ -374,9 +467,15 @@ mod tests {
     fn long_files_are_read_in_windows() {
         let file = capture(100, 250_000);
         assert_eq!(whole_len(&file), file.len() as u64);
-        assert_eq!(whole_len(&file[..file.len() - 1]), (24 + 99 * 250_016) as u64);
+        assert_eq!(
+            whole_len(&file[..file.len() - 1]),
+            (24 + 99 * 250_016) as u64
+        );
         let small = capture(200_000, 40);
-        assert_eq!(whole_len(&small[..small.len() - 55]), small.len() as u64 - 56);
+        assert_eq!(
+            whole_len(&small[..small.len() - 55]),
+            small.len() as u64 - 56
+        );
     }
 
     #[test]
@@ -409,21 +508,44 @@ mod tests {
     #[test]
     fn what_a_crash_has_left_becomes_a_segment() {
         let directory = tempfile::tempdir().unwrap();
-        let (cut, empty, other) = (name("eth0", 1), name("eth1", 2), SegmentName::new("edge2", "eth0", START_US, 1));
-        write(&directory, &cut.part_file_name(), &capture(3, 30)[..24 + 2 * 46 + 20]);
+        let (cut, empty, other) = (
+            name("eth0", 1),
+            name("eth1", 2),
+            SegmentName::new("edge2", "eth0", START_US, 1),
+        );
+        write(
+            &directory,
+            &cut.part_file_name(),
+            &capture(3, 30)[..24 + 2 * 46 + 20],
+        );
         write(&directory, &empty.part_file_name(), &capture(0, 0));
         write(&directory, &other.part_file_name(), &capture(3, 30));
-        let [closed, removed] = [cut.to_string(), empty.part_file_name()].map(|name| directory.path().join(name));
-        assert_eq!(repaired(&directory), [Repaired::Closed(closed, 20), Repaired::Removed(removed)], "in capture order");
-        assert_eq!(names_in(&directory), [other.part_file_name(), cut.to_string()]);
-        assert_eq!(fs::read(directory.path().join(cut.to_string())).unwrap(), capture(2, 30));
+        let [closed, removed] =
+            [cut.to_string(), empty.part_file_name()].map(|name| directory.path().join(name));
+        assert_eq!(
+            repaired(&directory),
+            [Repaired::Closed(closed, 20), Repaired::Removed(removed)],
+            "in capture order"
+        );
+        assert_eq!(
+            names_in(&directory),
+            [other.part_file_name(), cut.to_string()]
+        );
+        assert_eq!(
+            fs::read(directory.path().join(cut.to_string())).unwrap(),
+            capture(2, 30)
+        );
         assert_eq!(repaired(&directory), []);
     }
 
     #[test]
     fn what_another_agent_is_writing_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let path = write(&directory, &name("eth0", 1).part_file_name(), &capture(3, 30));
+        let path = write(
+            &directory,
+            &name("eth0", 1).part_file_name(),
+            &capture(3, 30),
+        );
         let writing = File::open(path).unwrap();
         writing.lock().unwrap();
         assert_eq!(repaired(&directory), []);
@@ -435,7 +557,11 @@ mod tests {
     fn a_link_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let precious = write(&directory, "precious", b"precious");
-        symlink(&precious, directory.path().join(name("eth0", 1).part_file_name())).unwrap();
+        symlink(
+            &precious,
+            directory.path().join(name("eth0", 1).part_file_name()),
+        )
+        .unwrap();
         assert!(outcomes(&directory)[0].is_err());
         assert_eq!(fs::read(precious).unwrap(), b"precious");
     }
@@ -444,7 +570,12 @@ mod tests {
     fn a_directory_that_anybody_may_write_to_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let spool = spool(&directory);
-        for (mode, is_fine) in [(0o750, true), (0o2770, true), (0o777, false), (0o1777, false)] {
+        for (mode, is_fine) in [
+            (0o750, true),
+            (0o2770, true),
+            (0o777, false),
+            (0o1777, false),
+        ] {
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
             let outcome = spool.prepare(None);
             assert_eq!(outcome.is_ok(), is_fine, "{mode:o}: {outcome:?}");
@@ -459,10 +590,18 @@ mod tests {
         let spool = Spool::new(&directory, "edge1", &[]);
         spool.prepare(None).unwrap();
         spool.check_access().unwrap();
-        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777 & !DIRECTORY_MODE, 0);
+        assert_eq!(
+            fs::metadata(&directory).unwrap().permissions().mode() & 0o777 & !DIRECTORY_MODE,
+            0
+        );
         fs::write(directory.join("file"), "").unwrap();
         let none = Spool::new(&directory.join("file"), "edge1", &[]);
-        assert!(none.prepare(None).unwrap_err().to_string().contains("--output-dir"));
+        assert!(
+            none.prepare(None)
+                .unwrap_err()
+                .to_string()
+                .contains("--output-dir")
+        );
     }
 
     #[test]
@@ -475,16 +614,31 @@ mod tests {
             (open.part_file_name(), 50),
             (name("eth0", 3).to_string(), 10),
             (name("eth1", 1).to_string(), 1000),
-            (SegmentName::new("edge2", "eth0", START_US, 1).to_string(), 1000),
+            (
+                SegmentName::new("edge2", "eth0", START_US, 1).to_string(),
+                1000,
+            ),
             ("calls.pcap".to_owned(), 1000),
         ] {
             write(&directory, &file_name, &vec![0; bytes]);
         }
         let mut stock = spool(&directory).stock().unwrap();
         stock.closed.sort_by(|a, b| a.name.cmp(&b.name));
-        let closed: Vec<_> = stock.closed.iter().map(|closed| (closed.name.clone(), closed.bytes, closed.is_processed)).collect();
-        assert_eq!(closed, [(processed.clone(), 100, true), (name("eth0", 3), 10, false)]);
-        assert!(stock.closed.iter().all(|closed| closed.age < Duration::from_secs(60)));
+        let closed: Vec<_> = stock
+            .closed
+            .iter()
+            .map(|closed| (closed.name.clone(), closed.bytes, closed.is_processed))
+            .collect();
+        assert_eq!(
+            closed,
+            [(processed.clone(), 100, true), (name("eth0", 3), 10, false)]
+        );
+        assert!(
+            stock
+                .closed
+                .iter()
+                .all(|closed| closed.age < Duration::from_secs(60))
+        );
         assert_eq!(stock.part_bytes, 50);
         assert!(stock.free_bytes.unwrap() > 0);
         let spool = spool(&directory);

@@ -1,8 +1,10 @@
-//! What is counted of one interface: written by the threads that work for it, read by those that report.
+//! What is counted of one interface: written by the threads that work for it, read by those that
+//! report.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A number that one thread counts and others read. Nothing else depends on it, so no order is needed.
+/// A number that one thread counts and others read. Nothing else depends on it, so no order is
+/// needed.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -104,6 +106,8 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// All that was lost, wherever.
     pub(crate) fn dropped(&self) -> u64 {
-        self.kernel_dropped.saturating_add(self.interface_dropped).saturating_add(self.disk_dropped)
+        self.kernel_dropped
+            .saturating_add(self.interface_dropped)
+            .saturating_add(self.disk_dropped)
     }
 }

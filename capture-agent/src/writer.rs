@@ -1,14 +1,17 @@
-//! The thread of one interface's disk: a hidden part file, appended to, that gets its name when it is complete.
+//! The thread of one interface's disk: a hidden part file, appended to, that gets its name when it
+//! is complete.
 //!
-//! What the disk refuses is tried again, until it is taken or the agent ends; meanwhile chunks wait in the ring, and what
-//! the ring has no room for is dropped there. So a full disk costs what comes while it is full, not what came before.
+//! What the disk refuses is tried again, until it is taken or the agent ends; meanwhile chunks wait
+//! in the ring, and what the ring has no room for is dropped there. So a full disk costs what comes
+//! while it is full, not what came before.
 //!
-//! Segments of an earlier run that crashed may still be repaired meanwhile. Until they have their names, those that are
-//! closed here wait for theirs: who reads segments as they appear finds them in capture order.
+//! Segments of an earlier run that crashed may still be repaired meanwhile. Until they have their
+//! names, those that are closed here wait for theirs: who reads segments as they appear finds them
+//! in capture order.
 //!
-//! A write that the disk takes only in part is cut back, so that the part file ends with a whole record. (A crash may
-//! still cut one: spool.rs repairs that at the next start.) Every step of [`Writer::try_store`] can be taken up again
-//! where it failed; who changes it, keep it so.
+//! A write that the disk takes only in part is cut back, so that the part file ends with a whole
+//! record. (A crash may still cut one: spool.rs repairs that at the next start.) Every step of
+//! [`Writer::try_store`] can be taken up again where it failed; who changes it, keep it so.
 #![allow(clippy::disallowed_methods, reason = "a door: writes segments")]
 
 use std::{
@@ -48,14 +51,15 @@ const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// How long nothing happens when no chunk comes.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// After so much, what was written is made durable: the end of a large segment would hold up the ring for too long if all
-/// of it were left to that moment.
+/// After so much, what was written is made durable: the end of a large segment would hold up the
+/// ring for too long if all of it were left to that moment.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
 
 /// So many closed segments of an interface wait for their names at most: each is an open file.
 const MAX_UNNAMED: usize = 64;
 
-/// How long the end of the agent waits for the repair. What has no name then gets it at the next start.
+/// How long the end of the agent waits for the repair. What has no name then gets it at the next
+/// start.
 const MAX_WAIT_FOR_REPAIR: Duration = Duration::from_secs(2);
 
 /// How often it looks whether there is an end of it.
@@ -83,13 +87,19 @@ pub(crate) struct Writer {
     repair: Arc<JoinHandle<()>>,
     /// Segments that are complete and durable, in order.
     unnamed: VecDeque<(Segment, Reason)>,
-    /// Since what the disk refuses began, how many packets had been dropped then; nothing if it refuses nothing.
+    /// Since what the disk refuses began, how many packets had been dropped then; nothing if it
+    /// refuses nothing.
     refused_at: Option<u64>,
     remind: Pace,
 }
 
 impl Writer {
-    pub(crate) fn new(directory: &Path, ring: Arc<Ring>, tally: Arc<Tally>, repair: Arc<JoinHandle<()>>) -> Self {
+    pub(crate) fn new(
+        directory: &Path,
+        ring: Arc<Ring>,
+        tally: Arc<Tally>,
+        repair: Arc<JoinHandle<()>>,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
             ring,
@@ -128,7 +138,9 @@ impl Writer {
     }
 
     fn store_or_drop(&mut self, mut chunk: Chunk) {
-        let Err(error) = self.try_store(&mut chunk) else { return };
+        let Err(error) = self.try_store(&mut chunk) else {
+            return;
+        };
         self.tally.disk_dropped.add(chunk.packets);
         tracing::error!(packets = chunk.packets, "given up at the end: {error}");
         // The segment itself may still get its name.
@@ -181,11 +193,20 @@ impl Writer {
         let bytes = len(&beginning.header);
         self.tally.written_bytes.add(bytes);
         self.tally.segment_bytes.set(bytes);
-        Ok(Segment { file, beginning: beginning.clone(), part_path, bytes, packets: 0, unsynced_bytes: bytes })
+        Ok(Segment {
+            file,
+            beginning: beginning.clone(),
+            part_path,
+            bytes,
+            packets: 0,
+            unsynced_bytes: bytes,
+        })
     }
 
     fn append(&mut self, chunk: &mut Chunk) -> io::Result<()> {
-        let Some(segment) = &mut self.segment else { return Err(io::Error::other("its segment could not be begun")) };
+        let Some(segment) = &mut self.segment else {
+            return Err(io::Error::other("its segment could not be begun"));
+        };
         segment.append(&chunk.records, chunk.packets)?;
         self.tally.written.add(mem::take(&mut chunk.packets));
         self.tally.written_bytes.add(len(&chunk.records));
@@ -202,15 +223,25 @@ impl Writer {
     }
 
     fn count_lost(&self, lost: &Segment) {
-        tracing::error!(packets = lost.packets, "{} was removed while it was being written", lost.part_path.display());
+        tracing::error!(
+            packets = lost.packets,
+            "{} was removed while it was being written",
+            lost.part_path.display()
+        );
         self.tally.disk_dropped.add(lost.packets);
     }
 
     fn close(&mut self, reason: Reason) {
-        let Some(segment) = self.segment.take() else { return };
+        let Some(segment) = self.segment.take() else {
+            return;
+        };
         if let Err(error) = segment.file.sync_all() {
-            // Trying again would succeed, and mean nothing: the kernel has forgotten what it could not write.
-            tracing::error!("{} may not be whole on the disk: {error}", segment.part_path.display());
+            // Trying again would succeed, and mean nothing: the kernel has forgotten what it could
+            // not write.
+            tracing::error!(
+                "{} may not be whole on the disk: {error}",
+                segment.part_path.display()
+            );
         }
         self.unnamed.push_back((segment, reason));
         self.tally.segment_bytes.set(0);
@@ -245,7 +276,10 @@ impl Writer {
             Ok(()) if self.unnamed.is_empty() => {}
             Ok(()) => {
                 let segments = self.unnamed.len();
-                tracing::warn!(segments, "closed at the next start: what an earlier run has left is not repaired yet");
+                tracing::warn!(
+                    segments,
+                    "closed at the next start: what an earlier run has left is not repaired yet"
+                );
             }
         }
     }
@@ -261,7 +295,11 @@ impl Writer {
                 self.tally.is_refused.set(true);
             }
             Some(before) if self.remind.is_due() => {
-                tracing::error!(waiting_bytes, dropped = dropped.saturating_sub(before), "still: {error}");
+                tracing::error!(
+                    waiting_bytes,
+                    dropped = dropped.saturating_sub(before),
+                    "still: {error}"
+                );
             }
             Some(_) => {}
         }
@@ -279,7 +317,10 @@ impl Writer {
 impl Segment {
     /// What its file begins with, if that has no name any more.
     fn lost(&self) -> Option<Beginning> {
-        let is_lost = self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        let is_lost = self
+            .file
+            .metadata()
+            .is_ok_and(|metadata| metadata.nlink() == 0);
         is_lost.then(|| self.beginning.clone())
     }
 
@@ -296,39 +337,56 @@ impl Segment {
         if self.unsynced_bytes >= SYNC_BYTES {
             self.unsynced_bytes = 0;
             if let Err(error) = self.file.sync_data() {
-                tracing::error!("{} may not be whole on the disk: {error}", self.part_path.display());
+                tracing::error!(
+                    "{} may not be whole on the disk: {error}",
+                    self.part_path.display()
+                );
             }
         }
         Ok(())
     }
 }
 
-/// Makes a part file and locks it, before anything is in it: as long as it is locked, no other agent takes it for what a
-/// crash has left. (Some network file systems know no locks: two agents should not share a directory there.)
+/// Makes a part file and locks it, before anything is in it: as long as it is locked, no other
+/// agent takes it for what a crash has left. (Some network file systems know no locks: two agents
+/// should not share a directory there.)
 fn create(part_path: &Path) -> io::Result<File> {
-    let file = match OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(part_path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return take_over(part_path).ok_or(error),
+    let file = match OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(part_path)
+    {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return take_over(part_path).ok_or(error);
+        }
         created => created?,
     };
     // Another agent that starts may have been faster, and remove it: it is empty.
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&file, part_path) {
-        return Err(io::Error::new(ErrorKind::ResourceBusy, "another agent is looking at it"));
+        return Err(io::Error::new(
+            ErrorKind::ResourceBusy,
+            "another agent is looking at it",
+        ));
     }
     Ok(file)
 }
 
-/// A part file that this agent began, but could neither write nor remove: nobody holds it, and no packet is in it.
+/// A part file that this agent began, but could neither write nor remove: nobody holds it, and no
+/// packet is in it.
 fn take_over(part_path: &Path) -> Option<File> {
     let file = files::open(OpenOptions::new().append(true), part_path).ok()?;
     let is_begun_only = file.try_lock().is_ok()
         && is_at(&file, part_path)
-        && file.metadata().is_ok_and(|metadata| metadata.len() <= HEADER_BYTES);
+        && file
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() <= HEADER_BYTES);
     (is_begun_only && file.set_len(0).is_ok()).then_some(file)
 }
 
-/// Whether a part file has neither been removed nor got its segment's name. Once it is locked, that stays so: nobody removes
-/// or renames one that another has locked. (A segment's name is not used twice, so numbers of files, which some network file systems make
-/// up, need not be compared.)
+/// Whether a part file has neither been removed nor got its segment's name. Once it is locked, that
+/// stays so: nobody removes or renames one that another has locked. (A segment's name is not used
+/// twice, so numbers of files, which some network file systems make up, need not be compared.)
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let is_removed = file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
     !is_removed && fs::symlink_metadata(path).is_ok()
@@ -347,7 +405,12 @@ pub(crate) fn publish(directory: &Path, name: &SegmentName) -> io::Result<PathBu
 
 /// Says which file an error is about.
 fn in_file(path: &Path) -> impl Fn(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()))
+    move |error| {
+        io::Error::new(
+            error.kind(),
+            format!("{} cannot be written: {error}", path.display()),
+        )
+    }
 }
 
 fn len(bytes: &[u8]) -> u64 {
@@ -373,11 +436,18 @@ mod tests {
 
     fn beginning() -> Beginning {
         let name = SegmentName::new("edge1", "eth0", 1_701_441_022_123_456, 1);
-        Beginning { name, header: file_header(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN) }
+        Beginning {
+            name,
+            header: file_header(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN),
+        }
     }
 
     fn chunk(records: &[u8]) -> Chunk {
-        Chunk { records: records.to_vec(), packets: 1, ..Chunk::default() }
+        Chunk {
+            records: records.to_vec(),
+            packets: 1,
+            ..Chunk::default()
+        }
     }
 
     fn writer(directory: &Path) -> Writer {
@@ -389,7 +459,12 @@ mod tests {
     }
 
     fn beside(directory: &Path, repair: JoinHandle<()>) -> Writer {
-        Writer::new(directory, Arc::new(Ring::new(1 << 20)), Arc::default(), Arc::new(repair))
+        Writer::new(
+            directory,
+            Arc::new(Ring::new(1 << 20)),
+            Arc::default(),
+            Arc::new(repair),
+        )
     }
 
     /// A repair that takes until the sender is dropped.
@@ -406,19 +481,31 @@ mod tests {
     /// A segment of one record.
     fn whole(sequence: u32) -> Chunk {
         let name = SegmentName::new("edge1", "eth0", 1_701_441_022_123_456, sequence);
-        Chunk { begins: Some(Beginning { name, ..beginning() }), ends: Some(Reason::Size), ..chunk(b"one") }
+        Chunk {
+            begins: Some(Beginning {
+                name,
+                ..beginning()
+            }),
+            ends: Some(Reason::Size),
+            ..chunk(b"one")
+        }
     }
 
     /// A writer that has written one record.
     fn begun(directory: &Path) -> Writer {
         let mut writer = writer(directory);
-        writer.store(Chunk { begins: Some(beginning()), ..chunk(b"one") });
+        writer.store(Chunk {
+            begins: Some(beginning()),
+            ..chunk(b"one")
+        });
         writer
     }
 
     fn names_in(directory: &TempDir) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -428,13 +515,29 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut writer = begun(directory.path());
         assert_eq!(names_in(&directory), [beginning().name.part_file_name()]);
-        writer.store(Chunk { ends: Some(Reason::Time), ..chunk(b"two") });
+        writer.store(Chunk {
+            ends: Some(Reason::Time),
+            ..chunk(b"two")
+        });
         assert_eq!(names_in(&directory), [beginning().name.to_string()]);
         let path = directory.path().join(beginning().name.to_string());
-        assert_eq!(fs::read(&path).unwrap(), [&beginning().header[..], b"onetwo"].concat());
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777 & !FILE_MODE, 0);
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            [&beginning().header[..], b"onetwo"].concat()
+        );
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777 & !FILE_MODE,
+            0
+        );
         let tally = &writer.tally;
-        assert_eq!((tally.written.get(), tally.written_bytes.get(), tally.segments.get()), (2, 24 + 6, 1));
+        assert_eq!(
+            (
+                tally.written.get(),
+                tally.written_bytes.get(),
+                tally.segments.get()
+            ),
+            (2, 24 + 6, 1)
+        );
     }
 
     #[test]
@@ -442,7 +545,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         drop(begun(directory.path()));
         let part = directory.path().join(beginning().name.part_file_name());
-        assert_eq!(fs::read(part).unwrap(), [&beginning().header[..], b"one"].concat());
+        assert_eq!(
+            fs::read(part).unwrap(),
+            [&beginning().header[..], b"one"].concat()
+        );
     }
 
     #[test]
@@ -483,10 +589,22 @@ mod tests {
             (other.join().unwrap(), closed)
         });
         assert!(found > 0, "the two have never met");
-        assert_eq!(names_in(&directory), (1..=closed).map(|n| whole(n).begins.unwrap().name.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            names_in(&directory),
+            (1..=closed)
+                .map(|n| whole(n).begins.unwrap().name.to_string())
+                .collect::<Vec<_>>()
+        );
         let len = |name: &String| fs::metadata(directory.path().join(name)).unwrap().len();
-        assert!(names_in(&directory).iter().all(|name| len(name) == HEADER_BYTES + 3));
-        assert_eq!((writer.tally.disk_dropped.get(), writer.tally.written.get()), (0, u64::from(closed)));
+        assert!(
+            names_in(&directory)
+                .iter()
+                .all(|name| len(name) == HEADER_BYTES + 3)
+        );
+        assert_eq!(
+            (writer.tally.disk_dropped.get(), writer.tally.written.get()),
+            (0, u64::from(closed))
+        );
     }
 
     #[test]
@@ -495,16 +613,36 @@ mod tests {
         let (goes_on, repair) = long_repair();
         let mut writer = beside(directory.path(), repair);
         (1..=3).for_each(|sequence| writer.store(whole(sequence)));
-        let names: Vec<SegmentName> = (1..=3).map(|sequence| whole(sequence).begins.unwrap().name).collect();
-        assert_eq!(names_in(&directory), names.iter().map(SegmentName::part_file_name).collect::<Vec<_>>());
-        assert_eq!((writer.tally.segments.get(), writer.tally.segment_bytes.get()), (0, 0));
+        let names: Vec<SegmentName> = (1..=3)
+            .map(|sequence| whole(sequence).begins.unwrap().name)
+            .collect();
+        assert_eq!(
+            names_in(&directory),
+            names
+                .iter()
+                .map(SegmentName::part_file_name)
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(
+            (
+                writer.tally.segments.get(),
+                writer.tally.segment_bytes.get()
+            ),
+            (0, 0)
+        );
         drop(goes_on);
         while !writer.repair.is_finished() {
             thread::yield_now();
         }
         writer.store(Chunk::default());
-        assert_eq!(names_in(&directory), names.iter().map(SegmentName::to_string).collect::<Vec<_>>());
-        assert_eq!((writer.tally.segments.get(), writer.tally.disk_dropped.get()), (3, 0));
+        assert_eq!(
+            names_in(&directory),
+            names.iter().map(SegmentName::to_string).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            (writer.tally.segments.get(), writer.tally.disk_dropped.get()),
+            (3, 0)
+        );
     }
 
     #[test]
@@ -514,8 +652,17 @@ mod tests {
         let mut writer = beside(directory.path(), repair);
         (1..=100).for_each(|sequence| writer.store(whole(sequence)));
         assert_eq!(writer.unnamed.len(), MAX_UNNAMED);
-        let named: Vec<String> = names_in(&directory).into_iter().filter(|name| !name.starts_with('.')).collect();
-        assert_eq!(named, (1..=36).map(|n| whole(n).begins.unwrap().name.to_string()).collect::<Vec<_>>(), "the oldest");
+        let named: Vec<String> = names_in(&directory)
+            .into_iter()
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        assert_eq!(
+            named,
+            (1..=36)
+                .map(|n| whole(n).begins.unwrap().name.to_string())
+                .collect::<Vec<_>>(),
+            "the oldest"
+        );
     }
 
     #[test]
@@ -525,8 +672,14 @@ mod tests {
         let writer = beside(directory.path(), repair);
         writer.ring.close(whole(1));
         writer.run();
-        let part = directory.path().join(whole(1).begins.unwrap().name.part_file_name());
-        assert_eq!(fs::read(part).unwrap(), [&beginning().header[..], b"one"].concat(), "whole, and the next start's");
+        let part = directory
+            .path()
+            .join(whole(1).begins.unwrap().name.part_file_name());
+        assert_eq!(
+            fs::read(part).unwrap(),
+            [&beginning().header[..], b"one"].concat(),
+            "whole, and the next start's"
+        );
     }
 
     #[test]
@@ -535,13 +688,29 @@ mod tests {
         let mut writer = begun(directory.path());
         let part = directory.path().join(beginning().name.part_file_name());
         // Open for reading only: each write fails, whatever the disk.
-        let good = mem::replace(&mut writer.segment.as_mut().unwrap().file, File::open(&part).unwrap());
-        let mut next = Chunk { ends: Some(Reason::Size), ..chunk(b"two") };
+        let good = mem::replace(
+            &mut writer.segment.as_mut().unwrap().file,
+            File::open(&part).unwrap(),
+        );
+        let mut next = Chunk {
+            ends: Some(Reason::Size),
+            ..chunk(b"two")
+        };
         for _ in 0..3 {
             let error = writer.try_store(&mut next).unwrap_err();
-            assert!(error.to_string().contains(&part.display().to_string()), "{error}");
+            assert!(
+                error.to_string().contains(&part.display().to_string()),
+                "{error}"
+            );
         }
-        assert_eq!((next.packets, next.records.as_slice(), writer.tally.written.get()), (1, &b"two"[..], 1));
+        assert_eq!(
+            (
+                next.packets,
+                next.records.as_slice(),
+                writer.tally.written.get()
+            ),
+            (1, &b"two"[..], 1)
+        );
         writer.segment.as_mut().unwrap().file = good;
         writer.try_store(&mut next).unwrap();
         let file = fs::read(directory.path().join(beginning().name.to_string())).unwrap();
@@ -555,7 +724,10 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         let mut writer = begun(&directory);
         fs::remove_dir_all(&directory).unwrap();
-        writer.store(Chunk { ends: Some(Reason::Time), ..chunk(b"two") });
+        writer.store(Chunk {
+            ends: Some(Reason::Time),
+            ..chunk(b"two")
+        });
         let file = fs::read(directory.join(beginning().name.to_string())).unwrap();
         assert_eq!(file, [&beginning().header[..], b"two"].concat());
         assert_eq!(writer.tally.disk_dropped.get(), 1);
@@ -569,7 +741,10 @@ mod tests {
         let mut writer = begun(&directory);
         fs::remove_dir_all(&directory).unwrap();
         fs::write(&directory, "in the way").unwrap();
-        let mut next = Chunk { ends: Some(Reason::Time), ..chunk(b"two") };
+        let mut next = Chunk {
+            ends: Some(Reason::Time),
+            ..chunk(b"two")
+        };
         for _ in 0..3 {
             writer.try_store(&mut next).unwrap_err();
         }
@@ -577,7 +752,10 @@ mod tests {
         writer.try_store(&mut next).unwrap();
         let file = fs::read(directory.join(beginning().name.to_string())).unwrap();
         assert_eq!(file, [&beginning().header[..], b"two"].concat());
-        assert_eq!((writer.tally.disk_dropped.get(), writer.tally.written.get()), (1, 2));
+        assert_eq!(
+            (writer.tally.disk_dropped.get(), writer.tally.written.get()),
+            (1, 2)
+        );
     }
 
     #[test]
@@ -586,8 +764,14 @@ mod tests {
         let part = directory.path().join(beginning().name.part_file_name());
         fs::write(&part, &beginning().header[..10]).unwrap();
         drop(begun(directory.path()));
-        assert_eq!(fs::read(&part).unwrap(), [&beginning().header[..], b"one"].concat());
-        assert!(writer(directory.path()).open(&beginning()).is_err(), "there is a packet in it");
+        assert_eq!(
+            fs::read(&part).unwrap(),
+            [&beginning().header[..], b"one"].concat()
+        );
+        assert!(
+            writer(directory.path()).open(&beginning()).is_err(),
+            "there is a packet in it"
+        );
     }
 
     #[test]
@@ -595,8 +779,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut writer = begun(directory.path());
         fs::remove_file(directory.path().join(beginning().name.part_file_name())).unwrap();
-        writer.store(Chunk { ends: Some(Reason::Time), ..Chunk::default() });
-        assert_eq!((writer.tally.disk_dropped.get(), writer.tally.segments.get()), (1, 0));
+        writer.store(Chunk {
+            ends: Some(Reason::Time),
+            ..Chunk::default()
+        });
+        assert_eq!(
+            (writer.tally.disk_dropped.get(), writer.tally.segments.get()),
+            (1, 0)
+        );
     }
 
     #[test]
@@ -607,8 +797,14 @@ mod tests {
         fs::write(&in_the_way, "").unwrap();
         let writer = writer(&in_the_way.join("segments"));
         let (ring, tally) = (Arc::clone(&writer.ring), Arc::clone(&writer.tally));
-        assert!(ring.push(&mut Chunk { begins: Some(beginning()), ..chunk(b"one") }));
-        ring.close(Chunk { ends: Some(Reason::End), ..chunk(b"two") });
+        assert!(ring.push(&mut Chunk {
+            begins: Some(beginning()),
+            ..chunk(b"one")
+        }));
+        ring.close(Chunk {
+            ends: Some(Reason::End),
+            ..chunk(b"two")
+        });
         writer.run();
         assert_eq!((tally.disk_dropped.get(), tally.written.get()), (2, 0));
     }

@@ -2,8 +2,8 @@
 //!
 //!     cargo bench -p sip-call-extractor --bench stages [NAME]
 //!
-//! `scripts/bench` tells how long the whole way takes. What writes goes to a directory in TMPDIR: with /dev/shm there
-//! the time is that of the extractor, with a disk that of the disk.
+//! `scripts/bench` tells how long the whole way takes. What writes goes to a directory in TMPDIR:
+//! with /dev/shm there the time is that of the extractor, with a disk that of the disk.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
@@ -68,20 +68,52 @@ enum Shape {
 }
 
 impl Shape {
-    const ALL: [Self; 8] =
-        [Self::Ethernet, Self::Vlan, Self::Sll, Self::Sll2, Self::Ipv6, Self::Pcapng, Self::Sip, Self::MixedSip];
+    const ALL: [Self; 8] = [
+        Self::Ethernet,
+        Self::Vlan,
+        Self::Sll,
+        Self::Sll2,
+        Self::Ipv6,
+        Self::Pcapng,
+        Self::Sip,
+        Self::MixedSip,
+    ];
 
     fn plan(self) -> Plan {
-        let plan = Plan { calls: 100, bytes: 8 * MIB, ..Plan::default() };
+        let plan = Plan {
+            calls: 100,
+            bytes: 8 * MIB,
+            ..Plan::default()
+        };
         match self {
             Self::Ethernet => plan,
-            Self::Vlan => Plan { link: Link::Vlan, ..plan },
-            Self::Sll => Plan { link: Link::Sll, ..plan },
-            Self::Sll2 => Plan { link: Link::Sll2, ..plan },
+            Self::Vlan => Plan {
+                link: Link::Vlan,
+                ..plan
+            },
+            Self::Sll => Plan {
+                link: Link::Sll,
+                ..plan
+            },
+            Self::Sll2 => Plan {
+                link: Link::Sll2,
+                ..plan
+            },
             Self::Ipv6 => Plan { ipv6: true, ..plan },
-            Self::Pcapng => Plan { pcapng: true, ..plan },
-            Self::Sip => Plan { signalling: Signalling::Full, seconds_of_media: 0, ..plan },
-            Self::MixedSip => Plan { signalling: Signalling::Mixed, seconds_of_media: 0, ..plan },
+            Self::Pcapng => Plan {
+                pcapng: true,
+                ..plan
+            },
+            Self::Sip => Plan {
+                signalling: Signalling::Full,
+                seconds_of_media: 0,
+                ..plan
+            },
+            Self::MixedSip => Plan {
+                signalling: Signalling::Mixed,
+                seconds_of_media: 0,
+                ..plan
+            },
         }
     }
 }
@@ -92,13 +124,24 @@ fn index(bencher: Bencher<'_, '_>, shape: Shape) {
     let file = capture(&shape.plan());
     let (layout, start) = Layout::detect(&file).unwrap();
     let decoder = Decoder::default();
-    let chunk = Chunk { input: 0, file: &file, layout: &layout, range: start..file.len(), behind: Behind::Nothing };
-    bencher.counter(BytesCount::of_slice(&file)).bench_local(|| ChunkIndex::of(chunk.clone(), usize::MAX, &decoder, SIP_PORTS));
+    let chunk = Chunk {
+        input: 0,
+        file: &file,
+        layout: &layout,
+        range: start..file.len(),
+        behind: Behind::Nothing,
+    };
+    bencher
+        .counter(BytesCount::of_slice(&file))
+        .bench_local(|| ChunkIndex::of(chunk.clone(), usize::MAX, &decoder, SIP_PORTS));
 }
 
 /// The messages of calls without media.
 static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let file = capture(&Plan { bytes: MIB, ..Shape::Sip.plan() });
+    let file = capture(&Plan {
+        bytes: MIB,
+        ..Shape::Sip.plan()
+    });
     let (layout, start) = Layout::detect(&file).unwrap();
     let (mut walk, decoder) = (layout.walk(&file, start), Decoder::default());
     let mut messages = Vec::new();
@@ -122,9 +165,18 @@ fn parse_sip(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn parse_sdp(bencher: Bencher<'_, '_>) {
-    let messages: Vec<_> = MESSAGES.iter().map(|message| Message::parse(message).unwrap().unwrap()).collect();
-    let descriptions: Vec<Body<'_>> = messages.iter().flat_map(|message| message.bodies().found).collect();
-    let bytes: usize = descriptions.iter().map(|description| description.text().len()).sum();
+    let messages: Vec<_> = MESSAGES
+        .iter()
+        .map(|message| Message::parse(message).unwrap().unwrap())
+        .collect();
+    let descriptions: Vec<Body<'_>> = messages
+        .iter()
+        .flat_map(|message| message.bodies().found)
+        .collect();
+    let bytes: usize = descriptions
+        .iter()
+        .map(|description| description.text().len())
+        .sum();
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         for description in &descriptions {
             black_box(Description::parse(black_box(description.text())));
@@ -143,16 +195,40 @@ impl Opened {
     fn new(calls: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.pcap");
-        std::fs::write(&path, capture(&Plan { calls, bytes: 64 * MIB, ..Plan::default() })).unwrap();
-        let inputs = Inputs::open(&[path], &Scratch::new(folder.path(), None), |_, error| panic!("{error}")).unwrap();
+        std::fs::write(
+            &path,
+            capture(&Plan {
+                calls,
+                bytes: 64 * MIB,
+                ..Plan::default()
+            }),
+        )
+        .unwrap();
+        let inputs = Inputs::open(&[path], &Scratch::new(folder.path(), None), |_, error| {
+            panic!("{error}")
+        })
+        .unwrap();
         let inputs = Inputs::new(0, inputs, Carried::default());
-        Self { folder, inputs, decoder: Decoder::default() }
+        Self {
+            folder,
+            inputs,
+            decoder: Decoder::default(),
+        }
     }
 
     fn window<'a>(&'a self, arena: &'a Bump) -> Window<'a> {
         let mut layouts = Layouts::of(&self.inputs);
-        let mut windows = Windows::new(&self.inputs, Sizes::default(), &self.decoder, SIP_PORTS, Start::default(), true);
-        windows.join(windows.index(&layouts, 0), &mut layouts, arena).unwrap()
+        let mut windows = Windows::new(
+            &self.inputs,
+            Sizes::default(),
+            &self.decoder,
+            SIP_PORTS,
+            Start::default(),
+            true,
+        );
+        windows
+            .join(windows.index(&layouts, 0), &mut layouts, arena)
+            .unwrap()
     }
 
     fn bytes(&self) -> BytesCount {
@@ -161,7 +237,10 @@ impl Opened {
 }
 
 fn threads(count: usize) -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap()
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(count)
+        .build()
+        .unwrap()
 }
 
 fn correlate(window: Window<'_>) -> (CallTable, Vec<Work>) {
@@ -178,7 +257,9 @@ fn correlate(window: Window<'_>) -> (CallTable, Vec<Work>) {
 #[divan::bench(args = [1, 2], sample_count = 20)]
 fn index_in_parallel(bencher: Bencher<'_, '_>, count: usize) {
     let (opened, threads) = (Opened::new(1_000), threads(count));
-    bencher.counter(opened.bytes()).bench_local(|| threads.install(|| opened.window(&Bump::new()).counts));
+    bencher
+        .counter(opened.bytes())
+        .bench_local(|| threads.install(|| opened.window(&Bump::new()).counts));
 }
 
 /// Which packets of a window belong to which of so many calls at once.
@@ -186,7 +267,10 @@ fn index_in_parallel(bencher: Bencher<'_, '_>, count: usize) {
 fn correlation(bencher: Bencher<'_, '_>, calls: u32) {
     let opened = Opened::new(calls);
     let arena = Bump::new();
-    bencher.counter(opened.bytes()).with_inputs(|| opened.window(&arena)).bench_local_values(correlate);
+    bencher
+        .counter(opened.bytes())
+        .with_inputs(|| opened.window(&arena))
+        .bench_local_values(correlate);
 }
 
 /// The files of a window's calls, on so many threads.
@@ -194,7 +278,11 @@ fn correlation(bencher: Bencher<'_, '_>, calls: u32) {
 fn writing(bencher: Bencher<'_, '_>, count: usize) {
     let (opened, threads) = (Opened::new(1_000), threads(count));
     let layouts = Layouts::of(&opened.inputs);
-    let records = Records { inputs: &opened.inputs, layouts: &layouts, decoder: &opened.decoder };
+    let records = Records {
+        inputs: &opened.inputs,
+        layouts: &layouts,
+        decoder: &opened.decoder,
+    };
     let ready = || {
         let arena = Bump::new();
         let window = opened.window(&arena);
@@ -212,13 +300,19 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             syncs: false,
         };
         let uploads = Uploads::none(folder.path());
-        let outputs = Outputs::open(Directory::open(&settings).unwrap(), &settings, uploads).unwrap();
+        let outputs =
+            Outputs::open(Directory::open(&settings).unwrap(), &settings, uploads).unwrap();
         (folder, outputs, calls, work, end)
     };
-    bencher.counter(opened.bytes()).with_inputs(ready).bench_local_values(|(folder, mut outputs, calls, work, end)| {
-        threads.install(|| outputs.write(work, &calls, records, RULES.lookback_ns, end)).unwrap();
-        outputs.finish().unwrap();
-        // Removed when the time is taken.
-        (folder, outputs, calls)
-    });
+    bencher
+        .counter(opened.bytes())
+        .with_inputs(ready)
+        .bench_local_values(|(folder, mut outputs, calls, work, end)| {
+            threads
+                .install(|| outputs.write(work, &calls, records, RULES.lookback_ns, end))
+                .unwrap();
+            outputs.finish().unwrap();
+            // Removed when the time is taken.
+            (folder, outputs, calls)
+        });
 }

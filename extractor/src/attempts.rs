@@ -1,7 +1,8 @@
-//! The segments that are being read, and those that could not be: a small file in the output directory.
+//! The segments that are being read, and those that could not be: a small file in the output
+//! directory.
 //!
-//! It is there while a segment is read, and as long as one has failed. A run that finds one that another left in the middle of
-//! something knows what that died of:
+//! It is there while a segment is read, and as long as one has failed. A run that finds one that
+//! another left in the middle of something knows what that died of:
 //!
 //! ```text
 //!    0  magic                               8
@@ -12,9 +13,12 @@
 //! 4124  body (postcard)
 //! ```
 //!
-//! The word is written by a handler of signals (`source/last_words.rs`). The file is replaced as a whole, and nothing waits for the
-//! disk: a loss of power is no failure of a segment.
-#![allow(clippy::disallowed_methods, reason = "a door: the note of what is read, and the clock that tells kills apart")]
+//! The word is written by a handler of signals (`source/last_words.rs`). The file is replaced as a
+//! whole, and nothing waits for the disk: a loss of power is no failure of a segment.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the note of what is read, and the clock that tells kills apart"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -42,10 +46,12 @@ const BODY_AT: usize = last_words::PATH_AT + last_words::MAX_PATH;
 /// A segment that has failed so often is set aside.
 const MAX_FAILURES: u32 = 2;
 
-/// A process that was killed leaves no word, so the segment need not be to blame: that counts as a failure once in so many seconds.
+/// A process that was killed leaves no word, so the segment need not be to blame: that counts as a
+/// failure once in so many seconds.
 const KILLS_APART_S: u64 = 600;
 
-/// A unit of work of many merged segments becomes so many times shorter after each death, until it has one of them.
+/// A unit of work of many merged segments becomes so many times shorter after each death, until it
+/// has one of them.
 const SHORTER: u64 = 16;
 
 /// Which file a segment is.
@@ -60,13 +66,21 @@ impl Which {
     /// The file that was listed at a path.
     #[must_use]
     pub fn of(path: &Path, listed: &Listed) -> Self {
-        Self { path: Name::of(path), size: listed.size, file: listed.file_id() }
+        Self {
+            path: Name::of(path),
+            size: listed.size,
+            file: listed.file_id(),
+        }
     }
 
     /// One of which nothing but its path is known.
     #[must_use]
     pub fn at(path: &Path) -> Self {
-        Self { path: Name::of(path), size: 0, file: FileId::default() }
+        Self {
+            path: Name::of(path),
+            size: 0,
+            file: FileId::default(),
+        }
     }
 }
 
@@ -112,7 +126,8 @@ struct Body {
     reading: Vec<Which>,
     /// The length of the unit of work that was made of several of them, in bytes.
     unit_len: Option<u64>,
-    /// Those that were being read together when a process died: one after the other will tell which it was.
+    /// Those that were being read together when a process died: one after the other will tell which
+    /// it was.
     careful: Vec<Name>,
     /// How long a unit may be until so many bytes have been read.
     careful_len: Option<(u64, u64)>,
@@ -148,7 +163,8 @@ impl Attempts {
             passed_over: BTreeSet::new(),
             has_forgotten: false,
         };
-        files::remove_leftovers(&attempts.path).with_context(|| format!("{} cannot be tidied up", attempts.path.display()))?;
+        files::remove_leftovers(&attempts.path)
+            .with_context(|| format!("{} cannot be tidied up", attempts.path.display()))?;
         if let Some((word, body)) = found {
             attempts.body = body;
             attempts.judge(word);
@@ -177,7 +193,9 @@ impl Attempts {
             return;
         }
         if let Some((path, offset)) = word.fault {
-            let why = format!("it could not be read at offset {offset}: the disk does not give it, or it became shorter");
+            let why = format!(
+                "it could not be read at offset {offset}: the disk does not give it, or it became shorter"
+            );
             let path = Name::of(path);
             if let Some(which) = reading.iter().find(|which| which.path == path).cloned() {
                 self.note_death(&which, &why, Blame::Likely, true);
@@ -185,16 +203,26 @@ impl Attempts {
             return;
         }
         let (why, blame) = match word.death() {
-            Some(death) => (format!("the program ended with {death} while it was read"), Blame::Likely),
-            None => ("the program was killed while it was read".to_owned(), Blame::Doubtful),
+            Some(death) => (
+                format!("the program ended with {death} while it was read"),
+                Blame::Likely,
+            ),
+            None => (
+                "the program was killed while it was read".to_owned(),
+                Blame::Doubtful,
+            ),
         };
         match &reading[..] {
             [] => {}
             [which] => self.note_death(which, &why, blame, false),
             several => {
-                tracing::warn!("an earlier run ended while it read {} segments; they are read one by one now", several.len());
+                tracing::warn!(
+                    "an earlier run ended while it read {} segments; they are read one by one now",
+                    several.len()
+                );
                 self.body.careful = several.iter().map(|which| which.path.clone()).collect();
-                self.body.careful_len = unit_len.map(|len| (len.checked_div(SHORTER).unwrap_or(len).max(1), len));
+                self.body.careful_len =
+                    unit_len.map(|len| (len.checked_div(SHORTER).unwrap_or(len).max(1), len));
             }
         }
     }
@@ -202,7 +230,12 @@ impl Attempts {
     fn note_death(&mut self, which: &Which, why: &str, blame: Blame, has_faulted: bool) {
         let path = which.path.to_path().display();
         let verdict = self.count(which, why, blame);
-        if let Some(failure) = self.body.failures.iter_mut().find(|failure| failure.which == *which) {
+        if let Some(failure) = self
+            .body
+            .failures
+            .iter_mut()
+            .find(|failure| failure.which == *which)
+        {
             failure.has_faulted |= has_faulted;
         }
         self.body.careful = vec![which.path.clone()];
@@ -216,20 +249,35 @@ impl Attempts {
     }
 
     fn retry(&mut self) {
-        for failure in self.body.failures.iter_mut().filter(|failure| failure.is_aside) {
-            tracing::info!("{} was set aside, and is tried again", failure.which.path.to_path().display());
+        for failure in self
+            .body
+            .failures
+            .iter_mut()
+            .filter(|failure| failure.is_aside)
+        {
+            tracing::info!(
+                "{} was set aside, and is tried again",
+                failure.which.path.to_path().display()
+            );
             (failure.is_aside, failure.count, failure.killed_at) = (false, 0, None);
         }
     }
 
     /// Tells whether a segment is set aside. If so, it is named once, and counted.
     pub fn passes_over(&mut self, which: &Which) -> bool {
-        let Some(failure) = self.body.failures.iter().find(|failure| failure.which == *which && failure.is_aside) else {
+        let Some(failure) = self
+            .body
+            .failures
+            .iter()
+            .find(|failure| failure.which == *which && failure.is_aside)
+        else {
             return false;
         };
         if self.passed_over.insert(which.path.clone()) {
             let (path, why) = (which.path.to_path().display(), &failure.why);
-            tracing::warn!("{path} stays set aside: {why}; it is tried again when it has changed, or with --retry-failed");
+            tracing::warn!(
+                "{path} stays set aside: {why}; it is tried again when it has changed, or with --retry-failed"
+            );
         }
         true
     }
@@ -244,10 +292,12 @@ impl Attempts {
         self.failure(which).is_some_and(|failure| failure.is_aside)
     }
 
-    /// Tells whether a segment ended a process when it was mapped into memory: it is not mapped again.
+    /// Tells whether a segment ended a process when it was mapped into memory: it is not mapped
+    /// again.
     #[must_use]
     pub fn has_faulted(&self, which: &Which) -> bool {
-        self.failure(which).is_some_and(|failure| failure.has_faulted)
+        self.failure(which)
+            .is_some_and(|failure| failure.has_faulted)
     }
 
     /// How far a segment had been read when it was set aside, in bytes.
@@ -257,7 +307,10 @@ impl Attempts {
     }
 
     fn failure(&self, which: &Which) -> Option<&Failure> {
-        self.body.failures.iter().find(|failure| failure.which == *which)
+        self.body
+            .failures
+            .iter()
+            .find(|failure| failure.which == *which)
     }
 
     /// Tells whether a segment is to be read by itself.
@@ -270,7 +323,9 @@ impl Attempts {
     /// How long a unit of work may be that is merged from several segments, in bytes.
     #[must_use]
     pub fn unit_len(&self, usual: u64) -> u64 {
-        self.body.careful_len.map_or(usual, |(len, _)| len.min(usual))
+        self.body
+            .careful_len
+            .map_or(usual, |(len, _)| len.min(usual))
     }
 
     /// These segments are going to be read, as a unit of this length if they are merged.
@@ -288,11 +343,17 @@ impl Attempts {
     /// The note cannot be written.
     pub fn succeed(&mut self) -> Result<()> {
         let reading = std::mem::take(&mut self.body.reading);
-        self.body.careful.retain(|name| reading.iter().all(|which| which.path != *name));
-        self.body.failures.retain(|failure| failure.is_aside || !reading.contains(&failure.which));
+        self.body
+            .careful
+            .retain(|name| reading.iter().all(|which| which.path != *name));
+        self.body
+            .failures
+            .retain(|failure| failure.is_aside || !reading.contains(&failure.which));
         let read = self.body.unit_len.take().unwrap_or(0);
-        self.body.careful_len =
-            self.body.careful_len.and_then(|(len, left)| Some((len, left.checked_sub(read).filter(|left| *left > 0)?)));
+        self.body.careful_len = self
+            .body
+            .careful_len
+            .and_then(|(len, left)| Some((len, left.checked_sub(read).filter(|left| *left > 0)?)));
         self.save()
     }
 
@@ -308,10 +369,18 @@ impl Attempts {
     /// # Errors
     /// The note cannot be written.
     pub fn progress(&mut self) -> Result<()> {
-        let Body { reading, failures, .. } = &mut self.body;
+        let Body {
+            reading, failures, ..
+        } = &mut self.body;
         let before = failures.len();
-        failures.retain(|failure| failure.is_aside || failure.has_faulted || !reading.contains(&failure.which));
-        if failures.len() < before { self.save() } else { Ok(()) }
+        failures.retain(|failure| {
+            failure.is_aside || failure.has_faulted || !reading.contains(&failure.which)
+        });
+        if failures.len() < before {
+            self.save()
+        } else {
+            Ok(())
+        }
     }
 
     /// Nothing is being read any more.
@@ -326,7 +395,8 @@ impl Attempts {
         self.save()
     }
 
-    /// There is no more to be read: what has failed and is not there any more is forgotten, and so is what was to be read with care.
+    /// There is no more to be read: what has failed and is not there any more is forgotten, and so
+    /// is what was to be read with care.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -334,8 +404,19 @@ impl Attempts {
         if !self.is_there {
             return Ok(());
         }
-        let Body { reading, careful, careful_len, failures, .. } = &mut self.body;
-        let before = (reading.len(), careful.len(), failures.len(), careful_len.take());
+        let Body {
+            reading,
+            careful,
+            careful_len,
+            failures,
+            ..
+        } = &mut self.body;
+        let before = (
+            reading.len(),
+            careful.len(),
+            failures.len(),
+            careful_len.take(),
+        );
         reading.clear();
         careful.clear();
         failures.retain(|failure| {
@@ -345,7 +426,8 @@ impl Attempts {
                 Err(error) => error.kind() != ErrorKind::NotFound,
             }
         });
-        let is_as_before = before == (0, 0, failures.len(), None) && !std::mem::take(&mut self.has_forgotten);
+        let is_as_before =
+            before == (0, 0, failures.len(), None) && !std::mem::take(&mut self.has_forgotten);
         if is_as_before { Ok(()) } else { self.save() }
     }
 
@@ -353,12 +435,27 @@ impl Attempts {
     ///
     /// # Errors
     /// The note cannot be written.
-    pub fn fail(&mut self, which: &Which, why: &str, blame: Blame, from: Option<usize>) -> Result<Verdict> {
+    pub fn fail(
+        &mut self,
+        which: &Which,
+        why: &str,
+        blame: Blame,
+        from: Option<usize>,
+    ) -> Result<Verdict> {
         if !self.failed_now.insert(which.path.clone()) {
-            return Ok(if self.is_aside(which) { Verdict::SetAside } else { Verdict::TryAgain });
+            return Ok(if self.is_aside(which) {
+                Verdict::SetAside
+            } else {
+                Verdict::TryAgain
+            });
         }
         let verdict = self.count(which, why, blame);
-        if let Some(failure) = self.body.failures.iter_mut().find(|failure| failure.which == *which) {
+        if let Some(failure) = self
+            .body
+            .failures
+            .iter_mut()
+            .find(|failure| failure.which == *which)
+        {
             failure.from = from.or(failure.from);
         }
         self.body.reading.retain(|reading| reading != which);
@@ -375,14 +472,29 @@ impl Attempts {
         let failures = &mut self.body.failures;
         // Another file that had this path is forgotten.
         failures.retain(|failure| failure.which == *which || failure.which.path != which.path);
-        let place = failures.iter().position(|failure| failure.which == *which).unwrap_or_else(|| {
-            let (count, why) = (0, String::new());
-            let which = which.clone();
-            failures.push(Failure { which, count, why, killed_at: None, has_faulted: false, is_aside: false, from: None });
-            failures.len().saturating_sub(1)
-        });
-        let Some(failure) = failures.get_mut(place) else { return Verdict::TryAgain };
-        let is_soon = failure.killed_at.is_some_and(|at| now.abs_diff(at) < KILLS_APART_S);
+        let place = failures
+            .iter()
+            .position(|failure| failure.which == *which)
+            .unwrap_or_else(|| {
+                let (count, why) = (0, String::new());
+                let which = which.clone();
+                failures.push(Failure {
+                    which,
+                    count,
+                    why,
+                    killed_at: None,
+                    has_faulted: false,
+                    is_aside: false,
+                    from: None,
+                });
+                failures.len().saturating_sub(1)
+            });
+        let Some(failure) = failures.get_mut(place) else {
+            return Verdict::TryAgain;
+        };
+        let is_soon = failure
+            .killed_at
+            .is_some_and(|at| now.abs_diff(at) < KILLS_APART_S);
         if blame != Blame::Doubtful || !is_soon {
             failure.count = failure.count.saturating_add(1);
         }
@@ -391,18 +503,36 @@ impl Attempts {
         }
         why.clone_into(&mut failure.why);
         failure.is_aside |= blame == Blame::Certain || failure.count >= MAX_FAILURES;
-        if failure.is_aside { Verdict::SetAside } else { Verdict::TryAgain }
+        if failure.is_aside {
+            Verdict::SetAside
+        } else {
+            Verdict::TryAgain
+        }
     }
 
     fn save(&mut self) -> Result<()> {
-        let Body { reading, careful, failures, careful_len, .. } = &self.body;
-        let is_wanted = !reading.is_empty() || !careful.is_empty() || !failures.is_empty() || careful_len.is_some();
+        let Body {
+            reading,
+            careful,
+            failures,
+            careful_len,
+            ..
+        } = &self.body;
+        let is_wanted = !reading.is_empty()
+            || !careful.is_empty()
+            || !failures.is_empty()
+            || careful_len.is_some();
         let saved = match (is_wanted, self.is_there) {
             (true, _) => self.write(),
             (false, true) => self.remove(),
             (false, false) => Ok(()),
         };
-        saved.with_context(|| format!("the note of what is read, {}, cannot be written", self.path.display()))?;
+        saved.with_context(|| {
+            format!(
+                "the note of what is read, {}, cannot be written",
+                self.path.display()
+            )
+        })?;
         self.is_there = is_wanted;
         Ok(())
     }
@@ -445,17 +575,27 @@ fn say_it_is_set_aside(which: &Which, why: &str) {
     );
 }
 
-/// The word of the dying, and the body. A file that is damaged, or of another version, tells nothing.
+/// The word of the dying, and the body. A file that is damaged, or of another version, tells
+/// nothing.
 fn load(path: &Path) -> io::Result<Option<(last_words::Word, Body)>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         read => read?,
     };
-    let body = bytes.get(BODY_AT..).filter(|_| bytes.starts_with(&MAGIC)).and_then(|body| postcard::from_bytes(body).ok());
+    let body = bytes
+        .get(BODY_AT..)
+        .filter(|_| bytes.starts_with(&MAGIC))
+        .and_then(|body| postcard::from_bytes(body).ok());
     if body.is_none() {
-        tracing::warn!("{} cannot be understood: what had failed before is tried again", path.display());
+        tracing::warn!(
+            "{} cannot be understood: what had failed before is tried again",
+            path.display()
+        );
     }
-    Ok(Some((last_words::Word::of(&bytes), body.unwrap_or_default())))
+    Ok(Some((
+        last_words::Word::of(&bytes),
+        body.unwrap_or_default(),
+    )))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -466,7 +606,10 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 fn seconds_since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]
@@ -488,11 +631,14 @@ mod tests {
     /// A process dies, and leaves this word.
     fn dies(directory: &TempDir, reading: &[&Which], word: &[(usize, &[u8])]) -> Attempts {
         let mut attempts = Attempts::open(directory.path(), false).unwrap();
-        attempts.begin(reading.iter().map(|which| (*which).clone()).collect(), None).unwrap();
+        attempts
+            .begin(reading.iter().map(|which| (*which).clone()).collect(), None)
+            .unwrap();
         let path = attempts.path.clone();
         std::mem::forget(attempts);
         let mut note = fs::read(&path).unwrap();
-        word.iter().for_each(|(at, bytes)| note[*at..at + bytes.len()].copy_from_slice(bytes));
+        word.iter()
+            .for_each(|(at, bytes)| note[*at..at + bytes.len()].copy_from_slice(bytes));
         fs::write(path, note).unwrap();
         Attempts::open(directory.path(), false).unwrap()
     }
@@ -556,24 +702,44 @@ mod tests {
         let word: &[(usize, &[u8])] = &[(8, &[7]), (16, &offset), (24, &len), (28, path)];
         let mut attempts = dies(&directory, &[&a, &b], word);
         assert!(attempts.has_faulted(&b) && !attempts.has_faulted(&a) && !attempts.passes_over(&b));
-        assert_eq!(attempts.fail(&b, "it cannot be read at offset 4096", Blame::Likely, Some(9)).unwrap(), Verdict::SetAside);
+        assert_eq!(
+            attempts
+                .fail(
+                    &b,
+                    "it cannot be read at offset 4096",
+                    Blame::Likely,
+                    Some(9)
+                )
+                .unwrap(),
+            Verdict::SetAside
+        );
         assert_eq!((attempts.read_to(&b), attempts.passed_over()), (Some(9), 1));
         // Once is enough for one process.
-        assert_eq!(attempts.fail(&a, "no", Blame::Likely, None).unwrap(), Verdict::TryAgain);
-        assert_eq!(attempts.fail(&a, "no", Blame::Likely, None).unwrap(), Verdict::TryAgain);
+        assert_eq!(
+            attempts.fail(&a, "no", Blame::Likely, None).unwrap(),
+            Verdict::TryAgain
+        );
+        assert_eq!(
+            attempts.fail(&a, "no", Blame::Likely, None).unwrap(),
+            Verdict::TryAgain
+        );
     }
 
     #[test]
     fn merged_segments_are_told_apart_by_shorter_units() {
         let (directory, [a, b]) = segments();
         let mut attempts = Attempts::open(directory.path(), false).unwrap();
-        attempts.begin(vec![a.clone(), b.clone()], Some(1 << 20)).unwrap();
+        attempts
+            .begin(vec![a.clone(), b.clone()], Some(1 << 20))
+            .unwrap();
         std::mem::forget(attempts);
         let mut attempts = Attempts::open(directory.path(), false).unwrap();
         assert_eq!(attempts.unit_len(1 << 30), 1 << 16);
         for _ in 0..SHORTER {
             assert_eq!(attempts.unit_len(1 << 30), 1 << 16);
-            attempts.begin(vec![a.clone(), b.clone()], Some(1 << 16)).unwrap();
+            attempts
+                .begin(vec![a.clone(), b.clone()], Some(1 << 16))
+                .unwrap();
             attempts.succeed().unwrap();
         }
         assert_eq!(attempts.unit_len(1 << 30), 1 << 30);

@@ -19,7 +19,8 @@ pub struct Config {
     pub source: Source,
     /// The run gives up what earlier runs left.
     pub resets: bool,
-    /// The most bytes that a capture may have when it is decompressed; if nothing is said, as many as there is room for.
+    /// The most bytes that a capture may have when it is decompressed; if nothing is said, as many
+    /// as there is room for.
     pub max_decompressed: Option<ByteSize>,
     /// The input of a unit of work, where there is more.
     pub unit: UnitLen,
@@ -76,7 +77,8 @@ pub struct Directories {
 /// The input of a unit of work, where there is more.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum UnitLen {
-    /// A gibibyte; more where so much is carried over that to write it each time would cost too much.
+    /// A gibibyte; more where so much is carried over that to write it each time would cost too
+    /// much.
     #[default]
     Usual,
     /// So many bytes: no value changes the result; tests use small ones.

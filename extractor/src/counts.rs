@@ -1,16 +1,17 @@
 //! Everything that is counted, and the words in which the summary tells of it.
 //!
-//! A counter is one line of a table: its name, its type and, if the summary is to name it among what was not used,
-//! its `Rank` and the words behind the number. Sums, lines and the exit status follow from that. Lines of
-//! more than a number and fixed words are made in `report.rs`. So are those of uploads and of flows without a
-//! call, whose counters stay where they are: they are not summed field by field, and share their lines.
+//! A counter is one line of a table: its name, its type and, if the summary is to name it among
+//! what was not used, its `Rank` and the words behind the number. Sums, lines and the exit status
+//! follow from that. Lines of more than a number and fixed words are made in `report.rs`. So are
+//! those of uploads and of flows without a call, whose counters stay where they are: they are not
+//! summed field by field, and share their lines.
 
 use shared::pcap::LinkType;
 
 use crate::elsewhere::Elsewhere;
 
-/// The importance of something that was not used. The summary has the most important first; within a rank,
-/// the order is that of the tables.
+/// The importance of something that was not used. The summary has the most important first; within
+/// a rank, the order is that of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     /// It should have been used: the exit status tells of it.
@@ -37,7 +38,11 @@ pub(crate) struct NotUsed {
 
 impl NotUsed {
     pub(crate) fn new(rank: Rank, count: u64, what: impl Into<String>) -> Self {
-        Self { rank, count, what: what.into() }
+        Self {
+            rank,
+            count,
+            what: what.into(),
+        }
     }
 }
 
@@ -65,7 +70,8 @@ impl Sum for Elsewhere {
     }
 }
 
-/// Makes a struct of counters that can be added to another, and the lines of those that have a rank and words.
+/// Makes a struct of counters that can be added to another, and the lines of those that have a rank
+/// and words.
 macro_rules! counts {
     (
         $(#[$about:meta])*
@@ -108,7 +114,8 @@ counts! {
         pub elsewhere: Elsewhere;
         /// Parts of IP datagrams.
         pub fragments: u64;
-        /// TCP segments; of some of them it turns out later that their connection is followed ([`StreamCounts::followed`]).
+        /// TCP segments; of some of them it turns out later that their connection is followed
+        /// ([`StreamCounts::followed`]).
         pub other_tcp: u64;
         /// Frames of a link type that is not read.
         pub unknown_link: u64;
@@ -126,7 +133,8 @@ counts! {
         pub not_sip: u64 => Usual, "keep-alives and other packets on SIP ports";
         /// Timestamps that were not believed.
         pub odd_times: u64 => Usual, "timestamps that the packet after them contradicts by more than an hour";
-        /// Bodies that may be descriptions and whose Content-Encoding is unknown, or not what they have, or hides too much.
+        /// Bodies that may be descriptions and whose Content-Encoding is unknown, or not what they
+        /// have, or hides too much.
         pub undecodable_bodies: u64 => Usual, "bodies with a Content-Encoding that cannot be read";
         /// Addresses in descriptions that were neither host names nor addresses.
         pub unreadable_addresses: u64 => Usual, "media addresses that cannot be read";
@@ -186,7 +194,8 @@ counts! {
         pub endpoints: u64 => LeftBehind, "media endpoints are beyond the most that one call may have";
         /// Dialogs and attempts: their end is not noticed.
         pub dialogs: u64 => Missing, "dialogs and attempts are beyond the most that one call may have";
-        /// Messages that may have come ahead of their INVITE. The line of all messages of no call is before this one.
+        /// Messages that may have come ahead of their INVITE. The line of all messages of no call
+        /// is before this one.
         pub strays: u64 => NoCall, "of them were too many to wait for their INVITE";
     }
 }
@@ -218,7 +227,8 @@ counts! {
         pub whole: u64;
         /// Datagrams that were given up: a fragment did not come in time, or too many were waiting.
         pub incomplete: u64 => Part, "IP datagrams of which fragments are missing";
-        /// Datagrams that were refused: fragments that overlap say two things about the same bytes (RFC 5722).
+        /// Datagrams that were refused: fragments that overlap say two things about the same bytes
+        /// (RFC 5722).
         pub overlapping: u64 => Part, "IP datagrams whose fragments overlap";
     }
 }
@@ -227,9 +237,16 @@ impl CallCounts {
     /// All calls that closed and are wanted.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.completed, self.cancelled, self.failed, self.timeout, self.incomplete, self.flood]
-            .iter()
-            .fold(0, |sum, n| sum.saturating_add(*n))
+        [
+            self.completed,
+            self.cancelled,
+            self.failed,
+            self.timeout,
+            self.incomplete,
+            self.flood,
+        ]
+        .iter()
+        .fold(0, |sum, n| sum.saturating_add(*n))
     }
 }
 
@@ -239,11 +256,26 @@ mod tests {
 
     #[test]
     fn counts_add_up_and_the_first_example_stays() {
-        let mut all = Counts { not_ip: 2, ..Counts::default() };
-        let more = Counts { not_ip: 3, packets: u64::MAX, first_unknown_link: Some(LinkType::RAW), ..Counts::default() };
+        let mut all = Counts {
+            not_ip: 2,
+            ..Counts::default()
+        };
+        let more = Counts {
+            not_ip: 3,
+            packets: u64::MAX,
+            first_unknown_link: Some(LinkType::RAW),
+            ..Counts::default()
+        };
         all.add_all(&more);
-        all.add_all(&Counts { packets: 1, first_unknown_link: Some(LinkType::ETHERNET), ..Counts::default() });
+        all.add_all(&Counts {
+            packets: 1,
+            first_unknown_link: Some(LinkType::ETHERNET),
+            ..Counts::default()
+        });
         assert_eq!(all, Counts { not_ip: 5, ..more });
-        assert!(all.not_used().contains(&NotUsed::new(Rank::Usual, 5, "frames without IP")));
+        assert!(
+            all.not_used()
+                .contains(&NotUsed::new(Rank::Usual, 5, "frames without IP"))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! SIP on ports other than those on which it is looked for: who gave a range that is too narrow is told.
+//! SIP on ports other than those on which it is looked for: who gave a range that is too narrow is
+//! told.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -17,15 +18,23 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// Counts a message. A request goes to the server's port, a response comes from there: that of the client may be any.
+    /// Counts a message. A request goes to the server's port, a response comes from there: that of
+    /// the client may be any.
     pub fn note(&mut self, message: &Message<'_>, source: Endpoint, destination: Endpoint) {
-        let server = if matches!(message.start, StartLine::Request(_)) { destination } else { source };
+        let server = if matches!(message.start, StartLine::Request(_)) {
+            destination
+        } else {
+            source
+        };
         self.add(server.port(), 1);
     }
 
     /// Adds what another chunk counted.
     pub fn add_all(&mut self, other: &Self) {
-        other.by_port.iter().for_each(|(port, messages)| self.add(*port, *messages));
+        other
+            .by_port
+            .iter()
+            .for_each(|(port, messages)| self.add(*port, *messages));
     }
 
     /// Whether there was none.
@@ -43,11 +52,26 @@ impl Elsewhere {
 /// `12 SIP messages are on other ports: 5080 (10), 5070 (2)`, the most first.
 impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = self.by_port.values().fold(0u64, |sum, messages| sum.saturating_add(*messages));
-        let mut ports: Vec<(u16, u64)> = self.by_port.iter().map(|(port, messages)| (*port, *messages)).collect();
+        let all = self
+            .by_port
+            .values()
+            .fold(0u64, |sum, messages| sum.saturating_add(*messages));
+        let mut ports: Vec<(u16, u64)> = self
+            .by_port
+            .iter()
+            .map(|(port, messages)| (*port, *messages))
+            .collect();
         ports.sort_by_key(|(port, messages)| (std::cmp::Reverse(*messages), *port));
-        let named: Vec<String> = ports.iter().take(MAX_NAMED).map(|(port, messages)| format!("{port} ({messages})")).collect();
-        write!(f, "{all} SIP messages are on other ports: {}", named.join(", "))?;
+        let named: Vec<String> = ports
+            .iter()
+            .take(MAX_NAMED)
+            .map(|(port, messages)| format!("{port} ({messages})"))
+            .collect();
+        write!(
+            f,
+            "{all} SIP messages are on other ports: {}",
+            named.join(", ")
+        )?;
         match ports.len().saturating_sub(named.len()) {
             0 => Ok(()),
             more => write!(f, ", and {more} more"),
@@ -61,22 +85,37 @@ mod tests {
 
     #[test]
     fn the_servers_port_is_named_whoever_sends() {
-        let (client, server) = (Endpoint::v4([192, 0, 2, 1], 49_152), Endpoint::v4([192, 0, 2, 2], 5080));
+        let (client, server) = (
+            Endpoint::v4([192, 0, 2, 1], 49_152),
+            Endpoint::v4([192, 0, 2, 2], 5080),
+        );
         let fields = "Call-ID: 1\r\nf: a\r\nt: b\r\n\r\n";
         let mut elsewhere = Elsewhere::default();
         assert!(elsewhere.is_empty());
-        for (line, source, destination) in
-            [("OPTIONS sip:x SIP/2.0", client, server), ("SIP/2.0 200 OK", server, client), ("BYE sip:x SIP/2.0", server, client)]
-        {
+        for (line, source, destination) in [
+            ("OPTIONS sip:x SIP/2.0", client, server),
+            ("SIP/2.0 200 OK", server, client),
+            ("BYE sip:x SIP/2.0", server, client),
+        ] {
             let text = format!("{line}\r\n{fields}");
-            elsewhere.note(&Message::parse(text.as_bytes()).unwrap().unwrap(), source, destination);
+            elsewhere.note(
+                &Message::parse(text.as_bytes()).unwrap().unwrap(),
+                source,
+                destination,
+            );
         }
-        assert_eq!(elsewhere.to_string(), "3 SIP messages are on other ports: 5080 (2), 49152 (1)");
+        assert_eq!(
+            elsewhere.to_string(),
+            "3 SIP messages are on other ports: 5080 (2), 49152 (1)"
+        );
         let mut all = elsewhere.clone();
         for port in [6060, 7060] {
             elsewhere.add(port, 1);
         }
         all.add_all(&elsewhere);
-        assert_eq!(all.to_string(), "8 SIP messages are on other ports: 5080 (4), 49152 (2), 6060 (1), and 1 more");
+        assert_eq!(
+            all.to_string(),
+            "8 SIP messages are on other ports: 5080 (4), 49152 (2), 6060 (1), and 1 more"
+        );
     }
 }

@@ -98,8 +98,17 @@ impl SegmentEvent<'_> {
     /// The stream that it belongs to.
     #[must_use]
     pub fn flow(&self) -> FlowKey {
-        let Segment { network, source, destination, .. } = self.segment;
-        FlowKey { network, source, destination }
+        let Segment {
+            network,
+            source,
+            destination,
+            ..
+        } = self.segment;
+        FlowKey {
+            network,
+            source,
+            destination,
+        }
     }
 }
 
@@ -119,33 +128,54 @@ impl FlowKey {
     #[must_use]
     #[inline]
     pub fn of(datagram: &Datagram<'_>) -> Self {
-        Self { network: datagram.network, source: datagram.source, destination: datagram.destination }
+        Self {
+            network: datagram.network,
+            source: datagram.source,
+            destination: datagram.destination,
+        }
     }
 
     /// The flow between two endpoints, whatever the network.
     #[must_use]
     pub fn between(source: Endpoint, destination: Endpoint) -> Self {
-        Self { network: Network::PLAIN, source, destination }
+        Self {
+            network: Network::PLAIN,
+            source,
+            destination,
+        }
     }
 
     /// The conversation that it is one direction of: the same for both.
     #[must_use]
     pub fn either_way(self) -> Self {
-        if self.source <= self.destination { self } else { self.reversed() }
+        if self.source <= self.destination {
+            self
+        } else {
+            self.reversed()
+        }
     }
 
     /// The other direction.
     #[must_use]
     pub fn reversed(self) -> Self {
-        Self { source: self.destination, destination: self.source, ..self }
+        Self {
+            source: self.destination,
+            destination: self.source,
+            ..self
+        }
     }
 }
 
-/// In as few words as there are: it is asked for with each packet of a flow that is not the one of the packet before.
+/// In as few words as there are: it is asked for with each packet of a flow that is not the one of
+/// the packet before.
 impl Hash for FlowKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { network, source, destination } = self;
+        let Self {
+            network,
+            source,
+            destination,
+        } = self;
         state.write_u128(source.address_bits());
         state.write_u128(destination.address_bits());
         let ports = u64::from(source.port()) << 48 | u64::from(destination.port()) << 32;
@@ -186,17 +216,28 @@ pub struct Fragmented {
 }
 
 impl Flows {
-    /// Flows of which it is known already what is in them: of each its packets, in capture order, and of all the
-    /// packets that came in fragments.
+    /// Flows of which it is known already what is in them: of each its packets, in capture order,
+    /// and of all the packets that came in fragments.
     #[must_use]
-    pub fn resume(flows: Vec<(FlowKey, Vec<Moment>)>, fragmented: Vec<(Position, Fragmented)>) -> Self {
-        let mut resumed = Self { fragmented: fragmented.into_iter().collect(), ..Self::default() };
+    pub fn resume(
+        flows: Vec<(FlowKey, Vec<Moment>)>,
+        fragmented: Vec<(Position, Fragmented)>,
+    ) -> Self {
+        let mut resumed = Self {
+            fragmented: fragmented.into_iter().collect(),
+            ..Self::default()
+        };
         for (key, packets) in flows {
             resumed.keys.push(key);
             resumed.packets.extend(packets);
             resumed.ends.push(resumed.packets.len());
         }
-        resumed.bounds = resumed.packets.iter().min().copied().zip(resumed.packets.iter().max().copied());
+        resumed.bounds = resumed
+            .packets
+            .iter()
+            .min()
+            .copied()
+            .zip(resumed.packets.iter().max().copied());
         resumed
     }
 
@@ -218,21 +259,38 @@ impl Flows {
         &self.packets
     }
 
-    /// Of one flow, the packets from one moment up to, not including, another: nearly always all or none, which is found out
-    /// without looking at them.
+    /// Of one flow, the packets from one moment up to, not including, another: nearly always all or
+    /// none, which is found out without looking at them.
     #[must_use]
     pub fn packets_between(&self, flow: usize, from: Moment, until: Moment) -> &[Moment] {
-        let Some((first, last)) = self.bounds.filter(|(first, last)| *last >= from && *first < until) else { return &[] };
+        let Some((first, last)) = self
+            .bounds
+            .filter(|(first, last)| *last >= from && *first < until)
+        else {
+            return &[];
+        };
         let packets = self.packets(flow);
-        let start = if first >= from { 0 } else { packets.partition_point(|packet| *packet < from) };
-        let end = if last < until { packets.len() } else { packets.partition_point(|packet| *packet < until) };
+        let start = if first >= from {
+            0
+        } else {
+            packets.partition_point(|packet| *packet < from)
+        };
+        let end = if last < until {
+            packets.len()
+        } else {
+            packets.partition_point(|packet| *packet < until)
+        };
         packets.get(start..end).unwrap_or_default()
     }
 
     /// What came before of a packet that came in fragments.
     #[must_use]
     pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
-        if self.fragmented.is_empty() { None } else { self.fragmented.get(&packet.position) }
+        if self.fragmented.is_empty() {
+            None
+        } else {
+            self.fragmented.get(&packet.position)
+        }
     }
 
     /// Whether any packet came in fragments.
@@ -241,7 +299,8 @@ impl Flows {
         !self.fragmented.is_empty()
     }
 
-    /// Puts the packets of each flow in order: those that came in fragments are found when they are whole.
+    /// Puts the packets of each flow in order: those that came in fragments are found when they are
+    /// whole.
     pub fn sort(&mut self) {
         if self.has_fragmented() {
             for flow in 0..self.keys.len() {
@@ -255,7 +314,10 @@ impl Flows {
 
     /// Raises the packet time of what came out of a chunk to what it was where the chunk began.
     pub fn not_before(&mut self, clock: u64) {
-        let bounds = self.bounds.iter_mut().flat_map(|(first, last)| [first, last]);
+        let bounds = self
+            .bounds
+            .iter_mut()
+            .flat_map(|(first, last)| [first, last]);
         for packet in self.packets.iter_mut().chain(bounds) {
             packet.clock = packet.clock.max(clock);
         }
@@ -263,14 +325,26 @@ impl Flows {
 
     /// Packet time was `clock` already from a place on.
     pub fn not_before_from(&mut self, from: Position, clock: u64) {
-        let bounds = self.bounds.iter_mut().flat_map(|(first, last)| [first, last]);
-        for packet in self.packets.iter_mut().chain(bounds).filter(|packet| packet.position >= from) {
+        let bounds = self
+            .bounds
+            .iter_mut()
+            .flat_map(|(first, last)| [first, last]);
+        for packet in self
+            .packets
+            .iter_mut()
+            .chain(bounds)
+            .filter(|packet| packet.position >= from)
+        {
             packet.clock = packet.clock.max(clock);
         }
     }
 
     fn range(&self, flow: usize) -> Range<usize> {
-        let start = flow.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let start = flow
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before))
+            .copied()
+            .unwrap_or(0);
         start..self.ends.get(flow).copied().unwrap_or(start)
     }
 }
@@ -278,8 +352,8 @@ impl Flows {
 /// Groups packets by flow as they are read.
 #[derive(Debug, Default)]
 pub struct FlowBuilder {
-    /// Flows by key. Only numbers, so that what is asked for each packet stays in the processor's cache
-    /// with tens of thousands of flows.
+    /// Flows by key. Only numbers, so that what is asked for each packet stays in the processor's
+    /// cache with tens of thousands of flows.
     numbers: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     flows: Vec<FlowSize>,
@@ -299,11 +373,14 @@ impl FlowBuilder {
     /// How much memory a packet takes, in bytes.
     pub const PACKET_MEMORY: usize = size_of::<(u32, Moment)>();
 
-    /// One with room for so many packets. Growing would touch twice as much memory, and memory that is touched for the first
-    /// time is a fifth of the time of a run with thousands of calls.
+    /// One with room for so many packets. Growing would touch twice as much memory, and memory that
+    /// is touched for the first time is a fifth of the time of a run with thousands of calls.
     #[must_use]
     pub fn with_capacity(packets: usize) -> Self {
-        Self { packets: Vec::with_capacity(packets), ..Self::default() }
+        Self {
+            packets: Vec::with_capacity(packets),
+            ..Self::default()
+        }
     }
 
     /// Takes in the next packet of the capture.
@@ -319,7 +396,8 @@ impl FlowBuilder {
         self.packets.push((number, packet));
     }
 
-    /// Takes in a packet that came in fragments: the frame that made it whole, and what came before.
+    /// Takes in a packet that came in fragments: the frame that made it whole, and what came
+    /// before.
     pub fn push_fragmented(&mut self, key: FlowKey, packet: Moment, fragmented: Fragmented) {
         self.push(key, packet);
         self.fragmented.insert(packet.position, fragmented);
@@ -327,14 +405,27 @@ impl FlowBuilder {
 
     /// A chunk has fewer packets than 32 bits can count.
     fn number(&mut self, key: FlowKey) -> u32 {
-        let Self { numbers, hasher, flows, .. } = self;
-        let is_it = |number: &u32| flows.get(*number as usize).is_some_and(|flow| flow.key == key);
+        let Self {
+            numbers,
+            hasher,
+            flows,
+            ..
+        } = self;
+        let is_it = |number: &u32| {
+            flows
+                .get(*number as usize)
+                .is_some_and(|flow| flow.key == key)
+        };
         let hash = hasher.hash_one(key);
         let number = match numbers.find(hash, is_it) {
             Some(number) => *number,
             None => {
                 let number = u32::try_from(flows.len()).unwrap_or(u32::MAX);
-                let hash_of = |number: &u32| flows.get(*number as usize).map_or(0, |flow: &FlowSize| hasher.hash_one(flow.key));
+                let hash_of = |number: &u32| {
+                    flows
+                        .get(*number as usize)
+                        .map_or(0, |flow: &FlowSize| hasher.hash_one(flow.key))
+                };
                 numbers.insert_unique(hash, number, hash_of);
                 flows.push(FlowSize { key, packets: 0 });
                 number
@@ -375,7 +466,13 @@ impl FlowBuilder {
         }
         // Where the next packet of a flow would be, it ends.
         let keys = self.flows.iter().map(|flow| flow.key).collect();
-        Flows { keys, ends: next, packets, bounds, fragmented: self.fragmented }
+        Flows {
+            keys,
+            ends: next,
+            packets,
+            bounds,
+            fragmented: self.fragmented,
+        }
     }
 }
 
@@ -384,16 +481,24 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn flow(n: u8) -> FlowKey {
-        FlowKey::between(Endpoint::v4([10, 0, 0, n], 1), Endpoint::v4([10, 0, 0, 99], 2))
+        FlowKey::between(
+            Endpoint::v4([10, 0, 0, n], 1),
+            Endpoint::v4([10, 0, 0, 99], 2),
+        )
     }
 
     pub(crate) fn packet(n: usize) -> Moment {
-        Moment { clock: n as u64 * 10, position: Position::new(0, n) }
+        Moment {
+            clock: n as u64 * 10,
+            position: Position::new(0, n),
+        }
     }
 
     pub(crate) fn built(packets: &[(u8, usize)]) -> Flows {
         let mut builder = FlowBuilder::default();
-        packets.iter().for_each(|&(key, n)| builder.push(flow(key), packet(n)));
+        packets
+            .iter()
+            .for_each(|&(key, n)| builder.push(flow(key), packet(n)));
         builder.finish()
     }
 
@@ -404,9 +509,20 @@ pub(crate) mod tests {
         assert_eq!(flows.packets(0), [1, 3, 4].map(packet));
         assert_eq!(flows.packets(1), [2, 6].map(packet));
         assert!(flows.packets(3).is_empty());
-        for (from, until, want) in [(2, 4, &[3][..]), (1, 9, &[1, 3, 4]), (0, 1, &[]), (4, 9, &[4]), (5, 5, &[]), (7, 9, &[])] {
+        for (from, until, want) in [
+            (2, 4, &[3][..]),
+            (1, 9, &[1, 3, 4]),
+            (0, 1, &[]),
+            (4, 9, &[4]),
+            (5, 5, &[]),
+            (7, 9, &[]),
+        ] {
             let want: Vec<Moment> = want.iter().copied().map(packet).collect();
-            assert_eq!(flows.packets_between(0, packet(from), packet(until)), want, "{from}..{until}");
+            assert_eq!(
+                flows.packets_between(0, packet(from), packet(until)),
+                want,
+                "{from}..{until}"
+            );
         }
     }
 }

@@ -65,8 +65,8 @@ pub struct Passed {
     pub ports: PortPair,
 }
 
-/// The ports of a connection, the lower one first, in 32 bits: nearly all connections of a capture differ from those that
-/// are followed by them alone.
+/// The ports of a connection, the lower one first, in 32 bits: nearly all connections of a capture
+/// differ from those that are followed by them alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PortPair(u32);
 
@@ -94,7 +94,8 @@ pub struct Chunk<'w, 'l> {
     pub behind: Behind,
 }
 
-/// What comes after the last record of an input: it tells whether the time of that one can be believed.
+/// What comes after the last record of an input: it tells whether the time of that one can be
+/// believed.
 #[derive(Clone, Copy, Debug)]
 pub enum Behind {
     /// Nothing any more.
@@ -109,7 +110,13 @@ impl<'w> ChunkIndex<'w> {
     /// Indexes the records of a chunk; no more of them than need about `room` bytes of memory.
     #[must_use]
     pub fn of(chunk: Chunk<'w, '_>, room: usize, decoder: &Decoder, ports: SipPorts) -> Self {
-        let Chunk { input, file, layout, range, behind } = chunk;
+        let Chunk {
+            input,
+            file,
+            layout,
+            range,
+            behind,
+        } = chunk;
         let mut walk = layout.walk(file, range.start);
         let mut indexer = Indexer::new(input, range.len(), decoder, ports);
         let mut held = None;
@@ -143,24 +150,36 @@ impl<'w> ChunkIndex<'w> {
     pub fn not_before(&mut self, clock: Clock) -> Clock {
         if self.first_clock < clock {
             self.flows.not_before(clock);
-            self.events_mut().for_each(|moment| moment.clock = moment.clock.max(clock));
+            self.events_mut()
+                .for_each(|moment| moment.clock = moment.clock.max(clock));
         }
         self.last_clock = self.last_clock.max(clock);
         self.last_clock
     }
 
-    /// Has packet time, which [`Self::not_before`] has made right, go on where it stands still; `every` is [`Pace::EVERY`]. Gives packet time
-    /// at the chunk's end.
+    /// Has packet time, which [`Self::not_before`] has made right, go on where it stands still;
+    /// `every` is [`Pace::EVERY`]. Gives packet time at the chunk's end.
     pub fn keep_pace(&mut self, pace: &mut Pace, every: u64) -> Clock {
-        let kept = [self.flows.all_packets().len(), self.sip.len(), self.fragments.len(), self.segments.len()];
-        let kept = kept.into_iter().fold(0u64, |sum, len| sum.saturating_add(len as u64));
+        let kept = [
+            self.flows.all_packets().len(),
+            self.sip.len(),
+            self.fragments.len(),
+            self.segments.len(),
+        ];
+        let kept = kept
+            .into_iter()
+            .fold(0u64, |sum, len| sum.saturating_add(len as u64));
         let mut passed = 0u64;
         while let Some(more) = pace.next_mark(kept.saturating_sub(passed), every) {
             passed = passed.saturating_add(more);
-            let Some(mark) = self.kept_moment(passed) else { break };
+            let Some(mark) = self.kept_moment(passed) else {
+                break;
+            };
             if let Some(clock) = pace.mark(mark.clock) {
                 self.flows.not_before_from(mark.position, clock);
-                let later = self.events_mut().filter(|moment| moment.position >= mark.position);
+                let later = self
+                    .events_mut()
+                    .filter(|moment| moment.position >= mark.position);
                 later.for_each(|moment| moment.clock = moment.clock.max(clock));
                 self.last_clock = self.last_clock.max(clock);
             }
@@ -175,34 +194,52 @@ impl<'w> ChunkIndex<'w> {
         let of_segments = self.segments.iter().map(|event| event.at);
         let mut moments: Vec<Moment> = self.flows.all_packets().to_vec();
         moments.extend(of_sip.chain(of_fragments).chain(of_segments));
-        let place = usize::try_from(number).ok()?.checked_sub(1).filter(|place| *place < moments.len())?;
+        let place = usize::try_from(number)
+            .ok()?
+            .checked_sub(1)
+            .filter(|place| *place < moments.len())?;
         Some(*moments.select_nth_unstable(place).1)
     }
 
-    /// The moments of all but the packets of flows. What was passed over does not count for the pace, for it may or may not be kept.
+    /// The moments of all but the packets of flows. What was passed over does not count for the
+    /// pace, for it may or may not be kept.
     fn events_mut(&mut self) -> impl Iterator<Item = &mut Moment> {
-        let of_sip = self.sip.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-        let of_fragments = self.fragments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-        let of_segments = self.segments.iter_mut().map(|event| (&mut event.at, &mut event.frames));
-        let events = of_sip.chain(of_fragments).chain(of_segments).flat_map(|(at, frames)| frames.iter_mut().chain([at]));
+        let of_sip = self
+            .sip
+            .iter_mut()
+            .map(|event| (&mut event.at, &mut event.frames));
+        let of_fragments = self
+            .fragments
+            .iter_mut()
+            .map(|event| (&mut event.at, &mut event.frames));
+        let of_segments = self
+            .segments
+            .iter_mut()
+            .map(|event| (&mut event.at, &mut event.frames));
+        let events = of_sip
+            .chain(of_fragments)
+            .chain(of_segments)
+            .flat_map(|(at, frames)| frames.iter_mut().chain([at]));
         events.chain(self.passed.iter_mut().map(|passed| &mut passed.at))
     }
 }
 
-/// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are sent it is less; of the
-/// smallest that there can be it is fifteen.
+/// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are
+/// sent it is less; of the smallest that there can be it is fifteen.
 const MESSAGE_BYTES_A_BYTE: usize = 4;
 
 /// Of media, in bytes: hardly any is shorter.
 const USUAL_RECORD_LEN: usize = 128;
 
-/// Of the segments of other connections, in bytes: most are full, and of those without payload nothing is noted. A list that has to
-/// grow is moved, which is half of what it costs to note them.
+/// Of the segments of other connections, in bytes: most are full, and of those without payload
+/// nothing is noted. A list that has to grow is moved, which is half of what it costs to note them.
 const USUAL_SEGMENT_LEN: usize = 1024;
 
 /// Whether a record can be kept by itself, as a capture of the same precision.
 fn can_be_kept(record: &Record<'_>) -> bool {
-    record.timestamp_ns.is_some_and(|ns| record.precision == Precision::Nano || ns.is_multiple_of(1_000))
+    record
+        .timestamp_ns
+        .is_some_and(|ns| record.precision == Precision::Nano || ns.is_multiple_of(1_000))
 }
 
 struct Indexer<'w, 'd> {
@@ -247,7 +284,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
     fn take(&mut self, record: &Record<'w>, next_ns: Option<u64>) {
         let packet = self.decoder.decode(record.link, record.frame);
         let captured_ns = record.timestamp_ns.unwrap_or(0);
-        // A time that was told goes into the rows. It sets no clock: anybody may tell one, and would time out all calls.
+        // A time that was told goes into the rows. It sets no clock: anybody may tell one, and
+        // would time out all calls.
         let timestamp_ns = packet.told_ns().unwrap_or(captured_ns);
         if is_odd(captured_ns, next_ns) {
             increment(&mut self.counts.odd_times);
@@ -259,7 +297,9 @@ impl<'w, 'd> Indexer<'w, 'd> {
         increment(&mut counts.packets);
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
-            Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(record, timestamp_ns, &datagram),
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => {
+                self.take_datagram(record, timestamp_ns, &datagram)
+            }
             Packet::Tcp(segment) => self.take_segment(record, segment),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),
             Packet::Encrypted => increment(&mut counts.encrypted),
@@ -283,7 +323,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     fn moment(&self, record: &Record<'_>) -> Moment {
-        Moment { clock: self.clock, position: Position::new(self.input, record.offset) }
+        Moment {
+            clock: self.clock,
+            position: Position::new(self.input, record.offset),
+        }
     }
 
     fn take_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
@@ -292,14 +335,20 @@ impl<'w, 'd> Indexer<'w, 'd> {
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
         // The datagram that it is a part of is put together in memory.
         self.add_memory(size_of::<FragmentEvent<'_>>().saturating_add(fragment.payload.len()));
-        self.fragments.push(FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, fragment });
+        self.fragments.push(FragmentEvent {
+            at,
+            frames: Frames::from_buf([at]),
+            timestamp_ns,
+            fragment,
+        });
     }
 
     fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
         let at = self.moment(record);
         let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
         let is_of_use = segment.wire_len > 0 || segment.flags != TcpFlags::default();
-        let Some(cause) = cause_to_follow(&segment, may_be_hep, self.ports, &mut self.counts) else {
+        let Some(cause) = cause_to_follow(&segment, may_be_hep, self.ports, &mut self.counts)
+        else {
             increment(&mut self.counts.other_tcp);
             if is_of_use && self.ports == SipPorts::Any {
                 let ports = PortPair::of(segment.source.port(), segment.destination.port());
@@ -312,7 +361,14 @@ impl<'w, 'd> Indexer<'w, 'd> {
             let timestamp_ns = record.timestamp_ns.unwrap_or(0);
             let of_messages = segment.payload.len().saturating_mul(MESSAGE_BYTES_A_BYTE);
             self.add_memory(size_of::<SegmentEvent<'_>>().saturating_add(of_messages));
-            self.segments.push(SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns, may_be_hep, cause, segment });
+            self.segments.push(SegmentEvent {
+                at,
+                frames: Frames::from_buf([at]),
+                timestamp_ns,
+                may_be_hep,
+                cause,
+                segment,
+            });
         }
     }
 
@@ -322,11 +378,28 @@ impl<'w, 'd> Indexer<'w, 'd> {
         match Content::of(datagram, self.ports, &mut self.counts) {
             Content::Sip(message, descriptions) => {
                 let frames = Frames::from_buf([at]);
-                let of_descriptions = descriptions.iter().fold(0usize, |sum, one| sum.saturating_add(one.memory()));
+                let of_descriptions = descriptions
+                    .iter()
+                    .fold(0usize, |sum, one| sum.saturating_add(one.memory()));
                 // As much again for what becomes of it: calls, their media, their rows.
-                self.add_memory(size_of::<SipEvent<'_>>().saturating_add(of_descriptions).saturating_mul(2));
-                let Datagram { network, source, .. } = *datagram;
-                self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, network, source, message, descriptions });
+                self.add_memory(
+                    size_of::<SipEvent<'_>>()
+                        .saturating_add(of_descriptions)
+                        .saturating_mul(2),
+                );
+                let Datagram {
+                    network, source, ..
+                } = *datagram;
+                self.sip.push(SipEvent {
+                    at,
+                    frames,
+                    timestamp_ns,
+                    told_ns: None,
+                    network,
+                    source,
+                    message,
+                    descriptions,
+                });
             }
             Content::Malformed => {}
             Content::Media => {
@@ -382,13 +455,20 @@ impl<'w> Content<'w> {
         Self::other(datagram, ports, counts)
     }
 
-    /// Kept apart from what most packets need, so that it does not hinder that from becoming a part of its callers.
+    /// Kept apart from what most packets need, so that it does not hinder that from becoming a part
+    /// of its callers.
     #[inline(never)]
     fn of_text(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
-        let &Datagram { source, destination, .. } = datagram;
+        let &Datagram {
+            source,
+            destination,
+            ..
+        } = datagram;
         let is_admitted = ports.admit(source.port(), destination.port());
         match Message::parse(readable(datagram)) {
-            Some(Ok(message)) if is_admitted => return Self::Sip(message, negotiated(&message, counts)),
+            Some(Ok(message)) if is_admitted => {
+                return Self::Sip(message, negotiated(&message, counts));
+            }
             Some(Err(_)) if is_admitted => {
                 increment(&mut counts.malformed_sip);
                 return Self::Malformed;
@@ -411,7 +491,12 @@ impl<'w> Content<'w> {
 
 /// Why a segment is looked at, if it is. SIP on other ports than those of a range is counted.
 #[inline]
-pub(crate) fn cause_to_follow(segment: &Segment<'_>, may_be_hep: bool, ports: SipPorts, counts: &mut Counts) -> Option<Cause> {
+pub(crate) fn cause_to_follow(
+    segment: &Segment<'_>,
+    may_be_hep: bool,
+    ports: SipPorts,
+    counts: &mut Counts,
+) -> Option<Cause> {
     if may_be_hep || ports.are_for_sip(segment.source.port(), segment.destination.port()) {
         return Some(Cause::Port);
     }
@@ -422,7 +507,9 @@ pub(crate) fn cause_to_follow(segment: &Segment<'_>, may_be_hep: bool, ports: Si
         return Some(Cause::Content);
     }
     if let Some(Ok(message)) = Message::parse(segment.payload) {
-        counts.elsewhere.note(&message, segment.source, segment.destination);
+        counts
+            .elsewhere
+            .note(&message, segment.source, segment.destination);
     }
     None
 }
@@ -442,7 +529,9 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
     let descriptions: Vec<Description> = bodies.found.iter().map(parse).collect();
     for description in &descriptions {
         counts.host_names = counts.host_names.saturating_add(description.host_names);
-        counts.unreadable_addresses = counts.unreadable_addresses.saturating_add(description.unreadable_addresses);
+        counts.unreadable_addresses = counts
+            .unreadable_addresses
+            .saturating_add(description.unreadable_addresses);
     }
     descriptions
 }
@@ -450,7 +539,11 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
 /// A payload, or the whole lines of what the snap length left of it.
 #[inline]
 pub(crate) fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
-    if datagram.payload.len() < datagram.wire_len { sip::whole_lines(datagram.payload) } else { datagram.payload }
+    if datagram.payload.len() < datagram.wire_len {
+        sip::whole_lines(datagram.payload)
+    } else {
+        datagram.payload
+    }
 }
 
 #[inline]
@@ -467,7 +560,28 @@ mod tests {
     /// UDP between two hosts, with such a port.
     fn datagram(port: u8, payload: &[u8]) -> Vec<u8> {
         let len = (8 + payload.len()) as u8;
-        let ip = [0x45, 0, 0, 20 + len, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        let ip = [
+            0x45,
+            0,
+            0,
+            20 + len,
+            0,
+            0,
+            0,
+            0,
+            64,
+            17,
+            0,
+            0,
+            192,
+            0,
+            2,
+            1,
+            192,
+            0,
+            2,
+            2,
+        ];
         [&ip[..], &[19, 196, 39, port, 0, len, 0, 0], payload].concat()
     }
 
@@ -475,8 +589,13 @@ mod tests {
     fn standing_still(packets: u8) -> Vec<u8> {
         let mut file = file_header(LinkType::RAW, Precision::Micro, DEFAULT_SNAPLEN).to_vec();
         for n in 0..packets {
-            let options = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\nFrom: <sip:a>\r\nTo: <sip:b>\r\n\r\n";
-            let frame = if n % 4 == 3 { datagram(1, options) } else { datagram(2 + n % 2, &[n; 40]) };
+            let options =
+                b"OPTIONS sip:a SIP/2.0\r\nCall-ID: a\r\nFrom: <sip:a>\r\nTo: <sip:b>\r\n\r\n";
+            let frame = if n % 4 == 3 {
+                datagram(1, options)
+            } else {
+                datagram(2 + n % 2, &[n; 40])
+            };
             let len = frame.len() as u32;
             file.extend(record_header(7_000_000_000, Precision::Micro, len, len));
             file.extend(frame);
@@ -484,18 +603,36 @@ mod tests {
         file
     }
 
-    /// Packet time of all packets in their order, of a file that is indexed in chunks of so many bytes.
+    /// Packet time of all packets in their order, of a file that is indexed in chunks of so many
+    /// bytes.
     fn clocks(file: &[u8], chunk_len: usize, every: u64) -> Vec<Clock> {
         let (layout, mut start) = Layout::detect(file).unwrap();
         let (mut clock, mut pace, mut moments) = (0, Pace::default(), Vec::new());
         while start < file.len() {
             let range = start..file.len().min(start + chunk_len);
-            let chunk = Chunk { input: 0, file, layout: &layout, range, behind: Behind::Nothing };
-            let mut found = ChunkIndex::of(chunk, usize::MAX, &Decoder::default(), SipPorts::Range(5060, 5060));
+            let chunk = Chunk {
+                input: 0,
+                file,
+                layout: &layout,
+                range,
+                behind: Behind::Nothing,
+            };
+            let mut found = ChunkIndex::of(
+                chunk,
+                usize::MAX,
+                &Decoder::default(),
+                SipPorts::Range(5060, 5060),
+            );
             found.not_before(clock);
             clock = found.keep_pace(&mut pace, every);
             moments.extend_from_slice(found.flows.all_packets());
-            moments.extend(found.sip.iter().inspect(|event| assert_eq!(event.frames[0], event.at)).map(|event| event.at));
+            moments.extend(
+                found
+                    .sip
+                    .iter()
+                    .inspect(|event| assert_eq!(event.frames[0], event.at))
+                    .map(|event| event.at),
+            );
             start = found.end;
         }
         moments.sort_by_key(|moment| moment.position);
@@ -507,16 +644,34 @@ mod tests {
     #[test]
     fn packet_time_that_stands_still_goes_on_wherever_chunks_end() {
         let file = standing_still(40);
-        let steps =
-            |clocks: Vec<Clock>| clocks.into_iter().map(|clock| (clock - 7_000_000_000) / Pace::STEP_NS).collect::<Vec<_>>();
+        let steps = |clocks: Vec<Clock>| {
+            clocks
+                .into_iter()
+                .map(|clock| (clock - 7_000_000_000) / Pace::STEP_NS)
+                .collect::<Vec<_>>()
+        };
         for (every, want) in [
             // At the second mark, and at each that follows.
-            (5, (1..=40).map(|number: u64| (number / 5).saturating_sub(1)).collect::<Vec<_>>()),
-            (17, (1..=40).map(|number: u64| (number / 17).saturating_sub(1)).collect()),
+            (
+                5,
+                (1..=40)
+                    .map(|number: u64| (number / 5).saturating_sub(1))
+                    .collect::<Vec<_>>(),
+            ),
+            (
+                17,
+                (1..=40)
+                    .map(|number: u64| (number / 17).saturating_sub(1))
+                    .collect(),
+            ),
             (21, vec![0; 40]),
         ] {
             for chunk_len in [1, 90, 300, 1_000, 100_000] {
-                assert_eq!(steps(clocks(&file, chunk_len, every)), want, "{every}, {chunk_len}");
+                assert_eq!(
+                    steps(clocks(&file, chunk_len, every)),
+                    want,
+                    "{every}, {chunk_len}"
+                );
             }
         }
     }

@@ -1,9 +1,16 @@
 //! Turns captures into one pcap per SIP call, and tells what happened on each.
 //!
-//! Start with [`run`], which is the whole job on one page, and [`calls`], which decides what belongs
-//! to which call. `ARCHITECTURE.md` shows the other rooms.
+//! Start with [`run`], which is the whole job on one page, and [`calls`], which decides what
+//! belongs to which call. `ARCHITECTURE.md` shows the other rooms.
 
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, reason = "tests count on small numbers"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::string_slice,
+        reason = "tests count on small numbers"
+    )
+)]
 
 pub mod attempts;
 pub mod calls;

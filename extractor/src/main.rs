@@ -13,8 +13,8 @@ use sip_call_extractor::{
     sandbox,
 };
 
-/// What one thread indexes, another writes and frees. A capture of nothing but short calls takes a fifth less processor
-/// time than with the allocator of the C library.
+/// What one thread indexes, another writes and frees. A capture of nothing but short calls takes a
+/// fifth less processor time than with the allocator of the C library.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -23,7 +23,9 @@ fn main() -> ExitCode {
     let (log_format, verbosity) = (arguments.log_format, arguments.verbosity());
     let progress = Progress::new(verbosity);
     progress.log(log_format, verbosity);
-    arguments.notices().for_each(|notice| tracing::info!("{notice}"));
+    arguments
+        .notices()
+        .for_each(|notice| tracing::info!("{notice}"));
     if let Some(settings) = arguments.check() {
         return check(settings);
     }
@@ -77,7 +79,9 @@ fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome>
         progress.heed_interrupts();
     }
     let threads = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    threads.build_global().context("threads cannot be started")?;
+    threads
+        .build_global()
+        .context("threads cannot be started")?;
     run(&config, progress)
 }
 
@@ -88,7 +92,8 @@ fn summarise(report: &Report, format: LogFormat, progress: &Progress) {
     }
 }
 
-/// The closing summary for a program: a line of the log, with values that a line of the log cannot have.
+/// The closing summary for a program: a line of the log, with values that a line of the log cannot
+/// have.
 fn json(report: &Report) -> serde_json::Value {
     serde_json::json!({
         "timestamp": jiff::Timestamp::now().to_string(),

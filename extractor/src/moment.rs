@@ -2,15 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Packet time: nanoseconds since 1970-01-01T00:00:00Z, as the highest capture timestamp so far says.
-/// It never goes back, whatever the timestamps do.
+/// Packet time: nanoseconds since 1970-01-01T00:00:00Z, as the highest capture timestamp so far
+/// says. It never goes back, whatever the timestamps do.
 pub type Clock = u64;
 
-/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further is damaged. It
-/// would send packet time into a future in which all calls have timed out.
+/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further
+/// is damaged. It would send packet time into a future in which all calls have timed out.
 const MAX_BACK_NS: u64 = 3_600_000_000_000;
 
-/// Whether the timestamp of a record is contradicted by that of the next one, so that packet time does not follow it.
+/// Whether the timestamp of a record is contradicted by that of the next one, so that packet time
+/// does not follow it.
 #[must_use]
 #[inline]
 pub fn is_odd(timestamp_ns: u64, next_ns: Option<u64>) -> bool {
@@ -19,13 +20,16 @@ pub fn is_odd(timestamp_ns: u64, next_ns: Option<u64>) -> bool {
 
 /// Keeps packet time going where timestamps stand still.
 ///
-/// Nothing is written before packet time is past what a description may still claim, no call ends before its timer, and what
-/// waits for its parts is given up in time only. In a capture with one timestamp for all packets, or behind one that is far
-/// ahead of all others, that is never: all that is kept of each packet would stay in memory, 16 bytes for a packet of media. So
-/// where packet time was the same at two marks, which are [`Pace::EVERY`] packets apart, it goes on by [`Pace::STEP_NS`] at the
-/// second. No clock that works shows that many packets at one instant, so of usual captures nothing changes.
+/// Nothing is written before packet time is past what a description may still claim, no call ends
+/// before its timer, and what waits for its parts is given up in time only. In a capture with one
+/// timestamp for all packets, or behind one that is far ahead of all others, that is never: all
+/// that is kept of each packet would stay in memory, 16 bytes for a packet of media. So where
+/// packet time was the same at two marks, which are [`Pace::EVERY`] packets apart, it goes on by
+/// [`Pace::STEP_NS`] at the second. No clock that works shows that many packets at one instant, so
+/// of usual captures nothing changes.
 ///
-/// Counted are the packets that the index keeps, whatever the chunks, the windows and the inputs that they are found in.
+/// Counted are the packets that the index keeps, whatever the chunks, the windows and the inputs
+/// that they are found in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// How many packets came since the last mark.
@@ -38,10 +42,12 @@ impl Pace {
     /// How many packets lie between two marks: their moments are 16 MiB.
     pub const EVERY: u64 = 1 << 20;
 
-    /// Ten seconds: longer than a message may take to become whole, and than what a BYE leaves is waited for.
+    /// Ten seconds: longer than a message may take to become whole, and than what a BYE leaves is
+    /// waited for.
     pub const STEP_NS: u64 = 10_000_000_000;
 
-    /// How many of `coming` packets there are up to the next mark and with it, if it is one of them. They count as passed.
+    /// How many of `coming` packets there are up to the next mark and with it, if it is one of
+    /// them. They count as passed.
     pub fn next_mark(&mut self, coming: u64, every: u64) -> Option<u64> {
         let wanted = every.saturating_sub(self.since_mark);
         if wanted > coming {
@@ -64,7 +70,9 @@ impl Pace {
 /// Where a record lies: in which of the inputs, and at which offset.
 ///
 /// Positions sort in capture order: inputs are numbered in the order in which they are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position(u64);
 
 /// 4 TiB of offset leave room for four million inputs, after which their numbers begin anew.
@@ -123,12 +131,18 @@ pub struct Moment {
 
 impl Moment {
     /// The end of all captures.
-    pub const NEVER: Self = Self { clock: u64::MAX, position: Position(u64::MAX) };
+    pub const NEVER: Self = Self {
+        clock: u64::MAX,
+        position: Position(u64::MAX),
+    };
 
     /// The instant at which packet time reaches `clock`.
     #[must_use]
     pub fn at(clock: Clock) -> Self {
-        Self { clock, position: Position(0) }
+        Self {
+            clock,
+            position: Position(0),
+        }
     }
 }
 
@@ -149,18 +163,48 @@ mod tests {
     fn packet_time_that_stands_still_goes_on() {
         let mut pace = Pace::default();
         assert_eq!(
-            [pace.next_mark(3, 4), pace.next_mark(0, 4), pace.next_mark(9, 4), pace.next_mark(8, 4)],
+            [
+                pace.next_mark(3, 4),
+                pace.next_mark(0, 4),
+                pace.next_mark(9, 4),
+                pace.next_mark(8, 4)
+            ],
             [None, None, Some(1), Some(4)]
         );
-        assert_eq!([pace.mark(5), pace.mark(6), pace.mark(6)], [None, None, Some(6 + Pace::STEP_NS)]);
-        assert_eq!(pace.mark(6 + Pace::STEP_NS), Some(6 + 2 * Pace::STEP_NS), "and on");
-        assert_eq!(pace.mark(7 + 2 * Pace::STEP_NS), None, "until timestamps are further");
-        assert_eq!([pace.mark(Clock::MAX), pace.mark(Clock::MAX)], [None, Some(Clock::MAX)]);
+        assert_eq!(
+            [pace.mark(5), pace.mark(6), pace.mark(6)],
+            [None, None, Some(6 + Pace::STEP_NS)]
+        );
+        assert_eq!(
+            pace.mark(6 + Pace::STEP_NS),
+            Some(6 + 2 * Pace::STEP_NS),
+            "and on"
+        );
+        assert_eq!(
+            pace.mark(7 + 2 * Pace::STEP_NS),
+            None,
+            "until timestamps are further"
+        );
+        assert_eq!(
+            [pace.mark(Clock::MAX), pace.mark(Clock::MAX)],
+            [None, Some(Clock::MAX)]
+        );
     }
 
     #[test]
     fn a_timer_fires_before_the_packets_of_its_time() {
-        assert!(Moment::at(5) <= Moment { clock: 5, position: Position::new(0, 0) });
-        assert!(Moment { clock: 4, position: Position::new(9, 9) } < Moment::at(5));
+        assert!(
+            Moment::at(5)
+                <= Moment {
+                    clock: 5,
+                    position: Position::new(0, 0)
+                }
+        );
+        assert!(
+            Moment {
+                clock: 4,
+                position: Position::new(9, 9)
+            } < Moment::at(5)
+        );
     }
 }

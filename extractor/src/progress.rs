@@ -1,5 +1,8 @@
 //! How far the run is: a bar on a terminal, a line now and then elsewhere; and the log beside it.
-#![allow(clippy::disallowed_methods, reason = "a door: the terminal, Ctrl-C, and the only clock that is not packet time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the terminal, Ctrl-C, and the only clock that is not packet time"
+)]
 
 use std::{
     cell::{Cell, RefCell},
@@ -71,7 +74,10 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         let now = Instant::now();
-        let log = LogLines { bar: bar.clone(), lines: Arc::default() };
+        let log = LogLines {
+            bar: bar.clone(),
+            lines: Arc::default(),
+        };
         Self {
             bar,
             log,
@@ -94,7 +100,12 @@ impl Progress {
         self.bar.set_position(bytes);
         if self.bar.is_hidden() && self.last_line.get().elapsed() >= LINE_EVERY {
             self.last_line.set(Instant::now());
-            tracing::info!(bytes, of = self.bar.length().unwrap_or(0), calls, "extracting");
+            tracing::info!(
+                bytes,
+                of = self.bar.length().unwrap_or(0),
+                calls,
+                "extracting"
+            );
         }
         self.alive();
     }
@@ -124,7 +135,11 @@ impl Progress {
             Verbosity::Usual => "info",
             Verbosity::Verbose => "debug",
         };
-        log::begin(format, &format!("error,sip_call_extractor={level},shared={level}"), self.log.clone());
+        log::begin(
+            format,
+            &format!("error,sip_call_extractor={level},shared={level}"),
+            self.log.clone(),
+        );
     }
 
     /// Prints lines for a person, below all else; as wide as the terminal is, if it is one.
@@ -138,13 +153,20 @@ impl Progress {
         }
     }
 
-    /// Has Ctrl-C and SIGTERM say that nothing is lost, before they end the process as they always do. Whoever started the process
-    /// so that Ctrl-C does not reach it (`nohup`, a job of a script) is left alone. The first process of a container is
-    /// ended, too: the kernel spares it what nobody asked for.
+    /// Has Ctrl-C and SIGTERM say that nothing is lost, before they end the process as they always
+    /// do. Whoever started the process so that Ctrl-C does not reach it (`nohup`, a job of a
+    /// script) is left alone. The first process of a container is ended, too: the kernel spares it
+    /// what nobody asked for.
     pub fn heed_interrupts(&self) {
         let bar = self.bar.clone();
-        let ends = if self.ignores_interrupts { &[SIGTERM][..] } else { &[SIGINT, SIGTERM] };
-        let Ok(mut signals) = Signals::new(ends) else { return };
+        let ends = if self.ignores_interrupts {
+            &[SIGTERM][..]
+        } else {
+            &[SIGINT, SIGTERM]
+        };
+        let Ok(mut signals) = Signals::new(ends) else {
+            return;
+        };
         let listen = move || {
             if let Some(signal) = signals.forever().next() {
                 bar.abandon();
@@ -157,7 +179,11 @@ impl Progress {
             }
         };
         // Without it, Ctrl-C would do nothing.
-        if thread::Builder::new().name("interrupt".to_owned()).spawn(listen).is_err() {
+        if thread::Builder::new()
+            .name("interrupt".to_owned())
+            .spawn(listen)
+            .is_err()
+        {
             tracing::debug!("no thread waits for Ctrl-C");
         }
     }
@@ -179,22 +205,30 @@ fn columns() -> Option<usize> {
 fn template(columns: Option<usize>) -> &'static str {
     match columns {
         Some(..72) => "{wide_bar} {percent:>3}% {binary_bytes_per_sec} ETA {eta} calls {msg}",
-        _ => "{wide_bar} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta} calls {msg}",
+        _ => {
+            "{wide_bar} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta} calls {msg}"
+        }
     }
 }
 
 /// Whether the process was started with SIGINT ignored.
 fn is_interrupt_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
-    let bit = 1u64.checked_shl(u32::try_from(SIGINT).unwrap_or(1).saturating_sub(1)).unwrap_or(0);
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .unwrap_or("0");
+    let bit = 1u64
+        .checked_shl(u32::try_from(SIGINT).unwrap_or(1).saturating_sub(1))
+        .unwrap_or(0);
     u64::from_str_radix(ignored.trim(), 16).is_ok_and(|ignored| ignored & bit != 0)
 }
 
 /// Log lines on their way to standard error, past the bar.
 ///
-/// A line for each call that opens or closes would be a system call for each: of a capture with nothing but short
-/// calls, a fifth of the time. So they are gathered, for as long as a window takes; what warns does not wait.
+/// A line for each call that opens or closes would be a system call for each: of a capture with
+/// nothing but short calls, a fifth of the time. So they are gathered, for as long as a window
+/// takes; what warns does not wait.
 #[derive(Clone, Debug)]
 struct LogLines {
     bar: ProgressBar,
@@ -218,7 +252,8 @@ impl LogLines {
 
     fn send(&self, lines: &mut Vec<u8>) {
         if !lines.is_empty() {
-            // A reader that went away, as `head` does, is no reason to stop: the work is in the files.
+            // A reader that went away, as `head` does, is no reason to stop: the work is in the
+            // files.
             let _ = self.bar.suspend(|| io::stderr().write_all(lines));
             lines.clear();
         }
@@ -247,11 +282,17 @@ impl<'a> MakeWriter<'a> for LogLines {
     type Writer = Lines<'a>;
 
     fn make_writer(&'a self) -> Lines<'a> {
-        Lines { to: self, is_urgent: true }
+        Lines {
+            to: self,
+            is_urgent: true,
+        }
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Lines<'a> {
-        Lines { to: self, is_urgent: *meta.level() <= Level::WARN }
+        Lines {
+            to: self,
+            is_urgent: *meta.level() <= Level::WARN,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The outcome of a run: the counts, what was left behind and why, and the exit status that follows.
+//! The outcome of a run: the counts, what was left behind and why, and the exit status that
+//! follows.
 
 use std::{fmt, time::Duration};
 
@@ -89,7 +90,10 @@ impl CallCounts {
             (self.flood, "flood"),
         ];
         let there = states.iter().filter(|(count, _)| *count > 0);
-        there.map(|(count, state)| format!("{} {state}", grouped(*count))).collect::<Vec<_>>().join(", ")
+        there
+            .map(|(count, state)| format!("{} {state}", grouped(*count)))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Counts a call.
@@ -119,7 +123,9 @@ impl Report {
     pub fn note_gap(&mut self, name: &str, gap: &Gap) {
         match self.gaps {
             ..MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}"),
-            MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}; further unreadable stretches are only counted"),
+            MAX_GAPS_NAMED => {
+                tracing::warn!("{name}: {gap}; further unreadable stretches are only counted")
+            }
             _ => tracing::debug!("{name}: {gap}"),
         }
         self.gaps = self.gaps.saturating_add(1);
@@ -131,28 +137,50 @@ impl Report {
     pub fn in_columns(&self, columns: Option<usize>) -> String {
         let text = self.to_string();
         let Some(columns) = columns else { return text };
-        text.lines().map(|line| folded(line, columns.max(NARROWEST))).collect::<Vec<_>>().join("\n")
+        text.lines()
+            .map(|line| folded(line, columns.max(NARROWEST)))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// The way the run ended, for the shell.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.left_behind() == 0 { Exit::Done } else { Exit::LeftBehind }
+        if self.left_behind() == 0 {
+            Exit::Done
+        } else {
+            Exit::LeftBehind
+        }
     }
 
-    /// How many things were left behind that should not have been: inputs, stretches, frames, files that are no objects.
+    /// How many things were left behind that should not have been: inputs, stretches, frames, files
+    /// that are no objects.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
-        let unsent = [self.uploads.waiting, self.uploads.lost, self.uploads.unsent_tables];
-        let unused = self.all_not_used().into_iter().filter(|line| line.rank == Rank::LeftBehind).map(|line| line.count);
-        unsent.into_iter().chain(unused).fold(0, u64::saturating_add)
+        let unsent = [
+            self.uploads.waiting,
+            self.uploads.lost,
+            self.uploads.unsent_tables,
+        ];
+        let unused = self
+            .all_not_used()
+            .into_iter()
+            .filter(|line| line.rank == Rank::LeftBehind)
+            .map(|line| line.count);
+        unsent
+            .into_iter()
+            .chain(unused)
+            .fold(0, u64::saturating_add)
     }
 
     /// All that was not used, and why, most important first; only what there was of.
     pub fn not_used(&self) -> impl Iterator<Item = (u64, String)> {
         let mut lines = self.all_not_used();
         lines.sort_by_key(|line| line.rank);
-        lines.into_iter().filter(|line| line.count > 0).map(|line| (line.count, line.what))
+        lines
+            .into_iter()
+            .filter(|line| line.count > 0)
+            .map(|line| (line.count, line.what))
     }
 
     /// The same by counter, also where there was nothing of it.
@@ -172,17 +200,39 @@ impl Report {
     /// The lines of the report's own counters, and those with more than a number and fixed words.
     fn own_not_used(&self) -> Vec<NotUsed> {
         let counts = &self.counts;
-        let link = counts.first_unknown_link.map(|link| link.to_string()).unwrap_or_default();
-        let unreadable = format!("stretches of input were unreadable ({} bytes)", grouped(self.gap_bytes));
+        let link = counts
+            .first_unknown_link
+            .map(|link| link.to_string())
+            .unwrap_or_default();
+        let unreadable = format!(
+            "stretches of input were unreadable ({} bytes)",
+            grouped(self.gap_bytes)
+        );
         let unknown_link = format!("frames have a link type that is not read, such as {link}");
         let passed = counts.other_tcp.saturating_sub(self.streams.followed);
         vec![
-            NotUsed::new(Rank::LeftBehind, self.refused_inputs, "inputs could not be read"),
-            NotUsed::new(Rank::LeftBehind, self.set_aside, "segments are set aside, for they could not be read"),
-            NotUsed::new(Rank::LeftBehind, self.damaged_inputs, "compressed inputs are cut or damaged"),
+            NotUsed::new(
+                Rank::LeftBehind,
+                self.refused_inputs,
+                "inputs could not be read",
+            ),
+            NotUsed::new(
+                Rank::LeftBehind,
+                self.set_aside,
+                "segments are set aside, for they could not be read",
+            ),
+            NotUsed::new(
+                Rank::LeftBehind,
+                self.damaged_inputs,
+                "compressed inputs are cut or damaged",
+            ),
             NotUsed::new(Rank::LeftBehind, self.gaps, unreadable),
             NotUsed::new(Rank::LeftBehind, counts.unknown_link, unknown_link),
-            NotUsed::new(Rank::Part, passed, "TCP segments of connections without SIP"),
+            NotUsed::new(
+                Rank::Part,
+                passed,
+                "TCP segments of connections without SIP",
+            ),
             NotUsed::new(Rank::NoCall, self.stray_messages, "SIP messages of no call"),
             NotUsed::new(Rank::Usual, self.copies, "copies of packets"),
         ]
@@ -192,7 +242,8 @@ impl Report {
 impl UnclaimedCounts {
     fn not_used(&self) -> Vec<NotUsed> {
         let flows = grouped(self.doubtful_flows);
-        let what = format!("packets in {flows} flows that several calls may own are in no call's file");
+        let what =
+            format!("packets in {flows} flows that several calls may own are in no call's file");
         vec![NotUsed::new(Rank::Missing, self.doubtful_packets, what)]
     }
 }
@@ -221,18 +272,43 @@ impl fmt::Display for Report {
         let Self { counts, calls, .. } = self;
         let seconds = self.elapsed.as_secs_f64();
         let rate = self.input_bytes as f64 / 1e6 / seconds.max(1e-6);
-        writeln!(f, "{}", format!("calls     {:>14}   {}", grouped(calls.total()), calls.states()).trim_end())?;
+        writeln!(
+            f,
+            "{}",
+            format!(
+                "calls     {:>14}   {}",
+                grouped(calls.total()),
+                calls.states()
+            )
+            .trim_end()
+        )?;
         if calls.flood > 0 {
-            writeln!(f, "flood     {:>14}   calls given up: more than --max-open-calls were open", grouped(calls.flood))?;
+            writeln!(
+                f,
+                "flood     {:>14}   calls given up: more than --max-open-calls were open",
+                grouped(calls.flood)
+            )?;
         }
         if calls.without_file > 0 {
-            writeln!(f, "no file   {:>14}   calls have rows only", grouped(calls.without_file))?;
+            writeln!(
+                f,
+                "no file   {:>14}   calls have rows only",
+                grouped(calls.without_file)
+            )?;
         }
         if calls.not_wanted > 0 {
-            writeln!(f, "left out  {:>14}   calls that are not asked for", grouped(calls.not_wanted))?;
+            writeln!(
+                f,
+                "left out  {:>14}   calls that are not asked for",
+                grouped(calls.not_wanted)
+            )?;
         }
         if self.open_calls > 0 {
-            writeln!(f, "open      {:>14}   go on in the next run", grouped(self.open_calls))?;
+            writeln!(
+                f,
+                "open      {:>14}   go on in the next run",
+                grouped(self.open_calls)
+            )?;
         }
         writeln!(
             f,
@@ -248,7 +324,12 @@ impl fmt::Display for Report {
             grouped(counts.sip),
             grouped(counts.udp)
         )?;
-        write!(f, "bytes     {:>14}   in {seconds:.2} s, {} MB/s", grouped(self.input_bytes), grouped(rate.round() as u64))?;
+        write!(
+            f,
+            "bytes     {:>14}   in {seconds:.2} s, {} MB/s",
+            grouped(self.input_bytes),
+            grouped(rate.round() as u64)
+        )?;
         self.uploads.fmt(f)?;
         self.unclaimed.fmt(f)?;
         for (index, (count, what)) in self.not_used().enumerate() {
@@ -263,10 +344,27 @@ impl fmt::Display for Report {
 impl fmt::Display for UnclaimedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.flows > 0 {
-            write!(f, "\nno call   {:>14}   RTP packets in {} flows; the largest:", grouped(self.packets), grouped(self.flows))?;
+            write!(
+                f,
+                "\nno call   {:>14}   RTP packets in {} flows; the largest:",
+                grouped(self.packets),
+                grouped(self.flows)
+            )?;
         }
-        for (FlowKey { source, destination, .. }, packets) in &self.largest {
-            write!(f, "\n{:>24}   from {source} to {destination}", grouped(*packets))?;
+        for (
+            FlowKey {
+                source,
+                destination,
+                ..
+            },
+            packets,
+        ) in &self.largest
+        {
+            write!(
+                f,
+                "\n{:>24}   from {source} to {destination}",
+                grouped(*packets)
+            )?;
         }
         Ok(())
     }
@@ -275,7 +373,15 @@ impl fmt::Display for UnclaimedCounts {
 /// Lines of the summary; none where nothing was to be uploaded.
 impl fmt::Display for UploadCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, sent_bytes, there_before, waiting, waiting_bytes, lost, unsent_tables } = self;
+        let Self {
+            sent,
+            sent_bytes,
+            there_before,
+            waiting,
+            waiting_bytes,
+            lost,
+            unsent_tables,
+        } = self;
         if *sent > 0 || *there_before > 0 {
             write!(
                 f,
@@ -287,7 +393,13 @@ impl fmt::Display for UploadCounts {
         }
         for (count, what) in [
             (lost, "files are gone that were not uploaded".to_owned()),
-            (waiting, format!("files ({} bytes) wait for upload by the next run", grouped(*waiting_bytes))),
+            (
+                waiting,
+                format!(
+                    "files ({} bytes) wait for upload by the next run",
+                    grouped(*waiting_bytes)
+                ),
+            ),
             (unsent_tables, "tables could not be uploaded".to_owned()),
         ] {
             if *count > 0 {
@@ -320,12 +432,27 @@ mod tests {
             (6, "segments are set aside, for they could not be read"),
             (2, "compressed inputs are cut or damaged"),
             (3, "stretches of input were unreadable (4,000 bytes)"),
-            (11, "frames have a link type that is not read, such as Ethernet (1)"),
-            (12, "RTP packets belong to more streams than one call may have"),
-            (13, "media endpoints are beyond the most that one call may have"),
+            (
+                11,
+                "frames have a link type that is not read, such as Ethernet (1)",
+            ),
+            (
+                12,
+                "RTP packets belong to more streams than one call may have",
+            ),
+            (
+                13,
+                "media endpoints are beyond the most that one call may have",
+            ),
             (14, "TCP streams were given up, for too much was waiting"),
-            (15, "dialogs and attempts are beyond the most that one call may have"),
-            (16, "packets in 9 flows that several calls may own are in no call's file"),
+            (
+                15,
+                "dialogs and attempts are beyond the most that one call may have",
+            ),
+            (
+                16,
+                "packets in 9 flows that several calls may own are in no call's file",
+            ),
             (17, "TLS connections on SIP ports, which cannot be read"),
             (18, "stretches of TCP streams are missing"),
             (19, "compressed WebSocket messages"),
@@ -334,19 +461,31 @@ mod tests {
             (22, "IP datagrams of which fragments are missing"),
             (23, "IP datagrams whose fragments overlap"),
             (24, "packets in more tunnels than are taken apart"),
-            (25, "records of ERF, exported PDUs and the like of a kind that is not read"),
+            (
+                25,
+                "records of ERF, exported PDUs and the like of a kind that is not read",
+            ),
             (26, "frames too short, too broken, encrypted or compressed"),
             (27, "SIP messages without Call-ID, From or To"),
             (4, "SIP messages of no call"),
             (28, "of them were too many to wait for their INVITE"),
             (5, "copies of packets"),
             (29, "keep-alives and other packets on SIP ports"),
-            (30, "timestamps that the packet after them contradicts by more than an hour"),
+            (
+                30,
+                "timestamps that the packet after them contradicts by more than an hour",
+            ),
             (31, "bodies with a Content-Encoding that cannot be read"),
             (32, "media addresses that cannot be read"),
             (33, "host names in place of media addresses"),
-            (34, "HEP packets that tell of something else than SIP, RTP and RTCP"),
-            (35, "RTP and RTCP packets told of by HEP over TCP, which are in no call's file"),
+            (
+                34,
+                "HEP packets that tell of something else than SIP, RTP and RTCP",
+            ),
+            (
+                35,
+                "RTP and RTCP packets told of by HEP over TCP, which are in no call's file",
+            ),
             (36, "frames of other ERSPAN sessions"),
             (37, "ESP packets, encrypted"),
             (38, "IP packets neither UDP nor TCP"),
@@ -354,7 +493,15 @@ mod tests {
         ];
         report.counts.first_unknown_link = Some(LinkType::ETHERNET);
         report.unclaimed.doubtful_flows = 9;
-        let Report { counts, calls, excess, unclaimed, streams, fragments, .. } = &mut report;
+        let Report {
+            counts,
+            calls,
+            excess,
+            unclaimed,
+            streams,
+            fragments,
+            ..
+        } = &mut report;
         let counters = [
             &mut counts.unknown_link,
             &mut calls.excess_rtp_packets,
@@ -386,7 +533,9 @@ mod tests {
             &mut counts.other_ip,
             &mut counts.not_ip,
         ];
-        (11..).zip(counters).for_each(|(count, counter)| *counter = count);
+        (11..)
+            .zip(counters)
+            .for_each(|(count, counter)| *counter = count);
         // The segments of other TCP are told of, but for those that were of use later.
         (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
         let not_used: Vec<_> = report.not_used().collect();
@@ -396,23 +545,50 @@ mod tests {
 
     #[test]
     fn lines_are_folded_where_a_terminal_ends() {
-        let mut report = Report { stray_messages: 1_060, input_bytes: 206_873, ..Report::default() };
-        report.calls = CallCounts { completed: 1_060, failed: 2, ..CallCounts::default() };
+        let mut report = Report {
+            stray_messages: 1_060,
+            input_bytes: 206_873,
+            ..Report::default()
+        };
+        report.calls = CallCounts {
+            completed: 1_060,
+            failed: 2,
+            ..CallCounts::default()
+        };
         report.counts.too_deep = 3;
         report.counts.odd_times = 4;
-        assert!(report.to_string().starts_with("calls              1,062   1,060 completed, 2 failed\nstreams"), "{report}");
+        assert!(
+            report
+                .to_string()
+                .starts_with("calls              1,062   1,060 completed, 2 failed\nstreams"),
+            "{report}"
+        );
         for columns in [20, 60, 79, 80, 200] {
             let text = report.in_columns(Some(columns));
-            assert!(text.lines().all(|line| line.chars().count() <= columns.max(60)), "{text}");
-            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert!(
+                text.lines()
+                    .all(|line| line.chars().count() <= columns.max(60)),
+                "{text}"
+            );
+            let words = |text: &str| {
+                text.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            };
             assert_eq!(words(&text), words(&report.to_string()));
         }
         assert!(
-            report.in_columns(Some(60)).contains("\n                           taken apart\n"),
+            report
+                .in_columns(Some(60))
+                .contains("\n                           taken apart\n"),
             "{}",
             report.in_columns(Some(60))
         );
-        assert!(Report::default().to_string().starts_with("calls                  0\n"));
+        assert!(
+            Report::default()
+                .to_string()
+                .starts_with("calls                  0\n")
+        );
     }
 
     #[test]

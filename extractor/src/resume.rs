@@ -23,23 +23,34 @@ pub type State = state::State<CallTable, Unfinished, Books>;
 pub enum Resume {
     /// Nothing.
     Fresh,
-    /// A run over the same files had done all of it; only files may have to be given their names, or to be uploaded.
+    /// A run over the same files had done all of it; only files may have to be given their names,
+    /// or to be uploaded.
     Finished(Box<State>, Carried),
     /// Something to be gone on with.
     Continue(Box<State>, Carried),
 }
 
 impl Resume {
-    /// Finds out what is left in the output directory, for a run on these `terms`. What a run on other terms had finished is published,
-    /// and forgotten.
+    /// Finds out what is left in the output directory, for a run on these `terms`. What a run on
+    /// other terms had finished is published, and forgotten.
     ///
     /// # Errors
-    /// The state cannot be read, or is that of another run that is not finished. Nothing was changed then.
-    pub fn find(file: &StateFile, terms: &Terms, config: &Config, directory: &Directory, uploads: &Uploads) -> Result<Self> {
-        let Some((state, carried)) = file.load::<CallTable, Unfinished, Books>()? else { return Ok(Self::Fresh) };
+    /// The state cannot be read, or is that of another run that is not finished. Nothing was
+    /// changed then.
+    pub fn find(
+        file: &StateFile,
+        terms: &Terms,
+        config: &Config,
+        directory: &Directory,
+        uploads: &Uploads,
+    ) -> Result<Self> {
+        let Some((state, carried)) = file.load::<CallTable, Unfinished, Books>()? else {
+            return Ok(Self::Fresh);
+        };
         let is_of_files = state.terms.files.is_some();
         if !is_of_files && terms.files.is_none() && state.checkpoint.is_closed() {
-            // All was done of what there was: what is known of the directories goes on, on other terms.
+            // All was done of what there was: what is known of the directories goes on, on other
+            // terms.
             let published = publish(state, config, directory, uploads)?;
             return Ok(Self::Continue(Box::new(published), carried));
         }
@@ -55,16 +66,28 @@ impl Resume {
         }
         terms.check(&state.terms)?;
         let state = Box::new(state);
-        Ok(if is_done { Self::Finished(state, carried) } else { Self::Continue(state, carried) })
+        Ok(if is_done {
+            Self::Finished(state, carried)
+        } else {
+            Self::Continue(state, carried)
+        })
     }
 }
 
 /// Gives the files of a state that is done the names that they have there.
-fn publish(state: State, config: &Config, directory: &Directory, uploads: &Uploads) -> Result<State> {
+fn publish(
+    state: State,
+    config: &Config,
+    directory: &Directory,
+    uploads: &Uploads,
+) -> Result<State> {
     let settings = state.terms.named(&config.outputs);
     let mut outputs = Outputs::open(directory.try_clone()?, &settings, uploads.clone())?;
     outputs.resume(Some(state.books))?;
-    Ok(State { books: outputs.into_books(), ..state })
+    Ok(State {
+        books: outputs.into_books(),
+        ..state
+    })
 }
 
 /// Removes the state, but not before what was finished by it is published.
@@ -72,10 +95,18 @@ pub fn give_up(file: &StateFile, config: &Config, directory: &Directory) {
     let publish = || -> Result<()> {
         if let Some((State { books, terms, .. }, _)) = file.load()? {
             let given_up = Uploads::none(&config.outputs.directory);
-            Outputs::open(directory.try_clone()?, &terms.named(&config.outputs), given_up.clone())?.resume(Some(books))?;
+            Outputs::open(
+                directory.try_clone()?,
+                &terms.named(&config.outputs),
+                given_up.clone(),
+            )?
+            .resume(Some(books))?;
             let UploadCounts { waiting, .. } = given_up.counts();
             if waiting > 0 {
-                tracing::warn!("{waiting} files were due for upload; they stay in {}", config.outputs.directory.display());
+                tracing::warn!(
+                    "{waiting} files were due for upload; they stay in {}",
+                    config.outputs.directory.display()
+                );
             }
         }
         Ok(())

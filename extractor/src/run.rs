@@ -1,4 +1,5 @@
-//! The whole job: what is to be read, unit of work by unit of work, until there is no more; and each of them window by window.
+//! The whole job: what is to be read, unit of work by unit of work, until there is no more; and
+//! each of them window by window.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -28,7 +29,8 @@ pub struct Outcome {
     pub report: Report,
     /// What the shell is told.
     pub exit: Exit,
-    /// The state of a run that leaves nothing to others. As long as it is there, the same command finds that all is done.
+    /// The state of a run that leaves nothing to others. As long as it is there, the same command
+    /// finds that all is done.
     finished: Option<StateFile>,
 }
 
@@ -45,8 +47,8 @@ impl Outcome {
 /// Extracts every call of the captures.
 ///
 /// # Errors
-/// No input can be used, or an output cannot be written. What was published is right then, and the state is that of the
-/// last unit of work that was done.
+/// No input can be used, or an output cannot be written. What was published is right then, and the
+/// state is that of the last unit of work that was done.
 pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
     let uploads = Uploads::begin(&config.outputs.directory, config.uploads.clone())?;
     let uploads = &uploads;
@@ -54,17 +56,29 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
         Source::Files(paths) => {
             let report = run_files(config, paths, uploads, progress)?;
             let state = StateFile::of(&config.outputs.directory, config.outputs.syncs);
-            // It has what is still to be uploaded, too; and whoever runs it again for the sake of a table is not to extract again.
+            // It has what is still to be uploaded, too; and whoever runs it again for the sake of a
+            // table is not to extract again.
             let is_all_sent = uploads.is_empty() && report.uploads.unsent_tables == 0;
-            Ok(Outcome { exit: report.exit(), report, finished: Some(state).filter(|_| is_all_sent) })
+            Ok(Outcome {
+                exit: report.exit(),
+                report,
+                finished: Some(state).filter(|_| is_all_sent),
+            })
         }
-        // One who is told to end after months has done what he should, whatever the log has named since.
-        Source::Directories(directories) if directories.stays => {
-            Ok(Outcome { exit: Exit::Done, report: stay(config, directories, uploads, progress)?, finished: None })
-        }
+        // One who is told to end after months has done what he should, whatever the log has named
+        // since.
+        Source::Directories(directories) if directories.stays => Ok(Outcome {
+            exit: Exit::Done,
+            report: stay(config, directories, uploads, progress)?,
+            finished: None,
+        }),
         Source::Directories(directories) => {
             let report = pass(config, directories, uploads, progress)?;
-            Ok(Outcome { exit: report.exit(), report, finished: None })
+            Ok(Outcome {
+                exit: report.exit(),
+                report,
+                finished: None,
+            })
         }
     }
 }
@@ -73,11 +87,19 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
 ///
 /// # Errors
 /// A file cannot be written. The session cannot be gone on with then; the state is that of before.
-fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Points<'_>>) -> Result<()> {
+fn work(
+    session: &mut Session<'_>,
+    mut unit: Unit,
+    mut points: Option<&mut Points<'_>>,
+) -> Result<()> {
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
     let is_final = unit.is_final;
     // What a directory holds is known again; files are the user's business.
-    let mut seals = if points.is_some() { Seals::of(&unit, before, &inputs) } else { Seals::default() };
+    let mut seals = if points.is_some() {
+        Seals::of(&unit, before, &inputs)
+    } else {
+        Seals::default()
+    };
     let mut reading = session.begin(&inputs, before, unit);
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
@@ -85,7 +107,8 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
         session.take_note(&window, &inputs);
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
-        // While one window is correlated, which one thread does alone, and written, the next is indexed.
+        // While one window is correlated, which one thread does alone, and written, the next is
+        // indexed.
         let (ahead, (left_since, ())) = rayon::join(
             || reading.index(open),
             || {
@@ -101,8 +124,15 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
         arena.reset();
         session.end_window(range, &reading);
         if let Some(checkpoint) = reading.checkpoint() {
-            note_ended(points.as_deref_mut(), |tell| reading.tell_ended(&mut seals, tell));
-            let saved = session.save(reading.unfinished(), &checkpoint, stored(points.as_deref()), reading.records())?;
+            note_ended(points.as_deref_mut(), |tell| {
+                reading.tell_ended(&mut seals, tell)
+            });
+            let saved = session.save(
+                reading.unfinished(),
+                &checkpoint,
+                stored(points.as_deref()),
+                reading.records(),
+            )?;
             reading.note_checkpoint(saved.bytes().len() as u64);
             if let Some(points) = points.as_deref_mut() {
                 points.note_progress()?;
@@ -117,7 +147,9 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
     if is_final {
         session.extraction.close(reading.end(), reading.records())?;
     }
-    note_ended(points.as_deref_mut(), |tell| reading.tell_all(&mut seals, tell));
+    note_ended(points.as_deref_mut(), |tell| {
+        reading.tell_all(&mut seals, tell)
+    });
     if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
         points.begin_anew();
     }
@@ -125,19 +157,39 @@ fn work(session: &mut Session<'_>, mut unit: Unit, mut points: Option<&mut Point
 }
 
 /// Reads files to their end.
-fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &Progress) -> Result<Report> {
+fn run_files(
+    config: &Config,
+    paths: &[PathBuf],
+    uploads: &Uploads,
+    progress: &Progress,
+) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
     let mut refused: u64 = 0;
     let mut inputs = Inputs::open(paths, &spool(config), |path, error| {
         refused = refused.saturating_add(1);
         tracing::error!("{} is not used: {error}", shown(path));
     })?;
-    let files: Vec<Left> = inputs.iter().map(|input| Left { path: Name::of(input.name()), identity: input.identity() }).collect();
+    let files: Vec<Left> = inputs
+        .iter()
+        .map(|input| Left {
+            path: Name::of(input.name()),
+            identity: input.identity(),
+        })
+        .collect();
     let terms = Terms::new(config, Some(files.clone()));
-    let (mut session, rest) = Session::open(config, directory, terms.clone(), config.resets, uploads, progress)?;
+    let (mut session, rest) = Session::open(
+        config,
+        directory,
+        terms.clone(),
+        config.resets,
+        uploads,
+        progress,
+    )?;
     session.report.refused_inputs = refused;
     if rest.is_finished {
-        tracing::info!("all of it was done before; only files were left to be given their names, or to be uploaded");
+        tracing::info!(
+            "all of it was done before; only files were left to be given their names, or to be uploaded"
+        );
         return Ok(end(session, None, None));
     }
     let mut left = files;
@@ -147,9 +199,20 @@ fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &P
         inputs.drain(..inputs.len().saturating_sub(left.len()));
         // Only the first of them was begun.
         let mut offset = rest.offset;
-        inputs = inputs.into_iter().map(|input| input.going_on_at(offset.take())).collect();
+        inputs = inputs
+            .into_iter()
+            .map(|input| input.going_on_at(offset.take()))
+            .collect();
     }
-    match work(&mut session, Unit { inputs, left, is_final: true }, None) {
+    match work(
+        &mut session,
+        Unit {
+            inputs,
+            left,
+            is_final: true,
+        },
+        None,
+    ) {
         Ok(()) => Ok(end(session, None, None)),
         Err(error) => {
             drop(session);
@@ -160,8 +223,19 @@ fn run_files(config: &Config, paths: &[PathBuf], uploads: &Uploads, progress: &P
 }
 
 /// Reads what is new in the directories, and stops.
-fn pass(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
-    let (mut session, mut points, rest) = open(config, directories, [config.resets, directories.retries], uploads, progress)?;
+fn pass(
+    config: &Config,
+    directories: &Directories,
+    uploads: &Uploads,
+    progress: &Progress,
+) -> Result<Report> {
+    let (mut session, mut points, rest) = open(
+        config,
+        directories,
+        [config.resets, directories.retries],
+        uploads,
+        progress,
+    )?;
     let pass = || -> Result<()> {
         work_through(&mut session, &mut points, rest, true, |session, _| {
             session.keep_pace(|| true);
@@ -196,17 +270,35 @@ fn open<'c>(
     progress: &'c Progress,
 ) -> Result<(Session<'c>, Points<'c>, Rest)> {
     let directory = Directory::open(&config.outputs)?;
-    let (session, mut rest) = Session::open(config, directory, Terms::new(config, None), resets, uploads, progress)?;
+    let (session, mut rest) = Session::open(
+        config,
+        directory,
+        Terms::new(config, None),
+        resets,
+        uploads,
+        progress,
+    )?;
     if resets {
         Attempts::forget(&config.outputs.directory)?;
     }
     let attempts = Attempts::open(&config.outputs.directory, retries)?;
     let stored = std::mem::take(&mut rest.points);
-    Ok((session, Points::new(directories, spool(config), attempts, config.unit.wanted(0), stored), rest))
+    Ok((
+        session,
+        Points::new(
+            directories,
+            spool(config),
+            attempts,
+            config.unit.wanted(0),
+            stored,
+        ),
+        rest,
+    ))
 }
 
-/// Works on all that is there, first on the rest of what was left half done. After each unit `goes_on` is told of the segments
-/// that are done with, and says whether there is time for another.
+/// Works on all that is there, first on the rest of what was left half done. After each unit
+/// `goes_on` is told of the segments that are done with, and says whether there is time for
+/// another.
 fn work_through(
     session: &mut Session<'_>,
     points: &mut Points<'_>,
@@ -227,7 +319,9 @@ fn work_through(
         if next.is_none() {
             next = points.next_unit(&mut session.report, looks_closely)?;
         }
-        let Some(unit) = next.take() else { return Ok(()) };
+        let Some(unit) = next.take() else {
+            return Ok(());
+        };
         // There may have been more than a unit takes.
         looks_closely = true;
         work(session, unit, Some(points))?;
@@ -260,7 +354,11 @@ fn note_ended(points: Option<&mut Points<'_>>, tell: impl FnOnce(&mut dyn FnMut(
 
 /// Has the state say what was found out about segments that are not read again.
 fn keep_what_was_learned(session: &mut Session<'_>, points: &mut Points<'_>) -> Result<()> {
-    if points.take_learned() { work(session, Unit::default(), Some(points)) } else { Ok(()) }
+    if points.take_learned() {
+        work(session, Unit::default(), Some(points))
+    } else {
+        Ok(())
+    }
 }
 
 /// What the state is to have of the capture points.
@@ -271,15 +369,21 @@ fn stored(points: Option<&Points<'_>>) -> StoredPoints {
 /// Takes back what a unit of work did that could not be done: nothing half-written stays.
 fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
     let none = Uploads::none(&config.outputs.directory);
-    let rolled_back = Directory::open(&config.outputs)
-        .and_then(|directory| Session::open(config, directory, terms, false, &none, progress).map(drop));
+    let rolled_back = Directory::open(&config.outputs).and_then(|directory| {
+        Session::open(config, directory, terms, false, &none, progress).map(drop)
+    });
     if let Err(error) = rolled_back {
         tracing::warn!("what was half-written will be removed by the next run: {error:#}");
     }
 }
 
-/// Uploads what is due as far as that is possible now, no longer than for `patience`, and has the state say what is left.
-fn end(mut session: Session<'_>, points: Option<&mut Points<'_>>, patience: Option<Duration>) -> Report {
+/// Uploads what is due as far as that is possible now, no longer than for `patience`, and has the
+/// state say what is left.
+fn end(
+    mut session: Session<'_>,
+    points: Option<&mut Points<'_>>,
+    patience: Option<Duration>,
+) -> Report {
     if session.finish_uploads(patience)
         && let Err(error) = work(&mut session, Unit::default(), points)
     {
@@ -288,16 +392,29 @@ fn end(mut session: Session<'_>, points: Option<&mut Points<'_>>, patience: Opti
     session.into_report()
 }
 
-/// A state larger than this is not written more often than every few seconds, in bytes: some 50 MB/s of media make one.
+/// A state larger than this is not written more often than every few seconds, in bytes: some 50
+/// MB/s of media make one.
 const LARGE_STATE: u64 = 128 << 20;
 
-/// How long a watch that is told to end waits for what is being uploaded: service managers wait longer.
+/// How long a watch that is told to end waits for what is being uploaded: service managers wait
+/// longer.
 const LAST_UPLOADS: Duration = Duration::from_secs(8);
 
 /// Reads each segment when it is closed, until it is told to end.
-fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress: &Progress) -> Result<Report> {
+fn stay(
+    config: &Config,
+    directories: &Directories,
+    uploads: &Uploads,
+    progress: &Progress,
+) -> Result<Report> {
     let mut watch = Watch::begin(&directories.paths).context("signals cannot be waited for")?;
-    let (mut session, mut points, mut rest) = open(config, directories, [config.resets, directories.retries], uploads, progress)?;
+    let (mut session, mut points, mut rest) = open(
+        config,
+        directories,
+        [config.resets, directories.retries],
+        uploads,
+        progress,
+    )?;
     let mut heartbeat = Heartbeat::begin();
     let mut wake = Wake::Look;
     let mut failed = None;
@@ -305,15 +422,21 @@ fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress:
     while wake != Wake::End {
         let mut closed = session.closed_calls();
         let left = std::mem::take(&mut rest);
-        let worked = work_through(&mut session, &mut points, left, wake == Wake::Look, |session, (segments, bytes)| {
-            heartbeat.note_segments(segments, bytes);
-            heartbeat.note_packet(session.clock());
-            heartbeat.note_calls_closed(session.closed_calls().saturating_sub(closed));
-            closed = session.closed_calls();
-            watch.alive();
-            session.keep_pace(|| !watch.is_ending());
-            !watch.is_ending()
-        });
+        let worked = work_through(
+            &mut session,
+            &mut points,
+            left,
+            wake == Wake::Look,
+            |session, (segments, bytes)| {
+                heartbeat.note_segments(segments, bytes);
+                heartbeat.note_packet(session.clock());
+                heartbeat.note_calls_closed(session.closed_calls().saturating_sub(closed));
+                closed = session.closed_calls();
+                watch.alive();
+                session.keep_pace(|| !watch.is_ending());
+                !watch.is_ending()
+            },
+        );
         progress.flush();
         if let Some(beat) = heartbeat.beat(session.open_calls() as u64) {
             service::status(&beat.to_string());
@@ -322,8 +445,13 @@ fn stay(config: &Config, directories: &Directories, uploads: &Uploads, progress:
             Ok(()) if watch.is_ending() => Wake::End,
             Ok(()) => {
                 failed = None;
-                // Where much is carried over, some segments are gathered: to write it for each would cost more than they do.
-                if session.state_len() > LARGE_STATE { watch.sleep_until_retry() } else { watch.wait() }
+                // Where much is carried over, some segments are gathered: to write it for each
+                // would cost more than they do.
+                if session.state_len() > LARGE_STATE {
+                    watch.sleep_until_retry()
+                } else {
+                    watch.wait()
+                }
             }
             Err(error) => {
                 say_once(&mut failed, &error);

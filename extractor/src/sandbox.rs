@@ -1,9 +1,14 @@
-//! The rights over files that a run keeps (Landlock): it writes to the directories of its results, and nowhere else.
+//! The rights over files that a run keeps (Landlock): it writes to the directories of its results,
+//! and nowhere else.
 //!
-//! Rights are those of directories, not of names. So whoever adds an output adds its directory here, and what is to be
-//! there must be made first. Rights over reading are given up only where all that is read is known: a segment may be a
-//! link to anywhere, and a client of S3 reads certificates, credentials, and starts the program that has them.
-#![allow(clippy::disallowed_methods, reason = "a door: makes directories, and gives up rights over all others")]
+//! Rights are those of directories, not of names. So whoever adds an output adds its directory
+//! here, and what is to be there must be made first. Rights over reading are given up only where
+//! all that is read is known: a segment may be a link to anywhere, and a client of S3 reads
+//! certificates, credentials, and starts the program that has them.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: makes directories, and gives up rights over all others"
+)]
 
 use std::{
     fs,
@@ -11,8 +16,9 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, CompatLevel,
+    Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    make_bitflags, path_beneath_rules,
 };
 use nix::errno::Errno;
 
@@ -21,15 +27,17 @@ use crate::{
     segments::{AfterProcessing, whole_path},
 };
 
-/// A version of Landlock has rights that those before it do not know; later ones than this restrict what nothing here does.
+/// A version of Landlock has rights that those before it do not know; later ones than this restrict
+/// what nothing here does.
 const FILES: ABI = ABI::V3;
 const NETWORK: ABI = ABI::V4;
 
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
-const WRITE: BitFlags<AccessFs> =
-    make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | Refer});
-/// Enough to mark a segment, to delete it, and to move it where it cannot be written to, either; not to write into one.
-const TIDY: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | MakeReg | RemoveFile | Refer});
+const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | Refer});
+/// Enough to mark a segment, to delete it, and to move it where it cannot be written to, either;
+/// not to write into one.
+const TIDY: BitFlags<AccessFs> =
+    make_bitflags!(AccessFs::{ReadFile | ReadDir | MakeReg | RemoveFile | Refer});
 
 /// The rights that are kept.
 #[derive(Debug, Default)]
@@ -39,21 +47,30 @@ struct Kept {
     network: bool,
 }
 
-/// Gives up all rights that a run does not need, for this thread and those that it starts. Where that cannot be done, the
-/// log says so.
+/// Gives up all rights that a run does not need, for this thread and those that it starts. Where
+/// that cannot be done, the log says so.
 pub fn enter(config: &Config) {
     match Kept::of(config).restrict() {
         Ok(RulesetStatus::NotEnforced) => {
-            tracing::debug!("not in the sandbox: the kernel has no Landlock, or does not let this program use it");
+            tracing::debug!(
+                "not in the sandbox: the kernel has no Landlock, or does not let this program use it"
+            );
         }
-        Ok(_) => tracing::debug!("in the sandbox: the run writes to the directories of its results, and nowhere else"),
-        Err(error) => tracing::warn!("not in the sandbox, the run may write wherever its user may: {error}"),
+        Ok(_) => tracing::debug!(
+            "in the sandbox: the run writes to the directories of its results, and nowhere else"
+        ),
+        Err(error) => {
+            tracing::warn!("not in the sandbox, the run may write wherever its user may: {error}")
+        }
     }
 }
 
 impl Kept {
     fn of(config: &Config) -> Self {
-        let mut kept = Self { network: config.uploads.is_some(), ..Self::default() };
+        let mut kept = Self {
+            network: config.uploads.is_some(),
+            ..Self::default()
+        };
         let outputs = &config.outputs;
         kept.made(&outputs.directory);
         for table in [&outputs.detected_calls_filename, &outputs.stats_filename] {
@@ -64,7 +81,9 @@ impl Kept {
             Source::Files(paths) if config.uploads.is_none() => {
                 paths.iter().for_each(|path| kept.add(path, READ));
                 // Where the standard library looks for limits, and what `/dev/fd/3` leads through.
-                ["/proc", "/sys"].iter().for_each(|path| kept.add(path, READ));
+                ["/proc", "/sys"]
+                    .iter()
+                    .for_each(|path| kept.add(path, READ));
             }
             Source::Files(_) => kept.add("/", READ),
             Source::Directories(directories) => {
@@ -75,7 +94,10 @@ impl Kept {
         if config.uploads.is_some() {
             // The program that has the credentials.
             kept.add("/", make_bitflags!(AccessFs::{Execute}));
-            kept.add("/dev/null", make_bitflags!(AccessFs::{ReadFile | WriteFile}));
+            kept.add(
+                "/dev/null",
+                make_bitflags!(AccessFs::{ReadFile | WriteFile}),
+            );
         }
         kept
     }
@@ -109,8 +131,9 @@ impl Kept {
     }
 
     fn restrict(self) -> Result<RulesetStatus, RulesetError> {
-        let mut ruleset =
-            Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(FILES))?;
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(FILES))?;
         if !self.network {
             ruleset = ruleset.handle_access(AccessNet::from_all(NETWORK))?;
         }
@@ -128,7 +151,10 @@ impl Kept {
 
 /// A pipe, to which `/dev/stdin` leads: whoever has it keeps it.
 fn is_in_no_directory(error: &RulesetError) -> bool {
-    let RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })) = error else { return false };
+    let RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })) = error
+    else {
+        return false;
+    };
     source.raw_os_error() == Some(Errno::EBADFD as i32)
 }
 
@@ -153,24 +179,35 @@ mod tests {
     /// A folder with captures in it, and with what is nobody's business.
     fn folder() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
-        ["in", "others"].iter().for_each(|name| fs::create_dir(folder.path().join(name)).unwrap());
+        ["in", "others"]
+            .iter()
+            .for_each(|name| fs::create_dir(folder.path().join(name)).unwrap());
         for name in ["in/a.pcap", "in/b.pcap", "others/precious", "capture.pcap"] {
             fs::write(folder.path().join(name), "bytes").unwrap();
         }
         folder
     }
 
-    /// Acts as a run with these flags may, and tells how far the kernel knows such rights. Rights are those of a thread, so
-    /// each test has one that gives them up.
-    fn confined(folder: &TempDir, flags: &str, act: impl FnOnce(&dyn Fn(&str) -> PathBuf) + Send) -> RulesetStatus {
+    /// Acts as a run with these flags may, and tells how far the kernel knows such rights. Rights
+    /// are those of a thread, so each test has one that gives them up.
+    fn confined(
+        folder: &TempDir,
+        flags: &str,
+        act: impl FnOnce(&dyn Fn(&str) -> PathBuf) + Send,
+    ) -> RulesetStatus {
         let at = |name: &str| folder.path().join(name);
         let flags = flags.replace("DIR/", &format!("{}/", folder.path().display()));
-        let line = ["sip-call-extractor", "--output-dir"].into_iter().map(Into::into).chain([at("out").into_os_string()]);
+        let line = ["sip-call-extractor", "--output-dir"]
+            .into_iter()
+            .map(Into::into)
+            .chain([at("out").into_os_string()]);
         let config = Arguments::parse_from(line.chain(flags.split(' ').map(Into::into))).config();
         let act = || {
             let status = Kept::of(&config).restrict().unwrap();
             if status == RulesetStatus::NotEnforced {
-                println!("not tried: this kernel has no Landlock (is it in /sys/kernel/security/lsm?)");
+                println!(
+                    "not tried: this kernel has no Landlock (is it in /sys/kernel/security/lsm?)"
+                );
             } else {
                 act(&at);
             }
@@ -190,7 +227,12 @@ mod tests {
         is_denied(File::create(at("others/new")));
         is_denied(File::create(at("new")));
         is_denied(OpenOptions::new().append(true).open(at("others/precious")));
-        is_denied(OpenOptions::new().write(true).truncate(true).open(at("in/a.pcap")));
+        is_denied(
+            OpenOptions::new()
+                .write(true)
+                .truncate(true)
+                .open(at("in/a.pcap")),
+        );
         is_denied(fs::remove_file(at("others/precious")));
         is_denied(fs::create_dir(at("others/made")));
         is_denied(symlink("/etc/passwd", at("out/link")));
@@ -202,14 +244,18 @@ mod tests {
 
     #[test]
     fn a_run_over_files_reads_them_and_writes_its_results() {
-        confined(&folder(), "--input-file DIR/capture.pcap --stats-filename ../in/stats.csv", |at| {
-            assert_eq!(fs::read(at("capture.pcap")).unwrap(), b"bytes");
-            is_denied(fs::read(at("others/precious")));
-            is_denied(OpenOptions::new().append(true).open(at("capture.pcap")));
-            fs::write(at("in/stats.csv"), "a table elsewhere").unwrap();
-            is_denied(File::create(at("others/new")));
-            assert!(thread::available_parallelism().is_ok());
-        });
+        confined(
+            &folder(),
+            "--input-file DIR/capture.pcap --stats-filename ../in/stats.csv",
+            |at| {
+                assert_eq!(fs::read(at("capture.pcap")).unwrap(), b"bytes");
+                is_denied(fs::read(at("others/precious")));
+                is_denied(OpenOptions::new().append(true).open(at("capture.pcap")));
+                fs::write(at("in/stats.csv"), "a table elsewhere").unwrap();
+                is_denied(File::create(at("others/new")));
+                assert!(thread::available_parallelism().is_ok());
+            },
+        );
         confined(&folder(), "--input-file DIR/capture.pcap", |at| {
             only_results_are_written(at);
             is_denied(fs::read("/etc/passwd"));
@@ -220,7 +266,9 @@ mod tests {
     #[test]
     fn a_run_without_uploads_connects_to_nobody() {
         let mut bound = None;
-        let status = confined(&folder(), "--input-file DIR/capture.pcap", |_| bound = Some(TcpListener::bind("127.0.0.1:0")));
+        let status = confined(&folder(), "--input-file DIR/capture.pcap", |_| {
+            bound = Some(TcpListener::bind("127.0.0.1:0"))
+        });
         match bound {
             Some(bound) if status == RulesetStatus::FullyEnforced => is_denied(bound),
             _ => println!("not tried: this kernel, older than Linux 6.7, has no such rights"),
@@ -229,10 +277,17 @@ mod tests {
 
     #[test]
     fn segments_are_marked_and_deleted_but_not_written() {
-        for flags in ["--input-dir DIR/in", "--input-dir DIR/in --after-processing delete"] {
+        for flags in [
+            "--input-dir DIR/in",
+            "--input-dir DIR/in --after-processing delete",
+        ] {
             confined(&folder(), flags, |at| {
                 only_results_are_written(at);
-                assert_eq!(fs::read(at("others/precious")).unwrap(), b"bytes", "a segment may be a link");
+                assert_eq!(
+                    fs::read(at("others/precious")).unwrap(),
+                    b"bytes",
+                    "a segment may be a link"
+                );
                 fs::remove_file(at("in/a.pcap")).unwrap();
             });
         }
@@ -249,13 +304,22 @@ mod tests {
             let folder = folder();
             symlink(folder.path().join("others"), folder.path().join("linked")).unwrap();
             let mut moved = Ok(());
-            let status = confined(&folder, &format!("--input-dir DIR/in --after-processing {flags}"), |at| {
-                moved = fs::rename(at("in/a.pcap"), at(to).join("a.pcap"));
-                is_denied(File::create(at("new")));
-            });
+            let status = confined(
+                &folder,
+                &format!("--input-dir DIR/in --after-processing {flags}"),
+                |at| {
+                    moved = fs::rename(at("in/a.pcap"), at(to).join("a.pcap"));
+                    is_denied(File::create(at("new")));
+                },
+            );
             match moved {
-                Err(error) if error.kind() == ErrorKind::CrossesDevices && status != RulesetStatus::FullyEnforced => {
-                    println!("not tried: this kernel, older than Linux 5.19, has no such right, and segments are copied");
+                Err(error)
+                    if error.kind() == ErrorKind::CrossesDevices
+                        && status != RulesetStatus::FullyEnforced =>
+                {
+                    println!(
+                        "not tried: this kernel, older than Linux 5.19, has no such right, and segments are copied"
+                    );
                 }
                 moved => moved.unwrap(),
             }
@@ -275,12 +339,16 @@ mod tests {
                 fs::create_dir_all(&path).unwrap();
                 fs::write(path.join("c.pcap"), "bytes").unwrap();
             });
-            confined(&folder, &format!("--input-dir DIR/{name} --watch --after-processing delete"), move |at| {
-                drop(ask);
-                other.join().unwrap();
-                fs::remove_file(at(name).join("c.pcap")).unwrap();
-                is_denied(OpenOptions::new().append(true).open(at("others/precious")));
-            });
+            confined(
+                &folder,
+                &format!("--input-dir DIR/{name} --watch --after-processing delete"),
+                move |at| {
+                    drop(ask);
+                    other.join().unwrap();
+                    fs::remove_file(at(name).join("c.pcap")).unwrap();
+                    is_denied(OpenOptions::new().append(true).open(at("others/precious")));
+                },
+            );
         }
     }
 
@@ -293,7 +361,12 @@ mod tests {
             fs::read("/etc/passwd").unwrap();
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let outside = format!("echo x > {}", at("others/new").display());
-            let status = |line: &str| Command::new("/bin/sh").args(["-c", line]).stderr(Stdio::null()).status();
+            let status = |line: &str| {
+                Command::new("/bin/sh")
+                    .args(["-c", line])
+                    .stderr(Stdio::null())
+                    .status()
+            };
             assert!(status("true > /dev/null").unwrap().success());
             assert!(!status(&outside).unwrap().success() && !at("others/new").exists());
         });

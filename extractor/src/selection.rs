@@ -1,6 +1,7 @@
 //! Which calls are wanted, and which of them without their sound: SPEC 1.1.
 //!
-//! Pure. What is not wanted is followed all the same, since its packets are not those of other calls; it is only not written.
+//! Pure. What is not wanted is followed all the same, since its packets are not those of other
+//! calls; it is only not written.
 
 use jiff::Timestamp;
 use regex::bytes::Regex;
@@ -26,18 +27,25 @@ impl Patterns {
 
     /// Of what they are asked of a call, and what it has there.
     fn of<'a>(&'a self, call: &'a Call) -> [(&'a [Regex], &'a [u8]); 3] {
-        [(&self.call_id, &call.call_id), (&self.from, &call.from), (&self.to, &call.to)]
+        [
+            (&self.call_id, &call.call_id),
+            (&self.from, &call.from),
+            (&self.to, &call.to),
+        ]
     }
 
     /// Whether one of them matches.
     fn matches_any(&self, call: &Call) -> bool {
-        self.of(call).iter().any(|(patterns, text)| patterns.iter().any(|pattern| pattern.is_match(text)))
+        self.of(call)
+            .iter()
+            .any(|(patterns, text)| patterns.iter().any(|pattern| pattern.is_match(text)))
     }
 
     /// Whether of each kind that there is one matches.
     fn matches_each(&self, call: &Call) -> bool {
-        let is_match =
-            |(patterns, text): &(&[Regex], &[u8])| patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(text));
+        let is_match = |(patterns, text): &(&[Regex], &[u8])| {
+            patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(text))
+        };
         self.of(call).iter().all(is_match)
     }
 }
@@ -63,7 +71,8 @@ pub struct Selection {
     pub not_muted: Patterns,
 }
 
-/// A selection as it is written down, to be compared with another: patterns are texts, in no order of theirs.
+/// A selection as it is written down, to be compared with another: patterns are texts, in no order
+/// of theirs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     wanted: WrittenPatterns,
@@ -85,17 +94,26 @@ struct WrittenPatterns {
 
 impl WrittenPatterns {
     fn of(patterns: &Patterns) -> Self {
-        Self { call_id: in_one(&patterns.call_id), from: in_one(&patterns.from), to: in_one(&patterns.to) }
+        Self {
+            call_id: in_one(&patterns.call_id),
+            from: in_one(&patterns.from),
+            to: in_one(&patterns.to),
+        }
     }
 
     fn flags(&self, names: [&'static str; 3]) -> impl Iterator<Item = (&'static str, String)> {
-        names.into_iter().zip([self.call_id.clone(), self.from.clone(), self.to.clone()])
+        names
+            .into_iter()
+            .zip([self.call_id.clone(), self.from.clone(), self.to.clone()])
     }
 }
 
 /// Several expressions, whatever their order.
 fn in_one(patterns: &[Regex]) -> String {
-    let mut each: Vec<String> = patterns.iter().map(|pattern| format!("{:?}", pattern.as_str())).collect();
+    let mut each: Vec<String> = patterns
+        .iter()
+        .map(|pattern| format!("{:?}", pattern.as_str()))
+        .collect();
     each.sort_unstable();
     each.join(" ")
 }
@@ -104,7 +122,16 @@ impl Written {
     /// What is to be written of a selection.
     #[must_use]
     pub fn of(selection: &Selection) -> Self {
-        let Selection { wanted, numbers, since, until, min_messages, mutes_all, muted, not_muted } = selection;
+        let Selection {
+            wanted,
+            numbers,
+            since,
+            until,
+            min_messages,
+            mutes_all,
+            muted,
+            not_muted,
+        } = selection;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         Self {
             wanted: WrittenPatterns::of(wanted),
@@ -120,7 +147,16 @@ impl Written {
 
     /// The flags that it comes from, and what these say.
     pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let Self { wanted, numbers, since, until, min_messages, mutes_all, muted, not_muted } = self;
+        let Self {
+            wanted,
+            numbers,
+            since,
+            until,
+            min_messages,
+            mutes_all,
+            muted,
+            not_muted,
+        } = self;
         let others = [
             ("--number", numbers.clone()),
             ("--since", since.clone()),
@@ -128,19 +164,27 @@ impl Written {
             ("--min-messages", min_messages.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
         ];
-        let muted =
-            muted.flags(["--no-rtp-dump-for-callid-pattern", "--no-rtp-dump-for-from-pattern", "--no-rtp-dump-for-to-pattern"]);
+        let muted = muted.flags([
+            "--no-rtp-dump-for-callid-pattern",
+            "--no-rtp-dump-for-from-pattern",
+            "--no-rtp-dump-for-to-pattern",
+        ]);
         let not_muted = not_muted.flags([
             "--no-rtp-dump-except-for-callid-pattern",
             "--no-rtp-dump-except-for-from-pattern",
             "--no-rtp-dump-except-for-to-pattern",
         ]);
-        wanted.flags(["--call-id", "--from", "--to"]).chain(others).chain(muted).chain(not_muted)
+        wanted
+            .flags(["--call-id", "--from", "--to"])
+            .chain(others)
+            .chain(muted)
+            .chain(not_muted)
     }
 }
 
 impl Selection {
-    /// Whether a call that ended so, with so many SIP messages, gets a file. It has rows in any case.
+    /// Whether a call that ended so, with so many SIP messages, gets a file. It has rows in any
+    /// case.
     #[must_use]
     pub fn gives_file(&self, state: State, messages: u64) -> bool {
         state != State::Flood && messages >= self.min_messages
@@ -151,19 +195,26 @@ impl Selection {
     pub fn may_want(&self, call: &Call) -> bool {
         // To the microsecond, as the tables have it.
         let begins = i128::from(call.start_ns.saturating_sub(call.start_ns % 1_000));
-        self.wanted.matches_each(call) && self.has_number(call) && self.until.is_none_or(|until| begins <= until.as_nanosecond())
+        self.wanted.matches_each(call)
+            && self.has_number(call)
+            && self
+                .until
+                .is_none_or(|until| begins <= until.as_nanosecond())
     }
 
     fn has_number(&self, call: &Call) -> bool {
-        let is_asked_for =
-            |header: &[u8]| number(header).is_some_and(|number| self.numbers.iter().any(|pattern| pattern.is_match(&number)));
+        let is_asked_for = |header: &[u8]| {
+            number(header)
+                .is_some_and(|number| self.numbers.iter().any(|pattern| pattern.is_match(&number)))
+        };
         self.numbers.is_empty() || is_asked_for(&call.from) || is_asked_for(&call.to)
     }
 
     /// Whether one may be wanted whose last packet came at `last_ns`, in nanoseconds since 1970.
     #[must_use]
     pub fn ends_late_enough(&self, last_ns: u64) -> bool {
-        self.since.is_none_or(|since| i128::from(last_ns) >= since.as_nanosecond())
+        self.since
+            .is_none_or(|since| i128::from(last_ns) >= since.as_nanosecond())
     }
 
     /// Whether the sound of a call is left out.
@@ -174,8 +225,8 @@ impl Selection {
     }
 }
 
-/// The number in a header value, without `+` or `00` before it, and without separators (RFC 3966, 3). None where its URI has
-/// none.
+/// The number in a header value, without `+` or `00` before it, and without separators (RFC 3966,
+/// 3). None where its URI has none.
 fn number(header: &[u8]) -> Option<Vec<u8>> {
     let uri = header.rsplit(|byte| *byte == b'<').next()?;
     let colon = uri.iter().position(|byte| *byte == b':')?;
@@ -188,13 +239,27 @@ fn number(header: &[u8]) -> Option<Vec<u8>> {
     };
     let user = user.split(|byte| b";:>?".contains(byte)).next()?;
     // Some phones encode the plus sign.
-    let user =
-        user.strip_prefix(b"%2B").or_else(|| user.strip_prefix(b"%2b")).or_else(|| user.strip_prefix(b"+")).unwrap_or(user);
-    let digits: Vec<u8> = user.iter().copied().filter(|byte| !b"-.() /".contains(byte)).collect();
-    if digits.is_empty() || !digits.iter().all(|byte| byte.is_ascii_digit() || b"*#".contains(byte)) {
+    let user = user
+        .strip_prefix(b"%2B")
+        .or_else(|| user.strip_prefix(b"%2b"))
+        .or_else(|| user.strip_prefix(b"+"))
+        .unwrap_or(user);
+    let digits: Vec<u8> = user
+        .iter()
+        .copied()
+        .filter(|byte| !b"-.() /".contains(byte))
+        .collect();
+    if digits.is_empty()
+        || !digits
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || b"*#".contains(byte))
+    {
         return None;
     }
-    let international = digits.strip_prefix(b"00").filter(|rest| !rest.is_empty()).map(<[u8]>::to_vec);
+    let international = digits
+        .strip_prefix(b"00")
+        .filter(|rest| !rest.is_empty())
+        .map(<[u8]>::to_vec);
     Some(international.unwrap_or(digits))
 }
 
@@ -205,8 +270,14 @@ mod tests {
     #[test]
     fn numbers_are_told_whatever_their_dress() {
         for (header, want) in [
-            ("\"Alice <3\" <sip:+49301234@example.com>;tag=1", Some("49301234")),
-            ("<sip:0049-30-12.34@example.com;user=phone>", Some("49301234")),
+            (
+                "\"Alice <3\" <sip:+49301234@example.com>;tag=1",
+                Some("49301234"),
+            ),
+            (
+                "<sip:0049-30-12.34@example.com;user=phone>",
+                Some("49301234"),
+            ),
             ("<tel:+49(30)1234;phone-context=x>;tag=1", Some("49301234")),
             ("SIP:%2B49301234:secret@[2001:db8::1]", Some("49301234")),
             ("<sips:0301234@x>", Some("0301234")),
@@ -219,7 +290,11 @@ mod tests {
             ("<mailto:1@x>", None),
             ("", None),
         ] {
-            assert_eq!(number(header.as_bytes()).as_deref(), want.map(str::as_bytes), "{header}");
+            assert_eq!(
+                number(header.as_bytes()).as_deref(),
+                want.map(str::as_bytes),
+                "{header}"
+            );
         }
     }
 }

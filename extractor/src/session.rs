@@ -66,8 +66,8 @@ pub struct Rest {
 }
 
 impl<'c> Session<'c> {
-    /// Goes on where the state says, or begins anew, as where it `resets` what runs before left. The state must have been
-    /// written on the same `terms`.
+    /// Goes on where the state says, or begins anew, as where it `resets` what runs before left.
+    /// The state must have been written on the same `terms`.
     ///
     /// # Errors
     /// The directory cannot be used, or the state does not fit. Nothing was changed then.
@@ -106,17 +106,37 @@ impl<'c> Session<'c> {
                 session.extraction.outputs.resume(None)?;
                 Rest::default()
             }
-            Resume::Finished(state, carried) => Rest { is_finished: true, ..session.resume(*state, carried)? },
+            Resume::Finished(state, carried) => Rest {
+                is_finished: true,
+                ..session.resume(*state, carried)?
+            },
             Resume::Continue(state, carried) => session.resume(*state, carried)?,
         };
         Ok((session, rest))
     }
 
     fn resume(&mut self, state: State, carried: Carried) -> Result<Rest> {
-        let State { points, calls, unfinished, books, mut checkpoint, terms: _ } = state;
+        let State {
+            points,
+            calls,
+            unfinished,
+            books,
+            mut checkpoint,
+            terms: _,
+        } = state;
         self.extraction.outputs.resume(Some(books))?;
-        let rest = Rest { is_finished: false, left: mem::take(&mut checkpoint.left), offset: checkpoint.offset.take(), points };
-        (self.extraction.calls, self.checkpoint, self.unfinished, self.carried) = (calls, checkpoint, unfinished, carried);
+        let rest = Rest {
+            is_finished: false,
+            left: mem::take(&mut checkpoint.left),
+            offset: checkpoint.offset.take(),
+            points,
+        };
+        (
+            self.extraction.calls,
+            self.checkpoint,
+            self.unfinished,
+            self.carried,
+        ) = (calls, checkpoint, unfinished, carried);
         self.report.is_resumed = true;
         Ok(rest)
     }
@@ -126,17 +146,36 @@ impl<'c> Session<'c> {
         self.checkpoint.next_input = self.checkpoint.next_input.saturating_add(1);
     }
 
-    /// The inputs of a unit, behind what is left of those before them, and how many of them are not the unit's.
+    /// The inputs of a unit, behind what is left of those before them, and how many of them are not
+    /// the unit's.
     ///
     /// # Errors
     /// The record that was held cannot be read.
     pub fn number(&mut self, inputs: Vec<Input>) -> Result<(Inputs, usize), InputError> {
-        let held = self.checkpoint.held.take().map(|held| Input::of_record(held.name, held.file)).transpose()?;
+        let held = self
+            .checkpoint
+            .held
+            .take()
+            .map(|held| Input::of_record(held.name, held.file))
+            .transpose()?;
         let before = usize::from(held.is_some());
-        // Packets of two inputs compare by time: numbers may begin anew, long before those of before come again.
-        let after = self.checkpoint.next_input.saturating_add(before).saturating_add(inputs.len());
-        let first = if after >= MAX_INPUTS { 0 } else { self.checkpoint.next_input };
-        let inputs = Inputs::new(first, held.into_iter().chain(inputs).collect(), mem::take(&mut self.carried));
+        // Packets of two inputs compare by time: numbers may begin anew, long before those of
+        // before come again.
+        let after = self
+            .checkpoint
+            .next_input
+            .saturating_add(before)
+            .saturating_add(inputs.len());
+        let first = if after >= MAX_INPUTS {
+            0
+        } else {
+            self.checkpoint.next_input
+        };
+        let inputs = Inputs::new(
+            first,
+            held.into_iter().chain(inputs).collect(),
+            mem::take(&mut self.carried),
+        );
         Ok((inputs, before))
     }
 
@@ -149,7 +188,11 @@ impl<'c> Session<'c> {
         self.take_note_of_time(inputs);
         self.progress.begin(inputs.total_bytes());
         let Checkpoint { clock, pace, .. } = self.checkpoint;
-        let start = Start { clock, pace, unfinished: mem::take(&mut self.unfinished) };
+        let start = Start {
+            clock,
+            pace,
+            unfinished: mem::take(&mut self.unfinished),
+        };
         Reading::begin(inputs, before, unit.left, start, self.config, unit.is_final)
     }
 
@@ -187,26 +230,30 @@ impl<'c> Session<'c> {
     pub fn take_note(&mut self, window: &Window<'_>, inputs: &Inputs) {
         self.report.counts.add_all(&window.counts);
         for (input, gap) in &window.gaps {
-            self.report.note_gap(inputs.get(*input).map_or("", Input::name), gap);
+            self.report
+                .note_gap(inputs.get(*input).map_or("", Input::name), gap);
         }
     }
 
-    /// A window is done with: shows how far that is, and, as long as there is no call, finds out what there is instead.
+    /// A window is done with: shows how far that is, and, as long as there is no call, finds out
+    /// what there is instead.
     pub fn end_window(&mut self, window: Range<Moment>, reading: &Reading<'_>) {
         let calls = self.closed_calls().saturating_add(self.open_calls() as u64);
         self.progress.advance(reading.bytes_read(), calls);
         if self.has_calls() || self.report.survey.is_full() {
             return;
         }
-        reading.records().for_each_between(window.start.position..window.end.position, |record| {
-            let packet = self.config.decoder.decode(record.link, record.frame);
-            self.report.survey.take(&packet, &self.config.decoder);
-            !self.report.survey.is_full()
-        });
+        reading
+            .records()
+            .for_each_between(window.start.position..window.end.position, |record| {
+                let packet = self.config.decoder.decode(record.link, record.frame);
+                self.report.survey.take(&packet, &self.config.decoder);
+                !self.report.survey.is_full()
+            });
     }
 
-    /// Makes all that was done so far count: from here on a run that is killed goes on from `checkpoint`. Gives the records that
-    /// are carried over.
+    /// Makes all that was done so far count: from here on a run that is killed goes on from
+    /// `checkpoint`. Gives the records that are carried over.
     ///
     /// # Errors
     /// It cannot be written. The session cannot be gone on with then; the state is that of before.
@@ -218,7 +265,9 @@ impl<'c> Session<'c> {
         records: Records<'_>,
     ) -> Result<Carried> {
         let mut positions = Vec::new();
-        self.extraction.calls.for_each_frame(&mut |position| positions.push(position));
+        self.extraction
+            .calls
+            .for_each_frame(&mut |position| positions.push(position));
         unfinished.for_each_frame(&mut |position| positions.push(position));
         let state = crate::state::State {
             terms: self.terms.clone(),
@@ -228,7 +277,9 @@ impl<'c> Session<'c> {
             unfinished,
             books: self.extraction.outputs.prepare()?,
         };
-        let carried = self.file.save(&state, |mut to| records.carry(positions, &mut to))?;
+        let carried = self
+            .file
+            .save(&state, |mut to| records.carry(positions, &mut to))?;
         self.extraction.outputs.publish()?;
         Ok(carried)
     }
@@ -237,18 +288,29 @@ impl<'c> Session<'c> {
     ///
     /// # Errors
     /// The state cannot be written: see [`Self::save`].
-    pub fn finish(&mut self, reading: Reading<'_>, inputs: &Inputs, is_final: bool, points: StoredPoints) -> Result<()> {
+    pub fn finish(
+        &mut self,
+        reading: Reading<'_>,
+        inputs: &Inputs,
+        is_final: bool,
+        points: StoredPoints,
+    ) -> Result<()> {
         self.report.fragments = reading.assembler().fragment_counts();
         self.report.streams = reading.assembler().stream_counts();
         let mut checkpoint = reading.last_checkpoint();
         let (mut unfinished, layouts) = reading.into_parts();
         if is_final {
-            // What comes next has nothing to do with this: packet time begins anew, too, wherever a damaged clock has taken it.
+            // What comes next has nothing to do with this: packet time begins anew, too, wherever a
+            // damaged clock has taken it.
             self.note_calls();
             self.extraction.calls = CallTable::new(self.config.rules);
             (checkpoint, unfinished) = (Checkpoint::default(), Unfinished::default());
         }
-        let records = Records { inputs, layouts: &layouts, decoder: &self.config.decoder };
+        let records = Records {
+            inputs,
+            layouts: &layouts,
+            decoder: &self.config.decoder,
+        };
         self.carried = self.save(&unfinished, &checkpoint, points, records)?;
         self.report.input_bytes = self.report.input_bytes.saturating_add(inputs.total_bytes());
         (self.checkpoint, self.unfinished) = (checkpoint, unfinished);
@@ -263,12 +325,14 @@ impl<'c> Session<'c> {
         });
     }
 
-    /// Uploads what is due as far as that is possible now, no longer than for `patience`. Tells whether there is something new for
-    /// the state.
+    /// Uploads what is due as far as that is possible now, no longer than for `patience`. Tells
+    /// whether there is something new for the state.
     pub fn finish_uploads(&mut self, patience: Option<Duration>) -> bool {
         // How long extraction took is of interest; networks are what they are.
         self.report.elapsed = self.progress.finish();
-        self.extraction.outputs.finish_uploads(patience, || self.progress.alive())
+        self.extraction
+            .outputs
+            .finish_uploads(patience, || self.progress.alive())
     }
 
     /// The figures of the run.
@@ -288,22 +352,36 @@ impl<'c> Session<'c> {
     }
 
     fn has_calls(&self) -> bool {
-        let closed = self.closed_calls().saturating_add(self.extraction.outputs.counts().not_wanted);
+        let closed = self
+            .closed_calls()
+            .saturating_add(self.extraction.outputs.counts().not_wanted);
         closed > 0 || self.extraction.calls.open() > 0 || self.open_calls() > 0
     }
 
     fn note_calls(&mut self) {
-        self.report.stray_messages = self.report.stray_messages.saturating_add(self.extraction.calls.stray_messages());
+        self.report.stray_messages = self
+            .report
+            .stray_messages
+            .saturating_add(self.extraction.calls.stray_messages());
         self.report.excess.add_all(&self.extraction.calls.excess());
         self.extraction.warn_of_flood();
-        self.report.unclaimed.add_all(&self.extraction.calls.unclaimed().counts());
+        self.report
+            .unclaimed
+            .add_all(&self.extraction.calls.unclaimed().counts());
     }
 
     /// Says so where packet time is far ahead of what comes now: calls that open then have no end.
     fn take_note_of_time(&self, inputs: &Inputs) {
-        let first = inputs.all().iter().find_map(|input| Some((input.name(), input.first_ns()?)));
+        let first = inputs
+            .all()
+            .iter()
+            .find_map(|input| Some((input.name(), input.first_ns()?)));
         if let Some((name, first_ns)) = first
-            && let Some(behind_ns) = self.checkpoint.clock.checked_sub(first_ns).filter(|ns| *ns > FAR_NS)
+            && let Some(behind_ns) = self
+                .checkpoint
+                .clock
+                .checked_sub(first_ns)
+                .filter(|ns| *ns > FAR_NS)
         {
             tracing::warn!(
                 "{name} begins {} s before the packet time that was reached; if a wrong clock set that, a run with --final has it begin anew",
@@ -324,14 +402,15 @@ impl<'c> Session<'c> {
 }
 
 impl Extraction<'_> {
-    /// Finds out which call every packet of a window belongs to. Gives the moment before which that is
-    /// settled: a description that is still to come may claim later ones.
+    /// Finds out which call every packet of a window belongs to. Gives the moment before which that
+    /// is settled: a description that is still to come may claim later ones.
     pub fn correlate(&mut self, window: Window<'_>) -> Moment {
         let calls = &mut self.calls;
         calls.begin_window(window.flows, window.start, window.end);
         let mut repetitions = window.repetitions.iter().peekable();
         for event in &window.sip {
-            while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at) {
+            while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at)
+            {
                 calls.repeat(repetition);
             }
             let strays = calls.stray_messages();
@@ -342,18 +421,36 @@ impl Extraction<'_> {
         }
         repetitions.for_each(|repetition| calls.repeat(repetition));
         calls.end_window(window.end);
-        let looked_back_to = Moment::at(window.end.clock.saturating_sub(self.config.rules.lookback_ns));
-        let held_since = [window.held_since.map(Moment::at), calls.flows().earliest_frame_since(looked_back_to)];
-        held_since.into_iter().flatten().fold(looked_back_to, Moment::min)
+        let looked_back_to = Moment::at(
+            window
+                .end
+                .clock
+                .saturating_sub(self.config.rules.lookback_ns),
+        );
+        let held_since = [
+            window.held_since.map(Moment::at),
+            calls.flows().earliest_frame_since(looked_back_to),
+        ];
+        held_since
+            .into_iter()
+            .flatten()
+            .fold(looked_back_to, Moment::min)
     }
 
-    /// Writes what came before `settled`, and forgets it. Gives the moment since when something is left to be written.
+    /// Writes what came before `settled`, and forgets it. Gives the moment since when something is
+    /// left to be written.
     ///
     /// # Errors
     /// A file cannot be written.
     pub fn write(&mut self, settled: Moment, now: Moment, records: Records<'_>) -> Result<Moment> {
         let (work, left_since) = self.calls.work(settled);
-        self.outputs.write(work, &self.calls, records, self.config.rules.lookback_ns, now.clock)?;
+        self.outputs.write(
+            work,
+            &self.calls,
+            records,
+            self.config.rules.lookback_ns,
+            now.clock,
+        )?;
         self.calls.retire_window(settled, left_since, |left| {
             let is_rtp = records.are_rtp(left);
             if is_rtp {
@@ -370,7 +467,9 @@ impl Extraction<'_> {
         let sources = self.calls.flood_sources(3);
         if !sources.is_empty() {
             let max = self.config.rules.max_open_calls;
-            let sources = sources.iter().map(|(source, count)| format!("{count} from {}", source.ip()));
+            let sources = sources
+                .iter()
+                .map(|(source, count)| format!("{count} from {}", source.ip()));
             let sources = sources.collect::<Vec<_>>().join(", ");
             tracing::warn!(
                 "more than {max} calls were open (--max-open-calls): calls that nobody answered are closed as a flood; most INVITEs: {sources}"
@@ -391,15 +490,25 @@ impl Extraction<'_> {
 
 /// Logs what became of a message: it belongs to no call, or says where media goes.
 fn tell_of(event: &SipEvent<'_>, is_stray: bool) {
-    let SipEvent { message, source, .. } = event;
+    let SipEvent {
+        message, source, ..
+    } = event;
     let call_id = printable(message.call_id);
     // A start line ends with CRLF or LF.
-    let line = message.raw.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let line = message
+        .raw
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
     let line = printable(line);
     if is_stray {
         tracing::debug!(%call_id, from = %source, line, "message of no call: no INVITE has opened one with its Call-ID, or it has closed");
     } else if message.can_negotiate() {
-        for media in event.descriptions.iter().flat_map(|description| &description.media) {
+        for media in event
+            .descriptions
+            .iter()
+            .flat_map(|description| &description.media)
+        {
             let endpoints = media.endpoints.iter().map(|(endpoint, rank)| match rank {
                 Rank::Implied => format!("{endpoint} (RTCP, implied)"),
                 Rank::Guessed => format!("{endpoint} (guessed)"),

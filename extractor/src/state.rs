@@ -62,10 +62,14 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// That of a directory. With `syncs`, a loss of power leaves the state of before or the new one.
+    /// That of a directory. With `syncs`, a loss of power leaves the state of before or the new
+    /// one.
     #[must_use]
     pub fn of(directory: &Path, syncs: bool) -> Self {
-        Self { path: directory.join(FILE_NAME), syncs }
+        Self {
+            path: directory.join(FILE_NAME),
+            syncs,
+        }
     }
 
     /// The state, if there is one, and the records that it holds.
@@ -81,18 +85,28 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.with_context(|| format!("the state {path} cannot be opened"))?,
         };
-        let header = Header::read(&mut file).with_context(|| format!("the state {path} cannot be read"))?;
+        let header =
+            Header::read(&mut file).with_context(|| format!("the state {path} cannot be read"))?;
         let advice = "restore it, or give up the calls that were open with --reset-state";
-        let Some(header) = header else { bail!("the state {path} is damaged: it does not begin like one; {advice}") };
+        let Some(header) = header else {
+            bail!("the state {path} is damaged: it does not begin like one; {advice}")
+        };
         if header.version != VERSION {
-            let age = if header.version > VERSION { "a later" } else { "an earlier" };
+            let age = if header.version > VERSION {
+                "a later"
+            } else {
+                "an earlier"
+            };
             bail!(
                 "the state {path} was written by {age} version of this program (format {}, this one reads {VERSION}); \
                  use that version, or give up the calls that were open with --reset-state",
                 header.version
             );
         }
-        if !header.fits(&mut file).with_context(|| format!("the state {path} cannot be read"))? {
+        if !header
+            .fits(&mut file)
+            .with_context(|| format!("the state {path} cannot be read"))?
+        {
             bail!("the state {path} is damaged: its checksum is wrong; {advice}");
         }
         // The file is as long as the header has it: no more is read than is there.
@@ -100,12 +114,17 @@ impl StateFile {
         file.seek(SeekFrom::Start(HEADER_LEN as u64))
             .and_then(|_| (&file).take(header.body_len).read_to_end(&mut body))
             .with_context(|| format!("the state {path} cannot be read"))?;
-        let Ok(state) = postcard::from_bytes(&body) else { bail!("the state {path} is damaged; {advice}") };
-        let carried = header.records(&file).with_context(|| format!("the state {path} cannot be mapped into memory"))?;
+        let Ok(state) = postcard::from_bytes(&body) else {
+            bail!("the state {path} is damaged; {advice}")
+        };
+        let carried = header
+            .records(&file)
+            .with_context(|| format!("the state {path} cannot be mapped into memory"))?;
         Ok(Some((state, carried)))
     }
 
-    /// Replaces the state. `records` writes the records that it holds, and gives their length; they come back.
+    /// Replaces the state. `records` writes the records that it holds, and gives their length; they
+    /// come back.
     ///
     /// # Errors
     /// It cannot be written; the one of before is still there.
@@ -124,21 +143,37 @@ impl StateFile {
             header.records(&file)
         });
         saved.with_context(|| {
-            format!("the state {} cannot be written ({} bytes and what is carried over)", self.path.display(), body.len())
+            format!(
+                "the state {} cannot be written ({} bytes and what is carried over)",
+                self.path.display(),
+                body.len()
+            )
         })
     }
 
-    fn write(&self, body: &[u8], records: impl FnOnce(&mut dyn Write) -> io::Result<u64>) -> io::Result<(NamedTempFile, Header)> {
+    fn write(
+        &self,
+        body: &[u8],
+        records: impl FnOnce(&mut dyn Write) -> io::Result<u64>,
+    ) -> io::Result<(NamedTempFile, Header)> {
         let new = files::replacement(&self.path, MODE)?;
         let mut file = new.as_file();
-        let mut out = Summed { to: BufWriter::with_capacity(256 * 1024, file), sum: Hasher::new() };
+        let mut out = Summed {
+            to: BufWriter::with_capacity(256 * 1024, file),
+            sum: Hasher::new(),
+        };
         out.to.write_all(&[0; HEADER_LEN])?;
         out.write_all(body)?;
         let records_len = records(&mut out)?;
         out.to.flush()?;
         let sum = out.sum.clone().finalize();
         drop(out);
-        let header = Header { version: VERSION, sum, body_len: body.len() as u64, records_len };
+        let header = Header {
+            version: VERSION,
+            sum,
+            body_len: body.len() as u64,
+            records_len,
+        };
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&header.bytes())?;
         if self.syncs {
@@ -162,7 +197,12 @@ impl StateFile {
     /// They cannot be removed.
     pub fn remove_broken_off(&self) -> Result<()> {
         let removed = files::remove_leftovers(&self.path);
-        removed.with_context(|| format!("what a run that was killed has left of {} cannot be removed", self.path.display()))
+        removed.with_context(|| {
+            format!(
+                "what a run that was killed has left of {} cannot be removed",
+                self.path.display()
+            )
+        })
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -191,28 +231,55 @@ impl Header {
     fn read(file: &mut File) -> io::Result<Option<Self>> {
         let mut bytes = Vec::new();
         file.take(HEADER_LEN as u64).read_to_end(&mut bytes)?;
-        let number = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_le_bytes(*bytes));
-        let long = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map(|bytes| u64::from_le_bytes(*bytes));
-        let header = || Some(Self { version: number(8)?, sum: number(12)?, body_len: long(16)?, records_len: long(24)? });
+        let number = |at: usize| {
+            bytes
+                .get(at..)
+                .and_then(<[u8]>::first_chunk)
+                .map(|bytes| u32::from_le_bytes(*bytes))
+        };
+        let long = |at: usize| {
+            bytes
+                .get(at..)
+                .and_then(<[u8]>::first_chunk)
+                .map(|bytes| u64::from_le_bytes(*bytes))
+        };
+        let header = || {
+            Some(Self {
+                version: number(8)?,
+                sum: number(12)?,
+                body_len: long(16)?,
+                records_len: long(24)?,
+            })
+        };
         Ok(header().filter(|_| bytes.starts_with(&MAGIC)))
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let numbers = [self.version, self.sum].into_iter().flat_map(u32::to_le_bytes);
-        let lens = [self.body_len, self.records_len].into_iter().flat_map(u64::to_le_bytes);
+        let numbers = [self.version, self.sum]
+            .into_iter()
+            .flat_map(u32::to_le_bytes);
+        let lens = [self.body_len, self.records_len]
+            .into_iter()
+            .flat_map(u64::to_le_bytes);
         MAGIC.into_iter().chain(numbers).chain(lens).collect()
     }
 
     /// Whether the rest of a file is what the header says.
     fn fits(&self, file: &mut File) -> io::Result<bool> {
-        let mut sum = Summed { to: io::sink(), sum: Hasher::new() };
+        let mut sum = Summed {
+            to: io::sink(),
+            sum: Hasher::new(),
+        };
         let len = io::copy(file, &mut sum)?;
-        Ok(Some(len) == self.body_len.checked_add(self.records_len) && sum.sum.finalize() == self.sum)
+        Ok(Some(len) == self.body_len.checked_add(self.records_len)
+            && sum.sum.finalize() == self.sum)
     }
 
     fn records(&self, file: &File) -> io::Result<Carried> {
         // What is not addressable cannot be mapped.
-        let start = usize::try_from(self.body_len).unwrap_or(usize::MAX).saturating_add(HEADER_LEN);
+        let start = usize::try_from(self.body_len)
+            .unwrap_or(usize::MAX)
+            .saturating_add(HEADER_LEN);
         let len = usize::try_from(self.records_len).unwrap_or(usize::MAX);
         Carried::in_file(file, start..start.saturating_add(len))
     }
@@ -246,7 +313,11 @@ mod tests {
     fn state(clock: u64) -> Simple {
         State {
             terms: terms::tests::terms(None, 5_000_000_000),
-            checkpoint: Checkpoint { clock, next_input: 3, ..Checkpoint::default() },
+            checkpoint: Checkpoint {
+                clock,
+                next_input: 3,
+                ..Checkpoint::default()
+            },
             points: StoredPoints::default(),
             calls: 9,
             unfinished: (),
@@ -270,9 +341,14 @@ mod tests {
     fn the_last_state_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let file = saved(directory.path());
-        let (_, broken_off) = files::replacement(&file.path, MODE).unwrap().keep().unwrap();
+        let (_, broken_off) = files::replacement(&file.path, MODE)
+            .unwrap()
+            .keep()
+            .unwrap();
         let (read, _) = file.load::<u8, (), ()>().unwrap().unwrap();
-        let Checkpoint { clock, next_input, .. } = read.checkpoint;
+        let Checkpoint {
+            clock, next_input, ..
+        } = read.checkpoint;
         assert_eq!((clock, read.calls, next_input), (2, 9, 3));
         assert!(broken_off.exists(), "reading changes nothing");
         file.remove_broken_off().unwrap();
@@ -286,10 +362,24 @@ mod tests {
     fn a_state_that_cannot_be_written_leaves_the_one_of_before() {
         let directory = tempfile::tempdir().unwrap();
         let file = saved(directory.path());
-        let error = file.save(&state(3), |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        let error = file
+            .save(&state(3), |_| Err(io::ErrorKind::StorageFull.into()))
+            .unwrap_err();
         assert!(format!("{error:#}").contains(FILE_NAME), "{error:#}");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "what was broken off is removed");
-        assert_eq!(file.load::<u8, (), ()>().unwrap().unwrap().0.checkpoint.clock, 2);
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            1,
+            "what was broken off is removed"
+        );
+        assert_eq!(
+            file.load::<u8, (), ()>()
+                .unwrap()
+                .unwrap()
+                .0
+                .checkpoint
+                .clock,
+            2
+        );
     }
 
     #[test]

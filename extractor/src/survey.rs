@@ -73,7 +73,9 @@ impl Survey {
     pub fn take(&mut self, packet: &Packet<'_>, decoder: &Decoder) {
         self.packets = self.packets.saturating_add(1);
         match packet {
-            Packet::Udp(datagram) | Packet::Told(_, datagram) => self.take_datagram(datagram, Look::of_datagram(datagram)),
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => {
+                self.take_datagram(datagram, Look::of_datagram(datagram))
+            }
             Packet::Tcp(segment) => self.take_segment(segment),
             Packet::Fragment(fragment) => self.take_fragment(fragment, decoder),
             _ => {}
@@ -84,7 +86,16 @@ impl Survey {
         match decoder.decode_beginning(fragment) {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
                 let look = Look::of_datagram(&datagram);
-                self.take_datagram(&datagram, look.map(|look| if look == Look::Sip { Look::SipInFragments } else { look }));
+                self.take_datagram(
+                    &datagram,
+                    look.map(|look| {
+                        if look == Look::Sip {
+                            Look::SipInFragments
+                        } else {
+                            look
+                        }
+                    }),
+                );
             }
             Packet::Tcp(segment) => self.take_segment(&segment),
             _ => {}
@@ -92,13 +103,21 @@ impl Survey {
     }
 
     fn take_datagram(&mut self, datagram: &Datagram<'_>, look: Option<Look>) {
-        self.add(Transport::Udp, [datagram.source.port(), datagram.destination.port()], look);
+        self.add(
+            Transport::Udp,
+            [datagram.source.port(), datagram.destination.port()],
+            look,
+        );
     }
 
     fn take_segment(&mut self, segment: &Segment<'_>) {
         // Nothing but acknowledgements says nothing.
         if segment.wire_len > 0 {
-            self.add(Transport::Tcp, [segment.source.port(), segment.destination.port()], Look::of_segment(segment));
+            self.add(
+                Transport::Tcp,
+                [segment.source.port(), segment.destination.port()],
+                Look::of_segment(segment),
+            );
         }
     }
 
@@ -115,7 +134,9 @@ impl Survey {
 
     /// The lines of the table, as texts.
     pub fn told(&self) -> impl Iterator<Item = String> {
-        self.lines().into_iter().map(|line| format!("{} {line}", line.packets))
+        self.lines()
+            .into_iter()
+            .map(|line| format!("{} {line}", line.packets))
     }
 
     fn lines(&self) -> Vec<Line> {
@@ -129,7 +150,13 @@ impl Survey {
                     line.talkers = line.talkers.saturating_add(1);
                     line.packets = line.packets.saturating_add(talker.packets);
                 }
-                None => lines.push(Line { transport, ports: port..=port, talkers: 1, packets: talker.packets, look }),
+                None => lines.push(Line {
+                    transport,
+                    ports: port..=port,
+                    talkers: 1,
+                    packets: talker.packets,
+                    look,
+                }),
             }
         }
         lines.sort_by_key(|line| Reverse(line.packets));
@@ -139,14 +166,24 @@ impl Survey {
 }
 
 impl Talker {
-    /// What most of it looks like. Of a stream that is encrypted, few packets show what it is; random bytes look like RTP often enough.
+    /// What most of it looks like. Of a stream that is encrypted, few packets show what it is;
+    /// random bytes look like RTP often enough.
     fn look(&self) -> Option<Look> {
         let is_certain = |look: Look, count: u64| {
-            let least = if look == Look::Rtp { self.packets / 2 } else { self.packets / 1_000 };
+            let least = if look == Look::Rtp {
+                self.packets / 2
+            } else {
+                self.packets / 1_000
+            };
             count > least
         };
-        let certain = self.looks.iter().filter(|(look, count)| is_certain(**look, **count));
-        certain.max_by_key(|(_, count)| **count).map(|(look, _)| *look)
+        let certain = self
+            .looks
+            .iter()
+            .filter(|(look, count)| is_certain(**look, **count));
+        certain
+            .max_by_key(|(_, count)| **count)
+            .map(|(look, _)| *look)
     }
 }
 
@@ -154,19 +191,23 @@ impl Look {
     fn of_datagram(datagram: &Datagram<'_>) -> Option<Self> {
         let payload = datagram.payload;
         match *payload {
-            _ if sip::may_be_message(payload) && Message::parse(readable(datagram)).is_some() => Some(Self::Sip),
+            _ if sip::may_be_message(payload) && Message::parse(readable(datagram)).is_some() => {
+                Some(Self::Sip)
+            }
             // RFC 8489, 5: the magic cookie.
             [0..=3, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => Some(Self::Stun),
             // RFC 6347, 4.1: a content type, and 254 in the version.
             [20..=26, 0xfe, ..] => Some(Self::Dtls),
             // RFC 9000, 17.2, and RFC 9369: a long header of version 1 or 2, or of a draft.
-            [0xc0..=0xff, 0, 0, 0, 1, ..] | [0xc0..=0xff, 0x6b, 0x33, 0x43, 0xcf, ..] | [0xc0..=0xff, 0xff, 0, 0, ..] => {
-                Some(Self::Quic)
-            }
+            [0xc0..=0xff, 0, 0, 0, 1, ..]
+            | [0xc0..=0xff, 0x6b, 0x33, 0x43, 0xcf, ..]
+            | [0xc0..=0xff, 0xff, 0, 0, ..] => Some(Self::Quic),
             // RTCP: RFC 5761, 4.
             [0x80..=0xbf, 192..=223, ..] => Some(Self::Rtp),
             _ if rtp::Header::parse(payload, datagram.wire_len).is_some() => Some(Self::Rtp),
-            _ => [datagram.source.port(), datagram.destination.port()].contains(&53).then_some(Self::Dns),
+            _ => [datagram.source.port(), datagram.destination.port()]
+                .contains(&53)
+                .then_some(Self::Dns),
         }
     }
 
@@ -176,7 +217,10 @@ impl Look {
         if is_tls(payload) {
             return Some(Self::Tls);
         }
-        if [&b"GET "[..], b"POST ", b"HEAD ", b"HTTP/1."].into_iter().any(begins) {
+        if [&b"GET "[..], b"POST ", b"HEAD ", b"HTTP/1."]
+            .into_iter()
+            .any(begins)
+        {
             return Some(Self::Http);
         }
         matches!(Message::parse(payload), Some(Ok(_))).then_some(Self::Sip)
@@ -186,7 +230,9 @@ impl Look {
     fn says(self) -> &'static str {
         match self {
             Self::Sip => "SIP, but no INVITE, or not on the ports that are asked for",
-            Self::SipInFragments => "SIP in IP fragments, of which later ones may be missing: a filter for ports loses them",
+            Self::SipInFragments => {
+                "SIP in IP fragments, of which later ones may be missing: a filter for ports loses them"
+            }
             Self::Rtp => "RTP: media; the SIP that describes it goes another way",
             Self::Stun => "STUN: media may follow; the SIP that describes it goes another way",
             Self::Dtls => "DTLS, encrypted",
@@ -210,12 +256,23 @@ impl fmt::Display for Transport {
 /// `packets, UDP port 443: QUIC, encrypted`: how many is for the caller to say.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transport, ports, talkers, look, .. } = self;
+        let Self {
+            transport,
+            ports,
+            talkers,
+            look,
+            ..
+        } = self;
         let says = look.map_or("nothing that is known here", Look::says);
         if *talkers == 1 {
             return write!(f, "packets, {transport} port {}: {says}", ports.start());
         }
-        write!(f, "packets, {talkers} {transport} ports from {} to {}: {says}", ports.start(), ports.end())
+        write!(
+            f,
+            "packets, {talkers} {transport} ports from {} to {}: {says}",
+            ports.start(),
+            ports.end()
+        )
     }
 }
 
@@ -226,9 +283,15 @@ impl fmt::Display for Survey {
         if lines.is_empty() {
             return Ok(());
         }
-        let of = if self.is_full() { format!(" of the first {} packets", grouped(MAX_PACKETS)) } else { String::new() };
+        let of = if self.is_full() {
+            format!(" of the first {} packets", grouped(MAX_PACKETS))
+        } else {
+            String::new()
+        };
         write!(f, "\nno call was found; the largest talkers{of}:")?;
-        lines.iter().try_for_each(|line| write!(f, "\n{:>24}   {line}", grouped(line.packets)))
+        lines
+            .iter()
+            .try_for_each(|line| write!(f, "\n{:>24}   {line}", grouped(line.packets)))
     }
 }
 
@@ -238,14 +301,34 @@ mod tests {
     use crate::packet::{Endpoint, Network, TcpFlags};
 
     fn datagram(ports: (u16, u16), payload: &[u8]) -> Packet<'_> {
-        let (source, destination) = (Endpoint::v4([192, 0, 2, 1], ports.0), Endpoint::v4([192, 0, 2, 2], ports.1));
-        Packet::Udp(Datagram { network: Network::PLAIN, source, destination, payload, wire_len: payload.len() })
+        let (source, destination) = (
+            Endpoint::v4([192, 0, 2, 1], ports.0),
+            Endpoint::v4([192, 0, 2, 2], ports.1),
+        );
+        Packet::Udp(Datagram {
+            network: Network::PLAIN,
+            source,
+            destination,
+            payload,
+            wire_len: payload.len(),
+        })
     }
 
     fn segment(ports: (u16, u16), payload: &[u8]) -> Packet<'_> {
-        let (source, destination) = (Endpoint::v4([192, 0, 2, 1], ports.0), Endpoint::v4([192, 0, 2, 2], ports.1));
+        let (source, destination) = (
+            Endpoint::v4([192, 0, 2, 1], ports.0),
+            Endpoint::v4([192, 0, 2, 2], ports.1),
+        );
         let (network, flags, wire_len) = (Network::PLAIN, TcpFlags::default(), payload.len());
-        Packet::Tcp(Segment { network, source, destination, sequence: 1, flags, payload, wire_len })
+        Packet::Tcp(Segment {
+            network,
+            source,
+            destination,
+            sequence: 1,
+            flags,
+            payload,
+            wire_len,
+        })
     }
 
     fn told(packets: &[(usize, Packet<'_>)]) -> Vec<String> {
@@ -253,28 +336,65 @@ mod tests {
         for (times, packet) in packets {
             (0..*times).for_each(|_| survey.take(packet, &Decoder::default()));
         }
-        survey.to_string().lines().map(|line| line.trim().to_owned()).collect()
+        survey
+            .to_string()
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect()
     }
 
     #[test]
     fn each_kind_is_told_by_what_it_carries() {
         let options = b"OPTIONS sip:x SIP/2.0\r\nCall-ID: 1\r\nf: a\r\nt: b\r\n\r\n";
         for (packet, want) in [
-            (datagram((40_000, 5070), options), "UDP port 5070: SIP, but no INVITE"),
-            (datagram((5000, 4000), &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]), "UDP port 4000: RTP"),
-            (datagram((5000, 4001), &[0x80, 200, 0, 1, 0, 0, 0, 1]), "UDP port 4001: RTP"),
-            (datagram((5000, 3478), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0]), "UDP port 3478: STUN"),
-            (datagram((5000, 4433), &[22, 0xfe, 0xfd, 0]), "UDP port 4433: DTLS"),
-            (datagram((5000, 443), &[0xc3, 0, 0, 0, 1, 8]), "UDP port 443: QUIC"),
+            (
+                datagram((40_000, 5070), options),
+                "UDP port 5070: SIP, but no INVITE",
+            ),
+            (
+                datagram((5000, 4000), &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]),
+                "UDP port 4000: RTP",
+            ),
+            (
+                datagram((5000, 4001), &[0x80, 200, 0, 1, 0, 0, 0, 1]),
+                "UDP port 4001: RTP",
+            ),
+            (
+                datagram((5000, 3478), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0]),
+                "UDP port 3478: STUN",
+            ),
+            (
+                datagram((5000, 4433), &[22, 0xfe, 0xfd, 0]),
+                "UDP port 4433: DTLS",
+            ),
+            (
+                datagram((5000, 443), &[0xc3, 0, 0, 0, 1, 8]),
+                "UDP port 443: QUIC",
+            ),
             (datagram((5000, 53), b"\x12\x34\x01\0"), "UDP port 53: DNS"),
-            (datagram((5000, 9), b"\xf7\x34\x01\0"), "UDP port 9: nothing that is known"),
-            (segment((50_000, 443), &[22, 3, 1, 2, 0, 1]), "TCP port 443: TLS"),
-            (segment((50_000, 80), b"GET / HTTP/1.1\r\n"), "TCP port 80: HTTP"),
+            (
+                datagram((5000, 9), b"\xf7\x34\x01\0"),
+                "UDP port 9: nothing that is known",
+            ),
+            (
+                segment((50_000, 443), &[22, 3, 1, 2, 0, 1]),
+                "TCP port 443: TLS",
+            ),
+            (
+                segment((50_000, 80), b"GET / HTTP/1.1\r\n"),
+                "TCP port 80: HTTP",
+            ),
             (segment((50_000, 8080), options), "TCP port 8080: SIP"),
-            (segment((50_000, 22), b"SSH-2.0-x\r\n"), "TCP port 22: nothing that is known"),
+            (
+                segment((50_000, 22), b"SSH-2.0-x\r\n"),
+                "TCP port 22: nothing that is known",
+            ),
         ] {
             let lines = told(&[(1, packet)]);
-            assert!(lines.len() == 3 && lines[2].starts_with(&format!("1   packets, {want}")), "{lines:?}");
+            assert!(
+                lines.len() == 3 && lines[2].starts_with(&format!("1   packets, {want}")),
+                "{lines:?}"
+            );
         }
         assert!(told(&[(1, segment((1, 2), b"")), (1, Packet::NotIp)]).is_empty());
     }
@@ -294,10 +414,17 @@ mod tests {
     fn the_five_largest_are_named_and_media_is_one() {
         let rtp = [0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0];
         let media = (0..100u16).map(|n| (10, datagram((40_000, 20_000 + n * 2), &rtp)));
-        let others = (1..9u16).map(|port| (usize::from(port) * 100, datagram((40_000, port), b"\xf7")));
+        let others =
+            (1..9u16).map(|port| (usize::from(port) * 100, datagram((40_000, port), b"\xf7")));
         let lines = told(&media.chain(others).collect::<Vec<_>>());
         assert_eq!(lines.len(), 2 + 5);
-        assert!(lines[2].starts_with("1,000   packets, 100 UDP ports from 20000 to 20198: RTP"), "{lines:?}");
-        assert!(lines[3].starts_with("800   packets, UDP port 8: ") && lines[6].starts_with("500 "), "{lines:?}");
+        assert!(
+            lines[2].starts_with("1,000   packets, 100 UDP ports from 20000 to 20198: RTP"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[3].starts_with("800   packets, UDP port 8: ") && lines[6].starts_with("500 "),
+            "{lines:?}"
+        );
     }
 }

@@ -41,7 +41,14 @@ impl Terms {
     /// Those of a run over these files, or over directories.
     #[must_use]
     pub fn new(config: &Config, files: Option<Vec<Left>>) -> Self {
-        let Config { source, decoder, sip_ports, rules, outputs, .. } = config;
+        let Config {
+            source,
+            decoder,
+            sip_ports,
+            rules,
+            outputs,
+            ..
+        } = config;
         let conditions = Conditions {
             sip_ports: *sip_ports,
             decoder: decoder.clone(),
@@ -52,13 +59,23 @@ impl Terms {
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
-        Self { files, conditions, hash: stable_hash(b"SIPCALLS") }
+        Self {
+            files,
+            conditions,
+            hash: stable_hash(b"SIPCALLS"),
+        }
     }
 
-    /// The outputs of the runs that wrote the state: rows that wait belong into tables of their names.
+    /// The outputs of the runs that wrote the state: rows that wait belong into tables of their
+    /// names.
     #[must_use]
     pub fn named(&self, outputs: &Settings) -> Settings {
-        let Conditions { calls_table, streams_table, overwrite, .. } = &self.conditions;
+        let Conditions {
+            calls_table,
+            streams_table,
+            overwrite,
+            ..
+        } = &self.conditions;
         Settings {
             overwrite: *overwrite,
             detected_calls_filename: calls_table.to_path().to_owned(),
@@ -82,19 +99,30 @@ impl Terms {
             ),
             (Some(mine), Some(theirs)) if mine != theirs => bail!(
                 "a run over other files was broken off in the output directory ({}); end it with the same command as before, {advice}",
-                theirs.first().map(|left| left.path.to_path().display().to_string()).unwrap_or_default()
+                theirs
+                    .first()
+                    .map(|left| left.path.to_path().display().to_string())
+                    .unwrap_or_default()
             ),
             _ => {}
         }
-        let both = self.conditions.flags().into_iter().zip(other.conditions.flags());
-        if let Some(((flag, mine), (_, theirs))) = both.into_iter().find(|(mine, theirs)| mine != theirs) {
+        let both = self
+            .conditions
+            .flags()
+            .into_iter()
+            .zip(other.conditions.flags());
+        if let Some(((flag, mine), (_, theirs))) =
+            both.into_iter().find(|(mine, theirs)| mine != theirs)
+        {
             bail!(
                 "the state was written with {flag} {theirs}, and this run has {flag} {mine}: what is half done would not fit; \
                  use the flags of before (with --final to close what is open), {advice}"
             );
         }
         if self.hash != other.hash {
-            bail!("the state was written by another build of this program; let that one end with --final, {advice}");
+            bail!(
+                "the state was written by another build of this program; let that one end with --final, {advice}"
+            );
         }
         Ok(())
     }
@@ -103,19 +131,45 @@ impl Terms {
 impl Conditions {
     /// The flags that they come from, and what these say.
     fn flags(&self) -> Vec<(&'static str, String)> {
-        let Self { sip_ports, decoder, rules, calls_table, streams_table, overwrite, leaves_out_copies, selection } = self;
-        let Rules { linger_ns, call_timeout_ns, lookback_ns, max_open_calls } = *rules;
+        let Self {
+            sip_ports,
+            decoder,
+            rules,
+            calls_table,
+            streams_table,
+            overwrite,
+            leaves_out_copies,
+            selection,
+        } = self;
+        let Rules {
+            linger_ns,
+            call_timeout_ns,
+            lookback_ns,
+            max_open_calls,
+        } = *rules;
         let mut flags = vec![
             ("--sip-ports-range", sip_ports.to_string()),
             ("--hep-ports", decoder.hep_ports().to_string()),
             ("--erspan-span-ids", decoder.span_ids()),
             ("--erspan-vlans", decoder.vlans()),
-            ("--call-timeout", GoDuration::from_ns(call_timeout_ns.unwrap_or(0)).to_string()),
+            (
+                "--call-timeout",
+                GoDuration::from_ns(call_timeout_ns.unwrap_or(0)).to_string(),
+            ),
             ("--linger", GoDuration::from_ns(linger_ns).to_string()),
-            ("--media-lookback", GoDuration::from_ns(lookback_ns).to_string()),
+            (
+                "--media-lookback",
+                GoDuration::from_ns(lookback_ns).to_string(),
+            ),
             ("--max-open-calls", max_open_calls.to_string()),
-            ("--detected-calls-filename", calls_table.to_path().display().to_string()),
-            ("--stats-filename", streams_table.to_path().display().to_string()),
+            (
+                "--detected-calls-filename",
+                calls_table.to_path().display().to_string(),
+            ),
+            (
+                "--stats-filename",
+                streams_table.to_path().display().to_string(),
+            ),
             ("--overwrite", overwrite.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
@@ -133,14 +187,23 @@ pub(crate) mod tests {
         let conditions = Conditions {
             sip_ports: SipPorts::Any,
             decoder: Decoder::default(),
-            rules: Rules { linger_ns, call_timeout_ns: None, lookback_ns: 0, max_open_calls: 9 },
+            rules: Rules {
+                linger_ns,
+                call_timeout_ns: None,
+                lookback_ns: 0,
+                max_open_calls: 9,
+            },
             calls_table: Name::of("calls.csv"),
             streams_table: Name::of("streams.csv"),
             overwrite: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };
-        Terms { files, conditions, hash: 1 }
+        Terms {
+            files,
+            conditions,
+            hash: 1,
+        }
     }
 
     #[test]
@@ -149,11 +212,38 @@ pub(crate) mod tests {
         let of_directories = |linger| terms(None, linger * SECOND);
         let of_files = terms(Some(Vec::new()), 5 * SECOND);
         assert!(of_directories(5).check(&of_directories(5)).is_ok());
-        let why = of_directories(7).check(&of_directories(5)).unwrap_err().to_string();
-        assert!(why.contains("written with --linger 5s") && why.contains("has --linger 7s"), "{why}");
-        assert!(of_files.check(&of_directories(5)).unwrap_err().to_string().contains("--input-dir"));
-        assert!(of_directories(5).check(&of_files).unwrap_err().to_string().contains("--input-file"));
-        let other_build = Terms { hash: 2, ..of_directories(5) };
-        assert!(of_directories(5).check(&other_build).unwrap_err().to_string().contains("another build"));
+        let why = of_directories(7)
+            .check(&of_directories(5))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            why.contains("written with --linger 5s") && why.contains("has --linger 7s"),
+            "{why}"
+        );
+        assert!(
+            of_files
+                .check(&of_directories(5))
+                .unwrap_err()
+                .to_string()
+                .contains("--input-dir")
+        );
+        assert!(
+            of_directories(5)
+                .check(&of_files)
+                .unwrap_err()
+                .to_string()
+                .contains("--input-file")
+        );
+        let other_build = Terms {
+            hash: 2,
+            ..of_directories(5)
+        };
+        assert!(
+            of_directories(5)
+                .check(&other_build)
+                .unwrap_err()
+                .to_string()
+                .contains("another build")
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! A unit of work: some inputs, read window by window.
 //!
-//! Between two units all that is known is in the state file, so a run may end there and another go on; after some of the windows, too.
+//! Between two units all that is known is in the state file, so a run may end there and another go
+//! on; after some of the windows, too.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,8 +24,8 @@ use crate::{
 pub struct Unit {
     /// The inputs, in the order of reading.
     pub inputs: Vec<Input>,
-    /// Their names and identities, for the state, as long as they are not read to their end. A unit without them cannot be
-    /// broken off in the middle.
+    /// Their names and identities, for the state, as long as they are not read to their end. A unit
+    /// without them cannot be broken off in the middle.
     pub left: Vec<Left>,
     /// The unit is the last one.
     pub is_final: bool,
@@ -34,7 +35,10 @@ impl Unit {
     /// The last one, in which nothing more is read: what is open is closed.
     #[must_use]
     pub fn last() -> Self {
-        Self { is_final: true, ..Self::default() }
+        Self {
+            is_final: true,
+            ..Self::default()
+        }
     }
 
     /// Adds an input.
@@ -104,7 +108,8 @@ pub struct Reading<'w> {
     /// The ends of windows of which something is still to be written.
     window_ends: VecDeque<Moment>,
     ends: Ends,
-    /// How many bytes had been read at the last checkpoint, and how many there are to be until the next one.
+    /// How many bytes had been read at the last checkpoint, and how many there are to be until the
+    /// next one.
     saved_at: u64,
     wanted: u64,
 }
@@ -112,8 +117,22 @@ pub struct Reading<'w> {
 impl<'w> Reading<'w> {
     /// Begins with inputs of which so many stand `before` those of the unit.
     #[must_use]
-    pub fn begin(inputs: &'w Inputs, before: usize, left: Vec<Left>, start: Start, config: &'w Config, is_final: bool) -> Self {
-        let windows = Windows::new(inputs, config.sizes.clone(), &config.decoder, config.sip_ports, start, is_final);
+    pub fn begin(
+        inputs: &'w Inputs,
+        before: usize,
+        left: Vec<Left>,
+        start: Start,
+        config: &'w Config,
+        is_final: bool,
+    ) -> Self {
+        let windows = Windows::new(
+            inputs,
+            config.sizes.clone(),
+            &config.decoder,
+            config.sip_ports,
+            start,
+            is_final,
+        );
         let end = windows.next();
         Self {
             inputs,
@@ -130,13 +149,15 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// Indexes the next window, which can go on while the one before is worked on. So many `calls` are open.
+    /// Indexes the next window, which can go on while the one before is worked on. So many `calls`
+    /// are open.
     #[must_use]
     pub fn index(&self, calls: usize) -> Indexed<'w> {
         self.windows.index(&self.layouts, calls)
     }
 
-    /// The window that was indexed last, if there was something. What is put together from parts lives in `arena`.
+    /// The window that was indexed last, if there was something. What is put together from parts
+    /// lives in `arena`.
     pub fn next_window<'a>(&mut self, indexed: Indexed<'w>, arena: &'a Bump) -> Option<Window<'a>>
     where
         'w: 'a,
@@ -151,7 +172,11 @@ impl<'w> Reading<'w> {
     /// The records of the inputs.
     #[must_use]
     pub fn records(&self) -> Records<'_> {
-        Records { inputs: self.inputs, layouts: &self.layouts, decoder: &self.config.decoder }
+        Records {
+            inputs: self.inputs,
+            layouts: &self.layouts,
+            decoder: &self.config.decoder,
+        }
     }
 
     /// The end of the last window.
@@ -178,8 +203,8 @@ impl<'w> Reading<'w> {
         self.windows.assembler()
     }
 
-    /// Where to go on after the last window, if enough was read since the last checkpoint: what is carried over is written each time,
-    /// and should be little beside what was done.
+    /// Where to go on after the last window, if enough was read since the last checkpoint: what is
+    /// carried over is written each time, and should be little beside what was done.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let position = self.end.position;
@@ -191,7 +216,11 @@ impl<'w> Reading<'w> {
             pace: self.windows.pace(),
             next_input: position.input(),
             held: None,
-            left: self.left.get(number.saturating_sub(self.before)..).unwrap_or_default().to_vec(),
+            left: self
+                .left
+                .get(number.saturating_sub(self.before)..)
+                .unwrap_or_default()
+                .to_vec(),
             offset: Some(position.offset()),
         })
     }
@@ -202,15 +231,21 @@ impl<'w> Reading<'w> {
         self.wanted = self.config.unit.wanted(carried_len);
     }
 
-    /// Tells of those inputs of the unit that the last window has read to their end, and that were not told of before.
+    /// Tells of those inputs of the unit that the last window has read to their end, and that were
+    /// not told of before.
     pub fn tell_ended(&mut self, seals: &mut Seals, tell: impl FnMut(Done)) {
-        let ended = self.end.position.input().saturating_sub(self.inputs.first());
+        let ended = self
+            .end
+            .position
+            .input()
+            .saturating_sub(self.inputs.first());
         self.ends.tell(self.inputs, self.before, ended, seals, tell);
     }
 
     /// Tells of all inputs of the unit that were not told of before.
     pub fn tell_all(&mut self, seals: &mut Seals, tell: impl FnMut(Done)) {
-        self.ends.tell(self.inputs, self.before, usize::MAX, seals, tell);
+        self.ends
+            .tell(self.inputs, self.before, usize::MAX, seals, tell);
     }
 
     /// Lets go of the input of windows of which nothing is left to be written.
@@ -224,7 +259,10 @@ impl<'w> Reading<'w> {
     /// All of it was read: where the next unit goes on.
     #[must_use]
     pub fn last_checkpoint(&self) -> Checkpoint {
-        let held = self.windows.held().and_then(|(input, record)| keep(input, &record, self.inputs, &self.layouts));
+        let held = self
+            .windows
+            .held()
+            .and_then(|(input, record)| keep(input, &record, self.inputs, &self.layouts));
         Checkpoint {
             clock: self.windows.next().clock,
             pace: self.windows.pace(),
@@ -252,25 +290,40 @@ struct Ends {
 
 impl Ends {
     fn take(&mut self, window: &Window<'_>) {
-        let cut = window.gaps.iter().filter(|(_, gap)| gap.reason == GapReason::Cut);
-        self.cut_at.extend(cut.map(|(input, gap)| (*input, gap.offset)));
+        let cut = window
+            .gaps
+            .iter()
+            .filter(|(_, gap)| gap.reason == GapReason::Cut);
+        self.cut_at
+            .extend(cut.map(|(input, gap)| (*input, gap.offset)));
     }
 
     /// Tells of those before the input `number`, of which so many stand `before` those of the unit.
-    fn tell(&mut self, inputs: &Inputs, before: usize, number: usize, seals: &mut Seals, mut tell: impl FnMut(Done)) {
+    fn tell(
+        &mut self,
+        inputs: &Inputs,
+        before: usize,
+        number: usize,
+        seals: &mut Seals,
+        mut tell: impl FnMut(Done),
+    ) {
         let end = number.min(inputs.all().len()).saturating_sub(before);
         for place in self.told..end {
             let number = inputs.first().saturating_add(before).saturating_add(place);
             let len = inputs.get(number).map_or(0, |input| input.bytes().len());
             let content = seals.content(inputs, place);
-            tell(Done { place, read_to: self.cut_at.get(&number).copied().unwrap_or(len), content });
+            tell(Done {
+                place,
+                read_to: self.cut_at.get(&number).copied().unwrap_or(len),
+                content,
+            });
         }
         self.told = self.told.max(end);
     }
 }
 
-/// What the segments of a unit will be known by. They are gone through window by window, beside those who work: what is in memory
-/// anyway is not read once more.
+/// What the segments of a unit will be known by. They are gone through window by window, beside
+/// those who work: what is in memory anyway is not read once more.
 #[derive(Debug, Default)]
 pub struct Seals {
     /// The number of the first of them.
@@ -290,7 +343,8 @@ struct Seal {
 }
 
 impl Seals {
-    /// Those of a unit, of whose inputs so many stand `before` its own. What has no name needs none.
+    /// Those of a unit, of whose inputs so many stand `before` its own. What has no name needs
+    /// none.
     #[must_use]
     pub fn of(unit: &Unit, before: usize, inputs: &Inputs) -> Self {
         let first = inputs.first().saturating_add(before);
@@ -300,21 +354,41 @@ impl Seals {
             known: inputs.get(number).and_then(Input::packed),
             ..Seal::default()
         };
-        Self { first, seals: (first..).zip(&unit.left).map(seal).collect(), complete: 0 }
+        Self {
+            first,
+            seals: (first..).zip(&unit.left).map(seal).collect(),
+            complete: 0,
+        }
     }
 
     /// Goes through all that lies before a place.
     pub fn advance(&mut self, inputs: &Inputs, end: Position) {
         let last = end.input().saturating_sub(self.first);
         for place in self.complete..=last {
-            self.advance_one(inputs, place, if place < last { usize::MAX } else { end.offset() });
+            self.advance_one(
+                inputs,
+                place,
+                if place < last {
+                    usize::MAX
+                } else {
+                    end.offset()
+                },
+            );
         }
         self.complete = self.complete.max(last);
     }
 
     fn advance_one(&mut self, inputs: &Inputs, place: usize, end: usize) {
-        let Some(seal) = self.seals.get_mut(place).filter(|seal| seal.known.is_none()) else { return };
-        let bytes = inputs.get(self.first.saturating_add(place)).map_or(&[][..], Input::bytes);
+        let Some(seal) = self
+            .seals
+            .get_mut(place)
+            .filter(|seal| seal.known.is_none())
+        else {
+            return;
+        };
+        let bytes = inputs
+            .get(self.first.saturating_add(place))
+            .map_or(&[][..], Input::bytes);
         let end = end.min(seal.size).min(bytes.len());
         if let Some(next) = bytes.get(seal.at..end) {
             seal.contents.add(next);
@@ -326,7 +400,9 @@ impl Seals {
     fn content(&mut self, inputs: &Inputs, place: usize) -> Option<Content> {
         self.advance_one(inputs, place, usize::MAX);
         let seal = self.seals.get_mut(place)?;
-        seal.known = seal.known.or_else(|| Some(std::mem::take(&mut seal.contents).done()));
+        seal.known = seal
+            .known
+            .or_else(|| Some(std::mem::take(&mut seal.contents).done()));
         seal.known
     }
 }
@@ -340,8 +416,16 @@ fn keep(input: usize, record: &Record<'_>, inputs: &Inputs, layouts: &Layouts) -
     let len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
     let mut file = file_header(record.link, precision, len.max(DEFAULT_SNAPLEN)).to_vec();
     let header = record_header(record.timestamp_ns?, precision, len, record.wire_len);
-    let raw = of.bytes().get(record.offset..record.offset.saturating_add(header.len()));
-    file.extend(raw.filter(|_| layout.is_native(precision)).unwrap_or(&header));
+    let raw = of
+        .bytes()
+        .get(record.offset..record.offset.saturating_add(header.len()));
+    file.extend(
+        raw.filter(|_| layout.is_native(precision))
+            .unwrap_or(&header),
+    );
     file.extend(record.frame);
-    Some(Held { name: of.name().to_owned(), file })
+    Some(Held {
+        name: of.name().to_owned(),
+        file,
+    })
 }

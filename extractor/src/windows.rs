@@ -1,10 +1,10 @@
 //! Windows: the inputs, cut into stretches of bounded size, each indexed in parallel.
 //!
 //! A window is cut into chunks. Where a chunk begins is a guess, for captures have no marks to find
-//! a record by; the guess is accepted only if the chunk before ends exactly there, with the same knowledge
-//! of the file. Otherwise that chunk is indexed again, from where its records really begin. So the
-//! result is that of reading from the first record to the last, whatever the sizes and the
-//! number of threads.
+//! a record by; the guess is accepted only if the chunk before ends exactly there, with the same
+//! knowledge of the file. Otherwise that chunk is indexed again, from where its records really
+//! begin. So the result is that of reading from the first record to the last, whatever the sizes
+//! and the number of threads.
 
 use std::{collections::HashSet, ops::RangeInclusive};
 
@@ -28,19 +28,25 @@ use crate::{
 /// How much is worked on at once. No value changes the result.
 #[derive(Clone, Debug)]
 pub struct Sizes {
-    /// Of a window, in bytes of input: the least, and what thousands of calls make of it. A call's file is opened
-    /// and closed for each window, so that there should be something to write each time.
+    /// Of a window, in bytes of input: the least, and what thousands of calls make of it. A call's
+    /// file is opened and closed for each window, so that there should be something to write each
+    /// time.
     pub window: RangeInclusive<usize>,
-    /// Of a chunk, what one thread indexes at a time, in bytes of input; nothing for what suits the window.
+    /// Of a chunk, what one thread indexes at a time, in bytes of input; nothing for what suits the
+    /// window.
     pub chunk: Option<usize>,
-    /// Of a window's index, in bytes of memory, about; with thousands of calls twice as much. It bounds windows of which
-    /// nearly everything is an event of its own: small SIP messages.
+    /// Of a window's index, in bytes of memory, about; with thousands of calls twice as much. It
+    /// bounds windows of which nearly everything is an event of its own: small SIP messages.
     pub index: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { window: 128 * MIB..=512 * MIB, chunk: None, index: 32 * MIB }
+        Self {
+            window: 128 * MIB..=512 * MIB,
+            chunk: None,
+            index: 32 * MIB,
+        }
     }
 }
 
@@ -135,16 +141,39 @@ struct Planned {
 }
 
 impl<'w> Windows<'w> {
-    /// Begins with the first record of the first input. If the last one is not `is_final`, its last record waits for the
-    /// next one, which may tell that its time is damaged, and so do parts for what they are parts of.
+    /// Begins with the first record of the first input. If the last one is not `is_final`, its last
+    /// record waits for the next one, which may tell that its time is damaged, and so do parts for
+    /// what they are parts of.
     #[must_use]
-    pub fn new(inputs: &'w Inputs, sizes: Sizes, decoder: &'w Decoder, ports: SipPorts, start: Start, is_final: bool) -> Self {
+    pub fn new(
+        inputs: &'w Inputs,
+        sizes: Sizes,
+        decoder: &'w Decoder,
+        ports: SipPorts,
+        start: Start,
+        is_final: bool,
+    ) -> Self {
         let first = inputs.first();
         let position = Position::new(first, inputs.get(first).map_or(0, Input::start));
-        let next = Moment { clock: start.clock, position };
+        let next = Moment {
+            clock: start.clock,
+            position,
+        };
         let pace = start.pace;
         let assembler = Assembler::new(decoder.clone(), ports, start.unfinished);
-        Self { inputs, sizes, decoder, ports, next, pace, memory_a_unit: 0, assembler, is_final, held: None, is_finished: false }
+        Self {
+            inputs,
+            sizes,
+            decoder,
+            ports,
+            next,
+            pace,
+            memory_a_unit: 0,
+            assembler,
+            is_final,
+            held: None,
+            is_finished: false,
+        }
     }
 
     /// What puts parts together, and knows what became of them.
@@ -177,33 +206,62 @@ impl<'w> Windows<'w> {
         self.assembler.into_unfinished()
     }
 
-    /// Indexes the chunks of the next window, side by side. What they are to each other is left to [`Self::join`], so
-    /// that this can go on while the window before is still being worked on. So many `calls` are open.
+    /// Indexes the chunks of the next window, side by side. What they are to each other is left to
+    /// [`Self::join`], so that this can go on while the window before is still being worked on. So
+    /// many `calls` are open.
     #[must_use]
     pub fn index(&self, layouts: &Layouts, calls: usize) -> Indexed<'w> {
         let (least, most) = (*self.sizes.window.start(), *self.sizes.window.end());
         let wanted = calls.saturating_mul(BYTES_A_CALL).clamp(least, most);
         // Many calls are worth more memory.
-        let memory = if wanted > least { self.sizes.index.saturating_mul(2) } else { self.sizes.index };
-        let likely_to_fit = memory.saturating_mul(INPUT_UNIT).checked_div(self.memory_a_unit).unwrap_or(usize::MAX);
+        let memory = if wanted > least {
+            self.sizes.index.saturating_mul(2)
+        } else {
+            self.sizes.index
+        };
+        let likely_to_fit = memory
+            .saturating_mul(INPUT_UNIT)
+            .checked_div(self.memory_a_unit)
+            .unwrap_or(usize::MAX);
         let chunks = self.plan(wanted.min(likely_to_fit));
         // Chunks differ: one may take three times its share. There is room for one record always.
-        let room = memory.saturating_mul(3).checked_div(chunks.len()).unwrap_or(0).max(1);
-        let found = chunks.par_iter().map(|chunk| self.index_guessed(chunk, layouts, room)).collect();
-        Indexed { chunks, found, room }
+        let room = memory
+            .saturating_mul(3)
+            .checked_div(chunks.len())
+            .unwrap_or(0)
+            .max(1);
+        let found = chunks
+            .par_iter()
+            .map(|chunk| self.index_guessed(chunk, layouts, room))
+            .collect();
+        Indexed {
+            chunks,
+            found,
+            room,
+        }
     }
 
-    /// Makes a window of what was indexed last. After the end of the last input, if it is final, comes one more, without
-    /// records: what is there of messages that did not become whole. If it is not, and segments without records tell that the
-    /// capture has come further, comes one that lasts until then. Then nothing. What is learnt of the files goes to `layouts`, what is
-    /// put together from parts lives in `arena`.
-    pub fn join<'a>(&mut self, indexed: Indexed<'w>, layouts: &mut Layouts, arena: &'a Bump) -> Option<Window<'a>>
+    /// Makes a window of what was indexed last. After the end of the last input, if it is final,
+    /// comes one more, without records: what is there of messages that did not become whole. If it
+    /// is not, and segments without records tell that the capture has come further, comes one that
+    /// lasts until then. Then nothing. What is learnt of the files goes to `layouts`, what is put
+    /// together from parts lives in `arena`.
+    pub fn join<'a>(
+        &mut self,
+        indexed: Indexed<'w>,
+        layouts: &mut Layouts,
+        arena: &'a Bump,
+    ) -> Option<Window<'a>>
     where
         'w: 'a,
     {
         if indexed.chunks.is_empty() {
             let is_first = !std::mem::replace(&mut self.is_finished, true);
-            let reached = || self.inputs.reached_ns().filter(|reached| self.held.is_none() && *reached > self.next.clock);
+            let reached = || {
+                self.inputs
+                    .reached_ns()
+                    .filter(|reached| self.held.is_none() && *reached > self.next.clock)
+            };
             return match (is_first, self.is_final) {
                 (true, true) => Some(self.last_window(arena)),
                 (true, false) => reached().map(|reached| self.quiet_window(reached, arena)),
@@ -213,16 +271,38 @@ impl<'w> Windows<'w> {
         let mut window = Window::beginning_at(self.next);
         let mut parts = Parts::default();
         let mut memory = 0usize;
-        let assumed: Vec<_> = indexed.chunks.iter().map(|chunk| layouts.latest(chunk.input).cloned()).collect();
+        let assumed: Vec<_> = indexed
+            .chunks
+            .iter()
+            .map(|chunk| layouts.latest(chunk.input).cloned())
+            .collect();
         for ((chunk, guess), assumed) in indexed.chunks.iter().zip(indexed.found).zip(&assumed) {
             if self.next.position >= Position::new(chunk.input, chunk.end) {
                 // The last record of the chunk before reaches beyond this one.
                 continue;
             }
-            let start = if chunk.is_exact { chunk.start } else { self.next.position.offset() };
-            let is_right = |guess: &ChunkIndex<'_>| guess.start == start && assumed.as_ref() == layouts.latest(chunk.input);
-            let again = || self.index_guessed(&Planned { start, is_exact: true, ..*chunk }, layouts, indexed.room);
-            let Some(found) = guess.filter(is_right).or_else(again) else { continue };
+            let start = if chunk.is_exact {
+                chunk.start
+            } else {
+                self.next.position.offset()
+            };
+            let is_right = |guess: &ChunkIndex<'_>| {
+                guess.start == start && assumed.as_ref() == layouts.latest(chunk.input)
+            };
+            let again = || {
+                self.index_guessed(
+                    &Planned {
+                        start,
+                        is_exact: true,
+                        ..*chunk
+                    },
+                    layouts,
+                    indexed.room,
+                )
+            };
+            let Some(found) = guess.filter(is_right).or_else(again) else {
+                continue;
+            };
             memory = memory.saturating_add(found.memory);
             let is_full = found.is_full;
             self.held = found.held.map(|record| (chunk.input, record)).or(self.held);
@@ -232,12 +312,25 @@ impl<'w> Windows<'w> {
                 break;
             }
         }
-        let len = self.inputs.bytes_before(self.next.position).saturating_sub(self.inputs.bytes_before(window.start.position));
+        let len = self
+            .inputs
+            .bytes_before(self.next.position)
+            .saturating_sub(self.inputs.bytes_before(window.start.position));
         self.learn_what_fits(len, memory);
         window.end = self.next;
-        let Self { inputs, decoder, .. } = *self;
-        let fetch = |followed: &HashSet<PortPair>| fetch_passed(&parts.passed, followed, inputs, layouts, decoder);
-        window.add(self.assembler.put_together(parts.fragments, parts.segments, fetch, self.next.clock, arena));
+        let Self {
+            inputs, decoder, ..
+        } = *self;
+        let fetch = |followed: &HashSet<PortPair>| {
+            fetch_passed(&parts.passed, followed, inputs, layouts, decoder)
+        };
+        window.add(self.assembler.put_together(
+            parts.fragments,
+            parts.segments,
+            fetch,
+            self.next.clock,
+            arena,
+        ));
         window.held_since = self.assembler.holds_since(self.next.clock);
         Some(window)
     }
@@ -252,7 +345,10 @@ impl<'w> Windows<'w> {
     fn plan(&self, len: usize) -> Vec<Planned> {
         let len = len.max(1);
         let chunk_count = MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4));
-        let chunk_len = self.sizes.chunk.unwrap_or_else(|| len.div_ceil(chunk_count));
+        let chunk_len = self
+            .sizes
+            .chunk
+            .unwrap_or_else(|| len.div_ceil(chunk_count));
         let mut chunks = Vec::new();
         let mut left = len;
         let (mut number, mut start) = (self.next.position.input(), self.next.position.offset());
@@ -268,16 +364,31 @@ impl<'w> Windows<'w> {
         chunks
     }
 
-    fn index_guessed(&self, chunk: &Planned, layouts: &Layouts, room: usize) -> Option<ChunkIndex<'w>> {
+    fn index_guessed(
+        &self,
+        chunk: &Planned,
+        layouts: &Layouts,
+        room: usize,
+    ) -> Option<ChunkIndex<'w>> {
         let layout = layouts.latest(chunk.input)?;
         let file = self.inputs.get(chunk.input)?.bytes();
-        let start = if chunk.is_exact { chunk.start } else { layout.next_boundary(file, chunk.start..chunk.end)? };
+        let start = if chunk.is_exact {
+            chunk.start
+        } else {
+            layout.next_boundary(file, chunk.start..chunk.end)?
+        };
         let behind = match self.inputs.first_time_after(chunk.input) {
             Some(first_ns) => Behind::At(first_ns),
             None if self.is_final => Behind::Nothing,
             None => Behind::Unknown,
         };
-        let chunk = Chunk { input: chunk.input, file, layout, range: start..chunk.end, behind };
+        let chunk = Chunk {
+            input: chunk.input,
+            file,
+            layout,
+            range: start..chunk.end,
+            behind,
+        };
         Some(ChunkIndex::of(chunk, room, self.decoder, self.ports))
     }
 
@@ -286,7 +397,13 @@ impl<'w> Windows<'w> {
         let mut window = Window::beginning_at(self.next);
         self.next.clock = clock;
         window.end = self.next;
-        window.add(self.assembler.put_together(Vec::new(), Vec::new(), |_| Vec::new(), clock, arena));
+        window.add(self.assembler.put_together(
+            Vec::new(),
+            Vec::new(),
+            |_| Vec::new(),
+            clock,
+            arena,
+        ));
         window.held_since = self.assembler.holds_since(clock);
         window
     }
@@ -307,11 +424,16 @@ impl<'w> Windows<'w> {
     ) {
         found.not_before(self.next.clock);
         let clock: Clock = found.keep_pace(&mut self.pace, Pace::EVERY);
-        self.next = Moment { clock, position: self.after(input, found.end) };
+        self.next = Moment {
+            clock,
+            position: self.after(input, found.end),
+        };
         layouts.learn(input, found.layouts);
         window.sip.append(&mut found.sip);
         window.flows.push(found.flows);
-        window.gaps.extend(found.gaps.into_iter().map(|gap| (input, gap)));
+        window
+            .gaps
+            .extend(found.gaps.into_iter().map(|gap| (input, gap)));
         window.counts.add_all(&found.counts);
         parts.fragments.append(&mut found.fragments);
         parts.segments.append(&mut found.segments);
@@ -320,7 +442,10 @@ impl<'w> Windows<'w> {
 
     /// The position of the record at an offset, which may be the first one of the next input.
     fn after(&self, input: usize, offset: usize) -> Position {
-        let is_at_end = self.inputs.get(input).is_none_or(|input| offset >= input.bytes().len());
+        let is_at_end = self
+            .inputs
+            .get(input)
+            .is_none_or(|input| offset >= input.bytes().len());
         if !is_at_end {
             return Position::new(input, offset);
         }
@@ -354,7 +479,8 @@ impl<'w> Window<'w> {
     }
 }
 
-/// Of the TCP segments that were passed over, those whose ports are the ports of a connection that is followed.
+/// Of the TCP segments that were passed over, those whose ports are the ports of a connection that
+/// is followed.
 fn fetch_passed<'w>(
     passed: &[Vec<Passed>],
     followed: &HashSet<PortPair>,
@@ -363,14 +489,33 @@ fn fetch_passed<'w>(
     decoder: &Decoder,
 ) -> Vec<SegmentEvent<'w>> {
     let fetch = |at: Moment| {
-        let record = inputs.get(at.position.input())?.record(layouts.at(at.position)?, at.position.offset())?;
-        let Packet::Tcp(segment) = decoder.decode(record.link, record.frame) else { return None };
+        let record = inputs
+            .get(at.position.input())?
+            .record(layouts.at(at.position)?, at.position.offset())?;
+        let Packet::Tcp(segment) = decoder.decode(record.link, record.frame) else {
+            return None;
+        };
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
         let (frames, cause) = (Frames::from_buf([at]), Cause::Connection);
-        Some(SegmentEvent { at, frames, timestamp_ns, may_be_hep: false, cause, segment })
+        Some(SegmentEvent {
+            at,
+            frames,
+            timestamp_ns,
+            may_be_hep: false,
+            cause,
+            segment,
+        })
     };
     let of_followed = |passed: &&Passed| followed.contains(&passed.ports);
-    passed.par_iter().flat_map_iter(|chunk| chunk.iter().filter(of_followed).filter_map(|passed| fetch(passed.at))).collect()
+    passed
+        .par_iter()
+        .flat_map_iter(|chunk| {
+            chunk
+                .iter()
+                .filter(of_followed)
+                .filter_map(|passed| fetch(passed.at))
+        })
+        .collect()
 }
 
 /// Cuts a stretch of an input into chunks.

@@ -1,6 +1,9 @@
-//! Files in directories to which others may write: a link that somebody has put in a file's place is not followed, and a
-//! name that somebody could guess is used by nobody else.
-#![allow(clippy::disallowed_methods, reason = "a door: opens files, and makes those that replace others")]
+//! Files in directories to which others may write: a link that somebody has put in a file's place
+//! is not followed, and a name that somebody could guess is used by nobody else.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: opens files, and makes those that replace others"
+)]
 
 use std::{
     ffi::{OsStr, OsString},
@@ -34,8 +37,8 @@ pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     })
 }
 
-/// Begins a file that takes the place of the one at `path` by `persist`, as a whole. Until then it is hidden; dropped, it is
-/// removed. The umask may take from the mode.
+/// Begins a file that takes the place of the one at `path` by `persist`, as a whole. Until then it
+/// is hidden; dropped, it is removed. The umask may take from the mode.
 ///
 /// # Errors
 /// It cannot be made.
@@ -69,7 +72,9 @@ pub fn remove_leftovers(path: &Path) -> io::Result<()> {
 }
 
 fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// A name that is hidden already gets no second dot.
@@ -82,7 +87,9 @@ fn prefix_for(path: &Path) -> OsString {
 fn is_replacement(name: &OsStr, prefix: &OsStr) -> bool {
     let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
     let random = rest.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
-    random.and_then(|random| str::from_utf8(random).ok()).is_some_and(is_of_replacement)
+    random
+        .and_then(|random| str::from_utf8(random).ok())
+        .is_some_and(is_of_replacement)
 }
 
 /// Whether a text may be the part of a replacement's name that nobody can guess.
@@ -100,7 +107,9 @@ mod tests {
     use super::*;
 
     fn names_in(directory: &TempDir) -> Vec<String> {
-        let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = names.collect();
         names.sort();
         names
@@ -108,7 +117,10 @@ mod tests {
 
     /// A file that somebody else wants to have overwritten, and a link to it.
     fn trap(directory: &TempDir) -> (PathBuf, PathBuf) {
-        let (victim, link) = (directory.path().join("victim"), directory.path().join("link"));
+        let (victim, link) = (
+            directory.path().join("victim"),
+            directory.path().join("link"),
+        );
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, &link).unwrap();
         (victim, link)
@@ -122,12 +134,24 @@ mod tests {
         symlink("nothing", &dangling).unwrap();
         for path in [&link, &dangling] {
             let error = open(OpenOptions::new().append(true).create(true), path).unwrap_err();
-            assert!(error.to_string().starts_with("it is a symbolic link, which is not followed; remove it"), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("it is a symbolic link, which is not followed; remove it"),
+                "{error}"
+            );
         }
         assert_eq!(names_in(&directory), ["dangling", "link", "victim"]);
-        let missing = open(OpenOptions::new().read(true), &directory.path().join("missing")).unwrap_err();
+        let missing = open(
+            OpenOptions::new().read(true),
+            &directory.path().join("missing"),
+        )
+        .unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
-        open(OpenOptions::new().append(true), &victim).unwrap().write_all(b"!").unwrap();
+        open(OpenOptions::new().append(true), &victim)
+            .unwrap()
+            .write_all(b"!")
+            .unwrap();
         assert_eq!(fs::read_to_string(victim).unwrap(), "precious!");
     }
 
@@ -136,8 +160,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let linked = directory.path().join("linked");
         symlink(directory.path(), &linked).unwrap();
-        open(OpenOptions::new().write(true).create(true).truncate(false), &linked.join("file")).unwrap();
-        replacement(&linked.join("other"), 0o600).unwrap().persist(linked.join("other")).unwrap();
+        open(
+            OpenOptions::new().write(true).create(true).truncate(false),
+            &linked.join("file"),
+        )
+        .unwrap();
+        replacement(&linked.join("other"), 0o600)
+            .unwrap()
+            .persist(linked.join("other"))
+            .unwrap();
         assert_eq!(names_in(&directory), ["file", "linked", "other"]);
     }
 
@@ -146,11 +177,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (victim, link) = trap(&directory);
         let mut part = replacement(&link, 0o640).unwrap();
-        assert_eq!(part.as_file().metadata().unwrap().permissions().mode() & 0o777 & !0o640, 0);
+        assert_eq!(
+            part.as_file().metadata().unwrap().permissions().mode() & 0o777 & !0o640,
+            0
+        );
         part.write_all(b"new").unwrap();
         assert_eq!(names_in(&directory).len(), 3);
         part.persist(&link).unwrap();
-        assert_eq!((fs::read(&link).unwrap(), fs::read(&victim).unwrap()), (b"new".to_vec(), b"precious".to_vec()));
+        assert_eq!(
+            (fs::read(&link).unwrap(), fs::read(&victim).unwrap()),
+            (b"new".to_vec(), b"precious".to_vec())
+        );
         assert!(!fs::symlink_metadata(&link).unwrap().is_symlink());
         drop(replacement(&link, 0o640).unwrap());
         assert_eq!(names_in(&directory), ["link", "victim"]);
@@ -161,13 +198,29 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for name in ["agent.prom", ".state"] {
             let path = directory.path().join(name);
-            let left = [replacement(&path, 0o600), replacement(&path, 0o600)].map(|part| part.unwrap().keep().unwrap());
-            assert!(left.iter().all(|(_, path)| !path.to_str().unwrap().contains("..")));
+            let left = [replacement(&path, 0o600), replacement(&path, 0o600)]
+                .map(|part| part.unwrap().keep().unwrap());
+            assert!(
+                left.iter()
+                    .all(|(_, path)| !path.to_str().unwrap().contains(".."))
+            );
         }
-        let others = [".agent.prom.12345678.party", ".agent.prom.1234567.part", ".other.prom.12345678.part", "agent.prom"];
-        others.iter().for_each(|name| fs::write(directory.path().join(name), "").unwrap());
-        ["agent.prom", ".state"].iter().for_each(|name| remove_leftovers(&directory.path().join(name)).unwrap());
-        assert_eq!(names_in(&directory), [others[1], others[0], others[2], others[3]]);
+        let others = [
+            ".agent.prom.12345678.party",
+            ".agent.prom.1234567.part",
+            ".other.prom.12345678.part",
+            "agent.prom",
+        ];
+        others
+            .iter()
+            .for_each(|name| fs::write(directory.path().join(name), "").unwrap());
+        ["agent.prom", ".state"]
+            .iter()
+            .for_each(|name| remove_leftovers(&directory.path().join(name)).unwrap());
+        assert_eq!(
+            names_in(&directory),
+            [others[1], others[0], others[2], others[3]]
+        );
         assert!(remove_leftovers(&directory.path().join("none/agent.prom")).is_err());
     }
 }

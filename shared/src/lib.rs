@@ -5,8 +5,8 @@
 //! did. Both are services, and say so in the same words; and both take the words of the
 //! original program's users. Both make files where others may, and
 //! trust no link there. Whatever only one of them needs lives
-//! with that one. There is no clock and no thread in here, and no I/O but for [`service`], [`config_file`], [`log`] and
-//! [`files`].
+//! with that one. There is no clock and no thread in here, and no I/O but for [`service`],
+//! [`config_file`], [`log`] and [`files`].
 
 pub mod config_file;
 pub mod files;

@@ -1,5 +1,8 @@
 //! The log of both programs: for a person, for another program, or for the journal of systemd.
-#![allow(clippy::disallowed_methods, reason = "a door: standard error, and what the environment says of it")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: standard error, and what the environment says of it"
+)]
 
 use std::{
     env, fmt, fs,
@@ -32,28 +35,49 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false);
     match format {
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-        LogFormat::Text if goes_to_journal() => log.with_ansi(false).event_format(Journal::default()).init(),
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal() && console::colors_enabled_stderr()).init(),
+        LogFormat::Json => log
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init(),
+        LogFormat::Text if goes_to_journal() => {
+            log.with_ansi(false).event_format(Journal::default()).init()
+        }
+        LogFormat::Text => log
+            .with_ansi(io::stderr().is_terminal() && console::colors_enabled_stderr())
+            .init(),
     }
 }
 
-/// Standard error is the journal's: systemd.exec(5), `$JOURNAL_STREAM`. Whoever sends it elsewhere leaves the variable as it is.
+/// Standard error is the journal's: systemd.exec(5), `$JOURNAL_STREAM`. Whoever sends it elsewhere
+/// leaves the variable as it is.
 fn goes_to_journal() -> bool {
     let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
-    let told = stream.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    let told = stream
+        .split_once(':')
+        .and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
     let is = fs::metadata("/proc/self/fd/2").map(|metadata| (metadata.dev(), metadata.ino()));
     told.is_some_and(|told: (u64, u64)| is.is_ok_and(|is| is == told))
 }
 
-/// Lines with the priority that the journal wants ahead of them (sd-daemon(3)), and without the time, which it notes itself.
+/// Lines with the priority that the journal wants ahead of them (sd-daemon(3)), and without the
+/// time, which it notes itself.
 struct Journal(Format<Full, ()>);
 
 impl Default for Journal {
     fn default() -> Self {
-        Self(Format::default().with_target(false).with_level(false).without_time())
+        Self(
+            Format::default()
+                .with_target(false)
+                .with_level(false)
+                .without_time(),
+        )
     }
 }
 
@@ -62,7 +86,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let priority = match *event.metadata().level() {
             Level::ERROR => 3,
             Level::WARN => 4,
@@ -100,8 +129,11 @@ mod tests {
     fn the_journal_is_told_how_bad_it_is() {
         let lines = Lines::default();
         let to = lines.clone();
-        let log =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).event_format(Journal::default()).finish();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || to.clone())
+            .event_format(Journal::default())
+            .finish();
         tracing::subscriber::with_default(log, || {
             tracing::warn!(call_id = "a", "odd");
             tracing::error!("bad");

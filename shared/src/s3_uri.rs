@@ -35,7 +35,10 @@ impl S3Uri {
     #[must_use]
     pub fn on_host(&self, name: &str) -> Self {
         let short = name.split('.').next().unwrap_or_default();
-        Self { bucket: self.bucket.replace(HOST_NAME, short), prefix: self.prefix.replace(HOST_NAME, short) }
+        Self {
+            bucket: self.bucket.replace(HOST_NAME, short),
+            prefix: self.prefix.replace(HOST_NAME, short),
+        }
     }
 
     /// The key of a file's object.
@@ -54,17 +57,28 @@ impl S3Uri {
 impl FromStr for S3Uri {
     type Err = S3UriError;
 
-    /// Of the bucket no more is asked than that it cannot be taken for something else: stores have rules of their own.
+    /// Of the bucket no more is asked than that it cannot be taken for something else: stores have
+    /// rules of their own.
     fn from_str(uri: &str) -> Result<Self, S3UriError> {
-        let refused = |why| S3UriError { uri: uri.to_owned(), why };
-        let rest = uri.strip_prefix("s3://").ok_or_else(|| refused("does not begin with s3://"))?;
+        let refused = |why| S3UriError {
+            uri: uri.to_owned(),
+            why,
+        };
+        let rest = uri
+            .strip_prefix("s3://")
+            .ok_or_else(|| refused("does not begin with s3://"))?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let named = bucket.replace(HOST_NAME, "");
         if bucket.is_empty() {
             return Err(refused("names no bucket"));
         }
-        if !named.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
-            return Err(refused("names a bucket with other characters than letters, digits, dots and hyphens"));
+        if !named
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        {
+            return Err(refused(
+                "names a bucket with other characters than letters, digits, dots and hyphens",
+            ));
         }
         if prefix.chars().any(char::is_control) {
             return Err(refused("has control characters in it"));
@@ -75,8 +89,15 @@ impl FromStr for S3Uri {
         if prefix.len().saturating_add(FILE_NAME_LEN) > MAX_KEY_LEN {
             return Err(refused("is too long: a key has at most 1024 bytes"));
         }
-        let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
-        Ok(Self { bucket: bucket.to_owned(), prefix: format!("{prefix}{slash}") })
+        let slash = if prefix.is_empty() || prefix.ends_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            prefix: format!("{prefix}{slash}"),
+        })
     }
 }
 
@@ -96,19 +117,36 @@ mod tests {
             ("s3://calls", "a.pcap", "s3://calls/a.pcap"),
             ("s3://calls/", "a.pcap", "s3://calls/a.pcap"),
             ("s3://calls/voip", "voip/a.pcap", "s3://calls/voip/a.pcap"),
-            ("s3://calls/voip/2026/", "voip/2026/a.pcap", "s3://calls/voip/2026/a.pcap"),
-            ("s3://calls/Köln west/", "Köln west/a.pcap", "s3://calls/Köln west/a.pcap"),
+            (
+                "s3://calls/voip/2026/",
+                "voip/2026/a.pcap",
+                "s3://calls/voip/2026/a.pcap",
+            ),
+            (
+                "s3://calls/Köln west/",
+                "Köln west/a.pcap",
+                "s3://calls/Köln west/a.pcap",
+            ),
         ] {
             let uri: S3Uri = uri.parse().unwrap();
-            assert_eq!((uri.key("a.pcap").as_str(), uri.of_object("a.pcap").as_str()), (key, whole));
+            assert_eq!(
+                (uri.key("a.pcap").as_str(), uri.of_object("a.pcap").as_str()),
+                (key, whole)
+            );
         }
     }
 
     #[test]
     fn the_host_has_a_short_name() {
         let uri: S3Uri = "s3://calls-{hostname}/{hostname}/voip".parse().unwrap();
-        assert_eq!(uri.on_host("probe7.example.com").to_string(), "s3://calls-probe7/probe7/voip/");
-        assert_eq!(uri.on_host("probe7").to_string(), "s3://calls-probe7/probe7/voip/");
+        assert_eq!(
+            uri.on_host("probe7.example.com").to_string(),
+            "s3://calls-probe7/probe7/voip/"
+        );
+        assert_eq!(
+            uri.on_host("probe7").to_string(),
+            "s3://calls-probe7/probe7/voip/"
+        );
     }
 
     #[test]
@@ -124,8 +162,17 @@ mod tests {
             ("s3://calls/a\nb", "control characters"),
         ] {
             let error = uri.parse::<S3Uri>().unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains("s3://bucket/prefix/"), "{uri}: {error}");
+            assert!(
+                error.contains(why) && error.contains("s3://bucket/prefix/"),
+                "{uri}: {error}"
+            );
         }
-        assert!(format!("s3://calls/{}", "x".repeat(1000)).parse::<S3Uri>().unwrap_err().to_string().contains("too long"));
+        assert!(
+            format!("s3://calls/{}", "x".repeat(1000))
+                .parse::<S3Uri>()
+                .unwrap_err()
+                .to_string()
+                .contains("too long")
+        );
     }
 }

@@ -8,14 +8,14 @@
 //! edge1_eth0_20231201T143022.123456Z_000001.pcap
 //! ```
 //!
-//! The agent writes a part file, on which it holds a lock (`flock`) as long as it does; one without is what a crash has
-//! left, or empty. When it is complete and durable, and those before it have their names, it gets the segment's name; from
-//! then on nobody changes it.
+//! The agent writes a part file, on which it holds a lock (`flock`) as long as it does; one without
+//! is what a crash has left, or empty. When it is complete and durable, and those before it have
+//! their names, it gets the segment's name; from then on nobody changes it.
 //!
-//! The extractor tells the agent what it has processed, so that the agent does not delete what nobody has seen: where it
-//! deletes segments or moves them away, a segment that is still there has not been processed; where it keeps them, it
-//! makes the empty file beside each whose results are durable. Whoever deletes the segment then deletes that
-//! file, too, afterwards.
+//! The extractor tells the agent what it has processed, so that the agent does not delete what
+//! nobody has seen: where it deletes segments or moves them away, a segment that is still there has
+//! not been processed; where it keeps them, it makes the empty file beside each whose results are
+//! durable. Whoever deletes the segment then deletes that file, too, afterwards.
 //!
 //! An interface may have an underscore in its name (`br_lan`), so an instance may not: the first
 //! underscore ends the instance, the last two enclose the start. What a name cannot hold becomes
@@ -45,7 +45,9 @@ pub struct SegmentName {
 
 /// Why a text is not the name of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the name of a segment: that is <instance>_<interface>_<YYYYMMDDTHHMMSS.ffffffZ>_<sequence>.pcap")]
+#[error(
+    "`{0}` is not the name of a segment: that is <instance>_<interface>_<YYYYMMDDTHHMMSS.ffffffZ>_<sequence>.pcap"
+)]
 pub struct SegmentNameError(String);
 
 impl SegmentName {
@@ -56,7 +58,12 @@ impl SegmentName {
     /// underscores become hyphens; an instance does not begin with a dot or a hyphen.
     #[must_use]
     pub fn new(instance: &str, interface: &str, start_us: u64, sequence: u32) -> Self {
-        Self { start: Start::at(start_us), sequence, instance: instance_label(instance), interface: interface_label(interface) }
+        Self {
+            start: Start::at(start_us),
+            sequence,
+            instance: instance_label(instance),
+            interface: interface_label(interface),
+        }
     }
 
     /// Who captured: the host's short name, as far as a name can hold it.
@@ -99,14 +106,23 @@ impl SegmentName {
         let (rest, sequence) = text.strip_suffix(".pcap")?.rsplit_once('_')?;
         let (point, start) = rest.rsplit_once('_')?;
         let (instance, interface) = point.split_once('_')?;
-        Some(Self::new(instance, interface, Start::parse(start)?.0, sequence.parse().ok()?))
+        Some(Self::new(
+            instance,
+            interface,
+            Start::parse(start)?.0,
+            sequence.parse().ok()?,
+        ))
     }
 
-    /// The segment that a closed file of this name is, compressed or not; nothing if no agent has named it.
+    /// The segment that a closed file of this name is, compressed or not; nothing if no agent has
+    /// named it.
     #[must_use]
     pub fn of_capture(file_name: &OsStr) -> Option<Self> {
         let name = file_name.to_str()?;
-        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
+        let plain = name
+            .strip_suffix(".gz")
+            .or_else(|| name.strip_suffix(".zst"))
+            .unwrap_or(name);
         plain.parse().ok()
     }
 }
@@ -123,7 +139,8 @@ pub enum SegmentFile {
 }
 
 impl SegmentFile {
-    /// What the file of this name in a directory of segments is; nothing if it is none of a segment's.
+    /// What the file of this name in a directory of segments is; nothing if it is none of a
+    /// segment's.
     #[must_use]
     pub fn named(file_name: &str) -> Option<Self> {
         let hidden = file_name.strip_prefix('.');
@@ -140,7 +157,10 @@ impl SegmentFile {
 /// An instance as names have it.
 #[must_use]
 pub fn instance_label(instance: &str) -> String {
-    let instance: String = instance.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    let instance: String = instance
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '-' })
+        .collect();
     // A leading dot would hide the segment, a leading hyphen make it look like an option.
     label(instance.trim_start_matches(['.', '-']))
 }
@@ -148,7 +168,10 @@ pub fn instance_label(instance: &str) -> String {
 /// An interface as names have it.
 #[must_use]
 pub fn interface_label(interface: &str) -> String {
-    let interface: String = interface.chars().map(|c| if is_plain(c) || c == '_' { c } else { '-' }).collect();
+    let interface: String = interface
+        .chars()
+        .map(|c| if is_plain(c) || c == '_' { c } else { '-' })
+        .collect();
     label(&interface)
 }
 
@@ -165,7 +188,12 @@ fn label(text: &str) -> String {
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { start, sequence, instance, interface } = self;
+        let Self {
+            start,
+            sequence,
+            instance,
+            interface,
+        } = self;
         write!(f, "{instance}_{interface}_{start}_{sequence:06}.pcap")
     }
 }
@@ -174,8 +202,11 @@ impl FromStr for SegmentName {
     type Err = SegmentNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A name that reads but would be written otherwise (`_1.pcap`, 30 February) is not one of ours.
-        Self::parse(text).filter(|name| name.to_string() == text).ok_or_else(|| SegmentNameError(text.to_owned()))
+        // A name that reads but would be written otherwise (`_1.pcap`, 30 February) is not one of
+        // ours.
+        Self::parse(text)
+            .filter(|name| name.to_string() == text)
+            .ok_or_else(|| SegmentNameError(text.to_owned()))
     }
 }
 
@@ -194,7 +225,9 @@ impl Start {
         let hours = days.checked_mul(24)?.checked_add(number(9..11)?)?;
         let minutes = hours.checked_mul(60)?.checked_add(number(11..13)?)?;
         let seconds = minutes.checked_mul(60)?.checked_add(number(13..15)?)?;
-        let us = seconds.checked_mul(US_PER_SECOND)?.checked_add(number(16..22)?)?;
+        let us = seconds
+            .checked_mul(US_PER_SECOND)?
+            .checked_add(number(16..22)?)?;
         Some(Self::at(us))
     }
 }
@@ -204,14 +237,19 @@ impl fmt::Display for Start {
         let (seconds, us) = (self.0 / US_PER_SECOND, self.0 % US_PER_SECOND);
         let (year, month, day) = date_after(seconds / SECONDS_PER_DAY);
         let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        write!(f, "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{us:06}Z")
+        write!(
+            f,
+            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{us:06}Z"
+        )
     }
 }
 
 /// The days from 1970-01-01 to the given date.
 fn days_until(year: u64, month: u64, day: u64) -> Option<u64> {
     let years: u64 = (1970..year).map(days_in_year).sum();
-    let months: u64 = (1..month.min(13)).map(|month| days_in_month(year, month)).sum();
+    let months: u64 = (1..month.min(13))
+        .map(|month| days_in_month(year, month))
+        .sum();
     years.checked_add(months)?.checked_add(day.checked_sub(1)?)
 }
 
@@ -258,34 +296,65 @@ mod tests {
     #[test]
     fn a_segment_and_its_part_file() {
         let name = SegmentName::new("edge1", "eth0", START_US, 1);
-        assert_eq!(name.to_string(), "edge1_eth0_20231201T143022.123456Z_000001.pcap");
-        assert_eq!(name.part_file_name(), ".edge1_eth0_20231201T143022.123456Z_000001.pcap.part");
+        assert_eq!(
+            name.to_string(),
+            "edge1_eth0_20231201T143022.123456Z_000001.pcap"
+        );
+        assert_eq!(
+            name.part_file_name(),
+            ".edge1_eth0_20231201T143022.123456Z_000001.pcap.part"
+        );
     }
 
     #[test]
     fn a_files_name_tells_where_in_its_life_a_segment_is() {
         let name = SegmentName::new("edge1", "eth0", START_US, 1);
-        assert_eq!(SegmentFile::named(&name.part_file_name()), Some(SegmentFile::Part(name.clone())));
-        assert_eq!(SegmentFile::named(&name.to_string()), Some(SegmentFile::Closed(name.clone())));
-        assert_eq!(SegmentFile::named(&name.processed_file_name()), Some(SegmentFile::Processed(name.clone())));
-        for other in [format!(".{name}"), format!("{name}.part"), format!(".{name}.tmp"), "calls.pcap".to_owned(), String::new()]
-        {
+        assert_eq!(
+            SegmentFile::named(&name.part_file_name()),
+            Some(SegmentFile::Part(name.clone()))
+        );
+        assert_eq!(
+            SegmentFile::named(&name.to_string()),
+            Some(SegmentFile::Closed(name.clone()))
+        );
+        assert_eq!(
+            SegmentFile::named(&name.processed_file_name()),
+            Some(SegmentFile::Processed(name.clone()))
+        );
+        for other in [
+            format!(".{name}"),
+            format!("{name}.part"),
+            format!(".{name}.tmp"),
+            "calls.pcap".to_owned(),
+            String::new(),
+        ] {
             assert_eq!(SegmentFile::named(&other), None, "{other}");
         }
     }
 
     #[test]
     fn what_a_name_holds_is_read_back() {
-        let name: SegmentName = "edge1_br_lan_20231201T143022.123456Z_000042.pcap".parse().unwrap();
+        let name: SegmentName = "edge1_br_lan_20231201T143022.123456Z_000042.pcap"
+            .parse()
+            .unwrap();
         assert_eq!((name.instance(), name.interface()), ("edge1", "br_lan"));
         assert_eq!((name.start_us(), name.sequence()), (START_US, 42));
     }
 
     #[test]
     fn what_a_name_cannot_hold_becomes_a_hyphen() {
-        assert_eq!(name("../a_b c", "eth0:1"), "a-b-c_eth0-1_20231201T143022.123456Z_000001.pcap");
-        assert_eq!(name("--", ""), "unknown_unknown_20231201T143022.123456Z_000001.pcap");
-        assert_eq!(name("é1", "_/_"), "1__-__20231201T143022.123456Z_000001.pcap");
+        assert_eq!(
+            name("../a_b c", "eth0:1"),
+            "a-b-c_eth0-1_20231201T143022.123456Z_000001.pcap"
+        );
+        assert_eq!(
+            name("--", ""),
+            "unknown_unknown_20231201T143022.123456Z_000001.pcap"
+        );
+        assert_eq!(
+            name("é1", "_/_"),
+            "1__-__20231201T143022.123456Z_000001.pcap"
+        );
     }
 
     #[test]
@@ -320,7 +389,10 @@ mod tests {
             "edge1_eth0_20231201T143022.1234éZ_000001.pcap",
         ] {
             let error = text.parse::<SegmentName>().unwrap_err().to_string();
-            assert!(error.contains(text) && error.contains("<instance>_<interface>"), "{error}");
+            assert!(
+                error.contains(text) && error.contains("<instance>_<interface>"),
+                "{error}"
+            );
         }
     }
 

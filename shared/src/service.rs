@@ -1,5 +1,8 @@
 //! What a service manager is told (`sd_notify`), if there is one that listens.
-#![allow(clippy::disallowed_methods, reason = "a door: the service manager's socket")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the service manager's socket"
+)]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Durations and port ranges, read and written as the original program did; sizes in bytes; numbers for people.
+//! Durations and port ranges, read and written as the original program did; sizes in bytes; numbers
+//! for people.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -31,7 +32,9 @@ impl FromStr for GoDuration {
     type Err = DurationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_ns(text).map(Self::from_ns).ok_or_else(|| DurationError(text.to_owned()))
+        parse_ns(text)
+            .map(Self::from_ns)
+            .ok_or_else(|| DurationError(text.to_owned()))
     }
 }
 
@@ -45,11 +48,15 @@ fn parse_ns(text: &str) -> Option<u64> {
     loop {
         let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at_checked(number_len)?;
-        let unit_len = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let unit_len = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
         let (unit, after) = after.split_at_checked(unit_len)?;
         total = total.checked_add(scaled(number, unit_ns(unit)?)?)?;
         if after.is_empty() {
-            return u64::try_from(total).ok().filter(|&ns| i64::try_from(ns).is_ok());
+            return u64::try_from(total)
+                .ok()
+                .filter(|&ns| i64::try_from(ns).is_ok());
         }
         rest = after;
     }
@@ -73,12 +80,20 @@ fn scaled(number: &str, unit: u64) -> Option<u128> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() };
+    let digits = |text: &str| {
+        if text.is_empty() {
+            Some(0)
+        } else {
+            text.parse::<u64>().ok()
+        }
+    };
     // Digits below 1e-15 of a unit cannot make a nanosecond.
     let fraction = fraction.get(..15).unwrap_or(fraction);
     let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let whole = u128::from(digits(whole)?).checked_mul(unit.into())?;
-    let part = u128::from(digits(fraction)?).checked_mul(unit.into())?.checked_div(scale)?;
+    let part = u128::from(digits(fraction)?)
+        .checked_mul(unit.into())?
+        .checked_div(scale)?;
     whole.checked_add(part)
 }
 
@@ -100,7 +115,9 @@ impl fmt::Display for GoDuration {
         if seconds >= 60 {
             write!(f, "{minutes}m")?;
         }
-        let below_minute = (seconds % 60).saturating_mul(1_000_000_000).saturating_add(ns.into());
+        let below_minute = (seconds % 60)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(ns.into());
         write!(f, "{}s", decimal(below_minute, 1_000_000_000))
     }
 }
@@ -113,30 +130,40 @@ fn decimal(value: u64, unit: u64) -> String {
         return whole.to_string();
     }
     let width = unit.ilog10() as usize;
-    format!("{whole}.{}", format!("{fraction:0width$}").trim_end_matches('0'))
+    format!(
+        "{whole}.{}",
+        format!("{fraction:0width$}").trim_end_matches('0')
+    )
 }
 
 /// A number of bytes as people write it: `65536`, `64KiB`, `64MiB`, `1.5GiB`, `10GB`, `500M`.
 ///
-/// As in systemd and GNU's tools, `K`, `M`, `G`, `T` alone are powers of 1024, as `KiB` is; `KB` is 1000.
+/// As in systemd and GNU's tools, `K`, `M`, `G`, `T` alone are powers of 1024, as `KiB` is; `KB` is
+/// 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
 /// Why a text is no number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a size; write a number of bytes, or one with a unit, such as 64MiB, 10GiB or 500MB")]
+#[error(
+    "`{0}` is not a size; write a number of bytes, or one with a unit, such as 64MiB, 10GiB or 500MB"
+)]
 pub struct ByteSizeError(String);
 
 impl FromStr for ByteSize {
     type Err = ByteSizeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_bytes(text).map(Self).ok_or_else(|| ByteSizeError(text.to_owned()))
+        parse_bytes(text)
+            .map(Self)
+            .ok_or_else(|| ByteSizeError(text.to_owned()))
     }
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {
-    let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number_len = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(number_len)?;
     u64::try_from(scaled(number, unit_bytes(unit.trim_start())?)?).ok()
 }
@@ -206,8 +233,9 @@ impl SipPorts {
         self == Self::Any || self.are_for_sip(source, destination)
     }
 
-    /// Whether a packet from `source` to `destination` should carry SIP: one of the ports is in the range; where there is none, it is
-    /// one of those that SIP has by its own rules (RFC 3261, 19.1.2).
+    /// Whether a packet from `source` to `destination` should carry SIP: one of the ports is in the
+    /// range; where there is none, it is one of those that SIP has by its own rules (RFC 3261,
+    /// 19.1.2).
     #[must_use]
     #[inline]
     pub fn are_for_sip(self, source: u16, destination: u16) -> bool {
@@ -229,7 +257,9 @@ impl FromStr for SipPorts {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (port(first)?, port(last)?);
         if first > last {
-            return Err(PortsError(format!("`{text}` is reversed: {first} is greater than {last}")));
+            return Err(PortsError(format!(
+                "`{text}` is reversed: {first} is greater than {last}"
+            )));
         }
         Ok(Self::Range(first, last))
     }
@@ -237,7 +267,9 @@ impl FromStr for SipPorts {
 
 fn port(text: &str) -> Result<u16, PortsError> {
     let text = text.trim();
-    let number: u64 = text.parse().map_err(|_| PortsError(format!("`{text}` is not a port number")))?;
+    let number: u64 = text
+        .parse()
+        .map_err(|_| PortsError(format!("`{text}` is not a port number")))?;
     match u16::try_from(number) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(PortsError(format!("{number} is not a port"))),
@@ -278,7 +310,18 @@ mod tests {
         ] {
             assert_eq!(ns(text), Some(want), "{text}");
         }
-        for text in ["", "5", "s", "-5s", "5x", "5 m", ".s", "1.2.3s", "999999999h", "５s"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "5x",
+            "5 m",
+            ".s",
+            "1.2.3s",
+            "999999999h",
+            "５s",
+        ] {
             assert_eq!(ns(text), None, "{text}");
         }
     }
@@ -315,7 +358,10 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "5X", "1.2.3", "16777216TiB", "many"] {
             let error = text.parse::<ByteSize>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{text}`")) && error.contains("64MiB"), "{error}");
+            assert!(
+                error.contains(&format!("`{text}`")) && error.contains("64MiB"),
+                "{error}"
+            );
         }
     }
 
@@ -328,7 +374,12 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        for (number, want) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, want) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), want);
         }
     }
@@ -346,7 +397,10 @@ mod tests {
             ("", "`` is not a port number"),
         ] {
             let error = text.parse::<SipPorts>().unwrap_err().to_string();
-            assert!(error.contains(what) && error.contains("5060-5061"), "{text}: {error}");
+            assert!(
+                error.contains(what) && error.contains("5060-5061"),
+                "{text}: {error}"
+            );
         }
     }
 }

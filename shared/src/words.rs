@@ -1,5 +1,5 @@
-//! The words of a command line, before they are read: those of the original program's users, who type one hyphen and
-//! `--debug=false`, become the ones that `clap` knows. Both programs take them.
+//! The words of a command line, before they are read: those of the original program's users, who
+//! type one hyphen and `--debug=false`, become the ones that `clap` knows. Both programs take them.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -27,8 +27,8 @@ impl Word {
     }
 }
 
-/// Tells flags from operands, without the program's name. Flags get their long names: `-debug` and `-v` become `--debug`.
-/// The `command` must be built.
+/// Tells flags from operands, without the program's name. Flags get their long names: `-debug` and
+/// `-v` become `--debug`. The `command` must be built.
 #[must_use]
 pub fn told_apart(line: &[OsString], command: &Command) -> Vec<Word> {
     let mut words = Vec::new();
@@ -52,27 +52,41 @@ pub fn told_apart(line: &[OsString], command: &Command) -> Vec<Word> {
     words
 }
 
-/// The flags of a word under their long names, and whether the next word is the value of the last one. A word that names no
-/// flag stays as it is.
+/// The flags of a word under their long names, and whether the next word is the value of the last
+/// one. A word that names no flag stays as it is.
 fn long(word: &[u8], command: &Command) -> (Vec<OsString>, bool) {
-    let name = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-")).unwrap_or(word);
+    let name = word
+        .strip_prefix(b"--")
+        .or_else(|| word.strip_prefix(b"-"))
+        .unwrap_or(word);
     let plain = name.split(|byte| *byte == b'=').next().unwrap_or(name);
     let as_it_is = vec![OsString::from_vec(word.to_owned())];
-    if let Some(argument) = command.get_arguments().find(|argument| has_long(argument, plain)) {
+    if let Some(argument) = command
+        .get_arguments()
+        .find(|argument| has_long(argument, plain))
+    {
         let wants_value = takes_value(argument) && plain.len() == name.len();
-        return (vec![OsString::from_vec([b"--", name].concat())], wants_value);
+        return (
+            vec![OsString::from_vec([b"--", name].concat())],
+            wants_value,
+        );
     }
     if word.starts_with(b"--") {
         return (as_it_is, false);
     }
     // `-output DIR` is no `-o utput`: under two hyphens, `clap` knows which flag is meant.
-    if plain.len() > 2 && command.get_arguments().any(|argument| begins_like(argument, plain)) {
+    if plain.len() > 2
+        && command
+            .get_arguments()
+            .any(|argument| begins_like(argument, plain))
+    {
         return (vec![OsString::from_vec([b"--", name].concat())], false);
     }
     short(name, command).unwrap_or((as_it_is, false))
 }
 
-/// The same of flags of one letter, one behind the other; the last of them may have its value behind it.
+/// The same of flags of one letter, one behind the other; the last of them may have its value
+/// behind it.
 fn short(letters: &[u8], command: &Command) -> Option<(Vec<OsString>, bool)> {
     let mut flags = Vec::new();
     let mut rest = letters;
@@ -80,12 +94,16 @@ fn short(letters: &[u8], command: &Command) -> Option<(Vec<OsString>, bool)> {
         let has_letter = |argument: &&Arg| argument.get_short() == Some(char::from(*letter));
         let argument = command.get_arguments().find(has_letter)?;
         // Help in short is another one than help.
-        let long = argument.get_long().filter(|_| !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version))?;
+        let long = argument
+            .get_long()
+            .filter(|_| !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version))?;
         let mut flag = OsString::from(format!("--{long}"));
         if takes_value(argument) {
             if !behind.is_empty() {
                 flag.push("=");
-                flag.push(OsStr::from_bytes(behind.strip_prefix(b"=").unwrap_or(behind)));
+                flag.push(OsStr::from_bytes(
+                    behind.strip_prefix(b"=").unwrap_or(behind),
+                ));
             }
             flags.push(flag);
             return Some((flags, behind.is_empty()));
@@ -98,29 +116,43 @@ fn short(letters: &[u8], command: &Command) -> Option<(Vec<OsString>, bool)> {
 
 fn has_long(argument: &Arg, name: &[u8]) -> bool {
     let aliases = argument.get_all_aliases().unwrap_or_default();
-    argument.get_long().into_iter().chain(aliases).any(|long| long.as_bytes() == name)
+    argument
+        .get_long()
+        .into_iter()
+        .chain(aliases)
+        .any(|long| long.as_bytes() == name)
 }
 
 fn begins_like(argument: &Arg, name: &[u8]) -> bool {
-    argument.get_long().is_some_and(|long| long.as_bytes().starts_with(name))
+    argument
+        .get_long()
+        .is_some_and(|long| long.as_bytes().starts_with(name))
 }
 
 fn takes_value(argument: &Arg) -> bool {
     argument.get_action().takes_values()
 }
 
-/// Writes switches as `clap` has them: `--debug=true` becomes `--debug`, and `--debug=false` is left out. (Go's other words for
-/// the two count, too.)
+/// Writes switches as `clap` has them: `--debug=true` becomes `--debug`, and `--debug=false` is
+/// left out. (Go's other words for the two count, too.)
 #[must_use]
 pub fn without_truth(words: &[OsString], command: &Command) -> Vec<OsString> {
-    words.iter().filter_map(|word| switch(word, command).unwrap_or_else(|| Some(word.clone()))).collect()
+    words
+        .iter()
+        .filter_map(|word| switch(word, command).unwrap_or_else(|| Some(word.clone())))
+        .collect()
 }
 
 /// A switch with a value; nothing where it is none.
-#[expect(clippy::option_option, reason = "no switch, one that is off, one that is on")]
+#[expect(
+    clippy::option_option,
+    reason = "no switch, one that is off, one that is on"
+)]
 fn switch(word: &OsStr, command: &Command) -> Option<Option<OsString>> {
     let (name, value) = word.to_str()?.strip_prefix("--")?.split_once('=')?;
-    let argument = command.get_arguments().find(|argument| has_long(argument, name.as_bytes()))?;
+    let argument = command
+        .get_arguments()
+        .find(|argument| has_long(argument, name.as_bytes()))?;
     if !matches!(argument.get_action(), ArgAction::SetTrue) {
         return None;
     }
@@ -162,33 +194,68 @@ mod tests {
             Word::Flag(text) => text.into_string().unwrap(),
             Word::Operand(text) => format!("<{}>", text.into_string().unwrap()),
         };
-        told_apart(&line, &command()).into_iter().map(text).collect::<Vec<_>>().join(" ")
+        told_apart(&line, &command())
+            .into_iter()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn flags_get_their_long_names() {
         for (typed, want) in [
-            ("p -input-file a -debug=false b", "--input-file a --debug=false <b>"),
+            (
+                "p -input-file a -debug=false b",
+                "--input-file a --debug=false <b>",
+            ),
             ("p --input-file=a - -debug", "--input-file=a <-> --debug"),
-            ("p -i a -ib -i=c -qv d", "--input-file a --input-file=b --input-file=c --quiet --debug <d>"),
+            (
+                "p -i a -ib -i=c -qv d",
+                "--input-file a --input-file=b --input-file=c --quiet --debug <d>",
+            ),
             ("p -qi a b", "--quiet --input-file a <b>"),
             ("p --since -2h -since=-2h a", "--since -2h --since=-2h <a>"),
             ("p -verbose -h -V -help", "--verbose -h -V --help"),
-            ("p -input a -inputs -deb", "--input <a> --input-file=nputs --deb"),
-            ("p -x -unknown --unknown=1 -é a", "-x -unknown --unknown=1 -é <a>"),
+            (
+                "p -input a -inputs -deb",
+                "--input <a> --input-file=nputs --deb",
+            ),
+            (
+                "p -x -unknown --unknown=1 -é a",
+                "-x -unknown --unknown=1 -é <a>",
+            ),
             ("p a -- -i -q", "<a> <-i> <-q>"),
             ("p -i", "--input-file"),
         ] {
             assert_eq!(apart(typed), want, "{typed}");
             let again = format!("p {}", apart(typed)).replace(['<', '>'], "");
-            assert!(typed.contains(" -- ") || apart(&again) == want, "once is enough: {typed}");
+            assert!(
+                typed.contains(" -- ") || apart(&again) == want,
+                "once is enough: {typed}"
+            );
         }
     }
 
     #[test]
     fn switches_may_say_true_or_false() {
-        let words =
-            ["--debug=true", "--quiet=false", "--input-file=true", "--debug=maybe", "--debug", "true"].map(OsString::from);
-        assert_eq!(without_truth(&words, &command()), ["--debug", "--input-file=true", "--debug=maybe", "--debug", "true"]);
+        let words = [
+            "--debug=true",
+            "--quiet=false",
+            "--input-file=true",
+            "--debug=maybe",
+            "--debug",
+            "true",
+        ]
+        .map(OsString::from);
+        assert_eq!(
+            without_truth(&words, &command()),
+            [
+                "--debug",
+                "--input-file=true",
+                "--debug=maybe",
+                "--debug",
+                "true"
+            ]
+        );
     }
 }

@@ -39,19 +39,39 @@ impl Agent {
     }
 
     /// Starts it in a namespace, on the wire.
-    pub fn on_wire(namespace: &Namespace, folder: &Path, output: &Path, arguments: &[&str]) -> Self {
+    pub fn on_wire(
+        namespace: &Namespace,
+        folder: &Path,
+        output: &Path,
+        arguments: &[&str],
+    ) -> Self {
         Self::on(&[WIRE], namespace, folder, output, arguments)
     }
 
     /// Starts it in a namespace, on these interfaces.
-    pub fn on(interfaces: &[&str], namespace: &Namespace, folder: &Path, output: &Path, arguments: &[&str]) -> Self {
+    pub fn on(
+        interfaces: &[&str],
+        namespace: &Namespace,
+        folder: &Path,
+        output: &Path,
+        arguments: &[&str],
+    ) -> Self {
         let mut command = namespace.command(BINARY);
-        command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
+        command.args(
+            interfaces
+                .iter()
+                .flat_map(|interface| ["--interface", interface]),
+        );
         Self::run(command, folder, output, arguments)
     }
 
     pub fn run(mut command: Command, folder: &Path, output: &Path, arguments: &[&str]) -> Self {
-        command.env_remove("RUST_LOG").stdin(Stdio::null()).arg("--output-dir").arg(output).args(arguments);
+        command
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .arg("--output-dir")
+            .arg(output)
+            .args(arguments);
         let mut program = Program::start(command, "agent", folder);
         program.says("capturing");
         Self { program }
@@ -90,9 +110,17 @@ impl Agent {
 pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(BINARY);
-    command.env_remove("RUST_LOG").arg("--output-dir").arg(directory.path()).args(arguments);
+    command
+        .env_remove("RUST_LOG")
+        .arg("--output-dir")
+        .arg(directory.path())
+        .args(arguments);
     let Output { status, stderr, .. } = command.output().unwrap();
-    assert_eq!(names_in(directory.path()), Vec::<String>::new(), "nothing may be left of a capture that never began");
+    assert_eq!(
+        names_in(directory.path()),
+        Vec::<String>::new(),
+        "nothing may be left of a capture that never began"
+    );
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
@@ -112,7 +140,11 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Self {
-        let network = Self { near: Namespace::new(), far: Namespace::new(), folder: tempfile::tempdir().unwrap() };
+        let network = Self {
+            near: Namespace::new(),
+            far: Namespace::new(),
+            folder: tempfile::tempdir().unwrap(),
+        };
         fs::create_dir(network.segments()).unwrap();
         network.connect();
         network
@@ -152,7 +184,10 @@ impl Network {
     pub fn sending(&self, frames: &[Vec<u8>], per_second: usize) -> Program {
         let file = self.folder().join("frames.pcap");
         fs::write(&file, capture(frames)).unwrap();
-        let line = format!("tcpreplay -q --pps={per_second} -i {WIRE} {}", file.display());
+        let line = format!(
+            "tcpreplay -q --pps={per_second} -i {WIRE} {}",
+            file.display()
+        );
         Program::start(self.far.command(&line), "tcpreplay", self.folder())
     }
 }
@@ -162,7 +197,12 @@ pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = file_header(LinkType::ETHERNET, Precision::Micro, 262_144).to_vec();
     for frame in frames {
         let len = frame.len() as u32;
-        file.extend(record_header(1_700_000_000_000_000_000, Precision::Micro, len, len));
+        file.extend(record_header(
+            1_700_000_000_000_000_000,
+            Precision::Micro,
+            len,
+            len,
+        ));
         file.extend(frame);
     }
     file
@@ -170,7 +210,14 @@ pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
 
 /// Datagrams with these numbers in them.
 pub fn numbered(numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
-    numbers.map(|number| ethernet(&[0x0800], &datagram(&number.to_be_bytes(), FRAME_LEN - PAYLOAD))).collect()
+    numbers
+        .map(|number| {
+            ethernet(
+                &[0x0800],
+                &datagram(&number.to_be_bytes(), FRAME_LEN - PAYLOAD),
+            )
+        })
+        .collect()
 }
 
 /// A frame of these EtherTypes, all but the last of which are VLAN tags.
@@ -178,7 +225,11 @@ pub fn ethernet(types: &[u16], packet: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     for (index, ether_type) in types.iter().enumerate() {
         frame.extend(ether_type.to_be_bytes());
-        frame.extend(if index + 1 < types.len() { &[0, 100][..] } else { &[] });
+        frame.extend(if index + 1 < types.len() {
+            &[0, 100][..]
+        } else {
+            &[]
+        });
     }
     frame.extend(packet);
     frame
@@ -198,13 +249,17 @@ pub fn datagram(payload: &[u8], len: usize) -> Vec<u8> {
 pub fn ipv4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let [l0, l1] = (20 + payload.len() as u16).to_be_bytes();
     let [f0, f1] = fragment.to_be_bytes();
-    let header = [0x45, 0, l0, l1, 0, 7, f0, f1, 64, protocol, 0, 0, 198, 51, 100, 1, 198, 51, 100, 2];
+    let header = [
+        0x45, 0, l0, l1, 0, 7, f0, f1, 64, protocol, 0, 0, 198, 51, 100, 1, 198, 51, 100, 2,
+    ];
     [&header[..], payload].concat()
 }
 
 pub fn names_in(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -239,7 +294,9 @@ pub fn read(path: &Path) -> Vec<Captured> {
     let mut walk = layout.walk(&file, start);
     let mut records = Vec::new();
     while let Some(step) = walk.next_step() {
-        let Step::Record(record) = step else { panic!("{}: {step:?}", path.display()) };
+        let Step::Record(record) = step else {
+            panic!("{}: {step:?}", path.display())
+        };
         records.push(Captured {
             link: record.link,
             timestamp_ns: record.timestamp_ns.unwrap(),
@@ -252,7 +309,10 @@ pub fn read(path: &Path) -> Vec<Captured> {
 
 /// All that is in a directory's segments, in the order of their names.
 pub fn read_all(directory: &Path) -> Vec<Captured> {
-    segments(directory).iter().flat_map(|(_, path)| read(path)).collect()
+    segments(directory)
+        .iter()
+        .flat_map(|(_, path)| read(path))
+        .collect()
 }
 
 pub fn numbers_in(directory: &Path) -> Vec<u64> {
@@ -263,8 +323,15 @@ pub fn numbers_in(directory: &Path) -> Vec<u64> {
 #[track_caller]
 pub fn assert_numbers(directory: &Path, want: std::ops::Range<u64>) {
     let numbers = numbers_in(directory);
-    let first_wrong = numbers.iter().zip(want.clone()).position(|(got, want)| *got != want);
-    assert_eq!((numbers.len(), first_wrong), (want.count(), None), "length, and place of the first wrong number");
+    let first_wrong = numbers
+        .iter()
+        .zip(want.clone())
+        .position(|(got, want)| *got != want);
+    assert_eq!(
+        (numbers.len(), first_wrong),
+        (want.count(), None),
+        "length, and place of the first wrong number"
+    );
 }
 
 /// For what only time brings.

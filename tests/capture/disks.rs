@@ -1,4 +1,5 @@
-//! Disks that fill up, that cannot be written to, that lose their directory; and room that is made in time.
+//! Disks that fill up, that cannot be written to, that lose their directory; and room that is made
+//! in time.
 
 use std::{
     fs::{self, Permissions},
@@ -13,18 +14,23 @@ use std::{
 use support::lab::{WIRE, wait_until};
 
 use crate::agent::{
-    Agent, FILTER, Network, STEADY, assert_numbers, capture, let_pass, names_in, numbered, numbers_in, read, refused, segments,
+    Agent, FILTER, Network, STEADY, assert_numbers, capture, let_pass, names_in, numbered,
+    numbers_in, read, refused, segments,
 };
 
 /// A disk of its own, for segments or for all that a test writes.
 pub struct Disk<'a>(&'a Path);
 
-/// No disk hangs for longer. A test that fails must end, and a program that writes to a disk that hangs cannot even be killed.
+/// No disk hangs for longer. A test that fails must end, and a program that writes to a disk that
+/// hangs cannot even be killed.
 const MAX_HANGING: Duration = Duration::from_secs(40);
 
 impl<'a> Disk<'a> {
     pub fn mount(at: &'a Path, size: &str) -> Self {
-        run(&format!("mount -t tmpfs -o mode=750,size={size} tmpfs {}", at.display()));
+        run(&format!(
+            "mount -t tmpfs -o mode=750,size={size} tmpfs {}",
+            at.display()
+        ));
         Self(at)
     }
 
@@ -32,12 +38,17 @@ impl<'a> Disk<'a> {
     fn mount_file(file: &Path, at: &'a Path) -> Self {
         fs::File::create(file).unwrap().set_len(64 << 20).unwrap();
         run(&format!("mkfs.ext4 -q {}", file.display()));
-        run(&format!("mount -o loop {} {}", file.display(), at.display()));
+        run(&format!(
+            "mount -o loop {} {}",
+            file.display(),
+            at.display()
+        ));
         fs::set_permissions(at, Permissions::from_mode(0o750)).unwrap();
         Self(at)
     }
 
-    /// What is written waits, and so does everything that waits for it, until what this gives is dropped.
+    /// What is written waits, and so does everything that waits for it, until what this gives is
+    /// dropped.
     #[must_use]
     fn hang(&self) -> Sender<()> {
         run(&format!("fsfreeze --freeze {}", self.0.display()));
@@ -58,21 +69,36 @@ impl<'a> Disk<'a> {
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
         // Does no harm where nothing hangs, and else nobody else could.
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(self.0).output();
+        let _ = Command::new("fsfreeze")
+            .arg("--unfreeze")
+            .arg(self.0)
+            .output();
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
 
 fn run(line: &str) {
     let mut words = line.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The value of a field in the last line of a log that has it.
 fn last_value(log: &str, field: &str) -> usize {
-    let at = log.rfind(field).unwrap_or_else(|| panic!("no {field} in {log}"));
-    let digits: String = log[at + field.len()..].chars().take_while(char::is_ascii_digit).collect();
+    let at = log
+        .rfind(field)
+        .unwrap_or_else(|| panic!("no {field} in {log}"));
+    let digits: String = log[at + field.len()..]
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
     digits.parse().unwrap()
 }
 
@@ -81,8 +107,20 @@ fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
     let network = Network::new();
     let output = network.segments();
     let _disk = Disk::mount(&output, "2m");
-    let mut agent =
-        network.agent(&[&STEADY[..], &["--rotate-size", "512KiB", "--queue-size", "1MiB", "--buffer-size", "1MiB"]].concat());
+    let mut agent = network.agent(
+        &[
+            &STEADY[..],
+            &[
+                "--rotate-size",
+                "512KiB",
+                "--queue-size",
+                "1MiB",
+                "--buffer-size",
+                "1MiB",
+            ],
+        ]
+        .concat(),
+    );
     // Some 6.9 MB: more than disk and memory together.
     network.send_numbers(0..30_000, 20_000);
     agent.program.says("trying again until the disk takes it");
@@ -92,27 +130,47 @@ fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
         log.contains("disk_dropped=") && last_value(&log, "disk_dropped=") > 0
     });
     // The extractor makes room.
-    let processed: Vec<u64> = segments_there(&output).iter().flat_map(|path| take(path)).collect();
+    let processed: Vec<u64> = segments_there(&output)
+        .iter()
+        .flat_map(|path| take(path))
+        .collect();
     agent.program.says("the disk takes it again");
     network.send_numbers(30_000..31_000, 10_000);
     let log = agent.end("TERM");
     let numbers = [processed, numbers_in(&output)].concat();
-    let steps: Vec<u64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step != 1).collect();
+    let steps: Vec<u64> = numbers
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .filter(|step| *step != 1)
+        .collect();
     let lost = 31_000 - numbers.len();
     assert_eq!((numbers[0], *numbers.last().unwrap()), (0, 30_999));
-    assert!(steps.len() == 1 && steps[0] as usize == lost + 1, "what came while it was full, and nothing else: {steps:?}");
-    assert!((1..18_000).contains(&lost), "2 MiB on the disk and 1 MiB in memory, and what the kernel has, are kept: {lost}");
+    assert!(
+        steps.len() == 1 && steps[0] as usize == lost + 1,
+        "what came while it was full, and nothing else: {steps:?}"
+    );
+    assert!(
+        (1..18_000).contains(&lost),
+        "2 MiB on the disk and 1 MiB in memory, and what the kernel has, are kept: {lost}"
+    );
     assert_eq!(last_value(&log, "disk_dropped="), lost, "{log}");
 }
 
 /// Those that are closed.
 fn segments_there(output: &Path) -> Vec<std::path::PathBuf> {
-    names_in(output).into_iter().filter(|name| !name.starts_with('.')).map(|name| output.join(name)).collect()
+    names_in(output)
+        .into_iter()
+        .filter(|name| !name.starts_with('.'))
+        .map(|name| output.join(name))
+        .collect()
 }
 
 /// What was in a segment that is there no more.
 fn take(path: &Path) -> Vec<u64> {
-    let numbers = read(path).iter().map(crate::agent::Captured::number).collect();
+    let numbers = read(path)
+        .iter()
+        .map(crate::agent::Captured::number)
+        .collect();
     fs::remove_file(path).unwrap();
     numbers
 }
@@ -127,8 +185,16 @@ fn a_disk_that_is_full_at_the_end_does_not_hold_the_end_up() {
     agent.has_captured(10_000);
     let log = agent.end("TERM");
     let kept = numbers_in(&output);
-    assert!(kept.len() > 2000 && kept.is_sorted_by(|a, b| a < b), "{}", kept.len());
-    assert_eq!(last_value(&log, "disk_dropped="), 10_000 - kept.len(), "{log}");
+    assert!(
+        kept.len() > 2000 && kept.is_sorted_by(|a, b| a < b),
+        "{}",
+        kept.len()
+    );
+    assert_eq!(
+        last_value(&log, "disk_dropped="),
+        10_000 - kept.len(),
+        "{log}"
+    );
 }
 
 #[test]
@@ -155,11 +221,24 @@ fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
     // Whatever the disk does, the service manager hears that all is well.
     let path = network.folder().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut command = network.near.command(env!("CARGO_BIN_EXE_sip-capture-agent"));
-    command.args(["--interface", WIRE]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000").env_remove("WATCHDOG_PID");
+    manager
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut command = network
+        .near
+        .command(env!("CARGO_BIN_EXE_sip-capture-agent"));
+    command
+        .args(["--interface", WIRE])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "600000")
+        .env_remove("WATCHDOG_PID");
     let arguments = ["--rotate-size", "100KiB", "--max-age", "1h"];
-    let mut agent = Agent::run(command, network.folder(), &output, &[&STEADY[..], &arguments].concat());
+    let mut agent = Agent::run(
+        command,
+        network.folder(),
+        &output,
+        &[&STEADY[..], &arguments].concat(),
+    );
     let hears = |words: &str| {
         let mut message = [0; 1024];
         let mut heard = String::new();
@@ -199,12 +278,24 @@ fn a_disk_that_hangs_when_an_earlier_run_is_repaired_holds_no_capture_up() {
     assert_eq!(names_in(&output), [format!(".{left}.part")]);
     drop(hanging);
     wait_until("a segment", || !segments_there(&output).is_empty());
-    assert!(segments_there(&output).contains(&output.join(left)), "what comes first in capture order is there first");
+    assert!(
+        segments_there(&output).contains(&output.join(left)),
+        "what comes first in capture order is there first"
+    );
     let log = agent.end("TERM");
-    assert!(log.contains("repaired") && log.contains("cut_bytes=50"), "{log}");
+    assert!(
+        log.contains("repaired") && log.contains("cut_bytes=50"),
+        "{log}"
+    );
     assert_numbers(&output, 0..3000);
-    let sequence: Vec<u32> = segments(&output).iter().map(|(name, _)| name.sequence()).collect();
-    assert!(sequence.iter().copied().eq(41..41 + sequence.len() as u32), "{sequence:?}");
+    let sequence: Vec<u32> = segments(&output)
+        .iter()
+        .map(|(name, _)| name.sequence())
+        .collect();
+    assert!(
+        sequence.iter().copied().eq(41..41 + sequence.len() as u32),
+        "{sequence:?}"
+    );
 }
 
 #[test]
@@ -224,7 +315,14 @@ fn a_disk_that_hangs_at_the_end_costs_nothing_when_it_goes_on() {
     drop(hanging);
     let log = agent.ends();
     assert_numbers(&output, 0..20_000);
-    assert_eq!((last_value(&log, "disk_dropped="), last_value(&log, "kernel_dropped=")), (0, 0), "{log}");
+    assert_eq!(
+        (
+            last_value(&log, "disk_dropped="),
+            last_value(&log, "kernel_dropped=")
+        ),
+        (0, 0),
+        "{log}"
+    );
 }
 
 #[test]
@@ -247,17 +345,38 @@ fn a_directory_that_is_removed_is_made_again() {
 fn segments_go_when_all_of_them_are_too_large() {
     let network = Network::new();
     let output = network.segments();
-    let others = ["calls.pcap", "edge9_wire_20231201T143022.123456Z_000001.pcap"].map(|name| output.join(name));
-    others.iter().for_each(|other| fs::write(other, vec![0; 300_000]).unwrap());
-    let agent =
-        network.agent(&[&STEADY[..], &["--instance", "edge1", "--rotate-size", "50KiB", "--max-disk-bytes", "300KiB"]].concat());
+    let others = [
+        "calls.pcap",
+        "edge9_wire_20231201T143022.123456Z_000001.pcap",
+    ]
+    .map(|name| output.join(name));
+    others
+        .iter()
+        .for_each(|other| fs::write(other, vec![0; 300_000]).unwrap());
+    let agent = network.agent(
+        &[
+            &STEADY[..],
+            &[
+                "--instance",
+                "edge1",
+                "--rotate-size",
+                "50KiB",
+                "--max-disk-bytes",
+                "300KiB",
+            ],
+        ]
+        .concat(),
+    );
     network.send_numbers(0..2000, 10_000);
     let mut processed = Vec::new();
     wait_until("room to be made", || {
         let names = names_in(&output);
         // The extractor says of the newest that it is processed.
         if processed.is_empty() && names.len() > 4 {
-            let newest = names.iter().rfind(|name| name.starts_with("edge1")).unwrap();
+            let newest = names
+                .iter()
+                .rfind(|name| name.starts_with("edge1"))
+                .unwrap();
             processed = vec![newest.clone()];
             fs::write(output.join(format!(".{newest}.processed")), "").unwrap();
         }
@@ -266,27 +385,48 @@ fn segments_go_when_all_of_them_are_too_large() {
     network.send_numbers(2000..4000, 10_000);
     wait_until("room to be made", || !output.join(&processed[0]).exists());
     let log = agent.end("TERM");
-    assert!(others.iter().all(|other| other.exists()), "nobody else's files are deleted");
+    assert!(
+        others.iter().all(|other| other.exists()),
+        "nobody else's files are deleted"
+    );
     assert!(!output.join(format!(".{}.processed", processed[0])).exists());
-    others.iter().for_each(|other| fs::remove_file(other).unwrap());
+    others
+        .iter()
+        .for_each(|other| fs::remove_file(other).unwrap());
     let numbers = numbers_in(&output);
-    assert!(numbers.iter().copied().eq(4000 - numbers.len() as u64..4000), "the oldest are gone: {log}");
-    assert!(log.contains("deleted for --max-disk-bytes before the extractor has processed it"), "{log}");
+    assert!(
+        numbers
+            .iter()
+            .copied()
+            .eq(4000 - numbers.len() as u64..4000),
+        "the oldest are gone: {log}"
+    );
+    assert!(
+        log.contains("deleted for --max-disk-bytes before the extractor has processed it"),
+        "{log}"
+    );
 }
 
 /// What is taken by closed segments of the instance `edge1`.
 fn used(output: &Path) -> u64 {
-    let own = names_in(output).into_iter().filter(|name| name.starts_with("edge1"));
-    own.filter_map(|name| fs::metadata(output.join(name)).ok()).map(|metadata| metadata.len()).sum()
+    let own = names_in(output)
+        .into_iter()
+        .filter(|name| name.starts_with("edge1"));
+    own.filter_map(|name| fs::metadata(output.join(name)).ok())
+        .map(|metadata| metadata.len())
+        .sum()
 }
 
 #[test]
 fn segments_go_when_they_are_too_old() {
     let network = Network::new();
     let output = network.segments();
-    let agent = network.agent(&[&STEADY[..], &["--rotate-size", "50KiB", "--max-age", "2s"]].concat());
+    let agent =
+        network.agent(&[&STEADY[..], &["--rotate-size", "50KiB", "--max-age", "2s"]].concat());
     network.send_numbers(0..1000, 10_000);
-    wait_until("the oldest to be deleted", || segments_there(&output).is_empty());
+    wait_until("the oldest to be deleted", || {
+        segments_there(&output).is_empty()
+    });
     network.send_numbers(1000..1010, 1000);
     let log = agent.end("TERM");
     assert_eq!(numbers_in(&output).last(), Some(&1009), "{log}");
@@ -297,20 +437,47 @@ fn segments_go_when_the_disk_gets_full() {
     let network = Network::new();
     let output = network.segments();
     let _disk = Disk::mount(&output, "3m");
-    let agent = network.agent(&[&STEADY[..], &["--rotate-size", "100KiB", "--min-free-bytes", "1MiB"]].concat());
+    let agent = network.agent(
+        &[
+            &STEADY[..],
+            &["--rotate-size", "100KiB", "--min-free-bytes", "1MiB"],
+        ]
+        .concat(),
+    );
     for start in (0..40_000).step_by(4000) {
         network.send_numbers(start..start + 4000, 8000);
     }
     wait_until("room to be made", || free_bytes(&output) >= 1024 * 1024);
     let log = agent.end("TERM");
     let numbers = numbers_in(&output);
-    assert!(numbers.iter().copied().eq(40_000 - numbers.len() as u64..40_000), "{log}");
-    assert!(numbers.len() > 4000 && last_value(&log, "disk_dropped=") == 0, "{} kept; {log}", numbers.len());
+    assert!(
+        numbers
+            .iter()
+            .copied()
+            .eq(40_000 - numbers.len() as u64..40_000),
+        "{log}"
+    );
+    assert!(
+        numbers.len() > 4000 && last_value(&log, "disk_dropped=") == 0,
+        "{} kept; {log}",
+        numbers.len()
+    );
 }
 
 fn free_bytes(path: &Path) -> u64 {
-    let output = Command::new("df").args(["--output=avail", "-B1"]).arg(path).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap()
+    let output = Command::new("df")
+        .args(["--output=avail", "-B1"])
+        .arg(path)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .nth(1)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -333,12 +500,19 @@ fn a_directory_in_which_anybody_may_write_is_refused() {
 fn intervals_without_a_packet_leave_nothing_open() {
     let network = Network::new();
     let agent = network.agent(&[&FILTER[..], &["--rotate-every", "100ms"]].concat());
-    let files = || fs::read_dir(format!("/proc/{}/fd", agent.program.id())).unwrap().count();
+    let files = || {
+        fs::read_dir(format!("/proc/{}/fd", agent.program.id()))
+            .unwrap()
+            .count()
+    };
     let before = files();
     network.send_numbers(0..10, 1000);
     let_pass(Duration::from_millis(1500));
     assert_eq!(files(), before);
-    assert_eq!(segments(&network.segments()).len(), segments_there(&network.segments()).len());
+    assert_eq!(
+        segments(&network.segments()).len(),
+        segments_there(&network.segments()).len()
+    );
     agent.end("TERM");
     assert_numbers(&network.segments(), 0..10);
 }
@@ -347,8 +521,14 @@ fn intervals_without_a_packet_leave_nothing_open() {
 fn state(agent: &Agent) -> (usize, u64) {
     let process = format!("/proc/{}", agent.program.id());
     let status = fs::read_to_string(format!("{process}/status")).unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    (fs::read_dir(format!("{process}/fd")).unwrap().count(), memory.trim().trim_end_matches(" kB").parse().unwrap())
+    let memory = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .unwrap();
+    (
+        fs::read_dir(format!("{process}/fd")).unwrap().count(),
+        memory.trim().trim_end_matches(" kB").parse().unwrap(),
+    )
 }
 
 #[test]
@@ -359,14 +539,22 @@ fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_pa
     let _disk = Disk::mount(&output, "64m");
     let metrics = network.folder().join("agent.prom");
     // Two packets in a segment. Segments are looked through again and again, and none is too old.
-    let arguments = ["--rotate-size", "512B", "--max-age", "1h", "--metrics-file", metrics.to_str().unwrap()];
+    let arguments = [
+        "--rotate-size",
+        "512B",
+        "--max-age",
+        "1h",
+        "--metrics-file",
+        metrics.to_str().unwrap(),
+    ];
     let agent = network.agent(&[&STEADY[..], &arguments].concat());
     let (mut sent, mut taken, mut states) = (0, Vec::new(), Vec::new());
     for rotations in [500, 1000, 5000, ROTATIONS] {
         let until = 2 * rotations as u64;
         network.send_numbers(sent..until, 10_000);
         sent = until;
-        // The extractor has them as they are closed; the last one closes when another packet comes, or at the end.
+        // The extractor has them as they are closed; the last one closes when another packet comes,
+        // or at the end.
         wait_until("segments", || {
             taken.extend(segments_there(&output).iter().flat_map(|path| take(path)));
             taken.len() as u64 >= sent - 2
@@ -376,12 +564,29 @@ fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_pa
     let log = agent.end("TERM");
     taken.extend(numbers_in(&output));
     println!("rotations, (descriptors, KiB): {states:?}");
-    assert!(taken.iter().copied().eq(0..sent), "each packet once, in order: {} of {sent}; {log}", taken.len());
-    for (name, value) in [("segments_closed_total", ROTATIONS as u64), ("packets_written_total", sent), ("disk_drops_total", 0)] {
+    assert!(
+        taken.iter().copied().eq(0..sent),
+        "each packet once, in order: {} of {sent}; {log}",
+        taken.len()
+    );
+    for (name, value) in [
+        ("segments_closed_total", ROTATIONS as u64),
+        ("packets_written_total", sent),
+        ("disk_drops_total", 0),
+    ] {
         let line = format!("sip_capture_agent_{name}{{interface=\"{WIRE}\"}} {value}\n");
-        assert!(fs::read_to_string(&metrics).unwrap().contains(&line), "{line}");
+        assert!(
+            fs::read_to_string(&metrics).unwrap().contains(&line),
+            "{line}"
+        );
     }
-    // Buffers that are kept, and files that are just being read, are no leaks: those would be of thousands of rotations.
+    // Buffers that are kept, and files that are just being read, are no leaks: those would be of
+    // thousands of rotations.
     let (_, (files, memory_kib)) = states[0];
-    assert!(states.iter().all(|(_, now)| now.0 <= files + 3 && now.1 <= memory_kib + 4 * 1024), "{states:?}");
+    assert!(
+        states
+            .iter()
+            .all(|(_, now)| now.0 <= files + 3 && now.1 <= memory_kib + 4 * 1024),
+        "{states:?}"
+    );
 }

@@ -30,11 +30,16 @@ impl Receiver {
 }
 
 fn payloads(count: usize) -> Vec<Vec<u8>> {
-    (0..count).map(|number| format!("datagram {number:04}").into_bytes()).collect()
+    (0..count)
+        .map(|number| format!("datagram {number:04}").into_bytes())
+        .collect()
 }
 
 fn payloads_of(records: &[Captured]) -> Vec<Vec<u8>> {
-    records.iter().map(|record| record.frame[MAC_IPV4_AND_UDP_HEADERS..].to_vec()).collect()
+    records
+        .iter()
+        .map(|record| record.frame[MAC_IPV4_AND_UDP_HEADERS..].to_vec())
+        .collect()
 }
 
 fn start(directory: &Path, receiver: &Receiver, more: &[&str]) -> Agent {
@@ -51,8 +56,15 @@ fn every_datagram_before_the_signal_is_in_the_segment() {
         let sent = payloads(2000);
         receiver.send(&sent);
         let log = agent.end(signal);
-        assert_eq!(payloads_of(&read_all(&directory.path().join("segments"))), sent, "{log}");
-        assert!(log.contains("packets=2000") && log.contains("kernel_dropped=0"), "{log}");
+        assert_eq!(
+            payloads_of(&read_all(&directory.path().join("segments"))),
+            sent,
+            "{log}"
+        );
+        assert!(
+            log.contains("packets=2000") && log.contains("kernel_dropped=0"),
+            "{log}"
+        );
     }
 }
 
@@ -60,17 +72,31 @@ fn every_datagram_before_the_signal_is_in_the_segment() {
 fn a_segment_says_where_and_when_it_was_captured() {
     for (precision, unit_ns) in [("micro", 1000), ("nano", 1)] {
         let (directory, receiver) = (tempfile::tempdir().unwrap(), Receiver::bind());
-        let agent = start(directory.path(), &receiver, &["--instance", "edge 1", "--precision", precision]);
+        let agent = start(
+            directory.path(),
+            &receiver,
+            &["--instance", "edge 1", "--precision", precision],
+        );
         receiver.send(&payloads(50));
         agent.end("TERM");
         let directory = directory.path().join("segments");
         let segments = segments(&directory);
         let (name, path) = &segments[0];
-        assert_eq!((name.instance(), name.interface(), name.sequence()), ("edge-1", "lo", 1));
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            (name.instance(), name.interface(), name.sequence()),
+            ("edge-1", "lo", 1)
+        );
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         let records = read_all(&directory);
         assert_eq!(records[0].link, LinkType::ETHERNET);
-        assert_eq!(records[0].timestamp_ns / 1000, name.start_us(), "the name has the time of the first packet");
+        assert_eq!(
+            records[0].timestamp_ns / 1000,
+            name.start_us(),
+            "the name has the time of the first packet"
+        );
         let is_finer = records.iter().any(|record| record.timestamp_ns % 1000 != 0);
         assert_eq!(is_finer, unit_ns == 1, "{precision}");
     }
@@ -80,13 +106,22 @@ fn a_segment_says_where_and_when_it_was_captured() {
 fn a_silent_capture_ends_promptly_and_leaves_no_file() {
     let (directory, receiver) = (tempfile::tempdir().unwrap(), Receiver::bind());
     start(directory.path(), &receiver, &["--rotate-every", "100ms"]).end("TERM");
-    assert_eq!(names_in(&directory.path().join("segments")), Vec::<String>::new());
+    assert_eq!(
+        names_in(&directory.path().join("segments")),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
 fn a_silent_capture_leaves_files_where_they_are_wanted() {
     let (directory, receiver) = (tempfile::tempdir().unwrap(), Receiver::bind());
-    let arguments = ["--rotate-every", "200ms", "--empty-segments", "--duration", "1s"];
+    let arguments = [
+        "--rotate-every",
+        "200ms",
+        "--empty-segments",
+        "--duration",
+        "1s",
+    ];
     let log = start(directory.path(), &receiver, &arguments).ends();
     let directory = directory.path().join("segments");
     assert!(segments(&directory).len() >= 4, "{log}");
@@ -99,7 +134,10 @@ fn a_capture_of_so_many_packets_ends_with_the_last_of_them() {
     let agent = start(directory.path(), &receiver, &["--count", "150"]);
     receiver.send(&payloads(200));
     agent.ends();
-    assert_eq!(payloads_of(&read_all(&directory.path().join("segments"))), payloads(150));
+    assert_eq!(
+        payloads_of(&read_all(&directory.path().join("segments"))),
+        payloads(150)
+    );
 }
 
 #[test]
@@ -109,15 +147,25 @@ fn long_packets_are_cut_to_the_snap_length() {
     receiver.send(&[vec![0x55; 1000]]);
     agent.end("TERM");
     let records = read_all(&directory.path().join("segments"));
-    let lengths: Vec<_> = records.iter().map(|record| (record.frame.len(), record.wire_len)).collect();
+    let lengths: Vec<_> = records
+        .iter()
+        .map(|record| (record.frame.len(), record.wire_len))
+        .collect();
     assert_eq!(lengths, [(64, 1042)]);
 }
 
 #[test]
 fn a_filter_that_cannot_be_compiled_is_wrong_usage_in_libpcaps_words() {
     let (code, log) = refused(&["--interface", "lo", "--filter", "udp port"]);
-    assert_eq!(code, Some(2), "wrong usage is 2, a refused capture (which needs CAP_NET_RAW) is 1: {log}");
-    assert!(log.contains("`udp port`") && log.contains("syntax error"), "{log}");
+    assert_eq!(
+        code,
+        Some(2),
+        "wrong usage is 2, a refused capture (which needs CAP_NET_RAW) is 1: {log}"
+    );
+    assert!(
+        log.contains("`udp port`") && log.contains("syntax error"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -137,9 +185,27 @@ fn without_an_interface_nothing_is_captured() {
 #[test]
 fn the_filter_can_be_seen_and_given_to_other_programs() {
     let ethernet = printed(&["--print-filter", "--sip-ports-range", "5070"]);
-    assert!(ethernet.contains("tcp port 5070") && ethernet.contains("vlan"), "{ethernet}");
-    assert_eq!(printed(&["--print-filter", "--sip-ports-range", "5070", "--interface", "lo"]), ethernet);
+    assert!(
+        ethernet.contains("tcp port 5070") && ethernet.contains("vlan"),
+        "{ethernet}"
+    );
+    assert_eq!(
+        printed(&[
+            "--print-filter",
+            "--sip-ports-range",
+            "5070",
+            "--interface",
+            "lo"
+        ]),
+        ethernet
+    );
     let cooked = printed(&["--print-filter", "--interface", "any"]);
-    assert!(cooked.contains("tcp portrange 5060-5061") && !cooked.contains("vlan"), "{cooked}");
-    assert_eq!(printed(&["--print-filter", "--filter", "udp port 5060"]), "udp port 5060\n");
+    assert!(
+        cooked.contains("tcp portrange 5060-5061") && !cooked.contains("vlan"),
+        "{cooked}"
+    );
+    assert_eq!(
+        printed(&["--print-filter", "--filter", "udp port 5060"]),
+        "udp port 5060\n"
+    );
 }

@@ -1,8 +1,8 @@
-//! The capture agent, run as its users run it: on loopback and on wires between namespaces, with disks that fill up,
-//! interfaces that vanish, signals, and kills.
+//! The capture agent, run as its users run it: on loopback and on wires between namespaces, with
+//! disks that fill up, interfaces that vanish, signals, and kills.
 //!
-//! These tests want root, or at least CAP_NET_RAW. Where it is missing they fail and say so: a capture that was never tried
-//! is not one that works.
+//! These tests want root, or at least CAP_NET_RAW. Where it is missing they fail and say so: a
+//! capture that was never tried is not one that works.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
@@ -14,7 +14,11 @@
     clippy::unwrap_used,
     reason = "a test that goes wrong may say so by ending"
 )]
-#![allow(missing_docs, unreachable_pub, reason = "test code explains itself by its use")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "test code explains itself by its use"
+)]
 
 mod agent;
 mod calls;

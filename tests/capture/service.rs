@@ -24,7 +24,10 @@ const ONLY_NET_RAW: &str = "0000000000002000";
 /// The value of a field in a process's status.
 fn status(agent: &Agent, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.program.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(&format!("{field}:"))).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(&format!("{field}:")))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().to_owned()
 }
 
@@ -32,7 +35,13 @@ fn is_humble(agent: &Agent) {
     for field in ["CapEff", "CapPrm"] {
         assert_eq!(status(agent, field), ONLY_NET_RAW, "{field}");
     }
-    assert_eq!((status(agent, "CapInh").as_str(), status(agent, "NoNewPrivs").as_str()), ("0000000000000000", "1"));
+    assert_eq!(
+        (
+            status(agent, "CapInh").as_str(),
+            status(agent, "NoNewPrivs").as_str()
+        ),
+        ("0000000000000000", "1")
+    );
 }
 
 /// A network whose folder others may look into.
@@ -64,8 +73,16 @@ fn it_becomes_another_user_and_can_still_open_the_interface_again() {
 /// The system calls of each thread are filtered (2), or not (0).
 fn filtered(agent: &Agent) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", agent.program.id())).unwrap();
-    let status = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
-    let field = |status: String| status.lines().find_map(|line| line.strip_prefix("Seccomp:")).unwrap().trim().to_owned();
+    let status =
+        threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    let field = |status: String| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Seccomp:"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
     status.map(field).collect()
 }
 
@@ -73,9 +90,18 @@ fn filtered(agent: &Agent) -> Vec<String> {
 fn in_the_sandbox_all_of_it_works() {
     let network = Network::new();
     let metrics = network.folder().join("agent.prom");
-    let flags = ["--metrics-file", metrics.to_str().unwrap(), "--max-disk-bytes", "1"];
+    let flags = [
+        "--metrics-file",
+        metrics.to_str().unwrap(),
+        "--max-disk-bytes",
+        "1",
+    ];
     let mut agent = network.agent(&[&STEADY[..], &flags].concat());
-    assert!(filtered(&agent).len() > 4 && filtered(&agent).iter().all(|mode| mode == "2"), "{:?}", filtered(&agent));
+    assert!(
+        filtered(&agent).len() > 4 && filtered(&agent).iter().all(|mode| mode == "2"),
+        "{:?}",
+        filtered(&agent)
+    );
     network.send_numbers(0..100, 10_000);
     agent.has_captured(100);
     agent.program.signal("HUP");
@@ -89,7 +115,12 @@ fn in_the_sandbox_all_of_it_works() {
     network.send_numbers(200..300, 10_000);
     let log = agent.end("TERM");
     let text = fs::read_to_string(&metrics).unwrap();
-    assert!(text.contains(&format!("packets_written_total{{interface=\"{WIRE}\"}} 300\n")), "{text}");
+    assert!(
+        text.contains(&format!(
+            "packets_written_total{{interface=\"{WIRE}\"}} 300\n"
+        )),
+        "{text}"
+    );
     assert!(log.contains("in the sandbox: "), "{log}");
     assert!(!log.contains("Operation not permitted"), "{log}");
 }
@@ -100,7 +131,12 @@ fn without_the_sandbox_no_call_is_filtered() {
     let network = Network::new();
     let agent = network.agent(&[&STEADY[..], &["--no-sandbox"]].concat());
     let modes = filtered(&agent);
-    assert!(modes.iter().all(|mode| own.contains(&format!("Seccomp:\t{mode}\n"))), "{modes:?}");
+    assert!(
+        modes
+            .iter()
+            .all(|mode| own.contains(&format!("Seccomp:\t{mode}\n"))),
+        "{modes:?}"
+    );
     assert!(!agent.end("TERM").contains("sandbox"));
 }
 
@@ -108,14 +144,19 @@ fn without_the_sandbox_no_call_is_filtered() {
 fn one_capability_is_enough() {
     let network = open_network();
     fs::set_permissions(network.segments(), Permissions::from_mode(0o770)).unwrap();
-    run("chgrp", &["nogroup", &network.segments().display().to_string()]);
+    run(
+        "chgrp",
+        &["nogroup", &network.segments().display().to_string()],
+    );
     // The program where another user can read it.
     let binary = network.folder().join("sip-capture-agent");
     fs::copy(BINARY, &binary).unwrap();
     let mut command = network
         .near
         .command("setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+net_raw --ambient-caps=+net_raw");
-    command.arg(&binary).args(["--interface", WIRE, "--promiscuous"]);
+    command
+        .arg(&binary)
+        .args(["--interface", WIRE, "--promiscuous"]);
     let agent = Agent::run(command, network.folder(), &network.segments(), &STEADY);
     is_humble(&agent);
     network.send_numbers(0..100, 10_000);
@@ -124,7 +165,13 @@ fn one_capability_is_enough() {
 }
 
 fn run(program: &str, arguments: &[&str]) {
-    assert!(Command::new(program).args(arguments).status().unwrap().success());
+    assert!(
+        Command::new(program)
+            .args(arguments)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -132,22 +179,32 @@ fn the_service_manager_is_told() {
     let network = Network::new();
     let path = network.folder().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let mut command = network.near.command(BINARY);
-    command.args(["--interface", WIRE]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000").env_remove("WATCHDOG_PID");
+    command
+        .args(["--interface", WIRE])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "1000000")
+        .env_remove("WATCHDOG_PID");
     let agent = Agent::run(command, network.folder(), &network.segments(), &STEADY);
     let mut told = String::new();
     let mut is_told = |words: &str| {
         while !told.contains(words) {
             let mut message = [0; 4096];
-            let len = socket.recv(&mut message).unwrap_or_else(|error| panic!("no {words} in {told}: {error}"));
+            let len = socket
+                .recv(&mut message)
+                .unwrap_or_else(|error| panic!("no {words} in {told}: {error}"));
             told.push_str(&String::from_utf8_lossy(&message[..len]));
             told.push('\n');
         }
     };
     is_told("READY=1");
     is_told("WATCHDOG=1");
-    is_told(&format!("STATUS={WIRE}: 0 packets, dropped 0 by the kernel, 0 for the disk"));
+    is_told(&format!(
+        "STATUS={WIRE}: 0 packets, dropped 0 by the kernel, 0 for the disk"
+    ));
     agent.end("TERM");
     is_told("STOPPING=1");
 }
@@ -158,18 +215,37 @@ fn counters_are_in_the_metrics_file_and_in_the_log() {
     let [metrics, victim] = ["agent.prom", "victim"].map(|name| network.folder().join(name));
     // Traps of somebody who may write there, too, and what an agent has left that was killed.
     fs::write(&victim, "precious").unwrap();
-    [".agent.prom.part", "agent.prom"].iter().for_each(|name| symlink(&victim, network.folder().join(name)).unwrap());
+    [".agent.prom.part", "agent.prom"]
+        .iter()
+        .for_each(|name| symlink(&victim, network.folder().join(name)).unwrap());
     let left = network.folder().join(".agent.prom.0a1B2c3D.part");
     fs::write(&left, "").unwrap();
-    let arguments = ["--metrics-file", metrics.to_str().unwrap(), "--stats-interval", "200ms", "--log-format", "json"];
+    let arguments = [
+        "--metrics-file",
+        metrics.to_str().unwrap(),
+        "--stats-interval",
+        "200ms",
+        "--log-format",
+        "json",
+    ];
     let mut command = network.near.command(BINARY);
     command.args(["--interface", WIRE]);
-    let mut agent = Agent::run(command, network.folder(), &network.segments(), &[&STEADY[..], &arguments].concat());
+    let mut agent = Agent::run(
+        command,
+        network.folder(),
+        &network.segments(),
+        &[&STEADY[..], &arguments].concat(),
+    );
     network.send_numbers(0..1000, 20_000);
     agent.program.says("\"packets\":1000");
-    wait_until("metrics", || fs::symlink_metadata(&metrics).is_ok_and(|metadata| metadata.is_file()));
+    wait_until("metrics", || {
+        fs::symlink_metadata(&metrics).is_ok_and(|metadata| metadata.is_file())
+    });
     let log = agent.end("TERM");
-    assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), left.exists()), ("precious", false));
+    assert_eq!(
+        (fs::read_to_string(&victim).unwrap().as_str(), left.exists()),
+        ("precious", false)
+    );
     let text = fs::read_to_string(&metrics).unwrap();
     for (name, value) in [
         ("packets_received_total", "1000"),
@@ -182,7 +258,11 @@ fn counters_are_in_the_metrics_file_and_in_the_log() {
         let line = format!("sip_capture_agent_{name}{{interface=\"{WIRE}\"}} {value}\n");
         assert!(text.contains(&line), "{line} in\n{text}");
     }
-    assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
+    assert!(
+        log.lines()
+            .all(|line| line.starts_with('{') && line.ends_with('}')),
+        "{log}"
+    );
 }
 
 #[test]
@@ -194,8 +274,21 @@ fn packets_that_the_kernel_has_no_room_for_are_counted() {
     agent.program.signal("CONT");
     agent.program.says("packets were dropped");
     let log = agent.end("TERM");
-    let field = |name: &str| log.rsplit(name).next().unwrap().split_whitespace().next().unwrap().parse::<usize>().unwrap();
-    assert_eq!(field("packets=") + field("kernel_dropped="), 20_000, "{log}");
+    let field = |name: &str| {
+        log.rsplit(name)
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<usize>()
+            .unwrap()
+    };
+    assert_eq!(
+        field("packets=") + field("kernel_dropped="),
+        20_000,
+        "{log}"
+    );
 }
 
 #[test]
@@ -218,7 +311,11 @@ fn flags_come_from_a_file_where_the_command_line_does_not_say() {
 fn installed(folder: &Path) -> Vec<PathBuf> {
     let units = folder.join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();
-    for program in ["usr/local/bin/sip-capture-agent", "usr/local/bin/sip-call-extractor", "bin/kill"] {
+    for program in [
+        "usr/local/bin/sip-capture-agent",
+        "usr/local/bin/sip-call-extractor",
+        "bin/kill",
+    ] {
         let path = folder.join(program);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "").unwrap();
@@ -229,26 +326,54 @@ fn installed(folder: &Path) -> Vec<PathBuf> {
         fs::copy(from.join(name), units.join(name)).unwrap();
         PathBuf::from("/etc/systemd/system").join(name)
     };
-    ["capture-agent.service", "extractor.service", "extractor.timer", "extractor-watch.service"].map(copy).to_vec()
+    [
+        "capture-agent.service",
+        "extractor.service",
+        "extractor.timer",
+        "extractor-watch.service",
+    ]
+    .map(copy)
+    .to_vec()
 }
 
 fn systemd_analyze(folder: &Path, arguments: &[&str], units: &[PathBuf]) -> (bool, String) {
     let mut command = Command::new("systemd-analyze");
-    command.arg("--root").arg(folder).args(arguments).args(units);
-    let output = command.output().unwrap_or_else(|error| panic!("systemd-analyze: {error}; scripts/setup installs it"));
-    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    command
+        .arg("--root")
+        .arg(folder)
+        .args(arguments)
+        .args(units);
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("systemd-analyze: {error}; scripts/setup installs it"));
+    (
+        output.status.success(),
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    )
 }
 
 #[test]
 fn the_units_are_sound_and_expose_little() {
     let folder = tempfile::tempdir().unwrap();
     let units = installed(folder.path());
-    let (is_sound, said) = systemd_analyze(folder.path(), &["verify", "--recursive-errors=no", "--man=no"], &units);
+    let (is_sound, said) = systemd_analyze(
+        folder.path(),
+        &["verify", "--recursive-errors=no", "--man=no"],
+        &units,
+    );
     assert!(is_sound && said.is_empty(), "{said}");
     // The threshold is in tenths: 3.0.
-    for service in units.iter().filter(|unit| unit.extension().is_some_and(|kind| kind == "service")) {
+    for service in units
+        .iter()
+        .filter(|unit| unit.extension().is_some_and(|kind| kind == "service"))
+    {
         let security = ["security", "--offline=yes", "--threshold=30", "--no-pager"];
-        let (is_below, said) = systemd_analyze(folder.path(), &security, std::slice::from_ref(service));
+        let (is_below, said) =
+            systemd_analyze(folder.path(), &security, std::slice::from_ref(service));
         assert!(is_below, "{said}");
     }
 }

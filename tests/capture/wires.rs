@@ -1,4 +1,5 @@
-//! Wires between namespaces: nothing is lost and nothing is there twice, whatever happens to segments, agent and wire.
+//! Wires between namespaces: nothing is lost and nothing is there twice, whatever happens to
+//! segments, agent and wire.
 
 use std::{fs, time::Duration};
 
@@ -6,8 +7,8 @@ use shared::pcap::LinkType;
 use support::lab::{Program, WIRE, wait_until};
 
 use crate::agent::{
-    Agent, Captured, FILTER, FRAME_LEN, Network, STEADY, assert_numbers, datagram, ethernet, ipv4, let_pass, names_in, numbered,
-    numbers_in, read, read_all, segments,
+    Agent, Captured, FILTER, FRAME_LEN, Network, STEADY, assert_numbers, datagram, ethernet, ipv4,
+    let_pass, names_in, numbered, numbers_in, read, read_all, segments,
 };
 
 #[test]
@@ -18,9 +19,20 @@ fn rotation_by_size_loses_nothing() {
     let log = agent.end("TERM");
     assert_numbers(&network.segments(), 0..20_000);
     let segments = segments(&network.segments());
-    assert_eq!(segments.len(), (20_000 * (FRAME_LEN + 16)).div_ceil((100 * 1024 - 24) / 230 * 230), "{log}");
-    assert!(segments.iter().all(|(_, path)| fs::metadata(path).unwrap().len() <= 100 * 1024));
-    assert!(segments.is_sorted_by(|(a, _), (b, _)| a < b), "names sort as text and in capture order");
+    assert_eq!(
+        segments.len(),
+        (20_000 * (FRAME_LEN + 16)).div_ceil((100 * 1024 - 24) / 230 * 230),
+        "{log}"
+    );
+    assert!(
+        segments
+            .iter()
+            .all(|(_, path)| fs::metadata(path).unwrap().len() <= 100 * 1024)
+    );
+    assert!(
+        segments.is_sorted_by(|(a, _), (b, _)| a < b),
+        "names sort as text and in capture order"
+    );
 }
 
 #[test]
@@ -38,12 +50,21 @@ fn rotation_by_time_puts_packets_where_they_belong() {
     let intervals: Vec<u64> = segments(&network.segments())
         .iter()
         .map(|(_, path)| {
-            let intervals: Vec<u64> = read(path).iter().map(|record| record.timestamp_ns / 500_000_000).collect();
-            assert!(intervals.iter().all(|interval| *interval == intervals[0]), "one interval in one segment");
+            let intervals: Vec<u64> = read(path)
+                .iter()
+                .map(|record| record.timestamp_ns / 500_000_000)
+                .collect();
+            assert!(
+                intervals.iter().all(|interval| *interval == intervals[0]),
+                "one interval in one segment"
+            );
             intervals[0]
         })
         .collect();
-    assert!(intervals.len() >= 4 && intervals.is_sorted_by(|a, b| a < b), "one segment for one interval: {intervals:?}");
+    assert!(
+        intervals.len() >= 4 && intervals.is_sorted_by(|a, b| a < b),
+        "one segment for one interval: {intervals:?}"
+    );
 }
 
 #[test]
@@ -67,7 +88,10 @@ fn what_a_killed_agent_had_is_a_segment_of_the_next() {
     network.send_numbers(0..1000, 10_000);
     agent.has_captured(1000);
     let names = names_in(&network.segments());
-    assert!(matches!(names.as_slice(), [name] if name.starts_with('.') && name.ends_with(".pcap.part")), "{names:?}");
+    assert!(
+        matches!(names.as_slice(), [name] if name.starts_with('.') && name.ends_with(".pcap.part")),
+        "{names:?}"
+    );
     agent.program.signal("KILL");
     assert!(!agent.program.end().success());
     // A crash of the machine may cut a record, too.
@@ -78,7 +102,10 @@ fn what_a_killed_agent_had_is_a_segment_of_the_next() {
     let agent = network.agent(&STEADY);
     network.send_numbers(1000..2000, 10_000);
     let log = agent.end("TERM");
-    assert!(log.contains("repaired") && log.contains("cut_bytes=76"), "{log}");
+    assert!(
+        log.contains("repaired") && log.contains("cut_bytes=76"),
+        "{log}"
+    );
     assert_numbers(&network.segments(), 0..2000);
 }
 
@@ -94,11 +121,18 @@ fn a_kill_under_load_costs_what_the_kernel_had_not_delivered() {
     assert!(sending.end().success());
     agent.end("TERM");
     let numbers = numbers_in(&network.segments());
-    let gaps: Vec<u64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step != 1).collect();
+    let gaps: Vec<u64> = numbers
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .filter(|step| *step != 1)
+        .collect();
     assert_eq!((numbers.first(), numbers.last()), (Some(&0), Some(&59_999)));
-    // A second and a half at most: most of it is the next agent's start. libpcap lets the first packets through before the
-    // filter is there, and drops what comes while it puts it in place.
-    assert!((1..=2).contains(&gaps.len()) && gaps.iter().sum::<u64>() < 37_500, "one gap: {gaps:?}");
+    // A second and a half at most: most of it is the next agent's start. libpcap lets the first
+    // packets through before the filter is there, and drops what comes while it puts it in place.
+    assert!(
+        (1..=2).contains(&gaps.len()) && gaps.iter().sum::<u64>() < 37_500,
+        "one gap: {gaps:?}"
+    );
 }
 
 #[test]
@@ -114,13 +148,20 @@ fn an_interface_that_goes_down_away_and_comes_back_is_waited_for() {
     agent.program.says("waiting for it to come back");
     let ticks = cpu_ticks(&agent.program);
     let_pass(Duration::from_secs(1));
-    assert!(cpu_ticks(&agent.program) - ticks < 20, "it waits, it does not spin");
+    assert!(
+        cpu_ticks(&agent.program) - ticks < 20,
+        "it waits, it does not spin"
+    );
     network.connect();
     agent.program.says("capturing again");
     network.send_numbers(1000..1500, 5000);
     agent.end("TERM");
     assert_numbers(&network.segments(), 0..1500);
-    assert_eq!(segments(&network.segments()).len(), 1, "with the same link type, the segment goes on");
+    assert_eq!(
+        segments(&network.segments()).len(),
+        1,
+        "with the same link type, the segment goes on"
+    );
 }
 
 #[test]
@@ -132,17 +173,30 @@ fn another_link_type_begins_another_segment() {
     network.near.ip(&format!("link del {WIRE}"));
     agent.program.says("waiting for it to come back");
     // The same name, for an interface without Ethernet headers.
-    let line = format!("socat -u TUN:198.51.100.1/24,tun-name={WIRE},iff-no-pi,iff-up OPEN:/dev/null");
+    let line =
+        format!("socat -u TUN:198.51.100.1/24,tun-name={WIRE},iff-no-pi,iff-up OPEN:/dev/null");
     let _tunnel = Program::start(network.near.command(&line), "socat", network.folder());
     agent.program.says("capturing again");
-    fs::write(network.folder().join("say"), "echo hello >/dev/udp/198.51.100.2/9999").unwrap();
-    network.near.run(&format!("bash {}", network.folder().join("say").display()));
+    fs::write(
+        network.folder().join("say"),
+        "echo hello >/dev/udp/198.51.100.2/9999",
+    )
+    .unwrap();
+    network
+        .near
+        .run(&format!("bash {}", network.folder().join("say").display()));
     agent.has_captured(11);
     let log = agent.end("TERM");
     let segments = segments(&network.segments());
-    let links: Vec<Vec<LinkType>> =
-        segments.iter().map(|(_, path)| read(path).iter().map(|record| record.link).collect()).collect();
-    assert_eq!(links, [vec![LinkType::ETHERNET; 10], vec![LinkType::RAW]], "{log}");
+    let links: Vec<Vec<LinkType>> = segments
+        .iter()
+        .map(|(_, path)| read(path).iter().map(|record| record.link).collect())
+        .collect();
+    assert_eq!(
+        links,
+        [vec![LinkType::ETHERNET; 10], vec![LinkType::RAW]],
+        "{log}"
+    );
     assert!(log.contains("link type changed"), "{log}");
 }
 
@@ -153,23 +207,40 @@ fn several_interfaces_have_a_thread_and_segments_each() {
     let agent = network.agent(&[&STEADY[..], &["--interface", "second"]].concat());
     network.send_numbers(0..100, 10_000);
     let file = network.folder().join("frames.pcap");
-    network.far.run(&format!("tcpreplay -q --pps=10000 -i second {}", file.display()));
+    network.far.run(&format!(
+        "tcpreplay -q --pps=10000 -i second {}",
+        file.display()
+    ));
     agent.end("TERM");
     let segments = segments(&network.segments());
-    let of_each: Vec<(&str, usize)> = segments.iter().map(|(name, path)| (name.interface(), read(path).len())).collect();
+    let of_each: Vec<(&str, usize)> = segments
+        .iter()
+        .map(|(name, path)| (name.interface(), read(path).len()))
+        .collect();
     assert_eq!(of_each, [("second", 100), (WIRE, 100)]);
 }
 
 #[test]
 fn all_interfaces_at_once_are_one_capture() {
     let network = Network::new();
-    let command = network.near.command(env!("CARGO_BIN_EXE_sip-capture-agent"));
-    let mut agent = Agent::run(command, network.folder(), &network.segments(), &["--interface", "any"]);
+    let command = network
+        .near
+        .command(env!("CARGO_BIN_EXE_sip-capture-agent"));
+    let mut agent = Agent::run(
+        command,
+        network.folder(),
+        &network.segments(),
+        &["--interface", "any"],
+    );
     network.send_numbers(0..100, 10_000);
     agent.has_captured(100);
     agent.end("TERM");
     let records = read_all(&network.segments());
-    assert!(records.iter().all(|record| record.link == LinkType::LINUX_SLL2 && record.frame.len() == FRAME_LEN + 6));
+    assert!(
+        records.iter().all(
+            |record| record.link == LinkType::LINUX_SLL2 && record.frame.len() == FRAME_LEN + 6
+        )
+    );
     assert_eq!(records.len(), 100);
 }
 
@@ -178,30 +249,65 @@ fn without_a_filter_all_of_a_call_is_captured_and_nothing_else() {
     let network = Network::new();
     let agent = network.agent(&[]);
     let udp = datagram(b"inside", 100);
-    let tcp =
-        |port: u16| ipv4(6, 0, &[&[0x9c, 0x40][..], &port.to_be_bytes(), &[0; 8], &[0x50, 0x18, 0, 0, 0, 0, 0, 0]].concat());
+    let tcp = |port: u16| {
+        ipv4(
+            6,
+            0,
+            &[
+                &[0x9c, 0x40][..],
+                &port.to_be_bytes(),
+                &[0; 8],
+                &[0x50, 0x18, 0, 0, 0, 0, 0, 0],
+            ]
+            .concat(),
+        )
+    };
     let packets = [
         (0x0800, udp.clone()),
-        (0x0800, ipv4(17, 0x2000, &[0x13, 0xc4, 0x13, 0xc4, 0, 200, 0, 0])),
+        (
+            0x0800,
+            ipv4(17, 0x2000, &[0x13, 0xc4, 0x13, 0xc4, 0, 200, 0, 0]),
+        ),
         (0x0800, ipv4(17, 100, &[1; 40])),
         (0x0800, tcp(5060)),
         (0x0800, ipv4(4, 0, &udp)),
         (0x0800, ipv4(47, 0, &[&[0, 0, 8, 0][..], &udp].concat())),
-        (0x86dd, [&[0x60, 0, 0, 0, 0, 16, 44, 64][..], &[0x20; 32], &[17, 0, 0, 8, 0, 0, 0, 1], &[1; 8]].concat()),
+        (
+            0x86dd,
+            [
+                &[0x60, 0, 0, 0, 0, 16, 44, 64][..],
+                &[0x20; 32],
+                &[17, 0, 0, 8, 0, 0, 0, 1],
+                &[1; 8],
+            ]
+            .concat(),
+        ),
     ];
-    let others = [(0x0800, tcp(443)), (0x0800, ipv4(1, 0, &[8, 0, 0, 0, 0, 0, 0, 0])), (0x0806, vec![0; 28])];
+    let others = [
+        (0x0800, tcp(443)),
+        (0x0800, ipv4(1, 0, &[8, 0, 0, 0, 0, 0, 0, 0])),
+        (0x0806, vec![0; 28]),
+    ];
     let mut sent = Vec::new();
     let mut wanted = Vec::new();
-    // The second one with an Ethernet type that is not that of QinQ by the book, but is seen as well.
+    // The second one with an Ethernet type that is not that of QinQ by the book, but is seen as
+    // well.
     for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100, 0x8100]] {
         for (ether_type, packet) in packets.iter().chain(&others) {
             sent.push(ethernet(&[tags, &[*ether_type]].concat(), packet));
         }
-        wanted.extend(packets.iter().map(|(ether_type, packet)| ethernet(&[tags, &[*ether_type]].concat(), packet)));
+        wanted.extend(
+            packets
+                .iter()
+                .map(|(ether_type, packet)| ethernet(&[tags, &[*ether_type]].concat(), packet)),
+        );
     }
     network.send(&sent, 1000);
     let log = agent.end("TERM");
-    let got: Vec<Vec<u8>> = read_all(&network.segments()).into_iter().map(|record: Captured| record.frame).collect();
+    let got: Vec<Vec<u8>> = read_all(&network.segments())
+        .into_iter()
+        .map(|record: Captured| record.frame)
+        .collect();
     let missing: Vec<_> = wanted.iter().filter(|frame| !got.contains(frame)).collect();
     assert!(missing.is_empty(), "missing: {missing:x?}\n{log}");
     assert_eq!(got, wanted);
@@ -209,6 +315,11 @@ fn without_a_filter_all_of_a_call_is_captured_and_nothing_else() {
 
 pub fn cpu_ticks(program: &Program) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

@@ -19,13 +19,25 @@ pub fn check(input: &[u8]) {
     let kind = input.byte();
     let cut = usize::from(input.u16());
     let file = made::capture(input);
-    let Ok((layout, start)) = Layout::detect(&file) else { return };
-    let ports = if kind & 1 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
+    let Ok((layout, start)) = Layout::detect(&file) else {
+        return;
+    };
+    let ports = if kind & 1 == 0 {
+        SipPorts::Range(5060, 5061)
+    } else {
+        SipPorts::Any
+    };
     let cut = start + cut % (file.len() - start + 1);
 
     let decoder = Decoder::default();
     let index = |layout: &Layout, start: usize, end: usize| {
-        let chunk = Chunk { input: 0, file: &file, layout, range: start..end, behind: Behind::Nothing };
+        let chunk = Chunk {
+            input: 0,
+            file: &file,
+            layout,
+            range: start..end,
+            behind: Behind::Nothing,
+        };
         ChunkIndex::of(chunk, usize::MAX, &decoder, ports)
     };
     let mut whole = index(&layout, start, file.len());
@@ -51,20 +63,34 @@ pub fn check(input: &[u8]) {
     counts.add_all(&first.counts);
     counts.add_all(&second.counts);
     assert_eq!(counts, whole.counts);
-    let text =
-        |part: &ChunkIndex<'_>| [format!("{:?}", part.sip), format!("{:?}", part.fragments), format!("{:?}", part.segments)];
+    let text = |part: &ChunkIndex<'_>| {
+        [
+            format!("{:?}", part.sip),
+            format!("{:?}", part.fragments),
+            format!("{:?}", part.segments),
+        ]
+    };
     first.sip.append(&mut second.sip);
     first.fragments.append(&mut second.fragments);
     first.segments.append(&mut second.segments);
     assert!(text(&first) == text(&whole), "other events");
     let mut flows = FlowTable::default();
     assert_eq!(
-        flows.add_window(vec![first.flows, second.flows], Moment::default(), Moment::NEVER).len(),
+        flows
+            .add_window(
+                vec![first.flows, second.flows],
+                Moment::default(),
+                Moment::NEVER
+            )
+            .len(),
         whole.flows.keys().len()
     );
     for (flow, key) in whole.flows.keys().iter().enumerate() {
         assert_eq!(flows.key(flow), Some(*key));
         let packets = flows.packets_between(flow, Moment::default(), Moment::NEVER);
-        assert_eq!(packets.flatten().copied().collect::<Vec<_>>(), whole.flows.packets(flow));
+        assert_eq!(
+            packets.flatten().copied().collect::<Vec<_>>(),
+            whole.flows.packets(flow)
+        );
     }
 }

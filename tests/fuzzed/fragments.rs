@@ -1,4 +1,5 @@
-//! IP datagrams out of fragments: whole ones are what they were, and nothing comes out that did not go in.
+//! IP datagrams out of fragments: whole ones are what they were, and nothing comes out that did not
+//! go in.
 
 use sip_call_extractor::{
     events::{FragmentEvent, Frames},
@@ -18,14 +19,38 @@ pub fn check(input: &[u8]) {
 }
 
 fn event<'a>(number: usize, clock: u64, fragment: Fragment<'a>) -> FragmentEvent<'a> {
-    let at = Moment { clock, position: Position::new(0, number) };
-    FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, fragment }
+    let at = Moment {
+        clock,
+        position: Position::new(0, number),
+    };
+    FragmentEvent {
+        at,
+        frames: Frames::from_buf([at]),
+        timestamp_ns: clock,
+        fragment,
+    }
 }
 
-fn fragment(identification: u32, offset: usize, more: bool, payload: &[u8], wire_len: usize) -> Fragment<'_> {
+fn fragment(
+    identification: u32,
+    offset: usize,
+    more: bool,
+    payload: &[u8],
+    wire_len: usize,
+) -> Fragment<'_> {
     let source = Endpoint::v4([192, 0, 2, 1], 0);
     let destination = Endpoint::v4([192, 0, 2, 2], 0);
-    Fragment { network: Network::PLAIN, source, destination, protocol: 17, identification, offset, more, payload, wire_len }
+    Fragment {
+        network: Network::PLAIN,
+        source,
+        destination,
+        protocol: 17,
+        identification,
+        offset,
+        more,
+        payload,
+        wire_len,
+    }
 }
 
 /// Fragments of one datagram in any order, some of them repeated.
@@ -39,9 +64,20 @@ fn cut_up(mut input: Input<'_>) {
     let pieces: Vec<Fragment<'_>> = datagram
         .chunks(size)
         .enumerate()
-        .map(|(number, piece)| fragment(9, number * size, (number + 1) * size < datagram.len(), piece, piece.len()))
+        .map(|(number, piece)| {
+            fragment(
+                9,
+                number * size,
+                (number + 1) * size < datagram.len(),
+                piece,
+                piece.len(),
+            )
+        })
         .collect();
-    let order = order.iter().map(|number| usize::from(*number) % pieces.len()).chain(0..pieces.len());
+    let order = order
+        .iter()
+        .map(|number| usize::from(*number) % pieces.len())
+        .chain(0..pieces.len());
     let mut fragments = IpFragments::default();
     let (mut whole, mut frames, mut missing) = (0, 0, vec![true; pieces.len()]);
     for (at, number) in order.enumerate() {
@@ -49,7 +85,10 @@ fn cut_up(mut input: Input<'_>) {
         match fragments.take(&event(at, at as u64, pieces[number])) {
             Taken::Whole(name, found) => {
                 assert!(is_last, "whole with its last fragment");
-                assert_eq!((found.payload.as_slice(), found.wire_len), (datagram, datagram.len()));
+                assert_eq!(
+                    (found.payload.as_slice(), found.wire_len),
+                    (datagram, datagram.len())
+                );
                 assert_eq!((found.frames.len(), found.timestamp_ns), (at + 1, 0));
                 fragments.remember(&name, Belonging::Call((*b"1").into()));
                 whole += 1;
@@ -64,7 +103,10 @@ fn cut_up(mut input: Input<'_>) {
     }
     assert_eq!(whole, 1);
     let counts = fragments.counts();
-    assert_eq!((counts.whole, counts.incomplete, counts.overlapping), (1, 0, 0));
+    assert_eq!(
+        (counts.whole, counts.incomplete, counts.overlapping),
+        (1, 0, 0)
+    );
     assert!(frames <= 255);
 }
 
@@ -75,11 +117,29 @@ fn any(mut input: Input<'_>) {
     let (mut clock, mut whole) = (0, 0);
     while !input.is_empty() {
         let kind = input.byte();
-        clock += if kind & 0x80 == 0 { 1 } else { u64::from(input.byte()) << 28 };
-        let offset = 8 * usize::from(if kind & 0x40 == 0 { u16::from(input.byte()) } else { input.u16() & 0x1fff });
+        clock += if kind & 0x80 == 0 {
+            1
+        } else {
+            u64::from(input.byte()) << 28
+        };
+        let offset = 8 * usize::from(if kind & 0x40 == 0 {
+            u16::from(input.byte())
+        } else {
+            input.u16() & 0x1fff
+        });
         let payload = input.some();
-        let snapped = if kind & 0x20 == 0 { 0 } else { usize::from(input.u16()) };
-        let taken = fragment(u32::from(kind & 3), offset, kind & 4 != 0, payload, payload.len() + snapped);
+        let snapped = if kind & 0x20 == 0 {
+            0
+        } else {
+            usize::from(input.u16())
+        };
+        let taken = fragment(
+            u32::from(kind & 3),
+            offset,
+            kind & 4 != 0,
+            payload,
+            payload.len() + snapped,
+        );
         while let Some(beginning) = fragments.next_beginning(clock) {
             assert!(beginning.at <= clock);
             was_offered(&offered, &beginning.part);
@@ -89,8 +149,13 @@ fn any(mut input: Input<'_>) {
             whole += 1;
             fragments.remember(&name, Belonging::Nothing);
             was_offered(&offered, &found);
-            let is_last = |other: &Fragment<'_>| !other.more && other.offset + other.wire_len == found.wire_len;
-            assert!(offered.iter().any(is_last), "it ends where its last fragment does");
+            let is_last = |other: &Fragment<'_>| {
+                !other.more && other.offset + other.wire_len == found.wire_len
+            };
+            assert!(
+                offered.iter().any(is_last),
+                "it ends where its last fragment does"
+            );
         }
     }
     let counts = fragments.counts();
@@ -101,10 +166,19 @@ fn any(mut input: Input<'_>) {
 /// Every byte was in a fragment, at its place.
 fn was_offered(offered: &[Fragment<'_>], found: &Whole) {
     assert!(found.payload.len() <= found.wire_len && found.wire_len <= 65_535);
-    assert!(!found.frames.is_empty() && found.frames.len() <= offered.len() && found.frames.is_sorted());
-    assert!(found.beginning.iter().all(|frame| found.frames.contains(frame)) && !found.beginning.is_empty());
+    assert!(
+        !found.frames.is_empty() && found.frames.len() <= offered.len() && found.frames.is_sorted()
+    );
+    assert!(
+        found
+            .beginning
+            .iter()
+            .all(|frame| found.frames.contains(frame))
+            && !found.beginning.is_empty()
+    );
     for (at, byte) in found.payload.iter().enumerate() {
-        let says_so = |other: &Fragment<'_>| other.payload.get(at.wrapping_sub(other.offset)) == Some(byte);
+        let says_so =
+            |other: &Fragment<'_>| other.payload.get(at.wrapping_sub(other.offset)) == Some(byte);
         assert!(offered.iter().any(says_so), "byte {at} was in no fragment");
     }
 }

@@ -39,7 +39,10 @@ const LINKS: [LinkType; 27] = [
 pub fn check(input: &[u8]) {
     let mut input = Input(input);
     let number = input.byte();
-    let link = LINKS.get(usize::from(number)).copied().unwrap_or(LinkType(number.into()));
+    let link = LINKS
+        .get(usize::from(number))
+        .copied()
+        .unwrap_or(LinkType(number.into()));
     let frame = input.0;
     let decoder = Decoder::default();
     let packet = decoder.decode(link, frame);
@@ -47,7 +50,10 @@ pub fn check(input: &[u8]) {
     let without_mirrors = Decoder::new([1024], []).decode(link, frame);
     for decoder in [Decoder::new([7], []), Decoder::new([], [7])] {
         let chosen = decoder.decode(link, frame);
-        assert!(chosen == packet || without_mirrors != packet, "what is not mirrored is not chosen from");
+        assert!(
+            chosen == packet || without_mirrors != packet,
+            "what is not mirrored is not chosen from"
+        );
     }
     check_packet(&packet, frame);
     assert!(is_supported(link) || packet == Packet::Unreadable);
@@ -59,7 +65,10 @@ fn check_packet(packet: &Packet<'_>, frame: &[u8]) {
         Packet::Tcp(segment) => (segment.payload, segment.wire_len),
         Packet::Fragment(fragment) => {
             assert!(fragment.offset.is_multiple_of(8) && fragment.offset <= 65_528);
-            assert_eq!((fragment.source.port(), fragment.destination.port()), (0, 0));
+            assert_eq!(
+                (fragment.source.port(), fragment.destination.port()),
+                (0, 0)
+            );
             match Decoder::default().decode_beginning(fragment) {
                 Packet::Fragment(same) => assert!(fragment.offset > 0 || same != *fragment),
                 packet => check_packet(&packet, frame),

@@ -1,4 +1,5 @@
-//! Messages in a stream: lengths are within the bytes, and what is decided stays so, whatever follows.
+//! Messages in a stream: lengths are within the bytes, and what is decided stays so, whatever
+//! follows.
 
 use sip_call_extractor::sip::{Message, Unit, find_start, message_len, next_start};
 
@@ -12,12 +13,22 @@ pub fn check(stream: &[u8]) {
             (Unit::Incomplete(_), _) => {}
             (Unit::Blank(before), Unit::Blank(now)) => assert!(before <= now),
             // A line of which the end was missing.
-            (Unit::Foreign(before), Unit::Foreign(now)) if before == less.len() => assert!(before <= now),
-            _ => assert_eq!(before, unit, "with {} bytes, then with {}", less.len(), stream.len()),
+            (Unit::Foreign(before), Unit::Foreign(now)) if before == less.len() => {
+                assert!(before <= now)
+            }
+            _ => assert_eq!(
+                before,
+                unit,
+                "with {} bytes, then with {}",
+                less.len(),
+                stream.len()
+            ),
         }
         match (find_start(less), found) {
             (Ok(before), now) => assert_eq!(Ok(before), now),
-            (Err(before), Ok(now) | Err(now)) => assert!(before <= now, "nothing begins before {before}"),
+            (Err(before), Ok(now) | Err(now)) => {
+                assert!(before <= now, "nothing begins before {before}")
+            }
         }
     }
 }
@@ -25,7 +36,11 @@ pub fn check(stream: &[u8]) {
 fn bounds(stream: &[u8], unit: Unit, found: Result<usize, usize>) {
     match unit {
         Unit::Incomplete(needed) => assert!(needed > stream.len()),
-        Unit::Message(len) | Unit::Unbounded(len) | Unit::Blank(len) | Unit::Handshake(len) | Unit::Foreign(len) => {
+        Unit::Message(len)
+        | Unit::Unbounded(len)
+        | Unit::Blank(len)
+        | Unit::Handshake(len)
+        | Unit::Foreign(len) => {
             assert!(len > 0 && len <= stream.len() || stream.is_empty());
         }
     }
@@ -37,7 +52,10 @@ fn bounds(stream: &[u8], unit: Unit, found: Result<usize, usize>) {
         Unit::Unbounded(header) => assert!(Message::parse(&stream[..header]).is_some()),
         _ => {}
     }
-    if matches!(unit, Unit::Message(_) | Unit::Unbounded(_) | Unit::Handshake(_)) {
+    if matches!(
+        unit,
+        Unit::Message(_) | Unit::Unbounded(_) | Unit::Handshake(_)
+    ) {
         assert_eq!(found, Ok(0));
     }
     let (Ok(at) | Err(at)) = found;
@@ -51,7 +69,15 @@ fn bounds(stream: &[u8], unit: Unit, found: Result<usize, usize>) {
 
 /// Around the ends of lines; some others.
 fn ends_of_interest(stream: &[u8]) -> impl Iterator<Item = usize> {
-    let lines = stream.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\r' | b'\n' | b' ')).map(|(at, _)| at).take(100);
+    let lines = stream
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| matches!(byte, b'\r' | b'\n' | b' '))
+        .map(|(at, _)| at)
+        .take(100);
     let around = lines.flat_map(|at| at.saturating_sub(1)..=at + 2);
-    around.chain(0..12).chain((0..stream.len()).step_by(stream.len() / 16 + 1)).filter(|end| *end <= stream.len())
+    around
+        .chain(0..12)
+        .chain((0..stream.len()).step_by(stream.len() / 16 + 1))
+        .filter(|end| *end <= stream.len())
 }

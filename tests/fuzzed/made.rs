@@ -1,9 +1,11 @@
-//! Captures made of an input: as it is, or frames of calls that it chooses, damaged where it says so.
+//! Captures made of an input: as it is, or frames of calls that it chooses, damaged where it says
+//! so.
 
 use std::net::SocketAddr;
 
 use shared::pcap::{
-    DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
+    DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header,
+    record_header,
 };
 use support::{
     frames,
@@ -16,7 +18,8 @@ use super::Input;
 const START_NS: u64 = 1_701_441_022_123_456_000;
 const MS: u64 = 1_000_000;
 
-/// A capture: the rest of the input itself if it begins with an even number, else one that it describes.
+/// A capture: the rest of the input itself if it begins with an even number, else one that it
+/// describes.
 pub fn capture(mut input: Input<'_>) -> Vec<u8> {
     match input.byte() {
         kind if kind & 1 == 0 => input.0.to_vec(),
@@ -26,14 +29,22 @@ pub fn capture(mut input: Input<'_>) -> Vec<u8> {
 
 fn described(input: &mut Input<'_>, kind: u8) -> Vec<u8> {
     let is_ng = kind & 2 != 0;
-    let precision = if kind & 4 == 0 { Precision::Micro } else { Precision::Nano };
+    let precision = if kind & 4 == 0 {
+        Precision::Micro
+    } else {
+        Precision::Nano
+    };
     let mut damage = Vec::new();
     for _ in 0..kind >> 5 {
         damage.push((usize::from(input.u16()), input.byte()));
     }
     let mut file = match is_ng {
         false => file_header(LinkType::ETHERNET, precision, DEFAULT_SNAPLEN).to_vec(),
-        true => [ng_section_header(), ng_interface(LinkType::ETHERNET, precision, DEFAULT_SNAPLEN)].concat(),
+        true => [
+            ng_section_header(),
+            ng_interface(LinkType::ETHERNET, precision, DEFAULT_SNAPLEN),
+        ]
+        .concat(),
     };
     let mut at = START_NS;
     let mut sequences = [[u32::MAX - 300, 7], [1000, 2000]];
@@ -52,12 +63,23 @@ fn described(input: &mut Input<'_>, kind: u8) -> Vec<u8> {
             if is_ng {
                 file.extend(ng_packet(0, at, precision, captured, frame.len() as u32));
             } else {
-                file.extend(record_header(at, precision, captured.len() as u32, frame.len() as u32));
+                file.extend(record_header(
+                    at,
+                    precision,
+                    captured.len() as u32,
+                    frame.len() as u32,
+                ));
                 file.extend(captured);
             }
         }
         if is_ng && step == 0x5e {
-            file.extend([ng_section_header(), ng_interface(LinkType::ETHERNET, precision, DEFAULT_SNAPLEN)].concat());
+            file.extend(
+                [
+                    ng_section_header(),
+                    ng_interface(LinkType::ETHERNET, precision, DEFAULT_SNAPLEN),
+                ]
+                .concat(),
+            );
         }
     }
     let len = file.len();
@@ -77,14 +99,22 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
         4..=6 => {
             let (from, to) = ends(call, is_answer, 4000);
             let first = input.byte();
-            let rtp = |n: u8| Rtp::new(7 + u32::from(is_answer), u16::from(first.wrapping_add(n))).bytes();
-            (0..1 + (which >> 5)).map(|n| frames::udp(from, to, &rtp(n)[..60])).collect()
+            let rtp = |n: u8| {
+                Rtp::new(7 + u32::from(is_answer), u16::from(first.wrapping_add(n))).bytes()
+            };
+            (0..1 + (which >> 5))
+                .map(|n| frames::udp(from, to, &rtp(n)[..60]))
+                .collect()
         }
         7 => {
             let (from, to) = ends(call, is_answer, 4001);
             let told = || hep(which, from, to, &message(which, call));
             let server = SocketAddr::new(to.ip(), 9060);
-            vec![if which & 0x80 == 0 { frames::udp(from, to, &sender_report(7)) } else { frames::udp(from, server, &told()) }]
+            vec![if which & 0x80 == 0 {
+                frames::udp(from, to, &sender_report(7))
+            } else {
+                frames::udp(from, server, &told())
+            }]
         }
         8..=10 => {
             let message = message(which, call);
@@ -93,20 +123,43 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
             let size = 20 + usize::from(input.byte()) * 4;
             let mut segments = Vec::new();
             for piece in message.chunks(size) {
-                segments.push(frames::tcp(from, to, sequence.wrapping_add_signed(i32::from(distance) * 8), 0x10, piece));
+                segments.push(frames::tcp(
+                    from,
+                    to,
+                    sequence.wrapping_add_signed(i32::from(distance) * 8),
+                    0x10,
+                    piece,
+                ));
                 *sequence = sequence.wrapping_add(piece.len() as u32);
             }
             shuffled(segments, input.byte())
         }
-        11 => vec![frames::tcp(from, to, sequences[call][usize::from(is_answer)].wrapping_sub(1), which >> 4, b"")],
+        11 => vec![frames::tcp(
+            from,
+            to,
+            sequences[call][usize::from(is_answer)].wrapping_sub(1),
+            which >> 4,
+            b"",
+        )],
         12 => {
             let size = 8 * (1 + usize::from(input.byte() % 32));
-            shuffled(frames::fragmented(&frames::udp(from, to, &message(which, call)), size, which.into()), input.byte())
+            shuffled(
+                frames::fragmented(
+                    &frames::udp(from, to, &message(which, call)),
+                    size,
+                    which.into(),
+                ),
+                input.byte(),
+            )
         }
         13 => {
             let (from, to) = ends(call, is_answer, 4000);
             shuffled(
-                frames::fragmented(&frames::udp(from, to, &Rtp::new(9, which.into()).bytes()), 88, which.into()),
+                frames::fragmented(
+                    &frames::udp(from, to, &Rtp::new(9, which.into()).bytes()),
+                    88,
+                    which.into(),
+                ),
                 input.byte(),
             )
         }
@@ -119,7 +172,15 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
 fn hep(which: u8, from: SocketAddr, to: SocketAddr, message: &[u8]) -> Vec<u8> {
     let mut chunks = Vec::new();
     let mut chunk = |kind: u16, value: &[u8]| {
-        chunks.extend([&[0, 0][..], &kind.to_be_bytes(), &(6 + value.len() as u16).to_be_bytes(), value].concat());
+        chunks.extend(
+            [
+                &[0, 0][..],
+                &kind.to_be_bytes(),
+                &(6 + value.len() as u16).to_be_bytes(),
+                value,
+            ]
+            .concat(),
+        );
     };
     for (address, port, end) in [(3, 7, from), (4, 8, to)] {
         if let std::net::IpAddr::V4(v4) = end.ip() {
@@ -127,10 +188,18 @@ fn hep(which: u8, from: SocketAddr, to: SocketAddr, message: &[u8]) -> Vec<u8> {
         }
         chunk(port, &5060u16.to_be_bytes());
     }
-    chunk(9, &((START_NS / 1_000_000_000) as u32 + u32::from(which & 3)).to_be_bytes());
+    chunk(
+        9,
+        &((START_NS / 1_000_000_000) as u32 + u32::from(which & 3)).to_be_bytes(),
+    );
     chunk(11, &[1]);
     chunk(15, message);
-    [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
+    [
+        &b"HEP3"[..],
+        &(6 + chunks.len() as u16).to_be_bytes(),
+        &chunks,
+    ]
+    .concat()
 }
 
 fn ends(call: usize, is_answer: bool, port: u16) -> (SocketAddr, SocketAddr) {
@@ -154,11 +223,17 @@ fn message(which: u8, call: usize) -> Vec<u8> {
         8 => response(487, "INVITE", id),
         9 => response(407, "INVITE", id),
         10 => request("INVITE", id).cseq(2).sdp(&media(false)),
-        11 => request("INVITE", id).cseq(3).from_callee().sdp(&media(true).line("a=inactive")),
+        11 => request("INVITE", id)
+            .cseq(3)
+            .from_callee()
+            .sdp(&media(true).line("a=inactive")),
         12 => request("OPTIONS", id),
         13 => response(183, "INVITE", id).sdp(&media(true)),
         14 => response(486, "INVITE", id),
-        _ => request("UPDATE", id).cseq(4).to_tag("bob").sdp(&media(false)),
+        _ => request("UPDATE", id)
+            .cseq(4)
+            .to_tag("bob")
+            .sdp(&media(false)),
     };
     message.bytes()
 }

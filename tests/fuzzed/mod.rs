@@ -1,5 +1,5 @@
-//! What must hold whatever the input: one module for each fuzz target, plain code, so that `fuzz/` can look for
-//! counterexamples and `tests/corpus.rs` can replay those that were found.
+//! What must hold whatever the input: one module for each fuzz target, plain code, so that `fuzz/`
+//! can look for counterexamples and `tests/corpus.rs` can replay those that were found.
 #![allow(dead_code, reason = "each fuzz target uses a part of it")]
 
 pub mod body;
@@ -77,6 +77,9 @@ pub fn place(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
     if part.is_empty() {
         return 0..0;
     }
-    assert!(start <= whole.len() && part.len() <= whole.len() - start, "outside of the input");
+    assert!(
+        start <= whole.len() && part.len() <= whole.len() - start,
+        "outside of the input"
+    );
     start..start + part.len()
 }

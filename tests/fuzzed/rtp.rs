@@ -18,13 +18,19 @@ pub fn check(input: &[u8]) {
 }
 
 fn header(packet: &[u8]) {
-    let Some(header) = Header::parse(packet, packet.len()) else { return };
+    let Some(header) = Header::parse(packet, packet.len()) else {
+        return;
+    };
     assert!(packet.len() >= 12 && packet[0] >> 6 == 2 && header.payload_type < 128);
     assert_eq!(packet[2..4], header.sequence.to_be_bytes());
     assert_eq!(packet[4..8], header.timestamp.to_be_bytes());
     assert_eq!(packet[8..12], header.ssrc.to_be_bytes());
     for captured in 12..packet.len().min(90) {
-        assert_eq!(Header::parse(&packet[..captured], packet.len()), Some(header), "snapped to {captured}");
+        assert_eq!(
+            Header::parse(&packet[..captured], packet.len()),
+            Some(header),
+            "snapped to {captured}"
+        );
     }
 }
 
@@ -66,8 +72,16 @@ fn stream(mut steps: Input<'_>) {
     assert!(stream.jitter.ms().is_finite() && stream.jitter.ms() >= 0.0);
     let totals = stream.sequence.totals();
     assert!(totals.expected >= 1 && totals.lost < totals.expected);
-    let Totals { lost, bursts, longest_burst, .. } = totals;
-    assert!(longest_burst.max(bursts) <= lost && lost <= longest_burst * bursts, "{totals:?}");
+    let Totals {
+        lost,
+        bursts,
+        longest_burst,
+        ..
+    } = totals;
+    assert!(
+        longest_burst.max(bursts) <= lost && lost <= longest_burst * bursts,
+        "{totals:?}"
+    );
     assert!(totals.duplicates + totals.out_of_order < packets);
     // What jumped and was not followed counts as nothing: no more than the rest is distinct.
     assert!(totals.lost >= totals.expected.saturating_sub(packets - totals.duplicates));
@@ -76,7 +90,8 @@ fn stream(mut steps: Input<'_>) {
 /// Numbers that never jump: each packet is either the first of its number or a duplicate.
 fn near(mut steps: Input<'_>) {
     let first = i64::from(steps.u16()) + 65_536;
-    let (mut lowest, mut highest, mut distinct, mut packets) = (first, first, std::collections::BTreeSet::from([first]), 1);
+    let (mut lowest, mut highest, mut distinct, mut packets) =
+        (first, first, std::collections::BTreeSet::from([first]), 1);
     let mut sequence = Sequence::new(first as u16);
     while !steps.is_empty() {
         let number = match steps.byte() {

@@ -26,19 +26,38 @@ pub fn check(input: &[u8]) {
     let file = made::capture(input);
     // As many windows as that cost time and say no more.
     let (window, chunk) = (window.max(file.len() / 64), chunk.max(file.len() / 256));
-    let sizes = Sizes { window: 1 << 30..=1 << 30, chunk: Some(1 << 30), index: usize::MAX };
+    let sizes = Sizes {
+        window: 1 << 30..=1 << 30,
+        chunk: Some(1 << 30),
+        index: usize::MAX,
+    };
     let whole = extract(&file, kind, Selection::default(), sizes);
     // What an event takes, or more.
     let index = 1 << (kind >> 5) << 9;
-    let sizes = Sizes { window: window..=window, chunk: Some(chunk), index };
+    let sizes = Sizes {
+        window: window..=window,
+        chunk: Some(chunk),
+        index,
+    };
     let in_windows = extract(&file, kind, Selection::default(), sizes.clone());
-    let muted = extract(&file, kind, Selection { mutes_all: true, ..Selection::default() }, sizes);
+    let muted = extract(
+        &file,
+        kind,
+        Selection {
+            mutes_all: true,
+            ..Selection::default()
+        },
+        sizes,
+    );
     if let Some(((with, _), (without, _))) = whole.as_ref().zip(muted) {
         check_muted(with, &without);
     }
     match (whole, in_windows) {
         (Some((files, report)), Some((others, other_report))) => {
-            assert_eq!(files.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>());
+            assert_eq!(
+                files.keys().collect::<Vec<_>>(),
+                others.keys().collect::<Vec<_>>()
+            );
             for (name, bytes) in &files {
                 assert!(*bytes == others[name], "{name} is another");
             }
@@ -51,17 +70,30 @@ pub fn check(input: &[u8]) {
 
 /// Without sound, some bytes of frames are zero, and nothing else is another.
 fn check_muted(with: &BTreeMap<String, Vec<u8>>, without: &BTreeMap<String, Vec<u8>>) {
-    assert_eq!(with.keys().collect::<Vec<_>>(), without.keys().collect::<Vec<_>>());
+    assert_eq!(
+        with.keys().collect::<Vec<_>>(),
+        without.keys().collect::<Vec<_>>()
+    );
     for (name, with) in with {
         let without = &without[name];
         assert_eq!(with.len(), without.len(), "{name}");
-        let is_left = |(with, without): (&u8, &u8)| with == without || (*without == 0 && !name.ends_with(".csv"));
-        assert!(with.iter().zip(without).all(is_left), "{name} has something else");
+        let is_left = |(with, without): (&u8, &u8)| {
+            with == without || (*without == 0 && !name.ends_with(".csv"))
+        };
+        assert!(
+            with.iter().zip(without).all(is_left),
+            "{name} has something else"
+        );
     }
 }
 
 /// The files that come out, and the figures; nothing if the capture is refused.
-fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<(BTreeMap<String, Vec<u8>>, String)> {
+fn extract(
+    file: &[u8],
+    kind: u8,
+    selection: Selection,
+    sizes: Sizes,
+) -> Option<(BTreeMap<String, Vec<u8>>, String)> {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input.pcap");
     fs::write(&input, file).unwrap();
@@ -78,11 +110,24 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
     };
     let rules = Rules {
         linger_ns: if kind & 1 == 0 { 5 * SECOND } else { 0 },
-        call_timeout_ns: [Some(300 * SECOND), Some(3 * SECOND), None, Some(20 * SECOND)][usize::from(kind >> 1 & 3)],
-        lookback_ns: if kind & 8 == 0 { 2 * SECOND } else { SECOND / 100 },
+        call_timeout_ns: [
+            Some(300 * SECOND),
+            Some(3 * SECOND),
+            None,
+            Some(20 * SECOND),
+        ][usize::from(kind >> 1 & 3)],
+        lookback_ns: if kind & 8 == 0 {
+            2 * SECOND
+        } else {
+            SECOND / 100
+        },
         max_open_calls: if kind & 32 == 0 { 3 } else { 200_000 },
     };
-    let sip_ports = if kind & 16 == 0 { SipPorts::Range(5060, 5061) } else { SipPorts::Any };
+    let sip_ports = if kind & 16 == 0 {
+        SipPorts::Range(5060, 5061)
+    } else {
+        SipPorts::Any
+    };
     let config = Config {
         uploads: None,
         source: Source::Files(vec![input]),
@@ -99,13 +144,36 @@ fn extract(file: &[u8], kind: u8, selection: Selection, sizes: Sizes) -> Option<
     let report = outcome.report.clone();
     outcome.close().unwrap();
     // Media of no call is estimated from a sample of each window.
-    let Report { unclaimed: UnclaimedCounts { doubtful_flows, doubtful_packets, .. }, .. } = report;
-    let unclaimed = UnclaimedCounts { doubtful_flows, doubtful_packets, ..UnclaimedCounts::default() };
-    let report = Report { elapsed: std::time::Duration::ZERO, unclaimed, ..report };
+    let Report {
+        unclaimed:
+            UnclaimedCounts {
+                doubtful_flows,
+                doubtful_packets,
+                ..
+            },
+        ..
+    } = report;
+    let unclaimed = UnclaimedCounts {
+        doubtful_flows,
+        doubtful_packets,
+        ..UnclaimedCounts::default()
+    };
+    let report = Report {
+        elapsed: std::time::Duration::ZERO,
+        unclaimed,
+        ..report
+    };
     Some((files(&directory), format!("{report:?}")))
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+    entries
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                fs::read(entry.path()).unwrap(),
+            )
+        })
+        .collect()
 }

@@ -1,5 +1,5 @@
-//! SIP over TCP: what is cut, shuffled and repeated comes out as it went in; and of garbage comes the same, whoever looks
-//! at the clock, and whenever.
+//! SIP over TCP: what is cut, shuffled and repeated comes out as it went in; and of garbage comes
+//! the same, whoever looks at the clock, and whenever.
 
 use std::ops::Range;
 
@@ -23,14 +23,41 @@ pub fn check(input: &[u8]) {
 }
 
 fn event(number: usize, clock: u64, may_be_hep: bool, segment: Segment<'_>) -> SegmentEvent<'_> {
-    let at = Moment { clock, position: Position::new(0, number) };
-    SegmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, may_be_hep, cause: Cause::Port, segment }
+    let at = Moment {
+        clock,
+        position: Position::new(0, number),
+    };
+    SegmentEvent {
+        at,
+        frames: Frames::from_buf([at]),
+        timestamp_ns: clock,
+        may_be_hep,
+        cause: Cause::Port,
+        segment,
+    }
 }
 
-fn segment(is_answer: bool, sequence: u32, flags: TcpFlags, payload: &[u8], wire_len: usize) -> Segment<'_> {
-    let ends = [Endpoint::v4([192, 0, 2, 1], 49_152), Endpoint::v4([192, 0, 2, 2], 5060)];
+fn segment(
+    is_answer: bool,
+    sequence: u32,
+    flags: TcpFlags,
+    payload: &[u8],
+    wire_len: usize,
+) -> Segment<'_> {
+    let ends = [
+        Endpoint::v4([192, 0, 2, 1], 49_152),
+        Endpoint::v4([192, 0, 2, 2], 5060),
+    ];
     let [source, destination] = if is_answer { [ends[1], ends[0]] } else { ends };
-    Segment { network: Network::PLAIN, source, destination, sequence, flags, payload, wire_len }
+    Segment {
+        network: Network::PLAIN,
+        source,
+        destination,
+        sequence,
+        flags,
+        payload,
+        wire_len,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,17 +87,27 @@ struct Whole<'a> {
 
 impl<'a> Whole<'a> {
     fn of(input: &mut Input<'a>, wrapping: Wrapping) -> Self {
-        let mut whole = Self { wrapping, bytes: Vec::new(), messages: Vec::new() };
+        let mut whole = Self {
+            wrapping,
+            bytes: Vec::new(),
+            messages: Vec::new(),
+        };
         let is_websocket = wrapping == Wrapping::WebSocket;
         if is_websocket {
-            whole.bytes.extend(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
+            whole
+                .bytes
+                .extend(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
         }
         for number in 0..1 + input.byte() % 4 {
             let kind = input.byte();
             let body = input.some();
             let message = format!(
                 "{}\r\nCall-ID: {number}\r\nf: a\r\nt: b\r\nc: application/sdp\r\nContent-Length: {}\r\n\r\n",
-                if kind & 1 == 0 { "INVITE sip:x SIP/2.0" } else { "SIP/2.0 200 OK" },
+                if kind & 1 == 0 {
+                    "INVITE sip:x SIP/2.0"
+                } else {
+                    "SIP/2.0 200 OK"
+                },
                 body.len()
             );
             let message = [message.as_bytes(), body].concat();
@@ -100,7 +137,8 @@ impl<'a> Whole<'a> {
         start..self.bytes.len()
     }
 
-    /// The rest of the input tells how the stream is cut up; in the end all of it is sent once more from the beginning.
+    /// The rest of the input tells how the stream is cut up; in the end all of it is sent once more
+    /// from the beginning.
     fn check(&self, mut input: Input<'_>) {
         let len = self.bytes.len();
         let initial = u32::MAX - u32::from(input.u16() % 1000);
@@ -111,36 +149,66 @@ impl<'a> Whole<'a> {
             let start = usize::from(input.u16()) % len;
             pieces.push(start..len.min(start + usize::from(input.byte())));
         }
-        pieces.extend((0..len).step_by(size).map(|start| start..len.min(start + size)));
+        pieces.extend(
+            (0..len)
+                .step_by(size)
+                .map(|start| start..len.min(start + size)),
+        );
         let arena = Bump::new();
         let mut streams = SipStreams::default();
         let mut found = Vec::new();
         for (number, piece) in pieces.iter().enumerate() {
             let is_syn = number == 0;
-            let sequence = initial.wrapping_add(u32::from(!is_syn)).wrapping_add(piece.start as u32);
-            let flags = TcpFlags { syn: is_syn, ..TcpFlags::default() };
+            let sequence = initial
+                .wrapping_add(u32::from(!is_syn))
+                .wrapping_add(piece.start as u32);
+            let flags = TcpFlags {
+                syn: is_syn,
+                ..TcpFlags::default()
+            };
             streams.take(
                 &event(
                     number,
                     number as u64,
                     self.wrapping == Wrapping::Hep,
-                    segment(false, sequence, flags, &self.bytes[piece.clone()], piece.len()),
+                    segment(
+                        false,
+                        sequence,
+                        flags,
+                        &self.bytes[piece.clone()],
+                        piece.len(),
+                    ),
                 ),
                 &arena,
                 &mut found,
             );
         }
-        streams.finish(Moment { clock: pieces.len() as u64, position: Position::new(0, pieces.len()) }, &arena, &mut found);
+        streams.finish(
+            Moment {
+                clock: pieces.len() as u64,
+                position: Position::new(0, pieces.len()),
+            },
+            &arena,
+            &mut found,
+        );
 
         let mut messages = self.messages.iter().enumerate();
         let mut check = |message: &Message<'_>, frames: &Frames, at: Moment| {
             let (number, (parts, body)) = messages.next().expect("no message comes twice");
             assert_eq!(message.call_id, number.to_string().as_bytes());
-            assert_eq!(message.bodies().found, [Body::Description((*body).into())], "the body");
+            assert_eq!(
+                message.bodies().found,
+                [Body::Description((*body).into())],
+                "the body"
+            );
             assert!(frames.is_sorted());
             let carried = frames.iter().map(|frame| &pieces[frame.position.offset()]);
             assert!(
-                parts.iter().cloned().flatten().all(|byte| carried.clone().any(|piece| piece.contains(&byte))),
+                parts
+                    .iter()
+                    .cloned()
+                    .flatten()
+                    .all(|byte| carried.clone().any(|piece| piece.contains(&byte))),
                 "a frame is missing"
             );
             assert!(frames.last().is_some_and(|last| *last <= at));
@@ -149,12 +217,21 @@ impl<'a> Whole<'a> {
             match found {
                 Found::Malformed => panic!("a message is cut"),
                 Found::Told(told) => {
-                    let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = told.packet else { panic!("{:?}", told.packet) };
-                    let message = Message::parse(datagram.payload).expect("SIP").expect("a whole message");
+                    let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = told.packet else {
+                        panic!("{:?}", told.packet)
+                    };
+                    let message = Message::parse(datagram.payload)
+                        .expect("SIP")
+                        .expect("a whole message");
                     check(&message, &told.frames, told.at);
                 }
                 Found::Repeated(repetition) => {
-                    assert!(repetition.frames.iter().all(|frame| frame.position.offset() < pieces.len()));
+                    assert!(
+                        repetition
+                            .frames
+                            .iter()
+                            .all(|frame| frame.position.offset() < pieces.len())
+                    );
                 }
                 Found::Message(found) => check(&found.message, &found.frames, found.at),
             }
@@ -166,21 +243,47 @@ impl<'a> Whole<'a> {
 
 /// A HEP packet that tells of a message.
 fn hep(message: &[u8]) -> Vec<u8> {
-    let chunk = |kind: u8, value: &[u8]| [&[0, 0, 0, kind][..], &(6 + value.len() as u16).to_be_bytes(), value].concat();
-    let chunks = [chunk(3, &[192, 0, 2, 9]), chunk(4, &[192, 0, 2, 2]), chunk(11, &[1]), chunk(15, message)].concat();
-    [&b"HEP3"[..], &(6 + chunks.len() as u16).to_be_bytes(), &chunks].concat()
+    let chunk = |kind: u8, value: &[u8]| {
+        [
+            &[0, 0, 0, kind][..],
+            &(6 + value.len() as u16).to_be_bytes(),
+            value,
+        ]
+        .concat()
+    };
+    let chunks = [
+        chunk(3, &[192, 0, 2, 9]),
+        chunk(4, &[192, 0, 2, 2]),
+        chunk(11, &[1]),
+        chunk(15, message),
+    ]
+    .concat();
+    [
+        &b"HEP3"[..],
+        &(6 + chunks.len() as u16).to_be_bytes(),
+        &chunks,
+    ]
+    .concat()
 }
 
 /// A WebSocket frame, masked if `kind` is odd.
 fn frame(first: u8, kind: u8, text: &[u8]) -> Vec<u8> {
-    let mask = if kind & 1 == 0 { [0; 4] } else { [kind, 7, 0x55, 0xff] };
+    let mask = if kind & 1 == 0 {
+        [0; 4]
+    } else {
+        [kind, 7, 0x55, 0xff]
+    };
     let masked = if kind & 1 == 0 { 0 } else { 0x80 };
     let mut frame = match text.len() {
         len @ ..126 => vec![first, masked | len as u8],
         len => [&[first, masked | 126][..], &(len as u16).to_be_bytes()].concat(),
     };
     frame.extend(&mask[..if masked == 0 { 0 } else { 4 }]);
-    frame.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame.extend(
+        text.iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     frame
 }
 
@@ -223,27 +326,58 @@ fn garbage(mut input: Input<'_>, may_be_hep: bool) {
             dt => u64::from(dt - 7) * 500_000_000,
         };
         times.push(clock);
-        let payload = if kind & 2 == 0 { phrases[usize::from(shift & 7)] } else { input.some() };
-        let distance = if kind & 4 == 0 { 0 } else { i32::from(input.u16().cast_signed()) };
-        let snapped = if kind & 8 == 0 { 0 } else { usize::from(input.byte()) };
+        let payload = if kind & 2 == 0 {
+            phrases[usize::from(shift & 7)]
+        } else {
+            input.some()
+        };
+        let distance = if kind & 4 == 0 {
+            0
+        } else {
+            i32::from(input.u16().cast_signed())
+        };
+        let snapped = if kind & 8 == 0 {
+            0
+        } else {
+            usize::from(input.byte())
+        };
         let is = |bits: u8| kind >> 4 == bits;
-        let flags = TcpFlags { syn: is(1), fin: is(2), rst: is(3) };
+        let flags = TcpFlags {
+            syn: is(1),
+            fin: is(2),
+            rst: is(3),
+        };
         let side = &mut next[usize::from(is_answer)];
         let sequence = side.wrapping_add_signed(distance);
-        *side = sequence.wrapping_add((payload.len() + snapped) as u32).wrapping_add(flags.syn.into());
+        *side = sequence
+            .wrapping_add((payload.len() + snapped) as u32)
+            .wrapping_add(flags.syn.into());
         let segment = segment(is_answer, sequence, flags, payload, payload.len() + snapped);
-        events.push(event(events.len(), clock, may_be_hep && !is_answer, segment));
+        events.push(event(
+            events.len(),
+            clock,
+            may_be_hep && !is_answer,
+            segment,
+        ));
     }
     let plain = outcome(&events, &[]);
+    assert!(plain.iter().flat_map(|(_, frames)| frames).all(|frame| {
+        events
+            .get(frame.position.offset())
+            .is_some_and(|event| event.frames[0] == *frame)
+    }));
     assert!(
-        plain
-            .iter()
-            .flat_map(|(_, frames)| frames)
-            .all(|frame| events.get(frame.position.offset()).is_some_and(|event| event.frames[0] == *frame))
+        plain == outcome(&events, &times),
+        "the same, whenever somebody looks at the clock"
     );
-    assert!(plain == outcome(&events, &times), "the same, whenever somebody looks at the clock");
-    let halves: Vec<u64> = times.windows(2).map(|pair| pair[0] + (pair[1] - pair[0]) / 2).collect();
-    assert!(plain == outcome(&events, &halves), "the same, whenever somebody looks at the clock");
+    let halves: Vec<u64> = times
+        .windows(2)
+        .map(|pair| pair[0] + (pair[1] - pair[0]) / 2)
+        .collect();
+    assert!(
+        plain == outcome(&events, &halves),
+        "the same, whenever somebody looks at the clock"
+    );
 }
 
 /// What comes of the segments if others ask at these times, too.
@@ -258,7 +392,14 @@ fn outcome(events: &[SegmentEvent<'_>], times: &[u64]) -> Vec<(String, Frames)> 
         }
         streams.take(event, &arena, &mut found);
     }
-    streams.finish(Moment { clock: u64::MAX, position: Position::new(0, events.len()) }, &arena, &mut found);
+    streams.finish(
+        Moment {
+            clock: u64::MAX,
+            position: Position::new(0, events.len()),
+        },
+        &arena,
+        &mut found,
+    );
     let of = |found: &Found<'_>| match found {
         Found::Message(message) => (format!("{message:?}"), message.frames.clone()),
         Found::Repeated(repetition) => (format!("{repetition:?}"), repetition.frames.clone()),

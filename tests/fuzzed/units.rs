@@ -38,10 +38,26 @@ fn written(mut input: Input<'_>) {
     assert_eq!(duration.to_string().parse(), Ok(duration));
     let sequence = (input.u64() >> 32) as u32;
     let instance = String::from_utf8_lossy(input.some());
-    let name = SegmentName::new(&instance, &String::from_utf8_lossy(input.0), start_us, sequence);
+    let name = SegmentName::new(
+        &instance,
+        &String::from_utf8_lossy(input.0),
+        start_us,
+        sequence,
+    );
     let text = name.to_string();
-    assert!(text.len() < 250 && !text.starts_with(['.', '-']) && text.is_ascii() && !text.contains('/'));
+    assert!(
+        text.len() < 250 && !text.starts_with(['.', '-']) && text.is_ascii() && !text.contains('/')
+    );
     assert_eq!(text.parse(), Ok(name.clone()));
-    let next = SegmentName::new(name.instance(), name.interface(), start_us.saturating_add(1), sequence);
-    assert_eq!(name.cmp(&next), text.cmp(&next.to_string()), "names sort as text");
+    let next = SegmentName::new(
+        name.instance(),
+        name.interface(),
+        start_us.saturating_add(1),
+        sequence,
+    );
+    assert_eq!(
+        name.cmp(&next),
+        text.cmp(&next.to_string()),
+        "names sort as text"
+    );
 }

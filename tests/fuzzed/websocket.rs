@@ -12,15 +12,22 @@ pub fn check(input: &[u8]) {
 fn any_bytes(bytes: &[u8]) {
     let parsed = FrameHeader::parse(bytes);
     if let Ok(header) = &parsed {
-        assert!(matches!(header.header_len, 2 | 4 | 6 | 8 | 10 | 14) && header.header_len <= bytes.len());
         assert!(
-            header.payload_len <= MAX_MESSAGE_LEN && header.len() == header.header_len + header.payload_len && !header.is_empty()
+            matches!(header.header_len, 2 | 4 | 6 | 8 | 10 | 14)
+                && header.header_len <= bytes.len()
+        );
+        assert!(
+            header.payload_len <= MAX_MESSAGE_LEN
+                && header.len() == header.header_len + header.payload_len
+                && !header.is_empty()
         );
         let captured = (bytes.len() - header.header_len).min(header.payload_len);
         let text: Vec<u8> = header.unmasked(bytes).collect();
         assert_eq!(text.len(), captured);
         // Masking is its own inverse.
-        let again: Vec<u8> = header.unmasked(&[&bytes[..header.header_len], &text].concat()).collect();
+        let again: Vec<u8> = header
+            .unmasked(&[&bytes[..header.header_len], &text].concat())
+            .collect();
         assert_eq!(again, bytes[header.header_len..][..captured]);
     }
     for end in 0..bytes.len().min(32) {
@@ -42,7 +49,11 @@ fn written(mut input: Input<'_>) {
         len @ ..=0xffff if kind & 4 == 0 => (126, (len as u16).to_be_bytes().to_vec()),
         len => (127, (len as u64).to_be_bytes().to_vec()),
     };
-    let masked: Vec<u8> = text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    let masked: Vec<u8> = text
+        .iter()
+        .zip(mask.iter().cycle())
+        .map(|(byte, mask)| byte ^ mask)
+        .collect();
     let frame = match is_masked {
         true => [&[first, 0x80 | len][..], &extended, &mask, &masked].concat(),
         false => [&[first, len][..], &extended, text].concat(),
@@ -55,7 +66,12 @@ fn written(mut input: Input<'_>) {
     };
     let header = FrameHeader::parse(&frame).expect("a frame as others write it");
     assert_eq!(
-        (header.opcode, header.is_final, header.is_extended, header.len()),
+        (
+            header.opcode,
+            header.is_final,
+            header.is_extended,
+            header.len()
+        ),
         (opcode, first & 0x80 != 0, first & 0x70 != 0, frame.len())
     );
     assert!(header.unmasked(&frame).eq(text.iter().copied()));

@@ -13,7 +13,11 @@ const NAMES: [&str; 2] = ["alice", "bob"];
 fn phone(lab: &Lab, index: usize, more: &str) -> Program {
     let name = NAMES[index];
     let line = format!("baresip -f {} {more}", lab.folder().join(name).display());
-    Program::start(lab.phones[index].command(&line), &format!("baresip-{name}"), lab.folder())
+    Program::start(
+        lab.phones[index].command(&line),
+        &format!("baresip-{name}"),
+        lab.folder(),
+    )
 }
 
 fn made_and_found(lab: Lab, transport: &str) {
@@ -23,7 +27,11 @@ fn made_and_found(lab: Lab, transport: &str) {
     let mut callee = phone(&lab, CALLEE, "");
     callee.says("baresip is ready");
     // It hangs up when it ends.
-    let mut caller = phone(&lab, CALLER, &format!("-t 3 -e /dial\u{a0}sip:bob@{}", at_host(&lab, CALLEE)));
+    let mut caller = phone(
+        &lab,
+        CALLER,
+        &format!("-t 3 -e /dial\u{a0}sip:bob@{}", at_host(&lab, CALLEE)),
+    );
     callee.says("terminated (duration");
     assert!(caller.end().success());
     let checked = check(lab, tap, 1);
@@ -46,7 +54,8 @@ fn over_tcp_and_ipv6_with_media_over_ipv4() {
     made_and_found(Lab::new().at(V6), "tcp");
 }
 
-/// A configuration without sound cards: a file is played to the other side, and what comes from there goes nowhere.
+/// A configuration without sound cards: a file is played to the other side, and what comes from
+/// there goes nowhere.
 fn configure(lab: &Lab, index: usize, transport: &str) {
     let folder = lab.folder().join(NAMES[index]);
     let host = at_host(lab, index);
@@ -66,12 +75,18 @@ fn configure(lab: &Lab, index: usize, transport: &str) {
 
 fn at_host(lab: &Lab, index: usize) -> String {
     let address = lab.addresses[index];
-    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+    if address.is_ipv6() {
+        format!("[{address}]")
+    } else {
+        address.to_string()
+    }
 }
 
 /// Three seconds of a tone, 8000 samples of 16 bits a second.
 fn tone() -> Vec<u8> {
-    let samples: Vec<u8> = (0..24_000).flat_map(|at| (((f64::from(at) * 0.345).sin() * 8000.0) as i16).to_le_bytes()).collect();
+    let samples: Vec<u8> = (0..24_000)
+        .flat_map(|at| (((f64::from(at) * 0.345).sin() * 8000.0) as i16).to_le_bytes())
+        .collect();
     let len = samples.len() as u32;
     let mut file = b"RIFF".to_vec();
     file.extend((len + 36).to_le_bytes());

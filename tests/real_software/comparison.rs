@@ -51,11 +51,13 @@ impl Deref for Checked {
 
 /// Ends the capture, extracts its calls, and compares. The range of SIP ports is that of all tests.
 pub fn check(lab: Lab, tap: Tap, calls: usize) -> Checked {
-    check_if_seen(lab, tap, calls).unwrap_or_else(|seen| panic!("{calls} calls were made, tshark sees {seen:?}"))
+    check_if_seen(lab, tap, calls)
+        .unwrap_or_else(|seen| panic!("{calls} calls were made, tshark sees {seen:?}"))
 }
 
-/// The same, unless tshark itself does not see all the calls, and so cannot tell what is right: on a bad wire and a busy
-/// machine it gives up streams whose segments come very late. Gives those that it sees then.
+/// The same, unless tshark itself does not see all the calls, and so cannot tell what is right: on
+/// a bad wire and a busy machine it gives up streams whose segments come very late. Gives those
+/// that it sees then.
 pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<String>> {
     let file = tap.stop(&lab);
     keep_copy(&file);
@@ -64,15 +66,25 @@ pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<St
         return Err(capture.sip.into_keys().collect());
     }
     let input = capture.file.clone();
-    let extracted = extract_files(lab.into_folder(), &[input], &["--sip-ports-range", "5060-5079"]);
+    let extracted = extract_files(
+        lab.into_folder(),
+        &[input],
+        &["--sip-ports-range", "5060-5079"],
+    );
     capture.is_same_as(&extracted);
-    Ok(Checked { capture, _extracted: extracted })
+    Ok(Checked {
+        capture,
+        _extracted: extracted,
+    })
 }
 
 /// For those who want to look at captures: SIP_TEST_CAPTURES names a folder for them.
 fn keep_copy(capture: &Path) {
     if let Some(folder) = std::env::var_os("SIP_TEST_CAPTURES") {
-        let test = thread::current().name().unwrap_or("test").replace("::", "-");
+        let test = thread::current()
+            .name()
+            .unwrap_or("test")
+            .replace("::", "-");
         fs::copy(capture, Path::new(&folder).join(format!("{test}.pcap"))).unwrap();
     }
 }
@@ -89,17 +101,33 @@ impl Capture {
         let calls = of_tshark(&file, "sip.Method == \"INVITE\"", &["sip.Call-ID"]);
         let calls: BTreeSet<String> = calls.iter().flat_map(|row| list(&row[0])).collect();
         sip.retain(|call_id, _| calls.contains(call_id));
-        let rtp = of_tshark(&file, "rtp && !icmp && !icmpv6", RTP).into_iter().map(|row| (number(&row[0]), stream(&row)));
+        let rtp = of_tshark(&file, "rtp && !icmp && !icmpv6", RTP)
+            .into_iter()
+            .map(|row| (number(&row[0]), stream(&row)));
         let rtcp = of_tshark(&file, "rtcp && !icmp && !icmpv6", &["frame.number"]);
         let rtcp = rtcp.iter().map(|row| number(&row[0])).collect();
-        Self { file, frames, sip, rtp: rtp.collect(), rtcp, in_streams: in_streams.messages }
+        Self {
+            file,
+            frames,
+            sip,
+            rtp: rtp.collect(),
+            rtcp,
+            in_streams: in_streams.messages,
+        }
     }
 
     /// Frame by frame: what belongs to which call, and how much it is.
     fn is_same_as(&self, extracted: &Extracted) {
         assert_eq!(extracted.status, Some(0), "{}", extracted.log);
-        let found: Vec<&str> = extracted.calls.iter().map(|row| row.get("call_id")).collect();
-        assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), self.sip.keys().map(String::as_str).collect());
+        let found: Vec<&str> = extracted
+            .calls
+            .iter()
+            .map(|row| row.get("call_id"))
+            .collect();
+        assert_eq!(
+            found.iter().copied().collect::<BTreeSet<_>>(),
+            self.sip.keys().map(String::as_str).collect()
+        );
         assert_eq!(found.len(), self.sip.len(), "each call once: {found:?}");
         let all_sip: Frames = self.sip.values().flatten().copied().collect();
         let all_media: Frames = self.rtp.keys().chain(&self.rtcp).copied().collect();
@@ -107,29 +135,58 @@ impl Capture {
         for call in extracted.each_call() {
             let call_id = call.row.get("call_id");
             let numbers = self.numbers(call_id, &call.frames());
-            let (sip, media): (Frames, Frames) = numbers.iter().partition(|number| all_sip.contains(number));
+            let (sip, media): (Frames, Frames) =
+                numbers.iter().partition(|number| all_sip.contains(number));
             assert_eq!(sip, self.sip[call_id], "{call_id}: frames with SIP");
-            call.is("completed").has("final_status", "200").has("sip_packet_count", &sip.len().to_string());
-            let in_rows: BTreeMap<Stream, usize> = call.streams().iter().map(|row| (stream_of_row(row), packets(row))).collect();
-            let of_media: Vec<&Stream> = media.iter().filter_map(|frame| self.rtp.get(frame)).collect();
-            assert_eq!(in_rows, count(of_media.into_iter().cloned()), "{call_id}: streams");
-            assert_eq!(call.row.get("rtp_packet_count"), in_rows.values().sum::<usize>().to_string());
-            assert!(media.iter().all(|frame| media_of_calls.insert(*frame)), "{call_id}: media of one call only");
+            call.is("completed")
+                .has("final_status", "200")
+                .has("sip_packet_count", &sip.len().to_string());
+            let in_rows: BTreeMap<Stream, usize> = call
+                .streams()
+                .iter()
+                .map(|row| (stream_of_row(row), packets(row)))
+                .collect();
+            let of_media: Vec<&Stream> = media
+                .iter()
+                .filter_map(|frame| self.rtp.get(frame))
+                .collect();
+            assert_eq!(
+                in_rows,
+                count(of_media.into_iter().cloned()),
+                "{call_id}: streams"
+            );
+            assert_eq!(
+                call.row.get("rtp_packet_count"),
+                in_rows.values().sum::<usize>().to_string()
+            );
+            assert!(
+                media.iter().all(|frame| media_of_calls.insert(*frame)),
+                "{call_id}: media of one call only"
+            );
         }
         assert_eq!(media_of_calls, all_media, "media of the calls");
     }
 
-    /// Where in the capture the frames of a call are: in this order, each once. Without an identification, as in IPv6, two
-    /// frames can have the same bytes in the same microsecond.
+    /// Where in the capture the frames of a call are: in this order, each once. Without an
+    /// identification, as in IPv6, two frames can have the same bytes in the same microsecond.
     fn numbers(&self, call_id: &str, frames: &[(u64, Vec<u8>)]) -> Frames {
         let mut rest = self.frames.iter().zip(1..);
-        let mut number = |frame| rest.find_map(|(candidate, number)| (candidate == frame).then_some(number));
-        frames.iter().map(|frame| number(frame).unwrap_or_else(|| panic!("{call_id}: in capture order, once"))).collect()
+        let mut number =
+            |frame| rest.find_map(|(candidate, number)| (candidate == frame).then_some(number));
+        frames
+            .iter()
+            .map(|frame| {
+                number(frame).unwrap_or_else(|| panic!("{call_id}: in capture order, once"))
+            })
+            .collect()
     }
 
     /// The protocols of the frames that this filter of tshark takes, from the outermost.
     pub fn protocols(&self, filter: &str) -> BTreeSet<String> {
-        of_tshark(&self.file, filter, &["frame.protocols"]).into_iter().map(|row| row[0].clone()).collect()
+        of_tshark(&self.file, filter, &["frame.protocols"])
+            .into_iter()
+            .map(|row| row[0].clone())
+            .collect()
     }
 
     /// How many frames this filter of tshark takes.
@@ -138,17 +195,33 @@ impl Capture {
     }
 }
 
-/// What tshark reads out of a capture: one row a packet, the fields in this order. A field that is there several
-/// times is a list with commas.
+/// What tshark reads out of a capture: one row a packet, the fields in this order. A field that is
+/// there several times is a list with commas.
 fn of_tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
-    command.arg("-n").args(["-o", "tcp.reassemble_out_of_order:TRUE", "-d", &format!("tcp.port=={WEBSOCKET_PORT},http")]);
-    command.arg("-r").arg(capture).args(["-Y", filter, "-T", "fields", "-E", "separator=|"]);
+    command.arg("-n").args([
+        "-o",
+        "tcp.reassemble_out_of_order:TRUE",
+        "-d",
+        &format!("tcp.port=={WEBSOCKET_PORT},http"),
+    ]);
+    command
+        .arg("-r")
+        .arg(capture)
+        .args(["-Y", filter, "-T", "fields", "-E", "separator=|"]);
     command.args(fields.iter().flat_map(|field| ["-e", field]));
-    let output = command.output().unwrap_or_else(|error| panic!("tshark: {error}; scripts/setup installs it"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("tshark: {error}; scripts/setup installs it"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
+    text.lines()
+        .map(|line| line.split('|').map(str::to_owned).collect())
+        .collect()
 }
 
 /// SIP in UDP.
@@ -161,22 +234,46 @@ fn of_websockets(capture: &Path) -> BTreeMap<String, Frames> {
     let mut calls = of_frames(capture, &format!("sip && tcp.port == {WEBSOCKET_PORT}"));
     for segments in directions(capture, &format!("tcp.port == {WEBSOCKET_PORT}")).values() {
         for frames in calls.values_mut() {
-            let its: Vec<&Segment> = segments.iter().filter(|segment| frames.contains(&segment.frame)).collect();
-            let repeats = segments.iter().filter(|segment| its.iter().any(|one| one.overlaps(segment.start, segment.end())));
+            let its: Vec<&Segment> = segments
+                .iter()
+                .filter(|segment| frames.contains(&segment.frame))
+                .collect();
+            let repeats = segments.iter().filter(|segment| {
+                its.iter()
+                    .any(|one| one.overlaps(segment.start, segment.end()))
+            });
             frames.extend(repeats.map(|segment| segment.frame));
         }
     }
     calls
 }
 
-/// The frames of messages in which tshark put together what came in parts: those that completed them, and those
-/// with the other parts, which in a tunnel may have come in parts themselves.
+/// The frames of messages in which tshark put together what came in parts: those that completed
+/// them, and those with the other parts, which in a tunnel may have come in parts themselves.
 fn of_frames(capture: &Path, filter: &str) -> BTreeMap<String, Frames> {
-    let fields = ["frame.number", "ip.fragment", "ipv6.fragment", "tcp.segment"];
-    let parts: BTreeMap<usize, Frames> = of_tshark(capture, "ip.fragment || ipv6.fragment || tcp.segment", &fields)
-        .into_iter()
-        .map(|row| (number(&row[0]), row[1..].iter().flat_map(|others| list(others)).map(|other| number(&other)).collect()))
-        .collect();
+    let fields = [
+        "frame.number",
+        "ip.fragment",
+        "ipv6.fragment",
+        "tcp.segment",
+    ];
+    let parts: BTreeMap<usize, Frames> = of_tshark(
+        capture,
+        "ip.fragment || ipv6.fragment || tcp.segment",
+        &fields,
+    )
+    .into_iter()
+    .map(|row| {
+        (
+            number(&row[0]),
+            row[1..]
+                .iter()
+                .flat_map(|others| list(others))
+                .map(|other| number(&other))
+                .collect(),
+        )
+    })
+    .collect();
     let mut calls: BTreeMap<String, Frames> = BTreeMap::new();
     for row in of_tshark(capture, filter, &["frame.number", "sip.Call-ID"]) {
         let mut frames = Frames::new();
@@ -186,7 +283,9 @@ fn of_frames(capture: &Path, filter: &str) -> BTreeMap<String, Frames> {
                 to_do.extend(parts.get(&frame).into_iter().flatten());
             }
         }
-        list(&row[1]).into_iter().for_each(|call_id| calls.entry(call_id).or_default().extend(&frames));
+        list(&row[1])
+            .into_iter()
+            .for_each(|call_id| calls.entry(call_id).or_default().extend(&frames));
     }
     calls
 }
@@ -203,22 +302,40 @@ struct InStreams {
 impl InStreams {
     /// Where segments are repeated in other sizes, this version of tshark loses messages at times.
     fn is_what_tshark_sees(&self, capture: &Path) {
-        let rows = of_tshark(capture, &format!("sip && tcp && tcp.port != {WEBSOCKET_PORT}"), &["sip.Call-ID"]);
+        let rows = of_tshark(
+            capture,
+            &format!("sip && tcp && tcp.port != {WEBSOCKET_PORT}"),
+            &["sip.Call-ID"],
+        );
         let seen = count(rows.iter().flat_map(|row| list(&row[0])));
-        if of_tshark(capture, "tcp.analysis.retransmission || tcp.analysis.out_of_order", &["frame.number"]).is_empty() {
-            assert_eq!(self.messages, seen, "messages over TCP, by their bytes and by tshark");
+        if of_tshark(
+            capture,
+            "tcp.analysis.retransmission || tcp.analysis.out_of_order",
+            &["frame.number"],
+        )
+        .is_empty()
+        {
+            assert_eq!(
+                self.messages, seen,
+                "messages over TCP, by their bytes and by tshark"
+            );
         }
         for (call_id, seen) in seen {
-            assert!(self.messages[&call_id] >= seen, "tshark sees {seen} messages of {call_id}");
+            assert!(
+                self.messages[&call_id] >= seen,
+                "tshark sees {seen} messages of {call_id}"
+            );
         }
     }
 }
 
-/// SIP in TCP. tshark does not say of repeated segments whose they are, so what it tells of sequence numbers is put
-/// together here: at leisure, with all segments at hand.
+/// SIP in TCP. tshark does not say of repeated segments whose they are, so what it tells of
+/// sequence numbers is put together here: at leisure, with all segments at hand.
 fn of_streams(capture: &Path) -> InStreams {
     let mut found = InStreams::default();
-    directions(capture, &format!("tcp.port != {WEBSOCKET_PORT}")).values().for_each(|segments| found.add(segments));
+    directions(capture, &format!("tcp.port != {WEBSOCKET_PORT}"))
+        .values()
+        .for_each(|segments| found.add(segments));
     found
 }
 
@@ -241,12 +358,27 @@ impl Segment {
 
 /// The segments of each direction of each connection.
 fn directions(capture: &Path, filter: &str) -> BTreeMap<Vec<String>, Vec<Segment>> {
-    let fields = ["tcp.stream", "tcp.srcport", "ip.src", "ipv6.src", "frame.number", "tcp.seq", "tcp.payload"];
+    let fields = [
+        "tcp.stream",
+        "tcp.srcport",
+        "ip.src",
+        "ipv6.src",
+        "frame.number",
+        "tcp.seq",
+        "tcp.payload",
+    ];
     let mut directions: BTreeMap<Vec<String>, Vec<Segment>> = BTreeMap::new();
     for row in of_tshark(capture, &format!("tcp.len > 0 && {filter}"), &fields) {
         // tshark counts from the SYN, which has the number 0.
-        let segment = Segment { frame: number(&row[4]), start: number(&row[5]) - 1, payload: bytes(&row[6]) };
-        directions.entry(row[..4].to_vec()).or_default().push(segment);
+        let segment = Segment {
+            frame: number(&row[4]),
+            start: number(&row[5]) - 1,
+            payload: bytes(&row[6]),
+        };
+        directions
+            .entry(row[..4].to_vec())
+            .or_default()
+            .push(segment);
     }
     directions
 }
@@ -255,12 +387,19 @@ impl InStreams {
     /// The messages of one stream.
     fn add(&mut self, segments: &[Segment]) {
         let mut stream = vec![0; segments.iter().map(Segment::end).max().unwrap()];
-        segments.iter().for_each(|segment| stream[segment.start..segment.end()].copy_from_slice(&segment.payload));
+        segments.iter().for_each(|segment| {
+            stream[segment.start..segment.end()].copy_from_slice(&segment.payload)
+        });
         let mut start = 0;
         while let Some((call_id, len)) = first_message(&stream[start..]) {
             let end = start + len;
-            let its = segments.iter().filter(|segment| segment.overlaps(start, end));
-            self.frames.entry(call_id.clone()).or_default().extend(its.map(|segment| segment.frame));
+            let its = segments
+                .iter()
+                .filter(|segment| segment.overlaps(start, end));
+            self.frames
+                .entry(call_id.clone())
+                .or_default()
+                .extend(its.map(|segment| segment.frame));
             *self.messages.entry(call_id).or_default() += 1;
             start = end;
         }
@@ -274,9 +413,15 @@ fn first_message(stream: &[u8]) -> Option<(String, usize)> {
     let head = String::from_utf8_lossy(&stream[..head_len]).into_owned();
     let header = |name: &str| {
         let value = head.lines().find_map(|line| line.strip_prefix(name));
-        value.unwrap_or_else(|| panic!("no {name} in {head}")).trim().to_owned()
+        value
+            .unwrap_or_else(|| panic!("no {name} in {head}"))
+            .trim()
+            .to_owned()
     };
-    Some((header("Call-ID:"), head_len + number(&header("Content-Length:"))))
+    Some((
+        header("Call-ID:"),
+        head_len + number(&header("Content-Length:")),
+    ))
 }
 
 const RTP: &[&str] = &["frame.number", "rtp.ssrc", "udp.srcport", "udp.dstport"];
@@ -289,7 +434,11 @@ fn stream(row: &[String]) -> Stream {
 
 fn stream_of_row(row: &Row) -> Stream {
     let port = |column| row.get(column).rsplit_once(':').unwrap().1.to_owned();
-    (row.get("ssrc_hex").to_owned(), port("src_rtp_endpoint"), port("dst_rtp_endpoint"))
+    (
+        row.get("ssrc_hex").to_owned(),
+        port("src_rtp_endpoint"),
+        port("dst_rtp_endpoint"),
+    )
 }
 
 fn packets(row: &Row) -> usize {
@@ -297,20 +446,30 @@ fn packets(row: &Row) -> usize {
 }
 
 fn list(field: &str) -> Vec<String> {
-    field.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    field
+        .split(',')
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn number(text: &str) -> usize {
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text:?} is no number"))
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
     let hex = hex.replace(':', "");
-    (0..hex.len()).step_by(2).map(|place| u8::from_str_radix(&hex[place..place + 2], 16).unwrap()).collect()
+    (0..hex.len())
+        .step_by(2)
+        .map(|place| u8::from_str_radix(&hex[place..place + 2], 16).unwrap())
+        .collect()
 }
 
 fn count<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
     let mut counts = BTreeMap::new();
-    items.into_iter().for_each(|item| *counts.entry(item).or_insert(0) += 1);
+    items
+        .into_iter()
+        .for_each(|item| *counts.entry(item).or_insert(0) += 1);
     counts
 }

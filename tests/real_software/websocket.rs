@@ -1,5 +1,5 @@
-//! SIP over WebSockets (RFC 7118): JsSIP calls JsSIP by way of Kamailio. What the phones send is masked, what the
-//! proxy sends is not, and the call's messages come by twice.
+//! SIP over WebSockets (RFC 7118): JsSIP calls JsSIP by way of Kamailio. What the phones send is
+//! masked, what the proxy sends is not, and the call's messages come by twice.
 
 use std::path::Path;
 
@@ -9,7 +9,10 @@ use super::comparison::check;
 
 pub const WEBSOCKET_PORT: u16 = 5066;
 
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/real_software/websocket");
+const FILES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/real_software/websocket"
+);
 
 fn kamailio(lab: &mut Lab) {
     let (host, folder) = (lab.addresses[1], lab.folder().display());
@@ -24,10 +27,19 @@ fn kamailio(lab: &mut Lab) {
 
 /// A phone; both are in the caller's namespace.
 fn jssip(lab: &Lab, name: &str, media_port: u16, callee: &str) -> Program {
-    assert!(Path::new(FILES).join("node_modules/jssip").exists(), "scripts/setup installs JsSIP");
+    assert!(
+        Path::new(FILES).join("node_modules/jssip").exists(),
+        "scripts/setup installs JsSIP"
+    );
     let [own, server] = lab.addresses;
-    let line = format!("node {FILES}/phone.js {server}:{WEBSOCKET_PORT} {own} {media_port} {name} {callee}");
-    Program::start(lab.phones[0].command(&line), &format!("jssip-{name}"), lab.folder())
+    let line = format!(
+        "node {FILES}/phone.js {server}:{WEBSOCKET_PORT} {own} {media_port} {name} {callee}"
+    );
+    Program::start(
+        lab.phones[0].command(&line),
+        &format!("jssip-{name}"),
+        lab.folder(),
+    )
 }
 
 #[test]
@@ -41,6 +53,12 @@ fn jssip_by_way_of_kamailio() {
     assert!(caller.end().success());
     assert!(callee.end().success());
     let checked = check(lab, tap, 1);
-    assert!(checked.count("websocket.mask == 1 && sip") >= 6, "INVITE, 180, 200, ACK, BYE, 200, by the phones");
-    assert!(checked.count("websocket.mask == 0 && sip") >= 6, "the same, by the proxy");
+    assert!(
+        checked.count("websocket.mask == 1 && sip") >= 6,
+        "INVITE, 180, 200, ACK, BYE, 200, by the phones"
+    );
+    assert!(
+        checked.count("websocket.mask == 0 && sip") >= 6,
+        "the same, by the proxy"
+    );
 }

@@ -1,4 +1,5 @@
-//! Many calls at one endpoint: media servers with one port for all, load generators, and strangers that send there.
+//! Many calls at one endpoint: media servers with one port for all, load generators, and strangers
+//! that send there.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,17 @@ fn extract(t: &mut Ladder) -> Extracted {
     let len = t.capture.to_pcap().len();
     for windows in [7, 60] {
         let size = (len / windows).to_string();
-        let small = t.flag("--window-bytes").flag(&size).flag("--unit-bytes").flag("1").extract_as_drawn();
-        assert_same(&out.files(), &small.files(), &format!("in {windows} windows"));
+        let small = t
+            .flag("--window-bytes")
+            .flag(&size)
+            .flag("--unit-bytes")
+            .flag("1")
+            .extract_as_drawn();
+        assert_same(
+            &out.files(),
+            &small.files(),
+            &format!("in {windows} windows"),
+        );
     }
     out
 }
@@ -32,7 +42,12 @@ fn extract(t: &mut Ladder) -> Extracted {
 fn call_begins(t: &mut Ladder, at: u64, call: u64, from: SocketAddr, to: SocketAddr) {
     let id = format!("call-{call}");
     t.sip(at, A, B, invite(&id).sdp(&Sdp::audio(from)));
-    t.sip(at + 10, B, A, response(200, "INVITE", &id).sdp(&Sdp::audio(to)));
+    t.sip(
+        at + 10,
+        B,
+        A,
+        response(200, "INVITE", &id).sdp(&Sdp::audio(to)),
+    );
 }
 
 fn call_ends(t: &mut Ladder, at: u64, call: u64) {
@@ -41,22 +56,46 @@ fn call_ends(t: &mut Ladder, at: u64, call: u64) {
 
 /// The sequence numbers that the file of each call has of a stream.
 fn found(out: &Extracted, ssrc: u32) -> BTreeMap<String, Vec<u16>> {
-    let of_call = |call: &support::ladder::Found<'_>| (call.row.get("call_id").to_owned(), call.rtp(ssrc));
-    out.each_call().iter().map(of_call).filter(|(_, sequence)| !sequence.is_empty()).collect()
+    let of_call =
+        |call: &support::ladder::Found<'_>| (call.row.get("call_id").to_owned(), call.rtp(ssrc));
+    out.each_call()
+        .iter()
+        .map(of_call)
+        .filter(|(_, sequence)| !sequence.is_empty())
+        .collect()
 }
 
-/// Calls begin every 100 ms, and all talk until the end; so do strangers, whose packets are of the latest call.
+/// Calls begin every 100 ms, and all talk until the end; so do strangers, whose packets are of the
+/// latest call.
 fn media_server(wrap: impl Fn(&mut Ladder)) {
     let mut t = Ladder::new();
     let (begin, end) = (|call: u64| call * 100, CALLS * 100);
     for call in 0..CALLS {
         call_begins(&mut t, begin(call), call, client(call), SERVER);
         let packets = ((end - begin(call)) / 20) as u16;
-        t.rtp(begin(call) + 15, client(call), SERVER, 1_000 + call as u32, 1..=packets);
-        t.rtp(begin(call) + 16, SERVER, client(call), 2_000 + call as u32, 1..=packets);
+        t.rtp(
+            begin(call) + 15,
+            client(call),
+            SERVER,
+            1_000 + call as u32,
+            1..=packets,
+        );
+        t.rtp(
+            begin(call) + 16,
+            SERVER,
+            client(call),
+            2_000 + call as u32,
+            1..=packets,
+        );
     }
     for number in 0..5 {
-        t.rtp(17, stranger(number), SERVER, 3_000 + number as u32, 1..=(end / 20) as u16);
+        t.rtp(
+            17,
+            stranger(number),
+            SERVER,
+            3_000 + number as u32,
+            1..=(end / 20) as u16,
+        );
     }
     wrap(&mut t);
     let out = extract(&mut t);
@@ -64,7 +103,10 @@ fn media_server(wrap: impl Fn(&mut Ladder)) {
         for (ssrc, first) in [(1_000, 15), (2_000, 16)] {
             let all: Vec<u16> = (1..=((end - begin(call)) / 20) as u16).collect();
             assert!(begin(call) + first < end);
-            assert_eq!(found(&out, ssrc + call as u32), BTreeMap::from([(format!("call-{call}"), all)]));
+            assert_eq!(
+                found(&out, ssrc + call as u32),
+                BTreeMap::from([(format!("call-{call}"), all)])
+            );
         }
     }
     for number in 0..5 {
@@ -72,7 +114,9 @@ fn media_server(wrap: impl Fn(&mut Ladder)) {
         for sequence in 1..=(end / 20) as u16 {
             // The answer gives the server's endpoint, 10 ms after the offer.
             let at = 17 + (u64::from(sequence) - 1) * 20;
-            want.entry(format!("call-{}", (at - 10) / 100)).or_default().push(sequence);
+            want.entry(format!("call-{}", (at - 10) / 100))
+                .or_default()
+                .push(sequence);
         }
         assert_eq!(found(&out, 3_000 + number), want, "stranger {number}");
     }
@@ -106,13 +150,16 @@ fn a_load_generator_gives_each_packet_to_all_its_calls() {
     let mut want: BTreeMap<String, Vec<u16>> = BTreeMap::new();
     for call in 0..CALLS {
         let since = |sequence: &u16| 15 + (u64::from(*sequence) - 1) * 20 > call * 50 + 10;
-        want.insert(format!("call-{call}"), (1..=packets).filter(since).collect());
+        want.insert(
+            format!("call-{call}"),
+            (1..=packets).filter(since).collect(),
+        );
     }
     assert_eq!(found(&out, 7), want);
 }
 
-/// Calls come and go at random, at shared endpoints and behind translators of addresses, in several networks: whatever the
-/// windows, the files are the same.
+/// Calls come and go at random, at shared endpoints and behind translators of addresses, in several
+/// networks: whatever the windows, the files are the same.
 #[test]
 fn owners_do_not_depend_on_when_they_are_told() {
     for seed in 0..support::dice::tries(40, 2_000) {
@@ -122,19 +169,47 @@ fn owners_do_not_depend_on_when_they_are_told() {
         for call in 0..25 {
             let since = t.capture.frames.len();
             let at = dice.below(8_000) as u64;
-            let own = if dice.below(2) == 0 { client(call % 5) } else { private(call % 3) };
+            let own = if dice.below(2) == 0 {
+                client(call % 5)
+            } else {
+                private(call % 3)
+            };
             let theirs = *dice.one_of(&[SERVER, SERVER, B_MEDIA, private(0)]);
             call_begins(&mut t, at, call, own, theirs);
-            let seen = if dice.below(2) == 0 { own } else { end([192, 0, 2, 1], 4_000 + dice.below(2) as u16 * 2) };
-            t.rtp(at + 5 + dice.below(300) as u64, seen, theirs, call as u32, 1..=dice.below(60) as u16 + 1);
-            t.rtp(at + 6 + dice.below(300) as u64, theirs, seen, call as u32 + 100, 1..=dice.below(60) as u16 + 1);
-            t.rtp(at + dice.below(300) as u64, stranger(dice.below(3) as u64), theirs, 200, 1..=dice.below(60) as u16 + 1);
+            let seen = if dice.below(2) == 0 {
+                own
+            } else {
+                end([192, 0, 2, 1], 4_000 + dice.below(2) as u16 * 2)
+            };
+            t.rtp(
+                at + 5 + dice.below(300) as u64,
+                seen,
+                theirs,
+                call as u32,
+                1..=dice.below(60) as u16 + 1,
+            );
+            t.rtp(
+                at + 6 + dice.below(300) as u64,
+                theirs,
+                seen,
+                call as u32 + 100,
+                1..=dice.below(60) as u16 + 1,
+            );
+            t.rtp(
+                at + dice.below(300) as u64,
+                stranger(dice.below(3) as u64),
+                theirs,
+                200,
+                1..=dice.below(60) as u16 + 1,
+            );
             if dice.below(3) > 0 {
                 call_ends(&mut t, at + dice.below(3_000) as u64 + 20, call);
             }
             let network = *dice.one_of(&[0, 0, 10]);
             if network > 0 && seed % 3 == 0 {
-                t.capture.frames[since..].iter_mut().for_each(|(_, frame)| *frame = vlan(frame, network));
+                t.capture.frames[since..]
+                    .iter_mut()
+                    .for_each(|(_, frame)| *frame = vlan(frame, network));
             }
         }
         meanwhile(&mut t, 20_000);

@@ -9,12 +9,23 @@ const ATTACKER: SocketAddr = end([203, 0, 113, 66], 5060);
 fn floods(t: &mut Ladder, calls: usize, from_ms: u64) {
     for call in 0..calls {
         let at = from_ms + call as u64;
-        t.sip(at, ATTACKER, B, invite(&format!("flood-{call}")).sdp(&Sdp::audio(OTHER_STRANGER)));
-        t.sip(at, B, ATTACKER, response(100, "INVITE", &format!("flood-{call}")));
+        t.sip(
+            at,
+            ATTACKER,
+            B,
+            invite(&format!("flood-{call}")).sdp(&Sdp::audio(OTHER_STRANGER)),
+        );
+        t.sip(
+            at,
+            B,
+            ATTACKER,
+            response(100, "INVITE", &format!("flood-{call}")),
+        );
     }
 }
 
-/// A flood while two calls talk: they stay, and so do the last of the flood, of which it is not known what they will be.
+/// A flood while two calls talk: they stay, and so do the last of the flood, of which it is not
+/// known what they will be.
 #[test]
 fn beyond_the_most_the_oldest_call_that_nobody_answered_is_given_up() {
     let mut t = Ladder::new();
@@ -39,14 +50,31 @@ fn beyond_the_most_the_oldest_call_that_nobody_answered_is_given_up() {
         }
     }
     assert_eq!(pcaps(&out), 10);
-    assert!(out.log.contains("most INVITEs: 32 from 203.0.113.66"), "{}", out.log);
-    assert!(out.log.contains("32   calls given up: more than --max-open-calls were open"), "{}", out.log);
-    let small = t.flag("--window-bytes").flag("900").flag("--unit-bytes").flag("1").extract_as_drawn();
+    assert!(
+        out.log.contains("most INVITEs: 32 from 203.0.113.66"),
+        "{}",
+        out.log
+    );
+    assert!(
+        out.log
+            .contains("32   calls given up: more than --max-open-calls were open"),
+        "{}",
+        out.log
+    );
+    let small = t
+        .flag("--window-bytes")
+        .flag("900")
+        .flag("--unit-bytes")
+        .flag("1")
+        .extract_as_drawn();
     assert_same(&out.files(), &small.files(), "in small windows");
 }
 
 fn pcaps(out: &Extracted) -> usize {
-    out.files().keys().filter(|name| name.ends_with(".pcap")).count()
+    out.files()
+        .keys()
+        .filter(|name| name.ends_with(".pcap"))
+        .count()
 }
 
 /// Scanners send a message and go. Their rows stay.
@@ -63,9 +91,17 @@ fn calls_with_few_messages_get_no_file() {
     let t = t.flag("--min-messages").flag("3");
     let out = t.extract_as_drawn();
     out.call("1").is("completed").has_sip(6);
-    out.call("scan").is("failed").has("output_pcap_filename", "").has("sip_packet_count", "2");
+    out.call("scan")
+        .is("failed")
+        .has("output_pcap_filename", "")
+        .has("sip_packet_count", "2");
     assert!(out.log.contains("1   calls have rows only"), "{}", out.log);
     assert_eq!(pcaps(&out), 1);
-    let small = t.flag("--window-bytes").flag("300").flag("--unit-bytes").flag("1").extract_as_drawn();
+    let small = t
+        .flag("--window-bytes")
+        .flag("300")
+        .flag("--unit-bytes")
+        .flag("1")
+        .extract_as_drawn();
     assert_same(&out.files(), &small.files(), "in small windows");
 }

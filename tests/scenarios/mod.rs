@@ -1,7 +1,7 @@
 //! Calls as they happen, drawn as ladders, and what the extractor has to say of each.
 //!
-//! Times are in milliseconds. Unless a test says otherwise, A calls B, media runs between `A_MEDIA` and
-//! `B_MEDIA`, and `STRANGER` is an address that no description names.
+//! Times are in milliseconds. Unless a test says otherwise, A calls B, media runs between `A_MEDIA`
+//! and `B_MEDIA`, and `STRANGER` is an address that no description names.
 
 mod calls;
 mod crowd;
@@ -63,7 +63,12 @@ fn re_invite(id: &str, cseq: u32) -> Sip {
 fn answered(t: &mut Ladder, at: u64, id: &str, a_media: SocketAddr, b_media: SocketAddr) {
     t.sip(at, A, B, invite(id).sdp(&Sdp::audio(a_media)));
     t.sip(at + 100, B, A, response(180, "INVITE", id));
-    t.sip(at + 200, B, A, response(200, "INVITE", id).sdp(&Sdp::audio(b_media)));
+    t.sip(
+        at + 200,
+        B,
+        A,
+        response(200, "INVITE", id).sdp(&Sdp::audio(b_media)),
+    );
     t.sip(at + 220, A, B, ack(id));
 }
 

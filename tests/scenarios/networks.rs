@@ -1,4 +1,5 @@
-//! Networks that overlap: two tenants with the same addresses, told apart by what their packets came through.
+//! Networks that overlap: two tenants with the same addresses, told apart by what their packets
+//! came through.
 
 use super::*;
 
@@ -13,15 +14,29 @@ pub(crate) fn vlan(frame: &[u8], id: u8) -> Vec<u8> {
 }
 
 fn stacked(frame: &[u8], id: u8) -> Vec<u8> {
-    [&frame[..12], &[0x88, 0xa8, 0, 7, 0x81, 0, 0, id], &frame[12..]].concat()
+    [
+        &frame[..12],
+        &[0x88, 0xa8, 0, 7, 0x81, 0, 0, id],
+        &frame[12..],
+    ]
+    .concat()
 }
 
 fn mpls(frame: &[u8], id: u8) -> Vec<u8> {
-    [&frame[..12], &[0x88, 0x47, 0, 0x10, 0, 64, 0, id, 0x01, 64], &frame[ETHERNET_LEN..]].concat()
+    [
+        &frame[..12],
+        &[0x88, 0x47, 0, 0x10, 0, 64, 0, id, 0x01, 64],
+        &frame[ETHERNET_LEN..],
+    ]
+    .concat()
 }
 
 fn in_udp(port: u16, payload: &[u8]) -> Vec<u8> {
-    frames::udp(end([10, 9, 9, 1], 50_000), end([10, 9, 9, 2], port), payload)
+    frames::udp(
+        end([10, 9, 9, 1], 50_000),
+        end([10, 9, 9, 2], port),
+        payload,
+    )
 }
 
 fn vxlan(frame: &[u8], id: u8) -> Vec<u8> {
@@ -35,7 +50,10 @@ fn geneve(frame: &[u8], id: u8) -> Vec<u8> {
 fn gtp(frame: &[u8], id: u8) -> Vec<u8> {
     let packet = &frame[ETHERNET_LEN..];
     let len = (packet.len() as u16).to_be_bytes();
-    in_udp(2152, &[&[0x30, 0xff, len[0], len[1], 0, 0, 0, id], packet].concat())
+    in_udp(
+        2152,
+        &[&[0x30, 0xff, len[0], len[1], 0, 0, 0, id], packet].concat(),
+    )
 }
 
 fn gre(frame: &[u8], id: u8) -> Vec<u8> {
@@ -61,11 +79,16 @@ const WRAPS: [(&str, Wrap); 7] = [
 
 /// Wraps all frames that were drawn since there were so many.
 fn wrap_since(t: &mut Ladder, since: usize, wrap: impl Fn(&[u8]) -> Vec<u8>) {
-    t.capture.frames[since..].iter_mut().for_each(|(_, frame)| *frame = wrap(frame));
+    t.capture.frames[since..]
+        .iter_mut()
+        .for_each(|(_, frame)| *frame = wrap(frame));
 }
 
 /// The calls of two tenants with the same addresses and ports, at the same time.
-fn two_tenants(wrap_sip: impl Fn(&[u8], u8) -> Vec<u8>, wrap_media: impl Fn(&[u8], u8) -> Vec<u8>) -> Ladder {
+fn two_tenants(
+    wrap_sip: impl Fn(&[u8], u8) -> Vec<u8>,
+    wrap_media: impl Fn(&[u8], u8) -> Vec<u8>,
+) -> Ladder {
     let mut t = Ladder::new();
     for (id, ssrc) in [(10u8, 0x10), (20, 0x20)] {
         let name = format!("tenant-{id}");
@@ -84,7 +107,12 @@ fn two_tenants(wrap_sip: impl Fn(&[u8], u8) -> Vec<u8>, wrap_media: impl Fn(&[u8
 
 /// How many RTP packets each call has, by its row.
 fn rtp_of(out: &Extracted) -> Vec<(String, String)> {
-    let calls = out.calls.iter().map(|row| (row.get("call_id").to_owned(), row.get("rtp_packet_count").to_owned()));
+    let calls = out.calls.iter().map(|row| {
+        (
+            row.get("call_id").to_owned(),
+            row.get("rtp_packet_count").to_owned(),
+        )
+    });
     calls.collect()
 }
 
@@ -94,9 +122,20 @@ fn the_media_of_tenants_with_the_same_addresses_are_told_apart() {
         let out = two_tenants(wrap, wrap).extract();
         for (id, ssrc) in [(10, 0x10), (20, 0x20)] {
             let call = out.call(&format!("tenant-{id}"));
-            call.is("completed").has("rtp_packet_count", "100").has("rtp_stream_count", "2").has("sip_packet_count", "6");
-            let ssrcs: Vec<String> = call.streams().iter().map(|stream| stream.get("ssrc_hex").to_owned()).collect();
-            assert_eq!(ssrcs, [format!("{ssrc:#010x}"), format!("{:#010x}", ssrc + 1)], "{what}");
+            call.is("completed")
+                .has("rtp_packet_count", "100")
+                .has("rtp_stream_count", "2")
+                .has("sip_packet_count", "6");
+            let ssrcs: Vec<String> = call
+                .streams()
+                .iter()
+                .map(|stream| stream.get("ssrc_hex").to_owned())
+                .collect();
+            assert_eq!(
+                ssrcs,
+                [format!("{ssrc:#010x}"), format!("{:#010x}", ssrc + 1)],
+                "{what}"
+            );
         }
     }
 }
@@ -111,7 +150,11 @@ fn signalling_in_one_network_and_media_in_another_is_one_call() {
         let since = t.capture.frames.len();
         t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
         wrap_since(&mut t, since, |frame| wrap(frame, 10));
-        assert_eq!(rtp_of(&t.extract()), [("1".to_owned(), "50".to_owned())], "{what}");
+        assert_eq!(
+            rtp_of(&t.extract()),
+            [("1".to_owned(), "50".to_owned())],
+            "{what}"
+        );
     }
 }
 
@@ -141,11 +184,21 @@ fn packets_that_are_seen_with_a_tag_and_without_are_one_stream() {
     let mut t = Ladder::new();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
-    let tagged: Vec<_> = t.capture.frames.iter().map(|(ns, frame)| (*ns, vlan(frame, 10))).collect();
+    let tagged: Vec<_> = t
+        .capture
+        .frames
+        .iter()
+        .map(|(ns, frame)| (*ns, vlan(frame, 10)))
+        .collect();
     t.capture.frames.extend(tagged);
     let out = t.extract();
-    out.only_call().has("rtp_packet_count", "100").has("rtp_stream_count", "1").has("sip_packet_count", "8");
-    out.streams[0].has("duplicate_count", "50").has("lost_packets", "0");
+    out.only_call()
+        .has("rtp_packet_count", "100")
+        .has("rtp_stream_count", "1")
+        .has("sip_packet_count", "8");
+    out.streams[0]
+        .has("duplicate_count", "50")
+        .has("lost_packets", "0");
 }
 
 #[test]
@@ -153,7 +206,8 @@ fn fragments_of_two_tenants_are_not_put_together() {
     let mut t = Ladder::new();
     for (id, codec) in [(10u8, "first"), (20, "second")] {
         let name = format!("tenant-{id}");
-        let long = invite(&name).sdp(&Sdp::audio(A_MEDIA).line(&format!("a=note:{codec}-{}", "x".repeat(1_500))));
+        let long = invite(&name)
+            .sdp(&Sdp::audio(A_MEDIA).line(&format!("a=note:{codec}-{}", "x".repeat(1_500))));
         let whole = frames::udp(A, B, &long.bytes());
         for (place, fragment) in frames::fragmented(&whole, 1_000, 7).into_iter().enumerate() {
             let at = START + u64::from(id) * MS + place as u64 * 20 * MS;

@@ -29,12 +29,26 @@ fn when_it_began_and_ended() {
     t.capture.frames.iter_mut().for_each(|(ns, _)| *ns += 789);
     let out = t.extract();
     let call = out.only_call();
-    call.has("start_timestamp", "2023-12-01T14:30:22.123456Z").has("end_timestamp", "2023-12-01T14:31:23.143456Z");
-    call.has("duration_s", "61.020000").has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap").has("s3_location", "");
-    assert_eq!(call.frames(), t.capture.frames, "nanoseconds are kept in the pcap");
-    out.streams[0].has("call_id", "1").has("start_timestamp", "2023-12-01T14:30:22.123456Z").has("ssrc_hex", "0x0a1b2c3d");
-    out.streams[0].has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap").has("s3_location", "");
-    out.streams[0].has("src_rtp_endpoint", "192.0.2.1:4000").has("dst_rtp_endpoint", "192.0.2.2:6000");
+    call.has("start_timestamp", "2023-12-01T14:30:22.123456Z")
+        .has("end_timestamp", "2023-12-01T14:31:23.143456Z");
+    call.has("duration_s", "61.020000")
+        .has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap")
+        .has("s3_location", "");
+    assert_eq!(
+        call.frames(),
+        t.capture.frames,
+        "nanoseconds are kept in the pcap"
+    );
+    out.streams[0]
+        .has("call_id", "1")
+        .has("start_timestamp", "2023-12-01T14:30:22.123456Z")
+        .has("ssrc_hex", "0x0a1b2c3d");
+    out.streams[0]
+        .has("output_pcap_filename", "call_6b86b273_20231201_143022.pcap")
+        .has("s3_location", "");
+    out.streams[0]
+        .has("src_rtp_endpoint", "192.0.2.1:4000")
+        .has("dst_rtp_endpoint", "192.0.2.2:6000");
 }
 
 #[test]
@@ -42,23 +56,43 @@ fn files_are_for_their_owner_and_group() {
     let mut t = Ladder::new();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     let out = t.extract();
-    let mode = std::fs::metadata(out.only_call().path()).unwrap().permissions().mode();
+    let mode = std::fs::metadata(out.only_call().path())
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o7777, 0o640);
     let names: Vec<String> = out.files().into_keys().collect();
-    assert_eq!(names, ["call_6b86b273_20231201_143022.pcap", "calls_statistics.csv", "detected_calls.csv"]);
+    assert_eq!(
+        names,
+        [
+            "call_6b86b273_20231201_143022.pcap",
+            "calls_statistics.csv",
+            "detected_calls.csv"
+        ]
+    );
 }
 
 #[test]
 fn rows_are_in_the_order_in_which_calls_close() {
     let mut t = Ladder::new();
-    for (start, id, bye) in [(0, "closes second", 20_000), (500, "lingers at the end", 24_000), (1_000, "closes first", 5_000)] {
+    for (start, id, bye) in [
+        (0, "closes second", 20_000),
+        (500, "lingers at the end", 24_000),
+        (1_000, "closes first", 5_000),
+    ] {
         answered(&mut t, start, id, A_MEDIA, B_MEDIA);
         hung_up(&mut t, bye, id);
     }
     answered(&mut t, 250, "open at the end", A_MEDIA, B_MEDIA);
     answered(&mut t, 750, "also open at the end", A_MEDIA, B_MEDIA);
     meanwhile(&mut t, 26_000);
-    let ids = ["closes first", "closes second", "open at the end", "lingers at the end", "also open at the end"];
+    let ids = [
+        "closes first",
+        "closes second",
+        "open at the end",
+        "lingers at the end",
+        "also open at the end",
+    ];
     assert_eq!(call_ids(&t.extract()), ids);
 }
 
@@ -77,12 +111,22 @@ fn rows_of_calls_that_close_at_once_are_by_start_then_call_id() {
 fn a_timeout_closes_a_call_when_it_is_over() {
     let mut t = Ladder::new();
     answered(&mut t, 0, "silent until 300.22 s", A_MEDIA, B_MEDIA);
-    for (id, bye) in [("lingers until 300.12 s", 295_100), ("lingers until 301.02 s", 296_000)] {
+    for (id, bye) in [
+        ("lingers until 300.12 s", 295_100),
+        ("lingers until 301.02 s", 296_000),
+    ] {
         answered(&mut t, 290_000, id, C_MEDIA, RELAY);
         hung_up(&mut t, bye, id);
     }
     meanwhile(&mut t, 400_000);
-    assert_eq!(call_ids(&t.extract()), ["lingers until 300.12 s", "silent until 300.22 s", "lingers until 301.02 s"]);
+    assert_eq!(
+        call_ids(&t.extract()),
+        [
+            "lingers until 300.12 s",
+            "silent until 300.22 s",
+            "lingers until 301.02 s"
+        ]
+    );
 }
 
 #[test]
@@ -98,15 +142,28 @@ fn statistics_of_a_call_stand_together_by_first_packet() {
     hung_up(&mut t, 2_000, "first");
     meanwhile(&mut t, 20_000);
     let out = t.extract();
-    let rows: Vec<_> = out.streams.iter().map(|row| (row.get("call_id"), row.get("ssrc_hex"))).collect();
-    assert_eq!(rows, [("second", "0x0000000a"), ("second", "0x00000004"), ("first", "0x00000009"), ("first", "0x00000003")]);
+    let rows: Vec<_> = out
+        .streams
+        .iter()
+        .map(|row| (row.get("call_id"), row.get("ssrc_hex")))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("second", "0x0000000a"),
+            ("second", "0x00000004"),
+            ("first", "0x00000009"),
+            ("first", "0x00000003")
+        ]
+    );
 }
 
 #[test]
 fn what_came_off_the_wire_is_text() {
     let id = "=1+1,\"x\"\u{1b}[31m";
     let mut message = invite(id);
-    message.from = "\"Smith, \\\"J\\\"\r\n J\u{f6}rg\u{7}\" <sip:smith@example.com>;tag=alice".to_owned();
+    message.from =
+        "\"Smith, \\\"J\\\"\r\n J\u{f6}rg\u{7}\" <sip:smith@example.com>;tag=alice".to_owned();
     message.to = "@SUM(1+1)*cmd|' /C calc'!A0 <sip:bob@example.com>".to_owned();
     let mut t = Ladder::new();
     t.sip(0, A, B, message);
@@ -114,10 +171,19 @@ fn what_came_off_the_wire_is_text() {
     let out = t.extract();
     assert_eq!(out.calls.len(), 2);
     let call = &out.each_call()[0];
-    call.has("call_id", "'=1+1,\"x\"\u{fffd}[31m").has("sip_to", "'@SUM(1+1)*cmd|' /C calc'!A0 <sip:bob@example.com>");
-    call.has("sip_from", "\"Smith, \\\"J\\\" J\u{f6}rg\u{fffd}\" <sip:smith@example.com>;tag=alice");
+    call.has("call_id", "'=1+1,\"x\"\u{fffd}[31m").has(
+        "sip_to",
+        "'@SUM(1+1)*cmd|' /C calc'!A0 <sip:bob@example.com>",
+    );
+    call.has(
+        "sip_from",
+        "\"Smith, \\\"J\\\" J\u{f6}rg\u{fffd}\" <sip:smith@example.com>;tag=alice",
+    );
     let text = text(&out, "detected_calls.csv");
-    assert!(text.contains("\n\"'=1+1,\"\"x\"\"\u{fffd}[31m\",2023-12-01T14:30:22.123456Z,call_"), "{text}");
+    assert!(
+        text.contains("\n\"'=1+1,\"\"x\"\"\u{fffd}[31m\",2023-12-01T14:30:22.123456Z,call_"),
+        "{text}"
+    );
 }
 
 fn text(out: &Extracted, name: &str) -> String {

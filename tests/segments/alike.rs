@@ -1,5 +1,5 @@
-//! Segments that are as long as others and begin like them: recordings that were replayed, times that are zero. Only what is
-//! the same to its last byte is a copy.
+//! Segments that are as long as others and begin like them: recordings that were replayed, times
+//! that are zero. Only what is the same to its last byte is a copy.
 
 use std::{fs, net::SocketAddr};
 
@@ -16,16 +16,25 @@ const SAME_LEN: usize = 5000;
 
 /// Two segments of an agent, with a call each.
 fn alike() -> [Segment; 2] {
-    let [a, b]: [SocketAddr; 2] = ["192.0.2.1:5060", "192.0.2.2:5060"].map(|address| address.parse().unwrap());
+    let [a, b]: [SocketAddr; 2] =
+        ["192.0.2.1:5060", "192.0.2.2:5060"].map(|address| address.parse().unwrap());
     let segments = ["call-1", "call-2"].map(|call_id| {
         let mut ladder = Ladder::new();
-        ladder.udp(0, "192.0.2.3:9".parse().unwrap(), "192.0.2.4:9".parse().unwrap(), &[7; SAME_LEN]);
+        ladder.udp(
+            0,
+            "192.0.2.3:9".parse().unwrap(),
+            "192.0.2.4:9".parse().unwrap(),
+            &[7; SAME_LEN],
+        );
         ladder.sip(10, a, b, request("INVITE", call_id));
         ladder.sip(20, b, a, response(200, "INVITE", call_id));
         ladder.sip(900, a, b, request("BYE", call_id));
         ladder.capture.to_pcap()
     });
-    assert_eq!((segments[0].len(), &segments[0][..SAME_LEN]), (segments[1].len(), &segments[1][..SAME_LEN]));
+    assert_eq!(
+        (segments[0].len(), &segments[0][..SAME_LEN]),
+        (segments[1].len(), &segments[1][..SAME_LEN])
+    );
     let [first, second] = segments;
     let name = |number: u32| format!("edge1_eth0_20231201T143022.123456Z_{number:06}.pcap");
     [(name(1), first), (name(2), second)]
@@ -42,11 +51,17 @@ const LAST: &[&str] = &["--no-sync", "--final"];
 
 #[test]
 fn both_are_read_at_once() {
-    for flags in [&["--after-processing", "delete"][..], &[], &["--dedup", "--unit-bytes", "1"], &["--unit-bytes", "1"]] {
+    for flags in [
+        &["--after-processing", "delete"][..],
+        &[],
+        &["--dedup", "--unit-bytes", "1"],
+        &["--unit-bytes", "1"],
+    ] {
         let desk = Desk::new();
         desk.deliver_all(&alike());
         let ran = desk.run(&[LAST, flags].concat()).is(0);
-        ran.says("WARN").says("begins like it, but is another capture");
+        ran.says("WARN")
+            .says("begins like it, but is another capture");
         has_both_calls(&desk);
         let left = desk.delivered().len();
         assert_eq!(left, if flags.contains(&"delete") { 0 } else { 2 });
@@ -65,15 +80,20 @@ fn both_are_read_one_after_the_other() {
                 second.0.clone_from(&first.0);
             }
             desk.deliver(&second.0, &second.1);
-            desk.run(&[LAST, flags].concat()).is(0).says("but is another capture");
+            desk.run(&[LAST, flags].concat())
+                .is(0)
+                .says("but is another capture");
             has_both_calls(&desk);
             // Whatever comes again is known.
             let before = desk.everything_in_out();
             desk.deliver("again-1.pcap", &first.1);
             desk.deliver("again-2.pcap", &second.1);
             let ran = desk.run(&[LAST, flags].concat()).is(0);
-            ran.says("again-1.pcap is not read").says("again-2.pcap is not read");
-            let is_left = |(name, bytes): (&String, &Vec<u8>)| name.starts_with('.') || before[name] == *bytes;
+            ran.says("again-1.pcap is not read")
+                .says("again-2.pcap is not read");
+            let is_left = |(name, bytes): (&String, &Vec<u8>)| {
+                name.starts_with('.') || before[name] == *bytes
+            };
             assert!(desk.everything_in_out().iter().all(is_left));
         }
     }
@@ -89,13 +109,24 @@ fn one_is_gone_on_with_and_the_other_is_not() {
     // What the other point has delivered ends in the middle of the first.
     let mut ladder = Ladder::new();
     let nobody: SocketAddr = "192.0.2.9:9".parse().unwrap();
-    [0, 15, 16].iter().for_each(|at| ladder.udp(*at, nobody, nobody, b"?"));
-    support::desk::deliver_to(&other, "edge2_eth0_20231201T143022.123456Z_000001.pcap", &ladder.capture.to_pcap());
+    [0, 15, 16]
+        .iter()
+        .for_each(|at| ladder.udp(*at, nobody, nobody, b"?"));
+    support::desk::deliver_to(
+        &other,
+        "edge2_eth0_20231201T143022.123456Z_000001.pcap",
+        &ladder.capture.to_pcap(),
+    );
     let flags = ["--no-sync", "--input-dir", other.to_str().unwrap()];
     desk.deliver(&first.0, &first.1);
     desk.run(&flags).is(0);
     // It goes on by another name, behind the other one.
-    fs::rename(desk.segments.join(&first.0), desk.segments.join("edge1_eth0_20231201T143022.123456Z_000003.pcap")).unwrap();
+    fs::rename(
+        desk.segments.join(&first.0),
+        desk.segments
+            .join("edge1_eth0_20231201T143022.123456Z_000003.pcap"),
+    )
+    .unwrap();
     desk.deliver(&second.0, &second.1);
     desk.run(&flags).is(0);
     desk.run(&[&flags[..], &["--final"]].concat()).is(0);
@@ -105,13 +136,19 @@ fn one_is_gone_on_with_and_the_other_is_not() {
 #[test]
 fn a_copy_is_named_once_and_goes_where_the_original_went() {
     let [segment, _] = alike();
-    for flags in [&["--no-sync"][..], &["--no-sync", "--after-processing", "delete"]] {
+    for flags in [
+        &["--no-sync"][..],
+        &["--no-sync", "--after-processing", "delete"],
+    ] {
         let desk = Desk::new();
         desk.deliver(&segment.0, &segment.1);
         desk.run(flags).is(0);
         desk.deliver("copy.pcap", &segment.1);
         let ran = desk.run(flags).is(0);
-        ran.says("WARN").says(&format!("copy.pcap is not read: all of it is the same as {}", segment.0));
+        ran.says("WARN").says(&format!(
+            "copy.pcap is not read: all of it is the same as {}",
+            segment.0
+        ));
         assert_eq!(desk.delivered().is_empty(), flags.contains(&"delete"));
         let ran = desk.run(flags).is(0);
         assert!(!ran.log.contains("copy.pcap"), "{}", ran.log);

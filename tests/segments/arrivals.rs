@@ -44,18 +44,28 @@ fn a_late_one_is_processed_with_a_warning() {
     desk.deliver_all(&segments[7..]);
     desk.run(LAST).is(0);
     for (name, bytes) in before.iter().filter(|(name, _)| !name.starts_with('.')) {
-        assert!(fs::read(desk.out.join(name)).unwrap().starts_with(bytes), "{name}");
+        assert!(
+            fs::read(desk.out.join(name)).unwrap().starts_with(bytes),
+            "{name}"
+        );
     }
     // It is remembered, too.
     let after = desk.everything_in_out();
     desk.run(QUICKLY).is(0);
-    assert!(desk.everything_in_out().iter().all(|(name, bytes)| name.starts_with('.') || after[name] == *bytes));
+    assert!(
+        desk.everything_in_out()
+            .iter()
+            .all(|(name, bytes)| name.starts_with('.') || after[name] == *bytes)
+    );
 }
 
 #[test]
 fn one_that_comes_again_changes_nothing() {
     let (_, segments, want) = ten();
-    for flags in [&["--no-sync"][..], &["--no-sync", "--after-processing", "delete"]] {
+    for flags in [
+        &["--no-sync"][..],
+        &["--no-sync", "--after-processing", "delete"],
+    ] {
         let desk = Desk::new();
         for (n, (name, bytes)) in segments.iter().enumerate() {
             desk.deliver(name, bytes);
@@ -90,7 +100,11 @@ fn one_that_is_renamed_is_not_processed_again() {
     for (name, bytes) in &segments {
         desk.deliver(name, bytes);
         desk.run(QUICKLY).is(0);
-        fs::rename(desk.segments.join(name), desk.segments.join(format!("archived-{name}"))).unwrap();
+        fs::rename(
+            desk.segments.join(name),
+            desk.segments.join(format!("archived-{name}")),
+        )
+        .unwrap();
     }
     desk.run(LAST).is(0);
     desk.has(&want, "renamed");
@@ -100,11 +114,18 @@ fn one_that_is_renamed_is_not_processed_again() {
 #[test]
 fn one_that_vanishes_is_no_failure() {
     let (packets, segments, _) = ten();
-    let first = Packets { packets: packets.packets[..packets.len() * 9 / 10].to_vec(), ..packets };
+    let first = Packets {
+        packets: packets.packets[..packets.len() * 9 / 10].to_vec(),
+        ..packets
+    };
     let want = results_of_the_whole(&first);
     let desk = Desk::new();
     desk.deliver_all(&segments[..9]);
-    symlink(desk.folder().join("nowhere"), desk.segments.join(&segments[9].0)).unwrap();
+    symlink(
+        desk.folder().join("nowhere"),
+        desk.segments.join(&segments[9].0),
+    )
+    .unwrap();
     let ran = desk.run(LAST);
     assert!(matches!(ran.status, Some(0 | 3)), "{}", ran.log);
     desk.has(&want, "with a link to nowhere");
@@ -118,7 +139,9 @@ fn one_that_vanishes_is_no_failure() {
     }
     desk.deliver_all(&segments[..9]);
     let last = format!(".{}.processed", segments[8].0);
-    let is_done = within(Duration::from_secs(20), || desk.segments.join(&last).exists() || !watch.is_running());
+    let is_done = within(Duration::from_secs(20), || {
+        desk.segments.join(&last).exists() || !watch.is_running()
+    });
     assert!(is_done && watch.is_running(), "{}", watch.log());
     watch.end("TERM").is(0);
     desk.run(LAST);
@@ -133,8 +156,17 @@ fn one_that_cannot_be_opened_is_left_for_the_next_run() {
         let desk = Desk::new();
         desk.deliver_all(&segments);
         let last = desk.segments.join(&segments[9].0);
-        let ran = desk.ended(&mut inject_on(&last, &desk.command(QUICKLY), "openat", &format!("error={error}")));
-        assert!(matches!(ran.status, Some(0 | 1 | 3)), "{error}: {}", ran.log);
+        let ran = desk.ended(&mut inject_on(
+            &last,
+            &desk.command(QUICKLY),
+            "openat",
+            &format!("error={error}"),
+        ));
+        assert!(
+            matches!(ran.status, Some(0 | 1 | 3)),
+            "{error}: {}",
+            ran.log
+        );
         desk.shows_only(&want, error);
         desk.run(LAST).is(0);
         desk.has(&want, error);
@@ -158,11 +190,19 @@ fn one_that_is_no_capture_is_left_behind_and_named_once() {
     for segment in &segments {
         desk.deliver_all(std::slice::from_ref(segment));
         let mark = desk.segments.join(format!(".{}.processed", segment.0));
-        assert!(within(Duration::from_secs(20), || mark.exists()), "{}", watch.log());
+        assert!(
+            within(Duration::from_secs(20), || mark.exists()),
+            "{}",
+            watch.log()
+        );
         watch.signal("HUP");
     }
     let ran = watch.end("TERM");
-    let named = ran.log.lines().filter(|line| line.contains("notes.pcap")).count();
+    let named = ran
+        .log
+        .lines()
+        .filter(|line| line.contains("notes.pcap"))
+        .count();
     assert!(named <= 2, "named {named} times: {}", ran.log);
     desk.run(LAST);
     desk.has(&want, "beside a file that is no capture, watched");
@@ -201,15 +241,22 @@ fn what_is_hidden_or_being_written_is_not_touched() {
         "readme.txt".to_owned(),
         "x.pcap.tmp".to_owned(),
     ];
-    others.iter().for_each(|name| fs::write(desk.segments.join(name), &segments[5].1).unwrap());
+    others
+        .iter()
+        .for_each(|name| fs::write(desk.segments.join(name), &segments[5].1).unwrap());
     fs::create_dir(desk.segments.join("directory.pcap")).unwrap();
     desk.deliver_all(&segments);
     // What a delivery leaves of its own.
     fs::write(desk.segments.join(&others[0]), &segments[5].1).unwrap();
-    desk.run(&["--no-sync", "--after-processing", "delete", "--final"]).is(0);
+    desk.run(&["--no-sync", "--after-processing", "delete", "--final"])
+        .is(0);
     desk.has(&want, "beside others' files");
     for name in &others {
-        assert_eq!(fs::read(desk.segments.join(name)).unwrap(), segments[5].1, "{name}");
+        assert_eq!(
+            fs::read(desk.segments.join(name)).unwrap(),
+            segments[5].1,
+            "{name}"
+        );
     }
     assert!(desk.segments.join("directory.pcap").is_dir());
 }
@@ -231,22 +278,53 @@ fn what_is_processed_and_kept_is_marked() {
     desk.has(&want, "marked");
 }
 
-/// On a quiet network no packet tells that time goes on, but the agent's segments do: each has its beginning in its name, packets
-/// or not. What comes of it is what comes of the whole.
+/// On a quiet network no packet tells that time goes on, but the agent's segments do: each has its
+/// beginning in its name, packets or not. What comes of it is what comes of the whole.
 #[test]
 fn a_call_that_ended_appears_though_no_packet_follows() {
     let mut t = Ladder::new();
-    let (a, b) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+    let (a, b) = (
+        "192.0.2.1:5060".parse().unwrap(),
+        "192.0.2.2:5060".parse().unwrap(),
+    );
     let media = |end: &str| Sdp::audio(end.parse().unwrap());
-    t.sip(0, a, b, request("INVITE", "1").sdp(&media("192.0.2.1:4000")));
-    t.sip(100, b, a, response(200, "INVITE", "1").sdp(&media("192.0.2.2:6000")));
+    t.sip(
+        0,
+        a,
+        b,
+        request("INVITE", "1").sdp(&media("192.0.2.1:4000")),
+    );
+    t.sip(
+        100,
+        b,
+        a,
+        response(200, "INVITE", "1").sdp(&media("192.0.2.2:6000")),
+    );
     t.sip(2_000, a, b, request("BYE", "1").to_tag("bob").cseq(2));
     let first = t.capture.to_pcap();
-    t.sip(90_000, a, b, request("INVITE", "2").sdp(&media("192.0.2.1:4000")));
+    t.sip(
+        90_000,
+        a,
+        b,
+        request("INVITE", "2").sdp(&media("192.0.2.1:4000")),
+    );
     let whole = t.extract();
-    let named =
-        |at_ms: u64, number| SegmentName::new("edge1", "eth0", (START_NS / 1_000_000 + at_ms) * 1_000, number).to_string();
-    let rows = |desk: &Desk| fs::read_to_string(desk.out.join("detected_calls.csv")).unwrap().lines().count() - 1;
+    let named = |at_ms: u64, number| {
+        SegmentName::new(
+            "edge1",
+            "eth0",
+            (START_NS / 1_000_000 + at_ms) * 1_000,
+            number,
+        )
+        .to_string()
+    };
+    let rows = |desk: &Desk| {
+        fs::read_to_string(desk.out.join("detected_calls.csv"))
+            .unwrap()
+            .lines()
+            .count()
+            - 1
+    };
 
     let desk = Desk::new();
     desk.deliver(&named(0, 1), &first);
@@ -258,7 +336,10 @@ fn a_call_that_ended_appears_though_no_packet_follows() {
     desk.deliver(&named(60_000, 3), &Capture::default().to_pcap());
     desk.run(QUICKLY).is(0);
     assert_eq!(rows(&desk), 1);
-    let second = Capture { frames: t.capture.frames[3..].to_vec(), ..Capture::default() };
+    let second = Capture {
+        frames: t.capture.frames[3..].to_vec(),
+        ..Capture::default()
+    };
     desk.deliver(&named(90_000, 4), &second.to_pcap());
     desk.run(LAST).is(0);
     desk.has(&whole.files(), "with empty segments");

@@ -1,5 +1,5 @@
-//! Cut anywhere: however a capture is cut, and in however many runs its segments are processed, the results are those of
-//! the whole.
+//! Cut anywhere: however a capture is cut, and in however many runs its segments are processed, the
+//! results are those of the whole.
 
 use std::{fs, time::Duration};
 
@@ -32,9 +32,30 @@ enum Way {
 /// In how large pieces it works does not matter either.
 const SIZES: [&[&str]; 4] = [
     &[],
-    &["--window-bytes", "1", "--chunk-bytes", "1", "--unit-bytes", "1"],
-    &["--window-bytes", "5000", "--chunk-bytes", "900", "--unit-bytes", "20000"],
-    &["--window-bytes", "20000", "--unit-bytes", "1", "--threads", "1"],
+    &[
+        "--window-bytes",
+        "1",
+        "--chunk-bytes",
+        "1",
+        "--unit-bytes",
+        "1",
+    ],
+    &[
+        "--window-bytes",
+        "5000",
+        "--chunk-bytes",
+        "900",
+        "--unit-bytes",
+        "20000",
+    ],
+    &[
+        "--window-bytes",
+        "20000",
+        "--unit-bytes",
+        "1",
+        "--threads",
+        "1",
+    ],
 ];
 
 pub fn results_of_the_whole(packets: &Packets) -> Files {
@@ -59,9 +80,13 @@ impl Trial<'_> {
             Way::OneRun => desk.deliver_all(self.segments),
             Way::RunPerSegment => self.each(&desk, &[], |_| ()),
             Way::RunPerSegmentDeleted => {
-                self.each(&desk, &["--after-processing", "delete"], |_| assert!(desk.delivered().is_empty()));
+                self.each(&desk, &["--after-processing", "delete"], |_| {
+                    assert!(desk.delivered().is_empty())
+                });
             }
-            Way::RunPerSegmentRemoved => self.each(&desk, &[], |name| fs::remove_file(desk.segments.join(name)).unwrap()),
+            Way::RunPerSegmentRemoved => self.each(&desk, &[], |name| {
+                fs::remove_file(desk.segments.join(name)).unwrap()
+            }),
             Way::RunPerGroup => self.in_groups(&desk, dice),
             Way::Watched => self.watched(&desk),
         }
@@ -90,22 +115,41 @@ impl Trial<'_> {
         while !rest.is_empty() {
             let (group, later) = rest.split_at(1 + dice.below(rest.len().min(9)));
             desk.deliver_all(group);
-            self.step(desk, &["--after-processing", &format!("move:{}", done.display())]);
+            self.step(
+                desk,
+                &["--after-processing", &format!("move:{}", done.display())],
+            );
             assert!(desk.delivered().is_empty());
             rest = later;
         }
-        let moved = fs::read_dir(done).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes()[0] != b'.');
+        let moved = fs::read_dir(done)
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().as_encoded_bytes()[0] != b'.');
         assert_eq!(moved.count(), self.segments.len());
     }
 
     fn watched(&self, desk: &Desk) {
-        let mut watch = desk.start(&[self.sizes, &["--no-sync", "--watch", "--after-processing", "delete"]].concat());
+        let mut watch = desk.start(
+            &[
+                self.sizes,
+                &["--no-sync", "--watch", "--after-processing", "delete"],
+            ]
+            .concat(),
+        );
         for (name, bytes) in self.segments {
             desk.deliver(name, bytes);
             desk.shows_only(self.want, &self.what);
         }
-        let is_done = within(Duration::from_secs(20), || desk.delivered().is_empty() || !watch.is_running());
-        assert!(is_done && desk.delivered().is_empty(), "{}: {:?} is left: {}", self.what, desk.delivered(), watch.log());
+        let is_done = within(Duration::from_secs(20), || {
+            desk.delivered().is_empty() || !watch.is_running()
+        });
+        assert!(
+            is_done && desk.delivered().is_empty(),
+            "{}: {:?} is left: {}",
+            self.what,
+            desk.delivered(),
+            watch.log()
+        );
         watch.end("TERM").is(0);
         desk.shows_only(self.want, &self.what);
     }
@@ -123,7 +167,14 @@ fn cut_and_processed(way: Way) {
                 let sizes = *dice.one_of(&SIZES);
                 let segments = names.cut(&packets, pieces, &mut dice);
                 let what = format!("{way:?}, {form:?}, {pieces} of {names:?}, {sizes:?}");
-                Trial { way, segments: &segments, sizes, want: &want, what }.run(&mut dice);
+                Trial {
+                    way,
+                    segments: &segments,
+                    sizes,
+                    want: &want,
+                    what,
+                }
+                .run(&mut dice);
             }
         }
     }
@@ -159,20 +210,34 @@ fn watched() {
     cut_and_processed(Way::Watched);
 }
 
-/// Before any packet, if there is time; else before some, and always around those whose times are damaged.
+/// Before any packet, if there is time; else before some, and always around those whose times are
+/// damaged.
 #[test]
 fn at_any_packet() {
     let mut dice = Dice::new(110);
     let packets = Packets::everything(Form::Micro);
     let want = results_of_the_whole(&packets);
-    let damaged = packets.places_of_damage().into_iter().flat_map(|at| [at, at + 1, at + 2]);
-    let places = dice.some_below(tries(25, packets.len() - 1), packets.len() - 1).into_iter().map(|at| at + 1);
+    let damaged = packets
+        .places_of_damage()
+        .into_iter()
+        .flat_map(|at| [at, at + 1, at + 2]);
+    let places = dice
+        .some_below(tries(25, packets.len() - 1), packets.len() - 1)
+        .into_iter()
+        .map(|at| at + 1);
     for place in damaged.chain(places) {
         let segments = agents(&packets, &packets.cut_at(&[place]));
         let way = *dice.one_of(&[Way::OneRun, Way::RunPerSegment, Way::RunPerSegmentDeleted]);
         let sizes = *dice.one_of(&SIZES);
         let what = format!("cut before packet {place}, {way:?}, {sizes:?}");
-        Trial { way, segments: &segments, sizes, want: &want, what }.run(&mut dice);
+        Trial {
+            way,
+            segments: &segments,
+            sizes,
+            want: &want,
+            what,
+        }
+        .run(&mut dice);
     }
 }
 
@@ -180,10 +245,22 @@ fn at_any_packet() {
 #[test]
 fn at_every_packet_at_once() {
     let whole = Packets::everything(Form::Micro);
-    let packets = Packets { packets: whole.packets[..tries(300, whole.len())].to_vec(), ..whole };
+    let packets = Packets {
+        packets: whole.packets[..tries(300, whole.len())].to_vec(),
+        ..whole
+    };
     let want = results_of_the_whole(&packets);
-    let segments = agents(&packets, &packets.cut_at(&(1..packets.len()).collect::<Vec<_>>()));
-    let trial = Trial { way: Way::RunPerGroup, segments: &segments, sizes: &[], want: &want, what: "one by one".to_owned() };
+    let segments = agents(
+        &packets,
+        &packets.cut_at(&(1..packets.len()).collect::<Vec<_>>()),
+    );
+    let trial = Trial {
+        way: Way::RunPerGroup,
+        segments: &segments,
+        sizes: &[],
+        want: &want,
+        what: "one by one".to_owned(),
+    };
     trial.run(&mut Dice::new(111));
 }
 
@@ -193,10 +270,26 @@ fn with_nothing_in_between() {
     let packets = Packets::everything(Form::Micro);
     let want = results_of_the_whole(&packets);
     let middle = packets.len() / 2;
-    let segments = agents(&packets, &[0..0, 0..middle, middle..middle, middle..middle, middle..packets.len()]);
+    let segments = agents(
+        &packets,
+        &[
+            0..0,
+            0..middle,
+            middle..middle,
+            middle..middle,
+            middle..packets.len(),
+        ],
+    );
     for way in [Way::OneRun, Way::RunPerSegment, Way::RunPerSegmentDeleted] {
         let what = format!("{way:?}, some of them empty");
-        Trial { way, segments: &segments, sizes: &[], want: &want, what }.run(&mut Dice::new(112));
+        Trial {
+            way,
+            segments: &segments,
+            sizes: &[],
+            want: &want,
+            what,
+        }
+        .run(&mut Dice::new(112));
     }
     let desk = Desk::new();
     desk.run(&["--no-sync"]).is(0);

@@ -36,7 +36,10 @@ pub fn agents(packets: &Packets, stretches: &[Range<usize>]) -> Vec<Segment> {
     let segment = |(number, stretch): (usize, &Range<usize>)| {
         let begun_us = packets.time_before(stretch.start) / 1000;
         let name = SegmentName::new("edge1", "eth0", begun_us, number as u32 + 1);
-        (name.to_string(), packets.file(stretch.clone(), Container::Plain))
+        (
+            name.to_string(),
+            packets.file(stretch.clone(), Container::Plain),
+        )
     };
     stretches.iter().enumerate().map(segment).collect()
 }
@@ -44,7 +47,11 @@ pub fn agents(packets: &Packets, stretches: &[Range<usize>]) -> Vec<Segment> {
 fn anyones(packets: &Packets, stretches: &[Range<usize>], dice: &mut Dice) -> Vec<Segment> {
     let segment = |(number, stretch): (usize, &Range<usize>)| {
         let container = *dice.one_of(&Container::ALL);
-        let name = format!("{:03}-{number}.{}", dice.below(1000), packets.ending(container));
+        let name = format!(
+            "{:03}-{number}.{}",
+            dice.below(1000),
+            packets.ending(container)
+        );
         (name, packets.file(stretch.clone(), container))
     };
     stretches.iter().enumerate().map(segment).collect()

@@ -1,5 +1,5 @@
-//! Disks that are full or broken: the run fails as a whole, names what it could not do, and the next one ends as if
-//! nothing had been.
+//! Disks that are full or broken: the run fails as a whole, names what it could not do, and the
+//! next one ends as if nothing had been.
 //!
 //! The tests that make disks of their own want root.
 
@@ -17,11 +17,17 @@ use super::{
     everything::{Form, Packets},
 };
 
-const SMALL: [&str; 6] = ["--window-bytes", "9000", "--chunk-bytes", "3000", "--unit-bytes", "40000"];
+const SMALL: [&str; 6] = [
+    "--window-bytes",
+    "9000",
+    "--chunk-bytes",
+    "3000",
+    "--unit-bytes",
+    "40000",
+];
 
 /// The calls that fail on a full disk, or on a broken one. What makes room fails nowhere.
-const WRITES: &str =
-    "write,writev,pwrite64,copy_file_range,?sendfile,fallocate,?rename,?renameat,renameat2,?link,linkat,?mkdir,mkdirat";
+const WRITES: &str = "write,writev,pwrite64,copy_file_range,?sendfile,fallocate,?rename,?renameat,renameat2,?link,linkat,?mkdir,mkdirat";
 const SYNCS: &str = "fsync,fdatasync,syncfs";
 const CUTS: &str = "ftruncate,?unlink,unlinkat";
 
@@ -41,8 +47,16 @@ impl<'a> Disk<'a> {
 }
 
 fn mount(arguments: &[&str], at: &Path) {
-    let output = Command::new("mount").args(arguments).arg(at).output().unwrap();
-    assert!(output.status.success(), "mount (this test wants root): {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("mount")
+        .args(arguments)
+        .arg(at)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "mount (this test wants root): {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 impl Drop for Disk<'_> {
@@ -51,11 +65,16 @@ impl Drop for Disk<'_> {
     }
 }
 
-/// A run that could not do something ends with 1 and says where; before anything was settled it leaves nothing hidden.
+/// A run that could not do something ends with 1 and says where; before anything was settled it
+/// leaves nothing hidden.
 #[track_caller]
 fn failed(ran: &Ran, desk: &Desk, what: &str) {
     assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
-    assert!(ran.log.contains(&desk.folder().display().to_string()), "{what}: no path is named: {}", ran.log);
+    assert!(
+        ran.log.contains(&desk.folder().display().to_string()),
+        "{what}: no path is named: {}",
+        ran.log
+    );
     let left = desk.everything_in_out();
     if !left.contains_key(STATE) {
         let hidden: Vec<_> = left.keys().filter(|name| name.starts_with('.')).collect();
@@ -71,7 +90,10 @@ fn segments(dice: &mut Dice) -> (Packets, Vec<Segment>) {
 
 /// Once each, at calls that chance chooses.
 fn fails_at_each(kinds: &str, errors: &[&str], flags: &[&str], number: u64) {
-    let failures = Threads::EITHER.map(|threads| fails_in(threads, kinds, errors, flags, number)).iter().sum::<usize>();
+    let failures = Threads::EITHER
+        .map(|threads| fails_in(threads, kinds, errors, flags, number))
+        .iter()
+        .sum::<usize>();
     assert!(failures > 0, "none of {kinds} mattered");
 }
 
@@ -85,12 +107,21 @@ fn fails_in(threads: Threads, kinds: &str, errors: &[&str], flags: &[&str], numb
     desk.deliver_all(&segments);
     let calls = calls(threads, &desk.command(&flags), kinds, desk.folder());
     let mut failures = 0;
-    for call in dice.some_below(tries(6, usize::MAX), calls.len()).into_iter().map(|n| &calls[n]) {
+    for call in dice
+        .some_below(tries(6, usize::MAX), calls.len())
+        .into_iter()
+        .map(|n| &calls[n])
+    {
         let error = *dice.one_of(errors);
         let what = format!("{error} at {} {} of {threads:?}", call.kind, call.nth);
         let desk = Desk::new();
         desk.deliver_all(&segments);
-        let ran = desk.ended(&mut inject(threads, &desk.command(&flags), call, &format!("error={error}")));
+        let ran = desk.ended(&mut inject(
+            threads,
+            &desk.command(&flags),
+            call,
+            &format!("error={error}"),
+        ));
         desk.shows_only(&want, &what);
         // A line of the log that cannot be written ends no run.
         if ran.status != Some(0) {
@@ -120,7 +151,12 @@ fn a_sync_fails() {
 
 #[test]
 fn a_segment_cannot_be_deleted() {
-    fails_at_each(CUTS, &["EIO", "EROFS"], &["--after-processing", "delete"], 302);
+    fails_at_each(
+        CUTS,
+        &["EIO", "EROFS"],
+        &["--after-processing", "delete"],
+        302,
+    );
 }
 
 /// From some call on, all of them: also those that would clean up.
@@ -133,13 +169,28 @@ fn nothing_can_be_written_any_more() {
     let flags = [&SMALL[..], &["--final", "--threads", "1"]].concat();
     let desk = Desk::new();
     desk.deliver_all(&segments);
-    let most = calls(Threads::All, &desk.command(&flags), &kinds, desk.folder()).into_iter().map(|call| call.nth).max().unwrap();
+    let most = calls(Threads::All, &desk.command(&flags), &kinds, desk.folder())
+        .into_iter()
+        .map(|call| call.nth)
+        .max()
+        .unwrap();
     let mut failures = 0;
-    for nth in dice.some_below(tries(6, usize::MAX), most).into_iter().map(|n| n + 1) {
+    for nth in dice
+        .some_below(tries(6, usize::MAX), most)
+        .into_iter()
+        .map(|n| n + 1)
+    {
         let desk = Desk::new();
         desk.deliver_all(&segments);
-        let call = Call { kind: kinds.clone(), nth };
-        let ran = desk.ended(&mut inject_since(&desk.command(&flags), &call, "error=ENOSPC"));
+        let call = Call {
+            kind: kinds.clone(),
+            nth,
+        };
+        let ran = desk.ended(&mut inject_since(
+            &desk.command(&flags),
+            &call,
+            "error=ENOSPC",
+        ));
         let what = format!("nothing more since call {nth} of each kind");
         desk.shows_only(&want, &what);
         // The last lines of the log may be all that is missing.
@@ -184,7 +235,9 @@ fn a_single_file_is_not_done_until_there_is_room() {
     let disk = Disk::mount(&desk.out, "200k");
     let command = || {
         let mut command = desk.extractor();
-        command.arg("--input-file").arg(desk.segments.join("whole.pcap"));
+        command
+            .arg("--input-file")
+            .arg(desk.segments.join("whole.pcap"));
         command
     };
     let ran = desk.ended(&mut command());
@@ -193,7 +246,11 @@ fn a_single_file_is_not_done_until_there_is_room() {
     disk.resize("64m");
     desk.ended(&mut command()).is(0);
     desk.has(&want, "a single file");
-    assert_eq!(desk.everything_in_out().len(), want.len(), "nothing hidden is left");
+    assert_eq!(
+        desk.everything_in_out().len(),
+        want.len(),
+        "nothing hidden is left"
+    );
 }
 
 #[test]
@@ -203,13 +260,16 @@ fn who_watches_waits_for_room() {
     let want = results_of_the_whole(&packets);
     let desk = Desk::new();
     let disk = Disk::mount(&desk.out, "200k");
-    let mut watch = desk.start(&[&SMALL[..], &["--watch", "--after-processing", "delete"]].concat());
+    let mut watch =
+        desk.start(&[&SMALL[..], &["--watch", "--after-processing", "delete"]].concat());
     desk.deliver_all(&segments);
     watch.says("No space left on device");
     assert!(watch.is_running());
     desk.shows_only(&want, "with a full disk");
     disk.resize("64m");
-    let is_done = within(Duration::from_secs(30), || desk.delivered().is_empty() || !watch.is_running());
+    let is_done = within(Duration::from_secs(30), || {
+        desk.delivered().is_empty() || !watch.is_running()
+    });
     assert!(is_done && watch.is_running(), "{}", watch.log());
     watch.end("TERM").is(0);
     desk.run(&["--final"]).is(0);
@@ -225,13 +285,41 @@ fn an_input_is_cut_while_it_is_read() {
     desk.deliver("1.pcap", &packets.whole());
     let flags = [&SMALL[..], &["--final", "--threads", "1"]].concat();
     // The first unit of work takes its time to be durable.
-    let call = Call { kind: SYNCS.to_owned(), nth: 1 };
-    let running = desk.start_command(inject(Threads::All, &desk.command(&flags), &call, "delay_enter=1500000"));
-    let has_begun = || desk.everything_in_out().keys().any(|name| name.starts_with(".call_") && name.ends_with(".part"));
-    assert!(within(Duration::from_secs(20), has_begun), "{}", running.log());
-    fs::OpenOptions::new().write(true).open(desk.segments.join("1.pcap")).unwrap().set_len(4096).unwrap();
-    running.ends().is(1).says("an input became shorter while it was read");
+    let call = Call {
+        kind: SYNCS.to_owned(),
+        nth: 1,
+    };
+    let running = desk.start_command(inject(
+        Threads::All,
+        &desk.command(&flags),
+        &call,
+        "delay_enter=1500000",
+    ));
+    let has_begun = || {
+        desk.everything_in_out()
+            .keys()
+            .any(|name| name.starts_with(".call_") && name.ends_with(".part"))
+    };
+    assert!(
+        within(Duration::from_secs(20), has_begun),
+        "{}",
+        running.log()
+    );
+    fs::OpenOptions::new()
+        .write(true)
+        .open(desk.segments.join("1.pcap"))
+        .unwrap()
+        .set_len(4096)
+        .unwrap();
+    running
+        .ends()
+        .is(1)
+        .says("an input became shorter while it was read");
     desk.shows_only(&want, "after the cut");
     desk.run(&flags).is(3);
-    assert!(desk.everything_in_out().keys().all(|name| !name.ends_with(".part")));
+    assert!(
+        desk.everything_in_out()
+            .keys()
+            .all(|name| !name.ends_with(".part"))
+    );
 }

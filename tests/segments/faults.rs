@@ -1,5 +1,5 @@
-//! Any system call fails once, in any way: a run ends as if it had not, or it says what failed and ends with 1, and the next run
-//! ends as if nothing had been.
+//! Any system call fails once, in any way: a run ends as if it had not, or it says what failed and
+//! ends with 1, and the next run ends as if nothing had been.
 //!
 //! `scripts/soak faults` tries all of them, call by call.
 
@@ -22,8 +22,9 @@ use super::{
 
 const ERRORS: [&str; 5] = ["EIO", "ENOSPC", "EINTR", "ENOMEM", "EMFILE"];
 
-/// Calls that cannot fail, or of which nobody asks whether they have. (The standard library does, where a directory is closed, and
-/// panics; random numbers do not run out; `brk` tells of a failure by the end of the heap as it was, never by an error.)
+/// Calls that cannot fail, or of which nobody asks whether they have. (The standard library does,
+/// where a directory is closed, and panics; random numbers do not run out; `brk` tells of a failure
+/// by the end of the heap as it was, never by an error.)
 const SURE: [&str; 15] = [
     "brk",
     "close",
@@ -43,7 +44,15 @@ const SURE: [&str; 15] = [
 ];
 
 /// So that there are several units of work, and states between them.
-const FLAGS: [&str; 7] = ["--window-bytes", "60000", "--unit-bytes", "150000", "--threads", "1", "--final"];
+const FLAGS: [&str; 7] = [
+    "--window-bytes",
+    "60000",
+    "--unit-bytes",
+    "150000",
+    "--threads",
+    "1",
+    "--final",
+];
 
 struct Sweep {
     segments: Vec<Segment>,
@@ -55,7 +64,11 @@ impl Sweep {
     fn of(names: Names, more: &[&'static str], dice: &mut Dice) -> Self {
         let packets = Packets::everything(Form::Micro);
         let segments = names.cut(&packets, 4, dice);
-        Self { segments, want: results_of_the_whole(&packets), flags: [&FLAGS[..], more].concat() }
+        Self {
+            segments,
+            want: results_of_the_whole(&packets),
+            flags: [&FLAGS[..], more].concat(),
+        }
     }
 
     fn desk(&self) -> Desk {
@@ -70,10 +83,17 @@ impl Sweep {
         let before: BTreeMap<String, usize> = {
             let mut version = desk.extractor();
             version.arg("--version");
-            calls(threads, &version, "all", desk.folder()).into_iter().map(|call| (call.kind, call.nth)).collect()
+            calls(threads, &version, "all", desk.folder())
+                .into_iter()
+                .map(|call| (call.kind, call.nth))
+                .collect()
         };
-        let is_in_question =
-            |call: &Call| !SURE.contains(&call.kind.as_str()) && before.get(&call.kind).is_none_or(|before| call.nth > *before);
+        let is_in_question = |call: &Call| {
+            !SURE.contains(&call.kind.as_str())
+                && before
+                    .get(&call.kind)
+                    .is_none_or(|before| call.nth > *before)
+        };
         let mut calls = calls(threads, &desk.command(&self.flags), "all", desk.folder());
         calls.retain(is_in_question);
         calls
@@ -83,8 +103,18 @@ impl Sweep {
     fn fails(&self, threads: Threads, call: &Call, error: &str) -> Result<&'static str, String> {
         let desk = self.desk();
         let what = format!("{error} at {} {} of {threads:?}", call.kind, call.nth);
-        let output = inject(threads, &desk.command(&self.flags), call, &format!("error={error}")).output().unwrap();
-        let ran = Ran { status: output.status.code(), log: String::from_utf8_lossy(&output.stderr).into_owned() };
+        let output = inject(
+            threads,
+            &desk.command(&self.flags),
+            call,
+            &format!("error={error}"),
+        )
+        .output()
+        .unwrap();
+        let ran = Ran {
+            status: output.status.code(),
+            log: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
         let what = format!("{what}\n{}\n", ran.log);
         desk.shows_only(&self.want, &what);
         match ran.status {
@@ -98,7 +128,10 @@ impl Sweep {
         }
         let again = desk.run(&self.flags);
         if again.status != Some(0) {
-            return Err(format!("{what}: the next run ended with {:?}: {}", again.status, again.log));
+            return Err(format!(
+                "{what}: the next run ended with {:?}: {}",
+                again.status, again.log
+            ));
         }
         desk.has(&self.want, &what);
         Ok("a sentence")
@@ -109,18 +142,30 @@ impl Sweep {
         let mut wrong = Vec::new();
         for threads in Threads::EITHER {
             let calls = self.calls(threads);
-            assert!(calls.len() > 100, "{} calls are too few to be all", calls.len());
+            assert!(
+                calls.len() > 100,
+                "{} calls are too few to be all",
+                calls.len()
+            );
             for n in dice.some_below(samples, calls.len() * ERRORS.len()) {
                 let (call, error) = (&calls[n / ERRORS.len()], ERRORS[n % ERRORS.len()]);
                 match panic::catch_unwind(AssertUnwindSafe(|| self.fails(threads, call, error))) {
                     Ok(Ok(outcome)) => *outcomes.entry(outcome).or_default() += 1,
                     Ok(Err(what)) => wrong.push(what),
-                    Err(_) => wrong.push(format!("{error} at {} {} of {threads:?}: see above", call.kind, call.nth)),
+                    Err(_) => wrong.push(format!(
+                        "{error} at {} {} of {threads:?}: see above",
+                        call.kind, call.nth
+                    )),
                 }
             }
         }
         println!("{outcomes:?}");
-        assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} went wrong:\n{}",
+            wrong.len(),
+            wrong.join("\n")
+        );
     }
 }
 
@@ -128,5 +173,6 @@ impl Sweep {
 fn any_call_fails_once() {
     let mut dice = Dice::new(600);
     Sweep::of(Names::Anyones, &[], &mut dice).at_some(tries(25, usize::MAX), &mut dice);
-    Sweep::of(Names::Agents, &["--after-processing", "delete"], &mut dice).at_some(tries(10, usize::MAX), &mut dice);
+    Sweep::of(Names::Agents, &["--after-processing", "delete"], &mut dice)
+        .at_some(tries(10, usize::MAX), &mut dice);
 }

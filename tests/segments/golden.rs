@@ -1,8 +1,9 @@
 //! The format of the state: it changes with its version only.
 //!
-//! `golden.state` was written by a run over the first half of everything. If what is carried over changes, a program that reads it as
-//! its own would go on with nonsense. Then raise `VERSION` in `state.rs`, and have the file made anew:
-//! `GOLDEN_STATE=write cargo test -p sip-call-extractor --test end_to_end golden`.
+//! `golden.state` was written by a run over the first half of everything. If what is carried over
+//! changes, a program that reads it as its own would go on with nonsense. Then raise `VERSION` in
+//! `state.rs`, and have the file made anew: `GOLDEN_STATE=write cargo test -p sip-call-extractor
+//! --test end_to_end golden`.
 
 use std::{fs, path::Path};
 
@@ -23,8 +24,12 @@ use super::{
     everything::{Form, Packets},
 };
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/segments/golden.state");
-/// Where the version of the format stands, where the length of the body does, and where that begins.
+const GOLDEN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/segments/golden.state"
+);
+/// Where the version of the format stands, where the length of the body does, and where that
+/// begins.
 const VERSION_AT: usize = 8;
 const LEN_AT: usize = 16;
 const BODY_AT: usize = 32;
@@ -61,7 +66,10 @@ fn written_again(directory: &Path) -> Option<Vec<u8>> {
 fn what_is_carried_over_changes_with_the_version_only() {
     let golden = golden();
     let now = written_now();
-    assert_eq!(golden[VERSION_AT], now[VERSION_AT], "the version was raised: have golden.state made anew (see above)");
+    assert_eq!(
+        golden[VERSION_AT], now[VERSION_AT],
+        "the version was raised: have golden.state made anew (see above)"
+    );
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(STATE), &golden).unwrap();
     let again = written_again(directory.path());
@@ -88,7 +96,14 @@ fn the_version_before_is_refused_with_a_sentence() {
     fs::create_dir(&desk.out).unwrap();
     fs::write(desk.out.join(STATE), &before).unwrap();
     let ran = desk.run(&[]).is(1);
-    ran.says(&format!("was written by an earlier version of this program (format {}, this one reads {version})", version - 1));
+    ran.says(&format!(
+        "was written by an earlier version of this program (format {}, this one reads {version})",
+        version - 1
+    ));
     ran.says("--reset-state");
-    assert_eq!(fs::read(desk.out.join(STATE)).unwrap(), before, "it is left alone");
+    assert_eq!(
+        fs::read(desk.out.join(STATE)).unwrap(),
+        before,
+        "it is left alone"
+    );
 }

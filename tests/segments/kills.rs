@@ -1,4 +1,5 @@
-//! Kill anywhere: whenever it is killed, the next run ends as if it had never been, and what was to be seen before stays.
+//! Kill anywhere: whenever it is killed, the next run ends as if it had never been, and what was to
+//! be seen before stays.
 
 use std::{
     fs,
@@ -19,7 +20,14 @@ use super::{
 };
 
 /// So that there is much to do between two states, and many states.
-const SMALL: [&str; 6] = ["--window-bytes", "9000", "--chunk-bytes", "3000", "--unit-bytes", "40000"];
+const SMALL: [&str; 6] = [
+    "--window-bytes",
+    "9000",
+    "--chunk-bytes",
+    "3000",
+    "--unit-bytes",
+    "40000",
+];
 
 /// What runs until it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +53,21 @@ struct Kills {
 
 impl Kills {
     fn of(job: Job, form: Form, pieces: usize, flags: &[&str], dice: &mut Dice) -> Self {
-        let packets = if job == Job::Merge { Packets::of(form, &in_good_time()) } else { Packets::everything(form) };
+        let packets = if job == Job::Merge {
+            Packets::of(form, &in_good_time())
+        } else {
+            Packets::everything(form)
+        };
         let mut others = Vec::new();
         let segments = match job {
-            Job::File => vec![("whole.pcap".to_owned(), packets.file(0..packets.len(), Container::Plain))],
+            Job::File => vec![(
+                "whole.pcap".to_owned(),
+                packets.file(0..packets.len(), Container::Plain),
+            )],
             Job::Merge => {
                 let (mut here, mut there) = (packets.clone(), packets.clone());
-                let is_here: Vec<bool> = packets.packets.iter().map(|_| dice.below(3) > 0).collect();
+                let is_here: Vec<bool> =
+                    packets.packets.iter().map(|_| dice.below(3) > 0).collect();
                 let mut side = is_here.iter();
                 here.packets.retain(|_| *side.next().unwrap());
                 let mut side = is_here.iter();
@@ -61,16 +77,30 @@ impl Kills {
             }
             _ => dice.one_of(&Names::BOTH).cut(&packets, pieces, dice),
         };
-        let flags = SMALL.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
-        Self { job, segments, others, want: results_of_the_whole(&packets), flags }
+        let flags = SMALL
+            .iter()
+            .chain(flags)
+            .map(|flag| (*flag).to_owned())
+            .collect();
+        Self {
+            job,
+            segments,
+            others,
+            want: results_of_the_whole(&packets),
+            flags,
+        }
     }
 
     /// A desk on which everything lies ready.
     fn desk(&self) -> Desk {
         let desk = Desk::new();
         desk.deliver_all(&self.segments);
-        ["done", "others"].iter().for_each(|name| fs::create_dir(desk.folder().join(name)).unwrap());
-        self.others.iter().for_each(|(name, bytes)| deliver_to(&desk.folder().join("others"), name, bytes));
+        ["done", "others"]
+            .iter()
+            .for_each(|name| fs::create_dir(desk.folder().join(name)).unwrap());
+        self.others
+            .iter()
+            .for_each(|(name, bytes)| deliver_to(&desk.folder().join("others"), name, bytes));
         desk
     }
 
@@ -79,16 +109,23 @@ impl Kills {
         let mut command = match self.job {
             Job::File => {
                 let mut command = desk.extractor();
-                command.arg("--input-file").arg(desk.segments.join("whole.pcap"));
+                command
+                    .arg("--input-file")
+                    .arg(desk.segments.join("whole.pcap"));
                 command
             }
             _ => desk.command(&["--final"]),
         };
         match self.job {
             Job::Keep | Job::File => &mut command,
-            Job::Merge => command.arg("--input-dir").arg(desk.folder().join("others")).args(["--after-processing", "delete"]),
+            Job::Merge => command
+                .arg("--input-dir")
+                .arg(desk.folder().join("others"))
+                .args(["--after-processing", "delete"]),
             Job::Delete => command.args(["--after-processing", "delete"]),
-            Job::Move => command.arg("--after-processing").arg(format!("move:{}", desk.folder().join("done").display())),
+            Job::Move => command
+                .arg("--after-processing")
+                .arg(format!("move:{}", desk.folder().join("done").display())),
         };
         command.args(&self.flags);
         command
@@ -97,12 +134,20 @@ impl Kills {
     /// After a kill: what is seen will stay, and what was seen is still there.
     fn check_killed(&self, desk: &Desk, seen_before: &[String], what: &str) -> Vec<String> {
         desk.shows_only(&self.want, what);
-        let seen: Vec<String> = if desk.out.exists() { visible(&desk.out).into_keys().collect() } else { Vec::new() };
-        assert!(seen_before.iter().all(|name| seen.contains(name)), "{what}: of {seen_before:?} only {seen:?} are left");
+        let seen: Vec<String> = if desk.out.exists() {
+            visible(&desk.out).into_keys().collect()
+        } else {
+            Vec::new()
+        };
+        assert!(
+            seen_before.iter().all(|name| seen.contains(name)),
+            "{what}: of {seen_before:?} only {seen:?} are left"
+        );
         seen
     }
 
-    /// One file that is done leaves no state by which the next run could tell: it would be another one.
+    /// One file that is done leaves no state by which the next run could tell: it would be another
+    /// one.
     fn is_done_but_for_words(&self, desk: &Desk) -> bool {
         self.job == Job::File && desk.everything_in_out() == self.want
     }
@@ -126,7 +171,15 @@ impl Kills {
         assert_eq!(desk.delivered().len(), left, "{what}");
         assert!(visible(&desk.folder().join("others")).is_empty(), "{what}");
         let moved = visible(&desk.folder().join("done")).len();
-        assert_eq!(moved, if self.job == Job::Move { self.segments.len() } else { 0 }, "{what}");
+        assert_eq!(
+            moved,
+            if self.job == Job::Move {
+                self.segments.len()
+            } else {
+                0
+            },
+            "{what}"
+        );
     }
 
     /// Runs to the end, with a kill before each of some of the calls that change something.
@@ -135,10 +188,19 @@ impl Kills {
         let calls = calls(threads, &self.command(&desk), CHANGES, desk.folder());
         self.check_done(&desk, "under strace");
         assert!(calls.len() > 20, "{calls:?} are too few to be all");
-        for call in dice.some_below(samples, calls.len()).into_iter().map(|n| &calls[n]) {
-            let what = format!("{:?}, killed at {} {} of {threads:?}", self.job, call.kind, call.nth);
+        for call in dice
+            .some_below(samples, calls.len())
+            .into_iter()
+            .map(|n| &calls[n])
+        {
+            let what = format!(
+                "{:?}, killed at {} {} of {threads:?}",
+                self.job, call.kind, call.nth
+            );
             let desk = self.desk();
-            let killed = inject(threads, &self.command(&desk), call, "signal=SIGKILL").output().unwrap();
+            let killed = inject(threads, &self.command(&desk), call, "signal=SIGKILL")
+                .output()
+                .unwrap();
             let seen = self.check_killed(&desk, &[], &what);
             if killed.status.code().is_none() && !self.is_done_but_for_words(&desk) {
                 let ran = desk.ended(&mut self.command(&desk));
@@ -149,7 +211,8 @@ impl Kills {
         }
     }
 
-    /// Kills it at moments that chance chooses, until a run comes to its end. Tells how often it was killed.
+    /// Kills it at moments that chance chooses, until a run comes to its end. Tells how often it
+    /// was killed.
     fn at_any_moment(&self, dice: &mut Dice) -> usize {
         let desk = self.desk();
         let begun = Instant::now();
@@ -159,7 +222,9 @@ impl Kills {
         for kills in 0.. {
             let what = format!("{:?}, killed {kills} times", self.job);
             let mut running = desk.start_command(self.command(&desk));
-            let has_ended = within(Duration::from_micros(dice.below(longest) as u64), || !running.is_running());
+            let has_ended = within(Duration::from_micros(dice.below(longest) as u64), || {
+                !running.is_running()
+            });
             if has_ended {
                 running.ends().is(0);
                 self.check_done(&desk, &what);
@@ -174,19 +239,30 @@ impl Kills {
         unreachable!()
     }
 
-    /// The same, by strace: after ever more of the calls that change something, so that each run comes some way.
+    /// The same, by strace: after ever more of the calls that change something, so that each run
+    /// comes some way.
     fn again_and_again(&self, dice: &mut Dice) -> usize {
         let (desk, mut seen) = (self.desk(), Vec::new());
         for kills in 0.. {
             let what = format!("{:?}, killed {kills} times", self.job);
-            let call = Call { kind: CHANGES.to_owned(), nth: 1 + kills / 3 + dice.below(40) };
-            let output = inject(Threads::All, &self.command(&desk), &call, "signal=SIGKILL").output().unwrap();
+            let call = Call {
+                kind: CHANGES.to_owned(),
+                nth: 1 + kills / 3 + dice.below(40),
+            };
+            let output = inject(Threads::All, &self.command(&desk), &call, "signal=SIGKILL")
+                .output()
+                .unwrap();
             seen = self.check_killed(&desk, &seen, &what);
             if output.status.success() || self.is_done_but_for_words(&desk) {
                 self.check_done(&desk, &what);
                 return kills;
             }
-            assert_eq!(output.status.code(), None, "{what}: {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(
+                output.status.code(),
+                None,
+                "{what}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             assert!(kills < 1000, "{what}: it does not come to an end");
         }
         unreachable!()
@@ -220,14 +296,22 @@ fn at_each_change_with_threads_and_two_links() {
 fn while_rows_are_written() {
     let mut dice = Dice::new(205);
     for job in [Job::Keep, Job::File] {
-        let kills = Kills { flags: vec!["--no-sync".to_owned()], ..Kills::of(job, Form::Micro, 2, &[], &mut dice) };
+        let kills = Kills {
+            flags: vec!["--no-sync".to_owned()],
+            ..Kills::of(job, Form::Micro, 2, &[], &mut dice)
+        };
         for name in ["detected_calls.csv", "calls_statistics.csv"] {
             let mut killed = 0;
             for nth in 1.. {
-                let (desk, what) = (kills.desk(), format!("{job:?}, killed at write {nth} to {name}"));
+                let (desk, what) = (
+                    kills.desk(),
+                    format!("{job:?}, killed at write {nth} to {name}"),
+                );
                 let writes = "write,pwrite64,copy_file_range,?sendfile,ftruncate";
                 let how = format!("signal=SIGKILL:when={nth}");
-                let output = inject_on(&desk.out.join(name), &kills.command(&desk), writes, &how).output().unwrap();
+                let output = inject_on(&desk.out.join(name), &kills.command(&desk), writes, &how)
+                    .output()
+                    .unwrap();
                 let seen = kills.check_killed(&desk, &[], &what);
                 if output.status.success() {
                     break;
@@ -249,8 +333,16 @@ fn at_any_moment() {
     let mut killed = 0;
     for _ in 0..tries(1, 25) {
         for job in JOBS {
-            let flags: &[&str] = if dice.below(2) == 0 { &["--no-sync"] } else { &[] };
-            let form = if job == Job::Merge { Form::Micro } else { *dice.one_of(&[Form::Micro, Form::Nano, Form::TwoLinks]) };
+            let flags: &[&str] = if dice.below(2) == 0 {
+                &["--no-sync"]
+            } else {
+                &[]
+            };
+            let form = if job == Job::Merge {
+                Form::Micro
+            } else {
+                *dice.one_of(&[Form::Micro, Form::Nano, Form::TwoLinks])
+            };
             killed += Kills::of(job, form, 5, flags, &mut dice).at_any_moment(&mut dice);
         }
     }
@@ -273,7 +365,13 @@ fn again_and_again() {
 fn while_it_watches() {
     let mut dice = Dice::new(204);
     for _ in 0..tries(2, 30) {
-        let kills = Kills::of(Job::Delete, Form::Micro, 12, &["--watch", "--after-processing", "delete"], &mut dice);
+        let kills = Kills::of(
+            Job::Delete,
+            Form::Micro,
+            12,
+            &["--watch", "--after-processing", "delete"],
+            &mut dice,
+        );
         let (desk, mut seen) = (Desk::new(), Vec::new());
         let flags: Vec<&str> = kills.flags.iter().map(String::as_str).collect();
         let mut watch = desk.start(&flags);

@@ -22,15 +22,23 @@ struct Points {
     want: Files,
 }
 
-/// Whether a frame of Ethernet has anything to do with signalling: the port of SIP over UDP, TCP, or it is a fragment.
+/// Whether a frame of Ethernet has anything to do with signalling: the port of SIP over UDP, TCP,
+/// or it is a fragment.
 pub fn is_signalling(frame: &[u8]) -> bool {
     let has_port = |at: usize| frame.get(at..at + 2) == Some(&5060u16.to_be_bytes()[..]);
-    let ports = if frame[12..14] == [0x86, 0xdd] { 54 } else { 34 };
+    let ports = if frame[12..14] == [0x86, 0xdd] {
+        54
+    } else {
+        34
+    };
     has_port(ports) || has_port(ports + 2) || frame[23] == 6
 }
 
 pub fn split(frames: &Frames, is_first: impl Fn(&[u8]) -> bool) -> [Frames; 2] {
-    let (first, second) = frames.iter().cloned().partition(|(_, frame)| is_first(frame));
+    let (first, second) = frames
+        .iter()
+        .cloned()
+        .partition(|(_, frame)| is_first(frame));
     [first, second]
 }
 
@@ -39,12 +47,19 @@ impl Points {
     fn of(parts: [Frames; 2], want: Files, dice: &mut Dice) -> Self {
         let desk = Desk::new();
         let directories = ["one", "two"].map(|name| desk.folder().join(name));
-        directories.iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        directories
+            .iter()
+            .for_each(|directory| fs::create_dir(directory).unwrap());
         let segments = parts.map(|frames| {
             let packets = Packets::of(Form::Micro, &frames);
             agents(&packets, &packets.cut(5 + dice.below(4), dice))
         });
-        Self { desk, directories, segments, want }
+        Self {
+            desk,
+            directories,
+            segments,
+            want,
+        }
     }
 
     /// Signalling here, media there.
@@ -70,7 +85,8 @@ impl Points {
     }
 
     fn start(&self, flags: &[&str]) -> Running {
-        self.desk.start_command(self.command(&[&["--watch"], flags].concat()))
+        self.desk
+            .start_command(self.command(&[&["--watch"], flags].concat()))
     }
 
     fn deliver(&self, point: usize, number: usize) {
@@ -83,14 +99,29 @@ impl Points {
     }
 
     fn is_calls(&self, count: usize) -> bool {
-        self.desk.out.exists() && visible(&self.desk.out).keys().filter(|name| name.starts_with("call_")).count() >= count
+        self.desk.out.exists()
+            && visible(&self.desk.out)
+                .keys()
+                .filter(|name| name.starts_with("call_"))
+                .count()
+                >= count
     }
 }
 
 #[test]
 fn signalling_here_and_media_there() {
     let mut dice = Dice::new(600);
-    for flags in [&[][..], &["--window-bytes", "5000", "--chunk-bytes", "900", "--unit-bytes", "10000"]] {
+    for flags in [
+        &[][..],
+        &[
+            "--window-bytes",
+            "5000",
+            "--chunk-bytes",
+            "900",
+            "--unit-bytes",
+            "10000",
+        ],
+    ] {
         let points = Points::apart(&mut dice);
         points.deliver_all(0);
         points.deliver_all(1);
@@ -129,7 +160,9 @@ fn any_packet_anywhere() {
         let frames = in_good_time();
         let want = results_of_the_whole(&Packets::of(Form::Micro, &frames));
         let mut parts = [Frames::new(), Frames::new()];
-        frames.into_iter().for_each(|frame| parts[dice.below(2)].push(frame));
+        frames
+            .into_iter()
+            .for_each(|frame| parts[dice.below(2)].push(frame));
         let points = Points::of(parts, want, &mut dice);
         for number in 0..5 {
             points.deliver(0, number);
@@ -151,7 +184,10 @@ fn one_is_an_hour_late() {
     points.deliver_all(0);
     points.run(&[]);
     points.run(&[]);
-    assert!(!points.is_calls(1), "a call was closed before its media came");
+    assert!(
+        !points.is_calls(1),
+        "a call was closed before its media came"
+    );
     points.deliver_all(1);
     points.run(&[]);
     points.run(&["--final"]);
@@ -163,9 +199,16 @@ fn who_watches_waits_for_a_silent_one_for_so_long() {
     let points = Points::apart(&mut Dice::new(604));
     let mut watch = points.start(&["--source-timeout", "1h"]);
     points.deliver_all(0);
-    assert!(!within(Duration::from_millis(1500), || points.is_calls(1)), "it did not wait");
+    assert!(
+        !within(Duration::from_millis(1500), || points.is_calls(1)),
+        "it did not wait"
+    );
     points.deliver_all(1);
-    assert!(within(Duration::from_secs(20), || points.is_calls(40)), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || points.is_calls(40)),
+        "{}",
+        watch.log()
+    );
     assert!(watch.is_running());
     watch.end("TERM").is(0);
     points.run(&["--final"]);
@@ -177,9 +220,16 @@ fn who_watches_goes_on_without_one_that_is_silent_for_too_long() {
     let points = Points::apart(&mut Dice::new(605));
     let mut watch = points.start(&["--source-timeout", "1s"]);
     points.deliver_all(0);
-    assert!(within(Duration::from_secs(20), || points.is_calls(40)), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || points.is_calls(40)),
+        "{}",
+        watch.log()
+    );
     let directory = points.directories[1].display().to_string();
-    let is_named = watch.log().lines().any(|line| line.contains("WARN") && line.contains(&directory));
+    let is_named = watch
+        .log()
+        .lines()
+        .any(|line| line.contains("WARN") && line.contains(&directory));
     assert!(is_named, "{}", watch.log());
     assert!(watch.is_running());
     watch.end("TERM").is(0);
@@ -189,14 +239,21 @@ fn who_watches_goes_on_without_one_that_is_silent_for_too_long() {
 fn of_which_none_comes_twice() -> Frames {
     let mut seen = HashMap::new();
     let mut frames = in_good_time();
-    frames.retain(|(ns, frame)| seen.insert(frame[14..].to_vec(), *ns).is_none_or(|before| ns - before > 100 * MS));
+    frames.retain(|(ns, frame)| {
+        seen.insert(frame[14..].to_vec(), *ns)
+            .is_none_or(|before| ns - before > 100 * MS)
+    });
     frames
 }
 
 /// The same frames with their nanoseconds.
 fn nano(frames: &Frames) -> Packets {
     let mut packets = Packets::of(Form::Nano, frames);
-    packets.packets.iter_mut().zip(frames).for_each(|(packet, (ns, _))| packet.ns = *ns);
+    packets
+        .packets
+        .iter_mut()
+        .zip(frames)
+        .for_each(|(packet, (ns, _))| packet.ns = *ns);
     packets
 }
 
@@ -206,11 +263,21 @@ fn what_both_have_seen() {
     let mut dice = Dice::new(606);
     let frames = of_which_none_comes_twice();
     // The second sees everything a moment later, with other addresses of Ethernet.
-    let seen_again: Frames = frames.iter().map(|(ns, frame)| (ns + 500, [&[9; 12][..], &frame[12..]].concat())).collect();
+    let seen_again: Frames = frames
+        .iter()
+        .map(|(ns, frame)| (ns + 500, [&[9; 12][..], &frame[12..]].concat()))
+        .collect();
     let mut both: Frames = frames.iter().chain(&seen_again).cloned().collect();
     both.sort_by_key(|(ns, _)| *ns);
-    for (flags, want) in [(&[][..], results_of_the_whole(&nano(&both))), (&["--dedup"], results_of_the_whole(&nano(&frames)))] {
-        let mut points = Points::of([Frames::new(), Frames::new()].map(|_| frames[..20].to_vec()), want, &mut dice);
+    for (flags, want) in [
+        (&[][..], results_of_the_whole(&nano(&both))),
+        (&["--dedup"], results_of_the_whole(&nano(&frames))),
+    ] {
+        let mut points = Points::of(
+            [Frames::new(), Frames::new()].map(|_| frames[..20].to_vec()),
+            want,
+            &mut dice,
+        );
         points.segments = [&frames, &seen_again].map(|frames| {
             let packets = nano(frames);
             agents(&packets, &packets.cut(6, &mut dice))
@@ -229,14 +296,19 @@ fn what_both_have_seen() {
 #[test]
 fn what_one_has_seen_twice() {
     let frames = of_which_none_comes_twice();
-    let mut twice: Frames = frames.iter().cloned().chain(frames.iter().map(|(ns, frame)| (ns + 500, frame.clone()))).collect();
+    let mut twice: Frames = frames
+        .iter()
+        .cloned()
+        .chain(frames.iter().map(|(ns, frame)| (ns + 500, frame.clone())))
+        .collect();
     twice.sort_by_key(|(ns, _)| *ns);
     let packets = nano(&twice);
     let want = results_of_the_whole(&nano(&frames));
     let desk = Desk::new();
     for segment in agents(&packets, &packets.cut(8, &mut Dice::new(607))) {
         desk.deliver_all(&[segment]);
-        desk.run(&["--no-sync", "--dedup", "--after-processing", "delete"]).is(0);
+        desk.run(&["--no-sync", "--dedup", "--after-processing", "delete"])
+            .is(0);
     }
     desk.run(&["--no-sync", "--dedup", "--final"]).is(0);
     desk.has(&want, "twice in one directory");

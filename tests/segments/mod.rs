@@ -1,5 +1,6 @@
-//! Directories of segments: whatever a capture is cut into, whenever the program is killed, whatever becomes of segments,
-//! disks and clocks, the results are those of the whole capture, byte for byte.
+//! Directories of segments: whatever a capture is cut into, whenever the program is killed,
+//! whatever becomes of segments, disks and clocks, the results are those of the whole capture, byte
+//! for byte.
 //!
 //! `scripts/soak` runs these tests for longer: see `dice.rs`.
 

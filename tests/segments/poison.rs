@@ -1,4 +1,5 @@
-//! Segments that cannot be read, between others that can: whatever is wrong with one, the others are read, and it is named.
+//! Segments that cannot be read, between others that can: whatever is wrong with one, the others
+//! are read, and it is named.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
@@ -21,7 +22,10 @@ const LAST: &[&str] = &["--no-sync", "--final"];
 fn six() -> (Vec<Segment>, Files) {
     let packets = Packets::everything(Form::Micro);
     let places: Vec<usize> = (1..6).map(|n| packets.len() * n / 6).collect();
-    (agents(&packets, &packets.cut_at(&places)), results_of_the_whole(&packets))
+    (
+        agents(&packets, &packets.cut_at(&places)),
+        results_of_the_whole(&packets),
+    )
 }
 
 /// The name of one that comes between the third and the fourth.
@@ -53,14 +57,19 @@ fn until_it_goes_on(mut run: impl FnMut(usize) -> Ran) -> (usize, Ran) {
 #[track_caller]
 fn is_set_aside(desk: &Desk, want: &Files, name: &str, ran: Ran) {
     let ran = ran.is(3);
-    ran.says(&format!("{name} is set aside, and the run goes on without it")).says("segments are set aside");
+    ran.says(&format!(
+        "{name} is set aside, and the run goes on without it"
+    ))
+    .says("segments are set aside");
     let mut got = desk.everything_in_out();
     assert!(got.remove(ATTEMPTS).is_some());
     got.remove(support::desk::STATE);
     support::desk::assert_same(want, &got, name);
     assert!(desk.segments.join(name).exists());
     // It is named as long as it is there.
-    desk.run(&["--no-sync"]).is(3).says(&format!("{name} stays set aside"));
+    desk.run(&["--no-sync"])
+        .is(3)
+        .says(&format!("{name} stays set aside"));
     fs::remove_file(desk.segments.join(name)).unwrap();
     desk.run(&["--no-sync"]).is(0);
     assert!(!desk.out.join(ATTEMPTS).exists());
@@ -75,7 +84,14 @@ fn one_that_a_disk_does_not_give_is_set_aside() {
         let bad = between(&segments);
         desk.deliver(&bad, &segments[3].1[..2000]);
         let path = desk.segments.join(&bad);
-        let run = |_| desk.ended(&mut inject_on(&path, &desk.command(LAST), calls, "error=EIO"));
+        let run = |_| {
+            desk.ended(&mut inject_on(
+                &path,
+                &desk.command(LAST),
+                calls,
+                "error=EIO",
+            ))
+        };
         let first = run(0).is(1);
         first.says(&format!("{bad} cannot be read: Input/output error (os error 5); it is tried again by the next run"));
         let (runs, ran) = until_it_goes_on(run);
@@ -89,12 +105,24 @@ fn one_that_a_disk_does_not_give_is_set_aside() {
 fn one_that_a_disk_gives_late_is_read_in_its_place() {
     let packets = Packets::everything(Form::Micro);
     let places = packets.places_in_order_of_time();
-    let segments = agents(&packets, &packets.cut_at(&[places[places.len() / 3], places[places.len() / 2]]));
+    let segments = agents(
+        &packets,
+        &packets.cut_at(&[places[places.len() / 3], places[places.len() / 2]]),
+    );
     // Only their first packets tell their order.
     let segments: Vec<Segment> = segments
         .into_iter()
         .zip(["c.pcap", "a.pcap", "b.pcap.gz"])
-        .map(|((_, bytes), name)| (name.to_owned(), if name.ends_with("gz") { gzip(&bytes) } else { bytes }))
+        .map(|((_, bytes), name)| {
+            (
+                name.to_owned(),
+                if name.ends_with("gz") {
+                    gzip(&bytes)
+                } else {
+                    bytes
+                },
+            )
+        })
         .collect();
     let want = results_of_the_whole(&packets);
     for (name, _) in &segments {
@@ -103,7 +131,12 @@ fn one_that_a_disk_gives_late_is_read_in_its_place() {
             desk.deliver_all(&segments);
             let path = desk.segments.join(name);
             let how = format!("error=EIO:when=1..{times}");
-            let ran = desk.ended(&mut inject_on(&path, &desk.command(LAST), "openat,read,mmap", &how));
+            let ran = desk.ended(&mut inject_on(
+                &path,
+                &desk.command(LAST),
+                "openat,read,mmap",
+                &how,
+            ));
             desk.shows_only(&want, &format!("{name}, {times} times"));
             if ran.status != Some(0) {
                 ran.is(1).says(name);
@@ -144,7 +177,12 @@ fn one_that_crashes_the_program_is_set_aside() {
         desk.deliver(&bad, &segments[3].1[..2000]);
         let path = desk.segments.join(&bad);
         let (runs, ran) = until_it_goes_on(|_| {
-            desk.ended(&mut inject_on(&path, &desk.command(LAST), "openat", &format!("signal=SIG{signal}:when=2")))
+            desk.ended(&mut inject_on(
+                &path,
+                &desk.command(LAST),
+                "openat",
+                &format!("signal=SIG{signal}:when=2"),
+            ))
         });
         // Together with others, then by itself, twice.
         assert!(runs <= 3, "{runs} for {signal}");
@@ -164,11 +202,25 @@ fn one_that_has_the_program_killed_is_set_aside_after_a_while() {
     let run = |later: &str| {
         let plain = desk.command(LAST);
         let mut command = Command::new("faketime");
-        command.args(["-f", later]).arg(plain.get_program()).args(plain.get_args());
-        desk.ended(&mut inject_on(&path, &command, "openat", "signal=SIGKILL:when=2"))
+        command
+            .args(["-f", later])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        desk.ended(&mut inject_on(
+            &path,
+            &command,
+            "openat",
+            "signal=SIGKILL:when=2",
+        ))
     };
     // What tells another time tells in its own way that a process was killed.
-    let is_killed = |ran: Ran| assert!(ran.status != Some(3) && !ran.log.contains("is set aside"), "{}", ran.log);
+    let is_killed = |ran: Ran| {
+        assert!(
+            ran.status != Some(3) && !ran.log.contains("is set aside"),
+            "{}",
+            ran.log
+        )
+    };
     (0..10).for_each(|_| is_killed(run("+0m")));
     is_killed(run("+9m"));
     // It is counted by the run that finds it.
@@ -183,8 +235,17 @@ fn one_on_a_bad_sector_is_set_aside_with_its_offset() {
     let desk = Desk::new();
     let disk = desk.folder().join("disk");
     let sh = |script: &str| {
-        let output = Command::new("sh").args(["-ec", script]).arg(&disk).arg(&desk.segments).output().unwrap();
-        assert!(output.status.success(), "{script} (this test wants root): {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("sh")
+            .args(["-ec", script])
+            .arg(&disk)
+            .arg(&desk.segments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{script} (this test wants root): {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     sh("truncate -s 64M $0; mkfs.ext4 -q -b 1024 -m 0 $0; mount -o loop $0 $1");
@@ -194,15 +255,38 @@ fn one_on_a_bad_sector_is_set_aside_with_its_offset() {
     desk.deliver_all(&segments);
     sh("sync -f $1");
     let packets = &segments[3].1[24..];
-    desk.deliver(&bad, &[&segments[3].1[..24], &packets.repeat((4 << 20) / packets.len())].concat());
+    desk.deliver(
+        &bad,
+        &[
+            &segments[3].1[..24],
+            &packets.repeat((4 << 20) / packets.len()),
+        ]
+        .concat(),
+    );
     let extents = sh(&format!("sync -f $1; filefrag -v $1/{bad}"));
-    let first = extents.lines().find_map(|line| line.trim().strip_prefix("0: ")).unwrap();
-    let first: u64 = first.split(':').nth(1).unwrap().split("..").next().unwrap().trim().parse().unwrap();
-    sh(&format!("umount $1; mount -o loop,ro,noload $0 $1; truncate -s $((({first} + 2000) * 1024)) $0"));
+    let first = extents
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("0: "))
+        .unwrap();
+    let first: u64 = first
+        .split(':')
+        .nth(1)
+        .unwrap()
+        .split("..")
+        .next()
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    sh(&format!(
+        "umount $1; mount -o loop,ro,noload $0 $1; truncate -s $((({first} + 2000) * 1024)) $0"
+    ));
     let ran = desk.run(LAST).is(1);
     ran.says(&format!("{bad} cannot be read at offset 20"));
     let ran = desk.run(LAST).is(3);
-    ran.says(&format!("{bad} is set aside")).says("it cannot be read at offset 20").says("Input/output error");
+    ran.says(&format!("{bad} is set aside"))
+        .says("it cannot be read at offset 20")
+        .says("Input/output error");
     let mut got = desk.everything_in_out();
     got.retain(|name, _| !name.starts_with(".sip-call-extractor"));
     support::desk::assert_same(&want, &got, "beside a bad sector");
@@ -223,7 +307,13 @@ fn what_is_no_file_is_left_alone() {
     desk.deliver_all(&segments);
     fs::create_dir(desk.segments.join("directory.pcap")).unwrap();
     symlink("nowhere", desk.segments.join("link.pcap")).unwrap();
-    assert!(Command::new("mkfifo").arg(desk.segments.join("pipe.pcap")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(desk.segments.join("pipe.pcap"))
+            .status()
+            .unwrap()
+            .success()
+    );
     desk.deliver(&(between(&segments) + ".gz"), &gzip(&segments[3].1)[..40]);
     let ran = desk.run(LAST).is(3);
     ran.says("gzip data ends too early");
@@ -240,12 +330,17 @@ fn who_watches_goes_on_behind_it() {
     let command = desk.command(&["--no-sync", "--watch", "--after-processing", "delete"]);
     let mut watch = desk.start_command(inject_on(&path, &command, "openat", "error=EIO"));
     desk.deliver_all(&segments);
-    let is_done = within(Duration::from_secs(40), || desk.delivered() == [bad.as_str()] || !watch.is_running());
+    let is_done = within(Duration::from_secs(40), || {
+        desk.delivered() == [bad.as_str()] || !watch.is_running()
+    });
     assert!(is_done && watch.is_running(), "{}", watch.log());
     watch.says(&format!("{bad} is set aside"));
     // strace is not the one that is to end.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", watch.id())).unwrap();
-    let ended = Command::new("kill").args(children.split_whitespace()).status().unwrap();
+    let ended = Command::new("kill")
+        .args(children.split_whitespace())
+        .status()
+        .unwrap();
     assert!(ended.success());
     watch.ends().is(0);
     fs::remove_file(&path).unwrap();

@@ -1,4 +1,5 @@
-//! An agent that captures at two interfaces, into one directory: what both have seen is one capture.
+//! An agent that captures at two interfaces, into one directory: what both have seen is one
+//! capture.
 
 use std::{
     fs,
@@ -34,10 +35,23 @@ impl Agent {
         let segments = parts.map(|frames| {
             let packets = Packets::of(Form::Micro, &frames);
             let interface = interfaces.next().unwrap();
-            let named = |(name, bytes): Segment| (name.replace("edge1_eth0_", &format!("edge1_{interface}_")), bytes);
-            agents(&packets, &packets.cut(5 + dice.below(4), dice)).into_iter().map(named).collect()
+            let named = |(name, bytes): Segment| {
+                (
+                    name.replace("edge1_eth0_", &format!("edge1_{interface}_")),
+                    bytes,
+                )
+            };
+            agents(&packets, &packets.cut(5 + dice.below(4), dice))
+                .into_iter()
+                .map(named)
+                .collect()
         });
-        Self { desk: Desk::new(), segments, closed: [0, 0], want }
+        Self {
+            desk: Desk::new(),
+            segments,
+            closed: [0, 0],
+            want,
+        }
     }
 
     /// Signalling at one, media at the other.
@@ -55,8 +69,12 @@ impl Agent {
     /// Lets some time pass: what is there has been there for long.
     fn rest(&self) {
         for name in self.desk.delivered() {
-            let file = fs::File::options().write(true).open(self.desk.segments.join(name)).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+            let file = fs::File::options()
+                .write(true)
+                .open(self.desk.segments.join(name))
+                .unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(60))
+                .unwrap();
         }
     }
 
@@ -70,7 +88,9 @@ impl Agent {
     /// Closes the next segment of an interface, and begins the one after it.
     fn close_next(&mut self, interface: usize) -> bool {
         let number = self.closed[interface];
-        let Some(part) = self.part_of(interface, number) else { return false };
+        let Some(part) = self.part_of(interface, number) else {
+            return false;
+        };
         let (name, bytes) = &self.segments[interface][number];
         fs::write(&part, bytes).unwrap();
         fs::rename(part, self.desk.segments.join(name)).unwrap();
@@ -93,14 +113,29 @@ impl Agent {
     }
 
     fn has_calls(&self, count: usize) -> bool {
-        self.desk.out.exists() && visible(&self.desk.out).keys().filter(|name| name.starts_with("call_")).count() >= count
+        self.desk.out.exists()
+            && visible(&self.desk.out)
+                .keys()
+                .filter(|name| name.starts_with("call_"))
+                .count()
+                >= count
     }
 }
 
 #[test]
 fn in_one_run() {
     let mut dice = Dice::new(620);
-    for flags in [&[][..], &["--window-bytes", "5000", "--chunk-bytes", "900", "--unit-bytes", "10000"]] {
+    for flags in [
+        &[][..],
+        &[
+            "--window-bytes",
+            "5000",
+            "--chunk-bytes",
+            "900",
+            "--unit-bytes",
+            "10000",
+        ],
+    ] {
         let mut agent = Agent::apart(&mut dice);
         agent.close_all(0);
         agent.close_all(1);
@@ -111,7 +146,8 @@ fn in_one_run() {
     }
 }
 
-/// An interface at which there is nothing to capture holds the other one back for some seconds only.
+/// An interface at which there is nothing to capture holds the other one back for some seconds
+/// only.
 #[test]
 fn one_is_idle() {
     let mut agent = Agent::apart(&mut Dice::new(626));
@@ -119,7 +155,10 @@ fn one_is_idle() {
     agent.close_next(1);
     fs::remove_file(agent.part_of(1, 1).unwrap()).unwrap();
     let log = agent.desk.run(&[]).is(0).log;
-    assert!(!agent.has_calls(40) && !log.contains("WARN"), "packets may be on their way: {log}");
+    assert!(
+        !agent.has_calls(40) && !log.contains("WARN"),
+        "packets may be on their way: {log}"
+    );
     agent.rest();
     let log = agent.desk.run(&[]).is(0).log;
     assert!(agent.has_calls(40), "{log}");
@@ -148,7 +187,8 @@ fn segments_are_closed_in_any_turn() {
     }
 }
 
-/// What one interface has captured waits for what the other has still to deliver, and the log says for which.
+/// What one interface has captured waits for what the other has still to deliver, and the log says
+/// for which.
 #[test]
 fn one_is_far_behind() {
     let mut agent = Agent::apart(&mut Dice::new(622));
@@ -156,10 +196,16 @@ fn one_is_far_behind() {
     agent.close_all(0);
     let log = agent.run(&[]);
     assert!(log.contains("(edge1_br_lan) has still to deliver"), "{log}");
-    assert!(!agent.has_calls(1), "a call was closed before its media came");
+    assert!(
+        !agent.has_calls(1),
+        "a call was closed before its media came"
+    );
     agent.close_all(1);
     let log = agent.run(&[]);
-    assert!(agent.has_calls(40) && !log.contains("still to deliver"), "{log}");
+    assert!(
+        agent.has_calls(40) && !log.contains("still to deliver"),
+        "{log}"
+    );
     agent.run(&["--final"]);
     agent.desk.has(&agent.want, "far behind");
 }
@@ -169,11 +215,20 @@ fn watched() {
     let mut agent = Agent::apart(&mut Dice::new(623));
     agent.begin();
     // That these are years old does not mean that nobody writes them.
-    let watch = agent.desk.start(&["--no-sync", "--watch", "--source-timeout", "900000h"]);
+    let watch = agent
+        .desk
+        .start(&["--no-sync", "--watch", "--source-timeout", "900000h"]);
     agent.close_all(0);
-    assert!(!within(Duration::from_millis(1500), || agent.has_calls(1)), "it did not wait");
+    assert!(
+        !within(Duration::from_millis(1500), || agent.has_calls(1)),
+        "it did not wait"
+    );
     agent.close_all(1);
-    assert!(within(Duration::from_secs(20), || agent.has_calls(40)), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || agent.has_calls(40)),
+        "{}",
+        watch.log()
+    );
     watch.end("TERM").is(0);
     agent.run(&["--final"]);
     agent.desk.has(&agent.want, "watched");
@@ -186,7 +241,11 @@ fn a_part_file_that_nobody_writes() {
     agent.begin();
     agent.close_all(0);
     let watch = agent.desk.start(&["--no-sync", "--watch"]);
-    assert!(within(Duration::from_secs(20), || agent.has_calls(40)), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || agent.has_calls(40)),
+        "{}",
+        watch.log()
+    );
     watch.end("TERM").is(0);
 }
 
@@ -197,17 +256,20 @@ fn one_comes_later() {
     let want = results_of_the_whole(&Packets::of(Form::Micro, &frames));
     let middle = frames[frames.len() / 2].0;
     let parts = [true, false].map(|is_first| {
-        let of_it = |(ns, frame): &&(u64, Vec<u8>)| (*ns < middle || is_signalling(frame)) == is_first;
+        let of_it =
+            |(ns, frame): &&(u64, Vec<u8>)| (*ns < middle || is_signalling(frame)) == is_first;
         frames.iter().filter(of_it).cloned().collect()
     });
     let mut agent = Agent::at(parts, want, &mut Dice::new(625));
     fs::write(agent.part_of(0, 0).unwrap(), b"").unwrap();
     while agent.closed[0] < agent.segments[0].len() {
         agent.close_next(0);
-        let is_later = agent.segments[0].get(agent.closed[0]).is_none_or(|(name, _)| {
-            let start = |name: &str| name.rsplit('_').nth(1).unwrap().to_owned();
-            start(name) >= start(&agent.segments[1][0].0)
-        });
+        let is_later = agent.segments[0]
+            .get(agent.closed[0])
+            .is_none_or(|(name, _)| {
+                let start = |name: &str| name.rsplit('_').nth(1).unwrap().to_owned();
+                start(name) >= start(&agent.segments[1][0].0)
+            });
         if is_later && agent.closed[1] == 0 {
             fs::write(agent.part_of(1, 0).unwrap(), b"").unwrap();
         }

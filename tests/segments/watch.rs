@@ -19,7 +19,10 @@ use super::{
 
 fn five() -> (Vec<Segment>, Files) {
     let packets = Packets::everything(Form::Micro);
-    (Names::Agents.cut(&packets, 5, &mut Dice::new(700)), results_of_the_whole(&packets))
+    (
+        Names::Agents.cut(&packets, 5, &mut Dice::new(700)),
+        results_of_the_whole(&packets),
+    )
 }
 
 const WATCH: &[&str] = &["--watch", "--after-processing", "delete"];
@@ -29,7 +32,14 @@ const WATCH: &[&str] = &["--watch", "--after-processing", "delete"];
 fn processed(desk: &Desk, segment: &Segment, watch: &Running) -> Duration {
     desk.deliver_all(std::slice::from_ref(segment));
     let begun = Instant::now();
-    assert!(within(Duration::from_secs(20), || !desk.segments.join(&segment.0).exists()), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || !desk
+            .segments
+            .join(&segment.0)
+            .exists()),
+        "{}",
+        watch.log()
+    );
     begun.elapsed()
 }
 
@@ -39,7 +49,10 @@ fn it_reacts_within_a_second() {
     let (segments, want) = five();
     let desk = Desk::new();
     let watch = desk.start(WATCH);
-    let mut times: Vec<Duration> = segments.iter().map(|segment| processed(&desk, segment, &watch)).collect();
+    let mut times: Vec<Duration> = segments
+        .iter()
+        .map(|segment| processed(&desk, segment, &watch))
+        .collect();
     times.sort_unstable();
     assert!(times[2] < Duration::from_secs(1), "{times:?}");
     watch.end("TERM").is(0);
@@ -51,7 +64,10 @@ fn it_reacts_within_a_second() {
 fn signals_end_it_with_the_state_saved() {
     let (segments, want) = five();
     let desk = Desk::new();
-    for (signal, segment) in ["TERM", "INT", "TERM", "INT", "TERM"].into_iter().zip(&segments) {
+    for (signal, segment) in ["TERM", "INT", "TERM", "INT", "TERM"]
+        .into_iter()
+        .zip(&segments)
+    {
         let mut watch = desk.start(WATCH);
         processed(&desk, segment, &watch);
         assert!(watch.is_running());
@@ -71,7 +87,14 @@ fn a_signal_while_it_works_loses_nothing() {
         let desk = Desk::new();
         desk.deliver_all(&segments);
         for _ in 0..3 {
-            let watch = desk.start(&["--watch", "--unit-bytes", "1", "--window-bytes", "2000", "--no-sync"]);
+            let watch = desk.start(&[
+                "--watch",
+                "--unit-bytes",
+                "1",
+                "--window-bytes",
+                "2000",
+                "--no-sync",
+            ]);
             std::thread::sleep(Duration::from_millis(dice.below(60) as u64));
             watch.end(signal).is(0);
             desk.shows_only(&want, signal);
@@ -90,7 +113,11 @@ fn sighup_makes_it_look() {
         desk.deliver_all(std::slice::from_ref(segment));
         watch.signal("HUP");
     }
-    assert!(within(Duration::from_secs(20), || desk.delivered().is_empty()), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || desk.delivered().is_empty()),
+        "{}",
+        watch.log()
+    );
     assert!(watch.is_running());
     watch.end("TERM").is(0);
     desk.run(&["--final"]).is(0);
@@ -139,7 +166,11 @@ fn however_a_segment_comes() {
                 fs::hard_link(&elsewhere, &path).unwrap();
             }
         }
-        assert!(within(Duration::from_secs(20), || !path.exists()), "{name}: {}", watch.log());
+        assert!(
+            within(Duration::from_secs(20), || !path.exists()),
+            "{name}: {}",
+            watch.log()
+        );
     }
     watch.end("TERM").is(0);
     desk.run(&["--final"]).is(0);
@@ -161,7 +192,11 @@ fn thousands_of_events_are_no_matter() {
     }
     desk.deliver_all(&segments[1..]);
     watch.signal("CONT");
-    assert!(within(Duration::from_secs(20), || desk.delivered().is_empty()), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || desk.delivered().is_empty()),
+        "{}",
+        watch.log()
+    );
     assert!(watch.is_running());
     watch.end("TERM").is(0);
     desk.run(&["--final"]).is(0);
@@ -171,8 +206,16 @@ fn thousands_of_events_are_no_matter() {
 /// Of a process, in clock ticks of 10 ms.
 fn processor_time(watch: &Running) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", watch.id())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    fields[11..13]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
 }
 
 #[test]
@@ -182,13 +225,20 @@ fn idle_it_costs_nothing() {
     let mut watch = desk.start(&["--watch"]);
     desk.deliver_all(&segments);
     let last = desk.segments.join(format!(".{}.processed", segments[4].0));
-    assert!(within(Duration::from_secs(20), || last.exists()), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || last.exists()),
+        "{}",
+        watch.log()
+    );
     std::thread::sleep(Duration::from_millis(500));
     let before = processor_time(&watch);
     std::thread::sleep(Duration::from_secs(6));
     let ticks = processor_time(&watch) - before;
     assert!(watch.is_running());
-    assert!(ticks <= 3, "{ticks} hundredths of a second in six seconds without work");
+    assert!(
+        ticks <= 3,
+        "{ticks} hundredths of a second in six seconds without work"
+    );
     watch.end("TERM").is(0);
 }
 
@@ -198,15 +248,22 @@ fn the_service_manager_is_told() {
     let desk = Desk::new();
     let path = desk.folder().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let mut command = desk.command(WATCH);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000").env_remove("WATCHDOG_PID");
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "1000000")
+        .env_remove("WATCHDOG_PID");
     let watch = desk.start_command(command);
     let mut told = String::new();
     let mut is_told = |words: &str| {
         while !told.contains(words) {
             let mut message = [0; 4096];
-            let len = socket.recv(&mut message).unwrap_or_else(|error| panic!("no {words} in {told}: {error}"));
+            let len = socket
+                .recv(&mut message)
+                .unwrap_or_else(|error| panic!("no {words} in {told}: {error}"));
             told.push_str(&String::from_utf8_lossy(&message[..len]));
             told.push('\n');
         }
@@ -235,12 +292,33 @@ fn flags_that_do_not_go_together_are_refused() {
         let ran = desk.run(flags).is(2);
         ran.says(words);
     }
-    for flags in [&["--watch"][..], &["--final"], &["--after-processing", "delete"]] {
-        desk.ended(desk.extractor().args(["--input-file", "x.pcap"]).args(flags)).is(2).says("--input-file").says(flags[0]);
+    for flags in [
+        &["--watch"][..],
+        &["--final"],
+        &["--after-processing", "delete"],
+    ] {
+        desk.ended(
+            desk.extractor()
+                .args(["--input-file", "x.pcap"])
+                .args(flags),
+        )
+        .is(2)
+        .says("--input-file")
+        .says(flags[0]);
     }
-    desk.ended(&mut desk.extractor()).is(2).says("a directory of segments");
+    desk.ended(&mut desk.extractor())
+        .is(2)
+        .says("a directory of segments");
     let mut missing = desk.extractor();
-    missing.arg("--input-dir").arg(format!("{segments}-that-are-not-there"));
+    missing
+        .arg("--input-dir")
+        .arg(format!("{segments}-that-are-not-there"));
     desk.ended(&mut missing).is(1).says("-that-are-not-there");
-    assert!(!desk.out.exists() || desk.everything_in_out().keys().all(|name| !name.starts_with("call_")));
+    assert!(
+        !desk.out.exists()
+            || desk
+                .everything_in_out()
+                .keys()
+                .all(|name| !name.starts_with("call_"))
+    );
 }

@@ -1,4 +1,5 @@
-//! What comes of the whole capture: that everything is in it which the other tests take for granted.
+//! What comes of the whole capture: that everything is in it which the other tests take for
+//! granted.
 
 use support::{
     desk::{Desk, Files, visible},
@@ -18,12 +19,27 @@ fn extracted(form: Form) -> Extracted {
 fn everything_is_in_it() {
     let got = extracted(Form::Micro);
     let states = ["completed", "cancelled", "failed", "timeout", "incomplete"];
-    let count = |state: &str| got.calls.iter().filter(|row| row.get("state") == state).count();
+    let count = |state: &str| {
+        got.calls
+            .iter()
+            .filter(|row| row.get("state") == state)
+            .count()
+    };
     assert_eq!(states.map(count), [43, 1, 5, 3, 2], "{:#?}", got.calls);
-    let again: Vec<_> = got.calls.iter().filter(|row| row.get("call_id") == "again").collect();
-    let names: Vec<_> = again.iter().map(|row| row.get("output_pcap_filename")).collect();
+    let again: Vec<_> = got
+        .calls
+        .iter()
+        .filter(|row| row.get("call_id") == "again")
+        .collect();
+    let names: Vec<_> = again
+        .iter()
+        .map(|row| row.get("output_pcap_filename"))
+        .collect();
     assert_eq!(names.len(), 3);
-    assert!(names[0].ends_with("_143022.pcap") && names[1].ends_with("_143022_2.pcap"), "{names:?}");
+    assert!(
+        names[0].ends_with("_143022.pcap") && names[1].ends_with("_143022_2.pcap"),
+        "{names:?}"
+    );
     for (id, sip, rtp) in [
         ("stray", "8", "0"),
         ("ahead", "5", "11"),
@@ -41,7 +57,9 @@ fn everything_is_in_it() {
         ("never-whole", "3", "0"),
         ("long", "8", "130"),
     ] {
-        got.call(id).has("sip_packet_count", sip).has("rtp_packet_count", rtp);
+        got.call(id)
+            .has("sip_packet_count", sip)
+            .has("rtp_packet_count", rtp);
     }
     for what in [
         "1   stretches of TCP streams are missing",
@@ -51,7 +69,12 @@ fn everything_is_in_it() {
     ] {
         assert!(got.log.contains(what), "{what}: {}", got.log);
     }
-    let sum = |column: &str| got.streams.iter().map(|row| row.get(column).parse::<u64>().unwrap()).sum::<u64>();
+    let sum = |column: &str| {
+        got.streams
+            .iter()
+            .map(|row| row.get(column).parse::<u64>().unwrap())
+            .sum::<u64>()
+    };
     for column in ["lost_packets", "out_of_order_count", "duplicate_count"] {
         assert!(sum(column) > 0, "{column}");
     }
@@ -86,7 +109,8 @@ fn an_input_may_end_with_a_damaged_time() {
     }
 }
 
-/// Files that are given one by one are one capture, too: the pipeline itself does not mind where an input ends.
+/// Files that are given one by one are one capture, too: the pipeline itself does not mind where an
+/// input ends.
 #[test]
 fn inputs_that_are_given_one_by_one_are_one_capture() {
     let mut dice = Dice::new(1);
@@ -96,15 +120,24 @@ fn inputs_that_are_given_one_by_one_are_one_capture() {
         for pieces in [2, 7, 50] {
             let desk = Desk::new();
             let mut command = desk.extractor();
-            for (n, stretch) in packets.cut_in_order_of_time(pieces, &mut dice).into_iter().enumerate() {
+            for (n, stretch) in packets
+                .cut_in_order_of_time(pieces, &mut dice)
+                .into_iter()
+                .enumerate()
+            {
                 let path = desk.segments.join(format!("{n}"));
-                std::fs::write(&path, packets.file(stretch, *dice.one_of(&Container::ALL))).unwrap();
+                std::fs::write(&path, packets.file(stretch, *dice.one_of(&Container::ALL)))
+                    .unwrap();
                 command.arg("--input-file").arg(path);
             }
             let ran = desk.ended(&mut command);
             assert_eq!(ran.status, Some(0), "{}", ran.log);
             desk.has(&want, &format!("{form:?} in {pieces} files"));
-            assert_eq!(visible(&desk.out).len(), desk.everything_in_out().len(), "nothing hidden is left");
+            assert_eq!(
+                visible(&desk.out).len(),
+                desk.everything_in_out().len(),
+                "nothing hidden is left"
+            );
         }
     }
 }

@@ -19,8 +19,8 @@ pub enum Order {
     Big,
 }
 
-/// How one interface of a pcapng writes times: ticks a second as the option `if_tsresol` says, counted from 1970 and
-/// so many seconds.
+/// How one interface of a pcapng writes times: ticks a second as the option `if_tsresol` says,
+/// counted from 1970 and so many seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     pub resolution: u8,
@@ -52,17 +52,29 @@ pub struct Section {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { link: LinkType::ETHERNET, precision: Precision::Micro, frames: Vec::new() }
+        Self {
+            link: LinkType::ETHERNET,
+            precision: Precision::Micro,
+            frames: Vec::new(),
+        }
     }
 }
 
 impl Order {
     fn u16(self, number: u16) -> [u8; 2] {
-        if self == Self::Little { number.to_le_bytes() } else { number.to_be_bytes() }
+        if self == Self::Little {
+            number.to_le_bytes()
+        } else {
+            number.to_be_bytes()
+        }
     }
 
     fn u32(self, number: u32) -> [u8; 4] {
-        if self == Self::Little { number.to_le_bytes() } else { number.to_be_bytes() }
+        if self == Self::Little {
+            number.to_le_bytes()
+        } else {
+            number.to_be_bytes()
+        }
     }
 }
 
@@ -75,7 +87,8 @@ impl Clock {
             exponent @ ..0x80 => 10u128.pow(exponent.into()),
             exponent => 1 << (exponent & 0x7f),
         };
-        u64::try_from((ns * per_second).div_ceil(1_000_000_000)).expect("a time that this clock can tell")
+        u64::try_from((ns * per_second).div_ceil(1_000_000_000))
+            .expect("a time that this clock can tell")
     }
 }
 
@@ -94,7 +107,12 @@ impl Capture {
         let mut file = file_header(self.link, self.precision, DEFAULT_SNAPLEN).to_vec();
         for (ns, frame) in &self.frames {
             let captured = &frame[..frame.len().min(snaplen)];
-            file.extend(record_header(*ns, self.precision, captured.len() as u32, frame.len() as u32));
+            file.extend(record_header(
+                *ns,
+                self.precision,
+                captured.len() as u32,
+                frame.len() as u32,
+            ));
             file.extend(captured);
         }
         file
@@ -102,7 +120,11 @@ impl Capture {
 
     /// A classic pcap in any of its four forms.
     pub fn to_pcap_as(&self, order: Order, precision: Precision) -> Vec<u8> {
-        let mut file = Self { precision, ..self.clone() }.to_pcap();
+        let mut file = Self {
+            precision,
+            ..self.clone()
+        }
+        .to_pcap();
         if order == Order::Big {
             for field in [0..4, 4..6, 6..8, 8..12, 12..16, 16..20, 20..24] {
                 file[field].reverse();
@@ -122,7 +144,11 @@ impl Capture {
         let mut frames = &self.frames[..];
         for (index, section) in sections.iter().enumerate() {
             let is_last = index + 1 == sections.len();
-            let (mine, rest) = frames.split_at(if is_last { frames.len() } else { section.frames.min(frames.len()) });
+            let (mine, rest) = frames.split_at(if is_last {
+                frames.len()
+            } else {
+                section.frames.min(frames.len())
+            });
             frames = rest;
             section.write(self.link, mine, &mut file);
         }
@@ -134,13 +160,19 @@ impl Section {
     fn write(&self, link: LinkType, frames: &[(u64, Vec<u8>)], file: &mut Vec<u8>) {
         let order = self.order;
         let version = [order.u16(1), order.u16(0)].concat();
-        file.extend(self.block(0x0a0d_0d0a, &[&order.u32(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat()));
+        file.extend(self.block(
+            0x0a0d_0d0a,
+            &[&order.u32(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat(),
+        ));
         for clock in &self.clocks {
             file.extend(self.interface(link, *clock));
         }
         for (index, (ns, frame)) in frames.iter().enumerate() {
             if self.unknown_every > 0 && index % self.unknown_every == 0 {
-                file.extend(self.block(0x8000_0b0b + index as u32 % 3, &vec![index as u8; index % 5 * 4]));
+                file.extend(self.block(
+                    0x8000_0b0b + index as u32 % 3,
+                    &vec![index as u8; index % 5 * 4],
+                ));
             }
             file.extend(self.packet(index, *ns, frame));
         }
@@ -148,7 +180,11 @@ impl Section {
 
     fn interface(&self, link: LinkType, clock: Clock) -> Vec<u8> {
         let order = self.order;
-        let offset = if order == Order::Little { clock.offset_s.to_le_bytes() } else { clock.offset_s.to_be_bytes() };
+        let offset = if order == Order::Little {
+            clock.offset_s.to_le_bytes()
+        } else {
+            clock.offset_s.to_be_bytes()
+        };
         let mut body = [order.u16(link.0), order.u16(0)].concat();
         body.extend(order.u32(0));
         // if_name, of three bytes: options are filled up.
@@ -178,7 +214,10 @@ impl Section {
             }
             PacketBlock::Obsolete => {
                 let interface = [order.u16(interface as u16), order.u16(7)].concat();
-                self.block(2, &[interface, [high, low, len, len].concat(), padded].concat())
+                self.block(
+                    2,
+                    &[interface, [high, low, len, len].concat(), padded].concat(),
+                )
             }
             PacketBlock::Simple => self.block(3, &[len.to_vec(), padded].concat()),
         }
@@ -192,7 +231,9 @@ impl Section {
 
 /// One member of gzip.
 pub fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::GzBuilder::new().filename("big.pcap").write(Vec::new(), flate2::Compression::default());
+    let mut encoder = flate2::GzBuilder::new()
+        .filename("big.pcap")
+        .write(Vec::new(), flate2::Compression::default());
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()
 }

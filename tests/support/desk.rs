@@ -1,4 +1,5 @@
-//! A place to work at: a directory of segments, a directory of results, and the program between them.
+//! A place to work at: a directory of segments, a directory of results, and the program between
+//! them.
 
 use std::{
     collections::BTreeMap,
@@ -50,7 +51,11 @@ impl Desk {
         let folder = tempfile::tempdir().unwrap();
         let [segments, out] = ["segments", "out"].map(|name| folder.path().join(name));
         fs::create_dir(&segments).unwrap();
-        Self { folder, segments, out }
+        Self {
+            folder,
+            segments,
+            out,
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -63,7 +68,9 @@ impl Desk {
     }
 
     pub fn deliver_all(&self, segments: &[(String, Vec<u8>)]) {
-        segments.iter().for_each(|(name, bytes)| self.deliver(name, bytes));
+        segments
+            .iter()
+            .for_each(|(name, bytes)| self.deliver(name, bytes));
     }
 
     /// The names in the directory of segments, without what is hidden.
@@ -100,13 +107,27 @@ impl Desk {
     }
 
     pub fn start_command(&self, mut command: Command) -> Running {
-        let log = tempfile::Builder::new().prefix("log").tempfile_in(self.folder()).unwrap().keep().unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.0).spawn().unwrap();
+        let log = tempfile::Builder::new()
+            .prefix("log")
+            .tempfile_in(self.folder())
+            .unwrap()
+            .keep()
+            .unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.0)
+            .spawn()
+            .unwrap();
         Running { child, log: log.1 }
     }
 
     pub fn everything_in_out(&self) -> Files {
-        if self.out.exists() { files(&self.out) } else { Files::new() }
+        if self.out.exists() {
+            files(&self.out)
+        } else {
+            Files::new()
+        }
     }
 
     /// Checks that the results are these, and that beside them nothing is there but the state.
@@ -117,16 +138,28 @@ impl Desk {
         assert_same(want, &got, what);
     }
 
-    /// Checks that what a reader sees now is a part of the results: files that are complete, rows that stay.
+    /// Checks that what a reader sees now is a part of the results: files that are complete, rows
+    /// that stay.
     #[track_caller]
     pub fn shows_only(&self, want: &Files, what: &str) {
         if !self.out.exists() {
             return;
         }
         for (name, bytes) in visible(&self.out) {
-            let wanted = want.get(&name).unwrap_or_else(|| panic!("{what}: {name} is there, and should never be"));
-            let is_right = if name.ends_with(".csv") { wanted.starts_with(&bytes) } else { *wanted == bytes };
-            assert!(is_right, "{what}: {name} is not as it will be: {} bytes of {}", bytes.len(), wanted.len());
+            let wanted = want
+                .get(&name)
+                .unwrap_or_else(|| panic!("{what}: {name} is there, and should never be"));
+            let is_right = if name.ends_with(".csv") {
+                wanted.starts_with(&bytes)
+            } else {
+                *wanted == bytes
+            };
+            assert!(
+                is_right,
+                "{what}: {name} is not as it will be: {} bytes of {}",
+                bytes.len(),
+                wanted.len()
+            );
         }
     }
 }
@@ -148,8 +181,15 @@ impl Running {
 
     /// Sends a signal, not before the program listens to such.
     pub fn signal(&self, name: &str) {
-        assert!(within(Duration::from_secs(20), || self.listens()), "it does not listen to signals: {}", self.log());
-        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        assert!(
+            within(Duration::from_secs(20), || self.listens()),
+            "it does not listen to signals: {}",
+            self.log()
+        );
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -157,7 +197,10 @@ impl Running {
     fn listens(&self) -> bool {
         const SIGTERM_BIT: u64 = 1 << 14;
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .unwrap_or("0");
         u64::from_str_radix(caught.trim(), 16).unwrap() & SIGTERM_BIT != 0
     }
 
@@ -167,8 +210,14 @@ impl Running {
 
     #[track_caller]
     pub fn says(&mut self, words: &str) {
-        let is_said = within(Duration::from_secs(20), || self.log().contains(words) || !self.is_running());
-        assert!(is_said && self.log().contains(words), "no `{words}` in {}", self.log());
+        let is_said = within(Duration::from_secs(20), || {
+            self.log().contains(words) || !self.is_running()
+        });
+        assert!(
+            is_said && self.log().contains(words),
+            "no `{words}` in {}",
+            self.log()
+        );
     }
 
     /// Waits for its end.
@@ -227,7 +276,10 @@ fn is_so_by(deadline: Instant, mut is_so: impl FnMut() -> bool) -> bool {
 fn ran(output: &Output) -> Ran {
     let log = String::from_utf8(output.stderr.clone()).expect("the log is UTF-8");
     assert!(!log.contains("panicked"), "{log}");
-    Ran { status: output.status.code(), log }
+    Ran {
+        status: output.status.code(),
+        log,
+    }
 }
 
 /// All files of a directory.
@@ -243,7 +295,10 @@ pub fn files(directory: &Path) -> Files {
 
 /// Those that a reader sees.
 pub fn visible(directory: &Path) -> Files {
-    files(directory).into_iter().filter(|(name, _)| !name.starts_with('.')).collect()
+    files(directory)
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with('.'))
+        .collect()
 }
 
 /// Compares results, and shows where they differ.
@@ -251,8 +306,14 @@ pub fn visible(directory: &Path) -> Files {
 pub fn assert_same(want: &Files, got: &Files, what: &str) {
     let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
     if names(want) != names(got) {
-        let lacks: Vec<_> = want.keys().filter(|name| !got.contains_key(*name)).collect();
-        let beyond: Vec<_> = got.keys().filter(|name| !want.contains_key(*name)).collect();
+        let lacks: Vec<_> = want
+            .keys()
+            .filter(|name| !got.contains_key(*name))
+            .collect();
+        let beyond: Vec<_> = got
+            .keys()
+            .filter(|name| !want.contains_key(*name))
+            .collect();
         panic!("{what}: missing {lacks:?}, and in their place {beyond:?}");
     }
     for (name, want) in want {
@@ -264,14 +325,28 @@ pub fn assert_same(want: &Files, got: &Files, what: &str) {
 }
 
 fn difference(want: &[u8], got: &[u8]) -> String {
-    let at = want.iter().zip(got).take_while(|(want, got)| want == got).count();
-    let lengths = format!("{} bytes wanted, {} found, the same up to {at}", want.len(), got.len());
-    let line_start = want[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let at = want
+        .iter()
+        .zip(got)
+        .take_while(|(want, got)| want == got)
+        .count();
+    let lengths = format!(
+        "{} bytes wanted, {} found, the same up to {at}",
+        want.len(),
+        got.len()
+    );
+    let line_start = want[..at]
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |newline| newline + 1);
     match (std::str::from_utf8(want), std::str::from_utf8(got)) {
         (Ok(_), Ok(_)) => {
             let line = |text: &[u8]| {
                 let rest = text.get(line_start..).unwrap_or_default();
-                String::from_utf8_lossy(rest.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned()
+                String::from_utf8_lossy(
+                    rest.split(|byte| *byte == b'\n').next().unwrap_or_default(),
+                )
+                .into_owned()
             };
             format!("{lengths}\nwanted {}\nfound  {}", line(want), line(got))
         }

@@ -1,7 +1,7 @@
 //! Chance that is the same every time, and how often it is tried.
 //!
-//! `SEGMENT_TESTS=long` tries everything for much longer, and every place where there is a sample otherwise.
-//! `SEGMENT_TESTS_SEED=N` takes other chances; a failure says which seed it was.
+//! `SEGMENT_TESTS=long` tries everything for much longer, and every place where there is a sample
+//! otherwise. `SEGMENT_TESTS_SEED=N` takes other chances; a failure says which seed it was.
 
 use std::env;
 
@@ -20,7 +20,9 @@ pub struct Dice(u64);
 impl Dice {
     /// Each test has a number of its own.
     pub fn new(number: u64) -> Self {
-        let seed: u64 = env::var("SEGMENT_TESTS_SEED").ok().map_or(0, |seed| seed.parse().expect("a number"));
+        let seed: u64 = env::var("SEGMENT_TESTS_SEED")
+            .ok()
+            .map_or(0, |seed| seed.parse().expect("a number"));
         let mut dice = Self(((seed << 20) | (number + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for _ in 0..8 {
             dice.next();

@@ -19,8 +19,8 @@ impl Threads {
     pub const EITHER: [Self; 2] = [Self::First, Self::All];
 }
 
-/// A call of the program: the `nth` of these. Of several kinds, whichever comes to that number first, for strace counts each
-/// kind by itself.
+/// A call of the program: the `nth` of these. Of several kinds, whichever comes to that number
+/// first, for strace counts each kind by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub kind: String,
@@ -34,25 +34,59 @@ pub fn inject(threads: Threads, command: &Command, call: &Call, what: &str) -> C
 
 /// The command with something done to it from some call on.
 pub fn inject_since(command: &Command, call: &Call, what: &str) -> Command {
-    inject_at(Threads::All, command, &call.kind, what, &format!("{}+", call.nth))
+    inject_at(
+        Threads::All,
+        command,
+        &call.kind,
+        what,
+        &format!("{}+", call.nth),
+    )
 }
 
 fn inject_at(threads: Threads, command: &Command, kinds: &str, what: &str, when: &str) -> Command {
     let inject = format!("inject={kinds}:{what}:when={when}");
-    under_strace(threads, command, &["-o", "/dev/null", "-e", &format!("trace={kinds}"), "-e", &inject])
+    under_strace(
+        threads,
+        command,
+        &[
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={kinds}"),
+            "-e",
+            &inject,
+        ],
+    )
 }
 
 /// The command with something done to each of these system calls that concerns a path.
 pub fn inject_on(path: &Path, command: &Command, calls: &str, what: &str) -> Command {
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{what}"));
-    under_strace(Threads::All, command, &["-o", "/dev/null", "-P", path.to_str().unwrap(), "-e", &trace, "-e", &inject])
+    under_strace(
+        Threads::All,
+        command,
+        &[
+            "-o",
+            "/dev/null",
+            "-P",
+            path.to_str().unwrap(),
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+        ],
+    )
 }
 
-/// All calls of these kinds that the command makes; of several threads, those of the one that makes the most.
+/// All calls of these kinds that the command makes; of several threads, those of the one that makes
+/// the most.
 pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> Vec<Call> {
     let text = list(threads, command, kinds, folder);
     let mut made: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for line in text.lines().filter(|line| line.contains('(') && !line.contains("resumed>")) {
+    for line in text
+        .lines()
+        .filter(|line| line.contains('(') && !line.contains("resumed>"))
+    {
         let (before, _) = line.split_once('(').unwrap();
         // With several threads, a line begins with the number of its own.
         let (thread, kind) = before.rsplit_once(' ').unwrap_or(("", before));
@@ -63,16 +97,37 @@ pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) ->
         let most = most.entry(kind).or_default();
         *most = count.max(*most);
     }
-    let each = |(kind, count): (&str, usize)| (1..=count).map(|nth| Call { kind: kind.to_owned(), nth }).collect::<Vec<_>>();
+    let each = |(kind, count): (&str, usize)| {
+        (1..=count)
+            .map(|nth| Call {
+                kind: kind.to_owned(),
+                nth,
+            })
+            .collect::<Vec<_>>()
+    };
     most.into_iter().flat_map(each).collect()
 }
 
 /// What strace says of these calls, line by line.
 pub fn list(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> String {
     let list = folder.join("calls");
-    let output =
-        under_strace(threads, command, &["-o", list.to_str().unwrap(), "-e", &format!("trace={kinds}")]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = under_strace(
+        threads,
+        command,
+        &[
+            "-o",
+            list.to_str().unwrap(),
+            "-e",
+            &format!("trace={kinds}"),
+        ],
+    )
+    .output()
+    .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     fs::read_to_string(list).unwrap()
 }
 
@@ -82,7 +137,10 @@ fn under_strace(threads: Threads, command: &Command, flags: &[&str]) -> Command 
         Threads::First => strace.arg("-qq"),
         Threads::All => strace.args(["-qq", "-f"]),
     };
-    strace.args(flags).arg(command.get_program()).args(command.get_args());
+    strace
+        .args(flags)
+        .arg(command.get_program())
+        .args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => strace.env(name, value),

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Of what the tests wait for (a socket that opens, a process that ends, a file that grows), other programs' doings
-/// all, the kernel tells nobody, so it is asked again and again.
+/// Of what the tests wait for (a socket that opens, a process that ends, a file that grows), other
+/// programs' doings all, the kernel tells nobody, so it is asked again and again.
 pub fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !has_happened() {
@@ -27,12 +27,20 @@ pub fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
 
 /// The words of a line; a no-break space in one of them stands for a blank.
 fn words(line: &str) -> impl Iterator<Item = String> {
-    line.split(' ').filter(|word| !word.is_empty()).map(|word| word.replace('\u{a0}', " "))
+    line.split(' ')
+        .filter(|word| !word.is_empty())
+        .map(|word| word.replace('\u{a0}', " "))
 }
 
 fn must_succeed(mut command: Command) {
-    let said = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
-    assert!(said.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said.stderr));
+    let said = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
+    assert!(
+        said.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&said.stderr)
+    );
 }
 
 /// A network of its own. It ends with this value, and the wires that lead into it with it.
@@ -41,7 +49,11 @@ pub struct Namespace(String);
 impl Namespace {
     pub fn new() -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("sip-test-{}-{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "sip-test-{}-{}",
+            process::id(),
+            MADE.fetch_add(1, Ordering::Relaxed)
+        );
         let mut command = Command::new("ip");
         command.args(["netns", "add", &name]);
         must_succeed(command);
@@ -53,7 +65,10 @@ impl Namespace {
     /// What a program is to be called with to run here.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).args(words(line)).stdin(Stdio::null());
+        command
+            .args(["netns", "exec", &self.0])
+            .args(words(line))
+            .stdin(Stdio::null());
         command
     }
 
@@ -72,7 +87,9 @@ impl Namespace {
     /// Whether the kernel has this type of interface.
     pub fn can_have(&self, kind: &str) -> bool {
         let mut command = Command::new("ip");
-        command.args(["-n", &self.0, "link", "add", "probe"]).args(words(kind));
+        command
+            .args(["-n", &self.0, "link", "add", "probe"])
+            .args(words(kind));
         let can = command.output().unwrap().status.success();
         if can {
             self.ip("link del probe");
@@ -82,15 +99,20 @@ impl Namespace {
 
     /// An interface called `name`, at the other end of which is `other_name` of `other`.
     pub fn wire(&self, name: &str, other: &Self, other_name: &str) {
-        self.ip(&format!("link add {name} type veth peer name {other_name} netns {}", other.0));
+        self.ip(&format!(
+            "link add {name} type veth peer name {other_name} netns {}",
+            other.0
+        ));
         self.ip(&format!("link set {name} up"));
         other.ip(&format!("link set {other_name} up"));
     }
 
-    /// What is sent over this interface goes as it will on a real wire: no segments larger than its MTU, checksums
-    /// computed.
+    /// What is sent over this interface goes as it will on a real wire: no segments larger than its
+    /// MTU, checksums computed.
     pub fn without_offloads(&self, interface: &str) {
-        self.run(&format!("ethtool -K {interface} tso off gso off gro off tx off"));
+        self.run(&format!(
+            "ethtool -K {interface} tso off gso off gro off tx off"
+        ));
     }
 }
 
@@ -98,7 +120,9 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // Of what ran here only children of programs can be left.
         let left = Command::new("ip").args(["netns", "pids", &self.0]).output();
-        let left = left.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let left = left
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default();
         for process in left.split_whitespace() {
             let _ = Command::new("kill").args(["-KILL", process]).output();
         }
@@ -120,8 +144,13 @@ impl Program {
     pub fn start(mut command: Command, name: &str, folder: &Path) -> Self {
         let log = folder.join(format!("{name}.log"));
         let file = fs::File::create(&log).unwrap();
-        command.current_dir(folder).stdout(file.try_clone().unwrap()).stderr(file);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
+        command
+            .current_dir(folder)
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
         Self { child, log }
     }
 
@@ -137,7 +166,10 @@ impl Program {
     pub fn says(&mut self, text: &str) {
         wait_until(&format!("{text:?} in {:?}", self.log), || {
             let said = self.said();
-            assert!(said.contains(text) || self.child.try_wait().unwrap().is_none(), "it ended without {text:?}: {said}");
+            assert!(
+                said.contains(text) || self.child.try_wait().unwrap().is_none(),
+                "it ended without {text:?}: {said}"
+            );
             said.contains(text)
         });
     }
@@ -146,14 +178,27 @@ impl Program {
     pub fn listens(&mut self, port: u16) {
         let end_of_address = format!(":{port:04X}");
         wait_until(&format!("port {port} for {:?}", self.log), || {
-            assert!(self.child.try_wait().unwrap().is_none(), "it ended before it listened on {port}: {}", self.said());
+            assert!(
+                self.child.try_wait().unwrap().is_none(),
+                "it ended before it listened on {port}: {}",
+                self.said()
+            );
             ["tcp", "tcp6", "udp", "udp6"].iter().any(|protocol| {
-                let sockets = fs::read_to_string(format!("/proc/{}/net/{protocol}", self.child.id())).unwrap_or_default();
+                let sockets =
+                    fs::read_to_string(format!("/proc/{}/net/{protocol}", self.child.id()))
+                        .unwrap_or_default();
                 // Of TCP only sockets that listen (0A); those of UDP are always "closed" (07).
-                sockets.lines().map(str::split_whitespace).any(|mut columns| {
-                    columns.nth(1).is_some_and(|local| local.ends_with(&end_of_address))
-                        && columns.nth(1).is_some_and(|state| state == "0A" || state == "07")
-                })
+                sockets
+                    .lines()
+                    .map(str::split_whitespace)
+                    .any(|mut columns| {
+                        columns
+                            .nth(1)
+                            .is_some_and(|local| local.ends_with(&end_of_address))
+                            && columns
+                                .nth(1)
+                                .is_some_and(|state| state == "0A" || state == "07")
+                    })
             })
         });
     }
@@ -166,7 +211,10 @@ impl Program {
 
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
-        wait_until(&format!("the end of the program with the log {:?}", self.log), || self.child.try_wait().unwrap().is_some());
+        wait_until(
+            &format!("the end of the program with the log {:?}", self.log),
+            || self.child.try_wait().unwrap().is_some(),
+        );
         self.child.wait().unwrap()
     }
 }
@@ -215,13 +263,24 @@ impl Lab {
     pub fn unconnected(phones: [Namespace; 2]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let addresses = V4.map(|text| text.parse().unwrap());
-        Self { programs: Vec::new(), phones, switches: Vec::new(), addresses, media: addresses, folder }
+        Self {
+            programs: Vec::new(),
+            phones,
+            switches: Vec::new(),
+            addresses,
+            media: addresses,
+            folder,
+        }
     }
 
     /// Gives an interface of both phones addresses.
     pub fn number(&mut self, interface: &str, addresses: [&str; 2]) {
         for (phone, address) in self.phones.iter().zip(addresses) {
-            let address = if address.contains(':') { format!("{address}/64 nodad") } else { format!("{address}/24") };
+            let address = if address.contains(':') {
+                format!("{address}/64 nodad")
+            } else {
+                format!("{address}/24")
+            };
             phone.ip(&format!("addr add {address} dev {interface}"));
         }
     }
@@ -262,10 +321,21 @@ impl Lab {
     pub fn tap_at(&self, interface: &str, behind: IpAddr) -> Tap {
         let at = self.switches.first().unwrap_or(&self.phones[0]);
         let file = self.folder().join(format!("at-{interface}.pcap"));
-        let line = format!("tcpdump -i {interface} -n -U --immediate-mode -s 0 -B 16384 -Z root -w {}", file.display());
-        let mut program = Program::start(at.command(&line), &format!("tcpdump-{interface}"), self.folder());
+        let line = format!(
+            "tcpdump -i {interface} -n -U --immediate-mode -s 0 -B 16384 -Z root -w {}",
+            file.display()
+        );
+        let mut program = Program::start(
+            at.command(&line),
+            &format!("tcpdump-{interface}"),
+            self.folder(),
+        );
         program.says("listening on");
-        Tap { program, behind, file }
+        Tap {
+            program,
+            behind,
+            file,
+        }
     }
 }
 
@@ -280,10 +350,17 @@ impl Tap {
     /// Ends the capture when all that passed is in it: a last datagram tells.
     pub fn stop(mut self, lab: &Lab) -> PathBuf {
         const LAST: &str = "the last datagram";
-        fs::write(lab.folder().join("last"), format!("echo {LAST} >/dev/udp/{}/9", self.behind)).unwrap();
+        fs::write(
+            lab.folder().join("last"),
+            format!("echo {LAST} >/dev/udp/{}/9", self.behind),
+        )
+        .unwrap();
         lab.phones[0].run(&format!("bash {}", lab.folder().join("last").display()));
         wait_until("the last datagram in the capture", || {
-            fs::read(&self.file).unwrap().windows(LAST.len()).any(|bytes| bytes == LAST.as_bytes())
+            fs::read(&self.file)
+                .unwrap()
+                .windows(LAST.len())
+                .any(|bytes| bytes == LAST.as_bytes())
         });
         self.program.signal("INT");
         assert!(self.program.end().success());

@@ -52,13 +52,26 @@ impl Ladder {
     }
 
     pub fn udp(&mut self, at_ms: u64, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        self.capture.push(START_NS + at_ms * MS, frames::udp(from, to, payload));
+        self.capture
+            .push(START_NS + at_ms * MS, frames::udp(from, to, payload));
     }
 
     /// RTP packets, 20 ms apart.
-    pub fn rtp(&mut self, from_ms: u64, from: SocketAddr, to: SocketAddr, ssrc: u32, sequence: RangeInclusive<u16>) {
+    pub fn rtp(
+        &mut self,
+        from_ms: u64,
+        from: SocketAddr,
+        to: SocketAddr,
+        ssrc: u32,
+        sequence: RangeInclusive<u16>,
+    ) {
         for (index, sequence) in sequence.enumerate() {
-            self.udp(from_ms + index as u64 * 20, from, to, &Rtp::new(ssrc, sequence).bytes());
+            self.udp(
+                from_ms + index as u64 * 20,
+                from,
+                to,
+                &Rtp::new(ssrc, sequence).bytes(),
+            );
         }
     }
 
@@ -77,11 +90,15 @@ impl Ladder {
 
     /// Extracts from the capture as it was drawn, whatever comes of it.
     pub fn extract_as_drawn(&self) -> Extracted {
-        extract_bytes(&self.capture.to_pcap(), &self.flags.iter().map(String::as_str).collect::<Vec<_>>())
+        extract_bytes(
+            &self.capture.to_pcap(),
+            &self.flags.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
     }
 }
 
-/// Runs the extractor over a capture of these bytes. Its times are what a test is about, or not: reading does not depend on them.
+/// Runs the extractor over a capture of these bytes. Its times are what a test is about, or not:
+/// reading does not depend on them.
 pub fn extract_bytes(capture: &[u8], flags: &[&str]) -> Extracted {
     times::check(capture);
     let folder = tempfile::tempdir().unwrap();
@@ -95,8 +112,16 @@ pub fn extract_piped(capture: &[u8], flags: &[&str]) -> Extracted {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let mut command = extractor();
-    command.args(["--input-file", "-", "--output-dir"]).arg(&out).args(flags);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command
+        .args(["--input-file", "-", "--output-dir"])
+        .arg(&out)
+        .args(flags);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let capture = capture.to_vec();
     // What refuses its input early leaves the rest in the pipe.
@@ -113,13 +138,19 @@ pub fn extract_files(folder: TempDir, inputs: &[PathBuf], flags: &[&str]) -> Ext
     for input in inputs {
         command.arg("--input-file").arg(input);
     }
-    let output = command.arg("--output-dir").arg(&out).args(flags).output().unwrap();
+    let output = command
+        .arg("--output-dir")
+        .arg(&out)
+        .args(flags)
+        .output()
+        .unwrap();
     Extracted::read(folder, &out, &output)
 }
 
 /// The program that is tested: Cargo says where it is.
 pub fn extractor() -> Command {
-    let program = std::env::var_os("CARGO_BIN_EXE_sip-call-extractor").expect("`cargo test` runs the tests");
+    let program =
+        std::env::var_os("CARGO_BIN_EXE_sip-call-extractor").expect("`cargo test` runs the tests");
     let mut command = Command::new(program);
     command.env_remove("RUST_LOG");
     command
@@ -161,33 +192,60 @@ impl Extracted {
     #[track_caller]
     pub fn only_call(&self) -> Found<'_> {
         assert_eq!(self.calls.len(), 1, "{:#?}", self.calls);
-        Found { extracted: self, row: &self.calls[0] }
+        Found {
+            extracted: self,
+            row: &self.calls[0],
+        }
     }
 
     /// The call with this Call-ID, of which there must be one.
     #[track_caller]
     pub fn call(&self, call_id: &str) -> Found<'_> {
-        let found: Vec<_> = self.calls.iter().filter(|row| row.get("call_id") == call_id).collect();
+        let found: Vec<_> = self
+            .calls
+            .iter()
+            .filter(|row| row.get("call_id") == call_id)
+            .collect();
         assert_eq!(found.len(), 1, "{call_id} in {:#?}", self.calls);
-        Found { extracted: self, row: found[0] }
+        Found {
+            extracted: self,
+            row: found[0],
+        }
     }
 
     /// The calls in the order of their rows.
     pub fn each_call(&self) -> Vec<Found<'_>> {
-        self.calls.iter().map(|row| Found { extracted: self, row }).collect()
+        self.calls
+            .iter()
+            .map(|row| Found {
+                extracted: self,
+                row,
+            })
+            .collect()
     }
 
     /// All files, by name, with their bytes.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let entries = std::fs::read_dir(&self.out).unwrap().map(|entry| entry.unwrap());
-        entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+        let entries = std::fs::read_dir(&self.out)
+            .unwrap()
+            .map(|entry| entry.unwrap());
+        entries
+            .map(|entry| {
+                (
+                    entry.file_name().into_string().unwrap(),
+                    std::fs::read(entry.path()).unwrap(),
+                )
+            })
+            .collect()
     }
 }
 
 impl Row {
     #[track_caller]
     pub fn get(&self, column: &str) -> &str {
-        self.0.get(column).unwrap_or_else(|| panic!("no column {column}"))
+        self.0
+            .get(column)
+            .unwrap_or_else(|| panic!("no column {column}"))
     }
 
     /// Checks a column.
@@ -223,9 +281,17 @@ impl Found<'_> {
     pub fn has_sip(&self, frames: usize) -> &Self {
         let payloads = self.payloads();
         let is_sip = |payload: &&Vec<u8>| {
-            payload.split(|&byte| byte == b'\r').next().is_some_and(|line| line.windows(7).any(|word| word == b"SIP/2.0"))
+            payload
+                .split(|&byte| byte == b'\r')
+                .next()
+                .is_some_and(|line| line.windows(7).any(|word| word == b"SIP/2.0"))
         };
-        assert_eq!(payloads.iter().filter(is_sip).count(), frames, "frames with SIP in {:?}", self.path());
+        assert_eq!(
+            payloads.iter().filter(is_sip).count(),
+            frames,
+            "frames with SIP in {:?}",
+            self.path()
+        );
         self.has("sip_packet_count", &frames.to_string())
     }
 
@@ -234,11 +300,25 @@ impl Found<'_> {
     #[track_caller]
     pub fn has_rtp(&self, ssrc: u32, sequence: impl IntoIterator<Item = u16>) -> &Self {
         let sequence: Vec<u16> = sequence.into_iter().collect();
-        assert_eq!(self.rtp(ssrc), sequence, "RTP of {ssrc:#x} in {:?}", self.path());
+        assert_eq!(
+            self.rtp(ssrc),
+            sequence,
+            "RTP of {ssrc:#x} in {:?}",
+            self.path()
+        );
         let ssrc_hex = format!("{ssrc:#010x}");
-        let of_ssrc = self.streams().into_iter().filter(|stream| stream.get("ssrc_hex") == ssrc_hex);
-        let counted: usize = of_ssrc.map(|stream| stream.get("rtp_packet_count").parse::<usize>().unwrap()).sum();
-        assert_eq!(counted, sequence.len(), "RTP of {ssrc:#x} in the statistics");
+        let of_ssrc = self
+            .streams()
+            .into_iter()
+            .filter(|stream| stream.get("ssrc_hex") == ssrc_hex);
+        let counted: usize = of_ssrc
+            .map(|stream| stream.get("rtp_packet_count").parse::<usize>().unwrap())
+            .sum();
+        assert_eq!(
+            counted,
+            sequence.len(),
+            "RTP of {ssrc:#x} in the statistics"
+        );
         self
     }
 
@@ -250,7 +330,11 @@ impl Found<'_> {
     /// Its streams.
     pub fn streams(&self) -> Vec<&Row> {
         let file = self.row.get("output_pcap_filename");
-        self.extracted.streams.iter().filter(|row| row.get("output_pcap_filename") == file).collect()
+        self.extracted
+            .streams
+            .iter()
+            .filter(|row| row.get("output_pcap_filename") == file)
+            .collect()
     }
 
     /// The frames in its pcap: time in nanoseconds, bytes.
@@ -259,21 +343,35 @@ impl Found<'_> {
     }
 
     pub fn path(&self) -> PathBuf {
-        self.extracted.out.join(self.row.get("output_pcap_filename"))
+        self.extracted
+            .out
+            .join(self.row.get("output_pcap_filename"))
     }
 
     /// The payloads of the UDP datagrams in its pcap (Ethernet).
     pub fn payloads(&self) -> Vec<Vec<u8>> {
-        let headers = |frame: &[u8]| if frame[12..14] == [0x86, 0xdd] { 62 } else { 42 };
-        self.frames().into_iter().map(|(_, frame)| frame[headers(&frame)..].to_vec()).collect()
+        let headers = |frame: &[u8]| {
+            if frame[12..14] == [0x86, 0xdd] {
+                62
+            } else {
+                42
+            }
+        };
+        self.frames()
+            .into_iter()
+            .map(|(_, frame)| frame[headers(&frame)..].to_vec())
+            .collect()
     }
 
     /// The sequence numbers of the RTP packets of one SSRC in its pcap (Ethernet).
     pub fn rtp(&self, ssrc: u32) -> Vec<u16> {
         let payloads = self.payloads();
-        let of_ssrc =
-            payloads.iter().filter(|payload| payload.len() > 12 && payload[0] == 0x80 && payload[8..12] == ssrc.to_be_bytes());
-        of_ssrc.map(|payload| u16::from_be_bytes([payload[2], payload[3]])).collect()
+        let of_ssrc = payloads.iter().filter(|payload| {
+            payload.len() > 12 && payload[0] == 0x80 && payload[8..12] == ssrc.to_be_bytes()
+        });
+        of_ssrc
+            .map(|payload| u16::from_be_bytes([payload[2], payload[3]]))
+            .collect()
     }
 }
 
@@ -283,15 +381,28 @@ pub fn read_frames(capture: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let mut walk = layout.walk(capture, start);
     let mut frames = Vec::new();
     while let Some(step) = walk.next_step() {
-        let Step::Record(record) = step else { panic!("{step:?}") };
+        let Step::Record(record) = step else {
+            panic!("{step:?}")
+        };
         frames.push((record.timestamp_ns.unwrap(), record.frame.to_vec()));
     }
     frames
 }
 
 fn rows(path: &Path) -> Vec<Row> {
-    let Ok(mut reader) = csv::Reader::from_path(path) else { return Vec::new() };
+    let Ok(mut reader) = csv::Reader::from_path(path) else {
+        return Vec::new();
+    };
     let header = reader.headers().unwrap().clone();
-    let row = |record: csv::StringRecord| Row(header.iter().map(str::to_owned).zip(record.iter().map(str::to_owned)).collect());
-    reader.records().map(|record| row(record.unwrap())).collect()
+    let row = |record: csv::StringRecord| {
+        Row(header
+            .iter()
+            .map(str::to_owned)
+            .zip(record.iter().map(str::to_owned))
+            .collect())
+    };
+    reader
+        .records()
+        .map(|record| row(record.unwrap()))
+        .collect()
 }

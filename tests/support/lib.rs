@@ -1,4 +1,5 @@
-//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders; networks to send it through; the extractor, and what it says.
+//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders; networks to send
+//! it through; the extractor, and what it says.
 
 pub mod capture;
 pub mod desk;

@@ -14,7 +14,12 @@ pub struct Rtp {
 
 impl Rtp {
     pub fn new(ssrc: u32, sequence: u16) -> Self {
-        Self { ssrc, sequence, timestamp: u32::from(sequence) * 160, payload_type: 8 }
+        Self {
+            ssrc,
+            sequence,
+            timestamp: u32::from(sequence) * 160,
+            payload_type: 8,
+        }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -42,5 +47,9 @@ pub fn stun() -> Vec<u8> {
 
 /// The beginning of a DTLS ClientHello record: RFC 6347, 4.1.
 pub fn dtls() -> Vec<u8> {
-    [&[22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16][..], &[1; 16]].concat()
+    [
+        &[22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16][..],
+        &[1; 16],
+    ]
+    .concat()
 }

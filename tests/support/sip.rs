@@ -19,12 +19,21 @@ pub struct Sip {
 
 /// A request; the CSeq has its method.
 pub fn request(method: &str, call_id: &str) -> Sip {
-    Sip::new(format!("{method} sip:bob@example.com SIP/2.0"), method, call_id)
+    Sip::new(
+        format!("{method} sip:bob@example.com SIP/2.0"),
+        method,
+        call_id,
+    )
 }
 
 /// A response to a request of this method.
 pub fn response(status: u16, method: &str, call_id: &str) -> Sip {
-    Sip::new(format!("SIP/2.0 {status} {}", reason(status)), method, call_id).to_tag("bob")
+    Sip::new(
+        format!("SIP/2.0 {status} {}", reason(status)),
+        method,
+        call_id,
+    )
+    .to_tag("bob")
 }
 
 impl Sip {
@@ -35,7 +44,14 @@ impl Sip {
             call_id: call_id.to_owned(),
             from: "\"Alice\" <sip:alice@example.com>;tag=alice".to_owned(),
             to: "<sip:bob@example.com>".to_owned(),
-            branch: format!("z9hG4bK-{call_id}-{}", if method == "ACK" || method == "CANCEL" { "INVITE" } else { method }),
+            branch: format!(
+                "z9hG4bK-{call_id}-{}",
+                if method == "ACK" || method == "CANCEL" {
+                    "INVITE"
+                } else {
+                    method
+                }
+            ),
             transport: "UDP",
             extra: String::new(),
             content_type: "application/sdp",
@@ -102,7 +118,11 @@ impl Sip {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let content_type = if self.body.is_empty() { String::new() } else { format!("Content-Type: {}\r\n", self.content_type) };
+        let content_type = if self.body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: {}\r\n", self.content_type)
+        };
         let header = format!(
             "{}\r\nVia: SIP/2.0/{} 192.0.2.1:5060;branch={}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\n\
              Contact: <sip:alice@192.0.2.1:5060>\r\n{}{content_type}Content-Length: {}\r\n\r\n",
@@ -156,14 +176,21 @@ impl Sdp {
             format!("c=IN {family} {}", at.ip()),
             "t=0 0".to_owned(),
         ];
-        Self { session, media: vec![format!("m=audio {} RTP/AVP 8 101", at.port())] }
-            .line("a=rtpmap:8 PCMA/8000")
-            .line("a=rtpmap:101 telephone-event/8000")
+        Self {
+            session,
+            media: vec![format!("m=audio {} RTP/AVP 8 101", at.port())],
+        }
+        .line("a=rtpmap:8 PCMA/8000")
+        .line("a=rtpmap:101 telephone-event/8000")
     }
 
     /// The same, at the name of a host instead of an address.
     pub fn at_host(mut self, name: &str) -> Self {
-        let connection = self.session.iter_mut().find(|line| line.starts_with("c=")).unwrap();
+        let connection = self
+            .session
+            .iter_mut()
+            .find(|line| line.starts_with("c="))
+            .unwrap();
         *connection = format!("c=IN IP4 {name}");
         self
     }
@@ -183,7 +210,10 @@ impl Sdp {
 
 impl std::fmt::Display for Sdp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.session.iter().chain(&self.media).try_for_each(|line| write!(f, "{line}\r\n"))
+        self.session
+            .iter()
+            .chain(&self.media)
+            .try_for_each(|line| write!(f, "{line}\r\n"))
     }
 }
 

@@ -7,8 +7,8 @@ use crate::lab::{Lab, Program, Tap};
 /// Which calls are made, and how.
 #[derive(Clone, Copy)]
 pub struct Calls {
-    /// So many callers call a callee each. SIPp has one port for the audio of all its calls, so with audio they make
-    /// theirs one after the other.
+    /// So many callers call a callee each. SIPp has one port for the audio of all its calls, so
+    /// with audio they make theirs one after the other.
     pub pairs: u16,
     /// So many each.
     pub count: usize,
@@ -20,8 +20,18 @@ pub struct Calls {
     pub padding: usize,
 }
 
-pub const UDP: Calls = Calls { pairs: 2, count: 2, at_once: 1, with_audio: true, transport: "u1", padding: 0 };
-pub const TCP: Calls = Calls { transport: "t1", ..UDP };
+pub const UDP: Calls = Calls {
+    pairs: 2,
+    count: 2,
+    at_once: 1,
+    with_audio: true,
+    transport: "u1",
+    padding: 0,
+};
+pub const TCP: Calls = Calls {
+    transport: "t1",
+    ..UDP
+};
 /// More than fits in one frame.
 pub const LONG: usize = 2600;
 
@@ -30,8 +40,8 @@ impl Calls {
         usize::from(self.pairs) * self.count
     }
 
-    /// Makes them all, while they are captured. On a machine that has much else to do, SIPp sometimes gives up: then they are
-    /// made again, for another capture.
+    /// Makes them all, while they are captured. On a machine that has much else to do, SIPp
+    /// sometimes gives up: then they are made again, for another capture.
     pub fn captured(&self, lab: &Lab) -> Tap {
         for _ in 0..2 {
             let tap = lab.tap();
@@ -52,16 +62,31 @@ impl Calls {
 
     fn try_to_make(&self, lab: &Lab) -> Result<(), String> {
         let padding = "p".repeat(self.padding.max(1));
-        let caller = if self.with_audio { CALLER.replace("[audio]", AUDIO) } else { CALLER.replace("[audio]", "") };
-        fs::write(lab.folder().join("caller.xml"), caller.replace("[padding]", &padding)).unwrap();
-        fs::write(lab.folder().join("callee.xml"), CALLEE.replace("[padding]", &padding)).unwrap();
+        let caller = if self.with_audio {
+            CALLER.replace("[audio]", AUDIO)
+        } else {
+            CALLER.replace("[audio]", "")
+        };
+        fs::write(
+            lab.folder().join("caller.xml"),
+            caller.replace("[padding]", &padding),
+        )
+        .unwrap();
+        fs::write(
+            lab.folder().join("callee.xml"),
+            CALLEE.replace("[padding]", &padding),
+        )
+        .unwrap();
         fs::write(lab.folder().join("audio.alaw"), [0xd5; 4000]).unwrap();
         let _callees: Vec<Program> = (0..self.pairs).map(|pair| self.callee(lab, pair)).collect();
         let callers: Vec<Program> = (0..self.pairs).map(|pair| self.caller(lab, pair)).collect();
         for mut caller in callers {
             let status = caller.end();
             if !status.success() {
-                return Err(format!("SIPp was not content with its calls ({status}): {}", caller.said()));
+                return Err(format!(
+                    "SIPp was not content with its calls ({status}): {}",
+                    caller.said()
+                ));
             }
         }
         Ok(())
@@ -71,12 +96,21 @@ impl Calls {
         let (own, audio) = (lab.addresses[0], lab.media[0]);
         let callee = SocketAddr::new(lab.addresses[1], 5060 + pair);
         let (port, media) = (5070 + pair, 28_000 + 10 * pair);
-        let Self { count, at_once, transport, .. } = self;
+        let Self {
+            count,
+            at_once,
+            transport,
+            ..
+        } = self;
         let line = format!(
             "sipp -sf caller.xml -i {own} -mi {audio} -p {port} -mp {media} -t {transport} -max_socket 100 \
              -m {count} -l {at_once} -r 50 -nostdin -timeout 20 -timeout_error {callee}"
         );
-        Program::start(lab.phones[0].command(&line), &format!("caller{pair}"), lab.folder())
+        Program::start(
+            lab.phones[0].command(&line),
+            &format!("caller{pair}"),
+            lab.folder(),
+        )
     }
 
     fn callee(&self, lab: &Lab, pair: u16) -> Program {
@@ -84,8 +118,14 @@ impl Calls {
         let (port, media) = (5060 + pair, 27_000 + 10 * pair);
         // It takes connections, however many the caller makes.
         let transport = self.transport.replace("tn", "t1");
-        let line = format!("sipp -sf callee.xml -i {own} -mi {audio} -p {port} -mp {media} -rtp_echo -t {transport} -nostdin");
-        let mut callee = Program::start(lab.phones[1].command(&line), &format!("callee{pair}"), lab.folder());
+        let line = format!(
+            "sipp -sf callee.xml -i {own} -mi {audio} -p {port} -mp {media} -rtp_echo -t {transport} -nostdin"
+        );
+        let mut callee = Program::start(
+            lab.phones[1].command(&line),
+            &format!("callee{pair}"),
+            lab.folder(),
+        );
         callee.listens(port);
         callee
     }

@@ -20,7 +20,11 @@ pub struct Tcp {
 impl Tcp {
     /// A side whose first byte will have the number after `initial`.
     pub fn new(from: SocketAddr, to: SocketAddr, initial: u32) -> Self {
-        Self { from, to, next: initial.wrapping_add(1) }
+        Self {
+            from,
+            to,
+            next: initial.wrapping_add(1),
+        }
     }
 
     pub fn syn(&self, capture: &mut Capture, at_ms: u64) {
@@ -35,7 +39,13 @@ impl Tcp {
 
     /// Bytes that lie so many behind (or, negative, before) the next ones.
     pub fn at(&self, capture: &mut Capture, at_ms: u64, distance: i32, payload: &[u8]) {
-        self.push(capture, at_ms, self.next.wrapping_add_signed(distance), ACK, payload);
+        self.push(
+            capture,
+            at_ms,
+            self.next.wrapping_add_signed(distance),
+            ACK,
+            payload,
+        );
     }
 
     /// The next bytes are not captured.
@@ -56,14 +66,18 @@ impl Tcp {
     }
 
     fn push(&self, capture: &mut Capture, at_ms: u64, sequence: u32, flags: u8, payload: &[u8]) {
-        capture.push(START_NS + at_ms * MS, frames::tcp(self.from, self.to, sequence, flags, payload));
+        capture.push(
+            START_NS + at_ms * MS,
+            frames::tcp(self.from, self.to, sequence, flags, payload),
+        );
     }
 }
 
 /// RFC 6455, 1.3.
 pub const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n";
-pub const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub const SWITCHING: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: sip\r\n\r\n";
 
 pub const CONTINUATION: u8 = 0;
@@ -84,6 +98,11 @@ pub fn websocket(first_byte: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u
         }
     }
     frame.extend(mask.iter().flatten());
-    frame.extend(payload.iter().zip(mask.unwrap_or_default().iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.unwrap_or_default().iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     frame
 }

@@ -1,9 +1,10 @@
-//! Traffic of many calls, the same every time: written as it is made up, so that a file of any size takes the memory of
-//! the calls that are up.
+//! Traffic of many calls, the same every time: written as it is made up, so that a file of any size
+//! takes the memory of the calls that are up.
 //!
-//! Calls begin one after the other until as many are up at once as the [`Plan`] says; each that ends is followed by
-//! another. Each is answered after two seconds of ringing and has 20 ms of G.711 both ways, 50 packets a second each,
-//! until it is hung up on. Calls without media are answered and hung up on at once.
+//! Calls begin one after the other until as many are up at once as the [`Plan`] says; each that
+//! ends is followed by another. Each is answered after two seconds of ringing and has 20 ms of
+//! G.711 both ways, 50 packets a second each, until it is hung up on. Calls without media are
+//! answered and hung up on at once.
 
 use std::{
     fmt,
@@ -13,7 +14,8 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use shared::pcap::{
-    DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header, record_header,
+    DEFAULT_SNAPLEN, LinkType, Precision, file_header, ng_interface, ng_packet, ng_section_header,
+    record_header,
 };
 
 use crate::{MS, SECOND, frames, ladder::START_NS, layers, media::Rtp, sip, web::Web};
@@ -69,7 +71,8 @@ pub enum Signalling {
     Short,
     /// The headers that trunks send, over UDP: 300 to 950 bytes.
     Full,
-    /// The same; of every four calls one has its SIP over TCP, one an INVITE so large that it comes in fragments.
+    /// The same; of every four calls one has its SIP over TCP, one an INVITE so large that it comes
+    /// in fragments.
     Mixed,
 }
 
@@ -100,8 +103,20 @@ impl Plan {
 
     /// How an IP packet becomes a frame of this link.
     fn wrap(&self) -> fn(&[u8]) -> Vec<u8> {
-        let framing = |name| layers::FRAMINGS.iter().find(|framing| framing.0 == name).expect("a known framing").1;
-        let link = |kind| layers::LINKS.iter().find(|link| link.0 == kind).expect("a known link type").1;
+        let framing = |name| {
+            layers::FRAMINGS
+                .iter()
+                .find(|framing| framing.0 == name)
+                .expect("a known framing")
+                .1
+        };
+        let link = |kind| {
+            layers::LINKS
+                .iter()
+                .find(|link| link.0 == kind)
+                .expect("a known link type")
+                .1
+        };
         match self.link {
             Link::Ethernet => framing("Ethernet"),
             Link::Vlan => framing("802.1Q"),
@@ -111,7 +126,11 @@ impl Plan {
 
     fn file_header(&self) -> Vec<u8> {
         if self.pcapng {
-            [ng_section_header(), ng_interface(self.link_type(), PRECISION, DEFAULT_SNAPLEN)].concat()
+            [
+                ng_section_header(),
+                ng_interface(self.link_type(), PRECISION, DEFAULT_SNAPLEN),
+            ]
+            .concat()
         } else {
             file_header(self.link_type(), PRECISION, DEFAULT_SNAPLEN).to_vec()
         }
@@ -121,9 +140,16 @@ impl Plan {
     fn end(&self, end: SocketAddr) -> SocketAddr {
         match end.ip() {
             IpAddr::V4(ip) if self.ipv6 => {
-                let prefix = if ip.is_private() { [0xfd00, 0] } else { [0x2001, 0x0db8] };
+                let prefix = if ip.is_private() {
+                    [0xfd00, 0]
+                } else {
+                    [0x2001, 0x0db8]
+                };
                 let [a, b, c, d] = ip.octets().map(u16::from);
-                SocketAddr::new(Ipv6Addr::new(prefix[0], prefix[1], 0, 0, a, b, c, d).into(), end.port())
+                SocketAddr::new(
+                    Ipv6Addr::new(prefix[0], prefix[1], 0, 0, a, b, c, d).into(),
+                    end.port(),
+                )
             }
             _ => end,
         }
@@ -146,9 +172,23 @@ pub struct Truth {
 
 impl fmt::Display for Truth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, packets, calls, sip, rtp, acknowledgements, web } = self;
-        write!(f, "{bytes} bytes, {packets} packets, {calls} calls, {sip} SIP messages, {rtp} RTP packets")?;
-        for (count, what) in [(acknowledgements, "TCP acknowledgements"), (web, "web packets")] {
+        let Self {
+            bytes,
+            packets,
+            calls,
+            sip,
+            rtp,
+            acknowledgements,
+            web,
+        } = self;
+        write!(
+            f,
+            "{bytes} bytes, {packets} packets, {calls} calls, {sip} SIP messages, {rtp} RTP packets"
+        )?;
+        for (count, what) in [
+            (acknowledgements, "TCP acknowledgements"),
+            (web, "web packets"),
+        ] {
             if *count > 0 {
                 write!(f, ", {count} {what}")?;
             }
@@ -159,8 +199,13 @@ impl fmt::Display for Truth {
 
 /// Writes the traffic of a plan.
 pub fn write(plan: &Plan, to: impl Write) -> io::Result<Truth> {
-    let mut traffic =
-        Traffic { plan, to, wrap: plan.wrap(), truth: Truth::default(), connections: [[1; 2]; CONNECTIONS as usize] };
+    let mut traffic = Traffic {
+        plan,
+        to,
+        wrap: plan.wrap(),
+        truth: Truth::default(),
+        connections: [[1; 2]; CONNECTIONS as usize],
+    };
     traffic.generate()?;
     traffic.to.flush()?;
     Ok(traffic.truth)
@@ -221,7 +266,11 @@ impl<W: Write> Traffic<'_, W> {
         let mut now = START_NS;
         loop {
             let room = (slots - up.len() as u64).min(self.plan.most_calls - self.truth.calls);
-            let begin = if self.truth.bytes < self.plan.bytes { room.min(per_tick) } else { 0 };
+            let begin = if self.truth.bytes < self.plan.bytes {
+                room.min(per_tick)
+            } else {
+                0
+            };
             for _ in 0..begin {
                 up.push(self.begin());
             }
@@ -249,17 +298,35 @@ impl<W: Write> Traffic<'_, W> {
         self.truth.calls += 1;
         // From half to one and a half times as long, the same every time.
         let ticks = self.plan.seconds_of_media * SECOND / TICK;
-        let ends_at = if ticks == 0 { 2 } else { RINGING_TICKS + ticks / 2 + number * 7919 % ticks };
+        let ends_at = if ticks == 0 {
+            2
+        } else {
+            RINGING_TICKS + ticks / 2 + number * 7919 % ticks
+        };
         let (caller, callee) = self.media(number);
-        let template = |from, to, side| (self.wrap)(&frames::ip_udp(from, to, &Rtp::new(number as u32 * 2 + side, 0).bytes()));
-        Call { number, tick: 0, ends_at, media: [template(caller, callee, 0), template(callee, caller, 1)] }
+        let template = |from, to, side| {
+            (self.wrap)(&frames::ip_udp(
+                from,
+                to,
+                &Rtp::new(number as u32 * 2 + side, 0).bytes(),
+            ))
+        };
+        Call {
+            number,
+            tick: 0,
+            ends_at,
+            media: [template(caller, callee, 0), template(callee, caller, 1)],
+        }
     }
 
     /// Each call has endpoints of its own, for as long as anybody can tell.
     fn media(&self, number: u64) -> (SocketAddr, SocketAddr) {
         let end = |net| {
             let ip = Ipv4Addr::new(10, net, (number / 25_000 % 256) as u8, 1);
-            self.plan.end(SocketAddr::new(ip.into(), 10_000 + (number % 25_000) as u16 * 2))
+            self.plan.end(SocketAddr::new(
+                ip.into(),
+                10_000 + (number % 25_000) as u16 * 2,
+            ))
         };
         (end(1), end(2))
     }
@@ -276,19 +343,40 @@ impl<W: Write> Traffic<'_, W> {
         let (number, id) = (call.number, call.id());
         let (caller, callee) = self.media(number);
         if tick == 0 {
-            let invite = self.with_invite_headers(number, sip::request("INVITE", &id)).sdp(&self.description(caller));
+            let invite = self
+                .with_invite_headers(number, sip::request("INVITE", &id))
+                .sdp(&self.description(caller));
             self.say(now, number, Side::Caller, invite)?;
-            self.say(now + step / 3, number, Side::Proxy, sip::response(100, "INVITE", &id))?;
-            self.say(now + step / 2, number, Side::Proxy, self.with_headers(sip::response(180, "INVITE", &id)))
+            self.say(
+                now + step / 3,
+                number,
+                Side::Proxy,
+                sip::response(100, "INVITE", &id),
+            )?;
+            self.say(
+                now + step / 2,
+                number,
+                Side::Proxy,
+                self.with_headers(sip::response(180, "INVITE", &id)),
+            )
         } else if tick == answered {
-            let ok = self.with_headers(sip::response(200, "INVITE", &id)).sdp(&self.description(callee));
+            let ok = self
+                .with_headers(sip::response(200, "INVITE", &id))
+                .sdp(&self.description(callee));
             self.say(now, number, Side::Proxy, ok)?;
-            let ack = sip::request("ACK", &id).to_tag("bob").branch(&format!("{id}-ack"));
+            let ack = sip::request("ACK", &id)
+                .to_tag("bob")
+                .branch(&format!("{id}-ack"));
             self.say(now + step, number, Side::Caller, self.with_headers(ack))
         } else if tick == call.ends_at {
             let bye = sip::request("BYE", &id).cseq(2).to_tag("bob");
             self.say(now, number, Side::Caller, self.with_headers(bye))?;
-            self.say(now + step, number, Side::Proxy, self.with_headers(sip::response(200, "BYE", &id).cseq(2)))
+            self.say(
+                now + step,
+                number,
+                Side::Proxy,
+                self.with_headers(sip::response(200, "BYE", &id).cseq(2)),
+            )
         } else {
             Ok(())
         }
@@ -310,17 +398,30 @@ impl<W: Write> Traffic<'_, W> {
     fn say(&mut self, at: u64, number: u64, from: Side, message: sip::Sip) -> io::Result<()> {
         self.truth.sip += 1;
         if self.is_over_tcp(number) {
-            return self.say_over_tcp(at, number % CONNECTIONS, from, &message.transport("TCP").bytes());
+            return self.say_over_tcp(
+                at,
+                number % CONNECTIONS,
+                from,
+                &message.transport("TCP").bytes(),
+            );
         }
         let [source, destination] = from.ends(CALLER, PROXY).map(|end| self.plan.end(end));
         let frame = frames::udp(source, destination, &message.bytes());
         if frame.len() <= MOST_CARRIED + 42 {
             return self.send(at, &frame);
         }
-        frames::fragmented(&frame, MOST_CARRIED, number as u16).iter().try_for_each(|fragment| self.send(at, fragment))
+        frames::fragmented(&frame, MOST_CARRIED, number as u16)
+            .iter()
+            .try_for_each(|fragment| self.send(at, fragment))
     }
 
-    fn say_over_tcp(&mut self, at: u64, connection: u64, from: Side, message: &[u8]) -> io::Result<()> {
+    fn say_over_tcp(
+        &mut self,
+        at: u64,
+        connection: u64,
+        from: Side,
+        message: &[u8],
+    ) -> io::Result<()> {
         let caller = SocketAddr::new(CALLER.ip(), 40_000 + connection as u16);
         let ends = from.ends(caller, PROXY).map(|end| self.plan.end(end));
         let mine = from as usize;
@@ -361,15 +462,21 @@ impl<W: Write> Traffic<'_, W> {
         self.plan.signalling == Signalling::Mixed && number.is_multiple_of(4)
     }
 
-    /// Whether a call's INVITE is signed, and with that too large for one packet: every fourth over UDP, and half of
-    /// those over TCP.
+    /// Whether a call's INVITE is signed, and with that too large for one packet: every fourth over
+    /// UDP, and half of those over TCP.
     fn is_signed(&self, number: u64) -> bool {
         self.plan.signalling == Signalling::Mixed && matches!(number % 8, 0 | 1 | 5)
     }
 
     fn with_headers(&self, message: sip::Sip) -> sip::Sip {
-        let headers = if self.plan.signalling == Signalling::Short { &[] } else { HEADERS };
-        headers.iter().fold(message, |message, line| message.header(line))
+        let headers = if self.plan.signalling == Signalling::Short {
+            &[]
+        } else {
+            HEADERS
+        };
+        headers
+            .iter()
+            .fold(message, |message, line| message.header(line))
     }
 
     fn with_invite_headers(&self, number: u64, invite: sip::Sip) -> sip::Sip {
@@ -377,13 +484,25 @@ impl<W: Write> Traffic<'_, W> {
         if self.plan.signalling == Signalling::Short {
             return invite;
         }
-        let invite = INVITE_HEADERS.iter().fold(invite, |message, line| message.header(line));
-        if self.is_signed(number) { invite.header(&signature()) } else { invite }
+        let invite = INVITE_HEADERS
+            .iter()
+            .fold(invite, |message, line| message.header(line));
+        if self.is_signed(number) {
+            invite.header(&signature())
+        } else {
+            invite
+        }
     }
 
     fn description(&self, at: SocketAddr) -> sip::Sdp {
-        let lines = if self.plan.signalling == Signalling::Short { &[] } else { DESCRIPTION };
-        lines.iter().fold(sip::Sdp::audio(at), |sdp, line| sdp.line(line))
+        let lines = if self.plan.signalling == Signalling::Short {
+            &[]
+        } else {
+            DESCRIPTION
+        };
+        lines
+            .iter()
+            .fold(sip::Sdp::audio(at), |sdp, line| sdp.line(line))
     }
 }
 
@@ -417,9 +536,17 @@ const INVITE_HEADERS: &[&str] = &[
     "Min-SE: 90",
     "Content-Disposition: session",
 ];
-const DESCRIPTION: &[&str] = &["a=fmtp:101 0-16", "a=ptime:20", "a=maxptime:40", "a=sendrecv"];
+const DESCRIPTION: &[&str] = &[
+    "a=fmtp:101 0-16",
+    "a=ptime:20",
+    "a=maxptime:40",
+    "a=sendrecv",
+];
 
 /// A signed caller number (RFC 8224), as long as such are.
 fn signature() -> String {
-    format!("Identity: {};info=<https://certificates.example.com/sbc.pem>;alg=ES256;ppt=shaken", "eyJhbGciOiJF".repeat(50))
+    format!(
+        "Identity: {};info=<https://certificates.example.com/sbc.pem>;alg=ES256;ppt=shaken",
+        "eyJhbGciOiJF".repeat(50)
+    )
 }

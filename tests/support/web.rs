@@ -1,7 +1,8 @@
-//! Traffic of the web, the same every time: what stands around the calls where all of a network is captured.
+//! Traffic of the web, the same every time: what stands around the calls where all of a network is
+//! captured.
 //!
-//! Each connection is preceded by a question to a DNS server, and is one of HTTP or of TLS: one request, some hundred full
-//! segments that answer it. When it has ended, another follows it.
+//! Each connection is preceded by a question to a DNS server, and is one of HTTP or of TLS: one
+//! request, some hundred full segments that answer it. When it has ended, another follows it.
 
 use std::net::SocketAddr;
 
@@ -38,31 +39,60 @@ struct Connection {
 impl Web {
     pub fn new(connections: u32) -> Self {
         let mut dice = Dice::new(0);
-        let words =
-            ["<div class=\"row\">", "var x = 1;\n", "The quick fox ", "SUBSCRIBE now\n", "</p>\r\n", "GET in touch ", "a{b:c}"];
+        let words = [
+            "<div class=\"row\">",
+            "var x = 1;\n",
+            "The quick fox ",
+            "SUBSCRIBE now\n",
+            "</p>\r\n",
+            "GET in touch ",
+            "a{b:c}",
+        ];
         let mut page = |_| {
             let text: String = (0..FULL).map(|_| *dice.one_of(&words)).collect();
             text.into_bytes()[..FULL].to_vec()
         };
         let pages = (0..KINDS).map(&mut page).collect();
-        let records = (0..KINDS).map(|_| (0..FULL).map(|_| dice.below(256) as u8).collect()).collect();
+        let records = (0..KINDS)
+            .map(|_| (0..FULL).map(|_| dice.below(256) as u8).collect())
+            .collect();
         // They do not go in step.
-        let connection = |number| Connection { number, sent: number * 7 % ANSWER + 1, sequence: 1 };
+        let connection = |number| Connection {
+            number,
+            sent: number * 7 % ANSWER + 1,
+            sequence: 1,
+        };
         let connections: Vec<_> = (0..u64::from(connections)).map(connection).collect();
-        Self { begun: connections.len() as u64, connections, pages, records }
+        Self {
+            begun: connections.len() as u64,
+            connections,
+            pages,
+            records,
+        }
     }
 
     /// What is sent within 20 ms: Ethernet frames.
-    pub fn tick(&mut self, mut send: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+    pub fn tick(
+        &mut self,
+        mut send: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         for connection in &mut self.connections {
             if connection.sent == ANSWER {
                 send(&connection.from_server(FIN | ACK, &[]))?;
-                *connection = Connection { number: self.begun, sent: 0, sequence: 1 };
+                *connection = Connection {
+                    number: self.begun,
+                    sent: 0,
+                    sequence: 1,
+                };
                 self.begun += 1;
                 connection.open().iter().try_for_each(|frame| send(frame))?;
             }
             for _ in 0..2 {
-                let kinds = if connection.is_tls() { &self.records } else { &self.pages };
+                let kinds = if connection.is_tls() {
+                    &self.records
+                } else {
+                    &self.pages
+                };
                 let content = &kinds[(connection.number * 31 + connection.sent) as usize % KINDS];
                 send(&connection.from_server(ACK, content))?;
                 connection.sent += 1;
@@ -81,8 +111,17 @@ impl Connection {
     }
 
     fn ends(&self) -> (SocketAddr, SocketAddr) {
-        let client = SocketAddr::from(([10, 3, (self.number / 200 % 200) as u8, 1], 32_768 + (self.number * 13 % 28_000) as u16));
-        (client, SocketAddr::from(([203, 0, 113, (self.number % 50) as u8], if self.is_tls() { 443 } else { 80 })))
+        let client = SocketAddr::from((
+            [10, 3, (self.number / 200 % 200) as u8, 1],
+            32_768 + (self.number * 13 % 28_000) as u16,
+        ));
+        (
+            client,
+            SocketAddr::from((
+                [203, 0, 113, (self.number % 50) as u8],
+                if self.is_tls() { 443 } else { 80 },
+            )),
+        )
     }
 
     fn from_server(&self, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -94,15 +133,21 @@ impl Connection {
     fn open(&mut self) -> Vec<Vec<u8>> {
         let (client, server) = self.ends();
         let resolver = SocketAddr::from(([10, 3, 0, 53], 53));
-        let question =
-            [&(self.number as u16).to_be_bytes()[..], b"\x01\x00\x00\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01"].concat();
+        let question = [
+            &(self.number as u16).to_be_bytes()[..],
+            b"\x01\x00\x00\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01",
+        ]
+        .concat();
         let request: &[u8] = if self.is_tls() {
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
         } else {
             b"GET /index.html HTTP/1.1\r\nHost: www.example\r\nAccept: */*\r\n\r\n"
         };
-        let answer: &[u8] =
-            if self.is_tls() { b"\x16\x03\x03\x00\x7a\x02\x00" } else { b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" };
+        let answer: &[u8] = if self.is_tls() {
+            b"\x16\x03\x03\x00\x7a\x02\x00"
+        } else {
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+        };
         let opening = vec![
             frames::udp(client, resolver, &question),
             frames::udp(resolver, client, &question),

@@ -13,7 +13,10 @@ use super::{
 #[track_caller]
 fn elsewhere(site: &Site, flags: &[&str], status: i32) -> String {
     let out = site.desk.folder().join("elsewhere");
-    let ran = site.desk.ended(&mut site.command_to(&out, flags)).is(status);
+    let ran = site
+        .desk
+        .ended(&mut site.command_to(&out, flags))
+        .is(status);
     let left: Files = support::desk::files(&out);
     assert_same(&Results::of_few().tables, &left, "elsewhere");
     ran.log
@@ -46,9 +49,14 @@ fn what_differs_is_replaced_and_told() {
     let log = elsewhere(&site, &[], 0);
     assert_same(&want.calls, &site.stored(), "replaced");
     let put: Vec<String> = site.puts().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(put, [names[0], names[1]].map(|name| format!("{PREFIX}{name}")));
+    assert_eq!(
+        put,
+        [names[0], names[1]].map(|name| format!("{PREFIX}{name}"))
+    );
     for name in &names[..2] {
-        let told = log.lines().find(|line| line.contains("WARN") && line.contains(*name));
+        let told = log
+            .lines()
+            .find(|line| line.contains("WARN") && line.contains(*name));
         assert!(told.is_some(), "{name} is not told of: {log}");
     }
 }
@@ -64,11 +72,23 @@ fn what_another_file_of_a_call_became_is_replaced_only_if_that_is_wanted() {
     let stored = site.stored();
     site.lay(&few().to_pcap());
     let out = site.desk.folder().join("elsewhere");
-    let run = |flags: &[&str], status| site.desk.ended(&mut site.command_to(&out, flags)).is(status);
-    let (name, bytes) = want.calls.iter().find(|(name, bytes)| stored[*name] != **bytes).unwrap();
+    let run = |flags: &[&str], status| {
+        site.desk
+            .ended(&mut site.command_to(&out, flags))
+            .is(status)
+    };
+    let (name, bytes) = want
+        .calls
+        .iter()
+        .find(|(name, bytes)| stored[*name] != **bytes)
+        .unwrap();
     run(&[], 3).says("--overwrite").says(name);
     assert_same(&stored, &site.stored(), "it is not replaced");
-    assert_eq!(support::desk::files(&out).get(name), Some(bytes), "and the other one stays");
+    assert_eq!(
+        support::desk::files(&out).get(name),
+        Some(bytes),
+        "and the other one stays"
+    );
     run(&["--overwrite"], 0);
     assert_same(&want.calls, &site.stored(), "it is replaced");
 }
@@ -99,7 +119,13 @@ fn a_file_that_has_gone_is_told_once() {
     fs::remove_file(site.desk.out.join(name)).unwrap();
     site.proxy.heal();
     let ran = site.run(&[]);
-    assert!(ran.log.lines().any(|line| line.contains("ERROR") && line.contains(name)), "{}", ran.log);
+    assert!(
+        ran.log
+            .lines()
+            .any(|line| line.contains("ERROR") && line.contains(name)),
+        "{}",
+        ran.log
+    );
     assert_eq!(ran.status, Some(3), "{}", ran.log);
     assert_eq!(site.stored().len(), 5);
     site.desk.has(&want.tables, "one has gone");
@@ -111,7 +137,8 @@ fn who_may_not_ask_puts_the_same_again() {
     let (site, want) = (Site::new(), Results::of_few());
     site.run(&[]).is(0);
     site.proxy.forget();
-    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Head));
+    site.proxy
+        .rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Head));
     elsewhere(&site, &[], 0);
     assert_eq!(site.puts().len(), 6);
     assert_same(&want.calls, &site.stored(), "put again");

@@ -13,7 +13,9 @@ use super::{
 /// A run with no credentials but those that it is given.
 fn without(site: &Site) -> Command {
     let mut command = site.command(&[]);
-    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    command
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY");
     command
 }
 
@@ -25,10 +27,18 @@ fn keys() -> String {
 fn of_a_profile() {
     let site = Site::new();
     let file = site.desk.folder().join("credentials");
-    fs::write(&file, format!("[default]\naws_access_key_id = other\naws_secret_access_key = other\n\n[office]\n{}", keys()))
-        .unwrap();
+    fs::write(
+        &file,
+        format!(
+            "[default]\naws_access_key_id = other\naws_secret_access_key = other\n\n[office]\n{}",
+            keys()
+        ),
+    )
+    .unwrap();
     let mut command = without(&site);
-    command.env("AWS_PROFILE", "office").env("AWS_SHARED_CREDENTIALS_FILE", file);
+    command
+        .env("AWS_PROFILE", "office")
+        .env("AWS_SHARED_CREDENTIALS_FILE", file);
     site.desk.ended(&mut command).is(0);
     site.is_done_and_forgotten(Results::of_few(), "of a profile");
 }
@@ -37,7 +47,11 @@ fn of_a_profile() {
 fn of_the_file_at_home() {
     let site = Site::new();
     fs::create_dir(site.home().join(".aws")).unwrap();
-    fs::write(site.home().join(".aws/credentials"), format!("[default]\n{}", keys())).unwrap();
+    fs::write(
+        site.home().join(".aws/credentials"),
+        format!("[default]\n{}", keys()),
+    )
+    .unwrap();
     site.desk.ended(&mut without(&site)).is(0);
     site.is_done_and_forgotten(Results::of_few(), "of the file at home");
 }
@@ -46,11 +60,19 @@ fn of_the_file_at_home() {
 fn of_a_program() {
     let site = Site::new();
     let answer = site.desk.folder().join("answer");
-    let text = format!(r#"{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}"}}"#);
+    let text = format!(
+        r#"{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}"}}"#
+    );
     fs::write(&answer, text).unwrap();
     let config = site.desk.folder().join("config");
-    fs::write(&config, format!("[default]\ncredential_process = cat {}\n", answer.display())).unwrap();
-    site.desk.ended(without(&site).env("AWS_CONFIG_FILE", config)).is(0);
+    fs::write(
+        &config,
+        format!("[default]\ncredential_process = cat {}\n", answer.display()),
+    )
+    .unwrap();
+    site.desk
+        .ended(without(&site).env("AWS_CONFIG_FILE", config))
+        .is(0);
     site.is_done_and_forgotten(Results::of_few(), "of a program");
 }
 
@@ -60,12 +82,25 @@ fn a_program_that_has_them_writes_no_more_than_the_run_may() {
         let site = Site::new();
         let [answer, config, program, outside] =
             ["answer", "config", "program", "outside"].map(|name| site.desk.folder().join(name));
-        let text = format!(r#"{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}"}}"#);
+        let text = format!(
+            r#"{{"Version": 1, "AccessKeyId": "{ACCESS_KEY}", "SecretAccessKey": "{SECRET_KEY}"}}"#
+        );
         fs::write(&answer, text).unwrap();
-        fs::write(&program, format!("echo x > {}\ncat {}\n", outside.display(), answer.display())).unwrap();
-        fs::write(&config, format!("[default]\ncredential_process = sh {}\n", program.display())).unwrap();
+        fs::write(
+            &program,
+            format!("echo x > {}\ncat {}\n", outside.display(), answer.display()),
+        )
+        .unwrap();
+        fs::write(
+            &config,
+            format!("[default]\ncredential_process = sh {}\n", program.display()),
+        )
+        .unwrap();
         let mut command = site.command(flags);
-        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_CONFIG_FILE", config);
+        command
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY")
+            .env("AWS_CONFIG_FILE", config);
         let ran = site.desk.ended(command.arg("--debug")).is(0);
         site.is_done_and_forgotten(Results::of_few(), "of a program");
         if ran.log.contains(WITHOUT) {
@@ -79,12 +114,20 @@ fn a_program_that_has_them_writes_no_more_than_the_run_may() {
 #[test]
 fn of_a_session() {
     let site = Site::new();
-    site.desk.ended(site.command(&[]).env("AWS_SESSION_TOKEN", "a session")).is(0);
+    site.desk
+        .ended(site.command(&[]).env("AWS_SESSION_TOKEN", "a session"))
+        .is(0);
     site.is_done_and_forgotten(Results::of_few(), "of a session");
-    assert!(site.proxy.requests().iter().all(|request| request.header("x-amz-security-token") == "a session"));
+    assert!(
+        site.proxy
+            .requests()
+            .iter()
+            .all(|request| request.header("x-amz-security-token") == "a session")
+    );
 }
 
-/// All calls are here, the tables are complete, and with the right credentials nothing is done but to send.
+/// All calls are here, the tables are complete, and with the right credentials nothing is done but
+/// to send.
 #[track_caller]
 fn costs_nothing(site: &Site, command: &mut Command, words: &str, what: &str) {
     let want = Results::of_few();
@@ -96,13 +139,22 @@ fn costs_nothing(site: &Site, command: &mut Command, words: &str, what: &str) {
     site.proxy.heal();
     site.run(&[]).is(0);
     site.is_done_and_forgotten(want, what);
-    assert!(site.puts().iter().all(|(_, times)| *times == 1), "{what}: {:?}", site.puts());
+    assert!(
+        site.puts().iter().all(|(_, times)| *times == 1),
+        "{what}: {:?}",
+        site.puts()
+    );
 }
 
 #[test]
 fn none_at_all() {
     let site = Site::new();
-    costs_nothing(&site, &mut without(&site), "there are no credentials for S3", "no credentials");
+    costs_nothing(
+        &site,
+        &mut without(&site),
+        "there are no credentials for S3",
+        "no credentials",
+    );
 }
 
 #[test]
@@ -128,18 +180,33 @@ fn a_key_that_nobody_knows() {
     );
     let site = Site::new();
     site.proxy.rule(Rule::answer(Answer::INVALID_ACCESS_KEY));
-    costs_nothing(&site, &mut site.command(&[]), "does not accept the credentials (InvalidAccessKeyId", "an unknown key");
+    costs_nothing(
+        &site,
+        &mut site.command(&[]),
+        "does not accept the credentials (InvalidAccessKeyId",
+        "an unknown key",
+    );
 }
 
 #[test]
 fn a_session_that_is_over() {
     let site = Site::new();
     site.proxy.rule(Rule::answer(Answer::EXPIRED));
-    costs_nothing(&site, &mut site.command(&[]), "does not accept the credentials (ExpiredToken", "an expired token");
+    costs_nothing(
+        &site,
+        &mut site.command(&[]),
+        "does not accept the credentials (ExpiredToken",
+        "an expired token",
+    );
 }
 
 #[test]
 fn a_profile_that_is_not_there() {
     let site = Site::new();
-    costs_nothing(&site, without(&site).env("AWS_PROFILE", "office"), "there are no credentials for S3", "a missing profile");
+    costs_nothing(
+        &site,
+        without(&site).env("AWS_PROFILE", "office"),
+        "there are no credentials for S3",
+        "a missing profile",
+    );
 }

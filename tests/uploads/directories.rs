@@ -1,5 +1,5 @@
-//! Directories of segments, in several runs and watched: calls are sent as they close, and what could not be is sent when
-//! it can.
+//! Directories of segments, in several runs and watched: calls are sent as they close, and what
+//! could not be is sent when it can.
 
 use std::{
     fs,
@@ -28,9 +28,16 @@ fn in_several_runs_what_is_closed_is_sent() {
         assert!(site.local().is_empty(), "{:?} is left", site.local().keys());
         counts.push(site.stored().len());
     }
-    assert!(counts.is_sorted() && counts[1] > 0 && counts[2] < 6, "{counts:?}");
+    assert!(
+        counts.is_sorted() && counts[1] > 0 && counts[2] < 6,
+        "{counts:?}"
+    );
     site.is_done(want, "in four runs");
-    assert!(site.puts().iter().all(|(_, times)| *times == 1), "{:?}", site.puts());
+    assert!(
+        site.puts().iter().all(|(_, times)| *times == 1),
+        "{:?}",
+        site.puts()
+    );
 }
 
 #[test]
@@ -62,7 +69,10 @@ fn a_run_without_uploads_between_two_with_them() {
     assert!(waiting > 0);
     site.proxy.heal();
     // It says so, and changes nothing.
-    site.desk.run(&["--s3-uri", URI]).is(3).says("wait for upload");
+    site.desk
+        .run(&["--s3-uri", URI])
+        .is(3)
+        .says("wait for upload");
     assert_eq!(site.local().len(), waiting);
     site.desk.deliver(&segments[2].0, &segments[2].1);
     site.run_directory(&["--final"]).is(0);
@@ -82,7 +92,9 @@ fn a_queue_that_is_forgotten_is_told_of() {
     site.proxy.heal();
     fs::remove_dir_all(&site.desk.segments).unwrap();
     fs::create_dir(&site.desk.segments).unwrap();
-    site.run_directory(&["--reset-state"]).is(0).says("6 files were due for upload");
+    site.run_directory(&["--reset-state"])
+        .is(0)
+        .says("6 files were due for upload");
     assert_eq!(site.local(), waiting, "they stay");
     assert!(site.stored().is_empty());
 }
@@ -98,7 +110,12 @@ fn another_run_in_the_same_directory_sends_what_is_due() {
     let other = site.desk.folder().join("other.pcap");
     fs::write(&other, super::site::calls(0).to_pcap()).unwrap();
     let mut command = site.bare();
-    command.arg("--input-file").arg(other).arg("--output-dir").arg(&site.desk.out).args(site.flags());
+    command
+        .arg("--input-file")
+        .arg(other)
+        .arg("--output-dir")
+        .arg(&site.desk.out)
+        .args(site.flags());
     site.desk.ended(&mut command).is(0);
     assert_same(&want.calls, &site.stored(), "by another run");
     assert!(site.local().is_empty());
@@ -129,7 +146,11 @@ fn a_watch_sends_when_the_store_is_there_again() {
     for (name, bytes) in cut(&few(), 2) {
         site.desk.deliver(&name, &bytes);
     }
-    assert!(within(Duration::from_secs(20), || site.desk.delivered().is_empty()), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || site.desk.delivered().is_empty()),
+        "{}",
+        watch.log()
+    );
     watch.says("cannot be reached");
     let waiting = site.local();
     assert!(!waiting.is_empty() && site.stored().is_empty());
@@ -144,16 +165,30 @@ fn a_watch_sends_when_the_store_is_there_again() {
 #[test]
 fn a_stalled_store_holds_up_no_end() {
     let (site, want) = (Site::new(), Results::of_few());
-    site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Put).of("call_"));
+    site.proxy
+        .rule(Rule::new(Fault::Stalled).on(Operation::Put).of("call_"));
     let watch = site.watch(&[]);
     for (name, bytes) in cut(&few(), 2) {
         site.desk.deliver(&name, &bytes);
     }
-    let is_stalled = || site.proxy.requests_for(Operation::Put).iter().any(|put| is_of_a_call(&put.key));
-    assert!(within(Duration::from_secs(20), is_stalled), "{}", watch.log());
+    let is_stalled = || {
+        site.proxy
+            .requests_for(Operation::Put)
+            .iter()
+            .any(|put| is_of_a_call(&put.key))
+    };
+    assert!(
+        within(Duration::from_secs(20), is_stalled),
+        "{}",
+        watch.log()
+    );
     let begun = Instant::now();
     watch.end("TERM").is(0);
-    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(site.has_state());
     site.proxy.heal();
     site.run_directory(&["--final"]).is(0);

@@ -1,4 +1,5 @@
-//! The store and the proxy themselves, asked by the SDK: that a test which passes has tested something.
+//! The store and the proxy themselves, asked by the SDK: that a test which passes has tested
+//! something.
 
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,24 @@ impl Asker {
             .force_path_style(true)
             .retry_config(RetryConfig::disabled())
             .credentials_provider(Credentials::new(ACCESS_KEY, secret, None, None, "test"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, client: Client::from_conf(config.build()) }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            runtime,
+            client: Client::from_conf(config.build()),
+        }
     }
 
     /// Gives the checksum that the store tells, or the error's code.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<String, String> {
-        let put = self.client.put_object().bucket(BUCKET).key(key).checksum_algorithm(ChecksumAlgorithm::Crc32);
+        let put = self
+            .client
+            .put_object()
+            .bucket(BUCKET)
+            .key(key)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32);
         let put = put.body(ByteStream::from(bytes.to_vec())).send();
         let deadline = async { tokio::time::timeout(Duration::from_secs(2), put).await };
         match self.runtime.block_on(deadline) {
@@ -49,23 +61,54 @@ impl Asker {
 
     fn length(&self, key: &str) -> Result<i64, u16> {
         let head = self.client.head_object().bucket(BUCKET).key(key).send();
-        let head = self.runtime.block_on(head).map_err(|error| error.raw_response().unwrap().status().as_u16())?;
+        let head = self
+            .runtime
+            .block_on(head)
+            .map_err(|error| error.raw_response().unwrap().status().as_u16())?;
         Ok(head.content_length().unwrap())
     }
 
     fn put_in_parts(&self, key: &str, parts: &[Vec<u8>]) {
         let client = &self.client;
         self.runtime.block_on(async {
-            let id = client.create_multipart_upload().bucket(BUCKET).key(key).send().await.unwrap();
+            let id = client
+                .create_multipart_upload()
+                .bucket(BUCKET)
+                .key(key)
+                .send()
+                .await
+                .unwrap();
             let id = id.upload_id().unwrap();
             let mut done = CompletedMultipartUpload::builder();
             for (number, part) in (1..).zip(parts) {
-                let put = client.upload_part().bucket(BUCKET).key(key).upload_id(id).part_number(number);
-                let put = put.body(ByteStream::from(part.clone())).send().await.unwrap();
-                done = done.parts(CompletedPart::builder().part_number(number).e_tag(put.e_tag().unwrap()).build());
+                let put = client
+                    .upload_part()
+                    .bucket(BUCKET)
+                    .key(key)
+                    .upload_id(id)
+                    .part_number(number);
+                let put = put
+                    .body(ByteStream::from(part.clone()))
+                    .send()
+                    .await
+                    .unwrap();
+                done = done.parts(
+                    CompletedPart::builder()
+                        .part_number(number)
+                        .e_tag(put.e_tag().unwrap())
+                        .build(),
+                );
             }
-            let complete = client.complete_multipart_upload().bucket(BUCKET).key(key).upload_id(id);
-            complete.multipart_upload(done.build()).send().await.unwrap();
+            let complete = client
+                .complete_multipart_upload()
+                .bucket(BUCKET)
+                .key(key)
+                .upload_id(id);
+            complete
+                .multipart_upload(done.build())
+                .send()
+                .await
+                .unwrap();
         });
     }
 }
@@ -82,15 +125,28 @@ fn what_is_put_is_a_file_of_the_store() {
     let (store, proxy, asker) = shop();
     let bytes = vec![7; 100_000];
     assert_eq!(asker.put("a/b c.pcap", &bytes), Ok("O3HfiA==".to_owned()));
-    assert_eq!(store.under("a/").into_iter().collect::<Vec<_>>(), [("b c.pcap".to_owned(), bytes.clone())]);
+    assert_eq!(
+        store.under("a/").into_iter().collect::<Vec<_>>(),
+        [("b c.pcap".to_owned(), bytes.clone())]
+    );
     assert_eq!(asker.length("a/b c.pcap"), Ok(100_000));
     assert_eq!(asker.length("a/c"), Err(404));
     let requests = proxy.requests();
     assert_eq!(
-        requests.iter().map(|request| request.operation).collect::<Vec<_>>(),
+        requests
+            .iter()
+            .map(|request| request.operation)
+            .collect::<Vec<_>>(),
         [Operation::Put, Operation::Head, Operation::Head]
     );
-    assert_eq!((requests[0].status, requests[0].bucket.as_str(), requests[0].key.as_str()), (Some(200), BUCKET, "a/b%20c.pcap"));
+    assert_eq!(
+        (
+            requests[0].status,
+            requests[0].bucket.as_str(),
+            requests[0].key.as_str()
+        ),
+        (Some(200), BUCKET, "a/b%20c.pcap")
+    );
     assert_eq!(proxy.connections(), 1, "connections are used again");
 }
 
@@ -101,7 +157,11 @@ fn a_large_object_in_parts() {
     asker.put_in_parts("large", &parts);
     assert!(store.objects()["large"] == parts.concat());
     assert_eq!(store.broken_off(), 0);
-    for (operation, count) in [(Operation::Create, 1), (Operation::Part, 2), (Operation::Complete, 1)] {
+    for (operation, count) in [
+        (Operation::Create, 1),
+        (Operation::Part, 2),
+        (Operation::Complete, 1),
+    ] {
         assert_eq!(proxy.requests_for(operation).len(), count, "{operation:?}");
     }
 }
@@ -109,7 +169,10 @@ fn a_large_object_in_parts() {
 #[test]
 fn a_wrong_secret_is_refused() {
     let (store, proxy, _) = shop();
-    assert_eq!(Asker::new(&proxy, "wrong").put("a", b"bytes"), Err("SignatureDoesNotMatch".to_owned()));
+    assert_eq!(
+        Asker::new(&proxy, "wrong").put("a", b"bytes"),
+        Err("SignatureDoesNotMatch".to_owned())
+    );
     assert!(store.objects().is_empty());
 }
 
@@ -128,7 +191,11 @@ fn each_fault_is_one() {
         ("6", Fault::Lost),
     ] {
         proxy.rule(Rule::new(fault).on(Operation::Put).times(1));
-        told.push((key, asker.put(key, &bytes), store.objects().contains_key(key)));
+        told.push((
+            key,
+            asker.put(key, &bytes),
+            store.objects().contains_key(key),
+        ));
     }
     let error = |what: &str| Err(what.to_owned());
     let wrong = Ok("////8A==".to_owned());
@@ -144,13 +211,20 @@ fn each_fault_is_one() {
             ("6", wrong, false),
         ]
     );
-    assert_eq!(asker.put("7", &bytes).map(|checksum| checksum.len()), Ok(8), "all is well again");
+    assert_eq!(
+        asker.put("7", &bytes).map(|checksum| checksum.len()),
+        Ok(8),
+        "all is well again"
+    );
 }
 
 #[test]
 fn slow_is_slow_and_late_is_late() {
     let (_store, proxy, asker) = shop();
-    for fault in [Fault::Slow(100_000), Fault::Late(Duration::from_millis(500))] {
+    for fault in [
+        Fault::Slow(100_000),
+        Fault::Late(Duration::from_millis(500)),
+    ] {
         proxy.rule(Rule::new(fault.clone()).times(1));
         let begun = Instant::now();
         asker.put("a", &vec![7; 50_000]).unwrap();
@@ -161,10 +235,22 @@ fn slow_is_slow_and_late_is_late() {
 #[test]
 fn rules_choose() {
     let (_store, proxy, asker) = shop();
-    proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put).of("b").after(1).times(1));
-    let told: Vec<bool> = ["a", "a", "b", "a", "b", "b"].iter().map(|key| asker.put(key, b"bytes").is_ok()).collect();
+    proxy.rule(
+        Rule::answer(Answer::ACCESS_DENIED)
+            .on(Operation::Put)
+            .of("b")
+            .after(1)
+            .times(1),
+    );
+    let told: Vec<bool> = ["a", "a", "b", "a", "b", "b"]
+        .iter()
+        .map(|key| asker.put(key, b"bytes").is_ok())
+        .collect();
     assert_eq!(told, [true, true, true, true, false, true]);
-    assert_eq!(proxy.puts().into_iter().collect::<Vec<_>>(), [("a".to_owned(), 3), ("b".to_owned(), 2)]);
+    assert_eq!(
+        proxy.puts().into_iter().collect::<Vec<_>>(),
+        [("a".to_owned(), 3), ("b".to_owned(), 2)]
+    );
     proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     assert_eq!(asker.length("a"), Err(403));
     proxy.heal();

@@ -10,7 +10,8 @@ use super::{
 };
 const PART: usize = 8 << 20;
 
-/// Four calls, of which the first has more than two parts' worth of media; it is closed before the capture ends.
+/// Four calls, of which the first has more than two parts' worth of media; it is closed before the
+/// capture ends.
 fn large() -> &'static (Vec<u8>, Results) {
     static LARGE: OnceLock<(Vec<u8>, Results)> = OnceLock::new();
     LARGE.get_or_init(|| {
@@ -24,7 +25,13 @@ fn large() -> &'static (Vec<u8>, Results) {
         t.sort();
         let capture = t.capture.to_pcap();
         let want = Results::of(&capture);
-        assert_eq!(want.calls.values().filter(|bytes| bytes.len() > 2 * PART).count(), 1);
+        assert_eq!(
+            want.calls
+                .values()
+                .filter(|bytes| bytes.len() > 2 * PART)
+                .count(),
+            1
+        );
         (capture, want)
     })
 }
@@ -40,9 +47,22 @@ fn a_large_call_goes_in_parts() {
     let site = site();
     let want = &large().1;
     let length = want.calls.values().map(Vec::len).max().unwrap();
-    site.run(&["--s3-storage-class", "REDUCED_REDUNDANCY", "--s3-sse", "AES256", "--s3-tags", "team=voice"]).is(0);
+    site.run(&[
+        "--s3-storage-class",
+        "REDUCED_REDUNDANCY",
+        "--s3-sse",
+        "AES256",
+        "--s3-tags",
+        "team=voice",
+    ])
+    .is(0);
     site.is_done_and_forgotten(want, "in parts");
-    let mut sizes: Vec<usize> = site.proxy.requests_for(Operation::Part).iter().map(|part| part.body.len()).collect();
+    let mut sizes: Vec<usize> = site
+        .proxy
+        .requests_for(Operation::Part)
+        .iter()
+        .map(|part| part.body.len())
+        .collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     assert_eq!(sizes, [PART, PART, length - 2 * PART]);
     let created = site.proxy.requests_for(Operation::Create);
@@ -57,7 +77,11 @@ fn a_large_call_goes_in_parts() {
     }
     assert_eq!(created[0].header("x-amz-meta-sha256").len(), 64);
     for part in site.proxy.requests_for(Operation::Part) {
-        assert!(part.headers.contains_key("x-amz-checksum-crc32"), "{:?}", part.headers);
+        assert!(
+            part.headers.contains_key("x-amz-checksum-crc32"),
+            "{:?}",
+            part.headers
+        );
     }
     assert_eq!(site.puts().len(), 3, "small ones go as one");
 }
@@ -68,25 +92,51 @@ fn it_is_not_sent_again() {
     site.run(&[]).is(0);
     site.proxy.forget();
     let elsewhere = site.desk.folder().join("elsewhere");
-    site.desk.ended(&mut site.command_to(&elsewhere, &["--no-s3-check"])).is(0);
-    assert!(site.proxy.requests().iter().all(|request| request.operation == Operation::Head), "{:?}", site.puts());
+    site.desk
+        .ended(&mut site.command_to(&elsewhere, &["--no-s3-check"]))
+        .is(0);
     assert!(
-        !std::fs::read_dir(elsewhere).unwrap().any(|entry| entry
+        site.proxy
+            .requests()
+            .iter()
+            .all(|request| request.operation == Operation::Head),
+        "{:?}",
+        site.puts()
+    );
+    assert!(!std::fs::read_dir(elsewhere).unwrap().any(|entry| {
+        entry
             .unwrap()
             .path()
             .extension()
-            .is_some_and(|ending| ending == "pcap"))
-    );
+            .is_some_and(|ending| ending == "pcap")
+    }));
 }
 
 #[test]
 fn what_fails_once_is_done_again() {
     let cases = [
-        ("beginning", Rule::answer(Answer::SLOW_DOWN).on(Operation::Create)),
-        ("a part", Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Part).after(1)),
-        ("a part that is cut", Rule::new(Fault::Cut).on(Operation::Part)),
-        ("the end", Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Complete)),
-        ("the end, under a good status", Rule::answer(Answer::LATE_ERROR).on(Operation::Complete)),
+        (
+            "beginning",
+            Rule::answer(Answer::SLOW_DOWN).on(Operation::Create),
+        ),
+        (
+            "a part",
+            Rule::answer(Answer::INTERNAL_ERROR)
+                .on(Operation::Part)
+                .after(1),
+        ),
+        (
+            "a part that is cut",
+            Rule::new(Fault::Cut).on(Operation::Part),
+        ),
+        (
+            "the end",
+            Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Complete),
+        ),
+        (
+            "the end, under a good status",
+            Rule::answer(Answer::LATE_ERROR).on(Operation::Complete),
+        ),
     ];
     all_at_once(cases, |(what, rule)| {
         let site = site();
@@ -98,25 +148,37 @@ fn what_fails_once_is_done_again() {
 
 #[test]
 fn what_cannot_be_finished_stays_here_and_leaves_no_parts() {
-    all_at_once([Operation::Create, Operation::Part, Operation::Complete], |operation| {
-        let site = site();
-        site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(operation));
-        let what = format!("{operation:?} denied");
-        site.run(&[]).is(3);
-        site.has_lost_nothing(&large().1, &what);
-        assert_eq!(site.local().len(), 1, "{what}");
-        assert_eq!(site.store.broken_off(), 0, "{what}: parts are left, and somebody pays for them");
-        site.proxy.heal();
-        site.run(&[]).is(0);
-        site.is_done_and_forgotten(&large().1, &what);
-    });
+    all_at_once(
+        [Operation::Create, Operation::Part, Operation::Complete],
+        |operation| {
+            let site = site();
+            site.proxy
+                .rule(Rule::answer(Answer::ACCESS_DENIED).on(operation));
+            let what = format!("{operation:?} denied");
+            site.run(&[]).is(3);
+            site.has_lost_nothing(&large().1, &what);
+            assert_eq!(site.local().len(), 1, "{what}");
+            assert_eq!(
+                site.store.broken_off(),
+                0,
+                "{what}: parts are left, and somebody pays for them"
+            );
+            site.proxy.heal();
+            site.run(&[]).is(0);
+            site.is_done_and_forgotten(&large().1, &what);
+        },
+    );
 }
 
 /// The end had come, but nobody heard of it.
 #[test]
 fn an_end_that_nobody_heard_of_is_no_loss() {
     let site = site();
-    site.proxy.rule(Rule::new(Fault::CutAfterwards).on(Operation::Complete).times(1));
+    site.proxy.rule(
+        Rule::new(Fault::CutAfterwards)
+            .on(Operation::Complete)
+            .times(1),
+    );
     let ran = site.run(&[]);
     site.has_lost_nothing(&large().1, "an end unheard");
     if ran.status != Some(0) {
@@ -129,9 +191,17 @@ fn an_end_that_nobody_heard_of_is_no_loss() {
 fn a_part_that_stalls_holds_up_no_end() {
     let site = site();
     site.desk.deliver("whole.pcap", &large().0);
-    site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Part));
+    site.proxy
+        .rule(Rule::new(Fault::Stalled).on(Operation::Part));
     let watch = site.watch(&[]);
-    assert!(within(Duration::from_secs(20), || !site.proxy.requests_for(Operation::Part).is_empty()), "{}", watch.log());
+    assert!(
+        within(Duration::from_secs(20), || !site
+            .proxy
+            .requests_for(Operation::Part)
+            .is_empty()),
+        "{}",
+        watch.log()
+    );
     watch.end("TERM").is(0);
     site.proxy.heal();
     site.run_directory(&["--final"]).is(0);
@@ -141,10 +211,20 @@ fn a_part_that_stalls_holds_up_no_end() {
 #[test]
 fn killed_between_parts_it_begins_anew() {
     let site = site();
-    site.proxy.rule(Rule::new(Fault::Stalled).on(Operation::Part).after(1));
+    site.proxy
+        .rule(Rule::new(Fault::Stalled).on(Operation::Part).after(1));
     let running = site.desk.start_command(site.command(&[]));
-    let is_waiting = || site.proxy.requests_for(Operation::Part).iter().any(|part| part.status.is_none());
-    assert!(within(Duration::from_secs(20), is_waiting), "{}", running.log());
+    let is_waiting = || {
+        site.proxy
+            .requests_for(Operation::Part)
+            .iter()
+            .any(|part| part.status.is_none())
+    };
+    assert!(
+        within(Duration::from_secs(20), is_waiting),
+        "{}",
+        running.log()
+    );
     running.kill();
     site.proxy.heal();
     site.run(&[]).is(0);

@@ -1,7 +1,8 @@
-//! Uploads, end to end: the program, a store that checks signatures, and between them what goes wrong with stores.
+//! Uploads, end to end: the program, a store that checks signatures, and between them what goes
+//! wrong with stores.
 //!
-//! Whatever fails, and whenever the program is killed: no call is deleted before the store has it, each is sent in the end,
-//! and the tables are as they would have been.
+//! Whatever fails, and whenever the program is killed: no call is deleted before the store has it,
+//! each is sent in the end, and the tables are as they would have been.
 
 mod again;
 mod check;

@@ -1,4 +1,5 @@
-//! What stands between the program and the store: it writes down what passes, and does to it what a test wants.
+//! What stands between the program and the store: it writes down what passes, and does to it what a
+//! test wants.
 //!
 //! It passes on what it reads byte for byte, so signatures hold.
 
@@ -43,7 +44,9 @@ pub struct Request {
 impl Request {
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
     }
 }
 
@@ -83,23 +86,39 @@ pub struct Answer {
 
 impl Answer {
     const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, headers: &[] }
+        Self {
+            status,
+            code,
+            message,
+            headers: &[],
+        }
     }
 
-    pub const INTERNAL_ERROR: Self = Self::new(500, "InternalError", "We encountered an internal error. Please try again.");
+    pub const INTERNAL_ERROR: Self = Self::new(
+        500,
+        "InternalError",
+        "We encountered an internal error. Please try again.",
+    );
     pub const SLOW_DOWN: Self = Self::new(503, "SlowDown", "Please reduce your request rate.");
     pub const ACCESS_DENIED: Self = Self::new(403, "AccessDenied", "Access Denied");
-    pub const INVALID_ACCESS_KEY: Self =
-        Self::new(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.");
+    pub const INVALID_ACCESS_KEY: Self = Self::new(
+        403,
+        "InvalidAccessKeyId",
+        "The AWS Access Key Id you provided does not exist in our records.",
+    );
     pub const BAD_SIGNATURE: Self = Self::new(
         403,
         "SignatureDoesNotMatch",
         "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     );
     pub const EXPIRED: Self = Self::new(400, "ExpiredToken", "The provided token has expired.");
-    pub const TIME_SKEWED: Self =
-        Self::new(403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.");
-    pub const NO_SUCH_BUCKET: Self = Self::new(404, "NoSuchBucket", "The specified bucket does not exist");
+    pub const TIME_SKEWED: Self = Self::new(
+        403,
+        "RequestTimeTooSkewed",
+        "The difference between the request time and the current time is too large.",
+    );
+    pub const NO_SUCH_BUCKET: Self =
+        Self::new(404, "NoSuchBucket", "The specified bucket does not exist");
     pub const ELSEWHERE: Self = Self {
         headers: &[("x-amz-bucket-region", "us-west-2")],
         ..Self::new(
@@ -118,7 +137,10 @@ impl Answer {
     };
     pub const INVALID: Self = Self::new(400, "InvalidRequest", "This object cannot be.");
     /// What S3 may say under a status of 200 when parts cannot be put together.
-    pub const LATE_ERROR: Self = Self { status: 200, ..Self::INTERNAL_ERROR };
+    pub const LATE_ERROR: Self = Self {
+        status: 200,
+        ..Self::INTERNAL_ERROR
+    };
 }
 
 /// To which requests something happens.
@@ -134,7 +156,13 @@ pub struct Rule {
 impl Rule {
     /// To all of them, if nothing else is said.
     pub fn new(fault: Fault) -> Self {
-        Self { fault, operations: Vec::new(), words: String::new(), skip: 0, times: usize::MAX }
+        Self {
+            fault,
+            operations: Vec::new(),
+            words: String::new(),
+            skip: 0,
+            times: usize::MAX,
+        }
     }
 
     pub fn answer(answer: Answer) -> Self {
@@ -164,7 +192,8 @@ impl Rule {
     }
 
     fn concerns(&mut self, operation: Operation, key: &str) -> bool {
-        let is_meant = (self.operations.is_empty() || self.operations.contains(&operation)) && key.contains(&self.words);
+        let is_meant = (self.operations.is_empty() || self.operations.contains(&operation))
+            && key.contains(&self.words);
         if !is_meant || self.times == 0 {
             return false;
         }
@@ -206,7 +235,12 @@ impl Proxy {
     pub fn closed(store: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        Self { address: socket.local_addr().unwrap(), store, books: Arc::default(), closed: Some(socket) }
+        Self {
+            address: socket.local_addr().unwrap(),
+            store,
+            books: Arc::default(),
+            closed: Some(socket),
+        }
     }
 
     pub fn open(&mut self) {
@@ -241,13 +275,20 @@ impl Proxy {
     }
 
     pub fn requests_for(&self, operation: Operation) -> Vec<Request> {
-        self.requests().into_iter().filter(|request| request.operation == operation).collect()
+        self.requests()
+            .into_iter()
+            .filter(|request| request.operation == operation)
+            .collect()
     }
 
     /// How often each key was put and the program was told that it was.
     pub fn puts(&self) -> BTreeMap<String, usize> {
         let mut puts = BTreeMap::new();
-        for put in self.requests_for(Operation::Put).iter().filter(|put| put.status == Some(200)) {
+        for put in self
+            .requests_for(Operation::Put)
+            .iter()
+            .filter(|put| put.status == Some(200))
+        {
             *puts.entry(put.key.clone()).or_default() += 1;
         }
         puts
@@ -269,7 +310,10 @@ impl Proxy {
 
 /// tokio has what the standard library lacks, and wants a runtime for it.
 fn listen(socket: TcpSocket) -> TcpListener {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let _entered = runtime.enter();
     let listener = socket.listen(1024).unwrap().into_std().unwrap();
     listener.set_nonblocking(false).unwrap();
@@ -277,7 +321,9 @@ fn listen(socket: TcpSocket) -> TcpListener {
 }
 
 fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    books
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// What is at work on a connection.
@@ -316,14 +362,33 @@ impl Line {
         }
     }
 
-    fn request(&self, head: &Head, reader: &mut BufReader<TcpStream>, mut connection: &TcpStream) -> Goes {
+    fn request(
+        &self,
+        head: &Head,
+        reader: &mut BufReader<TcpStream>,
+        mut connection: &TcpStream,
+    ) -> Goes {
         let fault = {
             let mut books = lock(&self.books);
-            books.rules.iter_mut().find_map(|rule| rule.concerns(head.operation, &head.key).then(|| rule.fault.clone()))
+            books.rules.iter_mut().find_map(|rule| {
+                rule.concerns(head.operation, &head.key)
+                    .then(|| rule.fault.clone())
+            })
         };
-        let length: usize = head.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        assert!(!head.headers.contains_key("transfer-encoding"), "bodies have a length: {:?}", head.headers);
-        if head.headers.get("expect").is_some_and(|expected| expected == "100-continue") {
+        let length: usize = head
+            .headers
+            .get("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        assert!(
+            !head.headers.contains_key("transfer-encoding"),
+            "bodies have a length: {:?}",
+            head.headers
+        );
+        if head
+            .headers
+            .get("expect")
+            .is_some_and(|expected| expected == "100-continue")
+        {
             connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let mut body = vec![0; length];
@@ -370,7 +435,9 @@ impl Line {
             Some(Fault::Lost) => {
                 self.write_down(head, body, Some(200));
                 let etag = "\"d41d8cd98f00b204e9800998ecf8427e\"";
-                let told = format!("etag: {etag}\r\nx-amz-checksum-crc32: {WRONG_CHECKSUM}\r\ncontent-length: 0\r\n");
+                let told = format!(
+                    "etag: {etag}\r\nx-amz-checksum-crc32: {WRONG_CHECKSUM}\r\ncontent-length: 0\r\n"
+                );
                 connection.write_all(format!("HTTP/1.1 200 OK\r\n{told}\r\n").as_bytes())?;
             }
             fault => {
@@ -391,16 +458,32 @@ impl Line {
     }
 
     fn write_down(&self, head: &Head, body: Vec<u8>, status: Option<u16>) {
-        let Head { operation, bucket, key, headers, .. } = head;
+        let Head {
+            operation,
+            bucket,
+            key,
+            headers,
+            ..
+        } = head;
         let (bucket, key, headers) = (bucket.clone(), key.clone(), headers.clone());
-        lock(&self.books).requests.push(Request { operation: *operation, bucket, key, headers, body, status });
+        lock(&self.books).requests.push(Request {
+            operation: *operation,
+            bucket,
+            key,
+            headers,
+            body,
+            status,
+        });
     }
 
     /// Asks the store, on a connection of its own.
     fn ask(&self, head: &Head, body: &[u8]) -> io::Result<Told> {
         let mut store = TcpStream::connect(self.store)?;
         store.set_nodelay(true)?;
-        let bytes = head.bytes.strip_suffix(b"\r\n").expect("an empty line ends it");
+        let bytes = head
+            .bytes
+            .strip_suffix(b"\r\n")
+            .expect("an empty line ends it");
         // What has been continued already is not to be asked about again.
         store.write_all(&without_line(bytes, "expect:"))?;
         store.write_all(b"connection: close\r\n\r\n")?;
@@ -423,9 +506,14 @@ const WRONG_CHECKSUM: &str = "////8A==";
 
 impl Told {
     fn new(bytes: &[u8]) -> io::Result<Self> {
-        let status = bytes.get(9..12).and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+        let status = bytes
+            .get(9..12)
+            .and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
         let status = status.ok_or_else(|| io::Error::other("the store broke off"))?;
-        Ok(Self { status, bytes: without_line(bytes, "connection:") })
+        Ok(Self {
+            status,
+            bytes: without_line(bytes, "connection:"),
+        })
     }
 
     fn mishear(&mut self) {
@@ -439,17 +527,30 @@ impl Told {
 impl Answer {
     /// An answer to HEAD has no body, so nobody is told more than its status.
     fn text(&self, head: &Head) -> Vec<u8> {
-        let Self { status, code, message, .. } = self;
+        let Self {
+            status,
+            code,
+            message,
+            ..
+        } = self;
         let xml = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
              <RequestId>4442587FB7D0A2F9</RequestId></Error>"
         );
-        let mut headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut headers: String = self
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         headers.push_str("content-type: application/xml\r\n");
         if head.operation == Operation::Head {
             return format!("HTTP/1.1 {status} {code}\r\n{headers}\r\n").into_bytes();
         }
-        format!("HTTP/1.1 {status} {code}\r\n{headers}content-length: {}\r\n\r\n{xml}", xml.len()).into_bytes()
+        format!(
+            "HTTP/1.1 {status} {code}\r\n{headers}content-length: {}\r\n\r\n{xml}",
+            xml.len()
+        )
+        .into_bytes()
     }
 }
 
@@ -468,9 +569,17 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (bucket, key) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
     let headers = lines.filter_map(|line| line.split_once(':'));
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    let headers = headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
     let (bucket, key) = (bucket.to_owned(), key.to_owned());
-    Ok(Some(Head { operation: operation(method, query), bucket, key, headers, bytes }))
+    Ok(Some(Head {
+        operation: operation(method, query),
+        bucket,
+        key,
+        headers,
+        bytes,
+    }))
 }
 
 fn operation(method: &str, query: &str) -> Operation {
@@ -488,10 +597,21 @@ fn operation(method: &str, query: &str) -> Operation {
 
 /// Head lines without one of them.
 fn without_line(bytes: &[u8], name: &str) -> Vec<u8> {
-    let head_len = bytes.windows(4).position(|end| end == b"\r\n\r\n").map_or(bytes.len(), |end| end + 2);
+    let head_len = bytes
+        .windows(4)
+        .position(|end| end == b"\r\n\r\n")
+        .map_or(bytes.len(), |end| end + 2);
     let (head, rest) = bytes.split_at(head_len);
-    let is_it = |line: &&[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()));
-    let mut kept: Vec<u8> = head.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_it(line)).flatten().copied().collect();
+    let is_it = |line: &&[u8]| {
+        line.get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let mut kept: Vec<u8> = head
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !is_it(line))
+        .flatten()
+        .copied()
+        .collect();
     kept.extend(rest);
     kept
 }

@@ -39,9 +39,15 @@ impl Results {
         let desk = Desk::new();
         fs::write(desk.segments.join("whole.pcap"), capture).unwrap();
         let mut command = desk.extractor();
-        command.arg("--input-file").arg(desk.segments.join("whole.pcap")).args(["--s3-uri", URI]);
+        command
+            .arg("--input-file")
+            .arg(desk.segments.join("whole.pcap"))
+            .args(["--s3-uri", URI]);
         desk.ended(&mut command).is(0);
-        let (tables, calls) = desk.everything_in_out().into_iter().partition(|(name, _)| name.ends_with(".csv"));
+        let (tables, calls) = desk
+            .everything_in_out()
+            .into_iter()
+            .partition(|(name, _)| name.ends_with(".csv"));
         Self { calls, tables }
     }
 
@@ -54,17 +60,30 @@ impl Results {
     /// The calls' file names in the order in which the calls closed.
     pub fn names(&self) -> Vec<String> {
         let mut table = csv::Reader::from_reader(self.tables[CALLS].as_slice());
-        let file = table.headers().unwrap().iter().position(|column| column == "output_pcap_filename").unwrap();
-        table.records().map(|row| row.unwrap()[file].to_owned()).collect()
+        let file = table
+            .headers()
+            .unwrap()
+            .iter()
+            .position(|column| column == "output_pcap_filename")
+            .unwrap();
+        table
+            .records()
+            .map(|row| row.unwrap()[file].to_owned())
+            .collect()
     }
 
     /// All that a run leaves which keeps the calls' files.
     pub fn all(&self) -> Files {
-        self.calls.iter().chain(&self.tables).map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
+        self.calls
+            .iter()
+            .chain(&self.tables)
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect()
     }
 }
 
-/// Six calls, one after the other; when the last one ends, four have been over for so long that they are closed.
+/// Six calls, one after the other; when the last one ends, four have been over for so long that
+/// they are closed.
 pub fn few() -> Capture {
     calls(6)
 }
@@ -76,11 +95,24 @@ pub fn calls(count: u16) -> Capture {
     let (alice, bob) = (end("192.0.2.1:5060"), end("192.0.2.2:5060"));
     for n in 0..count {
         let at = u64::from(n) * 4_000;
-        let media = [format!("192.0.2.1:{}", 10_000 + n * 4), format!("192.0.2.2:{}", 20_000 + n * 4)];
+        let media = [
+            format!("192.0.2.1:{}", 10_000 + n * 4),
+            format!("192.0.2.2:{}", 20_000 + n * 4),
+        ];
         let media = [end(&media[0]), end(&media[1])];
         let id = format!("call-{n}");
-        t.sip(at, alice, bob, request("INVITE", &id).sdp(&Sdp::audio(media[0])));
-        t.sip(at + 50, bob, alice, response(200, "INVITE", &id).sdp(&Sdp::audio(media[1])));
+        t.sip(
+            at,
+            alice,
+            bob,
+            request("INVITE", &id).sdp(&Sdp::audio(media[0])),
+        );
+        t.sip(
+            at + 50,
+            bob,
+            alice,
+            response(200, "INVITE", &id).sdp(&Sdp::audio(media[1])),
+        );
         t.rtp(at + 60, media[0], media[1], u32::from(n) * 2 + 1, 1..=40);
         t.rtp(at + 61, media[1], media[0], u32::from(n) * 2 + 2, 1..=40);
         t.sip(at + 1_000, alice, bob, request("BYE", &id).cseq(2));
@@ -94,10 +126,18 @@ pub fn calls(count: u16) -> Capture {
 pub fn cut(capture: &Capture, pieces: usize) -> Vec<(String, Vec<u8>)> {
     let length = capture.frames.len().div_ceil(pieces);
     let segment = |(number, frames): (usize, &[(u64, Vec<u8>)])| {
-        let piece = Capture { frames: frames.to_vec(), ..Capture::default() };
+        let piece = Capture {
+            frames: frames.to_vec(),
+            ..Capture::default()
+        };
         (format!("{number:03}.pcap"), piece.to_pcap())
     };
-    capture.frames.chunks(length).enumerate().map(segment).collect()
+    capture
+        .frames
+        .chunks(length)
+        .enumerate()
+        .map(segment)
+        .collect()
 }
 
 /// Does something for each of several things at the same time: most of it is waiting.
@@ -135,7 +175,12 @@ impl Site {
         let desk = Desk::new();
         let home = desk.folder().join("home");
         fs::create_dir(&home).unwrap();
-        let site = Self { desk, store, proxy, home };
+        let site = Self {
+            desk,
+            store,
+            proxy,
+            home,
+        };
         site.lay(&few().to_pcap());
         site
     }
@@ -161,8 +206,12 @@ impl Site {
     }
 
     fn lives_here(&self, command: &mut Command) {
-        let of_others = |name: &str| name.starts_with("AWS_") || name.to_ascii_lowercase().ends_with("_proxy");
-        for name in std::env::vars().map(|(name, _)| name).filter(|name| of_others(name)) {
+        let of_others =
+            |name: &str| name.starts_with("AWS_") || name.to_ascii_lowercase().ends_with("_proxy");
+        for name in std::env::vars()
+            .map(|(name, _)| name)
+            .filter(|name| of_others(name))
+        {
             command.env_remove(name);
         }
         command
@@ -179,9 +228,18 @@ impl Site {
 
     fn flags_to(&self, uri: &str) -> Vec<String> {
         let url = self.proxy.url();
-        ["--auto-upload-to-s3", "--s3-uri", uri, "--s3-region", REGION, "--s3-endpoint-url", &url, "--s3-path-style"]
-            .map(str::to_owned)
-            .into()
+        [
+            "--auto-upload-to-s3",
+            "--s3-uri",
+            uri,
+            "--s3-region",
+            REGION,
+            "--s3-endpoint-url",
+            &url,
+            "--s3-path-style",
+        ]
+        .map(str::to_owned)
+        .into()
     }
 
     /// Over the file.
@@ -192,14 +250,25 @@ impl Site {
     /// Over the file, with its results elsewhere.
     pub fn command_to(&self, out: &Path, flags: &[&str]) -> Command {
         let mut command = self.bare();
-        command.arg("--input-file").arg(self.capture()).arg("--output-dir").arg(out).args(self.flags()).args(flags);
+        command
+            .arg("--input-file")
+            .arg(self.capture())
+            .arg("--output-dir")
+            .arg(out)
+            .args(self.flags())
+            .args(flags);
         command
     }
 
     /// Over the file, with objects elsewhere.
     pub fn run_to(&self, uri: &str) -> Ran {
         let mut command = self.bare();
-        command.arg("--input-file").arg(self.capture()).arg("--output-dir").arg(&self.desk.out).args(self.flags_to(uri));
+        command
+            .arg("--input-file")
+            .arg(self.capture())
+            .arg("--output-dir")
+            .arg(&self.desk.out)
+            .args(self.flags_to(uri));
         self.desk.ended(&mut command)
     }
 
@@ -220,19 +289,31 @@ impl Site {
     }
 
     pub fn watch(&self, flags: &[&str]) -> Running {
-        self.desk.start_command(self.directory_command(&[&["--watch"], flags].concat()))
+        self.desk
+            .start_command(self.directory_command(&[&["--watch"], flags].concat()))
     }
 
     /// The calls that the store has, by file name.
     pub fn stored(&self) -> Files {
-        self.store.under(PREFIX).into_iter().filter(|(name, _)| name.starts_with("call_")).collect()
+        self.store
+            .under(PREFIX)
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("call_"))
+            .collect()
     }
 
     /// The calls that are here.
     pub fn local(&self) -> Files {
         let out = &self.desk.out;
-        let there = if out.exists() { visible(out) } else { Files::new() };
-        there.into_iter().filter(|(name, _)| name.starts_with("call_")).collect()
+        let there = if out.exists() {
+            visible(out)
+        } else {
+            Files::new()
+        };
+        there
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("call_"))
+            .collect()
     }
 
     pub fn has_state(&self) -> bool {
@@ -241,13 +322,22 @@ impl Site {
 
     /// How often calls were put, and the program was told that they were.
     pub fn puts(&self) -> Vec<(String, usize)> {
-        self.proxy.puts().into_iter().filter(|(key, _)| key.contains("call_")).collect()
+        self.proxy
+            .puts()
+            .into_iter()
+            .filter(|(key, _)| key.contains("call_"))
+            .collect()
     }
 
-    /// Checks that the store has all calls and only these, and the directory the tables and nothing else but a state.
+    /// Checks that the store has all calls and only these, and the directory the tables and nothing
+    /// else but a state.
     #[track_caller]
     pub fn is_done(&self, want: &Results, what: &str) {
-        assert_same(&want.calls, &self.stored(), &format!("{what}: in the store"));
+        assert_same(
+            &want.calls,
+            &self.stored(),
+            &format!("{what}: in the store"),
+        );
         self.desk.has(&want.tables, what);
     }
 
@@ -264,14 +354,22 @@ impl Site {
     pub fn has_lost_nothing(&self, want: &Results, what: &str) {
         let (local, stored) = (self.local(), self.stored());
         for (name, bytes) in &want.calls {
-            let is_safe = [&local, &stored].iter().any(|files| files.get(name) == Some(bytes));
+            let is_safe = [&local, &stored]
+                .iter()
+                .any(|files| files.get(name) == Some(bytes));
             assert!(is_safe, "{what}: {name} is neither here nor in the store");
         }
         for (name, bytes) in local.iter().chain(&stored) {
-            assert!(want.calls.get(name) == Some(bytes), "{what}: {name} is not as it should be");
+            assert!(
+                want.calls.get(name) == Some(bytes),
+                "{what}: {name} is not as it should be"
+            );
         }
         for (name, rows) in &want.tables {
-            assert!(self.desk.everything_in_out().get(name) == Some(rows), "{what}: {name} is not complete");
+            assert!(
+                self.desk.everything_in_out().get(name) == Some(rows),
+                "{what}: {name} is not complete"
+            );
         }
     }
 
@@ -279,7 +377,10 @@ impl Site {
     #[track_caller]
     pub fn keeps_all(&self, want: &Results, what: &str) {
         self.desk.has(&want.all(), what);
-        assert!(self.has_state(), "{what}: no state knows what is to be sent");
+        assert!(
+            self.has_state(),
+            "{what}: no state knows what is to be sent"
+        );
     }
 }
 

@@ -37,11 +37,18 @@ fn the_oldest_go_first_and_are_told() {
     let ran = site.run(&["--spool-max-bytes", &most.to_string()]).is(3);
     assert_eq!(site.local(), kept, "{}", ran.log);
     for name in want.calls.keys().filter(|name| !kept.contains_key(*name)) {
-        let told = ran.log.lines().filter(|line| line.contains("ERROR") && line.contains(&format!("{name} is deleted"))).count();
+        let told = ran
+            .log
+            .lines()
+            .filter(|line| line.contains("ERROR") && line.contains(&format!("{name} is deleted")))
+            .count();
         assert_eq!(told, 1, "{name} in {}", ran.log);
     }
     for (name, rows) in &want.tables {
-        assert!(fs::read(site.desk.out.join(name)).unwrap() == *rows, "{name}: the tables have them all");
+        assert!(
+            fs::read(site.desk.out.join(name)).unwrap() == *rows,
+            "{name}: the tables have them all"
+        );
     }
     site.proxy.heal();
     site.run(&[]).is(0);
@@ -60,6 +67,7 @@ fn it_bounds_only_what_waits() {
 #[test]
 fn it_deletes_nothing_that_is_to_stay() {
     let (site, want) = (shut(), Results::of_few());
-    site.run(&["--spool-max-bytes", "1", "--local-cleanup", "never"]).is(3);
+    site.run(&["--spool-max-bytes", "1", "--local-cleanup", "never"])
+        .is(3);
     site.keeps_all(want, "never");
 }

@@ -31,11 +31,19 @@ pub struct Store {
 impl Store {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(serve(folder.path().to_owned(), listener));
-        Self { folder, address, _runtime: runtime }
+        Self {
+            folder,
+            address,
+            _runtime: runtime,
+        }
     }
 
     /// What is in the bucket, by key.
@@ -47,7 +55,8 @@ impl Store {
 
     /// What is under a prefix, by what follows it.
     pub fn under(&self, prefix: &str) -> Files {
-        let under = |(key, bytes): (String, Vec<u8>)| Some((key.strip_prefix(prefix)?.to_owned(), bytes));
+        let under =
+            |(key, bytes): (String, Vec<u8>)| Some((key.strip_prefix(prefix)?.to_owned(), bytes));
         self.objects().into_iter().filter_map(under).collect()
     }
 
@@ -58,13 +67,20 @@ impl Store {
 
     /// Uploads of which parts are there, and that were neither completed nor given up.
     pub fn broken_off(&self) -> usize {
-        let names = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with(".upload-")).count()
     }
 
     /// As if somebody had put an object who told nothing of it.
     pub fn forget_of(&self, key: &str) {
-        let name = |text: &str| base64(text.as_bytes()).replace('+', "-").replace('/', "_").replace('=', "");
+        let name = |text: &str| {
+            base64(text.as_bytes())
+                .replace('+', "-")
+                .replace('/', "_")
+                .replace('=', "")
+        };
         for what in ["metadata", "internal"] {
             let told = format!(".bucket-{}.object-{}.{what}.json", name(BUCKET), name(key));
             fs::remove_file(self.folder.path().join(told)).unwrap();
@@ -77,7 +93,9 @@ impl Store {
 }
 
 fn collect(folder: &Path, prefix: &str, objects: &mut Files) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.map(|entry| entry.unwrap()) {
         let key = format!("{prefix}{}", entry.file_name().into_string().unwrap());
         if entry.path().is_dir() {
@@ -97,16 +115,28 @@ pub async fn serve(folder: PathBuf, listener: TcpListener) {
     while let Ok((connection, _)) = listener.accept().await {
         let service = service.clone();
         // A client may go away at any time.
-        tokio::spawn(async move { Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await });
+        tokio::spawn(async move {
+            Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(connection), service)
+                .await
+        });
     }
 }
 
 pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = bytes.chunks(3).map(|chunk| {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        let digit =
-            |place: usize| if place <= chunk.len() { DIGITS[(bits >> (18 - 6 * place) & 63) as usize] as char } else { '=' };
+        let bits = chunk
+            .iter()
+            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        let digit = |place: usize| {
+            if place <= chunk.len() {
+                DIGITS[(bits >> (18 - 6 * place) & 63) as usize] as char
+            } else {
+                '='
+            }
+        };
         (0..4).map(digit).collect::<String>()
     });
     digits.collect()

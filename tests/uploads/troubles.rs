@@ -1,4 +1,5 @@
-//! What goes wrong with stores: what passes is got over within the run; what does not costs no call.
+//! What goes wrong with stores: what passes is got over within the run; what does not costs no
+//! call.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,37 @@ fn what_passes_is_got_over() {
     let cases = [
         ("500, once", answer(Answer::INTERNAL_ERROR).times(1)),
         ("503 to all at first", answer(Answer::SLOW_DOWN).times(6)),
-        ("500 to HEAD", Rule::answer(Answer::INTERNAL_ERROR).on(Operation::Head).times(1)),
-        ("a reset in the middle of a body", on_put(Fault::Cut).times(2)),
-        ("a reset before the answer", on_put(Fault::CutAfterwards).times(2)),
+        (
+            "500 to HEAD",
+            Rule::answer(Answer::INTERNAL_ERROR)
+                .on(Operation::Head)
+                .times(1),
+        ),
+        (
+            "a reset in the middle of a body",
+            on_put(Fault::Cut).times(2),
+        ),
+        (
+            "a reset before the answer",
+            on_put(Fault::CutAfterwards).times(2),
+        ),
         ("another byte on the way", on_put(Fault::Garbled).times(2)),
-        ("a wrong checksum of what is there", on_put(Fault::Misheard).times(1)),
-        ("a wrong checksum of what is not there", on_put(Fault::Lost).times(2)),
-        ("a body that is read slowly", on_put(Fault::Slow(20_000)).times(2)),
-        ("an answer that comes late", on_put(Fault::Late(Duration::from_secs(1)))),
+        (
+            "a wrong checksum of what is there",
+            on_put(Fault::Misheard).times(1),
+        ),
+        (
+            "a wrong checksum of what is not there",
+            on_put(Fault::Lost).times(2),
+        ),
+        (
+            "a body that is read slowly",
+            on_put(Fault::Slow(20_000)).times(2),
+        ),
+        (
+            "an answer that comes late",
+            on_put(Fault::Late(Duration::from_secs(1))),
+        ),
     ];
     all_at_once(cases, |(what, rule)| {
         let site = Site::new();
@@ -62,21 +86,61 @@ fn in_vain_as_often_as_one_likes() {
 #[test]
 fn what_does_not_pass_is_told_in_a_sentence_and_costs_no_call() {
     let cases = [
-        ("access denied", Answer::ACCESS_DENIED, "do not allow to write to the bucket calls (AccessDenied"),
-        ("no such bucket", Answer::NO_SUCH_BUCKET, "there is no bucket calls at http://127.0.0.1"),
-        ("another region, by redirection", Answer::ELSEWHERE, "give --s3-region us-west-2"),
-        ("another region, by refusal", Answer::WRONG_REGION, "give --s3-region us-west-2"),
+        (
+            "access denied",
+            Answer::ACCESS_DENIED,
+            "do not allow to write to the bucket calls (AccessDenied",
+        ),
+        (
+            "no such bucket",
+            Answer::NO_SUCH_BUCKET,
+            "there is no bucket calls at http://127.0.0.1",
+        ),
+        (
+            "another region, by redirection",
+            Answer::ELSEWHERE,
+            "give --s3-region us-west-2",
+        ),
+        (
+            "another region, by refusal",
+            Answer::WRONG_REGION,
+            "give --s3-region us-west-2",
+        ),
         ("clock skew", Answer::TIME_SKEWED, "set its clock"),
-        ("an unknown key", Answer::INVALID_ACCESS_KEY, "does not accept the credentials (InvalidAccessKeyId"),
-        ("a wrong signature", Answer::BAD_SIGNATURE, "does not accept the credentials (SignatureDoesNotMatch"),
-        ("an expired token", Answer::EXPIRED, "does not accept the credentials (ExpiredToken"),
-        ("errors without end", Answer::INTERNAL_ERROR, "cannot take objects now (InternalError"),
-        ("too much without end", Answer::SLOW_DOWN, "cannot take objects now (SlowDown"),
+        (
+            "an unknown key",
+            Answer::INVALID_ACCESS_KEY,
+            "does not accept the credentials (InvalidAccessKeyId",
+        ),
+        (
+            "a wrong signature",
+            Answer::BAD_SIGNATURE,
+            "does not accept the credentials (SignatureDoesNotMatch",
+        ),
+        (
+            "an expired token",
+            Answer::EXPIRED,
+            "does not accept the credentials (ExpiredToken",
+        ),
+        (
+            "errors without end",
+            Answer::INTERNAL_ERROR,
+            "cannot take objects now (InternalError",
+        ),
+        (
+            "too much without end",
+            Answer::SLOW_DOWN,
+            "cannot take objects now (SlowDown",
+        ),
     ];
     all_at_once(cases, |(what, answer, words)| {
         let site = Site::new();
         // What is tried again and again takes its time.
-        site.proxy.rule(if answer.status < 500 { Rule::answer(answer) } else { Rule::answer(answer).on(Operation::Put) });
+        site.proxy.rule(if answer.status < 500 {
+            Rule::answer(answer)
+        } else {
+            Rule::answer(answer).on(Operation::Put)
+        });
         does_not_pass(&site, &["--no-s3-check"], words, what);
     });
 }
@@ -94,13 +158,25 @@ fn a_store_that_is_not_there() {
 
 #[test]
 fn a_stall_ends_by_the_deadline() {
-    all_at_once([("no answer", Fault::Stalled), ("not read", Fault::Unread)], |(what, fault)| {
-        let site = Site::new();
-        site.proxy.rule(Rule::new(fault));
-        let begun = Instant::now();
-        does_not_pass(&site, &["--s3-deadline", "2s"], "did not take the object in time", what);
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}: {:?}", begun.elapsed());
-    });
+    all_at_once(
+        [("no answer", Fault::Stalled), ("not read", Fault::Unread)],
+        |(what, fault)| {
+            let site = Site::new();
+            site.proxy.rule(Rule::new(fault));
+            let begun = Instant::now();
+            does_not_pass(
+                &site,
+                &["--s3-deadline", "2s"],
+                "did not take the object in time",
+                what,
+            );
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{what}: {:?}",
+                begun.elapsed()
+            );
+        },
+    );
 }
 
 /// With one object only: the others are sent.
@@ -108,7 +184,8 @@ fn a_stall_ends_by_the_deadline() {
 fn one_object_that_is_refused_holds_up_no_other() {
     let (site, want) = (Site::new(), Results::of_few());
     let name = &want.names()[3];
-    site.proxy.rule(Rule::answer(Answer::INVALID).on(Operation::Put).of(name));
+    site.proxy
+        .rule(Rule::answer(Answer::INVALID).on(Operation::Put).of(name));
     site.run(&[]).is(3).says(name);
     site.has_lost_nothing(want, "one is refused");
     assert_eq!((site.local().len(), site.stored().len()), (1, 5));
@@ -122,7 +199,9 @@ fn one_object_that_is_refused_holds_up_no_other() {
 fn what_is_not_to_be_kept_is_not() {
     let (site, want) = (Site::new(), Results::of_few());
     site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
-    site.run(&["--local-cleanup", "always"]).is(3).says("do not allow to write");
+    site.run(&["--local-cleanup", "always"])
+        .is(3)
+        .says("do not allow to write");
     site.desk.has(&want.tables, "always");
     assert!(site.stored().is_empty());
 }
@@ -131,7 +210,8 @@ fn what_is_not_to_be_kept_is_not() {
 #[test]
 fn what_is_to_be_kept_is_kept_and_sent_later() {
     let (site, want) = (Site::new(), Results::of_few());
-    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put));
+    site.proxy
+        .rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put));
     site.run(&["--local-cleanup", "never"]).is(3);
     site.keeps_all(want, "never");
     site.proxy.heal();
@@ -146,8 +226,11 @@ fn what_is_to_be_kept_is_kept_and_sent_later() {
 fn a_store_that_refuses_is_not_asked_for_each_call() {
     let site = Site::new();
     site.lay(&super::site::calls(60).to_pcap());
-    site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put));
-    site.run(&["--no-s3-check", "--s3-concurrency", "4"]).is(3).says("60");
+    site.proxy
+        .rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put));
+    site.run(&["--no-s3-check", "--s3-concurrency", "4"])
+        .is(3)
+        .says("60");
     let puts = site.proxy.requests_for(Operation::Put).len();
     assert!(puts <= 8, "{puts} times");
 }
@@ -157,9 +240,13 @@ fn a_store_that_refuses_is_not_asked_for_each_call() {
 fn who_may_not_ask_puts() {
     let (site, want) = (Site::new(), Results::of_few());
     for operation in [Operation::Head, Operation::Delete] {
-        site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED).on(operation));
+        site.proxy
+            .rule(Rule::answer(Answer::ACCESS_DENIED).on(operation));
     }
     site.run(&["--s3-concurrency", "1"]).is(0);
     site.is_done(want, "without HEAD");
-    assert!(site.proxy.requests_for(Operation::Head).len() <= 2, "what may not be asked is asked again");
+    assert!(
+        site.proxy.requests_for(Operation::Head).len() <= 2,
+        "what may not be asked is asked again"
+    );
 }

@@ -11,7 +11,12 @@ use super::site::{CALLS, STREAMS, Site, URI, few};
 fn is_refused(flags: &[&str], words: &str) {
     let site = Site::new();
     let mut command = site.bare();
-    command.arg("--input-file").arg(site.desk.folder().join("whole.pcap")).arg("--output-dir").arg(&site.desk.out).args(flags);
+    command
+        .arg("--input-file")
+        .arg(site.desk.folder().join("whole.pcap"))
+        .arg("--output-dir")
+        .arg(&site.desk.out)
+        .args(flags);
     let ran = site.desk.ended(&mut command);
     assert_eq!(ran.status, Some(2), "{flags:?}: {}", ran.log);
     ran.says(words);
@@ -20,7 +25,10 @@ fn is_refused(flags: &[&str], words: &str) {
 
 #[test]
 fn an_upload_needs_to_know_where_to() {
-    is_refused(&["--auto-upload-to-s3", "--s3-region", "eu-central-1"], "--s3-uri");
+    is_refused(
+        &["--auto-upload-to-s3", "--s3-region", "eu-central-1"],
+        "--s3-uri",
+    );
     is_refused(&["--auto-upload-to-s3", "--s3-uri", URI], "--s3-region");
 }
 
@@ -29,10 +37,17 @@ fn an_upload_needs_to_know_where_to() {
 fn the_region_is_where_the_sdk_finds_it() {
     let site = Site::new();
     let profile = site.desk.folder().join("aws-config");
-    fs::write(&profile, "[default]\nregion = eu-north-1\n[profile other]\nregion = eu-south-1\n").unwrap();
+    fs::write(
+        &profile,
+        "[default]\nregion = eu-north-1\n[profile other]\nregion = eu-south-1\n",
+    )
+    .unwrap();
     let says = |environment: &[(&str, &str)], words: &str| {
         let mut command = site.bare();
-        command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION").env_remove("AWS_PROFILE");
+        command
+            .env_remove("AWS_REGION")
+            .env_remove("AWS_DEFAULT_REGION")
+            .env_remove("AWS_PROFILE");
         command.envs(environment.iter().copied()).args([
             "--s3-check",
             "--s3-uri",
@@ -46,10 +61,34 @@ fn the_region_is_where_the_sdk_finds_it() {
     };
     let host = "http://localhost:1 cannot be reached by the bucket's name, calls.localhost:1";
     let config = profile.to_str().unwrap();
-    assert_eq!(says(&[("AWS_CONFIG_FILE", "/nonexistent")], "no region: give --s3-region"), Some(2));
-    assert_eq!(says(&[("AWS_REGION", "eu-west-1"), ("AWS_CONFIG_FILE", "/nonexistent")], host), Some(1));
-    assert_eq!(says(&[("AWS_CONFIG_FILE", config)], "give --s3-path-style"), Some(1));
-    assert_eq!(says(&[("AWS_CONFIG_FILE", config), ("AWS_PROFILE", "other")], host), Some(1));
+    assert_eq!(
+        says(
+            &[("AWS_CONFIG_FILE", "/nonexistent")],
+            "no region: give --s3-region"
+        ),
+        Some(2)
+    );
+    assert_eq!(
+        says(
+            &[
+                ("AWS_REGION", "eu-west-1"),
+                ("AWS_CONFIG_FILE", "/nonexistent")
+            ],
+            host
+        ),
+        Some(1)
+    );
+    assert_eq!(
+        says(&[("AWS_CONFIG_FILE", config)], "give --s3-path-style"),
+        Some(1)
+    );
+    assert_eq!(
+        says(
+            &[("AWS_CONFIG_FILE", config), ("AWS_PROFILE", "other")],
+            host
+        ),
+        Some(1)
+    );
 }
 
 #[test]
@@ -82,7 +121,18 @@ fn what_the_store_would_refuse_is_refused_here() {
         ("--spool-max-bytes", "much"),
         ("--s3-endpoint-url", "nowhere"),
     ] {
-        is_refused(&["--auto-upload-to-s3", "--s3-uri", URI, "--s3-region", "eu-central-1", flag, value], flag);
+        is_refused(
+            &[
+                "--auto-upload-to-s3",
+                "--s3-uri",
+                URI,
+                "--s3-region",
+                "eu-central-1",
+                flag,
+                value,
+            ],
+            flag,
+        );
     }
 }
 
@@ -92,11 +142,23 @@ fn without_locations(files: &Files) -> (Vec<String>, Vec<Vec<String>>) {
     for name in [CALLS, STREAMS] {
         let mut reader = csv::Reader::from_reader(files[name].as_slice());
         let columns = reader.headers().unwrap().clone();
-        let location = columns.iter().position(|column| column == "s3_location").unwrap();
-        let file = columns.iter().position(|column| column == "output_pcap_filename").unwrap();
+        let location = columns
+            .iter()
+            .position(|column| column == "s3_location")
+            .unwrap();
+        let file = columns
+            .iter()
+            .position(|column| column == "output_pcap_filename")
+            .unwrap();
         for row in reader.records().map(|row| row.unwrap()) {
             locations.push(format!("{}|{}", &row[location], &row[file]));
-            rest.push(row.iter().enumerate().filter(|(at, _)| *at != location).map(|(_, value)| value.to_owned()).collect());
+            rest.push(
+                row.iter()
+                    .enumerate()
+                    .filter(|(at, _)| *at != location)
+                    .map(|(_, value)| value.to_owned())
+                    .collect(),
+            );
         }
     }
     (locations, rest)
@@ -107,17 +169,33 @@ fn a_uri_alone_says_where_files_would_be_and_sends_nothing() {
     let site = Site::new();
     let plain = extract_bytes(&few().to_pcap(), &[]).files();
     let mut command = site.bare();
-    command.arg("--input-file").arg(site.desk.folder().join("whole.pcap")).arg("--output-dir").arg(&site.desk.out);
-    site.desk.ended(command.args(["--s3-uri", URI]).env("AWS_ENDPOINT_URL", site.proxy.url())).is(0);
+    command
+        .arg("--input-file")
+        .arg(site.desk.folder().join("whole.pcap"))
+        .arg("--output-dir")
+        .arg(&site.desk.out);
+    site.desk
+        .ended(
+            command
+                .args(["--s3-uri", URI])
+                .env("AWS_ENDPOINT_URL", site.proxy.url()),
+        )
+        .is(0);
     let tracked = site.desk.everything_in_out();
     assert!(tracked.keys().eq(plain.keys()), "{:?}", tracked.keys());
     for (name, bytes) in plain.iter().filter(|(name, _)| name.starts_with("call_")) {
         assert!(tracked[name] == *bytes, "{name} differs");
     }
-    let ((plain_locations, plain_rows), (locations, rows)) = (without_locations(&plain), without_locations(&tracked));
+    let ((plain_locations, plain_rows), (locations, rows)) =
+        (without_locations(&plain), without_locations(&tracked));
     assert_eq!(plain_rows, rows);
     assert_eq!(locations.len(), 6 + 12);
-    assert!(plain_locations.iter().all(|location| location.starts_with('|')), "{plain_locations:?}");
+    assert!(
+        plain_locations
+            .iter()
+            .all(|location| location.starts_with('|')),
+        "{plain_locations:?}"
+    );
     for location in locations {
         let (location, file) = location.split_once('|').unwrap();
         assert_eq!(location, format!("{URI}{file}"));
@@ -136,5 +214,9 @@ fn the_host_may_be_in_the_uri() {
     let prefix = format!("at-{host}/of/{host}/");
     assert!(keys.iter().all(|key| key.starts_with(&prefix)), "{keys:?}");
     let table = String::from_utf8(site.desk.everything_in_out().remove(CALLS).unwrap()).unwrap();
-    assert_eq!(table.matches(&format!("s3://calls/{prefix}call_")).count(), 6, "{table}");
+    assert_eq!(
+        table.matches(&format!("s3://calls/{prefix}call_")).count(),
+        6,
+        "{table}"
+    );
 }

@@ -8,8 +8,17 @@ use super::site::{Site, URI};
 
 /// The names that threads gave themselves, and the kinds of sockets.
 fn traces(site: &Site, command: &Command) -> BTreeSet<String> {
-    let text = list(Threads::All, command, "socket,connect,epoll_create1,eventfd2,prctl", site.desk.folder());
-    let what = |line: &str| ["AF_INET", "epoll_create1", "eventfd2", "tokio"].into_iter().find(|what| line.contains(what));
+    let text = list(
+        Threads::All,
+        command,
+        "socket,connect,epoll_create1,eventfd2,prctl",
+        site.desk.folder(),
+    );
+    let what = |line: &str| {
+        ["AF_INET", "epoll_create1", "eventfd2", "tokio"]
+            .into_iter()
+            .find(|what| line.contains(what))
+    };
     text.lines().filter_map(what).map(str::to_owned).collect()
 }
 
@@ -18,8 +27,13 @@ fn a_run_without_uploads_has_no_runtime_and_no_sockets() {
     let site = Site::new();
     for (flags, out) in [(&[][..], "plain"), (&["--s3-uri", URI], "tracked")] {
         let mut command = site.bare();
-        command.arg("--input-file").arg(site.desk.folder().join("whole.pcap"));
-        command.arg("--output-dir").arg(site.desk.folder().join(out)).args(flags);
+        command
+            .arg("--input-file")
+            .arg(site.desk.folder().join("whole.pcap"));
+        command
+            .arg("--output-dir")
+            .arg(site.desk.folder().join(out))
+            .args(flags);
         assert_eq!(traces(&site, &command), BTreeSet::new(), "{out}");
     }
     // What was looked for is there to be found.

@@ -14,7 +14,8 @@ const MAX_WORDS: usize = 1024;
 /// Offers that are not answered are remembered for this many dialogs and attempts.
 const MAX_OFFERS: usize = 16;
 
-/// The words of a call's descriptions, in the order in which they came, and when. Repeated ones are kept once.
+/// The words of a call's descriptions, in the order in which they came, and when. Repeated ones are
+/// kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptions {
     words: Vec<(Moment, Word)>,
@@ -25,7 +26,11 @@ pub struct Descriptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Word {
     /// A media description, and which words said first that it is refused, or accepted, if any did.
-    Media { media: Media, refused: Option<usize>, accepted: Option<usize> },
+    Media {
+        media: Media,
+        refused: Option<usize>,
+        accepted: Option<usize>,
+    },
     /// An answer to one of them.
     Answer,
 }
@@ -47,22 +52,31 @@ pub struct Exchange {
     pub is_response: bool,
 }
 
-/// How many words were said at some time: those that are in force, and those that will be soon. Captures deliver media
-/// ahead of signalling, so the latter count where the former say nothing. Both are in one number, which goes with each packet.
+/// How many words were said at some time: those that are in force, and those that will be soon.
+/// Captures deliver media ahead of signalling, so the latter count where the former say nothing.
+/// Both are in one number, which goes with each packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known(u64);
 
 impl Descriptions {
-    /// Takes in a description. The first of an exchange is the offer; the n-th medium of one that comes from the other side is
-    /// the answer to its n-th (RFC 3264, 6).
+    /// Takes in a description. The first of an exchange is the offer; the n-th medium of one that
+    /// comes from the other side is the answer to its n-th (RFC 3264, 6).
     pub fn add(&mut self, at: Moment, exchange: Exchange, media: &[Media]) {
         let words: Vec<Option<usize>> = media.iter().map(|media| self.say(at, media)).collect();
-        match self.offers.iter().position(|offer| offer.exchange.number == exchange.number) {
+        match self
+            .offers
+            .iter()
+            .position(|offer| offer.exchange.number == exchange.number)
+        {
             Some(place) => {
-                let offer = self.offers.get(place).filter(|offer| offer.exchange.is_response != exchange.is_response);
+                let offer = self
+                    .offers
+                    .get(place)
+                    .filter(|offer| offer.exchange.is_response != exchange.is_response);
                 let answered = offer.map(|offer| offer.words.clone()).unwrap_or_default();
                 for (word, answer) in answered.into_iter().zip(media) {
-                    word.into_iter().for_each(|word| self.answer(at, word, answer.refused));
+                    word.into_iter()
+                        .for_each(|word| self.answer(at, word, answer.refused));
                 }
             }
             None => {
@@ -74,13 +88,28 @@ impl Descriptions {
         }
     }
 
-    /// Adds a media description, unless it repeats the latest of its place. Gives the word's number.
+    /// Adds a media description, unless it repeats the latest of its place. Gives the word's
+    /// number.
     fn say(&mut self, at: Moment, media: &Media) -> Option<usize> {
-        let Some((first, _)) = media.endpoints.first() else { return self.say_nowhere(at, media) };
-        let known = self.words.iter().enumerate().rev().find_map(|(number, (_, word))| Some((number, word.of(*first)?)));
+        let Some((first, _)) = media.endpoints.first() else {
+            return self.say_nowhere(at, media);
+        };
+        let known = self
+            .words
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(number, (_, word))| Some((number, word.of(*first)?)));
         match known {
             Some((number, known)) if known == media => Some(number),
-            _ => self.push(at, Word::Media { media: media.clone(), refused: None, accepted: None }),
+            _ => self.push(
+                at,
+                Word::Media {
+                    media: media.clone(),
+                    refused: None,
+                    accepted: None,
+                },
+            ),
         }
     }
 
@@ -90,14 +119,29 @@ impl Descriptions {
         match self.words.iter().position(is_it) {
             Some(number) => Some(number),
             None if media.formats.is_empty() => None,
-            None => self.push(at, Word::Media { media: media.clone(), refused: None, accepted: None }),
+            None => self.push(
+                at,
+                Word::Media {
+                    media: media.clone(),
+                    refused: None,
+                    accepted: None,
+                },
+            ),
         }
     }
 
     /// One phone of several may accept what others refuse.
     fn answer(&mut self, at: Moment, number: usize, is_refusal: bool) {
         let next = self.words.len();
-        let Some((_, Word::Media { refused, accepted, .. })) = self.words.get_mut(number) else { return };
+        let Some((
+            _,
+            Word::Media {
+                refused, accepted, ..
+            },
+        )) = self.words.get_mut(number)
+        else {
+            return;
+        };
         let first = if is_refusal { refused } else { accepted };
         if first.is_none() {
             *first = Some(next);
@@ -121,7 +165,8 @@ impl Descriptions {
         })
     }
 
-    /// The words that are known at packet time `now`, and those at `horizon`; at an earlier time they were `before`.
+    /// The words that are known at packet time `now`, and those at `horizon`; at an earlier time
+    /// they were `before`.
     #[must_use]
     #[inline]
     pub fn known_at(&self, now: Moment, horizon: Clock, before: Known) -> Known {
@@ -137,7 +182,10 @@ impl Descriptions {
             let words = self.words.get(known..).unwrap_or_default();
             known.saturating_add(words.iter().take_while(|(at, _)| is_said(*at)).count())
         };
-        Known::new(after(before.in_force(), &|at| at <= now), after(before.soon(), &|at| at.clock <= horizon))
+        Known::new(
+            after(before.in_force(), &|at| at <= now),
+            after(before.soon(), &|at| at.clock <= horizon),
+        )
     }
 
     /// All that was ever said is in force.
@@ -146,16 +194,30 @@ impl Descriptions {
         Known::new(self.words.len(), self.words.len())
     }
 
-    /// The meaning of a payload type in a flow. The receiver says what it wants it to mean; where it does not, the sender may have;
-    /// some are agreed upon for ever. The latest word counts. Where nobody described either end (candidates that trickled in,
-    /// host names), what all descriptions of the call say counts, if they say the same.
+    /// The meaning of a payload type in a flow. The receiver says what it wants it to mean; where
+    /// it does not, the sender may have; some are agreed upon for ever. The latest word counts.
+    /// Where nobody described either end (candidates that trickled in, host names), what all
+    /// descriptions of the call say counts, if they say the same.
     #[must_use]
     pub fn format(&self, payload_type: u8, flow: FlowKey, known: Known) -> Option<Format> {
-        let of = |media: &Media| media.formats.iter().find(|format| format.payload_type == payload_type).copied();
-        self.word(flow, known, of).or_else(|| format_of_static(payload_type)).or_else(|| self.unanimous(flow, known, of))
+        let of = |media: &Media| {
+            media
+                .formats
+                .iter()
+                .find(|format| format.payload_type == payload_type)
+                .copied()
+        };
+        self.word(flow, known, of)
+            .or_else(|| format_of_static(payload_type))
+            .or_else(|| self.unanimous(flow, known, of))
     }
 
-    fn unanimous(&self, flow: FlowKey, known: Known, word: impl Fn(&Media) -> Option<Format>) -> Option<Format> {
+    fn unanimous(
+        &self,
+        flow: FlowKey,
+        known: Known,
+        word: impl Fn(&Media) -> Option<Format>,
+    ) -> Option<Format> {
         let is_described = |media: &Media| (!media.formats.is_empty()).then_some(());
         if self.word(flow, known, is_described).is_some() {
             return None;
@@ -175,12 +237,19 @@ impl Descriptions {
         self.word(flow, self.all(), |media| media.ptime_ms)
     }
 
-    /// The latest word in force on something; where there is none, the first of those that come soon.
-    fn word<T>(&self, flow: FlowKey, known: Known, word: impl Fn(&Media) -> Option<T>) -> Option<T> {
+    /// The latest word in force on something; where there is none, the first of those that come
+    /// soon.
+    fn word<T>(
+        &self,
+        flow: FlowKey,
+        known: Known,
+        word: impl Fn(&Media) -> Option<T>,
+    ) -> Option<T> {
         let (in_force, soon) = (known.in_force(), known.soon());
         let said = self.words.get(..in_force).unwrap_or_default();
         let coming = self.words.get(in_force..soon).unwrap_or_default();
-        let explain = |said: &(Moment, Word), end| word(said.1.of(end).filter(|_| !said.1.is_refused(soon))?);
+        let explain =
+            |said: &(Moment, Word), end| word(said.1.of(end).filter(|_| !said.1.is_refused(soon))?);
         let ends = || [flow.destination, flow.source].into_iter();
         let latest = ends().find_map(|end| said.iter().rev().find_map(|said| explain(said, end)));
         latest.or_else(|| ends().find_map(|end| coming.iter().find_map(|said| explain(said, end))))
@@ -219,7 +288,11 @@ impl Known {
 impl Word {
     fn of(&self, end: Endpoint) -> Option<&Media> {
         match self {
-            Self::Media { media, .. } => media.endpoints.iter().any(|(given, _)| *given == end).then_some(media),
+            Self::Media { media, .. } => media
+                .endpoints
+                .iter()
+                .any(|(given, _)| *given == end)
+                .then_some(media),
             Self::Answer => None,
         }
     }
@@ -244,21 +317,33 @@ mod tests {
     }
 
     fn audio(end: Endpoint, rtpmap: &str) -> Media {
-        let text = format!("c=IN IP4 {}\nm=audio {} RTP/AVP 96\na=rtpmap:96 {rtpmap}\n", end.ip(), end.port());
+        let text = format!(
+            "c=IN IP4 {}\nm=audio {} RTP/AVP 96\na=rtpmap:96 {rtpmap}\n",
+            end.ip(),
+            end.port()
+        );
         Description::parse(text.as_bytes()).media.remove(0)
     }
 
     fn codec_at(descriptions: &Descriptions, now: Clock) -> Option<Codec> {
         let known = descriptions.known_at(Moment::at(now), now + 10, Known::default());
-        descriptions.format(96, FlowKey::between(REMOTE, LOCAL), known).map(|format| format.codec)
+        descriptions
+            .format(96, FlowKey::between(REMOTE, LOCAL), known)
+            .map(|format| format.codec)
     }
 
     fn request(number: u64) -> Exchange {
-        Exchange { number, is_response: false }
+        Exchange {
+            number,
+            is_response: false,
+        }
     }
 
     fn response(number: u64) -> Exchange {
-        Exchange { number, is_response: true }
+        Exchange {
+            number,
+            is_response: true,
+        }
     }
 
     #[test]
@@ -267,7 +352,13 @@ mod tests {
         descriptions.add(Moment::at(100), request(1), &[audio(LOCAL, "opus/48000")]);
         descriptions.add(Moment::at(200), request(2), &[audio(LOCAL, "iLBC/8000")]);
         let codec = |name: &str| Some(Codec::of(name.as_bytes()));
-        for (now, want) in [(80, None), (95, codec("opus")), (150, codec("opus")), (195, codec("opus")), (200, codec("iLBC"))] {
+        for (now, want) in [
+            (80, None),
+            (95, codec("opus")),
+            (150, codec("opus")),
+            (195, codec("opus")),
+            (200, codec("iLBC")),
+        ] {
             assert_eq!(codec_at(&descriptions, now), want, "at {now}");
         }
     }
@@ -312,14 +403,25 @@ mod tests {
 
     #[test]
     fn a_refused_description_explains_nothing_unless_another_phone_accepts_it() {
-        let refusal = Media { refused: true, ..Media::default() };
+        let refusal = Media {
+            refused: true,
+            ..Media::default()
+        };
         let mut descriptions = Descriptions::default();
         let offer = [audio(LOCAL, "opus/48000"), audio(LOCAL, "iLBC/8000")];
         descriptions.add(Moment::at(100), request(1), &offer);
         assert_eq!(codec_at(&descriptions, 150), Some(Codec::of(b"iLBC")));
-        descriptions.add(Moment::at(200), response(1), &[audio(REMOTE, "opus/48000"), refusal.clone()]);
+        descriptions.add(
+            Moment::at(200),
+            response(1),
+            &[audio(REMOTE, "opus/48000"), refusal.clone()],
+        );
         assert_eq!(codec_at(&descriptions, 250), Some(Codec::of(b"opus")));
-        descriptions.add(Moment::at(300), response(1), &[refusal, audio(REMOTE, "iLBC/8000")]);
+        descriptions.add(
+            Moment::at(300),
+            response(1),
+            &[refusal, audio(REMOTE, "iLBC/8000")],
+        );
         assert_eq!(codec_at(&descriptions, 350), Some(Codec::of(b"iLBC")));
     }
 
@@ -327,12 +429,23 @@ mod tests {
     fn what_is_repeated_is_kept_once_and_nobody_can_say_too_much() {
         let mut descriptions = Descriptions::default();
         for clock in 0..5_000 {
-            descriptions.add(Moment::at(clock), request(clock / 2), &[audio(LOCAL, "opus/48000")]);
+            descriptions.add(
+                Moment::at(clock),
+                request(clock / 2),
+                &[audio(LOCAL, "opus/48000")],
+            );
         }
         assert!(descriptions.words.len() <= 2, "{:?}", descriptions.words);
         for clock in 0..5_000u16 {
-            descriptions.add(Moment::at(clock.into()), request(clock.into()), &[audio(end(3, clock + 1), "opus/48000")]);
+            descriptions.add(
+                Moment::at(clock.into()),
+                request(clock.into()),
+                &[audio(end(3, clock + 1), "opus/48000")],
+            );
         }
-        assert_eq!((descriptions.words.len(), descriptions.offers.len()), (MAX_WORDS, MAX_OFFERS));
+        assert_eq!(
+            (descriptions.words.len(), descriptions.offers.len()),
+            (MAX_WORDS, MAX_OFFERS)
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! The dialogs and attempts of one Call-ID, and when the call is over (RFC 3261, 12 to 17).
 //!
-//! A *dialog* is a Call-ID and two tags. A Call-ID has several where a proxy forks and two phones answer, and where a
-//! back-to-back agent keeps the Call-ID on its other legs. An *attempt* is an INVITE outside a dialog, told by its From tag and
-//! its CSeq; a ring group has several under way at once. The call is over when no dialog is left and no attempt is under way.
+//! A *dialog* is a Call-ID and two tags. A Call-ID has several where a proxy forks and two phones
+//! answer, and where a back-to-back agent keeps the Call-ID on its other legs. An *attempt* is an
+//! INVITE outside a dialog, told by its From tag and its CSeq; a ring group has several under way
+//! at once. The call is over when no dialog is left and no attempt is under way.
 //!
-//! A capture sees an attempt at one place or at several: on both sides of a proxy the same INVITE comes by in two
-//! transactions, the inner one with one Via more. So an attempt has *branches*. It has failed when none of the outermost ones
-//! that the capture sees is under way any more; what happens behind them is the proxy's affair.
+//! A capture sees an attempt at one place or at several: on both sides of a proxy the same INVITE
+//! comes by in two transactions, the inner one with one Via more. So an attempt has *branches*. It
+//! has failed when none of the outermost ones that the capture sees is under way any more; what
+//! happens behind them is the proxy's affair.
 //!
 //! | message | attempt with its From tag and CSeq | dialog with its two tags |
 //! | --- | --- | --- |
@@ -126,7 +128,8 @@ struct AttemptId {
     cseq: u64,
 }
 
-/// One side of a dialog: its tag, hashed, for it is only ever compared with others of the same call.
+/// One side of a dialog: its tag, hashed, for it is only ever compared with others of the same
+/// call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Tag(u64);
 
@@ -150,9 +153,18 @@ impl Dialogs {
         let mut dialogs = SmallVec::new();
         if mid_dialog {
             opening.progress = Progress::Answered;
-            dialogs.push(Dialog { tags: tags(invite), is_open: true });
+            dialogs.push(Dialog {
+                tags: tags(invite),
+                is_open: true,
+            });
         }
-        Self { attempts: smallvec![opening], dialogs, mid_dialog, confirmed: mid_dialog, excess: 0 }
+        Self {
+            attempts: smallvec![opening],
+            dialogs,
+            mid_dialog,
+            confirmed: mid_dialog,
+            excess: 0,
+        }
     }
 
     /// The call was under way before the capture saw it.
@@ -171,7 +183,9 @@ impl Dialogs {
     #[must_use]
     pub fn over(&self) -> Option<State> {
         let is_under_way = |attempt: &Attempt| attempt.progress == Progress::UnderWay;
-        if self.dialogs.iter().any(|dialog| dialog.is_open) || self.attempts.iter().any(is_under_way) {
+        if self.dialogs.iter().any(|dialog| dialog.is_open)
+            || self.attempts.iter().any(is_under_way)
+        {
             return None;
         }
         if self.confirmed {
@@ -190,11 +204,13 @@ impl Dialogs {
         self.over() == Some(State::Failed) && matches!(self.final_status(), Some(401 | 407))
     }
 
-    /// A message begins another call, though it has the Call-ID of this one: it is an INVITE for a new dialog, after the
-    /// BYE of the last one.
+    /// A message begins another call, though it has the Call-ID of this one: it is an INVITE for a
+    /// new dialog, after the BYE of the last one.
     #[must_use]
     pub fn is_succeeded_by(&self, message: &Message<'_>) -> bool {
-        is_initial_invite(message) && self.over() == Some(State::Completed) && self.position(AttemptId::of(message)).is_none()
+        is_initial_invite(message)
+            && self.over() == Some(State::Completed)
+            && self.position(AttemptId::of(message)).is_none()
     }
 
     /// How many attempts and dialogs were beyond the most that are followed.
@@ -206,19 +222,28 @@ impl Dialogs {
     /// Takes in the next message of the call.
     pub fn handle(&mut self, message: &Message<'_>) {
         match message.start {
-            StartLine::Request(Method::Invite) if is_initial_invite(message) => self.handle_invite(message),
+            StartLine::Request(Method::Invite) if is_initial_invite(message) => {
+                self.handle_invite(message)
+            }
             StartLine::Request(Method::Bye) => self.handle_bye(tags(message)),
             StartLine::Request(Method::Cancel) => self.handle_cancel(message),
-            StartLine::Status(status) if message.cseq.is_some_and(|cseq| cseq.method == Method::Invite) => {
+            StartLine::Status(status)
+                if message
+                    .cseq
+                    .is_some_and(|cseq| cseq.method == Method::Invite) =>
+            {
                 self.handle_answer(status, message);
             }
             _ => {}
         }
     }
 
-    /// The caller's attempt: of the INVITE that opened the call and those that repeat it, the one that got furthest.
+    /// The caller's attempt: of the INVITE that opened the call and those that repeat it, the one
+    /// that got furthest.
     fn callers(&self) -> Option<&Attempt> {
-        let is_up = |attempt: &&Attempt| matches!(attempt.progress, Progress::UnderWay | Progress::Answered);
+        let is_up = |attempt: &&Attempt| {
+            matches!(attempt.progress, Progress::UnderWay | Progress::Answered)
+        };
         let callers = || self.attempts.iter().filter(|attempt| attempt.is_callers);
         callers().find(is_up).or_else(|| callers().next_back())
     }
@@ -241,10 +266,20 @@ impl Dialogs {
 
     fn begin_attempt(&mut self, invite: &Message<'_>) {
         let from = AttemptId::of(invite).from;
-        let is_callers = self.over().is_some() || self.callers().is_some_and(|callers| callers.id.from == from);
-        let earlier = self.attempts.iter_mut().filter(|attempt| attempt.id.from == from);
-        earlier.filter(|attempt| attempt.is_silent()).for_each(|attempt| attempt.progress = Progress::Doubtful);
-        let has_room = make_room(&mut self.attempts, MAX_ATTEMPTS, |attempt| attempt.progress != Progress::UnderWay);
+        let is_callers = self.over().is_some()
+            || self
+                .callers()
+                .is_some_and(|callers| callers.id.from == from);
+        let earlier = self
+            .attempts
+            .iter_mut()
+            .filter(|attempt| attempt.id.from == from);
+        earlier
+            .filter(|attempt| attempt.is_silent())
+            .for_each(|attempt| attempt.progress = Progress::Doubtful);
+        let has_room = make_room(&mut self.attempts, MAX_ATTEMPTS, |attempt| {
+            attempt.progress != Progress::UnderWay
+        });
         if has_room {
             self.attempts.push(Attempt::new(invite, is_callers));
         } else {
@@ -255,12 +290,18 @@ impl Dialogs {
     fn handle_answer(&mut self, status: u16, response: &Message<'_>) {
         let attempt = self.attempt(AttemptId::of(response));
         match status {
-            ..200 => attempt.into_iter().for_each(|attempt| attempt.proceed(status, response)),
+            ..200 => attempt
+                .into_iter()
+                .for_each(|attempt| attempt.proceed(status, response)),
             200..300 => {
-                attempt.into_iter().for_each(|attempt| attempt.answer(status));
+                attempt
+                    .into_iter()
+                    .for_each(|attempt| attempt.answer(status));
                 self.begin_dialog(tags(response));
             }
-            _ => attempt.into_iter().for_each(|attempt| attempt.fail(status, response)),
+            _ => attempt
+                .into_iter()
+                .for_each(|attempt| attempt.fail(status, response)),
         }
     }
 
@@ -279,18 +320,22 @@ impl Dialogs {
         }
     }
 
-    /// A CANCEL counts if it is the caller's: a proxy also cancels the phones that were not picked up.
+    /// A CANCEL counts if it is the caller's: a proxy also cancels the phones that were not picked
+    /// up.
     fn handle_cancel(&mut self, cancel: &Message<'_>) {
         let branch = stable_hash(cancel.branch);
-        let by_branch = |attempt: &Attempt| attempt.branches.iter().any(|known| known.name == branch);
-        let found = self.position(AttemptId::of(cancel)).or_else(|| self.attempts.iter().position(by_branch));
+        let by_branch =
+            |attempt: &Attempt| attempt.branches.iter().any(|known| known.name == branch);
+        let found = self
+            .position(AttemptId::of(cancel))
+            .or_else(|| self.attempts.iter().position(by_branch));
         if let Some(attempt) = found.and_then(|place| self.attempts.get_mut(place)) {
             attempt.cancel(branch);
         }
     }
 
-    /// RFC 3261, 15: a BYE ends the dialog that it is sent in. One that fits no dialog but the From tag of an attempt ends an
-    /// early dialog, or one whose 2xx the capture does not have.
+    /// RFC 3261, 15: a BYE ends the dialog that it is sent in. One that fits no dialog but the From
+    /// tag of an attempt ends an early dialog, or one whose 2xx the capture does not have.
     fn handle_bye(&mut self, tags: (Tag, Tag)) {
         let mut fits_any = false;
         for dialog in self.dialogs.iter_mut().filter(|dialog| dialog.has(tags)) {
@@ -300,7 +345,12 @@ impl Dialogs {
         if fits_any {
             return;
         }
-        let hung_up = self.attempts.iter_mut().map(|attempt| attempt.hang_up(tags)).filter(|has_tag| *has_tag).count();
+        let hung_up = self
+            .attempts
+            .iter_mut()
+            .map(|attempt| attempt.hang_up(tags))
+            .filter(|has_tag| *has_tag)
+            .count();
         if hung_up > 0 {
             // A 2xx that crosses the BYE, or that comes through another queue, begins nothing.
             self.note_dialog(tags, false);
@@ -340,7 +390,9 @@ impl Attempt {
 
     /// A proxy that was refused tries the next phone.
     fn repeat(&mut self, invite: &Message<'_>) {
-        if self.add_branch(invite) && matches!(self.progress, Progress::Refused | Progress::Cancelled) {
+        if self.add_branch(invite)
+            && matches!(self.progress, Progress::Refused | Progress::Cancelled)
+        {
             *self = Self::new(invite, self.is_callers);
         }
     }
@@ -381,7 +433,11 @@ impl Attempt {
         self.status = Some(status);
         if self.fails_with(stable_hash(response.branch)) {
             let is_cancelled = status == 487 || self.was_cancelled;
-            self.progress = if is_cancelled { Progress::Cancelled } else { Progress::Refused };
+            self.progress = if is_cancelled {
+                Progress::Cancelled
+            } else {
+                Progress::Refused
+            };
         }
     }
 
@@ -406,31 +462,47 @@ impl Attempt {
         true
     }
 
-    /// A transaction had a provisional answer. Tells whether it is an outermost one that is under way.
+    /// A transaction had a provisional answer. Tells whether it is an outermost one that is under
+    /// way.
     fn note_progress(&mut self, name: u64) -> bool {
         let outermost = self.outermost_vias();
-        let Some(branch) = self.branches.iter_mut().find(|branch| branch.name == name) else { return false };
+        let Some(branch) = self.branches.iter_mut().find(|branch| branch.name == name) else {
+            return false;
+        };
         branch.proceeding = true;
         branch.vias == outermost && !branch.failed
     }
 
-    /// A transaction failed. Tells whether the attempt fails with it: whether no outermost one is under way
-    /// any more. (One without a sign of life may be beyond what the capture sees.)
+    /// A transaction failed. Tells whether the attempt fails with it: whether no outermost one is
+    /// under way any more. (One without a sign of life may be beyond what the capture sees.)
     fn fails_with(&mut self, name: u64) -> bool {
         let outermost = self.outermost_vias();
-        self.branches.iter_mut().filter(|branch| branch.name == name).for_each(|branch| branch.failed = true);
-        !self.branches.iter().any(|branch| branch.vias == outermost && branch.proceeding && !branch.failed)
+        self.branches
+            .iter_mut()
+            .filter(|branch| branch.name == name)
+            .for_each(|branch| branch.failed = true);
+        !self
+            .branches
+            .iter()
+            .any(|branch| branch.vias == outermost && branch.proceeding && !branch.failed)
     }
 
     fn outermost_vias(&self) -> usize {
-        self.branches.iter().map(|branch| branch.vias).min().unwrap_or(0)
+        self.branches
+            .iter()
+            .map(|branch| branch.vias)
+            .min()
+            .unwrap_or(0)
     }
 }
 
 impl AttemptId {
     fn of(message: &Message<'_>) -> Self {
         let cseq = message.cseq.map(|cseq| cseq.number).unwrap_or_default();
-        Self { from: Tag::of(message.from), cseq: stable_hash(cseq) }
+        Self {
+            from: Tag::of(message.from),
+            cseq: stable_hash(cseq),
+        }
     }
 }
 
@@ -450,7 +522,12 @@ impl Tag {
 
 impl Branch {
     fn of(invite: &Message<'_>) -> Self {
-        Self { name: stable_hash(invite.branch), vias: invite.vias, proceeding: false, failed: false }
+        Self {
+            name: stable_hash(invite.branch),
+            vias: invite.vias,
+            proceeding: false,
+            failed: false,
+        }
     }
 }
 
@@ -463,13 +540,20 @@ fn tags(message: &Message<'_>) -> (Tag, Tag) {
     (Tag::of(message.from), Tag::of(message.to))
 }
 
-/// Makes room for one more, if need be at the cost of the first that `may_go`. Tells whether there is room.
-fn make_room<T, const N: usize>(items: &mut SmallVec<[T; N]>, most: usize, may_go: impl Fn(&T) -> bool) -> bool
+/// Makes room for one more, if need be at the cost of the first that `may_go`. Tells whether there
+/// is room.
+fn make_room<T, const N: usize>(
+    items: &mut SmallVec<[T; N]>,
+    most: usize,
+    may_go: impl Fn(&T) -> bool,
+) -> bool
 where
     [T; N]: smallvec::Array<Item = T>,
 {
     if items.len() >= most {
-        let Some(first) = items.iter().position(may_go) else { return false };
+        let Some(first) = items.iter().position(may_go) else {
+            return false;
+        };
         items.remove(first);
     }
     true
@@ -482,7 +566,10 @@ mod tests {
 
     /// One message of a leg, which has tags and a transaction of its own.
     fn text(leg: usize, start: &str, method: &str) -> String {
-        let to_tag = if ["INVITE", "CANCEL"].iter().any(|first| start.starts_with(first)) {
+        let to_tag = if ["INVITE", "CANCEL"]
+            .iter()
+            .any(|first| start.starts_with(first))
+        {
             String::new()
         } else {
             format!(";tag=t{leg}")
@@ -505,19 +592,38 @@ mod tests {
         let invite = || vec![request(leg, "INVITE"), answer(leg, 180, "INVITE")];
         match fate {
             0 => {
-                let rest = [answer(leg, 200, "INVITE"), request(leg, "ACK"), request(leg, "BYE"), answer(leg, 200, "BYE")];
+                let rest = [
+                    answer(leg, 200, "INVITE"),
+                    request(leg, "ACK"),
+                    request(leg, "BYE"),
+                    answer(leg, 200, "BYE"),
+                ];
                 ([invite(), rest.to_vec()].concat(), 4, Some(2))
             }
-            1 => ([invite(), vec![answer(leg, 486, "INVITE"), request(leg, "ACK")]].concat(), 2, None),
+            1 => (
+                [
+                    invite(),
+                    vec![answer(leg, 486, "INVITE"), request(leg, "ACK")],
+                ]
+                .concat(),
+                2,
+                None,
+            ),
             _ => {
-                let rest = [request(leg, "CANCEL"), answer(leg, 200, "CANCEL"), answer(leg, 487, "INVITE"), request(leg, "ACK")];
+                let rest = [
+                    request(leg, "CANCEL"),
+                    answer(leg, 200, "CANCEL"),
+                    answer(leg, 487, "INVITE"),
+                    request(leg, "ACK"),
+                ];
                 ([invite(), rest.to_vec()].concat(), 2, None)
             }
         }
     }
 
     proptest! {
-        /// A call is over exactly when none of its legs is under way, whatever the order in which they come.
+        /// A call is over exactly when none of its legs is under way, whatever the order in which
+        /// they come.
         #[test]
         fn legs_in_any_order(fates in proptest::collection::vec(0u8..3, 1..8), picks in proptest::collection::vec(any::<prop::sample::Index>(), 60)) {
             let legs: Vec<_> = fates.iter().enumerate().map(|(leg, fate)| ladder(leg, *fate)).collect();
@@ -564,7 +670,11 @@ mod tests {
 
     #[test]
     fn more_legs_than_are_followed_are_counted() {
-        let message = |text: &str| Message::parse(text.to_owned().leak().as_bytes()).unwrap().unwrap();
+        let message = |text: &str| {
+            Message::parse(text.to_owned().leak().as_bytes())
+                .unwrap()
+                .unwrap()
+        };
         let mut call = Dialogs::open(&message(&request(0, "INVITE")));
         for leg in 1..MAX_ATTEMPTS + 10 {
             call.handle(&message(&request(leg, "INVITE")));
@@ -577,6 +687,10 @@ mod tests {
         (0..MAX_DIALOGS).for_each(|leg| call.handle(&message(&request(leg, "BYE"))));
         assert_eq!(call.over(), Some(State::Completed));
         call.handle(&message(&request(500, "INVITE")));
-        assert_eq!((call.attempts.len(), call.over(), call.excess()), (MAX_ATTEMPTS, None, 15), "those that ended make room");
+        assert_eq!(
+            (call.attempts.len(), call.over(), call.excess()),
+            (MAX_ATTEMPTS, None, 15),
+            "those that ended make room"
+        );
     }
 }

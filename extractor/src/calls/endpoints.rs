@@ -1,4 +1,5 @@
-//! Which open calls gave an endpoint, and when: the first half of "whose packet is whose" (README, "What belongs to a call").
+//! Which open calls gave an endpoint, and when: the first half of "whose packet is whose" (README,
+//! "What belongs to a call").
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,10 +17,11 @@ use crate::{
     sdp::Rank,
 };
 
-/// The most calls whose guess of one end of a conversation tells something: of more, a call must have guessed both ends. The most
-/// that both ends tell apart, too.
+/// The most calls whose guess of one end of a conversation tells something: of more, a call must
+/// have guessed both ends. The most that both ends tell apart, too.
 pub(super) const MAX_GUESSING: usize = 16;
-/// So many conversations of one guessed endpoint are remembered: more than a media server has peers on one port.
+/// So many conversations of one guessed endpoint are remembered: more than a media server has peers
+/// on one port.
 const MAX_CONVERSATIONS: usize = 1024;
 
 /// All endpoints that open calls gave, and for a while those that closed calls gave.
@@ -34,7 +36,8 @@ pub struct Endpoints {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Held {
     holders: Holders,
-    /// Calls that were over while they held it, and since when, in the order of time. Some may have been released since.
+    /// Calls that were over while they held it, and since when, in the order of time. Some may have
+    /// been released since.
     over: VecDeque<(Moment, CallNumber)>,
     /// When at least one call held it that did not guess.
     sure: History,
@@ -58,7 +61,8 @@ struct History {
 pub enum Had {
     /// A call that guessed: no other guess takes it.
     By(CallNumber),
-    /// A call that is closed, while its packets were still coming. They are no sign of another call at one end only.
+    /// A call that is closed, while its packets were still coming. They are no sign of another call
+    /// at one end only.
     Before,
 }
 
@@ -90,7 +94,11 @@ pub(super) struct Hold {
 
 impl Hold {
     fn by(sure: usize, guesses: usize) -> Self {
-        Self { is_sure: sure > 0, is_guessed: guesses > 0, is_crowded: guesses > MAX_GUESSING }
+        Self {
+            is_sure: sure > 0,
+            is_guessed: guesses > 0,
+            is_crowded: guesses > MAX_GUESSING,
+        }
     }
 }
 
@@ -112,18 +120,26 @@ impl Endpoints {
         let held = self.table.entry(endpoint).or_default();
         let (given, rank) = match held.holders.get(call) {
             // Surer of it than before, the call may now own what another did.
-            Some(before) if held.holders.last() == Some(before) && rank <= before.rank => (Given::Unchanged, before.rank),
+            Some(before) if held.holders.last() == Some(before) && rank <= before.rank => {
+                (Given::Unchanged, before.rank)
+            }
             Some(before) => (Given::Again, rank.max(before.rank)),
             None => (Given::New, rank),
         };
-        held.holders.insert(Holder { rank, given: self.given, call });
+        held.holders.insert(Holder {
+            rank,
+            given: self.given,
+            call,
+        });
         held.note_history(at);
         given
     }
 
     /// A call closes, and holds the endpoint no more.
     pub fn release(&mut self, endpoint: Endpoint, call: CallNumber, at: Moment) {
-        let Some(held) = self.table.get_mut(&endpoint) else { return };
+        let Some(held) = self.table.get_mut(&endpoint) else {
+            return;
+        };
         held.holders.remove(call);
         held.note_history(at);
         if held.holders.guesses() == 0 {
@@ -138,12 +154,17 @@ impl Endpoints {
 
     /// How an endpoint is held now.
     pub(super) fn hold(&self, endpoint: Endpoint) -> Hold {
-        self.table.get(&endpoint).map(|held| Hold::by(held.holders.sure(), held.holders.guesses())).unwrap_or_default()
+        self.table
+            .get(&endpoint)
+            .map(|held| Hold::by(held.holders.sure(), held.holders.guesses()))
+            .unwrap_or_default()
     }
 
     /// How an endpoint will be held when a call has released it.
     pub(super) fn hold_without(&self, endpoint: Endpoint, call: CallNumber) -> Hold {
-        let Some(Held { holders, .. }) = self.table.get(&endpoint) else { return Hold::default() };
+        let Some(Held { holders, .. }) = self.table.get(&endpoint) else {
+            return Hold::default();
+        };
         let (mut sure, mut guesses) = (holders.sure(), holders.guesses());
         match holders.get(call) {
             Some(holder) if holder.is_guess() => guesses = guesses.saturating_sub(1),
@@ -154,16 +175,27 @@ impl Endpoints {
     }
 
     /// The conversations of an endpoint that a call has by a guess.
-    pub(super) fn had_by(&self, endpoint: Endpoint, call: CallNumber) -> impl Iterator<Item = FlowKey> {
-        let conversations = self.table.get(&endpoint).into_iter().flat_map(|held| &held.conversations);
-        conversations.filter(move |(_, had)| **had == Had::By(call)).map(|(conversation, _)| *conversation)
+    pub(super) fn had_by(
+        &self,
+        endpoint: Endpoint,
+        call: CallNumber,
+    ) -> impl Iterator<Item = FlowKey> {
+        let conversations = self
+            .table
+            .get(&endpoint)
+            .into_iter()
+            .flat_map(|held| &held.conversations);
+        conversations
+            .filter(move |(_, had)| **had == Had::By(call))
+            .map(|(conversation, _)| *conversation)
     }
 
-    /// The calls to which a packet belongs for sure, by number: those that gave both its ends; else the one that last gave
-    /// the destination; else the one that last gave the source. Those that are `near` come first, if there are any.
+    /// The calls to which a packet belongs for sure, by number: those that gave both its ends; else
+    /// the one that last gave the destination; else the one that last gave the source. Those that
+    /// are `near` come first, if there are any.
     ///
-    /// A guess never takes a packet from a call that knows one of its ends for sure: it tells which of the calls that do is
-    /// meant.
+    /// A guess never takes a packet from a call that knows one of its ends for sure: it tells which
+    /// of the calls that do is meant.
     #[must_use]
     pub(super) fn owners(
         &self,
@@ -174,55 +206,85 @@ impl Endpoints {
         let nobody = Holders::default();
         let holders = |endpoint| self.holders(endpoint).unwrap_or(&nobody);
         let (from, to) = (holders(source), holders(destination));
-        let Some(near) = near else { return sure_owners(from, to, &|_| true) };
+        let Some(near) = near else {
+            return sure_owners(from, to, &|_| true);
+        };
         let owners = sure_owners(from, to, near);
         if !owners.calls.is_empty() {
             return owners;
         }
         // A call that is near may come, whatever it gave.
-        SureOwners { gave_both: false, ..sure_owners(from, to, &|_| true) }
+        SureOwners {
+            gave_both: false,
+            ..sure_owners(from, to, &|_| true)
+        }
     }
 
     /// The calls that only guess an endpoint: how many, and which.
     pub(super) fn guessing(&self, endpoint: Endpoint) -> (usize, impl Iterator<Item = CallNumber>) {
         let holders = self.holders(endpoint);
         let guesses = holders.map_or(0, Holders::guesses);
-        (guesses, holders.into_iter().flat_map(Holders::iter).take(guesses).map(|holder| holder.call))
+        (
+            guesses,
+            holders
+                .into_iter()
+                .flat_map(Holders::iter)
+                .take(guesses)
+                .map(|holder| holder.call),
+        )
     }
 
     /// The calls that hold both of two endpoints.
-    pub(super) fn holding_both(&self, one: Endpoint, other: Endpoint) -> impl Iterator<Item = CallNumber> {
+    pub(super) fn holding_both(
+        &self,
+        one: Endpoint,
+        other: Endpoint,
+    ) -> impl Iterator<Item = CallNumber> {
         let both = self.holders(one).zip(self.holders(other));
-        both.into_iter().flat_map(|(one, other)| one.shared_with(other)).map(|(holder, _)| holder.call)
+        both.into_iter()
+            .flat_map(|(one, other)| one.shared_with(other))
+            .map(|(holder, _)| holder.call)
     }
 
     /// The call only guesses the endpoint.
     #[must_use]
     pub(super) fn is_guess(&self, endpoint: Endpoint, call: CallNumber) -> bool {
-        self.holding(endpoint, call).is_some_and(|holder| holder.is_guess())
+        self.holding(endpoint, call)
+            .is_some_and(|holder| holder.is_guess())
     }
 
     /// The call gave the endpoint for sure.
     #[must_use]
     pub fn is_sure(&self, endpoint: Endpoint, call: CallNumber) -> bool {
-        self.holding(endpoint, call).is_some_and(|holder| !holder.is_guess())
+        self.holding(endpoint, call)
+            .is_some_and(|holder| !holder.is_guess())
     }
 
     /// The call that has a conversation by a guess, or had it.
     #[must_use]
     pub fn had(&self, conversation: FlowKey) -> Option<Had> {
-        let of = |end| self.table.get(&end).and_then(|held: &Held| held.conversations.get(&conversation)).copied();
+        let of = |end| {
+            self.table
+                .get(&end)
+                .and_then(|held: &Held| held.conversations.get(&conversation))
+                .copied()
+        };
         of(conversation.source).or_else(|| of(conversation.destination))
     }
 
-    /// A call has a conversation, or had it: no other guess takes it. Remembered as long as one of its ends is guessed, by
-    /// the call that has it if there is one.
+    /// A call has a conversation, or had it: no other guess takes it. Remembered as long as one of
+    /// its ends is guessed, by the call that has it if there is one.
     pub fn note_had(&mut self, conversation: FlowKey, had: Had) {
         for end in [conversation.source, conversation.destination] {
-            let Some(held) = self.table.get_mut(&end) else { continue };
+            let Some(held) = self.table.get_mut(&end) else {
+                continue;
+            };
             let concerns = match had {
                 Had::Before => held.holders.guesses() > 0,
-                Had::By(call) => held.holders.get(call).is_some_and(|holder| holder.is_guess()),
+                Had::By(call) => held
+                    .holders
+                    .get(call)
+                    .is_some_and(|holder| holder.is_guess()),
             };
             if concerns && held.conversations.len() < MAX_CONVERSATIONS {
                 held.conversations.entry(conversation).or_insert(had);
@@ -242,18 +304,36 @@ impl Endpoints {
         self.free(endpoint, from, until, |held| &held.any)
     }
 
-    /// The stretches between two moments in which no other call held the endpoint, as far as is known: all or nothing, where
-    /// others hold it now.
+    /// The stretches between two moments in which no other call held the endpoint, as far as is
+    /// known: all or nothing, where others hold it now.
     #[must_use]
-    pub fn free_of_others(&self, endpoint: Endpoint, call: CallNumber, from: Moment, until: Moment) -> Stretches {
+    pub fn free_of_others(
+        &self,
+        endpoint: Endpoint,
+        call: CallNumber,
+        from: Moment,
+        until: Moment,
+    ) -> Stretches {
         match self.table.get(&endpoint) {
-            Some(held) if held.holders.len() > usize::from(held.holders.get(call).is_some()) => Stretches::new(),
-            Some(held) => History { since: None, past: held.any.past.clone() }.free_between(from, until),
+            Some(held) if held.holders.len() > usize::from(held.holders.get(call).is_some()) => {
+                Stretches::new()
+            }
+            Some(held) => History {
+                since: None,
+                past: held.any.past.clone(),
+            }
+            .free_between(from, until),
             None => SmallVec::from_buf([(from, until)]),
         }
     }
 
-    fn free(&self, endpoint: Endpoint, from: Moment, until: Moment, history: impl Fn(&Held) -> &History) -> Stretches {
+    fn free(
+        &self,
+        endpoint: Endpoint,
+        from: Moment,
+        until: Moment,
+        history: impl Fn(&Held) -> &History,
+    ) -> Stretches {
         match self.table.get(&endpoint) {
             Some(held) => history(held).free_between(from, until),
             None => SmallVec::from_buf([(from, until)]),
@@ -262,14 +342,17 @@ impl Endpoints {
 
     /// A call that holds the endpoint is over since a moment.
     pub(super) fn note_over(&mut self, endpoint: Endpoint, call: CallNumber, since: Moment) {
-        let Some(held) = self.table.get_mut(&endpoint) else { return };
+        let Some(held) = self.table.get_mut(&endpoint) else {
+            return;
+        };
         let place = held.over.partition_point(|(other, _)| *other <= since);
         held.over.insert(place, (since, call));
     }
 
-    /// The calls that hold an endpoint no surer than `rank`, and were over before another one `opened`, in the order of
-    /// preference; not those that are not over any more, of which `over_since` tells. They are told once: who asks releases
-    /// them. (All that do not guess are as sure.)
+    /// The calls that hold an endpoint no surer than `rank`, and were over before another one
+    /// `opened`, in the order of preference; not those that are not over any more, of which
+    /// `over_since` tells. They are told once: who asks releases them. (All that do not guess are
+    /// as sure.)
     pub(super) fn stragglers(
         &mut self,
         endpoint: Endpoint,
@@ -277,24 +360,37 @@ impl Endpoints {
         opened: Moment,
         over_since: impl Fn(CallNumber) -> Option<Moment>,
     ) -> CallNumbers {
-        let Some(held) = self.table.get_mut(&endpoint) else { return CallNumbers::new() };
+        let Some(held) = self.table.get_mut(&endpoint) else {
+            return CallNumbers::new();
+        };
         let over = held.over.partition_point(|(since, _)| *since < opened);
         let holder_of = |(since, call): (Moment, CallNumber)| {
-            let holder = held.holders.get(call).filter(|_| over_since(call) == Some(since))?;
+            let holder = held
+                .holders
+                .get(call)
+                .filter(|_| over_since(call) == Some(since))?;
             Some((since, holder))
         };
         let known: Vec<(Moment, Holder)> = held.over.drain(..over).filter_map(holder_of).collect();
-        let (mut stragglers, surer): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|(_, holder)| !rank.is_guess() || holder.is_guess());
-        surer.into_iter().rev().for_each(|(since, holder)| held.over.push_front((since, holder.call)));
+        let (mut stragglers, surer): (Vec<_>, Vec<_>) = known
+            .into_iter()
+            .partition(|(_, holder)| !rank.is_guess() || holder.is_guess());
+        surer
+            .into_iter()
+            .rev()
+            .for_each(|(since, holder)| held.over.push_front((since, holder.call)));
         stragglers.sort_unstable_by_key(|(_, holder)| *holder);
-        stragglers.into_iter().map(|(_, holder)| holder.call).collect()
+        stragglers
+            .into_iter()
+            .map(|(_, holder)| holder.call)
+            .collect()
     }
 
     /// A call holds the endpoint.
     #[must_use]
     pub fn is_held(&self, endpoint: Endpoint) -> bool {
-        self.holders(endpoint).is_some_and(|holders| !holders.is_empty())
+        self.holders(endpoint)
+            .is_some_and(|holders| !holders.is_empty())
     }
 
     fn holding(&self, endpoint: Endpoint, call: CallNumber) -> Option<Holder> {
@@ -310,7 +406,8 @@ impl Endpoints {
         self.table.retain(|_, held| {
             held.sure.forget_before(clock);
             held.any.forget_before(clock);
-            held.over.retain(|(_, call)| held.holders.get(*call).is_some());
+            held.over
+                .retain(|(_, call)| held.holders.get(*call).is_some());
             !held.holders.is_empty() || !held.any.past.is_empty()
         });
     }
@@ -319,10 +416,15 @@ impl Endpoints {
 /// See [`Endpoints::owners`], of those that are near.
 fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) -> SureOwners {
     let shared = |is_meant: &dyn Fn(Holder, Holder) -> bool| {
-        let shared = from.shared_with(to).filter(|(from, to)| is_meant(*from, *to) && near(from.call));
+        let shared = from
+            .shared_with(to)
+            .filter(|(from, to)| is_meant(*from, *to) && near(from.call));
         let mut calls: CallNumbers = shared.map(|(holder, _)| holder.call).collect();
         calls.sort_unstable();
-        SureOwners { calls, gave_both: true }
+        SureOwners {
+            calls,
+            gave_both: true,
+        }
     };
     let both = shared(&|from, to| !from.is_guess() && !to.is_guess());
     if !both.calls.is_empty() {
@@ -330,7 +432,8 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
     }
     let last_of = |holders: &Holders| {
         let mut sure = holders.iter().rev().take_while(|holder| !holder.is_guess());
-        sure.find(|holder| near(holder.call)).map(|holder| holder.call)
+        sure.find(|holder| near(holder.call))
+            .map(|holder| holder.call)
     };
     let (both, last) = match last_of(to) {
         Some(last) => (shared(&|_, to| !to.is_guess()), Some(last)),
@@ -339,7 +442,10 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
     if !both.calls.is_empty() {
         return both;
     }
-    SureOwners { calls: last.into_iter().collect(), gave_both: false }
+    SureOwners {
+        calls: last.into_iter().collect(),
+        gave_both: false,
+    }
 }
 
 impl Held {
@@ -404,7 +510,10 @@ mod tests {
     }
 
     fn owners(endpoints: &Endpoints, source: u16, destination: u16) -> Vec<CallNumber> {
-        endpoints.owners(end(source), end(destination), None).calls.into_vec()
+        endpoints
+            .owners(end(source), end(destination), None)
+            .calls
+            .into_vec()
     }
 
     #[test]
@@ -431,12 +540,19 @@ mod tests {
             give(&mut endpoints, port, call, 10);
         }
         let owners = |source, destination, near: &dyn Fn(CallNumber) -> bool| {
-            endpoints.owners(end(source), end(destination), Some(near)).calls.into_vec()
+            endpoints
+                .owners(end(source), end(destination), Some(near))
+                .calls
+                .into_vec()
         };
         assert_eq!(owners(1, 2, &|call| call == A), [A]);
         assert_eq!(owners(1, 2, &|_| false), [A, B], "nobody is near");
         assert_eq!(owners(1, 2, &|_| true), [A, B]);
-        assert_eq!(owners(3, 2, &|call| call == A), [A], "not the one that gave it last");
+        assert_eq!(
+            owners(3, 2, &|call| call == A),
+            [A],
+            "not the one that gave it last"
+        );
     }
 
     #[test]
@@ -452,13 +568,25 @@ mod tests {
         let mut endpoints = Endpoints::default();
         give(&mut endpoints, 1, A, 10);
         guess(&mut endpoints, 2, B, 50);
-        assert_eq!(owners(&endpoints, 1, 2), [A], "the source is known, the destination guessed");
+        assert_eq!(
+            owners(&endpoints, 1, 2),
+            [A],
+            "the source is known, the destination guessed"
+        );
         assert_eq!(owners(&endpoints, 2, 1), [A]);
         assert_eq!(owners(&endpoints, 3, 2), [], "nobody knows");
         give(&mut endpoints, 1, B, 60);
-        assert_eq!(owners(&endpoints, 1, 2), [B], "of the two that know the source, one guessed the destination");
+        assert_eq!(
+            owners(&endpoints, 1, 2),
+            [B],
+            "of the two that know the source, one guessed the destination"
+        );
         assert_eq!(endpoints.guessing(end(2)).1.collect::<Vec<_>>(), [B]);
-        assert!(endpoints.guessing(end(1)).0 == 0 && endpoints.is_sure(end(1), B) && !endpoints.is_sure(end(2), B));
+        assert!(
+            endpoints.guessing(end(1)).0 == 0
+                && endpoints.is_sure(end(1), B)
+                && !endpoints.is_sure(end(2), B)
+        );
     }
 
     #[test]
@@ -484,9 +612,17 @@ mod tests {
     fn when_nobody_held_it() {
         let mut endpoints = Endpoints::default();
         let free = |endpoints: &Endpoints, until| {
-            let clocks = |stretches: Stretches| stretches.iter().map(|(from, to)| (from.clock, to.clock)).collect::<Vec<_>>();
+            let clocks = |stretches: Stretches| {
+                stretches
+                    .iter()
+                    .map(|(from, to)| (from.clock, to.clock))
+                    .collect::<Vec<_>>()
+            };
             let of_sure = endpoints.free_of_sure(end(1), Moment::at(0), Moment::at(until));
-            (clocks(of_sure), clocks(endpoints.free_of_any(end(1), Moment::at(0), Moment::at(until))))
+            (
+                clocks(of_sure),
+                clocks(endpoints.free_of_any(end(1), Moment::at(0), Moment::at(until))),
+            )
         };
         assert_eq!(free(&endpoints, 10), (vec![(0, 10)], vec![(0, 10)]));
         guess(&mut endpoints, 1, B, 5);
@@ -497,7 +633,10 @@ mod tests {
         assert_eq!(give(&mut endpoints, 1, A, 30), Given::Again);
         endpoints.release(end(1), A, Moment::at(40));
         endpoints.release(end(1), B, Moment::at(50));
-        assert_eq!(free(&endpoints, 60), (vec![(0, 10), (50, 60)], vec![(0, 5), (50, 60)]));
+        assert_eq!(
+            free(&endpoints, 60),
+            (vec![(0, 10), (50, 60)], vec![(0, 5), (50, 60)])
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Calls of which nothing came but their INVITE: the first that are given up where too many are open.
+//! Calls of which nothing came but their INVITE: the first that are given up where too many are
+//! open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,7 +49,11 @@ impl Floods {
 
     /// The addresses that most of these calls came from, and how many came from each.
     pub(super) fn largest_sources(&self, most: usize) -> Vec<(Endpoint, u64)> {
-        let mut sources: Vec<(Endpoint, u64)> = self.by_source.iter().map(|(source, count)| (*source, *count)).collect();
+        let mut sources: Vec<(Endpoint, u64)> = self
+            .by_source
+            .iter()
+            .map(|(source, count)| (*source, *count))
+            .collect();
         sources.sort_unstable_by_key(|(source, count)| (std::cmp::Reverse(*count), *source));
         sources.truncate(most);
         sources

@@ -17,8 +17,9 @@ pub type FlowNumber = usize;
 
 /// The packets of the latest windows, by flow.
 ///
-/// A window's packets stay where they are until nothing of them is left to be written: with ten thousand calls, what
-/// media may still be claimed by a description that is to come is more than a window holds.
+/// A window's packets stay where they are until nothing of them is left to be written: with ten
+/// thousand calls, what media may still be claimed by a description that is to come is more than a
+/// window holds.
 #[derive(Debug, Default)]
 pub struct FlowTable {
     numbers: Table<FlowKey, FlowNumber>,
@@ -35,8 +36,8 @@ pub struct FlowTable {
     started: Moment,
 }
 
-/// What of a table is carried over from one process to the next: the packets that are left to be written, as if they
-/// had been found in one window.
+/// What of a table is carried over from one process to the next: the packets that are left to be
+/// written, as if they had been found in one window.
 #[derive(Debug, Serialize, Deserialize)]
 struct Carried {
     since: Moment,
@@ -60,12 +61,14 @@ struct Flow {
     owners: Owners,
     /// A call has had some of it, or may have had.
     is_claimed: bool,
-    /// Its first packet whose owners are to be told, if there is one. All before belong to the owners that are known.
+    /// Its first packet whose owners are to be told, if there is one. All before belong to the
+    /// owners that are known.
     next: Option<Moment>,
-    /// Its owners change only when a call changes that gave both its ends: the next packet need not be looked for.
+    /// Its owners change only when a call changes that gave both its ends: the next packet need not
+    /// be looked for.
     is_settled: bool,
-    /// Its packets: of each part of a window in capture order, but packets that came in fragments are found
-    /// after all others of their window.
+    /// Its packets: of each part of a window in capture order, but packets that came in fragments
+    /// are found after all others of their window.
     stretches: SmallVec<[Stretch; 2]>,
 }
 
@@ -104,21 +107,30 @@ impl Left<'_> {
     /// How many packets there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.packets.iter().fold(0, |sum, part| sum.saturating_add(part.len() as u64))
+        self.packets
+            .iter()
+            .fold(0, |sum, part| sum.saturating_add(part.len() as u64))
     }
 
     /// So many of them, evenly spread.
     pub fn sample(&self, most: usize) -> impl Iterator<Item = Moment> {
         let count = usize::try_from(self.count()).unwrap_or(usize::MAX);
         let step = count.checked_div(most).unwrap_or(0).max(1);
-        self.packets.iter().copied().flatten().copied().step_by(step).take(most)
+        self.packets
+            .iter()
+            .copied()
+            .flatten()
+            .copied()
+            .step_by(step)
+            .take(most)
     }
 }
 
 /// The owners of one flow, by call.
 pub type Owners = SmallVec<[Owner; 1]>;
 
-/// A call that owns a flow, and since when. What was settled in between is not its business any more.
+/// A call that owns a flow, and since when. What was settled in between is not its business any
+/// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The call.
@@ -130,9 +142,14 @@ pub struct Owner {
 }
 
 impl FlowTable {
-    /// Takes in what was found in the next window, from `start` up to `end`, of one part of it after the other. Gives the
-    /// flows that were not known.
-    pub fn add_window(&mut self, mut parts: Vec<Flows>, start: Moment, end: Moment) -> Vec<FlowNumber> {
+    /// Takes in what was found in the next window, from `start` up to `end`, of one part of it
+    /// after the other. Gives the flows that were not known.
+    pub fn add_window(
+        &mut self,
+        mut parts: Vec<Flows>,
+        start: Moment,
+        end: Moment,
+    ) -> Vec<FlowNumber> {
         self.started = start;
         let window = self.forgotten.saturating_add(self.windows.len());
         let mut new = Vec::new();
@@ -141,35 +158,61 @@ impl FlowTable {
             found.sort();
             for (flow, key) in (0..).zip(found.keys()) {
                 let number = self.number(*key, &mut new);
-                let Some(known) = self.flows.get_mut(number) else { continue };
-                if known.stretches.last().is_none_or(|stretch| stretch.window < window) {
+                let Some(known) = self.flows.get_mut(number) else {
+                    continue;
+                };
+                if known
+                    .stretches
+                    .last()
+                    .is_none_or(|stretch| stretch.window < window)
+                {
                     flows.push(number);
                 }
                 known.stretches.push(Stretch { window, part, flow });
             }
         }
-        self.windows.push_back(WindowPackets { end, parts, flows: flows.clone() });
+        self.windows.push_back(WindowPackets {
+            end,
+            parts,
+            flows: flows.clone(),
+        });
         for flow in flows {
             self.look_for_next(flow, start);
         }
         new
     }
 
-    /// Forgets the windows that ended at `moment` or earlier, after a last `look` at what is in them, and the flows of which
-    /// nothing is left.
+    /// Forgets the windows that ended at `moment` or earlier, after a last `look` at what is in
+    /// them, and the flows of which nothing is left.
     pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(Left<'_>)) {
         self.since = moment;
         let mut empty: Vec<FlowKey> = Vec::new();
         while let Some(window) = self.windows.pop_front_if(|window| window.end <= moment) {
             self.forgotten = self.forgotten.saturating_add(1);
             for number in window.flows {
-                let Some(flow) = self.flows.get_mut(number) else { continue };
-                let Flow { key, is_claimed, .. } = *flow;
-                let gone = flow.stretches.iter().filter(|stretch| stretch.window < self.forgotten);
-                let packets_of =
-                    |stretch: &Stretch| window.parts.get(stretch.part as usize).map(|part| part.packets(stretch.flow as usize));
-                look(Left { key, is_claimed, packets: gone.filter_map(packets_of).collect() });
-                flow.stretches.retain(|stretch| stretch.window >= self.forgotten);
+                let Some(flow) = self.flows.get_mut(number) else {
+                    continue;
+                };
+                let Flow {
+                    key, is_claimed, ..
+                } = *flow;
+                let gone = flow
+                    .stretches
+                    .iter()
+                    .filter(|stretch| stretch.window < self.forgotten);
+                let packets_of = |stretch: &Stretch| {
+                    window
+                        .parts
+                        .get(stretch.part as usize)
+                        .map(|part| part.packets(stretch.flow as usize))
+                };
+                look(Left {
+                    key,
+                    is_claimed,
+                    packets: gone.filter_map(packets_of).collect(),
+                });
+                flow.stretches
+                    .retain(|stretch| stretch.window >= self.forgotten);
                 if flow.stretches.is_empty() {
                     flow.owners = Owners::new();
                     self.numbers.remove(&flow.key);
@@ -179,7 +222,11 @@ impl FlowTable {
             }
         }
         let flows = &self.flows;
-        self.touching.forget(&empty, |number| flows.get(number).is_some_and(|flow| !flow.stretches.is_empty()));
+        self.touching.forget(&empty, |number| {
+            flows
+                .get(number)
+                .is_some_and(|flow| !flow.stretches.is_empty())
+        });
     }
 
     /// The flows that there are.
@@ -222,7 +269,8 @@ impl FlowTable {
         self.touching.take_changed()
     }
 
-    /// Takes the next flow at an endpoint that has a packet before `until` whose owners are to be told, and that packet.
+    /// Takes the next flow at an endpoint that has a packet before `until` whose owners are to be
+    /// told, and that packet.
     pub fn pop_due(&mut self, endpoint: Endpoint, until: Moment) -> Option<(Moment, FlowNumber)> {
         loop {
             let (packet, flow) = self.touching.pop_due(endpoint, until)?;
@@ -235,7 +283,11 @@ impl FlowTable {
     /// The first packet of a flow whose owners are to be told, if there is one.
     #[must_use]
     pub fn next(&self, flow: FlowNumber) -> Option<Moment> {
-        self.flows.get(flow).filter(|flow| !flow.is_settled)?.next.filter(|next| *next >= self.started)
+        self.flows
+            .get(flow)
+            .filter(|flow| !flow.is_settled)?
+            .next
+            .filter(|next| *next >= self.started)
     }
 
     /// The owners of a flow change only when a call changes that gave both its ends.
@@ -244,8 +296,8 @@ impl FlowTable {
         self.flows.get(flow).is_some_and(|flow| flow.is_settled)
     }
 
-    /// All packets of a flow before `until` belong to the owners that are known; those that follow do, too, if the flow
-    /// `is_settled`, until it is [reopened](Self::reopen).
+    /// All packets of a flow before `until` belong to the owners that are known; those that follow
+    /// do, too, if the flow `is_settled`, until it is [reopened](Self::reopen).
     pub fn note_told(&mut self, flow: FlowNumber, until: Moment, is_settled: bool) {
         if let Some(known) = self.flows.get_mut(flow) {
             known.is_settled = is_settled;
@@ -267,8 +319,14 @@ impl FlowTable {
     }
 
     fn first_packet_since(&self, flow: FlowNumber, since: Moment) -> Option<Moment> {
-        let mut first_of_parts = self.packets_between(flow, since, Moment::NEVER).filter_map(|packets| packets.first().copied());
-        if self.has_fragmented() { first_of_parts.min() } else { first_of_parts.next() }
+        let mut first_of_parts = self
+            .packets_between(flow, since, Moment::NEVER)
+            .filter_map(|packets| packets.first().copied());
+        if self.has_fragmented() {
+            first_of_parts.min()
+        } else {
+            first_of_parts.next()
+        }
     }
 
     /// Finds the first packet of a flow since a moment, if its owners are to be told.
@@ -296,7 +354,9 @@ impl FlowTable {
     #[must_use]
     pub fn owned_since(&self, flow: FlowNumber, call: CallNumber) -> Option<Moment> {
         let owners = self.owners(flow);
-        let place = owners.binary_search_by_key(&call, |owner| owner.call).ok()?;
+        let place = owners
+            .binary_search_by_key(&call, |owner| owner.call)
+            .ok()?;
         Some(owners.get(place)?.from)
     }
 
@@ -309,42 +369,81 @@ impl FlowTable {
 
     /// Gives the flow to others; whose it was before.
     pub fn replace_owners(&mut self, flow: FlowNumber, owners: Owners) -> Owners {
-        self.flows.get_mut(flow).map(|flow| std::mem::replace(&mut flow.owners, owners)).unwrap_or_default()
+        self.flows
+            .get_mut(flow)
+            .map(|flow| std::mem::replace(&mut flow.owners, owners))
+            .unwrap_or_default()
     }
 
-    /// Of one flow, the packets from one moment up to, not including, another, part by part; each part in capture order.
-    pub fn packets_between(&self, flow: FlowNumber, from: Moment, until: Moment) -> impl DoubleEndedIterator<Item = &[Moment]> {
+    /// Of one flow, the packets from one moment up to, not including, another, part by part; each
+    /// part in capture order.
+    pub fn packets_between(
+        &self,
+        flow: FlowNumber,
+        from: Moment,
+        until: Moment,
+    ) -> impl DoubleEndedIterator<Item = &[Moment]> {
         let stretches = self.flows.get(flow).map_or(&[][..], |flow| &flow.stretches);
         let packets = stretches.iter().filter_map(move |stretch| {
-            let window = self.windows.get(stretch.window.checked_sub(self.forgotten)?)?;
-            Some(window.parts.get(stretch.part as usize)?.packets_between(stretch.flow as usize, from, until))
+            let window = self
+                .windows
+                .get(stretch.window.checked_sub(self.forgotten)?)?;
+            Some(window.parts.get(stretch.part as usize)?.packets_between(
+                stretch.flow as usize,
+                from,
+                until,
+            ))
         });
         packets.filter(|packets| !packets.is_empty())
     }
 
     /// The latest of these packets.
     #[must_use]
-    pub fn last_packet_between(&self, flow: FlowNumber, from: Moment, until: Moment) -> Option<Moment> {
-        let mut last_of_parts = self.packets_between(flow, from, until).rev().filter_map(|packets| packets.last().copied());
-        if self.has_fragmented() { last_of_parts.max() } else { last_of_parts.next() }
+    pub fn last_packet_between(
+        &self,
+        flow: FlowNumber,
+        from: Moment,
+        until: Moment,
+    ) -> Option<Moment> {
+        let mut last_of_parts = self
+            .packets_between(flow, from, until)
+            .rev()
+            .filter_map(|packets| packets.last().copied());
+        if self.has_fragmented() {
+            last_of_parts.max()
+        } else {
+            last_of_parts.next()
+        }
     }
 
     /// What came before of a packet that came in fragments.
     #[must_use]
     pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
-        self.windows.iter().flat_map(|window| &window.parts).find_map(|part| part.fragmented(packet))
+        self.windows
+            .iter()
+            .flat_map(|window| &window.parts)
+            .find_map(|part| part.fragmented(packet))
     }
 
     /// Whether any packet came in fragments.
     #[must_use]
     pub fn has_fragmented(&self) -> bool {
-        self.windows.iter().flat_map(|window| &window.parts).any(Flows::has_fragmented)
+        self.windows
+            .iter()
+            .flat_map(|window| &window.parts)
+            .any(Flows::has_fragmented)
     }
 
-    /// The latest moment, not after `moment`, at which none of the packets has some of its frames before and some after.
-    pub fn between_packets(&self, mut moment: Moment, packets: impl Iterator<Item = Moment>) -> Moment {
-        let mut whole: Vec<(Moment, Moment)> =
-            packets.filter_map(|packet| Some((packet, *self.fragmented(packet)?.earlier.first()?))).collect();
+    /// The latest moment, not after `moment`, at which none of the packets has some of its frames
+    /// before and some after.
+    pub fn between_packets(
+        &self,
+        mut moment: Moment,
+        packets: impl Iterator<Item = Moment>,
+    ) -> Moment {
+        let mut whole: Vec<(Moment, Moment)> = packets
+            .filter_map(|packet| Some((packet, *self.fragmented(packet)?.earlier.first()?)))
+            .collect();
         whole.sort_unstable_by_key(|(packet, _)| Reverse(*packet));
         for (packet, earliest) in whole {
             if packet >= moment {
@@ -357,9 +456,16 @@ impl FlowTable {
     /// The earliest frame of the packets that were whole at `moment` or later.
     #[must_use]
     pub fn earliest_frame_since(&self, moment: Moment) -> Option<Moment> {
-        let parts = self.windows.iter().filter(|window| window.end > moment).flat_map(|window| &window.parts);
+        let parts = self
+            .windows
+            .iter()
+            .filter(|window| window.end > moment)
+            .flat_map(|window| &window.parts);
         let earliest = parts.filter(|part| part.has_fragmented()).flat_map(|part| {
-            let since = part.all_packets().iter().filter(move |packet| **packet >= moment);
+            let since = part
+                .all_packets()
+                .iter()
+                .filter(move |packet| **packet >= moment);
             since.filter_map(|packet| part.fragmented(*packet)?.earlier.first())
         });
         earliest.min().copied()
@@ -368,7 +474,10 @@ impl FlowTable {
     /// Visits the frames of all packets that are left to be written.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         for number in self.numbers() {
-            for packet in self.packets_between(number, self.since, Moment::NEVER).flatten() {
+            for packet in self
+                .packets_between(number, self.since, Moment::NEVER)
+                .flatten()
+            {
                 visit(packet.position);
                 if let Some(Fragmented { earlier, beginning }) = self.fragmented(*packet) {
                     earlier.iter().for_each(|frame| visit(frame.position));
@@ -380,38 +489,94 @@ impl FlowTable {
 
     fn to_carry(&self) -> Carried {
         let flow = |number: FlowNumber| {
-            let Flow { key, owners, is_claimed, .. } = self.flows.get(number)?;
-            let mut packets: Vec<Moment> = self.packets_between(number, self.since, Moment::NEVER).flatten().copied().collect();
+            let Flow {
+                key,
+                owners,
+                is_claimed,
+                ..
+            } = self.flows.get(number)?;
+            let mut packets: Vec<Moment> = self
+                .packets_between(number, self.since, Moment::NEVER)
+                .flatten()
+                .copied()
+                .collect();
             packets.sort_unstable();
             let (is_claimed, owners) = (*is_claimed, owners.clone());
-            (!packets.is_empty()).then_some(CarriedFlow { number, key: *key, owners, is_claimed, packets })
+            (!packets.is_empty()).then_some(CarriedFlow {
+                number,
+                key: *key,
+                owners,
+                is_claimed,
+                packets,
+            })
         };
         let flows: Vec<CarriedFlow> = self.numbers().filter_map(flow).collect();
-        let packets = flows.iter().filter(|_| self.has_fragmented()).flat_map(|flow| &flow.packets);
-        let fragmented = packets.filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone()))).collect();
+        let packets = flows
+            .iter()
+            .filter(|_| self.has_fragmented())
+            .flat_map(|flow| &flow.packets);
+        let fragmented = packets
+            .filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone())))
+            .collect();
         let end = self.windows.back().map_or(self.since, |window| window.end);
-        Carried { since: self.since, end, flows, fragmented }
+        Carried {
+            since: self.since,
+            end,
+            flows,
+            fragmented,
+        }
     }
 
     fn resume(carried: Carried) -> Self {
-        let Carried { since, end, flows, fragmented } = carried;
-        let mut table = Self { since, ..Self::default() };
+        let Carried {
+            since,
+            end,
+            flows,
+            fragmented,
+        } = carried;
+        let mut table = Self {
+            since,
+            ..Self::default()
+        };
         let mut keys = Vec::new();
         let mut numbers = Vec::new();
-        for (place, CarriedFlow { number, key, owners, is_claimed, packets }) in (0..).zip(flows) {
+        for (
+            place,
+            CarriedFlow {
+                number,
+                key,
+                owners,
+                is_claimed,
+                packets,
+            },
+        ) in (0..).zip(flows)
+        {
             while table.flows.len() < number {
                 table.free.push(table.flows.len());
                 table.flows.push(Flow::new(key));
             }
-            let stretches = SmallVec::from_slice(&[Stretch { window: 0, part: 0, flow: place }]);
-            table.flows.push(Flow { owners, is_claimed, stretches, ..Flow::new(key) });
+            let stretches = SmallVec::from_slice(&[Stretch {
+                window: 0,
+                part: 0,
+                flow: place,
+            }]);
+            table.flows.push(Flow {
+                owners,
+                is_claimed,
+                stretches,
+                ..Flow::new(key)
+            });
             table.introduce(number, key);
             numbers.push(number);
             keys.push((key, packets));
         }
         // At the end of all captures nothing is left, and nothing must wait for a moment after it.
         if !numbers.is_empty() {
-            table.windows.push_back(WindowPackets { end, flows: numbers, parts: vec![Flows::resume(keys, fragmented)] });
+            table.windows.push_back(WindowPackets {
+                end,
+                flows: numbers,
+                parts: vec![Flows::resume(keys, fragmented)],
+            });
         }
         table
     }
@@ -441,7 +606,14 @@ impl FlowTable {
 impl Flow {
     fn new(key: FlowKey) -> Self {
         let (owners, stretches) = (Owners::new(), SmallVec::new());
-        Self { key, owners, is_claimed: false, next: None, is_settled: false, stretches }
+        Self {
+            key,
+            owners,
+            is_claimed: false,
+            next: None,
+            is_settled: false,
+            stretches,
+        }
     }
 }
 
@@ -463,16 +635,30 @@ mod tests {
     use crate::events::tests::{built, flow, packet};
 
     fn all(flows: &FlowTable, number: FlowNumber) -> Vec<Moment> {
-        flows.packets_between(number, Moment::default(), Moment::NEVER).flatten().copied().collect()
+        flows
+            .packets_between(number, Moment::default(), Moment::NEVER)
+            .flatten()
+            .copied()
+            .collect()
     }
 
     #[test]
     fn the_parts_of_a_window_lie_one_behind_the_other() {
         let mut flows = FlowTable::default();
-        let new =
-            flows.add_window(vec![built(&[(7, 1), (8, 2)]), built(&[(9, 3), (8, 4)]), built(&[(7, 5)])], packet(1), packet(6));
+        let new = flows.add_window(
+            vec![
+                built(&[(7, 1), (8, 2)]),
+                built(&[(9, 3), (8, 4)]),
+                built(&[(7, 5)]),
+            ],
+            packet(1),
+            packet(6),
+        );
         assert_eq!(new, [0, 1, 2]);
-        assert_eq!([0, 1, 2].map(|number| flows.key(number)), [7, 8, 9].map(|n| Some(flow(n))));
+        assert_eq!(
+            [0, 1, 2].map(|number| flows.key(number)),
+            [7, 8, 9].map(|n| Some(flow(n)))
+        );
         assert_eq!(all(&flows, 0), [1, 5].map(packet));
         assert_eq!(all(&flows, 1), [2, 4].map(packet));
         assert_eq!(flows.touching(flow(7).destination), [0, 1, 2]);
@@ -483,11 +669,20 @@ mod tests {
     fn a_flow_goes_through_windows() {
         let mut flows = FlowTable::default();
         flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(1), packet(3));
-        assert_eq!(flows.add_window(vec![built(&[(9, 3), (7, 4), (7, 5)])], packet(3), packet(6)), [2]);
+        assert_eq!(
+            flows.add_window(vec![built(&[(9, 3), (7, 4), (7, 5)])], packet(3), packet(6)),
+            [2]
+        );
         assert_eq!(all(&flows, 0), [1, 4, 5].map(packet));
-        let some = flows.packets_between(0, packet(1), packet(5)).map(<[Moment]>::to_vec).collect::<Vec<_>>();
+        let some = flows
+            .packets_between(0, packet(1), packet(5))
+            .map(<[Moment]>::to_vec)
+            .collect::<Vec<_>>();
         assert_eq!(some, [[packet(1)], [packet(4)]]);
-        assert_eq!(flows.last_packet_between(0, packet(1), packet(5)), Some(packet(4)));
+        assert_eq!(
+            flows.last_packet_between(0, packet(1), packet(5)),
+            Some(packet(4))
+        );
         assert_eq!(flows.last_packet_between(0, packet(2), packet(4)), None);
     }
 
@@ -496,17 +691,32 @@ mod tests {
         let mut flows = FlowTable::default();
         flows.add_window(vec![built(&[(7, 1), (8, 2)])], packet(1), packet(3));
         flows.add_window(vec![built(&[(7, 4)])], packet(3), packet(5));
-        flows.replace_owners(1, Owners::from_buf([Owner { call: CallNumber(1), from: packet(1), is_guess: false }]));
+        flows.replace_owners(
+            1,
+            Owners::from_buf([Owner {
+                call: CallNumber(1),
+                from: packet(1),
+                is_guess: false,
+            }]),
+        );
         flows.forget_before(packet(2), |_| {});
         assert_eq!(all(&flows, 1), [packet(2)], "the window is not over then");
         let mut left = Vec::new();
-        flows.forget_before(packet(3), |flow| left.push((flow.key, flow.packets.concat())));
+        flows.forget_before(packet(3), |flow| {
+            left.push((flow.key, flow.packets.concat()))
+        });
         left.sort();
-        assert_eq!(left, [(flow(7), vec![packet(1)]), (flow(8), vec![packet(2)])]);
+        assert_eq!(
+            left,
+            [(flow(7), vec![packet(1)]), (flow(8), vec![packet(2)])]
+        );
         assert_eq!(all(&flows, 0), [packet(4)]);
         assert!(all(&flows, 1).is_empty());
         assert!(flows.touching(flow(8).source).is_empty());
-        assert_eq!(flows.add_window(vec![built(&[(9, 5)])], packet(5), packet(6)), [1]);
+        assert_eq!(
+            flows.add_window(vec![built(&[(9, 5)])], packet(5), packet(6)),
+            [1]
+        );
         assert_eq!(flows.key(1), Some(flow(9)));
         assert!(flows.owners(1).is_empty());
     }

@@ -1,7 +1,9 @@
-//! Conversations of which no call gave an end for sure, and guesses at the ends of media (README, "Guesses").
+//! Conversations of which no call gave an end for sure, and guesses at the ends of media (README,
+//! "Guesses").
 //!
-//! One call's sound in another call's file is the worst that can happen here. So a guess has a conversation only where no
-//! other guess fits as well, keeps it, and gives it to nobody else; where there is doubt, nobody has it.
+//! One call's sound in another call's file is the worst that can happen here. So a guess has a
+//! conversation only where no other guess fits as well, keeps it, and gives it to nobody else;
+//! where there is doubt, nobody has it.
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -35,7 +37,8 @@ pub(super) enum Verdict {
 enum Fit {
     /// At one end; nothing is known of the other.
     OneEnd,
-    /// At one end; the other is at an address of the call whose translator may have chosen another port.
+    /// At one end; the other is at an address of the call whose translator may have chosen another
+    /// port.
     Address,
     /// At both ends.
     BothEnds,
@@ -46,30 +49,39 @@ enum Fit {
 pub(super) struct Addresses {
     /// Those that its descriptions have and its messages come from: no translator is before them.
     own: SmallVec<[Endpoint; 2]>,
-    /// Those of servers that are known from outside by another address. Their translator keeps ports.
+    /// Those of servers that are known from outside by another address. Their translator keeps
+    /// ports.
     mapped: SmallVec<[Endpoint; 1]>,
 }
 
 impl Addresses {
-    /// The endpoints at which media may be seen that a description does not have, if its sender is behind a translator of
-    /// addresses, or names hosts. The ports of the description are looked for at the address that the message came from, if
-    /// that is the sender's.
+    /// The endpoints at which media may be seen that a description does not have, if its sender is
+    /// behind a translator of addresses, or names hosts. The ports of the description are looked
+    /// for at the address that the message came from, if that is the sender's.
     pub(super) fn guess(&mut self, media: &Media, event: &SipEvent<'_>) -> Vec<Endpoint> {
         let source = event.source.with_port(0);
         let given = || media.endpoints.iter().map(|(endpoint, _)| *endpoint);
         let mut guesses = media.bases.clone();
-        guesses.iter().filter(|base| base.is_private()).for_each(|base| note(&mut self.mapped, *base));
+        guesses
+            .iter()
+            .filter(|base| base.is_private())
+            .for_each(|base| note(&mut self.mapped, *base));
         if given().any(|endpoint| endpoint.is_at(source)) {
             note(&mut self.own, source);
             return guesses;
         }
         if event.message.is_first_hand() {
             let elsewhere = given().filter(|endpoint| !is_noted(&self.own, *endpoint));
-            let translated: Vec<Endpoint> = elsewhere.filter(|endpoint| endpoint.is_private() || source.is_private()).collect();
+            let translated: Vec<Endpoint> = elsewhere
+                .filter(|endpoint| endpoint.is_private() || source.is_private())
+                .collect();
             if source.is_private() && translated.iter().any(|endpoint| !endpoint.is_private()) {
                 note(&mut self.mapped, source);
             }
-            let ports = translated.iter().map(|endpoint| endpoint.port()).chain(media.unresolved.iter().copied());
+            let ports = translated
+                .iter()
+                .map(|endpoint| endpoint.port())
+                .chain(media.unresolved.iter().copied());
             guesses.extend(ports.map(|port| source.with_port(port)));
         }
         guesses
@@ -110,7 +122,11 @@ pub(super) fn verdict<'a>(
     endpoints: &Endpoints,
     facts: impl Fn(CallNumber) -> Option<Facts<'a>>,
 ) -> Verdict {
-    let FlowKey { source, destination, .. } = conversation;
+    let FlowKey {
+        source,
+        destination,
+        ..
+    } = conversation;
     let ((at_source, of_source), (at_destination, of_destination)) =
         (endpoints.guessing(source), endpoints.guessing(destination));
     if at_source == 0 && at_destination == 0 {
@@ -124,7 +140,10 @@ pub(super) fn verdict<'a>(
     }
     let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING;
     let mut guessing: SmallVec<[CallNumber; 4]> = if is_crowded {
-        endpoints.holding_both(source, destination).take(MAX_GUESSING.saturating_add(1)).collect()
+        endpoints
+            .holding_both(source, destination)
+            .take(MAX_GUESSING.saturating_add(1))
+            .collect()
     } else {
         of_source.chain(of_destination).collect()
     };
@@ -141,27 +160,46 @@ pub(super) fn verdict<'a>(
     let mut candidates: SmallVec<[(bool, Fit, CallNumber); 4]> = candidates.collect();
     candidates.sort_unstable();
     match candidates.as_slice() {
-        [.., (near, fit, _), (best_near, best_fit, _)] if (near, fit) == (best_near, best_fit) => Verdict::InDoubt,
+        [.., (near, fit, _), (best_near, best_fit, _)] if (near, fit) == (best_near, best_fit) => {
+            Verdict::InDoubt
+        }
         [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => Verdict::Of(*call),
         _ => Verdict::InDoubt,
     }
 }
 
-/// How well a call fits that guesses one end. Not at all where it says that its media are at other ports of the other end's
-/// address.
-fn fit(call: CallNumber, conversation: FlowKey, endpoints: &Endpoints, facts: &Facts<'_>) -> Option<Fit> {
-    let FlowKey { source, destination, .. } = conversation;
-    let other = match (facts.held.contains(&source), facts.held.contains(&destination)) {
+/// How well a call fits that guesses one end. Not at all where it says that its media are at other
+/// ports of the other end's address.
+fn fit(
+    call: CallNumber,
+    conversation: FlowKey,
+    endpoints: &Endpoints,
+    facts: &Facts<'_>,
+) -> Option<Fit> {
+    let FlowKey {
+        source,
+        destination,
+        ..
+    } = conversation;
+    let other = match (
+        facts.held.contains(&source),
+        facts.held.contains(&destination),
+    ) {
         (true, true) => return Some(Fit::BothEnds),
         (true, false) => destination,
         (false, true) => source,
         (false, false) => return None,
     };
-    let mut there = facts.held.iter().filter(|held| held.is_at(other)).peekable();
+    let mut there = facts
+        .held
+        .iter()
+        .filter(|held| held.is_at(other))
+        .peekable();
     if there.peek().is_none() {
         return Some(Fit::OneEnd);
     }
-    let is_exact = facts.addresses.are_exact_at(other) || there.any(|held| endpoints.is_sure(*held, call));
+    let is_exact =
+        facts.addresses.are_exact_at(other) || there.any(|held| endpoints.is_sure(*held, call));
     (!is_exact).then_some(Fit::Address)
 }
 
@@ -185,7 +223,9 @@ mod tests {
     fn guesses(addresses: &mut Addresses, source: Endpoint, vias: &str, sdp: &str) -> Vec<String> {
         let text = format!("INVITE sip:b SIP/2.0\r\n{vias}From: a\r\nTo: b\r\nCall-ID: 1\r\n\r\n");
         let message = Message::parse(text.as_bytes()).unwrap().unwrap();
-        let media = Description::parse(format!("{sdp}\n").as_bytes()).media.remove(0);
+        let media = Description::parse(format!("{sdp}\n").as_bytes())
+            .media
+            .remove(0);
         let (at, frames) = (Moment::default(), Frames::new());
         let event = SipEvent {
             at,
@@ -197,7 +237,11 @@ mod tests {
             message,
             descriptions: Vec::new(),
         };
-        addresses.guess(&media, &event).iter().map(ToString::to_string).collect()
+        addresses
+            .guess(&media, &event)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -205,14 +249,39 @@ mod tests {
         let guess = |source, vias, sdp| guesses(&mut Addresses::default(), source, vias, sdp);
         let private = "c=IN IP4 10.0.0.5\nm=audio 4000 RTP/AVP 0";
         let public = "c=IN IP4 203.0.113.5\nm=audio 10000 RTP/AVP 0";
-        assert_eq!(guess(ROUTER, "", private), ["198.51.100.7:4000", "198.51.100.7:4001"], "a phone behind a translator");
-        assert_eq!(guess(CLOUD, "", public), ["172.31.5.5:10000", "172.31.5.5:10001"], "a server in a cloud");
+        assert_eq!(
+            guess(ROUTER, "", private),
+            ["198.51.100.7:4000", "198.51.100.7:4001"],
+            "a phone behind a translator"
+        );
+        assert_eq!(
+            guess(CLOUD, "", public),
+            ["172.31.5.5:10000", "172.31.5.5:10001"],
+            "a server in a cloud"
+        );
         assert_eq!(guess(ROUTER, "", public), [""; 0], "a relay elsewhere");
-        assert_eq!(guess(ROUTER, "Via: a\r\nVia: b\r\n", private), [""; 0], "through a proxy");
-        let named = guess(ROUTER, "", "c=IN IP4 media.example.com\nm=audio 4000 RTP/AVP 0");
-        assert_eq!(named, ["198.51.100.7:4000", "198.51.100.7:4001"], "the name of a host");
-        let candidate = "a=candidate:1 1 UDP 1 203.0.113.5 10000 typ srflx raddr 172.31.5.5 rport 10000";
-        let reflexive = guess(STRANGER, "Via: a\r\nVia: b\r\n", &format!("{public}\n{candidate}"));
+        assert_eq!(
+            guess(ROUTER, "Via: a\r\nVia: b\r\n", private),
+            [""; 0],
+            "through a proxy"
+        );
+        let named = guess(
+            ROUTER,
+            "",
+            "c=IN IP4 media.example.com\nm=audio 4000 RTP/AVP 0",
+        );
+        assert_eq!(
+            named,
+            ["198.51.100.7:4000", "198.51.100.7:4001"],
+            "the name of a host"
+        );
+        let candidate =
+            "a=candidate:1 1 UDP 1 203.0.113.5 10000 typ srflx raddr 172.31.5.5 rport 10000";
+        let reflexive = guess(
+            STRANGER,
+            "Via: a\r\nVia: b\r\n",
+            &format!("{public}\n{candidate}"),
+        );
         assert_eq!(reflexive, ["172.31.5.5:10000"], "behind a candidate");
     }
 
@@ -222,25 +291,49 @@ mod tests {
         let phone = Endpoint::v4([10, 0, 0, 5], 5060);
         let sdp = "c=IN IP4 10.0.0.5\nm=audio 4000 RTP/AVP 0";
         assert!(guesses(&mut addresses, phone, "", sdp).is_empty());
-        assert!(guesses(&mut addresses, ROUTER, "", sdp).is_empty(), "a back-to-back agent repeats it");
+        assert!(
+            guesses(&mut addresses, ROUTER, "", sdp).is_empty(),
+            "a back-to-back agent repeats it"
+        );
     }
 
-    /// The verdict on a conversation of the router's port 4000, which calls guess that hold these endpoints besides.
-    fn verdict_on(other: Endpoint, calls: &[(CallNumber, &[(Endpoint, Rank)])], had: Option<Had>) -> Verdict {
+    /// The verdict on a conversation of the router's port 4000, which calls guess that hold these
+    /// endpoints besides.
+    fn verdict_on(
+        other: Endpoint,
+        calls: &[(CallNumber, &[(Endpoint, Rank)])],
+        had: Option<Had>,
+    ) -> Verdict {
         let mut endpoints = Endpoints::default();
         let mut held = Vec::new();
         for (call, others) in calls {
-            let all: Vec<(Endpoint, Rank)> = [(ROUTER, Rank::Guessed)].iter().chain(*others).copied().collect();
-            all.iter().for_each(|(endpoint, rank)| _ = endpoints.give(*endpoint, *call, *rank, Moment::default()));
-            held.push((*call, all.into_iter().map(|(endpoint, _)| endpoint).collect::<Vec<_>>()));
+            let all: Vec<(Endpoint, Rank)> = [(ROUTER, Rank::Guessed)]
+                .iter()
+                .chain(*others)
+                .copied()
+                .collect();
+            all.iter().for_each(|(endpoint, rank)| {
+                _ = endpoints.give(*endpoint, *call, *rank, Moment::default())
+            });
+            held.push((
+                *call,
+                all.into_iter()
+                    .map(|(endpoint, _)| endpoint)
+                    .collect::<Vec<_>>(),
+            ));
         }
         let conversation = FlowKey::between(ROUTER, other);
-        had.into_iter().for_each(|had| endpoints.note_had(conversation.either_way(), had));
+        had.into_iter()
+            .for_each(|had| endpoints.note_had(conversation.either_way(), had));
         let mut addresses = Addresses::default();
         note(&mut addresses.mapped, CLOUD);
         verdict(conversation, &endpoints, |number| {
             let (_, held) = held.iter().find(|(call, _)| *call == number)?;
-            Some(Facts { addresses: &addresses, held, is_near: false })
+            Some(Facts {
+                addresses: &addresses,
+                held,
+                is_near: false,
+            })
         })
     }
 
@@ -250,18 +343,51 @@ mod tests {
         let other_port = STRANGER.with_port(1);
         assert_eq!(verdict_on(STRANGER, &[], None), Verdict::Nobodys);
         assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), Verdict::Of(A));
-        assert_eq!(verdict_on(STRANGER, &[(A, &[]), (B, &[])], None), Verdict::InDoubt);
-        assert_eq!(verdict_on(STRANGER, &[(A, &[guessed(STRANGER)]), (B, &[])], None), Verdict::Of(A), "both ends");
-        assert_eq!(verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(other_port)])], None), Verdict::Of(B), "the address");
-        assert_eq!(verdict_on(STRANGER, &[(A, &[(other_port, Rank::Named)])], None), Verdict::InDoubt, "its media are elsewhere");
-        assert_eq!(verdict_on(CLOUD.with_port(2), &[(A, &[guessed(CLOUD)])], None), Verdict::InDoubt, "ports are kept there");
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[]), (B, &[])], None),
+            Verdict::InDoubt
+        );
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[guessed(STRANGER)]), (B, &[])], None),
+            Verdict::Of(A),
+            "both ends"
+        );
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(other_port)])], None),
+            Verdict::Of(B),
+            "the address"
+        );
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[(other_port, Rank::Named)])], None),
+            Verdict::InDoubt,
+            "its media are elsewhere"
+        );
+        assert_eq!(
+            verdict_on(CLOUD.with_port(2), &[(A, &[guessed(CLOUD)])], None),
+            Verdict::InDoubt,
+            "ports are kept there"
+        );
     }
 
     #[test]
     fn who_has_it_keeps_it() {
         let guessed = |endpoint| (endpoint, Rank::Guessed);
-        assert_eq!(verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(STRANGER)])], Some(Had::By(A))), Verdict::Of(A));
-        assert_eq!(verdict_on(STRANGER, &[(A, &[])], Some(Had::Before)), Verdict::InDoubt, "left running by another");
-        assert_eq!(verdict_on(STRANGER, &[(A, &[guessed(STRANGER)])], Some(Had::Before)), Verdict::Of(A));
+        assert_eq!(
+            verdict_on(
+                STRANGER,
+                &[(A, &[]), (B, &[guessed(STRANGER)])],
+                Some(Had::By(A))
+            ),
+            Verdict::Of(A)
+        );
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[])], Some(Had::Before)),
+            Verdict::InDoubt,
+            "left running by another"
+        );
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[guessed(STRANGER)])], Some(Had::Before)),
+            Verdict::Of(A)
+        );
     }
 }

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use super::CallNumber;
 use crate::sdp::Rank;
 
-/// So many holders are looked through one by one. Nearly every endpoint has one; those of load generators, and of media
-/// servers with one port for all, have thousands.
+/// So many holders are looked through one by one. Nearly every endpoint has one; those of load
+/// generators, and of media servers with one port for all, have thousands.
 const FEW: usize = 16;
 
 /// A call that holds an endpoint. Sorts by preference: packets go to the last one.
@@ -87,7 +87,10 @@ impl Holders {
             Self::Few(few) => (few.as_slice(), None),
             Self::Many(many) => (&[][..], Some(many)),
         };
-        few.iter().copied().chain(many.into_iter().flat_map(|many| many.preference.iter().copied()))
+        few.iter().copied().chain(
+            many.into_iter()
+                .flat_map(|many| many.preference.iter().copied()),
+        )
     }
 
     /// The preferred one.
@@ -105,7 +108,9 @@ impl Holders {
             }
             Self::Few(few) => {
                 let mut many = Many::default();
-                few.drain(..).chain([holder]).for_each(|holder| many.insert(holder));
+                few.drain(..)
+                    .chain([holder])
+                    .for_each(|holder| many.insert(holder));
                 *self = Self::Many(Box::new(many));
             }
             Self::Many(many) => many.insert(holder),
@@ -128,14 +133,25 @@ impl Holders {
         }
     }
 
-    /// The calls that hold both this endpoint and another, with what they hold here and there. Costs as much as the shorter
-    /// of the two.
-    pub(super) fn shared_with<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (Holder, Holder)> {
+    /// The calls that hold both this endpoint and another, with what they hold here and there.
+    /// Costs as much as the shorter of the two.
+    pub(super) fn shared_with<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (Holder, Holder)> {
         let is_shorter = self.len() <= other.len();
-        let (shorter, longer) = if is_shorter { (self, other) } else { (other, self) };
+        let (shorter, longer) = if is_shorter {
+            (self, other)
+        } else {
+            (other, self)
+        };
         shorter.iter().filter_map(move |holder| {
             let there = longer.get(holder.call)?;
-            Some(if is_shorter { (holder, there) } else { (there, holder) })
+            Some(if is_shorter {
+                (holder, there)
+            } else {
+                (there, holder)
+            })
         })
     }
 }
@@ -162,13 +178,19 @@ mod tests {
     use super::*;
 
     fn steps() -> impl Strategy<Value = Vec<(bool, u64, bool)>> {
-        proptest::collection::vec((proptest::bool::weighted(0.7), 0_u64..40, any::<bool>()), 0..200)
+        proptest::collection::vec(
+            (proptest::bool::weighted(0.7), 0_u64..40, any::<bool>()),
+            0..200,
+        )
     }
 
     fn after(steps: &[(bool, u64, bool)]) -> (Holders, Vec<Holder>) {
         let (mut holders, mut plain) = (Holders::default(), Vec::<Holder>::new());
         for (given, (adds, call, guesses)) in (0..).zip(steps) {
-            let (call, rank) = (CallNumber(*call), if *guesses { Rank::Guessed } else { Rank::Named });
+            let (call, rank) = (
+                CallNumber(*call),
+                if *guesses { Rank::Guessed } else { Rank::Named },
+            );
             plain.retain(|holder| holder.call != call);
             if *adds {
                 plain.push(Holder { rank, given, call });

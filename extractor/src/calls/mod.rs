@@ -3,14 +3,15 @@
 //! Pure: no file, no clock. [`CallTable`] is told of SIP messages in capture order
 //! ([`CallTable::handle`]) and of the flows of the window that is being worked on
 //! ([`CallTable::begin_window`]). It answers with [`Work`]: for each call the frames that carry its
-//! SIP, and *claims*, each a stretch of time in which a flow belongs to the call. No packet of media
-//! is looked at here. Ownership changes with SIP messages and timers only, so a call of an hour
-//! with two flows has two claims a window, however many packets flow.
+//! SIP, and *claims*, each a stretch of time in which a flow belongs to the call. No packet of
+//! media is looked at here. Ownership changes with SIP messages and timers only, so a call of an
+//! hour with two flows has two claims a window, however many packets flow.
 //!
 //! * [`Dialogs`]: what one call's messages mean for its state;
 //! * [`Endpoints`]: which open calls gave an endpoint, and when;
 //! * `guesses`: endpoints that no description has, and whose they may be;
-//! * [`FlowTable`]: the flows of the latest windows, which of them an endpoint touches, and whose they are;
+//! * [`FlowTable`]: the flows of the latest windows, which of them an endpoint touches, and whose
+//!   they are;
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`Unclaimed`]: the media that no call has;
 //! * [`CallTable`]: puts them together, and runs the timers.

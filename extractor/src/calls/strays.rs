@@ -1,8 +1,9 @@
 //! SIP messages of no open call, remembered for a moment.
 //!
-//! Captures that are put together from several queues deliver a call's first answers ahead of its INVITE, and some clients
-//! register with the Call-ID of the call that they make next. What came shortly before the INVITE with its Call-ID is part of
-//! the call: its frames go into the file, and what belongs to INVITE counts as if it had come just after it.
+//! Captures that are put together from several queues deliver a call's first answers ahead of its
+//! INVITE, and some clients register with the Call-ID of the call that they make next. What came
+//! shortly before the INVITE with its Call-ID is part of the call: its frames go into the file, and
+//! what belongs to INVITE counts as if it had come just after it.
 
 use std::collections::VecDeque;
 
@@ -31,7 +32,8 @@ pub struct Strays {
     by_call_id: Table<Box<[u8]>, VecDeque<u64>>,
     /// How many bytes they hold.
     bytes: usize,
-    /// Calls that closed a moment ago, and when: what comes of them now is their own, not the next call's.
+    /// Calls that closed a moment ago, and when: what comes of them now is their own, not the next
+    /// call's.
     closed: Table<Box<[u8]>, Clock>,
     closed_order: VecDeque<(Clock, Box<[u8]>)>,
 }
@@ -57,7 +59,8 @@ impl Strays {
         self.closed_order.push_back((at, call_id.into()));
     }
 
-    /// Remembers a message, unless its call closed a moment ago. Tells how many others are forgotten for lack of room.
+    /// Remembers a message, unless its call closed a moment ago. Tells how many others are
+    /// forgotten for lack of room.
     pub fn add(&mut self, event: &SipEvent<'_>) -> u64 {
         let call_id = event.message.call_id;
         if self.closed.contains_key(call_id) {
@@ -66,7 +69,10 @@ impl Strays {
         let stray = Stray::of(event);
         self.bytes = self.bytes.saturating_add(stray.weight());
         let number = self.forgotten.saturating_add(self.messages.len() as u64);
-        self.by_call_id.entry(call_id.into()).or_default().push_back(number);
+        self.by_call_id
+            .entry(call_id.into())
+            .or_default()
+            .push_back(number);
         self.messages.push_back(Some(stray));
         let mut forgotten = 0u64;
         while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
@@ -78,14 +84,23 @@ impl Strays {
     /// Takes out the messages of a call that opens, in capture order.
     pub fn take(&mut self, call_id: &[u8]) -> Vec<Stray> {
         let numbers = self.by_call_id.remove(call_id).unwrap_or_default();
-        let taken: Vec<Stray> = numbers.iter().filter_map(|number| self.slot(*number)?.take()).collect();
-        self.bytes = taken.iter().fold(self.bytes, |bytes, stray| bytes.saturating_sub(stray.weight()));
+        let taken: Vec<Stray> = numbers
+            .iter()
+            .filter_map(|number| self.slot(*number)?.take())
+            .collect();
+        self.bytes = taken.iter().fold(self.bytes, |bytes, stray| {
+            bytes.saturating_sub(stray.weight())
+        });
         taken
     }
 
     /// Visits their frames.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
-        self.messages.iter().flatten().flat_map(|stray| &stray.frames).for_each(|frame| visit(frame.position));
+        self.messages
+            .iter()
+            .flatten()
+            .flat_map(|stray| &stray.frames)
+            .for_each(|frame| visit(frame.position));
     }
 
     /// Forgets what came before `clock`.
@@ -95,7 +110,11 @@ impl Strays {
                 self.closed.remove(&call_id);
             }
         }
-        while self.messages.front().is_some_and(|oldest| oldest.as_ref().is_none_or(|stray| stray.at < clock)) {
+        while self
+            .messages
+            .front()
+            .is_some_and(|oldest| oldest.as_ref().is_none_or(|stray| stray.at < clock))
+        {
             self.forget_oldest();
         }
     }
@@ -107,7 +126,9 @@ impl Strays {
 
     /// Tells whether there was a message in the place of the oldest.
     fn forget_oldest(&mut self) -> bool {
-        let Some(oldest) = self.messages.pop_front() else { return false };
+        let Some(oldest) = self.messages.pop_front() else {
+            return false;
+        };
         self.forgotten = self.forgotten.saturating_add(1);
         let Some(stray) = oldest else { return false };
         self.bytes = self.bytes.saturating_sub(stray.weight());
@@ -124,8 +145,21 @@ impl Strays {
 
 impl Stray {
     fn of(event: &SipEvent<'_>) -> Self {
-        let SipEvent { at, frames, timestamp_ns, told_ns, network, source, message, .. } = event;
-        let kept = if may_speak_of_a_call(message) { message.raw } else { &[] };
+        let SipEvent {
+            at,
+            frames,
+            timestamp_ns,
+            told_ns,
+            network,
+            source,
+            message,
+            ..
+        } = event;
+        let kept = if may_speak_of_a_call(message) {
+            message.raw
+        } else {
+            &[]
+        };
         Self {
             at: at.clock,
             call_id: message.call_id.into(),
@@ -150,7 +184,14 @@ impl Stray {
         let message = Message::parse(&self.message)?.ok()?;
         // They were counted when the message came.
         let descriptions = negotiated(&message, &mut Counts::default());
-        let Self { frames, timestamp_ns, told_ns, network, source, .. } = self;
+        let Self {
+            frames,
+            timestamp_ns,
+            told_ns,
+            network,
+            source,
+            ..
+        } = self;
         Some(SipEvent {
             at,
             frames: frames.clone(),
@@ -165,7 +206,9 @@ impl Stray {
 
     /// How many bytes it holds, about.
     fn weight(&self) -> usize {
-        size_of::<Self>().saturating_add(self.call_id.len()).saturating_add(self.message.len())
+        size_of::<Self>()
+            .saturating_add(self.call_id.len())
+            .saturating_add(self.message.len())
     }
 }
 
@@ -183,15 +226,28 @@ mod tests {
     use super::*;
 
     fn message(call_id: &str, method: &str) -> String {
-        format!("SIP/2.0 200 OK\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n")
+        format!(
+            "SIP/2.0 200 OK\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n"
+        )
     }
 
     fn event(text: &str, frames: &[Clock]) -> SipEvent<'static> {
-        let message = Message::parse(text.to_owned().leak().as_bytes()).unwrap().unwrap();
+        let message = Message::parse(text.to_owned().leak().as_bytes())
+            .unwrap()
+            .unwrap();
         let frames: Frames = frames.iter().copied().map(Moment::at).collect();
         let source = Endpoint::v4([192, 0, 2, 1], 5060);
         let (at, network) = (*frames.last().unwrap(), Network::PLAIN);
-        SipEvent { at, frames, timestamp_ns: 7, told_ns: Some(8), network, source, message, descriptions: Vec::new() }
+        SipEvent {
+            at,
+            frames,
+            timestamp_ns: 7,
+            told_ns: Some(8),
+            network,
+            source,
+            message,
+            descriptions: Vec::new(),
+        }
     }
 
     fn add(strays: &mut Strays, call_id: &str, at: Clock) {
@@ -199,7 +255,11 @@ mod tests {
     }
 
     fn take(strays: &mut Strays, call_id: &str) -> Vec<Moment> {
-        strays.take(call_id.as_bytes()).iter().flat_map(|stray| stray.frames().to_vec()).collect()
+        strays
+            .take(call_id.as_bytes())
+            .iter()
+            .flat_map(|stray| stray.frames().to_vec())
+            .collect()
     }
 
     #[test]
@@ -236,7 +296,10 @@ mod tests {
         strays.add(&event(&message("a", "REGISTER"), &[20]));
         let taken = strays.take(b"a");
         let heard = taken[0].as_of(Moment::at(30)).unwrap();
-        assert_eq!((heard.at, heard.frames.len(), heard.message.start), (Moment::at(30), 2, StartLine::Status(200)));
+        assert_eq!(
+            (heard.at, heard.frames.len(), heard.message.start),
+            (Moment::at(30), 2, StartLine::Status(200))
+        );
         assert_eq!((heard.timestamp_ns, heard.told_ns), (7, Some(8)));
         assert!(taken[1].as_of(Moment::at(30)).is_none());
     }
@@ -250,7 +313,10 @@ mod tests {
         let mut visited = 0;
         strays.for_each_frame(&mut |_| visited += 1);
         assert_eq!(visited, MAX_MESSAGES);
-        let large = event(&format!("{}{}", message("b", "INVITE"), "x".repeat(60_000)), &[6]);
+        let large = event(
+            &format!("{}{}", message("b", "INVITE"), "x".repeat(60_000)),
+            &[6],
+        );
         for _ in 0..1_000 {
             strays.add(&large);
             assert!(strays.bytes <= MAX_BYTES);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays, Unclaimed,
-    descriptions::Exchange, floods::Floods, flows::Left, guesses::Addresses,
+    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays,
+    Unclaimed, descriptions::Exchange, floods::Floods, flows::Left, guesses::Addresses,
 };
 use crate::{
     counts::Excess,
@@ -29,9 +29,11 @@ use ownership::{Before, Change, ChangedBy};
 
 /// A call that gives more endpoints than this is not believed: the rest are not matched with media.
 const MAX_ENDPOINTS: usize = 1024;
-/// A call's signalling comes through no more networks than this; those of handsets that move may be many.
+/// A call's signalling comes through no more networks than this; those of handsets that move may be
+/// many.
 const MAX_NETWORKS: usize = 16;
-/// How long a caller may take to answer a challenge (401, 407), in nanoseconds: people type passwords.
+/// How long a caller may take to answer a challenge (401, 407), in nanoseconds: people type
+/// passwords.
 const CREDENTIALS_NS: u64 = 60_000_000_000;
 
 /// The timers, in nanoseconds of packet time.
@@ -191,7 +193,8 @@ impl CallTable {
         self.excess
     }
 
-    /// The addresses that most calls came from of those that were given up as a flood, and how many came from each.
+    /// The addresses that most calls came from of those that were given up as a flood, and how many
+    /// came from each.
     #[must_use]
     pub fn flood_sources(&self, most: usize) -> Vec<(Endpoint, u64)> {
         self.floods.largest_sources(most)
@@ -217,7 +220,10 @@ impl CallTable {
 
     /// Visits the frames that are left to be written, or may be.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
-        self.calls.values().flat_map(|call| &call.frames).for_each(|frame| visit(frame.position));
+        self.calls
+            .values()
+            .flat_map(|call| &call.frames)
+            .for_each(|frame| visit(frame.position));
         self.flows.for_each_frame(visit);
         self.strays.for_each_frame(visit);
     }
@@ -247,7 +253,9 @@ impl CallTable {
                 self.open_call(event);
             }
             Some(number) => self.deliver(number, event),
-            None if event.message.start == StartLine::Request(Method::Invite) => self.open_call(event),
+            None if event.message.start == StartLine::Request(Method::Invite) => {
+                self.open_call(event)
+            }
             None => self.stray(event),
         }
     }
@@ -264,7 +272,12 @@ impl CallTable {
             .calls
             .values()
             .filter(|call| call.end.is_none())
-            .map(|call| (call.number, call.dialogs.over().unwrap_or(State::Incomplete)))
+            .map(|call| {
+                (
+                    call.number,
+                    call.dialogs.over().unwrap_or(State::Incomplete),
+                )
+            })
             .collect();
         for (number, state) in open {
             self.close(number, end, state, Clock::MAX);
@@ -284,11 +297,16 @@ impl CallTable {
             self.settle(flow, &settled);
         }
         let flows = &self.flows;
-        let work = self.calls.values_mut().filter_map(|call| call.work(settled(call.number), flows)).collect();
+        let work = self
+            .calls
+            .values_mut()
+            .filter_map(|call| call.work(settled(call.number), flows))
+            .collect();
         (work, left_since)
     }
 
-    /// The open calls of which less is settled than of others: no packet that came in fragments is written in two parts.
+    /// The open calls of which less is settled than of others: no packet that came in fragments is
+    /// written in two parts.
     fn settled_earlier(&self, settled: Moment) -> BTreeMap<CallNumber, Moment> {
         if !self.flows.has_fragmented() {
             return BTreeMap::new();
@@ -296,13 +314,23 @@ impl CallTable {
         let earliest = Moment::at(settled.clock.saturating_sub(MAX_HOLD_NS));
         let open = self.calls.values().filter(|call| call.end.is_none());
         let settled_of = |call: &Call| {
-            let closed = call.claims.iter().map(|claim| (claim.flow, claim.from, claim.until));
-            let owned = call.flows_owned(&self.flows).map(|(flow, from)| (flow, from, Moment::NEVER));
-            let packets =
-                closed.chain(owned).flat_map(|(flow, from, until)| self.flows.packets_between(flow, from.max(earliest), until));
-            self.flows.between_packets(settled, packets.flatten().copied()).max(earliest)
+            let closed = call
+                .claims
+                .iter()
+                .map(|claim| (claim.flow, claim.from, claim.until));
+            let owned = call
+                .flows_owned(&self.flows)
+                .map(|(flow, from)| (flow, from, Moment::NEVER));
+            let packets = closed.chain(owned).flat_map(|(flow, from, until)| {
+                self.flows.packets_between(flow, from.max(earliest), until)
+            });
+            self.flows
+                .between_packets(settled, packets.flatten().copied())
+                .max(earliest)
         };
-        open.map(|call| (call.number, settled_of(call))).filter(|(_, of_call)| *of_call < settled).collect()
+        open.map(|call| (call.number, settled_of(call)))
+            .filter(|(_, of_call)| *of_call < settled)
+            .collect()
     }
 
     /// Gives the packets of a flow that are settled to those who own it.
@@ -318,10 +346,15 @@ impl CallTable {
         self.flows.replace_owners(flow, owners);
     }
 
-    /// Forgets the flows of which nothing is left that came since `left_since`, and the calls that ended. What came
-    /// before `settled` will not be asked for any more by what is still to come. Flows that no call has had are counted,
-    /// if what is left of them `is_rtp`.
-    pub fn retire_window(&mut self, settled: Moment, left_since: Moment, is_rtp: impl Fn(&Left<'_>) -> bool) {
+    /// Forgets the flows of which nothing is left that came since `left_since`, and the calls that
+    /// ended. What came before `settled` will not be asked for any more by what is still to come.
+    /// Flows that no call has had are counted, if what is left of them `is_rtp`.
+    pub fn retire_window(
+        &mut self,
+        settled: Moment,
+        left_since: Moment,
+        is_rtp: impl Fn(&Left<'_>) -> bool,
+    ) {
         let unclaimed = &mut self.unclaimed;
         self.flows.forget_before(left_since, |left| {
             if left.is_claimed {
@@ -336,20 +369,25 @@ impl CallTable {
     }
 
     fn is_succeeded_by(&self, number: CallNumber, event: &SipEvent<'_>) -> bool {
-        self.calls.get(&number).is_some_and(|call| call.dialogs.is_succeeded_by(&event.message))
+        self.calls
+            .get(&number)
+            .is_some_and(|call| call.dialogs.is_succeeded_by(&event.message))
     }
 
     fn stray(&mut self, event: &SipEvent<'_>) {
         self.stray_messages = self.stray_messages.saturating_add(1);
-        self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
+        self.strays
+            .forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
         self.excess.strays = self.excess.strays.saturating_add(self.strays.add(event));
     }
 
-    /// Opens a call. Its messages that came ahead of the INVITE count as if they had come right after it.
+    /// Opens a call. Its messages that came ahead of the INVITE count as if they had come right
+    /// after it.
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
-        self.strays.forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
+        self.strays
+            .forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
         let strays = self.strays.take(event.message.call_id);
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
         let call = Call::open(number, event);
@@ -381,31 +419,51 @@ impl CallTable {
 
     fn deliver(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         self.note_network(number, event);
-        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
         call.add_frames(&event.frames);
-        call.last_told = call.last_told.max(event.frames.last().map(|frame| frame.position).zip(event.told_ns));
+        call.last_told = call.last_told.max(
+            event
+                .frames
+                .last()
+                .map(|frame| frame.position)
+                .zip(event.told_ns),
+        );
         call.last_sip = event.at;
-        if !matches!(event.message.start, StartLine::Request(Method::Invite) | StartLine::Status(..=100)) {
+        if !matches!(
+            event.message.start,
+            StartLine::Request(Method::Invite) | StartLine::Status(..=100)
+        ) {
             self.floods.forget(number);
         }
         let excess = call.dialogs.excess();
         call.dialogs.handle(&event.message);
-        self.excess.dialogs = self.excess.dialogs.saturating_add(call.dialogs.excess().saturating_sub(excess));
+        self.excess.dialogs = self
+            .excess
+            .dialogs
+            .saturating_add(call.dialogs.excess().saturating_sub(excess));
         let over = call.dialogs.over();
         let is_over_now = over.is_some() && call.over_since.is_none();
         call.over_since = over.and(call.over_since.or(Some(event.at)));
         if is_over_now {
-            call.held.iter().for_each(|endpoint| self.endpoints.note_over(*endpoint, number, event.at));
+            call.held
+                .iter()
+                .for_each(|endpoint| self.endpoints.note_over(*endpoint, number, event.at));
         }
         if let Some(deadline) = call.deadline(&self.rules, call.last_sip.clock) {
             self.arm(number, deadline);
         }
         if event.message.can_negotiate() {
-            event.descriptions.iter().for_each(|description| self.learn(number, &description.media, event));
+            event
+                .descriptions
+                .iter()
+                .for_each(|description| self.learn(number, &description.media, event));
         }
     }
 
-    /// Signalling came through a network: it is a reason to prefer the call for media that came through it.
+    /// Signalling came through a network: it is a reason to prefer the call for media that came
+    /// through it.
     fn note_network(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let (first, are_several) = self.networks;
         if !are_several && first.is_some_and(|first| first != event.network) {
@@ -414,13 +472,20 @@ impl CallTable {
             self.tell_anew(event.at);
         }
         self.networks.0 = first.or(Some(event.network));
-        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
         if call.networks.contains(&event.network) || call.networks.len() >= MAX_NETWORKS {
             return;
         }
         let held = call.held.clone();
-        let by = ChangedBy { call: number, held: &held };
-        let prepare = |endpoint: &Endpoint| self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), event.at);
+        let by = ChangedBy {
+            call: number,
+            held: &held,
+        };
+        let prepare = |endpoint: &Endpoint| {
+            self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), event.at)
+        };
         let before: Vec<Before> = held.iter().map(prepare).collect();
         if let Some(call) = self.calls.get_mut(&number) {
             call.networks.push(event.network);
@@ -432,21 +497,39 @@ impl CallTable {
 
     /// Takes in a description of a call.
     fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
-        let guesses: Vec<Vec<Endpoint>> = media.iter().map(|media| call.addresses.guess(media, event)).collect();
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
+        let guesses: Vec<Vec<Endpoint>> = media
+            .iter()
+            .map(|media| call.addresses.guess(media, event))
+            .collect();
         let media = if guesses.iter().all(Vec::is_empty) {
             Cow::Borrowed(media)
         } else {
-            Cow::Owned(media.iter().zip(guesses).map(|(media, guesses)| media.with_guesses(guesses)).collect())
+            Cow::Owned(
+                media
+                    .iter()
+                    .zip(guesses)
+                    .map(|(media, guesses)| media.with_guesses(guesses))
+                    .collect(),
+            )
         };
-        call.descriptions.add(event.at, exchange_of(&event.message), &media);
-        let endpoints: Vec<_> = media.iter().flat_map(|media| &media.endpoints).copied().collect();
+        call.descriptions
+            .add(event.at, exchange_of(&event.message), &media);
+        let endpoints: Vec<_> = media
+            .iter()
+            .flat_map(|media| &media.endpoints)
+            .copied()
+            .collect();
         self.give_all(number, &endpoints, event.at);
     }
 
     /// Sets the timer of a call, unless one fires before: that one will set it again.
     fn arm(&mut self, number: CallNumber, deadline: Clock) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
         if call.armed.is_none_or(|armed| deadline < armed) {
             call.armed = Some(deadline);
             self.timers.push(Reverse((deadline, number)));
@@ -459,25 +542,34 @@ impl CallTable {
             && deadline <= now
         {
             self.timers.pop();
-            if self.calls.get(&number).is_some_and(|call| call.end.is_none() && call.armed == Some(deadline)) {
+            if self
+                .calls
+                .get(&number)
+                .is_some_and(|call| call.end.is_none() && call.armed == Some(deadline))
+            {
                 self.fire(number, deadline);
             }
         }
     }
 
     fn fire(&mut self, number: CallNumber, deadline: Clock) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
         call.armed = None;
         for endpoint in call.held.clone() {
             self.tell_due(endpoint, Moment::at(deadline));
         }
-        let Some(call) = self.calls.get_mut(&number) else { return };
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
         let last_media = call.last_media_before(Moment::at(deadline), &self.flows);
         match call.deadline(&self.rules, call.last_sip.clock.max(last_media)) {
             Some(later) if later > deadline => self.arm(number, later),
             Some(_) => {
                 let state = call.dialogs.over().unwrap_or(State::Timeout);
-                // Without linger, the time is over with the message that ended the call, not before it.
+                // Without linger, the time is over with the message that ended the call, not before
+                // it.
                 let at = Moment::at(deadline).max(call.last_sip);
                 self.close(number, at, state, deadline);
             }
@@ -486,8 +578,14 @@ impl CallTable {
     }
 
     fn close(&mut self, number: CallNumber, at: Moment, state: State, closed_at: Clock) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
-        call.end = Some(End { closed_at, state, final_status: call.dialogs.final_status() });
+        let Some(call) = self.calls.get_mut(&number) else {
+            return;
+        };
+        call.end = Some(End {
+            closed_at,
+            state,
+            final_status: call.dialogs.final_status(),
+        });
         self.by_call_id.remove(&call.call_id);
         self.floods.forget(number);
         self.strays.close(&call.call_id, at.clock);
@@ -527,7 +625,8 @@ impl Call {
         }
     }
 
-    /// Adds the frames of a message, each in its place: parts of it may have come before other messages.
+    /// Adds the frames of a message, each in its place: parts of it may have come before other
+    /// messages.
     fn add_frames(&mut self, frames: &[Moment]) {
         for frame in frames {
             let place = self.frames.partition_point(|known| known < frame);
@@ -537,36 +636,55 @@ impl Call {
         }
     }
 
-    /// When the call closes if nothing comes after `last_activity` (media is none, once it is over).
+    /// When the call closes if nothing comes after `last_activity` (media is none, once it is
+    /// over).
     fn deadline(&self, rules: &Rules, last_activity: Clock) -> Option<Clock> {
         match self.dialogs.over() {
-            Some(_) if self.dialogs.wants_credentials() => {
-                Some(self.last_sip.clock.saturating_add(rules.linger_ns.max(CREDENTIALS_NS)))
-            }
+            Some(_) if self.dialogs.wants_credentials() => Some(
+                self.last_sip
+                    .clock
+                    .saturating_add(rules.linger_ns.max(CREDENTIALS_NS)),
+            ),
             Some(_) => Some(self.last_sip.clock.saturating_add(rules.linger_ns)),
-            None => rules.call_timeout_ns.map(|timeout| last_activity.saturating_add(timeout)),
+            None => rules
+                .call_timeout_ns
+                .map(|timeout| last_activity.saturating_add(timeout)),
         }
     }
 
     /// The flows that are the call's now, and since when each is.
     fn flows_owned(&self, flows: &FlowTable) -> impl Iterator<Item = (FlowNumber, Moment)> {
-        let touching = self.held.iter().flat_map(|endpoint| flows.touching(*endpoint)).copied();
+        let touching = self
+            .held
+            .iter()
+            .flat_map(|endpoint| flows.touching(*endpoint))
+            .copied();
         touching.filter_map(|flow| Some((flow, flows.owned_since(flow, self.number)?)))
     }
 
     fn last_media_before(&self, moment: Moment, flows: &FlowTable) -> Clock {
         let last = |(flow, from)| flows.last_packet_between(flow, from, moment);
-        self.flows_owned(flows).filter_map(last).fold(self.last_media, |media, packet| media.max(packet.clock))
+        self.flows_owned(flows)
+            .filter_map(last)
+            .fold(self.last_media, |media, packet| media.max(packet.clock))
     }
 
     /// Media of a call that opens now cannot have come before; that of one that was under way can.
     fn looks_back_to(&self, at: Moment, rules: &Rules) -> Moment {
         let earliest = Moment::at(at.clock.saturating_sub(rules.lookback_ns));
-        if self.dialogs.is_mid_dialog() { earliest } else { earliest.max(self.first_frame) }
+        if self.dialogs.is_mid_dialog() {
+            earliest
+        } else {
+            earliest.max(self.first_frame)
+        }
     }
 
     fn work(&mut self, settled: Moment, flows: &FlowTable) -> Option<Work> {
-        let settled = if self.end.is_some() { Moment::NEVER } else { settled };
+        let settled = if self.end.is_some() {
+            Moment::NEVER
+        } else {
+            settled
+        };
         let frames = self.frames.partition_point(|frame| *frame < settled);
         let work = Work {
             number: self.number,
@@ -585,20 +703,34 @@ impl Call {
         if self.claims.iter().all(is_settled) {
             return std::mem::take(&mut self.claims);
         }
-        let has_packets = |claim: &Claim| flows.last_packet_between(claim.flow, claim.from, claim.until).is_some();
-        let before = |claim: &Claim| Claim { until: claim.until.min(settled), ..*claim };
+        let has_packets = |claim: &Claim| {
+            flows
+                .last_packet_between(claim.flow, claim.from, claim.until)
+                .is_some()
+        };
+        let before = |claim: &Claim| Claim {
+            until: claim.until.min(settled),
+            ..*claim
+        };
         let taken = self.claims.iter().map(before).filter(has_packets).collect();
-        self.claims.iter_mut().for_each(|claim| claim.from = claim.from.max(settled));
+        self.claims
+            .iter_mut()
+            .for_each(|claim| claim.from = claim.from.max(settled));
         // A flow of which nothing is kept leaves its number to another one.
-        self.claims.retain(|claim| claim.from < claim.until && has_packets(claim));
+        self.claims
+            .retain(|claim| claim.from < claim.until && has_packets(claim));
         taken
     }
 }
 
-/// An offer and its answers stand in messages with the same CSeq and From tag: a request, its responses, its ACK.
+/// An offer and its answers stand in messages with the same CSeq and From tag: a request, its
+/// responses, its ACK.
 fn exchange_of(message: &Message<'_>) -> Exchange {
     let cseq = message.cseq.map(|cseq| cseq.number).unwrap_or_default();
     let from = sip::tag(message.from).unwrap_or_default();
     let number = stable_hash(cseq) ^ stable_hash(from).rotate_left(32);
-    Exchange { number, is_response: matches!(message.start, StartLine::Status(_)) }
+    Exchange {
+        number,
+        is_response: matches!(message.start, StartLine::Status(_)),
+    }
 }

@@ -26,8 +26,8 @@ pub(super) struct Touching {
 #[derive(Debug, Default)]
 struct AtEndpoint {
     flows: SmallVec<[FlowNumber; 2]>,
-    /// Flows with a packet whose owners are to be told, by that packet. A flow of which another packet is the next one has
-    /// an entry for that, too, and this one is out of date.
+    /// Flows with a packet whose owners are to be told, by that packet. A flow of which another
+    /// packet is the next one has an entry for that, too, and this one is out of date.
     due: BinaryHeap<Reverse<(Moment, FlowNumber)>>,
     /// The number of the window that `due` is of.
     window: usize,
@@ -41,7 +41,10 @@ impl Touching {
         for end in ends(key) {
             self.at.entry(end).or_default().flows.push(flow);
         }
-        self.between.entry(pair(key.source, key.destination)).or_default().push(flow);
+        self.between
+            .entry(pair(key.source, key.destination))
+            .or_default()
+            .push(flow);
     }
 
     /// Flows are forgotten, all at once: those of these ends that are not kept.
@@ -50,7 +53,9 @@ impl Touching {
         gone_ends.sort_unstable();
         gone_ends.dedup();
         for end in gone_ends {
-            let Some(at) = self.at.get_mut(&end) else { continue };
+            let Some(at) = self.at.get_mut(&end) else {
+                continue;
+            };
             at.flows.retain(|flow| is_kept(*flow));
             if at.flows.is_empty() {
                 self.at.remove(&end);
@@ -58,7 +63,9 @@ impl Touching {
         }
         for key in gone {
             let pair = pair(key.source, key.destination);
-            let Some(flows) = self.between.get_mut(&pair) else { continue };
+            let Some(flows) = self.between.get_mut(&pair) else {
+                continue;
+            };
             flows.retain(|flow| is_kept(*flow));
             if flows.is_empty() {
                 self.between.remove(&pair);
@@ -73,7 +80,9 @@ impl Touching {
 
     /// The flows between two endpoints.
     pub(super) fn between(&self, one: Endpoint, other: Endpoint) -> &[FlowNumber] {
-        self.between.get(&pair(one, other)).map_or(&[], SmallVec::as_slice)
+        self.between
+            .get(&pair(one, other))
+            .map_or(&[], SmallVec::as_slice)
     }
 
     /// An endpoint changed: the owners of flows there may not be told yet.
@@ -101,10 +110,19 @@ impl Touching {
         changed
     }
 
-    /// The owners of a flow are to be told of `packet` of a window, when an end of it changes later.
-    pub(super) fn push_due(&mut self, flow: FlowNumber, key: FlowKey, packet: Moment, window: usize) {
+    /// The owners of a flow are to be told of `packet` of a window, when an end of it changes
+    /// later.
+    pub(super) fn push_due(
+        &mut self,
+        flow: FlowNumber,
+        key: FlowKey,
+        packet: Moment,
+        window: usize,
+    ) {
         for end in ends(key) {
-            let Some(at) = self.at.get_mut(&end) else { continue };
+            let Some(at) = self.at.get_mut(&end) else {
+                continue;
+            };
             if at.window != window {
                 at.due.clear();
                 at.window = window;
@@ -114,7 +132,11 @@ impl Touching {
     }
 
     /// Takes the next flow of an endpoint that has a packet before `until`, and that packet.
-    pub(super) fn pop_due(&mut self, endpoint: Endpoint, until: Moment) -> Option<(Moment, FlowNumber)> {
+    pub(super) fn pop_due(
+        &mut self,
+        endpoint: Endpoint,
+        until: Moment,
+    ) -> Option<(Moment, FlowNumber)> {
         let next = self.at.get_mut(&endpoint)?.due.peek_mut()?;
         let Reverse((packet, _)) = *next;
         (packet < until).then(|| PeekMut::pop(next).0)

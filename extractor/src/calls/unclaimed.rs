@@ -1,4 +1,5 @@
-//! Media of no call: how much there is, and the largest flows, so that nobody has to guess that something is missing.
+//! Media of no call: how much there is, and the largest flows, so that nobody has to guess that
+//! something is missing.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,11 @@ impl Unclaimed {
 
     /// Adds packets of a flow that several calls may have.
     pub fn add_doubtful(&mut self, flow: FlowKey, packets: u64) {
-        let FlowKey { source, destination, .. } = flow;
+        let FlowKey {
+            source,
+            destination,
+            ..
+        } = flow;
         tracing::debug!(packets, %source, %destination, "no call has packets that several calls may have, by what they guess");
         self.doubtful.add(flow, packets);
     }
@@ -68,10 +73,22 @@ impl Unclaimed {
     /// The figures.
     #[must_use]
     pub fn counts(&self) -> UnclaimedCounts {
-        let ((flows, packets), (doubtful_flows, doubtful_packets)) = (self.nobodys.sum(), self.doubtful.sum());
-        let mut largest: Vec<(FlowKey, u64)> = self.nobodys.flows.iter().map(|(flow, packets)| (*flow, *packets)).collect();
+        let ((flows, packets), (doubtful_flows, doubtful_packets)) =
+            (self.nobodys.sum(), self.doubtful.sum());
+        let mut largest: Vec<(FlowKey, u64)> = self
+            .nobodys
+            .flows
+            .iter()
+            .map(|(flow, packets)| (*flow, *packets))
+            .collect();
         keep_largest(&mut largest);
-        UnclaimedCounts { flows, packets, doubtful_flows, doubtful_packets, largest }
+        UnclaimedCounts {
+            flows,
+            packets,
+            doubtful_flows,
+            doubtful_packets,
+            largest,
+        }
     }
 }
 
@@ -80,7 +97,12 @@ impl Tally {
         let is_full = self.flows.len() >= MAX_FLOWS;
         match self.flows.get_mut(&flow) {
             Some(known) => *known = known.saturating_add(packets),
-            None if is_full => self.beyond = (self.beyond.0.saturating_add(1), self.beyond.1.saturating_add(packets)),
+            None if is_full => {
+                self.beyond = (
+                    self.beyond.0.saturating_add(1),
+                    self.beyond.1.saturating_add(packets),
+                )
+            }
             None => {
                 self.flows.insert(flow, packets);
             }
@@ -89,13 +111,21 @@ impl Tally {
 
     /// How many flows, and packets in them.
     fn sum(&self) -> (u64, u64) {
-        let packets = self.flows.values().fold(self.beyond.1, |sum, packets| sum.saturating_add(*packets));
-        (self.beyond.0.saturating_add(self.flows.len() as u64), packets)
+        let packets = self
+            .flows
+            .values()
+            .fold(self.beyond.1, |sum, packets| sum.saturating_add(*packets));
+        (
+            self.beyond.0.saturating_add(self.flows.len() as u64),
+            packets,
+        )
     }
 }
 
 fn keep_largest(flows: &mut Vec<(FlowKey, u64)>) {
-    flows.sort_unstable_by(|(flow, packets), (other, others)| others.cmp(packets).then(flow.cmp(other)));
+    flows.sort_unstable_by(|(flow, packets), (other, others)| {
+        others.cmp(packets).then(flow.cmp(other))
+    });
     flows.truncate(NAMED);
 }
 
@@ -121,7 +151,10 @@ mod tests {
     use crate::packet::Endpoint;
 
     fn flow(port: u16) -> FlowKey {
-        FlowKey::between(Endpoint::v4([192, 0, 2, 1], port), Endpoint::v4([192, 0, 2, 2], 9))
+        FlowKey::between(
+            Endpoint::v4([192, 0, 2, 1], port),
+            Endpoint::v4([192, 0, 2, 2], 9),
+        )
     }
 
     #[test]
@@ -134,11 +167,27 @@ mod tests {
         unclaimed.add_doubtful(flow(5), 10);
         unclaimed.remove(&flow(6));
         let counts = unclaimed.counts();
-        assert_eq!((counts.flows, counts.packets, counts.doubtful_flows, counts.doubtful_packets), (4, 30, 1, 90));
+        assert_eq!(
+            (
+                counts.flows,
+                counts.packets,
+                counts.doubtful_flows,
+                counts.doubtful_packets
+            ),
+            (4, 30, 1, 90)
+        );
         assert_eq!(counts.largest, [(flow(2), 9), (flow(4), 8), (flow(3), 7)]);
         let mut all = counts.clone();
-        all.add_all(&UnclaimedCounts { flows: 1, packets: 50, largest: vec![(flow(7), 50)], ..UnclaimedCounts::default() });
-        assert_eq!((all.flows, all.packets, all.largest[0], all.largest.len()), (5, 80, (flow(7), 50), 3));
+        all.add_all(&UnclaimedCounts {
+            flows: 1,
+            packets: 50,
+            largest: vec![(flow(7), 50)],
+            ..UnclaimedCounts::default()
+        });
+        assert_eq!(
+            (all.flows, all.packets, all.largest[0], all.largest.len()),
+            (5, 80, (flow(7), 50), 3)
+        );
     }
 
     #[test]
@@ -151,6 +200,9 @@ mod tests {
             }
         }
         assert_eq!(unclaimed.nobodys.flows.len(), MAX_FLOWS);
-        assert_eq!((unclaimed.counts().flows, unclaimed.counts().packets), (131_072, 262_144));
+        assert_eq!(
+            (unclaimed.counts().flows, unclaimed.counts().packets),
+            (131_072, 262_144)
+        );
     }
 }

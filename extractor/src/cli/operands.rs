@@ -19,17 +19,23 @@ const DIRECTORY: &str = "input-dir";
 /// The flags of a live capture.
 const CAPTURES: [&str; 2] = ["interface", "filter"];
 
-/// The line as if every capture had its flag: `--input-file` for a file, `--input-dir` for a directory.
+/// The line as if every capture had its flag: `--input-file` for a file, `--input-dir` for a
+/// directory.
 ///
 /// # Errors
 /// Files and directories are named together, or the capture is a live one.
-pub(super) fn with_flags(line: &[OsString], command: &Command) -> Result<Vec<OsString>, (ErrorKind, String)> {
+pub(super) fn with_flags(
+    line: &[OsString],
+    command: &Command,
+) -> Result<Vec<OsString>, (ErrorKind, String)> {
     if let Some(advice) = live_capture(line) {
         return Err((ErrorKind::UnknownArgument, advice));
     }
     let words = told_apart(line, command);
     let program = line.first().cloned().unwrap_or_default();
-    let typed: Vec<OsString> = iter::once(program.clone()).chain(words.iter().cloned().map(Word::into_text)).collect();
+    let typed: Vec<OsString> = iter::once(program.clone())
+        .chain(words.iter().cloned().map(Word::into_text))
+        .collect();
     let operands = || {
         words.iter().filter_map(|word| match word {
             Word::Operand(text) => Some(text),
@@ -52,7 +58,9 @@ pub(super) fn with_flags(line: &[OsString], command: &Command) -> Result<Vec<OsS
             word
         }
     };
-    Ok(iter::once(program).chain(words.into_iter().map(with_flag)).collect())
+    Ok(iter::once(program)
+        .chain(words.into_iter().map(with_flag))
+        .collect())
 }
 
 fn is_directory(operand: &OsStr) -> bool {
@@ -60,12 +68,19 @@ fn is_directory(operand: &OsStr) -> bool {
 }
 
 /// Files are one capture, directories have segments: a run is over the one or the other.
-fn in_conflict(file: Option<&OsString>, directory: Option<&OsString>, has_file: bool, has_directory: bool) -> Option<String> {
+fn in_conflict(
+    file: Option<&OsString>,
+    directory: Option<&OsString>,
+    has_file: bool,
+    has_directory: bool,
+) -> Option<String> {
     let quoted = |path: &OsString| format!("`{}`", path.display());
     let (file, directory) = match (file, directory) {
         (Some(file), Some(directory)) => (quoted(file), quoted(directory)),
         (Some(file), None) if has_directory => (quoted(file), "what --input-dir names".to_owned()),
-        (None, Some(directory)) if has_file => ("what --input-file names".to_owned(), quoted(directory)),
+        (None, Some(directory)) if has_file => {
+            ("what --input-file names".to_owned(), quoted(directory))
+        }
         _ => return None,
     };
     Some(format!(
@@ -74,10 +89,15 @@ fn in_conflict(file: Option<&OsString>, directory: Option<&OsString>, has_file: 
     ))
 }
 
-/// The flags of the original program that capture, with one hyphen or two: the line to type instead.
+/// The flags of the original program that capture, with one hyphen or two: the line to type
+/// instead.
 fn live_capture(line: &[OsString]) -> Option<String> {
     let with_two_hyphens = |word: &OsString| match word.as_bytes() {
-        [b'-', name @ ..] if CAPTURES.iter().any(|flag| name.split(|byte| *byte == b'=').next() == Some(flag.as_bytes())) => {
+        [b'-', name @ ..]
+            if CAPTURES
+                .iter()
+                .any(|flag| name.split(|byte| *byte == b'=').next() == Some(flag.as_bytes())) =>
+        {
             OsString::from_vec([b"-", word.as_bytes()].concat())
         }
         _ => word.clone(),
@@ -88,7 +108,9 @@ fn live_capture(line: &[OsString]) -> Option<String> {
         return None;
     }
     let interface = interface.map_or_else(|| "eth0".to_owned(), |interface| quoted(&interface));
-    let filter = filter.map(|filter| format!(" --filter {}", quoted(&filter))).unwrap_or_default();
+    let filter = filter
+        .map(|filter| format!(" --filter {}", quoted(&filter)))
+        .unwrap_or_default();
     Some(format!(
         "live capture is sip-capture-agent's; type\n\n    sip-capture-agent --interface {interface}{filter} --output-dir segments\n    \
          sip-call-extractor --watch --input-dir segments --output-dir calls\n\nthe one to capture, the other to extract calls from it meanwhile"
@@ -99,7 +121,11 @@ fn live_capture(line: &[OsString]) -> Option<String> {
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/,@%+=".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -108,7 +134,12 @@ mod tests {
 
     #[test]
     fn words_for_a_shell() {
-        for (word, want) in [("eth0", "eth0"), ("udp port 5060", "'udp port 5060'"), ("", "''"), ("it's", r"'it'\''s'")] {
+        for (word, want) in [
+            ("eth0", "eth0"),
+            ("udp port 5060", "'udp port 5060'"),
+            ("", "''"),
+            ("it's", r"'it'\''s'"),
+        ] {
             assert_eq!(quoted(OsStr::new(word)), want);
         }
     }

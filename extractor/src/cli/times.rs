@@ -1,5 +1,8 @@
 //! Times as people type them: with a zone, without one, or counted back from now.
-#![allow(clippy::disallowed_methods, reason = "a door: the clock and the zone of whoever types")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the clock and the zone of whoever types"
+)]
 
 use jiff::{
     Span, Timestamp, ZonedDateTime,
@@ -38,9 +41,19 @@ fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Time, String> {
     let local = day(text, now)
         .map(|date| of_day(date, edge, now))
         .or_else(|| {
-            Some(text.parse::<DateTime>().ok()?.to_zoned_datetime(now.time_zone().clone()).map_err(|error| error.to_string()))
+            Some(
+                text.parse::<DateTime>()
+                    .ok()?
+                    .to_zoned_datetime(now.time_zone().clone())
+                    .map_err(|error| error.to_string()),
+            )
         })
-        .or_else(|| Some(now.checked_sub(back(text)?).map_err(|error| error.to_string())));
+        .or_else(|| {
+            Some(
+                now.checked_sub(back(text)?)
+                    .map_err(|error| error.to_string()),
+            )
+        });
     let local = local.ok_or_else(|| {
         format!("`{text}` is no time; write 2024-03-01T09:00:00Z (UTC), 2024-03-01T09:00:00+01:00, '2024-03-01 09:00' (local time), 2024-03-01, today, yesterday, or -2h")
     })??;
@@ -49,7 +62,10 @@ fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Time, String> {
         local.strftime("%F %T %:z"),
         local.timestamp()
     );
-    Ok(Time { at: local.timestamp(), notice: Some(notice) })
+    Ok(Time {
+        at: local.timestamp(),
+        notice: Some(notice),
+    })
 }
 
 fn day(text: &str, now: &ZonedDateTime) -> Option<Date> {
@@ -63,7 +79,10 @@ fn day(text: &str, now: &ZonedDateTime) -> Option<Date> {
 }
 
 fn of_day(date: Date, edge: Edge, now: &ZonedDateTime) -> Result<ZonedDateTime, String> {
-    let begin = |date: Date| date.to_zoned_datetime(now.time_zone().clone()).map_err(|error| error.to_string());
+    let begin = |date: Date| {
+        date.to_zoned_datetime(now.time_zone().clone())
+            .map_err(|error| error.to_string())
+    };
     match edge {
         Edge::Begin => begin(date),
         Edge::End => begin(date)?.end_of_day().map_err(|error| error.to_string()),
@@ -72,7 +91,9 @@ fn of_day(date: Date, edge: Edge, now: &ZonedDateTime) -> Result<ZonedDateTime, 
 
 /// `-2h`, `-1h30m`, `-3d`: so long before now.
 fn back(text: &str) -> Option<Span> {
-    let amount = text.strip_prefix('-').filter(|amount| amount.starts_with(|first: char| first.is_ascii_digit()))?;
+    let amount = text
+        .strip_prefix('-')
+        .filter(|amount| amount.starts_with(|first: char| first.is_ascii_digit()))?;
     amount.parse().ok()
 }
 
@@ -85,8 +106,21 @@ mod tests {
     /// In Berlin, in the morning after summer time has begun.
     fn read_at(text: &str, edge: Edge) -> Result<String, String> {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        let now = "2024-03-31T10:00:00Z".parse::<Timestamp>().unwrap().to_zoned_datetime(zone);
-        read(text, edge, &now).map(|time| format!("{}{}", time.at, if time.notice.is_some() { " (local)" } else { "" }))
+        let now = "2024-03-31T10:00:00Z"
+            .parse::<Timestamp>()
+            .unwrap()
+            .to_zoned_datetime(zone);
+        read(text, edge, &now).map(|time| {
+            format!(
+                "{}{}",
+                time.at,
+                if time.notice.is_some() {
+                    " (local)"
+                } else {
+                    ""
+                }
+            )
+        })
     }
 
     #[test]
@@ -107,10 +141,30 @@ mod tests {
         ] {
             assert_eq!(read_at(text, Edge::Begin).as_deref(), Ok(want), "{text}");
         }
-        assert_eq!(read_at("today", Edge::End).unwrap(), "2024-03-31T21:59:59.999999999Z (local)");
-        assert_eq!(read_at("2024-03-30", Edge::End).unwrap(), "2024-03-30T22:59:59.999999999Z (local)");
-        for text in ["", "noon", "2h", "-", "--2h", "09:00", "2024-13-01", "-2 apples"] {
-            assert!(read_at(text, Edge::Begin).unwrap_err().contains("is no time"), "{text}");
+        assert_eq!(
+            read_at("today", Edge::End).unwrap(),
+            "2024-03-31T21:59:59.999999999Z (local)"
+        );
+        assert_eq!(
+            read_at("2024-03-30", Edge::End).unwrap(),
+            "2024-03-30T22:59:59.999999999Z (local)"
+        );
+        for text in [
+            "",
+            "noon",
+            "2h",
+            "-",
+            "--2h",
+            "09:00",
+            "2024-13-01",
+            "-2 apples",
+        ] {
+            assert!(
+                read_at(text, Edge::Begin)
+                    .unwrap_err()
+                    .contains("is no time"),
+                "{text}"
+            );
         }
     }
 }

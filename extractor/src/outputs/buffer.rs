@@ -2,8 +2,8 @@
 
 /// Bytes on their way to one file, gathered for large writes.
 ///
-/// A frame of speech has some 200 bytes: a write, or an element of a vectored one, for each would cost
-/// three to eight times as much as copying it here first.
+/// A frame of speech has some 200 bytes: a write, or an element of a vectored one, for each would
+/// cost three to eight times as much as copying it here first.
 #[derive(Debug)]
 pub(super) struct GatherBuffer {
     bytes: Vec<u8>,
@@ -14,7 +14,9 @@ const GATHER_LEN: usize = 256 * 1024;
 
 impl Default for GatherBuffer {
     fn default() -> Self {
-        Self { bytes: Vec::with_capacity(GATHER_LEN) }
+        Self {
+            bytes: Vec::with_capacity(GATHER_LEN),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::pcap::{
-    DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header, ng_interface, ng_packet,
-    ng_section_header, record_header,
+    DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header,
+    ng_interface, ng_packet, ng_section_header, record_header,
 };
 
 use super::{buffer::GatherBuffer, directory::Directory, names::FileName};
@@ -17,7 +17,8 @@ pub(super) struct CallFile {
     life: Life,
 }
 
-/// The life of a call's file. It ends with its being published or removed, when the recording is gone.
+/// The life of a call's file. It ends with its being published or removed, when the recording is
+/// gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Life {
     /// No frame has come for it.
@@ -26,7 +27,8 @@ enum Life {
     Gathered,
     /// It is a hidden file of so many bytes, of which no state tells.
     Unknown { len: u64 },
-    /// The same, but a state tells of it, or of the classic pcap that it was: removed it is only when the next state counts.
+    /// The same, but a state tells of it, or of the classic pcap that it was: removed it is only
+    /// when the next state counts.
     InState { len: u64 },
 }
 
@@ -58,7 +60,8 @@ impl Life {
 /// The kind of capture that a file is: a classic pcap, unless its frames are of several link types.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kind {
-    /// The link types of its frames, in the order in which they first came. More than one makes it a pcapng.
+    /// The link types of its frames, in the order in which they first came. More than one makes it
+    /// a pcapng.
     links: Vec<LinkType>,
     precision: Precision,
 }
@@ -66,7 +69,14 @@ struct Kind {
 impl CallFile {
     /// A file of this name, of the kind that its first frame is of.
     pub(super) fn new(name: FileName, first: &Record<'_>) -> Self {
-        Self { name, kind: Kind { links: vec![first.link], precision: first.precision }, life: Life::NotMade }
+        Self {
+            name,
+            kind: Kind {
+                links: vec![first.link],
+                precision: first.precision,
+            },
+            life: Life::NotMade,
+        }
     }
 
     /// Its name without the ending.
@@ -94,15 +104,30 @@ impl CallFile {
         self.life = self.life.in_state();
     }
 
-    /// Makes room for frames of a link type. If what is written so far has to become a pcapng for that, gives the name of the
-    /// classic pcap that it was: that one is kept until the unit of work is done.
+    /// Makes room for frames of a link type. If what is written so far has to become a pcapng for
+    /// that, gives the name of the classic pcap that it was: that one is kept until the unit of
+    /// work is done.
     #[inline]
-    pub(super) fn admit(&mut self, link: LinkType, to: &Directory, buffer: &mut GatherBuffer) -> Result<Option<String>> {
-        if self.kind.links.contains(&link) { Ok(None) } else { self.add_link(link, to, buffer) }
+    pub(super) fn admit(
+        &mut self,
+        link: LinkType,
+        to: &Directory,
+        buffer: &mut GatherBuffer,
+    ) -> Result<Option<String>> {
+        if self.kind.links.contains(&link) {
+            Ok(None)
+        } else {
+            self.add_link(link, to, buffer)
+        }
     }
 
     #[cold]
-    fn add_link(&mut self, link: LinkType, to: &Directory, buffer: &mut GatherBuffer) -> Result<Option<String>> {
+    fn add_link(
+        &mut self,
+        link: LinkType,
+        to: &Directory,
+        buffer: &mut GatherBuffer,
+    ) -> Result<Option<String>> {
         let mut classic = None;
         if self.life != Life::NotMade {
             if !self.kind.is_ng() {
@@ -118,16 +143,30 @@ impl CallFile {
     fn become_ng(&mut self, to: &Directory, buffer: &mut GatherBuffer) -> Result<String> {
         self.flush(to, buffer)?;
         let (classic, ng) = (self.name.with_ending(false), self.name.with_ending(true));
-        let len = to.rewrite_part(&classic, &ng, &self.kind.ng_head(), |record| self.kind.ng_packet(record))?;
+        let len = to.rewrite_part(&classic, &ng, &self.kind.ng_head(), |record| {
+            self.kind.ng_packet(record)
+        })?;
         self.life = self.life.with_len(len);
         Ok(classic)
     }
 
     /// A record as it is in its file, if that is how it will be in this one.
     #[inline]
-    pub(super) fn raw<'a>(&self, record: &Record<'_>, layout: &Layout, file: &'a [u8]) -> Option<&'a [u8]> {
-        let end = record.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
-        if layout.is_native(self.kind.precision) { file.get(record.offset..end) } else { None }
+    pub(super) fn raw<'a>(
+        &self,
+        record: &Record<'_>,
+        layout: &Layout,
+        file: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        let end = record
+            .offset
+            .saturating_add(RECORD_HEADER_LEN)
+            .saturating_add(record.frame.len());
+        if layout.is_native(self.kind.precision) {
+            file.get(record.offset..end)
+        } else {
+            None
+        }
     }
 
     /// Adds a frame to what will be written, muted if it is; tells whether that is much by now.
@@ -144,7 +183,10 @@ impl CallFile {
             self.life = Life::Gathered;
         }
         if self.kind.is_ng() {
-            return buffer.push(&self.kind.ng_packet(&Record { frame: muted.unwrap_or(record.frame), ..*record }));
+            return buffer.push(&self.kind.ng_packet(&Record {
+                frame: muted.unwrap_or(record.frame),
+                ..*record
+            }));
         }
         match (raw, muted) {
             (Some(raw), None) => return buffer.push(raw),
@@ -158,7 +200,12 @@ impl CallFile {
         // A frame lies in memory whole, and came with a 32-bit length.
         let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
-        buffer.push(&record_header(timestamp_ns, self.kind.precision, captured_len, record.wire_len));
+        buffer.push(&record_header(
+            timestamp_ns,
+            self.kind.precision,
+            captured_len,
+            record.wire_len,
+        ));
         buffer.push(frame)
     }
 
@@ -190,14 +237,27 @@ impl Kind {
 
     /// The beginning of a pcapng.
     fn ng_head(&self) -> Vec<u8> {
-        let interfaces = self.links.iter().flat_map(|link| ng_interface(*link, self.precision, DEFAULT_SNAPLEN));
+        let interfaces = self
+            .links
+            .iter()
+            .flat_map(|link| ng_interface(*link, self.precision, DEFAULT_SNAPLEN));
         ng_section_header().into_iter().chain(interfaces).collect()
     }
 
     fn ng_packet(&self, record: &Record<'_>) -> Vec<u8> {
-        let interface = self.links.iter().position(|link| *link == record.link).unwrap_or(0);
+        let interface = self
+            .links
+            .iter()
+            .position(|link| *link == record.link)
+            .unwrap_or(0);
         let interface = u32::try_from(interface).unwrap_or(0);
-        ng_packet(interface, record.timestamp_ns.unwrap_or(0), self.precision, record.frame, record.wire_len)
+        ng_packet(
+            interface,
+            record.timestamp_ns.unwrap_or(0),
+            self.precision,
+            record.frame,
+            record.wire_len,
+        )
     }
 }
 
@@ -211,6 +271,9 @@ mod tests {
         let made = Life::Gathered.with_len(24);
         assert_eq!((made, made.len()), (Life::Unknown { len: 24 }, 24));
         let known = made.in_state();
-        assert_eq!((known, known.with_len(99)), (Life::InState { len: 24 }, Life::InState { len: 99 }));
+        assert_eq!(
+            (known, known.with_len(99)),
+            (Life::InState { len: 24 }, Life::InState { len: 99 })
+        );
     }
 }

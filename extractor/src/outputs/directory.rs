@@ -1,5 +1,8 @@
 //! The output directory, and the calls' files in it.
-#![allow(clippy::disallowed_methods, reason = "a door: writes the calls' pcaps and gives them their names")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: writes the calls' pcaps and gives them their names"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -35,8 +38,10 @@ impl Directory {
     /// It cannot be made, or another process works on it.
     pub fn open(settings: &Settings) -> Result<Self> {
         let path = settings.directory.clone();
-        fs::create_dir_all(&path).with_context(|| format!("the output directory {} cannot be made", path.display()))?;
-        let handle = File::open(&path).with_context(|| format!("the output directory {} cannot be opened", path.display()))?;
+        fs::create_dir_all(&path)
+            .with_context(|| format!("the output directory {} cannot be made", path.display()))?;
+        let handle = File::open(&path)
+            .with_context(|| format!("the output directory {} cannot be opened", path.display()))?;
         match handle.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!(
@@ -49,7 +54,11 @@ impl Directory {
                 path.display()
             ),
         }
-        Ok(Self { path, handle, syncs: settings.syncs })
+        Ok(Self {
+            path,
+            handle,
+            syncs: settings.syncs,
+        })
     }
 
     /// The same directory, under the same lock.
@@ -57,7 +66,11 @@ impl Directory {
     /// # Errors
     /// The process has too many files open.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { path: self.path.clone(), handle: self.handle.try_clone()?, syncs: self.syncs })
+        Ok(Self {
+            path: self.path.clone(),
+            handle: self.handle.try_clone()?,
+            syncs: self.syncs,
+        })
     }
 
     /// Its path.
@@ -72,13 +85,25 @@ impl Directory {
 
     /// Tells whether any call's file is there.
     pub(super) fn has_calls(&self) -> Result<bool> {
-        Ok(self.names()?.iter().any(|name| name.starts_with(FileName::PREFIX)))
+        Ok(self
+            .names()?
+            .iter()
+            .any(|name| name.starts_with(FileName::PREFIX)))
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        let names = || fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+        let names = || {
+            fs::read_dir(&self.path)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        };
         let names: io::Result<Vec<String>> = names();
-        names.with_context(|| format!("the output directory {} cannot be read", self.path.display()))
+        names.with_context(|| {
+            format!(
+                "the output directory {} cannot be read",
+                self.path.display()
+            )
+        })
     }
 
     /// Tells whether a call's file of this name, with either ending, is there or will be.
@@ -97,8 +122,8 @@ impl Directory {
         append(&self.part(file_name), is_first, bytes)
     }
 
-    /// Writes a call's file under another name: `head`, then what stands in its part file, a classic pcap, frame by
-    /// frame as `convert` has it. Gives how long it is.
+    /// Writes a call's file under another name: `head`, then what stands in its part file, a
+    /// classic pcap, frame by frame as `convert` has it. Gives how long it is.
     pub(super) fn rewrite_part(
         &self,
         from: &str,
@@ -107,7 +132,8 @@ impl Directory {
         convert: impl Fn(&Record<'_>) -> Vec<u8>,
     ) -> Result<u64> {
         let (from, to) = (self.part(from), self.part(to));
-        rewrite(&from, &to, head, convert).with_context(|| format!("{} cannot be made a pcapng", from.display()))
+        rewrite(&from, &to, head, convert)
+            .with_context(|| format!("{} cannot be made a pcapng", from.display()))
     }
 
     /// Gives a call's file its own name, if that has not been done.
@@ -115,7 +141,9 @@ impl Directory {
         let (part, path) = (self.part(file_name), self.path.join(file_name));
         match fs::rename(&part, &path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("{} cannot be renamed to {}", part.display(), path.display()))
+                Err(error).with_context(|| {
+                    format!("{} cannot be renamed to {}", part.display(), path.display())
+                })
             }
             _ => Ok(()),
         }
@@ -126,13 +154,16 @@ impl Directory {
         remove(&self.part(file_name))
     }
 
-    /// Removes the parts of calls' files that are not known, and what the others have beyond their lengths.
+    /// Removes the parts of calls' files that are not known, and what the others have beyond their
+    /// lengths.
     pub(super) fn cut_back(&self, known: &BTreeMap<String, u64>) -> Result<()> {
         for (file_name, len) in known {
             cut(&self.part(file_name), *len)?;
         }
         for name in self.names()? {
-            if unhidden(&name).is_some_and(|name| name.starts_with(FileName::PREFIX) && !known.contains_key(name)) {
+            if unhidden(&name)
+                .is_some_and(|name| name.starts_with(FileName::PREFIX) && !known.contains_key(name))
+            {
                 remove(&self.path.join(&name))?;
             }
         }
@@ -142,8 +173,12 @@ impl Directory {
     /// Has the disk take in all that was written, unless that is not wanted.
     pub(super) fn sync(&self) -> Result<()> {
         if self.syncs {
-            nix::unistd::syncfs(&self.handle)
-                .with_context(|| format!("what was written to {} cannot be made durable", self.path.display()))?;
+            nix::unistd::syncfs(&self.handle).with_context(|| {
+                format!(
+                    "what was written to {} cannot be made durable",
+                    self.path.display()
+                )
+            })?;
         }
         Ok(())
     }
@@ -154,7 +189,12 @@ impl Directory {
 }
 
 /// Goes through a classic pcap that may be larger than memory, record by record.
-fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) -> Vec<u8>) -> io::Result<u64> {
+fn rewrite(
+    from: &Path,
+    to: &Path,
+    head: &[u8],
+    convert: impl Fn(&Record<'_>) -> Vec<u8>,
+) -> io::Result<u64> {
     let mut from = BufReader::new(files::open(OpenOptions::new().read(true), from)?);
     let mut to = BufWriter::new(open_for_appending(to, true)?);
     let mut header = [0; 24];
@@ -165,10 +205,17 @@ fn rewrite(from: &Path, to: &Path, head: &[u8], convert: impl Fn(&Record<'_>) ->
     while !from.fill_buf()?.is_empty() {
         record.resize(RECORD_HEADER_LEN, 0);
         from.read_exact(&mut record)?;
-        let captured_len = record.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |len| u32::from_le_bytes(*len));
+        let captured_len = record
+            .get(8..)
+            .and_then(<[u8]>::first_chunk)
+            .map_or(0, |len| u32::from_le_bytes(*len));
         // Written by this program, from a record that was believed: no more than a frame can have.
-        from.by_ref().take(captured_len.into()).read_to_end(&mut record)?;
-        let read = layout.record_at(&record, 0).ok_or(io::ErrorKind::InvalidData)?;
+        from.by_ref()
+            .take(captured_len.into())
+            .read_to_end(&mut record)?;
+        let read = layout
+            .record_at(&record, 0)
+            .ok_or(io::ErrorKind::InvalidData)?;
         to.write_all(&convert(&read))?;
     }
     to.flush()?;

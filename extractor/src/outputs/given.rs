@@ -19,7 +19,8 @@ pub(super) struct FileNames {
     given: Table<Stem, Given>,
     /// The stems whose files are there, the oldest first.
     done: VecDeque<Stem>,
-    /// The latest second of the names that were forgotten: of later ones, the directory has nothing that is not known.
+    /// The latest second of the names that were forgotten: of later ones, the directory has nothing
+    /// that is not known.
     forgotten: Option<u64>,
     /// Files of earlier runs are there.
     asks_always: bool,
@@ -35,10 +36,16 @@ struct Given {
 }
 
 impl FileNames {
-    /// No names yet, for a directory in which those that are there are taken, unless they may be replaced.
+    /// No names yet, for a directory in which those that are there are taken, unless they may be
+    /// replaced.
     pub(super) fn new(directory: &Directory, overwrite: bool) -> anyhow::Result<Self> {
         let asks_always = !overwrite && directory.has_calls()?;
-        Ok(Self { given: Table::default(), done: VecDeque::new(), forgotten: None, asks_always })
+        Ok(Self {
+            given: Table::default(),
+            done: VecDeque::new(),
+            forgotten: None,
+            asks_always,
+        })
     }
 
     /// Others may have put files into the directory since.
@@ -46,13 +53,16 @@ impl FileNames {
         self.asks_always = true;
     }
 
-    /// The first name of a stem that no other call of this run has, nor, unless files may be replaced, any
-    /// file that is there.
+    /// The first name of a stem that no other call of this run has, nor, unless files may be
+    /// replaced, any file that is there.
     ///
     /// # Errors
     /// It cannot be found out what is there.
     pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> anyhow::Result<FileName> {
-        let asks = self.asks_always || self.forgotten.is_some_and(|forgotten| stem.second() <= forgotten);
+        let asks = self.asks_always
+            || self
+                .forgotten
+                .is_some_and(|forgotten| stem.second() <= forgotten);
         let given = self.given.entry(stem).or_default();
         given.open = given.open.saturating_add(1);
         loop {
@@ -103,7 +113,9 @@ mod tests {
         let stem = |n: u64| Stem::new(b"a", n * 1_000_000_000);
         let open = names.give(stem(1), &directory).unwrap();
         let done = names.give(stem(2), &directory).unwrap();
-        directory.append_part(&done.with_ending(false), true, b"x").unwrap();
+        directory
+            .append_part(&done.with_ending(false), true, b"x")
+            .unwrap();
         directory.publish(&done.with_ending(false)).unwrap();
         names.release(&done);
         for n in 0..MAX_REMEMBERED as u64 {
@@ -111,8 +123,19 @@ mod tests {
             names.release(&name);
         }
         assert_eq!(names.given.len(), MAX_REMEMBERED + 1);
-        assert_eq!(names.give(stem(2), &directory).unwrap(), FileName::new(stem(2), 2), "its file is there");
-        assert_ne!(names.give(stem(1), &directory).unwrap(), open, "its file will be");
-        assert_eq!(names.give(stem(3), &directory).unwrap(), FileName::new(stem(3), 1));
+        assert_eq!(
+            names.give(stem(2), &directory).unwrap(),
+            FileName::new(stem(2), 2),
+            "its file is there"
+        );
+        assert_ne!(
+            names.give(stem(1), &directory).unwrap(),
+            open,
+            "its file will be"
+        );
+        assert_eq!(
+            names.give(stem(3), &directory).unwrap(),
+            FileName::new(stem(3), 1)
+        );
     }
 }

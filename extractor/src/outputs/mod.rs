@@ -47,7 +47,10 @@ use self::{
     table::{CsvFile, CsvProgress, FileSet},
     uploads::{Due, Uploads},
 };
-pub use self::{directory::Directory, names::is_of_a_call, records::Records, settings::Settings, text::printable};
+pub use self::{
+    directory::Directory, names::is_of_a_call, records::Records, settings::Settings,
+    text::printable,
+};
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     counts::CallCounts,
@@ -57,8 +60,9 @@ use crate::{
 
 /// All files that a run writes.
 ///
-/// A unit of work appends to hidden files only. When it is done and the state has its [`Books`], what is complete is
-/// published: so what can be seen never changes, and a run that is killed loses no more than its unit.
+/// A unit of work appends to hidden files only. When it is done and the state has its [`Books`],
+/// what is complete is published: so what can be seen never changes, and a run that is killed loses
+/// no more than its unit.
 #[derive(Debug)]
 pub struct Outputs {
     directory: Directory,
@@ -150,18 +154,46 @@ impl Job<'_> {
         records: Records<'_>,
         lookback_ns: u64,
     ) -> Result<()> {
-        let Self { work, call, recording, obsolete, rows, has_file } = self;
+        let Self {
+            work,
+            call,
+            recording,
+            obsolete,
+            rows,
+            has_file,
+        } = self;
         if work.is_new {
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call opened");
         }
-        let messages = recording.sip_packets.saturating_add(work.frames.len() as u64);
-        let may_have_file = work.end.is_none_or(|end| to.selection.gives_file(end.state, messages));
-        *obsolete = recording.write(to.directory, may_have_file, buffer, &Settled { call, work, flows, records, lookback_ns })?;
+        let messages = recording
+            .sip_packets
+            .saturating_add(work.frames.len() as u64);
+        let may_have_file = work
+            .end
+            .is_none_or(|end| to.selection.gives_file(end.state, messages));
+        *obsolete = recording.write(
+            to.directory,
+            may_have_file,
+            buffer,
+            &Settled {
+                call,
+                work,
+                flows,
+                records,
+                lookback_ns,
+            },
+        )?;
         let Some(end) = work.end else { return Ok(()) };
         if to.selection.ends_late_enough(recording.last_ns()) {
             *has_file = to.selection.gives_file(end.state, recording.sip_packets);
             let file_name = has_file.then(|| recording.file.name());
-            *rows = Some(Rows::of(call, &end, recording, file_name.as_deref(), to.location)?);
+            *rows = Some(Rows::of(
+                call,
+                &end,
+                recording,
+                file_name.as_deref(),
+                to.location,
+            )?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
             if tracing::enabled!(tracing::Level::DEBUG) {
                 recording.tell_of_silence(call);
@@ -179,7 +211,11 @@ impl Outputs {
     /// # Errors
     /// The directory cannot be read.
     pub fn open(directory: Directory, settings: &Settings, uploads: Uploads) -> Result<Self> {
-        let detected_calls = CsvFile::new(&directory, &settings.detected_calls_filename, rows::DETECTED_CALLS);
+        let detected_calls = CsvFile::new(
+            &directory,
+            &settings.detected_calls_filename,
+            rows::DETECTED_CALLS,
+        );
         let statistics = CsvFile::new(&directory, &settings.stats_filename, rows::STATISTICS);
         let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
@@ -206,11 +242,12 @@ impl Outputs {
         })
     }
 
-    /// Goes on where the books end, or begins anew: publishes what is to be published, and removes what is beyond. Makes the
-    /// CSV files with their headers, where they are not there.
+    /// Goes on where the books end, or begins anew: publishes what is to be published, and removes
+    /// what is beyond. Makes the CSV files with their headers, where they are not there.
     ///
     /// # Errors
-    /// A file cannot be changed, or is shorter than the books have it; or a CSV file is there with other columns.
+    /// A file cannot be changed, or is shorter than the books have it; or a CSV file is there with
+    /// other columns.
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
         let is_fresh = books.is_none();
         if let Some(books) = books {
@@ -229,8 +266,14 @@ impl Outputs {
         if is_fresh && !self.tells_of_calls {
             self.detected_calls.tell_of_rows(self.overwrites)?;
         }
-        let known = self.books.recordings.values().filter(|recording| recording.file.len() > 0);
-        let known = known.map(|recording| (recording.file.name(), recording.file.len())).collect();
+        let known = self
+            .books
+            .recordings
+            .values()
+            .filter(|recording| recording.file.len() > 0);
+        let known = known
+            .map(|recording| (recording.file.name(), recording.file.len()))
+            .collect();
         self.directory.cut_back(&known)?;
         self.detected_calls.cut_back(&self.books.detected_calls)?;
         self.statistics.cut_back(&self.books.statistics)
@@ -247,30 +290,48 @@ impl Outputs {
     /// # Errors
     /// A file cannot be made durable.
     pub fn prepare(&mut self) -> Result<&Books> {
-        self.detected_calls.prepare(&mut self.books.detected_calls, &self.directory)?;
-        self.statistics.prepare(&mut self.books.statistics, &self.directory)?;
+        self.detected_calls
+            .prepare(&mut self.books.detected_calls, &self.directory)?;
+        self.statistics
+            .prepare(&mut self.books.statistics, &self.directory)?;
         self.directory.sync()?;
         self.books.due = self.uploads.carried_over(&self.newly_due);
-        self.books.recordings.values_mut().for_each(|recording| recording.file.note_state());
+        self.books
+            .recordings
+            .values_mut()
+            .for_each(|recording| recording.file.note_state());
         Ok(&self.books)
     }
 
-    /// Gives the files of calls that have ended their own names, and appends their rows. The state has the books by now: whoever
-    /// reads them does the same.
+    /// Gives the files of calls that have ended their own names, and appends their rows. The state
+    /// has the books by now: whoever reads them does the same.
     ///
     /// # Errors
     /// A file cannot be changed.
     pub fn publish(&mut self) -> Result<()> {
         let directory = &self.directory;
-        self.books.complete.par_iter().try_for_each(|file_name| directory.publish(file_name))?;
+        self.books
+            .complete
+            .par_iter()
+            .try_for_each(|file_name| directory.publish(file_name))?;
         self.books.complete.clear();
         self.uploads.add(self.newly_due.drain(..));
-        // The table of calls comes last: as long as its rows are pending, they say whose rows of before go.
-        let replaced =
-            if self.overwrites { self.detected_calls.pending_files(&self.books.detected_calls)? } else { FileSet::new() };
-        self.statistics.publish(&mut self.books.statistics, directory, &replaced)?;
-        self.detected_calls.publish(&mut self.books.detected_calls, directory, &replaced)?;
-        self.books.obsolete.iter().try_for_each(|file_name| directory.remove_part(file_name))?;
+        // The table of calls comes last: as long as its rows are pending, they say whose rows of
+        // before go.
+        let replaced = if self.overwrites {
+            self.detected_calls
+                .pending_files(&self.books.detected_calls)?
+        } else {
+            FileSet::new()
+        };
+        self.statistics
+            .publish(&mut self.books.statistics, directory, &replaced)?;
+        self.detected_calls
+            .publish(&mut self.books.detected_calls, directory, &replaced)?;
+        self.books
+            .obsolete
+            .iter()
+            .try_for_each(|file_name| directory.remove_part(file_name))?;
         self.books.obsolete.clear();
         Ok(())
     }
@@ -280,10 +341,14 @@ impl Outputs {
         self.uploads.keep_pace(goes_on);
     }
 
-    /// Uploads what is due, as far as that is possible now. With `patience` nothing new is begun, and no longer waited. Tells
-    /// whether the state says something else by now.
+    /// Uploads what is due, as far as that is possible now. With `patience` nothing new is begun,
+    /// and no longer waited. Tells whether the state says something else by now.
     pub fn finish_uploads(&self, patience: Option<Duration>, alive: impl FnMut()) -> bool {
-        self.uploads.finish(&[self.detected_calls.path(), self.statistics.path()], patience, alive)
+        self.uploads.finish(
+            &[self.detected_calls.path(), self.statistics.path()],
+            patience,
+            alive,
+        )
     }
 
     /// The number of calls that are being written.
@@ -320,44 +385,76 @@ impl Outputs {
         };
         jobs.par_iter_mut()
             .with_max_len(64)
-            .try_for_each_init(GatherBuffer::default, |buffer, job| job.run(to, buffer, table.flows(), records, lookback_ns))?;
+            .try_for_each_init(GatherBuffer::default, |buffer, job| {
+                job.run(to, buffer, table.flows(), records, lookback_ns)
+            })?;
         for job in jobs {
             self.put_away(job)?;
         }
         self.write_rows(now)
     }
 
-    /// Gives each call that opened since, and is wanted, its name, in the order in which they opened. A call that is not wanted has no
-    /// recording from the beginning.
-    fn jobs<'a>(&mut self, work: Vec<Work>, table: &'a CallTable, records: Records<'_>) -> Result<Vec<Job<'a>>> {
+    /// Gives each call that opened since, and is wanted, its name, in the order in which they
+    /// opened. A call that is not wanted has no recording from the beginning.
+    fn jobs<'a>(
+        &mut self,
+        work: Vec<Work>,
+        table: &'a CallTable,
+        records: Records<'_>,
+    ) -> Result<Vec<Job<'a>>> {
         let selection = &self.selection;
         let course = |work: &Work| match table.call(work.number).filter(|_| work.is_new) {
-            Some(call) if selection.may_want(call) => Course::Begins { stem: Stem::of(call), is_muted: selection.mutes(call) },
+            Some(call) if selection.may_want(call) => Course::Begins {
+                stem: Stem::of(call),
+                is_muted: selection.mutes(call),
+            },
             Some(_) => Course::IsNotWanted,
             None => Course::GoesOn,
         };
         let courses: Vec<Course> = work.par_iter().map(course).collect();
         let mut job = |(work, course): (Work, Course)| -> Result<Option<Job<'a>>> {
-            let Some(call) = table.call(work.number) else { return Ok(None) };
+            let Some(call) = table.call(work.number) else {
+                return Ok(None);
+            };
             let recording = match course {
-                Course::Begins { stem, is_muted } => {
-                    Recording::new(self.books.names.give(stem, &self.directory)?, is_muted, call, records)
-                }
+                Course::Begins { stem, is_muted } => Recording::new(
+                    self.books.names.give(stem, &self.directory)?,
+                    is_muted,
+                    call,
+                    records,
+                ),
                 Course::IsNotWanted => {
                     self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
                     None
                 }
                 Course::GoesOn => self.books.recordings.remove(&work.number),
             };
-            Ok(recording.map(|recording| Job { work, call, recording, obsolete: None, rows: None, has_file: false }))
+            Ok(recording.map(|recording| Job {
+                work,
+                call,
+                recording,
+                obsolete: None,
+                rows: None,
+                has_file: false,
+            }))
         };
-        work.into_iter().zip(courses).filter_map(|one| job(one).transpose()).collect()
+        work.into_iter()
+            .zip(courses)
+            .filter_map(|one| job(one).transpose())
+            .collect()
     }
 
-    /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that turned out not to be wanted has
-    /// none.
+    /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that
+    /// turned out not to be wanted has none.
     fn put_away(&mut self, job: Job<'_>) -> Result<()> {
-        let Job { work, call, recording, obsolete, rows, has_file } = job;
+        let Job {
+            work,
+            call,
+            recording,
+            obsolete,
+            rows,
+            has_file,
+        } = job;
         self.books.obsolete.extend(obsolete);
         let Some(end) = work.end else {
             self.books.recordings.insert(work.number, recording);
@@ -367,14 +464,29 @@ impl Outputs {
         if let Some(rows) = rows {
             self.counts.add(end.state);
             recording.streams.add_to(&mut self.counts);
-            self.books.closed.insert((end.closed_at, call.start_ns, call.call_id.clone(), work.number), rows);
-            self.counts.without_file = self.counts.without_file.saturating_add(u64::from(!has_file));
+            self.books.closed.insert(
+                (
+                    end.closed_at,
+                    call.start_ns,
+                    call.call_id.clone(),
+                    work.number,
+                ),
+                rows,
+            );
+            self.counts.without_file = self
+                .counts
+                .without_file
+                .saturating_add(u64::from(!has_file));
         } else {
             self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
         }
         if has_file {
             if let Some(to) = self.uploads.destination() {
-                self.newly_due.push(Due { file_name: recording.file.name(), to: to.clone(), len: recording.file.len() });
+                self.newly_due.push(Due {
+                    file_name: recording.file.name(),
+                    to: to.clone(),
+                    len: recording.file.len(),
+                });
             }
             self.books.complete.push(recording.file.name());
         } else if recording.file.is_in_state() {
@@ -388,7 +500,10 @@ impl Outputs {
 
     /// Writes the rows of calls that closed before `now`, in the order in which they closed.
     fn write_rows(&mut self, now: Clock) -> Result<()> {
-        let not_yet = self.books.closed.split_off(&(now, 0, Box::default(), CallNumber(0)));
+        let not_yet = self
+            .books
+            .closed
+            .split_off(&(now, 0, Box::default(), CallNumber(0)));
         let ready = std::mem::replace(&mut self.books.closed, not_yet);
         self.append(&ready)
     }

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::calls::Call;
 
-/// The stem of a call's file name: `call_<first 8 hex digits of SHA-256 of the Call-ID>_<start, UTC>`.
+/// The stem of a call's file name: `call_<first 8 hex digits of SHA-256 of the Call-ID>_<start,
+/// UTC>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Stem {
     digest: u32,
@@ -31,7 +32,10 @@ impl Stem {
 
     pub(super) fn new(call_id: &[u8], start_ns: u64) -> Self {
         let [a, b, c, d, ..] = Sha256::digest(call_id).0;
-        Self { digest: u32::from_be_bytes([a, b, c, d]), second: start_ns / 1_000_000_000 }
+        Self {
+            digest: u32::from_be_bytes([a, b, c, d]),
+            second: start_ns / 1_000_000_000,
+        }
     }
 
     /// The second in which the call began, since 1970.
@@ -47,9 +51,18 @@ impl FileName {
     /// The name for the file of this stem that comes as number `number`, from 1.
     pub(super) fn new(stem: Stem, number: u64) -> Self {
         let start = utc(stem.second.saturating_mul(1_000_000_000));
-        let start = start.map(|start| start.strftime("%Y%m%d_%H%M%S").to_string()).unwrap_or_default();
-        let ending = if number > 1 { format!("_{number}") } else { String::new() };
-        Self { stem, text: format!("{}{:08x}_{start}{ending}", Self::PREFIX, stem.digest).into() }
+        let start = start
+            .map(|start| start.strftime("%Y%m%d_%H%M%S").to_string())
+            .unwrap_or_default();
+        let ending = if number > 1 {
+            format!("_{number}")
+        } else {
+            String::new()
+        };
+        Self {
+            stem,
+            text: format!("{}{:08x}_{start}{ending}", Self::PREFIX, stem.digest).into(),
+        }
     }
 
     /// The stem that it was made of.
@@ -67,9 +80,15 @@ impl FileName {
 #[must_use]
 pub fn is_of_a_call(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let stem = name.strip_suffix(".pcap").or_else(|| name.strip_suffix(".pcapng"));
-    let parts = stem.and_then(|stem| stem.strip_prefix(FileName::PREFIX)).map(|stem| stem.split('_').collect::<Vec<_>>());
-    let is = |part: &str, len: usize| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let stem = name
+        .strip_suffix(".pcap")
+        .or_else(|| name.strip_suffix(".pcapng"));
+    let parts = stem
+        .and_then(|stem| stem.strip_prefix(FileName::PREFIX))
+        .map(|stem| stem.split('_').collect::<Vec<_>>());
+    let is = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
     matches!(parts.as_deref(), Some([hash, day, time] | [hash, day, time, _]) if is(hash, 8) && is(day, 8) && is(time, 6))
 }
 
@@ -97,12 +116,28 @@ mod tests {
     fn a_name_is_made_of_a_hash_and_a_time() {
         // printf 1@192.0.2.1 | sha256sum
         let stem = Stem::new(b"1@192.0.2.1", 1_701_441_022_123_456_789);
-        assert_eq!(FileName::new(stem, 1).to_string(), "call_3a6ddfec_20231201_143022");
-        assert_eq!(FileName::new(stem, 3).to_string(), "call_3a6ddfec_20231201_143022_3");
-        assert!(is_of_a_call(Path::new("x/call_3a6ddfec_20231201_143022.pcap")));
-        assert!(is_of_a_call(Path::new("call_3a6ddfec_20231201_143022_3.pcapng")));
-        assert!(!is_of_a_call(Path::new("call_of_bob_today.pcap")) && !is_of_a_call(Path::new("a.pcap")));
-        assert_eq!(rfc3339(1_701_441_022_123_456_789), "2023-12-01T14:30:22.123456Z");
+        assert_eq!(
+            FileName::new(stem, 1).to_string(),
+            "call_3a6ddfec_20231201_143022"
+        );
+        assert_eq!(
+            FileName::new(stem, 3).to_string(),
+            "call_3a6ddfec_20231201_143022_3"
+        );
+        assert!(is_of_a_call(Path::new(
+            "x/call_3a6ddfec_20231201_143022.pcap"
+        )));
+        assert!(is_of_a_call(Path::new(
+            "call_3a6ddfec_20231201_143022_3.pcapng"
+        )));
+        assert!(
+            !is_of_a_call(Path::new("call_of_bob_today.pcap"))
+                && !is_of_a_call(Path::new("a.pcap"))
+        );
+        assert_eq!(
+            rfc3339(1_701_441_022_123_456_789),
+            "2023-12-01T14:30:22.123456Z"
+        );
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551Z");
     }

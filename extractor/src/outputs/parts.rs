@@ -1,7 +1,11 @@
 //! Hidden files: all that is written goes to one, until it counts.
 //!
-//! The state says how long each is. Bytes behind that are of a unit of work that was broken off: they are cut off.
-#![allow(clippy::disallowed_methods, reason = "a door: appends to hidden files, cuts them and removes them")]
+//! The state says how long each is. Bytes behind that are of a unit of work that was broken off:
+//! they are cut off.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: appends to hidden files, cuts them and removes them"
+)]
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -32,7 +36,13 @@ pub(super) fn unhidden(name: &str) -> Option<&str> {
 pub(super) fn append(path: &Path, is_first: bool, bytes: &[u8]) -> Result<()> {
     open_for_appending(path, is_first)
         .and_then(|mut file| file.write_all(bytes))
-        .with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+        .with_context(|| {
+            format!(
+                "{} bytes cannot be written to {}",
+                bytes.len(),
+                path.display()
+            )
+        })
 }
 
 pub(super) fn remove(path: &Path) -> Result<()> {
@@ -44,7 +54,8 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether there is a file. A disk that does not tell is an error: to take that for no would have a file replaced.
+/// Whether there is a file. A disk that does not tell is an error: to take that for no would have a
+/// file replaced.
 pub(super) fn is_there(path: &Path) -> Result<bool> {
     fs::exists(path).with_context(|| format!("{} cannot be looked at", path.display()))
 }
@@ -55,19 +66,31 @@ const ADVICE: &str = "restore it, or give up the calls that were open with --res
 /// Cuts a file back to a length that it had.
 pub(super) fn cut(path: &Path, len: u64) -> Result<()> {
     let file = files::open(OpenOptions::new().write(true), path);
-    let file =
-        file.with_context(|| format!("{} cannot be opened, in which the state has {len} bytes; {ADVICE}", path.display()))?;
-    let there = file.metadata().with_context(|| format!("{} cannot be looked at", path.display()))?.len();
+    let file = file.with_context(|| {
+        format!(
+            "{} cannot be opened, in which the state has {len} bytes; {ADVICE}",
+            path.display()
+        )
+    })?;
+    let there = file
+        .metadata()
+        .with_context(|| format!("{} cannot be looked at", path.display()))?
+        .len();
     if there < len {
-        bail!("{} has {there} bytes, where the state has {len}; {ADVICE}", path.display());
+        bail!(
+            "{} has {there} bytes, where the state has {len}; {ADVICE}",
+            path.display()
+        );
     }
     if there > len {
-        file.set_len(len).with_context(|| format!("{} cannot be cut to {len} bytes", path.display()))?;
+        file.set_len(len)
+            .with_context(|| format!("{} cannot be cut to {len} bytes", path.display()))?;
     }
     Ok(())
 }
 
-/// With `is_first` the file is a new one: what an earlier run may have left, with whatever mode, is removed.
+/// With `is_first` the file is a new one: what an earlier run may have left, with whatever mode, is
+/// removed.
 pub(super) fn open_for_appending(path: &Path, is_first: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.mode(MODE);

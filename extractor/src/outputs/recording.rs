@@ -1,4 +1,5 @@
-//! All that a run keeps of an open call's outputs: its file, its streams, and some figures; no bytes.
+//! All that a run keeps of an open call's outputs: its file, its streams, and some figures; no
+//! bytes.
 
 use std::collections::BTreeMap;
 
@@ -42,13 +43,18 @@ enum LastTime {
     Told(u64),
 }
 
-/// A call's frames lie scattered over the window, each of them where the processor has to wait for the memory. So they are
-/// asked for this many frames ahead, which takes 4 % off the time of a run.
+/// A call's frames lie scattered over the window, each of them where the processor has to wait for
+/// the memory. So they are asked for this many frames ahead, which takes 4 % off the time of a run.
 const PREFETCH: usize = 6;
 
 impl Recording {
     /// The recording of a call: its file will be of the kind that the call's first frame is of.
-    pub(super) fn new(name: FileName, is_muted: bool, call: &Call, records: Records<'_>) -> Option<Self> {
+    pub(super) fn new(
+        name: FileName,
+        is_muted: bool,
+        call: &Call,
+        records: Records<'_>,
+    ) -> Option<Self> {
         let (first, _) = records.at(call.first_frame.position)?;
         Some(Self {
             file: CallFile::new(name, &first),
@@ -66,8 +72,9 @@ impl Recording {
         }
     }
 
-    /// Takes what is settled of the call into its figures, and writes it if the call `may_have_file`. Gives the name of the
-    /// hidden file that the call's file has taken the place of, if it did.
+    /// Takes what is settled of the call into its figures, and writes it if the call
+    /// `may_have_file`. Gives the name of the hidden file that the call's file has taken the place
+    /// of, if it did.
     pub(super) fn write(
         &mut self,
         to: &Directory,
@@ -80,20 +87,34 @@ impl Recording {
         let mut records = job.records.cursor();
         let frames = job.frames();
         let has_fragmented = job.flows.has_fragmented();
-        let beginnings = if self.is_muted && has_fragmented { job.beginnings(&frames) } else { BTreeMap::new() };
+        let beginnings = if self.is_muted && has_fragmented {
+            job.beginnings(&frames)
+        } else {
+            BTreeMap::new()
+        };
         self.streams.forget_flows();
-        let soon = frames.iter().skip(PREFETCH).map(Some).chain(std::iter::repeat(None));
+        let soon = frames
+            .iter()
+            .skip(PREFETCH)
+            .map(Some)
+            .chain(std::iter::repeat(None));
         for (&(place @ Moment { clock, position }, reason), soon) in frames.iter().zip(soon) {
             if let Some((soon, _)) = soon {
                 records.prefetch(soon.position);
             }
-            let Some((record, layout, file)) = records.at(position) else { continue };
+            let Some((record, layout, file)) = records.at(position) else {
+                continue;
+            };
             let mut packet = job.decode(&record);
             if may_have_file && let Some(classic) = self.file.admit(record.link, to, buffer)? {
                 obsolete = Some(classic);
             }
             let has_sound = self.is_muted && reason != Reason::Sip;
-            let muted = if has_sound { job.muted(position, &record, &packet, &beginnings) } else { None };
+            let muted = if has_sound {
+                job.muted(position, &record, &packet, &beginnings)
+            } else {
+                None
+            };
             let raw = self.file.raw(&record, layout, file);
             if may_have_file && self.file.gather(buffer, &record, raw, muted.as_deref()) {
                 self.file.flush(to, buffer)?;
@@ -107,8 +128,17 @@ impl Recording {
                     known = job.call.descriptions.known_at(place, horizon, known);
                     if !has_fragmented || job.complete(place, &mut packet) {
                         let arrival_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
-                        let flow = MediaFlow { number: flow, flows: job.flows };
-                        self.streams.measure(&packet, arrival_ns, flow, &job.call.descriptions, known);
+                        let flow = MediaFlow {
+                            number: flow,
+                            flows: job.flows,
+                        };
+                        self.streams.measure(
+                            &packet,
+                            arrival_ns,
+                            flow,
+                            &job.call.descriptions,
+                            known,
+                        );
                     }
                 }
             }
@@ -121,8 +151,11 @@ impl Recording {
     pub(super) fn tell_of_silence(&self, call: &Call) {
         let call_id = printable(&call.call_id);
         for media in call.descriptions.media().filter(|media| !media.refused) {
-            let Some((endpoint, _)) = media.endpoints.first() else { continue };
-            let is_of_media = |end: Endpoint| media.endpoints.iter().any(|(endpoint, _)| *endpoint == end);
+            let Some((endpoint, _)) = media.endpoints.first() else {
+                continue;
+            };
+            let is_of_media =
+                |end: Endpoint| media.endpoints.iter().any(|(endpoint, _)| *endpoint == end);
             let streams = self.streams.all();
             if !streams.iter().any(|stream| is_of_media(stream.destination)) {
                 tracing::debug!(%call_id, %endpoint, "no RTP came to an endpoint that a description gives");
@@ -133,10 +166,20 @@ impl Recording {
         }
     }
 
-    /// The time of a packet that came with its own is in its first fragment; that of a message in a stream, the call knows. The
-    /// other frames do not have a better one.
-    fn note_time(&mut self, record: &Record<'_>, packet: &Packet<'_>, position: Position, job: &Settled<'_>) {
-        let of_message = job.call.last_told.filter(|(last, _)| *last == position).map(|(_, told_ns)| told_ns);
+    /// The time of a packet that came with its own is in its first fragment; that of a message in a
+    /// stream, the call knows. The other frames do not have a better one.
+    fn note_time(
+        &mut self,
+        record: &Record<'_>,
+        packet: &Packet<'_>,
+        position: Position,
+        job: &Settled<'_>,
+    ) {
+        let of_message = job
+            .call
+            .last_told
+            .filter(|(last, _)| *last == position)
+            .map(|(_, told_ns)| told_ns);
         self.last = match packet.told_ns().or(of_message) {
             Some(told_ns) => LastTime::Told(told_ns),
             None if matches!(self.last, LastTime::Told(_)) && job.is_part(packet) => return,

@@ -30,12 +30,15 @@ impl<'a> Records<'a> {
     /// The record at a position, and how it was read.
     #[inline]
     pub(super) fn at(self, position: Position) -> Option<(Record<'a>, &'a Layout)> {
-        let Some(input) = self.inputs.holding(position) else { return self.inputs.carried().get(position) };
+        let Some(input) = self.inputs.holding(position) else {
+            return self.inputs.carried().get(position);
+        };
         let layout = self.layouts.at(position)?;
         Some((input.record(layout, position.offset())?, layout))
     }
 
-    /// Packets of one flow look like RTP: at least half of a sample of them. Fewer than five might be anything.
+    /// Packets of one flow look like RTP: at least half of a sample of them. Fewer than five might
+    /// be anything.
     #[must_use]
     pub fn are_rtp(self, left: &Left<'_>) -> bool {
         const FEWEST: u64 = 5;
@@ -44,20 +47,28 @@ impl<'a> Records<'a> {
             return false;
         }
         let mut sampled = 0usize;
-        let rtp =
-            left.sample(SAMPLE).inspect(|_| sampled = sampled.saturating_add(1)).filter(|packet| self.is_rtp(*packet)).count();
+        let rtp = left
+            .sample(SAMPLE)
+            .inspect(|_| sampled = sampled.saturating_add(1))
+            .filter(|packet| self.is_rtp(*packet))
+            .count();
         rtp.saturating_mul(2) >= sampled
     }
 
     fn is_rtp(self, packet: Moment) -> bool {
-        let Some((record, _)) = self.at(packet.position) else { return false };
+        let Some((record, _)) = self.at(packet.position) else {
+            return false;
+        };
         match self.decoder.decode(record.link, record.frame) {
-            Packet::Udp(datagram) | Packet::Told(_, datagram) => Header::parse(datagram.payload, datagram.wire_len).is_some(),
+            Packet::Udp(datagram) | Packet::Told(_, datagram) => {
+                Header::parse(datagram.payload, datagram.wire_len).is_some()
+            }
             _ => false,
         }
     }
 
-    /// Writes records that are left to be written where they are kept without their inputs. Gives how many bytes that took.
+    /// Writes records that are left to be written where they are kept without their inputs. Gives
+    /// how many bytes that took.
     ///
     /// # Errors
     /// `to` cannot be written.
@@ -67,21 +78,39 @@ impl<'a> Records<'a> {
         let mut len: u64 = 0;
         let mut records = self.cursor();
         for position in positions {
-            let Some((record, layout, file)) = records.at(position) else { continue };
+            let Some((record, layout, file)) = records.at(position) else {
+                continue;
+            };
             let header = record.offset..record.offset.saturating_add(RECORD_HEADER_LEN);
-            let raw = layout.is_native(record.precision).then(|| file.get(header)).flatten();
+            let raw = layout
+                .is_native(record.precision)
+                .then(|| file.get(header))
+                .flatten();
             len = len.saturating_add(write_carried(to, position, &record, raw)? as u64);
         }
         Ok(len)
     }
 
-    /// Visits the records from one position up to another in their order, as long as `visit` wants more.
-    pub fn for_each_between(self, range: Range<Position>, mut visit: impl FnMut(&Record<'a>) -> bool) {
+    /// Visits the records from one position up to another in their order, as long as `visit` wants
+    /// more.
+    pub fn for_each_between(
+        self,
+        range: Range<Position>,
+        mut visit: impl FnMut(&Record<'a>) -> bool,
+    ) {
         let Range { start, end } = range;
         for number in start.input()..=end.input() {
-            let Some(input) = self.inputs.get(number) else { continue };
-            let from = if number == start.input() { start.offset() } else { input.start() };
-            let Some(layout) = self.layouts.at(Position::new(number, from)) else { continue };
+            let Some(input) = self.inputs.get(number) else {
+                continue;
+            };
+            let from = if number == start.input() {
+                start.offset()
+            } else {
+                input.start()
+            };
+            let Some(layout) = self.layouts.at(Position::new(number, from)) else {
+                continue;
+            };
             let mut walk = layout.walk(input.bytes(), from);
             while let Some(record) = next_record(&mut walk)
                 && Position::new(number, record.offset) < end
@@ -94,12 +123,18 @@ impl<'a> Records<'a> {
     }
 
     pub(super) fn cursor(self) -> Cursor<'a> {
-        Cursor { records: self, input: usize::MAX, start: 0, layout: None, file: &[] }
+        Cursor {
+            records: self,
+            input: usize::MAX,
+            start: 0,
+            layout: None,
+            file: &[],
+        }
     }
 }
 
-/// Goes from record to record, and does not look up again what stays the same: a call's frames nearly always lie in
-/// one input, and an input nearly always has one layout.
+/// Goes from record to record, and does not look up again what stays the same: a call's frames
+/// nearly always lie in one input, and an input nearly always has one layout.
 pub(super) struct Cursor<'a> {
     records: Records<'a>,
     input: usize,
@@ -118,11 +153,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The record at a position, how it was read, and the file that it lies in. Left to itself, the compiler makes a call of
-    /// it for each frame: 2 % more instructions in all.
+    /// The record at a position, how it was read, and the file that it lies in. Left to itself, the
+    /// compiler makes a call of it for each frame: 2 % more instructions in all.
     #[inline(always)]
     pub(super) fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {
-        if (self.input != position.input() || position.offset() < self.start) && !self.enter(position) {
+        if (self.input != position.input() || position.offset() < self.start)
+            && !self.enter(position)
+        {
             let carried = self.records.inputs.carried();
             let (record, layout) = carried.get(position)?;
             return Some((record, layout, carried.bytes()));
@@ -131,13 +168,19 @@ impl<'a> Cursor<'a> {
             Some(layout) => layout,
             None => self.records.layouts.at(position)?,
         };
-        Some((layout.record_at(self.file, position.offset())?, layout, self.file))
+        Some((
+            layout.record_at(self.file, position.offset())?,
+            layout,
+            self.file,
+        ))
     }
 
     /// Goes to the input that holds a position, if any does.
     #[cold]
     fn enter(&mut self, position: Position) -> bool {
-        let Some(input) = self.records.inputs.holding(position) else { return false };
+        let Some(input) = self.records.inputs.holding(position) else {
+            return false;
+        };
         (self.input, self.start) = (position.input(), input.start());
         self.layout = self.records.layouts.only(self.input);
         self.file = input.bytes();

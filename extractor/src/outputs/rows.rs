@@ -73,7 +73,8 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// The call's file is `file_name`, if it has one. With `location`, that is, or will be, an object there.
+    /// The call's file is `file_name`, if it has one. With `location`, that is, or will be, an
+    /// object there.
     pub(super) fn of(
         call: &Call,
         end: &End,
@@ -82,21 +83,41 @@ impl Rows {
         location: Option<&S3Uri>,
     ) -> Result<Self> {
         let name = file_name.unwrap_or_default().to_owned();
-        let common = [field(&call.call_id), rfc3339(call.start_ns), name, field(&call.from), field(&call.to)];
-        let s3_location = || location.zip(file_name).map(|(location, name)| location.of_object(name)).unwrap_or_default();
+        let common = [
+            field(&call.call_id),
+            rfc3339(call.start_ns),
+            name,
+            field(&call.from),
+            field(&call.to),
+        ];
+        let s3_location = || {
+            location
+                .zip(file_name)
+                .map(|(location, name)| location.of_object(name))
+                .unwrap_or_default()
+        };
         let own = [
             s3_location(),
             rfc3339(recording.last_ns()),
             seconds(recording.last_ns().saturating_sub(call.start_ns)),
             end.state.to_string(),
-            end.final_status.map(|status| status.to_string()).unwrap_or_default(),
+            end.final_status
+                .map(|status| status.to_string())
+                .unwrap_or_default(),
             recording.sip_packets.to_string(),
             recording.streams.packets().to_string(),
             recording.streams.all().len().to_string(),
         ];
         let with_common = |row: &[String]| common.iter().chain(row).cloned().collect::<Vec<_>>();
-        let of_streams = recording.streams.all().iter().map(|stream| with_common(&statistics(call, stream, s3_location())));
-        Ok(Self { detected_call: csv_rows([with_common(&own)])?, statistics: csv_rows(of_streams)? })
+        let of_streams = recording
+            .streams
+            .all()
+            .iter()
+            .map(|stream| with_common(&statistics(call, stream, s3_location())));
+        Ok(Self {
+            detected_call: csv_rows([with_common(&own)])?,
+            statistics: csv_rows(of_streams)?,
+        })
     }
 }
 
@@ -106,12 +127,19 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     let key = FlowKey::between(stream.source, stream.destination);
     let ptime_ms = call.descriptions.ptime_ms(key).unwrap_or(DEFAULT_PTIME_MS);
     // The meaning at its last packet: a payload type may come to mean something else.
-    let format_of =
-        |payload: &Payload| call.descriptions.format(payload.payload_type, key, Known::from_bits(payload.clock.known));
-    let payload = stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
+    let format_of = |payload: &Payload| {
+        call.descriptions.format(
+            payload.payload_type,
+            key,
+            Known::from_bits(payload.clock.known),
+        )
+    };
+    let payload =
+        stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
     let format = payload.as_ref().and_then(format_of);
     let codec = format.map(|format| format.codec);
-    // A receiver waits for the packet to be full, and for twice the jitter, which takes nearly all of it.
+    // A receiver waits for the packet to be full, and for twice the jitter, which takes nearly all
+    // of it.
     let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
     [
         format!("{:#010x}", stream.ssrc),
@@ -130,12 +158,19 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
         format!("{:.3}", stream.jitter.ms()),
         format!("{:.3}", stream.jitter.max_ms()),
         format!("{:.3}", stream.jitter.mean_ms()),
-        payload.map(|payload| payload.payload_type.to_string()).unwrap_or_default(),
+        payload
+            .map(|payload| payload.payload_type.to_string())
+            .unwrap_or_default(),
         codec.map(|codec| field(codec.name())).unwrap_or_default(),
-        format.map(|format| format.clock_rate.to_string()).unwrap_or_default(),
+        format
+            .map(|format| format.clock_rate.to_string())
+            .unwrap_or_default(),
         percent(totals.lost, totals.expected),
         totals.longest_burst.to_string(),
-        codec.and_then(|codec| mos(codec.name(), &totals, delay_ms)).map(|mos| format!("{mos:.2}")).unwrap_or_default(),
+        codec
+            .and_then(|codec| mos(codec.name(), &totals, delay_ms))
+            .map(|mos| format!("{mos:.2}"))
+            .unwrap_or_default(),
         rfc3339(stream.arrivals.first_ns),
         rfc3339(stream.arrivals.last_ns),
     ]
@@ -143,8 +178,12 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
 
 /// A share of something in percent, with two decimals, rounded half up.
 fn percent(part: u64, whole: u64) -> String {
-    let doubled = u128::from(part).saturating_mul(20_000).saturating_add(whole.into());
-    let hundredths = doubled.checked_div(u128::from(whole).saturating_mul(2)).unwrap_or(0);
+    let doubled = u128::from(part)
+        .saturating_mul(20_000)
+        .saturating_add(whole.into());
+    let hundredths = doubled
+        .checked_div(u128::from(whole).saturating_mul(2))
+        .unwrap_or(0);
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
@@ -166,13 +205,24 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for (ns, want) in [(0, "0.00"), (20_005_000, "20.01"), (20_004_999, "20.00"), (-1_500_000, "-1.50"), (-4_999, "0.00")] {
+        for (ns, want) in [
+            (0, "0.00"),
+            (20_005_000, "20.01"),
+            (20_004_999, "20.00"),
+            (-1_500_000, "-1.50"),
+            (-4_999, "0.00"),
+        ] {
             assert_eq!(ms(ns), want);
         }
         assert_eq!(seconds(61_000_001_999), "61.000001");
-        for (part, whole, want) in
-            [(0, 0, "0.00"), (0, 7, "0.00"), (1, 3, "33.33"), (2, 3, "66.67"), (1, 20_000, "0.01"), (4, 4, "100.00")]
-        {
+        for (part, whole, want) in [
+            (0, 0, "0.00"),
+            (0, 7, "0.00"),
+            (1, 3, "33.33"),
+            (2, 3, "66.67"),
+            (1, 20_000, "0.01"),
+            (4, 4, "100.00"),
+        ] {
             assert_eq!(percent(part, whole), want);
         }
     }

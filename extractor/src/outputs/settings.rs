@@ -21,8 +21,10 @@ pub struct Settings {
     pub selection: Selection,
     /// The place where the calls' files are, or will be, as objects.
     pub location: Option<S3Uri>,
-    /// The log has a line for each call: for services. A person at a terminal, who may have thousands of them, reads the table.
+    /// The log has a line for each call: for services. A person at a terminal, who may have
+    /// thousands of them, reads the table.
     pub tells_of_calls: bool,
-    /// The disk has all of a unit of work before that counts as done: a loss of power must not undo it.
+    /// The disk has all of a unit of work before that counts as done: a loss of power must not undo
+    /// it.
     pub syncs: bool,
 }

@@ -35,28 +35,48 @@ pub(super) enum Reason {
 impl<'a> Settled<'a> {
     /// The frames in capture order, each once, though several claims may hold it.
     pub(super) fn frames(&self) -> Vec<(Moment, Reason)> {
-        let mut frames: Vec<(Moment, Reason)> = self.work.frames.iter().map(|frame| (*frame, Reason::Sip)).collect();
+        let mut frames: Vec<(Moment, Reason)> = self
+            .work
+            .frames
+            .iter()
+            .map(|frame| (*frame, Reason::Sip))
+            .collect();
         for claim in &self.work.claims {
-            for packets in self.flows.packets_between(claim.flow, claim.from, claim.until) {
-                frames.extend(packets.iter().map(|packet| (*packet, Reason::Media(claim.flow))));
+            for packets in self
+                .flows
+                .packets_between(claim.flow, claim.from, claim.until)
+            {
+                frames.extend(
+                    packets
+                        .iter()
+                        .map(|packet| (*packet, Reason::Media(claim.flow))),
+                );
             }
         }
         if self.flows.has_fragmented() {
-            let parts = frames.iter().filter_map(|(packet, _)| self.flows.fragmented(*packet)).flat_map(|packet| &packet.earlier);
+            let parts = frames
+                .iter()
+                .filter_map(|(packet, _)| self.flows.fragmented(*packet))
+                .flat_map(|packet| &packet.earlier);
             let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
             frames.extend(parts);
         }
-        // Each claim is in order already: the sort merges them. It is stable: a frame that carries SIP does so before all else.
+        // Each claim is in order already: the sort merges them. It is stable: a frame that carries
+        // SIP does so before all else.
         frames.sort_by_key(|(moment, _)| *moment);
         frames.dedup_by_key(|(moment, _)| *moment);
         frames
     }
 
-    /// Replaces what the last fragment of a packet tells by what the first does. Tells whether there is a packet: a frame may
-    /// only repeat a part of one.
+    /// Replaces what the last fragment of a packet tells by what the first does. Tells whether
+    /// there is a packet: a frame may only repeat a part of one.
     pub(super) fn complete(&self, place: Moment, packet: &mut Packet<'a>) -> bool {
-        let Some(fragmented) = self.flows.fragmented(place) else { return true };
-        let beginning = fragmented.beginning.and_then(|beginning| self.records.at(beginning));
+        let Some(fragmented) = self.flows.fragmented(place) else {
+            return true;
+        };
+        let beginning = fragmented
+            .beginning
+            .and_then(|beginning| self.records.at(beginning));
         if let Some((record, _)) = beginning {
             *packet = self.decode(&record);
         }
@@ -67,8 +87,17 @@ impl<'a> Settled<'a> {
     pub(super) fn beginnings(&self, frames: &[(Moment, Reason)]) -> BTreeMap<Position, Position> {
         let mut beginnings = BTreeMap::new();
         for (packet, _) in frames {
-            if let Some(Fragmented { earlier, beginning: Some(beginning) }) = self.flows.fragmented(*packet) {
-                beginnings.extend(earlier.iter().chain([packet]).map(|part| (part.position, *beginning)));
+            if let Some(Fragmented {
+                earlier,
+                beginning: Some(beginning),
+            }) = self.flows.fragmented(*packet)
+            {
+                beginnings.extend(
+                    earlier
+                        .iter()
+                        .chain([packet])
+                        .map(|part| (part.position, *beginning)),
+                );
             }
         }
         beginnings
@@ -83,7 +112,9 @@ impl<'a> Settled<'a> {
         beginnings: &BTreeMap<Position, Position>,
     ) -> Option<Vec<u8>> {
         let decoder = self.records.decoder;
-        let first = beginnings.get(&at).and_then(|first| self.records.at(*first));
+        let first = beginnings
+            .get(&at)
+            .and_then(|first| self.records.at(*first));
         let first = first.map(|(first, _)| decoder.decode(first.link, first.frame));
         let sound = mute::sound(record.frame, packet, decoder, first)?;
         let mut frame = record.frame.to_vec();
@@ -95,7 +126,10 @@ impl<'a> Settled<'a> {
     pub(super) fn is_part(&self, packet: &Packet<'_>) -> bool {
         match packet {
             Packet::Fragment(_) => true,
-            Packet::Tcp(segment) => self.records.decoder.reads_hep_to(segment.destination.port()),
+            Packet::Tcp(segment) => self
+                .records
+                .decoder
+                .reads_hep_to(segment.destination.port()),
             _ => false,
         }
     }

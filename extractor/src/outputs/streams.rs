@@ -11,7 +11,8 @@ use crate::{
     sdp::Format,
 };
 
-/// A call with more streams than this is an attack or a mistake: the others are counted, not told apart.
+/// A call with more streams than this is an attack or a mistake: the others are counted, not told
+/// apart.
 const MAX_STREAMS: usize = 10_000;
 
 /// The RTP streams of one call.
@@ -20,8 +21,8 @@ pub(super) struct Streams {
     /// By first packet.
     all: Vec<Stream>,
     by_name: Table<(FlowKey, u32), usize>,
-    /// The streams that came last in what is being written, most flows having one: flow, SSRC, number. They are compared with
-    /// before `by_name` is asked, which takes five times as long.
+    /// The streams that came last in what is being written, most flows having one: flow, SSRC,
+    /// number. They are compared with before `by_name` is asked, which takes five times as long.
     #[serde(skip)]
     latest: [Option<(FlowNumber, u32, usize)>; 4],
     packets: u64,
@@ -36,9 +37,14 @@ pub(super) struct MediaFlow<'a> {
 }
 
 impl MediaFlow<'_> {
-    /// A stream is the same in whatever network it is seen: some taps see its packets with a VLAN tag and without.
+    /// A stream is the same in whatever network it is seen: some taps see its packets with a VLAN
+    /// tag and without.
     fn key(self) -> Option<FlowKey> {
-        let FlowKey { source, destination, .. } = self.flows.key(self.number)?;
+        let FlowKey {
+            source,
+            destination,
+            ..
+        } = self.flows.key(self.number)?;
         Some(FlowKey::between(source, destination))
     }
 }
@@ -56,7 +62,9 @@ impl Streams {
 
     /// Adds their figures to those of the run.
     pub(super) fn add_to(&self, counts: &mut CallCounts) {
-        let lost = self.all.iter().fold(0u64, |sum, stream| sum.saturating_add(stream.sequence.totals().lost));
+        let lost = self.all.iter().fold(0u64, |sum, stream| {
+            sum.saturating_add(stream.sequence.totals().lost)
+        });
         for (count, more) in [
             (&mut counts.streams, self.all.len() as u64),
             (&mut counts.rtp_packets, self.packets),
@@ -81,8 +89,12 @@ impl Streams {
         descriptions: &Descriptions,
         known: Known,
     ) {
-        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else { return };
-        let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else { return };
+        let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else {
+            return;
+        };
+        let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else {
+            return;
+        };
         let clock = || clock_of(header.payload_type, flow.key(), descriptions, known);
         match self.stream(flow, header.ssrc) {
             Some(index) => {
@@ -90,7 +102,9 @@ impl Streams {
                     stream.push(&header, arrival_ns, known.to_bits(), clock);
                 }
             }
-            None if self.all.len() < MAX_STREAMS => self.begin_stream(&header, flow, arrival_ns, clock()),
+            None if self.all.len() < MAX_STREAMS => {
+                self.begin_stream(&header, flow, arrival_ns, clock())
+            }
             None => {
                 self.excess_packets = self.excess_packets.saturating_add(1);
                 return;
@@ -101,7 +115,9 @@ impl Streams {
 
     /// The number of the stream with this name.
     fn stream(&mut self, flow: MediaFlow<'_>, ssrc: u32) -> Option<usize> {
-        let is_it = |(of_flow, of_ssrc, _): &&(FlowNumber, u32, usize)| *of_ssrc == ssrc && *of_flow == flow.number;
+        let is_it = |(of_flow, of_ssrc, _): &&(FlowNumber, u32, usize)| {
+            *of_ssrc == ssrc && *of_flow == flow.number
+        };
         if let Some((_, _, index)) = self.latest.iter().flatten().find(is_it) {
             return Some(*index);
         }
@@ -111,14 +127,36 @@ impl Streams {
         Some(index)
     }
 
-    fn begin_stream(&mut self, header: &Header, flow: MediaFlow<'_>, arrival_ns: u64, clock: MediaClock) {
+    fn begin_stream(
+        &mut self,
+        header: &Header,
+        flow: MediaFlow<'_>,
+        arrival_ns: u64,
+        clock: MediaClock,
+    ) {
         let Some(key) = flow.key() else { return };
         self.by_name.insert((key, header.ssrc), self.all.len());
-        self.all.push(Stream::new(header, key.source, key.destination, arrival_ns, clock));
+        self.all.push(Stream::new(
+            header,
+            key.source,
+            key.destination,
+            arrival_ns,
+            clock,
+        ));
     }
 }
 
-fn clock_of(payload_type: u8, flow: Option<FlowKey>, descriptions: &Descriptions, known: Known) -> MediaClock {
+fn clock_of(
+    payload_type: u8,
+    flow: Option<FlowKey>,
+    descriptions: &Descriptions,
+    known: Known,
+) -> MediaClock {
     let format = flow.and_then(|flow| descriptions.format(payload_type, flow, known));
-    MediaClock { rate: format.filter(Format::is_sampled).map(|format| format.clock_rate), known: known.to_bits() }
+    MediaClock {
+        rate: format
+            .filter(Format::is_sampled)
+            .map(|format| format.clock_rate),
+        known: known.to_bits(),
+    }
 }

@@ -1,5 +1,8 @@
 //! A CSV file, and its rows that do not count yet.
-#![allow(clippy::disallowed_methods, reason = "a door: appends to the CSV files")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: appends to the CSV files"
+)]
 
 use std::{
     borrow::Cow,
@@ -53,9 +56,19 @@ pub(super) struct CsvProgress {
 
 impl CsvFile {
     /// A file with these columns; it need not be there.
-    pub(super) fn new(directory: &Directory, name: &Path, columns: &'static [&'static str]) -> Self {
+    pub(super) fn new(
+        directory: &Directory,
+        name: &Path,
+        columns: &'static [&'static str],
+    ) -> Self {
         let is_elsewhere = name.components().nth(1).is_some();
-        Self { path: directory.path().join(name), is_elsewhere, locked: None, columns, rows: Vec::new() }
+        Self {
+            path: directory.path().join(name),
+            is_elsewhere,
+            locked: None,
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// Its path.
@@ -63,7 +76,8 @@ impl CsvFile {
         self.path.clone()
     }
 
-    /// Keeps others out of a file that is somewhere else than in the output directory: runs with other ones may know it.
+    /// Keeps others out of a file that is somewhere else than in the output directory: runs with
+    /// other ones may know it.
     ///
     /// # Errors
     /// Another process appends to it.
@@ -72,7 +86,10 @@ impl CsvFile {
             return Ok(());
         }
         let path = self.path.display();
-        let file = files::open(OpenOptions::new().append(true).create(true).mode(MODE), &self.path);
+        let file = files::open(
+            OpenOptions::new().append(true).create(true).mode(MODE),
+            &self.path,
+        );
         let file = file.with_context(|| format!("{path} cannot be opened"))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
@@ -81,7 +98,9 @@ impl CsvFile {
                 )
             }
             Err(TryLockError::Error(error)) => {
-                tracing::warn!("{path} cannot be locked ({error}); see to it that nobody else appends to it");
+                tracing::warn!(
+                    "{path} cannot be locked ({error}); see to it that nobody else appends to it"
+                );
             }
             Ok(()) => {}
         }
@@ -105,14 +124,18 @@ impl CsvFile {
 
     /// The length of the file, in bytes.
     fn looked_at(&self, metadata: io::Result<fs::Metadata>) -> Result<u64> {
-        Ok(metadata.with_context(|| format!("{} cannot be looked at", self.path.display()))?.len())
+        Ok(metadata
+            .with_context(|| format!("{} cannot be looked at", self.path.display()))?
+            .len())
     }
 
     /// Refuses a file that rows of these columns cannot be appended to.
     fn check(&self, mut file: File) -> Result<()> {
         let path = self.path.display();
         let mut header = String::new();
-        let read = BufReader::new(&mut file).take(MAX_HEADER).read_line(&mut header);
+        let read = BufReader::new(&mut file)
+            .take(MAX_HEADER)
+            .read_line(&mut header);
         let want = self.columns.join(",");
         match read {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
@@ -121,14 +144,18 @@ impl CsvFile {
             _ => {}
         }
         if header.trim_end() != want {
-            bail!("{path} has other columns than the rows that would be appended to it; move it away, or choose another name");
+            bail!(
+                "{path} has other columns than the rows that would be appended to it; move it away, or choose another name"
+            );
         }
         let mut last = [0];
         file.seek(SeekFrom::End(-1))
             .and_then(|_| file.read_exact(&mut last))
             .with_context(|| format!("{path} cannot be read"))?;
         if last != *b"\n" {
-            bail!("{path} ends in the middle of a row; end that row or remove it, or choose another name");
+            bail!(
+                "{path} ends in the middle of a row; end that row or remove it, or choose another name"
+            );
         }
         Ok(())
     }
@@ -148,7 +175,8 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Makes ready for rows to be published: notes how long the file is that they will be appended to.
+    /// Makes ready for rows to be published: notes how long the file is that they will be appended
+    /// to.
     pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
         // To take an error for a file that is not there would have its rows cut off.
         progress.published = match fs::metadata(&self.path) {
@@ -158,7 +186,8 @@ impl CsvFile {
         // It may be on another disk than the calls.
         if directory.syncs() && progress.pending > 0 {
             let part = self.part(progress.unit);
-            let synced = files::open(OpenOptions::new().append(true), &part).and_then(|file| file.sync_all());
+            let synced = files::open(OpenOptions::new().append(true), &part)
+                .and_then(|file| file.sync_all());
             synced.with_context(|| format!("{} cannot be made durable", part.display()))?;
         }
         Ok(())
@@ -173,48 +202,92 @@ impl CsvFile {
         cut(&part, progress.pending)?;
         let names = || -> Result<FileSet> {
             let rows = files::open(OpenOptions::new().read(true), &part)?;
-            let names = records(rows).into_byte_records().map(|row| Ok(row?.get(FILE_NAME).unwrap_or_default().to_vec()));
+            let names = records(rows)
+                .into_byte_records()
+                .map(|row| Ok(row?.get(FILE_NAME).unwrap_or_default().to_vec()));
             // Calls without a file have no name by which to find the row of before.
-            names.filter(|name| name.as_ref().map_or(true, |name: &Vec<u8>| !name.is_empty())).collect()
+            names
+                .filter(|name| {
+                    name.as_ref()
+                        .map_or(true, |name: &Vec<u8>| !name.is_empty())
+                })
+                .collect()
         };
         names().with_context(|| format!("{} cannot be read", part.display()))
     }
 
-    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that was begun and broken off, it
-    /// is done again; where it was done, the hidden file is gone. Rows of before whose files are `replaced` go.
-    pub(super) fn publish(&mut self, progress: &mut CsvProgress, directory: &Directory, replaced: &FileSet) -> Result<()> {
+    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that
+    /// was begun and broken off, it is done again; where it was done, the hidden file is gone. Rows
+    /// of before whose files are `replaced` go.
+    pub(super) fn publish(
+        &mut self,
+        progress: &mut CsvProgress,
+        directory: &Directory,
+        replaced: &FileSet,
+    ) -> Result<()> {
         let part = self.part(progress.unit);
         let is_pending = progress.pending > 0 && is_there(&part)?;
         if is_pending {
             cut(&part, progress.pending)?;
         }
         let path = self.path.display().to_string();
-        let what = || format!("{} bytes of rows cannot be appended to {path}", progress.pending);
+        let what = || {
+            format!(
+                "{} bytes of rows cannot be appended to {path}",
+                progress.pending
+            )
+        };
         if replaced.is_empty() {
             if is_pending {
-                self.take_rows(&part, progress, directory).with_context(what)?;
+                self.take_rows(&part, progress, directory)
+                    .with_context(what)?;
             }
         } else if is_pending || progress.pending == 0 {
-            self.replace_rows(Some(part.as_path()).filter(|_| is_pending), directory, replaced).with_context(what)?;
+            self.replace_rows(
+                Some(part.as_path()).filter(|_| is_pending),
+                directory,
+                replaced,
+            )
+            .with_context(what)?;
         }
         if is_pending {
             remove(&part)?;
         }
-        *progress = CsvProgress { unit: progress.unit.saturating_add(1), ..CsvProgress::default() };
+        *progress = CsvProgress {
+            unit: progress.unit.saturating_add(1),
+            ..CsvProgress::default()
+        };
         Ok(())
     }
 
     fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
         let mut rows = BufReader::new(files::open(OpenOptions::new().read(true), part)?);
-        let mut file =
-            files::open(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE), &self.path)?;
+        let mut file = files::open(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(MODE),
+            &self.path,
+        )?;
         // Shorter it is if somebody has put it away and begun a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
-        let header = if before == 0 { csv_rows([self.columns])? } else { Vec::new() };
-        let end = if before == 0 { &b"\n"[..] } else { line_end(&mut file)? };
-        let appended =
-            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&header)).and_then(|()| copy_rows(&mut rows, &mut file, end));
+        let header = if before == 0 {
+            csv_rows([self.columns])?
+        } else {
+            Vec::new()
+        };
+        let end = if before == 0 {
+            &b"\n"[..]
+        } else {
+            line_end(&mut file)?
+        };
+        let appended = file
+            .seek(SeekFrom::End(0))
+            .and_then(|_| file.write_all(&header))
+            .and_then(|()| copy_rows(&mut rows, &mut file, end));
         if appended.is_err() {
             // Nothing half-written stays.
             file.set_len(before)?;
@@ -226,26 +299,44 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Writes the file anew, without the rows whose files are `replaced`, and with those of a unit of work. It takes the place of
-    /// the old one as a whole, so that what was broken off is done again from either.
-    fn replace_rows(&mut self, part: Option<&Path>, directory: &Directory, replaced: &FileSet) -> Result<()> {
+    /// Writes the file anew, without the rows whose files are `replaced`, and with those of a unit
+    /// of work. It takes the place of the old one as a whole, so that what was broken off is done
+    /// again from either.
+    fn replace_rows(
+        &mut self,
+        part: Option<&Path>,
+        directory: &Directory,
+        replaced: &FileSet,
+    ) -> Result<()> {
         let open = |path: &Path| files::open(OpenOptions::new().read(true), path);
         let mut old = match open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             old => Some(old?),
         };
-        let mode = old.as_ref().map_or(Ok(MODE), |old| old.metadata().map(|metadata| metadata.permissions().mode()))?;
+        let mode = old.as_ref().map_or(Ok(MODE), |old| {
+            old.metadata().map(|metadata| metadata.permissions().mode())
+        })?;
         let end = old.as_mut().map_or(Ok(&b"\n"[..]), line_end)?;
         let new = files::replacement(&self.path, mode)?;
-        let terminator = if end == b"\n" { csv::Terminator::Any(b'\n') } else { csv::Terminator::CRLF };
-        let mut to = csv::WriterBuilder::new().terminator(terminator).flexible(true).from_writer(new.as_file());
+        let terminator = if end == b"\n" {
+            csv::Terminator::Any(b'\n')
+        } else {
+            csv::Terminator::CRLF
+        };
+        let mut to = csv::WriterBuilder::new()
+            .terminator(terminator)
+            .flexible(true)
+            .from_writer(new.as_file());
         let mut has_header = false;
         if let Some(mut old) = old {
             old.seek(SeekFrom::Start(0))?;
             for row in records(old).into_byte_records() {
                 let row = row?;
                 has_header = true;
-                if row.get(FILE_NAME).is_none_or(|name| !replaced.contains(name)) {
+                if row
+                    .get(FILE_NAME)
+                    .is_none_or(|name| !replaced.contains(name))
+                {
                     to.write_byte_record(&row)?;
                 }
             }
@@ -266,7 +357,10 @@ impl CsvFile {
         if self.locked.is_some()
             && let Err(error) = new.as_file().try_lock()
         {
-            tracing::warn!("{} cannot be locked ({error}); see to it that nobody else appends to it", self.path.display());
+            tracing::warn!(
+                "{} cannot be locked ({error}); see to it that nobody else appends to it",
+                self.path.display()
+            );
         }
         let file = new.persist(&self.path).map_err(|error| error.error)?;
         if directory.syncs() {
@@ -279,23 +373,31 @@ impl CsvFile {
     /// Says how many rows are there, to which others will be appended.
     pub(super) fn tell_of_rows(&self, overwrites: bool) -> Result<()> {
         let path = self.path.display();
-        let file = files::open(OpenOptions::new().read(true), &self.path).with_context(|| format!("{path} cannot be opened"))?;
-        let lines = BufReader::with_capacity(1 << 20, file).split(b'\n').map_while(Result::ok).count() as u64;
+        let file = files::open(OpenOptions::new().read(true), &self.path)
+            .with_context(|| format!("{path} cannot be opened"))?;
+        let lines = BufReader::with_capacity(1 << 20, file)
+            .split(b'\n')
+            .map_while(Result::ok)
+            .count() as u64;
         let rows = grouped(lines.saturating_sub(1));
         match (lines, overwrites) {
             (..2, _) => {}
             (_, false) => {
-                tracing::info!("appending to {rows} rows that {path} has; --overwrite would replace those of the same calls");
+                tracing::info!(
+                    "appending to {rows} rows that {path} has; --overwrite would replace those of the same calls"
+                );
             }
             (_, true) => {
-                tracing::info!("appending to {rows} rows that {path} has; those of files that are replaced are replaced");
+                tracing::info!(
+                    "appending to {rows} rows that {path} has; those of files that are replaced are replaced"
+                );
             }
         }
         Ok(())
     }
 
-    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is beyond its length; and files
-    /// that were to take the place of this one.
+    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is
+    /// beyond its length; and files that were to take the place of this one.
     pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
         if progress.pending > 0 {
             cut(&self.part(progress.unit), progress.pending)?;
@@ -308,7 +410,8 @@ impl CsvFile {
             let entry = entry.with_context(unreadable)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let unit = unhidden(&name).and_then(|name| name.strip_prefix(&prefix));
-            let is_ours = unit.is_some_and(|unit| unit.parse::<u64>().is_ok() || files::is_of_replacement(unit));
+            let is_ours = unit
+                .is_some_and(|unit| unit.parse::<u64>().is_ok() || files::is_of_replacement(unit));
             if is_ours && (entry.path() != keep || progress.pending == 0) {
                 remove(&entry.path())?;
             }
@@ -318,7 +421,8 @@ impl CsvFile {
 
     /// The hidden file of a unit of work.
     fn part(&self, unit: u64) -> PathBuf {
-        self.path.with_file_name(hidden(&format!("{}.{unit}", self.file_name())))
+        self.path
+            .with_file_name(hidden(&format!("{}.{unit}", self.file_name())))
     }
 
     fn file_name(&self) -> Cow<'_, str> {
@@ -328,15 +432,24 @@ impl CsvFile {
 
 /// The rows of a table, or of a part of one.
 fn records(file: File) -> csv::Reader<File> {
-    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file)
+    csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(file)
 }
 
 /// The line end of a table: that of its header. Versions before ended lines with CRLF.
 fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
     let mut header = Vec::new();
     file.seek(SeekFrom::Start(0))?;
-    BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut header)?;
-    Ok(if header.ends_with(b"\r\n") { b"\r\n" } else { b"\n" })
+    BufReader::new(file)
+        .take(MAX_HEADER)
+        .read_until(b'\n', &mut header)?;
+    Ok(if header.ends_with(b"\r\n") {
+        b"\r\n"
+    } else {
+        b"\n"
+    })
 }
 
 /// Copies rows, and ends each as the table does. No field has a line end in it: see `text.rs`.
@@ -344,7 +457,10 @@ fn copy_rows(rows: &mut impl BufRead, to: &mut impl Write, end: &[u8]) -> io::Re
     let mut to = BufWriter::new(to);
     let mut row = Vec::new();
     while rows.read_until(b'\n', &mut row)? > 0 {
-        let row_end = row.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last.saturating_add(1));
+        let row_end = row
+            .iter()
+            .rposition(|byte| !matches!(byte, b'\r' | b'\n'))
+            .map_or(0, |last| last.saturating_add(1));
         to.write_all(row.get(..row_end).unwrap_or_default())?;
         to.write_all(end)?;
         row.clear();
@@ -353,20 +469,37 @@ fn copy_rows(rows: &mut impl BufRead, to: &mut impl Write, end: &[u8]) -> io::Re
 }
 
 fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = files::open(OpenOptions::new().append(true).create(true).mode(MODE), path);
+    let file = files::open(
+        OpenOptions::new().append(true).create(true).mode(MODE),
+        path,
+    );
     let written = file.and_then(|mut file| {
         let before = file.metadata()?.len();
-        file.write_all(bytes).or_else(|error| file.set_len(before).and(Err(error)))
+        file.write_all(bytes)
+            .or_else(|error| file.set_len(before).and(Err(error)))
     });
-    written.with_context(|| format!("{} bytes cannot be written to {}", bytes.len(), path.display()))
+    written.with_context(|| {
+        format!(
+            "{} bytes cannot be written to {}",
+            bytes.len(),
+            path.display()
+        )
+    })
 }
 
-/// Rows as RFC 4180 has them, fields quoted where they must be, but for the line end, which is LF: `grep ',0$'` and awk find what
-/// is at the end of a row.
-pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>> {
+/// Rows as RFC 4180 has them, fields quoted where they must be, but for the line end, which is LF:
+/// `grep ',0$'` and awk find what is at the end of a row.
+pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(
+    rows: impl IntoIterator<Item = R>,
+) -> Result<Vec<u8>> {
     // The buffer holds a row or some: one is made for each call.
     let mut builder = csv::WriterBuilder::new();
-    let mut writer = builder.terminator(csv::Terminator::Any(b'\n')).buffer_capacity(1024).from_writer(Vec::new());
-    rows.into_iter().try_for_each(|row| writer.write_record(row)).context("a CSV row cannot be made")?;
+    let mut writer = builder
+        .terminator(csv::Terminator::Any(b'\n'))
+        .buffer_capacity(1024)
+        .from_writer(Vec::new());
+    rows.into_iter()
+        .try_for_each(|row| writer.write_record(row))
+        .context("a CSV row cannot be made")?;
     Ok(writer.into_inner()?)
 }

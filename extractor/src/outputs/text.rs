@@ -1,8 +1,9 @@
 //! Text off the wire, made fit for a log, a table, a spreadsheet.
 
-/// Characters that nobody sees, or that turn the order of others around: a number that reads 123 may be another. These are
-/// `Default_Ignorable_Code_Point` of Unicode 16 (DerivedCoreProperties.txt), which has all of `Bidi_Control`, without the variation
-/// selectors (they choose the looks of the character before); and the separators of lines and paragraphs.
+/// Characters that nobody sees, or that turn the order of others around: a number that reads 123
+/// may be another. These are `Default_Ignorable_Code_Point` of Unicode 16
+/// (DerivedCoreProperties.txt), which has all of `Bidi_Control`, without the variation selectors
+/// (they choose the looks of the character before); and the separators of lines and paragraphs.
 const UNSEEN: [(char, char); 16] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -22,7 +23,8 @@ const UNSEEN: [(char, char); 16] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// The text with control characters, characters that nobody sees, and bytes that are no UTF-8, replaced by U+FFFD.
+/// The text with control characters, characters that nobody sees, and bytes that are no UTF-8,
+/// replaced by U+FFFD.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
     // Nearly all that is sent is printable ASCII, in which nothing needs to be looked at twice.
@@ -30,7 +32,15 @@ pub fn printable(bytes: &[u8]) -> String {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() || is_unseen(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() || is_unseen(c) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn is_unseen(c: char) -> bool {
@@ -42,11 +52,14 @@ fn is_unseen(c: char) -> bool {
 #[must_use]
 pub(super) fn field(bytes: &[u8]) -> String {
     let text = printable(bytes);
-    let is_formula = text.trim_start_matches(is_blank).starts_with(['=', '+', '-', '@']);
+    let is_formula = text
+        .trim_start_matches(is_blank)
+        .starts_with(['=', '+', '-', '@']);
     if is_formula { format!("'{text}") } else { text }
 }
 
-/// A character that a spreadsheet passes over at the beginning of a cell, as it looks after [`printable`].
+/// A character that a spreadsheet passes over at the beginning of a cell, as it looks after
+/// [`printable`].
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == char::REPLACEMENT_CHARACTER
 }
@@ -66,7 +79,10 @@ mod tests {
         for (bytes, want) in [
             (&b"plain"[..], "plain"),
             (b"a,\"b\"", "a,\"b\""),
-            (b"two\r\nlines\x1b[31m", "two\u{fffd}\u{fffd}lines\u{fffd}[31m"),
+            (
+                b"two\r\nlines\x1b[31m",
+                "two\u{fffd}\u{fffd}lines\u{fffd}[31m",
+            ),
             (b"=cmd()", "'=cmd()"),
             (b"+49", "'+49"),
             (b" \t-1", "' \u{fffd}-1"),
@@ -75,7 +91,10 @@ mod tests {
             (b"J\xf6rg", "J\u{fffd}rg"),
             ("\u{85}x".as_bytes(), "\u{fffd}x"),
             ("a\u{202e}321".as_bytes(), "a\u{fffd}321"),
-            ("1\u{200b}2\u{feff}\u{e0041}".as_bytes(), "1\u{fffd}2\u{fffd}\u{fffd}"),
+            (
+                "1\u{200b}2\u{feff}\u{e0041}".as_bytes(),
+                "1\u{fffd}2\u{fffd}\u{fffd}",
+            ),
             ("\u{2029}=1".as_bytes(), "'\u{fffd}=1"),
             ("\u{2764}\u{fe0f}".as_bytes(), "\u{2764}\u{fe0f}"),
             (b"", ""),

@@ -1,13 +1,15 @@
 //! Frames to datagrams: a fast path for the common case, a general one for all others.
 //!
-//! To whoever adds a tunnel: its header is taken off in `tunnels`, on the way of [`Decoder::general`], never in [`fast`].
-//! The fast path takes UDP over IPv4 or IPv6, not fragmented, without options, below Ethernet (or Linux cooked headers) and VLAN tags,
-//! and answers `None` to all else, also to the ports of tunnels and to what begins like HEP on its ports.
+//! To whoever adds a tunnel: its header is taken off in `tunnels`, on the way of
+//! [`Decoder::general`], never in [`fast`]. The fast path takes UDP over IPv4 or IPv6, not
+//! fragmented, without options, below Ethernet (or Linux cooked headers) and VLAN tags, and answers
+//! `None` to all else, also to the ports of tunnels and to what begins like HEP on its ports.
 //!
-//! The general path reads Ethernet, VLAN tags, IPv4, IPv6, its extension headers, fragment headers and UDP through the slices of
-//! etherparse. Cooked headers, MACsec, authentication headers and TCP are read by hand: beside each reader stands the input
-//! that etherparse refuses and captures may hold. Of ARP nothing is read. A property test holds the two paths to the same
-//! answers, and another the general path to those that etherparse gives of whole packets.
+//! The general path reads Ethernet, VLAN tags, IPv4, IPv6, its extension headers, fragment headers
+//! and UDP through the slices of etherparse. Cooked headers, MACsec, authentication headers and TCP
+//! are read by hand: beside each reader stands the input that etherparse refuses and captures may
+//! hold. Of ARP nothing is read. A property test holds the two paths to the same answers, and
+//! another the general path to those that etherparse gives of whole packets.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +21,9 @@ use super::{
     Endpoint, HepPorts, Layer, Network, Session, be16, esp, hep,
     ip::{self, Body, IpPacket},
     link,
-    tunnels::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN},
+    tunnels::{
+        self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN,
+    },
 };
 
 const PROTOCOL_TCP: u8 = 6;
@@ -101,7 +105,8 @@ pub struct Fragment<'a> {
 pub enum Packet<'a> {
     /// A whole UDP datagram (or what the snap length left of it).
     Udp(Datagram<'a>),
-    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since 1970 (HEP).
+    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since
+    /// 1970 (HEP).
     Told(u64, Datagram<'a>),
     /// A part of an IP datagram.
     Fragment(Fragment<'a>),
@@ -130,7 +135,11 @@ impl Packet<'_> {
     #[must_use]
     #[inline]
     pub fn told_ns(&self) -> Option<u64> {
-        if let Self::Told(told_ns, _) = self { Some(*told_ns) } else { None }
+        if let Self::Told(told_ns, _) = self {
+            Some(*told_ns)
+        } else {
+            None
+        }
     }
 }
 
@@ -146,10 +155,18 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// One that passes over what ERSPAN sessions (and VLANs) other than these mirror. No session (VLAN) stands for all.
+    /// One that passes over what ERSPAN sessions (and VLANs) other than these mirror. No session
+    /// (VLAN) stands for all.
     #[must_use]
-    pub fn new(span_ids: impl IntoIterator<Item = u16>, vlans: impl IntoIterator<Item = u16>) -> Self {
-        Self { span_ids: span_ids.into_iter().collect(), vlans: vlans.into_iter().collect(), ..Self::default() }
+    pub fn new(
+        span_ids: impl IntoIterator<Item = u16>,
+        vlans: impl IntoIterator<Item = u16>,
+    ) -> Self {
+        Self {
+            span_ids: span_ids.into_iter().collect(),
+            vlans: vlans.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// The same, with HEP read on these ports.
@@ -193,8 +210,8 @@ impl Decoder {
         }
     }
 
-    /// What an IP datagram carries that was put together from its fragments; `wire_len` is how much of it there was
-    /// on the wire.
+    /// What an IP datagram carries that was put together from its fragments; `wire_len` is how much
+    /// of it there was on the wire.
     #[must_use]
     pub fn decode_ip_payload<'a>(
         &self,
@@ -205,48 +222,89 @@ impl Decoder {
         wire_len: usize,
     ) -> Packet<'a> {
         let body = Body::put_together(protocol, payload, wire_len);
-        body.map_or(Packet::Unreadable, |body| self.in_ip(IpPacket { ends, body }, network, MAX_TUNNELS))
+        body.map_or(Packet::Unreadable, |body| {
+            self.in_ip(IpPacket { ends, body }, network, MAX_TUNNELS)
+        })
     }
 
-    /// What an IP datagram carries, as far as its first fragment tells, which may hold the first fragment of another.
-    /// Another fragment tells nothing.
+    /// What an IP datagram carries, as far as its first fragment tells, which may hold the first
+    /// fragment of another. Another fragment tells nothing.
     #[must_use]
     pub fn decode_beginning<'a>(&self, fragment: &Fragment<'a>) -> Packet<'a> {
         let mut packet = Packet::Fragment(*fragment);
         for _ in 0..=MAX_TUNNELS {
-            let Packet::Fragment(fragment) = packet else { break };
-            let Some(inner) = self.decode_first(&fragment) else { break };
+            let Packet::Fragment(fragment) = packet else {
+                break;
+            };
+            let Some(inner) = self.decode_first(&fragment) else {
+                break;
+            };
             packet = inner;
         }
         packet
     }
 
-    /// What an IP datagram carries, as far as its first fragment tells. Nothing of another fragment.
+    /// What an IP datagram carries, as far as its first fragment tells. Nothing of another
+    /// fragment.
     #[must_use]
     pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
-        let Fragment { network, source, destination, protocol, offset: 0, payload, .. } = *fragment else { return None };
-        let decoder = Self { reads_beginnings: true, ..self.clone() };
-        Some(decoder.decode_ip_payload(network, (source, destination), protocol, payload, ip::UNKNOWN_LEN))
+        let Fragment {
+            network,
+            source,
+            destination,
+            protocol,
+            offset: 0,
+            payload,
+            ..
+        } = *fragment
+        else {
+            return None;
+        };
+        let decoder = Self {
+            reads_beginnings: true,
+            ..self.clone()
+        };
+        Some(decoder.decode_ip_payload(
+            network,
+            (source, destination),
+            protocol,
+            payload,
+            ip::UNKNOWN_LEN,
+        ))
     }
 
     /// Everything the fast path leaves.
     fn general<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
-        link::strip(link, frame).map_or(Packet::Unreadable, |layer| self.unwrapped(layer, Network::PLAIN, MAX_TUNNELS))
+        link::strip(link, frame).map_or(Packet::Unreadable, |layer| {
+            self.unwrapped(layer, Network::PLAIN, MAX_TUNNELS)
+        })
     }
 
-    /// What a layer holds in the end, after at most so many tunnels. What stands below IP does not count as
-    /// one: each turn takes off some bytes, so there is an end to it.
-    fn unwrapped<'a>(&self, mut layer: Layer<'a>, mut network: Network, tunnels_left: u8) -> Packet<'a> {
+    /// What a layer holds in the end, after at most so many tunnels. What stands below IP does not
+    /// count as one: each turn takes off some bytes, so there is an end to it.
+    fn unwrapped<'a>(
+        &self,
+        mut layer: Layer<'a>,
+        mut network: Network,
+        tunnels_left: u8,
+    ) -> Packet<'a> {
         loop {
             network = network.below_ip(&layer);
             let inner = match layer {
                 Layer::Ip(packet) => {
-                    return ip::read(packet).map_or(Packet::Unreadable, |packet| self.in_ip(packet, network, tunnels_left));
+                    return ip::read(packet).map_or(Packet::Unreadable, |packet| {
+                        self.in_ip(packet, network, tunnels_left)
+                    });
                 }
-                Layer::Mirrored(session, frame) if self.wants(session) => Some(Layer::Ethernet(frame)),
+                Layer::Mirrored(session, frame) if self.wants(session) => {
+                    Some(Layer::Ethernet(frame))
+                }
                 Layer::Mirrored(..) => return Packet::OtherSession,
                 Layer::Datagram(datagram) => {
-                    return self.told(&datagram).unwrap_or(Packet::Udp(Datagram { network, ..datagram }));
+                    return self.told(&datagram).unwrap_or(Packet::Udp(Datagram {
+                        network,
+                        ..datagram
+                    }));
                 }
                 Layer::Other => return Packet::NotIp,
                 Layer::OtherKind => return Packet::OtherKind,
@@ -264,19 +322,46 @@ impl Decoder {
         let is_in = |asked_for: &BTreeSet<u16>, number: Option<u16>| {
             asked_for.is_empty() || number.is_some_and(|number| asked_for.contains(&number))
         };
-        is_in(&self.span_ids, session.map(|session| session.span_id)) && is_in(&self.vlans, session.map(|session| session.vlan))
+        is_in(&self.span_ids, session.map(|session| session.span_id))
+            && is_in(&self.vlans, session.map(|session| session.vlan))
     }
 
     /// What a tunnel holds.
     fn inside<'a>(&self, layer: Layer<'a>, network: Network, tunnels_left: u8) -> Packet<'a> {
-        tunnels_left.checked_sub(1).map_or(Packet::TooDeep, |left| self.unwrapped(layer, network, left))
+        tunnels_left
+            .checked_sub(1)
+            .map_or(Packet::TooDeep, |left| self.unwrapped(layer, network, left))
     }
 
     /// What an IP packet carries.
     fn in_ip<'a>(&self, packet: IpPacket<'a>, network: Network, tunnels_left: u8) -> Packet<'a> {
-        let IpPacket { ends: (source, destination), body: Body { protocol, payload, wire_len, part } } = packet;
-        if let Some(ip::Part { identification, offset, more }) = part {
-            let fragment = Fragment { network, source, destination, protocol, identification, offset, more, payload, wire_len };
+        let IpPacket {
+            ends: (source, destination),
+            body:
+                Body {
+                    protocol,
+                    payload,
+                    wire_len,
+                    part,
+                },
+        } = packet;
+        if let Some(ip::Part {
+            identification,
+            offset,
+            more,
+        }) = part
+        {
+            let fragment = Fragment {
+                network,
+                source,
+                destination,
+                protocol,
+                identification,
+                offset,
+                more,
+                payload,
+                wire_len,
+            };
             return Packet::Fragment(fragment);
         }
         if let Some(layer) = tunnels::in_ip(protocol, payload, wire_len) {
@@ -285,12 +370,18 @@ impl Decoder {
         let ends = |from, to| (network, source.with_port(from), destination.with_port(to));
         match protocol {
             esp::PROTOCOL => {
-                let packet = self.in_esp((source, destination), payload, wire_len, network, tunnels_left);
+                let packet = self.in_esp(
+                    (source, destination),
+                    payload,
+                    wire_len,
+                    network,
+                    tunnels_left,
+                );
                 packet.unwrap_or(Packet::Encrypted)
             }
-            PROTOCOL_UDP => {
-                udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| self.in_datagram(datagram, tunnels_left))
-            }
+            PROTOCOL_UDP => udp(payload, wire_len, ends).map_or(Packet::Unreadable, |datagram| {
+                self.in_datagram(datagram, tunnels_left)
+            }),
             PROTOCOL_TCP => tcp(payload, wire_len, ends).map_or(Packet::Unreadable, Packet::Tcp),
             _ => Packet::OtherIp,
         }
@@ -298,11 +389,17 @@ impl Decoder {
 
     /// The packet that a datagram tells of, if it is HEP.
     fn told<'a>(&self, datagram: &Datagram<'a>) -> Option<Packet<'a>> {
-        let may_be = hep::may_be(datagram.payload) && self.reads_hep_to(datagram.destination.port());
-        if may_be { hep::read(datagram.payload, datagram.wire_len) } else { None }
+        let may_be =
+            hep::may_be(datagram.payload) && self.reads_hep_to(datagram.destination.port());
+        if may_be {
+            hep::read(datagram.payload, datagram.wire_len)
+        } else {
+            None
+        }
     }
 
-    /// The packet in ESP, if that can be read. In tunnel mode it is an IP packet, which counts as a tunnel anyway.
+    /// The packet in ESP, if that can be read. In tunnel mode it is an IP packet, which counts as a
+    /// tunnel anyway.
     fn in_esp<'a>(
         &self,
         ends: (Endpoint, Endpoint),
@@ -312,25 +409,54 @@ impl Decoder {
         tunnels_left: u8,
     ) -> Option<Packet<'a>> {
         let is_beginning = self.reads_beginnings && packet.len() < wire_len;
-        let body = if is_beginning { esp::read_beginning(packet) } else { esp::read(packet, wire_len) }?;
-        let left = if esp::is_tunnel(&body) { Some(tunnels_left) } else { tunnels_left.checked_sub(1) };
-        Some(left.map_or(Packet::TooDeep, |left| self.in_ip(IpPacket { ends, body }, network, left)))
+        let body = if is_beginning {
+            esp::read_beginning(packet)
+        } else {
+            esp::read(packet, wire_len)
+        }?;
+        let left = if esp::is_tunnel(&body) {
+            Some(tunnels_left)
+        } else {
+            tunnels_left.checked_sub(1)
+        };
+        Some(left.map_or(Packet::TooDeep, |left| {
+            self.in_ip(IpPacket { ends, body }, network, left)
+        }))
     }
 
-    /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads nowhere is taken
-    /// for what it is.
+    /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads
+    /// nowhere is taken for what it is.
     fn in_datagram<'a>(&self, datagram: Datagram<'a>, tunnels_left: u8) -> Packet<'a> {
         if let Some(packet) = self.told(&datagram) {
-            return if tunnels_left == 0 { Packet::TooDeep } else { packet };
+            return if tunnels_left == 0 {
+                Packet::TooDeep
+            } else {
+                packet
+            };
         }
-        let Datagram { network, source, destination, payload, wire_len } = datagram;
+        let Datagram {
+            network,
+            source,
+            destination,
+            payload,
+            wire_len,
+        } = datagram;
         if esp::may_be_in(&datagram)
-            && let Some(packet) = self.in_esp((source, destination), payload, wire_len, network, tunnels_left)
+            && let Some(packet) = self.in_esp(
+                (source, destination),
+                payload,
+                wire_len,
+                network,
+                tunnels_left,
+            )
         {
             return packet;
         }
-        let inner = tunnels::in_udp(&datagram).map(|layer| self.inside(layer, network.in_udp(&datagram), tunnels_left));
-        inner.filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable)).unwrap_or(Packet::Udp(datagram))
+        let inner = tunnels::in_udp(&datagram)
+            .map(|layer| self.inside(layer, network.in_udp(&datagram), tunnels_left));
+        inner
+            .filter(|inner| !matches!(inner, Packet::NotIp | Packet::Unreadable))
+            .unwrap_or(Packet::Udp(datagram))
     }
 }
 
@@ -341,7 +467,8 @@ fn in_one(numbers: &BTreeSet<u16>) -> String {
 
 /// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.
 ///
-/// By hand, for this is what media come in: a datagram over IPv4 costs 160 instructions here, and 560 on the general path.
+/// By hand, for this is what media come in: a datagram over IPv4 costs 160 instructions here, and
+/// 560 on the general path.
 #[inline]
 fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Datagram<'a>> {
     let (type_at, payload_at) = match link {
@@ -366,7 +493,10 @@ fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Dat
 #[inline(never)]
 fn fast_behind_tags(mut ether_type: u16, mut rest: &[u8]) -> Option<Datagram<'_>> {
     let mut network = Network::PLAIN;
-    while matches!(ether_type, ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD) {
+    while matches!(
+        ether_type,
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD
+    ) {
         let [t0, t1, e0, e1] = *rest.first_chunk()?;
         network = network.vlan([t0, t1]);
         ether_type = be16([e0, e1]);
@@ -383,7 +513,22 @@ fn fast_behind_tags(mut ether_type: u16, mut rest: &[u8]) -> Option<Datagram<'_>
 #[inline]
 fn fast_ipv4(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     let header: &[u8; 20] = packet.first_chunk()?;
-    let [0x45, _, len_high, len_low, _, _, fragment_high, fragment_low, _, PROTOCOL_UDP, _, _, addresses @ ..] = *header else {
+    let [
+        0x45,
+        _,
+        len_high,
+        len_low,
+        _,
+        _,
+        fragment_high,
+        fragment_low,
+        _,
+        PROTOCOL_UDP,
+        _,
+        _,
+        addresses @ ..,
+    ] = *header
+    else {
         return None;
     };
     if be16([fragment_high & 0x3f, fragment_low]) != 0 {
@@ -391,22 +536,39 @@ fn fast_ipv4(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     }
     let total_len = usize::from(be16([len_high, len_low]));
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-    fast_udp(packet.get(20..)?, total_len.checked_sub(20)?, |source, destination| {
-        (network, Endpoint::v4([s0, s1, s2, s3], source), Endpoint::v4([d0, d1, d2, d3], destination))
-    })
+    fast_udp(
+        packet.get(20..)?,
+        total_len.checked_sub(20)?,
+        |source, destination| {
+            (
+                network,
+                Endpoint::v4([s0, s1, s2, s3], source),
+                Endpoint::v4([d0, d1, d2, d3], destination),
+            )
+        },
+    )
 }
 
 /// RFC 8200, 3: UDP right after the fixed header.
 #[inline]
 fn fast_ipv6(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
-    let [0x60..=0x6f, _, _, _, len_high, len_low, PROTOCOL_UDP, _] = *packet.first_chunk::<8>()? else {
+    let [0x60..=0x6f, _, _, _, len_high, len_low, PROTOCOL_UDP, _] = *packet.first_chunk::<8>()?
+    else {
         return None;
     };
     let source: [u8; 16] = *packet.get(8..)?.first_chunk()?;
     let destination: [u8; 16] = *packet.get(24..)?.first_chunk()?;
-    fast_udp(packet.get(40..)?, usize::from(be16([len_high, len_low])), |source_port, destination_port| {
-        (network, Endpoint::v6(source, source_port), Endpoint::v6(destination, destination_port))
-    })
+    fast_udp(
+        packet.get(40..)?,
+        usize::from(be16([len_high, len_low])),
+        |source_port, destination_port| {
+            (
+                network,
+                Endpoint::v6(source, source_port),
+                Endpoint::v6(destination, destination_port),
+            )
+        },
+    )
 }
 
 /// [`udp`], read by hand.
@@ -418,44 +580,91 @@ fn fast_udp(
 ) -> Option<Datagram<'_>> {
     let segment = segment.get(..wire_len).unwrap_or(segment);
     let [s0, s1, d0, d1, l0, l1, _, _] = *segment.first_chunk::<UDP_HEADER_LEN>()?;
-    let wire_len = datagram_len(usize::from(be16([l0, l1])), wire_len).checked_sub(UDP_HEADER_LEN)?;
+    let wire_len =
+        datagram_len(usize::from(be16([l0, l1])), wire_len).checked_sub(UDP_HEADER_LEN)?;
     let payload = segment.get(UDP_HEADER_LEN..)?;
     let (network, source, destination) = ends(be16([s0, s1]), be16([d0, d1]));
-    Some(Datagram { network, source, destination, payload: payload.get(..wire_len).unwrap_or(payload), wire_len })
+    Some(Datagram {
+        network,
+        source,
+        destination,
+        payload: payload.get(..wire_len).unwrap_or(payload),
+        wire_len,
+    })
 }
 
 /// RFC 768. `wire_len` is what IP says of the length; the capture may hold less, or padding.
-fn udp(segment: &[u8], wire_len: usize, ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint)) -> Option<Datagram<'_>> {
+fn udp(
+    segment: &[u8],
+    wire_len: usize,
+    ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint),
+) -> Option<Datagram<'_>> {
     let segment = segment.get(..wire_len).unwrap_or(segment);
     let header = UdpHeaderSlice::from_slice(segment).ok()?;
     let wire_len = datagram_len(header.length().into(), wire_len).checked_sub(UDP_HEADER_LEN)?;
     let payload = segment.get(UDP_HEADER_LEN..)?;
     let (network, source, destination) = ends(header.source_port(), header.destination_port());
-    Some(Datagram { network, source, destination, payload: payload.get(..wire_len).unwrap_or(payload), wire_len })
+    Some(Datagram {
+        network,
+        source,
+        destination,
+        payload: payload.get(..wire_len).unwrap_or(payload),
+        wire_len,
+    })
 }
 
 /// UDP's own length, but IP's where that of UDP cannot be true (0 stands for "offloaded").
 fn datagram_len(udp_len: usize, ip_payload_len: usize) -> usize {
-    if (UDP_HEADER_LEN..=ip_payload_len).contains(&udp_len) { udp_len } else { ip_payload_len }
+    if (UDP_HEADER_LEN..=ip_payload_len).contains(&udp_len) {
+        udp_len
+    } else {
+        ip_payload_len
+    }
 }
 
-/// RFC 9293, 3.1: the header is as long as its data offset says. A snap length may have cut its options, with which
-/// etherparse refuses the header (`a_segment_that_is_cut_in_its_options`).
-fn tcp(segment: &[u8], wire_len: usize, ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint)) -> Option<Segment<'_>> {
+/// RFC 9293, 3.1: the header is as long as its data offset says. A snap length may have cut its
+/// options, with which etherparse refuses the header (`a_segment_that_is_cut_in_its_options`).
+fn tcp(
+    segment: &[u8],
+    wire_len: usize,
+    ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint),
+) -> Option<Segment<'_>> {
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
     const MIN_HEADER_LEN: usize = 20;
-    let [s0, s1, d0, d1, q0, q1, q2, q3, _, _, _, _, offset, flags, ..] = *segment.first_chunk::<MIN_HEADER_LEN>()?;
+    let [
+        s0,
+        s1,
+        d0,
+        d1,
+        q0,
+        q1,
+        q2,
+        q3,
+        _,
+        _,
+        _,
+        _,
+        offset,
+        flags,
+        ..,
+    ] = *segment.first_chunk::<MIN_HEADER_LEN>()?;
     let header_len = usize::from(offset >> 4).saturating_mul(4);
-    let wire_len = wire_len.checked_sub(header_len).filter(|_| header_len >= MIN_HEADER_LEN)?;
+    let wire_len = wire_len
+        .checked_sub(header_len)
+        .filter(|_| header_len >= MIN_HEADER_LEN)?;
     let (network, source, destination) = ends(be16([s0, s1]), be16([d0, d1]));
     Some(Segment {
         network,
         source,
         destination,
         sequence: u32::from_be_bytes([q0, q1, q2, q3]),
-        flags: TcpFlags { fin: flags & FIN != 0, syn: flags & SYN != 0, rst: flags & RST != 0 },
+        flags: TcpFlags {
+            fin: flags & FIN != 0,
+            syn: flags & SYN != 0,
+            rst: flags & RST != 0,
+        },
         payload: segment.get(header_len..).unwrap_or_default(),
         wire_len,
     })
@@ -478,14 +687,22 @@ mod tests {
     const SOURCE: [u8; 4] = [192, 0, 2, 1];
     const DESTINATION: [u8; 4] = [192, 0, 2, 2];
 
-    fn built(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>, payload: &[u8]) -> Vec<u8> {
+    fn built(
+        builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let mut frame = Vec::new();
         builder.write(&mut frame, payload).unwrap();
         frame
     }
 
     fn ethernet_udp(payload: &[u8]) -> Vec<u8> {
-        built(PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).udp(5060, 4000), payload)
+        built(
+            PacketBuilder::ethernet2([1; 6], [2; 6])
+                .ipv4(SOURCE, DESTINATION, 64)
+                .udp(5060, 4000),
+            payload,
+        )
     }
 
     fn want(payload: &[u8]) -> Packet<'_> {
@@ -501,7 +718,10 @@ mod tests {
     /// The packet without what it came through.
     fn anywhere(packet: Packet<'_>) -> Packet<'_> {
         match packet {
-            Packet::Udp(datagram) => Packet::Udp(Datagram { network: Network::PLAIN, ..datagram }),
+            Packet::Udp(datagram) => Packet::Udp(Datagram {
+                network: Network::PLAIN,
+                ..datagram
+            }),
             other => other,
         }
     }
@@ -530,15 +750,40 @@ mod tests {
     #[test]
     fn vlan_tags_one_and_stacked() {
         let frame = ethernet_udp(b"hello");
-        let five = [[0x88u8, 0xa8, 0, 5], [0x81, 0, 0, 6], [0x81, 0, 0, 7], [0x91, 0, 0, 8], [0x81, 0, 0, 9]].concat();
-        for tags in [&[0x81u8, 0, 0, 5][..], &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6], &[0x91, 0, 0, 5, 0x81, 0, 0, 6], &five] {
+        let five = [
+            [0x88u8, 0xa8, 0, 5],
+            [0x81, 0, 0, 6],
+            [0x81, 0, 0, 7],
+            [0x91, 0, 0, 8],
+            [0x81, 0, 0, 9],
+        ]
+        .concat();
+        for tags in [
+            &[0x81u8, 0, 0, 5][..],
+            &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6],
+            &[0x91, 0, 0, 5, 0x81, 0, 0, 6],
+            &five,
+        ] {
             let tagged = [&frame[..12], tags, &frame[12..]].concat();
-            assert_eq!(anywhere(decode(LinkType::ETHERNET, &tagged)), want(b"hello"));
-            assert_eq!(general(LinkType::ETHERNET, &tagged), decode(LinkType::ETHERNET, &tagged));
-            assert_ne!(decode(LinkType::ETHERNET, &tagged), want(b"hello"), "another network");
+            assert_eq!(
+                anywhere(decode(LinkType::ETHERNET, &tagged)),
+                want(b"hello")
+            );
+            assert_eq!(
+                general(LinkType::ETHERNET, &tagged),
+                decode(LinkType::ETHERNET, &tagged)
+            );
+            assert_ne!(
+                decode(LinkType::ETHERNET, &tagged),
+                want(b"hello"),
+                "another network"
+            );
         }
         let sll_with_vlan = [&[0u8; 14][..], &[0x81, 0, 0, 5], &frame[12..]].concat();
-        assert_eq!(anywhere(decode(LinkType::LINUX_SLL, &sll_with_vlan)), want(b"hello"));
+        assert_eq!(
+            anywhere(decode(LinkType::LINUX_SLL, &sll_with_vlan)),
+            want(b"hello")
+        );
     }
 
     #[test]
@@ -547,9 +792,13 @@ mod tests {
         frame.extend([0; 13]);
         assert_eq!(decode(LinkType::ETHERNET, &frame), want(b"hello"));
         let snapped = ethernet_udp(&[7; 100]);
-        let Packet::Udp(datagram) = decode(LinkType::ETHERNET, &snapped[..62]) else { panic!() };
+        let Packet::Udp(datagram) = decode(LinkType::ETHERNET, &snapped[..62]) else {
+            panic!()
+        };
         assert_eq!((datagram.payload.len(), datagram.wire_len), (20, 100));
-        let Packet::Udp(datagram) = general(LinkType::ETHERNET, &snapped[..62]) else { panic!() };
+        let Packet::Udp(datagram) = general(LinkType::ETHERNET, &snapped[..62]) else {
+            panic!()
+        };
         assert_eq!((datagram.payload.len(), datagram.wire_len), (20, 100));
     }
 
@@ -557,23 +806,46 @@ mod tests {
     fn lengths_that_lie() {
         let mut frame = ethernet_udp(b"hello");
         frame[38..40].copy_from_slice(&[0, 0]);
-        assert_eq!(decode(LinkType::ETHERNET, &frame), want(b"hello"), "UDP length 0");
+        assert_eq!(
+            decode(LinkType::ETHERNET, &frame),
+            want(b"hello"),
+            "UDP length 0"
+        );
         frame[38..40].copy_from_slice(&[0xff, 0xff]);
-        assert_eq!(decode(LinkType::ETHERNET, &frame), want(b"hello"), "UDP length beyond IP's");
+        assert_eq!(
+            decode(LinkType::ETHERNET, &frame),
+            want(b"hello"),
+            "UDP length beyond IP's"
+        );
         frame[16..18].copy_from_slice(&[0, 0]);
-        assert_eq!(decode(LinkType::ETHERNET, &frame), want(b"hello"), "IP length 0");
+        assert_eq!(
+            decode(LinkType::ETHERNET, &frame),
+            want(b"hello"),
+            "IP length 0"
+        );
     }
 
     #[test]
     fn what_is_no_datagram_is_told_apart() {
         let mut fragment = ethernet_udp(b"hello");
         fragment[20] = 0x20;
-        let Packet::Fragment(found) = decode(LinkType::ETHERNET, &fragment) else { panic!() };
+        let Packet::Fragment(found) = decode(LinkType::ETHERNET, &fragment) else {
+            panic!()
+        };
         assert_eq!((found.offset, found.more, found.protocol), (0, true, 17));
-        let Packet::Udp(beginning) = Decoder::default().decode_beginning(&found) else { panic!() };
-        assert_eq!((beginning.destination.port(), beginning.payload), (4000, &b"hello"[..]));
+        let Packet::Udp(beginning) = Decoder::default().decode_beginning(&found) else {
+            panic!()
+        };
+        assert_eq!(
+            (beginning.destination.port(), beginning.payload),
+            (4000, &b"hello"[..])
+        );
         let mut tcp = Vec::new();
-        PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).tcp(1, 2, 3, 4).write(&mut tcp, b"x").unwrap();
+        PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv4(SOURCE, DESTINATION, 64)
+            .tcp(1, 2, 3, 4)
+            .write(&mut tcp, b"x")
+            .unwrap();
         let want = Segment {
             network: Network::PLAIN,
             source: Endpoint::v4(SOURCE, 1),
@@ -592,13 +864,30 @@ mod tests {
     #[test]
     fn a_segment_that_is_cut_in_its_options() {
         let mut frame = Vec::new();
-        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).tcp(1, 2, 3, 4);
-        builder.options_raw(&[1; 12]).unwrap().write(&mut frame, b"hello").unwrap();
-        let Packet::Tcp(whole) = decode(LinkType::ETHERNET, &frame) else { panic!() };
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv4(SOURCE, DESTINATION, 64)
+            .tcp(1, 2, 3, 4);
+        builder
+            .options_raw(&[1; 12])
+            .unwrap()
+            .write(&mut frame, b"hello")
+            .unwrap();
+        let Packet::Tcp(whole) = decode(LinkType::ETHERNET, &frame) else {
+            panic!()
+        };
         assert_eq!((whole.payload, whole.wire_len), (&b"hello"[..], 5));
         for captured in 14 + 20 + 20..14 + 20 + 32 {
-            let Packet::Tcp(cut) = decode(LinkType::ETHERNET, &frame[..captured]) else { panic!("{captured}") };
-            assert_eq!(cut, Segment { payload: b"", ..whole }, "{captured}");
+            let Packet::Tcp(cut) = decode(LinkType::ETHERNET, &frame[..captured]) else {
+                panic!("{captured}")
+            };
+            assert_eq!(
+                cut,
+                Segment {
+                    payload: b"",
+                    ..whole
+                },
+                "{captured}"
+            );
             assert!(etherparse::TcpHeaderSlice::from_slice(&frame[34..captured]).is_err());
         }
     }
@@ -607,7 +896,14 @@ mod tests {
     fn gre(flags: u8, protocol: u16, header: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut packet = Vec::new();
         let gre = [&[flags, 0][..], &protocol.to_be_bytes(), header, payload].concat();
-        let ip = etherparse::Ipv4Header::new(gre.len() as u16, 64, 47.into(), [10, 0, 0, 1], [10, 0, 0, 2]).unwrap();
+        let ip = etherparse::Ipv4Header::new(
+            gre.len() as u16,
+            64,
+            47.into(),
+            [10, 0, 0, 1],
+            [10, 0, 0, 2],
+        )
+        .unwrap();
         ip.write(&mut packet).unwrap();
         [packet, gre].concat()
     }
@@ -619,13 +915,26 @@ mod tests {
             // What stands below IP in a tunnel is not another one.
             let bridged = [&[7u8; 12][..], &[0x88, 0x47], &[0, 0x10, 1, 64], &packet].concat();
             packet = gre(0, 0x6558, &[], &bridged);
-            assert_eq!(anywhere(decode(LinkType::RAW, &packet)), want(b"hello"), "{tunnels}");
+            assert_eq!(
+                anywhere(decode(LinkType::RAW, &packet)),
+                want(b"hello"),
+                "{tunnels}"
+            );
         }
-        assert_eq!(decode(LinkType::RAW, &gre(0, 0x0800, &[], &packet)), Packet::TooDeep);
+        assert_eq!(
+            decode(LinkType::RAW, &gre(0, 0x0800, &[], &packet)),
+            Packet::TooDeep
+        );
         let hep = b"HEP3\0\x15\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x08hi";
-        let to_server = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(SOURCE, DESTINATION, 64).udp(5060, 9060);
+        let to_server = PacketBuilder::ethernet2([1; 6], [2; 6])
+            .ipv4(SOURCE, DESTINATION, 64)
+            .udp(5060, 9060);
         let mut packet = built(to_server, hep)[14..].to_vec();
-        assert_eq!(decode(LinkType::RAW, &packet), Packet::Unreadable, "no addresses");
+        assert_eq!(
+            decode(LinkType::RAW, &packet),
+            Packet::Unreadable,
+            "no addresses"
+        );
         for _ in 0..4 {
             packet = gre(0, 0x0800, &[], &packet);
         }
@@ -636,9 +945,20 @@ mod tests {
     fn only_the_erspan_sessions_that_are_asked_for() {
         let frame = ethernet_udp(b"hello");
         let first = gre(0, 0x88be, &[], &frame);
-        let second = gre(0x10, 0x88be, &[0, 0, 0, 1, 0x10, 7, 0, 100, 0, 0, 0, 0], &frame);
-        let third = gre(0x10, 0x22eb, &[0, 0, 0, 1, 0x20, 7, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0], &frame);
-        let some = |span_ids: &[u16], vlans: &[u16]| Decoder::new(span_ids.to_vec(), vlans.to_vec());
+        let second = gre(
+            0x10,
+            0x88be,
+            &[0, 0, 0, 1, 0x10, 7, 0, 100, 0, 0, 0, 0],
+            &frame,
+        );
+        let third = gre(
+            0x10,
+            0x22eb,
+            &[0, 0, 0, 1, 0x20, 7, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0],
+            &frame,
+        );
+        let some =
+            |span_ids: &[u16], vlans: &[u16]| Decoder::new(span_ids.to_vec(), vlans.to_vec());
         for (decoder, of_first, of_others) in [
             (some(&[], &[]), true, true),
             (some(&[99, 100], &[]), false, true),
@@ -647,11 +967,27 @@ mod tests {
             (some(&[99], &[]), false, false),
             (some(&[100], &[8]), false, false),
         ] {
-            for (packet, is_wanted) in [(&first, of_first), (&second, of_others), (&third, of_others)] {
-                let want = if is_wanted { want(b"hello") } else { Packet::OtherSession };
-                assert_eq!(decoder.decode(LinkType::RAW, packet), want, "{decoder:?} {packet:?}");
+            for (packet, is_wanted) in [
+                (&first, of_first),
+                (&second, of_others),
+                (&third, of_others),
+            ] {
+                let want = if is_wanted {
+                    want(b"hello")
+                } else {
+                    Packet::OtherSession
+                };
+                assert_eq!(
+                    decoder.decode(LinkType::RAW, packet),
+                    want,
+                    "{decoder:?} {packet:?}"
+                );
             }
-            assert_eq!(decoder.decode(LinkType::ETHERNET, &frame), want(b"hello"), "not in ERSPAN");
+            assert_eq!(
+                decoder.decode(LinkType::ETHERNET, &frame),
+                want(b"hello"),
+                "not in ERSPAN"
+            );
         }
     }
 
@@ -660,7 +996,9 @@ mod tests {
         let inner = ethernet_udp(b"hello");
         let ip = &inner[14..];
         let over_udp = |ports: [u16; 2], header: &[u8], packet: &[u8], trailer: &[u8]| {
-            let outer = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(ports[0], ports[1]);
+            let outer = PacketBuilder::ethernet2([1; 6], [2; 6])
+                .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+                .udp(ports[0], ports[1]);
             built(outer, &[header, packet, trailer].concat())
         };
         let tagged = |frame: &[u8]| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
@@ -668,15 +1006,46 @@ mod tests {
             \0\0\0\x08\0\x08\x0f\xa0\0\0\0\x0b\0\x07\x01\0\0\0\x0f\0\x0bhello";
         let network = Network::PLAIN.vlan([0, 5]);
         for (name, frame, network) in [
-            ("NSH", [&inner[..12], &[0x89, 0x4f, 0, 2, 1, 1, 0, 0, 0, 0], ip].concat(), network),
-            ("L2TP", over_udp([1701, 1701], &[0, 2, 0, 1, 0, 1, 0xff, 3, 0, 0x21], ip, &[]), network),
-            ("ESP", over_udp([4500, 4500], &[0, 0, 0, 9, 0, 0, 0, 1], ip, &[&[1, 1, 4][..], &[7; 12]].concat()), network),
-            ("HEP", over_udp([5060, 9060], told, &[], &[]), Network::PLAIN),
+            (
+                "NSH",
+                [&inner[..12], &[0x89, 0x4f, 0, 2, 1, 1, 0, 0, 0, 0], ip].concat(),
+                network,
+            ),
+            (
+                "L2TP",
+                over_udp([1701, 1701], &[0, 2, 0, 1, 0, 1, 0xff, 3, 0, 0x21], ip, &[]),
+                network,
+            ),
+            (
+                "ESP",
+                over_udp(
+                    [4500, 4500],
+                    &[0, 0, 0, 9, 0, 0, 0, 1],
+                    ip,
+                    &[&[1, 1, 4][..], &[7; 12]].concat(),
+                ),
+                network,
+            ),
+            (
+                "HEP",
+                over_udp([5060, 9060], told, &[], &[]),
+                Network::PLAIN,
+            ),
         ] {
-            let Packet::Udp(want) = want(b"hello") else { panic!() };
-            assert_eq!(decode(LinkType::ETHERNET, &frame), Packet::Udp(want), "{name}");
+            let Packet::Udp(want) = want(b"hello") else {
+                panic!()
+            };
+            assert_eq!(
+                decode(LinkType::ETHERNET, &frame),
+                Packet::Udp(want),
+                "{name}"
+            );
             let want = Packet::Udp(Datagram { network, ..want });
-            assert_eq!(decode(LinkType::ETHERNET, &tagged(&frame)), want, "{name} in a VLAN");
+            assert_eq!(
+                decode(LinkType::ETHERNET, &tagged(&frame)),
+                want,
+                "{name} in a VLAN"
+            );
         }
     }
 
@@ -684,14 +1053,25 @@ mod tests {
     fn of_a_tunnel_in_fragments_the_beginning_shows_the_inner_packet() {
         let inner = ethernet_udp(&[9; 200]);
         let vxlan = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
-        let mut outer =
-            built(PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(1, 4789), &vxlan);
+        let mut outer = built(
+            PacketBuilder::ethernet2([1; 6], [2; 6])
+                .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+                .udp(1, 4789),
+            &vxlan,
+        );
         outer.truncate(14 + 20 + 104);
         outer[16..18].copy_from_slice(&124u16.to_be_bytes());
         outer[20] = 0x20;
-        let Packet::Fragment(fragment) = decode(LinkType::ETHERNET, &outer) else { panic!() };
-        let Packet::Udp(datagram) = Decoder::default().decode_beginning(&fragment) else { panic!() };
-        assert_eq!((datagram.source, datagram.wire_len), (Endpoint::v4(SOURCE, 5060), 200));
+        let Packet::Fragment(fragment) = decode(LinkType::ETHERNET, &outer) else {
+            panic!()
+        };
+        let Packet::Udp(datagram) = Decoder::default().decode_beginning(&fragment) else {
+            panic!()
+        };
+        assert_eq!(
+            (datagram.source, datagram.wire_len),
+            (Endpoint::v4(SOURCE, 5060), 200)
+        );
         assert_eq!(datagram.payload, [9; 104 - 16 - 42]);
     }
 

@@ -24,7 +24,10 @@ impl Endpoint {
     pub fn new(address: IpAddr, port: u16) -> Self {
         match address {
             IpAddr::V4(v4) => Self::v4(v4.octets(), port),
-            IpAddr::V6(v6) => Self { address: v6.octets(), port },
+            IpAddr::V6(v6) => Self {
+                address: v6.octets(),
+                port,
+            },
         }
     }
 
@@ -32,7 +35,10 @@ impl Endpoint {
     #[must_use]
     #[inline]
     pub const fn v4([a, b, c, d]: [u8; 4], port: u16) -> Self {
-        Self { address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port }
+        Self {
+            address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            port,
+        }
     }
 
     /// An IPv6 endpoint.
@@ -67,8 +73,8 @@ impl Endpoint {
         self.ip().is_unspecified()
     }
 
-    /// Whether the address means something within one network only: RFC 1918, RFC 6598, RFC 3927, RFC 4193,
-    /// RFC 4291, 2.5.6, and loopback.
+    /// Whether the address means something within one network only: RFC 1918, RFC 6598, RFC 3927,
+    /// RFC 4193, RFC 4291, 2.5.6, and loopback.
     #[must_use]
     pub fn is_private(self) -> bool {
         match self.ip() {
@@ -76,7 +82,9 @@ impl Endpoint {
                 let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
                 v4.is_private() || v4.is_link_local() || v4.is_loopback() || is_shared
             }
-            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+            IpAddr::V6(v6) => {
+                v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback()
+            }
         }
     }
 
@@ -90,7 +98,8 @@ impl Endpoint {
     #[must_use]
     pub fn ip(self) -> IpAddr {
         let v6 = Ipv6Addr::from(self.address);
-        v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), |v4: Ipv4Addr| IpAddr::V4(v4))
+        v6.to_ipv4_mapped()
+            .map_or(IpAddr::V6(v6), |v4: Ipv4Addr| IpAddr::V4(v4))
     }
 }
 
@@ -116,7 +125,10 @@ mod tests {
 
     #[test]
     fn is_written_as_the_csv_wants_it() {
-        assert_eq!(Endpoint::v4([192, 0, 2, 1], 4000).to_string(), "192.0.2.1:4000");
+        assert_eq!(
+            Endpoint::v4([192, 0, 2, 1], 4000).to_string(),
+            "192.0.2.1:4000"
+        );
         let v6 = Endpoint::new("2001:db8::1".parse().unwrap(), 4000);
         assert_eq!(v6.to_string(), "[2001:db8::1]:4000");
     }
@@ -124,19 +136,37 @@ mod tests {
     #[test]
     fn private_addresses() {
         let is_private = |text: &str| Endpoint::new(text.parse().unwrap(), 1).is_private();
-        for address in
-            ["10.1.2.3", "172.31.0.1", "192.168.0.1", "100.127.0.1", "169.254.1.1", "127.0.0.1", "fd00::1", "fe80::1", "::1"]
-        {
+        for address in [
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.1",
+            "100.127.0.1",
+            "169.254.1.1",
+            "127.0.0.1",
+            "fd00::1",
+            "fe80::1",
+            "::1",
+        ] {
             assert!(is_private(address), "{address}");
         }
-        for address in ["9.9.9.9", "172.32.0.1", "100.63.0.1", "100.128.0.1", "192.0.2.1", "2001:db8::1"] {
+        for address in [
+            "9.9.9.9",
+            "172.32.0.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "192.0.2.1",
+            "2001:db8::1",
+        ] {
             assert!(!is_private(address), "{address}");
         }
     }
 
     #[test]
     fn a_mapped_address_is_the_ipv4_one() {
-        assert_eq!(Endpoint::new("::ffff:192.0.2.1".parse().unwrap(), 1), Endpoint::v4([192, 0, 2, 1], 1));
+        assert_eq!(
+            Endpoint::new("::ffff:192.0.2.1".parse().unwrap(), 1),
+            Endpoint::v4([192, 0, 2, 1], 1)
+        );
         assert!(Endpoint::v4([0; 4], 5).is_unspecified());
         assert!(Endpoint::new("::".parse().unwrap(), 5).is_unspecified());
     }

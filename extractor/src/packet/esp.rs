@@ -1,12 +1,13 @@
-//! ESP with the NULL cipher (RFC 4303, RFC 2410): signed, but not encrypted, as phones and the P-CSCF of IMS use it
-//! (3GPP TS 33.203, 6.3).
+//! ESP with the NULL cipher (RFC 4303, RFC 2410): signed, but not encrypted, as phones and the
+//! P-CSCF of IMS use it (3GPP TS 33.203, 6.3).
 //!
 //! ```text
 //! SPI (4)  sequence number (4)  payload  padding 1, 2, 3 …  length of the padding (1)  next header (1)  ICV (0, 12, 16)
 //! ```
 //!
-//! Nothing in a packet says that it is not encrypted, nor how long its signature (ICV) is. So each length is tried, and one is
-//! believed only if all that stands before it fits exactly: padding, next header, and the length of what is carried.
+//! Nothing in a packet says that it is not encrypted, nor how long its signature (ICV) is. So each
+//! length is tried, and one is believed only if all that stands before it fits exactly: padding,
+//! next header, and the length of what is carried.
 
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
@@ -34,17 +35,31 @@ const IPV6: u8 = 41;
 
 /// The payload of a packet, if it is there as a whole and not encrypted.
 pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Body<'_>> {
-    let inside = packet.get(HEADER_LEN..).filter(|_| packet.len() == wire_len)?;
-    ICV_LENS.iter().find_map(|icv_len| inside.len().checked_sub(*icv_len).and_then(|end| without_trailer(inside.get(..end)?)))
+    let inside = packet
+        .get(HEADER_LEN..)
+        .filter(|_| packet.len() == wire_len)?;
+    ICV_LENS.iter().find_map(|icv_len| {
+        inside
+            .len()
+            .checked_sub(*icv_len)
+            .and_then(|end| without_trailer(inside.get(..end)?))
+    })
 }
 
 /// The payload that a packet without its end seems to have, after the whole of it has been read.
 pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
     let payload = packet.get(HEADER_LEN..)?;
     let seems = |len: usize| payload.len() < len.saturating_add(MAX_TRAILER_LEN);
-    let protocol = [IPV4, IPV6].into_iter().find(|protocol| is_ip(*protocol, payload, seems));
+    let protocol = [IPV4, IPV6]
+        .into_iter()
+        .find(|protocol| is_ip(*protocol, payload, seems));
     let protocol = protocol.or_else(|| is_udp(payload, seems).then_some(UDP))?;
-    Some(Body { protocol, payload, wire_len: UNKNOWN_LEN, part: None })
+    Some(Body {
+        protocol,
+        payload,
+        wire_len: UNKNOWN_LEN,
+        part: None,
+    })
 }
 
 /// The body is an IP packet: tunnel mode (RFC 4303, 3.1.2).
@@ -55,15 +70,28 @@ pub(super) fn is_tunnel(body: &Body<'_>) -> bool {
 /// The datagram may hold ESP: on that port an SPI of 0 marks IKE (RFC 3948, 2).
 pub(super) fn may_be_in(datagram: &Datagram<'_>) -> bool {
     [datagram.source.port(), datagram.destination.port()].contains(&PORT)
-        && datagram.payload.first_chunk().is_some_and(|spi| *spi != [0; 4])
+        && datagram
+            .payload
+            .first_chunk()
+            .is_some_and(|spi| *spi != [0; 4])
 }
 
 /// RFC 4303, 2.4: the trailer ends at a multiple of four bytes.
 fn without_trailer(bytes: &[u8]) -> Option<Body<'_>> {
-    let [ref padded @ .., padding_len, next] = *bytes else { return None };
-    let (payload, padding) = padded.split_at_checked(padded.len().checked_sub(padding_len.into())?)?;
-    let is_exact = bytes.len().is_multiple_of(4) && padding.iter().copied().eq(1..=padding_len) && fits(next, payload);
-    is_exact.then_some(Body { protocol: next, payload, wire_len: payload.len(), part: None })
+    let [ref padded @ .., padding_len, next] = *bytes else {
+        return None;
+    };
+    let (payload, padding) =
+        padded.split_at_checked(padded.len().checked_sub(padding_len.into())?)?;
+    let is_exact = bytes.len().is_multiple_of(4)
+        && padding.iter().copied().eq(1..=padding_len)
+        && fits(next, payload);
+    is_exact.then_some(Body {
+        protocol: next,
+        payload,
+        wire_len: payload.len(),
+        part: None,
+    })
 }
 
 /// Whether `payload` is all of a packet of this protocol, and nothing but that.
@@ -78,28 +106,37 @@ fn fits(protocol: u8, payload: &[u8]) -> bool {
 
 /// RFC 768: ports, and a length that is right.
 fn is_udp(datagram: &[u8], is_right: impl FnOnce(usize) -> bool) -> bool {
-    let Ok(header) = UdpHeaderSlice::from_slice(datagram) else { return false };
+    let Ok(header) = UdpHeaderSlice::from_slice(datagram) else {
+        return false;
+    };
     let len = usize::from(header.length());
-    header.source_port() != 0 && header.destination_port() != 0 && len >= header.slice().len() && is_right(len)
+    header.source_port() != 0
+        && header.destination_port() != 0
+        && len >= header.slice().len()
+        && is_right(len)
 }
 
 /// An IP packet of the version that the next header names, and of a length that is right.
 fn is_ip(protocol: u8, packet: &[u8], is_right: impl FnOnce(usize) -> bool) -> bool {
     let version = if protocol == IPV4 { 4 } else { 6 };
     let is_version = packet.first().is_some_and(|first| first >> 4 == version);
-    is_version && ip::extent(packet).and_then(|extent| extent.declared_len).is_some_and(is_right)
+    is_version
+        && ip::extent(packet)
+            .and_then(|extent| extent.declared_len)
+            .is_some_and(is_right)
 }
 
-/// RFC 9293, 3.1. A segment does not say how long it is, so all that its header can say must make sense: ports, a data offset
-/// within the segment, no reserved bit, flags that go together, no urgent pointer without its flag, and options that end where
-/// the header does.
+/// RFC 9293, 3.1. A segment does not say how long it is, so all that its header can say must make
+/// sense: ports, a data offset within the segment, no reserved bit, flags that go together, no
+/// urgent pointer without its flag, and options that end where the header does.
 fn is_tcp(segment: &[u8]) -> Option<bool> {
     const RESERVED: u8 = 0x0e;
     let header = TcpHeaderSlice::from_slice(segment).ok()?;
     let [fin, syn, rst] = [header.fin(), header.syn(), header.rst()];
     let has_ports = header.source_port() != 0 && header.destination_port() != 0;
     let has_reserved = header.slice().get(12)? & RESERVED != 0;
-    let is_one_thing = [fin, syn, rst].iter().filter(|flag| **flag).count() <= 1 && (header.ack() || syn || rst);
+    let is_one_thing =
+        [fin, syn, rst].iter().filter(|flag| **flag).count() <= 1 && (header.ack() || syn || rst);
     let is_urgent = header.urg() || header.urgent_pointer() == 0;
     Some(has_ports && !has_reserved && is_one_thing && is_urgent && are_options(header.options()))
 }
@@ -126,11 +163,42 @@ mod tests {
     use proptest::prelude::*;
 
     fn udp(payload: &[u8]) -> Vec<u8> {
-        [&[0x13, 0xc4, 0x13, 0xc5][..], &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload].concat()
+        [
+            &[0x13, 0xc4, 0x13, 0xc5][..],
+            &(8 + payload.len() as u16).to_be_bytes(),
+            &[0, 0],
+            payload,
+        ]
+        .concat()
     }
 
     fn tcp(offset: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
-        [&[0x13, 0xc4, 0x13, 0xc5, 0, 0, 0, 1, 0, 0, 0, 2, offset << 4, flags, 0xff, 0xff, 9, 9, 0, 0][..], rest].concat()
+        [
+            &[
+                0x13,
+                0xc4,
+                0x13,
+                0xc5,
+                0,
+                0,
+                0,
+                1,
+                0,
+                0,
+                0,
+                2,
+                offset << 4,
+                flags,
+                0xff,
+                0xff,
+                9,
+                9,
+                0,
+                0,
+            ][..],
+            rest,
+        ]
+        .concat()
     }
 
     fn ip(len: u8) -> Vec<u8> {
@@ -143,7 +211,14 @@ mod tests {
     fn esp(next: u8, payload: &[u8], icv_len: usize) -> Vec<u8> {
         let padding_len = (payload.len() + 2).next_multiple_of(4) as u8 - payload.len() as u8 - 2;
         let padding: Vec<u8> = (1..=padding_len).collect();
-        [&[0, 0, 1, 0, 0, 0, 0, 1][..], payload, &padding, &[padding_len, next], &vec![0xee; icv_len]].concat()
+        [
+            &[0, 0, 1, 0, 0, 0, 0, 1][..],
+            payload,
+            &padding,
+            &[padding_len, next],
+            &vec![0xee; icv_len],
+        ]
+        .concat()
     }
 
     fn read_whole(packet: &[u8]) -> Option<(u8, &[u8])> {
@@ -161,7 +236,11 @@ mod tests {
                 (6, tcp(8, 0x02, &[2, 4, 5, 0xb4, 1, 3, 3, 7, 4, 2, 0, 9])),
                 (4, ip(33)),
             ] {
-                assert_eq!(read_whole(&esp(next, &payload, icv_len)), Some((next, &payload[..])), "{icv_len} {next}");
+                assert_eq!(
+                    read_whole(&esp(next, &payload, icv_len)),
+                    Some((next, &payload[..])),
+                    "{icv_len} {next}"
+                );
             }
         }
     }
@@ -170,7 +249,8 @@ mod tests {
     fn all_must_fit_exactly() {
         let good = esp(17, &udp(b"INVITE"), 12);
         // SPI and sequence number, the ports, and the signature may have any value.
-        let told = (8..good.len() - 12).filter(|at| !(8..12).contains(at) && !(14..22).contains(at));
+        let told =
+            (8..good.len() - 12).filter(|at| !(8..12).contains(at) && !(14..22).contains(at));
         for at in told {
             let mut bad = good.clone();
             bad[at] ^= 0x41;
@@ -190,7 +270,11 @@ mod tests {
             assert_eq!(read_whole(&esp(6, &payload, 12)), None, "{why}");
         }
         assert_eq!(read_whole(&esp(41, &ip(33), 12)), None, "another version");
-        assert_eq!(read_whole(&esp(4, &[&ip(33)[..], &[0]].concat(), 12)), None, "longer than it says");
+        assert_eq!(
+            read_whole(&esp(4, &[&ip(33)[..], &[0]].concat(), 12)),
+            None,
+            "longer than it says"
+        );
         assert_eq!(read_whole(&esp(59, b"", 12)), None, "a dummy");
     }
 
@@ -212,7 +296,11 @@ mod tests {
             ([4500, 4500], &[&[0; 4], &packet[4..]].concat(), false),
             ([4500, 4500], &[0xff], false),
         ] {
-            assert_eq!(may_be_in(&datagram(ports, payload)), want, "{ports:?} {payload:?}");
+            assert_eq!(
+                may_be_in(&datagram(ports, payload)),
+                want,
+                "{ports:?} {payload:?}"
+            );
         }
     }
 
@@ -221,7 +309,11 @@ mod tests {
         let body = |packet: &[u8]| read_beginning(packet).map(|body| body.protocol);
         assert_eq!(body(&esp(17, &udp(&[7; 100]), 12)[..60]), Some(17));
         assert_eq!(body(&esp(4, &ip(200), 12)[..60]), Some(4));
-        assert_eq!(body(&esp(4, &ip(200), 12)[..208]), Some(4), "all but the trailer");
+        assert_eq!(
+            body(&esp(4, &ip(200), 12)[..208]),
+            Some(4),
+            "all but the trailer"
+        );
         assert_eq!(body(&esp(6, &tcp(5, 0x18, &[7; 100]), 12)[..60]), None);
     }
 

@@ -1,12 +1,13 @@
-//! PDUs that Wireshark exported (`tshark -U`), or a program that writes the same: tags, an end tag, and the PDU
-//! (LINKTYPE_WIRESHARK_UPPER_PDU; Wireshark's exported_pdu_tlvs.h).
+//! PDUs that Wireshark exported (`tshark -U`), or a program that writes the same: tags, an end tag,
+//! and the PDU (LINKTYPE_WIRESHARK_UPPER_PDU; Wireshark's exported_pdu_tlvs.h).
 //!
 //! ```text
 //! tag (2)  length of the value, padding included (2)  value
 //! ```
 //!
-//! A PDU is taken for a datagram where its tags say that it is SIP, RTP or RTCP, over whatever transport, or all
-//! that a UDP datagram carries. Tunnels are not taken apart: Wireshark exports what is in them once more.
+//! A PDU is taken for a datagram where its tags say that it is SIP, RTP or RTCP, over whatever
+//! transport, or all that a UDP datagram carries. Tunnels are not taken apart: Wireshark exports
+//! what is in them once more.
 
 use super::{Datagram, Endpoint, Layer, Network, be16};
 
@@ -32,7 +33,9 @@ pub(super) fn pdu(frame: &[u8]) -> Option<Layer<'_>> {
     let mut rest = frame;
     loop {
         let [t0, t1, l0, l1] = *rest.first_chunk()?;
-        let (value, behind) = rest.get(4..)?.split_at_checked(usize::from(be16([l0, l1])))?;
+        let (value, behind) = rest
+            .get(4..)?
+            .split_at_checked(usize::from(be16([l0, l1])))?;
         rest = behind;
         match be16([t0, t1]) {
             tag::END => break,
@@ -66,8 +69,18 @@ enum Content<'a> {
 
 impl<'a> Tags<'a> {
     fn take(&mut self, tag: u16, value: &'a [u8]) {
-        let v4 = || value.try_into().ok().map(|address| Endpoint::v4(address, 0));
-        let v6 = || value.try_into().ok().map(|address| Endpoint::v6(address, 0));
+        let v4 = || {
+            value
+                .try_into()
+                .ok()
+                .map(|address| Endpoint::v4(address, 0))
+        };
+        let v6 = || {
+            value
+                .try_into()
+                .ok()
+                .map(|address| Endpoint::v6(address, 0))
+        };
         let number = || value.try_into().map_or(0, u32::from_be_bytes);
         let port = || u16::try_from(number()).unwrap_or(0);
         let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -102,15 +115,18 @@ impl<'a> Tags<'a> {
         }
     }
 
-    /// Of the datagram around a tunnel, Wireshark tells the addresses that are in the tunnel; the port by which it knew the
-    /// tunnel is then none of them.
+    /// Of the datagram around a tunnel, Wireshark tells the addresses that are in the tunnel; the
+    /// port by which it knew the tunnel is then none of them.
     fn is_payload_of_udp(&self) -> bool {
         const UDP: u32 = 3;
         let is_known_port = || self.known_by.is_none_or(|port| self.ports.contains(&port));
         self.port_type == UDP
             && match self.content {
                 Content::Name(name) => {
-                    matches!(name, b"data" | b"srtp" | b"srtcp" | b"stun-udp" | b"zrtp" | b"dtls" | b"t38_udp")
+                    matches!(
+                        name,
+                        b"data" | b"srtp" | b"srtcp" | b"stun-udp" | b"zrtp" | b"dtls" | b"t38_udp"
+                    )
                 }
                 Content::HeuristicName(name) => name.ends_with(b"_udp"),
                 Content::Table(name) => name == b"udp.port" && is_known_port(),
@@ -139,8 +155,20 @@ mod tests {
     use super::*;
 
     fn of(tags: &[(u16, &[u8])], pdu: &[u8]) -> Vec<u8> {
-        let tlv = |(tag, value): &(u16, &[u8])| [&tag.to_be_bytes()[..], &(value.len() as u16).to_be_bytes(), value].concat();
-        [tags.iter().flat_map(tlv).collect::<Vec<u8>>(), vec![0; 4], pdu.to_vec()].concat()
+        let tlv = |(tag, value): &(u16, &[u8])| {
+            [
+                &tag.to_be_bytes()[..],
+                &(value.len() as u16).to_be_bytes(),
+                value,
+            ]
+            .concat()
+        };
+        [
+            tags.iter().flat_map(tlv).collect::<Vec<u8>>(),
+            vec![0; 4],
+            pdu.to_vec(),
+        ]
+        .concat()
     }
 
     const UDP: (u16, &[u8]) = (24, &[0, 0, 0, 3]);
@@ -148,9 +176,16 @@ mod tests {
 
     /// A PDU of this name between two ends.
     fn named(name: (u16, &[u8]), more: &[(u16, &[u8])]) -> Vec<u8> {
-        let ends: [(u16, &[u8]); 4] =
-            [(20, &[192, 0, 2, 1]), (21, &[192, 0, 2, 2]), (25, &[0, 0, 0x13, 0xc4]), (26, &[0, 0, 0x13, 0xc5])];
-        of(&[&[name][..], &ends, more, &[(30, &[0, 0, 0, 1])]].concat(), b"INVITE")
+        let ends: [(u16, &[u8]); 4] = [
+            (20, &[192, 0, 2, 1]),
+            (21, &[192, 0, 2, 2]),
+            (25, &[0, 0, 0x13, 0xc4]),
+            (26, &[0, 0, 0x13, 0xc5]),
+        ];
+        of(
+            &[&[name][..], &ends, more, &[(30, &[0, 0, 0, 1])]].concat(),
+            b"INVITE",
+        )
     }
 
     fn want() -> Option<Layer<'static>> {
@@ -174,25 +209,57 @@ mod tests {
 
     #[test]
     fn all_that_a_udp_datagram_carries() {
-        for name in [(12, &b"data"[..]), (12, b"stun-udp"), (13, b"rtp_udp\0"), (14, b"udp.port")] {
+        for name in [
+            (12, &b"data"[..]),
+            (12, b"stun-udp"),
+            (13, b"rtp_udp\0"),
+            (14, b"udp.port"),
+        ] {
             assert_eq!(pdu(&named(name, &[UDP])), want(), "{name:?}");
-            assert_eq!(pdu(&named(name, &[TCP])), Some(Layer::OtherKind), "{name:?}");
+            assert_eq!(
+                pdu(&named(name, &[TCP])),
+                Some(Layer::OtherKind),
+                "{name:?}"
+            );
         }
-        assert_eq!(pdu(&named((14, b"udp.port"), &[UDP, (32, &[0, 0, 0x13, 0xc4])])), want());
+        assert_eq!(
+            pdu(&named((14, b"udp.port"), &[UDP, (32, &[0, 0, 0x13, 0xc4])])),
+            want()
+        );
         assert_eq!(
             pdu(&named((14, b"udp.port"), &[UDP, (32, &[0, 0, 0x08, 0x68])])),
             Some(Layer::OtherKind),
             "GTP-U, which Wireshark exports with the addresses that are in it"
         );
-        assert_eq!(pdu(&named((12, b"diameter"), &[UDP])), Some(Layer::OtherKind));
+        assert_eq!(
+            pdu(&named((12, b"diameter"), &[UDP])),
+            Some(Layer::OtherKind)
+        );
     }
 
     #[test]
     fn ipv6_and_what_is_missing() {
-        let bytes = of(&[(12, b"rtp\0"), (22, &[1; 16]), (23, &[2; 16]), (25, &[0, 0, 0, 9])], b"x");
-        let Some(Layer::Datagram(datagram)) = pdu(&bytes) else { panic!() };
-        assert_eq!((datagram.source, datagram.destination), (Endpoint::v6([1; 16], 9), Endpoint::v6([2; 16], 0)));
-        assert_eq!(pdu(&of(&[(12, b"sip\0"), (20, &[1; 4])], b"x")), Some(Layer::OtherKind), "one end");
+        let bytes = of(
+            &[
+                (12, b"rtp\0"),
+                (22, &[1; 16]),
+                (23, &[2; 16]),
+                (25, &[0, 0, 0, 9]),
+            ],
+            b"x",
+        );
+        let Some(Layer::Datagram(datagram)) = pdu(&bytes) else {
+            panic!()
+        };
+        assert_eq!(
+            (datagram.source, datagram.destination),
+            (Endpoint::v6([1; 16], 9), Endpoint::v6([2; 16], 0))
+        );
+        assert_eq!(
+            pdu(&of(&[(12, b"sip\0"), (20, &[1; 4])], b"x")),
+            Some(Layer::OtherKind),
+            "one end"
+        );
         assert_eq!(pdu(&of(&[(12, b"ip\0\0")], b"x")), Some(Layer::Ip(b"x")));
         assert_eq!(pdu(&of(&[], b"x")), Some(Layer::OtherKind), "no name");
         assert_eq!(pdu(&[0, 12, 0, 9, b's']), None, "cut");

@@ -1,7 +1,9 @@
-//! HEP, in which agents tell a Homer server of packets that they saw: where it is looked for, and its versions.
+//! HEP, in which agents tell a Homer server of packets that they saw: where it is looked for, and
+//! its versions.
 //!
-//! The packet that is told of stands in for the one that tells: addresses, ports, time. That the agent may have taken it
-//! out of TCP makes no difference, for it holds one whole message either way.
+//! The packet that is told of stands in for the one that tells: addresses, ports, time. That the
+//! agent may have taken it out of TCP makes no difference, for it holds one whole message either
+//! way.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -9,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Packet, hep3, hep12};
 
-/// The ports to which agents send HEP. On others it is left alone: anybody may send what looks like it.
+/// The ports to which agents send HEP. On others it is left alone: anybody may send what looks like
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HepPorts {
     /// Any port.
@@ -48,7 +51,10 @@ impl FromStr for HepPorts {
         if text.trim().is_empty() {
             return Ok(Self::Of(BTreeSet::new()));
         }
-        text.split(',').map(|port| port_of(port.trim())).collect::<Result<_, _>>().map(Self::Of)
+        text.split(',')
+            .map(|port| port_of(port.trim()))
+            .collect::<Result<_, _>>()
+            .map(Self::Of)
     }
 }
 
@@ -76,9 +82,14 @@ pub(super) fn may_be(payload: &[u8]) -> bool {
     hep3::begins(payload) || hep12::may_be(payload)
 }
 
-/// The packet that is told of in a payload of which `wire_len` bytes were on the wire; nothing if it is no HEP after all.
+/// The packet that is told of in a payload of which `wire_len` bytes were on the wire; nothing if
+/// it is no HEP after all.
 pub(super) fn read(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
-    if hep3::begins(payload) { hep3::read(payload, wire_len) } else { hep12::read(payload, wire_len) }
+    if hep3::begins(payload) {
+        hep3::read(payload, wire_len)
+    } else {
+        hep12::read(payload, wire_len)
+    }
 }
 
 #[cfg(test)]
@@ -88,15 +99,33 @@ mod tests {
     #[test]
     fn ports_are_a_list_or_any() {
         let ports = |text: &str| text.parse::<HepPorts>().map(|ports| ports.to_string());
-        for (text, want) in [("9060,9061", "9060,9061"), (" 9061 ,9060", "9060,9061"), ("ANY", "any"), ("", ""), ("1", "1")] {
+        for (text, want) in [
+            ("9060,9061", "9060,9061"),
+            (" 9061 ,9060", "9060,9061"),
+            ("ANY", "any"),
+            ("", ""),
+            ("1", "1"),
+        ] {
             assert_eq!(ports(text).as_deref(), Ok(want), "{text}");
         }
-        for (text, what) in [("0", "`0`"), ("9060,,1", "``"), ("9060-9061", "`9060-9061`"), ("65536", "`65536`"), ("+1", "`+1`")]
-        {
+        for (text, what) in [
+            ("0", "`0`"),
+            ("9060,,1", "``"),
+            ("9060-9061", "`9060-9061`"),
+            ("65536", "`65536`"),
+            ("+1", "`+1`"),
+        ] {
             let why = ports(text).unwrap_err();
-            assert!(why.starts_with(what) && why.contains("from 1 to 65535"), "{text}: {why}");
+            assert!(
+                why.starts_with(what) && why.contains("from 1 to 65535"),
+                "{text}: {why}"
+            );
         }
         assert_eq!(HepPorts::default().to_string(), "9060,9061");
-        assert!(HepPorts::Any.admit(5060) && HepPorts::default().admit(9061) && !HepPorts::default().admit(5060));
+        assert!(
+            HepPorts::Any.admit(5060)
+                && HepPorts::default().admit(9061)
+                && !HepPorts::default().admit(5060)
+        );
     }
 }

@@ -1,12 +1,14 @@
-//! HEP in its first two versions, as OpenSIPS, Kamailio and older agents send it: a header, and a message.
+//! HEP in its first two versions, as OpenSIPS, Kamailio and older agents send it: a header, and a
+//! message.
 //!
 //! ```text
 //! version (1)  length of the header with the addresses (1)  address family (1)  IP protocol (1)  ports (2 x 2)
 //! addresses (2 x 4, or 2 x 16)  [version 2: seconds (4)  microseconds (4)  id of the agent (2)  nothing (2)]  message
 //! ```
 //!
-//! Times are in the byte order of the agent, which the microseconds tell. The version is a byte like any other, so one is
-//! believed only where length and family go together, and where SIP, RTP or RTCP follows.
+//! Times are in the byte order of the agent, which the microseconds tell. The version is a byte
+//! like any other, so one is believed only where length and family go together, and where SIP, RTP
+//! or RTCP follows.
 
 use super::{
     Datagram, Endpoint, Network, Packet, be16,
@@ -26,7 +28,9 @@ pub(super) fn may_be(payload: &[u8]) -> bool {
 /// The packet that is told of, of which `wire_len` bytes were on the wire.
 pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     let [version, len, family, _, s0, s1, d0, d1] = *packet.first_chunk::<HEADER_LEN>()?;
-    let (addresses, rest) = packet.get(HEADER_LEN..)?.split_at_checked(usize::from(len).checked_sub(HEADER_LEN)?)?;
+    let (addresses, rest) = packet
+        .get(HEADER_LEN..)?
+        .split_at_checked(usize::from(len).checked_sub(HEADER_LEN)?)?;
     let (source, destination) = ends(family, addresses)?;
     let (told_ns, payload) = match version {
         1 => (None, rest),
@@ -38,7 +42,9 @@ pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
         source: source.with_port(be16([s0, s1])),
         destination: destination.with_port(be16([d0, d1])),
         payload,
-        wire_len: wire_len.checked_sub(packet.len())?.checked_add(payload.len())?,
+        wire_len: wire_len
+            .checked_sub(packet.len())?
+            .checked_add(payload.len())?,
     };
     is_known(payload).then(|| told(datagram, told_ns))
 }
@@ -65,13 +71,19 @@ const TIME_LEN: usize = 12;
 fn time_of(times: &[u8]) -> Option<Option<u64>> {
     let [s0, s1, s2, s3, m0, m1, m2, m3, ..] = *times.first_chunk::<TIME_LEN>()?;
     let is_little = u32::from_le_bytes([m0, m1, m2, m3]) < 1_000_000;
-    let read = if is_little { u32::from_le_bytes } else { u32::from_be_bytes };
+    let read = if is_little {
+        u32::from_le_bytes
+    } else {
+        u32::from_be_bytes
+    };
     Some(time_ns(read([s0, s1, s2, s3]), read([m0, m1, m2, m3])))
 }
 
 /// SIP begins with a name, RTP and RTCP with their version.
 fn is_known(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|first| first.is_ascii_uppercase() || first >> 6 == 2)
+    payload
+        .first()
+        .is_some_and(|first| first.is_ascii_uppercase() || first >> 6 == 2)
 }
 
 #[cfg(test)]
@@ -79,7 +91,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const V4: &[u8] = &[16, 2, 17, 0x13, 0xc4, 0x13, 0xc5, 192, 0, 2, 1, 192, 0, 2, 2];
+    const V4: &[u8] = &[
+        16, 2, 17, 0x13, 0xc4, 0x13, 0xc5, 192, 0, 2, 1, 192, 0, 2, 2,
+    ];
 
     fn of(version: u8, header: &[u8], rest: &[&[u8]]) -> Vec<u8> {
         [&[version], header, &rest.concat()].concat()
@@ -102,33 +116,61 @@ mod tests {
     #[test]
     fn version_1_has_no_time() {
         for payload in [&b"INVITE"[..], &[0x80, 8], &[0x81, 200]] {
-            assert_eq!(read_whole(&of(1, V4, &[payload])), Some(Packet::Udp(want(payload))));
+            assert_eq!(
+                read_whole(&of(1, V4, &[payload])),
+                Some(Packet::Udp(want(payload)))
+            );
         }
         let v6 = [&[40, 10, 6, 0x13, 0xc4, 0x13, 0xc5][..], &[1; 16], &[2; 16]].concat();
         let bytes = of(1, &v6, &[b"SIP/2.0 "]);
-        let Some(Packet::Udp(datagram)) = read_whole(&bytes) else { panic!() };
-        assert_eq!((datagram.source, datagram.destination), (Endpoint::v6([1; 16], 5060), Endpoint::v6([2; 16], 5061)));
+        let Some(Packet::Udp(datagram)) = read_whole(&bytes) else {
+            panic!()
+        };
+        assert_eq!(
+            (datagram.source, datagram.destination),
+            (Endpoint::v6([1; 16], 5060), Endpoint::v6([2; 16], 5061))
+        );
     }
 
     #[test]
     fn version_2_has_one_in_either_byte_order() {
-        for times in [[7, 0, 0, 0, 9, 0, 0, 0, 0, 5, 0, 0], [0, 0, 0, 7, 0, 0, 0, 9, 0, 5, 0, 0]] {
+        for times in [
+            [7, 0, 0, 0, 9, 0, 0, 0, 0, 5, 0, 0],
+            [0, 0, 0, 7, 0, 0, 0, 9, 0, 5, 0, 0],
+        ] {
             let bytes = of(2, V4, &[&times, b"INVITE"]);
-            assert_eq!(read_whole(&bytes), Some(Packet::Told(7_000_009_000, want(b"INVITE"))));
+            assert_eq!(
+                read_whole(&bytes),
+                Some(Packet::Told(7_000_009_000, want(b"INVITE")))
+            );
         }
-        assert_eq!(read_whole(&of(2, V4, &[&[0; 12], b"INVITE"])), Some(Packet::Udp(want(b"INVITE"))));
+        assert_eq!(
+            read_whole(&of(2, V4, &[&[0; 12], b"INVITE"])),
+            Some(Packet::Udp(want(b"INVITE")))
+        );
     }
 
     #[test]
     fn a_snapped_message_keeps_its_length() {
         let bytes = of(1, V4, &[b"INVITE"]);
-        let want = Datagram { payload: b"INV", ..want(b"INVITE") };
-        assert_eq!(read(&bytes[..bytes.len() - 3], bytes.len()), Some(Packet::Udp(want)));
+        let want = Datagram {
+            payload: b"INV",
+            ..want(b"INVITE")
+        };
+        assert_eq!(
+            read(&bytes[..bytes.len() - 3], bytes.len()),
+            Some(Packet::Udp(want))
+        );
     }
 
     #[test]
     fn what_only_begins_like_it() {
-        for (at, byte, why) in [(0, 3, "version 3"), (1, 17, "length"), (2, 10, "IPv6 in eight bytes"), (16, b'{', "JSON")] {
+        for (at, byte, why) in [
+            (0, 3, "version 3"),
+            (1, 17, "length"),
+            (2, 10, "IPv6 in eight bytes"),
+            (16, b'{', "JSON"),
+        ] {
             let mut bytes = of(1, V4, &[b"INVITE"]);
             bytes[at] = byte;
             assert_eq!(read_whole(&bytes), None, "{why}");

@@ -63,21 +63,31 @@ impl HepUnit {
     }
 }
 
-/// Where the next packet begins; or, if none does, from where on bytes that are still to come may make one.
+/// Where the next packet begins; or, if none does, from where on bytes that are still to come may
+/// make one.
 ///
 /// # Errors
 /// The offset up to which nothing is of use.
 pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
     let end = bytes.len();
-    let may_begin = |start: &usize| bytes.get(*start..).is_some_and(|rest| MAGIC.starts_with(rest));
-    memmem::find(bytes, &MAGIC).ok_or_else(|| (end.saturating_sub(MAGIC.len())..end).find(may_begin).unwrap_or(end))
+    let may_begin = |start: &usize| {
+        bytes
+            .get(*start..)
+            .is_some_and(|rest| MAGIC.starts_with(rest))
+    };
+    memmem::find(bytes, &MAGIC).ok_or_else(|| {
+        (end.saturating_sub(MAGIC.len())..end)
+            .find(may_begin)
+            .unwrap_or(end)
+    })
 }
 
 fn total_len([_, _, _, _, l0, l1]: &[u8; HEADER_LEN]) -> usize {
     be16([*l0, *l1]).into()
 }
 
-/// The packet that is told of in one of which `wire_len` bytes were on the wire; nothing if it is no HEP3 after all.
+/// The packet that is told of in one of which `wire_len` bytes were on the wire; nothing if it is
+/// no HEP3 after all.
 #[must_use]
 pub fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     const SIP: u8 = 1;
@@ -133,8 +143,18 @@ impl<'a> Told<'a> {
 
     /// Takes in a chunk of fixed length; one of another length says nothing.
     fn take(&mut self, kind: u16, value: &[u8]) {
-        let v4 = || value.try_into().ok().map(|address| Endpoint::v4(address, 0));
-        let v6 = || value.try_into().ok().map(|address| Endpoint::v6(address, 0));
+        let v4 = || {
+            value
+                .try_into()
+                .ok()
+                .map(|address| Endpoint::v4(address, 0))
+        };
+        let v6 = || {
+            value
+                .try_into()
+                .ok()
+                .map(|address| Endpoint::v6(address, 0))
+        };
         let short = || value.try_into().map_or(0, be16);
         let long = || value.try_into().map_or(0, u32::from_be_bytes);
         match kind {
@@ -153,7 +173,8 @@ impl<'a> Told<'a> {
 
     fn packet(&self) -> Packet<'a> {
         let time = time_ns(self.seconds, self.microseconds);
-        self.datagram().map_or(Packet::Unreadable, |datagram| told(datagram, time))
+        self.datagram()
+            .map_or(Packet::Unreadable, |datagram| told(datagram, time))
     }
 
     fn datagram(&self) -> Option<Datagram<'a>> {
@@ -222,24 +243,56 @@ mod tests {
     fn what_is_told_of_a_packet() {
         assert_eq!(read_whole(&message(1, 15, b"INVITE")), want(b"INVITE", 6));
         assert_eq!(read_whole(&message(4, 15, &[0x80, 0])), want(&[0x80, 0], 2));
-        assert_eq!(read_whole(&message(5, 15, &[0x81, 200])), want(&[0x81, 200], 2));
+        assert_eq!(
+            read_whole(&message(5, 15, &[0x81, 200])),
+            want(&[0x81, 200], 2)
+        );
         let snapped = message(1, 15, b"INVITE");
-        assert_eq!(read(&snapped[..snapped.len() - 4], snapped.len()), want(b"IN", 6));
+        assert_eq!(
+            read(&snapped[..snapped.len() - 4], snapped.len()),
+            want(b"IN", 6)
+        );
     }
 
     #[test]
     fn ipv6_and_no_time() {
-        let bytes = packet(&[(0, 5, &[1; 16]), (0, 6, &[2; 16]), (0, 11, &[1]), (0, 15, b"x"), (0, 10, &[0, 0, 0, 9])]);
-        let Some(Packet::Udp(datagram)) = read_whole(&bytes) else { panic!() };
-        assert_eq!((datagram.source, datagram.destination), (Endpoint::v6([1; 16], 0), Endpoint::v6([2; 16], 0)));
+        let bytes = packet(&[
+            (0, 5, &[1; 16]),
+            (0, 6, &[2; 16]),
+            (0, 11, &[1]),
+            (0, 15, b"x"),
+            (0, 10, &[0, 0, 0, 9]),
+        ]);
+        let Some(Packet::Udp(datagram)) = read_whole(&bytes) else {
+            panic!()
+        };
+        assert_eq!(
+            (datagram.source, datagram.destination),
+            (Endpoint::v6([1; 16], 0), Endpoint::v6([2; 16], 0))
+        );
     }
 
     #[test]
     fn what_is_of_no_use() {
-        assert_eq!(read_whole(&message(5, 15, b"{\"sender\":1}")), Some(Packet::OtherHep), "RTCP in JSON");
-        assert_eq!(read_whole(&message(100, 15, b"log")), Some(Packet::OtherHep));
-        assert_eq!(read_whole(&message(1, 16, &[0x78, 0x9c])), Some(Packet::Unreadable), "compressed");
-        assert_eq!(read_whole(&packet(&[(0, 11, &[1]), (0, 15, b"x")])), Some(Packet::Unreadable), "no addresses");
+        assert_eq!(
+            read_whole(&message(5, 15, b"{\"sender\":1}")),
+            Some(Packet::OtherHep),
+            "RTCP in JSON"
+        );
+        assert_eq!(
+            read_whole(&message(100, 15, b"log")),
+            Some(Packet::OtherHep)
+        );
+        assert_eq!(
+            read_whole(&message(1, 16, &[0x78, 0x9c])),
+            Some(Packet::Unreadable),
+            "compressed"
+        );
+        assert_eq!(
+            read_whole(&packet(&[(0, 11, &[1]), (0, 15, b"x")])),
+            Some(Packet::Unreadable),
+            "no addresses"
+        );
     }
 
     #[test]
@@ -247,7 +300,11 @@ mod tests {
         assert_eq!(read_whole(b"HEP3"), None);
         assert_eq!(read_whole(b"HEP3\0\x05"), None, "shorter than its header");
         assert_eq!(read_whole(b"HEP3\0\x07"), None, "longer than the datagram");
-        assert_eq!(read_whole(b"HEP3\0\x0c\0\0\0\x01\0\x05"), None, "a chunk shorter than its header");
+        assert_eq!(
+            read_whole(b"HEP3\0\x0c\0\0\0\x01\0\x05"),
+            None,
+            "a chunk shorter than its header"
+        );
         assert_eq!(read_whole(b"HEP4\0\x06"), None);
     }
 
@@ -258,15 +315,30 @@ mod tests {
         let stream = [&packet[..], &packet].concat();
         assert_eq!(HepUnit::at_start_of(&stream), HepUnit::Packet(len));
         for cut in 1..6 {
-            assert_eq!(HepUnit::at_start_of(&packet[..cut]), HepUnit::Incomplete(None), "{cut}");
+            assert_eq!(
+                HepUnit::at_start_of(&packet[..cut]),
+                HepUnit::Incomplete(None),
+                "{cut}"
+            );
         }
         for cut in 6..len {
-            assert_eq!(HepUnit::at_start_of(&packet[..cut]), HepUnit::Incomplete(Some(len)), "{cut}");
+            assert_eq!(
+                HepUnit::at_start_of(&packet[..cut]),
+                HepUnit::Incomplete(Some(len)),
+                "{cut}"
+            );
         }
-        assert_eq!(HepUnit::at_start_of(&[b"rest", &packet[..]].concat()), HepUnit::Foreign(4));
+        assert_eq!(
+            HepUnit::at_start_of(&[b"rest", &packet[..]].concat()),
+            HepUnit::Foreign(4)
+        );
         assert_eq!(HepUnit::at_start_of(b"rest of HE"), HepUnit::Foreign(8));
         assert_eq!(HepUnit::at_start_of(b"rest"), HepUnit::Foreign(4));
-        assert_eq!(HepUnit::at_start_of(b"HEP3\0\x05"), HepUnit::Foreign(4), "shorter than its header");
+        assert_eq!(
+            HepUnit::at_start_of(b"HEP3\0\x05"),
+            HepUnit::Foreign(4),
+            "shorter than its header"
+        );
     }
 
     proptest! {

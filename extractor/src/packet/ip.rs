@@ -1,11 +1,14 @@
 //! IPv4 and IPv6, with whatever stands between their header and what they carry.
 //!
-//! Header by header through the slices of etherparse, not packet by packet, for calls depend on fragments: its slices of
-//! whole packets look for extension headers in later fragments, too, where there is payload, so that such datagrams never
-//! become whole; they stop at three VLAN tags; and what was put together from fragments has a chain of headers without a
-//! packet around it. A property test in `decode` holds this to them where the two can agree.
+//! Header by header through the slices of etherparse, not packet by packet, for calls depend on
+//! fragments: its slices of whole packets look for extension headers in later fragments, too, where
+//! there is payload, so that such datagrams never become whole; they stop at three VLAN tags; and
+//! what was put together from fragments has a chain of headers without a packet around it. A
+//! property test in `decode` holds this to them where the two can agree.
 
-use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice};
+use etherparse::{
+    Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
+};
 
 use super::{Endpoint, be16};
 
@@ -39,7 +42,8 @@ pub(super) struct Part {
     pub(super) more: bool,
 }
 
-/// The length on the wire of a datagram of which only the first fragment is there: more than any can have.
+/// The length on the wire of a datagram of which only the first fragment is there: more than any
+/// can have.
 pub(super) const UNKNOWN_LEN: usize = 65_535;
 
 /// Reads a packet of either version.
@@ -56,16 +60,20 @@ pub(super) fn read(packet: &[u8]) -> Option<IpPacket<'_>> {
 pub struct Extent<'a> {
     /// What was captured of it, its header first. Never less than the header without options.
     pub captured: &'a [u8],
-    /// How long it was on the wire, in bytes. Nothing where it does not say: the network card was to fill that in.
+    /// How long it was on the wire, in bytes. Nothing where it does not say: the network card was
+    /// to fill that in.
     pub declared_len: Option<usize>,
 }
 
 /// The whole of a packet of either version, without what stands behind it in its frame.
 ///
-/// The options of IPv4 may be cut, with which etherparse refuses the header (`where_a_packet_ends`).
+/// The options of IPv4 may be cut, with which etherparse refuses the header
+/// (`where_a_packet_ends`).
 pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
     let declared_len = match *packet {
-        [0x45..=0x4f, _, l0, l1, ..] if packet.len() >= MIN_V4_HEADER_LEN => Some(be16([l0, l1]).into()),
+        [0x45..=0x4f, _, l0, l1, ..] if packet.len() >= MIN_V4_HEADER_LEN => {
+            Some(be16([l0, l1]).into())
+        }
         [0x60..=0x6f, ..] => {
             let payload_len = v6_payload_len(&Ipv6HeaderSlice::from_slice(packet).ok()?);
             payload_len.map(|len| len.saturating_add(etherparse::Ipv6Header::LEN))
@@ -73,8 +81,13 @@ pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
         _ => return None,
     };
     let declared_len = declared_len.filter(|len| *len >= MIN_V4_HEADER_LEN);
-    let captured = declared_len.and_then(|len| packet.get(..len)).unwrap_or(packet);
-    Some(Extent { captured, declared_len })
+    let captured = declared_len
+        .and_then(|len| packet.get(..len))
+        .unwrap_or(packet);
+    Some(Extent {
+        captured,
+        declared_len,
+    })
 }
 
 const MIN_V4_HEADER_LEN: usize = 20;
@@ -92,10 +105,24 @@ fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
     let declared = usize::from(header.total_len()).checked_sub(header_len);
     let body = Body::new(header.protocol().0, packet.get(header_len..)?, declared);
     let offset = usize::from(header.fragments_offset().byte_offset());
-    let part = Part { identification: header.identification().into(), offset, more: header.more_fragments() };
+    let part = Part {
+        identification: header.identification().into(),
+        offset,
+        more: header.more_fragments(),
+    };
     Some(IpPacket {
-        ends: (Endpoint::v4(header.source(), 0), Endpoint::v4(header.destination(), 0)),
-        body: if part.is_all() { body.behind_extensions()? } else { Body { part: Some(part), ..body } },
+        ends: (
+            Endpoint::v4(header.source(), 0),
+            Endpoint::v4(header.destination(), 0),
+        ),
+        body: if part.is_all() {
+            body.behind_extensions()?
+        } else {
+            Body {
+                part: Some(part),
+                ..body
+            }
+        },
     })
 }
 
@@ -104,8 +131,12 @@ fn ipv6(packet: &[u8]) -> Option<IpPacket<'_>> {
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let behind = packet.get(header.slice().len()..)?;
     Some(IpPacket {
-        ends: (Endpoint::v6(header.source(), 0), Endpoint::v6(header.destination(), 0)),
-        body: Body::new(header.next_header().0, behind, v6_payload_len(&header)).behind_extensions()?,
+        ends: (
+            Endpoint::v6(header.source(), 0),
+            Endpoint::v6(header.destination(), 0),
+        ),
+        body: Body::new(header.next_header().0, behind, v6_payload_len(&header))
+            .behind_extensions()?,
     })
 }
 
@@ -120,18 +151,31 @@ impl<'a> Body<'a> {
     /// What was captured of it, without padding, and how long it was on the wire.
     fn new(protocol: u8, captured: &'a [u8], declared: Option<usize>) -> Self {
         let wire_len = declared.unwrap_or(captured.len());
-        Self { protocol, payload: captured.get(..wire_len).unwrap_or(captured), wire_len, part: None }
+        Self {
+            protocol,
+            payload: captured.get(..wire_len).unwrap_or(captured),
+            wire_len,
+            part: None,
+        }
     }
 
     /// The body of a datagram that was put together, or whose beginning this is.
     pub(super) fn put_together(protocol: u8, payload: &'a [u8], wire_len: usize) -> Option<Self> {
-        Self { protocol, payload, wire_len, part: None }.behind_extensions()
+        Self {
+            protocol,
+            payload,
+            wire_len,
+            part: None,
+        }
+        .behind_extensions()
     }
 
-    /// Takes off extension headers: RFC 8200, 4; the authentication header (RFC 4302, 2) stands in IPv4, too.
+    /// Takes off extension headers: RFC 8200, 4; the authentication header (RFC 4302, 2) stands in
+    /// IPv4, too.
     ///
-    /// Ends at a fragment: what follows its header is a part of the next one only in the datagram's first. An authentication
-    /// header may say that it has 8 bytes, less than etherparse takes for one (`an_authentication_header_of_eight_bytes`).
+    /// Ends at a fragment: what follows its header is a part of the next one only in the datagram's
+    /// first. An authentication header may say that it has 8 bytes, less than etherparse takes for
+    /// one (`an_authentication_header_of_eight_bytes`).
     fn behind_extensions(mut self) -> Option<Self> {
         const HOP_BY_HOP: u8 = 0;
         const ROUTING: u8 = 43;
@@ -146,12 +190,17 @@ impl<'a> Body<'a> {
                 }
                 AUTHENTICATION => {
                     let [next, len] = *self.payload.first_chunk()?;
-                    self = self.behind(next, usize::from(len).saturating_add(2).saturating_mul(4))?;
+                    self =
+                        self.behind(next, usize::from(len).saturating_add(2).saturating_mul(4))?;
                 }
                 FRAGMENT => {
                     let header = Ipv6FragmentHeaderSlice::from_slice(self.payload).ok()?;
                     let offset = usize::from(header.fragment_offset().byte_offset());
-                    let part = Part { identification: header.identification(), offset, more: header.more_fragments() };
+                    let part = Part {
+                        identification: header.identification(),
+                        offset,
+                        more: header.more_fragments(),
+                    };
                     self = self.behind(header.next_header().0, header.slice().len())?;
                     self.part = Some(part).filter(|part| !part.is_all());
                 }
@@ -162,7 +211,12 @@ impl<'a> Body<'a> {
     }
 
     fn behind(self, protocol: u8, len: usize) -> Option<Self> {
-        Some(Self { protocol, payload: self.payload.get(len..)?, wire_len: self.wire_len.checked_sub(len)?, ..self })
+        Some(Self {
+            protocol,
+            payload: self.payload.get(len..)?,
+            wire_len: self.wire_len.checked_sub(len)?,
+            ..self
+        })
     }
 }
 
@@ -171,13 +225,40 @@ mod tests {
     use super::*;
 
     fn v4(changes: &[(usize, u8)], body: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0x45, 0, 0, 20 + body.len() as u8, 0, 9, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        let mut packet = vec![
+            0x45,
+            0,
+            0,
+            20 + body.len() as u8,
+            0,
+            9,
+            0,
+            0,
+            64,
+            17,
+            0,
+            0,
+            192,
+            0,
+            2,
+            1,
+            192,
+            0,
+            2,
+            2,
+        ];
         changes.iter().for_each(|(at, value)| packet[*at] = *value);
         [&packet, body].concat()
     }
 
     fn v6(next: u8, body: &[u8]) -> Vec<u8> {
-        [&[0x60, 0, 0, 0, 0, body.len() as u8, next, 64][..], &[1; 16], &[2; 16], body].concat()
+        [
+            &[0x60, 0, 0, 0, 0, body.len() as u8, next, 64][..],
+            &[1; 16],
+            &[2; 16],
+            body,
+        ]
+        .concat()
     }
 
     fn body(packet: &[u8]) -> Option<(u8, &[u8], usize)> {
@@ -187,10 +268,26 @@ mod tests {
     #[test]
     fn ipv4_with_options_padding_and_lengths_that_lie() {
         assert_eq!(body(&v4(&[], b"abc")), Some((17, &b"abc"[..], 3)));
-        assert_eq!(body(&v4(&[(3, 22)], b"abc")), Some((17, &b"ab"[..], 2)), "padding");
-        assert_eq!(body(&v4(&[(3, 200)], b"abc")), Some((17, &b"abc"[..], 180)), "snapped");
-        assert_eq!(body(&v4(&[(3, 0)], b"abc")), Some((17, &b"abc"[..], 3)), "offloaded");
-        assert_eq!(body(&v4(&[(0, 0x46)], b"\x07\x04\x04\x00abc")), Some((17, &b"abc"[..], 3)), "record route");
+        assert_eq!(
+            body(&v4(&[(3, 22)], b"abc")),
+            Some((17, &b"ab"[..], 2)),
+            "padding"
+        );
+        assert_eq!(
+            body(&v4(&[(3, 200)], b"abc")),
+            Some((17, &b"abc"[..], 180)),
+            "snapped"
+        );
+        assert_eq!(
+            body(&v4(&[(3, 0)], b"abc")),
+            Some((17, &b"abc"[..], 3)),
+            "offloaded"
+        );
+        assert_eq!(
+            body(&v4(&[(0, 0x46)], b"\x07\x04\x04\x00abc")),
+            Some((17, &b"abc"[..], 3)),
+            "record route"
+        );
         assert_eq!(body(&v4(&[(0, 0x44)], b"abc")), None);
         assert_eq!(body(&v4(&[(0, 0x75)], b"abc")), None);
     }
@@ -202,38 +299,77 @@ mod tests {
             &[60, 2, 0, 0, 0, 0, 0, 0],
             &[3; 16],
             &[51, 0, 1, 4, 0, 0, 0, 0],
-            &[17, 4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+            &[
+                17, 4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
+            ],
             b"abc",
         ];
         assert_eq!(body(&v6(0, &chain.concat())), Some((17, &b"abc"[..], 3)));
         assert_eq!(body(&v6(0, &chain[..4].concat())), None, "cut inside");
-        assert_eq!(body(&v4(&[(9, 51)], &chain[4..].concat())), Some((17, &b"abc"[..], 3)));
+        assert_eq!(
+            body(&v4(&[(9, 51)], &chain[4..].concat())),
+            Some((17, &b"abc"[..], 3))
+        );
     }
 
     #[test]
     fn a_fragment_is_not_looked_into() {
         let ah_that_is_none = [17u8, 0, 0, 0, 0, 0, 0, 0];
         let packet = v4(&[(6, 0x20), (7, 5), (9, 51)], &ah_that_is_none);
-        let part = Part { identification: 9, offset: 40, more: true };
-        let want = Body { protocol: 51, payload: &ah_that_is_none, wire_len: 8, part: Some(part) };
+        let part = Part {
+            identification: 9,
+            offset: 40,
+            more: true,
+        };
+        let want = Body {
+            protocol: 51,
+            payload: &ah_that_is_none,
+            wire_len: 8,
+            part: Some(part),
+        };
         assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
         let packet = v6(44, &[60, 0, 0, 0x28, 0, 1, 0, 2, 17, 200, 0, 0]);
-        let part = Part { identification: 0x1_0002, offset: 40, more: false };
-        let want = Body { protocol: 60, payload: &[17, 200, 0, 0], wire_len: 4, part: Some(part) };
+        let part = Part {
+            identification: 0x1_0002,
+            offset: 40,
+            more: false,
+        };
+        let want = Body {
+            protocol: 60,
+            payload: &[17, 200, 0, 0],
+            wire_len: 4,
+            part: Some(part),
+        };
         assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
         let whole = Body::put_together(60, &[17, 0, 0, 0, 0, 0, 0, 0, b'a'], 9);
-        assert_eq!(whole, Some(Body { protocol: 17, payload: b"a", wire_len: 1, part: None }));
+        assert_eq!(
+            whole,
+            Some(Body {
+                protocol: 17,
+                payload: b"a",
+                wire_len: 1,
+                part: None
+            })
+        );
     }
 
     #[test]
     fn where_a_packet_ends() {
-        let ends = |packet: &[u8]| extent(packet).map(|found| (found.captured.len(), found.declared_len));
+        let ends =
+            |packet: &[u8]| extent(packet).map(|found| (found.captured.len(), found.declared_len));
         assert_eq!(ends(&v4(&[(3, 22)], b"abc")), Some((22, Some(22))));
         assert_eq!(ends(&v4(&[], b"abc")), Some((23, Some(23))));
-        assert_eq!(ends(&v4(&[(3, 200)], b"abc")), Some((23, Some(200))), "snapped");
+        assert_eq!(
+            ends(&v4(&[(3, 200)], b"abc")),
+            Some((23, Some(200))),
+            "snapped"
+        );
         assert_eq!(ends(&v4(&[(3, 0)], b"abc")), Some((23, None)), "offloaded");
         assert_eq!(ends(&v4(&[], b"abc")[..19]), None);
-        assert_eq!(ends(&[&v6(17, b"abc")[..], b"padding"].concat()), Some((43, Some(43))));
+        assert_eq!(
+            ends(&[&v6(17, b"abc")[..], b"padding"].concat()),
+            Some((43, Some(43)))
+        );
         assert_eq!(ends(&v6(17, b"")), Some((40, None)));
         assert_eq!(ends(&v6(17, b"")[..39]), None);
         assert_eq!(ends(&v4(&[(0, 0x75)], b"abc")), None);
@@ -255,6 +391,9 @@ mod tests {
 
     #[test]
     fn an_atomic_fragment_is_whole() {
-        assert_eq!(body(&v6(44, &[17, 0, 0, 0, 0, 1, 0, 2, b'a'])), Some((17, &b"a"[..], 1)));
+        assert_eq!(
+            body(&v6(44, &[17, 0, 0, 0, 0, 1, 0, 2, b'a'])),
+            Some((17, &b"a"[..], 1))
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! L2TP: version 2 over UDP (RFC 2661), version 3 over UDP and over IP (RFC 3931). Only data messages are read.
+//! L2TP: version 2 over UDP (RFC 2661), version 3 over UDP and over IP (RFC 3931). Only data
+//! messages are read.
 //!
-//! Version 3 does not say in the packet how long the cookie is (0, 4 or 8 bytes), whether a word with a sequence number
-//! follows it, nor whether frames of PPP or of Ethernet are carried: the two ends have agreed on that. So every way is tried,
-//! and believed only if it leads to an IP packet that is exactly as long as what is there.
+//! Version 3 does not say in the packet how long the cookie is (0, 4 or 8 bytes), whether a word
+//! with a sequence number follows it, nor whether frames of PPP or of Ethernet are carried: the two
+//! ends have agreed on that. So every way is tried, and believed only if it leads to an IP packet
+//! that is exactly as long as what is there.
 
 use super::{
     Layer, be16,
@@ -15,7 +17,8 @@ pub(super) const PORT: u16 = 1701;
 /// The IP protocol.
 pub(super) const PROTOCOL: u8 = 115;
 
-/// RFC 2661, 3.1, and RFC 3931, 4.1.2.1: a bit that tells control from data, other flags, and the version in the last four bits.
+/// RFC 2661, 3.1, and RFC 3931, 4.1.2.1: a bit that tells control from data, other flags, and the
+/// version in the last four bits.
 pub(super) fn in_udp(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     match *packet.first_chunk()? {
         [flags, 2] => version_2(packet, flags),
@@ -42,26 +45,46 @@ fn version_2(packet: &[u8], flags: u8) -> Option<Layer<'_>> {
     }
     let word_at = |at: usize| Some(usize::from(be16(*packet.get(at..)?.first_chunk()?)));
     let has = |flag: u8| usize::from(flags & flag != 0);
-    let end = if flags & LENGTH == 0 { packet.len() } else { word_at(2)?.min(packet.len()) };
-    let offset_at = has(LENGTH).saturating_mul(2).saturating_add(has(SEQUENCE).saturating_mul(4)).saturating_add(6);
-    let start = if flags & OFFSET == 0 { offset_at } else { word_at(offset_at)?.checked_add(offset_at)?.checked_add(2)? };
+    let end = if flags & LENGTH == 0 {
+        packet.len()
+    } else {
+        word_at(2)?.min(packet.len())
+    };
+    let offset_at = has(LENGTH)
+        .saturating_mul(2)
+        .saturating_add(has(SEQUENCE).saturating_mul(4))
+        .saturating_add(6);
+    let start = if flags & OFFSET == 0 {
+        offset_at
+    } else {
+        word_at(offset_at)?.checked_add(offset_at)?.checked_add(2)?
+    };
     Some(Layer::Ppp(packet.get(start..end)?))
 }
 
-/// RFC 3931, 4.1: the session (0 is that of control messages), a cookie, perhaps the word of 4.6, and the frame.
+/// RFC 3931, 4.1: the session (0 is that of control messages), a cookie, perhaps the word of 4.6,
+/// and the frame.
 fn pseudowire(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     const SESSION_LEN: usize = 4;
     const COOKIES_AND_WORDS: [usize; 4] = [0, 4, 8, 12];
     let is_control = *packet.first_chunk::<SESSION_LEN>()? == [0; SESSION_LEN];
-    let room = Room { len: wire_len, is_known: wire_len != UNKNOWN_LEN };
+    let room = Room {
+        len: wire_len,
+        is_known: wire_len != UNKNOWN_LEN,
+    };
     let frame_at = |len: usize| {
         let len = len.saturating_add(SESSION_LEN);
         frame(packet.get(len..)?, room.behind(len)?)
     };
-    if is_control { None } else { COOKIES_AND_WORDS.into_iter().find_map(frame_at) }
+    if is_control {
+        None
+    } else {
+        COOKIES_AND_WORDS.into_iter().find_map(frame_at)
+    }
 }
 
-/// How much there was on the wire. Of a datagram of which only the first fragment is there, that is the most there can be.
+/// How much there was on the wire. Of a datagram of which only the first fragment is there, that is
+/// the most there can be.
 #[derive(Clone, Copy)]
 struct Room {
     len: usize,
@@ -70,13 +93,19 @@ struct Room {
 
 impl Room {
     fn behind(self, len: usize) -> Option<Self> {
-        Some(Self { len: self.len.checked_sub(len)?, ..self })
+        Some(Self {
+            len: self.len.checked_sub(len)?,
+            ..self
+        })
     }
 
-    /// Whether `packet` is IP, and as long as all that there is; if it `may_be_padded`, no longer than that.
+    /// Whether `packet` is IP, and as long as all that there is; if it `may_be_padded`, no longer
+    /// than that.
     fn is_filled_by(self, packet: &[u8], may_be_padded: bool) -> bool {
         let declared = ip::extent(packet).and_then(|extent| extent.declared_len);
-        declared.is_some_and(|len| len == self.len || (len < self.len && (may_be_padded || !self.is_known)))
+        declared.is_some_and(|len| {
+            len == self.len || (len < self.len && (may_be_padded || !self.is_known))
+        })
     }
 }
 
@@ -98,7 +127,9 @@ fn leads_to_ip(mut layer: Layer<'_>, frame: &[u8], room: Room, may_be_padded: bo
         match layer {
             Layer::Ip(packet) => {
                 let at = packet.as_ptr().addr().saturating_sub(frame.as_ptr().addr());
-                return room.behind(at).is_some_and(|room| room.is_filled_by(packet, may_be_padded));
+                return room
+                    .behind(at)
+                    .is_some_and(|room| room.is_filled_by(packet, may_be_padded));
             }
             below_ip => match link::inner(below_ip) {
                 Some(inner) => layer = inner,
@@ -141,15 +172,31 @@ mod tests {
             assert_eq!(read_udp(&bytes), Some(Layer::Ppp(&ppp)), "{header:?}");
         }
         let padded = [&[0x40, 2, 0, len, 0, 1, 0, 9], &ppp[..], &[0; 9]].concat();
-        assert_eq!(read_udp(&padded), Some(Layer::Ppp(&ppp)), "no more than it says");
+        assert_eq!(
+            read_udp(&padded),
+            Some(Layer::Ppp(&ppp)),
+            "no more than it says"
+        );
     }
 
     #[test]
     fn what_is_no_data_of_version_2() {
-        assert_eq!(read_udp(&[0xc8, 2, 0, 12, 0, 1, 0, 0, 0, 0, 0, 0]), None, "control");
+        assert_eq!(
+            read_udp(&[0xc8, 2, 0, 12, 0, 1, 0, 0, 0, 0, 0, 0]),
+            None,
+            "control"
+        );
         assert_eq!(read_udp(&[0x20, 2, 0, 1, 0, 9]), None, "a reserved bit");
-        assert_eq!(read_udp(&[0x02, 2, 0, 1, 0, 9, 0xff, 0xff]), None, "padded beyond its end");
-        assert_eq!(read_udp(&[0x40, 2, 0, 3, 0, 1, 0, 9]), None, "shorter than its header");
+        assert_eq!(
+            read_udp(&[0x02, 2, 0, 1, 0, 9, 0xff, 0xff]),
+            None,
+            "padded beyond its end"
+        );
+        assert_eq!(
+            read_udp(&[0x40, 2, 0, 3, 0, 1, 0, 9]),
+            None,
+            "shorter than its header"
+        );
         assert_eq!(read_udp(&[0, 1, 0, 0]), None, "L2F");
         assert_eq!(read_udp(&[0]), None);
     }
@@ -157,10 +204,18 @@ mod tests {
     #[test]
     fn version_3_with_cookies_of_all_lengths() {
         let ppp = [&[0xff, 3, 0, 0x21][..], &ip(60)].concat();
-        for frame in [ethernet(&[], &ip(60)), ethernet(&[0x81, 0, 0, 5, 0x81, 0, 0, 6], &ip(60)), ppp] {
+        for frame in [
+            ethernet(&[], &ip(60)),
+            ethernet(&[0x81, 0, 0, 5, 0x81, 0, 0, 6], &ip(60)),
+            ppp,
+        ] {
             for before in [0, 4, 8, 12] {
                 let packet = [&[0, 0, 0, 9][..], &vec![0x55; before], &frame].concat();
-                let want = if frame[0] == 2 { Layer::Ethernet(&frame) } else { Layer::Ppp(&frame) };
+                let want = if frame[0] == 2 {
+                    Layer::Ethernet(&frame)
+                } else {
+                    Layer::Ppp(&frame)
+                };
                 assert_eq!(in_ip(&packet, packet.len()), Some(want), "{before}");
                 let over_udp = [&[0, 3, 0, 0][..], &packet].concat();
                 assert_eq!(read_udp(&over_udp), Some(want), "{before}");
@@ -174,12 +229,23 @@ mod tests {
         let long = packet(&[ethernet(&[], &ip(60)), vec![0]].concat());
         assert_eq!(in_ip(&long, long.len()), None, "a byte too many");
         let short = [ethernet(&[], &ip(28)), vec![0; 18]].concat();
-        assert_eq!(in_ip(&packet(&short), short.len() + 4), Some(Layer::Ethernet(&short)), "filled up");
+        assert_eq!(
+            in_ip(&packet(&short), short.len() + 4),
+            Some(Layer::Ethernet(&short)),
+            "filled up"
+        );
         let whole = packet(&ethernet(&[], &ip(60)));
         let snapped = &whole[..50];
-        assert_eq!(in_ip(snapped, whole.len()), Some(Layer::Ethernet(&snapped[4..])));
+        assert_eq!(
+            in_ip(snapped, whole.len()),
+            Some(Layer::Ethernet(&snapped[4..]))
+        );
         assert_eq!(in_ip(snapped, snapped.len()), None);
-        assert_eq!(in_ip(snapped, UNKNOWN_LEN), Some(Layer::Ethernet(&snapped[4..])), "a first fragment");
+        assert_eq!(
+            in_ip(snapped, UNKNOWN_LEN),
+            Some(Layer::Ethernet(&snapped[4..])),
+            "a first fragment"
+        );
         let control = [&[0, 0, 0, 0][..], &ethernet(&[], &ip(60))].concat();
         assert_eq!(in_ip(&control, control.len()), None);
         let other = packet(&[&[2; 12][..], &[8, 6], &ip(60)].concat());

@@ -9,7 +9,8 @@ use super::{
     nflog, pktap, tunnels, wlan,
 };
 
-/// From here on, what stands in the place of an ether type is one; below, it is a length (IEEE 802.3, 3.2.6).
+/// From here on, what stands in the place of an ether type is one; below, it is a length (IEEE
+/// 802.3, 3.2.6).
 const MIN_ETHER_TYPE: u16 = 0x0600;
 
 /// Whether frames of this link type can be decoded.
@@ -49,8 +50,8 @@ pub fn is_supported(link: LinkType) -> bool {
 
 /// Takes off the link header.
 ///
-/// Linux cooked headers are read by hand: etherparse takes those of five kinds of devices, and refuses those of loopback, of
-/// tunnels and of PPP (`cooked_headers_of_any_device`).
+/// Linux cooked headers are read by hand: etherparse takes those of five kinds of devices, and
+/// refuses those of loopback, of tunnels and of PPP (`cooked_headers_of_any_device`).
 pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
     let ether_type_at = |offset: usize| Some(be16(*frame.get(offset..)?.first_chunk()?));
     Some(match link {
@@ -92,11 +93,16 @@ pub(super) fn inner(layer: Layer<'_>) -> Option<Layer<'_>> {
         Layer::Llc(frame) => llc(frame),
         Layer::EtherType(ether_type, payload) => tunnels::in_ether_type(ether_type, payload),
         Layer::Ppp(frame) => tunnels::ppp(frame),
-        Layer::Ip(_) | Layer::Datagram(_) | Layer::Mirrored(..) | Layer::Other | Layer::OtherKind => None,
+        Layer::Ip(_)
+        | Layer::Datagram(_)
+        | Layer::Mirrored(..)
+        | Layer::Other
+        | Layer::OtherKind => None,
     }
 }
 
-/// The outermost IP packet of a frame, without what stands before and behind it. Each turn takes off some bytes.
+/// The outermost IP packet of a frame, without what stands before and behind it. Each turn takes
+/// off some bytes.
 #[must_use]
 pub fn outermost_ip(link: LinkType, frame: &[u8]) -> Option<Extent<'_>> {
     let mut layer = strip(link, frame)?;
@@ -111,16 +117,26 @@ pub fn outermost_ip(link: LinkType, frame: &[u8]) -> Option<Extent<'_>> {
 /// Linux names frames without an ether type by numbers of its own, of which 4 is 802.2.
 fn cooked(protocol: u16, payload: &[u8]) -> Layer<'_> {
     const LINUX_802_2: u16 = 0x0004;
-    if protocol == LINUX_802_2 { Layer::Llc(payload) } else { Layer::EtherType(protocol, payload) }
+    if protocol == LINUX_802_2 {
+        Layer::Llc(payload)
+    } else {
+        Layer::EtherType(protocol, payload)
+    }
 }
 
 /// Per-Packet Information: version, flags, length and link type of what follows, little-endian.
 fn ppi(frame: &[u8]) -> Option<Layer<'_>> {
-    let [_, _, l0, l1, t0, t1, 0, 0] = *frame.first_chunk()? else { return None };
-    wrapped(LinkType(u16::from_le_bytes([t0, t1])), frame.get(usize::from(u16::from_le_bytes([l0, l1]))..)?)
+    let [_, _, l0, l1, t0, t1, 0, 0] = *frame.first_chunk()? else {
+        return None;
+    };
+    wrapped(
+        LinkType(u16::from_le_bytes([t0, t1])),
+        frame.get(usize::from(u16::from_le_bytes([l0, l1]))..)?,
+    )
 }
 
-/// A frame behind a header that names its link type. Such headers do not follow each other: there would be no end to it.
+/// A frame behind a header that names its link type. Such headers do not follow each other: there
+/// would be no end to it.
 pub(super) fn wrapped(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
     match link {
         LinkType::PPI | LinkType::PKTAP => None,
@@ -132,7 +148,10 @@ pub(super) fn wrapped(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
 /// IEEE 802.3, 3.1.
 pub(super) fn ethernet(frame: &[u8]) -> Option<Layer<'_>> {
     let header = Ethernet2HeaderSlice::from_slice(frame).ok()?;
-    Some(typed(header.ether_type().0, frame.get(header.slice().len()..)?))
+    Some(typed(
+        header.ether_type().0,
+        frame.get(header.slice().len()..)?,
+    ))
 }
 
 /// What stands behind an ether type, or behind a length in its place.
@@ -154,9 +173,11 @@ pub(super) fn backbone(tagged: &[u8]) -> Option<Layer<'_>> {
     Some(Layer::Ethernet(tagged.get(4..)?))
 }
 
-/// IEEE 802.1AE, 9.3: a frame that is signed but not encrypted. The signature at its end is beyond what IP says of its length.
+/// IEEE 802.1AE, 9.3: a frame that is signed but not encrypted. The signature at its end is beyond
+/// what IP says of its length.
 ///
-/// Nothing here depends on the short length (9.7), for which etherparse refuses the header if it is 1 (`tags_of_all_kinds`).
+/// Nothing here depends on the short length (9.7), for which etherparse refuses the header if it is
+/// 1 (`tags_of_all_kinds`).
 pub(super) fn macsec(secured: &[u8]) -> Option<Layer<'_>> {
     const VERSION: u8 = 0x80;
     const HAS_CHANNEL: u8 = 0x20;
@@ -171,7 +192,9 @@ pub(super) fn macsec(secured: &[u8]) -> Option<Layer<'_>> {
 
 /// IEEE 802.2 with the protocol identification of RFC 1042; `00:00:f8` is that of IEEE 802.1H.
 pub(super) fn llc(frame: &[u8]) -> Option<Layer<'_>> {
-    let Some([0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, t0, t1]) = frame.first_chunk().copied() else { return Some(Layer::Other) };
+    let Some([0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, t0, t1]) = frame.first_chunk().copied() else {
+        return Some(Layer::Other);
+    };
     Some(Layer::EtherType(be16([t0, t1]), frame.get(8..)?))
 }
 
@@ -189,29 +212,66 @@ mod tests {
 
     #[test]
     fn ethernet_with_a_type_or_a_length() {
-        assert_eq!(ethernet(&[&[0; 12][..], &[8, 0], IP].concat()), Some(Layer::EtherType(0x0800, IP)));
+        assert_eq!(
+            ethernet(&[&[0; 12][..], &[8, 0], IP].concat()),
+            Some(Layer::EtherType(0x0800, IP))
+        );
         let frame = [&[0; 12][..], &[0, 12], SNAP, IP, &[0; 30]].concat();
-        assert_eq!(ethernet(&frame), Some(Layer::Llc(&with(SNAP, IP))), "padding is no payload");
+        assert_eq!(
+            ethernet(&frame),
+            Some(Layer::Llc(&with(SNAP, IP))),
+            "padding is no payload"
+        );
         assert_eq!(ethernet(&[0; 13]), None);
     }
 
     #[test]
     fn llc_names_an_ether_type_in_two_ways() {
         assert_eq!(llc(&with(SNAP, IP)), Some(Layer::EtherType(0x0800, IP)));
-        assert_eq!(llc(&with(&[0xaa, 0xaa, 3, 0, 0, 0xf8, 0x86, 0xdd], IP)), Some(Layer::EtherType(0x86dd, IP)));
-        assert_eq!(llc(&with(&[0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0], IP)), Some(Layer::Other), "Cisco discovery");
-        assert_eq!(llc(&[0x42, 0x42, 3, 0, 0]), Some(Layer::Other), "spanning tree");
+        assert_eq!(
+            llc(&with(&[0xaa, 0xaa, 3, 0, 0, 0xf8, 0x86, 0xdd], IP)),
+            Some(Layer::EtherType(0x86dd, IP))
+        );
+        assert_eq!(
+            llc(&with(&[0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0], IP)),
+            Some(Layer::Other),
+            "Cisco discovery"
+        );
+        assert_eq!(
+            llc(&[0x42, 0x42, 3, 0, 0]),
+            Some(Layer::Other),
+            "spanning tree"
+        );
     }
 
     #[test]
     fn tags_of_all_kinds() {
-        assert_eq!(vlan(&with(&[0, 5, 8, 0], IP)), Some(Layer::EtherType(0x0800, IP)));
-        assert_eq!(vlan(&[&[0, 5, 0, 12][..], SNAP, IP].concat()), Some(Layer::Llc(&with(SNAP, IP))));
-        assert_eq!(backbone(&with(&[0, 0, 0, 7], IP)), Some(Layer::Ethernet(IP)));
-        assert_eq!(macsec(&with(&[0, 0, 0, 0, 0, 1, 8, 0], IP)), Some(Layer::EtherType(0x0800, IP)));
+        assert_eq!(
+            vlan(&with(&[0, 5, 8, 0], IP)),
+            Some(Layer::EtherType(0x0800, IP))
+        );
+        assert_eq!(
+            vlan(&[&[0, 5, 0, 12][..], SNAP, IP].concat()),
+            Some(Layer::Llc(&with(SNAP, IP)))
+        );
+        assert_eq!(
+            backbone(&with(&[0, 0, 0, 7], IP)),
+            Some(Layer::Ethernet(IP))
+        );
+        assert_eq!(
+            macsec(&with(&[0, 0, 0, 0, 0, 1, 8, 0], IP)),
+            Some(Layer::EtherType(0x0800, IP))
+        );
         let channel = [&[0x20, 0, 0, 0, 0, 1][..], &[7; 8], &[8, 0]].concat();
-        assert_eq!(macsec(&with(&channel, IP)), Some(Layer::EtherType(0x0800, IP)));
-        assert_eq!(macsec(&with(&[0x0c, 0, 0, 0, 0, 1, 8, 0], IP)), None, "encrypted");
+        assert_eq!(
+            macsec(&with(&channel, IP)),
+            Some(Layer::EtherType(0x0800, IP))
+        );
+        assert_eq!(
+            macsec(&with(&[0x0c, 0, 0, 0, 0, 1, 8, 0], IP)),
+            None,
+            "encrypted"
+        );
         let short_len_of_1 = with(&[0, 1, 0, 0, 0, 1, 8, 0], IP);
         assert_eq!(macsec(&short_len_of_1), Some(Layer::EtherType(0x0800, IP)));
         assert!(MacsecHeaderSlice::from_slice(&short_len_of_1).is_err());
@@ -232,15 +292,38 @@ mod tests {
     #[test]
     fn cooked_headers_of_any_device() {
         // Packet type, kind of the device (ARPHRD_), length and bytes of its address, protocol.
-        let of =
-            |packet_type: u8, device: u16| [&[0, packet_type][..], &device.to_be_bytes(), &[0, 6], &[2; 8], &[8, 0], IP].concat();
-        for (device, is_known_to_etherparse) in [(1, true), (512, false), (772, false), (65_534, false)] {
+        let of = |packet_type: u8, device: u16| {
+            [
+                &[0, packet_type][..],
+                &device.to_be_bytes(),
+                &[0, 6],
+                &[2; 8],
+                &[8, 0],
+                IP,
+            ]
+            .concat()
+        };
+        for (device, is_known_to_etherparse) in
+            [(1, true), (512, false), (772, false), (65_534, false)]
+        {
             let frame = of(4, device);
-            assert_eq!(strip(LinkType::LINUX_SLL, &frame), Some(Layer::EtherType(0x0800, IP)), "{device}");
-            assert_eq!(LinuxSllHeaderSlice::from_slice(&frame).is_ok(), is_known_to_etherparse, "{device}");
+            assert_eq!(
+                strip(LinkType::LINUX_SLL, &frame),
+                Some(Layer::EtherType(0x0800, IP)),
+                "{device}"
+            );
+            assert_eq!(
+                LinuxSllHeaderSlice::from_slice(&frame).is_ok(),
+                is_known_to_etherparse,
+                "{device}"
+            );
         }
         let frame = of(8, 1);
-        assert_eq!(strip(LinkType::LINUX_SLL, &frame), Some(Layer::EtherType(0x0800, IP)), "a later packet type");
+        assert_eq!(
+            strip(LinkType::LINUX_SLL, &frame),
+            Some(Layer::EtherType(0x0800, IP)),
+            "a later packet type"
+        );
         assert!(LinuxSllHeaderSlice::from_slice(&frame).is_err());
     }
 
@@ -255,10 +338,16 @@ mod tests {
         let want = Some((packet[..22].to_vec(), Some(22)));
         assert_eq!(found(&[8, 0], &[]), want);
         assert_eq!(found(&[8, 0], &[0; 24]), want);
-        assert_eq!(found(&[0x81, 0, 0, 5, 0x88, 0xa8, 0, 6, 8, 0], &[0; 14]), want);
+        assert_eq!(
+            found(&[0x81, 0, 0, 5, 0x88, 0xa8, 0, 6, 8, 0], &[0; 14]),
+            want
+        );
         assert_eq!(found(&[0x88, 0x47, 0, 0x10, 1, 64], b"trailer"), want);
         assert_eq!(found(&[8, 6], &[]), None, "ARP");
-        assert_eq!(outermost_ip(LinkType::RAW, &packet).map(|found| found.captured), Some(&packet[..]));
+        assert_eq!(
+            outermost_ip(LinkType::RAW, &packet).map(|found| found.captured),
+            Some(&packet[..])
+        );
         assert_eq!(outermost_ip(LinkType(147), &packet), None);
     }
 
@@ -266,18 +355,33 @@ mod tests {
     fn link_headers_of_fixed_length() {
         for (link, header, want) in [
             (LinkType::ENC, &[0; 12][..], Layer::Ip(IP)),
-            (LinkType::C_HDLC, &[0x0f, 0, 8, 0], Layer::EtherType(0x0800, IP)),
+            (
+                LinkType::C_HDLC,
+                &[0x0f, 0, 8, 0],
+                Layer::EtherType(0x0800, IP),
+            ),
             (LinkType::PPP_ETHER, &[0x11, 0, 0, 1, 0, 4], Layer::Ppp(IP)),
             (LinkType::PPI, &[0, 0, 8, 0, 101, 0, 0, 0], Layer::Ip(IP)),
             (LinkType::SLIP, &[0; 16], Layer::Ip(IP)),
             (LinkType::SLIP_BSDOS, &[0; 24], Layer::Ip(IP)),
             (LinkType::PPI, &[0, 0, 8, 0, 147, 0, 0, 0], Layer::OtherKind),
-            (LinkType::PPI, &[0, 0, 12, 0, 105, 0, 0, 0, 2, 0, 0, 0], Layer::Wlan(IP)),
+            (
+                LinkType::PPI,
+                &[0, 0, 12, 0, 105, 0, 0, 0, 2, 0, 0, 0],
+                Layer::Wlan(IP),
+            ),
         ] {
             assert_eq!(strip(link, &with(header, IP)), Some(want), "{link}");
         }
-        assert_eq!(strip(LinkType::PPI, &with(&[0, 0, 8, 0, 192, 0, 0, 0], IP)), None, "itself");
+        assert_eq!(
+            strip(LinkType::PPI, &with(&[0, 0, 8, 0, 192, 0, 0, 0], IP)),
+            None,
+            "itself"
+        );
         let cooked = [&[0; 14][..], &[0, 4], SNAP, IP].concat();
-        assert_eq!(strip(LinkType::LINUX_SLL, &cooked), Some(Layer::Llc(&with(SNAP, IP))));
+        assert_eq!(
+            strip(LinkType::LINUX_SLL, &cooked),
+            Some(Layer::Llc(&with(SNAP, IP)))
+        );
     }
 }

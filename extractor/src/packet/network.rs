@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Datagram, Layer, be16, tunnels};
 
-/// The identifiers on the way to the innermost IP packet, outermost first: VLANs (IEEE 802.1Q), service instances
-/// (IEEE 802.1ah), MPLS labels, GRE keys, network identifiers of VXLAN and Geneve, tunnel endpoint identifiers of GTP-U.
+/// The identifiers on the way to the innermost IP packet, outermost first: VLANs (IEEE 802.1Q),
+/// service instances (IEEE 802.1ah), MPLS labels, GRE keys, network identifiers of VXLAN and
+/// Geneve, tunnel endpoint identifiers of GTP-U.
 ///
-/// They are kept as a small number: none as 0, any others as a hash. Two networks whose hashes are the same (one pair in
-/// four billion) are taken for one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// They are kept as a small number: none as 0, any others as a hash. Two networks whose hashes are
+/// the same (one pair in four billion) are taken for one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Network(u32);
 
 /// What an identifier identifies. Equal numbers of two kinds are two networks.
@@ -36,7 +39,8 @@ impl Network {
         self.0
     }
 
-    /// The network inside this one with the VLAN of a tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a priority.
+    /// The network inside this one with the VLAN of a tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a
+    /// priority.
     #[inline]
     pub(super) fn vlan(self, tag: [u8; 2]) -> Self {
         self.inside_vlan(be16(tag) & 0x0fff)
@@ -44,13 +48,19 @@ impl Network {
 
     #[inline]
     fn inside_vlan(self, vlan: u16) -> Self {
-        if vlan == 0 { self } else { self.inside(Kind::Vlan, vlan.into()) }
+        if vlan == 0 {
+            self
+        } else {
+            self.inside(Kind::Vlan, vlan.into())
+        }
     }
 
     /// The network inside a layer below IP.
     #[inline]
     pub(super) fn below_ip(self, layer: &Layer<'_>) -> Self {
-        let Layer::EtherType(ether_type, header) = *layer else { return self };
+        let Layer::EtherType(ether_type, header) = *layer else {
+            return self;
+        };
         self.behind(ether_type, header).unwrap_or(self)
     }
 
@@ -83,7 +93,11 @@ impl Network {
 
     /// The network inside a tunnel that stands right above IP.
     pub(super) fn in_ip(self, protocol: u8, payload: &[u8]) -> Self {
-        let key = if protocol == tunnels::PROTOCOL_GRE { tunnels::gre_key(payload) } else { None };
+        let key = if protocol == tunnels::PROTOCOL_GRE {
+            tunnels::gre_key(payload)
+        } else {
+            None
+        };
         key.map_or(self, |key| self.inside(Kind::Gre, key))
     }
 
@@ -95,18 +109,22 @@ impl Network {
     fn of_tunnel(self, datagram: &Datagram<'_>) -> Option<Self> {
         let word = |at: usize| be32(datagram.payload.get(at..)?);
         Some(match datagram.destination.port() {
-            tunnels::VXLAN | tunnels::VXLAN_LINUX | tunnels::VXLAN_GPE => self.inside(Kind::Vxlan, word(4)? >> 8),
+            tunnels::VXLAN | tunnels::VXLAN_LINUX | tunnels::VXLAN_GPE => {
+                self.inside(Kind::Vxlan, word(4)? >> 8)
+            }
             tunnels::GENEVE => self.inside(Kind::Geneve, word(4)? >> 8),
             tunnels::GTP_U => self.inside(Kind::Gtp, word(4)?),
             _ => return None,
         })
     }
 
-    /// Multiplicative hashing; the constants are the fractions of the golden ratio and of the square root of 3.
+    /// Multiplicative hashing; the constants are the fractions of the golden ratio and of the
+    /// square root of 3.
     #[inline]
     fn inside(self, kind: Kind, identifier: u32) -> Self {
         let outer = u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (outer ^ (kind as u64) << 32 ^ u64::from(identifier)).wrapping_mul(0xbb67_ae85_84ca_a73b);
+        let mixed = (outer ^ (kind as u64) << 32 ^ u64::from(identifier))
+            .wrapping_mul(0xbb67_ae85_84ca_a73b);
         Self(((mixed >> 32) as u32).max(1))
     }
 }
@@ -128,7 +146,13 @@ mod tests {
     fn identifiers_of_each_kind_make_networks_of_their_own() {
         let datagram = |port, payload| {
             let end = |port| Endpoint::v4([192, 0, 2, 1], port);
-            Datagram { network: Network::PLAIN, source: end(1), destination: end(port), payload, wire_len: payload.len() }
+            Datagram {
+                network: Network::PLAIN,
+                source: end(1),
+                destination: end(port),
+                payload,
+                wire_len: payload.len(),
+            }
         };
         let in_udp = |port, payload| Network::PLAIN.in_udp(&datagram(port, payload));
         let networks = [
@@ -151,11 +175,25 @@ mod tests {
 
     #[test]
     fn priority_class_and_time_to_live_make_no_difference() {
-        assert_eq!(below_ip(0x8100, &[0xe0, 10, 8, 0]), below_ip(0x88a8, &[0, 10, 8, 0]));
-        assert_eq!(below_ip(0x8100, &[0xe0, 10, 8, 0]), Network::PLAIN.vlan([0, 10]), "as on the fast path");
+        assert_eq!(
+            below_ip(0x8100, &[0xe0, 10, 8, 0]),
+            below_ip(0x88a8, &[0, 10, 8, 0])
+        );
+        assert_eq!(
+            below_ip(0x8100, &[0xe0, 10, 8, 0]),
+            Network::PLAIN.vlan([0, 10]),
+            "as on the fast path"
+        );
         assert_eq!(below_ip(0x8100, &[0xe0, 0, 8, 0]), Network::PLAIN);
-        assert_eq!(below_ip(0x8847, &[0, 0, 0xa1, 64]), below_ip(0x8848, &[0, 0, 0xab, 3, 9, 9, 9, 9]));
-        assert_eq!(Network::PLAIN.in_ip(47, &[0, 0, 8, 0]), Network::PLAIN, "no key");
+        assert_eq!(
+            below_ip(0x8847, &[0, 0, 0xa1, 64]),
+            below_ip(0x8848, &[0, 0, 0xab, 3, 9, 9, 9, 9])
+        );
+        assert_eq!(
+            Network::PLAIN.in_ip(47, &[0, 0, 8, 0]),
+            Network::PLAIN,
+            "no key"
+        );
         assert_eq!(below_ip(0x8100, &[0, 7, 8]), Network::PLAIN, "cut");
     }
 }

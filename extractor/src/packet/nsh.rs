@@ -57,7 +57,15 @@ mod tests {
     fn headers_that_are_none() {
         assert_eq!(inner(&of(2, 1)[..7]), None, "cut");
         assert_eq!(inner(&[0x40, 2, 1, 1, 0, 0, 7, 255]), None, "version 1");
-        assert_eq!(inner(&[0x0f, 0xc1, 1, 1, 0, 0, 7, 255]), None, "shorter than itself");
-        assert_eq!(inner(&[0x0f, 0xc3, 1, 1, 0, 0, 7, 255]), None, "longer than the packet");
+        assert_eq!(
+            inner(&[0x0f, 0xc1, 1, 1, 0, 0, 7, 255]),
+            None,
+            "shorter than itself"
+        );
+        assert_eq!(
+            inner(&[0x0f, 0xc3, 1, 1, 0, 0, 7, 255]),
+            None,
+            "longer than the packet"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! PKTAP, Apple's header of captures of all interfaces: `struct pktap_header` of XNU's net/pktap.h, little-endian.
+//! PKTAP, Apple's header of captures of all interfaces: `struct pktap_header` of XNU's net/pktap.h,
+//! little-endian.
 //!
 //! ```text
 //! header length (4)  what follows: nothing or a packet (4)  link type of the packet (4)  name of the interface, and more
@@ -13,11 +14,16 @@ pub(super) fn frame(frame: &[u8]) -> Option<Layer<'_>> {
     const PACKET: u32 = 1;
     const MIN_LEN: usize = 12;
     let word = |at: usize| Some(u32::from_le_bytes(*frame.get(at..)?.first_chunk()?));
-    let header_len = usize::try_from(word(0)?).ok().filter(|len| *len >= MIN_LEN)?;
+    let header_len = usize::try_from(word(0)?)
+        .ok()
+        .filter(|len| *len >= MIN_LEN)?;
     if word(4)? != PACKET {
         return Some(Layer::Other);
     }
-    link::wrapped(LinkType(u16::try_from(word(8)?).ok()?), frame.get(header_len..)?)
+    link::wrapped(
+        LinkType(u16::try_from(word(8)?).ok()?),
+        frame.get(header_len..)?,
+    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tunnels: one packet inside another. Each reader takes off one header and says what follows.
 //!
-//! To whoever adds one: a reader answers `None` to whatever its RFC does not allow, for what looks like a
-//! tunnel by its port may be anything.
+//! To whoever adds one: a reader answers `None` to whatever its RFC does not allow, for what looks
+//! like a tunnel by its port may be anything.
 
 use super::{Datagram, Layer, Session, be16, esp, l2tp, link, nsh};
 
@@ -53,8 +53,10 @@ pub(super) const PROTOCOL_GRE: u8 = 47;
 /// Whether datagrams between these ports may be tunnels.
 #[inline]
 pub(super) fn may_be_tunnel(source: u16, destination: u16) -> bool {
-    matches!(destination, VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP | l2tp::PORT | esp::PORT)
-        || matches!(source, l2tp::PORT | esp::PORT)
+    matches!(
+        destination,
+        VXLAN | VXLAN_LINUX | VXLAN_GPE | GENEVE | GTP_U | TZSP | l2tp::PORT | esp::PORT
+    ) || matches!(source, l2tp::PORT | esp::PORT)
 }
 
 pub(super) const VXLAN: u16 = 4789;
@@ -80,8 +82,8 @@ pub(super) fn in_udp<'a>(datagram: &Datagram<'a>) -> Option<Layer<'a>> {
 }
 
 /// The label stack of RFC 3032, 2.1. What follows it is not announced: IP shows by its version, and
-/// the rest is Ethernet, perhaps behind a control word (RFC 4385, 3). Addresses of network cards may begin
-/// like IP, so what has the ether type of IP in its place is Ethernet all the same.
+/// the rest is Ethernet, perhaps behind a control word (RFC 4385, 3). Addresses of network cards
+/// may begin like IP, so what has the ether type of IP in its place is Ethernet all the same.
 fn mpls(mut stack: &[u8]) -> Option<Layer<'_>> {
     const BOTTOM: u8 = 0x01;
     loop {
@@ -108,13 +110,17 @@ fn is_ip_over_ethernet(frame: &[u8]) -> bool {
 
 /// RFC 2516, 4: version and type 1, code 0 (a session), session, length.
 pub(super) fn pppoe(packet: &[u8]) -> Option<Layer<'_>> {
-    let [0x11, 0, _, _, high, low] = *packet.first_chunk()? else { return Some(Layer::Other) };
+    let [0x11, 0, _, _, high, low] = *packet.first_chunk()? else {
+        return Some(Layer::Other);
+    };
     let body = packet.get(6..)?;
-    Some(Layer::Ppp(body.get(..usize::from(be16([high, low]))).unwrap_or(body)))
+    Some(Layer::Ppp(
+        body.get(..usize::from(be16([high, low]))).unwrap_or(body),
+    ))
 }
 
-/// RFC 1661, 2, and RFC 1662, 3.1: address and control (`ff 03`) may be left out, and of the protocol
-/// the first byte if it is 0.
+/// RFC 1661, 2, and RFC 1662, 3.1: address and control (`ff 03`) may be left out, and of the
+/// protocol the first byte if it is 0.
 pub(super) fn ppp(frame: &[u8]) -> Option<Layer<'_>> {
     let frame = frame.strip_prefix(&[0xff, 0x03]).unwrap_or(frame);
     let (protocol, payload) = match *frame {
@@ -146,8 +152,9 @@ fn gre(packet: &[u8]) -> Option<Layer<'_>> {
     }
     let mut rest = packet.get(4..)?;
     let words = usize::from(is_set(CHECKSUM | ROUTING)).saturating_add(usize::from(is_set(KEY)));
-    let words =
-        words.saturating_add(usize::from(is_set(SEQUENCE))).saturating_add(usize::from(is_pptp && is_set(ACKNOWLEDGEMENT)));
+    let words = words
+        .saturating_add(usize::from(is_set(SEQUENCE)))
+        .saturating_add(usize::from(is_pptp && is_set(ACKNOWLEDGEMENT)));
     rest = rest.get(words.saturating_mul(4)..)?;
     if is_set(ROUTING) {
         rest = after_source_routes(rest)?;
@@ -160,8 +167,8 @@ fn gre(packet: &[u8]) -> Option<Layer<'_>> {
     }
 }
 
-/// The key of RFC 2890, 2.1, if there is one. That of PPTP (RFC 2637, 4.1) holds the length of the payload and a call's number:
-/// it names no network.
+/// The key of RFC 2890, 2.1, if there is one. That of PPTP (RFC 2637, 4.1) holds the length of the
+/// payload and a call's number: it names no network.
 pub(super) fn gre_key(packet: &[u8]) -> Option<u32> {
     const CHECKSUM_OR_ROUTING: u8 = 0xc0;
     const KEY: u8 = 0x20;
@@ -169,7 +176,11 @@ pub(super) fn gre_key(packet: &[u8]) -> Option<u32> {
     if flags & KEY == 0 || version & 7 != 0 {
         return None;
     }
-    let at = if flags & CHECKSUM_OR_ROUTING == 0 { 4 } else { 8 };
+    let at = if flags & CHECKSUM_OR_ROUTING == 0 {
+        4
+    } else {
+        8
+    };
     Some(u32::from_be_bytes(*packet.get(at..)?.first_chunk()?))
 }
 
@@ -184,11 +195,14 @@ fn after_source_routes(mut entries: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// draft-foschiano-erspan, 4.2 and 4.3. Version 1 is type II, with eight bytes; version 2 is type III, with twelve,
-/// and eight more if the last bit of them says so.
+/// draft-foschiano-erspan, 4.2 and 4.3. Version 1 is type II, with eight bytes; version 2 is type
+/// III, with twelve, and eight more if the last bit of them says so.
 fn erspan(packet: &[u8]) -> Option<Layer<'_>> {
     let [v0, v1, s0, s1, ..] = *packet.first_chunk::<8>()?;
-    let session = Session { span_id: be16([s0, s1]) & 0x03ff, vlan: be16([v0, v1]) & 0x0fff };
+    let session = Session {
+        span_id: be16([s0, s1]) & 0x03ff,
+        vlan: be16([v0, v1]) & 0x0fff,
+    };
     let len = match v0 >> 4 {
         1 => 8,
         2 if packet.get(11)? & 1 == 0 => 12,
@@ -224,13 +238,19 @@ fn geneve(packet: &[u8]) -> Option<Layer<'_>> {
         return None;
     }
     let options = usize::from(first & 0x3f).saturating_mul(4);
-    Some(Layer::EtherType(be16([p0, p1]), packet.get(options.saturating_add(8)..)?))
+    Some(Layer::EtherType(
+        be16([p0, p1]),
+        packet.get(options.saturating_add(8)..)?,
+    ))
 }
 
-/// 3GPP TS 29.281, 5.1: version 1, a G-PDU, and a chain of extension headers, each as long as it says.
+/// 3GPP TS 29.281, 5.1: version 1, a G-PDU, and a chain of extension headers, each as long as it
+/// says.
 fn gtp_u(packet: &[u8]) -> Option<Layer<'_>> {
     const G_PDU: u8 = 0xff;
-    let [flags, G_PDU, ..] = *packet.first_chunk::<8>()? else { return None };
+    let [flags, G_PDU, ..] = *packet.first_chunk::<8>()? else {
+        return None;
+    };
     if flags & 0xf0 != 0x30 {
         return None;
     }
@@ -247,13 +267,16 @@ fn gtp_u(packet: &[u8]) -> Option<Layer<'_>> {
     matches!(rest.first()? >> 4, 4 | 6).then_some(Layer::Ip(rest))
 }
 
-/// TaZmen Sniffer Protocol: version 1, a received or sent packet, what it is, tags up to the end tag.
+/// TaZmen Sniffer Protocol: version 1, a received or sent packet, what it is, tags up to the end
+/// tag.
 fn tzsp(packet: &[u8]) -> Option<Layer<'_>> {
     const ETHERNET: [u8; 2] = [0, 1];
     const WLAN: [u8; 2] = [0, 18];
     const PADDING: u8 = 0;
     const END: u8 = 1;
-    let [1, 0 | 1, p0, p1] = *packet.first_chunk()? else { return None };
+    let [1, 0 | 1, p0, p1] = *packet.first_chunk()? else {
+        return None;
+    };
     let mut tags = packet.get(4..)?;
     loop {
         match *tags {
@@ -285,22 +308,47 @@ mod tests {
 
     #[test]
     fn mpls_tells_ip_from_ethernet() {
-        assert_eq!(mpls(&with(&[0, 0x10, 0, 64, 0, 0x20, 1, 64], IP)), Some(Layer::Ip(IP)));
-        assert_eq!(mpls(&with(&[0, 0x10, 1, 64, 0, 0, 0, 0], FRAME)), Some(Layer::Ethernet(FRAME)));
-        assert_eq!(mpls(&with(&[0, 0x10, 1, 64], &[0xa2, 1])), Some(Layer::Ethernet(&[0xa2, 1])));
+        assert_eq!(
+            mpls(&with(&[0, 0x10, 0, 64, 0, 0x20, 1, 64], IP)),
+            Some(Layer::Ip(IP))
+        );
+        assert_eq!(
+            mpls(&with(&[0, 0x10, 1, 64, 0, 0, 0, 0], FRAME)),
+            Some(Layer::Ethernet(FRAME))
+        );
+        assert_eq!(
+            mpls(&with(&[0, 0x10, 1, 64], &[0xa2, 1])),
+            Some(Layer::Ethernet(&[0xa2, 1]))
+        );
         assert_eq!(mpls(&[0, 0x10, 0, 64]), None, "no bottom");
         // Addresses 64:a0:e7:... and 00:00:00:...
         for first in [0x64, 0x45, 0x00] {
             let frame = [&[first, 0xa0, 0xe7][..], &[0; 9], &[8, 0], IP].concat();
-            assert_eq!(mpls(&with(&[0, 0x10, 1, 64], &frame)), Some(Layer::Ethernet(&frame)), "{first:#x}");
+            assert_eq!(
+                mpls(&with(&[0, 0x10, 1, 64], &frame)),
+                Some(Layer::Ethernet(&frame)),
+                "{first:#x}"
+            );
         }
     }
 
     #[test]
     fn pppoe_and_ppp() {
-        assert_eq!(pppoe(&with(&[0x11, 0, 0, 7, 0, 6, 0, 0x21], IP)), Some(Layer::Ppp(&[0, 0x21, 0x45, 0, 0, 20])));
-        assert_eq!(pppoe(&[0x11, 9, 0, 0, 0, 0]), Some(Layer::Other), "discovery");
-        for header in [&[0xff, 0x03, 0, 0x21][..], &[0, 0x21], &[0x21], &[0xff, 0x03, 0x57]] {
+        assert_eq!(
+            pppoe(&with(&[0x11, 0, 0, 7, 0, 6, 0, 0x21], IP)),
+            Some(Layer::Ppp(&[0, 0x21, 0x45, 0, 0, 20]))
+        );
+        assert_eq!(
+            pppoe(&[0x11, 9, 0, 0, 0, 0]),
+            Some(Layer::Other),
+            "discovery"
+        );
+        for header in [
+            &[0xff, 0x03, 0, 0x21][..],
+            &[0, 0x21],
+            &[0x21],
+            &[0xff, 0x03, 0x57],
+        ] {
             assert_eq!(ppp(&with(header, IP)), Some(Layer::Ip(IP)), "{header:?}");
         }
         assert_eq!(ppp(&[0xc0, 0x21, 1]), Some(Layer::Other), "link control");
@@ -312,11 +360,23 @@ mod tests {
         let ip = Some(Layer::EtherType(ETHERTYPE_IPV4, IP));
         assert_eq!(gre(&with(&[0, 0, 8, 0], IP)), ip);
         assert_eq!(gre(&with(&[0x20, 0, 8, 0, 0, 0, 0, 9], IP)), ip, "key");
-        assert_eq!(gre(&with(&[&[0xb0, 0, 8, 0][..], &[0; 12]].concat(), IP)), ip, "checksum, key, sequence");
-        let routed = [&[0x40, 0, 8, 0, 0, 0, 0, 0][..], &[0, 2, 0, 4, 1, 1, 1, 1], &[0, 0, 0, 0]].concat();
+        assert_eq!(
+            gre(&with(&[&[0xb0, 0, 8, 0][..], &[0; 12]].concat(), IP)),
+            ip,
+            "checksum, key, sequence"
+        );
+        let routed = [
+            &[0x40, 0, 8, 0, 0, 0, 0, 0][..],
+            &[0, 2, 0, 4, 1, 1, 1, 1],
+            &[0, 0, 0, 0],
+        ]
+        .concat();
         assert_eq!(gre(&with(&routed, IP)), ip, "routing");
         assert_eq!(
-            gre(&with(&[&[0x30, 0x81, 0x88, 0x0b][..], &[0; 12]].concat(), IP)),
+            gre(&with(
+                &[&[0x30, 0x81, 0x88, 0x0b][..], &[0; 12]].concat(),
+                IP
+            )),
             Some(Layer::EtherType(ETHERTYPE_PPP, IP)),
             "PPTP"
         );
@@ -326,35 +386,73 @@ mod tests {
     #[test]
     fn erspan_in_its_three_types() {
         let erspan = |gre: [u8; 4], header: &[u8]| [&gre[..], &[0; 4], header, FRAME].concat();
-        let session = Some(Session { span_id: 0x3ff, vlan: 0xabc });
-        assert_eq!(gre(&with(&[0, 0, 0x88, 0xbe], FRAME)), Some(Layer::Mirrored(None, FRAME)));
+        let session = Some(Session {
+            span_id: 0x3ff,
+            vlan: 0xabc,
+        });
+        assert_eq!(
+            gre(&with(&[0, 0, 0x88, 0xbe], FRAME)),
+            Some(Layer::Mirrored(None, FRAME))
+        );
         let second = [0x1a, 0xbc, 0xff, 0xff, 0, 0, 0, 0];
-        assert_eq!(gre(&erspan([0x10, 0, 0x88, 0xbe], &second)), Some(Layer::Mirrored(session, FRAME)));
+        assert_eq!(
+            gre(&erspan([0x10, 0, 0x88, 0xbe], &second)),
+            Some(Layer::Mirrored(session, FRAME))
+        );
         let third = [0x2a, 0xbc, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(gre(&erspan([0x10, 0, 0x22, 0xeb], &third)), Some(Layer::Mirrored(session, FRAME)));
+        assert_eq!(
+            gre(&erspan([0x10, 0, 0x22, 0xeb], &third)),
+            Some(Layer::Mirrored(session, FRAME))
+        );
         let mut long = [&third[..], &[0; 8]].concat();
         long[11] = 1;
-        assert_eq!(gre(&erspan([0x10, 0, 0x22, 0xeb], &long)), Some(Layer::Mirrored(session, FRAME)));
-        assert_eq!(gre(&erspan([0x10, 0, 0x88, 0xbe], &[0; 8])), None, "version 0");
+        assert_eq!(
+            gre(&erspan([0x10, 0, 0x22, 0xeb], &long)),
+            Some(Layer::Mirrored(session, FRAME))
+        );
+        assert_eq!(
+            gre(&erspan([0x10, 0, 0x88, 0xbe], &[0; 8])),
+            None,
+            "version 0"
+        );
     }
 
     #[test]
     fn tunnels_over_udp() {
-        assert_eq!(vxlan(&with(&[8, 0, 0, 0, 0, 0, 7, 0], FRAME)), Some(Layer::Ethernet(FRAME)));
+        assert_eq!(
+            vxlan(&with(&[8, 0, 0, 0, 0, 0, 7, 0], FRAME)),
+            Some(Layer::Ethernet(FRAME))
+        );
         assert_eq!(vxlan(&with(&[0, 0, 0, 0, 0, 0, 7, 0], FRAME)), None);
-        assert_eq!(vxlan_gpe(&with(&[0x0c, 0, 0, 1, 0, 0, 7, 0], IP)), Some(Layer::Ip(IP)));
+        assert_eq!(
+            vxlan_gpe(&with(&[0x0c, 0, 0, 1, 0, 0, 7, 0], IP)),
+            Some(Layer::Ip(IP))
+        );
         let nsh = Some(Layer::EtherType(nsh::ETHERTYPE, IP));
         assert_eq!(vxlan_gpe(&with(&[0x0c, 0, 0, 4, 0, 0, 7, 0], IP)), nsh);
         assert_eq!(
             geneve(&with(&[1, 0, 0x65, 0x58, 0, 0, 7, 0, 9, 9, 9, 9], FRAME)),
             Some(Layer::EtherType(ETHERTYPE_BRIDGED, FRAME))
         );
-        assert_eq!(gtp_u(&with(&[0x30, 0xff, 0, 4, 0, 0, 0, 1], IP)), Some(Layer::Ip(IP)));
+        assert_eq!(
+            gtp_u(&with(&[0x30, 0xff, 0, 4, 0, 0, 0, 1], IP)),
+            Some(Layer::Ip(IP))
+        );
         let extended = [0x34, 0xff, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 0, 0];
         assert_eq!(gtp_u(&with(&extended, IP)), Some(Layer::Ip(IP)));
-        assert_eq!(gtp_u(&with(&[0x30, 1, 0, 4, 0, 0, 0, 1], IP)), None, "an echo request");
-        assert_eq!(tzsp(&with(&[1, 0, 0, 1, 10, 1, 5, 0, 1], FRAME)), Some(Layer::Ethernet(FRAME)));
-        assert_eq!(tzsp(&with(&[1, 0, 0, 18, 0, 1], FRAME)), Some(Layer::Wlan(FRAME)));
+        assert_eq!(
+            gtp_u(&with(&[0x30, 1, 0, 4, 0, 0, 0, 1], IP)),
+            None,
+            "an echo request"
+        );
+        assert_eq!(
+            tzsp(&with(&[1, 0, 0, 1, 10, 1, 5, 0, 1], FRAME)),
+            Some(Layer::Ethernet(FRAME))
+        );
+        assert_eq!(
+            tzsp(&with(&[1, 0, 0, 18, 0, 1], FRAME)),
+            Some(Layer::Wlan(FRAME))
+        );
         assert_eq!(tzsp(&[1, 0, 0, 1, 10]), None, "no end tag");
     }
 

@@ -1,13 +1,16 @@
 //! IEEE 802.11, and the headers that capturing software puts before it.
 //!
-//! A data frame leads to LLC. What is encrypted cannot be read; of several frames in one (A-MSDU) only the
-//! first is, for a packet has one place in a capture.
+//! A data frame leads to LLC. What is encrypted cannot be read; of several frames in one (A-MSDU)
+//! only the first is, for a packet has one place in a capture.
 
 use super::Layer;
 
-/// radiotap.org: version 0, length, and a map of fields. One of them may tell of padding behind the 802.11 header.
+/// radiotap.org: version 0, length, and a map of fields. One of them may tell of padding behind the
+/// 802.11 header.
 pub(super) fn radiotap(frame: &[u8]) -> Option<Layer<'_>> {
-    let [0, _, l0, l1] = *frame.first_chunk()? else { return None };
+    let [0, _, l0, l1] = *frame.first_chunk()? else {
+        return None;
+    };
     let (header, inner) = frame.split_at_checked(usize::from(u16::from_le_bytes([l0, l1])))?;
     const IS_PADDED: u8 = 0x20;
     if radiotap_flags(header).is_some_and(|flags| flags & IS_PADDED != 0) {
@@ -16,7 +19,8 @@ pub(super) fn radiotap(frame: &[u8]) -> Option<Layer<'_>> {
     Some(Layer::Wlan(inner))
 }
 
-/// The flags stand behind all words of the map, and behind the eight aligned bytes of the timer if that is there.
+/// The flags stand behind all words of the map, and behind the eight aligned bytes of the timer if
+/// that is there.
 fn radiotap_flags(header: &[u8]) -> Option<u8> {
     const TIMER: u32 = 1;
     const FLAGS: u32 = 1 << 1;
@@ -32,7 +36,11 @@ fn radiotap_flags(header: &[u8]) -> Option<u8> {
     if present & TIMER != 0 {
         at = at.next_multiple_of(8).saturating_add(8);
     }
-    if present & FLAGS == 0 { None } else { header.get(at).copied() }
+    if present & FLAGS == 0 {
+        None
+    } else {
+        header.get(at).copied()
+    }
 }
 
 /// The header of Prism cards: 144 bytes, or as many as it says; or one of AVS all the same.
@@ -44,7 +52,10 @@ pub(super) fn prism(frame: &[u8]) -> Option<Layer<'_>> {
     }
     let [code, len] = words(frame)?;
     // In the byte order of the capturing machine.
-    let len = [u32::from_le_bytes, u32::from_be_bytes].iter().find(|read| read(code) == MESSAGE).map(|read| read(len));
+    let len = [u32::from_le_bytes, u32::from_be_bytes]
+        .iter()
+        .find(|read| read(code) == MESSAGE)
+        .map(|read| read(len));
     let len = len.map_or(Some(LEN), |len| usize::try_from(len).ok())?;
     Some(Layer::Wlan(frame.get(len..)?))
 }
@@ -54,7 +65,11 @@ pub(super) fn avs(frame: &[u8]) -> Option<Layer<'_>> {
     const MAGIC: u32 = 0x8021_1000;
     let [magic, len] = words(frame)?;
     let is_avs = u32::from_be_bytes(magic) & 0xffff_f000 == MAGIC;
-    is_avs.then(|| frame.get(usize::try_from(u32::from_be_bytes(len)).ok()?..).map(Layer::Wlan))?
+    is_avs.then(|| {
+        frame
+            .get(usize::try_from(u32::from_be_bytes(len)).ok()?..)
+            .map(Layer::Wlan)
+    })?
 }
 
 fn words(frame: &[u8]) -> Option<[[u8; 4]; 2]> {
@@ -89,7 +104,8 @@ fn data(frame: &[u8], alignment: usize) -> Option<Layer<'_>> {
     if kind >> 2 & 0x03 != DATA || kind & HAS_NO_BODY != 0 {
         return Some(Layer::Other);
     }
-    // Fragments are not put together: the first is as good as a snapped frame, the others say nothing.
+    // Fragments are not put together: the first is as good as a snapped frame, the others say
+    // nothing.
     if flags & PROTECTED != 0 || frame.get(22)? & FRAGMENT_NUMBER != 0 {
         return None;
     }
@@ -103,14 +119,22 @@ fn data(frame: &[u8], alignment: usize) -> Option<Layer<'_>> {
         at = at.saturating_add(if flags & HAS_HT_CONTROL == 0 { 2 } else { 6 });
     }
     let body = frame.get(at.checked_next_multiple_of(alignment)?..)?;
-    if is_aggregate { first_of_aggregate(body) } else { Some(Layer::Llc(body)) }
+    if is_aggregate {
+        first_of_aggregate(body)
+    } else {
+        Some(Layer::Llc(body))
+    }
 }
 
 /// IEEE 802.11, 9.3.2.2.2: destination, source, length, and so many bytes.
 fn first_of_aggregate(body: &[u8]) -> Option<Layer<'_>> {
     let [.., l0, l1] = *body.first_chunk::<14>()?;
     let inner = body.get(14..)?;
-    Some(Layer::Llc(inner.get(..usize::from(super::be16([l0, l1]))).unwrap_or(inner)))
+    Some(Layer::Llc(
+        inner
+            .get(..usize::from(super::be16([l0, l1])))
+            .unwrap_or(inner),
+    ))
 }
 
 #[cfg(test)]
@@ -146,7 +170,11 @@ mod tests {
     #[test]
     fn frames_without_a_body_to_read() {
         assert_eq!(frame(&header(0x80, 0, LLC)), Some(Layer::Other), "beacon");
-        assert_eq!(frame(&[0xd4, 0, 0, 0]), Some(Layer::Other), "acknowledgement");
+        assert_eq!(
+            frame(&[0xd4, 0, 0, 0]),
+            Some(Layer::Other),
+            "acknowledgement"
+        );
         assert_eq!(frame(&header(0x48, 1, &[])), Some(Layer::Other), "null");
         assert_eq!(frame(&header(0x08, 0x41, LLC)), None, "encrypted");
         let mut fragment = header(0x08, 1, LLC);
@@ -159,18 +187,32 @@ mod tests {
     #[test]
     fn of_an_aggregate_the_first() {
         let subframe = [&[4; 12][..], &[0, 9], LLC, &[0; 3]].concat();
-        let bytes = with(&header(0x88, 1, &[0x80, 0]), &[&subframe[..], &subframe].concat());
+        let bytes = with(
+            &header(0x88, 1, &[0x80, 0]),
+            &[&subframe[..], &subframe].concat(),
+        );
         assert_eq!(frame(&bytes), Some(Layer::Llc(LLC)));
     }
 
     #[test]
     fn radiotap_with_and_without_padding() {
         let inner = header(0x88, 1, &with(&[0, 0], LLC));
-        assert_eq!(radiotap(&with(&[0, 0, 8, 0, 0, 0, 0, 0], &inner)), Some(Layer::Wlan(&inner)));
+        assert_eq!(
+            radiotap(&with(&[0, 0, 8, 0, 0, 0, 0, 0], &inner)),
+            Some(Layer::Wlan(&inner))
+        );
         let padded = header(0x88, 1, &with(&[0, 0, 0, 0], LLC));
-        assert_eq!(radiotap(&with(&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &padded)), Some(Layer::Llc(LLC)));
+        assert_eq!(
+            radiotap(&with(&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &padded)),
+            Some(Layer::Llc(LLC))
+        );
         // Two words of map, four bytes to align, the timer, then the flags.
-        let long = [&[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0][..], &[0; 12], &[0x20]].concat();
+        let long = [
+            &[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0][..],
+            &[0; 12],
+            &[0x20],
+        ]
+        .concat();
         assert_eq!(radiotap(&with(&long, &padded)), Some(Layer::Llc(LLC)));
         assert_eq!(radiotap(&[1, 0, 8, 0, 0, 0, 0, 0]), None, "version 1");
         assert_eq!(radiotap(&[0, 0, 9, 0, 0, 0, 0, 0]), None, "cut");
@@ -183,9 +225,18 @@ mod tests {
             bytes.resize(total, 0);
             with(&bytes, LLC)
         };
-        assert_eq!(prism(&with_len([0x44, 0, 0, 0], [144, 0, 0, 0], 144)), Some(Layer::Wlan(LLC)));
-        assert_eq!(prism(&with_len([0, 0, 0, 0x44], [0, 0, 0, 144], 144)), Some(Layer::Wlan(LLC)));
-        assert_eq!(prism(&with_len([0x41, 0, 0, 0], [0; 4], 144)), Some(Layer::Wlan(LLC)));
+        assert_eq!(
+            prism(&with_len([0x44, 0, 0, 0], [144, 0, 0, 0], 144)),
+            Some(Layer::Wlan(LLC))
+        );
+        assert_eq!(
+            prism(&with_len([0, 0, 0, 0x44], [0, 0, 0, 144], 144)),
+            Some(Layer::Wlan(LLC))
+        );
+        assert_eq!(
+            prism(&with_len([0x41, 0, 0, 0], [0; 4], 144)),
+            Some(Layer::Wlan(LLC))
+        );
         let avs_frame = with_len([0x80, 0x21, 0x10, 0x01], [0, 0, 0, 64], 64);
         assert_eq!(avs(&avs_frame), Some(Layer::Wlan(LLC)));
         assert_eq!(prism(&avs_frame), Some(Layer::Wlan(LLC)));

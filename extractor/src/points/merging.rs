@@ -34,35 +34,63 @@ pub(super) struct Lane {
 }
 
 impl Points<'_> {
-    /// All that is merged, in the order in which packets of the same time are taken. A directory of which nothing is known has one
-    /// series, too: it is waited for.
+    /// All that is merged, in the order in which packets of the same time are taken. A directory of
+    /// which nothing is known has one series, too: it is waited for.
     pub(super) fn lanes(&self) -> Vec<Lane> {
         let of_point = |(number, point): (usize, &Point)| {
             let series: Vec<Series> = point.stored.series.keys().cloned().collect();
-            let series = if series.is_empty() { vec![Series::default()] } else { series };
-            series.into_iter().map(move |series| Lane { point: number, series })
+            let series = if series.is_empty() {
+                vec![Series::default()]
+            } else {
+                series
+            };
+            series.into_iter().map(move |series| Lane {
+                point: number,
+                series,
+            })
         };
         self.points.iter().enumerate().flat_map(of_point).collect()
     }
 
-    /// Whether one of the capture points has several series of segments, with those that were found.
+    /// Whether one of the capture points has several series of segments, with those that were
+    /// found.
     pub(super) fn has_several_series(&self, found: &[Segment]) -> bool {
         let of_point = |(number, point): (usize, &Point)| {
-            let found = found.iter().filter(|segment| segment.point == number).map(|segment| &segment.series);
-            point.stored.series.keys().chain(found).collect::<BTreeSet<_>>().len()
+            let found = found
+                .iter()
+                .filter(|segment| segment.point == number)
+                .map(|segment| &segment.series);
+            point
+                .stored
+                .series
+                .keys()
+                .chain(found)
+                .collect::<BTreeSet<_>>()
+                .len()
         };
-        self.points.iter().enumerate().map(of_point).any(|series| series > 1)
+        self.points
+            .iter()
+            .enumerate()
+            .map(of_point)
+            .any(|series| series > 1)
     }
 
-    /// What comes next of all of them, put together into one capture, up to where each of them has delivered.
-    pub(super) fn merged(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<Option<Unit>> {
+    /// What comes next of all of them, put together into one capture, up to where each of them has
+    /// delivered.
+    pub(super) fn merged(
+        &mut self,
+        found: Vec<Segment>,
+        report: &mut Report,
+    ) -> Result<Option<Unit>> {
         self.queue(found, report)?;
         self.attempts.put_down()?;
         if self.points.iter().all(|point| point.queue.is_empty()) {
             return Ok(None);
         }
         let lanes = self.lanes();
-        let Some(until) = self.watermark(&lanes) else { return Ok(None) };
+        let Some(until) = self.watermark(&lanes) else {
+            return Ok(None);
+        };
         let all = (until, self.queued());
         if self.exhausted.as_ref() == Some(&all) {
             return Ok(None);
@@ -75,7 +103,10 @@ impl Points<'_> {
                 offset: merging.begun.map_or(0, |begun| begun.offset),
                 clock: merging.clock.unwrap_or(0),
             };
-            let queue = points.get(lane.point).into_iter().flat_map(|point| point.queued(&lane.series));
+            let queue = points
+                .get(lane.point)
+                .into_iter()
+                .flat_map(|point| point.queued(&lane.series));
             (queue.map(|queued| &queued.input).collect(), place)
         });
         let mut merge = Merge::new(inputs);
@@ -84,10 +115,15 @@ impl Points<'_> {
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
         let copies = self.config.leaves_out_copies.then_some(&mut self.recent);
         let merged = merge
-            .write(&mut out, until, room, copies, |_, input, gap| report.note_gap(input.name(), &gap))
+            .write(&mut out, until, room, copies, |_, input, gap| {
+                report.note_gap(input.name(), &gap)
+            })
             .and_then(|merged| out.flush().map(|()| merged))
             .with_context(|| {
-                format!("what was captured at several points cannot be put together in {}", self.spool.directory().display())
+                format!(
+                    "what was captured at several points cannot be put together in {}",
+                    self.spool.directory().display()
+                )
             })?;
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
@@ -98,7 +134,11 @@ impl Points<'_> {
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
-            unit.inputs.push(Input::of_written("the capture points' packets".to_owned(), self.spool.directory(), file)?);
+            unit.inputs.push(Input::of_written(
+                "the capture points' packets".to_owned(),
+                self.spool.directory(),
+                file,
+            )?);
         }
         self.attempts.begin(read, Some(room))?;
         Ok(has_moved.then_some(unit))
@@ -107,32 +147,56 @@ impl Points<'_> {
     /// The segments that something was merged of, up to these places.
     fn read_for(&self, lanes: &[Lane], places: &[merge::Place]) -> Vec<Which> {
         let of_lane = |(lane, place): (&Lane, &merge::Place)| {
-            let begun = merging(&self.points, lane).begun.map_or(0, |begun| begun.offset);
-            let queue = self.points.get(lane.point).into_iter().flat_map(|point| point.queued(&lane.series));
+            let begun = merging(&self.points, lane)
+                .begun
+                .map_or(0, |begun| begun.offset);
+            let queue = self
+                .points
+                .get(lane.point)
+                .into_iter()
+                .flat_map(|point| point.queued(&lane.series));
             let is_read = |(number, queued): &(usize, &Queued)| {
-                let from = queued.input.start().max(if *number == 0 { begun } else { 0 });
+                let from = queued
+                    .input
+                    .start()
+                    .max(if *number == 0 { begun } else { 0 });
                 *number < place.finished || (*number == place.finished && place.offset > from)
             };
-            queue.enumerate().filter(is_read).map(|(_, queued)| queued).collect::<Vec<_>>()
+            queue
+                .enumerate()
+                .filter(is_read)
+                .map(|(_, queued)| queued)
+                .collect::<Vec<_>>()
         };
         let read = lanes.iter().zip(places).flat_map(of_lane);
-        read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed)).collect()
+        read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed))
+            .collect()
     }
 
-    /// What is queued was merged up to these places. Tells whether a segment was read to its end with that.
+    /// What is queued was merged up to these places. Tells whether a segment was read to its end
+    /// with that.
     fn move_on(&mut self, lanes: &[Lane], places: Vec<merge::Place>) -> bool {
         let before = self.done.len();
         for (lane, place) in lanes.iter().zip(places) {
-            let Some(point) = self.points.get_mut(lane.point) else { continue };
+            let Some(point) = self.points.get_mut(lane.point) else {
+                continue;
+            };
             let mut clock = Some(place.clock).filter(|clock| *clock > 0);
             for Queued { segment, input, .. } in point.take_finished(&lane.series, place.finished) {
                 clock = clock.max(segment.named_ns());
                 point.stored.remember(&segment, input.bytes().len());
                 self.done.push(segment);
             }
-            let begun = point.queued(&lane.series).next().filter(|_| place.offset > 0);
+            let begun = point
+                .queued(&lane.series)
+                .next()
+                .filter(|_| place.offset > 0);
             let begun = begun.and_then(|Queued { segment, .. }| {
-                Some(Begun { identity: segment.identity, content: segment.content?, offset: place.offset })
+                Some(Begun {
+                    identity: segment.identity,
+                    content: segment.content?,
+                    offset: place.offset,
+                })
             });
             if let Some(merging) = point.stored.series.get_mut(&lane.series) {
                 merging.begun = begun;
@@ -144,26 +208,46 @@ impl Points<'_> {
 
     /// What waits to be merged, point by point.
     fn queued(&self) -> Vec<Vec<Identity>> {
-        self.points.iter().map(|point| point.queue.iter().map(|queued| queued.segment.identity).collect()).collect()
+        self.points
+            .iter()
+            .map(|point| {
+                point
+                    .queue
+                    .iter()
+                    .map(|queued| queued.segment.identity)
+                    .collect()
+            })
+            .collect()
     }
 
     /// Opens segments that are to be merged.
     fn queue(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<()> {
-        self.points.iter_mut().for_each(|point| point.crowded.clear());
+        self.points
+            .iter_mut()
+            .for_each(|point| point.crowded.clear());
         for mut segment in found {
             let (number, unit_len) = (segment.point, self.unit_len);
-            let Some(point) = self.points.get_mut(number) else { continue };
+            let Some(point) = self.points.get_mut(number) else {
+                continue;
+            };
             if point.is_full(&segment.series, unit_len) {
                 point.crowded.insert(segment.series);
                 continue;
             }
-            self.attempts.begin(vec![Which::of(&segment.path, &segment.listed)], None)?;
-            let Some(input) = self.open(&segment, report)? else { continue };
+            self.attempts
+                .begin(vec![Which::of(&segment.path, &segment.listed)], None)?;
+            let Some(input) = self.open(&segment, report)? else {
+                continue;
+            };
             self.silence.delivered(number, Instant::now());
             segment.content = Some(input.content(segment.identity.size));
             if let Some(point) = self.points.get_mut(number) {
                 let delivery = Delivery::of(&input);
-                point.enqueue(Queued { segment, input, delivery });
+                point.enqueue(Queued {
+                    segment,
+                    input,
+                    delivery,
+                });
             }
         }
         for point in self.points.iter_mut().filter(|point| !point.is_missing) {
@@ -183,14 +267,18 @@ impl Points<'_> {
         }
         let since = SystemTime::now();
         let delivered = lanes.iter().map(|lane| {
-            let is_waited_for = self.points.get(lane.point).is_some_and(|point| !point.is_silent);
+            let is_waited_for = self
+                .points
+                .get(lane.point)
+                .is_some_and(|point| !point.is_silent);
             (self.delivered(lane, since), is_waited_for)
         });
         Watermark::of(delivered)
     }
 
-    /// The packet time up to which a series has been delivered. Of several in a directory, what agents are writing there tells
-    /// more: of one that is not being written, nothing is to come that belongs before what has been closed for a while.
+    /// The packet time up to which a series has been delivered. Of several in a directory, what
+    /// agents are writing there tells more: of one that is not being written, nothing is to come
+    /// that belongs before what has been closed for a while.
     pub(super) fn delivered(&self, lane: &Lane, now: SystemTime) -> Option<Clock> {
         let point = self.points.get(lane.point)?;
         let delivered = point.delivered(&lane.series);
@@ -202,36 +290,57 @@ impl Points<'_> {
 
     /// Where the part file of a series begins that is waited for, in nanoseconds since 1970.
     pub(super) fn being_written(&self, lane: &Lane, now: SystemTime) -> Option<u64> {
-        let start_ns = *self.points.get(lane.point)?.listing.being_written().get(&lane.series)?;
-        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let start_ns = *self
+            .points
+            .get(lane.point)?
+            .listing
+            .being_written()
+            .get(&lane.series)?;
+        let since_1970 = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let age = since_1970.saturating_sub(Duration::from_nanos(start_ns));
         Some(start_ns).filter(|_| !self.config.stays || age < self.config.timeout)
     }
 }
 
 fn merging(points: &[Point], lane: &Lane) -> Merging {
-    let merging = points.get(lane.point).and_then(|point| point.stored.series.get(&lane.series));
+    let merging = points
+        .get(lane.point)
+        .and_then(|point| point.stored.series.get(&lane.series));
     merging.copied().unwrap_or_default()
 }
 
 impl Point {
     /// Whether no more segments of a series should be open at the same time.
     fn is_full(&self, series: &Series, unit_len: u64) -> bool {
-        let spooled = self.queued(series).fold(0, |sum: u64, queued| sum.saturating_add(queued.input.spooled_len()));
-        self.queued(series).count() >= MAX_OPEN.checked_div(self.stored.series.len()).unwrap_or(MAX_OPEN).max(1)
+        let spooled = self.queued(series).fold(0, |sum: u64, queued| {
+            sum.saturating_add(queued.input.spooled_len())
+        });
+        self.queued(series).count()
+            >= MAX_OPEN
+                .checked_div(self.stored.series.len())
+                .unwrap_or(MAX_OPEN)
+                .max(1)
             || spooled >= unit_len.saturating_mul(4)
     }
 
     /// A segment that was begun and is not there any more is not waited for.
     fn give_up_what_is_gone(&mut self, report: &mut Report) {
         for (series, merging) in &mut self.stored.series {
-            let mut queued = self.queue.iter().filter(|queued| queued.segment.series == *series);
+            let mut queued = self
+                .queue
+                .iter()
+                .filter(|queued| queued.segment.series == *series);
             let first = queued.next().map(|queued| &queued.segment);
-            let is_there = |begun: &Begun| first.is_some_and(|first| begun.is(first.identity, first.content));
+            let is_there =
+                |begun: &Begun| first.is_some_and(|first| begun.is(first.identity, first.content));
             if merging.begun.take_if(|begun| !is_there(begun)).is_some() {
                 report.refused_inputs = report.refused_inputs.saturating_add(1);
                 let directory = self.listing.directory().display();
-                tracing::error!("a segment of {directory} is gone before it was read to its end; what is left of it is lost");
+                tracing::error!(
+                    "a segment of {directory} is gone before it was read to its end; what is left of it is lost"
+                );
             }
         }
     }

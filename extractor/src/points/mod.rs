@@ -7,7 +7,10 @@
 //! segment.rs  a segment that is to be read, or waits to be merged
 //! stored.rs   what the state keeps of all this
 //! ```
-#![allow(clippy::disallowed_methods, reason = "a door: the wall clock, for capture points that have been silent")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the wall clock, for capture points that have been silent"
+)]
 
 use std::{
     path::Path,
@@ -27,7 +30,9 @@ use crate::{
     attempts::{Attempts, Blame, Verdict, Which},
     config::Directories,
     report::Report,
-    segments::{AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path},
+    segments::{
+        AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path,
+    },
     source::{Input, InputError, Left, Name, RecentPackets, Scratch, merge::Watermark, patiently},
     unit::{Done, Unit},
     watch::Silence,
@@ -41,7 +46,8 @@ mod stored;
 /// No more segments than this are open at a time: each is a map, and a process may not have many.
 const MAX_OPEN: usize = 4096;
 
-/// A packet that was captured is in a part file after so long, at the latest, unless it waits for a disk that hangs.
+/// A packet that was captured is in a part file after so long, at the latest, unless it waits for a
+/// disk that hangs.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// What a look into a directory has at hand.
@@ -52,7 +58,13 @@ struct Look<'l> {
 }
 
 impl Look<'_> {
-    fn trouble(&mut self, which: &Which, path: &Path, error: InputError, from: Option<usize>) -> Result<()> {
+    fn trouble(
+        &mut self,
+        which: &Which,
+        path: &Path,
+        error: InputError,
+        from: Option<usize>,
+    ) -> Result<()> {
         trouble(self.attempts, which, path, error, from)
     }
 }
@@ -61,10 +73,17 @@ impl Look<'_> {
 ///
 /// # Errors
 /// It is to be tried again before anything is read that comes after it.
-fn trouble(attempts: &mut Attempts, which: &Which, path: &Path, error: InputError, from: Option<usize>) -> Result<()> {
+fn trouble(
+    attempts: &mut Attempts,
+    which: &Which,
+    path: &Path,
+    error: InputError,
+    from: Option<usize>,
+) -> Result<()> {
     let blame = match &error {
         InputError::Environment(_) => {
-            return Err(anyhow!(error)).with_context(|| format!("{} cannot be read now", path.display()));
+            return Err(anyhow!(error))
+                .with_context(|| format!("{} cannot be read now", path.display()));
         }
         InputError::TooLarge(_) => Blame::Certain,
         _ => Blame::Likely,
@@ -72,7 +91,10 @@ fn trouble(attempts: &mut Attempts, which: &Which, path: &Path, error: InputErro
     match attempts.fail(which, &error.to_string(), blame, from)? {
         Verdict::SetAside => Ok(()),
         Verdict::TryAgain => {
-            bail!("{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails then", path.display())
+            bail!(
+                "{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails then",
+                path.display()
+            )
         }
     }
 }
@@ -90,7 +112,8 @@ pub struct Points<'c> {
     /// Packets of which copies are left out.
     recent: RecentPackets,
     silence: Silence,
-    /// What was queued when there was nothing left of it up to a watermark: another look would find nothing else.
+    /// What was queued when there was nothing left of it up to a watermark: another look would find
+    /// nothing else.
     exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
     /// Segments of the unit that is worked on, in its order.
     working: Vec<Segment>,
@@ -99,32 +122,70 @@ pub struct Points<'c> {
 }
 
 impl<'c> Points<'c> {
-    /// Those of a run, of which the state has this. What is put together goes to temporary files in `spool`; a unit of work has
-    /// about `unit_len` bytes.
+    /// Those of a run, of which the state has this. What is put together goes to temporary files in
+    /// `spool`; a unit of work has about `unit_len` bytes.
     #[must_use]
-    pub fn new(config: &'c Directories, spool: Scratch, attempts: Attempts, unit_len: u64, stored: StoredPoints) -> Self {
-        let StoredPoints { points: mut known, recent } = stored;
-        let points: Vec<Point> = config.paths.iter().map(|path| Point::new(path, take(&mut known, &whole_path(path)))).collect();
+    pub fn new(
+        config: &'c Directories,
+        spool: Scratch,
+        attempts: Attempts,
+        unit_len: u64,
+        stored: StoredPoints,
+    ) -> Self {
+        let StoredPoints {
+            points: mut known,
+            recent,
+        } = stored;
+        let points: Vec<Point> = config
+            .paths
+            .iter()
+            .map(|path| Point::new(path, take(&mut known, &whole_path(path))))
+            .collect();
         for other in known.iter().filter(|other| other.is_begun()) {
             let directory = other.directory.to_path().display();
-            tracing::warn!("a segment of {directory} is not read to its end, and the directory is not given any more");
+            tracing::warn!(
+                "a segment of {directory} is not read to its end, and the directory is not given any more"
+            );
         }
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
         let (working, done) = (Vec::new(), Vec::new());
-        Self { config, spool, attempts, unit_len, points, others: known, recent, silence, exhausted: None, working, done }
+        Self {
+            config,
+            spool,
+            attempts,
+            unit_len,
+            points,
+            others: known,
+            recent,
+            silence,
+            exhausted: None,
+            working,
+            done,
+        }
     }
 
     /// What the state is to have: the directories of this run first, in their order.
     #[must_use]
     pub fn stored(&self) -> StoredPoints {
-        let points = self.points.iter().map(|point| &point.stored).chain(&self.others).cloned().collect();
-        StoredPoints { points, recent: self.recent.clone() }
+        let points = self
+            .points
+            .iter()
+            .map(|point| &point.stored)
+            .chain(&self.others)
+            .cloned()
+            .collect();
+        StoredPoints {
+            points,
+            recent: self.recent.clone(),
+        }
     }
 
     /// What comes next has nothing to do with what was: packet time begins anew.
     pub fn begin_anew(&mut self) {
         let of_run = self.points.iter_mut().map(|point| &mut point.stored);
-        let series = of_run.chain(&mut self.others).flat_map(|stored| stored.series.values_mut());
+        let series = of_run
+            .chain(&mut self.others)
+            .flat_map(|stored| stored.series.values_mut());
         series.for_each(|merging| merging.clock = None);
         self.recent = RecentPackets::default();
     }
@@ -133,7 +194,12 @@ impl<'c> Points<'c> {
     ///
     /// # Errors
     /// It cannot be read now.
-    pub fn left(&mut self, left: &[Left], mut offset: Option<usize>, report: &mut Report) -> Result<(Unit, bool)> {
+    pub fn left(
+        &mut self,
+        left: &[Left],
+        mut offset: Option<usize>,
+        report: &mut Report,
+    ) -> Result<(Unit, bool)> {
         let mut unit = Unit::default();
         let mut is_first_there = true;
         self.working.clear();
@@ -142,9 +208,12 @@ impl<'c> Points<'c> {
             Listed::at(path).map_or_else(|_| Which::at(path), |listed| Which::of(path, &listed))
         };
         // What comes after one that is to be read by itself is found again.
-        let wants_care = left.iter().any(|left| self.attempts.wants_care(left.path.to_path()));
+        let wants_care = left
+            .iter()
+            .any(|left| self.attempts.wants_care(left.path.to_path()));
         let left = left.get(..1).filter(|_| wants_care).unwrap_or(left);
-        self.attempts.begin(left.iter().map(which).collect(), None)?;
+        self.attempts
+            .begin(left.iter().map(which).collect(), None)?;
         for left in left {
             let from = offset.take();
             let path = left.path.to_path().to_owned();
@@ -157,22 +226,47 @@ impl<'c> Points<'c> {
             let has_faulted = self.attempts.has_faulted(&which);
             match patiently(|| self.open_left(left, has_faulted)) {
                 Ok((listed, input)) => {
-                    let point = self.points.iter().position(|point| Some(point.listing.directory()) == path.parent());
+                    let point = self
+                        .points
+                        .iter()
+                        .position(|point| Some(point.listing.directory()) == path.parent());
                     let order = capture_order(&name, || input.first_ns());
                     let (point, series) = (point.unwrap_or(usize::MAX), Series::named(&name));
-                    let segment = Segment { point, series, path, listed, identity: left.identity, content: None, order, from };
+                    let segment = Segment {
+                        point,
+                        series,
+                        path,
+                        listed,
+                        identity: left.identity,
+                        content: None,
+                        order,
+                        from,
+                    };
                     unit.push(input.going_on_at(from), left.clone());
                     self.working.push(segment);
                 }
-                Err(error @ (InputError::Gone(_) | InputError::NotACapture(_) | InputError::UnsupportedLink(_))) => {
+                Err(
+                    error @ (InputError::Gone(_)
+                    | InputError::NotACapture(_)
+                    | InputError::UnsupportedLink(_)),
+                ) => {
                     is_first_there &= from.is_none();
                     // If it comes back, it is not begun again.
                     if let (Some(stored), Some(read_to)) = (self.stored_of(path.parent()), from) {
                         let (name, file) = (Name::of(&name), FileId::default());
-                        stored.seen.push(Seen { name, identity: left.identity, content: None, file, read_to });
+                        stored.seen.push(Seen {
+                            name,
+                            identity: left.identity,
+                            content: None,
+                            file,
+                            read_to,
+                        });
                     }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
-                    tracing::error!("{} was not read to its end, and what is left of it is lost: {error}", path.display());
+                    tracing::error!(
+                        "{} was not read to its end, and what is left of it is lost: {error}",
+                        path.display()
+                    );
                 }
                 Err(error) => {
                     trouble(&mut self.attempts, &which, &path, error, from)?;
@@ -186,19 +280,30 @@ impl<'c> Points<'c> {
     fn open_left(&self, left: &Left, has_faulted: bool) -> Result<(Listed, Input), InputError> {
         let path = left.path.to_path();
         let listed = Listed::at(path)?;
-        let as_it_was = Listed { size: left.identity.size, ..listed.clone() };
+        let as_it_was = Listed {
+            size: left.identity.size,
+            ..listed.clone()
+        };
         if identity(path, &as_it_was)? != left.identity {
             return Err(InputError::NotACapture("it is another file now".to_owned()));
         }
-        Ok((listed, Input::of_segment(path, &self.spool, left.identity.size, has_faulted)?))
+        Ok((
+            listed,
+            Input::of_segment(path, &self.spool, left.identity.size, has_faulted)?,
+        ))
     }
 
     fn stored_of(&mut self, directory: Option<&Path>) -> Option<&mut Stored> {
-        let mut all = self.points.iter_mut().map(|point| &mut point.stored).chain(&mut self.others);
+        let mut all = self
+            .points
+            .iter_mut()
+            .map(|point| &mut point.stored)
+            .chain(&mut self.others);
         all.find(|stored| Some(stored.directory.to_path()) == directory)
     }
 
-    /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else only what may have changed.
+    /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else
+    /// only what may have changed.
     ///
     /// # Errors
     /// A directory or a segment cannot be read, or what is merged cannot be written.
@@ -215,14 +320,23 @@ impl<'c> Points<'c> {
         let mut found = self.look(looks_closely)?;
         // A segment that was begun by merging is ended by merging.
         let is_begun = self.points.iter().any(|point| point.stored.is_begun());
-        if self.config.paths.len() > 1 || self.config.leaves_out_copies || is_begun || self.has_several_series(&found) {
+        if self.config.paths.len() > 1
+            || self.config.leaves_out_copies
+            || is_begun
+            || self.has_several_series(&found)
+        {
             return self.merged(found, report);
         }
         let mut unit = Unit::default();
         self.working.clear();
         while self.working.is_empty() && !found.is_empty() {
             let next: Vec<Segment> = found.drain(..self.fitting(&found)).collect();
-            self.attempts.begin(next.iter().map(|segment| Which::of(&segment.path, &segment.listed)).collect(), None)?;
+            self.attempts.begin(
+                next.iter()
+                    .map(|segment| Which::of(&segment.path, &segment.listed))
+                    .collect(),
+                None,
+            )?;
             self.open_some(next, &mut unit, report)?;
         }
         Ok((!self.working.is_empty()).then_some(unit))
@@ -237,12 +351,19 @@ impl<'c> Points<'c> {
             is_first || (len <= self.unit_len && !self.attempts.wants_care(&segment.path))
         });
         let fitting = fit.count().max(1);
-        let is_alone = found.first().is_some_and(|first| self.attempts.wants_care(&first.path));
+        let is_alone = found
+            .first()
+            .is_some_and(|first| self.attempts.wants_care(&first.path));
         if is_alone { 1 } else { fitting }
     }
 
     /// Opens segments of a unit, as long as there is room in it.
-    fn open_some(&mut self, segments: Vec<Segment>, unit: &mut Unit, report: &mut Report) -> Result<()> {
+    fn open_some(
+        &mut self,
+        segments: Vec<Segment>,
+        unit: &mut Unit,
+        report: &mut Report,
+    ) -> Result<()> {
         let mut len: u64 = 0;
         for segment in segments {
             if len > 0 && len.saturating_add(segment.listed.size) > self.unit_len {
@@ -256,7 +377,13 @@ impl<'c> Points<'c> {
             let Some(input) = input else { continue };
             // Decompressed, it may be many times as much.
             len = len.saturating_add(input.bytes().len() as u64);
-            unit.push(input, Left { path: Name::of(&segment.path), identity: segment.identity });
+            unit.push(
+                input,
+                Left {
+                    path: Name::of(&segment.path),
+                    identity: segment.identity,
+                },
+            );
             self.working.push(segment);
         }
         Ok(())
@@ -279,8 +406,17 @@ impl<'c> Points<'c> {
     }
 
     /// An input of the unit was read to its end.
-    pub fn note(&mut self, Done { place, read_to, content }: Done) {
-        let Some(segment) = self.working.get(place).cloned() else { return };
+    pub fn note(
+        &mut self,
+        Done {
+            place,
+            read_to,
+            content,
+        }: Done,
+    ) {
+        let Some(segment) = self.working.get(place).cloned() else {
+            return;
+        };
         let segment = Segment { content, ..segment };
         // Of a directory that is not given this time, too.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
@@ -289,15 +425,20 @@ impl<'c> Points<'c> {
         self.done.push(segment);
     }
 
-    /// The unit of work is durable: segments that were read to their end go where the user wants them. Gives how many there
-    /// are, and their bytes.
+    /// The unit of work is durable: segments that were read to their end go where the user wants
+    /// them. Gives how many there are, and their bytes.
     ///
     /// # Errors
     /// It cannot be noted that they were read.
     pub fn settle(&mut self) -> Result<(u64, u64)> {
         self.attempts.succeed()?;
         let done = std::mem::take(&mut self.done);
-        let sizes = (done.len() as u64, done.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.listed.size)));
+        let sizes = (
+            done.len() as u64,
+            done.iter().fold(0, |sum: u64, segment| {
+                sum.saturating_add(segment.listed.size)
+            }),
+        );
         for segment in done {
             if let Some(point) = self.points.get_mut(segment.point) {
                 point.settle(&self.config.after_processing, segment);
@@ -306,16 +447,29 @@ impl<'c> Points<'c> {
         Ok(sizes)
     }
 
-    /// Whether there is something for the state since this was asked last, without a segment that was read.
+    /// Whether there is something for the state since this was asked last, without a segment that
+    /// was read.
     pub fn take_learned(&mut self) -> bool {
-        self.points.iter_mut().filter_map(|point| std::mem::take(&mut point.has_learned).then_some(())).count() > 0
+        self.points
+            .iter_mut()
+            .filter_map(|point| std::mem::take(&mut point.has_learned).then_some(()))
+            .count()
+            > 0
     }
 
     /// What is in the directories and was not read yet, in capture order.
     fn look(&mut self, looks_closely: bool) -> Result<Vec<Segment>> {
         let mut found = Vec::new();
-        let (spool, attempts, after_processing) = (&self.spool, &mut self.attempts, &self.config.after_processing);
-        let mut look = Look { spool, attempts, after_processing };
+        let (spool, attempts, after_processing) = (
+            &self.spool,
+            &mut self.attempts,
+            &self.config.after_processing,
+        );
+        let mut look = Look {
+            spool,
+            attempts,
+            after_processing,
+        };
         for (number, point) in self.points.iter_mut().enumerate() {
             match point.list(looks_closely) {
                 Ok(listed) => {
@@ -335,19 +489,32 @@ impl<'c> Points<'c> {
         Ok(found)
     }
 
-    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and again; one that cannot be read is
-    /// set aside when it has failed twice.
+    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and
+    /// again; one that cannot be read is set aside when it has failed twice.
     ///
     /// # Errors
     /// It is not the segment that is to blame, or it is tried again.
     fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
-        let Some(point) = self.points.get_mut(segment.point) else { return Ok(None) };
+        let Some(point) = self.points.get_mut(segment.point) else {
+            return Ok(None);
+        };
         let which = Which::of(&segment.path, &segment.listed);
         let has_faulted = self.attempts.has_faulted(&which);
-        let opened = patiently(|| Input::of_segment(&segment.path, &self.spool, segment.identity.size, has_faulted));
+        let opened = patiently(|| {
+            Input::of_segment(
+                &segment.path,
+                &self.spool,
+                segment.identity.size,
+                has_faulted,
+            )
+        });
         match opened {
             Ok(input) => {
-                point.stored.series.entry(segment.series.clone()).or_default();
+                point
+                    .stored
+                    .series
+                    .entry(segment.series.clone())
+                    .or_default();
                 if segment.order.start_ns < point.stored.latest_ns && segment.from.is_none() {
                     tracing::warn!(
                         "{} is late: it begins before segments that were processed; its packets are taken as they come",
@@ -363,12 +530,25 @@ impl<'c> Points<'c> {
                 tracing::error!("{} is not used: {error}", segment.path.display());
             }
             Err(error) => {
-                let begun = point.stored.read_in_part(&segment.series, segment.identity, segment.content);
-                trouble(&mut self.attempts, &which, &segment.path, error, segment.from.or(begun))?;
-                point.stored.give_up_begun(&segment.series, segment.identity, segment.content);
+                let begun =
+                    point
+                        .stored
+                        .read_in_part(&segment.series, segment.identity, segment.content);
+                trouble(
+                    &mut self.attempts,
+                    &which,
+                    &segment.path,
+                    error,
+                    segment.from.or(begun),
+                )?;
+                point
+                    .stored
+                    .give_up_begun(&segment.series, segment.identity, segment.content);
             }
         }
-        point.settled.insert(segment.listed.name.clone(), segment.listed.clone());
+        point
+            .settled
+            .insert(segment.listed.name.clone(), segment.listed.clone());
         Ok(None)
     }
 
@@ -383,14 +563,21 @@ impl<'c> Points<'c> {
         let of_series = match point.stored.series.len() {
             ..2 => String::new(),
             // Five seconds are nothing to speak of.
-            _ => format!(" ({})", self.being_written(least, now).map(|_| &least.series)?),
+            _ => format!(
+                " ({})",
+                self.being_written(least, now).map(|_| &least.series)?
+            ),
         };
-        (waiting > 0).then(|| format!("{waiting} segments wait for what {directory}{of_series} has still to deliver"))
+        (waiting > 0).then(|| {
+            format!("{waiting} segments wait for what {directory}{of_series} has still to deliver")
+        })
     }
 }
 
 /// Takes what is known of a directory out of all that is.
 fn take(known: &mut Vec<Stored>, directory: &Path) -> Option<Stored> {
-    let place = known.iter().position(|stored| stored.directory.to_path() == directory)?;
+    let place = known
+        .iter()
+        .position(|stored| stored.directory.to_path() == directory)?;
     Some(known.remove(place))
 }

@@ -1,4 +1,5 @@
-//! One capture point: a directory, what is known of it from earlier runs, and what is seen in it now.
+//! One capture point: a directory, what is known of it from earlier runs, and what is seen in it
+//! now.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,8 @@ use crate::{
     attempts::{Attempts, Which},
     moment::Clock,
     segments::{
-        AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order, content, identity, whole_path,
+        AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order,
+        content, identity, whole_path,
     },
     source::{InputError, Name, Scratch, first_time, merge::Delivery, patiently},
 };
@@ -64,7 +66,10 @@ impl Point {
     /// That of a directory, of which this is `known`, or nothing.
     pub(super) fn new(directory: &Path, known: Option<Stored>) -> Self {
         let whole = whole_path(directory);
-        let fresh = || Stored { directory: Name::of(&whole), ..Stored::default() };
+        let fresh = || Stored {
+            directory: Name::of(&whole),
+            ..Stored::default()
+        };
         Self {
             stored: known.unwrap_or_else(fresh),
             listing: Listing::of(whole),
@@ -80,7 +85,8 @@ impl Point {
         }
     }
 
-    /// What is in the directory now; nothing where it is the same as the last time, if it is not looked at `closely`.
+    /// What is in the directory now; nothing where it is the same as the last time, if it is not
+    /// looked at `closely`.
     pub(super) fn list(&mut self, closely: bool) -> io::Result<Option<Vec<Listed>>> {
         let refused = &mut self.refused;
         refused.clear();
@@ -90,11 +96,21 @@ impl Point {
             _ => refused.push(path.to_owned()),
         };
         let now = Instant::now();
-        if closely { self.listing.all(now, note).map(Some) } else { self.listing.if_changed(now, note) }
+        if closely {
+            self.listing.all(now, note).map(Some)
+        } else {
+            self.listing.if_changed(now, note)
+        }
     }
 
-    /// Of what was listed in the directory, which has the number `number`, what is to be read and does not wait already.
-    pub(super) fn take_listed(&mut self, number: usize, mut listed: Vec<Listed>, look: &mut Look<'_>) -> Result<Vec<Segment>> {
+    /// Of what was listed in the directory, which has the number `number`, what is to be read and
+    /// does not wait already.
+    pub(super) fn take_listed(
+        &mut self,
+        number: usize,
+        mut listed: Vec<Listed>,
+        look: &mut Look<'_>,
+    ) -> Result<Vec<Segment>> {
         for path in std::mem::take(&mut self.refused) {
             match patiently(|| Listed::at(&path).map_err(InputError::from)) {
                 Ok(found) => listed.push(found),
@@ -104,21 +120,32 @@ impl Point {
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         // What has grown while it waited is read as it is now.
         let is_as_listed = |queued: &Queued| {
-            let now = listed.iter().find(|listed| listed.name == queued.segment.listed.name);
+            let now = listed
+                .iter()
+                .find(|listed| listed.name == queued.segment.listed.name);
             now.is_none_or(|now| *now == queued.segment.listed)
         };
         self.queue.retain(is_as_listed);
-        self.stored.note_series(&listed, self.listing.being_written().keys());
+        self.stored
+            .note_series(&listed, self.listing.being_written().keys());
         self.sift(number, listed, look)
     }
 
     /// Those of the files in the directory that are to be read.
-    fn sift(&mut self, number: usize, listed: Vec<Listed>, look: &mut Look<'_>) -> Result<Vec<Segment>> {
+    fn sift(
+        &mut self,
+        number: usize,
+        listed: Vec<Listed>,
+        look: &mut Look<'_>,
+    ) -> Result<Vec<Segment>> {
         self.stored.forget_some(&listed);
         let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
         self.settled.retain(|name, _| names.contains(name));
         self.first_ns.retain(|name, _| names.contains(name));
-        let unsettled: Vec<Listed> = listed.into_iter().filter(|listed| self.settled.get(&listed.name) != Some(listed)).collect();
+        let unsettled: Vec<Listed> = listed
+            .into_iter()
+            .filter(|listed| self.settled.get(&listed.name) != Some(listed))
+            .collect();
         if unsettled.is_empty() {
             return Ok(Vec::new());
         }
@@ -134,13 +161,18 @@ impl Point {
                 self.pass_over(&path, listed, seen, look.after_processing);
             } else if look.attempts.passes_over(&which) {
                 self.settled.insert(listed.name.clone(), listed);
-            } else if !self.queue.iter().any(|queued| queued.segment.listed == listed) {
+            } else if !self
+                .queue
+                .iter()
+                .any(|queued| queued.segment.listed == listed)
+            {
                 new.push((path, listed, which));
             }
         }
         let wants_care = new.iter().any(|(path, ..)| look.attempts.wants_care(path));
         if !new.is_empty() && !wants_care {
-            look.attempts.begin(new.iter().map(|(.., which)| which.clone()).collect(), None)?;
+            look.attempts
+                .begin(new.iter().map(|(.., which)| which.clone()).collect(), None)?;
         }
         for (path, listed, which) in new {
             if wants_care {
@@ -181,7 +213,9 @@ impl Point {
         let series = self.stored.series_of(&listed.name, identity, content);
         self.note_growth(path, listed, identity, &series)?;
         let which = Which::of(path, listed);
-        let from = known.grown_from(&self.stored, path, listed)?.or_else(|| look.attempts.read_to(&which));
+        let from = known
+            .grown_from(&self.stored, path, listed)?
+            .or_else(|| look.attempts.read_to(&which));
         let mut first_ns = Ok(None);
         let order = capture_order(&listed.name, || {
             first_ns = self.first_ns(path, listed, &which, look.spool, look.attempts);
@@ -189,22 +223,41 @@ impl Point {
         });
         first_ns?;
         let (path, listed) = (path.to_owned(), listed.clone());
-        Ok(Sorted::New(Segment { point: number, series, path, listed, identity, content, order, from }))
+        Ok(Sorted::New(Segment {
+            point: number,
+            series,
+            path,
+            listed,
+            identity,
+            content,
+            order,
+            from,
+        }))
     }
 
     /// Takes note of a segment that has grown since it was read in part.
-    fn note_growth(&mut self, path: &Path, listed: &Listed, identity: Identity, series: &Series) -> io::Result<()> {
+    fn note_growth(
+        &mut self,
+        path: &Path,
+        listed: &Listed,
+        identity: Identity,
+        series: &Series,
+    ) -> io::Result<()> {
         if let Some(merging) = self.stored.series.get_mut(series)
             && let Some(begun) = merging.begun
             && is_longer(path, listed, begun.identity, Some(begun.content))?
         {
-            merging.begun = Some(Begun { identity, content: content(path, listed.size)?, ..begun });
+            merging.begun = Some(Begun {
+                identity,
+                content: content(path, listed.size)?,
+                ..begun
+            });
         }
         Ok(())
     }
 
-    /// Whether a file is one that was read, or waits to be read, whatever its name. Of one that is to be read, gives all of it where
-    /// that had to be found out.
+    /// Whether a file is one that was read, or waits to be read, whatever its name. Of one that is
+    /// to be read, gives all of it where that had to be found out.
     fn sort_out(
         &self,
         number: usize,
@@ -215,30 +268,42 @@ impl Point {
     ) -> io::Result<Sorted<Option<Content>>> {
         let path = self.listing.directory().join(&listed.name);
         if !has_packets(listed) {
-            return Ok(match known.likeness_by_name(&self.stored, listed, identity) {
-                Likeness::Itself(seen) | Likeness::Copy(seen) => Sorted::Read(seen),
-                Likeness::New | Likeness::Another(_) => Sorted::New(None),
-            });
+            return Ok(
+                match known.likeness_by_name(&self.stored, listed, identity) {
+                    Likeness::Itself(seen) | Likeness::Copy(seen) => Sorted::Read(seen),
+                    Likeness::New | Likeness::Another(_) => Sorted::New(None),
+                },
+            );
         }
         let mut all = None;
         let mut of_it = || -> io::Result<Content> {
-            all.map_or_else(|| content(&path, listed.size), Ok).inspect(|content| all = Some(*content))
+            all.map_or_else(|| content(&path, listed.size), Ok)
+                .inspect(|content| all = Some(*content))
         };
         match known.likeness(&self.stored, listed, identity, &mut of_it)? {
             Likeness::Itself(seen) | Likeness::Copy(seen) => return Ok(Sorted::Read(seen)),
-            Likeness::Another(seen) => self.say_it_is_another(&path, self.stored.seen.get(seen).map(|seen| seen.name.to_path())),
+            Likeness::Another(seen) => self.say_it_is_another(
+                &path,
+                self.stored.seen.get(seen).map(|seen| seen.name.to_path()),
+            ),
             Likeness::New => {}
         }
-        for queued in self.queue.iter().filter(|queued| queued.segment.identity == identity) {
+        for queued in self
+            .queue
+            .iter()
+            .filter(|queued| queued.segment.identity == identity)
+        {
             // The same by another name.
             if queued.segment.content == Some(of_it()?) {
                 return Ok(Sorted::Waiting);
             }
         }
-        for other in
-            found.iter_mut().filter(|other| other.point == number && other.identity == identity && has_packets(&other.listed))
-        {
-            let content = other.content.map_or_else(|| content(&other.path, identity.size), Ok)?;
+        for other in found.iter_mut().filter(|other| {
+            other.point == number && other.identity == identity && has_packets(&other.listed)
+        }) {
+            let content = other
+                .content
+                .map_or_else(|| content(&other.path, identity.size), Ok)?;
             other.content = Some(content);
             if content == of_it()? {
                 // It will be known when the other one has been read.
@@ -254,23 +319,45 @@ impl Point {
 
     fn say_it_is_another(&self, path: &Path, other: Option<&Path>) {
         let other = other.unwrap_or(Path::new("")).display();
-        tracing::warn!("{} is as long as {other} and begins like it, but is another capture: it is read", path.display());
+        tracing::warn!(
+            "{} is as long as {other} and begins like it, but is another capture: it is read",
+            path.display()
+        );
     }
 
     /// All of a file was read before, by this name or another.
-    fn pass_over(&mut self, path: &Path, listed: Listed, seen: usize, after_processing: &AfterProcessing) {
-        let Some(before) = self.stored.seen.get_mut(seen) else { return };
-        let now = Seen { name: Name::of(&listed.name), file: listed.file_id(), ..before.clone() };
+    fn pass_over(
+        &mut self,
+        path: &Path,
+        listed: Listed,
+        seen: usize,
+        after_processing: &AfterProcessing,
+    ) {
+        let Some(before) = self.stored.seen.get_mut(seen) else {
+            return;
+        };
+        let now = Seen {
+            name: Name::of(&listed.name),
+            file: listed.file_id(),
+            ..before.clone()
+        };
         let is_renamed = before.name != now.name;
         if is_renamed {
             let other = before.name.to_path().display();
-            tracing::warn!("{} is not read: all of it is the same as {other}, which was processed", path.display());
+            tracing::warn!(
+                "{} is not read: all of it is the same as {other}, which was processed",
+                path.display()
+            );
         }
         let is_to_go = now.is_read_to_its_end() && *after_processing != AfterProcessing::Keep;
         // The next run need not compare all of it again.
         if before.file != now.file && !is_to_go {
             self.has_learned = true;
-            if is_renamed { self.stored.seen.push(now.clone()) } else { *before = now.clone() }
+            if is_renamed {
+                self.stored.seen.push(now.clone())
+            } else {
+                *before = now.clone()
+            }
         }
         // What was no capture is nobody's to delete.
         if now.is_read_to_its_end() {
@@ -287,7 +374,11 @@ impl Point {
         spool: &Scratch,
         attempts: &Attempts,
     ) -> Result<Option<u64>, InputError> {
-        if let Some((_, first_ns)) = self.first_ns.get(&listed.name).filter(|(then, _)| then == listed) {
+        if let Some((_, first_ns)) = self
+            .first_ns
+            .get(&listed.name)
+            .filter(|(then, _)| then == listed)
+        {
             return Ok(*first_ns);
         }
         let first_ns = match first_time(path, spool, attempts.has_faulted(which)) {
@@ -296,7 +387,8 @@ impl Point {
             Err(InputError::NotACapture(_) | InputError::UnsupportedLink(_)) => None,
             Err(error) => return Err(error),
         };
-        self.first_ns.insert(listed.name.clone(), (listed.clone(), first_ns));
+        self.first_ns
+            .insert(listed.name.clone(), (listed.clone(), first_ns));
         Ok(first_ns)
     }
 
@@ -308,7 +400,8 @@ impl Point {
         }
     }
 
-    /// Does with a segment what the user wants. Tells whether it has grown: then there is more to read.
+    /// Does with a segment what the user wants. Tells whether it has grown: then there is more to
+    /// read.
     fn apply(&mut self, what: &AfterProcessing, path: &Path, listed: &Listed) -> bool {
         match what.apply(path, listed) {
             Ok(applied) => applied == Applied::Grown,
@@ -325,20 +418,31 @@ impl Point {
 
     /// Whether it is this segment that is read in part.
     pub(super) fn has_begun(&self, segment: &Segment) -> bool {
-        self.stored.has_begun(&segment.series, segment.identity, segment.content)
+        self.stored
+            .has_begun(&segment.series, segment.identity, segment.content)
     }
 
     /// What waits of a series.
     pub(super) fn queued(&self, series: &Series) -> impl Iterator<Item = &Queued> {
-        self.queue.iter().filter(move |queued| queued.segment.series == *series)
+        self.queue
+            .iter()
+            .filter(move |queued| queued.segment.series == *series)
     }
 
     /// Puts a segment in its place: the one that was begun comes first.
     pub(super) fn enqueue(&mut self, queued: Queued) {
-        let begun = self.queue.iter().take_while(|queued| self.has_begun(&queued.segment)).count();
+        let begun = self
+            .queue
+            .iter()
+            .take_while(|queued| self.has_begun(&queued.segment))
+            .count();
         let rest = self.queue.get(begun..).unwrap_or_default();
         let behind = rest.partition_point(|before| before.segment.order < queued.segment.order);
-        let place = if self.has_begun(&queued.segment) { 0 } else { begun.saturating_add(behind) };
+        let place = if self.has_begun(&queued.segment) {
+            0
+        } else {
+            begun.saturating_add(behind)
+        };
         self.queue.insert(place, queued);
     }
 
@@ -353,21 +457,47 @@ impl Point {
         self.queue.extract_if(.., is_finished).collect()
     }
 
-    /// The packet time up to which what is there of a series goes. Of a segment without packets, the name says that there
-    /// were none before.
+    /// The packet time up to which what is there of a series goes. Of a segment without packets,
+    /// the name says that there were none before.
     pub(super) fn delivered(&self, series: &Series) -> Option<Clock> {
-        let deliveries: Vec<Delivery> = self.queued(series).filter_map(|queued| queued.delivery).collect();
-        let named = self.queued(series).filter_map(|queued| queued.segment.named_ns()).max();
-        Delivery::clock_of(self.stored.series.get(series).and_then(|merging| merging.clock), &deliveries).max(named)
+        let deliveries: Vec<Delivery> = self
+            .queued(series)
+            .filter_map(|queued| queued.delivery)
+            .collect();
+        let named = self
+            .queued(series)
+            .filter_map(|queued| queued.segment.named_ns())
+            .max();
+        Delivery::clock_of(
+            self.stored
+                .series
+                .get(series)
+                .and_then(|merging| merging.clock),
+            &deliveries,
+        )
+        .max(named)
     }
 
     /// How far packet time has come in segments that were closed a while ago.
     pub(super) fn at_rest(&self, now: SystemTime) -> Option<Clock> {
-        let is_at_rest =
-            |queued: &&Queued| now.duration_since(queued.segment.listed.modified).is_ok_and(|rest| rest >= ON_ITS_WAY);
-        let queued = self.queue.iter().filter(is_at_rest).filter_map(|queued| queued.delivery);
-        let merged = self.stored.series.values().filter_map(|merging| merging.clock);
-        queued.filter_map(|delivery| Delivery::clock_of(None, &[delivery])).chain(merged).max()
+        let is_at_rest = |queued: &&Queued| {
+            now.duration_since(queued.segment.listed.modified)
+                .is_ok_and(|rest| rest >= ON_ITS_WAY)
+        };
+        let queued = self
+            .queue
+            .iter()
+            .filter(is_at_rest)
+            .filter_map(|queued| queued.delivery);
+        let merged = self
+            .stored
+            .series
+            .values()
+            .filter_map(|merging| merging.clock);
+        queued
+            .filter_map(|delivery| Delivery::clock_of(None, &[delivery]))
+            .chain(merged)
+            .max()
     }
 
     pub(super) fn note_silence(&mut self, is_silent: bool) {

@@ -21,7 +21,8 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) listed: Listed,
     pub(super) identity: Identity,
-    /// What all of it is, where that is known: read to its end, waiting to be merged, or alike another one.
+    /// What all of it is, where that is known: read to its end, waiting to be merged, or alike
+    /// another one.
     pub(super) content: Option<Content>,
     pub(super) order: Order,
     /// Where to begin, in bytes: it was read up to there when it was shorter.

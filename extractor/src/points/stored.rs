@@ -1,4 +1,5 @@
-//! What is known of input directories from run to run: which segments were processed, and how far those are that are merged.
+//! What is known of input directories from run to run: which segments were processed, and how far
+//! those are that are merged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,19 +98,36 @@ impl Stored {
     }
 
     /// Whether it is this segment of a series that is read in part.
-    pub(super) fn has_begun(&self, series: &Series, identity: Identity, content: Option<Content>) -> bool {
+    pub(super) fn has_begun(
+        &self,
+        series: &Series,
+        identity: Identity,
+        content: Option<Content>,
+    ) -> bool {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
         begun.is_some_and(|begun| begun.is(identity, content))
     }
 
     /// How far a segment of a series was read that was begun, in bytes.
-    pub(super) fn read_in_part(&self, series: &Series, identity: Identity, content: Option<Content>) -> Option<usize> {
+    pub(super) fn read_in_part(
+        &self,
+        series: &Series,
+        identity: Identity,
+        content: Option<Content>,
+    ) -> Option<usize> {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
-        begun.filter(|begun| begun.is(identity, content)).map(|begun| begun.offset)
+        begun
+            .filter(|begun| begun.is(identity, content))
+            .map(|begun| begun.offset)
     }
 
     /// A segment that was begun is not gone on with now.
-    pub(super) fn give_up_begun(&mut self, series: &Series, identity: Identity, content: Option<Content>) {
+    pub(super) fn give_up_begun(
+        &mut self,
+        series: &Series,
+        identity: Identity,
+        content: Option<Content>,
+    ) {
         if let Some(merging) = self.series.get_mut(series) {
             merging.begun.take_if(|begun| begun.is(identity, content));
         }
@@ -117,23 +135,54 @@ impl Stored {
 
     /// Whether a segment that is read in part might be this one.
     pub(super) fn may_have_begun(&self, identity: Identity) -> bool {
-        self.series.values().filter_map(|merging| merging.begun).any(|begun| begun.identity == identity)
+        self.series
+            .values()
+            .filter_map(|merging| merging.begun)
+            .any(|begun| begun.identity == identity)
     }
 
-    /// The series of a capture: a segment that is read in part stays in its own, whatever it is called by now.
-    pub(super) fn series_of(&self, name: &OsStr, identity: Identity, content: Option<Content>) -> Series {
-        let is_it = |merging: &Merging| merging.begun.is_some_and(|begun| begun.is(identity, content));
-        let begun = self.series.iter().find(|(_, merging)| is_it(merging)).map(|(series, _)| series.clone());
+    /// The series of a capture: a segment that is read in part stays in its own, whatever it is
+    /// called by now.
+    pub(super) fn series_of(
+        &self,
+        name: &OsStr,
+        identity: Identity,
+        content: Option<Content>,
+    ) -> Series {
+        let is_it = |merging: &Merging| {
+            merging
+                .begun
+                .is_some_and(|begun| begun.is(identity, content))
+        };
+        let begun = self
+            .series
+            .iter()
+            .find(|(_, merging)| is_it(merging))
+            .map(|(series, _)| series.clone());
         begun.unwrap_or_else(|| Series::named(name))
     }
 
-    /// Takes note of the series that are being written. One of which nothing is there any more is kept as long as its last packets
-    /// may matter.
-    pub(super) fn note_series<'s>(&mut self, listed: &[Listed], being_written: impl Iterator<Item = &'s Series>) {
-        let there: BTreeSet<Series> = listed.iter().map(|listed| Series::named(&listed.name)).collect();
-        let latest = self.series.values().filter_map(|merging| merging.clock).max().unwrap_or(0);
+    /// Takes note of the series that are being written. One of which nothing is there any more is
+    /// kept as long as its last packets may matter.
+    pub(super) fn note_series<'s>(
+        &mut self,
+        listed: &[Listed],
+        being_written: impl Iterator<Item = &'s Series>,
+    ) {
+        let there: BTreeSet<Series> = listed
+            .iter()
+            .map(|listed| Series::named(&listed.name))
+            .collect();
+        let latest = self
+            .series
+            .values()
+            .filter_map(|merging| merging.clock)
+            .max()
+            .unwrap_or(0);
         self.series.retain(|series, merging| {
-            let is_old = merging.clock.is_none_or(|clock| clock.saturating_add(LONG_GONE_NS) < latest);
+            let is_old = merging
+                .clock
+                .is_none_or(|clock| clock.saturating_add(LONG_GONE_NS) < latest);
             there.contains(series) || merging.begun.is_some() || !is_old
         });
         for series in being_written {
@@ -143,9 +192,20 @@ impl Stored {
 
     /// A segment was read up to there. One without packets has no time at which it begins.
     pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
-        let Segment { listed, identity, content, .. } = segment;
+        let Segment {
+            listed,
+            identity,
+            content,
+            ..
+        } = segment;
         let (name, file) = (Name::of(&listed.name), listed.file_id());
-        self.seen.push(Seen { name, identity: *identity, content: *content, file, read_to });
+        self.seen.push(Seen {
+            name,
+            identity: *identity,
+            content: *content,
+            file,
+            read_to,
+        });
         let start_ns = segment.order.start_ns;
         if start_ns < u64::MAX {
             self.latest_ns = self.latest_ns.max(start_ns);
@@ -155,8 +215,13 @@ impl Stored {
     /// Forgets the oldest of many segments that are not in the directory any more.
     pub(super) fn forget_some(&mut self, listed: &[Listed]) {
         if self.seen.len() > MAX_REMEMBERED.saturating_add(listed.len()) {
-            let excess = self.seen.len().saturating_sub(MAX_REMEMBERED).saturating_sub(listed.len());
-            let names: BTreeSet<Name> = listed.iter().map(|listed| Name::of(&listed.name)).collect();
+            let excess = self
+                .seen
+                .len()
+                .saturating_sub(MAX_REMEMBERED)
+                .saturating_sub(listed.len());
+            let names: BTreeSet<Name> =
+                listed.iter().map(|listed| Name::of(&listed.name)).collect();
             let mut left = excess;
             self.seen.retain(|seen| {
                 let goes = left > 0 && !names.contains(&seen.name);
@@ -192,8 +257,16 @@ impl Known {
         for (number, seen) in stored.seen.iter().enumerate() {
             by_identity.entry(seen.identity).or_default().push(number);
         }
-        let by_name = stored.seen.iter().enumerate().map(|(number, seen)| (seen.name.clone(), number)).collect();
-        Self { by_identity, by_name }
+        let by_name = stored
+            .seen
+            .iter()
+            .enumerate()
+            .map(|(number, seen)| (seen.name.clone(), number))
+            .collect();
+        Self {
+            by_identity,
+            by_name,
+        }
     }
 
     /// The number of the segment of this name, if it is the very file: nothing of it need be read.
@@ -203,7 +276,8 @@ impl Known {
         (seen.identity.size == listed.size && seen.file == listed.file_id()).then_some(number)
     }
 
-    /// How a file with packets compares to what was processed. Its `content` is asked for only where the very file is not known.
+    /// How a file with packets compares to what was processed. Its `content` is asked for only
+    /// where the very file is not known.
     ///
     /// # Errors
     /// There is no content.
@@ -214,14 +288,23 @@ impl Known {
         identity: Identity,
         content: impl FnOnce() -> Result<Content, E>,
     ) -> Result<Likeness, E> {
-        let alike = self.by_identity.get(&identity).map_or(&[][..], Vec::as_slice);
+        let alike = self
+            .by_identity
+            .get(&identity)
+            .map_or(&[][..], Vec::as_slice);
         let find = |is_it: &dyn Fn(&Seen) -> bool| {
-            alike.iter().rev().copied().find(|number| stored.seen.get(*number).is_some_and(is_it))
+            alike
+                .iter()
+                .rev()
+                .copied()
+                .find(|number| stored.seen.get(*number).is_some_and(is_it))
         };
         if let Some(number) = find(&|seen| seen.file == listed.file_id()) {
             return Ok(Likeness::Itself(number));
         }
-        let Some(latest) = alike.last() else { return Ok(Likeness::New) };
+        let Some(latest) = alike.last() else {
+            return Ok(Likeness::New);
+        };
         let content = content()?;
         // One that was gone before it was read to its end is not begun again.
         let copied = find(&|seen| seen.content.map_or(seen.read_to > 0, |all| all == content));
@@ -229,9 +312,19 @@ impl Known {
     }
 
     /// The same of one without packets, of which each has only its name.
-    pub(super) fn likeness_by_name(&self, stored: &Stored, listed: &Listed, identity: Identity) -> Likeness {
+    pub(super) fn likeness_by_name(
+        &self,
+        stored: &Stored,
+        listed: &Listed,
+        identity: Identity,
+    ) -> Likeness {
         let number = self.by_name.get(&Name::of(&listed.name)).copied();
-        let is_it = |number: &usize| stored.seen.get(*number).is_some_and(|seen| seen.identity == identity);
+        let is_it = |number: &usize| {
+            stored
+                .seen
+                .get(*number)
+                .is_some_and(|seen| seen.identity == identity)
+        };
         number.filter(is_it).map_or(Likeness::New, Likeness::Itself)
     }
 
@@ -239,13 +332,26 @@ impl Known {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn grown_from(&self, stored: &Stored, path: &Path, listed: &Listed) -> io::Result<Option<usize>> {
-        let shorter = self.by_name.get(&Name::of(&listed.name)).and_then(|number| stored.seen.get(*number));
-        let Some(shorter) = shorter.filter(|shorter| shorter.read_to > 0) else { return Ok(None) };
+    pub(super) fn grown_from(
+        &self,
+        stored: &Stored,
+        path: &Path,
+        listed: &Listed,
+    ) -> io::Result<Option<usize>> {
+        let shorter = self
+            .by_name
+            .get(&Name::of(&listed.name))
+            .and_then(|number| stored.seen.get(*number));
+        let Some(shorter) = shorter.filter(|shorter| shorter.read_to > 0) else {
+            return Ok(None);
+        };
         if !is_longer(path, listed, shorter.identity, shorter.content)? {
             return Ok(None);
         }
-        tracing::info!("{} has grown since it was read; what is new is read", path.display());
+        tracing::info!(
+            "{} has grown since it was read; what is new is read",
+            path.display()
+        );
         Ok(Some(shorter.read_to))
     }
 }
@@ -254,11 +360,19 @@ impl Known {
 ///
 /// # Errors
 /// It cannot be read.
-pub(super) fn is_longer(path: &Path, listed: &Listed, shorter: Identity, then: Option<Content>) -> io::Result<bool> {
+pub(super) fn is_longer(
+    path: &Path,
+    listed: &Listed,
+    shorter: Identity,
+    then: Option<Content>,
+) -> io::Result<bool> {
     if shorter.size >= listed.size {
         return Ok(false);
     }
-    let as_it_was = Listed { size: shorter.size, ..listed.clone() };
+    let as_it_was = Listed {
+        size: shorter.size,
+        ..listed.clone()
+    };
     if identity(path, &as_it_was)? != shorter {
         return Ok(false);
     }

@@ -1,4 +1,5 @@
-//! What the chunks of a window left unfinished: fragments, then the segments of TCP, in capture order.
+//! What the chunks of a window left unfinished: fragments, then the segments of TCP, in capture
+//! order.
 
 use std::collections::HashSet;
 
@@ -6,10 +7,16 @@ use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 use shared::units::SipPorts;
 
-use super::{Beginning, Belonging, Found, IpFragments, MAX_HOLD_NS, SipStreams, StreamMessage, Taken, ToldPacket, Whole};
+use super::{
+    Beginning, Belonging, Found, IpFragments, MAX_HOLD_NS, SipStreams, StreamMessage, Taken,
+    ToldPacket, Whole,
+};
 use crate::{
     counts::{Counts, FragmentCounts, StreamCounts},
-    events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition, SegmentEvent, SipEvent},
+    events::{
+        Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition,
+        SegmentEvent, SipEvent,
+    },
     index::{self, Content, PortPair},
     moment::{Clock, Moment, Position},
     packet::{Datagram, Decoder, Fragment, Packet},
@@ -71,7 +78,11 @@ impl Assembler {
     /// Goes on with what is not whole yet.
     #[must_use]
     pub fn new(decoder: Decoder, ports: SipPorts, unfinished: Unfinished) -> Self {
-        Self { decoder, ports, unfinished }
+        Self {
+            decoder,
+            ports,
+            unfinished,
+        }
     }
 
     /// What is not whole yet.
@@ -98,18 +109,27 @@ impl Assembler {
         self.unfinished.streams.counts()
     }
 
-    /// Since when nothing can be written yet at packet time `now`: what is still to be whole may have parts there. They go
-    /// no further back than `settled` lets them, but that far also if they have waited for longer.
+    /// Since when nothing can be written yet at packet time `now`: what is still to be whole may
+    /// have parts there. They go no further back than `settled` lets them, but that far also if
+    /// they have waited for longer.
     #[must_use]
     pub fn holds_since(&self, now: Clock) -> Option<Clock> {
         let earliest = now.saturating_sub(MAX_HOLD_NS);
-        let frames = [self.unfinished.streams.earliest_frame(), self.unfinished.fragments.earliest_frame()];
-        frames.into_iter().flatten().map(|frame| frame.clock.max(earliest)).min()
+        let frames = [
+            self.unfinished.streams.earliest_frame(),
+            self.unfinished.fragments.earliest_frame(),
+        ];
+        frames
+            .into_iter()
+            .flatten()
+            .map(|frame| frame.clock.max(earliest))
+            .min()
     }
 
-    /// Takes in the fragments and segments of a window that ends at `end`. Of the segments that were passed over, `fetch` gives those
-    /// with the ports of connections that are, or come to be, followed; whether one of them was opened before a segment shows only when
-    /// all come in their order. What comes out of them borrows from the window, or lies in `arena`.
+    /// Takes in the fragments and segments of a window that ends at `end`. Of the segments that
+    /// were passed over, `fetch` gives those with the ports of connections that are, or come to be,
+    /// followed; whether one of them was opened before a segment shows only when all come in their
+    /// order. What comes out of them borrows from the window, or lies in `arena`.
     pub fn put_together<'a>(
         &mut self,
         fragments: Vec<FragmentEvent<'a>>,
@@ -141,18 +161,32 @@ impl Assembler {
         self.finish_window(work, found)
     }
 
-    /// The ports of the connections that are followed for what they carry, or would be after these segments.
+    /// The ports of the connections that are followed for what they carry, or would be after these
+    /// segments.
     fn followed(&self, segments: &[SegmentEvent<'_>]) -> HashSet<PortPair> {
-        let opened = segments.iter().filter(|event| event.cause == Cause::Content).map(SegmentEvent::flow);
+        let opened = segments
+            .iter()
+            .filter(|event| event.cause == Cause::Content)
+            .map(SegmentEvent::flow);
         let flows = opened.chain(self.unfinished.streams.followed());
-        flows.map(|FlowKey { source, destination, .. }| PortPair::of(source.port(), destination.port())).collect()
+        flows
+            .map(
+                |FlowKey {
+                     source,
+                     destination,
+                     ..
+                 }| PortPair::of(source.port(), destination.port()),
+            )
+            .collect()
     }
 
     /// The end of the input, at `at`: what is there of messages that are not whole.
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump) -> Assembled<'a> {
         let mut work = Work::new(arena);
         self.take_beginnings(Clock::MAX, &mut work);
-        work.sip.iter_mut().for_each(|event| event.at = event.at.min(at));
+        work.sip
+            .iter_mut()
+            .for_each(|event| event.at = event.at.min(at));
         let mut found = Vec::new();
         self.unfinished.streams.finish(at, arena, &mut found);
         self.finish_window(work, found)
@@ -166,20 +200,38 @@ impl Assembler {
                 Found::Malformed => index::increment(&mut work.counts.malformed_sip),
                 Found::Repeated(repetition) => {
                     let frames = settled(&repetition.frames, repetition.at);
-                    work.repetitions.push(Repetition { frames, ..repetition });
+                    work.repetitions.push(Repetition {
+                        frames,
+                        ..repetition
+                    });
                 }
             }
         }
         work.repetitions.sort_by_key(|repetition| repetition.at);
-        Assembled { sip: work.sip, repetitions: work.repetitions, flows: work.flows.finish(), counts: work.counts }
+        Assembled {
+            sip: work.sip,
+            repetitions: work.repetitions,
+            flows: work.flows.finish(),
+            counts: work.counts,
+        }
     }
 
-    /// Takes in a packet that HEP over TCP told of. Media stays out: when it is written, nobody looks into streams.
+    /// Takes in a packet that HEP over TCP told of. Media stays out: when it is written, nobody
+    /// looks into streams.
     fn take_told<'a>(&self, told: ToldPacket<'a>, work: &mut Work<'a>) {
-        let ToldPacket { at, timestamp_ns, frames, packet } = told;
+        let ToldPacket {
+            at,
+            timestamp_ns,
+            frames,
+            packet,
+        } = told;
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else {
             let is_other = packet == Packet::OtherHep;
-            index::increment(if is_other { &mut work.counts.other_hep } else { &mut work.counts.unreadable });
+            index::increment(if is_other {
+                &mut work.counts.other_hep
+            } else {
+                &mut work.counts.unreadable
+            });
             return;
         };
         let mut counts = Counts::default();
@@ -188,17 +240,32 @@ impl Assembler {
             Content::Malformed => {}
             Content::Sip(message, descriptions) => {
                 let told_ns = packet.told_ns();
-                let (frames, timestamp_ns) = (settled(&frames, at), told_ns.unwrap_or(timestamp_ns));
-                let Datagram { network, source, .. } = datagram;
-                work.sip.push(SipEvent { at, frames, timestamp_ns, told_ns, network, source, message, descriptions });
+                let (frames, timestamp_ns) =
+                    (settled(&frames, at), told_ns.unwrap_or(timestamp_ns));
+                let Datagram {
+                    network, source, ..
+                } = datagram;
+                work.sip.push(SipEvent {
+                    at,
+                    frames,
+                    timestamp_ns,
+                    told_ns,
+                    network,
+                    source,
+                    message,
+                    descriptions,
+                });
             }
         }
         work.counts.add_all(&counts);
     }
 
-    /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap length had cut it.
+    /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap
+    /// length had cut it.
     fn take_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
-        while let Some(Beginning { at, name, mut part }) = self.unfinished.fragments.next_beginning(now) {
+        while let Some(Beginning { at, name, mut part }) =
+            self.unfinished.fragments.next_beginning(now)
+        {
             let payload = work.arena.alloc_slice_copy(&part.payload);
             let packet = self.decoder.decode_ip_payload(
                 name.network,
@@ -210,7 +277,8 @@ impl Assembler {
             part.timestamp_ns = packet.told_ns().unwrap_or(part.timestamp_ns);
             let mut counts = Counts::default();
             if let Packet::Udp(datagram) | Packet::Told(_, datagram) = packet
-                && let Content::Sip(message, descriptions) = Content::of(&datagram, self.ports, &mut counts)
+                && let Content::Sip(message, descriptions) =
+                    Content::of(&datagram, self.ports, &mut counts)
             {
                 work.counts.add_all(&counts);
                 let at = Moment::at(at);
@@ -219,14 +287,26 @@ impl Assembler {
         }
     }
 
-    fn take_fragment<'a>(&mut self, event: &FragmentEvent<'_>, nested_left: u8, work: &mut Work<'a>) {
+    fn take_fragment<'a>(
+        &mut self,
+        event: &FragmentEvent<'_>,
+        nested_left: u8,
+        work: &mut Work<'a>,
+    ) {
         match self.unfinished.fragments.take(event) {
             Taken::Nothing => {}
             Taken::Repeated(Belonging::Call(call_id)) => {
                 let frames = settled(&event.frames, event.at);
-                work.repetitions.push(Repetition { at: event.at, call_id, frames });
+                work.repetitions.push(Repetition {
+                    at: event.at,
+                    call_id,
+                    frames,
+                });
             }
-            Taken::Repeated(Belonging::Flow(key)) => work.flows.push_fragmented(key, event.at, Fragmented::default()),
+            Taken::Repeated(Belonging::Flow(key)) => {
+                work.flows
+                    .push_fragmented(key, event.at, Fragmented::default())
+            }
             Taken::Repeated(Belonging::Nothing) => {}
             Taken::Whole(name, whole) => {
                 let belonging = self.take_whole(event, whole, nested_left, work);
@@ -236,12 +316,36 @@ impl Assembler {
     }
 
     /// Takes in a datagram that the fragment of `event` made whole.
-    fn take_whole<'a>(&mut self, event: &FragmentEvent<'_>, mut whole: Whole, nested_left: u8, work: &mut Work<'a>) -> Belonging {
-        let Whole { timestamp_ns, frames, payload, wire_len, .. } = &whole;
+    fn take_whole<'a>(
+        &mut self,
+        event: &FragmentEvent<'_>,
+        mut whole: Whole,
+        nested_left: u8,
+        work: &mut Work<'a>,
+    ) -> Belonging {
+        let Whole {
+            timestamp_ns,
+            frames,
+            payload,
+            wire_len,
+            ..
+        } = &whole;
         let payload = work.arena.alloc_slice_copy(payload);
-        let Fragment { network, source, destination, protocol, .. } = event.fragment;
+        let Fragment {
+            network,
+            source,
+            destination,
+            protocol,
+            ..
+        } = event.fragment;
         let at = event.at;
-        match self.decoder.decode_ip_payload(network, (source, destination), protocol, payload, *wire_len) {
+        match self.decoder.decode_ip_payload(
+            network,
+            (source, destination),
+            protocol,
+            payload,
+            *wire_len,
+        ) {
             Packet::Udp(datagram) => return self.take_datagram(&datagram, at, &whole, work),
             Packet::Told(told_ns, datagram) => {
                 whole.timestamp_ns = told_ns;
@@ -249,19 +353,32 @@ impl Assembler {
             }
             Packet::Tcp(segment) => {
                 let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
-                let cause = index::cause_to_follow(&segment, may_be_hep, self.ports, &mut work.counts);
+                let cause =
+                    index::cause_to_follow(&segment, may_be_hep, self.ports, &mut work.counts);
                 if cause.is_none() {
                     index::increment(&mut work.counts.other_tcp);
                 }
                 let is_any = self.ports == SipPorts::Any;
                 if let Some(cause) = cause.or(is_any.then_some(Cause::Connection)) {
                     let (frames, timestamp_ns) = (frames.clone(), *timestamp_ns);
-                    work.segments.push(SegmentEvent { at, frames, timestamp_ns, may_be_hep, cause, segment });
+                    work.segments.push(SegmentEvent {
+                        at,
+                        frames,
+                        timestamp_ns,
+                        may_be_hep,
+                        cause,
+                        segment,
+                    });
                 }
             }
             Packet::Fragment(fragment) => {
                 if let Some(nested_left) = nested_left.checked_sub(1) {
-                    let inner = FragmentEvent { at, frames: frames.clone(), timestamp_ns: *timestamp_ns, fragment };
+                    let inner = FragmentEvent {
+                        at,
+                        frames: frames.clone(),
+                        timestamp_ns: *timestamp_ns,
+                        fragment,
+                    };
                     self.take_fragment(&inner, nested_left, work);
                 }
             }
@@ -274,8 +391,16 @@ impl Assembler {
         Belonging::Nothing
     }
 
-    fn take_datagram<'a>(&self, datagram: &Datagram<'a>, at: Moment, whole: &Whole, work: &mut Work<'a>) -> Belonging {
-        let Whole { frames, beginning, .. } = whole;
+    fn take_datagram<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+        at: Moment,
+        whole: &Whole,
+        work: &mut Work<'a>,
+    ) -> Belonging {
+        let Whole {
+            frames, beginning, ..
+        } = whole;
         match Content::of(datagram, self.ports, &mut work.counts) {
             Content::Sip(message, descriptions) => {
                 work.push_sip(at, whole, datagram, message, descriptions);
@@ -287,7 +412,8 @@ impl Assembler {
                 let mut earlier = settled(frames, at);
                 earlier.retain(|frame| frame.position != at.position);
                 let beginning = beginning.first().map(|frame| frame.position);
-                work.flows.push_fragmented(key, at, Fragmented { earlier, beginning });
+                work.flows
+                    .push_fragmented(key, at, Fragmented { earlier, beginning });
                 Belonging::Flow(key)
             }
         }
@@ -309,27 +435,64 @@ impl<'a> Work<'a> {
     fn push_sip(
         &mut self,
         at: Moment,
-        Whole { timestamp_ns, frames, .. }: &Whole,
-        &Datagram { network, source, .. }: &Datagram<'_>,
+        Whole {
+            timestamp_ns,
+            frames,
+            ..
+        }: &Whole,
+        &Datagram {
+            network, source, ..
+        }: &Datagram<'_>,
         message: Message<'a>,
         descriptions: Vec<Description>,
     ) {
         let frames = settled(frames, at);
         let timestamp_ns = *timestamp_ns;
-        self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, network, source, message, descriptions });
+        self.sip.push(SipEvent {
+            at,
+            frames,
+            timestamp_ns,
+            told_ns: None,
+            network,
+            source,
+            message,
+            descriptions,
+        });
     }
 
     fn take_message(&mut self, found: StreamMessage<'a>) {
-        let StreamMessage { at, network, source, timestamp_ns, frames, message } = found;
+        let StreamMessage {
+            at,
+            network,
+            source,
+            timestamp_ns,
+            frames,
+            message,
+        } = found;
         let frames = settled(&frames, at);
         let descriptions = index::negotiated(&message, &mut self.counts);
-        self.sip.push(SipEvent { at, frames, timestamp_ns, told_ns: None, network, source, message, descriptions });
+        self.sip.push(SipEvent {
+            at,
+            frames,
+            timestamp_ns,
+            told_ns: None,
+            network,
+            source,
+            message,
+            descriptions,
+        });
     }
 }
 
-/// Frames in their places in the capture; or, where what came that long ago may have been written by now, in the
-/// earliest place that is certain to be free.
+/// Frames in their places in the capture; or, where what came that long ago may have been written
+/// by now, in the earliest place that is certain to be free.
 fn settled(frames: &[Moment], now: Moment) -> Frames {
     let earliest = now.clock.saturating_sub(MAX_HOLD_NS);
-    frames.iter().map(|frame| Moment { clock: frame.clock.max(earliest), ..*frame }).collect()
+    frames
+        .iter()
+        .map(|frame| Moment {
+            clock: frame.clock.max(earliest),
+            ..*frame
+        })
+        .collect()
 }

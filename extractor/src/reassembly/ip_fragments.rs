@@ -13,10 +13,11 @@ use crate::{
 
 /// How long a datagram may wait for its last fragment.
 const TIMEOUT_NS: u64 = 30_000_000_000;
-/// How long before what there is of its beginning is used. Fragments follow each other within milliseconds, unless the
-/// capture's filter looked at ports, which only the first one has.
+/// How long before what there is of its beginning is used. Fragments follow each other within
+/// milliseconds, unless the capture's filter looked at ports, which only the first one has.
 const PATIENCE_NS: u64 = 200_000_000;
-/// How many datagrams may wait at once, and how many that were whole are remembered; the oldest gives way.
+/// How many datagrams may wait at once, and how many that were whole are remembered; the oldest
+/// gives way.
 const MAX_DATAGRAMS: usize = 4096;
 /// Of how many frames a datagram may be made, repeated ones included: 64 KiB in the smallest of
 /// pieces that any network has use for.
@@ -129,7 +130,8 @@ pub struct Beginning {
     pub at: Clock,
     /// Whose it is.
     pub name: Name,
-    /// Its frames so far; `payload` goes up to the first gap, and `wire_len` is as long as a datagram may be.
+    /// Its frames so far; `payload` goes up to the first gap, and `wire_len` is as long as a
+    /// datagram may be.
     pub part: Whole,
 }
 
@@ -145,8 +147,14 @@ impl IpFragments {
     /// What became of the datagrams so far; those that still wait count as incomplete.
     #[must_use]
     pub fn counts(&self) -> FragmentCounts {
-        let incomplete = self.counts.incomplete.saturating_add(self.waiting.len() as u64);
-        FragmentCounts { incomplete, ..self.counts }
+        let incomplete = self
+            .counts
+            .incomplete
+            .saturating_add(self.waiting.len() as u64);
+        FragmentCounts {
+            incomplete,
+            ..self.counts
+        }
     }
 
     /// Takes in the next fragment of the capture.
@@ -187,8 +195,16 @@ impl IpFragments {
     /// The next datagram with which patience has ended by `now`, if it has a beginning.
     pub fn next_beginning(&mut self, now: Clock) -> Option<Beginning> {
         while let Some((at, name)) = self.impatience.pop_front_if(|(at, _)| *at <= now) {
-            if let Some(partial) = self.waiting.get_mut(&name).filter(|partial| partial.impatient_at == Some(at)) {
-                return Some(Beginning { at, name, part: partial.so_far() });
+            if let Some(partial) = self
+                .waiting
+                .get_mut(&name)
+                .filter(|partial| partial.impatient_at == Some(at))
+            {
+                return Some(Beginning {
+                    at,
+                    name,
+                    part: partial.so_far(),
+                });
             }
         }
         None
@@ -202,19 +218,37 @@ impl IpFragments {
     }
 
     fn remember_pieces(&mut self, name: Name, partial: &Partial, now: Clock) {
-        let pieces = partial.pieces.iter().map(|piece| (piece.offset, stable_hash(&piece.bytes))).collect();
-        self.whole.insert(name, Remembered { since: now, pieces, belonging: Belonging::Nothing });
+        let pieces = partial
+            .pieces
+            .iter()
+            .map(|piece| (piece.offset, stable_hash(&piece.bytes)))
+            .collect();
+        self.whole.insert(
+            name,
+            Remembered {
+                since: now,
+                pieces,
+                belonging: Belonging::Nothing,
+            },
+        );
         self.whole_order.push_back((now, name));
         while self.whole_order.len() > MAX_DATAGRAMS {
             self.forget_oldest();
         }
     }
 
-    /// A sender uses a name anew after some time: only what is the same byte by byte is a repetition.
+    /// A sender uses a name anew after some time: only what is the same byte by byte is a
+    /// repetition.
     fn repeats(&self, name: Name, fragment: &Fragment<'_>) -> Option<Belonging> {
-        let remembered = self.whole.get(&name).filter(|_| !self.waiting.contains_key(&name))?;
+        let remembered = self
+            .whole
+            .get(&name)
+            .filter(|_| !self.waiting.contains_key(&name))?;
         let piece = (fragment.offset, stable_hash(fragment.payload));
-        remembered.pieces.contains(&piece).then(|| remembered.belonging.clone())
+        remembered
+            .pieces
+            .contains(&piece)
+            .then(|| remembered.belonging.clone())
     }
 
     fn expire(&mut self, now: Clock) {
@@ -222,14 +256,24 @@ impl IpFragments {
         while self.order.front().is_some_and(|(began, _)| is_over(*began)) {
             self.give_up_oldest();
         }
-        while self.whole_order.front().is_some_and(|(since, _)| is_over(*since)) {
+        while self
+            .whole_order
+            .front()
+            .is_some_and(|(since, _)| is_over(*since))
+        {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let Some((since, name)) = self.whole_order.pop_front() else { return };
-        if self.whole.get(&name).is_some_and(|remembered| remembered.since == since) {
+        let Some((since, name)) = self.whole_order.pop_front() else {
+            return;
+        };
+        if self
+            .whole
+            .get(&name)
+            .is_some_and(|remembered| remembered.since == since)
+        {
             self.whole.remove(&name);
         }
     }
@@ -237,13 +281,21 @@ impl IpFragments {
     /// The earliest frame of the datagrams that wait.
     #[must_use]
     pub fn earliest_frame(&self) -> Option<Moment> {
-        self.order.iter().filter_map(|(_, name)| self.waiting.get(name)?.frames.iter().min().copied()).min()
+        self.order
+            .iter()
+            .filter_map(|(_, name)| self.waiting.get(name)?.frames.iter().min().copied())
+            .min()
     }
 
     /// Visits the frames of the datagrams that wait.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
-        let waiting = self.order.iter().filter_map(|(_, name)| self.waiting.get(name));
-        waiting.flat_map(|partial| &partial.frames).for_each(|frame| visit(frame.position));
+        let waiting = self
+            .order
+            .iter()
+            .filter_map(|(_, name)| self.waiting.get(name));
+        waiting
+            .flat_map(|partial| &partial.frames)
+            .for_each(|frame| visit(frame.position));
     }
 
     fn make_room(&mut self) {
@@ -251,16 +303,26 @@ impl IpFragments {
             self.give_up_oldest();
         }
         if self.order.len() > MAX_DATAGRAMS.saturating_mul(4) {
-            let is_waiting =
-                |(began, name): &(Clock, Name)| self.waiting.get(name).is_some_and(|partial| partial.began == *began);
+            let is_waiting = |(began, name): &(Clock, Name)| {
+                self.waiting
+                    .get(name)
+                    .is_some_and(|partial| partial.began == *began)
+            };
             self.order.retain(is_waiting);
         }
     }
 
-    /// Of the oldest entry nothing may be left: the datagram may have become whole, and its name in use again.
+    /// Of the oldest entry nothing may be left: the datagram may have become whole, and its name in
+    /// use again.
     fn give_up_oldest(&mut self) {
-        let Some((began, name)) = self.order.pop_front() else { return };
-        if self.waiting.get(&name).is_some_and(|partial| partial.began == began) {
+        let Some((began, name)) = self.order.pop_front() else {
+            return;
+        };
+        if self
+            .waiting
+            .get(&name)
+            .is_some_and(|partial| partial.began == began)
+        {
             self.waiting.remove(&name);
             self.counts.incomplete = self.counts.incomplete.saturating_add(1);
         }
@@ -271,8 +333,21 @@ impl Name {
     /// That of a fragment's datagram: RFC 791, 3.2; RFC 8200, 4.5.
     #[must_use]
     pub fn of(fragment: &Fragment<'_>) -> Self {
-        let Fragment { network, source, destination, protocol, identification, .. } = *fragment;
-        Self { network, source, destination, protocol, identification }
+        let Fragment {
+            network,
+            source,
+            destination,
+            protocol,
+            identification,
+            ..
+        } = *fragment;
+        Self {
+            network,
+            source,
+            destination,
+            protocol,
+            identification,
+        }
     }
 }
 
@@ -298,17 +373,41 @@ impl Partial {
     }
 
     fn add(&mut self, fragment: &Fragment<'_>) -> Added {
-        let (start, end) = (fragment.offset, fragment.offset.saturating_add(fragment.wire_len));
+        let (start, end) = (
+            fragment.offset,
+            fragment.offset.saturating_add(fragment.wire_len),
+        );
         let place = self.pieces.partition_point(|piece| piece.offset < start);
-        if self.pieces.get(place).is_some_and(|piece| piece.is(fragment)) {
-            return if self.frames.len() > MAX_FRAMES { Added::Refused } else { Added::Piece };
+        if self
+            .pieces
+            .get(place)
+            .is_some_and(|piece| piece.is(fragment))
+        {
+            return if self.frames.len() > MAX_FRAMES {
+                Added::Refused
+            } else {
+                Added::Piece
+            };
         }
-        let before = place.checked_sub(1).and_then(|before| self.pieces.get(before));
-        let overlaps_before = before.is_some_and(|piece| piece.offset.saturating_add(piece.wire_len) > start);
-        let overlaps_after = self.pieces.get(place).is_some_and(|piece| piece.offset < end);
-        let is_beyond_end = self.total.is_some_and(|total| end > total || (!fragment.more && end != total));
+        let before = place
+            .checked_sub(1)
+            .and_then(|before| self.pieces.get(before));
+        let overlaps_before =
+            before.is_some_and(|piece| piece.offset.saturating_add(piece.wire_len) > start);
+        let overlaps_after = self
+            .pieces
+            .get(place)
+            .is_some_and(|piece| piece.offset < end);
+        let is_beyond_end = self
+            .total
+            .is_some_and(|total| end > total || (!fragment.more && end != total));
         let ends_too_early = !fragment.more && place < self.pieces.len();
-        if overlaps_before || overlaps_after || is_beyond_end || ends_too_early || end > MAX_LEN || self.frames.len() > MAX_FRAMES
+        if overlaps_before
+            || overlaps_after
+            || is_beyond_end
+            || ends_too_early
+            || end > MAX_LEN
+            || self.frames.len() > MAX_FRAMES
         {
             return Added::Refused;
         }
@@ -317,11 +416,18 @@ impl Partial {
         }
         self.received = self.received.saturating_add(fragment.wire_len);
         self.pieces.insert(place, Piece::of(fragment));
-        if self.total == Some(self.received) { Added::Whole } else { Added::Piece }
+        if self.total == Some(self.received) {
+            Added::Whole
+        } else {
+            Added::Piece
+        }
     }
 
     fn finish(self) -> Whole {
-        Whole { wire_len: self.received, ..self.so_far() }
+        Whole {
+            wire_len: self.received,
+            ..self.so_far()
+        }
     }
 
     fn so_far(&self) -> Whole {
@@ -349,11 +455,17 @@ impl Partial {
 
 impl Piece {
     fn of(fragment: &Fragment<'_>) -> Self {
-        Self { offset: fragment.offset, bytes: fragment.payload.to_vec(), wire_len: fragment.wire_len }
+        Self {
+            offset: fragment.offset,
+            bytes: fragment.payload.to_vec(),
+            wire_len: fragment.wire_len,
+        }
     }
 
     fn is(&self, fragment: &Fragment<'_>) -> bool {
-        self.offset == fragment.offset && self.wire_len == fragment.wire_len && self.bytes == fragment.payload
+        self.offset == fragment.offset
+            && self.wire_len == fragment.wire_len
+            && self.bytes == fragment.payload
     }
 }
 
@@ -366,15 +478,33 @@ mod tests {
         let end = |last| Endpoint::v4([192, 0, 2, last], 0);
         let wire_len = payload.len();
         let (network, source, destination) = (Network::PLAIN, end(1), end(2));
-        let fragment =
-            Fragment { network, source, destination, protocol: 17, identification: 7, offset, more, payload, wire_len };
+        let fragment = Fragment {
+            network,
+            source,
+            destination,
+            protocol: 17,
+            identification: 7,
+            offset,
+            more,
+            payload,
+            wire_len,
+        };
         let at = Moment::at(clock);
-        FragmentEvent { at, frames: Frames::from_buf([at]), timestamp_ns: clock, fragment }
+        FragmentEvent {
+            at,
+            frames: Frames::from_buf([at]),
+            timestamp_ns: clock,
+            fragment,
+        }
     }
 
     impl Taken {
         fn whole(self) -> Option<Whole> {
-            if let Self::Whole(_, whole) = self { Some(whole) } else { None }
+            if let Self::Whole(_, whole) = self {
+                Some(whole)
+            } else {
+                None
+            }
         }
     }
 
@@ -382,22 +512,52 @@ mod tests {
     fn in_any_order_and_with_repetitions() {
         let mut fragments = IpFragments::default();
         assert_eq!(fragments.take(&event(1, 16, false, b"c")), Taken::Nothing);
-        assert_eq!(fragments.take(&event(2, 0, true, b"aaaaaaaa")), Taken::Nothing);
-        assert_eq!(fragments.take(&event(3, 0, true, b"aaaaaaaa")), Taken::Nothing);
-        let whole = fragments.take(&event(4, 8, true, b"bbbbbbbb")).whole().unwrap();
+        assert_eq!(
+            fragments.take(&event(2, 0, true, b"aaaaaaaa")),
+            Taken::Nothing
+        );
+        assert_eq!(
+            fragments.take(&event(3, 0, true, b"aaaaaaaa")),
+            Taken::Nothing
+        );
+        let whole = fragments
+            .take(&event(4, 8, true, b"bbbbbbbb"))
+            .whole()
+            .unwrap();
         assert_eq!(whole.payload, b"aaaaaaaabbbbbbbbc");
-        assert_eq!((whole.timestamp_ns, whole.frames.len(), whole.beginning.len()), (1, 4, 2));
-        assert_eq!(fragments.counts(), FragmentCounts { whole: 1, ..FragmentCounts::default() });
+        assert_eq!(
+            (
+                whole.timestamp_ns,
+                whole.frames.len(),
+                whole.beginning.len()
+            ),
+            (1, 4, 2)
+        );
+        assert_eq!(
+            fragments.counts(),
+            FragmentCounts {
+                whole: 1,
+                ..FragmentCounts::default()
+            }
+        );
     }
 
     #[test]
     fn what_repeats_a_datagram_belongs_to_the_same_until_the_name_is_used_anew() {
         let mut fragments = IpFragments::default();
         fragments.take(&event(1, 0, true, b"aaaaaaaa"));
-        let Taken::Whole(name, _) = fragments.take(&event(2, 8, false, b"b")) else { panic!() };
+        let Taken::Whole(name, _) = fragments.take(&event(2, 8, false, b"b")) else {
+            panic!()
+        };
         fragments.remember(&name, Belonging::Call((*b"id").into()));
-        assert_eq!(fragments.take(&event(3, 8, false, b"b")), Taken::Repeated(Belonging::Call((*b"id").into())));
-        assert_eq!(fragments.take(&event(4, 0, true, b"cccccccc")), Taken::Nothing);
+        assert_eq!(
+            fragments.take(&event(3, 8, false, b"b")),
+            Taken::Repeated(Belonging::Call((*b"id").into()))
+        );
+        assert_eq!(
+            fragments.take(&event(4, 0, true, b"cccccccc")),
+            Taken::Nothing
+        );
         assert!(fragments.take(&event(5, 8, false, b"b")).whole().is_some());
     }
 
@@ -408,18 +568,27 @@ mod tests {
         snapped.fragment.wire_len = 8;
         fragments.take(&snapped);
         let whole = fragments.take(&event(2, 8, false, b"b")).whole().unwrap();
-        assert_eq!((whole.payload.as_slice(), whole.wire_len), (&b"aaaaa"[..], 9));
+        assert_eq!(
+            (whole.payload.as_slice(), whole.wire_len),
+            (&b"aaaaa"[..], 9)
+        );
     }
 
     #[test]
     fn overlaps_are_refused() {
-        for (offset, more, payload) in
-            [(4, true, b"xxxxxxxx"), (8, true, b"bbbbbbbx"), (32, false, b"zzzzzzzz"), (20, true, b"yyyyyyyy")]
-        {
+        for (offset, more, payload) in [
+            (4, true, b"xxxxxxxx"),
+            (8, true, b"bbbbbbbx"),
+            (32, false, b"zzzzzzzz"),
+            (20, true, b"yyyyyyyy"),
+        ] {
             let mut fragments = IpFragments::default();
             fragments.take(&event(1, 8, true, b"bbbbbbbb"));
             fragments.take(&event(2, 24, false, b"zz"));
-            assert_eq!(fragments.take(&event(3, offset, more, payload)), Taken::Nothing);
+            assert_eq!(
+                fragments.take(&event(3, offset, more, payload)),
+                Taken::Nothing
+            );
             assert_eq!(fragments.counts().overlapping, 1, "{offset}");
         }
     }
@@ -428,7 +597,10 @@ mod tests {
     fn what_does_not_become_whole_is_given_up() {
         let mut fragments = IpFragments::default();
         fragments.take(&event(1, 0, true, b"aaaaaaaa"));
-        assert_eq!(fragments.take(&event(1 + TIMEOUT_NS, 8, false, b"b")), Taken::Nothing);
+        assert_eq!(
+            fragments.take(&event(1 + TIMEOUT_NS, 8, false, b"b")),
+            Taken::Nothing
+        );
         assert_eq!(fragments.counts().incomplete, 2);
         assert_eq!(fragments.waiting.len(), 1);
     }
@@ -441,7 +613,10 @@ mod tests {
             event.fragment.identification = identification;
             fragments.take(&event);
         }
-        assert_eq!((fragments.waiting.len(), fragments.order.len()), (MAX_DATAGRAMS, MAX_DATAGRAMS));
+        assert_eq!(
+            (fragments.waiting.len(), fragments.order.len()),
+            (MAX_DATAGRAMS, MAX_DATAGRAMS)
+        );
     }
 
     proptest! {

@@ -16,6 +16,6 @@ pub use ip_fragments::{Beginning, Belonging, IpFragments, Name, Taken, Whole};
 pub(crate) use sip_streams::is_tls;
 pub use sip_streams::{Found, SipStreams, StreamMessage, ToldPacket};
 
-/// While parts wait for others, what came since the first of them, or at most this long ago, is not written: in a call's file they
-/// stand where they came.
+/// While parts wait for others, what came since the first of them, or at most this long ago, is not
+/// written: in a call's file they stand where they came.
 pub const MAX_HOLD_NS: Clock = 5_000_000_000;

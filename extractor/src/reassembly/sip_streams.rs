@@ -1,9 +1,9 @@
 //! SIP messages out of TCP connections, plain, through a WebSocket, or told of by HEP.
 //!
-//! To whoever changes this: what is delivered, and when, may depend on the segments and on packet time
-//! only, never on where a window ends. A message is delivered with the segment that makes it whole; where
-//! a segment is missing, what waits behind it is delivered at the very instant at which the wait is
-//! over, whoever notices that first.
+//! To whoever changes this: what is delivered, and when, may depend on the segments and on packet
+//! time only, never on where a window ends. A message is delivered with the segment that makes it
+//! whole; where a segment is missing, what waits behind it is delivered at the very instant at
+//! which the wait is over, whoever notices that first.
 
 use std::{
     cmp::Reverse,
@@ -25,13 +25,16 @@ use crate::{
     sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
 };
 
-/// How long a missing segment is waited for: a sender repeats what got lost before the capture within this.
+/// How long a missing segment is waited for: a sender repeats what got lost before the capture
+/// within this.
 const GAP_TIMEOUT_NS: u64 = 2_000_000_000;
-/// What all connections together may take of memory; the one that has been silent for longest gives way.
+/// What all connections together may take of memory; the one that has been silent for longest gives
+/// way.
 const MAX_WEIGHT: usize = 64 * 1024 * 1024;
 /// What a connection costs when nothing waits in it.
 const STREAM_WEIGHT: usize = 512;
-/// The latest messages of each direction are remembered, so that what repeats them is known; and the latest gaps.
+/// The latest messages of each direction are remembered, so that what repeats them is known; and
+/// the latest gaps.
 const MAX_PAST: usize = 64;
 const MAX_LOST: usize = 16;
 /// After this many bytes without a message nothing is kept of a stream that could make one.
@@ -180,9 +183,14 @@ impl SipStreams {
         self.counts
     }
 
-    /// Takes in the next segment of the capture. What comes out of the connection goes to `out`; what is
-    /// not whole in one segment is put together in `arena`.
-    pub fn take<'a>(&mut self, event: &SegmentEvent<'a>, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
+    /// Takes in the next segment of the capture. What comes out of the connection goes to `out`;
+    /// what is not whole in one segment is put together in `arena`.
+    pub fn take<'a>(
+        &mut self,
+        event: &SegmentEvent<'a>,
+        arena: &'a Bump,
+        out: &mut Vec<Found<'a>>,
+    ) {
         let at = event.at;
         let key = event.flow();
         if event.cause == Cause::Connection && !self.follows(key) {
@@ -211,20 +219,35 @@ impl SipStreams {
 
     /// The streams that are followed for what they carry.
     pub fn followed(&self) -> impl Iterator<Item = FlowKey> {
-        let is_followed = |key: &&FlowKey| self.streams.get(key).is_some_and(|stream| !stream.is_on_port);
+        let is_followed = |key: &&FlowKey| {
+            self.streams
+                .get(key)
+                .is_some_and(|stream| !stream.is_on_port)
+        };
         self.by_use.values().filter(is_followed).copied()
     }
 
     /// Whether the connection is followed for what it carries, either way.
     fn follows(&self, key: FlowKey) -> bool {
-        let is_followed = |key| self.streams.get(&key).is_some_and(|stream: &Stream| !stream.is_on_port);
+        let is_followed = |key| {
+            self.streams
+                .get(&key)
+                .is_some_and(|stream: &Stream| !stream.is_on_port)
+        };
         is_followed(key) || is_followed(key.reversed())
     }
 
     /// What began like SIP, and turned out to be something else, is not followed any longer.
     fn drop_mistaken(&mut self, key: FlowKey) {
-        let is_taken = |key| self.streams.get(&key).is_some_and(|stream: &Stream| stream.is_taken);
-        let is_mistaken = self.streams.get(&key).is_some_and(|stream| !stream.is_on_port && stream.framer.is_mistaken());
+        let is_taken = |key| {
+            self.streams
+                .get(&key)
+                .is_some_and(|stream: &Stream| stream.is_taken)
+        };
+        let is_mistaken = self
+            .streams
+            .get(&key)
+            .is_some_and(|stream| !stream.is_on_port && stream.framer.is_mistaken());
         if is_mistaken && !is_taken(key) && !is_taken(key.reversed()) {
             self.remove(key);
         }
@@ -236,7 +259,9 @@ impl SipStreams {
             && deadline <= now
         {
             self.timers.pop();
-            self.with_stream(key, Moment::at(deadline), arena, out, |stream, sink| stream.expire(deadline, sink));
+            self.with_stream(key, Moment::at(deadline), arena, out, |stream, sink| {
+                stream.expire(deadline, sink)
+            });
         }
     }
 
@@ -251,26 +276,43 @@ impl SipStreams {
     /// The earliest frame that may be a part of a message that is still to come.
     pub fn earliest_frame(&self) -> Option<Moment> {
         let streams = self.by_use.values().filter_map(|key| self.streams.get(key));
-        streams.flat_map(|stream| stream.part_frames.iter().map(|frame| frame.moment).chain(stream.bytes.earliest_frame())).min()
+        streams
+            .flat_map(|stream| {
+                stream
+                    .part_frames
+                    .iter()
+                    .map(|frame| frame.moment)
+                    .chain(stream.bytes.earliest_frame())
+            })
+            .min()
     }
 
     /// Visits the frames that may be parts of messages that are still to come.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         for stream in self.by_use.values().filter_map(|key| self.streams.get(key)) {
-            stream.part_frames.iter().for_each(|frame| visit(frame.moment.position));
+            stream
+                .part_frames
+                .iter()
+                .for_each(|frame| visit(frame.moment.position));
             stream.bytes.for_each_frame(visit);
         }
     }
 
     fn is_tls(&self, key: FlowKey) -> bool {
-        self.streams.get(&key).is_some_and(|stream| matches!(stream.framer.mode, Mode::Tls))
+        self.streams
+            .get(&key)
+            .is_some_and(|stream| matches!(stream.framer.mode, Mode::Tls))
     }
 
     fn make_room<'a>(&mut self, at: Moment, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
         while self.weight > MAX_WEIGHT
             && let Some((_, &oldest)) = self.by_use.first_key_value()
         {
-            if self.streams.get(&oldest).is_some_and(|stream| stream.bytes.weight() > 0) {
+            if self
+                .streams
+                .get(&oldest)
+                .is_some_and(|stream| stream.bytes.weight() > 0)
+            {
                 self.counts.evicted = self.counts.evicted.saturating_add(1);
             }
             self.with_stream(oldest, at, arena, out, Stream::give_up_all);
@@ -287,8 +329,19 @@ impl SipStreams {
         out: &mut Vec<Found<'a>>,
         what: impl FnOnce(&mut Stream, &mut Sink<'a, '_>),
     ) {
-        let Some(mut stream) = self.remove(key) else { return };
-        what(&mut stream, &mut Sink { key, at, arena, out, counts: &mut self.counts });
+        let Some(mut stream) = self.remove(key) else {
+            return;
+        };
+        what(
+            &mut stream,
+            &mut Sink {
+                key,
+                at,
+                arena,
+                out,
+                counts: &mut self.counts,
+            },
+        );
         if let Some(deadline) = stream.deadline()
             && stream.armed.is_none_or(|armed| deadline < armed)
         {
@@ -324,7 +377,12 @@ impl Stream {
             is_taken: false,
             foreign_bytes: 0,
             bytes: TcpBytes::begin(sequence),
-            framer: Framer { mode, skip_to: 0, needed: 0, may_be_hep },
+            framer: Framer {
+                mode,
+                skip_to: 0,
+                needed: 0,
+                may_be_hep,
+            },
             syn: None,
             fin: None,
             armed: None,
@@ -340,47 +398,73 @@ impl Stream {
         let is_on_port = event.cause == Cause::Port;
         if event.segment.flags.syn {
             let begun = Self::begin(sequence.wrapping_add(1), Mode::InStep, event.may_be_hep);
-            Self { syn: Some(sequence), is_on_port, ..begun }
+            Self {
+                syn: Some(sequence),
+                is_on_port,
+                ..begun
+            }
         } else {
-            Self { is_on_port, ..Self::begin_inside(sequence, event.may_be_hep) }
+            Self {
+                is_on_port,
+                ..Self::begin_inside(sequence, event.may_be_hep)
+            }
         }
     }
 
     /// A stream that was under way before: what came before may be late.
     fn begin_inside(sequence: u32, may_be_hep: bool) -> Self {
         let mut stream = Self::begin(sequence, Mode::Searching { searched: 0 }, may_be_hep);
-        stream.lost.push_back(Stretch { start: 0, end: stream.bytes.start() });
+        stream.lost.push_back(Stretch {
+            start: 0,
+            end: stream.bytes.start(),
+        });
         stream
     }
 
     fn weigh(&self) -> usize {
-        let past = self.past.iter().fold(0, |sum: usize, (_, call_id)| sum.saturating_add(call_id.len()).saturating_add(48));
+        let past = self.past.iter().fold(0, |sum: usize, (_, call_id)| {
+            sum.saturating_add(call_id.len()).saturating_add(48)
+        });
         let parts = match &self.framer.mode {
             Mode::WebSocket { parts: Some(parts) } => parts.len(),
             _ => 0,
         };
         let frames = self.part_frames.len().saturating_mul(size_of::<Frame>());
-        [self.bytes.weight(), past, parts, frames].iter().fold(STREAM_WEIGHT, |sum, part| sum.saturating_add(*part))
+        [self.bytes.weight(), past, parts, frames]
+            .iter()
+            .fold(STREAM_WEIGHT, |sum, part| sum.saturating_add(*part))
     }
 
     /// When a missing segment will not be waited for any longer.
     fn deadline(&self) -> Option<Clock> {
-        self.bytes.waiting_since().map(|since| since.saturating_add(GAP_TIMEOUT_NS))
+        self.bytes
+            .waiting_since()
+            .map(|since| since.saturating_add(GAP_TIMEOUT_NS))
     }
 
     fn take<'a>(&mut self, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
         let segment = &event.segment;
-        let sequence = if segment.flags.syn { segment.sequence.wrapping_add(1) } else { segment.sequence };
+        let sequence = if segment.flags.syn {
+            segment.sequence.wrapping_add(1)
+        } else {
+            segment.sequence
+        };
         if segment.flags.syn {
             self.take_syn(segment.sequence, sink);
         }
         let start = self.locate(sequence, sink);
-        let stretch = Stretch { start, end: start.saturating_add(segment.wire_len as u64) };
+        let stretch = Stretch {
+            start,
+            end: start.saturating_add(segment.wire_len as u64),
+        };
         if is_keepalive(stretch, self.bytes.end()) {
             return;
         }
         self.repeat(stretch, event, sink);
-        let captured = Stretch { start, end: start.saturating_add(segment.payload.len() as u64) };
+        let captured = Stretch {
+            start,
+            end: start.saturating_add(segment.payload.len() as u64),
+        };
         for frame in frames_of(event) {
             self.bytes.note(captured, frame);
         }
@@ -394,20 +478,28 @@ impl Stream {
         }
     }
 
-    /// A connection begins: another one with the same addresses, unless the SYN is a repeated one, or only came late.
+    /// A connection begins: another one with the same addresses, unless the SYN is a repeated one,
+    /// or only came late.
     fn take_syn(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) {
         let first = sequence.wrapping_add(1);
-        let is_behind = || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
+        let is_behind =
+            || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
         let is_late = self.syn.is_none() && is_behind();
         if self.syn != Some(sequence) && !is_late {
-            self.begin_again(Self::begin(first, Mode::InStep, self.framer.may_be_hep), sink);
+            self.begin_again(
+                Self::begin(first, Mode::InStep, self.framer.may_be_hep),
+                sink,
+            );
         }
         self.syn = Some(sequence);
     }
 
     fn begin_again(&mut self, again: Self, sink: &mut Sink<'_, '_>) {
         self.give_up_all(sink);
-        *self = Self { is_on_port: self.is_on_port, ..again };
+        *self = Self {
+            is_on_port: self.is_on_port,
+            ..again
+        };
     }
 
     fn locate(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) -> Offset {
@@ -430,15 +522,28 @@ impl Stream {
         }
         for call_id in call_ids {
             let frames = event.frames.clone();
-            sink.out.push(Found::Repeated(Repetition { at: sink.at, call_id: Arc::clone(call_id), frames }));
+            sink.out.push(Found::Repeated(Repetition {
+                at: sink.at,
+                call_id: Arc::clone(call_id),
+                frames,
+            }));
         }
     }
 
-    fn read_segment<'a>(&mut self, stretch: Stretch, payload: &'a [u8], now: Clock, sink: &mut Sink<'a, '_>) {
+    fn read_segment<'a>(
+        &mut self,
+        stretch: Stretch,
+        payload: &'a [u8],
+        now: Clock,
+        sink: &mut Sink<'a, '_>,
+    ) {
         if self.framer.is_hopeless() && stretch.start > self.bytes.end() {
             self.bytes.jump(stretch.start);
         }
-        let snapped = stretch.end.saturating_sub(stretch.start).saturating_sub(payload.len() as u64);
+        let snapped = stretch
+            .end
+            .saturating_sub(stretch.start)
+            .saturating_sub(payload.len() as u64);
         let fresh = self.bytes.take(stretch.start, payload, snapped, now);
         if fresh.is_empty() {
             // Nothing that was not there before.
@@ -461,16 +566,23 @@ impl Stream {
         }
     }
 
-    /// Reads on in what is in order: in the segment itself if nothing waits before it, else in what was kept.
+    /// Reads on in what is in order: in the segment itself if nothing waits before it, else in what
+    /// was kept.
     fn read<'a>(&mut self, segment: Option<&'a [u8]>, sink: &mut Sink<'a, '_>) {
         let mut used = 0usize;
         loop {
             if !self.framer.has_parts() {
                 self.part_frames.clear();
             }
-            let rest = segment.unwrap_or(self.bytes.bytes()).get(used..).unwrap_or_default();
+            let rest = segment
+                .unwrap_or(self.bytes.bytes())
+                .get(used..)
+                .unwrap_or_default();
             let base = self.bytes.start().saturating_add(used as u64);
-            let stretch = |len: usize| Stretch { start: base, end: base.saturating_add(len as u64) };
+            let stretch = |len: usize| Stretch {
+                start: base,
+                end: base.saturating_add(len as u64),
+            };
             let len = match self.framer.next_step(rest, base) {
                 Step::Wait => break,
                 Step::Pass(len) => len,
@@ -484,8 +596,12 @@ impl Stream {
                 }
                 Step::Message(len) => {
                     let text = match segment {
-                        Some(segment) => segment.get(used..used.saturating_add(len)).unwrap_or_default(),
-                        None => sink.arena.alloc_slice_copy(rest.get(..len).unwrap_or_default()),
+                        Some(segment) => segment
+                            .get(used..used.saturating_add(len))
+                            .unwrap_or_default(),
+                        None => sink
+                            .arena
+                            .alloc_slice_copy(rest.get(..len).unwrap_or_default()),
                     };
                     self.deliver(stretch(len), text, sink);
                     len
@@ -502,7 +618,10 @@ impl Stream {
             used = used.saturating_add(len);
         }
         if self.is_taken {
-            sink.counts.foreign_bytes = sink.counts.foreign_bytes.saturating_add(std::mem::take(&mut self.foreign_bytes));
+            sink.counts.foreign_bytes = sink
+                .counts
+                .foreign_bytes
+                .saturating_add(std::mem::take(&mut self.foreign_bytes));
         }
         match segment {
             Some(segment) => {
@@ -523,7 +642,10 @@ impl Stream {
         self.is_taken |= message.is_some();
         match message {
             Some(Ok(message)) => {
-                let of_parts = earlier.into_iter().chain(self.bytes.give(stretch, sink.at, message.call_id));
+                let of_parts =
+                    earlier
+                        .into_iter()
+                        .chain(self.bytes.give(stretch, sink.at, message.call_id));
                 let mut frames: Vec<Frame> = of_parts.collect();
                 frames.sort_by_key(|frame| frame.moment);
                 frames.dedup_by_key(|frame| frame.moment);
@@ -538,7 +660,10 @@ impl Stream {
     /// Hands on the packet that HEP tells of in a stretch of the stream.
     fn deliver_told<'a>(&mut self, stretch: Stretch, hep: &'a [u8], sink: &mut Sink<'a, '_>) {
         let wire_len = stretch.end.saturating_sub(stretch.start);
-        let Some(packet) = packet::read_hep(hep, usize::try_from(wire_len).unwrap_or(usize::MAX)) else { return };
+        let Some(packet) = packet::read_hep(hep, usize::try_from(wire_len).unwrap_or(usize::MAX))
+        else {
+            return;
+        };
         self.is_taken = true;
         let mut frames = Vec::new();
         if let Packet::Udp(datagram) | Packet::Told(_, datagram) = &packet
@@ -551,8 +676,15 @@ impl Stream {
     }
 
     fn remember(&mut self, stretch: Stretch, message: &Message<'_>) {
-        let known = self.past.iter().rev().find(|(_, call_id)| **call_id == *message.call_id);
-        let call_id = known.map_or_else(|| message.call_id.into(), |(_, call_id)| Arc::clone(call_id));
+        let known = self
+            .past
+            .iter()
+            .rev()
+            .find(|(_, call_id)| **call_id == *message.call_id);
+        let call_id = known.map_or_else(
+            || message.call_id.into(),
+            |(_, call_id)| Arc::clone(call_id),
+        );
         self.past.push_back((stretch, call_id));
         if self.past.len() > MAX_PAST {
             self.past.pop_front();
@@ -561,8 +693,15 @@ impl Stream {
 
     /// A segment may fill a gap that was given up: messages that are whole in it are not lost.
     fn salvage<'a>(&mut self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
-        let is_known = |at: Offset| self.past.iter().any(|(past, _)| past.start <= at && at < past.end);
-        if !self.lost.iter().any(|lost| lost.overlaps(stretch)) || is_known(stretch.start) || self.framer.is_hep() {
+        let is_known = |at: Offset| {
+            self.past
+                .iter()
+                .any(|(past, _)| past.start <= at && at < past.end)
+        };
+        if !self.lost.iter().any(|lost| lost.overlaps(stretch))
+            || is_known(stretch.start)
+            || self.framer.is_hep()
+        {
             return;
         }
         let frames: Vec<Frame> = frames_of(event).collect();
@@ -574,9 +713,18 @@ impl Stream {
             let begin = used.saturating_add(start);
             used = begin.saturating_add(len);
             let at = |used: usize| stretch.start.saturating_add(used as u64);
-            let of_message = Stretch { start: at(begin), end: at(used) };
+            let of_message = Stretch {
+                start: at(begin),
+                end: at(used),
+            };
             let is_lost = self.lost.iter().any(|lost| lost.overlaps(of_message));
-            if is_lost && let Some(Ok(message)) = event.segment.payload.get(begin..used).and_then(Message::parse) {
+            if is_lost
+                && let Some(Ok(message)) = event
+                    .segment
+                    .payload
+                    .get(begin..used)
+                    .and_then(Message::parse)
+            {
                 sink.message(message, &frames);
                 self.is_taken = true;
                 self.remember(of_message, &message);
@@ -596,9 +744,14 @@ impl Stream {
 
     /// Goes on behind what is missing.
     fn give_up_gap(&mut self, sink: &mut Sink<'_, '_>) {
-        let Some(after) = self.bytes.after_gap() else { return };
+        let Some(after) = self.bytes.after_gap() else {
+            return;
+        };
         sink.counts.gaps = sink.counts.gaps.saturating_add(1);
-        self.lost.push_back(Stretch { start: self.bytes.end(), end: after });
+        self.lost.push_back(Stretch {
+            start: self.bytes.end(),
+            end: after,
+        });
         if self.lost.len() > MAX_LOST {
             self.lost.pop_front();
         }
@@ -625,25 +778,38 @@ impl Stream {
         self.fin = None;
     }
 
-    /// Delivers what there is of a message whose end is missing, up to the last whole line, and remembers
-    /// where it would have ended.
+    /// Delivers what there is of a message whose end is missing, up to the last whole line, and
+    /// remembers where it would have ended.
     fn deliver_unfinished(&mut self, sink: &mut Sink<'_, '_>) {
-        let Some((text, len)) = self.framer.unfinished(self.bytes.bytes()) else { return };
+        let Some((text, len)) = self.framer.unfinished(self.bytes.bytes()) else {
+            return;
+        };
         let start = self.bytes.start();
         let end = start.saturating_add(len.unwrap_or(self.bytes.bytes().len()) as u64);
         if len.is_some() {
             self.framer.skip_to = end;
         }
-        let text = if self.framer.is_hep() { &text } else { sip::whole_lines(&text) };
+        let text = if self.framer.is_hep() {
+            &text
+        } else {
+            sip::whole_lines(&text)
+        };
         if self.framer.is_hep() || matches!(Message::parse(text), Some(Ok(_))) {
-            self.deliver(Stretch { start, end }, sink.arena.alloc_slice_copy(text), sink);
+            self.deliver(
+                Stretch { start, end },
+                sink.arena.alloc_slice_copy(text),
+                sink,
+            );
         }
         self.part_frames.clear();
     }
 }
 
 fn frames_of(event: &SegmentEvent<'_>) -> impl Iterator<Item = Frame> {
-    event.frames.iter().map(|moment| Frame { moment: *moment, timestamp_ns: event.timestamp_ns })
+    event.frames.iter().map(|moment| Frame {
+        moment: *moment,
+        timestamp_ns: event.timestamp_ns,
+    })
 }
 
 /// RFC 1122, 4.2.3.6: at most one byte, which has been acknowledged already.
@@ -656,14 +822,32 @@ impl<'a> Sink<'a, '_> {
     fn message(&mut self, message: Message<'a>, frames: &[Frame]) {
         let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
         let frames = frames.iter().map(|frame| frame.moment).collect();
-        let Self { at, key: FlowKey { network, source, .. }, .. } = *self;
-        self.out.push(Found::Message(StreamMessage { at, network, source, timestamp_ns, frames, message }));
+        let Self {
+            at,
+            key: FlowKey {
+                network, source, ..
+            },
+            ..
+        } = *self;
+        self.out.push(Found::Message(StreamMessage {
+            at,
+            network,
+            source,
+            timestamp_ns,
+            frames,
+            message,
+        }));
     }
 
     fn told(&mut self, packet: Packet<'a>, frames: &[Frame]) {
         let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
         let frames = frames.iter().map(|frame| frame.moment).collect();
-        self.out.push(Found::Told(ToldPacket { at: self.at, timestamp_ns, frames, packet }));
+        self.out.push(Found::Told(ToldPacket {
+            at: self.at,
+            timestamp_ns,
+            frames,
+            packet,
+        }));
     }
 }
 
@@ -711,8 +895,15 @@ impl Framer {
         if rest.is_empty() {
             return Step::Wait;
         }
-        if let Some(skipped) = self.skip_to.checked_sub(base).filter(|skipped| *skipped > 0) {
-            return Step::Pass(rest.len().min(usize::try_from(skipped).unwrap_or(usize::MAX)));
+        if let Some(skipped) = self
+            .skip_to
+            .checked_sub(base)
+            .filter(|skipped| *skipped > 0)
+        {
+            return Step::Pass(
+                rest.len()
+                    .min(usize::try_from(skipped).unwrap_or(usize::MAX)),
+            );
         }
         match &mut self.mode {
             Mode::Tls => Step::Pass(rest.len()),
@@ -739,7 +930,9 @@ impl Framer {
         }
         match Unit::at_start_of(rest) {
             Unit::Message(len) => Step::Message(len),
-            Unit::Unbounded(header) => Step::Message(sip::next_start(rest, header).unwrap_or(rest.len())),
+            Unit::Unbounded(header) => {
+                Step::Message(sip::next_start(rest, header).unwrap_or(rest.len()))
+            }
             Unit::Blank(len) => Step::Pass(len),
             Unit::Handshake(len) => {
                 self.mode = Mode::WebSocket { parts: None };
@@ -766,7 +959,11 @@ impl Framer {
 
     /// Where HEP begins, or may begin once there is more, if it may begin at all.
     fn find_hep(&self, rest: &[u8]) -> Result<usize, usize> {
-        if self.may_be_hep { packet::find_hep(rest) } else { Err(rest.len()) }
+        if self.may_be_hep {
+            packet::find_hep(rest)
+        } else {
+            Err(rest.len())
+        }
     }
 
     fn searching(&mut self, rest: &[u8]) -> Step {
@@ -778,7 +975,8 @@ impl Framer {
             self.mode = Mode::WebSocket { parts: None };
             return Step::Pass(0);
         }
-        // HEP comes first: what begins like SIP before it is the rest of a packet that tells of SIP.
+        // HEP comes first: what begins like SIP before it is the rest of a packet that tells of
+        // SIP.
         match (self.find_hep(rest), sip::find_start(rest)) {
             (Ok(start), _) => {
                 self.mode = Mode::Hep;
@@ -797,13 +995,19 @@ impl Framer {
         if len == 0 {
             return Step::Wait;
         }
-        let before = if let Mode::Searching { searched } = self.mode { searched } else { 0 };
-        self.mode = Mode::Searching { searched: before.saturating_add(len as u64) };
+        let before = if let Mode::Searching { searched } = self.mode {
+            searched
+        } else {
+            0
+        };
+        self.mode = Mode::Searching {
+            searched: before.saturating_add(len as u64),
+        };
         Step::Foreign(len)
     }
 
-    /// Of a message whose end is missing, what is there, and how long all of it would be in the stream, if that
-    /// is known.
+    /// Of a message whose end is missing, what is there, and how long all of it would be in the
+    /// stream, if that is known.
     fn unfinished(&mut self, bytes: &[u8]) -> Option<(Vec<u8>, Option<usize>)> {
         match &mut self.mode {
             Mode::InStep => Some((bytes.to_vec(), sip::message_len(bytes))),

@@ -13,8 +13,8 @@ use crate::{
 /// Bytes that came early are kept up to this length, and in this many segments.
 const MAX_EARLY_LEN: usize = 256 * 1024;
 const MAX_EARLY: usize = 4096;
-/// Of how many frames bytes are noted that are not taken out yet. What is beyond is in no file: a message of
-/// the longest kind comes in 500 segments.
+/// Of how many frames bytes are noted that are not taken out yet. What is beyond is in no file: a
+/// message of the longest kind comes in 500 segments.
 const MAX_FRAMES: usize = 1024;
 /// A sequence number further away than this belongs to another connection of the same name.
 const MAX_DISTANCE: u64 = 1024 * 1024;
@@ -47,8 +47,8 @@ struct Early {
 
 /// One direction of a connection.
 ///
-/// What is in order and not taken out yet lies from `start` to `end`. Where the next byte is missing,
-/// what follows it waits.
+/// What is in order and not taken out yet lies from `start` to `end`. Where the next byte is
+/// missing, what follows it waits.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TcpBytes {
     start: Offset,
@@ -67,7 +67,8 @@ pub(super) struct TcpBytes {
 struct Noted {
     stretch: Stretch,
     frame: Frame,
-    /// The call that it was given to last, hashed: only ever compared with others of the same connection.
+    /// The call that it was given to last, hashed: only ever compared with others of the same
+    /// connection.
     given_to: Option<u64>,
 }
 
@@ -118,7 +119,10 @@ impl TcpBytes {
     /// How many bytes of memory are in use for what is not taken out yet.
     pub(super) fn weight(&self) -> usize {
         let frames = self.frames.len().saturating_mul(size_of::<Noted>());
-        self.bytes.len().saturating_add(self.early_len).saturating_add(frames)
+        self.bytes
+            .len()
+            .saturating_add(self.early_len)
+            .saturating_add(frames)
     }
 
     pub(super) fn place(&self, sequence: u32) -> Place {
@@ -127,26 +131,43 @@ impl TcpBytes {
         let [_, _, _, _, low @ ..] = end.to_be_bytes();
         let ahead = sequence.wrapping_sub(u32::from_be_bytes(low)).cast_signed();
         let offset = end.saturating_add_signed(ahead.into());
-        if offset.abs_diff(end) > MAX_DISTANCE { Place::Elsewhere } else { Place::Here(offset) }
+        if offset.abs_diff(end) > MAX_DISTANCE {
+            Place::Elsewhere
+        } else {
+            Place::Here(offset)
+        }
     }
 
     /// Notes that a frame carries a stretch of the stream.
     pub(super) fn note(&mut self, stretch: Stretch, frame: Frame) {
         if stretch.end > self.start && self.frames.len() < MAX_FRAMES {
-            self.frames.push(Noted { stretch, frame, given_to: None });
+            self.frames.push(Noted {
+                stretch,
+                frame,
+                given_to: None,
+            });
         }
     }
 
-    /// Of a segment that begins at `offset`, what goes on where the stream ends now. What is ahead of
-    /// that waits; `snapped` bytes behind the payload were not captured.
-    pub(super) fn take<'a>(&mut self, offset: Offset, payload: &'a [u8], snapped: u64, now: Clock) -> &'a [u8] {
+    /// Of a segment that begins at `offset`, what goes on where the stream ends now. What is ahead
+    /// of that waits; `snapped` bytes behind the payload were not captured.
+    pub(super) fn take<'a>(
+        &mut self,
+        offset: Offset,
+        payload: &'a [u8],
+        snapped: u64,
+        now: Clock,
+    ) -> &'a [u8] {
         let end = offset.saturating_add(payload.len() as u64);
         if offset > self.end() || self.snapped > 0 {
             self.keep(offset, payload, snapped, now);
             return &[];
         }
         let known = self.end().saturating_sub(offset);
-        let fresh = usize::try_from(known).ok().and_then(|known| payload.get(known..)).unwrap_or_default();
+        let fresh = usize::try_from(known)
+            .ok()
+            .and_then(|known| payload.get(known..))
+            .unwrap_or_default();
         if end >= self.end() {
             self.snapped = snapped;
         }
@@ -156,9 +177,19 @@ impl TcpBytes {
     fn keep(&mut self, offset: Offset, payload: &[u8], snapped: u64, now: Clock) {
         let known = self.early.get(&offset).map(|early| early.bytes.len());
         if known.is_none_or(|known| known < payload.len()) {
-            self.early_len = self.early_len.saturating_sub(known.unwrap_or(0)).saturating_add(payload.len());
+            self.early_len = self
+                .early_len
+                .saturating_sub(known.unwrap_or(0))
+                .saturating_add(payload.len());
             let since = self.early.get(&offset).map_or(now, |early| early.since);
-            self.early.insert(offset, Early { bytes: payload.to_vec(), snapped, since });
+            self.early.insert(
+                offset,
+                Early {
+                    bytes: payload.to_vec(),
+                    snapped,
+                    since,
+                },
+            );
             self.waiting_since = self.waiting_since.or(Some(now));
         }
     }
@@ -169,12 +200,21 @@ impl TcpBytes {
         if self.snapped > 0 || *self.early.first_key_value()?.0 > end {
             return None;
         }
-        let (offset, Early { mut bytes, snapped, since }) = self.early.pop_first()?;
+        let (
+            offset,
+            Early {
+                mut bytes,
+                snapped,
+                since,
+            },
+        ) = self.early.pop_first()?;
         self.early_len = self.early_len.saturating_sub(bytes.len());
         if self.waiting_since == Some(since) {
             self.waiting_since = self.early.values().map(|early| early.since).min();
         }
-        let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
+        let known = usize::try_from(end.saturating_sub(offset))
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         bytes.drain(..known);
         if !bytes.is_empty() || offset.saturating_add(known as u64) == end {
             self.take(end, &bytes, snapped, since);
@@ -187,13 +227,16 @@ impl TcpBytes {
         self.bytes.extend_from_slice(fresh);
     }
 
-    /// Takes bytes out at the front: of those in memory, and of those in order that need not be kept.
+    /// Takes bytes out at the front: of those in memory, and of those in order that need not be
+    /// kept.
     pub(super) fn consume(&mut self, used: usize, passed: usize) {
         if used == 0 && passed == 0 {
             return;
         }
         self.bytes.drain(..used.min(self.bytes.len()));
-        self.start = self.start.saturating_add(used.saturating_add(passed) as u64);
+        self.start = self
+            .start
+            .saturating_add(used.saturating_add(passed) as u64);
         self.forget_frames();
         if self.bytes.is_empty() && self.bytes.capacity() > 4096 {
             self.bytes = Vec::new();
@@ -202,17 +245,24 @@ impl TcpBytes {
 
     /// The frames that carry any of a stretch that has not been taken out, in capture order.
     pub(super) fn frames_of(&self, stretch: Stretch) -> impl Iterator<Item = Frame> {
-        self.frames.iter().filter(move |noted| noted.stretch.overlaps(stretch)).map(|noted| noted.frame)
+        self.frames
+            .iter()
+            .filter(move |noted| noted.stretch.overlaps(stretch))
+            .map(|noted| noted.frame)
     }
 
-    /// The same, for a message of the call. A frame that the call has had so long ago that it may be in its file by
-    /// now is not given to it again.
+    /// The same, for a message of the call. A frame that the call has had so long ago that it may
+    /// be in its file by now is not given to it again.
     pub(super) fn give(&mut self, stretch: Stretch, at: Moment, call_id: &[u8]) -> Vec<Frame> {
         let call = Some(stable_hash(call_id));
         let written_before = at.clock.saturating_sub(MAX_HOLD_NS);
-        let carrying = self.frames.iter_mut().filter(|noted| noted.stretch.overlaps(stretch));
+        let carrying = self
+            .frames
+            .iter_mut()
+            .filter(|noted| noted.stretch.overlaps(stretch));
         let given = carrying.filter_map(|noted| {
-            let is_written = std::mem::replace(&mut noted.given_to, call) == call && noted.frame.moment.clock < written_before;
+            let is_written = std::mem::replace(&mut noted.given_to, call) == call
+                && noted.frame.moment.clock < written_before;
             (!is_written).then_some(noted.frame)
         });
         given.collect()
@@ -230,7 +280,9 @@ impl TcpBytes {
 
     /// Visits the frames of what has not been taken out.
     pub(super) fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
-        self.frames.iter().for_each(|noted| visit(noted.frame.moment.position));
+        self.frames
+            .iter()
+            .for_each(|noted| visit(noted.frame.moment.position));
     }
 
     /// Where the stream goes on if what is missing at its end is not waited for any longer.
@@ -265,11 +317,16 @@ mod tests {
     use super::*;
 
     fn frame(n: u64) -> Frame {
-        Frame { moment: Moment::at(n), timestamp_ns: n }
+        Frame {
+            moment: Moment::at(n),
+            timestamp_ns: n,
+        }
     }
 
     fn take(stream: &mut TcpBytes, sequence: u32, payload: &[u8]) {
-        let Place::Here(offset) = stream.place(sequence) else { panic!("{sequence}") };
+        let Place::Here(offset) = stream.place(sequence) else {
+            panic!("{sequence}")
+        };
         let fresh = stream.take(offset, payload, 0, 1).to_vec();
         stream.append(&fresh);
         while let Some(fresh) = stream.next_early() {
@@ -283,9 +340,15 @@ mod tests {
         take(&mut stream, 2, b"ef");
         take(&mut stream, 3, b"fgh");
         take(&mut stream, u32::MAX - 1, b"ab");
-        assert_eq!((stream.bytes(), stream.waiting_since()), (&b"ab"[..], Some(1)));
+        assert_eq!(
+            (stream.bytes(), stream.waiting_since()),
+            (&b"ab"[..], Some(1))
+        );
         take(&mut stream, u32::MAX - 1, b"XXcd");
-        assert_eq!((stream.bytes(), stream.waiting_since()), (&b"abcdefgh"[..], None));
+        assert_eq!(
+            (stream.bytes(), stream.waiting_since()),
+            (&b"abcdefgh"[..], None)
+        );
         stream.consume(3, 0);
         take(&mut stream, 5, b"hi");
         assert_eq!(stream.bytes(), b"defghi");
@@ -296,14 +359,26 @@ mod tests {
     fn frames_are_known_until_their_bytes_are_taken_out() {
         let mut stream = TcpBytes::begin(0);
         let at = stream.start();
-        let stretch = |start, end| Stretch { start: at + start, end: at + end };
+        let stretch = |start, end| Stretch {
+            start: at + start,
+            end: at + end,
+        };
         stream.note(stretch(0, 4), frame(1));
         stream.note(stretch(2, 6), frame(2));
         take(&mut stream, 0, b"abcdef");
-        assert_eq!(stream.frames_of(stretch(0, 2)).collect::<Vec<_>>(), [frame(1)]);
-        assert_eq!(stream.frames_of(stretch(3, 5)).collect::<Vec<_>>(), [frame(1), frame(2)]);
+        assert_eq!(
+            stream.frames_of(stretch(0, 2)).collect::<Vec<_>>(),
+            [frame(1)]
+        );
+        assert_eq!(
+            stream.frames_of(stretch(3, 5)).collect::<Vec<_>>(),
+            [frame(1), frame(2)]
+        );
         stream.consume(4, 0);
-        assert_eq!(stream.frames_of(stretch(0, 6)).collect::<Vec<_>>(), [frame(2)]);
+        assert_eq!(
+            stream.frames_of(stretch(0, 6)).collect::<Vec<_>>(),
+            [frame(2)]
+        );
     }
 
     #[test]
@@ -314,6 +389,9 @@ mod tests {
         let after = stream.after_gap().unwrap();
         stream.jump(after);
         let fresh = stream.next_early().unwrap();
-        assert_eq!((fresh.as_slice(), stream.place(11)), (&b"xy"[..], Place::Here(after + 2)));
+        assert_eq!(
+            (fresh.as_slice(), stream.place(11)),
+            (&b"xy"[..], Place::Here(after + 2))
+        );
     }
 }

@@ -28,13 +28,14 @@ pub struct Header {
 const FIXED_LEN: usize = 12;
 
 impl Header {
-    /// The header of `payload`, which was `wire_len` bytes long before it was snapped, if it is RTP:
-    /// at least 12 bytes, version 2, long enough for its CSRCs and its extension, and not RTCP (which
-    /// has 192 to 223 in the second byte: RFC 5761, 4).
+    /// The header of `payload`, which was `wire_len` bytes long before it was snapped, if it is
+    /// RTP: at least 12 bytes, version 2, long enough for its CSRCs and its extension, and not RTCP
+    /// (which has 192 to 223 in the second byte: RFC 5761, 4).
     #[must_use]
     #[inline]
     pub fn parse(payload: &[u8], wire_len: usize) -> Option<Self> {
-        let [first, second, q0, q1, t0, t1, t2, t3, s0, s1, s2, s3] = *payload.first_chunk::<FIXED_LEN>()?;
+        let [first, second, q0, q1, t0, t1, t2, t3, s0, s1, s2, s3] =
+            *payload.first_chunk::<FIXED_LEN>()?;
         if first >> 6 != 2 || is_rtcp(second) || min_len(first, payload) > wire_len {
             return None;
         }
@@ -50,7 +51,9 @@ impl Header {
     #[must_use]
     pub fn may_begin(payload: &[u8], wire_len: usize) -> bool {
         let is_cut = payload.len() < FIXED_LEN && wire_len >= FIXED_LEN;
-        is_cut && payload.first().is_none_or(|first| first >> 6 == 2) && !payload.get(1).is_some_and(|second| is_rtcp(*second))
+        is_cut
+            && payload.first().is_none_or(|first| first >> 6 == 2)
+            && !payload.get(1).is_some_and(|second| is_rtcp(*second))
     }
 
     /// How long the header is, its CSRCs and its extension included, if it is RTP; in bytes.
@@ -75,8 +78,12 @@ fn min_len(first: u8, payload: &[u8]) -> usize {
     if first & 0x10 == 0 {
         return len;
     }
-    let words = payload.get(len.saturating_add(2)..).and_then(<[u8]>::first_chunk).map_or(0, |len| u16::from_be_bytes(*len));
-    len.saturating_add(4).saturating_add(usize::from(words).saturating_mul(4))
+    let words = payload
+        .get(len.saturating_add(2)..)
+        .and_then(<[u8]>::first_chunk)
+        .map_or(0, |len| u16::from_be_bytes(*len));
+    len.saturating_add(4)
+        .saturating_add(usize::from(words).saturating_mul(4))
 }
 
 #[cfg(test)]
@@ -87,7 +94,12 @@ mod tests {
 
     #[test]
     fn the_fixed_header() {
-        let want = Header { payload_type: 8, sequence: 0x0102, timestamp: 160, ssrc: 0x0a1b_2c3d };
+        let want = Header {
+            payload_type: 8,
+            sequence: 0x0102,
+            timestamp: 160,
+            ssrc: 0x0a1b_2c3d,
+        };
         assert_eq!(Header::parse(&PLAIN, 12), Some(want));
     }
 
@@ -110,6 +122,9 @@ mod tests {
     fn an_extension_must_fit_on_the_wire() {
         let extended = [&[0x90][..], &PLAIN[1..], &[0xbe, 0xde, 0, 2]].concat();
         assert_eq!(Header::parse(&extended, 23), None);
-        assert!(Header::parse(&extended, 24).is_some(), "snapped, but long enough on the wire");
+        assert!(
+            Header::parse(&extended, 24).is_some(),
+            "snapped, but long enough on the wire"
+        );
     }
 }

@@ -31,28 +31,47 @@ impl Before {
     /// D: how much the spacing on arrival differs from that of the timestamps, in seconds.
     fn difference(&self, arrival_ns: u64, timestamp: u32, clock_rate: u32) -> f64 {
         let arrived = signed_seconds(self.arrival_ns, arrival_ns);
-        let sent = f64::from(timestamp.wrapping_sub(self.timestamp).cast_signed()) / f64::from(clock_rate);
+        let sent =
+            f64::from(timestamp.wrapping_sub(self.timestamp).cast_signed()) / f64::from(clock_rate);
         (arrived - sent).abs()
     }
 }
 
 impl Jitter {
-    /// Takes in a packet, in the order of arrival. One without a clock says nothing. A packet of another payload type with
-    /// another clock cannot be compared with the one before: it only starts the next comparison.
+    /// Takes in a packet, in the order of arrival. One without a clock says nothing. A packet of
+    /// another payload type with another clock cannot be compared with the one before: it only
+    /// starts the next comparison.
     ///
-    /// A payload type that comes to mean something else (RFC 3264, 8.3.2, forbids it) keeps its clock as long as that fits
-    /// better: senders take some packets to do what they have agreed upon.
+    /// A payload type that comes to mean something else (RFC 3264, 8.3.2, forbids it) keeps its
+    /// clock as long as that fits better: senders take some packets to do what they have agreed
+    /// upon.
     #[inline]
-    pub fn push(&mut self, arrival_ns: u64, timestamp: u32, payload_type: u8, clock_rate: Option<u32>) {
+    pub fn push(
+        &mut self,
+        arrival_ns: u64,
+        timestamp: u32,
+        payload_type: u8,
+        clock_rate: Option<u32>,
+    ) {
         let Some(clock_rate) = clock_rate else { return };
-        let now = Before { arrival_ns, timestamp, payload_type, clock_rate };
-        let Some(before) = self.before.replace(now) else { return };
+        let now = Before {
+            arrival_ns,
+            timestamp,
+            payload_type,
+            clock_rate,
+        };
+        let Some(before) = self.before.replace(now) else {
+            return;
+        };
         if before.clock_rate == clock_rate {
             self.compare(before.difference(arrival_ns, timestamp, clock_rate));
         } else if before.payload_type == payload_type {
             let as_before = before.difference(arrival_ns, timestamp, before.clock_rate);
             if as_before <= before.difference(arrival_ns, timestamp, clock_rate) {
-                self.before = Some(Before { clock_rate: before.clock_rate, ..now });
+                self.before = Some(Before {
+                    clock_rate: before.clock_rate,
+                    ..now
+                });
                 self.compare(as_before);
             }
         }
@@ -89,8 +108,9 @@ impl Jitter {
         mean_ms(self.sum_seconds, self.compared)
     }
 
-    /// The same without packets whose timestamp, or whose sender, leaps by a second or more: that is another source, a pause,
-    /// or a damaged timestamp, and nothing that a receiver's buffer would have to take.
+    /// The same without packets whose timestamp, or whose sender, leaps by a second or more: that
+    /// is another source, a pause, or a damaged timestamp, and nothing that a receiver's buffer
+    /// would have to take.
     #[must_use]
     pub fn steady_mean_ms(&self) -> f64 {
         mean_ms(self.steady_sum_seconds, self.steadily_compared)
@@ -101,12 +121,20 @@ impl Jitter {
 const LEAP_SECONDS: f64 = 1.0;
 
 fn mean_ms(sum_seconds: f64, count: u64) -> f64 {
-    if count == 0 { 0.0 } else { sum_seconds * 1e3 / count as f64 }
+    if count == 0 {
+        0.0
+    } else {
+        sum_seconds * 1e3 / count as f64
+    }
 }
 
 fn signed_seconds(from_ns: u64, to_ns: u64) -> f64 {
     // Of two packets of one stream: far below the 104 days that a double holds exactly in ns.
-    if to_ns >= from_ns { to_ns.abs_diff(from_ns) as f64 / 1e9 } else { -(to_ns.abs_diff(from_ns) as f64 / 1e9) }
+    if to_ns >= from_ns {
+        to_ns.abs_diff(from_ns) as f64 / 1e9
+    } else {
+        -(to_ns.abs_diff(from_ns) as f64 / 1e9)
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +153,13 @@ mod tests {
             values.push(jitter.ms());
         }
         let want = [0.0, 0.0, 0.3125, 0.605_468_75, 0.880_126_953_125];
-        assert!(values.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-9), "{values:?}");
+        assert!(
+            values
+                .iter()
+                .zip(want)
+                .all(|(got, want)| (got - want).abs() < 1e-9),
+            "{values:?}"
+        );
         jitter.push(105_000_000, 5 * 160, 8, Some(8000));
         let now = 0.880_126_953_125 * 15.0 / 16.0;
         assert!((jitter.ms() - now).abs() < 1e-9 && (jitter.max_ms() - want[4]).abs() < 1e-9);
@@ -139,7 +173,10 @@ mod tests {
         for (arrival_ms, timestamp) in [(0, 0), (20, 160), (40, 1_000_000), (65, 1_000_160)] {
             jitter.push(arrival_ms * 1_000_000, timestamp, 8, Some(8000));
         }
-        assert!(jitter.max_ms() > 7_000.0 && jitter.mean_ms() > 1_000.0, "A.8 has it so");
+        assert!(
+            jitter.max_ms() > 7_000.0 && jitter.mean_ms() > 1_000.0,
+            "A.8 has it so"
+        );
         assert!((jitter.steady_mean_ms() - 0.3125 / 2.0).abs() < 1e-9);
     }
 
@@ -163,9 +200,14 @@ mod tests {
     #[test]
     fn a_payload_type_keeps_its_clock_until_the_sender_does_what_was_agreed_upon() {
         let mut jitter = Jitter::default();
-        for (packet, timestamp, agreed) in
-            [(0, 0, 48_000), (1, 960, 48_000), (2, 1_920, 8_000), (3, 2_880, 8_000), (4, 3_040, 8_000), (5, 3_200, 8_000)]
-        {
+        for (packet, timestamp, agreed) in [
+            (0, 0, 48_000),
+            (1, 960, 48_000),
+            (2, 1_920, 8_000),
+            (3, 2_880, 8_000),
+            (4, 3_040, 8_000),
+            (5, 3_200, 8_000),
+        ] {
             jitter.push(packet * 20_000_000, timestamp, 96, Some(agreed));
         }
         assert!(jitter.max_ms() < 1e-9);

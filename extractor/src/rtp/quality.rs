@@ -14,8 +14,9 @@ struct Impairment {
 /// R of a narrow-band connection with nothing wrong: the default values of G.107.
 const BEST_R: f64 = 93.2;
 
-/// The mean opinion score of a stream, 1 to 4.5, for listeners (not for how a conversation goes: the delay of the network is
-/// not in the capture of one place). `None` for a codec that the tables of G.113 do not have as narrow-band speech.
+/// The mean opinion score of a stream, 1 to 4.5, for listeners (not for how a conversation goes:
+/// the delay of the network is not in the capture of one place). `None` for a codec that the tables
+/// of G.113 do not have as narrow-band speech.
 ///
 /// `delay_ms` is what the packets and a buffer that takes their jitter add.
 #[must_use]
@@ -37,13 +38,19 @@ fn impairment(codec: &[u8]) -> Option<Impairment> {
         name if is_g729(name) => (11.0, 19.0),
         _ => return None,
     };
-    Some(Impairment { equipment, robustness })
+    Some(Impairment {
+        equipment,
+        robustness,
+    })
 }
 
-/// G.729, its annex A (less work, the same bits) or B (silence is not sent): G.113 has one entry for them. RFC 3551, 4.5.6 calls
-/// all of them `G729`, phones write `G729A` or `G.729AB`. Annexes D and E are other codecs.
+/// G.729, its annex A (less work, the same bits) or B (silence is not sent): G.113 has one entry
+/// for them. RFC 3551, 4.5.6 calls all of them `G729`, phones write `G729A` or `G.729AB`. Annexes D
+/// and E are other codecs.
 fn is_g729(name: &[u8]) -> bool {
-    let annex = name.strip_prefix(b"G729").or_else(|| name.strip_prefix(b"G.729"));
+    let annex = name
+        .strip_prefix(b"G729")
+        .or_else(|| name.strip_prefix(b"G.729"));
     annex.is_some_and(|annex| matches!(annex, b"" | b"A" | b"B" | b"AB"))
 }
 
@@ -53,7 +60,13 @@ fn of_delay(ms: f64) -> f64 {
 }
 
 /// Ie,eff = Ie + (95 - Ie) * Ppl / (Ppl / BurstR + Bpl).
-fn of_losses(Impairment { equipment, robustness }: Impairment, totals: &Totals) -> f64 {
+fn of_losses(
+    Impairment {
+        equipment,
+        robustness,
+    }: Impairment,
+    totals: &Totals,
+) -> f64 {
     if totals.lost == 0 {
         return equipment;
     }
@@ -69,7 +82,14 @@ mod tests {
     use super::*;
 
     fn totals(expected: u64, lost: u64, bursts: u64) -> Totals {
-        Totals { expected, lost, out_of_order: 0, duplicates: 0, bursts, longest_burst: 0 }
+        Totals {
+            expected,
+            lost,
+            out_of_order: 0,
+            duplicates: 0,
+            bursts,
+            longest_burst: 0,
+        }
     }
 
     /// Values worked out by hand from the formulas.
@@ -86,13 +106,20 @@ mod tests {
             ("PCMU", (1000, 1000, 1), 20.0, 1.16),
         ] {
             let got = mos(codec.as_bytes(), &totals(expected, lost, bursts), delay_ms).unwrap();
-            assert!((got - want).abs() < 0.006, "{codec} {lost} in {bursts}, {delay_ms} ms: {got}");
+            assert!(
+                (got - want).abs() < 0.006,
+                "{codec} {lost} in {bursts}, {delay_ms} ms: {got}"
+            );
         }
         let of = |codec: &str| mos(codec.as_bytes(), &totals(1000, 10, 10), 20.0);
-        for codec in ["G729A", "g729a", "G729B", "G729AB", "G.729", "g.729A", "G.729B", "G.729ab"] {
+        for codec in [
+            "G729A", "g729a", "G729B", "G729AB", "G.729", "g.729A", "G.729B", "G.729ab",
+        ] {
             assert_eq!(of(codec), of("G729"), "{codec}");
         }
-        for codec in ["G729D", "G729E", "G.729.1", "G729BA", "G7290", "G.72", "G..729", "XG729"] {
+        for codec in [
+            "G729D", "G729E", "G.729.1", "G729BA", "G7290", "G.72", "G..729", "XG729",
+        ] {
             assert_eq!(of(codec), None, "{codec}");
         }
         assert_eq!(mos(b"opus", &totals(1000, 0, 0), 20.0), None);

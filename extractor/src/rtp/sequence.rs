@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 const MAX_DROPOUT: u16 = 3000;
 /// A number this far back is a restart rather than a late packet: RFC 3550, A.1.
 const MAX_MISORDER: u16 = 100;
-/// How far back received numbers are remembered. More than [`MAX_MISORDER`]: a single packet that is
-/// later than that is no restart, and is still told apart from a duplicate.
+/// How far back received numbers are remembered. More than [`MAX_MISORDER`]: a single packet that
+/// is later than that is no restart, and is still told apart from a duplicate.
 const MEMORY: u64 = 1024;
 /// One word more than that takes: the one that the highest number is in has room for higher ones.
 const WORDS: u64 = MEMORY / 64 + 1;
@@ -21,11 +21,13 @@ pub struct Sequence {
     /// The lowest number of the run: its first packet's, or that of one that came late for it.
     lowest: u64,
     highest: u64,
-    /// One bit a number, for `highest - MEMORY + 1 ..= highest` at least; a number's place is its remainder.
+    /// One bit a number, for `highest - MEMORY + 1 ..= highest` at least; a number's place is its
+    /// remainder.
     received: [u64; WORDS as usize],
     /// What was lost of the numbers that are too far back to come any more.
     bursts: Bursts,
-    /// A packet that jumped, until the next one tells what to make of it; and how often it came again.
+    /// A packet that jumped, until the next one tells what to make of it; and how often it came
+    /// again.
     jumped: Option<(u16, u64)>,
     earlier_runs_expected: u64,
     distinct: u64,
@@ -100,7 +102,9 @@ impl Sequence {
                 return;
             }
             if number == jumped.wrapping_add(1) {
-                self.earlier_runs_expected = self.earlier_runs_expected.saturating_add(self.run_expected());
+                self.earlier_runs_expected = self
+                    .earlier_runs_expected
+                    .saturating_add(self.run_expected());
                 self.end_run();
                 self.begin_run(jumped);
                 self.duplicates = self.duplicates.saturating_add(copies);
@@ -128,7 +132,9 @@ impl Sequence {
         if let Some((jumped, copies)) = settled.jumped.take() {
             settled.settle(jumped, copies);
         }
-        let expected = settled.earlier_runs_expected.saturating_add(settled.run_expected());
+        let expected = settled
+            .earlier_runs_expected
+            .saturating_add(settled.run_expected());
         settled.end_run();
         Totals {
             expected,
@@ -170,7 +176,8 @@ impl Sequence {
     }
 
     /// The next packet did not go on from the one that jumped: it was a single late one, or a stray
-    /// that says nothing about the stream. One from before the run is a stray: it may be of the run before.
+    /// that says nothing about the stream. One from before the run is a stray: it may be of the run
+    /// before.
     fn settle(&mut self, jumped: u16, copies: u64) {
         let back = self.highest_number().wrapping_sub(jumped);
         if u64::from(back) < MEMORY && self.extended(back) >= self.lowest {
@@ -193,8 +200,8 @@ impl Sequence {
         self.receive(self.highest);
     }
 
-    /// A packet below the highest number. The run begins with it if it is below the lowest, too; less than [`MAX_MISORDER`]
-    /// back, so no number from there on has been given up as lost.
+    /// A packet below the highest number. The run begins with it if it is below the lowest, too;
+    /// less than [`MAX_MISORDER`] back, so no number from there on has been given up as lost.
     fn late(&mut self, back: u16) {
         let number = self.extended(back);
         if self.is_received(number) {
@@ -252,14 +259,26 @@ mod tests {
         let mut numbers = numbers.into_iter();
         let mut sequence = Sequence::new(numbers.next().unwrap());
         numbers.for_each(|number| sequence.push(number));
-        let Totals { expected, lost, out_of_order, duplicates, .. } = sequence.totals();
+        let Totals {
+            expected,
+            lost,
+            out_of_order,
+            duplicates,
+            ..
+        } = sequence.totals();
         (expected, lost, out_of_order, duplicates)
     }
 
     fn bursts(numbers: &[u16]) -> (u64, u64) {
         let mut sequence = Sequence::new(numbers[0]);
-        numbers[1..].iter().for_each(|number| sequence.push(*number));
-        let Totals { bursts, longest_burst, .. } = sequence.totals();
+        numbers[1..]
+            .iter()
+            .for_each(|number| sequence.push(*number));
+        let Totals {
+            bursts,
+            longest_burst,
+            ..
+        } = sequence.totals();
         (bursts, longest_burst)
     }
 
@@ -267,15 +286,37 @@ mod tests {
     fn losses_in_a_row() {
         assert_eq!(bursts(&[1, 2, 3]), (0, 0));
         assert_eq!(bursts(&[1, 4, 5, 7]), (2, 2));
-        assert_eq!(bursts(&[1, 6, 4, 7]), (2, 2), "one that came late parts them");
+        assert_eq!(
+            bursts(&[1, 6, 4, 7]),
+            (2, 2),
+            "one that came late parts them"
+        );
         assert_eq!(bursts(&[2, 1, 3, 5]), (1, 1), "the first packet was late");
-        assert_eq!(bursts(&[9, 5, 3]), (2, 3), "what is lost before the first packet");
-        assert_eq!(bursts(&[64, 63, 2, 65]), (1, 60), "in a word before that of the first");
+        assert_eq!(
+            bursts(&[9, 5, 3]),
+            (2, 3),
+            "what is lost before the first packet"
+        );
+        assert_eq!(
+            bursts(&[64, 63, 2, 65]),
+            (1, 60),
+            "in a word before that of the first"
+        );
         let long_after: Vec<u16> = [100, 10].into_iter().chain(101..3_000).collect();
         assert_eq!(bursts(&long_after), (1, 89), "given up long after");
-        assert_eq!(bursts(&[1, 2_900, 5_000]), (2, 2_898), "more than is remembered");
-        assert_eq!(bursts(&[1, 3, 40_000, 40_001, 40_004]), (2, 2), "a restart is no loss");
-        let long: Vec<u16> = (1..6_000).filter(|number| !(100..150).contains(number)).collect();
+        assert_eq!(
+            bursts(&[1, 2_900, 5_000]),
+            (2, 2_898),
+            "more than is remembered"
+        );
+        assert_eq!(
+            bursts(&[1, 3, 40_000, 40_001, 40_004]),
+            (2, 2),
+            "a restart is no loss"
+        );
+        let long: Vec<u16> = (1..6_000)
+            .filter(|number| !(100..150).contains(number))
+            .collect();
         assert_eq!(bursts(&long), (1, 50), "long ago");
         let across: Vec<u16> = (65_000..=65_535).chain(10..2_000).collect();
         assert_eq!(bursts(&across), (1, 10), "across the wrap-around");
@@ -290,26 +331,66 @@ mod tests {
             ("wrap-around", vec![65_534, 65_535, 0, 1], (4, 0, 0, 0)),
             ("lost across the wrap-around", vec![65_534, 1], (4, 2, 0, 0)),
             ("reordered", vec![1, 3, 2, 4], (4, 0, 1, 0)),
-            ("reordered across the wrap-around", vec![65_534, 0, 65_535, 1], (4, 0, 1, 0)),
+            (
+                "reordered across the wrap-around",
+                vec![65_534, 0, 65_535, 1],
+                (4, 0, 1, 0),
+            ),
             ("repeated at once", vec![1, 2, 2, 3], (3, 0, 0, 1)),
             ("repeated later", vec![1, 2, 3, 1], (3, 0, 0, 1)),
             ("late, then repeated", vec![1, 3, 2, 2, 4], (4, 0, 1, 1)),
             ("before the first", vec![5, 4, 6], (3, 0, 1, 0)),
             ("before the first, and lost", vec![2, 1, 3, 5], (5, 1, 1, 0)),
             ("lost before the first", vec![5, 2, 6, 2], (5, 2, 1, 1)),
-            ("before the first, across the wrap-around", vec![0, 65_535, 1], (3, 0, 1, 0)),
+            (
+                "before the first, across the wrap-around",
+                vec![0, 65_535, 1],
+                (3, 0, 1, 0),
+            ),
             ("99 before the first", vec![500, 401, 501], (101, 98, 1, 0)),
-            ("100 before the first says nothing", vec![500, 400, 501], (2, 0, 0, 0)),
-            ("100 before the first, again and again", vec![500, 400, 501, 400, 400, 502], (3, 0, 0, 1)),
-            ("before the first of a new run", vec![1, 2, 40_000, 40_001, 39_998], (6, 1, 1, 0)),
-            ("of the run before, late", vec![40_000, 40_001, 5, 6, 39_999, 7], (5, 0, 0, 0)),
-            ("a jump that stays alone", vec![1, 2, 40_000, 3], (3, 0, 0, 0)),
+            (
+                "100 before the first says nothing",
+                vec![500, 400, 501],
+                (2, 0, 0, 0),
+            ),
+            (
+                "100 before the first, again and again",
+                vec![500, 400, 501, 400, 400, 502],
+                (3, 0, 0, 1),
+            ),
+            (
+                "before the first of a new run",
+                vec![1, 2, 40_000, 40_001, 39_998],
+                (6, 1, 1, 0),
+            ),
+            (
+                "of the run before, late",
+                vec![40_000, 40_001, 5, 6, 39_999, 7],
+                (5, 0, 0, 0),
+            ),
+            (
+                "a jump that stays alone",
+                vec![1, 2, 40_000, 3],
+                (3, 0, 0, 0),
+            ),
             ("a jump at the end", vec![1, 2, 40_000], (2, 0, 0, 0)),
             ("restart forward", vec![1, 2, 40_000, 40_001], (4, 0, 0, 0)),
             ("restart back", vec![40_000, 40_001, 5, 6, 8], (6, 1, 0, 0)),
-            ("restart, each packet twice", vec![1, 1, 40_000, 40_000, 40_001, 40_001], (3, 0, 0, 3)),
-            ("restart that begins with 0", vec![500, 501, 0, 1, 2], (5, 0, 0, 0)),
-            ("99 back is late", (1..=120).filter(|n| *n != 21).chain([21]).collect(), (120, 0, 1, 0)),
+            (
+                "restart, each packet twice",
+                vec![1, 1, 40_000, 40_000, 40_001, 40_001],
+                (3, 0, 0, 3),
+            ),
+            (
+                "restart that begins with 0",
+                vec![500, 501, 0, 1, 2],
+                (5, 0, 0, 0),
+            ),
+            (
+                "99 back is late",
+                (1..=120).filter(|n| *n != 21).chain([21]).collect(),
+                (120, 0, 1, 0),
+            ),
         ] {
             assert_eq!(totals(numbers), want, "{what}");
         }

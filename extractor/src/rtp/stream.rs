@@ -38,7 +38,8 @@ pub struct Payload {
 /// What one unit of a packet's timestamp is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaClock {
-    /// Units a second. There are none where the format is unknown, or not sent in time with its timestamps.
+    /// Units a second. There are none where the format is unknown, or not sent in time with its
+    /// timestamps.
     pub rate: Option<u32>,
     /// A number that changes when descriptions of the call's media say more.
     pub known: u64,
@@ -47,9 +48,20 @@ pub struct MediaClock {
 impl Stream {
     /// A stream whose first packet came at `arrival_ns`.
     #[must_use]
-    pub fn new(header: &Header, source: Endpoint, destination: Endpoint, arrival_ns: u64, clock: MediaClock) -> Self {
+    pub fn new(
+        header: &Header,
+        source: Endpoint,
+        destination: Endpoint,
+        arrival_ns: u64,
+        clock: MediaClock,
+    ) -> Self {
         let mut jitter = Jitter::default();
-        jitter.push(arrival_ns, header.timestamp, header.payload_type, clock.rate);
+        jitter.push(
+            arrival_ns,
+            header.timestamp,
+            header.payload_type,
+            clock.rate,
+        );
         Self {
             ssrc: header.ssrc,
             source,
@@ -57,17 +69,31 @@ impl Stream {
             sequence: Sequence::new(header.sequence),
             arrivals: Arrivals::new(arrival_ns),
             jitter,
-            payloads: smallvec![Payload { payload_type: header.payload_type, packets: 1, clock }],
+            payloads: smallvec![Payload {
+                payload_type: header.payload_type,
+                packets: 1,
+                clock
+            }],
         }
     }
 
-    /// Takes in the next packet, which came at `arrival_ns` (since 1970). Its clock is asked for again only if `known` has
-    /// changed since it was learnt.
+    /// Takes in the next packet, which came at `arrival_ns` (since 1970). Its clock is asked for
+    /// again only if `known` has changed since it was learnt.
     #[inline]
-    pub fn push(&mut self, header: &Header, arrival_ns: u64, known: u64, clock: impl FnOnce() -> MediaClock) {
+    pub fn push(
+        &mut self,
+        header: &Header,
+        arrival_ns: u64,
+        known: u64,
+        clock: impl FnOnce() -> MediaClock,
+    ) {
         self.sequence.push(header.sequence);
         self.arrivals.push(arrival_ns);
-        let rate = match self.payloads.iter_mut().find(|payload| payload.payload_type == header.payload_type) {
+        let rate = match self
+            .payloads
+            .iter_mut()
+            .find(|payload| payload.payload_type == header.payload_type)
+        {
             Some(payload) => {
                 payload.packets = payload.packets.saturating_add(1);
                 if payload.clock.known != known {
@@ -77,22 +103,31 @@ impl Stream {
             }
             None => self.begin_payload(header.payload_type, clock()),
         };
-        self.jitter.push(arrival_ns, header.timestamp, header.payload_type, rate);
+        self.jitter
+            .push(arrival_ns, header.timestamp, header.payload_type, rate);
     }
 
     /// No more of them than there are payload types.
     #[cold]
     fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> Option<u32> {
-        self.payloads.push(Payload { payload_type, packets: 1, clock });
+        self.payloads.push(Payload {
+            payload_type,
+            packets: 1,
+            clock,
+        });
         clock.rate
     }
 
-    /// What the stream is: most of its packets, of several payload types the first. Events and comfort noise, which come
-    /// beside something else, only if there is nothing else.
+    /// What the stream is: most of its packets, of several payload types the first. Events and
+    /// comfort noise, which come beside something else, only if there is nothing else.
     #[must_use]
     pub fn payload(&self, is_beside: impl Fn(&Payload) -> bool) -> Option<Payload> {
         // The last maximum of the list turned round.
-        self.payloads.iter().rev().max_by_key(|payload| (!is_beside(payload), payload.packets)).copied()
+        self.payloads
+            .iter()
+            .rev()
+            .max_by_key(|payload| (!is_beside(payload), payload.packets))
+            .copied()
     }
 }
 
@@ -111,7 +146,13 @@ pub struct Arrivals {
 
 impl Arrivals {
     fn new(first_ns: u64) -> Self {
-        Self { packets: 1, first_ns, last_ns: first_ns, max_delta_ns: i64::MIN, min_delta_ns: i64::MAX }
+        Self {
+            packets: 1,
+            first_ns,
+            last_ns: first_ns,
+            max_delta_ns: i64::MIN,
+            min_delta_ns: i64::MAX,
+        }
     }
 
     fn push(&mut self, arrival_ns: u64) {
@@ -122,8 +163,8 @@ impl Arrivals {
         self.packets = self.packets.saturating_add(1);
     }
 
-    /// The largest, the smallest and the mean time between two packets that came one after the other,
-    /// in nanoseconds; all 0 for a single packet.
+    /// The largest, the smallest and the mean time between two packets that came one after the
+    /// other, in nanoseconds; all 0 for a single packet.
     #[must_use]
     pub fn deltas_ns(&self) -> (i64, i64, i64) {
         let gaps = i128::from(self.packets.saturating_sub(1));
@@ -162,9 +203,21 @@ mod tests {
     #[test]
     fn a_stream_is_what_most_of_its_packets_are() {
         let end = Endpoint::v4([192, 0, 2, 1], 4000);
-        let header = |payload_type, sequence| Header { payload_type, sequence, timestamp: 0, ssrc: 1 };
-        let clock = MediaClock { rate: None, known: 1 };
-        let of_most = |stream: &Stream| stream.payload(|payload| payload.payload_type == 101).map(|payload| payload.payload_type);
+        let header = |payload_type, sequence| Header {
+            payload_type,
+            sequence,
+            timestamp: 0,
+            ssrc: 1,
+        };
+        let clock = MediaClock {
+            rate: None,
+            known: 1,
+        };
+        let of_most = |stream: &Stream| {
+            stream
+                .payload(|payload| payload.payload_type == 101)
+                .map(|payload| payload.payload_type)
+        };
         let mut stream = Stream::new(&header(101, 1), end, end, 0, clock);
         assert_eq!(of_most(&stream), Some(101), "nothing else");
         stream.push(&header(101, 2), 0, 1, || clock);
@@ -179,9 +232,23 @@ mod tests {
     #[test]
     fn a_clock_is_asked_for_when_more_is_known() {
         let end = Endpoint::v4([192, 0, 2, 1], 4000);
-        let header = |payload_type| Header { payload_type, sequence: 1, timestamp: 0, ssrc: 1 };
+        let header = |payload_type| Header {
+            payload_type,
+            sequence: 1,
+            timestamp: 0,
+            ssrc: 1,
+        };
         let mut asked = Vec::new();
-        let mut stream = Stream::new(&header(0), end, end, 0, MediaClock { rate: Some(8_000), known: 1 });
+        let mut stream = Stream::new(
+            &header(0),
+            end,
+            end,
+            0,
+            MediaClock {
+                rate: Some(8_000),
+                known: 1,
+            },
+        );
         for (payload_type, known) in [(0, 1), (96, 1), (0, 1), (96, 2), (0, 2), (96, 2), (0, 1)] {
             stream.push(&header(payload_type), 0, known, || {
                 asked.push((payload_type, known));

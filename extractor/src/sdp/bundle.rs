@@ -1,8 +1,10 @@
-//! Bundles: media that flow between the same two ends, whichever of their descriptions name these (RFC 8843).
+//! Bundles: media that flow between the same two ends, whichever of their descriptions name these
+//! (RFC 8843).
 
 use super::lines::fields;
 
-/// More members than these are not kept, of all bundles of a description: no more media descriptions are.
+/// More members than these are not kept, of all bundles of a description: no more media
+/// descriptions are.
 const MAX_MEMBERS: usize = 64;
 
 /// Which of a description's bundles.
@@ -19,15 +21,25 @@ impl<'a> Bundles<'a> {
     /// RFC 5888, 5: `a=group:BUNDLE audio video`, of which there may be several.
     pub(super) fn take_group(&mut self, value: &'a [u8]) {
         let mut parts = fields(value);
-        if parts.next().is_some_and(|semantics| semantics.eq_ignore_ascii_case(b"BUNDLE")) {
+        if parts
+            .next()
+            .is_some_and(|semantics| semantics.eq_ignore_ascii_case(b"BUNDLE"))
+        {
             let before = self.members.len();
-            self.members.extend(parts.take(MAX_MEMBERS.saturating_sub(before)).map(|mid| (BundleNumber(before), mid)));
+            self.members.extend(
+                parts
+                    .take(MAX_MEMBERS.saturating_sub(before))
+                    .map(|mid| (BundleNumber(before), mid)),
+            );
         }
     }
 
     /// The bundle that has this member.
     pub(super) fn number_of(&self, mid: &[u8]) -> Option<BundleNumber> {
-        self.members.iter().find(|(_, member)| *member == mid).map(|(number, _)| *number)
+        self.members
+            .iter()
+            .find(|(_, member)| *member == mid)
+            .map(|(number, _)| *number)
     }
 }
 
@@ -38,7 +50,13 @@ mod tests {
     #[test]
     fn members() {
         let mut bundles = Bundles::default();
-        for group in ["BUNDLE a b", "LS a x", "bundle  c d", "BUNDLE", "BUNDLE b e"] {
+        for group in [
+            "BUNDLE a b",
+            "LS a x",
+            "bundle  c d",
+            "BUNDLE",
+            "BUNDLE b e",
+        ] {
             bundles.take_group(group.as_bytes());
         }
         let number = |mid: &str| bundles.number_of(mid.as_bytes());

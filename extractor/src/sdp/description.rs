@@ -15,13 +15,14 @@ use crate::packet::Endpoint;
 const MAX_PORT_PAIRS: u16 = 32;
 /// More media descriptions than this, or lines of one kind within one, are not kept.
 const MAX_ITEMS: usize = 64;
-/// A media description that gives more endpoints than this is not believed: the others are left out.
+/// A media description that gives more endpoints than this is not believed: the others are left
+/// out.
 const MAX_ENDPOINTS: usize = 128;
 /// Nor is a session that gives more than this.
 const MAX_ENDPOINTS_IN_ALL: usize = 256;
 
-/// More formats than these are not inherited from the session or from bundles, in a description: its media do not
-/// multiply what it says.
+/// More formats than these are not inherited from the session or from bundles, in a description:
+/// its media do not multiply what it says.
 const MAX_INHERITED_FORMATS: usize = 512;
 
 /// What one session description says.
@@ -42,24 +43,25 @@ pub struct Media {
     pub endpoints: Vec<(Endpoint, Rank)>,
     /// The ports, of RTP and of RTCP, that it gives at a host name instead of an address.
     pub unresolved: Vec<u16>,
-    /// The addresses behind its candidates: `raddr` and `rport` (RFC 8839, 5.1), the sender's own for a reflexive one.
+    /// The addresses behind its candidates: `raddr` and `rport` (RFC 8839, 5.1), the sender's own
+    /// for a reflexive one.
     pub bases: Vec<Endpoint>,
-    /// Its `a=rtpmap` lines, then those of the session and of the media that it is bundled with; of each payload type the
-    /// first.
+    /// Its `a=rtpmap` lines, then those of the session and of the media that it is bundled with; of
+    /// each payload type the first.
     pub formats: Vec<Format>,
     /// `a=ptime` in milliseconds, its own or the session's.
     pub ptime_ms: Option<u32>,
-    /// Its port was 0: an answer refuses it (RFC 3264, 6), an offer ends it (8.2). With `a=bundle-only`, the port of its bundle
-    /// stands for it (RFC 8843, 6), and it is not refused.
+    /// Its port was 0: an answer refuses it (RFC 3264, 6), an offer ends it (8.2). With
+    /// `a=bundle-only`, the port of its bundle stands for it (RFC 8843, 6), and it is not refused.
     pub refused: bool,
 }
 
-/// How sure an endpoint is. Of two calls that gave the same one, the call that named it comes before
-/// the one that only implied it.
+/// How sure an endpoint is. Of two calls that gave the same one, the call that named it comes
+/// before the one that only implied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rank {
-    /// Not in the description. The sender is behind a translator of addresses (NAT), or has given no address that can be
-    /// matched; this is where its media may be seen. See [`Rank::is_guess`].
+    /// Not in the description. The sender is behind a translator of addresses (NAT), or has given
+    /// no address that can be matched; this is where its media may be seen. See [`Rank::is_guess`].
     Guessed,
     /// RFC 3550, 11: RTCP is expected one port above RTP. With multiplexing (RFC 5761), that
     /// port may well be the RTP port of another call.
@@ -69,7 +71,8 @@ pub enum Rank {
 }
 
 impl Rank {
-    /// Whether the endpoint is only a guess, which never takes a packet from a call that gave one of its ends for sure.
+    /// Whether the endpoint is only a guess, which never takes a packet from a call that gave one
+    /// of its ends for sure.
     #[must_use]
     pub fn is_guess(self) -> bool {
         self == Self::Guessed
@@ -87,7 +90,9 @@ impl Description {
                 size_of_val(media.bases.as_slice()),
                 size_of_val(media.formats.as_slice()),
             ];
-            of_lists.into_iter().fold(size_of::<Media>(), usize::saturating_add)
+            of_lists
+                .into_iter()
+                .fold(size_of::<Media>(), usize::saturating_add)
         });
         of_media.fold(size_of::<Self>(), usize::saturating_add)
     }
@@ -100,9 +105,15 @@ impl Description {
         let bundles = bundled_formats(&session, &media);
         let mut room = Room::default();
         let put_together = |section: &Section<'_>| {
-            let bundled = section.bundle(&session).and_then(|bundle| bundles.get(&bundle)).map_or(&[][..], Formats::list);
+            let bundled = section
+                .bundle(&session)
+                .and_then(|bundle| bundles.get(&bundle))
+                .map_or(&[][..], Formats::list);
             let formats = section.formats(&session, bundled, &mut room.formats);
-            let mut media = Media { formats, ..section.media(&session) };
+            let mut media = Media {
+                formats,
+                ..section.media(&session)
+            };
             if room.endpoints > 0 {
                 section.give_all(&session, &mut media);
             }
@@ -113,12 +124,14 @@ impl Description {
         Self {
             media: media.iter().map(put_together).collect(),
             host_names: sections().fold(0, |sum, section| sum.saturating_add(section.host_names)),
-            unreadable_addresses: sections().fold(0, |sum, section| sum.saturating_add(section.unreadable_addresses)),
+            unreadable_addresses: sections().fold(0, |sum, section| {
+                sum.saturating_add(section.unreadable_addresses)
+            }),
         }
     }
 
-    /// Reads a fragment of one (RFC 8840, 9). Its `m=` lines only say which media its candidates are for, and their ports
-    /// mean nothing; candidates for all media may stand before them.
+    /// Reads a fragment of one (RFC 8840, 9). Its `m=` lines only say which media its candidates
+    /// are for, and their ports mean nothing; candidates for all media may stand before them.
     #[must_use]
     pub fn parse_fragment(fragment: &[u8]) -> Self {
         let (session, media) = Section::read_all(fragment);
@@ -130,7 +143,12 @@ impl Description {
             media
         };
         let media = std::iter::once(&session).chain(&media).map(put_together);
-        Self { media: media.filter(|media| !media.endpoints.is_empty() || !media.bases.is_empty()).collect(), ..Self::default() }
+        Self {
+            media: media
+                .filter(|media| !media.endpoints.is_empty() || !media.bases.is_empty())
+                .collect(),
+            ..Self::default()
+        }
     }
 }
 
@@ -168,8 +186,12 @@ fn limit<T>(items: &mut Vec<T>, room: &mut usize) {
     *room = room.saturating_sub(items.len());
 }
 
-/// The formats of the media of each bundle: a payload type means the same in all of them (RFC 8843, 9.1).
-fn bundled_formats(session: &Section<'_>, media: &[Section<'_>]) -> BTreeMap<BundleNumber, Formats> {
+/// The formats of the media of each bundle: a payload type means the same in all of them (RFC 8843,
+/// 9.1).
+fn bundled_formats(
+    session: &Section<'_>,
+    media: &[Section<'_>],
+) -> BTreeMap<BundleNumber, Formats> {
     let mut bundles: BTreeMap<BundleNumber, Formats> = BTreeMap::new();
     for section in media {
         if let Some(bundle) = section.bundle(session) {
@@ -222,8 +244,16 @@ impl<'a> Section<'a> {
         let port_field = fields(value).nth(1).unwrap_or_default();
         let mut parts = port_field.split(|&byte| byte == b'/');
         let port = parts.next().and_then(number);
-        let port_pairs = parts.next().and_then(number).unwrap_or(1).clamp(1, MAX_PORT_PAIRS);
-        Self { port, port_pairs, ..Self::default() }
+        let port_pairs = parts
+            .next()
+            .and_then(number)
+            .unwrap_or(1)
+            .clamp(1, MAX_PORT_PAIRS);
+        Self {
+            port,
+            port_pairs,
+            ..Self::default()
+        }
     }
 
     fn take(&mut self, kind: u8, value: &'a [u8]) {
@@ -239,7 +269,9 @@ impl<'a> Section<'a> {
             match address {
                 Address::Ip(_) => {}
                 Address::HostName => self.host_names = self.host_names.saturating_add(1),
-                Address::Unreadable => self.unreadable_addresses = self.unreadable_addresses.saturating_add(1),
+                Address::Unreadable => {
+                    self.unreadable_addresses = self.unreadable_addresses.saturating_add(1)
+                }
             }
             if self.connections.len() < MAX_ITEMS {
                 self.connections.push(address);
@@ -249,14 +281,22 @@ impl<'a> Section<'a> {
 
     fn take_attribute(&mut self, attribute: &'a [u8]) {
         let mut halves = attribute.splitn(2, |&byte| byte == b':');
-        let name = halves.next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        let name = halves
+            .next()
+            .unwrap_or_default()
+            .trim_ascii()
+            .to_ascii_lowercase();
         let value = halves.next().unwrap_or_default().trim_ascii();
         match name.as_slice() {
             b"inactive" => self.inactive = Some(true),
             b"sendrecv" | b"sendonly" | b"recvonly" => self.inactive = Some(false),
             b"rtcp" => self.rtcp = rtcp(value).or(self.rtcp),
-            b"candidate" if self.candidates.len() < MAX_ITEMS => self.candidates.extend(Candidate::of(value)),
-            b"rtpmap" if self.formats.len() < MAX_ITEMS => self.formats.extend(Format::of_rtpmap(value)),
+            b"candidate" if self.candidates.len() < MAX_ITEMS => {
+                self.candidates.extend(Candidate::of(value))
+            }
+            b"rtpmap" if self.formats.len() < MAX_ITEMS => {
+                self.formats.extend(Format::of_rtpmap(value))
+            }
             b"ptime" => self.ptime_ms = whole_ms(value).or(self.ptime_ms),
             b"group" => self.bundles.take_group(value),
             b"mid" => self.mid = self.mid.or(Some(value)),
@@ -265,11 +305,20 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A description without an address for the session should have one for each media; some have one for the first only.
+    /// A description without an address for the session should have one for each media; some have
+    /// one for the first only.
     fn inherit_from(&mut self, media: &[Self]) {
         if self.connections.is_empty() {
-            let has_address = |media: &&Self| media.connections.iter().any(|address| *address != Address::Unreadable);
-            self.connections = media.iter().find(has_address).map_or(Vec::new(), |media| media.connections.clone());
+            let has_address = |media: &&Self| {
+                media
+                    .connections
+                    .iter()
+                    .any(|address| *address != Address::Unreadable)
+            };
+            self.connections = media
+                .iter()
+                .find(has_address)
+                .map_or(Vec::new(), |media| media.connections.clone());
         }
     }
 
@@ -288,8 +337,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Its formats, and `room` for some that it inherits. (Formats belong to media, but some senders put them before the
-    /// first one.)
+    /// Its formats, and `room` for some that it inherits. (Formats belong to media, but some
+    /// senders put them before the first one.)
     fn formats(&self, session: &Self, bundled: &[Format], room: &mut usize) -> Vec<Format> {
         let mut formats = Formats::default();
         for format in &self.formats {
@@ -306,8 +355,14 @@ impl<'a> Section<'a> {
     /// Gives its endpoints, at its own addresses or those of the session.
     fn give_all(&self, session: &Self, media: &mut Media) {
         let is_inactive = self.inactive.or(session.inactive).unwrap_or(false);
-        let Some(first) = self.port.filter(|port| *port != 0 && !is_inactive) else { return };
-        let connections = if self.connections.is_empty() { &session.connections } else { &self.connections };
+        let Some(first) = self.port.filter(|port| *port != 0 && !is_inactive) else {
+            return;
+        };
+        let connections = if self.connections.is_empty() {
+            &session.connections
+        } else {
+            &self.connections
+        };
         for &address in connections {
             for pair in 0..self.port_pairs {
                 if let Some(port) = first.checked_add(pair.saturating_mul(2)) {
@@ -318,12 +373,14 @@ impl<'a> Section<'a> {
         self.give_candidates(media);
     }
 
-    /// The RTP port of one pair, and where its RTCP is: where `a=rtcp` says (RFC 3605), else next to it.
-    /// Multiplexed RTCP needs no endpoint of its own.
+    /// The RTP port of one pair, and where its RTCP is: where `a=rtcp` says (RFC 3605), else next
+    /// to it. Multiplexed RTCP needs no endpoint of its own.
     fn give_pair(&self, address: Address, port: u16, media: &mut Media) {
         media.give_at(address, port, Rank::Named);
         match (self.rtcp, port.checked_add(1)) {
-            (Some((port, own_address)), _) => media.give_at(own_address.map_or(address, Address::Ip), port, Rank::Named),
+            (Some((port, own_address)), _) => {
+                media.give_at(own_address.map_or(address, Address::Ip), port, Rank::Named)
+            }
             (None, Some(next)) => media.give_at(address, next, Rank::Implied),
             (None, None) => {}
         }
@@ -331,8 +388,14 @@ impl<'a> Section<'a> {
 
     fn give_candidates(&self, media: &mut Media) {
         for candidate in &self.candidates {
-            candidate.endpoint.into_iter().for_each(|endpoint| media.give(endpoint, Rank::Named));
-            candidate.base.into_iter().for_each(|base| media.give_base(base));
+            candidate
+                .endpoint
+                .into_iter()
+                .for_each(|endpoint| media.give(endpoint, Rank::Named));
+            candidate
+                .base
+                .into_iter()
+                .for_each(|base| media.give_base(base));
         }
     }
 }
@@ -342,13 +405,19 @@ impl Media {
     #[must_use]
     pub fn with_guesses(&self, guesses: impl IntoIterator<Item = Endpoint>) -> Self {
         let mut media = self.clone();
-        guesses.into_iter().for_each(|guess| media.give(guess, Rank::Guessed));
+        guesses
+            .into_iter()
+            .for_each(|guess| media.give(guess, Rank::Guessed));
         media
     }
 
     fn give(&mut self, endpoint: Endpoint, rank: Rank) {
         let known = self.endpoints.iter().any(|&(known, _)| known == endpoint);
-        if !known && !endpoint.is_unspecified() && endpoint.port() != 0 && self.endpoints.len() < MAX_ENDPOINTS {
+        if !known
+            && !endpoint.is_unspecified()
+            && endpoint.port() != 0
+            && self.endpoints.len() < MAX_ENDPOINTS
+        {
             self.endpoints.push((endpoint, rank));
         }
     }
@@ -409,12 +478,19 @@ impl Candidate {
                 _ => {}
             }
         }
-        Some(Self { endpoint, base: address.zip(port).and_then(|(address, port)| self::endpoint(address, port)) })
+        Some(Self {
+            endpoint,
+            base: address
+                .zip(port)
+                .and_then(|(address, port)| self::endpoint(address, port)),
+        })
     }
 }
 
 fn endpoint(address: &[u8], port: &[u8]) -> Option<Endpoint> {
-    let Address::Ip(ip) = Address::parse(address)? else { return None };
+    let Address::Ip(ip) = Address::parse(address)? else {
+        return None;
+    };
     Some(Endpoint::new(ip, number(port)?))
 }
 
@@ -432,38 +508,87 @@ mod tests {
     fn endpoints(text: &str) -> Vec<String> {
         let description = Description::parse(text.as_bytes());
         let media = description.media.iter().flat_map(|media| &media.endpoints);
-        media.map(|(endpoint, rank)| format!("{endpoint}{}", if *rank == Rank::Implied { "?" } else { "" })).collect()
+        media
+            .map(|(endpoint, rank)| {
+                format!(
+                    "{endpoint}{}",
+                    if *rank == Rank::Implied { "?" } else { "" }
+                )
+            })
+            .collect()
     }
 
     const C: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n";
 
     #[test]
     fn a_media_line_gives_its_port_and_the_one_above() {
-        assert_eq!(endpoints(&format!("{C}m=audio 4000 RTP/AVP 0\r\n")), ["192.0.2.1:4000", "192.0.2.1:4001?"]);
+        assert_eq!(
+            endpoints(&format!("{C}m=audio 4000 RTP/AVP 0\r\n")),
+            ["192.0.2.1:4000", "192.0.2.1:4001?"]
+        );
     }
 
     #[test]
     fn the_connection_of_the_media_wins() {
-        let text = format!("{C}m=audio 4000 RTP/AVP 0\r\nc=IN IP6 2001:db8::1\r\nm=video 5000 RTP/AVP 31\r\n");
-        assert_eq!(endpoints(&text), ["[2001:db8::1]:4000", "[2001:db8::1]:4001?", "192.0.2.1:5000", "192.0.2.1:5001?"]);
+        let text = format!(
+            "{C}m=audio 4000 RTP/AVP 0\r\nc=IN IP6 2001:db8::1\r\nm=video 5000 RTP/AVP 31\r\n"
+        );
+        assert_eq!(
+            endpoints(&text),
+            [
+                "[2001:db8::1]:4000",
+                "[2001:db8::1]:4001?",
+                "192.0.2.1:5000",
+                "192.0.2.1:5001?"
+            ]
+        );
     }
 
     #[test]
     fn lines_in_the_wrong_place() {
         let text = "v=0\na=rtpmap:96 opus/48000\nm=audio 4000 RTP/AVP 96\nc=IN IP4 192.0.2.1\nm=video 5000 RTP/AVP 31\n";
-        assert_eq!(endpoints(text), ["192.0.2.1:4000", "192.0.2.1:4001?", "192.0.2.1:5000", "192.0.2.1:5001?"]);
-        assert_eq!(Description::parse(text.as_bytes()).media[0].formats[0].clock_rate, 48_000);
+        assert_eq!(
+            endpoints(text),
+            [
+                "192.0.2.1:4000",
+                "192.0.2.1:4001?",
+                "192.0.2.1:5000",
+                "192.0.2.1:5001?"
+            ]
+        );
+        assert_eq!(
+            Description::parse(text.as_bytes()).media[0].formats[0].clock_rate,
+            48_000
+        );
     }
 
     #[test]
     fn what_gives_no_endpoint() {
-        assert!(endpoints(&format!("{C}m=audio 0 RTP/AVP 0\r\n")).is_empty(), "port 0");
-        assert!(endpoints(&format!("{C}m=audio 4000 RTP/AVP 0\r\na=inactive\r\n")).is_empty(), "inactive");
-        assert!(endpoints(&format!("{C}a=inactive\r\nm=audio 4000 RTP/AVP 0\r\n")).is_empty(), "all inactive");
-        assert!(endpoints("c=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 0\n").is_empty(), "0.0.0.0");
-        assert!(endpoints("c=IN IP6 ::\nm=audio 4000 RTP/AVP 0\n").is_empty(), "::");
+        assert!(
+            endpoints(&format!("{C}m=audio 0 RTP/AVP 0\r\n")).is_empty(),
+            "port 0"
+        );
+        assert!(
+            endpoints(&format!("{C}m=audio 4000 RTP/AVP 0\r\na=inactive\r\n")).is_empty(),
+            "inactive"
+        );
+        assert!(
+            endpoints(&format!("{C}a=inactive\r\nm=audio 4000 RTP/AVP 0\r\n")).is_empty(),
+            "all inactive"
+        );
+        assert!(
+            endpoints("c=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 0\n").is_empty(),
+            "0.0.0.0"
+        );
+        assert!(
+            endpoints("c=IN IP6 ::\nm=audio 4000 RTP/AVP 0\n").is_empty(),
+            "::"
+        );
         assert!(endpoints(&format!("{C}m=audio\r\n")).is_empty(), "no port");
-        assert!(endpoints("m=audio 4000 RTP/AVP 0\n").is_empty(), "no address");
+        assert!(
+            endpoints("m=audio 4000 RTP/AVP 0\n").is_empty(),
+            "no address"
+        );
     }
 
     #[test]
@@ -475,26 +600,60 @@ mod tests {
     #[test]
     fn rtcp_where_it_is_declared() {
         let text = |attribute| format!("{C}m=audio 4000 RTP/AVP 0\r\na={attribute}\r\n");
-        assert_eq!(endpoints(&text("rtcp:53020")), ["192.0.2.1:4000", "192.0.2.1:53020"]);
-        assert_eq!(endpoints(&text("rtcp:53020 IN IP4 192.0.2.7")), ["192.0.2.1:4000", "192.0.2.7:53020"]);
+        assert_eq!(
+            endpoints(&text("rtcp:53020")),
+            ["192.0.2.1:4000", "192.0.2.1:53020"]
+        );
+        assert_eq!(
+            endpoints(&text("rtcp:53020 IN IP4 192.0.2.7")),
+            ["192.0.2.1:4000", "192.0.2.7:53020"]
+        );
         assert_eq!(endpoints(&text("rtcp:4000")), ["192.0.2.1:4000"]);
-        assert_eq!(endpoints(&text("rtcp-mux")), ["192.0.2.1:4000", "192.0.2.1:4001?"]);
+        assert_eq!(
+            endpoints(&text("rtcp-mux")),
+            ["192.0.2.1:4000", "192.0.2.1:4001?"]
+        );
     }
 
     #[test]
     fn several_pairs_and_the_last_port() {
-        let pairs = ["192.0.2.1:4000", "192.0.2.1:4001?", "192.0.2.1:4002", "192.0.2.1:4003?"];
-        assert_eq!(endpoints(&format!("{C}m=audio 4000/2 RTP/AVP 0\r\n")), pairs);
-        assert_eq!(endpoints(&format!("{C}m=audio 65535 RTP/AVP 0\r\n")), ["192.0.2.1:65535"]);
-        assert_eq!(Description::parse(format!("{C}m=audio 2/65535 RTP/AVP 0").as_bytes()).media[0].endpoints.len(), 64);
+        let pairs = [
+            "192.0.2.1:4000",
+            "192.0.2.1:4001?",
+            "192.0.2.1:4002",
+            "192.0.2.1:4003?",
+        ];
+        assert_eq!(
+            endpoints(&format!("{C}m=audio 4000/2 RTP/AVP 0\r\n")),
+            pairs
+        );
+        assert_eq!(
+            endpoints(&format!("{C}m=audio 65535 RTP/AVP 0\r\n")),
+            ["192.0.2.1:65535"]
+        );
+        assert_eq!(
+            Description::parse(format!("{C}m=audio 2/65535 RTP/AVP 0").as_bytes()).media[0]
+                .endpoints
+                .len(),
+            64
+        );
     }
 
     #[test]
     fn a_few_lines_cannot_ask_for_much() {
-        let text = format!("{}m=audio 2/32 RTP/AVP 0\r\n", "c=IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.2\r\n".repeat(40));
-        let many = (0..40).map(|n| format!("c=IN IP4 192.0.2.{n}\r\n")).collect::<String>() + "m=audio 2/32 RTP/AVP 0\r\n";
+        let text = format!(
+            "{}m=audio 2/32 RTP/AVP 0\r\n",
+            "c=IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.2\r\n".repeat(40)
+        );
+        let many = (0..40)
+            .map(|n| format!("c=IN IP4 192.0.2.{n}\r\n"))
+            .collect::<String>()
+            + "m=audio 2/32 RTP/AVP 0\r\n";
         assert!(Description::parse(text.as_bytes()).media[0].endpoints.len() <= MAX_ENDPOINTS);
-        assert_eq!(Description::parse(many.as_bytes()).media[0].endpoints.len(), MAX_ENDPOINTS);
+        assert_eq!(
+            Description::parse(many.as_bytes()).media[0].endpoints.len(),
+            MAX_ENDPOINTS
+        );
     }
 
     #[test]
@@ -503,7 +662,10 @@ mod tests {
             "{C}m=audio 4000 RTP/AVP 0\r\na=candidate:1 1 UDP 2130706431 203.0.113.141 8998 typ host\r\n\
              a=candidate:2 1 TCP 1 203.0.113.142 9 typ host tcptype active\r\na=candidate:3 1 udp 1 x.local 8 typ host\r\n"
         );
-        assert_eq!(endpoints(&text), ["192.0.2.1:4000", "192.0.2.1:4001?", "203.0.113.141:8998"]);
+        assert_eq!(
+            endpoints(&text),
+            ["192.0.2.1:4000", "192.0.2.1:4001?", "203.0.113.141:8998"]
+        );
     }
 
     #[test]
@@ -513,9 +675,16 @@ mod tests {
             "c=IN IP4 192.0.2.1/127\nm=audio 4000 RTP/AVP 0\0",
             "  c=IN IP4 192.0.2.1 \r\nM=audio 4000 RTP/AVP 0\r\n",
         ] {
-            assert_eq!(endpoints(text), ["192.0.2.1:4000", "192.0.2.1:4001?"], "{text}");
+            assert_eq!(
+                endpoints(text),
+                ["192.0.2.1:4000", "192.0.2.1:4001?"],
+                "{text}"
+            );
         }
-        assert_eq!(endpoints("c=IN IP6 [2001:db8::1]\nm=audio 4 RTP/AVP 0")[0], "[2001:db8::1]:4");
+        assert_eq!(
+            endpoints("c=IN IP6 [2001:db8::1]\nm=audio 4 RTP/AVP 0")[0],
+            "[2001:db8::1]:4"
+        );
         let named = Description::parse(b"c=IN IP4 host.example.com\nm=audio 4000 RTP/AVP 0\n");
         assert_eq!((named.host_names, named.media[0].endpoints.len()), (1, 0));
     }
@@ -527,15 +696,28 @@ mod tests {
              a=rtpmap:200 x/1\r\na=ptime:20\r\nm=audio 4002 RTP/AVP 0\r\n"
         );
         let media = Description::parse(text.as_bytes()).media;
-        let opus = Format { payload_type: 96, clock_rate: 48_000, codec: Codec::of(b"opus") };
+        let opus = Format {
+            payload_type: 96,
+            clock_rate: 48_000,
+            codec: Codec::of(b"opus"),
+        };
         assert_eq!(media[0].formats[0], opus);
-        assert_eq!(media[0].formats.iter().map(Format::is_sampled).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(
+            media[0]
+                .formats
+                .iter()
+                .map(Format::is_sampled)
+                .collect::<Vec<_>>(),
+            [true, false]
+        );
         assert_eq!((media[0].ptime_ms, media[1].ptime_ms), (Some(20), Some(30)));
     }
 
     #[test]
     fn the_first_word_on_a_payload_type_counts() {
-        let text = format!("{C}a=rtpmap:96 c/3\r\nm=audio 4000 RTP/AVP 96\r\na=rtpmap:96 a/1\r\na=rtpmap:96 b/2\r\n");
+        let text = format!(
+            "{C}a=rtpmap:96 c/3\r\nm=audio 4000 RTP/AVP 96\r\na=rtpmap:96 a/1\r\na=rtpmap:96 b/2\r\n"
+        );
         assert_eq!(codecs(&text), [["a"].as_slice()]);
     }
 
@@ -548,25 +730,52 @@ mod tests {
                 .map(|media| media.refused)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(refused("m=audio 4000 RTP/AVP 0\r\nm=video 0 RTP/AVP 31\r\n"), [false, true]);
-        assert_eq!(refused("m=audio 0/2 RTP/AVP 0\r\nm=audio\r\nm=audio x\r\n"), [true, false, false]);
-        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=mid:b\r\na=bundle-only\r\n"), [false]);
-        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=mid:b\r\n"), [true], "in the group, and refused");
-        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=bundle-only\r\n"), [true], "no name");
-        assert_eq!(refused("m=video 0 RTP/AVP 31\r\na=mid:c\r\na=bundle-only\r\n"), [true], "not in the group");
+        assert_eq!(
+            refused("m=audio 4000 RTP/AVP 0\r\nm=video 0 RTP/AVP 31\r\n"),
+            [false, true]
+        );
+        assert_eq!(
+            refused("m=audio 0/2 RTP/AVP 0\r\nm=audio\r\nm=audio x\r\n"),
+            [true, false, false]
+        );
+        assert_eq!(
+            refused("m=video 0 RTP/AVP 31\r\na=mid:b\r\na=bundle-only\r\n"),
+            [false]
+        );
+        assert_eq!(
+            refused("m=video 0 RTP/AVP 31\r\na=mid:b\r\n"),
+            [true],
+            "in the group, and refused"
+        );
+        assert_eq!(
+            refused("m=video 0 RTP/AVP 31\r\na=bundle-only\r\n"),
+            [true],
+            "no name"
+        );
+        assert_eq!(
+            refused("m=video 0 RTP/AVP 31\r\na=mid:c\r\na=bundle-only\r\n"),
+            [true],
+            "not in the group"
+        );
     }
 
     /// The codecs of each media description.
     fn codecs(text: &str) -> Vec<Vec<String>> {
         let name = |format: &Format| String::from_utf8(format.codec.name().to_vec()).unwrap();
         let media = Description::parse(text.as_bytes()).media;
-        media.iter().map(|media| media.formats.iter().map(name).collect()).collect()
+        media
+            .iter()
+            .map(|media| media.formats.iter().map(name).collect())
+            .collect()
     }
 
     #[test]
     fn the_media_of_a_bundle_share_their_formats() {
         let media = |mid: &str, more: &str, formats: &[&str]| {
-            let rtpmaps: String = formats.iter().map(|format| format!("a=rtpmap:{format}/90000\r\n")).collect();
+            let rtpmaps: String = formats
+                .iter()
+                .map(|format| format!("a=rtpmap:{format}/90000\r\n"))
+                .collect();
             format!("m=video {more}\r\na=mid:{mid}\r\n{rtpmaps}")
         };
         let text = format!(
@@ -581,9 +790,28 @@ mod tests {
         );
         assert_eq!(
             codecs(&text),
-            [&["a", "d", "f"][..], &["b"], &["c", "d", "f"], &["e"], &["f", "a", "d"], &["g", "h"], &["h", "g"]]
+            [
+                &["a", "d", "f"][..],
+                &["b"],
+                &["c", "d", "f"],
+                &["e"],
+                &["f", "a", "d"],
+                &["g", "h"],
+                &["h", "g"]
+            ]
         );
-        assert_eq!(codecs(&text.replace("BUNDLE", "LS")), [&["a"][..], &["b"], &["c", "d"], &["e"], &["f"], &["g"], &["h"]]);
+        assert_eq!(
+            codecs(&text.replace("BUNDLE", "LS")),
+            [
+                &["a"][..],
+                &["b"],
+                &["c", "d"],
+                &["e"],
+                &["f"],
+                &["g"],
+                &["h"]
+            ]
+        );
     }
 
     #[test]
@@ -592,89 +820,179 @@ mod tests {
             "{C}a=group:BUNDLE 0 1\r\nm=audio 4000 RTP/AVP 0\r\na=mid:0\r\na=ptime:40\r\nm=audio 4002 RTP/AVP 0\r\na=mid:1\r\n"
         );
         assert_eq!(
-            Description::parse(text.as_bytes()).media.iter().map(|media| media.ptime_ms).collect::<Vec<_>>(),
+            Description::parse(text.as_bytes())
+                .media
+                .iter()
+                .map(|media| media.ptime_ms)
+                .collect::<Vec<_>>(),
             [Some(40), None]
         );
     }
 
     #[test]
     fn media_do_not_multiply_formats() {
-        let many: String = (0..128).map(|number| format!("a=rtpmap:{number} x/8000\r\n")).collect();
-        let members: String = (0..60).map(|number| format!("m=audio 9 RTP/AVP 0\r\na=mid:{number}\r\n")).collect();
+        let many: String = (0..128)
+            .map(|number| format!("a=rtpmap:{number} x/8000\r\n"))
+            .collect();
+        let members: String = (0..60)
+            .map(|number| format!("m=audio 9 RTP/AVP 0\r\na=mid:{number}\r\n"))
+            .collect();
         let group: String = (0..60).map(|number| format!(" {number}")).collect();
         let text = format!("{C}{many}a=group:BUNDLE{group}\r\n{members}{many}");
         let media = Description::parse(text.as_bytes()).media;
         assert_eq!(media.len(), 60);
-        assert_eq!(media[0].formats.len(), MAX_ITEMS, "of the session, those of the last media are the same");
-        assert_eq!(media.iter().map(|media| media.formats.len()).sum::<usize>(), MAX_INHERITED_FORMATS + MAX_ITEMS);
+        assert_eq!(
+            media[0].formats.len(),
+            MAX_ITEMS,
+            "of the session, those of the last media are the same"
+        );
+        assert_eq!(
+            media.iter().map(|media| media.formats.len()).sum::<usize>(),
+            MAX_INHERITED_FORMATS + MAX_ITEMS
+        );
     }
 
     #[test]
     fn ports_at_a_host_name() {
         let unresolved = |text: &str| {
             let description = Description::parse(text.as_bytes());
-            (description.media.iter().map(|media| media.unresolved.clone()).collect::<Vec<_>>(), description.host_names)
+            (
+                description
+                    .media
+                    .iter()
+                    .map(|media| media.unresolved.clone())
+                    .collect::<Vec<_>>(),
+                description.host_names,
+            )
         };
         let named = "c=IN IP4 host.example.com\r\n";
-        assert_eq!(unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\n")), (vec![vec![4000, 4001]], 1));
+        assert_eq!(
+            unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\n")),
+            (vec![vec![4000, 4001]], 1)
+        );
         assert_eq!(
             unresolved(&format!("{C}m=audio 4000/2 RTP/AVP 0\r\n{named}{named}")),
             (vec![vec![4000, 4001, 4002, 4003]], 2)
         );
-        assert_eq!(unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\na=rtcp:5000\r\n")).0, [[4000, 5000]]);
         assert_eq!(
-            unresolved(&format!("m=audio 4000 RTP/AVP 0\r\n{named}m=video 5000 RTP/AVP 31\r\n")).0,
+            unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\na=rtcp:5000\r\n")).0,
+            [[4000, 5000]]
+        );
+        assert_eq!(
+            unresolved(&format!(
+                "m=audio 4000 RTP/AVP 0\r\n{named}m=video 5000 RTP/AVP 31\r\n"
+            ))
+            .0,
             [[4000, 4001], [5000, 5001]]
         );
         assert_eq!(
-            unresolved(&format!("{named}m=audio 4000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n")),
+            unresolved(&format!(
+                "{named}m=audio 4000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n"
+            )),
             (vec![vec![]], 1),
             "overruled"
         );
-        let inactive = format!("{named}m=audio 0 RTP/AVP 0\r\nm=audio 4000 RTP/AVP 0\r\na=inactive\r\n");
+        let inactive =
+            format!("{named}m=audio 0 RTP/AVP 0\r\nm=audio 4000 RTP/AVP 0\r\na=inactive\r\n");
         assert_eq!(unresolved(&inactive).0, [[0u16; 0]; 2]);
 
         let rtcp = format!("{named}m=audio 4000 RTP/AVP 0\r\na=rtcp:53020 IN IP4 192.0.2.7\r\n");
-        assert_eq!((unresolved(&rtcp).0, endpoints(&rtcp)), (vec![vec![4000]], vec!["192.0.2.7:53020".to_owned()]));
-        let many = (1..=70).map(|n| format!("m=audio {n}000/32 RTP/AVP 0\r\n")).collect::<String>();
+        assert_eq!(
+            (unresolved(&rtcp).0, endpoints(&rtcp)),
+            (vec![vec![4000]], vec!["192.0.2.7:53020".to_owned()])
+        );
+        let many = (1..=70)
+            .map(|n| format!("m=audio {n}000/32 RTP/AVP 0\r\n"))
+            .collect::<String>();
         let ports = unresolved(&format!("{named}{many}")).0;
-        assert_eq!((ports[0].len(), ports.iter().map(Vec::len).sum::<usize>()), (64, MAX_ENDPOINTS_IN_ALL));
+        assert_eq!(
+            (ports[0].len(), ports.iter().map(Vec::len).sum::<usize>()),
+            (64, MAX_ENDPOINTS_IN_ALL)
+        );
     }
 
     #[test]
     fn addresses_that_cannot_be_read() {
         let counts = |text: &str| {
             let description = Description::parse(text.as_bytes());
-            let given = description.media.iter().map(|media| media.endpoints.len() + media.unresolved.len()).sum::<usize>();
-            (description.unreadable_addresses, description.host_names, given)
+            let given = description
+                .media
+                .iter()
+                .map(|media| media.endpoints.len() + media.unresolved.len())
+                .sum::<usize>();
+            (
+                description.unreadable_addresses,
+                description.host_names,
+                given,
+            )
         };
-        assert_eq!(counts("c=IN IP4 300.1.2.3\nm=audio 4000 RTP/AVP 0\n"), (1, 0, 0));
-        assert_eq!(counts(&format!("{C}m=audio 4000 RTP/AVP 0\nc=IN IP4 1.2.3\n")), (1, 0, 0), "the session's is not meant");
-        assert_eq!(counts("c=IN IP4 010.000.000.005\nm=audio 4000 RTP/AVP 0\n"), (0, 0, 2));
-        assert_eq!(counts("c=IN IP4 000.000.000.000\nm=audio 4000 RTP/AVP 0\n"), (0, 0, 0));
+        assert_eq!(
+            counts("c=IN IP4 300.1.2.3\nm=audio 4000 RTP/AVP 0\n"),
+            (1, 0, 0)
+        );
+        assert_eq!(
+            counts(&format!("{C}m=audio 4000 RTP/AVP 0\nc=IN IP4 1.2.3\n")),
+            (1, 0, 0),
+            "the session's is not meant"
+        );
+        assert_eq!(
+            counts("c=IN IP4 010.000.000.005\nm=audio 4000 RTP/AVP 0\n"),
+            (0, 0, 2)
+        );
+        assert_eq!(
+            counts("c=IN IP4 000.000.000.000\nm=audio 4000 RTP/AVP 0\n"),
+            (0, 0, 0)
+        );
     }
 
     #[test]
     fn several_addresses_of_multicast() {
         let text = "c=IN IP4 224.2.1.1/127/2\nm=video 4000 RTP/AVP 31\n";
-        assert_eq!(endpoints(text), ["224.2.1.1:4000", "224.2.1.1:4001?", "224.2.1.2:4000", "224.2.1.2:4001?"]);
+        assert_eq!(
+            endpoints(text),
+            [
+                "224.2.1.1:4000",
+                "224.2.1.1:4001?",
+                "224.2.1.2:4000",
+                "224.2.1.2:4001?"
+            ]
+        );
     }
 
     #[test]
     fn bases_of_candidates() {
         let bases = |candidates: &[&str]| {
-            let lines: String = candidates.iter().map(|candidate| format!("a=candidate:{candidate}\r\n")).collect();
-            let media = &Description::parse(format!("{C}m=audio 4000 RTP/AVP 0\r\n{lines}").as_bytes()).media[0];
-            assert!(media.endpoints.iter().all(|(endpoint, _)| !media.bases.contains(endpoint)));
-            media.bases.iter().map(Endpoint::to_string).collect::<Vec<_>>()
+            let lines: String = candidates
+                .iter()
+                .map(|candidate| format!("a=candidate:{candidate}\r\n"))
+                .collect();
+            let media =
+                &Description::parse(format!("{C}m=audio 4000 RTP/AVP 0\r\n{lines}").as_bytes())
+                    .media[0];
+            assert!(
+                media
+                    .endpoints
+                    .iter()
+                    .all(|(endpoint, _)| !media.bases.contains(endpoint))
+            );
+            media
+                .bases
+                .iter()
+                .map(Endpoint::to_string)
+                .collect::<Vec<_>>()
         };
         let reflexive = "2 1 UDP 1694498815 203.0.113.141 8998 typ srflx raddr 10.0.0.5 rport 5000";
         assert_eq!(bases(&[reflexive, reflexive]), ["10.0.0.5:5000"]);
         assert_eq!(
-            bases(&["2 1 udp 1 203.0.113.141 8998 typ relay generation 0 RPORT 5 RADDR 2001:db8::5 x"]),
+            bases(&[
+                "2 1 udp 1 203.0.113.141 8998 typ relay generation 0 RPORT 5 RADDR 2001:db8::5 x"
+            ]),
             ["[2001:db8::5]:5"]
         );
-        assert_eq!(bases(&["2 1 udp 1 b3a4.local 8998 typ srflx raddr 10.0.0.5 rport 5000"]), ["10.0.0.5:5000"]);
+        assert_eq!(
+            bases(&["2 1 udp 1 b3a4.local 8998 typ srflx raddr 10.0.0.5 rport 5000"]),
+            ["10.0.0.5:5000"]
+        );
         for none in [
             "2 1 UDP 1 203.0.113.141 8998 typ srflx raddr 0.0.0.0 rport 5000",
             "2 1 UDP 1 203.0.113.141 8998 typ srflx raddr 10.0.0.5 rport 0",
@@ -691,10 +1009,23 @@ mod tests {
     fn of_a_fragment_only_candidates_count() {
         let fragment = |text: &str| {
             let media = Description::parse_fragment(text.as_bytes()).media;
-            let text =
-                |media: &Media| (media.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect(), media.bases.len());
-            assert!(media.iter().all(|media| media.formats.is_empty() && media.unresolved.is_empty() && !media.refused));
-            media.iter().map(text).collect::<Vec<(Vec<String>, usize)>>()
+            let text = |media: &Media| {
+                (
+                    media
+                        .endpoints
+                        .iter()
+                        .map(|(endpoint, _)| endpoint.to_string())
+                        .collect(),
+                    media.bases.len(),
+                )
+            };
+            assert!(media.iter().all(|media| media.formats.is_empty()
+                && media.unresolved.is_empty()
+                && !media.refused));
+            media
+                .iter()
+                .map(text)
+                .collect::<Vec<(Vec<String>, usize)>>()
         };
         // RFC 8840, 9.2, in short.
         let text = "a=ice-pwd:x\r\na=ice-ufrag:y\r\nm=audio 9 RTP/AVP 0\r\na=mid:1\r\na=rtpmap:96 x/1\r\n\
@@ -702,7 +1033,13 @@ mod tests {
             m=audio 0 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\na=mid:2\r\na=inactive\r\n\
             a=candidate:2 1 UDP 1694498815 203.0.113.141 5000 typ srflx raddr 10.0.1.1 rport 8998\r\na=end-of-candidates\r\n\
             m=audio 4000 RTP/AVP 0\r\nc=IN IP4 host.example.com\r\na=mid:3\r\n";
-        assert_eq!(fragment(text), [(vec!["192.0.2.3:8998".to_owned()], 0), (vec!["203.0.113.141:5000".to_owned()], 1)]);
+        assert_eq!(
+            fragment(text),
+            [
+                (vec!["192.0.2.3:8998".to_owned()], 0),
+                (vec!["203.0.113.141:5000".to_owned()], 1)
+            ]
+        );
         assert_eq!(fragment(&text.replace("\r\n", "\r")), fragment(text));
         assert_eq!(
             fragment("a=candidate:1 1 UDP 1 192.0.2.3 8998 typ host\r\n"),

@@ -39,8 +39,8 @@ impl Codec {
         codec
     }
 
-    /// The clock that RFCs fix, so that senders keep to it whatever they write: `G722/16000` names how often is sampled, and
-    /// `opus/16000` how often the sender would like to.
+    /// The clock that RFCs fix, so that senders keep to it whatever they write: `G722/16000` names
+    /// how often is sampled, and `opus/16000` how often the sender would like to.
     fn fixed_clock_rate(&self, payload_type: u8) -> Option<u32> {
         let is = |name: &[u8]| self.name().eq_ignore_ascii_case(name);
         if is(b"opus") {
@@ -96,7 +96,11 @@ pub fn format_of_static(payload_type: u8) -> Option<Format> {
         34 => ("H263", 90_000),
         _ => return None,
     };
-    Some(Format { payload_type, clock_rate, codec: Codec::of(codec.as_bytes()) })
+    Some(Format {
+        payload_type,
+        clock_rate,
+        codec: Codec::of(codec.as_bytes()),
+    })
 }
 
 impl Format {
@@ -107,24 +111,33 @@ impl Format {
         let mut encoding = parts.next()?.split(|&byte| byte == b'/');
         let codec = Codec::of(encoding.next()?);
         let named = || encoding.next().and_then(number).filter(|&rate| rate > 0);
-        Some(Self { payload_type, clock_rate: codec.fixed_clock_rate(payload_type).or_else(named)?, codec })
+        Some(Self {
+            payload_type,
+            clock_rate: codec.fixed_clock_rate(payload_type).or_else(named)?,
+            codec,
+        })
     }
 
     /// Whether both say the same: names of codecs have no case (RFC 4855, 3).
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.clock_rate == other.clock_rate && self.codec.name().eq_ignore_ascii_case(other.codec.name())
+        self.clock_rate == other.clock_rate
+            && self.codec.name().eq_ignore_ascii_case(other.codec.name())
     }
 
-    /// Its packets hold sound or picture and are sent in time with their timestamps. A telephone-event (RFC 4733) has
-    /// one timestamp from its beginning to its end; comfort noise (RFC 3389) is sent when the noise changes.
+    /// Its packets hold sound or picture and are sent in time with their timestamps. A
+    /// telephone-event (RFC 4733) has one timestamp from its beginning to its end; comfort noise
+    /// (RFC 3389) is sent when the noise changes.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
-        !["telephone-event", "CN"].iter().any(|name| self.codec.name().eq_ignore_ascii_case(name.as_bytes()))
+        !["telephone-event", "CN"]
+            .iter()
+            .any(|name| self.codec.name().eq_ignore_ascii_case(name.as_bytes()))
     }
 }
 
-/// Formats, of each payload type the one that was added first: no more than there are payload types.
+/// Formats, of each payload type the one that was added first: no more than there are payload
+/// types.
 #[derive(Default)]
 pub(super) struct Formats {
     list: Vec<Format>,
@@ -159,7 +172,11 @@ mod tests {
 
     fn rtpmap(value: &str) -> Option<(u8, u32, String)> {
         let format = Format::of_rtpmap(value.as_bytes())?;
-        Some((format.payload_type, format.clock_rate, String::from_utf8(format.codec.name().to_vec()).unwrap()))
+        Some((
+            format.payload_type,
+            format.clock_rate,
+            String::from_utf8(format.codec.name().to_vec()).unwrap(),
+        ))
     }
 
     #[test]
@@ -170,7 +187,11 @@ mod tests {
             ("101  telephone-event/48000", 101, 48_000, "telephone-event"),
             ("96 L16/16000", 96, 16_000, "L16"),
         ] {
-            assert_eq!(rtpmap(value), Some((payload_type, clock_rate, codec.to_owned())), "{value}");
+            assert_eq!(
+                rtpmap(value),
+                Some((payload_type, clock_rate, codec.to_owned())),
+                "{value}"
+            );
         }
     }
 
@@ -189,13 +210,25 @@ mod tests {
             ("111 OPUS/48000/2", 111, 48_000, "OPUS"),
             ("111 opus", 111, 48_000, "opus"),
         ] {
-            assert_eq!(rtpmap(value), Some((payload_type, clock_rate, codec.to_owned())), "{value}");
+            assert_eq!(
+                rtpmap(value),
+                Some((payload_type, clock_rate, codec.to_owned())),
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_format() {
-        for value in ["", "96", "96 VP8", "96 VP8/0", "96 VP8/x", "128 VP8/90000", "x VP8/90000"] {
+        for value in [
+            "",
+            "96",
+            "96 VP8",
+            "96 VP8/0",
+            "96 VP8/x",
+            "128 VP8/90000",
+            "x VP8/90000",
+        ] {
             assert_eq!(rtpmap(value), None, "{value}");
         }
     }

@@ -5,22 +5,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// More addresses in one line (`c=IN IP4 224.2.1.1/127/3`) than this are not believed.
 const MAX_ADDRESSES: u16 = 32;
 
-/// The lines as `(type, value)`. CR, LF and both together end one, as RFC 2543 had it. Blanks around type and value, and NUL at
-/// the end, are forgiven.
+/// The lines as `(type, value)`. CR, LF and both together end one, as RFC 2543 had it. Blanks
+/// around type and value, and NUL at the end, are forgiven.
 pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    description.split(|&byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| {
-        let line = line.trim_ascii_start();
-        let (kind, rest) = line.split_first()?;
-        let value = rest.trim_ascii_start().strip_prefix(b"=")?;
-        let end =
-            value.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0).map_or(0, |last| last.saturating_add(1));
-        Some((kind.to_ascii_lowercase(), value.get(..end)?.trim_ascii_start()))
-    })
+    description
+        .split(|&byte| matches!(byte, b'\n' | b'\r'))
+        .filter_map(|line| {
+            let line = line.trim_ascii_start();
+            let (kind, rest) = line.split_first()?;
+            let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+            let end = value
+                .iter()
+                .rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0)
+                .map_or(0, |last| last.saturating_add(1));
+            Some((
+                kind.to_ascii_lowercase(),
+                value.get(..end)?.trim_ascii_start(),
+            ))
+        })
 }
 
 /// The fields of a value, however many blanks separate them.
 pub(super) fn fields(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty())
+    value
+        .split(u8::is_ascii_whitespace)
+        .filter(|field| !field.is_empty())
 }
 
 /// A decimal number.
@@ -32,19 +41,24 @@ pub(super) fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     Ip(IpAddr),
-    /// A host name, which is not looked up: the answer of today says nothing about the day of the capture.
+    /// A host name, which is not looked up: the answer of today says nothing about the day of the
+    /// capture.
     HostName,
     /// Something else.
     Unreadable,
 }
 
 impl Address {
-    /// RFC 4566, 5.7: `IN IP4 192.0.2.1`; of multicast several, one above the other: `IN IP4 224.2.1.1/127/3`,
-    /// `IN IP6 FF15::101/3`. The address itself tells its family: labels lie.
+    /// RFC 4566, 5.7: `IN IP4 192.0.2.1`; of multicast several, one above the other: `IN IP4
+    /// 224.2.1.1/127/3`, `IN IP6 FF15::101/3`. The address itself tells its family: labels lie.
     pub(super) fn of_connection(value: &[u8]) -> impl Iterator<Item = Self> {
         let field = fields(value).nth(2).unwrap_or_default();
         let first = Self::parse(field);
-        let count = if let Some(Self::Ip(ip)) = first { count(ip, field) } else { 1 };
+        let count = if let Some(Self::Ip(ip)) = first {
+            count(ip, field)
+        } else {
+            1
+        };
         (0..count).map_while(move |number| match first? {
             Self::Ip(ip) => above(ip, number).map(Self::Ip),
             other => Some(other),
@@ -70,13 +84,20 @@ impl Address {
 
 /// `010.000.000.005`, as some gateways write it: decimal all the same.
 fn padded(field: &[u8]) -> Option<IpAddr> {
-    let mut octets =
-        field.split(|&byte| byte == b'.').map(|octet| number(octet).filter(|_| octet.iter().all(u8::is_ascii_digit)));
-    let v4 = Ipv4Addr::new(octets.next()??, octets.next()??, octets.next()??, octets.next()??);
+    let mut octets = field
+        .split(|&byte| byte == b'.')
+        .map(|octet| number(octet).filter(|_| octet.iter().all(u8::is_ascii_digit)));
+    let v4 = Ipv4Addr::new(
+        octets.next()??,
+        octets.next()??,
+        octets.next()??,
+        octets.next()??,
+    );
     octets.next().is_none().then_some(v4.into())
 }
 
-/// RFC 1123, 2.1: letters, digits, hyphens and dots; not only digits, or it would be an address that is none.
+/// RFC 1123, 2.1: letters, digits, hyphens and dots; not only digits, or it would be an address
+/// that is none.
 fn is_host_name(field: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
     field.iter().all(is_part) && field.iter().any(u8::is_ascii_alphabetic)
@@ -85,7 +106,10 @@ fn is_host_name(field: &[u8]) -> bool {
 /// How many addresses a field stands for: the number behind the TTL, which IPv6 does not have.
 fn count(ip: IpAddr, field: &[u8]) -> u16 {
     let place = if ip.is_ipv4() { 2 } else { 1 };
-    let given = field.split(|&byte| byte == b'/').nth(place).filter(|_| ip.is_multicast());
+    let given = field
+        .split(|&byte| byte == b'/')
+        .nth(place)
+        .filter(|_| ip.is_multicast());
     given.and_then(number).unwrap_or(1).clamp(1, MAX_ADDRESSES)
 }
 
@@ -103,7 +127,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<String> {
-        lines(text.as_bytes()).map(|(kind, value)| format!("{}={}", kind as char, value.escape_ascii())).collect()
+        lines(text.as_bytes())
+            .map(|(kind, value)| format!("{}={}", kind as char, value.escape_ascii()))
+            .collect()
     }
 
     fn connection(value: &str) -> Vec<String> {
@@ -117,9 +143,16 @@ mod tests {
     #[test]
     fn any_line_end_ends_a_line() {
         for end in ["\r\n", "\n", "\r"] {
-            assert_eq!(read(&["v=0", "s=a b", "t=0 0", ""].join(end)), ["v=0", "s=a b", "t=0 0"], "{end:?}");
+            assert_eq!(
+                read(&["v=0", "s=a b", "t=0 0", ""].join(end)),
+                ["v=0", "s=a b", "t=0 0"],
+                "{end:?}"
+            );
         }
-        assert_eq!(read("v=0\rs=-\r\n\nt=0 0\n\rm=audio 4 RTP/AVP 0\0"), ["v=0", "s=-", "t=0 0", "m=audio 4 RTP/AVP 0"]);
+        assert_eq!(
+            read("v=0\rs=-\r\n\nt=0 0\n\rm=audio 4 RTP/AVP 0\0"),
+            ["v=0", "s=-", "t=0 0", "m=audio 4 RTP/AVP 0"]
+        );
     }
 
     #[test]
@@ -146,20 +179,46 @@ mod tests {
         ] {
             assert_eq!(connection(value), [want], "{value}");
         }
-        assert!(connection("IN IP4").is_empty() && connection("").is_empty() && connection("IN IP4 /127").is_empty());
+        assert!(
+            connection("IN IP4").is_empty()
+                && connection("").is_empty()
+                && connection("IN IP4 /127").is_empty()
+        );
     }
 
     /// The first two are RFC 4566's.
     #[test]
     fn addresses_of_multicast_may_be_several() {
-        assert_eq!(connection("IN IP4 224.2.1.1/127/3"), ["224.2.1.1", "224.2.1.2", "224.2.1.3"]);
-        assert_eq!(connection("IN IP6 FF15::101/3"), ["ff15::101", "ff15::102", "ff15::103"]);
-        for one in ["224.2.1.1/127", "224.2.1.1/127/0", "224.2.1.1/127/x", "192.0.2.1/127/3", "224.2.1.1"] {
-            assert_eq!(connection(&format!("IN IP4 {one}")), [one.split('/').next().unwrap()], "{one}");
+        assert_eq!(
+            connection("IN IP4 224.2.1.1/127/3"),
+            ["224.2.1.1", "224.2.1.2", "224.2.1.3"]
+        );
+        assert_eq!(
+            connection("IN IP6 FF15::101/3"),
+            ["ff15::101", "ff15::102", "ff15::103"]
+        );
+        for one in [
+            "224.2.1.1/127",
+            "224.2.1.1/127/0",
+            "224.2.1.1/127/x",
+            "192.0.2.1/127/3",
+            "224.2.1.1",
+        ] {
+            assert_eq!(
+                connection(&format!("IN IP4 {one}")),
+                [one.split('/').next().unwrap()],
+                "{one}"
+            );
         }
         assert_eq!(connection("IN IP6 2001:db8::1/3"), ["2001:db8::1"]);
         assert_eq!(connection("IN IP4 224.2.1.1/127/65535").len(), 32);
-        assert_eq!(connection("IN IP4 239.255.255.254/1/9"), ["239.255.255.254", "239.255.255.255"]);
-        assert_eq!(connection("IN IP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/9").len(), 1);
+        assert_eq!(
+            connection("IN IP4 239.255.255.254/1/9"),
+            ["239.255.255.254", "239.255.255.255"]
+        );
+        assert_eq!(
+            connection("IN IP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/9").len(),
+            1
+        );
     }
 }

@@ -1,5 +1,8 @@
 //! The life of a capture after processing: it is marked, deleted or moved.
-#![allow(clippy::disallowed_methods, reason = "a door: marks, deletes and moves captures")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: marks, deletes and moves captures"
+)]
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,7 +26,8 @@ use shared::{files, segment::SegmentName};
 
 use super::{listing::Listed, names::split_ending};
 
-/// Nobody but the owner may read a copy that is not complete; it gets the mode of the original at its end.
+/// Nobody but the owner may read a copy that is not complete; it gets the mode of the original at
+/// its end.
 const COPY_MODE: u32 = 0o600;
 
 /// The action on a capture whose results are durable.
@@ -55,8 +59,12 @@ impl FromStr for AfterProcessing {
         match (text, text.strip_prefix("move:")) {
             ("keep", _) => Ok(Self::Keep),
             ("delete", _) => Ok(Self::Delete),
-            (_, Some(directory)) if !directory.is_empty() => Ok(Self::Move(PathBuf::from(directory))),
-            _ => Err(format!("`{text}` is nothing that can be done with a segment; write keep, delete or move:DIR")),
+            (_, Some(directory)) if !directory.is_empty() => {
+                Ok(Self::Move(PathBuf::from(directory)))
+            }
+            _ => Err(format!(
+                "`{text}` is nothing that can be done with a segment; write keep, delete or move:DIR"
+            )),
         }
     }
 }
@@ -75,7 +83,10 @@ impl AfterProcessing {
         });
         match outcome {
             Err(error) if error.kind() == ErrorKind::NotFound && is_gone(path) => Ok(Applied::Gone),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{} cannot be {self}: {error}", path.display()))),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("{} cannot be {self}: {error}", path.display()),
+            )),
             done => done,
         }
     }
@@ -104,25 +115,35 @@ fn is_gone(path: &Path) -> bool {
     fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// The name of the mark beside a segment that says that it has been processed; nobody waits for one beside anything else.
+/// The name of the mark beside a segment that says that it has been processed; nobody waits for one
+/// beside anything else.
 fn mark_of(path: &Path) -> Option<PathBuf> {
     let segment: SegmentName = path.file_name()?.to_str()?.parse().ok()?;
     Some(path.with_file_name(segment.processed_file_name()))
 }
 
 fn mark(path: &Path) -> io::Result<()> {
-    let Some(mark) = mark_of(path) else { return Ok(()) };
+    let Some(mark) = mark_of(path) else {
+        return Ok(());
+    };
     // Nothing is written to it, so no right to write is needed; what has its name is mark enough.
-    match open(&mark, OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o640)) {
+    match open(
+        &mark,
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC,
+        Mode::from_bits_truncate(0o640),
+    ) {
         Ok(_) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    // The agent deletes the segment first, then its mark. If it did so just now, nobody else takes the mark away.
+    // The agent deletes the segment first, then its mark. If it did so just now, nobody else takes
+    // the mark away.
     if is_gone(path) { unmark(path) } else { Ok(()) }
 }
 
 fn unmark(path: &Path) -> io::Result<()> {
-    let Some(mark) = mark_of(path) else { return Ok(()) };
+    let Some(mark) = mark_of(path) else {
+        return Ok(());
+    };
     match fs::remove_file(mark) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -138,14 +159,17 @@ fn move_into(directory: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// To another file system: nobody sees half of it there, and it is there for good before it is removed here.
+/// To another file system: nobody sees half of it there, and it is there for good before it is
+/// removed here.
 fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
     let to = directory.join(name);
     files::remove_leftovers(&to)?;
     let part = files::replacement(&to, COPY_MODE)?;
     copy(path, part.as_file())?;
     let placed = rename_into(directory, name, part.path())?;
-    let removed = File::open(directory).and_then(|directory| directory.sync_all()).and_then(|()| fs::remove_file(path));
+    let removed = File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .and_then(|()| fs::remove_file(path));
     // It is tried again, which must not give a copy each time.
     removed.inspect_err(|_| drop(fs::remove_file(&placed)))
 }
@@ -159,13 +183,16 @@ fn copy(from: &Path, mut to: &File) -> io::Result<()> {
     to.sync_all()
 }
 
-/// Moves a file into a directory of the same file system: under this name, or the next one that nobody has.
+/// Moves a file into a directory of the same file system: under this name, or the next one that
+/// nobody has.
 fn rename_into(directory: &Path, name: &OsStr, from: &Path) -> io::Result<PathBuf> {
     let mut number = 1u32;
     loop {
         let to = directory.join(numbered(name, number));
         match rename_to_new(from, &to) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number = number.checked_add(1).ok_or(error)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                number = number.checked_add(1).ok_or(error)?
+            }
             renamed => return renamed.map(|()| to),
         }
     }
@@ -201,9 +228,16 @@ mod tests {
 
     /// Some directory on another file system than the temporary ones.
     fn elsewhere() -> TempDir {
-        let [here, there] = [tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap()];
+        let [here, there] = [
+            tempdir().unwrap(),
+            tempfile::tempdir_in("/dev/shm").unwrap(),
+        ];
         let device = |directory: &TempDir| fs::metadata(directory.path()).unwrap().dev();
-        assert_ne!(device(&here), device(&there), "this test needs /dev/shm and the temporary directory on two file systems");
+        assert_ne!(
+            device(&here),
+            device(&there),
+            "this test needs /dev/shm and the temporary directory on two file systems"
+        );
         there
     }
 
@@ -211,10 +245,17 @@ mod tests {
     fn what_becomes_of_a_capture_is_written_so() {
         assert_eq!("keep".parse(), Ok(AfterProcessing::Keep));
         assert_eq!("delete".parse(), Ok(AfterProcessing::Delete));
-        assert_eq!("move:/var/done".parse(), Ok(AfterProcessing::Move("/var/done".into())));
+        assert_eq!(
+            "move:/var/done".parse(),
+            Ok(AfterProcessing::Move("/var/done".into()))
+        );
         for text in ["", "Keep", "move", "move:", "remove", "delete:", "keep "] {
             let why = text.parse::<AfterProcessing>().unwrap_err();
-            assert!(why.starts_with(&format!("`{text}`")) && why.ends_with("write keep, delete or move:DIR"), "{why}");
+            assert!(
+                why.starts_with(&format!("`{text}`"))
+                    && why.ends_with("write keep, delete or move:DIR"),
+                "{why}"
+            );
         }
     }
 
@@ -224,11 +265,17 @@ mod tests {
         for name in [SEGMENT, "other.pcap", &format!("{SEGMENT}.gz")] {
             let (path, listed) = capture(&directory, name, b"bytes");
             for _ in 0..2 {
-                assert_eq!(AfterProcessing::Keep.apply(&path, &listed).unwrap(), Applied::Done);
+                assert_eq!(
+                    AfterProcessing::Keep.apply(&path, &listed).unwrap(),
+                    Applied::Done
+                );
             }
         }
         let mark = format!(".{SEGMENT}.processed");
-        assert_eq!(names_in(directory.path()), [&mark, SEGMENT, &format!("{SEGMENT}.gz"), "other.pcap"]);
+        assert_eq!(
+            names_in(directory.path()),
+            [&mark, SEGMENT, &format!("{SEGMENT}.gz"), "other.pcap"]
+        );
         assert_eq!(fs::read(directory.path().join(mark)).unwrap(), b"");
     }
 
@@ -238,7 +285,10 @@ mod tests {
         for name in [SEGMENT, "other.pcap"] {
             let (path, listed) = capture(&directory, name, b"bytes");
             AfterProcessing::Keep.apply(&path, &listed).unwrap();
-            assert_eq!(AfterProcessing::Delete.apply(&path, &listed).unwrap(), Applied::Done);
+            assert_eq!(
+                AfterProcessing::Delete.apply(&path, &listed).unwrap(),
+                Applied::Done
+            );
         }
         assert_eq!(names_in(directory.path()), [""; 0]);
     }
@@ -252,7 +302,12 @@ mod tests {
                 let (path, listed) = capture(&directory, name, bytes);
                 set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
                 AfterProcessing::Keep.apply(&path, &listed).unwrap();
-                assert_eq!(AfterProcessing::Move(target.clone()).apply(&path, &listed).unwrap(), Applied::Done);
+                assert_eq!(
+                    AfterProcessing::Move(target.clone())
+                        .apply(&path, &listed)
+                        .unwrap(),
+                    Applied::Done
+                );
                 listed
             };
             let first = bring(SEGMENT, b"first");
@@ -263,11 +318,20 @@ mod tests {
             assert_eq!(names_in(directory.path()), [""; 0]);
             let stem = SEGMENT.strip_suffix(".pcap").unwrap();
             let [second, third] = [2, 3].map(|number| format!("{stem}_{number}.pcap"));
-            assert_eq!(names_in(&target), [SEGMENT, &second, &third, "x.pcapng.gz", "x_2.pcapng.gz"]);
+            assert_eq!(
+                names_in(&target),
+                [SEGMENT, &second, &third, "x.pcapng.gz", "x_2.pcapng.gz"]
+            );
             let read = |name: &str| fs::read_to_string(target.join(name)).unwrap();
-            assert_eq!([SEGMENT, &second, &third].map(read), ["first", "other", "third one"]);
+            assert_eq!(
+                [SEGMENT, &second, &third].map(read),
+                ["first", "other", "third one"]
+            );
             let metadata = fs::metadata(target.join(SEGMENT)).unwrap();
-            assert_eq!((metadata.mode() & 0o777, metadata.modified().unwrap()), (0o640, first.modified));
+            assert_eq!(
+                (metadata.mode() & 0o777, metadata.modified().unwrap()),
+                (0o640, first.modified)
+            );
         }
     }
 
@@ -278,11 +342,22 @@ mod tests {
             let (path, listed) = capture(&directory, SEGMENT, b"bytes");
             grow(&path);
             let after: AfterProcessing = after.parse().unwrap();
-            assert_eq!(after.apply(&path, &listed).unwrap(), Applied::Grown, "{after}");
+            assert_eq!(
+                after.apply(&path, &listed).unwrap(),
+                Applied::Grown,
+                "{after}"
+            );
             // Another one of the same size.
             fs::write(&path, b"BYTES").unwrap();
-            File::open(&path).unwrap().set_modified(listed.modified + Duration::from_secs(1)).unwrap();
-            assert_eq!(after.apply(&path, &listed).unwrap(), Applied::Grown, "{after}");
+            File::open(&path)
+                .unwrap()
+                .set_modified(listed.modified + Duration::from_secs(1))
+                .unwrap();
+            assert_eq!(
+                after.apply(&path, &listed).unwrap(),
+                Applied::Grown,
+                "{after}"
+            );
             assert_eq!(names_in(directory.path()), [SEGMENT]);
         }
     }
@@ -291,10 +366,18 @@ mod tests {
     fn one_that_has_vanished_is_no_error() {
         let directory = tempdir().unwrap();
         let done = directory.path().join("done");
-        for after in [AfterProcessing::Keep, AfterProcessing::Delete, AfterProcessing::Move(done)] {
+        for after in [
+            AfterProcessing::Keep,
+            AfterProcessing::Delete,
+            AfterProcessing::Move(done),
+        ] {
             let (path, listed) = capture(&directory, SEGMENT, b"bytes");
             fs::remove_file(&path).unwrap();
-            assert_eq!(after.apply(&path, &listed).unwrap(), Applied::Gone, "{after}");
+            assert_eq!(
+                after.apply(&path, &listed).unwrap(),
+                Applied::Gone,
+                "{after}"
+            );
             assert_eq!(names_in(directory.path()), [""; 0]);
         }
     }
@@ -304,7 +387,9 @@ mod tests {
         let directory = tempdir().unwrap();
         let (path, listed) = capture(&directory, SEGMENT, b"bytes");
         let (file, _) = capture(&directory, "file", b"");
-        let error = AfterProcessing::Move(file.clone()).apply(&path, &listed).unwrap_err();
+        let error = AfterProcessing::Move(file.clone())
+            .apply(&path, &listed)
+            .unwrap_err();
         let want = format!("{} cannot be moved to {}: ", path.display(), file.display());
         assert!(error.to_string().starts_with(&want), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"bytes");
@@ -316,7 +401,9 @@ mod tests {
         // The hidden name of the copy would be too long.
         let name = format!("{}.pcap", "x".repeat(250));
         let (path, listed) = capture(&directory, &name, b"bytes");
-        AfterProcessing::Move(done.path().to_owned()).apply(&path, &listed).unwrap_err();
+        AfterProcessing::Move(done.path().to_owned())
+            .apply(&path, &listed)
+            .unwrap_err();
         assert_eq!(names_in(done.path()), [""; 0]);
         assert_eq!(fs::read(&path).unwrap(), b"bytes");
     }
@@ -325,9 +412,13 @@ mod tests {
     fn links_in_the_place_of_marks_and_copies_are_not_followed() {
         let (directory, done) = (tempdir().unwrap(), elsewhere());
         let (path, listed) = capture(&directory, SEGMENT, b"bytes");
-        let [victim, mark] = ["victim", &format!(".{SEGMENT}.processed")].map(|name| directory.path().join(name));
+        let [victim, mark] =
+            ["victim", &format!(".{SEGMENT}.processed")].map(|name| directory.path().join(name));
         symlink(&victim, &mark).unwrap();
-        assert_eq!(AfterProcessing::Keep.apply(&path, &listed).unwrap(), Applied::Done);
+        assert_eq!(
+            AfterProcessing::Keep.apply(&path, &listed).unwrap(),
+            Applied::Done
+        );
         assert!(!victim.exists() && fs::symlink_metadata(&mark).unwrap().is_symlink());
         fs::write(&victim, "precious").unwrap();
         // Links for a name that can be guessed, and for the copy's own.
@@ -335,8 +426,16 @@ mod tests {
         symlink(&victim, done.path().join(&old_part)).unwrap();
         symlink(&victim, done.path().join(SEGMENT)).unwrap();
         // A run that was killed meanwhile has left this.
-        files::replacement(&done.path().join(SEGMENT), COPY_MODE).unwrap().keep().unwrap();
-        assert_eq!(AfterProcessing::Move(done.path().to_owned()).apply(&path, &listed).unwrap(), Applied::Done);
+        files::replacement(&done.path().join(SEGMENT), COPY_MODE)
+            .unwrap()
+            .keep()
+            .unwrap();
+        assert_eq!(
+            AfterProcessing::Move(done.path().to_owned())
+                .apply(&path, &listed)
+                .unwrap(),
+            Applied::Done
+        );
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         let copy = SEGMENT.replace(".pcap", "_2.pcap");
         assert_eq!(names_in(done.path()), [&old_part, SEGMENT, &copy]);

@@ -1,5 +1,9 @@
-//! Captures known again, whatever their names: by their length and first bytes at a glance, and for sure by all of them.
-#![allow(clippy::disallowed_methods, reason = "a door: reads captures to know them again")]
+//! Captures known again, whatever their names: by their length and first bytes at a glance, and for
+//! sure by all of them.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: reads captures to know them again"
+)]
 
 use std::{
     fs::File,
@@ -12,15 +16,16 @@ use sha2::{Digest, Sha256};
 
 use super::listing::Listed;
 
-/// So many of a file's first bytes tell it from others: they have the software that captured it, and some packets with their
-/// times.
+/// So many of a file's first bytes tell it from others: they have the software that captured it,
+/// and some packets with their times.
 const HEAD_LEN: u64 = 4096;
 
 /// So much is read at a time to compare all of a capture, in bytes.
 const READ_LEN: usize = 256 * 1024;
 
-/// A capture is looked up by it, whatever its name: the same one delivered twice has it, too. Another one may have it as well, such
-/// as a recording that was replayed, or one whose times are zero: see [`Content`].
+/// A capture is looked up by it, whatever its name: the same one delivered twice has it, too.
+/// Another one may have it as well, such as a recording that was replayed, or one whose times are
+/// zero: see [`Content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Its length in bytes.
@@ -29,8 +34,8 @@ pub struct Identity {
     pub digest: u64,
 }
 
-/// The BLAKE3 of all of a capture. Two captures with the same one are the same. (SHA-256 took a quarter of the CPU time of a
-/// run over directories.)
+/// The BLAKE3 of all of a capture. Two captures with the same one are the same. (SHA-256 took a
+/// quarter of the CPU time of a run over directories.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Content([u8; 32]);
 
@@ -44,8 +49,12 @@ pub struct Contents(blake3::Hasher);
 /// It cannot be read; it may have vanished ([`io::ErrorKind::NotFound`]).
 pub fn identity(path: &Path, listed: &Listed) -> io::Result<Identity> {
     let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(listed.size.min(HEAD_LEN)).read_to_end(&mut head))?;
-    Ok(Identity { size: listed.size, digest: digest(&head) })
+    File::open(path)
+        .and_then(|file| file.take(listed.size.min(HEAD_LEN)).read_to_end(&mut head))?;
+    Ok(Identity {
+        size: listed.size,
+        digest: digest(&head),
+    })
 }
 
 /// The content of the first `size` bytes of a capture.
@@ -68,7 +77,12 @@ pub fn content_of(from: &mut impl Read, size: u64) -> io::Result<Content> {
         let wanted = usize::try_from(left).unwrap_or(READ_LEN).min(READ_LEN);
         let room = buffer.get_mut(..wanted).unwrap_or_default();
         match from.read(room) {
-            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "it became shorter while it was read")),
+            Ok(0) => {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    "it became shorter while it was read",
+                ));
+            }
             Ok(len) => {
                 contents.add(room.get(..len).unwrap_or_default());
                 left = left.saturating_sub(len as u64);
@@ -111,7 +125,10 @@ impl Identity {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let head = bytes.get(..HEAD_LEN as usize).unwrap_or(bytes);
-        Self { size: bytes.len() as u64, digest: digest(head) }
+        Self {
+            size: bytes.len() as u64,
+            digest: digest(head),
+        }
     }
 }
 
@@ -140,7 +157,13 @@ mod tests {
         assert_ne!(known, of("e.pcap", &long[1..]));
         assert_eq!(known.digest, of("e.pcap", &long[1..]).digest);
         // SHA-256 of nothing is e3b0c442 98fc1c14 ...
-        assert_eq!(of("f.pcap", b""), Identity { size: 0, digest: 0xe3b0_c442_98fc_1c14 });
+        assert_eq!(
+            of("f.pcap", b""),
+            Identity {
+                size: 0,
+                digest: 0xe3b0_c442_98fc_1c14
+            }
+        );
     }
 
     #[test]
@@ -151,7 +174,10 @@ mod tests {
         grow(&path);
         assert_eq!(identity(&path, &listed).unwrap(), known);
         fs::remove_file(&path).unwrap();
-        assert_eq!(identity(&path, &listed).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            identity(&path, &listed).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]
@@ -162,10 +188,16 @@ mod tests {
         other[READ_LEN + 9_000] = 8;
         let of = |name: &str, bytes: &[u8]| {
             let (path, listed) = capture(&directory, name, bytes);
-            let (identity, all) = (identity(&path, &listed).unwrap(), content(&path, listed.size).unwrap());
+            let (identity, all) = (
+                identity(&path, &listed).unwrap(),
+                content(&path, listed.size).unwrap(),
+            );
             assert_eq!(all, Content::of(bytes));
             assert_eq!(content(&path, 100).unwrap(), Content::of(&bytes[..100]));
-            assert_eq!(content(&path, listed.size + 1).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+            assert_eq!(
+                content(&path, listed.size + 1).unwrap_err().kind(),
+                ErrorKind::UnexpectedEof
+            );
             (identity, all)
         };
         let (a, b) = (of("a.pcap", &long), of("b.pcap", &other));

@@ -1,5 +1,8 @@
 //! The captures in a directory, which is looked at again and again.
-#![allow(clippy::disallowed_methods, reason = "a door: reads the input directories")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: reads the input directories"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -59,13 +62,22 @@ impl Listed {
         let metadata = fs::metadata(path)?;
         let modified = metadata.modified()?;
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        Ok(metadata.is_file().then(|| Self { name, size: metadata.len(), modified, inode: metadata.ino(), changed }))
+        Ok(metadata.is_file().then(|| Self {
+            name,
+            size: metadata.len(),
+            modified,
+            inode: metadata.ino(),
+            changed,
+        }))
     }
 
     /// The file, whatever its name.
     #[must_use]
     pub fn file_id(&self) -> FileId {
-        FileId { inode: self.inode, changed: self.changed }
+        FileId {
+            inode: self.inode,
+            changed: self.changed,
+        }
     }
 
     /// A link to it, or another mode, makes no difference.
@@ -74,12 +86,15 @@ impl Listed {
     }
 }
 
-/// All captures in a directory, by name. One that vanishes meanwhile is left out, and so is a link that leads nowhere;
-/// one that cannot be looked at is told to `refused`.
+/// All captures in a directory, by name. One that vanishes meanwhile is left out, and so is a link
+/// that leads nowhere; one that cannot be looked at is told to `refused`.
 ///
 /// # Errors
 /// The directory is not there, or cannot be read.
-pub fn list(directory: &Path, mut refused: impl FnMut(&Path, &io::Error)) -> io::Result<Vec<Listed>> {
+pub fn list(
+    directory: &Path,
+    mut refused: impl FnMut(&Path, &io::Error),
+) -> io::Result<Vec<Listed>> {
     let mut listed = Vec::new();
     for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
         let entry = entry.map_err(unreadable(directory))?;
@@ -97,7 +112,8 @@ pub fn list(directory: &Path, mut refused: impl FnMut(&Path, &io::Error)) -> io:
     Ok(listed)
 }
 
-/// The series that agents are writing in a directory, and of each when the first part file begins, in nanoseconds since 1970.
+/// The series that agents are writing in a directory, and of each when the first part file begins,
+/// in nanoseconds since 1970.
 fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, u64>> {
     let mut parts = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
@@ -112,10 +128,19 @@ fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, u64>> {
 }
 
 fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
-    |error| io::Error::new(error.kind(), format!("the input directory {} cannot be read: {error}", directory.display()))
+    |error| {
+        io::Error::new(
+            error.kind(),
+            format!(
+                "the input directory {} cannot be read: {error}",
+                directory.display()
+            ),
+        )
+    }
 }
 
-/// Looks into a directory again and again, and goes through it only where something can have changed.
+/// Looks into a directory again and again, and goes through it only where something can have
+/// changed.
 #[derive(Debug)]
 pub struct Listing {
     directory: PathBuf,
@@ -153,11 +178,16 @@ impl Listing {
     /// A listing of that directory, which need not be there yet.
     #[must_use]
     pub fn of(directory: PathBuf) -> Self {
-        Self { directory, last: None, being_written: BTreeMap::new() }
+        Self {
+            directory,
+            last: None,
+            being_written: BTreeMap::new(),
+        }
     }
 
-    /// The series that agents were writing there when it was gone through, and since when, in nanoseconds since 1970. All that they
-    /// have captured before is in the segments that were listed.
+    /// The series that agents were writing there when it was gone through, and since when, in
+    /// nanoseconds since 1970. All that they have captured before is in the segments that were
+    /// listed.
     #[must_use]
     pub fn being_written(&self) -> &BTreeMap<Series, u64> {
         &self.being_written
@@ -173,24 +203,38 @@ impl Listing {
     ///
     /// # Errors
     /// The directory is not there, or cannot be read.
-    pub fn all(&mut self, now: Instant, refused: impl FnMut(&Path, &io::Error)) -> io::Result<Vec<Listed>> {
+    pub fn all(
+        &mut self,
+        now: Instant,
+        refused: impl FnMut(&Path, &io::Error),
+    ) -> io::Result<Vec<Listed>> {
         let last = self.last.take();
         let stamp = self.stamp()?;
         // A part that gets its name meanwhile is seen twice: not at all would be worse.
         self.being_written = being_written(&self.directory)?;
         let listed = list(&self.directory, refused)?;
         // Any change meanwhile has changed the directory after its stamp was taken.
-        let since = last.filter(|last| last.stamp == stamp).map_or(now, |last| last.since);
-        self.last = Some(Last { stamp, since, listed: now });
+        let since = last
+            .filter(|last| last.stamp == stamp)
+            .map_or(now, |last| last.since);
+        self.last = Some(Last {
+            stamp,
+            since,
+            listed: now,
+        });
         Ok(listed)
     }
 
-    /// The same, or nothing where it is the same as the last time. Names are noticed at once, files that grow after
-    /// half a minute.
+    /// The same, or nothing where it is the same as the last time. Names are noticed at once, files
+    /// that grow after half a minute.
     ///
     /// # Errors
     /// The directory is not there, or cannot be read.
-    pub fn if_changed(&mut self, now: Instant, refused: impl FnMut(&Path, &io::Error)) -> io::Result<Option<Vec<Listed>>> {
+    pub fn if_changed(
+        &mut self,
+        now: Instant,
+        refused: impl FnMut(&Path, &io::Error),
+    ) -> io::Result<Option<Vec<Listed>>> {
         let stamp = self.stamp()?;
         if self.last.is_some_and(|last| last.holds(stamp, now)) {
             return Ok(None);
@@ -200,17 +244,36 @@ impl Listing {
 
     fn stamp(&self) -> io::Result<Stamp> {
         let metadata = fs::metadata(&self.directory).map_err(unreadable(&self.directory))?;
-        Ok(Stamp { device: metadata.dev(), inode: metadata.ino(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
+        Ok(Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
     }
 }
 
-/// The one path of a directory, whatever links lead there; of one that is not there, the one that it is called by.
+/// The one path of a directory, whatever links lead there; of one that is not there, the one that
+/// it is called by.
 #[must_use]
 pub fn whole_path(path: &Path) -> PathBuf {
     let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // If a part of it is not there yet, the rest of it tells already where it will be.
-    let there = absolute.ancestors().find_map(|there| Some((there.canonicalize().ok()?, absolute.strip_prefix(there).ok()?)));
-    there.map_or_else(|| absolute.clone(), |(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) })
+    let there = absolute.ancestors().find_map(|there| {
+        Some((
+            there.canonicalize().ok()?,
+            absolute.strip_prefix(there).ok()?,
+        ))
+    });
+    there.map_or_else(
+        || absolute.clone(),
+        |(there, rest)| {
+            if rest.as_os_str().is_empty() {
+                there
+            } else {
+                there.join(rest)
+            }
+        },
+    )
 }
 
 #[cfg(test)]
@@ -221,13 +284,24 @@ mod tests {
     use tempfile::tempdir;
 
     fn names(listed: &[Listed]) -> Vec<&str> {
-        listed.iter().map(|capture| capture.name.to_str().unwrap()).collect()
+        listed
+            .iter()
+            .map(|capture| capture.name.to_str().unwrap())
+            .collect()
     }
 
     #[test]
     fn only_captures_that_are_complete_are_listed() {
         let directory = tempdir().unwrap();
-        let wanted = ["a.pcap", "b.pcap.gz", "c.pcapng", "d.pcapng.zst", "e.pcap.zst", "f.pcapng.gz", SEGMENT];
+        let wanted = [
+            "a.pcap",
+            "b.pcap.gz",
+            "c.pcapng",
+            "d.pcapng.zst",
+            "e.pcap.zst",
+            "f.pcapng.gz",
+            SEGMENT,
+        ];
         let others = [
             ".a.pcap",
             ".a.pcap.part",
@@ -251,9 +325,17 @@ mod tests {
         let mut want = [&wanted[..], &["link.pcap"]].concat();
         want.sort_unstable();
         assert_eq!(names(&listed), want);
-        let [first, .., link] = &listed[..] else { panic!("too few") };
+        let [first, .., link] = &listed[..] else {
+            panic!("too few")
+        };
         assert_eq!((first.size, link.size, link.inode), (6, 6, first.inode));
-        assert_eq!(first.modified, fs::metadata(directory.path().join("a.pcap")).unwrap().modified().unwrap());
+        assert_eq!(
+            first.modified,
+            fs::metadata(directory.path().join("a.pcap"))
+                .unwrap()
+                .modified()
+                .unwrap()
+        );
     }
 
     #[test]
@@ -263,7 +345,10 @@ mod tests {
         symlink("loop.pcap", directory.path().join("loop.pcap")).unwrap();
         let mut refused = Vec::new();
         let listed = list(directory.path(), |path, _| refused.push(path.to_owned())).unwrap();
-        assert_eq!((names(&listed), refused), (vec!["a.pcap"], vec![directory.path().join("loop.pcap")]));
+        assert_eq!(
+            (names(&listed), refused),
+            (vec!["a.pcap"], vec![directory.path().join("loop.pcap")])
+        );
     }
 
     #[test]
@@ -278,7 +363,13 @@ mod tests {
         ];
         for error in errors {
             assert_eq!(error.kind(), ErrorKind::NotFound);
-            assert!(error.to_string().starts_with(&format!("the input directory {} cannot be read", path.display())), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!(
+                    "the input directory {} cannot be read",
+                    path.display()
+                )),
+                "{error}"
+            );
         }
     }
 
@@ -289,7 +380,9 @@ mod tests {
         fs::create_dir(listing.directory()).unwrap();
         let begun = Instant::now();
         let mut changed = |seconds| {
-            let listed = listing.if_changed(begun + Duration::from_secs(seconds), nobody).unwrap();
+            let listed = listing
+                .if_changed(begun + Duration::from_secs(seconds), nobody)
+                .unwrap();
             listed.map(|listed| names(&listed).join(" "))
         };
         let add = |name| fs::write(directory.path().join("in").join(name), b"").unwrap();
@@ -298,14 +391,22 @@ mod tests {
         assert_eq!(changed(0), seen(""));
         add("a.pcap");
         assert_eq!(changed(1), seen("a.pcap"));
-        assert_eq!(changed(2), seen("a.pcap"), "something may have come in the same instant as a.pcap");
+        assert_eq!(
+            changed(2),
+            seen("a.pcap"),
+            "something may have come in the same instant as a.pcap"
+        );
         assert_eq!(changed(3), seen("a.pcap"));
         assert_eq!(changed(4), None);
         add("b.pcap");
         assert_eq!(changed(5), seen("a.pcap b.pcap"));
         assert_eq!(changed(8), seen("a.pcap b.pcap"));
         assert_eq!(changed(37), None);
-        assert_eq!(changed(38), seen("a.pcap b.pcap"), "one that was there may have grown");
+        assert_eq!(
+            changed(38),
+            seen("a.pcap b.pcap"),
+            "one that was there may have grown"
+        );
         assert_eq!(changed(40), None);
 
         fs::rename(directory.path().join("in"), directory.path().join("old")).unwrap();
@@ -321,8 +422,17 @@ mod tests {
         let second = Duration::from_secs(1);
         capture(&directory, "a.pcap", b"");
         assert_eq!(names(&listing.all(begun, nobody).unwrap()), ["a.pcap"]);
-        assert_eq!(names(&listing.all(begun + second * 2, nobody).unwrap()), ["a.pcap"]);
-        assert_eq!(listing.if_changed(begun + second * 3, nobody).unwrap(), None);
-        assert_eq!(names(&listing.all(begun + second * 3, nobody).unwrap()), ["a.pcap"]);
+        assert_eq!(
+            names(&listing.all(begun + second * 2, nobody).unwrap()),
+            ["a.pcap"]
+        );
+        assert_eq!(
+            listing.if_changed(begun + second * 3, nobody).unwrap(),
+            None
+        );
+        assert_eq!(
+            names(&listing.all(begun + second * 3, nobody).unwrap()),
+            ["a.pcap"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Captures in input directories: names and their order, listings, identities, and their life after processing.
+//! Captures in input directories: names and their order, listings, identities, and their life after
+//! processing.
 
 mod afterwards;
 mod identity;

@@ -13,7 +13,8 @@ use shared::segment::SegmentName;
 const ENDINGS: [&[u8]; 2] = [b".pcap", b".pcapng"];
 const COMPRESSIONS: [&[u8]; 2] = [b".gz", b".zst"];
 
-/// Tells whether a file of this name is a capture that somebody may read: one that is hidden is not there yet, or no more.
+/// Tells whether a file of this name is a capture that somebody may read: one that is hidden is not
+/// there yet, or no more.
 #[must_use]
 pub fn is_capture_name(name: &OsStr) -> bool {
     let name = name.as_bytes();
@@ -22,12 +23,18 @@ pub fn is_capture_name(name: &OsStr) -> bool {
 
 /// A capture's name without its ending, and the ending: `.pcap`, `.pcapng.zst`.
 pub(super) fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    let plain = COMPRESSIONS.iter().find_map(|ending| name.strip_suffix(*ending)).unwrap_or(name);
-    let stem = ENDINGS.iter().find_map(|ending| plain.strip_suffix(*ending))?;
+    let plain = COMPRESSIONS
+        .iter()
+        .find_map(|ending| name.strip_suffix(*ending))
+        .unwrap_or(name);
+    let stem = ENDINGS
+        .iter()
+        .find_map(|ending| plain.strip_suffix(*ending))?;
     name.split_at_checked(stem.len())
 }
 
-/// The captures of a directory that come one behind the other: those of one agent and interface, and those that no agent has named.
+/// The captures of a directory that come one behind the other: those of one agent and interface,
+/// and those that no agent has named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Series(String);
 
@@ -39,18 +46,25 @@ impl Series {
     /// That of a capture with this name.
     #[must_use]
     pub fn named(name: &OsStr) -> Self {
-        SegmentName::of_capture(name).map(|segment| Self::of(&segment)).unwrap_or_default()
+        SegmentName::of_capture(name)
+            .map(|segment| Self::of(&segment))
+            .unwrap_or_default()
     }
 }
 
 /// The text that its segments' names begin with.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "captures without an agent's name" } else { &self.0 })
+        f.write_str(if self.0.is_empty() {
+            "captures without an agent's name"
+        } else {
+            &self.0
+        })
     }
 }
 
-/// The place of a capture among those of its directory: by when it begins, then by its number, then by its name.
+/// The place of a capture among those of its directory: by when it begins, then by its number, then
+/// by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
     /// In nanoseconds since 1970; what has no packets comes last.
@@ -59,13 +73,18 @@ pub struct Order {
     name: OsString,
 }
 
-/// The order of a capture. A segment's name tells it, compressed or not; of others, the first packet does.
+/// The order of a capture. A segment's name tells it, compressed or not; of others, the first
+/// packet does.
 pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>) -> Order {
     let (start_ns, sequence) = match SegmentName::of_capture(name) {
         Some(segment) => (segment.start_us().saturating_mul(1000), segment.sequence()),
         None => (first_packet_ns().unwrap_or(u64::MAX), 0),
     };
-    Order { start_ns, sequence, name: name.to_owned() }
+    Order {
+        start_ns,
+        sequence,
+        name: name.to_owned(),
+    }
 }
 
 /// Tells whether a capture has the name of an agent's segment.
@@ -91,12 +110,18 @@ mod tests {
             named("a_eth0_20231201T143022.123456Z_000002.pcap"),
             named("a_eth0_20231201T143022.123456Z_000002.pcap.zst"),
             named("a_eth0_20231201T143022.123457Z_000001.pcap"),
-            asked("a_eth0_20231201T143022.123456Z_000001.pcapng", Some(START_NS + 2000)),
+            asked(
+                "a_eth0_20231201T143022.123456Z_000001.pcapng",
+                Some(START_NS + 2000),
+            ),
             asked("a.pcap", None),
             asked("b.pcap", None),
         ];
         assert!(in_order.is_sorted(), "{in_order:#?}");
-        assert_eq!((in_order[3].start_ns, in_order[9].start_ns), (START_NS, u64::MAX));
+        assert_eq!(
+            (in_order[3].start_ns, in_order[9].start_ns),
+            (START_NS, u64::MAX)
+        );
         let no_text = OsStr::from_bytes(b"\xff.pcap");
         assert_eq!(capture_order(no_text, || Some(5)).start_ns, 5);
     }

@@ -19,8 +19,10 @@ pub(super) fn nobody(path: &Path, error: &io::Error) {
 }
 
 pub(super) fn names_in(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -34,5 +36,10 @@ pub(super) fn capture(directory: &TempDir, name: &str, bytes: &[u8]) -> (PathBuf
 }
 
 pub(super) fn grow(path: &Path) {
-    OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
+    OpenOptions::new()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(b"more")
+        .unwrap();
 }

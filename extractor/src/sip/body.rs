@@ -1,4 +1,5 @@
-//! Bodies: where in a message session descriptions stand (RFC 3261, 7.4; RFC 2046, 5.1), and fragments of them (RFC 8840).
+//! Bodies: where in a message session descriptions stand (RFC 3261, 7.4; RFC 2046, 5.1), and
+//! fragments of them (RFC 8840).
 
 use std::borrow::Cow;
 
@@ -36,20 +37,39 @@ pub enum Body<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The bodies that tell where media flow: fragments of descriptions in INFO (RFC 8840, 4.4), else descriptions.
+    /// The bodies that tell where media flow: fragments of descriptions in INFO (RFC 8840, 4.4),
+    /// else descriptions.
     #[must_use]
     pub fn bodies(&self) -> Bodies<'a> {
-        let wanted = if self.start == StartLine::Request(Method::Info) { Kind::Fragment } else { Kind::Description };
-        let mut search = Search { wanted, room: MAX_DECODED, undecodable: 0 };
+        let wanted = if self.start == StartLine::Request(Method::Info) {
+            Kind::Fragment
+        } else {
+            Kind::Description
+        };
+        let mut search = Search {
+            wanted,
+            room: MAX_DECODED,
+            undecodable: 0,
+        };
         let mut found = Vec::new();
-        let body = Part { content_type: self.content_type, encoding: self.content_encoding, body: self.body };
+        let body = Part {
+            content_type: self.content_type,
+            encoding: self.content_encoding,
+            body: self.body,
+        };
         search.collect(&body, MAX_DEPTH, &mut found);
-        Bodies { found, undecodable: search.undecodable }
+        Bodies {
+            found,
+            undecodable: search.undecodable,
+        }
     }
 
     /// The body is a fragment of a description, or may have one among its parts.
     pub(super) fn may_have_fragment(&self) -> bool {
-        matches!(Kind::of(self.content_type), Some(Kind::Fragment | Kind::Multipart))
+        matches!(
+            Kind::of(self.content_type),
+            Some(Kind::Fragment | Kind::Multipart)
+        )
     }
 }
 
@@ -85,8 +105,13 @@ impl Kind {
             (b"application/trickle-ice-sdpfrag", Self::Fragment),
             (b"multipart/", Self::Multipart),
         ];
-        let fits = |label: &[u8]| content_type.is_empty() || strip_prefix_ignoring_case(content_type, label).is_some();
-        labels.into_iter().find(|(label, _)| fits(label)).map(|(_, kind)| kind)
+        let fits = |label: &[u8]| {
+            content_type.is_empty() || strip_prefix_ignoring_case(content_type, label).is_some()
+        };
+        labels
+            .into_iter()
+            .find(|(label, _)| fits(label))
+            .map(|(_, kind)| kind)
     }
 }
 
@@ -107,15 +132,27 @@ struct Search {
 
 impl Search {
     fn collect<'a>(&mut self, part: &Part<'a>, depth: u8, found: &mut Vec<Body<'a>>) {
-        let is_wanted = |kind: &Kind| found.len() < MAX_FOUND && (*kind == Kind::Multipart || *kind == self.wanted);
-        let Some(kind) = Kind::of(part.content_type).filter(is_wanted) else { return };
+        let is_wanted = |kind: &Kind| {
+            found.len() < MAX_FOUND && (*kind == Kind::Multipart || *kind == self.wanted)
+        };
+        let Some(kind) = Kind::of(part.content_type).filter(is_wanted) else {
+            return;
+        };
         match Encoding::of(part.encoding) {
             Encoding::Identity => self.collect_plain(part, kind, depth, found),
             _ if part.body.is_empty() => {}
             encoding => match encoding.decode(part.body, &mut self.room) {
                 Ok(body) => {
                     let mut inside = Vec::new();
-                    self.collect_plain(&Part { body: &body, ..*part }, kind, depth, &mut inside);
+                    self.collect_plain(
+                        &Part {
+                            body: &body,
+                            ..*part
+                        },
+                        kind,
+                        depth,
+                        &mut inside,
+                    );
                     found.extend(inside.into_iter().map(Body::into_owned));
                 }
                 Err(_) => self.undecodable = self.undecodable.saturating_add(1),
@@ -123,18 +160,29 @@ impl Search {
         }
     }
 
-    fn collect_plain<'a>(&mut self, part: &Part<'a>, kind: Kind, depth: u8, found: &mut Vec<Body<'a>>) {
-        let &Part { content_type, body, .. } = part;
+    fn collect_plain<'a>(
+        &mut self,
+        part: &Part<'a>,
+        kind: Kind,
+        depth: u8,
+        found: &mut Vec<Body<'a>>,
+    ) {
+        let &Part {
+            content_type, body, ..
+        } = part;
         match kind {
             Kind::Fragment => found.push(Body::Fragment(body.into())),
             // Without a label, it must begin like one.
-            Kind::Description if content_type.is_empty() && !body.trim_ascii_start().starts_with(b"v=") => {}
+            Kind::Description
+                if content_type.is_empty() && !body.trim_ascii_start().starts_with(b"v=") => {}
             Kind::Description => found.push(Body::Description(body.into())),
             Kind::Multipart => {
                 if let Some(depth) = depth.checked_sub(1)
                     && let Some(boundary) = boundary(content_type, body)
                 {
-                    parts(body, boundary).take(MAX_PARTS).for_each(|part| self.collect(&Part::of(part), depth, found));
+                    parts(body, boundary)
+                        .take(MAX_PARTS)
+                        .for_each(|part| self.collect(&Part::of(part), depth, found));
                 }
             }
         }
@@ -143,36 +191,59 @@ impl Search {
 
 /// What separates the parts: as declared, else the first line that begins with two dashes.
 fn boundary<'a>(content_type: &'a [u8], body: &'a [u8]) -> Option<&'a [u8]> {
-    let declared = parameter(content_type, b"boundary").map(|value| value.strip_prefix(b"\"").unwrap_or(value));
+    let declared = parameter(content_type, b"boundary")
+        .map(|value| value.strip_prefix(b"\"").unwrap_or(value));
     let declared = declared.map(|value| value.strip_suffix(b"\"").unwrap_or(value));
     let guessed = || {
-        let line = body.trim_ascii_start().split(|&byte| byte == b'\n').next()?;
+        let line = body
+            .trim_ascii_start()
+            .split(|&byte| byte == b'\n')
+            .next()?;
         line.trim_ascii_end().strip_prefix(b"--")
     };
-    declared.or_else(guessed).filter(|boundary| !boundary.is_empty())
+    declared
+        .or_else(guessed)
+        .filter(|boundary| !boundary.is_empty())
 }
 
 /// What stands between one delimiter line and the next.
 fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let delimiter = [b"--", boundary].concat();
-    let mut starts: Vec<usize> =
-        memmem::find_iter(body, &delimiter).filter(|&at| is_line_start(body, at)).take(MAX_PARTS).collect();
+    let mut starts: Vec<usize> = memmem::find_iter(body, &delimiter)
+        .filter(|&at| is_line_start(body, at))
+        .take(MAX_PARTS)
+        .collect();
     starts.push(body.len());
     let len = delimiter.len();
-    let ranges: Vec<_> = starts.windows(2).filter_map(|pair| Some((pair.first()?.checked_add(len)?, *pair.get(1)?))).collect();
-    ranges.into_iter().filter_map(move |(start, end)| body.get(start..end))
+    let ranges: Vec<_> = starts
+        .windows(2)
+        .filter_map(|pair| Some((pair.first()?.checked_add(len)?, *pair.get(1)?)))
+        .collect();
+    ranges
+        .into_iter()
+        .filter_map(move |(start, end)| body.get(start..end))
 }
 
 fn is_line_start(body: &[u8], at: usize) -> bool {
-    at.checked_sub(1).is_none_or(|before| body.get(before) == Some(&b'\n'))
+    at.checked_sub(1)
+        .is_none_or(|before| body.get(before) == Some(&b'\n'))
 }
 
 impl<'a> Part<'a> {
     /// A part of a multipart body, which begins behind its delimiter.
     fn of(bytes: &'a [u8]) -> Self {
-        let mut part = Self { content_type: b"", encoding: b"", body: after_line(bytes) };
+        let mut part = Self {
+            content_type: b"",
+            encoding: b"",
+            body: after_line(bytes),
+        };
         while !part.body.is_empty() {
-            let line = part.body.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+            let line = part
+                .body
+                .split(|&byte| byte == b'\n')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii_end();
             part.body = after_line(part.body);
             if line.is_empty() {
                 break;
@@ -201,21 +272,47 @@ mod tests {
 
     use super::*;
 
-    fn search<'a>(wanted: Kind, content_type: &'a str, encoding: &'a str, body: &'a [u8]) -> Bodies<'a> {
-        let mut search = Search { wanted, room: MAX_DECODED, undecodable: 0 };
+    fn search<'a>(
+        wanted: Kind,
+        content_type: &'a str,
+        encoding: &'a str,
+        body: &'a [u8],
+    ) -> Bodies<'a> {
+        let mut search = Search {
+            wanted,
+            room: MAX_DECODED,
+            undecodable: 0,
+        };
         let mut found = Vec::new();
-        let part = Part { content_type: content_type.as_bytes(), encoding: encoding.as_bytes(), body };
+        let part = Part {
+            content_type: content_type.as_bytes(),
+            encoding: encoding.as_bytes(),
+            body,
+        };
         search.collect(&part, MAX_DEPTH, &mut found);
-        Bodies { found, undecodable: search.undecodable }
+        Bodies {
+            found,
+            undecodable: search.undecodable,
+        }
     }
 
     fn texts(bodies: &Bodies<'_>) -> Vec<String> {
-        let text = |body: &Body<'_>| std::str::from_utf8(body.text()).unwrap().trim_end().to_owned();
+        let text = |body: &Body<'_>| {
+            std::str::from_utf8(body.text())
+                .unwrap()
+                .trim_end()
+                .to_owned()
+        };
         bodies.found.iter().map(text).collect()
     }
 
     fn found(content_type: &str, body: &str) -> Vec<String> {
-        texts(&search(Kind::Description, content_type, "", body.as_bytes()))
+        texts(&search(
+            Kind::Description,
+            content_type,
+            "",
+            body.as_bytes(),
+        ))
     }
 
     fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -237,8 +334,14 @@ mod tests {
     fn a_part_of_it() {
         let body = "preamble\r\n--b1\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n\r\n--b1\r\nContent-Type: application/isup\r\n\r\n\x01\x10\r\n--b1--\r\n";
         assert_eq!(found("multipart/mixed;boundary=b1", body), ["v=0"]);
-        assert_eq!(found("multipart/mixed; boundary=\"b1\"", &body.replace('\r', "")), ["v=0"]);
-        assert_eq!(found("multipart/mixed", &body["preamble\r\n".len()..]), ["v=0"]);
+        assert_eq!(
+            found("multipart/mixed; boundary=\"b1\"", &body.replace('\r', "")),
+            ["v=0"]
+        );
+        assert_eq!(
+            found("multipart/mixed", &body["preamble\r\n".len()..]),
+            ["v=0"]
+        );
     }
 
     #[test]
@@ -250,57 +353,116 @@ mod tests {
     #[test]
     fn a_fragment_is_for_those_who_want_it() {
         let fragment = "application/Trickle-ICE-sdpfrag;charset=utf-8";
-        let bodies = |wanted, content_type, body: &'static str| texts(&search(wanted, content_type, "", body.as_bytes()));
+        let bodies = |wanted, content_type, body: &'static str| {
+            texts(&search(wanted, content_type, "", body.as_bytes()))
+        };
         assert_eq!(bodies(Kind::Fragment, fragment, "a=mid:0"), ["a=mid:0"]);
         assert!(bodies(Kind::Description, fragment, "a=mid:0").is_empty());
         assert!(bodies(Kind::Fragment, "application/sdp", "v=0").is_empty());
         assert!(bodies(Kind::Fragment, "", "v=0").is_empty());
-        let parts =
-            "--b\nContent-Type: application/sdp\n\nv=0\n--b\nContent-Type: application/trickle-ice-sdpfrag\n\na=mid:0\n--b--";
-        assert_eq!(bodies(Kind::Fragment, "multipart/mixed;boundary=b", parts), ["a=mid:0"]);
-        assert_eq!(bodies(Kind::Description, "multipart/mixed;boundary=b", parts), ["v=0"]);
+        let parts = "--b\nContent-Type: application/sdp\n\nv=0\n--b\nContent-Type: application/trickle-ice-sdpfrag\n\na=mid:0\n--b--";
+        assert_eq!(
+            bodies(Kind::Fragment, "multipart/mixed;boundary=b", parts),
+            ["a=mid:0"]
+        );
+        assert_eq!(
+            bodies(Kind::Description, "multipart/mixed;boundary=b", parts),
+            ["v=0"]
+        );
     }
 
     #[test]
     fn what_is_encoded() {
         let sdp = gzip(b"v=0");
         let bodies = search(Kind::Description, "application/sdp", "gzip", &sdp);
-        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0));
+        assert_eq!(
+            (texts(&bodies), bodies.undecodable),
+            (vec!["v=0".to_owned()], 0)
+        );
         let bodies = search(Kind::Description, "", "gzip", &sdp);
-        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0), "not labelled");
-        let part =
-            [b"--b\r\nContent-Type: application/sdp\r\ncontent-encoding : gzip\r\n\r\n", &sdp[..], b"\r\n--b--\r\n"].concat();
+        assert_eq!(
+            (texts(&bodies), bodies.undecodable),
+            (vec!["v=0".to_owned()], 0),
+            "not labelled"
+        );
+        let part = [
+            b"--b\r\nContent-Type: application/sdp\r\ncontent-encoding : gzip\r\n\r\n",
+            &sdp[..],
+            b"\r\n--b--\r\n",
+        ]
+        .concat();
         let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "", &part);
-        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0), "a part");
+        assert_eq!(
+            (texts(&bodies), bodies.undecodable),
+            (vec!["v=0".to_owned()], 0),
+            "a part"
+        );
         let twice = gzip(&part);
-        let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "gzip", &twice);
-        assert_eq!((texts(&bodies), bodies.undecodable), (vec!["v=0".to_owned()], 0), "all, and a part of it");
+        let bodies = search(
+            Kind::Description,
+            "multipart/mixed;boundary=b",
+            "gzip",
+            &twice,
+        );
+        assert_eq!(
+            (texts(&bodies), bodies.undecodable),
+            (vec!["v=0".to_owned()], 0),
+            "all, and a part of it"
+        );
     }
 
     #[test]
     fn what_cannot_be_decoded_is_counted_if_it_is_of_interest() {
         let large = gzip(&[0; MAX_DECODED + 1]);
-        let undecodable = |content_type, encoding, body| search(Kind::Description, content_type, encoding, body).undecodable;
+        let undecodable = |content_type, encoding, body| {
+            search(Kind::Description, content_type, encoding, body).undecodable
+        };
         assert_eq!(undecodable("application/sdp", "br", b"v=0"), 1, "unknown");
         assert_eq!(undecodable("application/sdp", "gzip", b"v=0"), 1, "broken");
-        assert_eq!(undecodable("application/sdp", "gzip", &large), 1, "too large");
+        assert_eq!(
+            undecodable("application/sdp", "gzip", &large),
+            1,
+            "too large"
+        );
         assert_eq!(undecodable("application/sdp", "gzip", b""), 0, "no body");
-        assert_eq!(undecodable("text/plain", "br", b"hello"), 0, "no description");
-        assert_eq!(undecodable("application/trickle-ice-sdpfrag", "br", b"a=mid:0"), 0, "not in this message");
+        assert_eq!(
+            undecodable("text/plain", "br", b"hello"),
+            0,
+            "no description"
+        );
+        assert_eq!(
+            undecodable("application/trickle-ice-sdpfrag", "br", b"a=mid:0"),
+            0,
+            "not in this message"
+        );
     }
 
     /// The parts of the parts of the parts of a message decode to as much as one body may.
     #[test]
     fn a_bomb_of_bombs() {
         let pack = |body: &[u8], content_type: &str| {
-            let part = [format!("--b\nContent-Type: {content_type}\nContent-Encoding: gzip\n\n").as_bytes(), &gzip(body), b"\n"]
-                .concat();
+            let part = [
+                format!("--b\nContent-Type: {content_type}\nContent-Encoding: gzip\n\n").as_bytes(),
+                &gzip(body),
+                b"\n",
+            ]
+            .concat();
             part.repeat(MAX_PARTS)
         };
         let sdp = [&b"v=0\n"[..], &[b' '; 10_000]].concat();
-        let body = pack(&pack(&pack(&sdp, "application/sdp"), "multipart/mixed;boundary=b"), "multipart/mixed;boundary=b");
+        let body = pack(
+            &pack(&pack(&sdp, "application/sdp"), "multipart/mixed;boundary=b"),
+            "multipart/mixed;boundary=b",
+        );
         let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "", &body);
         assert!(bodies.found.len() <= MAX_FOUND && bodies.undecodable > 0);
-        assert!(bodies.found.iter().map(|body| body.text().len()).sum::<usize>() <= MAX_DECODED);
+        assert!(
+            bodies
+                .found
+                .iter()
+                .map(|body| body.text().len())
+                .sum::<usize>()
+                <= MAX_DECODED
+        );
     }
 }

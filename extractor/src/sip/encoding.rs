@@ -34,7 +34,8 @@ impl Encoding {
         }
     }
 
-    /// The body that `encoded` stands for. It takes away from `room`, in bytes, what it decodes, also in vain.
+    /// The body that `encoded` stands for. It takes away from `room`, in bytes, what it decodes,
+    /// also in vain.
     pub(super) fn decode(self, encoded: &[u8], room: &mut usize) -> Result<Vec<u8>, Undecodable> {
         let mut inflate = match self {
             Self::Identity => return Ok(encoded.to_vec()),
@@ -47,13 +48,19 @@ impl Encoding {
         let is_whole = matches!(result, Ok(Status::StreamEnd)) && decoded.len() <= *room;
         *room = room.saturating_sub(decoded.len());
         // Behind the end there may be the end of a line.
-        if is_whole { Ok(decoded) } else { Err(Undecodable) }
+        if is_whole {
+            Ok(decoded)
+        } else {
+            Err(Undecodable)
+        }
     }
 }
 
 /// RFC 1950, 2.2: the method, which is 8, and a check of the first two bytes.
 fn has_zlib_header(encoded: &[u8]) -> bool {
-    encoded.first_chunk().is_some_and(|first| first[0] & 0x0f == 8 && u16::from_be_bytes(*first).is_multiple_of(31))
+    encoded
+        .first_chunk()
+        .is_some_and(|first| first[0] & 0x0f == 8 && u16::from_be_bytes(*first).is_multiple_of(31))
 }
 
 #[cfg(test)]
@@ -95,7 +102,13 @@ mod tests {
     #[test]
     fn what_is_sent_encoded() {
         let plain = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n".repeat(100);
-        for (value, how) in [("gzip", "gzip"), ("x-gzip", "gzip"), ("GZip", "gzip"), ("deflate", "zlib"), ("Deflate", "raw")] {
+        for (value, how) in [
+            ("gzip", "gzip"),
+            ("x-gzip", "gzip"),
+            ("GZip", "gzip"),
+            ("deflate", "zlib"),
+            ("Deflate", "raw"),
+        ] {
             let body = encoded(how, &plain);
             assert_eq!(decoded(value, &body), Ok(plain.clone()), "{value}, {how}");
             assert_eq!(
@@ -103,13 +116,20 @@ mod tests {
                 Ok(plain.clone()),
                 "{value}, {how}, and the end of a line"
             );
-            assert_eq!(decoded(value, &body[..body.len() - 1]), Err(Undecodable), "{value}, {how}, cut");
+            assert_eq!(
+                decoded(value, &body[..body.len() - 1]),
+                Err(Undecodable),
+                "{value}, {how}, cut"
+            );
             assert_eq!(decoded(value, b""), Err(Undecodable), "{value}, nothing");
         }
         assert_eq!(decoded("", b"v=0"), Ok(b"v=0".to_vec()));
         assert_eq!(decoded("identity", b"v=0"), Ok(b"v=0".to_vec()));
         assert_eq!(decoded("br", b"v=0"), Err(Undecodable));
-        assert_eq!(decoded("gzip, deflate", &encoded("gzip", &plain)), Err(Undecodable));
+        assert_eq!(
+            decoded("gzip, deflate", &encoded("gzip", &plain)),
+            Err(Undecodable)
+        );
     }
 
     #[test]
@@ -127,11 +147,23 @@ mod tests {
             let encoding = Encoding::of(value.as_bytes());
             let full = encoded(how, &vec![0; MAX_DECODED]);
             let mut room = MAX_DECODED;
-            assert_eq!(encoding.decode(&full, &mut room).map(|body| body.len()), Ok(MAX_DECODED), "{how}");
-            assert_eq!((encoding.decode(&full, &mut room), room), (Err(Undecodable), 0), "{how}, again");
+            assert_eq!(
+                encoding.decode(&full, &mut room).map(|body| body.len()),
+                Ok(MAX_DECODED),
+                "{how}"
+            );
+            assert_eq!(
+                (encoding.decode(&full, &mut room), room),
+                (Err(Undecodable), 0),
+                "{how}, again"
+            );
             let bomb = encoded(how, &vec![0; 10_000_000]);
             let mut room = MAX_DECODED;
-            assert_eq!((encoding.decode(&bomb, &mut room), room), (Err(Undecodable), 0), "{how}");
+            assert_eq!(
+                (encoding.decode(&bomb, &mut room), room),
+                (Err(Undecodable), 0),
+                "{how}"
+            );
         }
     }
 

@@ -1,11 +1,13 @@
 //! Where messages begin and end in a stream of bytes: RFC 3261, 18.3.
 //!
-//! A stream is read unit by unit. In step, each unit begins where the one before ended. Out of step (the
-//! capture began in the middle, or bytes are missing), the next start line is searched for.
+//! A stream is read unit by unit. In step, each unit begins where the one before ended. Out of step
+//! (the capture began in the middle, or bytes are missing), the next start line is searched for.
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::message::{StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case};
+use super::message::{
+    StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case,
+};
 
 /// A header longer than this is not waited for.
 pub(super) const MAX_HEADER_LEN: usize = 64 * 1024;
@@ -35,12 +37,19 @@ impl Unit {
     /// What `bytes` begin with.
     #[must_use]
     pub fn at_start_of(bytes: &[u8]) -> Self {
-        let blank = bytes.iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n' | 0)).count();
+        let blank = bytes
+            .iter()
+            .take_while(|&&byte| matches!(byte, b'\r' | b'\n' | 0))
+            .count();
         if blank > 0 {
             return Self::Blank(blank);
         }
         let Some(line_len) = line_len(bytes) else {
-            return if may_become_start(bytes) { Self::Incomplete(longer(bytes)) } else { Self::Foreign(bytes.len()) };
+            return if may_become_start(bytes) {
+                Self::Incomplete(longer(bytes))
+            } else {
+                Self::Foreign(bytes.len())
+            };
         };
         let (line, _) = split_line(bytes);
         if !is_start(line) {
@@ -50,7 +59,9 @@ impl Unit {
         match header_len(bytes) {
             Some(header) if header > MAX_HEADER_LEN => Self::Foreign(line_len),
             Some(header) if is_sip => Self::with_header(bytes, header),
-            Some(header) if is_upgrade(bytes.get(..header).unwrap_or_default()) => Self::Handshake(header),
+            Some(header) if is_upgrade(bytes.get(..header).unwrap_or_default()) => {
+                Self::Handshake(header)
+            }
             None if bytes.len() < MAX_HEADER_LEN => Self::Incomplete(longer(bytes)),
             _ => Self::Foreign(line_len),
         }
@@ -71,7 +82,10 @@ fn longer(bytes: &[u8]) -> usize {
 
 /// How long the message is that begins with this whole header, if it says so and can be believed.
 fn declared_len(header: &[u8]) -> Option<usize> {
-    header.len().checked_add(content_length(header)?).filter(|len| *len <= MAX_MESSAGE_LEN)
+    header
+        .len()
+        .checked_add(content_length(header)?)
+        .filter(|len| *len <= MAX_MESSAGE_LEN)
 }
 
 /// How long the message is that `bytes` begin with, if its header is whole.
@@ -80,7 +94,8 @@ pub fn message_len(bytes: &[u8]) -> Option<usize> {
     declared_len(bytes.get(..header_len(bytes)?)?)
 }
 
-/// Where the next start line begins; or, if none does, from where on bytes that are still to come may make one.
+/// Where the next start line begins; or, if none does, from where on bytes that are still to come
+/// may make one.
 ///
 /// # Errors
 /// The offset up to which nothing is of use.
@@ -89,7 +104,11 @@ pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
     loop {
         let rest = bytes.get(start..).unwrap_or_default();
         let Some(len) = line_len(rest) else {
-            return Err(if may_become_start(rest) { start } else { bytes.len() });
+            return Err(if may_become_start(rest) {
+                start
+            } else {
+                bytes.len()
+            });
         };
         let (line, _) = split_line(rest);
         if is_start(line) {
@@ -99,7 +118,8 @@ pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
     }
 }
 
-/// What there is of a message whose end is missing, without the line that is cut: half a Call-ID is none.
+/// What there is of a message whose end is missing, without the line that is cut: half a Call-ID is
+/// none.
 #[must_use]
 #[inline]
 pub fn whole_lines(cut: &[u8]) -> &[u8] {
@@ -119,10 +139,14 @@ pub(super) fn is_start(line: &[u8]) -> bool {
     line.len() < MAX_LINE_LEN && (StartLine::parse(line).is_some() || is_handshake_start(line))
 }
 
-/// Whether a line of which the end is missing may be the beginning of a start line. What is a start line in the end
-/// ([`is_start`]) must have been taken for the beginning of one: how a stream is cut up changes nothing.
+/// Whether a line of which the end is missing may be the beginning of a start line. What is a start
+/// line in the end ([`is_start`]) must have been taken for the beginning of one: how a stream is
+/// cut up changes nothing.
 fn may_become_start(line: &[u8]) -> bool {
-    let looks_like_text = line.iter().take(8).all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    let looks_like_text = line
+        .iter()
+        .take(8)
+        .all(|byte| byte.is_ascii_graphic() || *byte == b' ');
     line.len() <= MAX_LINE_LEN && (looks_like_text || begins_request(line))
 }
 
@@ -171,9 +195,15 @@ mod tests {
 
     #[test]
     fn a_message_is_as_long_as_it_says() {
-        assert_eq!(Unit::at_start_of(&[BYE, b"SIP/2.0 200 OK\r\n"].concat()), Unit::Message(BYE.len()));
+        assert_eq!(
+            Unit::at_start_of(&[BYE, b"SIP/2.0 200 OK\r\n"].concat()),
+            Unit::Message(BYE.len())
+        );
         let unbounded = b"BYE sip:x SIP/2.0\nCall-ID: 1\n\nSIP";
-        assert_eq!(Unit::at_start_of(unbounded), Unit::Unbounded(unbounded.len() - 3));
+        assert_eq!(
+            Unit::at_start_of(unbounded),
+            Unit::Unbounded(unbounded.len() - 3)
+        );
         let absurd = b"BYE sip:x SIP/2.0\nl: 999999999999\n\n";
         assert_eq!(Unit::at_start_of(absurd), Unit::Unbounded(absurd.len()));
     }
@@ -181,8 +211,16 @@ mod tests {
     #[test]
     fn nothing_is_decided_too_early() {
         for len in 1..BYE.len() {
-            let needed = if len < BYE.len() - 4 { len + 1 } else { BYE.len() };
-            assert_eq!(Unit::at_start_of(&BYE[..len]), Unit::Incomplete(needed), "{len}");
+            let needed = if len < BYE.len() - 4 {
+                len + 1
+            } else {
+                BYE.len()
+            };
+            assert_eq!(
+                Unit::at_start_of(&BYE[..len]),
+                Unit::Incomplete(needed),
+                "{len}"
+            );
         }
     }
 
@@ -191,30 +229,52 @@ mod tests {
         assert_eq!(Unit::at_start_of(b"\r\n\r\nBYE"), Unit::Blank(4));
         assert_eq!(Unit::at_start_of(b"hello\r\nBYE"), Unit::Foreign(7));
         assert_eq!(Unit::at_start_of(b"\x16\x03\x01"), Unit::Foreign(3));
-        assert_eq!(Unit::at_start_of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Unit::Foreign(16));
+        assert_eq!(
+            Unit::at_start_of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+            Unit::Foreign(16)
+        );
     }
 
     #[test]
     fn what_is_not_waited_for_is_not_taken_when_it_is_whole() {
         let line = |len: usize| [&b"BYE sip:"[..], &vec![b'x'; len], b" SIP/2.0\r\n"].concat();
-        let header = |len: usize| [&b"BYE sip:x SIP/2.0\nl: 0\nx: "[..], &vec![b'x'; len], b"\n\n"].concat();
-        for (long, enough) in [(line(MAX_LINE_LEN), 8 * 1024 + 1), (header(MAX_HEADER_LEN), 64 * 1024)] {
-            assert!(matches!(Unit::at_start_of(&long[..enough]), Unit::Foreign(_)));
+        let header = |len: usize| {
+            [
+                &b"BYE sip:x SIP/2.0\nl: 0\nx: "[..],
+                &vec![b'x'; len],
+                b"\n\n",
+            ]
+            .concat()
+        };
+        for (long, enough) in [
+            (line(MAX_LINE_LEN), 8 * 1024 + 1),
+            (header(MAX_HEADER_LEN), 64 * 1024),
+        ] {
+            assert!(matches!(
+                Unit::at_start_of(&long[..enough]),
+                Unit::Foreign(_)
+            ));
             assert!(matches!(Unit::at_start_of(&long), Unit::Foreign(_)));
         }
-        assert_eq!(find_start(&line(MAX_LINE_LEN)), Err(line(MAX_LINE_LEN).len()));
+        assert_eq!(
+            find_start(&line(MAX_LINE_LEN)),
+            Err(line(MAX_LINE_LEN).len())
+        );
         assert_eq!(find_start(&line(8000)), Ok(0));
         let odd = "BYE \u{e9} SIP/2.0\r\n".as_bytes();
-        assert!(
-            (1..odd.len())
-                .all(|len| matches!(Unit::at_start_of(&odd[..len]), Unit::Incomplete(_)) && find_start(&odd[..len]) == Err(0))
-        );
+        assert!((1..odd.len()).all(|len| matches!(
+            Unit::at_start_of(&odd[..len]),
+            Unit::Incomplete(_)
+        ) && find_start(&odd[..len]) == Err(0)));
     }
 
     #[test]
     fn the_handshake_of_a_websocket() {
         let get = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade : WebSocket\r\n\r\n";
-        assert_eq!(Unit::at_start_of(&[get, &[0x81, 5][..]].concat()), Unit::Handshake(get.len()));
+        assert_eq!(
+            Unit::at_start_of(&[get, &[0x81, 5][..]].concat()),
+            Unit::Handshake(get.len())
+        );
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
         assert_eq!(Unit::at_start_of(answer), Unit::Handshake(answer.len()));
         assert_eq!(Unit::at_start_of(&get[..30]), Unit::Incomplete(31));

@@ -23,7 +23,8 @@ pub struct Message<'a> {
     pub branch: &'a [u8],
     /// How many Via values there are: one more for each proxy that the request passed.
     pub vias: usize,
-    /// How many Record-Route values there are: one for each proxy that wants to stay in between (RFC 3261, 20.30).
+    /// How many Record-Route values there are: one for each proxy that wants to stay in between
+    /// (RFC 3261, 20.30).
     record_routes: usize,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
@@ -66,7 +67,8 @@ pub enum Method {
 /// RFC 3261, 20.16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CSeq<'a> {
-    /// The digits of the sequence number. It is only ever compared, and some are longer than the 32 bits that there should be.
+    /// The digits of the sequence number. It is only ever compared, and some are longer than the 32
+    /// bits that there should be.
     pub number: &'a [u8],
     /// The method, which tells what a response responds to.
     pub method: Method,
@@ -110,8 +112,8 @@ impl<'a> Message<'a> {
     }
 
     /// Whether the message may take part in an offer and answer: RFC 3261, 13.2.1; RFC 3262, 5;
-    /// RFC 3311, 5. (The description in a 488 only says what would have been possible.) Or in what trickles in behind them: RFC
-    /// 8840, 4.4.
+    /// RFC 3311, 5. (The description in a 488 only says what would have been possible.) Or in what
+    /// trickles in behind them: RFC 8840, 4.4.
     #[must_use]
     pub fn can_negotiate(&self) -> bool {
         let method = match self.start {
@@ -123,13 +125,17 @@ impl<'a> Message<'a> {
             },
             StartLine::Status(_) => return false,
         };
-        matches!(method, Method::Invite | Method::Ack | Method::Prack | Method::Update)
+        matches!(
+            method,
+            Method::Invite | Method::Ack | Method::Prack | Method::Update
+        )
     }
 }
 
 impl Message<'_> {
-    /// Whether the message comes from the one who wrote it, as far as it tells: no proxy has put its name on the
-    /// request (RFC 3261, 16.6, step 8), or none that will see the answers has taken its name off the response (16.7, step 3).
+    /// Whether the message comes from the one who wrote it, as far as it tells: no proxy has put
+    /// its name on the request (RFC 3261, 16.6, step 8), or none that will see the answers has
+    /// taken its name off the response (16.7, step 3).
     #[must_use]
     pub fn is_first_hand(&self) -> bool {
         match self.start {
@@ -139,32 +145,49 @@ impl Message<'_> {
     }
 }
 
-/// Whether a payload may be a message, as its first byte says, by which nearly all that is none is told: RTP, STUN, DTLS.
+/// Whether a payload may be a message, as its first byte says, by which nearly all that is none is
+/// told: RTP, STUN, DTLS.
 #[must_use]
 #[inline]
 pub fn may_be_message(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|&first| is_token(first) || first == b'\r' || first == b'\n')
+    payload
+        .first()
+        .is_some_and(|&first| is_token(first) || first == b'\r' || first == b'\n')
 }
 
 impl StartLine {
     /// RFC 3261, 7.1 and 7.2: `METHOD SP URI SP SIP/2.0`, or `SIP/2.0 SP 200 SP reason`.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         if let Some(rest) = strip_prefix_ignoring_case(line, b"SIP/2.0 ") {
-            let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = rest.trim_ascii_start() else { return None };
+            let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] =
+                rest.trim_ascii_start()
+            else {
+                return None;
+            };
             let digit = |byte: &u8| u16::from(byte & 0x0f);
-            let code = digit(a).saturating_mul(100).saturating_add(digit(b).saturating_mul(10)).saturating_add(digit(c));
-            return rest.first().is_none_or(u8::is_ascii_whitespace).then_some(Self::Status(code));
+            let code = digit(a)
+                .saturating_mul(100)
+                .saturating_add(digit(b).saturating_mul(10))
+                .saturating_add(digit(c));
+            return rest
+                .first()
+                .is_none_or(u8::is_ascii_whitespace)
+                .then_some(Self::Status(code));
         }
         let (token, uri) = method_and_rest(line)?;
         let version = uri.trim_ascii_end().last_chunk::<8>()?;
-        let is_request = version.eq_ignore_ascii_case(b" SIP/2.0") && uri.trim_ascii().len() > version.len();
+        let is_request =
+            version.eq_ignore_ascii_case(b" SIP/2.0") && uri.trim_ascii().len() > version.len();
         is_request.then(|| Self::Request(Method::from_token(token)))
     }
 }
 
 /// The method of a request line, and what follows the blank behind it.
 fn method_and_rest(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let token_len = line.iter().position(|&byte| !is_token(byte)).filter(|&len| len > 0)?;
+    let token_len = line
+        .iter()
+        .position(|&byte| !is_token(byte))
+        .filter(|&len| len > 0)?;
     let (token, rest) = line.split_at_checked(token_len)?;
     Some((token, rest.strip_prefix(b" ")?))
 }
@@ -174,10 +197,12 @@ pub(super) fn begins_request(line: &[u8]) -> bool {
     method_and_rest(line).is_some()
 }
 
-/// RFC 3261, 25.1: what a method may be made of. Asked of each packet of media: a bit for each character.
+/// RFC 3261, 25.1: what a method may be made of. Asked of each packet of media: a bit for each
+/// character.
 #[inline]
 fn is_token(byte: u8) -> bool {
-    const TOKENS: u128 = bits(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-.!%*_+`'~");
+    const TOKENS: u128 =
+        bits(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-.!%*_+`'~");
     byte.is_ascii() && TOKENS >> byte & 1 == 1
 }
 
@@ -255,7 +280,9 @@ impl<'a> Headers<'a> {
     }
 
     fn message(self, raw: &'a [u8], start: StartLine) -> Result<Message<'a>, Malformed> {
-        let (Some(call_id), Some(from), Some(to)) = (self.call_id, self.from, self.to) else { return Err(Malformed) };
+        let (Some(call_id), Some(from), Some(to)) = (self.call_id, self.from, self.to) else {
+            return Err(Malformed);
+        };
         if call_id.is_empty() {
             return Err(Malformed);
         }
@@ -271,7 +298,11 @@ impl<'a> Headers<'a> {
             record_routes: self.record_routes,
             content_type: self.content_type.unwrap_or_default(),
             content_encoding: self.content_encoding.unwrap_or_default(),
-            body: self.content_length.and_then(decimal).and_then(|len| self.body.get(..len)).unwrap_or(self.body),
+            body: self
+                .content_length
+                .and_then(decimal)
+                .and_then(|len| self.body.get(..len))
+                .unwrap_or(self.body),
         })
     }
 }
@@ -283,15 +314,24 @@ fn values(field: &[u8]) -> usize {
 
 impl<'a> CSeq<'a> {
     fn parse(value: &'a [u8]) -> Option<Self> {
-        let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = value
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         let (number, method) = value.split_at_checked(digits).filter(|_| digits > 0)?;
-        Some(Self { number, method: Method::from_token(method.trim_ascii()) })
+        Some(Self {
+            number,
+            method: Method::from_token(method.trim_ascii()),
+        })
     }
 }
 
-/// What a whole header, from the start line to the blank line, says of the length of the body in bytes.
+/// What a whole header, from the start line to the blank line, says of the length of the body in
+/// bytes.
 pub(super) fn content_length(header: &[u8]) -> Option<usize> {
-    Headers::read(split_line(header).1).content_length.and_then(decimal)
+    Headers::read(split_line(header).1)
+        .content_length
+        .and_then(decimal)
 }
 
 /// A number of bytes; nothing if it is none or too large for any datagram.
@@ -301,14 +341,20 @@ fn decimal(value: &[u8]) -> Option<usize> {
 
 /// Blank lines before a message are keep-alives (RFC 3261, 7.5; RFC 5626, 3.5.1).
 fn without_keepalive(payload: &[u8]) -> &[u8] {
-    let blank = payload.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+    let blank = payload
+        .iter()
+        .take_while(|&&byte| byte == b'\r' || byte == b'\n')
+        .count();
     payload.get(blank..).unwrap_or_default()
 }
 
 /// The first line without its end, and the rest. A line ends with CRLF, or LF alone.
 pub(super) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr(b'\n', bytes) {
-        Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end.saturating_add(1)..).unwrap_or_default()),
+        Some(end) => (
+            bytes.get(..end).unwrap_or_default(),
+            bytes.get(end.saturating_add(1)..).unwrap_or_default(),
+        ),
         None => (bytes, &[][..]),
     };
     (line.strip_suffix(b"\r").unwrap_or(line), rest)
@@ -348,17 +394,25 @@ fn branch(via: &[u8]) -> Option<&[u8]> {
 #[must_use]
 pub fn tag(value: &[u8]) -> Option<&[u8]> {
     // Semicolons inside the angle brackets belong to the URI.
-    let after_uri = memrchr(b'>', value).and_then(|end| value.get(end..)).unwrap_or(value);
+    let after_uri = memrchr(b'>', value)
+        .and_then(|end| value.get(end..))
+        .unwrap_or(value);
     parameter(after_uri, b"tag").filter(|tag| !tag.is_empty())
 }
 
 /// The value of `;name=value`.
 pub(super) fn parameter<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    value.split(|&byte| byte == b';').skip(1).find_map(|parameter| {
-        let (found, value) = parameter.split_at_checked(memchr(b'=', parameter)?)?;
-        let value = value.get(1..)?.trim_ascii();
-        found.trim_ascii().eq_ignore_ascii_case(name).then_some(value)
-    })
+    value
+        .split(|&byte| byte == b';')
+        .skip(1)
+        .find_map(|parameter| {
+            let (found, value) = parameter.split_at_checked(memchr(b'=', parameter)?)?;
+            let value = value.get(1..)?.trim_ascii();
+            found
+                .trim_ascii()
+                .eq_ignore_ascii_case(name)
+                .then_some(value)
+        })
 }
 
 /// A header value on one line: each fold becomes a single blank (RFC 3261, 7.3.1).
@@ -367,7 +421,10 @@ pub fn unfolded(value: &[u8]) -> Cow<'_, [u8]> {
     if memchr(b'\n', value).is_none() {
         return Cow::Borrowed(value);
     }
-    let lines: Vec<&[u8]> = value.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
+    let lines: Vec<&[u8]> = value
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .collect();
     Cow::Owned(lines.join(&b' '))
 }
 
@@ -377,7 +434,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Message<'_> {
-        Message::parse(text.as_bytes()).expect("SIP").expect("well-formed")
+        Message::parse(text.as_bytes())
+            .expect("SIP")
+            .expect("well-formed")
     }
 
     const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
@@ -394,7 +453,13 @@ mod tests {
         let message = parse(INVITE);
         assert_eq!(message.start, StartLine::Request(Method::Invite));
         assert_eq!(message.call_id, b"1@192.0.2.1");
-        assert_eq!(message.cseq, Some(CSeq { number: b"7", method: Method::Invite }));
+        assert_eq!(
+            message.cseq,
+            Some(CSeq {
+                number: b"7",
+                method: Method::Invite
+            })
+        );
         assert_eq!((message.branch, message.vias), (&b"z9hG4bK1"[..], 2));
         assert_eq!(tag(message.from), Some(&b"a1"[..]));
         assert_eq!(tag(message.to), None);
@@ -409,7 +474,10 @@ mod tests {
         let answer = INVITE.replace("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 200 OK");
         let answer = answer.replace("CSeq", "Record-Route: <sip:192.0.2.9;lr>\r\nCSeq");
         assert!(parse(&answer).is_first_hand(), "to the proxy");
-        assert!(!parse(&answer.replace(", SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK0", "")).is_first_hand(), "from the proxy");
+        assert!(
+            !parse(&answer.replace(", SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK0", "")).is_first_hand(),
+            "from the proxy"
+        );
     }
 
     #[test]
@@ -417,26 +485,68 @@ mod tests {
         for (name, text) in [
             ("LF alone", INVITE.replace('\r', "")),
             ("keep-alive before it", format!("\r\n\r\n{INVITE}")),
-            ("lower case", INVITE.replace("Call-ID", "call-id").replace("From", "from")),
-            ("blank before the colon", INVITE.replace("Call-ID:", "Call-ID  :")),
-            ("no blank after the colon", INVITE.replace("Call-ID: ", "Call-ID:")),
-            ("compact", INVITE.replace("Call-ID:", "i:").replace("From:", "f:").replace("To:", "T:").replace("Via:", "v:")),
-            ("folded", INVITE.replace("Call-ID: ", "Call-ID:\r\n  ").replace("CSeq: 7 ", "CSeq: 7\r\n\t")),
-            ("a line without a colon", INVITE.replace("CSeq", "rubbish\r\nCSeq")),
-            ("a second Call-ID", INVITE.replace("CSeq", "Call-ID: 2\r\nCSeq")),
-            ("blanks in the URI", INVITE.replace("sip:bob@example.com SIP", "sip:bob the builder SIP")),
+            (
+                "lower case",
+                INVITE.replace("Call-ID", "call-id").replace("From", "from"),
+            ),
+            (
+                "blank before the colon",
+                INVITE.replace("Call-ID:", "Call-ID  :"),
+            ),
+            (
+                "no blank after the colon",
+                INVITE.replace("Call-ID: ", "Call-ID:"),
+            ),
+            (
+                "compact",
+                INVITE
+                    .replace("Call-ID:", "i:")
+                    .replace("From:", "f:")
+                    .replace("To:", "T:")
+                    .replace("Via:", "v:"),
+            ),
+            (
+                "folded",
+                INVITE
+                    .replace("Call-ID: ", "Call-ID:\r\n  ")
+                    .replace("CSeq: 7 ", "CSeq: 7\r\n\t"),
+            ),
+            (
+                "a line without a colon",
+                INVITE.replace("CSeq", "rubbish\r\nCSeq"),
+            ),
+            (
+                "a second Call-ID",
+                INVITE.replace("CSeq", "Call-ID: 2\r\nCSeq"),
+            ),
+            (
+                "blanks in the URI",
+                INVITE.replace("sip:bob@example.com SIP", "sip:bob the builder SIP"),
+            ),
         ] {
             let message = parse(&text);
             assert_eq!(message.call_id, b"1@192.0.2.1", "{name}");
             assert_eq!(tag(message.from), Some(&b"a1"[..]), "{name}");
-            assert_eq!(message.cseq, Some(CSeq { number: b"7", method: Method::Invite }), "{name}");
+            assert_eq!(
+                message.cseq,
+                Some(CSeq {
+                    number: b"7",
+                    method: Method::Invite
+                }),
+                "{name}"
+            );
             assert_eq!(message.branch, b"z9hG4bK1", "{name}");
         }
     }
 
     #[test]
     fn content_length_wins_only_when_smaller() {
-        for (length, body) in [("2", "v="), ("400", "v=0\nmore"), ("18446744073709551616", "v=0\nmore"), ("-1", "v=0\nmore")] {
+        for (length, body) in [
+            ("2", "v="),
+            ("400", "v=0\nmore"),
+            ("18446744073709551616", "v=0\nmore"),
+            ("-1", "v=0\nmore"),
+        ] {
             let text = INVITE.replace("Content-Length: 4", &format!("l: {length}"));
             assert_eq!(parse(&text).body, body.as_bytes(), "{length}");
         }
@@ -445,20 +555,38 @@ mod tests {
     #[test]
     fn who_can_negotiate() {
         let can = |start: &str, cseq: &str, content_type: &str| {
-            let text = INVITE.replace("INVITE sip:bob@example.com SIP/2.0", start).replace("7 INVITE", cseq);
+            let text = INVITE
+                .replace("INVITE sip:bob@example.com SIP/2.0", start)
+                .replace("7 INVITE", cseq);
             parse(&text.replace("application/sdp", content_type)).can_negotiate()
         };
         let (sdp, fragment) = ("application/sdp", "application/trickle-ice-sdpfrag");
         assert!(can("INVITE sip:x SIP/2.0", "7 INVITE", sdp));
-        assert!(can("SIP/2.0 183 Progress", "7 INVITE", sdp) && !can("SIP/2.0 488 No", "7 INVITE", sdp));
-        assert!(can("INFO sip:x SIP/2.0", "7 INFO", fragment) && can("INFO sip:x SIP/2.0", "7 INFO", "multipart/mixed"));
-        assert!(!can("INFO sip:x SIP/2.0", "7 INFO", sdp) && !can("INFO sip:x SIP/2.0", "7 INFO", "application/dtmf-relay"));
-        assert!(!can("SIP/2.0 200 OK", "7 INFO", fragment) && !can("MESSAGE sip:x SIP/2.0", "7 MESSAGE", fragment));
+        assert!(
+            can("SIP/2.0 183 Progress", "7 INVITE", sdp) && !can("SIP/2.0 488 No", "7 INVITE", sdp)
+        );
+        assert!(
+            can("INFO sip:x SIP/2.0", "7 INFO", fragment)
+                && can("INFO sip:x SIP/2.0", "7 INFO", "multipart/mixed")
+        );
+        assert!(
+            !can("INFO sip:x SIP/2.0", "7 INFO", sdp)
+                && !can("INFO sip:x SIP/2.0", "7 INFO", "application/dtmf-relay")
+        );
+        assert!(
+            !can("SIP/2.0 200 OK", "7 INFO", fragment)
+                && !can("MESSAGE sip:x SIP/2.0", "7 MESSAGE", fragment)
+        );
     }
 
     #[test]
     fn the_encoding_of_a_body() {
-        for header in ["Content-Encoding: gzip", "content-encoding :gzip", "e: gzip", "E:gzip"] {
+        for header in [
+            "Content-Encoding: gzip",
+            "content-encoding :gzip",
+            "e: gzip",
+            "E:gzip",
+        ] {
             let text = INVITE.replace("Content-Type", &format!("{header}\r\nContent-Type"));
             assert_eq!(parse(&text).content_encoding, b"gzip", "{header}");
         }
@@ -470,7 +598,10 @@ mod tests {
         let start = |line: &str| StartLine::parse(line.as_bytes());
         assert_eq!(start("SIP/2.0 200 OK"), Some(StartLine::Status(200)));
         assert_eq!(start("SIP/2.0 487"), Some(StartLine::Status(487)));
-        assert_eq!(start("NOTIFY sip:x SIP/2.0 "), Some(StartLine::Request(Method::Other)));
+        assert_eq!(
+            start("NOTIFY sip:x SIP/2.0 "),
+            Some(StartLine::Request(Method::Other))
+        );
         for line in [
             "",
             "SIP/2.0 20",
@@ -490,13 +621,20 @@ mod tests {
     fn without_a_name_for_its_call_a_message_is_malformed() {
         for header in ["Call-ID", "From", "To"] {
             let text = INVITE.replace(&format!("{header}:"), "X:");
-            assert_eq!(Message::parse(text.as_bytes()).map(|result| result.map(|_| ())), Some(Err(Malformed)), "{header}");
+            assert_eq!(
+                Message::parse(text.as_bytes()).map(|result| result.map(|_| ())),
+                Some(Err(Malformed)),
+                "{header}"
+            );
         }
     }
 
     #[test]
     fn folds_become_blanks() {
-        assert_eq!(&*unfolded(b"\"A\"\r\n  <sip:a>;\r\n\ttag=1"), b"\"A\" <sip:a>; tag=1");
+        assert_eq!(
+            &*unfolded(b"\"A\"\r\n  <sip:a>;\r\n\ttag=1"),
+            b"\"A\" <sip:a>; tag=1"
+        );
     }
 
     proptest! {

@@ -1,30 +1,41 @@
 //! What a stream of SIP opens with, on a port that is nobody's.
 
 use super::{
-    framing::{MAX_HEADER_LEN, MAX_LINE_LEN, field_values, header_len, is_handshake_start, is_start, is_upgrade, line_len},
+    framing::{
+        MAX_HEADER_LEN, MAX_LINE_LEN, field_values, header_len, is_handshake_start, is_start,
+        is_upgrade, line_len,
+    },
     message::split_line,
     websocket::begins_sip,
 };
 
-/// Whether a segment on a port that is nobody's may open a stream of SIP: it begins with a start line, with a WebSocket frame that
-/// begins one, or with the handshake of a WebSocket for SIP (RFC 7118, 4). A first line, or a handshake, that is not
-/// whole yet is believed as long as nothing in it speaks against it.
+/// Whether a segment on a port that is nobody's may open a stream of SIP: it begins with a start
+/// line, with a WebSocket frame that begins one, or with the handshake of a WebSocket for SIP (RFC
+/// 7118, 4). A first line, or a handshake, that is not whole yet is believed as long as nothing in
+/// it speaks against it.
 #[must_use]
 #[inline]
 pub fn opens_stream(payload: &[u8]) -> bool {
     // All that is encrypted or compressed shows mostly here that it is something else.
-    let [first, second, ..] = *payload else { return payload.first().is_some_and(u8::is_ascii_uppercase) };
+    let [first, second, ..] = *payload else {
+        return payload.first().is_some_and(u8::is_ascii_uppercase);
+    };
     match first {
         b'\r' | b'\n' | 0 => opens_stream_behind_blanks(payload),
         0x01 | 0x02 | 0x81 | 0x82 => begins_sip(payload),
-        _ if first.is_ascii_alphabetic() && second.is_ascii_alphabetic() => begins_start_line(payload),
+        _ if first.is_ascii_alphabetic() && second.is_ascii_alphabetic() => {
+            begins_start_line(payload)
+        }
         _ => false,
     }
 }
 
 #[inline(never)]
 fn opens_stream_behind_blanks(payload: &[u8]) -> bool {
-    let blank = payload.iter().take_while(|&&byte| matches!(byte, b'\r' | b'\n' | 0)).count();
+    let blank = payload
+        .iter()
+        .take_while(|&&byte| matches!(byte, b'\r' | b'\n' | 0))
+        .count();
     let rest = payload.get(blank..).unwrap_or_default();
     !rest.is_empty() && begins_start_line(rest)
 }
@@ -35,11 +46,15 @@ fn begins_start_line(bytes: &[u8]) -> bool {
     if bytes.starts_with(b"GET /") || bytes.starts_with(b"HTTP/1.1 101") {
         return may_be_handshake_for_sip(bytes);
     }
-    let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let letters = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .count();
     let behind = bytes.get(letters..).unwrap_or_default();
     let is_status = letters <= 3 && begins_like(bytes, b"SIP/2.0 ");
     // All methods that there are have capital letters, which tells them from the words of a text.
-    let is_method = letters <= MAX_METHOD_LEN && bytes.iter().take(letters).all(u8::is_ascii_uppercase);
+    let is_method =
+        letters <= MAX_METHOD_LEN && bytes.iter().take(letters).all(u8::is_ascii_uppercase);
     let is_request = is_method && matches!(behind.first(), None | Some(b' '));
     if !is_status && !is_request {
         return false;
@@ -47,7 +62,12 @@ fn begins_start_line(bytes: &[u8]) -> bool {
     match line_len(bytes) {
         Some(_) => is_start(split_line(bytes).0),
         None if bytes.len() > MAX_LINE_LEN => false,
-        None => is_status || [&b" sip:"[..], b" sips:", b" tel:", b" urn:"].iter().any(|uri| begins_like(behind, uri)),
+        None => {
+            is_status
+                || [&b" sip:"[..], b" sips:", b" tel:", b" urn:"]
+                    .iter()
+                    .any(|uri| begins_like(behind, uri))
+        }
     }
 }
 
@@ -56,7 +76,10 @@ const MAX_METHOD_LEN: usize = 16;
 
 /// Whether `bytes` begin with `prefix`, in any case, as far as they go.
 fn begins_like(bytes: &[u8], prefix: &[u8]) -> bool {
-    bytes.iter().zip(prefix).all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted))
+    bytes
+        .iter()
+        .zip(prefix)
+        .all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted))
 }
 
 /// RFC 7118, 4.1: the subprotocol is `sip`.
@@ -64,8 +87,14 @@ fn may_be_handshake_for_sip(bytes: &[u8]) -> bool {
     if line_len(bytes).is_some() && !is_handshake_start(split_line(bytes).0) {
         return false;
     }
-    let Some(header) = header_len(bytes).and_then(|len| bytes.get(..len)) else { return bytes.len() < MAX_HEADER_LEN };
-    let is_for_sip = |value: &[u8]| value.split(|&byte| byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"sip"));
+    let Some(header) = header_len(bytes).and_then(|len| bytes.get(..len)) else {
+        return bytes.len() < MAX_HEADER_LEN;
+    };
+    let is_for_sip = |value: &[u8]| {
+        value
+            .split(|&byte| byte == b',')
+            .any(|one| one.trim_ascii().eq_ignore_ascii_case(b"sip"))
+    };
     is_upgrade(header) && field_values(header, b"Sec-WebSocket-Protocol").any(is_for_sip)
 }
 
@@ -78,22 +107,49 @@ mod tests {
     #[test]
     fn a_stream_opens_with_what_begins_like_sip() {
         let frame = [&[0x81, 20][..], b"INVITE sip:x SIP/2.0"].concat();
-        let for_sip = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat, SIP\r\n\r\n";
-        let answer = b"HTTP/1.1 101 Switching\r\nupgrade: WebSocket\r\nsec-websocket-protocol: sip\r\n\r\n";
-        for bytes in [BYE, b"\r\n\r\nBYE sip:x SIP/2.0\r\n", b"SIP/2.0 200 OK\r\n", b"sip/2.0 200 OK\n", &frame, for_sip, answer]
-        {
+        let for_sip =
+            b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat, SIP\r\n\r\n";
+        let answer =
+            b"HTTP/1.1 101 Switching\r\nupgrade: WebSocket\r\nsec-websocket-protocol: sip\r\n\r\n";
+        for bytes in [
+            BYE,
+            b"\r\n\r\nBYE sip:x SIP/2.0\r\n",
+            b"SIP/2.0 200 OK\r\n",
+            b"sip/2.0 200 OK\n",
+            &frame,
+            for_sip,
+            answer,
+        ] {
             assert!(opens_stream(bytes), "{}", bytes.escape_ascii());
         }
         // As far as they go.
-        for whole in [&BYE[..19], b"SIP/2.0 200 OK\r\n", b"SUBSCRIBE sips:x@y", b"INVITE tel:+49", b"\r\nBYE sip:x", for_sip] {
-            let letters = whole.iter().take_while(|byte| byte.is_ascii_whitespace()).count() + 1;
-            (letters..=whole.len()).for_each(|len| assert!(opens_stream(&whole[..len]), "{}", whole[..len].escape_ascii()));
+        for whole in [
+            &BYE[..19],
+            b"SIP/2.0 200 OK\r\n",
+            b"SUBSCRIBE sips:x@y",
+            b"INVITE tel:+49",
+            b"\r\nBYE sip:x",
+            for_sip,
+        ] {
+            let letters = whole
+                .iter()
+                .take_while(|byte| byte.is_ascii_whitespace())
+                .count()
+                + 1;
+            (letters..=whole.len()).for_each(|len| {
+                assert!(
+                    opens_stream(&whole[..len]),
+                    "{}",
+                    whole[..len].escape_ascii()
+                )
+            });
         }
     }
 
     #[test]
     fn a_stream_opens_with_nothing_else() {
-        let for_chat = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+        let for_chat =
+            b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
         for bytes in [
             &b""[..],
             b"\r\n\r\n",

@@ -57,7 +57,9 @@ impl FrameHeader {
         const FIN: u8 = 0x80;
         const RESERVED: u8 = 0x70;
         const MASKED: u8 = 0x80;
-        let [first, second, ref rest @ ..] = *bytes else { return Err(NoFrame::Incomplete) };
+        let [first, second, ref rest @ ..] = *bytes else {
+            return Err(NoFrame::Incomplete);
+        };
         let opcode = match first & 0x0f {
             0 => Opcode::Continuation,
             1 | 2 => Opcode::Data,
@@ -65,25 +67,37 @@ impl FrameHeader {
             _ => return Err(NoFrame::Invalid),
         };
         let (len_bytes, payload_len) = match second & !MASKED {
-            126 => (2, rest.first_chunk().map(|len| u16::from_be_bytes(*len).into())),
+            126 => (
+                2,
+                rest.first_chunk()
+                    .map(|len| u16::from_be_bytes(*len).into()),
+            ),
             127 => (8, rest.first_chunk().map(|len| u64::from_be_bytes(*len))),
             len => (0, Some(len.into())),
         };
-        let payload_len = usize::try_from(payload_len.ok_or(NoFrame::Incomplete)?).map_err(|_| NoFrame::Invalid)?;
+        let payload_len = usize::try_from(payload_len.ok_or(NoFrame::Incomplete)?)
+            .map_err(|_| NoFrame::Invalid)?;
         if payload_len > MAX_MESSAGE_LEN {
             return Err(NoFrame::Invalid);
         }
         let mask = if second & MASKED == 0 {
             None
         } else {
-            Some(*rest.get(len_bytes..).and_then(<[u8]>::first_chunk).ok_or(NoFrame::Incomplete)?)
+            Some(
+                *rest
+                    .get(len_bytes..)
+                    .and_then(<[u8]>::first_chunk)
+                    .ok_or(NoFrame::Incomplete)?,
+            )
         };
         Ok(Self {
             is_final: first & FIN != 0,
             opcode,
             is_extended: first & RESERVED != 0,
             mask: mask.unwrap_or_default(),
-            header_len: 2usize.saturating_add(len_bytes).saturating_add(if mask.is_some() { 4 } else { 0 }),
+            header_len: 2usize
+                .saturating_add(len_bytes)
+                .saturating_add(if mask.is_some() { 4 } else { 0 }),
             payload_len,
         })
     }
@@ -100,24 +114,37 @@ impl FrameHeader {
         self.len() == 0
     }
 
-    /// The payload of the frame, or what there is of it, as it was before it was masked (RFC 6455, 5.3).
+    /// The payload of the frame, or what there is of it, as it was before it was masked (RFC 6455,
+    /// 5.3).
     pub fn unmasked<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
-        let payload = frame.get(self.header_len..).unwrap_or_default().iter().take(self.payload_len);
-        payload.zip(self.mask.iter().cycle()).map(|(byte, mask)| byte ^ mask)
+        let payload = frame
+            .get(self.header_len..)
+            .unwrap_or_default()
+            .iter()
+            .take(self.payload_len);
+        payload
+            .zip(self.mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask)
     }
 }
 
-/// Whether `bytes` begin with a frame that begins a SIP message. A capture may have begun after the handshake.
+/// Whether `bytes` begin with a frame that begins a SIP message. A capture may have begun after the
+/// handshake.
 #[must_use]
 pub fn begins_sip(bytes: &[u8]) -> bool {
-    let Ok(header) = FrameHeader::parse(bytes) else { return false };
+    let Ok(header) = FrameHeader::parse(bytes) else {
+        return false;
+    };
     let beginning: Vec<u8> = header.unmasked(bytes).take(16).collect();
     header.opcode == Opcode::Data && !header.is_extended && is_beginning_of_sip(&beginning)
 }
 
 /// A status line, or a method and the blank after it.
 fn is_beginning_of_sip(text: &[u8]) -> bool {
-    let method = text.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    let method = text
+        .iter()
+        .take_while(|byte| byte.is_ascii_uppercase())
+        .count();
     text.starts_with(b"SIP/2.0 ") || (method >= 3 && text.get(method) == Some(&b' '))
 }
 
@@ -128,13 +155,18 @@ mod tests {
 
     /// RFC 6455, 5.7.
     const HELLO: &[u8] = &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
-    const MASKED_HELLO: &[u8] = &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    const MASKED_HELLO: &[u8] = &[
+        0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+    ];
 
     #[test]
     fn the_examples_of_the_rfc() {
         for frame in [HELLO, MASKED_HELLO] {
             let header = FrameHeader::parse(frame).unwrap();
-            assert_eq!((header.is_final, header.opcode, header.len()), (true, Opcode::Data, frame.len()));
+            assert_eq!(
+                (header.is_final, header.opcode, header.len()),
+                (true, Opcode::Data, frame.len())
+            );
             assert_eq!(header.unmasked(frame).collect::<Vec<_>>(), b"Hello");
         }
         let ping = FrameHeader::parse(&[0x89, 0x05]).unwrap();
@@ -150,15 +182,26 @@ mod tests {
     #[test]
     fn what_is_no_frame() {
         assert_eq!(FrameHeader::parse(&[0x81]), Err(NoFrame::Incomplete));
-        assert_eq!(FrameHeader::parse(&[0x81, 0xfe, 0, 1, 2, 3, 4]), Err(NoFrame::Incomplete));
+        assert_eq!(
+            FrameHeader::parse(&[0x81, 0xfe, 0, 1, 2, 3, 4]),
+            Err(NoFrame::Incomplete)
+        );
         assert_eq!(FrameHeader::parse(&[0x83, 0]), Err(NoFrame::Invalid));
-        assert_eq!(FrameHeader::parse(&[0x81, 0x7f, 0xff, 0, 0, 0, 0, 0, 0, 0]), Err(NoFrame::Invalid));
+        assert_eq!(
+            FrameHeader::parse(&[0x81, 0x7f, 0xff, 0, 0, 0, 0, 0, 0, 0]),
+            Err(NoFrame::Invalid)
+        );
     }
 
     #[test]
     fn the_beginning_of_sip_shows_through_the_mask() {
         let mut frame = vec![0x81, 0x94, 9, 8, 7, 6];
-        frame.extend(b"INVITE sip:x SIP/2.0".iter().zip([9, 8, 7, 6].iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame.extend(
+            b"INVITE sip:x SIP/2.0"
+                .iter()
+                .zip([9, 8, 7, 6].iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
         assert!(begins_sip(&frame));
         assert!(!begins_sip(HELLO));
     }

@@ -1,5 +1,5 @@
-//! Records that are left to be written when a unit of work ends, as the state keeps them: nothing depends on their
-//! segment any more.
+//! Records that are left to be written when a unit of work ends, as the state keeps them: nothing
+//! depends on their segment any more.
 //!
 //! ```text
 //!  0  position                          8
@@ -21,7 +21,9 @@ use std::{
     path::Path,
 };
 
-use shared::pcap::{DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header};
+use shared::pcap::{
+    DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header,
+};
 
 use super::map::Map;
 use crate::moment::Position;
@@ -46,10 +48,12 @@ pub struct Carried {
 
 impl Default for Carried {
     fn default() -> Self {
-        let native = |precision| match Layout::detect(&file_header(LinkType(1), precision, DEFAULT_SNAPLEN)) {
-            Ok((layout, _)) => layout,
-            Err(_) => Layout::Ng(shared::pcap::Section::default()),
-        };
+        let native =
+            |precision| match Layout::detect(&file_header(LinkType(1), precision, DEFAULT_SNAPLEN))
+            {
+                Ok((layout, _)) => layout,
+                Err(_) => Layout::Ng(shared::pcap::Section::default()),
+            };
         Self {
             map: None,
             entries: Vec::new(),
@@ -100,17 +104,25 @@ impl Carried {
     }
 
     fn entry(&self, position: Position) -> Option<Entry> {
-        let place = self.entries.binary_search_by_key(&position, |(position, _)| *position).ok()?;
+        let place = self
+            .entries
+            .binary_search_by_key(&position, |(position, _)| *position)
+            .ok()?;
         Entry::at(self.bytes(), self.entries.get(place)?.1)
     }
 }
 
-/// Writes a record that is carried over; `raw` is the header that a call's file will have before it, if it has that already.
-/// Gives how many bytes that took.
+/// Writes a record that is carried over; `raw` is the header that a call's file will have before
+/// it, if it has that already. Gives how many bytes that took.
 ///
 /// # Errors
 /// `to` cannot be written.
-pub fn write_carried(to: &mut impl Write, position: Position, record: &Record<'_>, raw: Option<&[u8]>) -> io::Result<usize> {
+pub fn write_carried(
+    to: &mut impl Write,
+    position: Position,
+    record: &Record<'_>,
+    raw: Option<&[u8]>,
+) -> io::Result<usize> {
     // A frame lies in memory whole, and came with a 32-bit length.
     let len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
     let [a, b, c, d, e, f, g, h] = record.timestamp_ns.unwrap_or(0).to_le_bytes();
@@ -128,7 +140,9 @@ pub fn write_carried(to: &mut impl Write, position: Position, record: &Record<'_
     to.write_all(&[is_nano, kind])?;
     to.write_all(raw.unwrap_or(&time))?;
     to.write_all(record.frame)?;
-    Ok(ENTRY_LEN.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len()))
+    Ok(ENTRY_LEN
+        .saturating_add(RECORD_HEADER_LEN)
+        .saturating_add(record.frame.len()))
 }
 
 /// One record as it is kept.
@@ -145,15 +159,32 @@ struct Entry {
 impl Entry {
     /// The one at an offset, if all of it is there.
     fn at(bytes: &[u8], offset: usize) -> Option<Self> {
-        let [position @ .., l0, l1, l2, l3, w0, w1, w2, w3, t0, t1, precision, kind] =
-            *bytes.get(offset..)?.first_chunk::<ENTRY_LEN>()?;
+        let [
+            position @ ..,
+            l0,
+            l1,
+            l2,
+            l3,
+            w0,
+            w1,
+            w2,
+            w3,
+            t0,
+            t1,
+            precision,
+            kind,
+        ] = *bytes.get(offset..)?.first_chunk::<ENTRY_LEN>()?;
         let entry = Self {
             offset,
             position: Position::from_bits(u64::from_le_bytes(position)),
             len: u32::from_le_bytes([l0, l1, l2, l3]) as usize,
             wire_len: u32::from_le_bytes([w0, w1, w2, w3]),
             link: LinkType(u16::from_le_bytes([t0, t1])),
-            precision: if precision == 0 { Precision::Micro } else { Precision::Nano },
+            precision: if precision == 0 {
+                Precision::Micro
+            } else {
+                Precision::Nano
+            },
             kind,
         };
         (entry.end() <= bytes.len()).then_some(entry)
@@ -174,14 +205,24 @@ impl Entry {
     }
 
     fn record<'a>(&self, bytes: &'a [u8]) -> Option<Record<'a>> {
-        let [s0, s1, s2, s3, f0, f1, f2, f3, ..] = *bytes.get(self.header()..)?.first_chunk::<RECORD_HEADER_LEN>()?;
+        let [s0, s1, s2, s3, f0, f1, f2, f3, ..] = *bytes
+            .get(self.header()..)?
+            .first_chunk::<RECORD_HEADER_LEN>()?;
         let seconds = u64::from(u32::from_le_bytes([s0, s1, s2, s3]));
         let fraction = u64::from(u32::from_le_bytes([f0, f1, f2, f3]));
-        let unit = if self.precision == Precision::Micro { 1_000 } else { 1 };
+        let unit = if self.precision == Precision::Micro {
+            1_000
+        } else {
+            1
+        };
         let timestamp_ns = match self.kind {
             NO_TIME => None,
             // Both are of 32 bits.
-            NATIVE => Some(seconds.saturating_mul(1_000_000_000).saturating_add(fraction.saturating_mul(unit))),
+            NATIVE => Some(
+                seconds
+                    .saturating_mul(1_000_000_000)
+                    .saturating_add(fraction.saturating_mul(unit)),
+            ),
             _ => Some(u64::from_le_bytes([s0, s1, s2, s3, f0, f1, f2, f3])),
         };
         Some(Record {
@@ -205,8 +246,14 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"before").unwrap();
         let frame = b"a frame";
-        let record =
-            |timestamp_ns, precision| Record { offset: 99, timestamp_ns, wire_len: 70, link: LinkType(113), precision, frame };
+        let record = |timestamp_ns, precision| Record {
+            offset: 99,
+            timestamp_ns,
+            wire_len: 70,
+            link: LinkType(113),
+            precision,
+            frame,
+        };
         let odd = [1, 0, 0, 0, 0x40, 0x42, 0x0f, 0, 7, 0, 0, 0, 70, 0, 0, 0];
         let cases = [
             (1, Some(5_000_000_001), Precision::Nano, None),
@@ -215,20 +262,34 @@ mod tests {
             (3, Some(2_000_000_000), Precision::Micro, Some(&odd[..])),
         ];
         for (n, timestamp_ns, precision, raw) in cases {
-            write_carried(&mut file, Position::new(3, n), &record(timestamp_ns, precision), raw).unwrap();
+            write_carried(
+                &mut file,
+                Position::new(3, n),
+                &record(timestamp_ns, precision),
+                raw,
+            )
+            .unwrap();
         }
         let end = file.stream_position().unwrap() as usize;
         file.write_all(b"behind").unwrap();
         let carried = Carried::in_file(&file, 6..end).unwrap();
         for (n, timestamp_ns, precision, raw) in cases {
             let (got, layout) = carried.get(Position::new(3, n)).unwrap();
-            assert_eq!(Record { offset: 99, ..got }, record(timestamp_ns, precision));
+            assert_eq!(
+                Record { offset: 99, ..got },
+                record(timestamp_ns, precision)
+            );
             assert_eq!(layout.is_native(precision), raw.is_some());
             if let Some(raw) = raw {
                 assert_eq!(&carried.bytes()[got.offset..got.offset + 16], raw);
             }
         }
         assert!(carried.get(Position::new(3, 4)).is_none());
-        assert!(Carried::in_file(&file, 6..6).unwrap().get(Position::new(3, 1)).is_none());
+        assert!(
+            Carried::in_file(&file, 6..6)
+                .unwrap()
+                .get(Position::new(3, 1))
+                .is_none()
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Compressed captures: gzip (RFC 1952) and zstd (RFC 8878), told by how they begin and never by their names.
+//! Compressed captures: gzip (RFC 1952) and zstd (RFC 8878), told by how they begin and never by
+//! their names.
 //!
-//! Both are decompressed step by step through two small buffers, so that what they grow to costs disk and no
-//! memory. A step gives all that it can: of a stream that is cut or damaged, everything before that place comes out.
+//! Both are decompressed step by step through two small buffers, so that what they grow to costs
+//! disk and no memory. A step gives all that it can: of a stream that is cut or damaged, everything
+//! before that place comes out.
 
 use std::{
     fmt,
@@ -50,7 +52,11 @@ enum What {
 impl Damage {
     /// It is the file that could not be read.
     pub(super) fn read_error(&self) -> Option<&io::Error> {
-        if let What::Unreadable(error) = &self.what { Some(error) } else { None }
+        if let What::Unreadable(error) = &self.what {
+            Some(error)
+        } else {
+            None
+        }
     }
 }
 
@@ -69,7 +75,11 @@ impl Compression {
     ///
     /// # Errors
     /// `to` cannot be written. What is wrong with `from` is no error, but damage.
-    pub(super) fn decompress(self, from: impl Read, to: &mut impl Write) -> io::Result<Option<Damage>> {
+    pub(super) fn decompress(
+        self,
+        from: impl Read,
+        to: &mut impl Write,
+    ) -> io::Result<Option<Damage>> {
         let mut from = BufReader::with_capacity(INPUT_BYTES, from);
         let mut output = vec![0; OUTPUT_BYTES];
         let mut decoder = Decoder::new(self)?;
@@ -78,7 +88,13 @@ impl Compression {
             let input = match from.fill_buf() {
                 Ok(input) => input,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Ok(Some(Damage { compression: self, offset, what: What::Unreadable(error) })),
+                Err(error) => {
+                    return Ok(Some(Damage {
+                        compression: self,
+                        offset,
+                        what: What::Unreadable(error),
+                    }));
+                }
             };
             let is_end = input.is_empty();
             let Step { used, given, wrong } = decoder.step(input, &mut output);
@@ -86,10 +102,18 @@ impl Compression {
             offset = offset.saturating_add(given as u64);
             from.consume(used);
             if let Some(wrong) = wrong {
-                return Ok(Some(Damage { compression: self, offset, what: What::Corrupt(wrong) }));
+                return Ok(Some(Damage {
+                    compression: self,
+                    offset,
+                    what: What::Corrupt(wrong),
+                }));
             }
             if is_end && given == 0 {
-                let cut = Damage { compression: self, offset, what: What::Cut };
+                let cut = Damage {
+                    compression: self,
+                    offset,
+                    what: What::Cut,
+                };
                 return Ok(Some(cut).filter(|_| !decoder.may_end()));
             }
         }
@@ -107,14 +131,21 @@ impl fmt::Display for Compression {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { compression, offset, what } = self;
+        let Self {
+            compression,
+            offset,
+            what,
+        } = self;
         write!(f, "its {compression} data ")?;
         match what {
             What::Cut => f.write_str("ends too early, ")?,
             What::Corrupt(why) => write!(f, "is damaged ({why}), ")?,
             What::Unreadable(error) => write!(f, "cannot be read any further ({error}), ")?,
         }
-        write!(f, "at decompressed offset {offset}; only what is before is used")
+        write!(
+            f,
+            "at decompressed offset {offset}; only what is before is used"
+        )
     }
 }
 
@@ -136,10 +167,15 @@ enum Decoder {
 impl Decoder {
     fn new(compression: Compression) -> io::Result<Self> {
         Ok(match compression {
-            Compression::Gzip => Self::Gzip(Gzip { inflate: Decompress::new_gzip(GZIP_WINDOW_BITS), is_between: false }),
-            Compression::Zstd => {
-                Self::Zstd(Zstd { decoder: raw::Decoder::new()?, wanted: ZSTD_FRAME_START_LEN, is_between: false })
-            }
+            Compression::Gzip => Self::Gzip(Gzip {
+                inflate: Decompress::new_gzip(GZIP_WINDOW_BITS),
+                is_between: false,
+            }),
+            Compression::Zstd => Self::Zstd(Zstd {
+                decoder: raw::Decoder::new()?,
+                wanted: ZSTD_FRAME_START_LEN,
+                is_between: false,
+            }),
         })
     }
 
@@ -172,19 +208,29 @@ impl Gzip {
             // Tapes and some writers fill up with zeros behind the last member.
             let padding = input.iter().take_while(|byte| **byte == 0).count();
             if padding > 0 || input.is_empty() {
-                return Step { used: padding, ..Step::default() };
+                return Step {
+                    used: padding,
+                    ..Step::default()
+                };
             }
             self.inflate.reset(true);
             self.is_between = false;
         }
         let (in_before, out_before) = (self.inflate.total_in(), self.inflate.total_out());
-        let result = self.inflate.decompress(input, output, FlushDecompress::None);
+        let result = self
+            .inflate
+            .decompress(input, output, FlushDecompress::None);
         self.is_between = matches!(result, Ok(Status::StreamEnd));
         Step {
             // No more than the buffers hold.
             used: self.inflate.total_in().saturating_sub(in_before) as usize,
             given: self.inflate.total_out().saturating_sub(out_before) as usize,
-            wrong: result.err().map(|error| error.message().unwrap_or("no valid deflate data").to_owned()),
+            wrong: result.err().map(|error| {
+                error
+                    .message()
+                    .unwrap_or("no valid deflate data")
+                    .to_owned()
+            }),
         }
     }
 }
@@ -199,8 +245,8 @@ struct Zstd {
 }
 
 impl Zstd {
-    /// The decoder keeps to itself what came before an error in the same step. So a step is given no more than
-    /// one block, and the header of the next in a step of its own.
+    /// The decoder keeps to itself what came before an error in the same step. So a step is given
+    /// no more than one block, and the header of the next in a step of its own.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
         let mut from = InBuffer::around(input.get(..self.wanted).unwrap_or(input));
         let mut to = OutBuffer::around(output);
@@ -216,9 +262,17 @@ impl Zstd {
                     1..=ZSTD_BLOCK_HEADER_LEN => expected,
                     _ => expected.saturating_sub(ZSTD_BLOCK_HEADER_LEN),
                 };
-                Step { used, given, wrong: None }
+                Step {
+                    used,
+                    given,
+                    wrong: None,
+                }
             }
-            Err(error) => Step { used, given, wrong: Some(error.to_string()) },
+            Err(error) => Step {
+                used,
+                given,
+                wrong: Some(error.to_string()),
+            },
         }
     }
 }
@@ -229,8 +283,17 @@ mod tests {
 
     /// Something that compresses to half, anywhere.
     fn plain() -> Vec<u8> {
-        let next = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
-        std::iter::successors(Some(1), next).map(|state| (state >> 60) as u8).take(400_000).collect()
+        let next = |state: &u64| {
+            Some(
+                state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1),
+            )
+        };
+        std::iter::successors(Some(1), next)
+            .map(|state| (state >> 60) as u8)
+            .take(400_000)
+            .collect()
     }
 
     fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -248,7 +311,10 @@ mod tests {
 
     fn decompressed(compressed: &[u8]) -> (Vec<u8>, Option<Damage>) {
         let mut plain = Vec::new();
-        let damage = Compression::of(compressed).unwrap().decompress(compressed, &mut plain).unwrap();
+        let damage = Compression::of(compressed)
+            .unwrap()
+            .decompress(compressed, &mut plain)
+            .unwrap();
         (plain, damage)
     }
 
@@ -271,13 +337,24 @@ mod tests {
             [gzip(first), gzip(b""), gzip(second)].concat(),
             [gzip(first), gzip(second), vec![0; 700]].concat(),
             [zstd(first), zstd(second)].concat(),
-            [skipped.clone(), zstd(first), skipped.clone(), zstd(b""), zstd(second), skipped].concat(),
+            [
+                skipped.clone(),
+                zstd(first),
+                skipped.clone(),
+                zstd(b""),
+                zstd(second),
+                skipped,
+            ]
+            .concat(),
         ] {
             let (got, damage) = decompressed(&compressed);
             assert!(damage.is_none(), "{damage:?}");
             assert!(got == plain);
             let mut got = Vec::new();
-            let damage = Compression::of(&compressed).unwrap().decompress(Dripping(&compressed), &mut got).unwrap();
+            let damage = Compression::of(&compressed)
+                .unwrap()
+                .decompress(Dripping(&compressed), &mut got)
+                .unwrap();
             assert!(damage.is_none() && got == plain);
         }
     }
@@ -290,9 +367,16 @@ mod tests {
                 let (got, damage) = decompressed(&compressed[..cut]);
                 let damage = damage.unwrap();
                 assert!(plain.starts_with(&got));
-                assert!(matches!(damage.what, What::Cut) && damage.offset == got.len() as u64, "{damage}");
+                assert!(
+                    matches!(damage.what, What::Cut) && damage.offset == got.len() as u64,
+                    "{damage}"
+                );
                 let share = plain.len() * cut / compressed.len();
-                assert!(got.len() + lost_at_most + share / 10 >= share, "{} of about {share}", got.len());
+                assert!(
+                    got.len() + lost_at_most + share / 10 >= share,
+                    "{} of about {share}",
+                    got.len()
+                );
             }
         }
     }
@@ -305,12 +389,22 @@ mod tests {
             compressed[middle..middle + 40].fill(0xff);
             let (got, damage) = decompressed(&compressed);
             let damage = damage.unwrap();
-            assert!(matches!(damage.what, What::Corrupt(_)) && damage.offset == got.len() as u64, "{damage}");
+            assert!(
+                matches!(damage.what, What::Corrupt(_)) && damage.offset == got.len() as u64,
+                "{damage}"
+            );
             let same = got.iter().zip(&plain).take_while(|(a, b)| a == b).count();
-            assert!((same + [2_000, 128 * 1024][number]) * 2 >= plain.len(), "{same} of {}", plain.len());
+            assert!(
+                (same + [2_000, 128 * 1024][number]) * 2 >= plain.len(),
+                "{same} of {}",
+                plain.len()
+            );
             // Byte by byte, nothing more comes out.
             let mut careful = Vec::new();
-            let _ = Compression::of(&compressed).unwrap().decompress(Dripping(&compressed), &mut careful).unwrap();
+            let _ = Compression::of(&compressed)
+                .unwrap()
+                .decompress(Dripping(&compressed), &mut careful)
+                .unwrap();
             assert!(careful == got);
         }
     }
@@ -320,7 +414,12 @@ mod tests {
         for compressed in [gzip(b"capture"), zstd(b"capture")] {
             let (got, damage) = decompressed(&[&compressed[..], b"rubbish"].concat());
             assert_eq!(got, b"capture");
-            assert!(damage.unwrap().to_string().contains("at decompressed offset 7"));
+            assert!(
+                damage
+                    .unwrap()
+                    .to_string()
+                    .contains("at decompressed offset 7")
+            );
         }
     }
 
@@ -329,10 +428,22 @@ mod tests {
         let mut compressed = gzip(b"capture");
         let crc = compressed.len() - 8;
         compressed[crc] ^= 1;
-        assert!(decompressed(&compressed).1.unwrap().to_string().contains("check"));
+        assert!(
+            decompressed(&compressed)
+                .1
+                .unwrap()
+                .to_string()
+                .contains("check")
+        );
         let mut compressed = zstd(b"capture");
         *compressed.last_mut().unwrap() ^= 1;
-        assert!(decompressed(&compressed).1.unwrap().to_string().contains("checksum"));
+        assert!(
+            decompressed(&compressed)
+                .1
+                .unwrap()
+                .to_string()
+                .contains("checksum")
+        );
     }
 
     /// Ten gigabytes would not fit; that they are never held is what the sink checks.
@@ -342,7 +453,10 @@ mod tests {
         impl Write for Full {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 assert!(bytes.len() <= OUTPUT_BYTES);
-                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+                self.0 = self
+                    .0
+                    .checked_sub(bytes.len())
+                    .ok_or(io::ErrorKind::StorageFull)?;
                 Ok(bytes.len())
             }
             fn flush(&mut self) -> io::Result<()> {
@@ -351,7 +465,10 @@ mod tests {
         }
         let zeros = vec![0; 64 * 1024 * 1024];
         for compressed in [gzip(&zeros), zstd(&zeros)] {
-            let error = Compression::of(&compressed).unwrap().decompress(&compressed[..], &mut Full(10_000_000)).unwrap_err();
+            let error = Compression::of(&compressed)
+                .unwrap()
+                .decompress(&compressed[..], &mut Full(10_000_000))
+                .unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         }
     }

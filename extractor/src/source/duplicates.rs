@@ -8,15 +8,16 @@ use shared::pcap::Record;
 
 use crate::{events::Table, moment::Clock, packet};
 
-/// How far copies of a packet lie apart, in packet time: less than it takes any protocol to send the same again.
+/// How far copies of a packet lie apart, in packet time: less than it takes any protocol to send
+/// the same again.
 const MAX_APART_NS: u64 = 50_000_000;
 
-/// So many packets are remembered at most: what 10 Gbit/s of the smallest frames bring in that time, and some. Where
-/// timestamps stand still, the oldest are forgotten first.
+/// So many packets are remembered at most: what 10 Gbit/s of the smallest frames bring in that
+/// time, and some. Where timestamps stand still, the oldest are forgotten first.
 const MAX_REMEMBERED: usize = 1 << 20;
 
-/// 128 bits of SHA-256: nobody can make two packets that have the same. A faster hash would need a key that is secret, and
-/// the same in every run.
+/// 128 bits of SHA-256: nobody can make two packets that have the same. A faster hash would need a
+/// key that is secret, and the same in every run.
 type Fingerprint = [u8; 16];
 
 /// The IP packets that came last.
@@ -38,18 +39,27 @@ struct Remembered {
 
 impl From<Remembered> for RecentPackets {
     fn from(Remembered { in_order }: Remembered) -> Self {
-        let came = in_order.iter().map(|&(clock, fingerprint)| (fingerprint, clock)).collect();
+        let came = in_order
+            .iter()
+            .map(|&(clock, fingerprint)| (fingerprint, clock))
+            .collect();
         Self { in_order, came }
     }
 }
 
 impl RecentPackets {
-    /// Whether a frame that comes at packet time `clock` holds an IP packet that came before. If not, it is remembered.
-    /// A frame without IP never does.
+    /// Whether a frame that comes at packet time `clock` holds an IP packet that came before. If
+    /// not, it is remembered. A frame without IP never does.
     pub(super) fn is_repeated(&mut self, record: &Record<'_>, clock: Clock) -> bool {
         self.forget_far_from(clock);
-        let Some(fingerprint) = fingerprint(record) else { return false };
-        if self.came.get(&fingerprint).is_some_and(|came| came.abs_diff(clock) <= MAX_APART_NS) {
+        let Some(fingerprint) = fingerprint(record) else {
+            return false;
+        };
+        if self
+            .came
+            .get(&fingerprint)
+            .is_some_and(|came| came.abs_diff(clock) <= MAX_APART_NS)
+        {
             return true;
         }
         if self.in_order.len() >= MAX_REMEMBERED {
@@ -61,13 +71,19 @@ impl RecentPackets {
     }
 
     fn forget_far_from(&mut self, clock: Clock) {
-        while self.in_order.front().is_some_and(|(came, _)| came.abs_diff(clock) > MAX_APART_NS) {
+        while self
+            .in_order
+            .front()
+            .is_some_and(|(came, _)| came.abs_diff(clock) > MAX_APART_NS)
+        {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let Some((clock, fingerprint)) = self.in_order.pop_front() else { return };
+        let Some((clock, fingerprint)) = self.in_order.pop_front() else {
+            return;
+        };
         // It may have come again since, too late to be a copy.
         if self.came.get(&fingerprint) == Some(&clock) {
             self.came.remove(&fingerprint);
@@ -75,14 +91,18 @@ impl RecentPackets {
     }
 }
 
-/// What copies of an IP packet have in common, and nothing else has: its bytes, and how many there were on the wire.
+/// What copies of an IP packet have in common, and nothing else has: its bytes, and how many there
+/// were on the wire.
 fn fingerprint(record: &Record<'_>) -> Option<Fingerprint> {
     let packet = packet::outermost_ip(record.link, record.frame)?;
     let wire_len = packet.declared_len.unwrap_or_else(|| {
         let header_len = record.frame.len().saturating_sub(packet.captured.len());
         (record.wire_len as usize).saturating_sub(header_len)
     });
-    let digest = Sha256::new().chain_update((wire_len as u64).to_le_bytes()).chain_update(packet.captured).finalize();
+    let digest = Sha256::new()
+        .chain_update((wire_len as u64).to_le_bytes())
+        .chain_update(packet.captured)
+        .finalize();
     digest.first_chunk().copied()
 }
 
@@ -97,18 +117,34 @@ mod tests {
 
     fn ip(body: &[u8]) -> Vec<u8> {
         let len = (20 + body.len() as u16).to_be_bytes();
-        [&[0x45, 0, len[0], len[1], 0, 9, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2], body].concat()
+        [
+            &[
+                0x45, 0, len[0], len[1], 0, 9, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+            ],
+            body,
+        ]
+        .concat()
     }
 
     fn record(frame: &[u8]) -> Record<'_> {
         let (link, precision) = (LinkType::ETHERNET, Precision::Micro);
-        Record { offset: 0, timestamp_ns: Some(0), wire_len: frame.len() as u32, link, precision, frame }
+        Record {
+            offset: 0,
+            timestamp_ns: Some(0),
+            wire_len: frame.len() as u32,
+            link,
+            precision,
+            frame,
+        }
     }
 
     /// Which of these frames hold packets that came before.
     fn repeated(frames: &[(u64, &[u8])]) -> Vec<bool> {
         let mut recent = RecentPackets::default();
-        frames.iter().map(|(clock, frame)| recent.is_repeated(&record(frame), *clock)).collect()
+        frames
+            .iter()
+            .map(|(clock, frame)| recent.is_repeated(&record(frame), *clock))
+            .collect()
     }
 
     #[test]
@@ -118,41 +154,85 @@ mod tests {
         let padded = [ETHERNET, &packet, &[0; 20]].concat();
         let tagged = [OTHER_ETHERNET, &packet, b"trailer"].concat();
         let other = [ETHERNET, &ip(b"abd")].concat();
-        assert_eq!(repeated(&[(0, &frame), (1, &padded), (2, &tagged), (3, &other)]), [false, true, true, false]);
+        assert_eq!(
+            repeated(&[(0, &frame), (1, &padded), (2, &tagged), (3, &other)]),
+            [false, true, true, false]
+        );
         let mut recent = RecentPackets::default();
         assert!(!recent.is_repeated(&record(&frame), 0));
-        assert!(recent.is_repeated(&Record { link: LinkType::RAW, ..record(&packet) }, 0), "of another link type");
+        assert!(
+            recent.is_repeated(
+                &Record {
+                    link: LinkType::RAW,
+                    ..record(&packet)
+                },
+                0
+            ),
+            "of another link type"
+        );
     }
 
     #[test]
     fn copies_come_within_fifty_milliseconds() {
         let frame = [ETHERNET, &ip(b"abc")].concat();
-        let at = |clocks: &[u64]| repeated(&clocks.iter().map(|clock| (*clock, &frame[..])).collect::<Vec<_>>());
+        let at = |clocks: &[u64]| {
+            repeated(
+                &clocks
+                    .iter()
+                    .map(|clock| (*clock, &frame[..]))
+                    .collect::<Vec<_>>(),
+            )
+        };
         assert_eq!(at(&[0, 50 * MS]), [false, true]);
         assert_eq!(at(&[0, 50 * MS + 1]), [false, false]);
-        assert_eq!(at(&[0, 40 * MS, 80 * MS, 120 * MS]), [false, true, false, true], "a copy that is left out has no copies");
-        assert_eq!(at(&[900 * MS, 860 * MS, 0, 0]), [false, true, false, true], "of points that come late");
+        assert_eq!(
+            at(&[0, 40 * MS, 80 * MS, 120 * MS]),
+            [false, true, false, true],
+            "a copy that is left out has no copies"
+        );
+        assert_eq!(
+            at(&[900 * MS, 860 * MS, 0, 0]),
+            [false, true, false, true],
+            "of points that come late"
+        );
     }
 
     #[test]
     fn only_ip_is_looked_at() {
         let arp = [&ETHERNET[..12], &[8, 6], &[0; 28]].concat();
         let cut = [ETHERNET, &ip(b"")[..19]].concat();
-        assert_eq!(repeated(&[(0, &arp), (0, &arp), (0, &cut), (0, &cut), (0, &[]), (0, &[])]), [false; 6]);
+        assert_eq!(
+            repeated(&[
+                (0, &arp),
+                (0, &arp),
+                (0, &cut),
+                (0, &cut),
+                (0, &[]),
+                (0, &[])
+            ]),
+            [false; 6]
+        );
     }
 
     #[test]
     fn snapped_frames_are_compared_by_what_there_is_and_their_length_on_the_wire() {
         let frame = [ETHERNET, &ip(b"abcdef")].concat();
-        let snapped = |len: usize| Record { wire_len: frame.len() as u32, ..record(&frame[..len]) };
+        let snapped = |len: usize| Record {
+            wire_len: frame.len() as u32,
+            ..record(&frame[..len])
+        };
         let mut recent = RecentPackets::default();
         assert!(!recent.is_repeated(&snapped(frame.len()), 0));
         assert!(!recent.is_repeated(&snapped(36), 0), "less of it");
         assert!(recent.is_repeated(&snapped(36), 0));
-        // Without a length of its own, as from a network card that was to fill it in, a packet is as long as its frame says.
+        // Without a length of its own, as from a network card that was to fill it in, a packet is
+        // as long as its frame says.
         let mut offloaded = frame.clone();
         offloaded[16..18].copy_from_slice(&[0, 0]);
-        let of_wire_len = |wire_len| Record { wire_len, ..record(&offloaded) };
+        let of_wire_len = |wire_len| Record {
+            wire_len,
+            ..record(&offloaded)
+        };
         assert!(!recent.is_repeated(&of_wire_len(40), 0));
         assert!(!recent.is_repeated(&of_wire_len(41), 0));
         assert!(recent.is_repeated(&of_wire_len(40), 0));
@@ -177,7 +257,10 @@ mod tests {
         let frames = |n: u32| [ETHERNET, &ip(&n.to_be_bytes())].concat();
         let count = MAX_REMEMBERED as u32 + 2;
         assert!((0..count).all(|n| !recent.is_repeated(&record(&frames(n)), 0)));
-        assert_eq!((recent.in_order.len(), recent.came.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
+        assert_eq!(
+            (recent.in_order.len(), recent.came.len()),
+            (MAX_REMEMBERED, MAX_REMEMBERED)
+        );
         assert!(recent.is_repeated(&record(&frames(2)), 0));
         assert!(!recent.is_repeated(&record(&frames(1)), 0));
     }

@@ -10,7 +10,8 @@ pub enum InputError {
     /// It is not there any more: nobody needs to be told.
     #[error("{0}")]
     Gone(String),
-    /// The disk is full, or this process may not have more of something. The capture is not to blame, and is tried again.
+    /// The disk is full, or this process may not have more of something. The capture is not to
+    /// blame, and is tried again.
     #[error("{0}")]
     Environment(String),
     /// It is something else. It is not tried again.
@@ -34,9 +35,13 @@ impl InputError {
     /// Of what the system says of the capture, in such a sentence.
     #[must_use]
     pub fn of(error: &io::Error, sentence: String) -> Self {
-        let is_of_process = error.raw_os_error().is_some_and(|code| [nix::libc::EMFILE, nix::libc::ENFILE].contains(&code));
+        let is_of_process = error
+            .raw_os_error()
+            .is_some_and(|code| [nix::libc::EMFILE, nix::libc::ENFILE].contains(&code));
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => Self::Environment(sentence),
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::OutOfMemory => Self::Environment(sentence),
             _ if is_of_process => Self::Environment(sentence),
             io::ErrorKind::NotFound => Self::Gone(sentence),
             _ => Self::Unreadable(sentence),
@@ -67,13 +72,37 @@ mod tests {
     #[test]
     fn the_capture_is_to_blame_or_not() {
         let of = |error: io::Error| InputError::from(error);
-        assert!(matches!(of(io::ErrorKind::NotFound.into()), InputError::Gone(_)));
-        assert!(matches!(of(io::Error::from_raw_os_error(nix::libc::EIO)), InputError::Unreadable(_)));
-        assert!(matches!(of(io::ErrorKind::PermissionDenied.into()), InputError::Unreadable(_)));
-        for code in [nix::libc::ENOSPC, nix::libc::EDQUOT, nix::libc::ENOMEM, nix::libc::EMFILE, nix::libc::ENFILE] {
-            assert!(matches!(of(io::Error::from_raw_os_error(code)), InputError::Environment(_)), "{code}");
+        assert!(matches!(
+            of(io::ErrorKind::NotFound.into()),
+            InputError::Gone(_)
+        ));
+        assert!(matches!(
+            of(io::Error::from_raw_os_error(nix::libc::EIO)),
+            InputError::Unreadable(_)
+        ));
+        assert!(matches!(
+            of(io::ErrorKind::PermissionDenied.into()),
+            InputError::Unreadable(_)
+        ));
+        for code in [
+            nix::libc::ENOSPC,
+            nix::libc::EDQUOT,
+            nix::libc::ENOMEM,
+            nix::libc::EMFILE,
+            nix::libc::ENFILE,
+        ] {
+            assert!(
+                matches!(
+                    of(io::Error::from_raw_os_error(code)),
+                    InputError::Environment(_)
+                ),
+                "{code}"
+            );
         }
-        let spool = InputError::of_spool("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
-        assert!(matches!(spool, InputError::Environment(text) if text.starts_with("no temporary file: ")));
+        let spool =
+            InputError::of_spool("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
+        assert!(
+            matches!(spool, InputError::Environment(text) if text.starts_with("no temporary file: "))
+        );
     }
 }

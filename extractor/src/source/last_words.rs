@@ -1,8 +1,9 @@
-//! The last words of a process that dies of what it reads: which signal, and of a file in memory that the disk does not give, which
-//! file and where in it.
+//! The last words of a process that dies of what it reads: which signal, and of a file in memory
+//! that the disk does not give, which file and where in it.
 //!
-//! They go to the note of what is being read (`attempts.rs`), for the next run, and to standard error. Handlers of signals may do
-//! little (signal-safety(7)): they write to files that are open already, from tables that are filled already.
+//! They go to the note of what is being read (`attempts.rs`), for the next run, and to standard
+//! error. Handlers of signals may do little (signal-safety(7)): they write to files that are open
+//! already, from tables that are filled already.
 #![allow(unsafe_code, reason = "handlers of signals, and what they read")]
 
 use std::{
@@ -34,8 +35,15 @@ const PANIC: u8 = 255;
 /// Nor this one: the note could not be removed.
 const NEVER_MIND: u8 = 254;
 
-/// The signals that a process sends itself by what it does. What systemd sends a service that hangs is one of them, SIGABRT.
-const DEADLY: [c_int; 5] = [libc::SIGABRT, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
+/// The signals that a process sends itself by what it does. What systemd sends a service that hangs
+/// is one of them, SIGABRT.
+const DEADLY: [c_int; 5] = [
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+];
 
 /// Files in memory of which a name is known; no more are open at a time, as a rule.
 const MAX_MAPS: usize = 16_384;
@@ -46,7 +54,8 @@ static MAPS: [Slot; MAX_MAPS] = [const { Slot::new() }; MAX_MAPS];
 /// Where the next free slot is likely to be.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// What was done about each of [`DEADLY`] before.
-static BEFORE: [AtomicPtr<libc::sigaction>; DEADLY.len()] = [const { AtomicPtr::new(ptr::null_mut()) }; DEADLY.len()];
+static BEFORE: [AtomicPtr<libc::sigaction>; DEADLY.len()] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; DEADLY.len()];
 
 /// A file in memory.
 struct Slot {
@@ -58,7 +67,11 @@ struct Slot {
 
 impl Slot {
     const fn new() -> Self {
-        Self { start: AtomicUsize::new(0), len: AtomicUsize::new(0), path: AtomicPtr::new(ptr::null_mut()) }
+        Self {
+            start: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+            path: AtomicPtr::new(ptr::null_mut()),
+        }
     }
 }
 
@@ -76,9 +89,16 @@ impl Registered {
         let first = NEXT.load(Ordering::Relaxed);
         let slots = (0..MAX_MAPS).map(|n| first.wrapping_add(n) % MAX_MAPS);
         for (number, slot) in slots.filter_map(|number| Some((number, MAPS.get(number)?))) {
-            if slot.start.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if slot
+                .start
+                .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
                 slot.len.store(bytes.len(), Ordering::Relaxed);
-                slot.path.store(Box::into_raw(Box::new(path.as_os_str().as_bytes().to_vec())), Ordering::Relaxed);
+                slot.path.store(
+                    Box::into_raw(Box::new(path.as_os_str().as_bytes().to_vec())),
+                    Ordering::Relaxed,
+                );
                 slot.start.store(bytes.as_ptr().addr(), Ordering::Release);
                 NEXT.store(number.wrapping_add(1), Ordering::Relaxed);
                 return Self(Some(number));
@@ -90,11 +110,14 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let Some(slot) = self.0.and_then(|number| MAPS.get(number)) else { return };
+        let Some(slot) = self.0.and_then(|number| MAPS.get(number)) else {
+            return;
+        };
         slot.start.store(1, Ordering::Relaxed);
         let path = slot.path.swap(ptr::null_mut(), Ordering::AcqRel);
         if !path.is_null() {
-            // SAFETY: it came from `Box::into_raw`, and nobody else has it: a handler looks only at what is in use.
+            // SAFETY: it came from `Box::into_raw`, and nobody else has it: a handler looks only at
+            // what is in use.
             drop(unsafe { Box::from_raw(path) });
         }
         slot.start.store(0, Ordering::Release);
@@ -137,10 +160,20 @@ impl Word {
     /// That of a note of these bytes.
     pub(crate) fn of(note: &[u8]) -> Self {
         let code = note.get(WORD_AT).copied().unwrap_or(0);
-        let offset = note.get(OFFSET_AT..).and_then(|bytes| bytes.first_chunk()).map(|bytes| u64::from_ne_bytes(*bytes));
-        let len = note.get(LEN_AT..).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes) as usize);
-        let path = len.filter(|len| *len > 0).and_then(|len| note.get(PATH_AT..PATH_AT.saturating_add(len)));
-        let fault = path.zip(offset).map(|(path, offset)| (Path::new(OsStr::from_bytes(path)).to_owned(), offset));
+        let offset = note
+            .get(OFFSET_AT..)
+            .and_then(|bytes| bytes.first_chunk())
+            .map(|bytes| u64::from_ne_bytes(*bytes));
+        let len = note
+            .get(LEN_AT..)
+            .and_then(|bytes| bytes.first_chunk())
+            .map(|bytes| u32::from_ne_bytes(*bytes) as usize);
+        let path = len
+            .filter(|len| *len > 0)
+            .and_then(|len| note.get(PATH_AT..PATH_AT.saturating_add(len)));
+        let fault = path
+            .zip(offset)
+            .map(|(path, offset)| (Path::new(OsStr::from_bytes(path)).to_owned(), offset));
         Self { code, fault }
     }
 
@@ -167,7 +200,14 @@ fn write_at(bytes: &[u8], at: usize) {
     let note = NOTE.load(Ordering::Acquire);
     if note >= 0 {
         // SAFETY: the bytes are there, and pwrite may be called in a handler.
-        let _ = unsafe { libc::pwrite(note, bytes.as_ptr().cast(), bytes.len(), libc::off_t::try_from(at).unwrap_or(0)) };
+        let _ = unsafe {
+            libc::pwrite(
+                note,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::off_t::try_from(at).unwrap_or(0),
+            )
+        };
     }
 }
 
@@ -176,10 +216,13 @@ fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for (signal, before) in DEADLY.iter().zip(&BEFORE) {
-            // SAFETY: both structures are whole: all zeros is a `sigaction` without flags and with an empty mask.
+            // SAFETY: both structures are whole: all zeros is a `sigaction` without flags and with
+            // an empty mask.
             unsafe {
                 let mut action: libc::sigaction = mem::zeroed();
-                action.sa_sigaction = handle as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) as libc::sighandler_t;
+                action.sa_sigaction = handle
+                    as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void)
+                    as libc::sighandler_t;
                 action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
                 let mut previous: libc::sigaction = mem::zeroed();
                 if libc::sigaction(*signal, &raw const action, &raw mut previous) == 0 {
@@ -206,11 +249,17 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) 
         tell_of_file(address);
     }
     let place = DEADLY.iter().position(|deadly| *deadly == signal);
-    let before = place.and_then(|place| BEFORE.get(place)).map_or(ptr::null_mut(), |before| before.load(Ordering::Acquire));
+    let before = place
+        .and_then(|place| BEFORE.get(place))
+        .map_or(ptr::null_mut(), |before| before.load(Ordering::Acquire));
     // SAFETY: what was stored is never freed. All three may be called in a handler.
     unsafe {
-        // What the process did itself it does again when this returns; the standard library tells of a stack that is full.
-        if !is_own_doing || before.is_null() || libc::sigaction(signal, before, ptr::null_mut()) != 0 {
+        // What the process did itself it does again when this returns; the standard library tells
+        // of a stack that is full.
+        if !is_own_doing
+            || before.is_null()
+            || libc::sigaction(signal, before, ptr::null_mut()) != 0
+        {
             libc::signal(signal, libc::SIG_DFL);
         }
         if !is_own_doing {
@@ -219,22 +268,36 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) 
     }
 }
 
-/// If an address is in a file, ends the process with the file's name, like any other input that cannot be read.
+/// If an address is in a file, ends the process with the file's name, like any other input that
+/// cannot be read.
 fn tell_of_file(address: usize) {
     for slot in &MAPS {
         let start = slot.start.load(Ordering::Acquire);
-        let Some(offset) = address.checked_sub(start).filter(|offset| start > 1 && *offset < slot.len.load(Ordering::Relaxed))
+        let Some(offset) = address
+            .checked_sub(start)
+            .filter(|offset| start > 1 && *offset < slot.len.load(Ordering::Relaxed))
         else {
             continue;
         };
         // SAFETY: the file is in use, or there would be no fault: so its path is there.
-        let Some(path) = (unsafe { slot.path.load(Ordering::Relaxed).as_ref() }) else { continue };
+        let Some(path) = (unsafe { slot.path.load(Ordering::Relaxed).as_ref() }) else {
+            continue;
+        };
         let path = path.get(..MAX_PATH).unwrap_or(path);
         write_at(path, PATH_AT);
         write_at(&(offset as u64).to_ne_bytes(), OFFSET_AT);
-        write_at(&u32::try_from(path.len()).unwrap_or(0).to_ne_bytes(), LEN_AT);
+        write_at(
+            &u32::try_from(path.len()).unwrap_or(0).to_ne_bytes(),
+            LEN_AT,
+        );
         let mut digits = [0; 20];
-        for text in [&b"ERROR "[..], path, CANNOT_BE_READ, decimal(offset, &mut digits), WAS_CUT] {
+        for text in [
+            &b"ERROR "[..],
+            path,
+            CANNOT_BE_READ,
+            decimal(offset, &mut digits),
+            WAS_CUT,
+        ] {
             // SAFETY: the bytes are there, and write may be called in a handler.
             let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
         }

@@ -1,5 +1,8 @@
 //! A file in memory. Beside `last_words.rs`, the only room with `unsafe` in it.
-#![allow(unsafe_code, reason = "a file that is mapped can change under the program")]
+#![allow(
+    unsafe_code,
+    reason = "a file that is mapped can change under the program"
+)]
 
 use std::{
     fs::File,
@@ -37,11 +40,16 @@ pub(super) struct Map {
 impl Map {
     /// That of a file with this path, or of a temporary one in this directory.
     pub(super) fn of(file: &File, path: &Path) -> io::Result<Self> {
-        // SAFETY: the bytes are only ever read, and every use of them is checked against the length of
-        // the map. A file that another program rewrites meanwhile gives wrong records, not wrong memory;
-        // one that it cuts has no more bytes for some of the map, and the kernel ends the program: see `last_words.rs`.
+        // SAFETY: the bytes are only ever read, and every use of them is checked against the length
+        // of the map. A file that another program rewrites meanwhile gives wrong records, not wrong
+        // memory; one that it cuts has no more bytes for some of the map, and the kernel ends the
+        // program: see `last_words.rs`.
         let map = unsafe { Mmap::map(file)? };
-        Ok(Self { _name: Registered::new(&map, path), map, released: AtomicUsize::new(0) })
+        Ok(Self {
+            _name: Registered::new(&map, path),
+            map,
+            released: AtomicUsize::new(0),
+        })
     }
 
     #[inline]
@@ -54,8 +62,15 @@ impl Map {
     pub(super) fn release_before(&self, end: usize) {
         let start = self.released.swap(end, Ordering::Relaxed);
         if start < end {
-            // SAFETY: the map is shared and backed by a file, so its pages can be dropped and read again.
-            let advised = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end.saturating_sub(start)) };
+            // SAFETY: the map is shared and backed by a file, so its pages can be dropped and read
+            // again.
+            let advised = unsafe {
+                self.map.unchecked_advise_range(
+                    UncheckedAdvice::DontNeed,
+                    start,
+                    end.saturating_sub(start),
+                )
+            };
             if let Err(error) = advised {
                 tracing::debug!(%error, "the kernel keeps pages that are not needed any more");
             }

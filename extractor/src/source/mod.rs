@@ -1,5 +1,8 @@
 //! Inputs: capture files, mapped into memory.
-#![allow(clippy::disallowed_methods, reason = "a door: opens the captures that are read")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: opens the captures that are read"
+)]
 
 mod carried;
 mod compressed;
@@ -48,7 +51,8 @@ use crate::{
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// The inputs that are worked on, in the order in which they are read, and what is left of those before them.
+/// The inputs that are worked on, in the order in which they are read, and what is left of those
+/// before them.
 #[derive(Debug, Default)]
 pub struct Inputs {
     /// The number of the first one.
@@ -66,7 +70,8 @@ pub struct Input {
     /// The offset of the first record.
     start: usize,
     first_ns: Option<u64>,
-    /// The time that the capture had reached when this began, in nanoseconds since 1970, if its name tells.
+    /// The time that the capture had reached when this began, in nanoseconds since 1970, if its
+    /// name tells.
     reached_ns: Option<u64>,
     damage: Option<Damage>,
     /// All of the file, where that is not in memory as it is.
@@ -83,38 +88,61 @@ enum Bytes {
     Owned(Vec<u8>),
 }
 
-/// The beginning of a segment as its agent named it: a time that the capture had reached, whether packets followed or not. A
-/// name that is ahead of the file's own time is not believed: it would end all calls.
+/// The beginning of a segment as its agent named it: a time that the capture had reached, whether
+/// packets followed or not. A name that is ahead of the file's own time is not believed: it would
+/// end all calls.
 fn reached_ns(path: &Path, file: &File) -> Option<u64> {
     let start = Duration::from_micros(SegmentName::of_capture(path.file_name()?)?.start_us());
-    let changed = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
-    let is_past = changed.duration_since(UNIX_EPOCH).is_ok_and(|changed| start <= changed);
+    let changed = file
+        .metadata()
+        .and_then(|metadata| metadata.modified())
+        .ok()?;
+    let is_past = changed
+        .duration_since(UNIX_EPOCH)
+        .is_ok_and(|changed| start <= changed);
     u64::try_from(start.as_nanos()).ok().filter(|_| is_past)
 }
 
 /// The name of an input, for sentences.
 #[must_use]
 pub fn shown(path: &Path) -> String {
-    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
+    if path == Path::new(STANDARD_INPUT) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 impl Inputs {
-    /// Inputs that are numbered from `first` on, in this order; of those before, records are carried over.
+    /// Inputs that are numbered from `first` on, in this order; of those before, records are
+    /// carried over.
     #[must_use]
     pub fn new(first: usize, inputs: Vec<Input>, carried: Carried) -> Self {
-        Self { first, inputs, carried }
+        Self {
+            first,
+            inputs,
+            carried,
+        }
     }
 
     /// Opens captures and puts them in the order of their first packets. What cannot be used is
     /// told to `refused`, with the reason; the others are used all the same.
     ///
-    /// `-` is standard input. What is compressed or no regular file is first brought into a nameless one in `spool`.
+    /// `-` is standard input. What is compressed or no regular file is first brought into a
+    /// nameless one in `spool`.
     ///
     /// # Errors
     /// None of them can be used.
-    pub fn open(paths: &[PathBuf], spool: &Scratch, mut refused: impl FnMut(&Path, &InputError)) -> anyhow::Result<Vec<Input>> {
+    pub fn open(
+        paths: &[PathBuf],
+        spool: &Scratch,
+        mut refused: impl FnMut(&Path, &InputError),
+    ) -> anyhow::Result<Vec<Input>> {
         if paths.len() > MAX_INPUTS {
-            bail!("{} inputs are too many for one run, {MAX_INPUTS} is the most", paths.len());
+            bail!(
+                "{} inputs are too many for one run, {MAX_INPUTS} is the most",
+                paths.len()
+            );
         }
         let mut inputs = Vec::new();
         for path in paths {
@@ -126,7 +154,8 @@ impl Inputs {
         if inputs.is_empty() {
             bail!("no input can be used");
         }
-        // Stable: inputs without packets come last, the rest as they were given where times are equal.
+        // Stable: inputs without packets come last, the rest as they were given where times are
+        // equal.
         inputs.sort_by_key(|input: &Input| input.first_ns.unwrap_or(u64::MAX));
         Ok(inputs)
     }
@@ -148,7 +177,8 @@ impl Inputs {
     #[inline]
     pub fn holding(&self, position: Position) -> Option<&Input> {
         // One that is read on from its middle does not know how to read what is before.
-        self.get(position.input()).filter(|input| position.offset() >= input.start)
+        self.get(position.input())
+            .filter(|input| position.offset() >= input.start)
     }
 
     /// All of them.
@@ -163,19 +193,32 @@ impl Inputs {
         &self.carried
     }
 
-    /// The time that is told first after all of one input, in nanoseconds since 1970: of a record, which may have none, or by
-    /// the name of an input without records.
+    /// The time that is told first after all of one input, in nanoseconds since 1970: of a record,
+    /// which may have none, or by the name of an input without records.
     #[must_use]
     pub fn first_time_after(&self, number: usize) -> Option<Option<u64>> {
-        let later = self.inputs.iter().skip(number.saturating_add(1).saturating_sub(self.first));
-        let told = |input: &Input| input.first_record().map(|record| record.timestamp_ns).or(input.reached_ns.map(Some));
+        let later = self
+            .inputs
+            .iter()
+            .skip(number.saturating_add(1).saturating_sub(self.first));
+        let told = |input: &Input| {
+            input
+                .first_record()
+                .map(|record| record.timestamp_ns)
+                .or(input.reached_ns.map(Some))
+        };
         later.filter_map(told).next()
     }
 
-    /// The time that the capture has reached behind the last record, by the names of inputs without records.
+    /// The time that the capture has reached behind the last record, by the names of inputs without
+    /// records.
     #[must_use]
     pub fn reached_ns(&self) -> Option<u64> {
-        let empty = self.inputs.iter().rev().take_while(|input| input.first_record().is_none());
+        let empty = self
+            .inputs
+            .iter()
+            .rev()
+            .take_while(|input| input.first_record().is_none());
         empty.filter_map(|input| input.reached_ns).max()
     }
 
@@ -189,14 +232,20 @@ impl Inputs {
     /// The bytes of all of them together, decompressed.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.inputs.iter().fold(0, |sum, input| sum.saturating_add(input.bytes().len() as u64))
+        self.inputs.iter().fold(0, |sum, input| {
+            sum.saturating_add(input.bytes().len() as u64)
+        })
     }
 
     /// The bytes that lie before `position`.
     #[must_use]
     pub fn bytes_before(&self, position: Position) -> u64 {
-        let Some(place) = position.input().checked_sub(self.first) else { return 0 };
-        let earlier = self.inputs.iter().take(place).fold(0, |sum: u64, input| sum.saturating_add(input.bytes().len() as u64));
+        let Some(place) = position.input().checked_sub(self.first) else {
+            return 0;
+        };
+        let earlier = self.inputs.iter().take(place).fold(0, |sum: u64, input| {
+            sum.saturating_add(input.bytes().len() as u64)
+        });
         earlier.saturating_add(position.offset() as u64)
     }
 
@@ -204,14 +253,19 @@ impl Inputs {
     /// holds no more of the page cache than it works on.
     pub fn release_before(&self, position: Position) {
         for (number, input) in (self.first..=position.input()).zip(&self.inputs) {
-            let end = if number == position.input() { position.offset() } else { input.bytes().len() };
+            let end = if number == position.input() {
+                position.offset()
+            } else {
+                input.bytes().len()
+            };
             input.release_before(end);
         }
     }
 }
 
 impl Input {
-    /// Opens a capture. What is compressed or no regular file is first brought into a nameless one in `spool`.
+    /// Opens a capture. What is compressed or no regular file is first brought into a nameless one
+    /// in `spool`.
     ///
     /// # Errors
     /// It cannot be read, or is none.
@@ -224,12 +278,18 @@ impl Input {
         Self::of_plain(path.display().to_string(), path, plain)
     }
 
-    /// The same of a segment, of which the first `size` bytes are to be known again. That a disk does not give all of it is an error,
-    /// also where it is compressed. One that `has_faulted` in memory is copied, which ends with an error in its stead.
+    /// The same of a segment, of which the first `size` bytes are to be known again. That a disk
+    /// does not give all of it is an error, also where it is compressed. One that `has_faulted` in
+    /// memory is copied, which ends with an error in its stead.
     ///
     /// # Errors
     /// It cannot be read, or is no capture.
-    pub fn of_segment(path: &Path, spool: &Scratch, size: u64, has_faulted: bool) -> Result<Self, InputError> {
+    pub fn of_segment(
+        path: &Path,
+        spool: &Scratch,
+        size: u64,
+        has_faulted: bool,
+    ) -> Result<Self, InputError> {
         let mut file = File::open(path)?;
         let plain = Plain::of_file(file.try_clone()?, has_faulted, spool)?;
         if let Some(error) = plain.damage.as_ref().and_then(Damage::read_error) {
@@ -242,7 +302,11 @@ impl Input {
             None
         };
         let reached_ns = reached_ns(path, &file);
-        Ok(Self { packed, reached_ns, ..Self::of_plain(path.display().to_string(), path, plain)? })
+        Ok(Self {
+            packed,
+            reached_ns,
+            ..Self::of_plain(path.display().to_string(), path, plain)?
+        })
     }
 
     /// A capture of one record, of an input of this name.
@@ -252,7 +316,16 @@ impl Input {
     pub fn of_record(name: String, file: Vec<u8>) -> Result<Self, InputError> {
         let (layout, start) = Layout::detect(&file).map_err(|error| unusable(&error, None))?;
         let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
-        Ok(Self { name, bytes: Bytes::Owned(file), layout, start, first_ns, reached_ns: None, damage: None, packed: None })
+        Ok(Self {
+            name,
+            bytes: Bytes::Owned(file),
+            layout,
+            start,
+            first_ns,
+            reached_ns: None,
+            damage: None,
+            packed: None,
+        })
     }
 
     /// A file that was written by this program, in this directory.
@@ -260,22 +333,53 @@ impl Input {
     /// # Errors
     /// It cannot be mapped.
     pub fn of_written(name: String, directory: &Path, file: File) -> Result<Self, InputError> {
-        Self::of_plain(name, directory, Plain { file, damage: None, is_spooled: false })
+        Self::of_plain(
+            name,
+            directory,
+            Plain {
+                file,
+                damage: None,
+                is_spooled: false,
+            },
+        )
     }
 
     fn of_plain(name: String, path: &Path, plain: Plain) -> Result<Self, InputError> {
-        let Plain { file, damage, is_spooled } = plain;
+        let Plain {
+            file,
+            damage,
+            is_spooled,
+        } = plain;
         // A fault in a temporary file is no fault of the capture.
-        let mapped = if is_spooled { Path::new("a temporary file") } else { path };
-        let map = Map::of(&file, mapped).map_err(InputError::while_doing("it cannot be mapped into memory"))?;
-        let (layout, offset) = Layout::detect(map.bytes()).map_err(|error| unusable(&error, damage.as_ref()))?;
+        let mapped = if is_spooled {
+            Path::new("a temporary file")
+        } else {
+            path
+        };
+        let map = Map::of(&file, mapped)
+            .map_err(InputError::while_doing("it cannot be mapped into memory"))?;
+        let (layout, offset) =
+            Layout::detect(map.bytes()).map_err(|error| unusable(&error, damage.as_ref()))?;
         if let Some(link) = layout.link() {
             check_link(link)?;
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        let bytes = if is_spooled { Bytes::Spooled(map) } else { Bytes::Mapped(map) };
-        Ok(Self { name, bytes, layout, start, first_ns, reached_ns: None, damage, packed: None })
+        let bytes = if is_spooled {
+            Bytes::Spooled(map)
+        } else {
+            Bytes::Mapped(map)
+        };
+        Ok(Self {
+            name,
+            bytes,
+            layout,
+            start,
+            first_ns,
+            reached_ns: None,
+            damage,
+            packed: None,
+        })
     }
 
     fn first_record(&self) -> Option<Record<'_>> {
@@ -313,7 +417,11 @@ impl Input {
     /// How much room it takes in temporary files, in bytes.
     #[must_use]
     pub fn spooled_len(&self) -> u64 {
-        if let Bytes::Spooled(map) = &self.bytes { map.bytes().len() as u64 } else { 0 }
+        if let Bytes::Spooled(map) = &self.bytes {
+            map.bytes().len() as u64
+        } else {
+            0
+        }
     }
 
     /// Where a part of it could not be decompressed, and why.
@@ -338,7 +446,8 @@ impl Input {
     #[must_use]
     pub fn content(&self, size: u64) -> Content {
         let len = usize::try_from(size).unwrap_or(usize::MAX);
-        self.packed.unwrap_or_else(|| Content::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes())))
+        self.packed
+            .unwrap_or_else(|| Content::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes())))
     }
 
     /// What to call it when talking to a person.
@@ -387,12 +496,16 @@ pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
     }
 }
 
-/// The time of a capture's first packet, in nanoseconds since 1970. Of one that is compressed no more is decompressed than that
-/// takes, as a rule.
+/// The time of a capture's first packet, in nanoseconds since 1970. Of one that is compressed no
+/// more is decompressed than that takes, as a rule.
 ///
 /// # Errors
 /// It cannot be read, or is no capture.
-pub fn first_time(path: &Path, spool: &Scratch, has_faulted: bool) -> Result<Option<u64>, InputError> {
+pub fn first_time(
+    path: &Path,
+    spool: &Scratch,
+    has_faulted: bool,
+) -> Result<Option<u64>, InputError> {
     let mut file = File::open(path)?;
     let first = first_bytes(&mut file)?;
     if let Some(compression) = Compression::of(&first) {
@@ -403,7 +516,9 @@ pub fn first_time(path: &Path, spool: &Scratch, has_faulted: bool) -> Result<Opt
         if let Some(error) = damage.as_ref().and_then(Damage::read_error) {
             return Err(InputError::of(error, error.to_string()));
         }
-        let first_ns = Layout::detect(&head.0).ok().and_then(|(layout, offset)| first_record(&layout, &head.0, offset));
+        let first_ns = Layout::detect(&head.0)
+            .ok()
+            .and_then(|(layout, offset)| first_record(&layout, &head.0, offset));
         if let Some((_, _, first_ns)) = first_ns {
             return Ok(first_ns);
         }
@@ -439,18 +554,35 @@ fn unusable(error: &FormatError, damage: Option<&Damage>) -> InputError {
 }
 
 fn check_link(link: LinkType) -> Result<(), InputError> {
-    if packet::is_supported(link) { Ok(()) } else { Err(InputError::UnsupportedLink(link)) }
+    if packet::is_supported(link) {
+        Ok(())
+    } else {
+        Err(InputError::UnsupportedLink(link))
+    }
 }
 
-/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it. Where something
-/// unreadable stands before it too, only its time is taken, so that reading begins with what is unreadable.
-fn first_record(layout: &Layout, bytes: &[u8], offset: usize) -> Option<(Layout, usize, Option<u64>)> {
+/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it. Where
+/// something unreadable stands before it too, only its time is taken, so that reading begins with
+/// what is unreadable.
+fn first_record(
+    layout: &Layout,
+    bytes: &[u8],
+    offset: usize,
+) -> Option<(Layout, usize, Option<u64>)> {
     let mut walk = layout.walk(bytes, offset);
     let mut is_behind_gap = false;
     loop {
         match walk.next_step()? {
-            Step::Record(record) if is_behind_gap => return Some((layout.clone(), offset, record.timestamp_ns)),
-            Step::Record(record) => return Some((walk.into_layouts().pop()?, record.offset, record.timestamp_ns)),
+            Step::Record(record) if is_behind_gap => {
+                return Some((layout.clone(), offset, record.timestamp_ns));
+            }
+            Step::Record(record) => {
+                return Some((
+                    walk.into_layouts().pop()?,
+                    record.offset,
+                    record.timestamp_ns,
+                ));
+            }
             Step::Gap(_) => is_behind_gap = true,
         }
     }
@@ -467,7 +599,9 @@ impl Plain {
     fn of_file(mut file: File, is_to_be_copied: bool, spool: &Scratch) -> Result<Self, InputError> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
-            return Err(InputError::NotACapture("it is a directory; --input-dir reads the segments in one".to_owned()));
+            return Err(InputError::NotACapture(
+                "it is a directory; --input-dir reads the segments in one".to_owned(),
+            ));
         }
         if !metadata.is_file() {
             return Self::of_stream(&mut file, None, spool);
@@ -477,18 +611,30 @@ impl Plain {
         if is_to_be_copied || Compression::of(&first).is_some() {
             return Self::of_stream(&mut file, Some(metadata.len()), spool);
         }
-        Ok(Self { file, damage: None, is_spooled: false })
+        Ok(Self {
+            file,
+            damage: None,
+            is_spooled: false,
+        })
     }
 
     /// Of what can be read only once, or not as it is. So long is the file, if it is one.
-    fn of_stream(from: &mut impl Read, len: Option<u64>, spool: &Scratch) -> Result<Self, InputError> {
+    fn of_stream(
+        from: &mut impl Read,
+        len: Option<u64>,
+        spool: &Scratch,
+    ) -> Result<Self, InputError> {
         let first = first_bytes(from)?;
         let whole = first.as_slice().chain(from);
         let (file, damage) = match Compression::of(&first) {
             Some(compression) => spool.decompressed(compression, whole, len)?,
             None => (spool.copied(whole)?, None),
         };
-        Ok(Self { file, damage, is_spooled: true })
+        Ok(Self {
+            file,
+            damage,
+            is_spooled: true,
+        })
     }
 }
 
@@ -512,13 +658,22 @@ impl Layouts {
     /// What is known before anything is read.
     #[must_use]
     pub fn of(inputs: &Inputs) -> Self {
-        Self { first: inputs.first, of_input: inputs.inputs.iter().map(|input| vec![input.layout.clone()]).collect() }
+        Self {
+            first: inputs.first,
+            of_input: inputs
+                .inputs
+                .iter()
+                .map(|input| vec![input.layout.clone()])
+                .collect(),
+        }
     }
 
     /// Takes in what a stretch of an input taught, in the order of the stretches.
     pub fn learn(&mut self, input: usize, layouts: Vec<Layout>) {
         let place = input.checked_sub(self.first);
-        let Some(known) = place.and_then(|place| self.of_input.get_mut(place)) else { return };
+        let Some(known) = place.and_then(|place| self.of_input.get_mut(place)) else {
+            return;
+        };
         for layout in layouts {
             match known.last_mut() {
                 Some(last) if last.begins_at() == layout.begins_at() => *last = layout,
@@ -530,7 +685,11 @@ impl Layouts {
     /// Forgets sections that end before `position`.
     pub fn forget_before(&mut self, position: Position) {
         for (input, known) in (self.first..=position.input()).zip(&mut self.of_input) {
-            let offset = if input < position.input() { usize::MAX } else { position.offset() };
+            let offset = if input < position.input() {
+                usize::MAX
+            } else {
+                position.offset()
+            };
             let after = known.partition_point(|layout| layout.begins_at() <= offset);
             known.drain(..after.saturating_sub(1));
         }
@@ -538,7 +697,9 @@ impl Layouts {
 
     #[inline]
     fn known(&self, input: usize) -> Option<&[Layout]> {
-        self.of_input.get(input.checked_sub(self.first)?).map(Vec::as_slice)
+        self.of_input
+            .get(input.checked_sub(self.first)?)
+            .map(Vec::as_slice)
     }
 
     /// How to read on after all that was learnt.
@@ -550,7 +711,11 @@ impl Layouts {
     /// How to read any record of an input, where the same holds for all that are still to be read.
     #[must_use]
     pub fn only(&self, input: usize) -> Option<&Layout> {
-        if let [only] = self.known(input)? { Some(only) } else { None }
+        if let [only] = self.known(input)? {
+            Some(only)
+        } else {
+            None
+        }
     }
 
     /// How to read the record at a position.

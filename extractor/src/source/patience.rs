@@ -1,5 +1,8 @@
 //! Another try for what a disk, or a network before it, did not give.
-#![allow(clippy::disallowed_methods, reason = "a door: pauses before a disk is asked again")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: pauses before a disk is asked again"
+)]
 
 use std::{thread, time::Duration};
 

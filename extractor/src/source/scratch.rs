@@ -1,5 +1,9 @@
-//! Temporary files: for what is compressed, what comes through a pipe, and what cannot be read where it is.
-#![allow(clippy::disallowed_methods, reason = "a door: temporary files, and how much room there is for them")]
+//! Temporary files: for what is compressed, what comes through a pipe, and what cannot be read
+//! where it is.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: temporary files, and how much room there is for them"
+)]
 
 use std::{
     fs::File,
@@ -15,10 +19,12 @@ use super::{
     error::InputError,
 };
 
-/// So much of the disk is left for results, in bytes, unless a quarter of all of it is less; and a tenth of it, if that is more.
+/// So much of the disk is left for results, in bytes, unless a quarter of all of it is less; and a
+/// tenth of it, if that is more.
 const LEFT_FOR_RESULTS: u64 = 1 << 30;
 
-/// A capture that does not fit into so many times its compressed length is to blame itself, not the disk.
+/// A capture that does not fit into so many times its compressed length is to blame itself, not the
+/// disk.
 const FAIR_SHARE: u64 = 10;
 
 const BUFFER_LEN: usize = 256 * 1024;
@@ -31,10 +37,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// In this directory. A capture may have `most` bytes when it is decompressed; if nothing is said, as many as there is room for.
+    /// In this directory. A capture may have `most` bytes when it is decompressed; if nothing is
+    /// said, as many as there is room for.
     #[must_use]
     pub fn new(directory: &Path, most: Option<ByteSize>) -> Self {
-        Self { directory: directory.to_owned(), most }
+        Self {
+            directory: directory.to_owned(),
+            most,
+        }
     }
 
     /// The directory.
@@ -48,7 +58,10 @@ impl Scratch {
     /// # Errors
     /// It cannot be made.
     pub fn file(&self) -> Result<File, InputError> {
-        let what = format!("no temporary file can be made in {}", self.directory.display());
+        let what = format!(
+            "no temporary file can be made in {}",
+            self.directory.display()
+        );
         tempfile::tempfile_in(&self.directory).map_err(InputError::of_spool(what))
     }
 
@@ -62,11 +75,20 @@ impl Scratch {
                 Ok(0) => return Ok(file),
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(InputError::of(&error, format!("it cannot be read at offset {offset}: {error}"))),
+                Err(error) => {
+                    return Err(InputError::of(
+                        &error,
+                        format!("it cannot be read at offset {offset}: {error}"),
+                    ));
+                }
             };
             offset = offset.saturating_add(len as u64);
-            let what = format!("it cannot be copied to a temporary file in {}", self.directory.display());
-            file.write_all(buffer.get(..len).unwrap_or_default()).map_err(InputError::of_spool(what))?;
+            let what = format!(
+                "it cannot be copied to a temporary file in {}",
+                self.directory.display()
+            );
+            file.write_all(buffer.get(..len).unwrap_or_default())
+                .map_err(InputError::of_spool(what))?;
         }
     }
 
@@ -79,13 +101,23 @@ impl Scratch {
     ) -> Result<(File, Option<Damage>), InputError> {
         let mut file = self.file()?;
         let room = self.room()?;
-        tracing::info!("decompressing {compression} data to a temporary file in {}", self.directory.display());
-        let mut to = Limited { to: &mut file, left: room, is_full: false };
+        tracing::info!(
+            "decompressing {compression} data to a temporary file in {}",
+            self.directory.display()
+        );
+        let mut to = Limited {
+            to: &mut file,
+            left: room,
+            is_full: false,
+        };
         let damage = compression.decompress(from, &mut to);
         if to.is_full {
             return Err(self.does_not_fit(room, len));
         }
-        let what = format!("its {compression} data cannot be decompressed to a temporary file in {}", self.directory.display());
+        let what = format!(
+            "its {compression} data cannot be decompressed to a temporary file in {}",
+            self.directory.display()
+        );
         let damage = damage.map_err(InputError::of_spool(what))?;
         Ok((file, damage))
     }
@@ -95,8 +127,13 @@ impl Scratch {
         if let Some(ByteSize(most)) = self.most {
             return Ok(most);
         }
-        let what = format!("how much room there is in {} cannot be found out", self.directory.display());
-        let disk = statvfs(&self.directory).map_err(io::Error::from).map_err(InputError::of_spool(what))?;
+        let what = format!(
+            "how much room there is in {} cannot be found out",
+            self.directory.display()
+        );
+        let disk = statvfs(&self.directory)
+            .map_err(io::Error::from)
+            .map_err(InputError::of_spool(what))?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
         let all = bytes(disk.blocks());
         let left_for_results = (all / 10).max(LEFT_FOR_RESULTS.min(all / 4));

@@ -1,5 +1,8 @@
 //! Signals and events of the file system, and what they ask for.
-#![allow(clippy::disallowed_methods, reason = "a door: events of the file system may gather while their thread sleeps")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: events of the file system may gather while their thread sleeps"
+)]
 
 use std::{
     path::PathBuf,
@@ -18,9 +21,9 @@ use crate::segments::is_capture_name;
 
 /// The time for events to gather when somebody writes to a file.
 ///
-/// `notify` asks for an event at each write, also to the part files of an agent. 1,000 writes a second would cost 1.1 % of a
-/// processor, 10,000 of them 7 %; when they may gather, it is 0.2 and 0.5 %. Events of one file that are the same and have
-/// not been read become one.
+/// `notify` asks for an event at each write, also to the part files of an agent. 1,000 writes a
+/// second would cost 1.1 % of a processor, 10,000 of them 7 %; when they may gather, it is 0.2 and
+/// 0.5 %. Events of one file that are the same and have not been read become one.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// Those that have gathered are read without another pause, as long as that takes no longer.
@@ -58,12 +61,20 @@ impl Bell {
     }
 
     pub(super) fn heed(&self, signal: i32) {
-        self.ring(|asked| if signal == SIGHUP { asked.now = true } else { asked.end = true });
+        self.ring(|asked| {
+            if signal == SIGHUP {
+                asked.now = true
+            } else {
+                asked.end = true
+            }
+        });
     }
 
     /// Tells whether enough was asked for.
     pub(super) fn wait(&self, patience: Duration, is_enough: fn(&Asked) -> bool) -> bool {
-        let waited = self.rung.wait_timeout_while(self.lock(), patience, |asked| !is_enough(asked));
+        let waited = self
+            .rung
+            .wait_timeout_while(self.lock(), patience, |asked| !is_enough(asked));
         is_enough(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
@@ -71,7 +82,10 @@ impl Bell {
     pub(super) fn take(&self) -> Asked {
         let mut asked = self.lock();
         let taken = *asked;
-        *asked = Asked { end: taken.end, ..Asked::default() };
+        *asked = Asked {
+            end: taken.end,
+            ..Asked::default()
+        };
         taken
     }
 
@@ -99,7 +113,11 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new(bell: Arc<Bell>, directories: Vec<PathBuf>) -> Self {
-        Self { bell, directories, last_pause: None }
+        Self {
+            bell,
+            directories,
+            last_pause: None,
+        }
     }
 
     fn pause(&mut self) {
@@ -112,7 +130,9 @@ impl Ear {
 
 impl EventHandler for Ear {
     fn handle_event(&mut self, event: notify::Result<Event>) {
-        match event.map_or(Meaning::WatchAgain, |event| meaning(&event, &self.directories)) {
+        match event.map_or(Meaning::WatchAgain, |event| {
+            meaning(&event, &self.directories)
+        }) {
             Meaning::Nothing => {}
             Meaning::Writing => self.pause(),
             Meaning::Segment => self.bell.ring(|asked| asked.look = true),
@@ -126,7 +146,13 @@ fn meaning(event: &Event, directories: &[PathBuf]) -> Meaning {
     if event.need_rescan() {
         return Meaning::WatchAgain;
     }
-    let is_of_capture = || event.paths.iter().filter_map(|path| path.file_name()).any(is_capture_name);
+    let is_of_capture = || {
+        event
+            .paths
+            .iter()
+            .filter_map(|path| path.file_name())
+            .any(is_capture_name)
+    };
     let is_of_directory = || event.paths.iter().any(|path| directories.contains(path));
     match event.kind {
         EventKind::Modify(ModifyKind::Data(_)) => Meaning::Writing,
@@ -151,21 +177,55 @@ mod tests {
     #[test]
     fn what_events_mean() {
         let directories = [PathBuf::from("/in")];
-        let of = |kind: EventKind, path: &str| meaning(&Event::new(kind).add_path(path.into()), &directories);
+        let of = |kind: EventKind, path: &str| {
+            meaning(&Event::new(kind).add_path(path.into()), &directories)
+        };
         let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let name = |mode| EventKind::Modify(ModifyKind::Name(mode));
         assert_eq!(of(close, "/in/a.pcap"), Meaning::Segment);
-        assert_eq!(of(name(RenameMode::To), "/in/a.pcapng.zst"), Meaning::Segment);
-        assert_eq!(of(EventKind::Create(CreateKind::File), "/in/a.pcap"), Meaning::Segment);
-        assert_eq!(of(EventKind::Create(CreateKind::Folder), "/in/a.pcap"), Meaning::Nothing);
-        for hidden in ["/in/.a.pcap", "/in/.a.pcap.part", "/in/a.pcap.part", "/in/notes"] {
+        assert_eq!(
+            of(name(RenameMode::To), "/in/a.pcapng.zst"),
+            Meaning::Segment
+        );
+        assert_eq!(
+            of(EventKind::Create(CreateKind::File), "/in/a.pcap"),
+            Meaning::Segment
+        );
+        assert_eq!(
+            of(EventKind::Create(CreateKind::Folder), "/in/a.pcap"),
+            Meaning::Nothing
+        );
+        for hidden in [
+            "/in/.a.pcap",
+            "/in/.a.pcap.part",
+            "/in/a.pcap.part",
+            "/in/notes",
+        ] {
             assert_eq!(of(close, hidden), Meaning::Nothing, "{hidden}");
         }
-        assert_eq!(of(EventKind::Access(AccessKind::Open(AccessMode::Any)), "/in/a.pcap"), Meaning::Nothing);
-        assert_eq!(of(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "/in/.a.pcap.part"), Meaning::Writing);
+        assert_eq!(
+            of(
+                EventKind::Access(AccessKind::Open(AccessMode::Any)),
+                "/in/a.pcap"
+            ),
+            Meaning::Nothing
+        );
+        assert_eq!(
+            of(
+                EventKind::Modify(ModifyKind::Data(DataChange::Any)),
+                "/in/.a.pcap.part"
+            ),
+            Meaning::Writing
+        );
         assert_eq!(of(name(RenameMode::From), "/in/a.pcap"), Meaning::Nothing);
         assert_eq!(of(name(RenameMode::From), "/in"), Meaning::WatchAgain);
-        assert_eq!(of(EventKind::Remove(RemoveKind::Folder), "/in"), Meaning::WatchAgain);
-        assert_eq!(of(EventKind::Remove(RemoveKind::File), "/in/a.pcap"), Meaning::Nothing);
+        assert_eq!(
+            of(EventKind::Remove(RemoveKind::Folder), "/in"),
+            Meaning::WatchAgain
+        );
+        assert_eq!(
+            of(EventKind::Remove(RemoveKind::File), "/in/a.pcap"),
+            Meaning::Nothing
+        );
     }
 }

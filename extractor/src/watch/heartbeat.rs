@@ -1,5 +1,8 @@
 //! A line in the log each minute, and in `systemctl status`: how it goes.
-#![allow(clippy::disallowed_methods, reason = "a door: the clocks, for a line a minute")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the clocks, for a line a minute"
+)]
 
 use std::{
     fmt,
@@ -38,7 +41,13 @@ impl Heartbeat {
     /// The first line is due a minute from now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { since: now, segments: 0, bytes: 0, calls_closed: 0, newest_packet_ns: None }
+        Self {
+            since: now,
+            segments: 0,
+            bytes: 0,
+            calls_closed: 0,
+            newest_packet_ns: None,
+        }
     }
 
     /// The first line is due in a minute.
@@ -65,7 +74,9 @@ impl Heartbeat {
 
     /// Says in the log how it goes, if it is time to. Gives what was said, for `systemctl status`.
     pub fn beat(&mut self, open_calls: u64) -> Option<Beat> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let beat = self.due(Instant::now(), since_1970, open_calls)?;
         beat.log();
         Some(beat)
@@ -76,26 +87,64 @@ impl Heartbeat {
         if now.saturating_duration_since(self.since) < HEARTBEAT_EVERY {
             return None;
         }
-        let Self { segments, bytes, calls_closed, newest_packet_ns, .. } = *self;
-        *self = Self { newest_packet_ns, ..Self::new(now) };
-        let newest_packet_age = newest_packet_ns.map(|ns| since_1970.saturating_sub(Duration::from_nanos(ns)));
-        Some(Beat { segments, bytes, calls_closed, open_calls, newest_packet_age })
+        let Self {
+            segments,
+            bytes,
+            calls_closed,
+            newest_packet_ns,
+            ..
+        } = *self;
+        *self = Self {
+            newest_packet_ns,
+            ..Self::new(now)
+        };
+        let newest_packet_age =
+            newest_packet_ns.map(|ns| since_1970.saturating_sub(Duration::from_nanos(ns)));
+        Some(Beat {
+            segments,
+            bytes,
+            calls_closed,
+            open_calls,
+            newest_packet_age,
+        })
     }
 }
 
 impl Beat {
     fn log(&self) {
-        let Self { segments, bytes, calls_closed, open_calls, newest_packet_age } = self;
+        let Self {
+            segments,
+            bytes,
+            calls_closed,
+            open_calls,
+            newest_packet_age,
+        } = self;
         let newest_packet_age_s = newest_packet_age.map(|age| age.as_secs());
-        tracing::info!(segments, bytes, calls_closed, open_calls, newest_packet_age_s, "watching");
+        tracing::info!(
+            segments,
+            bytes,
+            calls_closed,
+            open_calls,
+            newest_packet_age_s,
+            "watching"
+        );
     }
 }
 
 /// The line that `systemctl status` shows.
 impl fmt::Display for Beat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segments, bytes, calls_closed, open_calls, newest_packet_age } = self;
-        write!(f, "in the last minute {segments} segments, {bytes} bytes, {calls_closed} calls closed; {open_calls} calls open")?;
+        let Self {
+            segments,
+            bytes,
+            calls_closed,
+            open_calls,
+            newest_packet_age,
+        } = self;
+        write!(
+            f,
+            "in the last minute {segments} segments, {bytes} bytes, {calls_closed} calls closed; {open_calls} calls open"
+        )?;
         match newest_packet_age {
             Some(age) => write!(f, "; the newest packet is {} s old", age.as_secs()),
             None => f.write_str("; no packet yet"),
@@ -112,8 +161,16 @@ mod tests {
         let begun = Instant::now();
         let wall = Duration::from_secs(1_700_000_000);
         let mut heartbeat = Heartbeat::new(begun);
-        let due = |heartbeat: &mut Heartbeat, seconds| heartbeat.due(begun + Duration::from_secs(seconds), wall, 4);
-        let quiet = Beat { segments: 0, bytes: 0, calls_closed: 0, open_calls: 4, newest_packet_age: None };
+        let due = |heartbeat: &mut Heartbeat, seconds| {
+            heartbeat.due(begun + Duration::from_secs(seconds), wall, 4)
+        };
+        let quiet = Beat {
+            segments: 0,
+            bytes: 0,
+            calls_closed: 0,
+            open_calls: 4,
+            newest_packet_age: None,
+        };
         assert_eq!(due(&mut heartbeat, 59), None);
         assert_eq!(due(&mut heartbeat, 60), Some(quiet.clone()));
         heartbeat.note_segments(1, 100);
@@ -123,11 +180,29 @@ mod tests {
         heartbeat.note_packet(1_699_999_980_000_000_000);
         assert_eq!(due(&mut heartbeat, 119), None);
         let age = Some(Duration::from_secs(10));
-        let busy = Beat { segments: 2, bytes: 150, calls_closed: 3, open_calls: 4, newest_packet_age: age };
+        let busy = Beat {
+            segments: 2,
+            bytes: 150,
+            calls_closed: 3,
+            open_calls: 4,
+            newest_packet_age: age,
+        };
         assert_eq!(due(&mut heartbeat, 125), Some(busy.clone()));
-        assert_eq!(due(&mut heartbeat, 185), Some(Beat { newest_packet_age: age, ..quiet.clone() }));
+        assert_eq!(
+            due(&mut heartbeat, 185),
+            Some(Beat {
+                newest_packet_age: age,
+                ..quiet.clone()
+            })
+        );
         heartbeat.note_packet(u64::MAX);
-        assert_eq!(due(&mut heartbeat, 245), Some(Beat { newest_packet_age: Some(Duration::ZERO), ..quiet.clone() }));
+        assert_eq!(
+            due(&mut heartbeat, 245),
+            Some(Beat {
+                newest_packet_age: Some(Duration::ZERO),
+                ..quiet.clone()
+            })
+        );
         assert_eq!(
             busy.to_string(),
             "in the last minute 2 segments, 150 bytes, 3 calls closed; 4 calls open; the newest packet is 10 s old"

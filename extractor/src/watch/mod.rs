@@ -1,8 +1,11 @@
 //! Waiting for segments, and saying meanwhile that all is well.
 //!
-//! Events of the file system make it quick; that it looks again every few seconds makes it certain, because events can be
-//! lost, and some file systems have none.
-#![allow(clippy::disallowed_methods, reason = "a door: signals, watches on directories, the clock that ends a wait")]
+//! Events of the file system make it quick; that it looks again every few seconds makes it certain,
+//! because events can be lost, and some file systems have none.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: signals, watches on directories, the clock that ends a wait"
+)]
 
 mod events;
 mod heartbeat;
@@ -73,8 +76,8 @@ struct Place {
 }
 
 impl Watch {
-    /// Watches directories, which need not be there. From here on signals do not end the process: SIGTERM and SIGINT
-    /// ask for its end, SIGHUP for a look.
+    /// Watches directories, which need not be there. From here on signals do not end the process:
+    /// SIGTERM and SIGINT ask for its end, SIGHUP for a look.
     ///
     /// # Errors
     /// Signals cannot be waited for.
@@ -83,41 +86,71 @@ impl Watch {
         let watch = Self::on(directories)?;
         let bell = Arc::clone(&watch.bell);
         let listen = move || signals.forever().for_each(|signal| bell.heed(signal));
-        thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(listen)?;
         Ok(watch)
     }
 
     /// The same without signals.
     fn on(directories: &[PathBuf]) -> io::Result<Self> {
-        let place = |path: &PathBuf| Ok(Place { path: path::absolute(path)?, watched: None, is_reported: false });
+        let place = |path: &PathBuf| {
+            Ok(Place {
+                path: path::absolute(path)?,
+                watched: None,
+                is_reported: false,
+            })
+        };
         let places = directories.iter().map(place).collect::<io::Result<_>>()?;
         let watchdog = Watchdog::of_process();
-        let mut watch = Self { bell: Arc::default(), watcher: None, places, watchdog, rescan: RESCAN };
+        let mut watch = Self {
+            bell: Arc::default(),
+            watcher: None,
+            places,
+            watchdog,
+            rescan: RESCAN,
+        };
         watch.tend();
         Ok(watch)
     }
 
-    /// Waits until there may be a new segment. Whatever comes after the wait is over ends the next one.
+    /// Waits until there may be a new segment. Whatever comes after the wait is over ends the next
+    /// one.
     pub fn wait(&mut self) -> Wake {
         let is_blind = self.places.iter().any(|place| place.watched.is_none());
-        let patience = if is_blind { RESCAN_UNWATCHED.min(self.rescan) } else { self.rescan };
+        let patience = if is_blind {
+            RESCAN_UNWATCHED.min(self.rescan)
+        } else {
+            self.rescan
+        };
         self.listen(patience, Asked::is_anything);
         let asked = self.bell.take();
         if asked.end {
             return Wake::End;
         }
         if asked.watch_again {
-            self.places.iter_mut().for_each(|place| place.watched = None);
+            self.places
+                .iter_mut()
+                .for_each(|place| place.watched = None);
         }
         let is_renewed = self.tend();
-        if is_renewed || asked.is_anything() { Wake::Look } else { Wake::Rescan }
+        if is_renewed || asked.is_anything() {
+            Wake::Look
+        } else {
+            Wake::Rescan
+        }
     }
 
-    /// Waits before something that has failed is tried again: some seconds, whatever happens to files, or until SIGHUP.
+    /// Waits before something that has failed is tried again: some seconds, whatever happens to
+    /// files, or until SIGHUP.
     pub fn sleep_until_retry(&mut self) -> Wake {
         self.listen(RETRY_AFTER, |asked| asked.end || asked.now);
         self.bell.lock().now = false;
-        if self.is_ending() { Wake::End } else { Wake::Look }
+        if self.is_ending() {
+            Wake::End
+        } else {
+            Wake::Look
+        }
     }
 
     /// Tells whether the program is to end: whoever works may ask whenever it could stop.
@@ -126,7 +159,8 @@ impl Watch {
         self.bell.lock().end
     }
 
-    /// Says that all is well, if it is time to: for those who work longer than a moment. Waiting says so itself.
+    /// Says that all is well, if it is time to: for those who work longer than a moment. Waiting
+    /// says so itself.
     pub fn alive(&mut self) {
         self.watchdog.tell(Instant::now());
     }
@@ -147,13 +181,16 @@ impl Watch {
     /// Watches what can be watched and is not. Tells whether there was such.
     fn tend(&mut self) -> bool {
         let (watcher, bell) = (&mut self.watcher, &self.bell);
-        let directories: Vec<PathBuf> = self.places.iter().map(|place| place.path.clone()).collect();
+        let directories: Vec<PathBuf> =
+            self.places.iter().map(|place| place.path.clone()).collect();
         let mut is_renewed = false;
         for place in &mut self.places {
             let before = place.watched;
             let outcome = number_of(&place.path).and_then(|number| {
                 if before != Some(number) {
-                    watch_anew(watcher, &place.path, || Ear::new(Arc::clone(bell), directories.clone()))?;
+                    watch_anew(watcher, &place.path, || {
+                        Ear::new(Arc::clone(bell), directories.clone())
+                    })?;
                 }
                 Ok(number)
             });
@@ -171,7 +208,9 @@ impl Place {
         let path = self.path.display();
         match error {
             Some(error) if !self.is_reported => {
-                tracing::warn!("{path} cannot be watched, it is looked at now and then until it can be: {error}");
+                tracing::warn!(
+                    "{path} cannot be watched, it is looked at now and then until it can be: {error}"
+                );
             }
             None if self.is_reported => tracing::info!("{path} is watched now"),
             _ => {}
@@ -183,18 +222,31 @@ impl Place {
 /// The device and the number, which tell a directory from another that has its name later.
 fn number_of(directory: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(directory)?;
-    if metadata.is_dir() { Ok((metadata.dev(), metadata.ino())) } else { Err(ErrorKind::NotADirectory.into()) }
+    if metadata.is_dir() {
+        Ok((metadata.dev(), metadata.ino()))
+    } else {
+        Err(ErrorKind::NotADirectory.into())
+    }
 }
 
-fn watch_anew(watcher: &mut Option<RecommendedWatcher>, path: &Path, ear: impl FnOnce() -> Ear) -> io::Result<()> {
+fn watch_anew(
+    watcher: &mut Option<RecommendedWatcher>,
+    path: &Path,
+    ear: impl FnOnce() -> Ear,
+) -> io::Result<()> {
     let in_notify = |error: notify::Error| io::Error::other(error);
     if watcher.is_none() {
         *watcher = Some(recommended_watcher(ear()).map_err(in_notify)?);
     }
-    let Some(watcher) = watcher else { return Ok(()) };
-    // An earlier directory of this name would go on being watched in its stead. Mostly there is none.
+    let Some(watcher) = watcher else {
+        return Ok(());
+    };
+    // An earlier directory of this name would go on being watched in its stead. Mostly there is
+    // none.
     let _ = watcher.unwatch(path);
-    watcher.watch(path, RecursiveMode::NonRecursive).map_err(in_notify)
+    watcher
+        .watch(path, RecursiveMode::NonRecursive)
+        .map_err(in_notify)
 }
 
 #[cfg(test)]
@@ -232,7 +284,11 @@ mod tests {
     fn assert_told(watch: &mut Watch) {
         let begun = Instant::now();
         assert_eq!(watch.wait(), Wake::Look);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 
     /// All that is still on its way has come.
@@ -287,7 +343,11 @@ mod tests {
             part.write_all(b"bytes").unwrap();
         }
         drop(part);
-        fs::rename(directory.path().join(".a.pcap.part"), directory.path().join(".b.pcap.part")).unwrap();
+        fs::rename(
+            directory.path().join(".a.pcap.part"),
+            directory.path().join(".b.pcap.part"),
+        )
+        .unwrap();
         fs::write(directory.path().join("a.pcap.part"), "").unwrap();
         fs::write(directory.path().join(".a.pcap.processed"), "").unwrap();
         fs::create_dir(directory.path().join("folder.pcap")).unwrap();
@@ -335,13 +395,19 @@ mod tests {
         for round in 0..3 {
             fs::remove_dir_all(&directory).unwrap();
             assert_told(&mut watch);
-            assert!(watch.places[0].watched.is_none() && watch.places[0].is_reported, "{round}");
+            assert!(
+                watch.places[0].watched.is_none() && watch.places[0].is_reported,
+                "{round}"
+            );
             let begun = Instant::now();
             assert_eq!(watch.wait(), Wake::Rescan);
             assert!(begun.elapsed() >= RESCAN_UNWATCHED, "it spins");
             fs::create_dir(&directory).unwrap();
             assert_told(&mut watch);
-            assert!(watch.places[0].watched.is_some() && !watch.places[0].is_reported, "{round}");
+            assert!(
+                watch.places[0].watched.is_some() && !watch.places[0].is_reported,
+                "{round}"
+            );
             fs::write(directory.join(".hidden.pcap"), "").unwrap();
             settle(&mut watch);
             fs::write(directory.join("a.pcap"), "").unwrap();
@@ -453,16 +519,24 @@ mod tests {
         });
         let begun = Instant::now();
         assert_eq!(watch.sleep_until_retry(), Wake::Look);
-        assert!((SHORT..RETRY_AFTER).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        assert!(
+            (SHORT..RETRY_AFTER).contains(&begun.elapsed()),
+            "{:?}",
+            begun.elapsed()
+        );
         caller.join().unwrap();
         assert!(!watch.bell.lock().now && watch.bell.lock().look);
         assert_told(&mut watch);
         watch.bell.heed(SIGTERM);
         assert!(watch.is_ending());
-        assert_eq!([watch.sleep_until_retry(), watch.wait(), watch.wait()], [Wake::End; 3]);
+        assert_eq!(
+            [watch.sleep_until_retry(), watch.wait(), watch.wait()],
+            [Wake::End; 3]
+        );
     }
 
-    /// Signals are a whole process's, so this test is run again in one of its own, which is told so.
+    /// Signals are a whole process's, so this test is run again in one of its own, which is told
+    /// so.
     const IN_CHILD: &str = "WATCH_IN_CHILD";
 
     #[test]
@@ -475,9 +549,19 @@ mod tests {
         let socket = UnixDatagram::bind(&socket_path).unwrap();
         socket.set_read_timeout(Some(LONG)).unwrap();
         let mut child = Command::new(env::current_exe().unwrap());
-        child.args(["--exact", "watch::tests::signals_and_the_service_manager", "--nocapture"]);
-        child.env(IN_CHILD, directory.path()).env("NOTIFY_SOCKET", &socket_path);
-        let mut child = child.env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID").spawn().unwrap();
+        child.args([
+            "--exact",
+            "watch::tests::signals_and_the_service_manager",
+            "--nocapture",
+        ]);
+        child
+            .env(IN_CHILD, directory.path())
+            .env("NOTIFY_SOCKET", &socket_path);
+        let mut child = child
+            .env("WATCHDOG_USEC", "200000")
+            .env_remove("WATCHDOG_PID")
+            .spawn()
+            .unwrap();
         for _ in 0..5 {
             let mut message = [0; 64];
             let len = socket.recv(&mut message).unwrap();

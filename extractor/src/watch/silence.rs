@@ -13,7 +13,10 @@ impl Silence {
     /// So many capture points, all of which have time from now on.
     #[must_use]
     pub fn new(points: usize, timeout: Duration, now: Instant) -> Self {
-        Self { timeout, last: vec![now; points] }
+        Self {
+            timeout,
+            last: vec![now; points],
+        }
     }
 
     /// A capture point has delivered something.
@@ -26,7 +29,9 @@ impl Silence {
     /// Tells whether a capture point has delivered nothing for longer than the timeout.
     #[must_use]
     pub fn is_silent(&self, point: usize, now: Instant) -> bool {
-        self.last.get(point).is_some_and(|last| now.saturating_duration_since(*last) > self.timeout)
+        self.last
+            .get(point)
+            .is_some_and(|last| now.saturating_duration_since(*last) > self.timeout)
     }
 
     /// All of those.

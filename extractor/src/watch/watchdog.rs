@@ -22,7 +22,10 @@ impl Watchdog {
     }
 
     fn new(every: Option<Duration>) -> Self {
-        Self { every: every.map(|every| every.max(SHORTEST_WATCHDOG)), last: None }
+        Self {
+            every: every.map(|every| every.max(SHORTEST_WATCHDOG)),
+            last: None,
+        }
     }
 
     pub(crate) fn tell(&mut self, now: Instant) {
@@ -33,7 +36,10 @@ impl Watchdog {
 
     /// If so, it is not due again at once.
     fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.every.is_some_and(|every| self.last.is_none_or(|last| now.saturating_duration_since(last) >= every));
+        let is_due = self.every.is_some_and(|every| {
+            self.last
+                .is_none_or(|last| now.saturating_duration_since(last) >= every)
+        });
         if is_due {
             self.last = Some(now);
         }
@@ -50,8 +56,14 @@ mod tests {
         let begun = Instant::now();
         let mut watchdog = Watchdog::new(Some(Duration::from_secs(10)));
         let mut is_due = |seconds| watchdog.is_due(begun + Duration::from_secs(seconds));
-        assert_eq!([0, 9, 10, 11, 19, 25].map(&mut is_due), [true, false, true, false, false, true]);
+        assert_eq!(
+            [0, 9, 10, 11, 19, 25].map(&mut is_due),
+            [true, false, true, false, false, true]
+        );
         assert!(!Watchdog::new(None).is_due(begun));
-        assert_eq!(Watchdog::new(Some(Duration::ZERO)).every, Some(SHORTEST_WATCHDOG));
+        assert_eq!(
+            Watchdog::new(Some(Duration::ZERO)).every,
+            Some(SHORTEST_WATCHDOG)
+        );
     }
 }

@@ -10,7 +10,8 @@
 //! 20  FCS length, link type
 //! ```
 //!
-//! The modified format of 1998 has 8 bytes more in each record header: interface, protocol, packet type.
+//! The modified format of 1998 has 8 bytes more in each record header: interface, protocol, packet
+//! type.
 
 use std::ops::Range;
 
@@ -30,28 +31,33 @@ pub(super) const MODIFIED_HEADER_LEN: usize = 24;
 /// How many records must follow each other for a place to be taken for a boundary.
 const CHAIN: usize = 3;
 
-/// The same where their times do not speak for it. Lengths that other bytes have by chance do not chain that often.
+/// The same where their times do not speak for it. Lengths that other bytes have by chance do not
+/// chain that often.
 const UNTIMELY_CHAIN: usize = 8;
 
-/// A chain passes over records without a frame, which prove nothing. It has no more records than this.
+/// A chain passes over records without a frame, which prove nothing. It has no more records than
+/// this.
 const MAX_STEPS: usize = 16;
 
-/// How far in a frame another chain is looked for that has more for it, in bytes: nearly all are shorter.
+/// How far in a frame another chain is looked for that has more for it, in bytes: nearly all are
+/// shorter.
 const RIVALS_LEN: usize = 2048;
 
-/// Records of a chain go back in time, but hardly by more than this many seconds: a time after which others go
-/// back further is damaged, and would send all timers into the future.
+/// Records of a chain go back in time, but hardly by more than this many seconds: a time after
+/// which others go back further is damaged, and would send all timers into the future.
 const MAX_BACK_S: u32 = 10;
 
-/// Nor do they go forward by more than this: where a capture paused for longer, the chain begins after the pause.
+/// Nor do they go forward by more than this: where a capture paused for longer, the chain begins
+/// after the pause.
 const MAX_FORWARD_S: u32 = 86_400;
 
-/// The end of 1970 in seconds. What is read at a wrong place often has a small number there; of real records only
-/// those of a clock that was never set, or that counts from the beginning of the capture.
+/// The end of 1970 in seconds. What is read at a wrong place often has a small number there; of
+/// real records only those of a clock that was never set, or that counts from the beginning of the
+/// capture.
 const FIRST_YEAR_S: u32 = 31_536_000;
 
-/// September 2001 in seconds. A number of nanoseconds is smaller: captures that are not older are known from what is read
-/// four bytes behind a record's header.
+/// September 2001 in seconds. A number of nanoseconds is smaller: captures that are not older are
+/// known from what is read four bytes behind a record's header.
 const NINE_DIGITS_END_S: u32 = 1_000_000_000;
 
 /// The unit of the second half of a timestamp.
@@ -137,7 +143,12 @@ struct Evidence {
 impl Header {
     /// The header that a file begins with, or nothing if its magic number is not a pcap's.
     pub(super) fn parse(file: &[u8]) -> Result<Option<Self>, FormatError> {
-        let Some(Magic { order, precision, is_modified }) = file.first_chunk().and_then(|magic| Magic::of(*magic)) else {
+        let Some(Magic {
+            order,
+            precision,
+            is_modified,
+        }) = file.first_chunk().and_then(|magic| Magic::of(*magic))
+        else {
             return Ok(None);
         };
         let cut = || FormatError::CutHeader { len: file.len() };
@@ -146,7 +157,11 @@ impl Header {
         let [_, _, high, low] = order.u32_at(file, 20).ok_or_else(cut)?.to_be_bytes();
         let max_frame_len = snaplen.clamp(MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN);
         let link = LinkType(u16::from_be_bytes([high, low]));
-        let record_header_len = if is_modified { MODIFIED_HEADER_LEN } else { RECORD_HEADER_LEN };
+        let record_header_len = if is_modified {
+            MODIFIED_HEADER_LEN
+        } else {
+            RECORD_HEADER_LEN
+        };
         let header = Self {
             order,
             precision,
@@ -165,15 +180,30 @@ impl Header {
 
     /// What is usual in this file shows in its first records.
     fn taught_by(mut self, file: &[u8]) -> Self {
-        let Some(first) = self.header_at(file, FILE_HEADER_LEN) else { return self };
-        self.min_seconds = if first.seconds < NINE_DIGITS_END_S { FIRST_YEAR_S } else { NINE_DIGITS_END_S };
+        let Some(first) = self.header_at(file, FILE_HEADER_LEN) else {
+            return self;
+        };
+        self.min_seconds = if first.seconds < NINE_DIGITS_END_S {
+            FIRST_YEAR_S
+        } else {
+            NINE_DIGITS_END_S
+        };
         self.begins_early = first.seconds < FIRST_YEAR_S && !first.is_blank();
-        let is_odd = |record: &RecordHeader| record.captured_len <= self.max_frame_len && !self.is_len_good(record);
-        let second = self.header_at(file, self.end_of(&first, FILE_HEADER_LEN)).filter(is_odd);
-        let doubting = Self { believes_wire_len: false, ..self };
-        let is_chain =
-            |second: &RecordHeader| self.is_time_good(second) || doubting.chain_expected_at(file, FILE_HEADER_LEN).is_some();
-        self.believes_wire_len = !(is_odd(&first) && second.is_some_and(|second| is_chain(&second)));
+        let is_odd = |record: &RecordHeader| {
+            record.captured_len <= self.max_frame_len && !self.is_len_good(record)
+        };
+        let second = self
+            .header_at(file, self.end_of(&first, FILE_HEADER_LEN))
+            .filter(is_odd);
+        let doubting = Self {
+            believes_wire_len: false,
+            ..self
+        };
+        let is_chain = |second: &RecordHeader| {
+            self.is_time_good(second) || doubting.chain_expected_at(file, FILE_HEADER_LEN).is_some()
+        };
+        self.believes_wire_len =
+            !(is_odd(&first) && second.is_some_and(|second| is_chain(&second)));
         self
     }
 
@@ -187,7 +217,8 @@ impl Header {
 
     #[inline]
     fn header_at(&self, file: &[u8], offset: usize) -> Option<RecordHeader> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *file.get(offset..)?.first_chunk::<RECORD_HEADER_LEN>()?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] =
+            *file.get(offset..)?.first_chunk::<RECORD_HEADER_LEN>()?;
         Some(RecordHeader {
             seconds: self.order.u32([a, b, c, d]),
             fraction: self.order.u32([e, f, g, h]),
@@ -196,10 +227,14 @@ impl Header {
         })
     }
 
-    /// The record at `offset`; nothing if none can begin there or the file ends before it does. The length of its
-    /// header is told, not looked up: this is what runs for every packet.
+    /// The record at `offset`; nothing if none can begin there or the file ends before it does. The
+    /// length of its header is told, not looked up: this is what runs for every packet.
     #[inline]
-    pub(super) fn record_at<'a, const HEADER_LEN: usize>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
+    pub(super) fn record_at<'a, const HEADER_LEN: usize>(
+        &self,
+        file: &'a [u8],
+        offset: usize,
+    ) -> Option<Record<'a>> {
         let header = self.header_at(file, offset)?;
         if self.is_doubtful(&header) && !self.is_sound(file, offset, &header) {
             return None;
@@ -216,7 +251,8 @@ impl Header {
         })
     }
 
-    /// Whether hardly any record has a header like this, but what is damaged or was read at a wrong place has.
+    /// Whether hardly any record has a header like this, but what is damaged or was read at a wrong
+    /// place has.
     #[inline]
     fn is_doubtful(&self, header: &RecordHeader) -> bool {
         // No short circuit: one branch that is never taken costs less than several.
@@ -230,12 +266,17 @@ impl Header {
 
     #[inline]
     fn is_len_good(&self, header: &RecordHeader) -> bool {
-        let wire_len = if self.believes_wire_len { header.wire_len } else { header.captured_len };
-        (header.captured_len <= wire_len.min(self.max_frame_len)) & (wire_len <= MAX_PROMISED_SNAPLEN)
+        let wire_len = if self.believes_wire_len {
+            header.wire_len
+        } else {
+            header.captured_len
+        };
+        (header.captured_len <= wire_len.min(self.max_frame_len))
+            & (wire_len <= MAX_PROMISED_SNAPLEN)
     }
 
-    /// Decides on a doubtful record. A damaged length would swallow records, and bytes that got lost would have all
-    /// others misread.
+    /// Decides on a doubtful record. A damaged length would swallow records, and bytes that got
+    /// lost would have all others misread.
     #[cold]
     fn is_sound(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
         if header.is_blank() || header.captured_len > self.max_frame_len {
@@ -245,20 +286,37 @@ impl Header {
             return self.is_sound_whatever_its_time(file, offset, header);
         }
         let end = self.end_of(header, offset);
-        let is_before_chain = || self.chain_expected_at(file, end).is_some_and(|chain| chain.evidence.do_lens_agree);
-        header.fraction <= self.precision.max_fraction() && self.is_followed(file, end) || is_before_chain()
+        let is_before_chain = || {
+            self.chain_expected_at(file, end)
+                .is_some_and(|chain| chain.evidence.do_lens_agree)
+        };
+        header.fraction <= self.precision.max_fraction() && self.is_followed(file, end)
+            || is_before_chain()
     }
 
-    /// Decides on a record with lengths that make sense and an odd time. It is sound if something that can be trusted comes
-    /// right behind it, or if the lengths from here on chain: some captures count times from their beginning, others have
-    /// nothing there that makes sense. But a header that is read a few bytes off may chain, too. So no chain with more
-    /// evidence begins in its frame.
-    fn is_sound_whatever_its_time(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
-        let goes_on = self.is_followed(file, self.end_of(header, offset)) || self.chain_expected_at(file, offset).is_some();
+    /// Decides on a record with lengths that make sense and an odd time. It is sound if something
+    /// that can be trusted comes right behind it, or if the lengths from here on chain: some
+    /// captures count times from their beginning, others have nothing there that makes sense. But a
+    /// header that is read a few bytes off may chain, too. So no chain with more evidence begins in
+    /// its frame.
+    fn is_sound_whatever_its_time(
+        &self,
+        file: &[u8],
+        offset: usize,
+        header: &RecordHeader,
+    ) -> bool {
+        let goes_on = self.is_followed(file, self.end_of(header, offset))
+            || self.chain_expected_at(file, offset).is_some();
         let is_whole = self.is_captured_whole(header);
         let has_usual_fraction = header.fraction < self.units_per_second;
-        let evidence = Evidence { do_lens_agree: false, do_times_agree: has_usual_fraction };
-        let is_rivalled = |evidence| self.best_chain(file, within(self.bytes_behind(offset, header)), evidence).is_some();
+        let evidence = Evidence {
+            do_lens_agree: false,
+            do_times_agree: has_usual_fraction,
+        };
+        let is_rivalled = |evidence| {
+            self.best_chain(file, within(self.bytes_behind(offset, header)), evidence)
+                .is_some()
+        };
         match (goes_on, is_whole) {
             (true, true) => true,
             // Damage may come right behind it, too.
@@ -270,7 +328,10 @@ impl Header {
     /// Something that can be trusted comes at `end`, or the end of the file.
     fn is_followed(&self, file: &[u8], end: usize) -> bool {
         let is_last = end <= file.len() && file.len().saturating_sub(end) < RECORD_HEADER_LEN;
-        is_last || self.header_at(file, end).is_some_and(|next| self.is_trusted(&next))
+        is_last
+            || self
+                .header_at(file, end)
+                .is_some_and(|next| self.is_trusted(&next))
     }
 
     fn is_trusted(&self, header: &RecordHeader) -> bool {
@@ -285,15 +346,18 @@ impl Header {
         self.is_time_good(header) || self.begins_early && header.fraction < self.units_per_second
     }
 
-    /// The frame is there whole, or up to the snap length. In a header that is read four bytes off, which may chain as well as
-    /// those that it is made of, the length on the wire is a piece of the frame.
+    /// The frame is there whole, or up to the snap length. In a header that is read four bytes off,
+    /// which may chain as well as those that it is made of, the length on the wire is a piece of
+    /// the frame.
     fn is_captured_whole(&self, header: &RecordHeader) -> bool {
         header.captured_len == header.wire_len.min(self.snaplen)
     }
 
     /// Where a record with this header that begins at `offset` ends.
     fn end_of(&self, header: &RecordHeader, offset: usize) -> usize {
-        offset.saturating_add(self.record_header_len).saturating_add(header.captured_len as usize)
+        offset
+            .saturating_add(self.record_header_len)
+            .saturating_add(header.captured_len as usize)
     }
 
     /// The bytes of a record with this header that begins at `offset`, all but the first one.
@@ -303,20 +367,34 @@ impl Header {
 
     /// Whether what stands at `offset` is the beginning of a record whose end is missing.
     pub(super) fn is_cut_at(&self, file: &[u8], offset: usize) -> bool {
-        self.header_at(file, offset).is_none_or(|header| header.captured_len <= self.max_frame_len && !header.is_blank())
+        self.header_at(file, offset)
+            .is_none_or(|header| header.captured_len <= self.max_frame_len && !header.is_blank())
     }
 
-    /// The beginning of a chain of records: of the first one, unless another that begins in its frame has more for it.
+    /// The beginning of a chain of records: of the first one, unless another that begins in its
+    /// frame has more for it.
     pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         let end = range.end.min(file.len().saturating_sub(RECORD_HEADER_LEN));
-        let (first, evidence) = (range.start..end).find_map(|offset| Some((offset, self.evidence_at(file, offset)?)))?;
-        let own = self.header_at(file, first).map_or(first..first, |header| self.bytes_behind(first, &header));
+        let (first, evidence) = (range.start..end)
+            .find_map(|offset| Some((offset, self.evidence_at(file, offset)?)))?;
+        let own = self
+            .header_at(file, first)
+            .map_or(first..first, |header| self.bytes_behind(first, &header));
         let rivals = within(own).take_while(|offset| *offset < end);
-        Some(self.best_chain(file, rivals, Some(evidence)).unwrap_or(first))
+        Some(
+            self.best_chain(file, rivals, Some(evidence))
+                .unwrap_or(first),
+        )
     }
 
-    /// The place, of these, at which a chain begins that has more for it than `evidence`, and than all others.
-    fn best_chain(&self, file: &[u8], places: impl Iterator<Item = usize>, evidence: Option<Evidence>) -> Option<usize> {
+    /// The place, of these, at which a chain begins that has more for it than `evidence`, and than
+    /// all others.
+    fn best_chain(
+        &self,
+        file: &[u8],
+        places: impl Iterator<Item = usize>,
+        evidence: Option<Evidence>,
+    ) -> Option<usize> {
         let (mut best, mut evidence) = (None, evidence);
         for place in places {
             if evidence == Some(Evidence::ALL) {
@@ -330,35 +408,53 @@ impl Header {
         best
     }
 
-    /// The chain of lengths that begins at `offset`, where a record is expected: several, or fewer up to the end of the file,
-    /// where the last one may be cut, but not the only one.
+    /// The chain of lengths that begins at `offset`, where a record is expected: several, or fewer
+    /// up to the end of the file, where the last one may be cut, but not the only one.
     fn chain_expected_at(&self, file: &[u8], offset: usize) -> Option<Chain> {
-        self.chain(file, offset, CHAIN).filter(|chain| chain.records > 1 || chain.end == file.len())
+        self.chain(file, offset, CHAIN)
+            .filter(|chain| chain.records > 1 || chain.end == file.len())
     }
 
-    /// The evidence for a record at `offset`, where one may begin or not; nothing if it is not enough.
+    /// The evidence for a record at `offset`, where one may begin or not; nothing if it is not
+    /// enough.
     fn evidence_at(&self, file: &[u8], offset: usize) -> Option<Evidence> {
-        self.header_at(file, offset).filter(|header| header.captured_len > 0 && self.is_len_good(header))?;
+        self.header_at(file, offset)
+            .filter(|header| header.captured_len > 0 && self.is_len_good(header))?;
         let timely = self.chain(file, offset, CHAIN)?;
         if timely.evidence.do_times_agree {
             return (timely.records > 1 || timely.end == file.len()).then_some(timely.evidence);
         }
-        let Chain { records, end, evidence } = self.chain(file, offset, UNTIMELY_CHAIN)?;
+        let Chain {
+            records,
+            end,
+            evidence,
+        } = self.chain(file, offset, UNTIMELY_CHAIN)?;
         let ends_file = end == file.len() && (records > 1 || evidence.do_lens_agree);
         (records >= UNTIMELY_CHAIN || ends_file).then_some(evidence)
     }
 
-    /// The records that follow each other by their lengths from `offset` on: as many as `wanted`, or fewer up to the end of
-    /// the file. Nothing if what stands behind one of them is none.
+    /// The records that follow each other by their lengths from `offset` on: as many as `wanted`,
+    /// or fewer up to the end of the file. Nothing if what stands behind one of them is none.
     fn chain(&self, file: &[u8], offset: usize, wanted: usize) -> Option<Chain> {
-        let mut chain = Chain { records: 0, end: offset, evidence: Evidence::ALL };
+        let mut chain = Chain {
+            records: 0,
+            end: offset,
+            evidence: Evidence::ALL,
+        };
         let mut before: Option<RecordHeader> = None;
         for _ in 0..MAX_STEPS {
-            let Some(header) = self.header_at(file, chain.end).filter(|_| chain.records < wanted) else { return Some(chain) };
+            let Some(header) = self
+                .header_at(file, chain.end)
+                .filter(|_| chain.records < wanted)
+            else {
+                return Some(chain);
+            };
             if header.is_blank() || !self.is_len_good(&header) {
                 return None;
             }
-            chain.records = chain.records.saturating_add(usize::from(header.captured_len > 0));
+            chain.records = chain
+                .records
+                .saturating_add(usize::from(header.captured_len > 0));
             chain.end = self.end_of(&header, chain.end);
             let may_follow = before.is_none_or(|before| header.may_follow(&before));
             chain.evidence.do_lens_agree &= self.is_captured_whole(&header);
@@ -369,8 +465,8 @@ impl Header {
     }
 }
 
-/// The places at which a record may begin if the one that has these bytes is none. A record that is read a few bytes behind its
-/// beginning ends as many bytes behind that of the next.
+/// The places at which a record may begin if the one that has these bytes is none. A record that is
+/// read a few bytes behind its beginning ends as many bytes behind that of the next.
 fn within(bytes: Range<usize>) -> impl Iterator<Item = usize> {
     let near = bytes.end.min(bytes.start.saturating_add(RIVALS_LEN));
     let tail = bytes.end.saturating_sub(RECORD_HEADER_LEN).max(near);
@@ -378,7 +474,10 @@ fn within(bytes: Range<usize>) -> impl Iterator<Item = usize> {
 }
 
 impl Evidence {
-    const ALL: Self = Self { do_lens_agree: true, do_times_agree: true };
+    const ALL: Self = Self {
+        do_lens_agree: true,
+        do_times_agree: true,
+    };
 }
 
 impl RecordHeader {
@@ -388,7 +487,8 @@ impl RecordHeader {
     }
 
     fn may_follow(&self, before: &Self) -> bool {
-        self.seconds >= before.seconds.saturating_sub(MAX_BACK_S) && self.seconds <= before.seconds.saturating_add(MAX_FORWARD_S)
+        self.seconds >= before.seconds.saturating_sub(MAX_BACK_S)
+            && self.seconds <= before.seconds.saturating_add(MAX_FORWARD_S)
     }
 
     #[inline]
@@ -417,6 +517,10 @@ impl Magic {
             [0xa1, 0xb2, 0xcd, 0x34] => (ByteOrder::Big, Precision::Micro, true),
             _ => return None,
         };
-        Some(Self { order, precision, is_modified })
+        Some(Self {
+            order,
+            precision,
+            is_modified,
+        })
     }
 }

@@ -1,7 +1,9 @@
-//! Files that are no capture, or none that is read: what they are, and which command makes a pcap of them.
+//! Files that are no capture, or none that is read: what they are, and which command makes a pcap
+//! of them.
 //!
-//! Captures of other programs are told by the magic numbers that their makers or the readers of their formats have published:
-//! RFC 1761 (snoop), the documents of Endace (ERF), and the libraries of file(1) and Wireshark for the rest.
+//! Captures of other programs are told by the magic numbers that their makers or the readers of
+//! their formats have published: RFC 1761 (snoop), the documents of Endace (ERF), and the libraries
+//! of file(1) and Wireshark for the rest.
 
 use super::{ByteOrder, FormatError};
 
@@ -13,8 +15,18 @@ struct Kind {
     advice: &'static str,
 }
 
-const fn kind(offset: usize, magic: &'static [u8], what: &'static str, advice: &'static str) -> Kind {
-    Kind { offset, magic, what, advice }
+const fn kind(
+    offset: usize,
+    magic: &'static [u8],
+    what: &'static str,
+    advice: &'static str,
+) -> Kind {
+    Kind {
+        offset,
+        magic,
+        what,
+        advice,
+    }
 }
 
 const CONVERT: &str = "convert it with `editcap -F pcap in out`";
@@ -22,46 +34,173 @@ const CONVERT: &str = "convert it with `editcap -F pcap in out`";
 const CONVERT_ETHERNET: &str = "convert it with `editcap -F pcap -T ether in out`";
 const EXPORT: &str = "export the packets themselves as pcap or pcapng";
 const DOWNLOAD: &str = "it may stand where a capture can be downloaded: download that";
-const HEX_DUMP: &str = "if it is a hex dump, `text2pcap in out` makes a capture of it; a log holds no packets";
-const FROM_ETL: &str = "convert it on Windows, with `etl2pcapng in out` or, if it is of pktmon, `pktmon etl2pcap in`";
+const HEX_DUMP: &str =
+    "if it is a hex dump, `text2pcap in out` makes a capture of it; a log holds no packets";
+const FROM_ETL: &str =
+    "convert it on Windows, with `etl2pcapng in out` or, if it is of pktmon, `pktmon etl2pcap in`";
 
 const KINDS: &[Kind] = &[
-    kind(0, b"GMBU", "a capture of Microsoft Network Monitor 2", CONVERT),
-    kind(0, b"RTSS", "a capture of Microsoft Network Monitor 1", CONVERT),
-    kind(0, b"TRSNIFF data    \x1a", "a capture of Sniffer (DOS)", CONVERT),
-    kind(0, b"XCP\0", "a capture of NetXRay or Sniffer (Windows)", CONVERT),
+    kind(
+        0,
+        b"GMBU",
+        "a capture of Microsoft Network Monitor 2",
+        CONVERT,
+    ),
+    kind(
+        0,
+        b"RTSS",
+        "a capture of Microsoft Network Monitor 1",
+        CONVERT,
+    ),
+    kind(
+        0,
+        b"TRSNIFF data    \x1a",
+        "a capture of Sniffer (DOS)",
+        CONVERT,
+    ),
+    kind(
+        0,
+        b"XCP\0",
+        "a capture of NetXRay or Sniffer (Windows)",
+        CONVERT,
+    ),
     kind(0, b"VL\0\0", "a capture of NetXRay 1", CONVERT),
     kind(0, b"snoop\0\0\0", "a capture of snoop", CONVERT),
-    kind(0, b"btsnoop\0", "a Bluetooth capture (btsnoop)", "Bluetooth carries no SIP"),
-    kind(0, &[0, 0, 2, 0, 0x12, 5, 0, 0x10], "a capture of Tektronix K12 (rf5)", CONVERT_ETHERNET),
-    kind(0, b"+---------+---------------+----------+", "a capture of Tektronix K12, as text", CONVERT_ETHERNET),
-    kind(0, b"Session Transcript", "a capture of Catapult DCT2000", EXPORT),
+    kind(
+        0,
+        b"btsnoop\0",
+        "a Bluetooth capture (btsnoop)",
+        "Bluetooth carries no SIP",
+    ),
+    kind(
+        0,
+        &[0, 0, 2, 0, 0x12, 5, 0, 0x10],
+        "a capture of Tektronix K12 (rf5)",
+        CONVERT_ETHERNET,
+    ),
+    kind(
+        0,
+        b"+---------+---------------+----------+",
+        "a capture of Tektronix K12, as text",
+        CONVERT_ETHERNET,
+    ),
+    kind(
+        0,
+        b"Session Transcript",
+        "a capture of Catapult DCT2000",
+        EXPORT,
+    ),
     kind(0, b"TR\0d\0", "a trace of HP-UX nettl", CONVERT_ETHERNET),
-    kind(0, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 7, 0xd0, 0], "a trace of HP-UX 9 nettl", CONVERT_ETHERNET),
+    kind(
+        0,
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 7, 0xd0, 0],
+        "a trace of HP-UX 9 nettl",
+        CONVERT_ETHERNET,
+    ),
     kind(0, b"iptrace 1.0", "a capture of AIX iptrace", CONVERT),
     kind(0, b"iptrace 2.0", "a capture of AIX iptrace", CONVERT),
-    kind(6, b"Trace Display", "a capture of Novell LANalyzer", CONVERT),
+    kind(
+        6,
+        b"Trace Display",
+        "a capture of Novell LANalyzer",
+        CONVERT,
+    ),
     kind(0, b"\x05VNF", "a capture of Visual Networks", CONVERT),
     kind(0, b"ObserverPktBuffe", "a capture of Observer", CONVERT),
     kind(0, b"\x7fver", "a capture of OmniPeek", CONVERT),
-    kind(0, &[0xaa, 0xaa, 0xaa, 0xaa], "a capture of InfoVista 5View", CONVERT),
+    kind(
+        0,
+        &[0xaa, 0xaa, 0xaa, 0xaa],
+        "a capture of InfoVista 5View",
+        CONVERT,
+    ),
     // SYSTEM_TRACE_HEADER of 32 and of 64 bits, behind the header of the first buffer.
     kind(72, &[2, 0, 1, 0xc0], "a trace of Windows (ETL)", FROM_ETL),
     kind(72, &[2, 0, 2, 0xc0], "a trace of Windows (ETL)", FROM_ETL),
-    kind(0, b"BZh", "compressed with bzip2", "decompress it with `bzip2 -dc in > out` first"),
-    kind(0, b"\xfd7zXZ\0", "compressed with xz", "decompress it with `xz -dc in > out` first"),
-    kind(0, b"LZIP", "compressed with lzip", "decompress it with `lzip -dc in > out` first"),
-    kind(0, &[0x04, 0x22, 0x4d, 0x18], "compressed with lz4", "decompress it with `lz4 -dc in > out` first"),
-    kind(0, &[0x02, 0x21, 0x4c, 0x18], "compressed with lz4", "decompress it with `lz4 -dc in > out` first"),
-    kind(0, &[0x1f, 0x9d], "compressed with compress", "decompress it with `gzip -dc in > out` first"),
-    kind(0, &[0x1f, 0x8b], "compressed twice", "decompress it with `gzip -dc in > out` first"),
-    kind(0, &[0x28, 0xb5, 0x2f, 0xfd], "compressed twice", "decompress it once first"),
-    kind(0, b"PK\x03\x04", "a zip archive", "unpack it with `unzip in` first"),
-    kind(0, b"PK\x05\x06", "an empty zip archive", "there is nothing in it"),
-    kind(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it with `7z x in` first"),
-    kind(0, b"Rar!\x1a\x07", "a rar archive", "unpack it with `unrar x in` first"),
-    kind(0, b"MSCF", "a cabinet archive", "unpack it with `cabextract in` first"),
-    kind(257, b"ustar", "a tar archive", "unpack it with `tar -xf in` first"),
+    kind(
+        0,
+        b"BZh",
+        "compressed with bzip2",
+        "decompress it with `bzip2 -dc in > out` first",
+    ),
+    kind(
+        0,
+        b"\xfd7zXZ\0",
+        "compressed with xz",
+        "decompress it with `xz -dc in > out` first",
+    ),
+    kind(
+        0,
+        b"LZIP",
+        "compressed with lzip",
+        "decompress it with `lzip -dc in > out` first",
+    ),
+    kind(
+        0,
+        &[0x04, 0x22, 0x4d, 0x18],
+        "compressed with lz4",
+        "decompress it with `lz4 -dc in > out` first",
+    ),
+    kind(
+        0,
+        &[0x02, 0x21, 0x4c, 0x18],
+        "compressed with lz4",
+        "decompress it with `lz4 -dc in > out` first",
+    ),
+    kind(
+        0,
+        &[0x1f, 0x9d],
+        "compressed with compress",
+        "decompress it with `gzip -dc in > out` first",
+    ),
+    kind(
+        0,
+        &[0x1f, 0x8b],
+        "compressed twice",
+        "decompress it with `gzip -dc in > out` first",
+    ),
+    kind(
+        0,
+        &[0x28, 0xb5, 0x2f, 0xfd],
+        "compressed twice",
+        "decompress it once first",
+    ),
+    kind(
+        0,
+        b"PK\x03\x04",
+        "a zip archive",
+        "unpack it with `unzip in` first",
+    ),
+    kind(
+        0,
+        b"PK\x05\x06",
+        "an empty zip archive",
+        "there is nothing in it",
+    ),
+    kind(
+        0,
+        b"7z\xbc\xaf\x27\x1c",
+        "a 7z archive",
+        "unpack it with `7z x in` first",
+    ),
+    kind(
+        0,
+        b"Rar!\x1a\x07",
+        "a rar archive",
+        "unpack it with `unrar x in` first",
+    ),
+    kind(
+        0,
+        b"MSCF",
+        "a cabinet archive",
+        "unpack it with `cabextract in` first",
+    ),
+    kind(
+        257,
+        b"ustar",
+        "a tar archive",
+        "unpack it with `tar -xf in` first",
+    ),
     kind(0, b"%PDF-", "a PDF document", EXPORT),
 ];
 
@@ -77,12 +216,20 @@ const ERF_TYPES: std::ops::RangeInclusive<u8> = 1..=48;
 
 /// What a file is that does not begin as a capture does.
 pub(super) fn explain(file: &[u8]) -> FormatError {
-    let is_it = |kind: &&Kind| file.get(kind.offset..).is_some_and(|rest| rest.starts_with(kind.magic));
-    let known = KINDS.iter().find(is_it).map(|kind| (kind.what, kind.advice));
+    let is_it = |kind: &&Kind| {
+        file.get(kind.offset..)
+            .is_some_and(|rest| rest.starts_with(kind.magic))
+    };
+    let known = KINDS
+        .iter()
+        .find(is_it)
+        .map(|kind| (kind.what, kind.advice));
     let erf = || is_erf(file).then_some(("an ERF file (Endace DAG)", CONVERT));
     match known.or_else(|| text(file)).or_else(erf) {
         Some((what, advice)) => FormatError::Unsupported { what, advice },
-        None => FormatError::NotACapture { first: file.iter().take(4).copied().collect() },
+        None => FormatError::NotACapture {
+            first: file.iter().take(4).copied().collect(),
+        },
     }
 }
 
@@ -95,7 +242,9 @@ fn text(file: &[u8]) -> Option<(&'static str, &'static str)> {
     let start = match std::str::from_utf8(start) {
         Ok(text) => text,
         // The last character may be cut.
-        Err(error) if error.error_len().is_none() => std::str::from_utf8(start.get(..error.valid_up_to())?).ok()?,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(start.get(..error.valid_up_to())?).ok()?
+        }
         Err(_) => return None,
     };
     let is_of_text = |c: char| !c.is_control() || c.is_ascii_whitespace() || c == '\x1b';
@@ -103,7 +252,10 @@ fn text(file: &[u8]) -> Option<(&'static str, &'static str)> {
     if !start.chars().all(is_of_text) {
         return None;
     }
-    let begins = |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let begins = |with: &str| {
+        text.get(..with.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
     Some(match () {
         () if begins("<!doctype html") || begins("<html") => ("an HTML page", DOWNLOAD),
         () if begins("<") => ("XML, such as PDML", EXPORT),
@@ -112,8 +264,8 @@ fn text(file: &[u8]) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Whether records of ERF follow each other from its first byte on, to its end or for several records: the format has no
-/// magic number.
+/// Whether records of ERF follow each other from its first byte on, to its end or for several
+/// records: the format has no magic number.
 ///
 /// ```text
 ///  0  timestamp, little-endian: a fraction of 32 bits, seconds since 1970
@@ -130,9 +282,16 @@ fn is_erf(file: &[u8]) -> bool {
         if found > 0 && offset == file.len() {
             return true;
         }
-        let header = file.get(offset..).and_then(<[u8]>::first_chunk::<ERF_HEADER_LEN>);
-        let Some(&[_, _, _, _, s0, s1, s2, s3, kind, _, l0, l1, ..]) = header else { return false };
-        let (seconds, len) = (ByteOrder::Little.u32([s0, s1, s2, s3]), usize::from(u16::from_be_bytes([l0, l1])));
+        let header = file
+            .get(offset..)
+            .and_then(<[u8]>::first_chunk::<ERF_HEADER_LEN>);
+        let Some(&[_, _, _, _, s0, s1, s2, s3, kind, _, l0, l1, ..]) = header else {
+            return false;
+        };
+        let (seconds, len) = (
+            ByteOrder::Little.u32([s0, s1, s2, s3]),
+            usize::from(u16::from_be_bytes([l0, l1])),
+        );
         if !ERF_TYPES.contains(&(kind & 0x7f)) || len < ERF_HEADER_LEN || seconds < latest {
             return false;
         }
@@ -157,7 +316,13 @@ mod tests {
         for kind in KINDS {
             let mut file = vec![0x80; kind.offset];
             file.extend(kind.magic);
-            assert_eq!(says(&file), format!("the file is {}, which is not read; {}", kind.what, kind.advice));
+            assert_eq!(
+                says(&file),
+                format!(
+                    "the file is {}, which is not read; {}",
+                    kind.what, kind.advice
+                )
+            );
             file.extend([0xfe; 600]);
             assert!(says(&file).contains(kind.what), "{}", kind.what);
         }
@@ -166,12 +331,30 @@ mod tests {
     #[test]
     fn sentences_say_what_to_type() {
         for (file, sentence) in [
-            (&b"GMBU\0\x02"[..], "Microsoft Network Monitor 2, which is not read; convert it with `editcap -F pcap in out`"),
-            (b"snoop\0\0\0\0\0\0\x02", "a capture of snoop, which is not read; convert it with `editcap -F pcap in out`"),
-            (b"BZh91AY&SY", "compressed with bzip2, which is not read; decompress it with `bzip2 -dc in > out` first"),
-            (b"\xfd7zXZ\0\0\x04", "decompress it with `xz -dc in > out` first"),
-            (&[0x04, 0x22, 0x4d, 0x18, 0x64], "decompress it with `lz4 -dc in > out` first"),
-            (b"PK\x03\x04\x14\0", "the file is a zip archive, which is not read; unpack it with `unzip in` first"),
+            (
+                &b"GMBU\0\x02"[..],
+                "Microsoft Network Monitor 2, which is not read; convert it with `editcap -F pcap in out`",
+            ),
+            (
+                b"snoop\0\0\0\0\0\0\x02",
+                "a capture of snoop, which is not read; convert it with `editcap -F pcap in out`",
+            ),
+            (
+                b"BZh91AY&SY",
+                "compressed with bzip2, which is not read; decompress it with `bzip2 -dc in > out` first",
+            ),
+            (
+                b"\xfd7zXZ\0\0\x04",
+                "decompress it with `xz -dc in > out` first",
+            ),
+            (
+                &[0x04, 0x22, 0x4d, 0x18, 0x64],
+                "decompress it with `lz4 -dc in > out` first",
+            ),
+            (
+                b"PK\x03\x04\x14\0",
+                "the file is a zip archive, which is not read; unpack it with `unzip in` first",
+            ),
         ] {
             assert!(says(file).contains(sentence), "{}", says(file));
         }
@@ -181,24 +364,48 @@ mod tests {
     fn text_is_named() {
         let long = "a log, a line, ".repeat(60) + "\u{e4}\u{f6}";
         for (file, what) in [
-            ("hello, world", "the file is text, which is not read; if it is a hex dump, `text2pcap in out`"),
+            (
+                "hello, world",
+                "the file is text, which is not read; if it is a hex dump, `text2pcap in out`",
+            ),
             (&long, "the file is text"),
             ("0000  02 00 00 00 00 01", "text2pcap"),
-            ("\r\n <!DOCTYPE html>\n<title>404", "the file is an HTML page"),
+            (
+                "\r\n <!DOCTYPE html>\n<title>404",
+                "the file is an HTML page",
+            ),
             ("<HTML>", "the file is an HTML page"),
             ("<?xml version=\"1.0\"?><pdml>", "XML, such as PDML"),
-            ("\u{feff}{ \"log\": { \"entries\": [] } }", "JSON, such as HAR"),
+            (
+                "\u{feff}{ \"log\": { \"entries\": [] } }",
+                "JSON, such as HAR",
+            ),
             ("[1]", "JSON"),
         ] {
-            assert!(says(file.as_bytes()).contains(what), "{}", says(file.as_bytes()));
+            assert!(
+                says(file.as_bytes()).contains(what),
+                "{}",
+                says(file.as_bytes())
+            );
         }
         // What ends the first 512 bytes may be in the middle of a character.
         for len in 500..520 {
-            assert!(says(("x".repeat(len) + &"\u{20ac}".repeat(9)).as_bytes()).contains("text"), "{len}");
+            assert!(
+                says(("x".repeat(len) + &"\u{20ac}".repeat(9)).as_bytes()).contains("text"),
+                "{len}"
+            );
         }
         assert!(says(b"\xff\xfe0\x000\x00").contains("UTF-16"));
-        for file in [&b"hello\0world"[..], b"caf\xe9 and so on", b"\x01\x02\x03\x04\x05"] {
-            assert!(says(file).contains("not a capture: it begins with 0x"), "{}", says(file));
+        for file in [
+            &b"hello\0world"[..],
+            b"caf\xe9 and so on",
+            b"\x01\x02\x03\x04\x05",
+        ] {
+            assert!(
+                says(file).contains("not a capture: it begins with 0x"),
+                "{}",
+                says(file)
+            );
         }
     }
 
@@ -217,14 +424,24 @@ mod tests {
 
     #[test]
     fn records_of_erf_are_told_by_their_chain() {
-        let records: Vec<Vec<u8>> = (0..9).map(|n| erf(1_700_000_000 + n, 2, &vec![0x45; 60 + n as usize])).collect();
+        let records: Vec<Vec<u8>> = (0..9)
+            .map(|n| erf(1_700_000_000 + n, 2, &vec![0x45; 60 + n as usize]))
+            .collect();
         for count in [1, 2, 3, 4, 9] {
-            assert!(says(&records[..count].concat()).contains("an ERF file (Endace DAG), which is not read; convert"), "{count}");
+            assert!(
+                says(&records[..count].concat())
+                    .contains("an ERF file (Endace DAG), which is not read; convert"),
+                "{count}"
+            );
         }
         let whole = records.concat();
         assert!(says(&whole[..whole.len() - 9]).contains("ERF"), "cut");
         assert!(!says(&whole[1..]).contains("ERF"));
-        let back = [erf(1_700_000_000, 2, &[0; 60]), erf(1_600_000_000, 2, &[0; 60])].concat();
+        let back = [
+            erf(1_700_000_000, 2, &[0; 60]),
+            erf(1_600_000_000, 2, &[0; 60]),
+        ]
+        .concat();
         assert!(!says(&back).contains("ERF"));
         assert!(!says(&erf(1_700_000_000, 77, &[0; 60])).contains("ERF"));
     }

@@ -19,7 +19,10 @@ use classic::MODIFIED_HEADER_LEN;
 pub use classic::{FILE_HEADER_LEN, Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
 pub use ng::Section;
-pub use write::{DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, push_ng_packet, record_header};
+pub use write::{
+    DEFAULT_SNAPLEN, file_header, ng_interface, ng_packet, ng_section_header, push_ng_packet,
+    record_header,
+};
 
 /// The largest frame that a record may hold and still be believed: tcpdump's own limit.
 /// A file whose header promises more is believed up to [`MAX_PROMISED_SNAPLEN`].
@@ -79,10 +82,20 @@ pub enum GapReason {
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offset, len, reason } = self;
+        let Self {
+            offset,
+            len,
+            reason,
+        } = self;
         match reason {
-            GapReason::Cut => write!(f, "the file ends inside the record at offset {offset}; its last {len} bytes are not used"),
-            GapReason::Corrupt => write!(f, "no record can be read at offset {offset}; {len} bytes were skipped"),
+            GapReason::Cut => write!(
+                f,
+                "the file ends inside the record at offset {offset}; its last {len} bytes are not used"
+            ),
+            GapReason::Corrupt => write!(
+                f,
+                "no record can be read at offset {offset}; {len} bytes were skipped"
+            ),
             GapReason::UnknownInterface => {
                 write!(
                     f,
@@ -114,7 +127,10 @@ pub enum FormatError {
         advice: &'static str,
     },
     /// Anything else.
-    #[error("the file is not a capture: it begins with {}, where pcap and pcapng have a magic number", Hex(first))]
+    #[error(
+        "the file is not a capture: it begins with {}, where pcap and pcapng have a magic number",
+        Hex(first)
+    )]
     NotACapture {
         /// Its first bytes, four at most.
         first: Vec<u8>,
@@ -185,7 +201,11 @@ impl Layout {
             return Err(FormatError::Empty);
         }
         if let Some(header) = classic::Header::parse(file)? {
-            let layout = if header.is_modified() { Self::Modified(header) } else { Self::Classic(header) };
+            let layout = if header.is_modified() {
+                Self::Modified(header)
+            } else {
+                Self::Classic(header)
+            };
             return Ok((layout, FILE_HEADER_LEN));
         }
         if ng::is_section_header(file) {
@@ -197,7 +217,12 @@ impl Layout {
     /// Reads on from `offset`, where a record (or a block of a pcapng) begins.
     #[must_use]
     pub fn walk<'a>(&self, file: &'a [u8], offset: usize) -> Walk<'a> {
-        Walk { file, offset, layout: self.clone(), ended: Vec::new() }
+        Walk {
+            file,
+            offset,
+            layout: self.clone(),
+            ended: Vec::new(),
+        }
     }
 
     /// The record that begins at `offset`, which an earlier walk with this layout gave.
@@ -272,8 +297,9 @@ impl<'a> Walk<'a> {
         self.offset
     }
 
-    /// What has been learnt of the file: of each section that has packets and that the walk went through, the
-    /// last one last. Within a section, interfaces are only ever added: the last word on it serves all of it.
+    /// What has been learnt of the file: of each section that has packets and that the walk went
+    /// through, the last one last. Within a section, interfaces are only ever added: the last word
+    /// on it serves all of it.
     #[must_use]
     pub fn into_layouts(self) -> Vec<Layout> {
         let mut layouts = self.ended;
@@ -288,7 +314,10 @@ impl<'a> Walk<'a> {
             && let Some(record) = header.record_at::<RECORD_HEADER_LEN>(self.file, self.offset)
         {
             // A record's own length cannot run past the file, which lies in memory.
-            self.offset = self.offset.saturating_add(RECORD_HEADER_LEN).saturating_add(record.frame.len());
+            self.offset = self
+                .offset
+                .saturating_add(RECORD_HEADER_LEN)
+                .saturating_add(record.frame.len());
             return Some(Step::Record(record));
         }
         self.next_step_slowly()
@@ -301,7 +330,10 @@ impl<'a> Walk<'a> {
         if let Layout::Modified(header) = &self.layout
             && let Some(record) = header.record_at::<MODIFIED_HEADER_LEN>(self.file, self.offset)
         {
-            self.offset = self.offset.saturating_add(MODIFIED_HEADER_LEN).saturating_add(record.frame.len());
+            self.offset = self
+                .offset
+                .saturating_add(MODIFIED_HEADER_LEN)
+                .saturating_add(record.frame.len());
             return Some(Step::Record(record));
         }
         if let Layout::Ng(section) = &mut self.layout {
@@ -310,12 +342,18 @@ impl<'a> Walk<'a> {
                 self.offset = block.end;
                 match section.read(&block) {
                     ng::Content::Packet(record) => return Some(Step::Record(record)),
-                    ng::Content::Section(ended) if ended.is_used => self.ended.push(Layout::Ng(ended)),
+                    ng::Content::Section(ended) if ended.is_used => {
+                        self.ended.push(Layout::Ng(ended))
+                    }
                     ng::Content::Section(_) => {}
                     ng::Content::Other => {}
                     ng::Content::Orphan => {
                         let len = block.end.saturating_sub(offset);
-                        return Some(Step::Gap(Gap { offset, len, reason: GapReason::UnknownInterface }));
+                        return Some(Step::Gap(Gap {
+                            offset,
+                            len,
+                            reason: GapReason::UnknownInterface,
+                        }));
                     }
                 }
             }
@@ -326,18 +364,27 @@ impl<'a> Walk<'a> {
     /// Passes over what cannot be read, up to where records seem to begin again.
     fn skip_unreadable(&mut self) -> Gap {
         let offset = self.offset;
-        let (end, reason) = match self.layout.next_boundary(self.file, offset.saturating_add(1)..self.file.len()) {
+        let (end, reason) = match self
+            .layout
+            .next_boundary(self.file, offset.saturating_add(1)..self.file.len())
+        {
             Some(boundary) => (boundary, GapReason::Corrupt),
             None if self.layout_says_cut(offset) => (self.file.len(), GapReason::Cut),
             None => (self.file.len(), GapReason::Corrupt),
         };
         self.offset = end;
-        Gap { offset, len: end.saturating_sub(offset), reason }
+        Gap {
+            offset,
+            len: end.saturating_sub(offset),
+            reason,
+        }
     }
 
     fn layout_says_cut(&self, offset: usize) -> bool {
         match &self.layout {
-            Layout::Classic(header) | Layout::Modified(header) => header.is_cut_at(self.file, offset),
+            Layout::Classic(header) | Layout::Modified(header) => {
+                header.is_cut_at(self.file, offset)
+            }
             Layout::Ng(section) => section.is_cut_at(self.file, offset),
         }
     }

@@ -7,10 +7,11 @@
 //!     block length again
 //! ```
 //!
-//! Section headers and descriptions of interfaces are read through pcap-file, as far as damage lets it. Frames of blocks and
-//! packets are read here, for they are most of what there is to do, and most of what damage hits: a packet of 214 bytes costs
-//! 320 instructions, and 400 in pcap-file's parser, which gives up at the first block that is damaged. All other blocks (names,
-//! statistics, secrets) are passed over by their length.
+//! Section headers and descriptions of interfaces are read through pcap-file, as far as damage lets
+//! it. Frames of blocks and packets are read here, for they are most of what there is to do, and
+//! most of what damage hits: a packet of 214 bytes costs 320 instructions, and 400 in pcap-file's
+//! parser, which gives up at the first block that is damaged. All other blocks (names, statistics,
+//! secrets) are passed over by their length.
 
 use std::ops::Range;
 
@@ -19,10 +20,11 @@ use pcap_file::{
     pcapng::{
         self, PcapNgBlock, PcapNgState, RawBlock,
         blocks::{
-            CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE, ENHANCED_PACKET_BLOCK as ENHANCED_PACKET,
-            INTERFACE_DESCRIPTION_BLOCK as INTERFACE, PACKET_BLOCK as PACKET, SECTION_HEADER_BLOCK as SECTION_HEADER,
-            SIMPLE_PACKET_BLOCK as SIMPLE_PACKET, interface_description::InterfaceDescriptionOption,
-            section_header::SectionHeaderBlock,
+            CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE,
+            ENHANCED_PACKET_BLOCK as ENHANCED_PACKET, INTERFACE_DESCRIPTION_BLOCK as INTERFACE,
+            PACKET_BLOCK as PACKET, SECTION_HEADER_BLOCK as SECTION_HEADER,
+            SIMPLE_PACKET_BLOCK as SIMPLE_PACKET,
+            interface_description::InterfaceDescriptionOption, section_header::SectionHeaderBlock,
         },
     },
 };
@@ -47,10 +49,11 @@ const CHAIN: usize = 64;
 const SECTION_HEADER_LEN: usize = 16;
 /// What stands before the frame in the two packet blocks that have a time.
 const PACKET_HEADER_LEN: usize = 20;
-/// 2262-04-11: a later time is taken for this one, so that to any time the longest of durations can be added, and what
-/// is due stays later than what is.
+/// 2262-04-11: a later time is taken for this one, so that to any time the longest of durations can
+/// be added, and what is due stays later than what is.
 const LAST_NS: u64 = i64::MAX.unsigned_abs();
-/// More interfaces than this in one section are not kept: each costs memory, and none has a tenth of it.
+/// More interfaces than this in one section are not kept: each costs memory, and none has a tenth
+/// of it.
 const MAX_INTERFACES: usize = 65_536;
 
 /// What the section header and the interface descriptions read so far say.
@@ -108,33 +111,52 @@ pub(super) fn is_section_header(file: &[u8]) -> bool {
 
 /// The byte order that the section header at `offset` declares.
 ///
-/// pcap-file sees the fixed part of it alone, filled up with zeros: it refuses a header in which the file ends, and one with an
-/// option that is not UTF-8 (`headers_of_sections_that_pcap_file_refuses`).
+/// pcap-file sees the fixed part of it alone, filled up with zeros: it refuses a header in which
+/// the file ends, and one with an option that is not UTF-8
+/// (`headers_of_sections_that_pcap_file_refuses`).
 fn section_order(file: &[u8], offset: usize) -> Option<ByteOrder> {
     let header = file.get(offset.checked_add(BLOCK_START)?..)?;
     let mut fixed = [0; SECTION_HEADER_LEN];
-    fixed.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
+    fixed
+        .iter_mut()
+        .zip(header)
+        .for_each(|(to, from)| *to = *from);
     // Its own order is what it says, whatever that of others is.
-    let header = read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, &fixed)?.into_section_header()?;
+    let header =
+        read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, &fixed)?.into_section_header()?;
     Some(header.endianness.into())
 }
 
 /// The block with this body, unless pcap-file refuses it.
 fn read_by_pcap_file(kind: u32, order: ByteOrder, body: &[u8]) -> Option<pcapng::Block<'_>> {
     let mut state = PcapNgState::default();
-    let section = SectionHeaderBlock { endianness: order.into(), ..SectionHeaderBlock::default() };
+    let section = SectionHeaderBlock {
+        endianness: order.into(),
+        ..SectionHeaderBlock::default()
+    };
     state.update_from_block(&section.into_block());
     let len = u32::try_from(body.len().checked_add(MIN_BLOCK_LEN)?).ok()?;
-    RawBlock { type_: kind, initial_len: len, body: body.into(), trailer_len: len }.try_into_block(&state).ok()
+    RawBlock {
+        type_: kind,
+        initial_len: len,
+        body: body.into(),
+        trailer_len: len,
+    }
+    .try_into_block(&state)
+    .ok()
 }
 
 impl<'a> Block<'a> {
-    /// The block that begins at `offset`, if a whole one does. A section's header says itself in which order its
-    /// bytes are, any other block depends on the section.
+    /// The block that begins at `offset`, if a whole one does. A section's header says itself in
+    /// which order its bytes are, any other block depends on the section.
     #[inline]
     fn at(file: &'a [u8], offset: usize, order: Option<ByteOrder>) -> Option<Self> {
         let head = file.get(offset..)?;
-        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) { section_order(file, offset)? } else { order? };
+        let order = if head.starts_with(&SECTION_HEADER.to_be_bytes()) {
+            section_order(file, offset)?
+        } else {
+            order?
+        };
         let len = order.u32_at(head, 4)? as usize;
         if !(MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len) || !len.is_multiple_of(4) {
             return None;
@@ -153,23 +175,28 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Whether it is of a kind that is read and its fields agree with its length: about 70 bits that other bytes do not
-    /// have by chance.
+    /// Whether it is of a kind that is read and its fields agree with its length: about 70 bits
+    /// that other bytes do not have by chance.
     fn is_unmistakable(&self) -> bool {
-        let Self { order, kind, body, .. } = *self;
+        let Self {
+            order, kind, body, ..
+        } = *self;
         match kind {
             SECTION_HEADER => body.len() >= SECTION_HEADER_LEN,
             INTERFACE => order.u16_at(body, 2) == Some(0) && body.len() >= 8,
             ENHANCED_PACKET | PACKET => {
                 let room = body.len().checked_sub(PACKET_HEADER_LEN);
                 let captured_len = order.u32_at(body, 12);
-                room.zip(captured_len).is_some_and(|(room, len)| len as usize <= room)
+                room.zip(captured_len)
+                    .is_some_and(|(room, len)| len as usize <= room)
             }
             SIMPLE_PACKET => {
                 let frame_len = body.len().checked_sub(4);
                 let wire_len = order.u32_at(body, 0);
                 // The frame is filled up to a multiple of 4.
-                frame_len.zip(wire_len).is_some_and(|(frame, wire)| frame <= (wire as usize).saturating_add(3))
+                frame_len
+                    .zip(wire_len)
+                    .is_some_and(|(frame, wire)| frame <= (wire as usize).saturating_add(3))
             }
             _ => false,
         }
@@ -178,26 +205,39 @@ impl<'a> Block<'a> {
 
 impl Section {
     pub(super) fn precision(&self) -> Precision {
-        self.interfaces.iter().map(|interface| interface.resolution.precision()).max().unwrap_or(Precision::Micro)
+        self.interfaces
+            .iter()
+            .map(|interface| interface.resolution.precision())
+            .max()
+            .unwrap_or(Precision::Micro)
     }
 
     /// The block that begins at `offset`, if a whole one does.
     pub(super) fn block_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Block<'a>> {
         let block = Block::at(file, offset, self.order)?;
-        // Where packets are all of a size, their lengths are found at equal distances also by one who reads them
-        // shifted by a byte, and look like those of large blocks of odd kinds.
+        // Where packets are all of a size, their lengths are found at equal distances also by one
+        // who reads them shifted by a byte, and look like those of large blocks of odd kinds.
         (self.is_sure(&block) || self.is_followed(file, block.end)).then_some(block)
     }
 
     /// Whether a block can be believed whatever comes after it.
     fn is_sure(&self, block: &Block<'_>) -> bool {
-        let is_orphan = || matches!(block.kind, ENHANCED_PACKET | SIMPLE_PACKET | PACKET) && self.packet(block).is_none();
-        OTHERS.contains(&block.kind) || CUSTOM.contains(&block.kind) || (block.is_unmistakable() && !is_orphan())
+        let is_orphan = || {
+            matches!(block.kind, ENHANCED_PACKET | SIMPLE_PACKET | PACKET)
+                && self.packet(block).is_none()
+        };
+        OTHERS.contains(&block.kind)
+            || CUSTOM.contains(&block.kind)
+            || (block.is_unmistakable() && !is_orphan())
     }
 
     /// Whether one that is known comes at `offset`, or behind others, or the file ends there.
     fn is_followed(&self, file: &[u8], offset: usize) -> bool {
-        offset == file.len() || self.is_cut_at(file, offset) || self.chain(file, offset).any(|block| block.is_unmistakable())
+        offset == file.len()
+            || self.is_cut_at(file, offset)
+            || self
+                .chain(file, offset)
+                .any(|block| block.is_unmistakable())
     }
 
     /// The blocks from `offset` on, of whatever kind, as far as it takes to know what they are.
@@ -211,7 +251,11 @@ impl Section {
     pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> Content<'a> {
         match block.kind {
             SECTION_HEADER => {
-                let next = Self { begins_at: block.offset, order: Some(block.order), ..Self::default() };
+                let next = Self {
+                    begins_at: block.offset,
+                    order: Some(block.order),
+                    ..Self::default()
+                };
                 return Content::Section(std::mem::replace(self, next));
             }
             INTERFACE if self.interfaces.len() < MAX_INTERFACES => {
@@ -242,8 +286,17 @@ impl Section {
             SIMPLE_PACKET => {
                 let wire_len = u32_at(0)?;
                 let data = body.get(4..)?;
-                let Interface { link, snaplen, resolution, .. } = *self.interfaces.first()?;
-                let captured_len = if snaplen == 0 { wire_len } else { wire_len.min(snaplen) };
+                let Interface {
+                    link,
+                    snaplen,
+                    resolution,
+                    ..
+                } = *self.interfaces.first()?;
+                let captured_len = if snaplen == 0 {
+                    wire_len
+                } else {
+                    wire_len.min(snaplen)
+                };
                 let frame = data.get(..captured_len as usize).unwrap_or(data);
                 Some(Record {
                     offset: block.offset,
@@ -282,9 +335,11 @@ impl Section {
         (range.start..end).find(|&offset| self.is_boundary(file, offset))
     }
 
-    /// Whether the block at `offset`, or one that follows it in a chain, can be nothing but a block.
+    /// Whether the block at `offset`, or one that follows it in a chain, can be nothing but a
+    /// block.
     fn is_boundary(&self, file: &[u8], offset: usize) -> bool {
-        self.chain(file, offset).any(|block| block.is_unmistakable() && self.is_sure(&block))
+        self.chain(file, offset)
+            .any(|block| block.is_unmistakable() && self.is_sure(&block))
     }
 
     /// Whether what stands at `offset` is the beginning of a block whose end is missing.
@@ -293,7 +348,8 @@ impl Section {
         let len = file.get(offset..).and_then(|head| order.u32_at(head, 4));
         len.is_none_or(|len| {
             let len = len as usize;
-            (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len) && offset.saturating_add(len) > file.len()
+            (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&len)
+                && offset.saturating_add(len) > file.len()
         })
     }
 }
@@ -304,21 +360,27 @@ impl Interface {
 
     /// One without options: timestamps are microseconds since 1970.
     const fn new(link: LinkType, snaplen: u32) -> Self {
-        Self { link, resolution: Resolution::PowerOf10(6), offset_s: 0, snaplen }
+        Self {
+            link,
+            resolution: Resolution::PowerOf10(6),
+            offset_s: 0,
+            snaplen,
+        }
     }
 
     fn parse(block: &Block<'_>) -> Option<Self> {
         Self::whole(block).or_else(|| Self::as_far_as_it_goes(block))
     }
 
-    /// pcap-file refuses a description whose reserved field is not 0, and any for one of its options: ticks shorter than a
-    /// nanosecond, a name that is not UTF-8, a value that is cut or of another length than its kind has
-    /// (`descriptions_that_pcap_file_refuses`).
+    /// pcap-file refuses a description whose reserved field is not 0, and any for one of its
+    /// options: ticks shorter than a nanosecond, a name that is not UTF-8, a value that is cut or
+    /// of another length than its kind has (`descriptions_that_pcap_file_refuses`).
     fn whole(block: &Block<'_>) -> Option<Self> {
         // Each option is kept, and may be four bytes of the file and ten times as many in memory.
         const MAX_LEN: usize = 65_536;
         let body = Some(block.body).filter(|body| body.len() <= MAX_LEN)?;
-        let description = read_by_pcap_file(INTERFACE, block.order, body)?.into_interface_description()?;
+        let description =
+            read_by_pcap_file(INTERFACE, block.order, body)?.into_interface_description()?;
         let link = LinkType(u16::try_from(u32::from(description.linktype)).ok()?);
         let mut interface = Self::new(link, description.snaplen);
         // The last of several counts.
@@ -343,14 +405,20 @@ impl Interface {
         let mut options = body.get(8..)?;
         while let (Some(code), Some(len)) = (order.u16_at(options, 0), order.u16_at(options, 2)) {
             let len = usize::from(len);
-            let Some(value) = options.get(4..).and_then(|rest| rest.get(..len)) else { break };
+            let Some(value) = options.get(4..).and_then(|rest| rest.get(..len)) else {
+                break;
+            };
             match (code, value) {
                 (OPTION_END, _) => break,
                 (OPTION_TSRESOL, [byte, ..]) => interface.resolution = Resolution::from_byte(*byte),
-                (OPTION_TSOFFSET, [_, _, _, _, _, _, _, _]) => interface.offset_s = order.i64(value)?,
+                (OPTION_TSOFFSET, [_, _, _, _, _, _, _, _]) => {
+                    interface.offset_s = order.i64(value)?
+                }
                 _ => {}
             }
-            let Some(rest) = options.get(4usize.saturating_add(len.next_multiple_of(4))..) else { break };
+            let Some(rest) = options.get(4usize.saturating_add(len.next_multiple_of(4))..) else {
+                break;
+            };
             options = rest;
         }
         Some(interface)
@@ -358,14 +426,19 @@ impl Interface {
 
     fn timestamp_ns(&self, ticks: u64) -> u64 {
         let ns = self.resolution.to_ns(ticks);
-        let shifted = i128::from(ns).saturating_add(i128::from(self.offset_s).saturating_mul(1_000_000_000));
+        let shifted =
+            i128::from(ns).saturating_add(i128::from(self.offset_s).saturating_mul(1_000_000_000));
         u64::try_from(shifted.max(0)).map_or(LAST_NS, |ns| ns.min(LAST_NS))
     }
 }
 
 impl Resolution {
     fn from_byte(byte: u8) -> Self {
-        if byte & 0x80 == 0 { Self::PowerOf10(byte) } else { Self::PowerOf2(byte & 0x7f) }
+        if byte & 0x80 == 0 {
+            Self::PowerOf10(byte)
+        } else {
+            Self::PowerOf2(byte & 0x7f)
+        }
     }
 
     /// The unit that tells its ticks apart.
@@ -374,15 +447,23 @@ impl Resolution {
             Self::PowerOf10(exponent) => exponent > 6,
             Self::PowerOf2(exponent) => exponent > 19,
         };
-        if is_finer_than_micro { Precision::Nano } else { Precision::Micro }
+        if is_finer_than_micro {
+            Precision::Nano
+        } else {
+            Precision::Micro
+        }
     }
 
     fn to_ns(self, ticks: u64) -> u64 {
         match self {
-            Self::PowerOf10(exponent @ 0..=9) => ticks.saturating_mul(10u64.saturating_pow(9u32.saturating_sub(exponent.into()))),
+            Self::PowerOf10(exponent @ 0..=9) => {
+                ticks.saturating_mul(10u64.saturating_pow(9u32.saturating_sub(exponent.into())))
+            }
             Self::PowerOf10(exponent) => {
                 let divisor = 10u64.checked_pow(u32::from(exponent).saturating_sub(9));
-                divisor.and_then(|divisor| ticks.checked_div(divisor)).unwrap_or(0)
+                divisor
+                    .and_then(|divisor| ticks.checked_div(divisor))
+                    .unwrap_or(0)
             }
             Self::PowerOf2(exponent) => {
                 // At most 64 + 30 bits: the product fits, and the shift is below 128.
@@ -405,7 +486,11 @@ impl ByteOrder {
 
 impl From<Endianness> for ByteOrder {
     fn from(endianness: Endianness) -> Self {
-        if endianness.is_little() { Self::Little } else { Self::Big }
+        if endianness.is_little() {
+            Self::Little
+        } else {
+            Self::Big
+        }
     }
 }
 
@@ -425,7 +510,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn interface(order: ByteOrder, body: &[u8]) -> Block<'_> {
-        Block { order, kind: INTERFACE, offset: 0, end: body.len() + MIN_BLOCK_LEN, body }
+        Block {
+            order,
+            kind: INTERFACE,
+            offset: 0,
+            end: body.len() + MIN_BLOCK_LEN,
+            body,
+        }
     }
 
     /// The body of a description of an Ethernet interface, little-endian.
@@ -443,13 +534,28 @@ mod tests {
         };
         let application_in_latin_1 = [&fixed[..], &[4, 0, 4, 0], b"caf\xe9", &[0; 4]].concat();
         for (what, file, body) in [
-            ("cut behind its magic number", header(&fixed)[..12].to_vec(), &magic[..]),
-            ("an option in Latin-1", header(&application_in_latin_1), &application_in_latin_1),
-            ("an option that is cut", header(&[&fixed[..], &[3, 0, 9, 0]].concat()), &[&fixed[..], &[3, 0, 9, 0]].concat()),
+            (
+                "cut behind its magic number",
+                header(&fixed)[..12].to_vec(),
+                &magic[..],
+            ),
+            (
+                "an option in Latin-1",
+                header(&application_in_latin_1),
+                &application_in_latin_1,
+            ),
+            (
+                "an option that is cut",
+                header(&[&fixed[..], &[3, 0, 9, 0]].concat()),
+                &[&fixed[..], &[3, 0, 9, 0]].concat(),
+            ),
         ] {
             assert!(is_section_header(&file), "{what}");
             assert_eq!(section_order(&file, 0), Some(ByteOrder::Little), "{what}");
-            assert!(read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, body).is_none(), "{what}");
+            assert!(
+                read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, body).is_none(),
+                "{what}"
+            );
         }
         assert!(!is_section_header(&header(&fixed)[..11]));
         assert!(!is_section_header(&header(&[0x1a; 16])));
@@ -460,29 +566,63 @@ mod tests {
         let nano = [9, 0, 1, 0, 9, 0, 0, 0];
         let resolution_of = |options: &[&[u8]]| {
             let body = description(&options.concat());
-            assert_eq!(Interface::whole(&interface(ByteOrder::Little, &body)), None, "{options:?}");
+            assert_eq!(
+                Interface::whole(&interface(ByteOrder::Little, &body)),
+                None,
+                "{options:?}"
+            );
             let read = Interface::parse(&interface(ByteOrder::Little, &body)).unwrap();
             assert_eq!((read.link, read.snaplen), (LinkType::ETHERNET, 262_144));
             read.resolution
         };
-        assert_eq!(resolution_of(&[&[9, 0, 1, 0, 12, 0, 0, 0]]), Resolution::PowerOf10(12), "picoseconds");
-        assert_eq!(resolution_of(&[&[9, 0, 1, 0, 0x80 | 32, 0, 0, 0]]), Resolution::PowerOf2(32));
+        assert_eq!(
+            resolution_of(&[&[9, 0, 1, 0, 12, 0, 0, 0]]),
+            Resolution::PowerOf10(12),
+            "picoseconds"
+        );
+        assert_eq!(
+            resolution_of(&[&[9, 0, 1, 0, 0x80 | 32, 0, 0, 0]]),
+            Resolution::PowerOf2(32)
+        );
         for (what, other) in [
-            ("a name in Latin-1", &[2, 0, 4, 0, b'c', b'a', b'f', 0xe9][..]),
+            (
+                "a name in Latin-1",
+                &[2, 0, 4, 0, b'c', b'a', b'f', 0xe9][..],
+            ),
             ("a speed of four bytes", &[8, 0, 4, 0, 1, 2, 3, 4]),
             ("an empty filter", &[11, 0, 0, 0]),
         ] {
-            assert_eq!(resolution_of(&[other, &nano]), Resolution::PowerOf10(9), "{what}");
+            assert_eq!(
+                resolution_of(&[other, &nano]),
+                Resolution::PowerOf10(9),
+                "{what}"
+            );
         }
-        assert_eq!(resolution_of(&[&nano, &[2, 0, 200, 0, b'e', b't', b'h', b'0']]), Resolution::PowerOf10(9), "cut");
-        assert_eq!(resolution_of(&[&nano[..5]]), Resolution::PowerOf10(9), "not filled up");
+        assert_eq!(
+            resolution_of(&[&nano, &[2, 0, 200, 0, b'e', b't', b'h', b'0']]),
+            Resolution::PowerOf10(9),
+            "cut"
+        );
+        assert_eq!(
+            resolution_of(&[&nano[..5]]),
+            Resolution::PowerOf10(9),
+            "not filled up"
+        );
         let mut reserved = description(&nano);
         reserved[2] = 7;
         let reserved = interface(ByteOrder::Little, &reserved);
         assert_eq!(Interface::whole(&reserved), None, "a reserved field");
-        assert_eq!(Interface::parse(&reserved).unwrap().resolution, Resolution::PowerOf10(9), "a reserved field");
+        assert_eq!(
+            Interface::parse(&reserved).unwrap().resolution,
+            Resolution::PowerOf10(9),
+            "a reserved field"
+        );
         let many_options = description(&[3, 0, 0, 0].repeat(20_000));
-        assert_eq!(Interface::whole(&interface(ByteOrder::Little, &many_options)), None, "too many to keep");
+        assert_eq!(
+            Interface::whole(&interface(ByteOrder::Little, &many_options)),
+            None,
+            "too many to keep"
+        );
         assert!(Interface::parse(&interface(ByteOrder::Little, &many_options)).is_some());
     }
 

@@ -1,4 +1,8 @@
-#![allow(clippy::arithmetic_side_effects, clippy::type_complexity, reason = "numbers of tests are small")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::type_complexity,
+    reason = "numbers of tests are small"
+)]
 
 use super::*;
 use proptest::prelude::*;
@@ -11,7 +15,11 @@ fn classic(order: ByteOrder, precision: Precision, frames: &[(u64, &[u8])]) -> V
         file.extend(record_header(*ns, precision, len, len));
         file.extend(*frame);
     }
-    if order == ByteOrder::Big { swapped(&file) } else { file }
+    if order == ByteOrder::Big {
+        swapped(&file)
+    } else {
+        file
+    }
 }
 
 /// The same capture with every number of every header the other way round.
@@ -55,9 +63,19 @@ fn read(file: &[u8]) -> (Vec<(Option<u64>, Vec<u8>)>, Vec<Gap>) {
 fn the_four_usual_magic_numbers() {
     for order in [ByteOrder::Little, ByteOrder::Big] {
         for precision in [Precision::Micro, Precision::Nano] {
-            let file = classic(order, precision, &[(1_700_000_000_123_456_000, b"one"), (1_700_000_001_000_000_000, b"two")]);
+            let file = classic(
+                order,
+                precision,
+                &[
+                    (1_700_000_000_123_456_000, b"one"),
+                    (1_700_000_001_000_000_000, b"two"),
+                ],
+            );
             let (frames, gaps) = read(&file);
-            assert_eq!(frames[0], (Some(1_700_000_000_123_456_000), b"one".to_vec()));
+            assert_eq!(
+                frames[0],
+                (Some(1_700_000_000_123_456_000), b"one".to_vec())
+            );
             assert_eq!(frames[1].1, b"two");
             assert_eq!((frames.len(), gaps.len()), (2, 0));
         }
@@ -68,19 +86,46 @@ fn the_four_usual_magic_numbers() {
 fn the_modified_format_of_1998() {
     for order in [ByteOrder::Little, ByteOrder::Big] {
         let frames: Vec<_> = seconds(20);
-        let plain = classic(order, Precision::Micro, &frames.iter().map(|(ns, frame)| (*ns, &frame[..])).collect::<Vec<_>>());
+        let plain = classic(
+            order,
+            Precision::Micro,
+            &frames
+                .iter()
+                .map(|(ns, frame)| (*ns, &frame[..]))
+                .collect::<Vec<_>>(),
+        );
         let starts = offsets(&plain);
         let mut file = plain[..24].to_vec();
-        file[..4].copy_from_slice(&if order == ByteOrder::Little { [0x34, 0xcd, 0xb2, 0xa1] } else { [0xa1, 0xb2, 0xcd, 0x34] });
-        for (start, end) in starts.iter().zip(starts.iter().skip(1).chain([&plain.len()])) {
-            file.extend([&plain[*start..start + 16], &[0, 0, 0, 2, 8, 0, 4, 0], &plain[start + 16..*end]].concat());
+        file[..4].copy_from_slice(&if order == ByteOrder::Little {
+            [0x34, 0xcd, 0xb2, 0xa1]
+        } else {
+            [0xa1, 0xb2, 0xcd, 0x34]
+        });
+        for (start, end) in starts
+            .iter()
+            .zip(starts.iter().skip(1).chain([&plain.len()]))
+        {
+            file.extend(
+                [
+                    &plain[*start..start + 16],
+                    &[0, 0, 0, 2, 8, 0, 4, 0],
+                    &plain[start + 16..*end],
+                ]
+                .concat(),
+            );
         }
-        let want: Vec<_> = frames.into_iter().map(|(ns, frame)| (Some(ns), frame)).collect();
+        let want: Vec<_> = frames
+            .into_iter()
+            .map(|(ns, frame)| (Some(ns), frame))
+            .collect();
         assert_eq!(read(&file), (want, vec![]));
         let (layout, _) = Layout::detect(&file).unwrap();
         assert!(!layout.is_native(Precision::Micro));
         let starts = offsets(&file);
-        assert_eq!(layout.next_boundary(&file, starts[3] + 1..file.len()), Some(starts[4]));
+        assert_eq!(
+            layout.next_boundary(&file, starts[3] + 1..file.len()),
+            Some(starts[4])
+        );
         file[starts[5]..starts[6]].fill(0);
         let (got, gaps) = read(&file);
         assert_eq!((got.len(), gaps.len()), (19, 1));
@@ -97,11 +142,23 @@ fn what_is_no_capture_is_named() {
 
 #[test]
 fn a_cut_record_costs_only_itself() {
-    let whole = classic(ByteOrder::Little, Precision::Micro, &[(1_000_000_000, b"first"), (2_000_000_000, b"second")]);
+    let whole = classic(
+        ByteOrder::Little,
+        Precision::Micro,
+        &[(1_000_000_000, b"first"), (2_000_000_000, b"second")],
+    );
     for cut in 24 + 16 + 5 + 1..whole.len() {
         let (frames, gaps) = read(&whole[..cut]);
         assert_eq!(frames.len(), 1, "cut at {cut}");
-        assert_eq!(gaps, [Gap { offset: 45, len: cut - 45, reason: GapReason::Cut }], "cut at {cut}");
+        assert_eq!(
+            gaps,
+            [Gap {
+                offset: 45,
+                len: cut - 45,
+                reason: GapReason::Cut
+            }],
+            "cut at {cut}"
+        );
     }
 }
 
@@ -114,19 +171,34 @@ fn a_destroyed_stretch_is_skipped_and_named() {
     file[24 + 10 * record..24 + 12 * record].fill(0);
     let (got, gaps) = read(&file);
     assert_eq!(got.len(), 37);
-    assert_eq!(gaps, [Gap { offset: 24 + 10 * record, len: 2 * record, reason: GapReason::Corrupt }]);
+    assert_eq!(
+        gaps,
+        [Gap {
+            offset: 24 + 10 * record,
+            len: 2 * record,
+            reason: GapReason::Corrupt
+        }]
+    );
 }
 
 /// pcapng as another implementation writes it.
 fn ng(frames: &[(u64, Vec<u8>)], endianness: pcap_file::Endianness) -> Vec<u8> {
-    use pcap_file::pcapng::blocks::{enhanced_packet::EnhancedPacketBlock, interface_description::*, section_header::*};
-    let section = SectionHeaderBlock { endianness, ..Default::default() };
-    let mut writer = pcap_file::pcapng::PcapNgWriter::with_section_header(Vec::new(), section).unwrap();
+    use pcap_file::pcapng::blocks::{
+        enhanced_packet::EnhancedPacketBlock, interface_description::*, section_header::*,
+    };
+    let section = SectionHeaderBlock {
+        endianness,
+        ..Default::default()
+    };
+    let mut writer =
+        pcap_file::pcapng::PcapNgWriter::with_section_header(Vec::new(), section).unwrap();
     writer
         .write_pcapng_block(InterfaceDescriptionBlock {
             linktype: pcap_file::DataLink::ETHERNET,
             snaplen: 0,
-            options: vec![InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO)],
+            options: vec![InterfaceDescriptionOption::IfTsResol(
+                InterfaceTsResolution::NANO,
+            )],
         })
         .unwrap();
     for (ns, frame) in frames {
@@ -148,36 +220,83 @@ fn ng(frames: &[(u64, Vec<u8>)], endianness: pcap_file::Endianness) -> Vec<u8> {
 fn pcapng_is_written_as_others_read_it() {
     use pcap_file::pcapng::{Block, PcapNgReader};
     let mut file = ng_section_header();
-    file.extend(ng_interface(LinkType::ETHERNET, Precision::Micro, DEFAULT_SNAPLEN));
-    file.extend(ng_packet(0, 1_700_000_000_123_456_000, Precision::Micro, b"odd", 60));
-    file.extend(ng_interface(LinkType::RAW, Precision::Nano, DEFAULT_SNAPLEN));
-    file.extend(ng_packet(1, 1_700_000_000_123_456_789, Precision::Nano, b"even", 4));
+    file.extend(ng_interface(
+        LinkType::ETHERNET,
+        Precision::Micro,
+        DEFAULT_SNAPLEN,
+    ));
+    file.extend(ng_packet(
+        0,
+        1_700_000_000_123_456_000,
+        Precision::Micro,
+        b"odd",
+        60,
+    ));
+    file.extend(ng_interface(
+        LinkType::RAW,
+        Precision::Nano,
+        DEFAULT_SNAPLEN,
+    ));
+    file.extend(ng_packet(
+        1,
+        1_700_000_000_123_456_789,
+        Precision::Nano,
+        b"even",
+        4,
+    ));
     let mut reader = PcapNgReader::new(&file[..]).unwrap();
     let mut packets = Vec::new();
     while let Some(block) = reader.next_block() {
         if let (Block::EnhancedPacket(packet), _) = block.unwrap() {
-            packets.push((packet.interface_id, packet.timestamp.as_nanos(), packet.original_len, packet.data.to_vec()));
+            packets.push((
+                packet.interface_id,
+                packet.timestamp.as_nanos(),
+                packet.original_len,
+                packet.data.to_vec(),
+            ));
         }
     }
-    assert_eq!(packets[0], (0, 1_700_000_000_123_456_000, 60, b"odd".to_vec()));
-    assert_eq!(packets[1], (1, 1_700_000_000_123_456_789, 4, b"even".to_vec()));
+    assert_eq!(
+        packets[0],
+        (0, 1_700_000_000_123_456_000, 60, b"odd".to_vec())
+    );
+    assert_eq!(
+        packets[1],
+        (1, 1_700_000_000_123_456_789, 4, b"even".to_vec())
+    );
     let (frames, gaps) = read(&file);
     assert_eq!((frames.len(), gaps.len()), (2, 0));
 }
 
 /// A frame a second, none like the other.
 fn seconds(count: u64) -> Vec<(u64, Vec<u8>)> {
-    let frame = |s: u64| (0..140 + s % 7 * 9).map(|n| (s * 31 + n * n * 7) as u8 | 2).collect();
-    (1..=count).map(|s| ((1_700_000_000 + s) * 1_000_000_000 + s * 23_456_000, frame(s))).collect()
+    let frame = |s: u64| {
+        (0..140 + s % 7 * 9)
+            .map(|n| (s * 31 + n * n * 7) as u8 | 2)
+            .collect()
+    };
+    (1..=count)
+        .map(|s| {
+            (
+                (1_700_000_000 + s) * 1_000_000_000 + s * 23_456_000,
+                frame(s),
+            )
+        })
+        .collect()
 }
 
 /// Times like those of odd captures, by name: seconds and fraction of each record.
 fn odd_times(count: u32) -> Vec<(&'static str, Vec<(u32, u32)>)> {
     let times = |time: fn(u32) -> (u32, u32)| (0..count).map(time).collect();
     let scattered = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(7) ^ 0x5bd1_e995;
-    let random = (0..count).map(|n| (scattered(n), scattered(n + 7_777))).collect();
+    let random = (0..count)
+        .map(|n| (scattered(n), scattered(n + 7_777)))
+        .collect();
     vec![
-        ("of today", times(|n| (1_700_000_000 + n / 50, n % 50 * 19_999))),
+        (
+            "of today",
+            times(|n| (1_700_000_000 + n / 50, n % 50 * 19_999)),
+        ),
         ("from zero", times(|n| (n / 50, n % 50 * 20_000))),
         ("whole seconds from zero", times(|n| (n, 0))),
         ("all zero", times(|_| (0, 0))),
@@ -185,11 +304,23 @@ fn odd_times(count: u32) -> Vec<(&'static str, Vec<(u32, u32)>)> {
         ("all the same, soon after zero", times(|_| (0, 77_777))),
         ("of 1970", times(|n| (86_400 + n, 123_456))),
         ("of 2100", times(|n| (4_102_444_800 + n, 999_999))),
-        ("from zero, then of today", times(|n| (if n < 9 { n } else { 1_700_000_000 + n }, 55_555))),
-        ("of today, then from zero", times(|n| (if n < 9 { 1_700_000_000 + n } else { n }, 55_555))),
+        (
+            "from zero, then of today",
+            times(|n| (if n < 9 { n } else { 1_700_000_000 + n }, 55_555)),
+        ),
+        (
+            "of today, then from zero",
+            times(|n| (if n < 9 { 1_700_000_000 + n } else { n }, 55_555)),
+        ),
         ("backwards", times(|n| (1_700_000_000 - n * 40_000, 55_555))),
-        ("fractions of more than a second", times(|n| (1_700_000_000 + n, 999_999_999 - n * 16_600_000))),
-        ("whole seconds that are random", (0..count).map(|n| (scattered(n), 0)).collect()),
+        (
+            "fractions of more than a second",
+            times(|n| (1_700_000_000 + n, 999_999_999 - n * 16_600_000)),
+        ),
+        (
+            "whole seconds that are random",
+            (0..count).map(|n| (scattered(n), 0)).collect(),
+        ),
         ("random", random),
     ]
 }
@@ -198,11 +329,24 @@ fn odd_times(count: u32) -> Vec<(&'static str, Vec<(u32, u32)>)> {
 fn every_classic_form(times: &[(u32, u32)], frames: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     for order in [ByteOrder::Little, ByteOrder::Big] {
-        for (kind, magic, more) in [("micro", 0xa1b2_c3d4, 0), ("nano", 0xa1b2_3c4d, 0), ("modified", 0xa1b2_cd34u32, 8)] {
-            let mut file = [&magic.to_le_bytes(), &[2, 0, 4, 0][..], &[0; 8], &[0, 0, 4, 0], &[1, 0, 0, 0]].concat();
+        for (kind, magic, more) in [
+            ("micro", 0xa1b2_c3d4, 0),
+            ("nano", 0xa1b2_3c4d, 0),
+            ("modified", 0xa1b2_cd34u32, 8),
+        ] {
+            let mut file = [
+                &magic.to_le_bytes(),
+                &[2, 0, 4, 0][..],
+                &[0; 8],
+                &[0, 0, 4, 0],
+                &[1, 0, 0, 0],
+            ]
+            .concat();
             for ((seconds, fraction), frame) in times.iter().zip(frames) {
                 let len = frame.len() as u32;
-                [*seconds, *fraction, len, len].iter().for_each(|field| file.extend(field.to_le_bytes()));
+                [*seconds, *fraction, len, len]
+                    .iter()
+                    .for_each(|field| file.extend(field.to_le_bytes()));
                 file.extend(vec![0x5a; more]);
                 file.extend(frame);
             }
@@ -218,7 +362,14 @@ fn every_classic_form(times: &[(u32, u32)], frames: &[Vec<u8>]) -> Vec<(String, 
 /// Frames of usual lengths with a sender whose address looks like a length, in either byte order.
 fn trapping_frames(count: usize) -> Vec<Vec<u8>> {
     let body = |n: usize| (0..120 + n % 5 * 31).map(move |i| (n * 13 + i * i * 3) as u8 | 4);
-    (0..count).map(|n| [0x00, 0x1b, 0x2c, 0x00].into_iter().chain(body(n)).collect()).collect()
+    (0..count)
+        .map(|n| {
+            [0x00, 0x1b, 0x2c, 0x00]
+                .into_iter()
+                .chain(body(n))
+                .collect()
+        })
+        .collect()
 }
 
 #[test]
@@ -228,12 +379,17 @@ fn odd_times_cost_nothing_where_lengths_are_sound() {
         for (form, file) in every_classic_form(&times, &frames) {
             let (got, gaps) = read(&file);
             assert_eq!(gaps, [], "{form}, {what}");
-            assert!(got.iter().map(|(_, frame)| frame).eq(&frames), "{form}, {what}");
+            assert!(
+                got.iter().map(|(_, frame)| frame).eq(&frames),
+                "{form}, {what}"
+            );
             let (layout, _) = Layout::detect(&file).unwrap();
             let offsets = offsets(&file);
             for from in 24..file.len() {
                 let found = layout.next_boundary(&file, from..file.len());
-                let next = offsets[offsets.partition_point(|offset| *offset < from)..].first().copied();
+                let next = offsets[offsets.partition_point(|offset| *offset < from)..]
+                    .first()
+                    .copied();
                 // Records near the end of the file have too few behind them.
                 let is_near_end = offsets[52] < from;
                 assert!(
@@ -247,7 +403,11 @@ fn odd_times_cost_nothing_where_lengths_are_sound() {
                 let (got, gaps) = read(&file[..cut]);
                 let is_whole = offsets.get(whole + 1).copied().unwrap_or(file.len()) == cut;
                 let want = (whole + usize::from(is_whole), usize::from(!is_whole));
-                assert_eq!((got.len(), gaps.len()), want, "{form}, {what}, cut at {cut}");
+                assert_eq!(
+                    (got.len(), gaps.len()),
+                    want,
+                    "{form}, {what}, cut at {cut}"
+                );
                 assert!(gaps.iter().all(|gap| gap.reason == GapReason::Cut));
             }
         }
@@ -258,14 +418,21 @@ fn odd_times_cost_nothing_where_lengths_are_sound() {
 fn damage_in_a_file_with_odd_times_costs_only_what_it_touches() {
     let frames = trapping_frames(60);
     for (what, times) in odd_times(60) {
-        // A header that is read four bytes off looks as good as any of such a file, for some of them.
+        // A header that is read four bytes off looks as good as any of such a file, for some of
+        // them.
         let more = if what == "random" { 8 } else { 0 };
         for (form, file) in every_classic_form(&times, &frames) {
             let starts = offsets(&file);
             let (from, until) = (starts[20], starts[22]);
-            let with = |range: Range<usize>, bytes: &[u8]| [&file[..range.start], bytes, &file[range.end..]].concat();
+            let with = |range: Range<usize>, bytes: &[u8]| {
+                [&file[..range.start], bytes, &file[range.end..]].concat()
+            };
             let with_len = |len: u32| {
-                let len = if form.starts_with("Big") { len.to_be_bytes() } else { len.to_le_bytes() };
+                let len = if form.starts_with("Big") {
+                    len.to_be_bytes()
+                } else {
+                    len.to_le_bytes()
+                };
                 with(from + 8..from + 12, &len)
             };
             for (damage, damaged, lost) in [
@@ -276,7 +443,11 @@ fn damage_in_a_file_with_odd_times_costs_only_what_it_touches() {
                 ("four bytes more", with(from..from, b"ZZZZ"), 0),
                 ("four bytes less", with(from..from + 4, b""), 1),
                 ("half a record less", with(from..from + 91, b""), 1),
-                ("a hundred thousand bytes more", with(from..from, &[0x5a; 100_001]), 0),
+                (
+                    "a hundred thousand bytes more",
+                    with(from..from, &[0x5a; 100_001]),
+                    0,
+                ),
                 ("absurd length", with_len(u32::MAX), 1),
                 ("length past the end", with_len(260_000), 1),
                 ("length over other records", with_len(5_000), 1),
@@ -284,9 +455,18 @@ fn damage_in_a_file_with_odd_times_costs_only_what_it_touches() {
                 ("no length", with_len(0), 1),
             ] {
                 let (got, gaps) = read(&damaged);
-                let intact = frames.iter().filter(|frame| got.iter().any(|(_, got)| got == *frame)).count();
-                assert!(intact + lost + more >= frames.len(), "{form}, {what}, {damage}: {intact} intact, {gaps:?}");
-                assert!(gaps.len() == 1 || more > 0, "{form}, {what}, {damage}: {gaps:?}");
+                let intact = frames
+                    .iter()
+                    .filter(|frame| got.iter().any(|(_, got)| got == *frame))
+                    .count();
+                assert!(
+                    intact + lost + more >= frames.len(),
+                    "{form}, {what}, {damage}: {intact} intact, {gaps:?}"
+                );
+                assert!(
+                    gaps.len() == 1 || more > 0,
+                    "{form}, {what}, {damage}: {gaps:?}"
+                );
             }
         }
     }
@@ -298,19 +478,36 @@ fn every_form(frames: &[(u64, Vec<u8>)]) -> Vec<(String, Vec<u8>, Vec<usize>)> {
     let mut files = Vec::new();
     for order in [ByteOrder::Little, ByteOrder::Big] {
         for precision in [Precision::Micro, Precision::Nano] {
-            files.push((format!("{order:?} {precision:?}"), classic(order, precision, &borrowed)));
+            files.push((
+                format!("{order:?} {precision:?}"),
+                classic(order, precision, &borrowed),
+            ));
         }
     }
-    files.push(("ng little".to_owned(), ng(frames, pcap_file::Endianness::Little)));
+    files.push((
+        "ng little".to_owned(),
+        ng(frames, pcap_file::Endianness::Little),
+    ));
     files.push(("ng big".to_owned(), ng(frames, pcap_file::Endianness::Big)));
-    files.into_iter().map(|(name, file)| (name, file.clone(), offsets(&file))).collect()
+    files
+        .into_iter()
+        .map(|(name, file)| (name, file.clone(), offsets(&file)))
+        .collect()
 }
 
 fn offsets(file: &[u8]) -> Vec<usize> {
     let (layout, start) = Layout::detect(file).unwrap();
     let mut walk = layout.walk(file, start);
     let next = || walk.next_step();
-    std::iter::from_fn(next).filter_map(|step| if let Step::Record(record) = step { Some(record.offset) } else { None }).collect()
+    std::iter::from_fn(next)
+        .filter_map(|step| {
+            if let Step::Record(record) = step {
+                Some(record.offset)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 #[test]
@@ -321,12 +518,24 @@ fn records_are_found_again_wherever_they_begin() {
             let rubbish: Vec<u8> = (0..extra).map(|n| 0xe0 + n as u8).collect();
             let damaged = [&file[..offsets[7]], &rubbish, &file[offsets[7]..]].concat();
             let (got, gaps) = read(&damaged);
-            assert_eq!(gaps, [Gap { offset: offsets[7], len: extra, reason: GapReason::Corrupt }], "{name}, {extra}");
+            assert_eq!(
+                gaps,
+                [Gap {
+                    offset: offsets[7],
+                    len: extra,
+                    reason: GapReason::Corrupt
+                }],
+                "{name}, {extra}"
+            );
             assert_eq!(got.len(), 20, "{name}, {extra}");
             // And where as many bytes are lost: of the frame before, or of the record itself.
             let damaged = [&file[..offsets[7]], &file[offsets[7] + extra..]].concat();
             let (got, gaps) = read(&damaged);
-            assert_eq!((got.len(), gaps.len(), gaps[0].offset), (19, 1, offsets[7]), "{name}, {extra}");
+            assert_eq!(
+                (got.len(), gaps.len(), gaps[0].offset),
+                (19, 1, offsets[7]),
+                "{name}, {extra}"
+            );
         }
     }
 }
@@ -336,18 +545,42 @@ fn a_damaged_length_costs_only_its_record() {
     let frames = seconds(40);
     for (name, file, offsets) in every_form(&frames) {
         let is_ng = name.starts_with("ng");
-        for len in [0u32, 7, 12, 61, 64, 500, 1_000, 70_000, 0x00ff_ffff, 0x7fff_ffff, u32::MAX] {
+        for len in [
+            0u32,
+            7,
+            12,
+            61,
+            64,
+            500,
+            1_000,
+            70_000,
+            0x00ff_ffff,
+            0x7fff_ffff,
+            u32::MAX,
+        ] {
             for index in [0, 10, 39] {
                 let at = offsets[index] + if is_ng { 4 } else { 8 };
-                let bytes = if name.to_lowercase().contains("big") { len.to_be_bytes() } else { len.to_le_bytes() };
+                let bytes = if name.to_lowercase().contains("big") {
+                    len.to_be_bytes()
+                } else {
+                    len.to_le_bytes()
+                };
                 let mut damaged = file.clone();
                 damaged[at..at + 4].copy_from_slice(&bytes);
                 if damaged == file {
                     continue;
                 }
                 let (got, gaps) = read(&damaged);
-                let intact = got.iter().filter(|got| frames.iter().any(|(ns, frame)| (&Some(*ns), frame) == (&got.0, &got.1)));
-                assert_eq!(intact.count(), 39, "{name}, {len} in record {index}: {gaps:?}");
+                let intact = got.iter().filter(|got| {
+                    frames
+                        .iter()
+                        .any(|(ns, frame)| (&Some(*ns), frame) == (&got.0, &got.1))
+                });
+                assert_eq!(
+                    intact.count(),
+                    39,
+                    "{name}, {len} in record {index}: {gaps:?}"
+                );
                 assert_eq!(gaps.len(), 1, "{name}, {len} in record {index}: {gaps:?}");
             }
         }
@@ -357,7 +590,10 @@ fn a_damaged_length_costs_only_its_record() {
 #[test]
 fn the_header_of_a_section_may_be_what_follows_damage() {
     let frames = seconds(6);
-    let (little, big) = (ng(&frames, pcap_file::Endianness::Little), ng(&frames, pcap_file::Endianness::Big));
+    let (little, big) = (
+        ng(&frames, pcap_file::Endianness::Little),
+        ng(&frames, pcap_file::Endianness::Big),
+    );
     for (first, second) in [(&little, &big), (&big, &little)] {
         for rubbish in [1, 2, 3, 5, 400] {
             let cut = first.len() - 9;
@@ -379,7 +615,14 @@ fn what_follows_damage_may_be_cut_itself() {
             let (got, gaps) = read(&damaged);
             assert_eq!(got.len(), 10 + whole, "{name}, {whole}: {gaps:?}");
             let reasons: Vec<_> = gaps.iter().map(|gap| (gap.offset, gap.reason)).collect();
-            assert_eq!(reasons, [(damage.start, GapReason::Corrupt), (offsets[11 + whole], GapReason::Cut)], "{name}, {whole}");
+            assert_eq!(
+                reasons,
+                [
+                    (damage.start, GapReason::Corrupt),
+                    (offsets[11 + whole], GapReason::Cut)
+                ],
+                "{name}, {whole}"
+            );
         }
     }
 }
@@ -392,7 +635,12 @@ fn a_long_destroyed_stretch_is_passed_over_once() {
             let stretch: Vec<u8> = filling.iter().copied().cycle().take(8 << 20).collect();
             let damaged = [&file[..offsets[5]], &stretch, &file[offsets[5]..]].concat();
             let (got, gaps) = read(&damaged);
-            assert!(got.len() == 10 && gaps.len() == 1, "{name}, {filling:?}: {} records, {} gaps", got.len(), gaps.len());
+            assert!(
+                got.len() == 10 && gaps.len() == 1,
+                "{name}, {filling:?}: {} records, {} gaps",
+                got.len(),
+                gaps.len()
+            );
         }
     }
 }
@@ -410,22 +658,33 @@ enum Damage {
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    prop_oneof![any::<u8>().prop_map(Damage::Overwritten), Just(Damage::Lost), any::<u8>().prop_map(Damage::Added)]
+    prop_oneof![
+        any::<u8>().prop_map(Damage::Overwritten),
+        Just(Damage::Lost),
+        any::<u8>().prop_map(Damage::Added)
+    ]
 }
 
 /// A file with such damage, and where in the file as it was before that ends.
 fn damaged(file: &[u8], from: usize, len: usize, damage: Damage) -> (Vec<u8>, usize) {
     let until = (from + len).min(file.len());
     match damage {
-        Damage::Overwritten(byte) => ([&file[..from], &vec![byte; until - from], &file[until..]].concat(), until),
+        Damage::Overwritten(byte) => (
+            [&file[..from], &vec![byte; until - from], &file[until..]].concat(),
+            until,
+        ),
         Damage::Lost => ([&file[..from], &file[until..]].concat(), until),
-        Damage::Added(byte) => ([&file[..from], &vec![byte; len], &file[from..]].concat(), from),
+        Damage::Added(byte) => (
+            [&file[..from], &vec![byte; len], &file[from..]].concat(),
+            from,
+        ),
     }
 }
 
 proptest! {
-    /// Before and after a damaged stretch everything is read. Where bytes were lost or added, it may cost what lies
-    /// inside the frame of a record that looks well: one of pcapng, with its two lengths; a few of a classic pcap.
+    /// Before and after a damaged stretch everything is read. Where bytes were lost or added, it
+    /// may cost what lies inside the frame of a record that looks well: one of pcapng, with its two
+    /// lengths; a few of a classic pcap.
     #[test]
     fn damage_costs_what_it_touches(from in 0.0..1.0f64, len in 1usize..900, damage in damage()) {
         let frames = seconds(60);

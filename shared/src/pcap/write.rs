@@ -2,15 +2,18 @@
 //!
 //! Little-endian always, so that what was read from the usual capture can be copied as it lies.
 //!
-//! What stands once in a pcapng is written by pcap-file. Packets are written here: one of 214 bytes costs 120 instructions, and
-//! 560 with pcap-file, which writes each block twice, once to nowhere to learn how long it is.
+//! What stands once in a pcapng is written by pcap-file. Packets are written here: one of 214 bytes
+//! costs 120 instructions, and 560 with pcap-file, which writes each block twice, once to nowhere
+//! to learn how long it is.
 
 use pcap_file::{
     DataLink, Endianness,
     pcapng::{
         PcapNgWriteError, PcapNgWriter,
         blocks::{
-            interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution},
+            interface_description::{
+                InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
+            },
             section_header::SectionHeaderBlock,
         },
     },
@@ -32,13 +35,20 @@ pub fn file_header(link: LinkType, precision: Precision, snaplen: u32) -> [u8; F
     let [s0, s1, s2, s3] = snaplen.to_le_bytes();
     let [l0, l1, l2, l3] = u32::from(link.0).to_le_bytes();
     let (major, minor) = (2, 4);
-    [m0, m1, m2, m3, major, 0, minor, 0, 0, 0, 0, 0, 0, 0, 0, 0, s0, s1, s2, s3, l0, l1, l2, l3]
+    [
+        m0, m1, m2, m3, major, 0, minor, 0, 0, 0, 0, 0, 0, 0, 0, 0, s0, s1, s2, s3, l0, l1, l2, l3,
+    ]
 }
 
 /// The 16 bytes before a frame that was captured at `timestamp_ns` (since 1970), of which
 /// `captured_len` of `wire_len` bytes follow.
 #[must_use]
-pub fn record_header(timestamp_ns: u64, precision: Precision, captured_len: u32, wire_len: u32) -> [u8; RECORD_HEADER_LEN] {
+pub fn record_header(
+    timestamp_ns: u64,
+    precision: Precision,
+    captured_len: u32,
+    wire_len: u32,
+) -> [u8; RECORD_HEADER_LEN] {
     // The format's seconds end in 2106; a later time is written as the last second there is.
     let seconds = u32::try_from(timestamp_ns / 1_000_000_000).unwrap_or(u32::MAX);
     let fraction = match precision {
@@ -47,7 +57,10 @@ pub fn record_header(timestamp_ns: u64, precision: Precision, captured_len: u32,
     };
     let fraction = u32::try_from(fraction).unwrap_or(0);
     let mut bytes = [0; RECORD_HEADER_LEN];
-    for (field, value) in bytes.chunks_exact_mut(4).zip([seconds, fraction, captured_len, wire_len]) {
+    for (field, value) in bytes
+        .chunks_exact_mut(4)
+        .zip([seconds, fraction, captured_len, wire_len])
+    {
         field.copy_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -80,7 +93,10 @@ pub fn ng_interface(link: LinkType, precision: Precision, snaplen: u32) -> Vec<u
 
 /// A writer that has written the section header.
 fn ng_writer() -> Result<PcapNgWriter<Vec<u8>>, PcapNgWriteError> {
-    let section = SectionHeaderBlock { endianness: Endianness::Little, ..SectionHeaderBlock::default() };
+    let section = SectionHeaderBlock {
+        endianness: Endianness::Little,
+        ..SectionHeaderBlock::default()
+    };
     PcapNgWriter::with_section_header(Vec::new(), section)
 }
 
@@ -92,26 +108,58 @@ fn written(writer: Result<PcapNgWriter<Vec<u8>>, PcapNgWriteError>) -> Vec<u8> {
 /// The block for a frame that was captured at `timestamp_ns` (since 1970) on an interface of that
 /// precision, of which `frame` is what was captured of `wire_len` bytes.
 #[must_use]
-pub fn ng_packet(interface: u32, timestamp_ns: u64, precision: Precision, frame: &[u8], wire_len: u32) -> Vec<u8> {
+pub fn ng_packet(
+    interface: u32,
+    timestamp_ns: u64,
+    precision: Precision,
+    frame: &[u8],
+    wire_len: u32,
+) -> Vec<u8> {
     let mut block = Vec::with_capacity(frame.len().saturating_add(NG_PACKET_FIELDS_LEN + 3));
-    push_ng_packet(&mut block, interface, timestamp_ns, precision, frame, wire_len);
+    push_ng_packet(
+        &mut block,
+        interface,
+        timestamp_ns,
+        precision,
+        frame,
+        wire_len,
+    );
     block
 }
 
 /// [`ng_packet`], behind what is in `bytes` already.
 #[inline]
-pub fn push_ng_packet(bytes: &mut Vec<u8>, interface: u32, timestamp_ns: u64, precision: Precision, frame: &[u8], wire_len: u32) {
+pub fn push_ng_packet(
+    bytes: &mut Vec<u8>,
+    interface: u32,
+    timestamp_ns: u64,
+    precision: Precision,
+    frame: &[u8],
+    wire_len: u32,
+) {
     const ENHANCED_PACKET: u32 = 6;
     let ticks = match precision {
         Precision::Micro => timestamp_ns / 1000,
         Precision::Nano => timestamp_ns,
     };
-    let [low, high] = [ticks & 0xffff_ffff, ticks >> 32].map(|half| u32::try_from(half).unwrap_or(0));
+    let [low, high] =
+        [ticks & 0xffff_ffff, ticks >> 32].map(|half| u32::try_from(half).unwrap_or(0));
     let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     let padding_len = frame.len().next_multiple_of(4).saturating_sub(frame.len());
-    let block_len = frame.len().saturating_add(padding_len).saturating_add(NG_PACKET_FIELDS_LEN);
+    let block_len = frame
+        .len()
+        .saturating_add(padding_len)
+        .saturating_add(NG_PACKET_FIELDS_LEN);
     let block_len = u32::try_from(block_len).unwrap_or(u32::MAX);
-    for field in [ENHANCED_PACKET, block_len, interface, high, low, captured_len, wire_len] {
+    for field in [
+        ENHANCED_PACKET,
+        block_len,
+        interface,
+        high,
+        low,
+        captured_len,
+        wire_len,
+    ] {
         bytes.extend_from_slice(&field.to_le_bytes());
     }
     bytes.extend_from_slice(frame);
@@ -128,7 +176,13 @@ mod tests {
 
     #[test]
     fn every_link_type_is_described() {
-        let header = [&[0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0][..], &[0xff; 8], &[28, 0, 0, 0]];
+        let header = [
+            &[
+                0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0,
+            ][..],
+            &[0xff; 8],
+            &[28, 0, 0, 0],
+        ];
         assert_eq!(ng_section_header(), header.concat());
         for link in 0..=u16::MAX {
             for (precision, decimals) in [(Precision::Micro, 6), (Precision::Nano, 9)] {
@@ -137,7 +191,11 @@ mod tests {
                     &[1, 0, 0, 0, 32, 0, 0, 0, l0, l1, 0, 0, 0, 0, 4, 0][..],
                     &[9, 0, 1, 0, decimals, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0],
                 ];
-                assert_eq!(ng_interface(LinkType(link), precision, DEFAULT_SNAPLEN), description.concat(), "{link}");
+                assert_eq!(
+                    ng_interface(LinkType(link), precision, DEFAULT_SNAPLEN),
+                    description.concat(),
+                    "{link}"
+                );
             }
         }
     }

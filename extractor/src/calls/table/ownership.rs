@@ -1,12 +1,15 @@
 //! Whose a flow is: what changes when a call gives an endpoint, or gives it up.
 //!
-//! A change at an endpoint may concern all flows there, and media servers and load generators have thousands of both. So
-//! the owners of a flow are told when it matters: at the next change at one of its ends if packets came since the one
-//! before, else at the end of the window. Between two changes owners are the same, so nothing depends on when they are
-//! told. Two kinds of flows are told otherwise:
+//! A change at an endpoint may concern all flows there, and media servers and load generators have
+//! thousands of both. So the owners of a flow are told when it matters: at the next change at one
+//! of its ends if packets came since the one before, else at the end of the window. Between two
+//! changes owners are the same, so nothing depends on when they are told. Two kinds of flows are
+//! told otherwise:
 //!
-//! * where calls gave both ends, only a call that holds both changes anything: such a flow is *settled*;
-//! * guesses depend on what flowed shortly before, so they are told at each change, as is what may become one.
+//! * where calls gave both ends, only a call that holds both changes anything: such a flow is
+//!   *settled*;
+//! * guesses depend on what flowed shortly before, so they are told at each change, as is what may
+//!   become one.
 
 use smallvec::SmallVec;
 
@@ -54,7 +57,8 @@ pub(super) struct Before {
 /// The flows at an endpoint of which a change must be told at once.
 enum Urgent {
     All,
-    /// Those of the call that changes: in a crowd, one that guesses an end more makes no difference to the others.
+    /// Those of the call that changes: in a crowd, one that guesses an end more makes no difference
+    /// to the others.
     Own,
     /// Those whose other end is guessed.
     GuessedAtOtherEnd,
@@ -79,14 +83,30 @@ impl CallTable {
         self.transfer(flow, Change::Given, start);
     }
 
-    /// A call gives endpoints: what comes to them or from them belongs to the call from now on. So may flows of endpoints
-    /// that the call guesses, for how well they fit depends on what else it gave.
-    pub(super) fn give_all(&mut self, number: CallNumber, endpoints: &[(Endpoint, Rank)], at: Moment) {
+    /// A call gives endpoints: what comes to them or from them belongs to the call from now on. So
+    /// may flows of endpoints that the call guesses, for how well they fit depends on what else it
+    /// gave.
+    pub(super) fn give_all(
+        &mut self,
+        number: CallNumber,
+        endpoints: &[(Endpoint, Rank)],
+        at: Moment,
+    ) {
         let guessed = self.guessed_by(number);
-        let concerned = endpoints.iter().map(|(endpoint, _)| endpoint).chain(&guessed);
-        let mut held = self.calls.get(&number).map(|call| call.held.clone()).unwrap_or_default();
+        let concerned = endpoints
+            .iter()
+            .map(|(endpoint, _)| endpoint)
+            .chain(&guessed);
+        let mut held = self
+            .calls
+            .get(&number)
+            .map(|call| call.held.clone())
+            .unwrap_or_default();
         held.extend(endpoints.iter().map(|(endpoint, _)| *endpoint));
-        let by = ChangedBy { call: number, held: &held };
+        let by = ChangedBy {
+            call: number,
+            held: &held,
+        };
         concerned.for_each(|endpoint| self.note_conversations(*endpoint, by, at));
         for endpoint in &guessed {
             self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), at);
@@ -110,24 +130,39 @@ impl CallTable {
     }
 
     fn guessed_by(&self, number: CallNumber) -> SmallVec<[Endpoint; 2]> {
-        self.calls.get(&number).map(|call| call.guessed.clone()).unwrap_or_default()
+        self.calls
+            .get(&number)
+            .map(|call| call.guessed.clone())
+            .unwrap_or_default()
     }
 
-    /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to it. Tells how the endpoint
-    /// was before, if what comes from now on may be another call's.
-    fn give(&mut self, by: ChangedBy<'_>, endpoint: Endpoint, rank: Rank, at: Moment) -> Option<Before> {
+    /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to
+    /// it. Tells how the endpoint was before, if what comes from now on may be another call's.
+    fn give(
+        &mut self,
+        by: ChangedBy<'_>,
+        endpoint: Endpoint,
+        rank: Rank,
+        at: Moment,
+    ) -> Option<Before> {
         let number = by.call;
         let call = self.calls.get(&number)?;
         let is_held = call.held.contains(&endpoint);
         // A description repeated after the BYE takes nothing from a call that came after.
-        if call.dialogs.over() == Some(State::Completed) && (is_held || self.endpoints.is_held(endpoint)) {
+        if call.dialogs.over() == Some(State::Completed)
+            && (is_held || self.endpoints.is_held(endpoint))
+        {
             return None;
         }
         if !is_held && call.held.len() >= MAX_ENDPOINTS {
             self.excess.endpoints = self.excess.endpoints.saturating_add(1);
             return None;
         }
-        let (opened, over_since, back_to) = (call.opened, call.over_since, call.looks_back_to(at, &self.rules));
+        let (opened, over_since, back_to) = (
+            call.opened,
+            call.over_since,
+            call.looks_back_to(at, &self.rules),
+        );
         self.take_from_stragglers(endpoint, rank, opened, at);
         let free = if rank.is_guess() {
             self.endpoints.free_of_any(endpoint, back_to, at)
@@ -135,8 +170,20 @@ impl CallTable {
             self.endpoints.free_of_sure(endpoint, back_to, at)
         };
         let hold = self.endpoints.hold(endpoint);
-        let (is_sure, is_guessed) = (hold.is_sure || !rank.is_guess(), hold.is_guessed || rank.is_guess());
-        let before = self.prepare(endpoint, by, Hold { is_sure, is_guessed, ..hold }, at);
+        let (is_sure, is_guessed) = (
+            hold.is_sure || !rank.is_guess(),
+            hold.is_guessed || rank.is_guess(),
+        );
+        let before = self.prepare(
+            endpoint,
+            by,
+            Hold {
+                is_sure,
+                is_guessed,
+                ..hold
+            },
+            at,
+        );
         let given = self.endpoints.give(endpoint, number, rank, at);
         if given == Given::New {
             if let Some(since) = over_since {
@@ -162,100 +209,206 @@ impl CallTable {
     pub(super) fn release_all(&mut self, number: CallNumber, held: &[Endpoint], at: Moment) {
         for endpoint in held {
             let by = ChangedBy { call: number, held };
-            let before = self.prepare(*endpoint, by, self.endpoints.hold_without(*endpoint, number), at);
+            let before = self.prepare(
+                *endpoint,
+                by,
+                self.endpoints.hold_without(*endpoint, number),
+                at,
+            );
             self.endpoints.release(*endpoint, number, at);
             self.note_change(*endpoint, &before, Change::Released, at);
         }
     }
 
-    /// The call that gives an endpoint now has the packets from before, when nobody held it, not a call that only
-    /// guessed the other end.
+    /// The call that gives an endpoint now has the packets from before, when nobody held it, not a
+    /// call that only guessed the other end.
     fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
-        let Some(&(first, _)) = free.first() else { return };
+        let Some(&(first, _)) = free.first() else {
+            return;
+        };
         for flow in self.flows.touching(endpoint).to_vec() {
-            let (guessing, sure): (Owners, Owners) = self.flows.owners(flow).iter().copied().partition(|owner| owner.is_guess);
+            let (guessing, sure): (Owners, Owners) = self
+                .flows
+                .owners(flow)
+                .iter()
+                .copied()
+                .partition(|owner| owner.is_guess);
             if !guessing.is_empty() {
                 self.flows.replace_owners(flow, sure);
-                guessing.iter().filter(|owner| owner.from < first).for_each(|owner| self.claim(owner, flow, first));
+                guessing
+                    .iter()
+                    .filter(|owner| owner.from < first)
+                    .for_each(|owner| self.claim(owner, flow, first));
             }
             for &(from, until) in free {
-                self.claim(&Owner { call: number, from, is_guess: false }, flow, until);
+                self.claim(
+                    &Owner {
+                        call: number,
+                        from,
+                        is_guess: false,
+                    },
+                    flow,
+                    until,
+                );
             }
         }
     }
 
     /// A guess takes only what was nobody's, at its other end either.
-    fn look_back_by_guess(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
+    fn look_back_by_guess(
+        &mut self,
+        endpoint: Endpoint,
+        number: CallNumber,
+        free: &[(Moment, Moment)],
+    ) {
         if free.is_empty() {
             return;
         }
         for flow in self.flows.touching(endpoint).to_vec() {
-            let is_owned = self.flows.owners(flow).iter().any(|owner| owner.call != DOUBT);
-            let Some(key) = self.flows.key(flow).filter(|_| !is_owned) else { continue };
-            if self.sure_owners(key).calls.is_empty() && self.guessed_owners(key).as_slice() == [number] {
-                let other = if key.source == endpoint { key.destination } else { key.source };
-                let free = free.iter().flat_map(|(from, until)| self.endpoints.free_of_others(other, number, *from, *until));
+            let is_owned = self
+                .flows
+                .owners(flow)
+                .iter()
+                .any(|owner| owner.call != DOUBT);
+            let Some(key) = self.flows.key(flow).filter(|_| !is_owned) else {
+                continue;
+            };
+            if self.sure_owners(key).calls.is_empty()
+                && self.guessed_owners(key).as_slice() == [number]
+            {
+                let other = if key.source == endpoint {
+                    key.destination
+                } else {
+                    key.source
+                };
+                let free = free.iter().flat_map(|(from, until)| {
+                    self.endpoints.free_of_others(other, number, *from, *until)
+                });
                 let free: Stretches = free.collect();
                 for (from, until) in free {
-                    self.claim(&Owner { call: number, from, is_guess: true }, flow, until);
+                    self.claim(
+                        &Owner {
+                            call: number,
+                            from,
+                            is_guess: true,
+                        },
+                        flow,
+                        until,
+                    );
                 }
             }
         }
     }
 
-    /// A call that opened when another was over, and gives an endpoint of that one, uses it anew: the
-    /// two are not legs of one conversation, and the one that is over gets no more of what flows there.
+    /// A call that opened when another was over, and gives an endpoint of that one, uses it anew:
+    /// the two are not legs of one conversation, and the one that is over gets no more of what
+    /// flows there.
     fn take_from_stragglers(&mut self, endpoint: Endpoint, rank: Rank, opened: Moment, at: Moment) {
         let calls = &self.calls;
         let over_since = |number: CallNumber| calls.get(&number)?.over_since;
-        for number in self.endpoints.stragglers(endpoint, rank, opened, over_since) {
+        for number in self
+            .endpoints
+            .stragglers(endpoint, rank, opened, over_since)
+        {
             // How well the guesses of the other call fit depends on what else it holds.
-            let others = self.guessed_by(number).into_iter().filter(|guessed| *guessed != endpoint);
+            let others = self
+                .guessed_by(number)
+                .into_iter()
+                .filter(|guessed| *guessed != endpoint);
             let others: SmallVec<[Endpoint; 2]> = others.collect();
-            let held = self.calls.get(&number).map(|call| call.held.clone()).unwrap_or_default();
-            let by = ChangedBy { call: number, held: &held };
+            let held = self
+                .calls
+                .get(&number)
+                .map(|call| call.held.clone())
+                .unwrap_or_default();
+            let by = ChangedBy {
+                call: number,
+                held: &held,
+            };
             for endpoint in &others {
                 self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), at);
             }
-            let before = self.prepare(endpoint, by, self.endpoints.hold_without(endpoint, number), at);
+            let before = self.prepare(
+                endpoint,
+                by,
+                self.endpoints.hold_without(endpoint, number),
+                at,
+            );
             self.endpoints.release(endpoint, number, at);
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.retain(|held| *held != endpoint);
             }
             self.note_change(endpoint, &before, Change::Released, at);
-            others.iter().for_each(|endpoint| self.transfer_guessed(*endpoint, by, Change::Released, at));
+            others
+                .iter()
+                .for_each(|endpoint| self.transfer_guessed(*endpoint, by, Change::Released, at));
         }
     }
 
-    /// Remembers which guesses have the conversations of an endpoint so far, before another call gives it.
+    /// Remembers which guesses have the conversations of an endpoint so far, before another call
+    /// gives it.
     fn note_conversations(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, at: Moment) {
         let hold = self.endpoints.hold(endpoint);
         // No guess has a flow of an endpoint that a call gave for sure.
         if !self.has_guesses || hold.is_sure {
             return;
         }
-        let flows = if hold.is_crowded { self.own_flows(endpoint, by) } else { self.flows.touching(endpoint).to_vec() };
+        let flows = if hold.is_crowded {
+            self.own_flows(endpoint, by)
+        } else {
+            self.flows.touching(endpoint).to_vec()
+        };
         for flow in flows {
-            let Some(key) = self.flows.key(flow) else { continue };
+            let Some(key) = self.flows.key(flow) else {
+                continue;
+            };
             let has = |owner: &&Owner| {
-                owner.is_guess && owner.call != DOUBT && self.flows.last_packet_between(flow, owner.from, at).is_some()
+                owner.is_guess
+                    && owner.call != DOUBT
+                    && self
+                        .flows
+                        .last_packet_between(flow, owner.from, at)
+                        .is_some()
             };
             if let Some(owner) = self.flows.owners(flow).iter().find(has) {
-                self.endpoints.note_had(key.either_way(), Had::By(owner.call));
+                self.endpoints
+                    .note_had(key.either_way(), Had::By(owner.call));
             }
         }
     }
 
-    /// A change is to come at an endpoint, after which it `becomes` held so. Tells whose all flows there were until now, as far
-    /// as it matters.
-    pub(super) fn prepare(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, becomes: Hold, at: Moment) -> Before {
+    /// A change is to come at an endpoint, after which it `becomes` held so. Tells whose all flows
+    /// there were until now, as far as it matters.
+    pub(super) fn prepare(
+        &mut self,
+        endpoint: Endpoint,
+        by: ChangedBy<'_>,
+        becomes: Hold,
+        at: Moment,
+    ) -> Before {
         self.tell_due(endpoint, at);
         let touching = self.flows.touching(endpoint);
-        let own_flows = if touching.len() <= by.held.len().max(8) { touching.to_vec() } else { self.own_flows(endpoint, by) };
-        own_flows.iter().for_each(|flow| self.flows.reopen(*flow, at));
-        let before = Before { hold: self.endpoints.hold(endpoint), own_flows };
+        let own_flows = if touching.len() <= by.held.len().max(8) {
+            touching.to_vec()
+        } else {
+            self.own_flows(endpoint, by)
+        };
+        own_flows
+            .iter()
+            .for_each(|flow| self.flows.reopen(*flow, at));
+        let before = Before {
+            hold: self.endpoints.hold(endpoint),
+            own_flows,
+        };
         for flow in self.urgent_flows(endpoint, &before, becomes) {
-            let Some(FlowKey { source, destination, .. }) = self.flows.key(flow) else { continue };
+            let Some(FlowKey {
+                source,
+                destination,
+                ..
+            }) = self.flows.key(flow)
+            else {
+                continue;
+            };
             if self.flows.has_changed(source) || self.flows.has_changed(destination) {
                 self.tell(flow, at);
             }
@@ -264,7 +417,13 @@ impl CallTable {
     }
 
     /// An endpoint changed: see [`Self::prepare`].
-    pub(super) fn note_change(&mut self, endpoint: Endpoint, before: &Before, change: Change, at: Moment) {
+    pub(super) fn note_change(
+        &mut self,
+        endpoint: Endpoint,
+        before: &Before,
+        change: Change,
+        at: Moment,
+    ) {
         for flow in self.urgent_flows(endpoint, before, self.endpoints.hold(endpoint)) {
             self.transfer(flow, change, at);
         }
@@ -273,10 +432,17 @@ impl CallTable {
 
     /// The flows at an endpoint that go to another one of the call, or that it has by a guess.
     fn own_flows(&self, endpoint: Endpoint, by: ChangedBy<'_>) -> Vec<FlowNumber> {
-        let ends = by.held.iter().filter(|held| **held != endpoint).chain([&endpoint]);
+        let ends = by
+            .held
+            .iter()
+            .filter(|held| **held != endpoint)
+            .chain([&endpoint]);
         let between = ends.flat_map(|other| self.flows.between(endpoint, *other));
         let had = self.endpoints.had_by(endpoint, by.call);
-        let had = had.flat_map(|conversation| self.flows.between(conversation.source, conversation.destination));
+        let had = had.flat_map(|conversation| {
+            self.flows
+                .between(conversation.source, conversation.destination)
+        });
         between.chain(had).copied().collect()
     }
 
@@ -287,9 +453,21 @@ impl CallTable {
         }
         let touching = self.flows.touching(endpoint);
         let is_guessed = |flow: &FlowNumber| {
-            self.flows.key(*flow).is_some_and(|FlowKey { source, destination, .. }| {
-                self.endpoints.hold(if source == endpoint { destination } else { source }).is_guessed
-            })
+            self.flows.key(*flow).is_some_and(
+                |FlowKey {
+                     source,
+                     destination,
+                     ..
+                 }| {
+                    self.endpoints
+                        .hold(if source == endpoint {
+                            destination
+                        } else {
+                            source
+                        })
+                        .is_guessed
+                },
+            )
         };
         match Urgent::of(before.hold, after) {
             Urgent::All => touching.to_vec(),
@@ -300,7 +478,13 @@ impl CallTable {
     }
 
     /// How well the guesses of a call fit at an endpoint may have changed.
-    fn transfer_guessed(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, change: Change, at: Moment) {
+    fn transfer_guessed(
+        &mut self,
+        endpoint: Endpoint,
+        by: ChangedBy<'_>,
+        change: Change,
+        at: Moment,
+    ) {
         let flows = match self.endpoints.hold(endpoint) {
             hold if hold.is_sure || !hold.is_guessed => return,
             hold if hold.is_crowded => self.own_flows(endpoint, by),
@@ -311,7 +495,8 @@ impl CallTable {
         }
     }
 
-    /// Tells the owners of the flows at an endpoint that have packets before `until`, which is not after the next change.
+    /// Tells the owners of the flows at an endpoint that have packets before `until`, which is not
+    /// after the next change.
     pub(super) fn tell_due(&mut self, endpoint: Endpoint, until: Moment) {
         while let Some((_, flow)) = self.flows.pop_due(endpoint, until) {
             self.tell(flow, until);
@@ -335,13 +520,23 @@ impl CallTable {
         }
     }
 
-    /// Tells whose the packets of a flow are from the first one of which it is not known, before `until`.
+    /// Tells whose the packets of a flow are from the first one of which it is not known, before
+    /// `until`.
     fn tell(&mut self, flow: FlowNumber, until: Moment) {
-        let Some(key) = self.flows.key(flow).filter(|_| !self.flows.is_settled(flow)) else { return };
+        let Some(key) = self
+            .flows
+            .key(flow)
+            .filter(|_| !self.flows.is_settled(flow))
+        else {
+            return;
+        };
         let SureOwners { calls, gave_both } = self.sure_owners(key);
         let is_guessed = |endpoint| self.endpoints.hold(endpoint).is_guessed;
         // Guesses were told at once.
-        if !calls.is_empty() || !self.has_guesses || !(is_guessed(key.source) || is_guessed(key.destination)) {
+        if !calls.is_empty()
+            || !self.has_guesses
+            || !(is_guessed(key.source) || is_guessed(key.destination))
+        {
             let from = self.flows.next(flow).map_or(until, |next| next.min(until));
             self.replace_owners(flow, calls, false, from);
         }
@@ -350,12 +545,20 @@ impl CallTable {
 
     /// Finds out whose a flow is from now on.
     fn transfer(&mut self, flow: FlowNumber, change: Change, at: Moment) {
-        let Some(key) = self.flows.key(flow) else { return };
-        let SureOwners { mut calls, gave_both } = self.sure_owners(key);
+        let Some(key) = self.flows.key(flow) else {
+            return;
+        };
+        let SureOwners {
+            mut calls,
+            gave_both,
+        } = self.sure_owners(key);
         let is_guess = calls.is_empty() && self.has_guesses;
         if is_guess {
             calls = self.guessed_owners(key);
-            if change == Change::Released && !calls.is_empty() && self.is_left_running(flow, &calls, at) {
+            if change == Change::Released
+                && !calls.is_empty()
+                && self.is_left_running(flow, &calls, at)
+            {
                 self.endpoints.note_had(key.either_way(), Had::Before);
                 calls = self.guessed_owners(key);
             }
@@ -364,7 +567,8 @@ impl CallTable {
         self.flows.note_told(flow, at, gave_both);
     }
 
-    /// A flow is of these calls from now on, which are sorted. Those that lose it have it up to now.
+    /// A flow is of these calls from now on, which are sorted. Those that lose it have it up to
+    /// now.
     fn replace_owners(&mut self, flow: FlowNumber, calls: CallNumbers, is_guess: bool, at: Moment) {
         let before = self.flows.replace_owners(flow, Owners::new());
         let mut owners = Owners::new();
@@ -378,8 +582,16 @@ impl CallTable {
         // Both are sorted by call: of a load test's endpoints there are thousands of owners.
         let known = owners.len();
         for call in calls {
-            if owners.get(..known).is_none_or(|known| known.binary_search_by_key(&call, |owner| owner.call).is_err()) {
-                owners.push(Owner { call, from: at, is_guess });
+            if owners.get(..known).is_none_or(|known| {
+                known
+                    .binary_search_by_key(&call, |owner| owner.call)
+                    .is_err()
+            }) {
+                owners.push(Owner {
+                    call,
+                    from: at,
+                    is_guess,
+                });
             }
         }
         owners.sort_unstable_by_key(|owner| owner.call);
@@ -390,15 +602,22 @@ impl CallTable {
     fn sure_owners(&self, key: FlowKey) -> SureOwners {
         let (_, are_several) = self.networks;
         let is_near = |number: CallNumber| self.is_near(number, key);
-        let near: Option<&dyn Fn(CallNumber) -> bool> = if are_several { Some(&is_near) } else { None };
+        let near: Option<&dyn Fn(CallNumber) -> bool> =
+            if are_several { Some(&is_near) } else { None };
         self.endpoints.owners(key.source, key.destination, near)
     }
 
     /// The call that has a flow by a guess, if no call has it for sure.
     fn guessed_owners(&self, key: FlowKey) -> CallNumbers {
         let facts = |number: CallNumber| {
-            let Call { addresses, held, .. } = self.calls.get(&number)?;
-            Some(Facts { addresses, held, is_near: self.is_near(number, key) })
+            let Call {
+                addresses, held, ..
+            } = self.calls.get(&number)?;
+            Some(Facts {
+                addresses,
+                held,
+                is_near: self.is_near(number, key),
+            })
         };
         match verdict(key, &self.endpoints, facts) {
             Verdict::Of(call) => SmallVec::from_buf([call]),
@@ -409,39 +628,61 @@ impl CallTable {
 
     /// The signalling of a call came through the network of a flow.
     fn is_near(&self, number: CallNumber, key: FlowKey) -> bool {
-        self.calls.get(&number).is_some_and(|call| call.networks.contains(&key.network))
+        self.calls
+            .get(&number)
+            .is_some_and(|call| call.networks.contains(&key.network))
     }
 
-    /// A call loses a flow while its packets still come: those that follow are most likely its own, though it has closed. The
-    /// packets that this looks at are kept whatever the windows.
+    /// A call loses a flow while its packets still come: those that follow are most likely its own,
+    /// though it has closed. The packets that this looks at are kept whatever the windows.
     fn is_left_running(&self, flow: FlowNumber, after: &[CallNumber], at: Moment) -> bool {
         let recently = Moment::at(at.clock.saturating_sub(self.rules.lookback_ns));
-        let mut lost = self.flows.owners(flow).iter().filter(|owner| after.binary_search(&owner.call).is_err());
-        lost.any(|owner| self.flows.last_packet_between(flow, owner.from.max(recently), at).is_some())
+        let mut lost = self
+            .flows
+            .owners(flow)
+            .iter()
+            .filter(|owner| after.binary_search(&owner.call).is_err());
+        lost.any(|owner| {
+            self.flows
+                .last_packet_between(flow, owner.from.max(recently), at)
+                .is_some()
+        })
     }
 
-    /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with thousands of peers that
-    /// goes from call to call would leave thousands of them with each.
+    /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with
+    /// thousands of peers that goes from call to call would leave thousands of them with each.
     pub(super) fn claim(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
-        let Some(last) = self.flows.last_packet_between(flow, owner.from, until) else { return };
+        let Some(last) = self.flows.last_packet_between(flow, owner.from, until) else {
+            return;
+        };
         self.flows.note_claim(flow);
         if owner.is_guess {
             self.note_guess(owner, flow, until);
         }
         if let Some(call) = self.calls.get_mut(&owner.call) {
             call.last_media = call.last_media.max(last.clock);
-            call.claims.push(Claim { flow, from: owner.from, until });
+            call.claims.push(Claim {
+                flow,
+                from: owner.from,
+                until,
+            });
         }
     }
 
     /// A call has some of a flow by a guess; or it is in doubt which call has it.
     fn note_guess(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
-        let Some(key) = self.flows.key(flow) else { return };
+        let Some(key) = self.flows.key(flow) else {
+            return;
+        };
         if owner.call == DOUBT {
             let packets = self.flows.packets_between(flow, owner.from, until);
-            self.unclaimed.add_doubtful(key, packets.fold(0, |sum, packets| sum.saturating_add(packets.len() as u64)));
+            self.unclaimed.add_doubtful(
+                key,
+                packets.fold(0, |sum, packets| sum.saturating_add(packets.len() as u64)),
+            );
         } else {
-            self.endpoints.note_had(key.either_way(), Had::By(owner.call));
+            self.endpoints
+                .note_had(key.either_way(), Had::By(owner.call));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! In the place of the sender, where the feature `uploads` is off: nothing can be sent, and whoever asks for it is told so.
+//! In the place of the sender, where the feature `uploads` is off: nothing can be sent, and whoever
+//! asks for it is told so.
 
 use std::{sync::Arc, thread};
 

@@ -1,15 +1,23 @@
 //! Uploads: each call's file becomes an object, and is deleted when the store has confirmed that.
 //!
-//! A file is due from the moment it counts: its name is in the state then. One thread with a runtime of its own sends what is
-//! due, so extraction does not wait for a network, unless it is far ahead. What was sent is due no more, but whoever finds it
-//! so in an older state sees that the object is there, and does not send it again.
-#![allow(clippy::disallowed_methods, reason = "a door: deletes what was uploaded; the clock of a network")]
+//! A file is due from the moment it counts: its name is in the state then. One thread with a
+//! runtime of its own sends what is due, so extraction does not wait for a network, unless it is
+//! far ahead. What was sent is due no more, but whoever finds it so in an older state sees that the
+//! object is there, and does not send it again.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: deletes what was uploaded; the clock of a network"
+)]
 
-// Without the feature there can be no sender; all that the state says of uploads is kept all the same.
+// Without the feature there can be no sender; all that the state says of uploads is kept all the
+// same.
 #[cfg_attr(not(feature = "uploads"), path = "absent.rs")]
 mod sender;
 mod settings;
-#[cfg_attr(not(feature = "uploads"), allow(dead_code, reason = "the sender asks for it"))]
+#[cfg_attr(
+    not(feature = "uploads"),
+    allow(dead_code, reason = "the sender asks for it")
+)]
 mod spool;
 
 use std::{
@@ -34,8 +42,7 @@ pub use self::{
 pub const ARE_BUILT_IN: bool = cfg!(feature = "uploads");
 
 /// What is said where it cannot.
-pub const MISSING: &str =
-    "this program is built without uploads; `cargo build --release -p sip-call-extractor` builds it with them";
+pub const MISSING: &str = "this program is built without uploads; `cargo build --release -p sip-call-extractor` builds it with them";
 
 /// What became of uploads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,7 +124,12 @@ impl Uploads {
 
     fn of(directory: &Path, settings: Option<Settings>) -> Self {
         let (account, bell) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Shared { directory: directory.to_owned(), settings, account, bell }))
+        Self(Arc::new(Shared {
+            directory: directory.to_owned(),
+            settings,
+            account,
+            bell,
+        }))
     }
 
     /// Whether this run sends anything.
@@ -180,9 +192,15 @@ impl Uploads {
         }
     }
 
-    /// The run ends: sends what is due as far as that is possible now, and then, if that is wanted, the tables. With `patience`
-    /// nothing new is begun, and no longer waited. Tells whether what is due is not what the state says.
-    pub(super) fn finish(&self, tables: &[PathBuf], patience: Option<Duration>, alive: impl FnMut()) -> bool {
+    /// The run ends: sends what is due as far as that is possible now, and then, if that is wanted,
+    /// the tables. With `patience` nothing new is begun, and no longer waited. Tells whether what
+    /// is due is not what the state says.
+    pub(super) fn finish(
+        &self,
+        tables: &[PathBuf],
+        patience: Option<Duration>,
+        alive: impl FnMut(),
+    ) -> bool {
         match &self.0.settings {
             Some(settings) => self.0.finish(settings, tables, patience, alive),
             None => self.0.say_what_waits(),
@@ -196,7 +214,11 @@ impl Uploads {
     pub fn counts(&self) -> UploadCounts {
         let account = self.0.account();
         let (waiting, waiting_bytes) = (account.spool.len() as u64, account.spool.bytes());
-        UploadCounts { waiting, waiting_bytes, ..account.counts.clone() }
+        UploadCounts {
+            waiting,
+            waiting_bytes,
+            ..account.counts.clone()
+        }
     }
 }
 
@@ -213,7 +235,9 @@ impl Shared {
     }
 
     fn wait<'a>(&self, account: MutexGuard<'a, Account>) -> MutexGuard<'a, Account> {
-        self.bell.wait_timeout(account, LOOK_EVERY).map_or_else(|error| error.into_inner().0, |(account, _)| account)
+        self.bell
+            .wait_timeout(account, LOOK_EVERY)
+            .map_or_else(|error| error.into_inner().0, |(account, _)| account)
     }
 
     fn say_what_waits(&self) {
@@ -226,7 +250,13 @@ impl Shared {
         }
     }
 
-    fn finish(&self, settings: &Settings, tables: &[PathBuf], patience: Option<Duration>, mut alive: impl FnMut()) {
+    fn finish(
+        &self,
+        settings: &Settings,
+        tables: &[PathBuf],
+        patience: Option<Duration>,
+        mut alive: impl FnMut(),
+    ) {
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut wait = |is_over: fn(&Account) -> bool| self.wait_until(is_over, until, &mut alive);
         if until.is_some() {
@@ -237,43 +267,71 @@ impl Shared {
         wait(|account| account.spool.is_at_rest(Instant::now()));
         if settings.with_tables {
             self.change(|account| account.tables = tables.to_vec());
-            wait(|account| account.tables_on_their_way == 0 && (account.tables.is_empty() || !account.spool.has_store()));
+            wait(|account| {
+                account.tables_on_their_way == 0
+                    && (account.tables.is_empty() || !account.spool.has_store())
+            });
         }
         self.end(settings, patience.is_none());
     }
 
-    fn wait_until(&self, is_over: fn(&Account) -> bool, until: Option<Instant>, alive: &mut impl FnMut()) {
+    fn wait_until(
+        &self,
+        is_over: fn(&Account) -> bool,
+        until: Option<Instant>,
+        alive: &mut impl FnMut(),
+    ) {
         let mut said = Instant::now();
         let mut account = self.account();
-        while !is_over(&account) && account.is_sending() && until.is_none_or(|until| Instant::now() < until) {
+        while !is_over(&account)
+            && account.is_sending()
+            && until.is_none_or(|until| Instant::now() < until)
+        {
             alive();
             if said.elapsed() >= LINE_EVERY {
                 said = Instant::now();
-                tracing::info!("{} files ({} bytes) are still to be uploaded", account.spool.len(), account.spool.bytes());
+                tracing::info!(
+                    "{} files ({} bytes) are still to be uploaded",
+                    account.spool.len(),
+                    account.spool.bytes()
+                );
             }
             account = self.wait(account);
         }
     }
 
-    /// Has the thread that sends end. With `for_good` nothing stays that is to be deleted whatever became of its upload.
+    /// Has the thread that sends end. With `for_good` nothing stays that is to be deleted whatever
+    /// became of its upload.
     fn end(&self, settings: &Settings, for_good: bool) {
         let mut account = self.account();
         account.spool.close();
         account.has_ended = true;
-        let unsent_tables = account.tables.len().saturating_add(account.tables_on_their_way) as u64;
+        let unsent_tables = account
+            .tables
+            .len()
+            .saturating_add(account.tables_on_their_way) as u64;
         if unsent_tables > 0 {
-            tracing::error!("{unsent_tables} tables are not uploaded; the next run sends what they hold then");
-            account.counts.unsent_tables = account.counts.unsent_tables.saturating_add(unsent_tables);
+            tracing::error!(
+                "{unsent_tables} tables are not uploaded; the next run sends what they hold then"
+            );
+            account.counts.unsent_tables =
+                account.counts.unsent_tables.saturating_add(unsent_tables);
         }
         let sender = account.sender.take();
         drop(account);
         if sender.is_some_and(|sender| sender.join().is_err()) {
-            tracing::error!("the thread that uploads has failed; what it has not sent waits for the next run");
+            tracing::error!(
+                "the thread that uploads has failed; what it has not sent waits for the next run"
+            );
         }
         let mut account = self.account();
         if settings.cleanup == Cleanup::Always && for_good {
             let left = account.spool.overflow(0);
-            self.give_up(&mut account, left, "its upload failed, and --local-cleanup always keeps nothing");
+            self.give_up(
+                &mut account,
+                left,
+                "its upload failed, and --local-cleanup always keeps nothing",
+            );
         } else if !account.spool.has_store() {
             self.give_up_excess(&mut account);
         }
@@ -281,16 +339,26 @@ impl Shared {
 
     /// The store fails: deletes the oldest of what is due, where it is more than may wait for it.
     fn give_up_excess(&self, account: &mut Account) {
-        let Some(settings) = &self.settings else { return };
+        let Some(settings) = &self.settings else {
+            return;
+        };
         if settings.cleanup != Cleanup::Never {
             let excess = account.spool.overflow(settings.spool_max_bytes);
-            self.give_up(account, excess, "more was due for upload than --spool-max-bytes allows");
+            self.give_up(
+                account,
+                excess,
+                "more was due for upload than --spool-max-bytes allows",
+            );
         }
     }
 
     fn give_up(&self, account: &mut Account, files: Vec<Due>, why: &str) {
         for due in files {
-            tracing::error!("{} is deleted and is not at {}: {why}", due.file_name, due.to);
+            tracing::error!(
+                "{} is deleted and is not at {}: {why}",
+                due.file_name,
+                due.to
+            );
             account.counts.lost = account.counts.lost.saturating_add(1);
             account.settled.insert(due.file_name.clone());
             self.delete(&due);
@@ -310,7 +378,9 @@ impl Shared {
 
 impl Account {
     fn is_sending(&self) -> bool {
-        self.sender.as_ref().is_some_and(|sender| !sender.is_finished())
+        self.sender
+            .as_ref()
+            .is_some_and(|sender| !sender.is_finished())
     }
 
     fn wake_sender(&self) {

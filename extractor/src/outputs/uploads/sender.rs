@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use aws_config::{
-    environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
+    environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    profile::ProfileFileRegionProvider,
 };
 use jiff::Timestamp;
 use tokio::{
@@ -60,8 +61,13 @@ impl Sender {
             // A file that is being read, a name that is being looked up: nobody waits for that.
             runtime.shutdown_background();
         };
-        let thread = thread::Builder::new().name("uploads".to_owned()).spawn(serve);
-        Ok(Self { thread: thread.context("files cannot be uploaded: there can be no thread for it")?, bell })
+        let thread = thread::Builder::new()
+            .name("uploads".to_owned())
+            .spawn(serve);
+        Ok(Self {
+            thread: thread.context("files cannot be uploaded: there can be no thread for it")?,
+            bell,
+        })
     }
 
     pub(super) fn wake(&self) {
@@ -97,11 +103,17 @@ pub fn check(settings: Settings) -> Result<()> {
 pub fn region() -> Option<String> {
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
     let chain = chain.or_else(ProfileFileRegionProvider::new());
-    runtime().ok()?.block_on(chain.region()).map(|region| region.to_string())
+    runtime()
+        .ok()?
+        .block_on(chain.region())
+        .map(|region| region.to_string())
 }
 
 fn runtime() -> Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("files cannot be uploaded: there can be no runtime for it")
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("files cannot be uploaded: there can be no runtime for it")
 }
 
 impl Shared {
@@ -115,7 +127,13 @@ impl Shared {
     async fn serve(&self, settings: Settings, wake: &Notify) {
         let begun = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ").to_string();
         let store = Arc::new(Store::new(settings.clone()).await);
-        let check = async { if settings.checks { store.check(&settings.to).await } else { Ok(()) } };
+        let check = async {
+            if settings.checks {
+                store.check(&settings.to).await
+            } else {
+                Ok(())
+            }
+        };
         let checked = tokio::select! {
             checked = check => checked,
             () = self.has_ended(wake) => return,
@@ -124,7 +142,9 @@ impl Shared {
             let why = trouble.at(&store.place(&settings.to)).to_string();
             match trouble {
                 // They may be for the calls' files alone.
-                Trouble::AccessDenied(_) => tracing::warn!("{why}; the calls' files are tried all the same"),
+                Trouble::AccessDenied(_) => {
+                    tracing::warn!("{why}; the calls' files are tried all the same")
+                }
                 _ => self.note_bad_store(&mut self.account(), &why),
             }
         }
@@ -145,10 +165,15 @@ impl Shared {
                     let handle = sending.spawn(async move { store.send(&order).await });
                     tasks.insert(handle.id(), task);
                 }
-                account.spool.next_time().filter(|_| sending.len() < settings.concurrency)
+                account
+                    .spool
+                    .next_time()
+                    .filter(|_| sending.len() < settings.concurrency)
             };
             let far = Duration::from_secs(3600);
-            let pause = next_time.map_or(far, |next| next.saturating_duration_since(Instant::now()).min(far));
+            let pause = next_time.map_or(far, |next| {
+                next.saturating_duration_since(Instant::now()).min(far)
+            });
             tokio::select! {
                 Some(sent) = sending.join_next_with_id() => {
                     let (id, sent) = match sent {
@@ -177,9 +202,19 @@ impl Shared {
             },
             Task::Table(path) => {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+                let ending = path
+                    .extension()
+                    .map(|ending| format!(".{}", ending.to_string_lossy()))
+                    .unwrap_or_default();
                 let name = format!("{stem}_{begun}{ending}");
-                Order { path: path.clone(), to: settings.to.clone(), name, len: 0, content_type: TABLE, replaces: true }
+                Order {
+                    path: path.clone(),
+                    to: settings.to.clone(),
+                    name,
+                    len: 0,
+                    content_type: TABLE,
+                    replaces: true,
+                }
             }
         }
     }
@@ -189,13 +224,24 @@ impl Shared {
             Task::File(number, due) => self.note_file(store, number, &due, sent),
             Task::Table(path) => {
                 if let Err(trouble) = &sent {
-                    let place = self.settings.as_ref().map(|settings| store.place(&settings.to));
-                    let why = place.map(|place| trouble.at(&place).to_string()).unwrap_or_default();
-                    tracing::error!("{} is not uploaded: {why}; the next run sends what it has then", path.display());
+                    let place = self
+                        .settings
+                        .as_ref()
+                        .map(|settings| store.place(&settings.to));
+                    let why = place
+                        .map(|place| trouble.at(&place).to_string())
+                        .unwrap_or_default();
+                    tracing::error!(
+                        "{} is not uploaded: {why}; the next run sends what it has then",
+                        path.display()
+                    );
                 }
                 let mut account = self.account();
                 account.tables_on_their_way = account.tables_on_their_way.saturating_sub(1);
-                account.counts.unsent_tables = account.counts.unsent_tables.saturating_add(u64::from(sent.is_err()));
+                account.counts.unsent_tables = account
+                    .counts
+                    .unsent_tables
+                    .saturating_add(u64::from(sent.is_err()));
             }
         }
         self.bell.notify_all();
@@ -221,22 +267,38 @@ impl Shared {
             return;
         }
         account.settled.insert(due.file_name.clone());
-        let deletes = self.settings.as_ref().is_some_and(|settings| settings.cleanup != Cleanup::Never);
+        let deletes = self
+            .settings
+            .as_ref()
+            .is_some_and(|settings| settings.cleanup != Cleanup::Never);
         // Another may have taken its name, and not be due yet.
-        let is_still_there = |file: &FileId| file_at(&self.directory.join(&due.file_name)).is_ok_and(|there| there == *file);
+        let is_still_there = |file: &FileId| {
+            file_at(&self.directory.join(&due.file_name)).is_ok_and(|there| there == *file)
+        };
         if deletes && sent.file.as_ref().is_some_and(is_still_there) {
             self.delete(due);
         }
     }
 
-    fn note_trouble(&self, account: &mut Account, number: u64, due: &Due, trouble: &Trouble, why: &str) {
-        let Some(settings) = &self.settings else { return };
+    fn note_trouble(
+        &self,
+        account: &mut Account,
+        number: u64,
+        due: &Due,
+        trouble: &Trouble,
+        why: &str,
+    ) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
         // A bucket of an earlier run, maybe misspelt, says nothing about the one of this run.
         let is_of_store = trouble.is_of_store() && due.to.bucket == settings.to.bucket;
         if is_of_store {
             // It may be this object alone that the store does not take.
             match trouble {
-                Trouble::Refused(_) => self.note_bad_store(account, &format!("{}: {why}", due.file_name)),
+                Trouble::Refused(_) => {
+                    self.note_bad_store(account, &format!("{}: {why}", due.file_name))
+                }
                 _ => self.note_bad_store(account, why),
             }
         }
@@ -257,8 +319,14 @@ impl Shared {
             account.spool.put_off(number, Instant::now());
             account.named = account.named.saturating_add(1);
             match account.named {
-                ..MAX_NAMED => tracing::error!("{} is not uploaded: {why}; it stays, and is tried again", due.file_name),
-                MAX_NAMED => tracing::error!("{} is not uploaded: {why}; further files are only counted", due.file_name),
+                ..MAX_NAMED => tracing::error!(
+                    "{} is not uploaded: {why}; it stays, and is tried again",
+                    due.file_name
+                ),
+                MAX_NAMED => tracing::error!(
+                    "{} is not uploaded: {why}; further files are only counted",
+                    due.file_name
+                ),
                 _ => tracing::debug!("{} is not uploaded: {why}", due.file_name),
             }
         }
@@ -270,7 +338,10 @@ impl Shared {
     /// Says why nothing can be sent for now, once.
     fn note_bad_store(&self, account: &mut Account, why: &str) {
         if account.spool.note_failure(Instant::now()) {
-            tracing::error!("nothing can be uploaded for now: {why}; files wait in {}", self.directory.display());
+            tracing::error!(
+                "nothing can be uploaded for now: {why}; files wait in {}",
+                self.directory.display()
+            );
         }
     }
 }
@@ -280,7 +351,11 @@ impl Account {
         if let Some((number, due)) = self.spool.take(Instant::now()) {
             return Some(Task::File(number, due));
         }
-        let table = if self.spool.has_store() { self.tables.pop()? } else { return None };
+        let table = if self.spool.has_store() {
+            self.tables.pop()?
+        } else {
+            return None;
+        };
         self.tables_on_their_way = self.tables_on_their_way.saturating_add(1);
         Some(Task::Table(table))
     }

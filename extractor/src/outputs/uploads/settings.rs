@@ -86,7 +86,10 @@ impl FromStr for Class {
         if CLASSES.contains(&text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(format!("`{text}` is no storage class; there are {}", CLASSES.join(", ")))
+        Err(format!(
+            "`{text}` is no storage class; there are {}",
+            CLASSES.join(", ")
+        ))
     }
 }
 
@@ -107,7 +110,9 @@ impl FromStr for Encryption {
             ("AES256", _) => Ok(Self::Aes256),
             ("aws:kms", _) => Ok(Self::Kms(None)),
             (_, Some(key_id)) if !key_id.is_empty() => Ok(Self::Kms(Some(key_id.to_owned()))),
-            _ => Err(format!("`{text}` is no encryption; write AES256, aws:kms, or aws:kms:KEY with the id or the ARN of a key")),
+            _ => Err(format!(
+                "`{text}` is no encryption; write AES256, aws:kms, or aws:kms:KEY with the id or the ARN of a key"
+            )),
         }
     }
 }
@@ -135,13 +140,17 @@ impl FromStr for Tags {
         let mut tags: Vec<(String, String)> = Vec::new();
         for tag in text.split(',').filter(|tag| !tag.trim().is_empty()) {
             let advice = "write KEY=VALUE, several separated by commas";
-            let (key, value) = tag.split_once('=').ok_or_else(|| format!("`{tag}` is no tag; {advice}"))?;
+            let (key, value) = tag
+                .split_once('=')
+                .ok_or_else(|| format!("`{tag}` is no tag; {advice}"))?;
             let (key, value) = (key.trim(), value.trim());
             if key.is_empty() {
                 return Err(format!("`{tag}` has no key; {advice}"));
             }
             if key.chars().count() > MAX_TAG_LENS.0 || value.chars().count() > MAX_TAG_LENS.1 {
-                return Err(format!("`{tag}` is too long; a key has at most 128 characters, a value 256"));
+                return Err(format!(
+                    "`{tag}` is too long; a key has at most 128 characters, a value 256"
+                ));
             }
             if tags.iter().any(|(other, _)| other == key) {
                 return Err(format!("the tag `{key}` is given twice"));
@@ -149,7 +158,10 @@ impl FromStr for Tags {
             tags.push((key.to_owned(), value.to_owned()));
         }
         if tags.len() > MAX_TAGS {
-            return Err(format!("{} are too many tags; an object has at most {MAX_TAGS}", tags.len()));
+            return Err(format!(
+                "{} are too many tags; an object has at most {MAX_TAGS}",
+                tags.len()
+            ));
         }
         Ok(Self(tags))
     }
@@ -161,9 +173,15 @@ mod tests {
 
     #[test]
     fn storage_classes() {
-        assert_eq!("STANDARD_IA".parse::<Class>().unwrap().name(), "STANDARD_IA");
+        assert_eq!(
+            "STANDARD_IA".parse::<Class>().unwrap().name(),
+            "STANDARD_IA"
+        );
         for text in ["", "standard", "COLD"] {
-            assert!(text.parse::<Class>().unwrap_err().contains("GLACIER"), "{text}");
+            assert!(
+                text.parse::<Class>().unwrap_err().contains("GLACIER"),
+                "{text}"
+            );
         }
     }
 
@@ -172,9 +190,15 @@ mod tests {
         let key = "arn:aws:kms:eu-west-1:1:key/2";
         assert_eq!("AES256".parse(), Ok(Encryption::Aes256));
         assert_eq!("aws:kms".parse(), Ok(Encryption::Kms(None)));
-        assert_eq!(format!("aws:kms:{key}").parse(), Ok(Encryption::Kms(Some(key.to_owned()))));
+        assert_eq!(
+            format!("aws:kms:{key}").parse(),
+            Ok(Encryption::Kms(Some(key.to_owned())))
+        );
         for text in ["", "aes256", "aws:kms:", "kms"] {
-            assert!(text.parse::<Encryption>().unwrap_err().contains("AES256"), "{text}");
+            assert!(
+                text.parse::<Encryption>().unwrap_err().contains("AES256"),
+                "{text}"
+            );
         }
     }
 
@@ -183,13 +207,26 @@ mod tests {
         let pairs = |text: &str| text.parse::<Tags>().unwrap().0;
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(pairs(""), []);
-        assert_eq!(pairs("site=Köln west, team=a&b=c"), [pair("site", "Köln west"), pair("team", "a&b=c")]);
+        assert_eq!(
+            pairs("site=Köln west, team=a&b=c"),
+            [pair("site", "Köln west"), pair("team", "a&b=c")]
+        );
         assert_eq!(pairs("empty="), [pair("empty", "")]);
         for (text, why) in [("a", "no tag"), ("=b", "no key"), ("a=1,a=2", "twice")] {
             assert!(text.parse::<Tags>().unwrap_err().contains(why), "{text}");
         }
         let many: Vec<String> = (0..11).map(|n| format!("{n}=x")).collect();
-        assert!(many.join(",").parse::<Tags>().unwrap_err().contains("too many"));
-        assert!(format!("a={}", "x".repeat(257)).parse::<Tags>().unwrap_err().contains("too long"));
+        assert!(
+            many.join(",")
+                .parse::<Tags>()
+                .unwrap_err()
+                .contains("too many")
+        );
+        assert!(
+            format!("a={}", "x".repeat(257))
+                .parse::<Tags>()
+                .unwrap_err()
+                .contains("too long")
+        );
     }
 }

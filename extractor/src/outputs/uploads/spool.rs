@@ -1,4 +1,5 @@
-//! Files that are due for upload: which of them is next, and when. Nothing here knows a network or a clock.
+//! Files that are due for upload: which of them is next, and when. Nothing here knows a network or
+//! a clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -64,18 +65,29 @@ enum Health {
     #[default]
     Works,
     /// It is left alone `until` then; after that a single file, the probe, is to find out.
-    Failed { until: Instant, pause: Duration, probe: Option<u64> },
+    Failed {
+        until: Instant,
+        pause: Duration,
+        probe: Option<u64>,
+    },
 }
 
 impl Spool {
     /// Adds a file. One of the same name is not there any more.
     pub(super) fn add(&mut self, due: Due, now: Instant) {
         self.bytes = self.bytes.saturating_add(due.len);
-        let known = self.numbers.get(&due.file_name).and_then(|number| self.due.get_mut(number));
+        let known = self
+            .numbers
+            .get(&due.file_name)
+            .and_then(|number| self.due.get_mut(number));
         if let Some(entry) = known {
             self.bytes = self.bytes.saturating_sub(entry.due.len);
             if entry.has_failed {
-                self.failed.1 = self.failed.1.saturating_add(due.len).saturating_sub(entry.due.len);
+                self.failed.1 = self
+                    .failed
+                    .1
+                    .saturating_add(due.len)
+                    .saturating_sub(entry.due.len);
             }
             entry.is_replaced = entry.not_before.is_none();
             entry.due = due;
@@ -83,7 +95,15 @@ impl Spool {
         }
         self.numbers.insert(due.file_name.clone(), self.next);
         self.waiting.insert((now, self.next));
-        self.due.insert(self.next, Entry { due, not_before: Some(now), has_failed: false, is_replaced: false });
+        self.due.insert(
+            self.next,
+            Entry {
+                due,
+                not_before: Some(now),
+                has_failed: false,
+                is_replaced: false,
+            },
+        );
         self.next = self.next.saturating_add(1);
     }
 
@@ -116,7 +136,10 @@ impl Spool {
         if !self.may_send(now) {
             return None;
         }
-        let (not_before, number) = *self.waiting.first().filter(|(not_before, _)| *not_before <= now)?;
+        let (not_before, number) = *self
+            .waiting
+            .first()
+            .filter(|(not_before, _)| *not_before <= now)?;
         self.waiting.remove(&(not_before, number));
         if let Health::Failed { probe, .. } = &mut self.health {
             *probe = Some(number);
@@ -145,7 +168,8 @@ impl Spool {
         }
     }
 
-    /// It was sent. Tells whether that was the file that there is now: then there is nothing left to do for it.
+    /// It was sent. Tells whether that was the file that there is now: then there is nothing left
+    /// to do for it.
     pub(super) fn settle(&mut self, number: u64, now: Instant) -> bool {
         self.health = Health::Works;
         let is_it = !self.begin_again(number, now);
@@ -155,7 +179,8 @@ impl Spool {
         is_it
     }
 
-    /// Whatever has become of it, another has its name: that one is to be sent. Tells whether it is so.
+    /// Whatever has become of it, another has its name: that one is to be sent. Tells whether it is
+    /// so.
     pub(super) fn begin_again(&mut self, number: u64, now: Instant) -> bool {
         let is_replaced = self.due.get(&number).is_some_and(|entry| entry.is_replaced);
         if is_replaced {
@@ -170,7 +195,8 @@ impl Spool {
         self.fail(number, now, FILE_PAUSE);
     }
 
-    /// It could not be sent. It comes behind all others: one that cannot succeed does not keep them.
+    /// It could not be sent. It comes behind all others: one that cannot succeed does not keep
+    /// them.
     pub(super) fn put_back(&mut self, number: u64, now: Instant) {
         self.fail(number, now, Duration::ZERO);
     }
@@ -179,7 +205,10 @@ impl Spool {
         if let Some(entry) = self.due.get_mut(&number)
             && !std::mem::replace(&mut entry.has_failed, true)
         {
-            self.failed = (self.failed.0.saturating_add(1), self.failed.1.saturating_add(entry.due.len));
+            self.failed = (
+                self.failed.0.saturating_add(1),
+                self.failed.1.saturating_add(entry.due.len),
+            );
         }
         let pause = if self.is_last_round { NEVER } else { pause };
         self.put_at(number, now.checked_add(pause).unwrap_or(now));
@@ -207,7 +236,11 @@ impl Spool {
             Health::Failed { until, .. } if now < until => return false,
             Health::Failed { pause, .. } => (false, pause.saturating_mul(2).min(PAUSES.1)),
         };
-        self.health = Health::Failed { until: now.checked_add(pause).unwrap_or(now), pause, probe: None };
+        self.health = Health::Failed {
+            until: now.checked_add(pause).unwrap_or(now),
+            pause,
+            probe: None,
+        };
         is_news
     }
 
@@ -224,12 +257,20 @@ impl Spool {
     /// Nothing is to become of it.
     pub(super) fn remove(&mut self, number: u64) -> Option<Due> {
         self.end_probe(number);
-        let Entry { due, not_before, has_failed, .. } = self.due.remove(&number)?;
+        let Entry {
+            due,
+            not_before,
+            has_failed,
+            ..
+        } = self.due.remove(&number)?;
         if let Some(not_before) = not_before {
             self.waiting.remove(&(not_before, number));
         }
         if has_failed {
-            self.failed = (self.failed.0.saturating_sub(1), self.failed.1.saturating_sub(due.len));
+            self.failed = (
+                self.failed.0.saturating_sub(1),
+                self.failed.1.saturating_sub(due.len),
+            );
         }
         self.bytes = self.bytes.saturating_sub(due.len);
         self.numbers.remove(&due.file_name);
@@ -240,14 +281,21 @@ impl Spool {
     pub(super) fn overflow(&mut self, max: u64) -> Vec<Due> {
         let mut excess = self.bytes.saturating_sub(max);
         let mut numbers = Vec::new();
-        for (number, entry) in self.due.iter().filter(|(_, entry)| entry.not_before.is_some()) {
+        for (number, entry) in self
+            .due
+            .iter()
+            .filter(|(_, entry)| entry.not_before.is_some())
+        {
             if excess == 0 {
                 break;
             }
             excess = excess.saturating_sub(entry.due.len);
             numbers.push(*number);
         }
-        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
+        numbers
+            .into_iter()
+            .filter_map(|number| self.remove(number))
+            .collect()
     }
 
     /// Whether whoever adds to it should wait: much is due, and it is getting less.
@@ -257,12 +305,14 @@ impl Spool {
         (files > MAX_AHEAD.0 || bytes > MAX_AHEAD.1) && self.has_store() && !self.is_closed
     }
 
-    /// The last round begins: what fails in it is left alone. A store that failed a while ago is tried once more, without a
-    /// longer pause.
+    /// The last round begins: what fails in it is left alone. A store that failed a while ago is
+    /// tried once more, without a longer pause.
     pub(super) fn begin_last_round(&mut self, now: Instant) {
         self.is_last_round = true;
         if let Health::Failed { until, pause, .. } = &mut self.health
-            && until.checked_sub(*pause).is_some_and(|failed| now.saturating_duration_since(failed) >= PAUSES.0)
+            && until
+                .checked_sub(*pause)
+                .is_some_and(|failed| now.saturating_duration_since(failed) >= PAUSES.0)
         {
             *until = now;
         }
@@ -270,7 +320,10 @@ impl Spool {
 
     /// Whether nothing is on its way, and nothing can be sent for now.
     pub(super) fn is_at_rest(&self, now: Instant) -> bool {
-        let is_next = self.waiting.first().is_some_and(|(not_before, _)| *not_before <= now);
+        let is_next = self
+            .waiting
+            .first()
+            .is_some_and(|(not_before, _)| *not_before <= now);
         self.on_their_way() == 0 && !(is_next && self.may_send(now))
     }
 
@@ -285,7 +338,11 @@ mod tests {
     use super::*;
 
     fn due(name: &str, len: u64) -> Due {
-        Due { file_name: name.to_owned(), to: "s3://calls/".parse().unwrap(), len }
+        Due {
+            file_name: name.to_owned(),
+            to: "s3://calls/".parse().unwrap(),
+            len,
+        }
     }
 
     fn spool(names: &[&str]) -> (Spool, Instant) {
@@ -307,7 +364,10 @@ mod tests {
         assert_eq!(taken(&mut spool, now), None);
         assert!(spool.holds("a") && !spool.holds("c"));
         assert!(spool.settle(number, now));
-        assert_eq!((spool.len(), spool.bytes(), spool.on_their_way()), (1, 10, 1));
+        assert_eq!(
+            (spool.len(), spool.bytes(), spool.on_their_way()),
+            (1, 10, 1)
+        );
     }
 
     #[test]
@@ -327,11 +387,20 @@ mod tests {
         assert!(taken(&mut spool, later).is_none(), "one is enough");
         spool.put_back(c, later);
         assert!(!spool.note_failure(later));
-        assert!(taken(&mut spool, later + PAUSES.0).is_none(), "the pause is longer now");
+        assert!(
+            taken(&mut spool, later + PAUSES.0).is_none(),
+            "the pause is longer now"
+        );
         let (d, _) = spool.take(later + PAUSES.0 * 2).unwrap();
         spool.settle(d, later);
-        assert_eq!(taken(&mut spool, later + PAUSES.0 * 2).as_deref(), Some("a"));
-        assert_eq!(taken(&mut spool, later + PAUSES.0 * 2).as_deref(), Some("b"));
+        assert_eq!(
+            taken(&mut spool, later + PAUSES.0 * 2).as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            taken(&mut spool, later + PAUSES.0 * 2).as_deref(),
+            Some("b")
+        );
     }
 
     #[test]
@@ -370,7 +439,11 @@ mod tests {
     fn the_oldest_are_given_up_where_there_are_too_many() {
         let (mut spool, now) = spool(&["a", "b", "c", "d"]);
         spool.take(now).unwrap();
-        let lost: Vec<String> = spool.overflow(15).into_iter().map(|due| due.file_name).collect();
+        let lost: Vec<String> = spool
+            .overflow(15)
+            .into_iter()
+            .map(|due| due.file_name)
+            .collect();
         assert_eq!(lost, ["b", "c", "d"], "what is on its way stays");
         assert_eq!(spool.bytes(), 10);
         assert!(spool.overflow(10).is_empty());
@@ -395,7 +468,12 @@ mod tests {
         assert!(!spool.is_ahead(), "it would be waited for in vain");
         spool.begin_last_round(now);
         spool.put_off(a, now);
-        assert!(spool.take(now + FILE_PAUSE).is_some_and(|(_, due)| due.file_name == "large"), "once more");
+        assert!(
+            spool
+                .take(now + FILE_PAUSE)
+                .is_some_and(|(_, due)| due.file_name == "large"),
+            "once more"
+        );
         spool.put_off(large, now);
         assert!(spool.is_at_rest(now + FILE_PAUSE * 9), "and not again");
     }
@@ -408,7 +486,9 @@ mod tests {
         spool.add(due("b", 5), now);
         assert_eq!((spool.len(), spool.bytes()), (2, 75));
         assert!(!spool.settle(a, now), "it was the other one");
-        let left: Vec<(String, u64)> = std::iter::from_fn(|| spool.take(now)).map(|(_, due)| (due.file_name, due.len)).collect();
+        let left: Vec<(String, u64)> = std::iter::from_fn(|| spool.take(now))
+            .map(|(_, due)| (due.file_name, due.len))
+            .collect();
         assert_eq!(left, [("a".to_owned(), 70), ("b".to_owned(), 5)]);
         assert!(!spool.begin_again(a, now) && spool.settle(a, now));
         assert_eq!(spool.bytes(), 5);
@@ -424,7 +504,10 @@ mod tests {
         let later = now + PAUSES.0;
         let (probe, _) = spool.take(later).unwrap();
         assert!(spool.take(later).is_none());
-        assert!(spool.remove(probe).is_some() && spool.take(later).is_some(), "another one has to find out");
+        assert!(
+            spool.remove(probe).is_some() && spool.take(later).is_some(),
+            "another one has to find out"
+        );
         spool.settle(long, later);
         assert!(spool.has_store());
     }
@@ -437,6 +520,12 @@ mod tests {
         assert!(taken(&mut spool, now).is_none() && !spool.is_at_rest(now));
         spool.settle(a, now);
         assert!(spool.is_at_rest(now));
-        assert_eq!(spool.all().map(|due| due.file_name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            spool
+                .all()
+                .map(|due| due.file_name.as_str())
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
     }
 }

@@ -19,30 +19,66 @@ struct Packet {
 }
 
 fn packet(ns: u64, frame: &[u8]) -> Packet {
-    Packet { ns: Some(ns), frame: frame.to_vec(), wire_len: frame.len() as u32, link: 1, precision: Precision::Micro }
+    Packet {
+        ns: Some(ns),
+        frame: frame.to_vec(),
+        wire_len: frame.len() as u32,
+        link: 1,
+        precision: Precision::Micro,
+    }
 }
 
 fn nano(ns: u64, frame: &[u8]) -> Packet {
-    Packet { precision: Precision::Nano, ..packet(ns, frame) }
+    Packet {
+        precision: Precision::Nano,
+        ..packet(ns, frame)
+    }
 }
 
-/// Behind Ethernet; so short that frames are told apart at a glance, and no two are the same unless they are meant to be.
+/// Behind Ethernet; so short that frames are told apart at a glance, and no two are the same unless
+/// they are meant to be.
 fn ip_frame(n: u8) -> Vec<u8> {
-    [&[0; 12][..], &[8, 0, 0x45, 0, 0, 21, 0, 9, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, n]].concat()
+    [
+        &[0; 12][..],
+        &[
+            8, 0, 0x45, 0, 0, 21, 0, 9, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, n,
+        ],
+    ]
+    .concat()
 }
 
 impl Packet {
     fn of(record: &Record<'_>) -> Self {
-        let Record { timestamp_ns, frame, wire_len, link, precision, .. } = *record;
-        Self { ns: timestamp_ns, frame: frame.to_vec(), wire_len, link: link.0, precision }
+        let Record {
+            timestamp_ns,
+            frame,
+            wire_len,
+            link,
+            precision,
+            ..
+        } = *record;
+        Self {
+            ns: timestamp_ns,
+            frame: frame.to_vec(),
+            wire_len,
+            link: link.0,
+            precision,
+        }
     }
 }
 
 fn classic(packets: &[Packet]) -> Vec<u8> {
-    let (link, precision) = packets.first().map_or((1, Precision::Micro), |packet| (packet.link, packet.precision));
+    let (link, precision) = packets.first().map_or((1, Precision::Micro), |packet| {
+        (packet.link, packet.precision)
+    });
     let mut file = file_header(LinkType(link), precision, MAX_FRAME_LEN).to_vec();
     for packet in packets {
-        file.extend(record_header(packet.ns.unwrap_or(0), precision, packet.frame.len() as u32, packet.wire_len));
+        file.extend(record_header(
+            packet.ns.unwrap_or(0),
+            precision,
+            packet.frame.len() as u32,
+            packet.wire_len,
+        ));
         file.extend(&packet.frame);
     }
     file
@@ -53,11 +89,15 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &len, body, &len].concat()
 }
 
-/// A pcapng that describes each interface just before its first packet. The first one is of Ethernet and microseconds: simple
-/// packets belong to it.
+/// A pcapng that describes each interface just before its first packet. The first one is of
+/// Ethernet and microseconds: simple packets belong to it.
 fn ng(packets: &[Packet]) -> Vec<u8> {
     let mut interfaces = vec![(1, Precision::Micro)];
-    let mut file = [ng_section_header(), ng_interface(LinkType(1), Precision::Micro, 0)].concat();
+    let mut file = [
+        ng_section_header(),
+        ng_interface(LinkType(1), Precision::Micro, 0),
+    ]
+    .concat();
     for packet in packets {
         let Some(ns) = packet.ns else {
             let mut body = [&packet.wire_len.to_le_bytes()[..], &packet.frame].concat();
@@ -66,12 +106,22 @@ fn ng(packets: &[Packet]) -> Vec<u8> {
             continue;
         };
         let interface = (packet.link, packet.precision);
-        let number = interfaces.iter().position(|known| *known == interface).unwrap_or_else(|| {
-            file.extend(ng_interface(LinkType(packet.link), packet.precision, 0));
-            interfaces.push(interface);
-            interfaces.len() - 1
-        });
-        push_ng_packet(&mut file, number as u32, ns, packet.precision, &packet.frame, packet.wire_len);
+        let number = interfaces
+            .iter()
+            .position(|known| *known == interface)
+            .unwrap_or_else(|| {
+                file.extend(ng_interface(LinkType(packet.link), packet.precision, 0));
+                interfaces.push(interface);
+                interfaces.len() - 1
+            });
+        push_ng_packet(
+            &mut file,
+            number as u32,
+            ns,
+            packet.precision,
+            &packet.frame,
+            packet.wire_len,
+        );
     }
     file
 }
@@ -95,11 +145,19 @@ fn opened(points: &[Vec<Vec<u8>>]) -> Queues {
         std::fs::write(&path, file).unwrap();
         Input::open(&path, &crate::source::Scratch::new(folder.path(), None)).ok()
     };
-    points.iter().map(|files| files.iter().filter_map(open).collect()).collect()
+    points
+        .iter()
+        .map(|files| files.iter().filter_map(open).collect())
+        .collect()
 }
 
 fn merge_of<'a>(queues: &'a Queues, places: &[Place]) -> Merge<'a> {
-    Merge::new(queues.iter().map(|inputs| inputs.iter().collect()).zip(places.iter().copied()))
+    Merge::new(
+        queues
+            .iter()
+            .map(|inputs| inputs.iter().collect())
+            .zip(places.iter().copied()),
+    )
 }
 
 fn packets_of(file: &[u8]) -> Vec<Packet> {
@@ -121,10 +179,20 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn take(&mut self, merge: &mut Merge<'_>, until: Watermark, room: u64, recent: Option<&mut RecentPackets>) -> Merged {
+    fn take(
+        &mut self,
+        merge: &mut Merge<'_>,
+        until: Watermark,
+        room: u64,
+        recent: Option<&mut RecentPackets>,
+    ) -> Merged {
         let mut file = Vec::new();
         let gaps = &mut self.gaps;
-        let merged = merge.write(&mut file, until, room, recent, |point, _, gap| gaps.push((point, gap))).unwrap();
+        let merged = merge
+            .write(&mut file, until, room, recent, |point, _, gap| {
+                gaps.push((point, gap))
+            })
+            .unwrap();
         assert_eq!(merged.bytes, file.len() as u64);
         let packets = packets_of(&file);
         assert_eq!(merged.packets, packets.len() as u64);
@@ -139,7 +207,10 @@ fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> Outcome 
     let mut merge = merge_of(queues, &vec![Place::default(); queues.len()]);
     let merged = outcome.take(&mut merge, Watermark::END, u64::MAX, recent.as_mut());
     assert!(merged.is_all);
-    let ends = merge.places().zip(queues).all(|(place, inputs)| place.finished == inputs.len() && place.offset == 0);
+    let ends = merge
+        .places()
+        .zip(queues)
+        .all(|(place, inputs)| place.finished == inputs.len() && place.offset == 0);
     assert!(ends);
     outcome.gaps.sort_by_key(|(point, _)| *point);
     outcome
@@ -156,11 +227,20 @@ fn watermark(clock: Clock, point: usize) -> Watermark {
 #[test]
 fn records_come_by_time_and_those_of_equal_time_by_point() {
     let at = |ms: u64, name: &str| packet(START + ms * MS, name.as_bytes());
-    let (first, second) =
-        (vec![at(0, "a0"), at(2, "a2"), at(2, "a2'"), at(9, "a9")], vec![at(0, "b0"), at(1, "b1"), at(2, "b2")]);
-    let names =
-        |packets: Vec<Packet>| packets.into_iter().map(|packet| String::from_utf8(packet.frame).unwrap()).collect::<Vec<_>>();
-    let got = merged(&[vec![classic(&first[..1]), classic(&first[1..])], vec![ng(&second)]]);
+    let (first, second) = (
+        vec![at(0, "a0"), at(2, "a2"), at(2, "a2'"), at(9, "a9")],
+        vec![at(0, "b0"), at(1, "b1"), at(2, "b2")],
+    );
+    let names = |packets: Vec<Packet>| {
+        packets
+            .into_iter()
+            .map(|packet| String::from_utf8(packet.frame).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let got = merged(&[
+        vec![classic(&first[..1]), classic(&first[1..])],
+        vec![ng(&second)],
+    ]);
     assert_eq!(names(got), ["a0", "b0", "b1", "a2", "a2'", "b2", "a9"]);
 }
 
@@ -172,7 +252,17 @@ fn what_comes_late_comes_at_once() {
         vec![classic(&[at(5, "a5"), late.clone(), at(7, "a7")])],
         vec![classic(&[at(4, "b4"), at(5, "b5"), at(6, "b6")])],
     ]);
-    assert_eq!(got, [at(4, "b4"), at(5, "a5"), late, at(5, "b5"), at(6, "b6"), at(7, "a7")]);
+    assert_eq!(
+        got,
+        [
+            at(4, "b4"),
+            at(5, "a5"),
+            late,
+            at(5, "b5"),
+            at(6, "b6"),
+            at(7, "a7")
+        ]
+    );
 }
 
 #[test]
@@ -182,31 +272,94 @@ fn a_time_that_the_next_record_contradicts_moves_nothing() {
     // The next one may stand in the next file.
     for first in [
         vec![classic(&[at(0, "a0"), odd.clone(), at(SECOND, "a1")])],
-        vec![classic(&[at(0, "a0"), odd.clone()]), classic(&[]), classic(&[at(SECOND, "a1")])],
+        vec![
+            classic(&[at(0, "a0"), odd.clone()]),
+            classic(&[]),
+            classic(&[at(SECOND, "a1")]),
+        ],
     ] {
         let got = merged(&[first, vec![classic(&[at(MS, "b0"), at(2 * SECOND, "b2")])]]);
-        assert_eq!(got, [at(0, "a0"), odd.clone(), at(MS, "b0"), at(SECOND, "a1"), at(2 * SECOND, "b2")]);
+        assert_eq!(
+            got,
+            [
+                at(0, "a0"),
+                odd.clone(),
+                at(MS, "b0"),
+                at(SECOND, "a1"),
+                at(2 * SECOND, "b2")
+            ]
+        );
     }
-    let got = merged(&[vec![classic(&[at(0, "a0"), odd.clone()])], vec![classic(&[at(MS, "b0")])]]);
-    assert_eq!(got, [at(0, "a0"), at(MS, "b0"), odd], "nothing contradicts the last one");
+    let got = merged(&[
+        vec![classic(&[at(0, "a0"), odd.clone()])],
+        vec![classic(&[at(MS, "b0")])],
+    ]);
+    assert_eq!(
+        got,
+        [at(0, "a0"), at(MS, "b0"), odd],
+        "nothing contradicts the last one"
+    );
 }
 
 #[test]
 fn frames_times_and_lengths_stay_as_they_are() {
-    let cooked = Packet { link: 113, wire_len: 9000, ..nano(START + 7, b"snapped") };
+    let cooked = Packet {
+        link: 113,
+        wire_len: 9000,
+        ..nano(START + 7, b"snapped")
+    };
     let empty = packet(START + 1000, b"");
     let far = packet(i64::MAX as u64, b"far");
-    let unknown = Packet { link: 147, ..packet(START, b"of a link type that is not read") };
+    let unknown = Packet {
+        link: 147,
+        ..packet(START, b"of a link type that is not read")
+    };
     let second = [unknown.clone(), cooked.clone(), empty.clone(), far.clone()];
     let got = merged(&[vec![classic(&[nano(START + 3, b"a")])], vec![ng(&second)]]);
     let last_whole = i64::MAX as u64 / 1000 * 1000;
-    assert_eq!(got, [unknown, nano(START + 3, b"a"), cooked, empty, Packet { ns: Some(last_whole), ..far }]);
+    assert_eq!(
+        got,
+        [
+            unknown,
+            nano(START + 3, b"a"),
+            cooked,
+            empty,
+            Packet {
+                ns: Some(last_whole),
+                ..far
+            }
+        ]
+    );
 }
 
 /// A tick of 1/1024 s is a long one, but no number of microseconds.
 #[test]
 fn times_in_ticks_of_a_power_of_two_stay_as_they_are() {
-    let interface = block(1, &[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 0x80 | 10, 0, 0, 0, 0, 0, 0, 0]);
+    let interface = block(
+        1,
+        &[
+            1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            9,
+            0,
+            1,
+            0,
+            0x80 | 10,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ],
+    );
     let mut file = [ng_section_header(), interface].concat();
     let ticks = 1_700_000_000 * 1024 + 1;
     push_ng_packet(&mut file, 0, ticks, Precision::Nano, b"a", 1);
@@ -215,11 +368,31 @@ fn times_in_ticks_of_a_power_of_two_stay_as_they_are() {
 
 #[test]
 fn what_has_no_time_takes_that_of_its_point() {
-    let timeless = |name: &str| Packet { ns: None, ..packet(0, name.as_bytes()) };
-    let point = [timeless("a"), nano(START + 5, b"b"), timeless("c"), packet(START + MS, b"d")];
+    let timeless = |name: &str| Packet {
+        ns: None,
+        ..packet(0, name.as_bytes())
+    };
+    let point = [
+        timeless("a"),
+        nano(START + 5, b"b"),
+        timeless("c"),
+        packet(START + MS, b"d"),
+    ];
     let other = packet(START, b"x");
-    let got = merged(&[vec![ng(&point)], vec![classic(std::slice::from_ref(&other))]]);
-    assert_eq!(got, [packet(0, b"a"), other, nano(START + 5, b"b"), nano(START + 5, b"c"), packet(START + MS, b"d")]);
+    let got = merged(&[
+        vec![ng(&point)],
+        vec![classic(std::slice::from_ref(&other))],
+    ]);
+    assert_eq!(
+        got,
+        [
+            packet(0, b"a"),
+            other,
+            nano(START + 5, b"b"),
+            nano(START + 5, b"c"),
+            packet(START + MS, b"d")
+        ]
+    );
 }
 
 #[test]
@@ -231,7 +404,14 @@ fn what_cannot_be_read_is_told_once() {
     let queues = opened(&[vec![], files]);
     let whole = merged_in_one(&queues, None);
     assert_eq!(whole.packets, [first.clone(), second]);
-    assert_eq!(whole.gaps.iter().map(|(point, gap)| (*point, gap.len)).collect::<Vec<_>>(), [(1, orphan().len()), (1, 5)]);
+    assert_eq!(
+        whole
+            .gaps
+            .iter()
+            .map(|(point, gap)| (*point, gap.len))
+            .collect::<Vec<_>>(),
+        [(1, orphan().len()), (1, 5)]
+    );
 
     let mut steps = Outcome::default();
     let mut places = vec![Place::default(); 2];
@@ -242,13 +422,26 @@ fn what_cannot_be_read_is_told_once() {
         places = merge.places().collect();
     }
     assert_eq!(steps, whole);
-    assert_eq!(places, [Place::default(), Place { finished: 1, offset: 0, clock: START + SECOND }]);
+    assert_eq!(
+        places,
+        [
+            Place::default(),
+            Place {
+                finished: 1,
+                offset: 0,
+                clock: START + SECOND
+            }
+        ]
+    );
 }
 
 #[test]
 fn nothing_comes_before_the_watermark_allows_it() {
     let at = |second: u64, name: &str| packet(START + second * SECOND, name.as_bytes());
-    let queues = opened(&[vec![classic(&[at(1, "a1"), at(3, "a3"), at(3, "a3'")])], vec![classic(&[at(2, "b2"), at(3, "b3")])]]);
+    let queues = opened(&[
+        vec![classic(&[at(1, "a1"), at(3, "a3"), at(3, "a3'")])],
+        vec![classic(&[at(2, "b2"), at(3, "b3")])],
+    ]);
     let mut merge = merge_of(&queues, &[Place::default(); 2]);
     let mut step = |until| {
         let mut outcome = Outcome::default();
@@ -259,40 +452,74 @@ fn nothing_comes_before_the_watermark_allows_it() {
     assert_eq!(step(watermark(START + 2 * SECOND, 0)), [at(1, "a1")]);
     assert_eq!(step(watermark(START + 2 * SECOND, 1)), [at(2, "b2")]);
     // The first point may have more of that time, which comes before what the second one has.
-    assert_eq!(step(watermark(START + 3 * SECOND, 0)), [at(3, "a3"), at(3, "a3'")]);
+    assert_eq!(
+        step(watermark(START + 3 * SECOND, 0)),
+        [at(3, "a3"), at(3, "a3'")]
+    );
     assert_eq!(step(Watermark::END), [at(3, "b3")]);
 }
 
 #[test]
 fn the_watermark_is_what_all_have_delivered_who_are_waited_for() {
-    assert_eq!(Watermark::of([(Some(7), true), (Some(5), true), (Some(5), true)]), Some(watermark(5, 1)));
-    assert_eq!(Watermark::of([(Some(7), true), (Some(5), false)]), Some(watermark(7, 0)));
+    assert_eq!(
+        Watermark::of([(Some(7), true), (Some(5), true), (Some(5), true)]),
+        Some(watermark(5, 1))
+    );
+    assert_eq!(
+        Watermark::of([(Some(7), true), (Some(5), false)]),
+        Some(watermark(7, 0))
+    );
     assert_eq!(Watermark::of([(Some(7), true), (None, true)]), None);
-    assert_eq!(Watermark::of([(Some(7), true), (None, false)]), Some(watermark(7, 0)));
-    assert_eq!(Watermark::of([(Some(7), false), (None, false)]), Some(Watermark::END));
+    assert_eq!(
+        Watermark::of([(Some(7), true), (None, false)]),
+        Some(watermark(7, 0))
+    );
+    assert_eq!(
+        Watermark::of([(Some(7), false), (None, false)]),
+        Some(Watermark::END)
+    );
 }
 
 #[test]
 fn a_delivery_ends_where_its_point_will_be_then() {
     let at = |ns: u64| packet(START + ns, b"x");
-    let queues = opened(&[vec![classic(&[at(5), at(3 * HOUR)]), classic(&[at(8000), at(7000)]), classic(&[])]]);
+    let queues = opened(&[vec![
+        classic(&[at(5), at(3 * HOUR)]),
+        classic(&[at(8000), at(7000)]),
+        classic(&[]),
+    ]]);
     let deliveries: Vec<Delivery> = queues[0].iter().filter_map(Delivery::of).collect();
     assert_eq!(deliveries.len(), 2);
-    assert_eq!(Delivery::clock_of(None, &deliveries[..1]), Some(START + 3 * HOUR));
-    assert_eq!(Delivery::clock_of(None, &deliveries), Some(START + 8000), "what is odd shows with the next input");
-    assert_eq!(Delivery::clock_of(Some(START + HOUR), &deliveries), Some(START + HOUR));
+    assert_eq!(
+        Delivery::clock_of(None, &deliveries[..1]),
+        Some(START + 3 * HOUR)
+    );
+    assert_eq!(
+        Delivery::clock_of(None, &deliveries),
+        Some(START + 8000),
+        "what is odd shows with the next input"
+    );
+    assert_eq!(
+        Delivery::clock_of(Some(START + HOUR), &deliveries),
+        Some(START + HOUR)
+    );
     assert_eq!(Delivery::clock_of(None, &[]), None);
 }
 
 #[test]
 fn copies_are_left_out_if_that_is_asked_for() {
     let at = |ms: u64, n: u8| packet(START + ms * MS, &ip_frame(n));
-    let points =
-        [vec![classic(&[at(0, 1), at(10, 2), at(100, 1)])], vec![classic(&[at(3, 1), at(61, 2), at(101, 3), at(102, 1)])]];
+    let points = [
+        vec![classic(&[at(0, 1), at(10, 2), at(100, 1)])],
+        vec![classic(&[at(3, 1), at(61, 2), at(101, 3), at(102, 1)])],
+    ];
     let queues = opened(&points);
     assert_eq!(merged_in_one(&queues, None).packets.len(), 7);
     let got = merged_in_one(&queues, Some(RecentPackets::default()));
-    assert_eq!(got.packets, [at(0, 1), at(10, 2), at(61, 2), at(100, 1), at(101, 3)]);
+    assert_eq!(
+        got.packets,
+        [at(0, 1), at(10, 2), at(61, 2), at(100, 1), at(101, 3)]
+    );
     assert_eq!(got.duplicates, 2);
 }
 
@@ -310,7 +537,9 @@ fn what_cannot_be_written_is_an_error() {
     }
     let queues = opened(&[vec![classic(&[packet(START, b"a")])]]);
     let mut merge = merge_of(&queues, &[Place::default()]);
-    let error = merge.write(&mut Full, Watermark::END, u64::MAX, None, |_, _, _| {}).unwrap_err();
+    let error = merge
+        .write(&mut Full, Watermark::END, u64::MAX, None, |_, _, _| {})
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
@@ -318,18 +547,41 @@ fn some_packet() -> impl Strategy<Value = Packet> {
     let ms = prop_oneof![8 => 0u64..400, 1 => Just(5_000_000), 1 => 0u64..9_000_000];
     let ns = prop_oneof![9 => ms.prop_map(|ms| Some(START + ms * MS)), 1 => (0u64..400_000_000).prop_map(|ns| Some(START + ns)), 1 => Just(None)];
     let frame = prop_oneof![3 => (0u8..6).prop_map(ip_frame), 1 => proptest::collection::vec(any::<u8>(), 0..40)];
-    (ns, frame, prop_oneof![9 => Just(0u32), 1 => 1u32..2000], prop_oneof![9 => Just(1u16), 1 => Just(113), 1 => Just(147)])
+    (
+        ns,
+        frame,
+        prop_oneof![9 => Just(0u32), 1 => 1u32..2000],
+        prop_oneof![9 => Just(1u16), 1 => Just(113), 1 => Just(147)],
+    )
         .prop_map(|(ns, frame, more, link)| {
-            let precision = if ns.is_some_and(|ns| !ns.is_multiple_of(1000)) { Precision::Nano } else { Precision::Micro };
-            Packet { ns, wire_len: frame.len() as u32 + more, frame, link, precision }
+            let precision = if ns.is_some_and(|ns| !ns.is_multiple_of(1000)) {
+                Precision::Nano
+            } else {
+                Precision::Micro
+            };
+            Packet {
+                ns,
+                wire_len: frame.len() as u32 + more,
+                frame,
+                link,
+                precision,
+            }
         })
 }
 
 /// A file, perhaps a damaged one.
 fn some_file() -> impl Strategy<Value = Vec<u8>> {
-    let damage = (any::<proptest::sample::Index>(), proptest::collection::vec(any::<u8>(), 0..9), 0usize..9);
-    (proptest::collection::vec(some_packet(), 0..12), 0..3, proptest::option::weighted(0.3, damage)).prop_map(
-        |(packets, form, damage)| {
+    let damage = (
+        any::<proptest::sample::Index>(),
+        proptest::collection::vec(any::<u8>(), 0..9),
+        0usize..9,
+    );
+    (
+        proptest::collection::vec(some_packet(), 0..12),
+        0..3,
+        proptest::option::weighted(0.3, damage),
+    )
+        .prop_map(|(packets, form, damage)| {
             let mut file = match form {
                 0 => classic(&packets),
                 1 => ng(&packets),
@@ -344,8 +596,7 @@ fn some_file() -> impl Strategy<Value = Vec<u8>> {
                 file.splice(at..end, put);
             }
             file
-        },
-    )
+        })
 }
 
 fn some_points() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
@@ -360,8 +611,15 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
             let mut walk = input.layout.walk(input.bytes(), input.start);
             std::iter::from_fn(move || walk.next_step())
         });
-        let packets: Vec<Packet> =
-            steps.filter_map(|step| if let Step::Record(record) = step { Some(Packet::of(&record)) } else { None }).collect();
+        let packets: Vec<Packet> = steps
+            .filter_map(|step| {
+                if let Step::Record(record) = step {
+                    Some(Packet::of(&record))
+                } else {
+                    None
+                }
+            })
+            .collect();
         let mut clock = 0;
         for (index, packet) in packets.iter().enumerate() {
             let next = packets.get(index + 1).and_then(|next| next.ns);
@@ -370,7 +628,13 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
             {
                 clock = clock.max(ns);
             }
-            all.push((clock, Packet { ns: Some(packet.ns.unwrap_or(clock)), ..packet.clone() }));
+            all.push((
+                clock,
+                Packet {
+                    ns: Some(packet.ns.unwrap_or(clock)),
+                    ..packet.clone()
+                },
+            ));
         }
     }
     all.sort_by_key(|(clock, _)| *clock);
@@ -429,7 +693,8 @@ proptest! {
         }
     }
 
-    /// Segments come one by one. As long as no time is odd, what comes out is what would if all had been there.
+    /// Segments come one by one. As long as no time is odd, what comes out is what would if all had
+    /// been there.
     #[test]
     fn when_segments_come_does_not_matter(
         times in proptest::collection::vec(proptest::collection::vec(0u64..40, 1..5), 6),

@@ -1,5 +1,8 @@
 //! The store: one file becomes one object.
-#![allow(clippy::disallowed_methods, reason = "a door: the S3 store, and the files that go there")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the S3 store, and the files that go there"
+)]
 
 use std::{
     env,
@@ -18,14 +21,14 @@ use aws_config::BehaviorVersion;
 use aws_sdk_s3::{
     Client,
     config::{
-        ProvideCredentials, Region, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig,
-        timeout::TimeoutConfig,
+        ProvideCredentials, Region, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient,
+        retry::RetryConfig, timeout::TimeoutConfig,
     },
     operation::{head_object::HeadObjectOutput, put_object::builders::PutObjectFluentBuilder},
     primitives::{ByteStream, SdkBody},
     types::{
-        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
-        StorageClass,
+        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
+        ServerSideEncryption, StorageClass,
     },
 };
 use aws_smithy_http_client::{Connector, proxy::ProxyConfig, tls};
@@ -93,7 +96,8 @@ pub(super) struct Store {
     requests: Arc<Semaphore>,
     /// See [`MAX_IN_MEMORY`].
     memory: Arc<Semaphore>,
-    /// Whether an object could be put, and whether it was forbidden to ask for one. See [`Store::may_ask`].
+    /// Whether an object could be put, and whether it was forbidden to ask for one. See
+    /// [`Store::may_ask`].
     has_put: AtomicBool,
     is_forbidden: AtomicBool,
 }
@@ -158,7 +162,8 @@ impl Store {
             .timeout_config(timeouts)
             .load()
             .await;
-        let mut s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(settings.path_style);
+        let mut s3 =
+            aws_sdk_s3::config::Builder::from(&config).force_path_style(settings.path_style);
         if let Some(url) = &settings.endpoint_url {
             s3.set_endpoint_url(Some(url.clone()));
         }
@@ -176,8 +181,17 @@ impl Store {
     /// Where a bucket is, for sentences.
     pub(super) fn place(&self, to: &S3Uri) -> Place {
         let region = self.settings.region.clone();
-        let of_environment = || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| env::var(name).ok());
-        let endpoint = self.settings.endpoint_url.clone().or_else(of_environment).unwrap_or_else(|| format!("S3 in {region}"));
+        let of_environment = || {
+            ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+                .into_iter()
+                .find_map(|name| env::var(name).ok())
+        };
+        let endpoint = self
+            .settings
+            .endpoint_url
+            .clone()
+            .or_else(of_environment)
+            .unwrap_or_else(|| format!("S3 in {region}"));
         Place::new(&to.bucket, region, endpoint, self.settings.path_style)
     }
 
@@ -187,17 +201,32 @@ impl Store {
     /// They cannot.
     pub(super) async fn check(&self, to: &S3Uri) -> Result<(), Trouble> {
         let key = to.key(CHECK);
-        let twice = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::standard().with_max_attempts(2));
-        let put = self.put(to, &key, CAPTURE).body(ByteStream::from_static(b"")).customize().config_override(twice).send();
+        let twice = aws_sdk_s3::config::Builder::new()
+            .retry_config(RetryConfig::standard().with_max_attempts(2));
+        let put = self
+            .put(to, &key, CAPTURE)
+            .body(ByteStream::from_static(b""))
+            .customize()
+            .config_override(twice)
+            .send();
         match timeout(SHORT.min(self.settings.deadline), put).await {
             Ok(Ok(_)) => self.has_put.store(true, Ordering::Relaxed),
             Ok(Err(error)) => return Err(self.explain(Trouble::of(&error)).await),
             Err(_) => return Err(self.explain(Trouble::TooSlow).await),
         }
         // Credentials that may only put leave it there: it has one name, and no content.
-        let delete = self.client.delete_object().bucket(&to.bucket).key(&key).send();
+        let delete = self
+            .client
+            .delete_object()
+            .bucket(&to.bucket)
+            .key(&key)
+            .send();
         if let Ok(Err(error)) = timeout(SHORT, delete).await {
-            tracing::debug!("{} stays: {}", to.of_object(CHECK), Trouble::of(&error).at(&self.place(to)));
+            tracing::debug!(
+                "{} stays: {}",
+                to.of_object(CHECK),
+                Trouble::of(&error).at(&self.place(to))
+            );
         }
         Ok(())
     }
@@ -220,8 +249,14 @@ impl Store {
     }
 
     async fn find(&self, order: &Order) -> Result<Sent, Trouble> {
-        let sent = Ok(Sent { was_there: true, file: None });
-        match timeout(SHORT, self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
+        let sent = Ok(Sent {
+            was_there: true,
+            file: None,
+        });
+        match timeout(SHORT, self.head(order))
+            .await
+            .unwrap_or(Err(Trouble::TooSlow))
+        {
             Ok(Some(there)) if length_of(&there) == Some(order.len) => sent,
             Ok(_) => Err(Trouble::Missing),
             Err(_) if self.may_only_put(&order.to).await => {
@@ -239,12 +274,18 @@ impl Store {
     /// How long something of this length may take beside all else that is under way.
     fn time_for(&self, len: u64) -> Duration {
         let bytes = len.saturating_mul(self.settings.concurrency as u64);
-        self.settings.deadline.saturating_add(Duration::from_secs(bytes / SLOWEST))
+        self.settings
+            .deadline
+            .saturating_add(Duration::from_secs(bytes / SLOWEST))
     }
 
-    /// A request that could not be made may lack credentials: those are asked for anew, which tells.
+    /// A request that could not be made may lack credentials: those are asked for anew, which
+    /// tells.
     async fn explain(&self, trouble: Trouble) -> Trouble {
-        if !matches!(trouble, Trouble::Unreachable(_) | Trouble::TooSlow | Trouble::Refused(_)) {
+        if !matches!(
+            trouble,
+            Trouble::Unreachable(_) | Trouble::TooSlow | Trouble::Refused(_)
+        ) {
             return trouble;
         }
         let Some(credentials) = &self.credentials else {
@@ -256,13 +297,31 @@ impl Store {
         }
     }
 
-    async fn send_content(self: &Arc<Self>, order: &Order, source: &Source, whole: Option<Piece>) -> Result<Sent, Trouble> {
+    async fn send_content(
+        self: &Arc<Self>,
+        order: &Order,
+        source: &Source,
+        whole: Option<Piece>,
+    ) -> Result<Sent, Trouble> {
         let file = Some(source.id);
-        match timeout(self.time_for(0), self.head(order)).await.unwrap_or(Err(Trouble::TooSlow)) {
-            Ok(Some(there)) if source.content.is_that_of(&there) => return Ok(Sent { was_there: true, file }),
+        match timeout(self.time_for(0), self.head(order))
+            .await
+            .unwrap_or(Err(Trouble::TooSlow))
+        {
+            Ok(Some(there)) if source.content.is_that_of(&there) => {
+                return Ok(Sent {
+                    was_there: true,
+                    file,
+                });
+            }
             // One that this program did not put there, or did not put there whole, is no call's.
-            Ok(Some(there)) if digest_of(&there).is_some() && !order.replaces => return Err(Trouble::Occupied),
-            Ok(Some(_)) => tracing::warn!("{} is there with other content, and is replaced", order.to.of_object(&order.name)),
+            Ok(Some(there)) if digest_of(&there).is_some() && !order.replaces => {
+                return Err(Trouble::Occupied);
+            }
+            Ok(Some(_)) => tracing::warn!(
+                "{} is there with other content, and is replaced",
+                order.to.of_object(&order.name)
+            ),
             Err(trouble @ (Trouble::Unreachable(_) | Trouble::TooSlow)) => return Err(trouble),
             // Who may not ask may be allowed to send, or is told then why not.
             Ok(None) | Err(_) => {}
@@ -270,12 +329,17 @@ impl Store {
         match whole {
             Some(piece) => {
                 let sending = self.send_whole(order, &source.content, piece);
-                timeout(self.time_for(source.content.len), sending).await.unwrap_or(Err(Trouble::TooSlow))?;
+                timeout(self.time_for(source.content.len), sending)
+                    .await
+                    .unwrap_or(Err(Trouble::TooSlow))?;
             }
             None => self.send_parts(order, source).await?,
         }
         self.has_put.store(true, Ordering::Relaxed);
-        Ok(Sent { was_there: false, file })
+        Ok(Sent {
+            was_there: false,
+            file,
+        })
     }
 
     /// What is known of an object; nothing if there is none.
@@ -283,12 +347,19 @@ impl Store {
         if !self.may_ask() {
             return Err(Trouble::AccessDenied("HEAD".to_owned()));
         }
-        let head = self.client.head_object().bucket(&order.to.bucket).key(order.to.key(&order.name));
+        let head = self
+            .client
+            .head_object()
+            .bucket(&order.to.bucket)
+            .key(order.to.key(&order.name));
         let error = match head.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(there) => return Ok(Some(there)),
             Err(error) => error,
         };
-        match error.raw_response().map(|response| response.status().as_u16()) {
+        match error
+            .raw_response()
+            .map(|response| response.status().as_u16())
+        {
             Some(404) => return Ok(None),
             Some(403) => self.is_forbidden.store(true, Ordering::Relaxed),
             _ => {}
@@ -296,33 +367,53 @@ impl Store {
         Err(Trouble::of(&error))
     }
 
-    /// Whether credentials may put an object, and nothing else: what they may do besides is tried if need be.
+    /// Whether credentials may put an object, and nothing else: what they may do besides is tried
+    /// if need be.
     async fn may_only_put(&self, to: &S3Uri) -> bool {
         let is_forbidden = self.is_forbidden.load(Ordering::Relaxed);
         is_forbidden && (self.has_put.load(Ordering::Relaxed) || self.check(to).await.is_ok())
     }
 
-    /// Whether the credentials may ask what is there. Nobody says why a `HEAD` is forbidden, so that is certain only if
-    /// something else is allowed.
+    /// Whether the credentials may ask what is there. Nobody says why a `HEAD` is forbidden, so
+    /// that is certain only if something else is allowed.
     fn may_ask(&self) -> bool {
         !(self.has_put.load(Ordering::Relaxed) && self.is_forbidden.load(Ordering::Relaxed))
     }
 
     fn put(&self, to: &S3Uri, key: &str, content_type: &str) -> PutObjectFluentBuilder {
         let settings = &self.settings;
-        let put = self.client.put_object().bucket(&to.bucket).key(key).content_type(content_type);
-        let put = put.set_storage_class(class(settings)).set_tagging(header(&settings.tags));
-        put.set_server_side_encryption(encryption(settings)).set_ssekms_key_id(key_id(settings))
+        let put = self
+            .client
+            .put_object()
+            .bucket(&to.bucket)
+            .key(key)
+            .content_type(content_type);
+        let put = put
+            .set_storage_class(class(settings))
+            .set_tagging(header(&settings.tags));
+        put.set_server_side_encryption(encryption(settings))
+            .set_ssekms_key_id(key_id(settings))
     }
 
-    async fn send_whole(&self, order: &Order, content: &Content, piece: Piece) -> Result<(), Trouble> {
+    async fn send_whole(
+        &self,
+        order: &Order,
+        content: &Content,
+        piece: Piece,
+    ) -> Result<(), Trouble> {
         let Piece { bytes, _turn } = piece;
         let key = order.to.key(&order.name);
         let body = SdkBody::from(bytes);
         let mut tries = Tries::of(&key);
         loop {
-            let put = self.put(&order.to, &key, order.content_type).body(again(&body)).metadata(DIGEST, &content.sha256);
-            let put = put.checksum_crc32(base64(content.crc32)).customize().config_override(self.attempts_for(content.len));
+            let put = self
+                .put(&order.to, &key, order.content_type)
+                .body(again(&body))
+                .metadata(DIGEST, &content.sha256);
+            let put = put
+                .checksum_crc32(base64(content.crc32))
+                .customize()
+                .config_override(self.attempts_for(content.len));
             let put = put.send().await.map_err(|error| Trouble::of(&error));
             let arrived = put.and_then(|put| has_arrived(put.checksum_crc32(), content.crc32));
             if !tries.is_to_go_again(&arrived) {
@@ -333,35 +424,63 @@ impl Store {
 
     /// Two attempts fit into the time that there is.
     fn attempts_for(&self, len: u64) -> aws_sdk_s3::config::Builder {
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.time_for(len).mul_f64(0.5)).build();
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(self.time_for(len).mul_f64(0.5))
+            .build();
         aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
     }
 
     async fn send_parts(self: &Arc<Self>, order: &Order, source: &Source) -> Result<(), Trouble> {
         let settings = &self.settings;
         let (to, key) = (&order.to, order.to.key(&order.name));
-        let create = self.client.create_multipart_upload().bucket(&to.bucket).key(&key).content_type(order.content_type);
-        let create = create.set_storage_class(class(settings)).set_tagging(header(&settings.tags));
-        let create = create.set_server_side_encryption(encryption(settings)).set_ssekms_key_id(key_id(settings));
-        let create = create.checksum_algorithm(ChecksumAlgorithm::Crc32).metadata(DIGEST, &source.content.sha256);
+        let create = self
+            .client
+            .create_multipart_upload()
+            .bucket(&to.bucket)
+            .key(&key)
+            .content_type(order.content_type);
+        let create = create
+            .set_storage_class(class(settings))
+            .set_tagging(header(&settings.tags));
+        let create = create
+            .set_server_side_encryption(encryption(settings))
+            .set_ssekms_key_id(key_id(settings));
+        let create = create
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .metadata(DIGEST, &source.content.sha256);
         let begun = create.send().await.map_err(|error| Trouble::of(&error))?;
-        let id = begun.upload_id().ok_or_else(|| Trouble::Refused("an upload of several parts gets no name".to_owned()))?;
+        let id = begun.upload_id().ok_or_else(|| {
+            Trouble::Refused("an upload of several parts gets no name".to_owned())
+        })?;
         let len = source.content.len;
-        let parts = timeout(self.time_for(len), self.parts(to, &key, id, source)).await.unwrap_or(Err(Trouble::TooSlow));
+        let parts = timeout(self.time_for(len), self.parts(to, &key, id, source))
+            .await
+            .unwrap_or(Err(Trouble::TooSlow));
         let completed = match parts {
             Ok(parts) => self.complete(to, &key, id, parts, len).await,
             Err(trouble) => Err(trouble),
         };
         if completed.is_err() {
             // The store would keep the parts, and charge for them.
-            let abort = self.client.abort_multipart_upload().bucket(&to.bucket).key(&key).upload_id(id);
+            let abort = self
+                .client
+                .abort_multipart_upload()
+                .bucket(&to.bucket)
+                .key(&key)
+                .upload_id(id);
             let _ = timeout(SHORT, abort.send()).await;
         }
         completed
     }
 
     /// Sends all parts, several at a time.
-    async fn parts(self: &Arc<Self>, to: &S3Uri, key: &str, id: &str, source: &Source) -> Result<Vec<CompletedPart>, Trouble> {
+    async fn parts(
+        self: &Arc<Self>,
+        to: &S3Uri,
+        key: &str,
+        id: &str,
+        source: &Source,
+    ) -> Result<Vec<CompletedPart>, Trouble> {
         let len = source.content.len;
         let part_len = PART.max(len.div_ceil(MAX_PARTS));
         let mut sending = JoinSet::new();
@@ -370,12 +489,22 @@ impl Store {
         let mut number: i32 = 0;
         while from < len {
             let turn = self.turn(part_len).await;
-            let (file, part_len) = (Arc::clone(&source.file), part_len.min(len.saturating_sub(from)));
-            let bytes = spawn_blocking(move || read_at(&file, from, part_len)).await.map_err(io::Error::other).flatten();
-            let piece = Piece { bytes: bytes.map_err(|error| Trouble::Unreadable(error.to_string()))?, _turn: turn };
+            let (file, part_len) = (
+                Arc::clone(&source.file),
+                part_len.min(len.saturating_sub(from)),
+            );
+            let bytes = spawn_blocking(move || read_at(&file, from, part_len))
+                .await
+                .map_err(io::Error::other)
+                .flatten();
+            let piece = Piece {
+                bytes: bytes.map_err(|error| Trouble::Unreadable(error.to_string()))?,
+                _turn: turn,
+            };
             number = number.saturating_add(1);
             from = from.saturating_add(part_len);
-            let (store, to, key, id) = (Arc::clone(self), to.clone(), key.to_owned(), id.to_owned());
+            let (store, to, key, id) =
+                (Arc::clone(self), to.clone(), key.to_owned(), id.to_owned());
             sending.spawn(async move { store.send_part(&to, &key, &id, number, piece).await });
             while let Some(sent) = sending.try_join_next() {
                 parts.push(joined(sent)?);
@@ -388,27 +517,68 @@ impl Store {
         Ok(parts)
     }
 
-    async fn complete(&self, to: &S3Uri, key: &str, id: &str, parts: Vec<CompletedPart>, len: u64) -> Result<(), Trouble> {
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let complete = self.client.complete_multipart_upload().bucket(&to.bucket).key(key).upload_id(id).multipart_upload(parts);
+    async fn complete(
+        &self,
+        to: &S3Uri,
+        key: &str,
+        id: &str,
+        parts: Vec<CompletedPart>,
+        len: u64,
+    ) -> Result<(), Trouble> {
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(parts))
+            .build();
+        let complete = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&to.bucket)
+            .key(key)
+            .upload_id(id)
+            .multipart_upload(parts);
         // A store may have to copy the parts.
-        let complete = complete.customize().config_override(self.attempts_for(len)).send();
-        complete.await.map(|_| ()).map_err(|error| Trouble::of(&error))
+        let complete = complete
+            .customize()
+            .config_override(self.attempts_for(len))
+            .send();
+        complete
+            .await
+            .map(|_| ())
+            .map_err(|error| Trouble::of(&error))
     }
 
-    async fn send_part(&self, to: &S3Uri, key: &str, id: &str, number: i32, piece: Piece) -> Result<CompletedPart, Trouble> {
+    async fn send_part(
+        &self,
+        to: &S3Uri,
+        key: &str,
+        id: &str,
+        number: i32,
+        piece: Piece,
+    ) -> Result<CompletedPart, Trouble> {
         let Piece { bytes, _turn } = piece;
         let (len, crc32) = (bytes.len() as u64, crc32fast::hash(&bytes));
         let body = SdkBody::from(bytes);
         let mut tries = Tries::of(key);
         loop {
-            let part = self.client.upload_part().bucket(&to.bucket).key(key).upload_id(id).part_number(number);
+            let part = self
+                .client
+                .upload_part()
+                .bucket(&to.bucket)
+                .key(key)
+                .upload_id(id)
+                .part_number(number);
             let part = part.body(again(&body)).checksum_crc32(base64(crc32));
-            let sent = part.customize().config_override(self.attempts_for(len)).send().await;
+            let sent = part
+                .customize()
+                .config_override(self.attempts_for(len))
+                .send()
+                .await;
             let sent = sent.map_err(|error| Trouble::of(&error));
-            let arrived = sent.and_then(|sent| has_arrived(sent.checksum_crc32(), crc32).map(|()| sent.e_tag));
+            let arrived = sent
+                .and_then(|sent| has_arrived(sent.checksum_crc32(), crc32).map(|()| sent.e_tag));
             if !tries.is_to_go_again(&arrived) {
-                let part = CompletedPart::builder().part_number(number).checksum_crc32(base64(crc32));
+                let part = CompletedPart::builder()
+                    .part_number(number)
+                    .checksum_crc32(base64(crc32));
                 return arrived.map(|e_tag| part.set_e_tag(e_tag).build());
             }
         }
@@ -416,7 +586,9 @@ impl Store {
 
     /// Waits for a request, and memory for so many bytes.
     async fn turn(&self, len: u64) -> Vec<OwnedSemaphorePermit> {
-        let kib = u32::try_from(len.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, MAX_IN_MEMORY);
+        let kib = u32::try_from(len.div_ceil(1024))
+            .unwrap_or(u32::MAX)
+            .clamp(1, MAX_IN_MEMORY);
         let mut turn = Vec::new();
         // They are never closed.
         turn.extend(Arc::clone(&self.requests).acquire_owned().await);
@@ -432,7 +604,14 @@ impl Store {
         if len > MAX_PIECE {
             let of = move || Content::of(&file).map(|content| (content, file));
             let (content, file) = spawn_blocking(of).await.map_err(io::Error::other)??;
-            return Ok((Source { file: Arc::new(file), id, content }, None));
+            return Ok((
+                Source {
+                    file: Arc::new(file),
+                    id,
+                    content,
+                },
+                None,
+            ));
         }
         let turn = self.turn(len).await;
         let read = move || {
@@ -440,7 +619,14 @@ impl Store {
             io::Result::Ok((Content::of(bytes.as_slice())?, bytes, file))
         };
         let (content, bytes, file) = spawn_blocking(read).await.map_err(io::Error::other)??;
-        Ok((Source { file: Arc::new(file), id, content }, Some(Piece { bytes, _turn: turn })))
+        Ok((
+            Source {
+                file: Arc::new(file),
+                id,
+                content,
+            },
+            Some(Piece { bytes, _turn: turn }),
+        ))
     }
 }
 
@@ -466,7 +652,8 @@ fn http_client() -> SharedHttpClient {
 
 impl Content {
     fn of(mut from: impl Read) -> io::Result<Self> {
-        let (mut len, mut crc32, mut sha256): (u64, _, _) = (0, crc32fast::Hasher::new(), Sha256::new());
+        let (mut len, mut crc32, mut sha256): (u64, _, _) =
+            (0, crc32fast::Hasher::new(), Sha256::new());
         let mut buffer = vec![0; 256 << 10];
         loop {
             let read = match from.read(&mut buffer) {
@@ -479,8 +666,17 @@ impl Content {
             crc32.update(read);
             sha256.update(read);
         }
-        let sha256 = sha256.finalize().0.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { len, crc32: crc32.finalize(), sha256 })
+        let sha256 = sha256
+            .finalize()
+            .0
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(Self {
+            len,
+            crc32: crc32.finalize(),
+            sha256,
+        })
     }
 
     /// Whether an object holds the same, as far as the store knows.
@@ -497,7 +693,9 @@ impl Content {
     }
 }
 
-fn joined(part: Result<Result<CompletedPart, Trouble>, JoinError>) -> Result<CompletedPart, Trouble> {
+fn joined(
+    part: Result<Result<CompletedPart, Trouble>, JoinError>,
+) -> Result<CompletedPart, Trouble> {
     part.unwrap_or_else(|error| Err(Trouble::Unreadable(error.to_string())))
 }
 
@@ -515,7 +713,11 @@ fn again(body: &SdkBody) -> ByteStream {
 
 /// A store that says nothing of a checksum has at least been told it.
 fn has_arrived(said: Option<&str>, crc32: u32) -> Result<(), Trouble> {
-    if said.is_none_or(|said| said == base64(crc32)) { Ok(()) } else { Err(Trouble::Garbled) }
+    if said.is_none_or(|said| said == base64(crc32)) {
+        Ok(())
+    } else {
+        Err(Trouble::Garbled)
+    }
 }
 
 /// How often something can still be sent that did not arrive as it was sent.
@@ -526,28 +728,40 @@ struct Tries<'a> {
 
 impl<'a> Tries<'a> {
     fn of(key: &'a str) -> Self {
-        Self { key, left: MAX_GARBLED }
+        Self {
+            key,
+            left: MAX_GARBLED,
+        }
     }
 
     fn is_to_go_again<T>(&mut self, arrived: &Result<T, Trouble>) -> bool {
         self.left = self.left.saturating_sub(1);
         let goes_again = self.left > 0 && matches!(arrived, Err(Trouble::Garbled));
         if goes_again {
-            tracing::warn!("{} did not arrive as it was sent, and is sent again", self.key);
+            tracing::warn!(
+                "{} did not arrive as it was sent, and is sent again",
+                self.key
+            );
         }
         goes_again
     }
 }
 
 fn class(settings: &Settings) -> Option<StorageClass> {
-    settings.storage_class.as_ref().map(|class| StorageClass::from(class.name()))
+    settings
+        .storage_class
+        .as_ref()
+        .map(|class| StorageClass::from(class.name()))
 }
 
 fn encryption(settings: &Settings) -> Option<ServerSideEncryption> {
-    settings.encryption.as_ref().map(|encryption| match encryption {
-        Encryption::Aes256 => ServerSideEncryption::Aes256,
-        Encryption::Kms(_) => ServerSideEncryption::AwsKms,
-    })
+    settings
+        .encryption
+        .as_ref()
+        .map(|encryption| match encryption {
+            Encryption::Aes256 => ServerSideEncryption::Aes256,
+            Encryption::Kms(_) => ServerSideEncryption::AwsKms,
+        })
 }
 
 fn key_id(settings: &Settings) -> Option<String> {
@@ -560,7 +774,11 @@ fn key_id(settings: &Settings) -> Option<String> {
 /// Tags as the header of a request has them.
 fn header(tags: &Tags) -> Option<String> {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let tags: Vec<String> = tags.pairs().iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
+    let tags: Vec<String> = tags
+        .pairs()
+        .iter()
+        .map(|(key, value)| format!("{}={}", encoded(key), encoded(value)))
+        .collect();
     (!tags.is_empty()).then(|| tags.join("&"))
 }
 
@@ -590,7 +808,10 @@ mod tests {
     fn tags_are_encoded() {
         let header = |text: &str| header(&text.parse().unwrap());
         assert_eq!(header(""), None);
-        assert_eq!(header("site=Köln west, team=a&b=c").as_deref(), Some("site=K%C3%B6ln%20west&team=a%26b%3Dc"));
+        assert_eq!(
+            header("site=Köln west, team=a&b=c").as_deref(),
+            Some("site=K%C3%B6ln%20west&team=a%26b%3Dc")
+        );
         assert_eq!(header("empty=").as_deref(), Some("empty="));
     }
 }

@@ -44,7 +44,14 @@ pub(super) enum Trouble {
 impl Trouble {
     /// Whether it would be the same with any other file.
     pub(super) fn is_of_store(&self) -> bool {
-        !matches!(self, Self::Garbled | Self::BadObject(_) | Self::Occupied | Self::Unreadable(_) | Self::Missing)
+        !matches!(
+            self,
+            Self::Garbled
+                | Self::BadObject(_)
+                | Self::Occupied
+                | Self::Unreadable(_)
+                | Self::Missing
+        )
     }
 
     /// What a call to the store came to.
@@ -55,34 +62,55 @@ impl Trouble {
         match error {
             SdkError::TimeoutError(_) => Self::TooSlow,
             // Also by a time-out: there is one for connecting only.
-            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Self::Unreachable(causes(error)),
+            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+                Self::Unreachable(causes(error))
+            }
             SdkError::ServiceError(context) => {
                 let (response, said) = (context.raw(), context.err());
-                Self::answered(response.status().as_u16(), said.code(), said.message(), response.headers().get(REGION))
+                Self::answered(
+                    response.status().as_u16(),
+                    said.code(),
+                    said.message(),
+                    response.headers().get(REGION),
+                )
             }
             _ => Self::Refused(causes(error)),
         }
     }
 
-    /// Codes are those of the S3 API reference, "Error responses"; `NotSignedUp` is what some other stores say of a key that
-    /// they do not know.
-    fn answered(status: u16, code: Option<&str>, message: Option<&str>, region: Option<&str>) -> Self {
+    /// Codes are those of the S3 API reference, "Error responses"; `NotSignedUp` is what some other
+    /// stores say of a key that they do not know.
+    fn answered(
+        status: u16,
+        code: Option<&str>,
+        message: Option<&str>,
+        region: Option<&str>,
+    ) -> Self {
         let words = || match (code, message) {
             (Some(code), Some(message)) => printable(format!("{code}: {message}").as_bytes()),
             (Some(code), None) => printable(code.as_bytes()),
             _ => format!("HTTP status {status}"),
         };
-        // "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'"
-        let expected = message.and_then(|message| message.split_once("expecting '")?.1.split_once('\''));
+        // "The authorization header is malformed; the region 'us-east-1' is wrong; expecting
+        // 'eu-west-1'"
+        let expected =
+            message.and_then(|message| message.split_once("expecting '")?.1.split_once('\''));
         let region = region.or(expected.map(|(region, _)| region));
         match (code.unwrap_or_default(), status) {
             ("NoSuchBucket", _) => Self::NoSuchBucket,
-            ("AuthorizationHeaderMalformed", _) if region.is_none() => Self::BadCredentials(words()),
+            ("AuthorizationHeaderMalformed", _) if region.is_none() => {
+                Self::BadCredentials(words())
+            }
             (
-                "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+                "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException",
                 _,
             )
-            | (_, 301 | 307) => Self::WrongRegion(region.map(|region| printable(region.as_bytes()))),
+            | (_, 301 | 307) => {
+                Self::WrongRegion(region.map(|region| printable(region.as_bytes())))
+            }
             ("RequestTimeTooSkewed" | "RequestExpired", _) => Self::ClockSkew,
             (
                 "InvalidAccessKeyId"
@@ -93,11 +121,23 @@ impl Trouble {
                 | "TokenRefreshRequired",
                 _,
             ) => Self::BadCredentials(words()),
-            ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => Self::AccessDenied(words()),
-            ("BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch", _) => Self::Garbled,
+            ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => {
+                Self::AccessDenied(words())
+            }
+            (
+                "BadDigest"
+                | "InvalidDigest"
+                | "XAmzContentSHA256Mismatch"
+                | "XAmzContentChecksumMismatch",
+                _,
+            ) => Self::Garbled,
             ("RequestTimeout", _) => Self::TooSlow,
-            ("EntityTooLarge" | "EntityTooSmall" | "KeyTooLongError" | "NoSuchUpload", _) => Self::BadObject(words()),
-            ("SlowDown" | "ServiceUnavailable" | "InternalError", _) | (_, 429 | 500..) => Self::Overloaded(words()),
+            ("EntityTooLarge" | "EntityTooSmall" | "KeyTooLongError" | "NoSuchUpload", _) => {
+                Self::BadObject(words())
+            }
+            ("SlowDown" | "ServiceUnavailable" | "InternalError", _) | (_, 429 | 500..) => {
+                Self::Overloaded(words())
+            }
             _ => Self::Refused(words()),
         }
     }
@@ -107,7 +147,16 @@ impl Trouble {
         fmt::from_fn(move |f| self.say(place, f))
     }
 
-    fn say(&self, Place { bucket, region, endpoint, host_of_bucket }: &Place, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn say(
+        &self,
+        Place {
+            bucket,
+            region,
+            endpoint,
+            host_of_bucket,
+        }: &Place,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         match self {
             Self::NoCredentials(why) => write!(
                 f,
@@ -122,13 +171,22 @@ impl Trouble {
                 "the credentials do not allow to write to the bucket {bucket} ({words}); they need s3:PutObject below the prefix of --s3-uri, and what the bucket's encryption and tags ask for"
             ),
             Self::NoSuchBucket => {
-                write!(f, "there is no bucket {bucket} at {endpoint}; make it, or correct --s3-uri")
+                write!(
+                    f,
+                    "there is no bucket {bucket} at {endpoint}; make it, or correct --s3-uri"
+                )
             }
             Self::WrongRegion(Some(right)) => {
-                write!(f, "the bucket {bucket} is in the region {right}, not in {region}; give --s3-region {right}")
+                write!(
+                    f,
+                    "the bucket {bucket} is in the region {right}, not in {region}; give --s3-region {right}"
+                )
             }
             Self::WrongRegion(None) => {
-                write!(f, "the bucket {bucket} is not in the region {region}; correct --s3-region")
+                write!(
+                    f,
+                    "the bucket {bucket} is not in the region {region}; correct --s3-region"
+                )
             }
             Self::ClockSkew => write!(
                 f,
@@ -139,13 +197,25 @@ impl Trouble {
                 "{endpoint} cannot be reached by the bucket's name, {host} ({why}); give --s3-path-style if the store has no such names, see to the network, or correct --s3-endpoint-url"
             ),
             Self::Unreachable(why) => {
-                write!(f, "{endpoint} cannot be reached ({why}); see to the network, or correct --s3-endpoint-url")
+                write!(
+                    f,
+                    "{endpoint} cannot be reached ({why}); see to the network, or correct --s3-endpoint-url"
+                )
             }
-            Self::TooSlow => write!(f, "{endpoint} did not take the object in time; see to the network"),
+            Self::TooSlow => write!(
+                f,
+                "{endpoint} did not take the object in time; see to the network"
+            ),
             Self::Overloaded(words) => write!(f, "{endpoint} cannot take objects now ({words})"),
-            Self::Garbled => write!(f, "what {endpoint} has received differs from what was sent, by its checksum"),
+            Self::Garbled => write!(
+                f,
+                "what {endpoint} has received differs from what was sent, by its checksum"
+            ),
             Self::Refused(words) => {
-                write!(f, "{endpoint} refuses ({words}); see to the --s3 flags, and to whether that is an S3 store")
+                write!(
+                    f,
+                    "{endpoint} refuses ({words}); see to the --s3 flags, and to whether that is an S3 store"
+                )
             }
             Self::BadObject(words) => write!(f, "{endpoint} does not take the object ({words})"),
             Self::Occupied => write!(
@@ -153,7 +223,10 @@ impl Trouble {
                 "another call's object has its key in the bucket {bucket}, and is not replaced; give --overwrite if it should be, or move one of them"
             ),
             Self::Unreadable(why) => write!(f, "the file cannot be read ({why})"),
-            Self::Missing => write!(f, "the file is not there any more, and no object of its length is in the bucket {bucket}"),
+            Self::Missing => write!(
+                f,
+                "the file is not there any more, and no object of its length is in the bucket {bucket}"
+            ),
         }
     }
 }
@@ -174,12 +247,25 @@ pub(super) struct Place {
 impl Place {
     /// A bucket at an endpoint, which may be a URL.
     pub(super) fn new(bucket: &str, region: String, endpoint: String, path_style: bool) -> Self {
-        let host = endpoint.split_once("://").and_then(|(_, rest)| rest.split('/').next()).filter(|_| !path_style);
+        let host = endpoint
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split('/').next())
+            .filter(|_| !path_style);
         // Addresses have no names below them, and the SDK knows: an IPv6 address is in brackets.
-        let is_name =
-            |host: &&str| !host.starts_with('[') && host.split(':').next().is_some_and(|name| name.parse::<Ipv4Addr>().is_err());
+        let is_name = |host: &&str| {
+            !host.starts_with('[')
+                && host
+                    .split(':')
+                    .next()
+                    .is_some_and(|name| name.parse::<Ipv4Addr>().is_err())
+        };
         let host_of_bucket = host.filter(is_name).map(|host| format!("{bucket}.{host}"));
-        Self { bucket: bucket.to_owned(), region, endpoint, host_of_bucket }
+        Self {
+            bucket: bucket.to_owned(),
+            region,
+            endpoint,
+            host_of_bucket,
+        }
     }
 }
 
@@ -203,65 +289,143 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let of = |status, code| Trouble::answered(status, Some(code), Some("so"), Some("eu-west-1"));
+        let of =
+            |status, code| Trouble::answered(status, Some(code), Some("so"), Some("eu-west-1"));
         let words = |code: &str| format!("{code}: so");
         for (status, code, want) in [
             (404, "NoSuchBucket", Trouble::NoSuchBucket),
-            (301, "PermanentRedirect", Trouble::WrongRegion(Some("eu-west-1".to_owned()))),
-            (400, "AuthorizationHeaderMalformed", Trouble::WrongRegion(Some("eu-west-1".to_owned()))),
+            (
+                301,
+                "PermanentRedirect",
+                Trouble::WrongRegion(Some("eu-west-1".to_owned())),
+            ),
+            (
+                400,
+                "AuthorizationHeaderMalformed",
+                Trouble::WrongRegion(Some("eu-west-1".to_owned())),
+            ),
             (403, "RequestTimeTooSkewed", Trouble::ClockSkew),
-            (403, "InvalidAccessKeyId", Trouble::BadCredentials(words("InvalidAccessKeyId"))),
-            (400, "ExpiredToken", Trouble::BadCredentials(words("ExpiredToken"))),
-            (403, "AccessDenied", Trouble::AccessDenied(words("AccessDenied"))),
+            (
+                403,
+                "InvalidAccessKeyId",
+                Trouble::BadCredentials(words("InvalidAccessKeyId")),
+            ),
+            (
+                400,
+                "ExpiredToken",
+                Trouble::BadCredentials(words("ExpiredToken")),
+            ),
+            (
+                403,
+                "AccessDenied",
+                Trouble::AccessDenied(words("AccessDenied")),
+            ),
             (503, "SlowDown", Trouble::Overloaded(words("SlowDown"))),
             (400, "BadDigest", Trouble::Garbled),
-            (400, "EntityTooLarge", Trouble::BadObject(words("EntityTooLarge"))),
-            (400, "InvalidStorageClass", Trouble::Refused(words("InvalidStorageClass"))),
+            (
+                400,
+                "EntityTooLarge",
+                Trouble::BadObject(words("EntityTooLarge")),
+            ),
+            (
+                400,
+                "InvalidStorageClass",
+                Trouble::Refused(words("InvalidStorageClass")),
+            ),
         ] {
             assert_eq!(of(status, code), want);
         }
         let forged = Trouble::answered(400, Some("Bad"), Some("a\nb"), None);
-        assert_eq!(forged, Trouble::Refused("Bad: a\u{fffd}b".to_owned()), "a line of the log is a line");
+        assert_eq!(
+            forged,
+            Trouble::Refused("Bad: a\u{fffd}b".to_owned()),
+            "a line of the log is a line"
+        );
         let malformed = "the region 'us-east-1' is wrong; expecting 'eu-west-1'";
-        let answer = Trouble::answered(400, Some("AuthorizationHeaderMalformed"), Some(malformed), None);
+        let answer = Trouble::answered(
+            400,
+            Some("AuthorizationHeaderMalformed"),
+            Some(malformed),
+            None,
+        );
         assert_eq!(answer, Trouble::WrongRegion(Some("eu-west-1".to_owned())));
-        assert_eq!(Trouble::answered(502, None, None, None), Trouble::Overloaded("HTTP status 502".to_owned()));
-        assert_eq!(Trouble::answered(403, None, None, None), Trouble::AccessDenied("HTTP status 403".to_owned()));
+        assert_eq!(
+            Trouble::answered(502, None, None, None),
+            Trouble::Overloaded("HTTP status 502".to_owned())
+        );
+        assert_eq!(
+            Trouble::answered(403, None, None, None),
+            Trouble::AccessDenied("HTTP status 403".to_owned())
+        );
     }
 
     #[test]
     fn sentences_say_what_to_do() {
-        let place = Place::new("calls", "eu-west-1".to_owned(), "https://s3.example.com".to_owned(), true);
+        let place = Place::new(
+            "calls",
+            "eu-west-1".to_owned(),
+            "https://s3.example.com".to_owned(),
+            true,
+        );
         for (trouble, words) in [
-            (Trouble::NoCredentials("none".to_owned()), "AWS_ACCESS_KEY_ID"),
+            (
+                Trouble::NoCredentials("none".to_owned()),
+                "AWS_ACCESS_KEY_ID",
+            ),
             (Trouble::BadCredentials("x".to_owned()), "correct them"),
             (Trouble::AccessDenied("x".to_owned()), "s3:PutObject"),
-            (Trouble::NoSuchBucket, "no bucket calls at https://s3.example.com"),
-            (Trouble::WrongRegion(Some("eu-central-1".to_owned())), "--s3-region eu-central-1"),
+            (
+                Trouble::NoSuchBucket,
+                "no bucket calls at https://s3.example.com",
+            ),
+            (
+                Trouble::WrongRegion(Some("eu-central-1".to_owned())),
+                "--s3-region eu-central-1",
+            ),
             (Trouble::WrongRegion(None), "--s3-region"),
             (Trouble::ClockSkew, "clock"),
-            (Trouble::Unreachable("refused".to_owned()), "--s3-endpoint-url"),
+            (
+                Trouble::Unreachable("refused".to_owned()),
+                "--s3-endpoint-url",
+            ),
         ] {
             assert!(trouble.is_of_store());
-            assert!(trouble.at(&place).to_string().contains(words), "{}", trouble.at(&place));
+            assert!(
+                trouble.at(&place).to_string().contains(words),
+                "{}",
+                trouble.at(&place)
+            );
         }
     }
 
     #[test]
     fn the_host_that_was_asked_is_named() {
         let says = |endpoint: &str, path_style| {
-            let place = Place::new("calls", "eu-west-1".to_owned(), endpoint.to_owned(), path_style);
-            Trouble::Unreachable("refused".to_owned()).at(&place).to_string()
+            let place = Place::new(
+                "calls",
+                "eu-west-1".to_owned(),
+                endpoint.to_owned(),
+                path_style,
+            );
+            Trouble::Unreachable("refused".to_owned())
+                .at(&place)
+                .to_string()
         };
         let words = says("http://localhost:9000", false);
-        assert!(words.contains("calls.localhost:9000") && words.contains("--s3-path-style"), "{words}");
+        assert!(
+            words.contains("calls.localhost:9000") && words.contains("--s3-path-style"),
+            "{words}"
+        );
         for (endpoint, path_style) in [
             ("http://localhost:9000", true),
             ("http://127.0.0.1:9000", false),
             ("http://[::1]:9000", false),
             ("S3 in eu-west-1", false),
         ] {
-            assert!(!says(endpoint, path_style).contains("--s3-path-style"), "{endpoint}");
+            assert!(
+                !says(endpoint, path_style).contains("--s3-path-style"),
+                "{endpoint}"
+            );
         }
     }
 }
