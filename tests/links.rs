@@ -94,7 +94,7 @@ fn what_a_run_begins_takes_the_place_of_a_link_or_another_name() {
                 },
                 desk.out.join(name),
             )
-            .unwrap()
+            .unwrap();
         });
         let ran = desk.run(&["--final"]).is(0);
         is_untouched(&victim);

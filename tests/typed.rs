@@ -694,7 +694,7 @@ fn to_overwrite_is_to_replace_rows_too() {
                 .unwrap()
                 .replace('\n', "\r\n"),
         )
-        .unwrap()
+        .unwrap();
     };
     crlf("out/detected_calls.csv");
     crlf("out/calls_statistics.csv");

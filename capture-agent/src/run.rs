@@ -179,7 +179,7 @@ fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
         for name in parts {
             match spool.repair(&name) {
                 Err(error) => {
-                    tracing::error!("what an earlier run has left stays as it is: {error}")
+                    tracing::error!("what an earlier run has left stays as it is: {error}");
                 }
                 Ok(Some(Repaired::Closed(path, cut_bytes))) => {
                     tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");

@@ -147,7 +147,7 @@ const OLD: [c_long; 0] = [];
 pub(crate) fn enter() {
     match confine() {
         Ok(()) => {
-            tracing::info!("in the sandbox: system calls that capturing does not need are refused")
+            tracing::info!("in the sandbox: system calls that capturing does not need are refused");
         }
         Err(error) => tracing::warn!("not in the sandbox, all system calls stay allowed: {error}"),
     }

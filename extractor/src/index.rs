@@ -298,7 +298,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.take_datagram(record, timestamp_ns, &datagram)
+                self.take_datagram(record, timestamp_ns, &datagram);
             }
             Packet::Tcp(segment) => self.take_segment(record, segment),
             Packet::Fragment(fragment) => self.take_fragment(record, fragment),

@@ -124,7 +124,7 @@ impl Report {
         match self.gaps {
             ..MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}"),
             MAX_GAPS_NAMED => {
-                tracing::warn!("{name}: {gap}; further unreadable stretches are only counted")
+                tracing::warn!("{name}: {gap}; further unreadable stretches are only counted");
             }
             _ => tracing::debug!("{name}: {gap}"),
         }

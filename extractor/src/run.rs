@@ -125,7 +125,7 @@ fn work(
         session.end_window(range, &reading);
         if let Some(checkpoint) = reading.checkpoint() {
             note_ended(points.as_deref_mut(), |tell| {
-                reading.tell_ended(&mut seals, tell)
+                reading.tell_ended(&mut seals, tell);
             });
             let saved = session.save(
                 reading.unfinished(),
@@ -148,7 +148,7 @@ fn work(
         session.extraction.close(reading.end(), reading.records())?;
     }
     note_ended(points.as_deref_mut(), |tell| {
-        reading.tell_all(&mut seals, tell)
+        reading.tell_all(&mut seals, tell);
     });
     if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
         points.begin_anew();

@@ -60,7 +60,7 @@ pub fn enter(config: &Config) {
             "in the sandbox: the run writes to the directories of its results, and nowhere else"
         ),
         Err(error) => {
-            tracing::warn!("not in the sandbox, the run may write wherever its user may: {error}")
+            tracing::warn!("not in the sandbox, the run may write wherever its user may: {error}");
         }
     }
 }
@@ -267,7 +267,7 @@ mod tests {
     fn a_run_without_uploads_connects_to_nobody() {
         let mut bound = None;
         let status = confined(&folder(), "--input-file DIR/capture.pcap", |_| {
-            bound = Some(TcpListener::bind("127.0.0.1:0"))
+            bound = Some(TcpListener::bind("127.0.0.1:0"));
         });
         match bound {
             Some(bound) if status == RulesetStatus::FullyEnforced => is_denied(bound),

@@ -74,7 +74,7 @@ impl Survey {
         self.packets = self.packets.saturating_add(1);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.take_datagram(datagram, Look::of_datagram(datagram))
+                self.take_datagram(datagram, Look::of_datagram(datagram));
             }
             Packet::Tcp(segment) => self.take_segment(segment),
             Packet::Fragment(fragment) => self.take_fragment(fragment, decoder),

@@ -47,7 +47,7 @@ where
             .with_span_list(false)
             .init(),
         LogFormat::Text if goes_to_journal() => {
-            log.with_ansi(false).event_format(Journal::default()).init()
+            log.with_ansi(false).event_format(Journal::default()).init();
         }
         LogFormat::Text => log
             .with_ansi(io::stderr().is_terminal() && console::colors_enabled_stderr())

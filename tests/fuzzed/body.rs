@@ -52,7 +52,7 @@ fn check_message(payload: &[u8]) {
     for body in &bodies.found {
         match body {
             Body::Description(Cow::Owned(text)) | Body::Fragment(Cow::Owned(text)) => {
-                decoded += text.len()
+                decoded += text.len();
             }
             body if body.text().is_empty() => {}
             body => {

@@ -28,7 +28,7 @@ pub fn check(file: &[u8]) {
                 match layout {
                     Layout::Classic(_) => assert_eq!(end - offset, RECORD_HEADER_LEN + frame.len()),
                     Layout::Modified(_) => {
-                        assert_eq!(end - offset, RECORD_HEADER_LEN + 8 + frame.len())
+                        assert_eq!(end - offset, RECORD_HEADER_LEN + 8 + frame.len());
                     }
                     Layout::Ng(_) => {}
                 }

@@ -14,7 +14,7 @@ pub fn check(stream: &[u8]) {
             (Unit::Blank(before), Unit::Blank(now)) => assert!(before <= now),
             // A line of which the end was missing.
             (Unit::Foreign(before), Unit::Foreign(now)) if before == less.len() => {
-                assert!(before <= now)
+                assert!(before <= now);
             }
             _ => assert_eq!(
                 before,
@@ -27,7 +27,7 @@ pub fn check(stream: &[u8]) {
         match (find_start(less), found) {
             (Ok(before), now) => assert_eq!(Ok(before), now),
             (Err(before), Ok(now) | Err(now)) => {
-                assert!(before <= now, "nothing begins before {before}")
+                assert!(before <= now, "nothing begins before {before}");
             }
         }
     }

@@ -14,7 +14,7 @@ pub fn check(payload: &[u8]) {
             assert!(
                 !matches!(Message::parse(prefix), Some(Ok(_))),
                 "no less makes more"
-            )
+            );
         });
     };
     assert!(!message.call_id.is_empty());

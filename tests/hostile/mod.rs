@@ -80,13 +80,13 @@ const KINDS: [(&str, Kind); 11] = [
                 A,
                 B,
                 request("OPTIONS", "stray").cseq(index as u32),
-            )
+            );
         });
     }),
     ("a flood of INVITEs", |t, n| {
         invites(t, n, |index| {
             end([203, 0, 113, 1], 10_000 + (index % 40_000) as u16)
-        })
+        });
     }),
     ("a load test with one media port", |t, n| {
         for index in 0..n {
@@ -106,7 +106,7 @@ const KINDS: [(&str, Kind); 11] = [
         }
     }),
     ("calls that give one endpoint", |t, n| {
-        invites(t, n, |_| SHARED)
+        invites(t, n, |_| SHARED);
     }),
     ("strangers at an endpoint that many give", |t, n| {
         strangers(t, n);

@@ -388,7 +388,7 @@ impl InStreams {
     fn add(&mut self, segments: &[Segment]) {
         let mut stream = vec![0; segments.iter().map(Segment::end).max().unwrap()];
         segments.iter().for_each(|segment| {
-            stream[segment.start..segment.end()].copy_from_slice(&segment.payload)
+            stream[segment.start..segment.end()].copy_from_slice(&segment.payload);
         });
         let mut start = 0;
         while let Some((call_id, len)) = first_message(&stream[start..]) {

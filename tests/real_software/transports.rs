@@ -141,7 +141,7 @@ fn tcp_with_many_calls_at_once_on_a_slow_wire() {
     lab.phones.iter().for_each(|phone| {
         phone.run(&format!(
             "tc qdisc add dev {WIRE} root tbf rate 400kbit burst 3000 limit 1mb"
-        ))
+        ));
     });
     let calls = Calls {
         pairs: 1,

@@ -559,7 +559,7 @@ fn several_addresses_of_multicast() {
             layer(last),
             7,
             last.into(),
-        )
+        );
     });
     t.extract().only_call().has_rtp(7, [1, 2, 3]);
 }

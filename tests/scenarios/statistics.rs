@@ -282,7 +282,7 @@ fn jitter_by_the_clock_that_was_described() {
             A_MEDIA,
             B_MEDIA,
             &opus(number).bytes(),
-        )
+        );
     });
     has_jitter(&t.extract().streams[0], 0.0);
 }

@@ -81,11 +81,11 @@ impl Trial<'_> {
             Way::RunPerSegment => self.each(&desk, &[], |_| ()),
             Way::RunPerSegmentDeleted => {
                 self.each(&desk, &["--after-processing", "delete"], |_| {
-                    assert!(desk.delivered().is_empty())
+                    assert!(desk.delivered().is_empty());
                 });
             }
             Way::RunPerSegmentRemoved => self.each(&desk, &[], |name| {
-                fs::remove_file(desk.segments.join(name)).unwrap()
+                fs::remove_file(desk.segments.join(name)).unwrap();
             }),
             Way::RunPerGroup => self.in_groups(&desk, dice),
             Way::Watched => self.watched(&desk),

@@ -672,7 +672,7 @@ impl Story {
                 a.media,
                 b.media,
                 &event(number).bytes(),
-            )
+            );
         });
         hung_up(t, 8_500, "statistics", a, b);
     }

@@ -219,7 +219,7 @@ fn one_that_has_the_program_killed_is_set_aside_after_a_while() {
             ran.status != Some(3) && !ran.log.contains("is set aside"),
             "{}",
             ran.log
-        )
+        );
     };
     (0..10).for_each(|_| is_killed(run("+0m")));
     is_killed(run("+9m"));

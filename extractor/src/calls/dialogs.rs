@@ -223,7 +223,7 @@ impl Dialogs {
     pub fn handle(&mut self, message: &Message<'_>) {
         match message.start {
             StartLine::Request(Method::Invite) if is_initial_invite(message) => {
-                self.handle_invite(message)
+                self.handle_invite(message);
             }
             StartLine::Request(Method::Bye) => self.handle_bye(tags(message)),
             StartLine::Request(Method::Cancel) => self.handle_cancel(message),

@@ -703,7 +703,7 @@ mod tests {
         assert_eq!(all(&flows, 1), [packet(2)], "the window is not over then");
         let mut left = Vec::new();
         flows.forget_before(packet(3), |flow| {
-            left.push((flow.key, flow.packets.concat()))
+            left.push((flow.key, flow.packets.concat()));
         });
         left.sort();
         assert_eq!(

@@ -313,7 +313,7 @@ mod tests {
                 .copied()
                 .collect();
             all.iter().for_each(|(endpoint, rank)| {
-                _ = endpoints.give(*endpoint, *call, *rank, Moment::default())
+                _ = endpoints.give(*endpoint, *call, *rank, Moment::default());
             });
             held.push((
                 *call,

@@ -254,7 +254,7 @@ impl CallTable {
             }
             Some(number) => self.deliver(number, event),
             None if event.message.start == StartLine::Request(Method::Invite) => {
-                self.open_call(event)
+                self.open_call(event);
             }
             None => self.stray(event),
         }

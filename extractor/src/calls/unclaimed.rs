@@ -101,7 +101,7 @@ impl Tally {
                 self.beyond = (
                     self.beyond.0.saturating_add(1),
                     self.beyond.1.saturating_add(packets),
-                )
+                );
             }
             None => {
                 self.flows.insert(flow, packets);

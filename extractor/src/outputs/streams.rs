@@ -103,7 +103,7 @@ impl Streams {
                 }
             }
             None if self.all.len() < MAX_STREAMS => {
-                self.begin_stream(&header, flow, arrival_ns, clock())
+                self.begin_stream(&header, flow, arrival_ns, clock());
             }
             None => {
                 self.excess_packets = self.excess_packets.saturating_add(1);

@@ -116,7 +116,7 @@ impl Points<'_> {
         let copies = self.config.leaves_out_copies.then_some(&mut self.recent);
         let merged = merge
             .write(&mut out, until, room, copies, |_, input, gap| {
-                report.note_gap(input.name(), &gap)
+                report.note_gap(input.name(), &gap);
             })
             .and_then(|merged| out.flush().map(|()| merged))
             .with_context(|| {

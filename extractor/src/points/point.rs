@@ -354,9 +354,9 @@ impl Point {
         if before.file != now.file && !is_to_go {
             self.has_learned = true;
             if is_renamed {
-                self.stored.seen.push(now.clone())
+                self.stored.seen.push(now.clone());
             } else {
-                *before = now.clone()
+                *before = now.clone();
             }
         }
         // What was no capture is nobody's to delete.

@@ -305,7 +305,7 @@ impl Assembler {
             }
             Taken::Repeated(Belonging::Flow(key)) => {
                 work.flows
-                    .push_fragmented(key, event.at, Fragmented::default())
+                    .push_fragmented(key, event.at, Fragmented::default());
             }
             Taken::Repeated(Belonging::Nothing) => {}
             Taken::Whole(name, whole) => {

@@ -260,7 +260,7 @@ impl SipStreams {
         {
             self.timers.pop();
             self.with_stream(key, Moment::at(deadline), arena, out, |stream, sink| {
-                stream.expire(deadline, sink)
+                stream.expire(deadline, sink);
             });
         }
     }

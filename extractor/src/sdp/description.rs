@@ -270,7 +270,7 @@ impl<'a> Section<'a> {
                 Address::Ip(_) => {}
                 Address::HostName => self.host_names = self.host_names.saturating_add(1),
                 Address::Unreadable => {
-                    self.unreadable_addresses = self.unreadable_addresses.saturating_add(1)
+                    self.unreadable_addresses = self.unreadable_addresses.saturating_add(1);
                 }
             }
             if self.connections.len() < MAX_ITEMS {
@@ -292,10 +292,10 @@ impl<'a> Section<'a> {
             b"sendrecv" | b"sendonly" | b"recvonly" => self.inactive = Some(false),
             b"rtcp" => self.rtcp = rtcp(value).or(self.rtcp),
             b"candidate" if self.candidates.len() < MAX_ITEMS => {
-                self.candidates.extend(Candidate::of(value))
+                self.candidates.extend(Candidate::of(value));
             }
             b"rtpmap" if self.formats.len() < MAX_ITEMS => {
-                self.formats.extend(Format::of_rtpmap(value))
+                self.formats.extend(Format::of_rtpmap(value));
             }
             b"ptime" => self.ptime_ms = whole_ms(value).or(self.ptime_ms),
             b"group" => self.bundles.take_group(value),
@@ -379,7 +379,7 @@ impl<'a> Section<'a> {
         media.give_at(address, port, Rank::Named);
         match (self.rtcp, port.checked_add(1)) {
             (Some((port, own_address)), _) => {
-                media.give_at(own_address.map_or(address, Address::Ip), port, Rank::Named)
+                media.give_at(own_address.map_or(address, Address::Ip), port, Rank::Named);
             }
             (None, Some(next)) => media.give_at(address, next, Rank::Implied),
             (None, None) => {}

@@ -191,7 +191,7 @@ fn rename_into(directory: &Path, name: &OsStr, from: &Path) -> io::Result<PathBu
         let to = directory.join(numbered(name, number));
         match rename_to_new(from, &to) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                number = number.checked_add(1).ok_or(error)?
+                number = number.checked_add(1).ok_or(error)?;
             }
             renamed => return renamed.map(|()| to),
         }

@@ -141,7 +141,7 @@ mod tests {
                     opens_stream(&whole[..len]),
                     "{}",
                     whole[..len].escape_ascii()
-                )
+                );
             });
         }
     }

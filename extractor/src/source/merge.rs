@@ -179,7 +179,7 @@ impl<'a> Merge<'a> {
                 .iter_mut()
                 .enumerate()
                 .for_each(|(number, point)| {
-                    point.begin(|input, gap| unreadable(number, input, gap))
+                    point.begin(|input, gap| unreadable(number, input, gap));
                 });
         }
         let mut capture = Capture::begun(out);

@@ -63,9 +63,9 @@ impl Bell {
     pub(super) fn heed(&self, signal: i32) {
         self.ring(|asked| {
             if signal == SIGHUP {
-                asked.now = true
+                asked.now = true;
             } else {
-                asked.end = true
+                asked.end = true;
             }
         });
     }

@@ -343,7 +343,7 @@ impl<'a> Walk<'a> {
                 match section.read(&block) {
                     ng::Content::Packet(record) => return Some(Step::Record(record)),
                     ng::Content::Section(ended) if ended.is_used => {
-                        self.ended.push(Layout::Ng(ended))
+                        self.ended.push(Layout::Ng(ended));
                     }
                     ng::Content::Section(_) => {}
                     ng::Content::Other => {}

@@ -412,7 +412,7 @@ impl Interface {
                 (OPTION_END, _) => break,
                 (OPTION_TSRESOL, [byte, ..]) => interface.resolution = Resolution::from_byte(*byte),
                 (OPTION_TSOFFSET, [_, _, _, _, _, _, _, _]) => {
-                    interface.offset_s = order.i64(value)?
+                    interface.offset_s = order.i64(value)?;
                 }
                 _ => {}
             }

@@ -143,7 +143,7 @@ impl Shared {
             match trouble {
                 // They may be for the calls' files alone.
                 Trouble::AccessDenied(_) => {
-                    tracing::warn!("{why}; the calls' files are tried all the same")
+                    tracing::warn!("{why}; the calls' files are tried all the same");
                 }
                 _ => self.note_bad_store(&mut self.account(), &why),
             }
@@ -297,7 +297,7 @@ impl Shared {
             // It may be this object alone that the store does not take.
             match trouble {
                 Trouble::Refused(_) => {
-                    self.note_bad_store(account, &format!("{}: {why}", due.file_name))
+                    self.note_bad_store(account, &format!("{}: {why}", due.file_name));
                 }
                 _ => self.note_bad_store(account, why),
             }

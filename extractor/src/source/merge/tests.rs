@@ -190,7 +190,7 @@ impl Outcome {
         let gaps = &mut self.gaps;
         let merged = merge
             .write(&mut file, until, room, recent, |point, _, gap| {
-                gaps.push((point, gap))
+                gaps.push((point, gap));
             })
             .unwrap();
         assert_eq!(merged.bytes, file.len() as u64);
