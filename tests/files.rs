@@ -194,7 +194,10 @@ fn merged(points: &[Vec<u8>]) -> Vec<u8> {
             Input::open(&path, &Scratch::new(folder.path(), None)).unwrap()
         })
         .collect();
-    let mut merge = Merge::new(opened.iter().map(|input| (vec![input], Place::default())));
+    let mut merge = Merge::new(
+        opened.iter().map(|input| (vec![input], Place::default())),
+        true,
+    );
     let mut file = Vec::new();
     merge
         .write(

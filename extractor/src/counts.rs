@@ -132,7 +132,9 @@ counts! {
         /// Packets on a SIP port that are no SIP: keep-alives, STUN, noise.
         pub not_sip: u64 => Usual, "keep-alives and other packets on SIP ports";
         /// Timestamps that were not believed.
-        pub odd_times: u64 => Usual, "timestamps that the packet after them contradicts by more than an hour";
+        pub odd_times: u64 => Usual, "timestamps that the packets after them contradict by more than a minute";
+        /// Timestamps that fell far behind, and stayed there.
+        pub set_back: u64 => Usual, "times that the capture's clock was set back";
         /// Bodies that may be descriptions and whose Content-Encoding is unknown, or not what they
         /// have, or hides too much.
         pub undecodable_bodies: u64 => Usual, "bodies with a Content-Encoding that cannot be read";

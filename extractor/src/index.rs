@@ -8,18 +8,19 @@
 use std::ops::Range;
 
 use shared::{
-    pcap::{Gap, Layout, LinkType, Precision, Record, Step},
+    pcap::{Gap, Layout, LinkType, Precision, Record, Step, Walk},
     units::SipPorts,
 };
 
 use crate::{
     counts::Counts,
     events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
-    moment::{Clock, Moment, Pace, Position, is_odd},
+    moment::{Clock, Moment, Pace, Position},
     packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
     sdp::Description,
     sip::{self, Body, Message},
-    source::next_record,
+    source::{Input, records_behind, records_of},
+    timeline::{Advance, Evidence, LookAhead, Stretch, Timeline},
 };
 
 /// What was found in one chunk of an input.
@@ -29,8 +30,9 @@ pub struct ChunkIndex<'w> {
     pub start: usize,
     /// The offset at which the first record after it begins.
     pub end: usize,
-    /// The record that was left out, for it is not known what comes behind it.
-    pub held: Option<Record<'w>>,
+    /// The last records, which were left out: it takes more records to tell packet time at the
+    /// first of them.
+    pub held: Vec<Record<'w>>,
     /// Whether it was cut short there, because its index would have become too large.
     pub is_full: bool,
     /// How much memory it takes, in bytes, about.
@@ -54,6 +56,7 @@ pub struct ChunkIndex<'w> {
     /// Packet time at its first record, and at its end.
     first_clock: Clock,
     last_clock: Clock,
+    stretch: Stretch,
 }
 
 /// A TCP segment that was passed over.
@@ -90,26 +93,40 @@ pub struct Chunk<'w, 'l> {
     pub layout: &'l Layout,
     /// Where the records of the chunk begin, the first at its start.
     pub range: Range<usize>,
-    /// What comes after the last record of the input.
-    pub behind: Behind,
+    /// What comes after the input.
+    pub behind: Behind<'w>,
 }
 
-/// What comes after the last record of an input: it tells whether the time of that one can be
-/// believed.
+/// What comes after an input: it may tell that the times of its last records are wrong.
 #[derive(Clone, Copy, Debug)]
-pub enum Behind {
-    /// Nothing any more.
-    Nothing,
-    /// Another input, which begins at this time, in nanoseconds since 1970, if it has one.
-    At(Option<u64>),
-    /// A record of an input that is not there yet.
-    Unknown,
+pub struct Behind<'w> {
+    /// The inputs after it.
+    pub inputs: &'w [Input],
+    /// Nothing comes after those.
+    pub is_final: bool,
+}
+
+/// How packet time is told in a chunk.
+#[derive(Clone, Copy, Debug)]
+pub enum Timing {
+    /// It was known before the first record.
+    Behind(Timeline),
+    /// It is known up to some place before.
+    SomewhereBehind(Timeline),
+    /// It is not told: all records are held.
+    Held,
 }
 
 impl<'w> ChunkIndex<'w> {
     /// Indexes the records of a chunk; no more of them than need about `room` bytes of memory.
     #[must_use]
-    pub fn of(chunk: Chunk<'w, '_>, room: usize, decoder: &Decoder, ports: SipPorts) -> Self {
+    pub fn of(
+        chunk: Chunk<'w, '_>,
+        timing: Timing,
+        room: usize,
+        decoder: &Decoder,
+        ports: SipPorts,
+    ) -> Self {
         let Chunk {
             input,
             file,
@@ -118,32 +135,38 @@ impl<'w> ChunkIndex<'w> {
             behind,
         } = chunk;
         let mut walk = layout.walk(file, range.start);
-        let mut indexer = Indexer::new(input, range.len(), decoder, ports);
-        let mut held = None;
-        // A record waits for the next one, which may tell that its time is damaged.
-        let mut waiting: Option<Record<'w>> = None;
+        let mut indexer = Indexer::new(input, range.len(), timing, behind, decoder, ports);
+        let mut held = Vec::new();
+        let mut holds = matches!(timing, Timing::Held);
         while walk.offset() < range.end && indexer.memory < room {
             match walk.next_step() {
                 Some(Step::Record(record)) => {
-                    if let Some(before) = &waiting {
-                        indexer.take(before, record.timestamp_ns);
+                    holds = holds || indexer.tell_time(&record, &walk) == Advance::Undecided;
+                    if holds {
+                        held.push(record);
+                    } else {
+                        indexer.take(&record);
                     }
-                    waiting = Some(record);
                 }
                 Some(Step::Gap(gap)) => indexer.gaps.push(gap),
                 None => break,
             }
         }
-        if let Some(last) = waiting {
-            match (next_record(&mut walk.clone()), behind) {
-                (None, Behind::Unknown) if can_be_kept(&last) => held = Some(last),
-                (None, Behind::At(next_ns)) => indexer.take(&last, next_ns),
-                (next, _) => indexer.take(&last, next.and_then(|next| next.timestamp_ns)),
-            }
-        }
         let is_full = indexer.memory >= room && walk.offset() < range.end;
         let found = indexer.finish(range.start..walk.offset(), is_full, walk.into_layouts());
         Self { held, ..found }
+    }
+
+    /// Tells whether packet time in it is right where it stands behind `before`.
+    #[must_use]
+    pub fn fits(&self, before: &Timeline) -> bool {
+        self.stretch.fits(before)
+    }
+
+    /// Packet time at the end of the chunk by the timestamps alone, where it stands behind `before`.
+    #[must_use]
+    pub fn timeline(&self, before: &Timeline) -> Timeline {
+        self.stretch.end(before)
     }
 
     /// Packet time was `clock` already where the chunk begins. Gives packet time at its end.
@@ -235,11 +258,10 @@ const USUAL_RECORD_LEN: usize = 128;
 /// nothing is noted. A list that has to grow is moved, which is half of what it costs to note them.
 const USUAL_SEGMENT_LEN: usize = 1024;
 
-/// Whether a record can be kept by itself, as a capture of the same precision.
+/// A record can be kept by itself, as a capture of the same precision.
 fn can_be_kept(record: &Record<'_>) -> bool {
-    record
-        .timestamp_ns
-        .is_some_and(|ns| record.precision == Precision::Nano || ns.is_multiple_of(1_000))
+    let is_exact = |ns: u64| record.precision == Precision::Nano || ns.is_multiple_of(1_000);
+    record.timestamp_ns.is_some_and(is_exact)
 }
 
 struct Indexer<'w, 'd> {
@@ -248,7 +270,9 @@ struct Indexer<'w, 'd> {
     memory: usize,
     decoder: &'d Decoder,
     ports: SipPorts,
-    clock: Clock,
+    behind: Behind<'w>,
+    stretch: Stretch,
+    look_ahead: LookAhead<'w>,
     first_clock: Option<Clock>,
     sip: Vec<SipEvent<'w>>,
     flows: FlowBuilder,
@@ -261,14 +285,28 @@ struct Indexer<'w, 'd> {
 
 impl<'w, 'd> Indexer<'w, 'd> {
     /// One for a chunk of so many bytes.
-    fn new(input: usize, len: usize, decoder: &'d Decoder, ports: SipPorts) -> Self {
+    fn new(
+        input: usize,
+        len: usize,
+        timing: Timing,
+        behind: Behind<'w>,
+        decoder: &'d Decoder,
+        ports: SipPorts,
+    ) -> Self {
+        let stretch = match timing {
+            Timing::Behind(timeline) => Stretch::behind(timeline),
+            Timing::SomewhereBehind(timeline) => Stretch::somewhere_behind(timeline),
+            Timing::Held => Stretch::somewhere_behind(Timeline::default()),
+        };
         let flows = FlowBuilder::with_capacity(len / USUAL_RECORD_LEN);
         Self {
             input,
             memory: 0,
             decoder,
             ports,
-            clock: 0,
+            behind,
+            stretch,
+            look_ahead: LookAhead::default(),
             first_clock: None,
             sip: Vec::new(),
             flows,
@@ -280,19 +318,36 @@ impl<'w, 'd> Indexer<'w, 'd> {
         }
     }
 
+    /// Moves packet time on by a record, behind which `walk` stands.
     #[inline]
-    fn take(&mut self, record: &Record<'w>, next_ns: Option<u64>) {
+    fn tell_time(&mut self, record: &Record<'w>, walk: &Walk<'w>) -> Advance {
+        let Some(timestamp_ns) = record.timestamp_ns else {
+            return Advance::Steady;
+        };
+        let Self {
+            stretch,
+            look_ahead,
+            input,
+            behind,
+            ..
+        } = self;
+        let evidence = || evidence(record, timestamp_ns, walk, *input, *behind, look_ahead);
+        let advance = stretch.advance(timestamp_ns, evidence);
+        match advance {
+            Advance::Odd => increment(&mut self.counts.odd_times),
+            Advance::SetBack => increment(&mut self.counts.set_back),
+            Advance::Steady | Advance::Leap | Advance::Lagging | Advance::Undecided => {}
+        }
+        advance
+    }
+
+    #[inline]
+    fn take(&mut self, record: &Record<'w>) {
         let packet = self.decoder.decode(record.link, record.frame);
-        let captured_ns = record.timestamp_ns.unwrap_or(0);
         // A time that was told goes into the rows. It sets no clock: anybody may tell one, and
         // would time out all calls.
-        let timestamp_ns = packet.told_ns().unwrap_or(captured_ns);
-        if is_odd(captured_ns, next_ns) {
-            increment(&mut self.counts.odd_times);
-        } else {
-            self.clock = self.clock.max(captured_ns);
-        }
-        self.first_clock.get_or_insert(self.clock);
+        let timestamp_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
+        self.first_clock.get_or_insert(self.stretch.clock());
         let counts = &mut self.counts;
         increment(&mut counts.packets);
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
@@ -324,7 +379,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
 
     fn moment(&self, record: &Record<'_>) -> Moment {
         Moment {
-            clock: self.clock,
+            clock: self.stretch.clock(),
             position: Position::new(self.input, record.offset),
         }
     }
@@ -418,7 +473,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         ChunkIndex {
             start: range.start,
             end: range.end,
-            held: None,
+            held: Vec::new(),
             is_full,
             memory: self.memory,
             layouts,
@@ -430,9 +485,39 @@ impl<'w, 'd> Indexer<'w, 'd> {
             gaps: self.gaps,
             counts: self.counts,
             first_clock: self.first_clock.unwrap_or(Clock::MAX),
-            last_clock: self.clock,
+            last_clock: self.stretch.clock(),
+            stretch: self.stretch,
         }
     }
+}
+
+/// What the records behind one that leaps say of its timestamp. It waits for more of them if all
+/// that are there can be kept until then.
+#[inline(never)]
+fn evidence<'w>(
+    record: &Record<'w>,
+    timestamp_ns: u64,
+    walk: &Walk<'w>,
+    input: usize,
+    behind: Behind<'w>,
+    look_ahead: &mut LookAhead<'w>,
+) -> Evidence {
+    let at = Position::new(input, record.offset);
+    let records = || records_behind(walk.clone(), input, behind.inputs);
+    let evidence = look_ahead.evidence(timestamp_ns, at, records);
+    let waits = || {
+        let mut left = records_left(walk.clone(), behind.inputs);
+        !behind.is_final && can_be_kept(record) && left.all(|record| can_be_kept(&record))
+    };
+    if evidence == Evidence::Missing && !waits() {
+        return Evidence::BorneOut;
+    }
+    evidence
+}
+
+/// The records behind a place.
+fn records_left<'w>(walk: Walk<'w>, inputs: &'w [Input]) -> impl Iterator<Item = Record<'w>> {
+    records_of(walk).chain(inputs.iter().flat_map(Input::records))
 }
 
 /// What a datagram is to the calls.
@@ -608,6 +693,7 @@ mod tests {
     fn clocks(file: &[u8], chunk_len: usize, every: u64) -> Vec<Clock> {
         let (layout, mut start) = Layout::detect(file).unwrap();
         let (mut clock, mut pace, mut moments) = (0, Pace::default(), Vec::new());
+        let mut timeline = Timeline::default();
         while start < file.len() {
             let range = start..file.len().min(start + chunk_len);
             let chunk = Chunk {
@@ -615,14 +701,19 @@ mod tests {
                 file,
                 layout: &layout,
                 range,
-                behind: Behind::Nothing,
+                behind: Behind {
+                    inputs: &[],
+                    is_final: true,
+                },
             };
             let mut found = ChunkIndex::of(
                 chunk,
+                Timing::Behind(timeline),
                 usize::MAX,
                 &Decoder::default(),
                 SipPorts::Range(5060, 5060),
             );
+            timeline = found.timeline(&timeline);
             found.not_before(clock);
             clock = found.keep_pace(&mut pace, every);
             moments.extend_from_slice(found.flows.all_packets());

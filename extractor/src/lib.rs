@@ -40,6 +40,7 @@ pub mod source;
 pub mod state;
 pub mod survey;
 pub mod terms;
+pub mod timeline;
 pub mod unit;
 pub mod watch;
 pub mod windows;

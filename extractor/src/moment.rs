@@ -6,18 +6,6 @@ use serde::{Deserialize, Serialize};
 /// says. It never goes back, whatever the timestamps do.
 pub type Clock = u64;
 
-/// Timestamps go back, but hardly by more than an hour: one after which the next goes back further
-/// is damaged. It would send packet time into a future in which all calls have timed out.
-const MAX_BACK_NS: u64 = 3_600_000_000_000;
-
-/// Whether the timestamp of a record is contradicted by that of the next one, so that packet time
-/// does not follow it.
-#[must_use]
-#[inline]
-pub fn is_odd(timestamp_ns: u64, next_ns: Option<u64>) -> bool {
-    next_ns.is_some_and(|next_ns| next_ns.saturating_add(MAX_BACK_NS) < timestamp_ns)
-}
-
 /// Keeps packet time going where timestamps stand still.
 ///
 /// Nothing is written before packet time is past what a description may still claim, no call ends

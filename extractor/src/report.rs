@@ -473,7 +473,7 @@ mod tests {
             (29, "keep-alives and other packets on SIP ports"),
             (
                 30,
-                "timestamps that the packet after them contradicts by more than an hour",
+                "timestamps that the packets after them contradict by more than a minute",
             ),
             (31, "bodies with a Content-Encoding that cannot be read"),
             (32, "media addresses that cannot be read"),

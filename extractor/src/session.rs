@@ -150,15 +150,12 @@ impl<'c> Session<'c> {
     /// the unit's.
     ///
     /// # Errors
-    /// The record that was held cannot be read.
+    /// A record that was held cannot be read.
     pub fn number(&mut self, inputs: Vec<Input>) -> Result<(Inputs, usize), InputError> {
-        let held = self
-            .checkpoint
-            .held
-            .take()
-            .map(|held| Input::of_record(held.name, held.file))
-            .transpose()?;
-        let before = usize::from(held.is_some());
+        let held = mem::take(&mut self.checkpoint.held).into_iter();
+        let held = held.map(|held| Input::of_record(held.name, held.file));
+        let held: Vec<Input> = held.collect::<Result<_, _>>()?;
+        let before = held.len();
         // Packets of two inputs compare by time: numbers may begin anew, long before those of
         // before come again.
         let after = self
@@ -187,9 +184,15 @@ impl<'c> Session<'c> {
         self.take_note_of_damage(inputs);
         self.take_note_of_time(inputs);
         self.progress.begin(inputs.total_bytes());
-        let Checkpoint { clock, pace, .. } = self.checkpoint;
+        let Checkpoint {
+            clock,
+            timeline,
+            pace,
+            ..
+        } = self.checkpoint;
         let start = Start {
             clock,
+            timeline,
             pace,
             unfinished: mem::take(&mut self.unfinished),
         };
@@ -370,22 +373,19 @@ impl<'c> Session<'c> {
             .add_all(&self.extraction.calls.unclaimed().counts());
     }
 
-    /// Says so where packet time is far ahead of what comes now: calls that open then have no end.
+    /// Says so where the next timestamps lag far behind packet time.
     fn take_note_of_time(&self, inputs: &Inputs) {
         let first = inputs
             .all()
             .iter()
             .find_map(|input| Some((input.name(), input.first_ns()?)));
         if let Some((name, first_ns)) = first
-            && let Some(behind_ns) = self
-                .checkpoint
-                .clock
-                .checked_sub(first_ns)
-                .filter(|ns| *ns > FAR_NS)
+            && let Some(lag_ns) = self.checkpoint.timeline.lag_ns(first_ns)
+            && lag_ns > FAR_NS
         {
             tracing::warn!(
-                "{name} begins {} s before the packet time that was reached; if a wrong clock set that, a run with --final has it begin anew",
-                behind_ns / 1_000_000_000
+                "{name} begins {} s before the packet time that was reached: the clock of the capture was set back, or was wrong before; calls that are open last longer by that",
+                lag_ns / 1_000_000_000
             );
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     reassembly::{Assembler, Unfinished},
     segments::{Content, Contents},
     source::{Input, Inputs, Layouts, Left},
+    timeline::Timeline,
     windows::{Indexed, Start, Window, Windows},
 };
 
@@ -64,12 +65,14 @@ pub struct Done {
 pub struct Checkpoint {
     /// Packet time so far.
     pub clock: Clock,
+    /// The same by the timestamps alone.
+    pub timeline: Timeline,
     /// How long it has stood still.
     pub pace: Pace,
     /// The number of the next input.
     pub next_input: usize,
-    /// The last record, which waits for the next one.
-    pub held: Option<Held>,
+    /// The last records, which wait for those that decide on packet time.
+    pub held: Vec<Held>,
     /// Inputs that are not read to their end.
     pub left: Vec<Left>,
     /// The offset in the first of them at which to read on, in bytes.
@@ -80,11 +83,11 @@ impl Checkpoint {
     /// Whether a run with `--final` ended there: nothing goes on.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.clock == 0 && self.held.is_none() && self.left.is_empty()
+        self.clock == 0 && self.held.is_empty() && self.left.is_empty()
     }
 }
 
-/// A record that waits for the next one.
+/// A record that waits for later ones.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Held {
     /// What to call its input.
@@ -211,11 +214,13 @@ impl<'w> Reading<'w> {
         let is_much = self.bytes_read().saturating_sub(self.saved_at) >= self.wanted;
         let number = position.input().saturating_sub(self.inputs.first());
         let is_inside = number >= self.before && position.input() < self.inputs.after_last();
-        (is_much && !self.left.is_empty() && is_inside).then(|| Checkpoint {
+        let is_settled = self.windows.held().is_empty();
+        (is_much && !self.left.is_empty() && is_inside && is_settled).then(|| Checkpoint {
             clock: self.end.clock,
+            timeline: self.windows.timeline(),
             pace: self.windows.pace(),
             next_input: position.input(),
-            held: None,
+            held: Vec::new(),
             left: self
                 .left
                 .get(number.saturating_sub(self.before)..)
@@ -259,12 +264,13 @@ impl<'w> Reading<'w> {
     /// All of it was read: where the next unit goes on.
     #[must_use]
     pub fn last_checkpoint(&self) -> Checkpoint {
-        let held = self
-            .windows
-            .held()
-            .and_then(|(input, record)| keep(input, &record, self.inputs, &self.layouts));
+        let kept = self.windows.held().iter();
+        let held =
+            kept.filter_map(|(input, record)| keep(*input, record, self.inputs, &self.layouts));
+        let held = held.collect();
         Checkpoint {
             clock: self.windows.next().clock,
+            timeline: self.windows.timeline(),
             pace: self.windows.pace(),
             next_input: self.inputs.after_last(),
             held,

@@ -18,11 +18,12 @@ use shared::{
 use crate::{
     counts::Counts,
     events::{Cause, Flows, FragmentEvent, Frames, Repetition, SegmentEvent, SipEvent},
-    index::{Behind, Chunk, ChunkIndex, Passed, PortPair},
+    index::{Behind, Chunk, ChunkIndex, Passed, PortPair, Timing},
     moment::{Clock, Moment, Pace, Position},
     packet::{Decoder, Packet},
     reassembly::{Assembled, Assembler, Unfinished},
     source::{Input, Inputs, Layouts},
+    timeline::Timeline,
 };
 
 /// How much is worked on at once. No value changes the result.
@@ -91,14 +92,17 @@ pub struct Windows<'w> {
     ports: SipPorts,
     /// The next record to be read.
     next: Moment,
+    /// Packet time there, by the timestamps alone.
+    timeline: Timeline,
     pace: Pace,
     /// How much memory the index of the last window took for each [`INPUT_UNIT`] of input.
     memory_a_unit: usize,
     assembler: Assembler,
     /// Whether nothing comes after the last input.
     is_final: bool,
-    /// The last record of all, which waits for the next one.
-    held: Option<(usize, Record<'w>)>,
+    /// The last records of all, with the numbers of their inputs: packet time at the first of them
+    /// depends on records that are not there yet.
+    held: Vec<(usize, Record<'w>)>,
     is_finished: bool,
 }
 
@@ -107,6 +111,8 @@ pub struct Windows<'w> {
 pub struct Start {
     /// Packet time so far.
     pub clock: Clock,
+    /// The same by the timestamps alone.
+    pub timeline: Timeline,
     /// How long it has stood still.
     pub pace: Pace,
     /// What is not whole yet.
@@ -141,9 +147,9 @@ struct Planned {
 }
 
 impl<'w> Windows<'w> {
-    /// Begins with the first record of the first input. If the last one is not `is_final`, its last
-    /// record waits for the next one, which may tell that its time is damaged, and so do parts for
-    /// what they are parts of.
+    /// Begins with the first record of the first input. If the last one is not `is_final`, a leap of
+    /// packet time at its end waits for the records that decide on it, and so do parts for what they
+    /// are parts of.
     #[must_use]
     pub fn new(
         inputs: &'w Inputs,
@@ -159,7 +165,7 @@ impl<'w> Windows<'w> {
             clock: start.clock,
             position,
         };
-        let pace = start.pace;
+        let Start { timeline, pace, .. } = start;
         let assembler = Assembler::new(decoder.clone(), ports, start.unfinished);
         Self {
             inputs,
@@ -167,11 +173,12 @@ impl<'w> Windows<'w> {
             decoder,
             ports,
             next,
+            timeline,
             pace,
             memory_a_unit: 0,
             assembler,
             is_final,
-            held: None,
+            held: Vec::new(),
             is_finished: false,
         }
     }
@@ -188,10 +195,16 @@ impl<'w> Windows<'w> {
         self.next
     }
 
-    /// The last record of all, and the number of its input, if it waits for the next one.
+    /// The last records of all, with the numbers of their inputs, if they wait for later ones.
     #[must_use]
-    pub fn held(&self) -> Option<(usize, Record<'w>)> {
-        self.held
+    pub fn held(&self) -> &[(usize, Record<'w>)] {
+        &self.held
+    }
+
+    /// Packet time after the last window, by the timestamps alone.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        self.timeline
     }
 
     /// How long packet time has stood still there.
@@ -232,7 +245,10 @@ impl<'w> Windows<'w> {
             .max(1);
         let found = chunks
             .par_iter()
-            .map(|chunk| self.index_guessed(chunk, layouts, room))
+            .enumerate()
+            .map(|(number, chunk)| {
+                self.index_guessed(chunk, self.timing(number == 0), layouts, room)
+            })
             .collect();
         Indexed {
             chunks,
@@ -257,14 +273,9 @@ impl<'w> Windows<'w> {
     {
         if indexed.chunks.is_empty() {
             let is_first = !std::mem::replace(&mut self.is_finished, true);
-            let reached = || {
-                self.inputs
-                    .reached_ns()
-                    .filter(|reached| self.held.is_none() && *reached > self.next.clock)
-            };
             return match (is_first, self.is_final) {
                 (true, true) => Some(self.last_window(arena)),
-                (true, false) => reached().map(|reached| self.quiet_window(reached, arena)),
+                (true, false) => self.quiet_window(arena),
                 (false, _) => None,
             };
         }
@@ -287,25 +298,26 @@ impl<'w> Windows<'w> {
                 self.next.position.offset()
             };
             let is_right = |guess: &ChunkIndex<'_>| {
-                guess.start == start && assumed.as_ref() == layouts.latest(chunk.input)
+                guess.start == start
+                    && assumed.as_ref() == layouts.latest(chunk.input)
+                    && self.held.is_empty()
+                    && guess.fits(&self.timeline)
             };
             let again = || {
-                self.index_guessed(
-                    &Planned {
-                        start,
-                        is_exact: true,
-                        ..*chunk
-                    },
-                    layouts,
-                    indexed.room,
-                )
+                let chunk = Planned {
+                    start,
+                    is_exact: true,
+                    ..*chunk
+                };
+                self.index_guessed(&chunk, self.timing(true), layouts, indexed.room)
             };
             let Some(found) = guess.filter(is_right).or_else(again) else {
                 continue;
             };
             memory = memory.saturating_add(found.memory);
             let is_full = found.is_full;
-            self.held = found.held.map(|record| (chunk.input, record)).or(self.held);
+            let held = found.held.iter().map(|record| (chunk.input, *record));
+            self.held.extend(held);
             self.append(&mut window, &mut parts, chunk.input, found, layouts);
             if is_full {
                 // What was indexed behind it was in vain.
@@ -364,9 +376,19 @@ impl<'w> Windows<'w> {
         chunks
     }
 
+    /// How packet time is told in a chunk: one that `is_next` stands where the last window ended.
+    fn timing(&self, is_next: bool) -> Timing {
+        match (self.held.is_empty(), is_next) {
+            (false, _) => Timing::Held,
+            (true, true) => Timing::Behind(self.timeline),
+            (true, false) => Timing::SomewhereBehind(self.timeline),
+        }
+    }
+
     fn index_guessed(
         &self,
         chunk: &Planned,
+        timing: Timing,
         layouts: &Layouts,
         room: usize,
     ) -> Option<ChunkIndex<'w>> {
@@ -377,10 +399,9 @@ impl<'w> Windows<'w> {
         } else {
             layout.next_boundary(file, chunk.start..chunk.end)?
         };
-        let behind = match self.inputs.first_time_after(chunk.input) {
-            Some(first_ns) => Behind::At(first_ns),
-            None if self.is_final => Behind::Nothing,
-            None => Behind::Unknown,
+        let behind = Behind {
+            inputs: self.inputs.after(chunk.input),
+            is_final: self.is_final,
         };
         let chunk = Chunk {
             input: chunk.input,
@@ -389,11 +410,23 @@ impl<'w> Windows<'w> {
             range: start..chunk.end,
             behind,
         };
-        Some(ChunkIndex::of(chunk, room, self.decoder, self.ports))
+        Some(ChunkIndex::of(
+            chunk,
+            timing,
+            room,
+            self.decoder,
+            self.ports,
+        ))
     }
 
-    /// A window without records, in which packet time goes on to `clock`.
-    fn quiet_window<'a>(&mut self, clock: Clock, arena: &'a Bump) -> Window<'a> {
+    /// A window without records, if inputs without records tell that packet time goes on.
+    fn quiet_window<'a>(&mut self, arena: &'a Bump) -> Option<Window<'a>> {
+        let reached = self.inputs.reached_ns().filter(|_| self.held.is_empty())?;
+        self.timeline.reach(reached);
+        let clock = self
+            .timeline
+            .clock()
+            .filter(|clock| *clock > self.next.clock)?;
         let mut window = Window::beginning_at(self.next);
         self.next.clock = clock;
         window.end = self.next;
@@ -405,7 +438,7 @@ impl<'w> Windows<'w> {
             arena,
         ));
         window.held_since = self.assembler.holds_since(clock);
-        window
+        Some(window)
     }
 
     fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {
@@ -422,6 +455,7 @@ impl<'w> Windows<'w> {
         mut found: ChunkIndex<'a>,
         layouts: &mut Layouts,
     ) {
+        self.timeline = found.timeline(&self.timeline);
         found.not_before(self.next.clock);
         let clock: Clock = found.keep_pace(&mut self.pace, Pace::EVERY);
         self.next = Moment {

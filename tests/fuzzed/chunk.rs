@@ -4,9 +4,10 @@ use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
     calls::FlowTable,
     counts::Counts,
-    index::{Behind, Chunk, ChunkIndex},
+    index::{Behind, Chunk, ChunkIndex, Timing},
     moment::{Moment, Pace},
     packet::Decoder,
+    timeline::Timeline,
 };
 
 use super::{Input, made};
@@ -30,27 +31,39 @@ pub fn check(input: &[u8]) {
     let cut = start + cut % (file.len() - start + 1);
 
     let decoder = Decoder::default();
-    let index = |layout: &Layout, start: usize, end: usize| {
+    let index = |layout: &Layout, start: usize, end: usize, timing: Timing| {
         let chunk = Chunk {
             input: 0,
             file: &file,
             layout,
             range: start..end,
-            behind: Behind::Nothing,
+            behind: Behind {
+                inputs: &[],
+                is_final: true,
+            },
         };
-        ChunkIndex::of(chunk, usize::MAX, &decoder, ports)
+        ChunkIndex::of(chunk, timing, usize::MAX, &decoder, ports)
     };
-    let mut whole = index(&layout, start, file.len());
+    let beginning = Timing::Behind(Timeline::default());
+    let mut whole = index(&layout, start, file.len(), beginning);
+    let timeline = whole.timeline(&Timeline::default());
     let mut pace = Pace::default();
     whole.not_before(0);
     let end = whole.keep_pace(&mut pace, MARKED);
     let pace_of_whole = std::mem::take(&mut pace);
 
-    let mut first = index(&layout, start, cut);
+    let mut first = index(&layout, start, cut, beginning);
     assert!(first.end >= cut || first.end >= file.len());
     first.not_before(0);
     let clock = first.keep_pace(&mut pace, MARKED);
-    let mut second = index(first.layouts.last().unwrap(), first.end, file.len());
+    let before = first.timeline(&Timeline::default());
+    let behind = |timing| index(first.layouts.last().unwrap(), first.end, file.len(), timing);
+    let mut second = behind(Timing::SomewhereBehind(Timeline::default()));
+    if !second.fits(&before) {
+        second = behind(Timing::Behind(before));
+        assert!(second.fits(&before));
+    }
+    assert_eq!(second.timeline(&before), timeline);
     second.not_before(clock);
     assert_eq!(second.keep_pace(&mut pace, MARKED), end);
     assert_eq!(pace, pace_of_whole);

@@ -4,6 +4,7 @@
 //! and `B_MEDIA`, and `STRANGER` is an address that no description names.
 
 mod calls;
+mod clocks;
 mod crowd;
 mod dialogs;
 mod floods;

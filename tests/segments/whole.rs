@@ -65,7 +65,7 @@ fn everything_is_in_it() {
         "1   stretches of TCP streams are missing",
         "IP datagrams of which fragments are missing",
         "SIP messages of no call",
-        "3   timestamps that the packet after them contradicts",
+        "3   timestamps that the packets after them contradict",
     ] {
         assert!(got.log.contains(what), "{what}: {}", got.log);
     }

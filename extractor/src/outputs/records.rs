@@ -12,7 +12,7 @@ use crate::{
     moment::{Moment, Position},
     packet::{Decoder, Packet},
     rtp::Header,
-    source::{Inputs, Layouts, next_record, prefetch, write_carried},
+    source::{Inputs, Layouts, prefetch, records_of, write_carried},
 };
 
 /// The captures' records, and how they are read.
@@ -111,13 +111,11 @@ impl<'a> Records<'a> {
             let Some(layout) = self.layouts.at(Position::new(number, from)) else {
                 continue;
             };
-            let mut walk = layout.walk(input.bytes(), from);
-            while let Some(record) = next_record(&mut walk)
-                && Position::new(number, record.offset) < end
-            {
-                if !visit(&record) {
-                    return;
-                }
+            let records = records_of(layout.walk(input.bytes(), from));
+            let mut wanted =
+                records.take_while(|record| Position::new(number, record.offset) < end);
+            if !wanted.all(|record| visit(&record)) {
+                return;
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     segments::{Identity, Series},
     source::{
         Input,
-        merge::{self, Delivery, Merge, Watermark},
+        merge::{self, Merge, Watermark},
     },
     unit::Unit,
 };
@@ -101,7 +101,7 @@ impl Points<'_> {
             let place = merge::Place {
                 finished: 0,
                 offset: merging.begun.map_or(0, |begun| begun.offset),
-                clock: merging.clock.unwrap_or(0),
+                timeline: merging.timeline,
             };
             let queue = points
                 .get(lane.point)
@@ -109,7 +109,7 @@ impl Points<'_> {
                 .flat_map(|point| point.queued(&lane.series));
             (queue.map(|queued| &queued.input).collect(), place)
         });
-        let mut merge = Merge::new(inputs);
+        let mut merge = Merge::new(inputs, self.config.closes_all);
         let room = self.attempts.unit_len(self.unit_len);
         let file = self.spool.file()?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
@@ -128,6 +128,7 @@ impl Points<'_> {
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
         let places: Vec<merge::Place> = merge.places().collect();
+        drop(merge);
         let read = self.read_for(&lanes, &places);
         let has_moved = self.move_on(&lanes, places) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
@@ -181,9 +182,12 @@ impl Points<'_> {
             let Some(point) = self.points.get_mut(lane.point) else {
                 continue;
             };
-            let mut clock = Some(place.clock).filter(|clock| *clock > 0);
+            let mut timeline = place.timeline;
             for Queued { segment, input, .. } in point.take_finished(&lane.series, place.finished) {
-                clock = clock.max(segment.named_ns());
+                segment
+                    .named_ns()
+                    .into_iter()
+                    .for_each(|named| timeline.reach(named));
                 point.stored.remember(&segment, input.bytes().len());
                 self.done.push(segment);
             }
@@ -200,7 +204,7 @@ impl Points<'_> {
             });
             if let Some(merging) = point.stored.series.get_mut(&lane.series) {
                 merging.begun = begun;
-                merging.clock = merging.clock.max(clock);
+                merging.timeline = timeline;
             }
         }
         self.done.len() > before
@@ -242,17 +246,17 @@ impl Points<'_> {
             self.silence.delivered(number, Instant::now());
             segment.content = Some(input.content(segment.identity.size));
             if let Some(point) = self.points.get_mut(number) {
-                let delivery = Delivery::of(&input);
                 point.enqueue(Queued {
                     segment,
                     input,
-                    delivery,
+                    delivery: None,
                 });
             }
         }
         for point in self.points.iter_mut().filter(|point| !point.is_missing) {
             point.give_up_what_is_gone(report);
         }
+        self.points.iter_mut().for_each(Point::note_deliveries);
         Ok(())
     }
 

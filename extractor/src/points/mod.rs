@@ -34,6 +34,7 @@ use crate::{
         AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path,
     },
     source::{Input, InputError, Left, Name, RecentPackets, Scratch, merge::Watermark, patiently},
+    timeline::Timeline,
     unit::{Done, Unit},
     watch::Silence,
 };
@@ -186,7 +187,7 @@ impl<'c> Points<'c> {
         let series = of_run
             .chain(&mut self.others)
             .flat_map(|stored| stored.series.values_mut());
-        series.for_each(|merging| merging.clock = None);
+        series.for_each(|merging| merging.timeline = Timeline::default());
         self.recent = RecentPackets::default();
     }
 

@@ -24,7 +24,7 @@ use crate::{
         AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order,
         content, identity, whole_path,
     },
-    source::{InputError, Name, Scratch, first_time, merge::Delivery, patiently},
+    source::{Input, InputError, Name, Scratch, first_time, merge::Delivery, patiently},
 };
 
 /// What is to be done with a file.
@@ -457,25 +457,39 @@ impl Point {
         self.queue.extract_if(.., is_finished).collect()
     }
 
-    /// The packet time up to which what is there of a series goes. Of a segment without packets,
-    /// the name says that there were none before.
+    /// Finds out how far the segments that wait go, each behind those before it.
+    pub(super) fn note_deliveries(&mut self) {
+        let Self { queue, stored, .. } = self;
+        for (series, merging) in &stored.series {
+            let of_series = |queued: &&Queued| queued.segment.series == *series;
+            let queued = queue.iter().filter(of_series);
+            let (inputs, known): (Vec<&Input>, Vec<_>) = queued
+                .map(|queued| (&queued.input, queued.delivery))
+                .unzip();
+            let offset = merging.begun.map_or(0, |begun| begun.offset);
+            let told = Delivery::of_all(&inputs, &known, offset, merging.timeline);
+            let queued = queue.iter_mut().filter(|queued| of_series(&&**queued));
+            queued
+                .zip(told)
+                .for_each(|(queued, delivery)| queued.delivery = delivery);
+        }
+    }
+
+    /// The packet time up to which what is there of a series goes. The name of a segment without
+    /// packets says that there were none before.
     pub(super) fn delivered(&self, series: &Series) -> Option<Clock> {
-        let deliveries: Vec<Delivery> = self
-            .queued(series)
-            .filter_map(|queued| queued.delivery)
-            .collect();
+        let merged = self
+            .stored
+            .series
+            .get(series)
+            .and_then(|merging| merging.timeline.clock());
+        let deliveries = self.queued(series).filter_map(|queued| queued.delivery);
+        let queued = deliveries.map(|delivery| delivery.clock()).max();
         let named = self
             .queued(series)
             .filter_map(|queued| queued.segment.named_ns())
             .max();
-        Delivery::clock_of(
-            self.stored
-                .series
-                .get(series)
-                .and_then(|merging| merging.clock),
-            &deliveries,
-        )
-        .max(named)
+        merged.max(queued.flatten()).max(named)
     }
 
     /// How far packet time has come in segments that were closed a while ago.
@@ -493,9 +507,9 @@ impl Point {
             .stored
             .series
             .values()
-            .filter_map(|merging| merging.clock);
+            .filter_map(|merging| merging.timeline.clock());
         queued
-            .filter_map(|delivery| Delivery::clock_of(None, &[delivery]))
+            .filter_map(|delivery| delivery.clock())
             .chain(merged)
             .max()
     }

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::segment::Segment;
 use crate::{
-    moment::Clock,
     segments::{Content, FileId, Identity, Listed, Series, content, identity},
     source::{Name, RecentPackets},
+    timeline::Timeline,
 };
 
 /// Of segments that are gone, so many are remembered, to know them if they are delivered again.
@@ -50,8 +50,8 @@ pub(super) struct Stored {
 pub(super) struct Merging {
     /// The segment that was begun.
     pub(super) begun: Option<Begun>,
-    /// Packet time there.
-    pub(super) clock: Option<Clock>,
+    /// The series' clock there.
+    pub(super) timeline: Timeline,
 }
 
 /// A segment that is read in part.
@@ -176,12 +176,13 @@ impl Stored {
         let latest = self
             .series
             .values()
-            .filter_map(|merging| merging.clock)
+            .filter_map(|merging| merging.timeline.clock())
             .max()
             .unwrap_or(0);
         self.series.retain(|series, merging| {
             let is_old = merging
-                .clock
+                .timeline
+                .clock()
                 .is_none_or(|clock| clock.saturating_add(LONG_GONE_NS) < latest);
             there.contains(series) || merging.begun.is_some() || !is_old
         });

@@ -17,8 +17,11 @@ use shared::pcap::{
     ng_section_header, push_ng_packet,
 };
 
-use super::{Input, duplicates::RecentPackets, next_record};
-use crate::moment::{Clock, is_odd};
+use super::{Input, duplicates::RecentPackets, next_record, records_behind};
+use crate::{
+    moment::{Clock, Position},
+    timeline::{Advance, Evidence, LookAhead, Timeline},
+};
 
 /// How far the inputs of a capture point have been merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,7 @@ pub struct Place {
     /// Where the next record lies in the one after them, in bytes. 0 for its first record.
     pub offset: usize,
     /// The point's clock at the record before.
-    pub clock: Clock,
+    pub timeline: Timeline,
 }
 
 /// A moment that no capture point will fall behind of: what comes up to it may be written.
@@ -84,73 +87,108 @@ impl Watermark {
     }
 }
 
-/// What an input adds to the clock of its point. To know it, all of the input must be walked
-/// through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How far the clock of a point comes in one of its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    first_ns: Option<u64>,
-    /// The clock after all of its records but the last.
-    clock_before_last: Clock,
-    /// The time of the last one: the next input may contradict it.
-    last_ns: Option<u64>,
+    before: Timeline,
+    after: Timeline,
+    is_decided: bool,
 }
 
 impl Delivery {
-    /// That of an input, if it has any record.
-    #[must_use]
-    pub fn of(input: &Input) -> Option<Self> {
+    /// Goes through an input from an offset on, at which the clock of its point was `before`. Others
+    /// come `later`.
+    fn of(input: &Input, offset: usize, before: Timeline, later: &[&Input]) -> Self {
+        let mut after = before;
+        let mut look_ahead = LookAhead::default();
         let mut walk = input.layout.walk(input.bytes(), input.start);
-        let first_ns = next_record(&mut walk)?.timestamp_ns;
-        let mut delivery = Self {
-            first_ns,
-            clock_before_last: 0,
-            last_ns: first_ns,
-        };
-        while let Some(Record { timestamp_ns, .. }) = next_record(&mut walk) {
-            delivery.clock_before_last =
-                clock_after(delivery.clock_before_last, delivery.last_ns, timestamp_ns);
-            delivery.last_ns = timestamp_ns;
+        let mut is_decided = true;
+        while let Some(record) = next_record(&mut walk) {
+            if record.offset < offset {
+                continue;
+            }
+            let advance = advance(&mut after, &record, 0, &walk, later, &mut look_ahead);
+            if advance == Advance::Undecided {
+                is_decided = false;
+                break;
+            }
         }
         input.release_before(input.bytes().len());
-        Some(delivery)
+        Self {
+            before,
+            after,
+            is_decided,
+        }
     }
 
-    /// The clock of a point after these inputs, where it was `before` ahead of them; nothing if it
-    /// has not begun.
+    /// How far each of the inputs of a point goes, the first from an offset on, at which the clock is
+    /// `before`. Nothing is told behind a leap that waits for the records that decide on it. What is
+    /// `known` already is not gone through again.
     #[must_use]
-    pub fn clock_of(before: Option<Clock>, deliveries: &[Self]) -> Option<Clock> {
-        let nexts = deliveries
-            .iter()
-            .skip(1)
-            .map(|next| next.first_ns)
-            .chain([None]);
+    pub fn of_all(
+        inputs: &[&Input],
+        known: &[Option<Self>],
+        offset: usize,
+        before: Timeline,
+    ) -> Vec<Option<Self>> {
+        let mut deliveries = Vec::new();
+        let mut before = Some(before);
+        for (number, input) in inputs.iter().enumerate() {
+            let later = inputs.get(number.saturating_add(1)..).unwrap_or_default();
+            let offset = if number == 0 { offset } else { 0 };
+            let delivery = before.map(|before| {
+                let known = known.get(number).copied().flatten();
+                // One that is read in part goes as far as it did.
+                let holds =
+                    |known: &Self| known.is_decided && (offset > 0 || known.before == before);
+                known
+                    .filter(holds)
+                    .unwrap_or_else(|| Self::of(input, offset, before, later))
+            });
+            before = delivery
+                .filter(|known| known.is_decided)
+                .map(|known| known.after);
+            deliveries.push(delivery);
+        }
         deliveries
-            .iter()
-            .zip(nexts)
-            .fold(before, |clock, (delivery, next_ns)| {
-                let clock = clock.unwrap_or(0).max(delivery.clock_before_last);
-                Some(clock_after(clock, delivery.last_ns, next_ns))
-            })
+    }
+
+    /// The clock behind all of its records of which it can be told.
+    #[must_use]
+    pub fn clock(&self) -> Option<Clock> {
+        self.after.clock()
     }
 }
 
-/// The clock of a point after a record, before which it was `clock`. What has no time, or one that
-/// the next record contradicts, leaves it as it is.
+/// Moves the clock of a point on by a record, behind which `walk` stands, in its input of this number.
 #[inline]
-fn clock_after(clock: Clock, timestamp_ns: Option<u64>, next_ns: Option<u64>) -> Clock {
-    timestamp_ns
-        .filter(|timestamp_ns| !is_odd(*timestamp_ns, next_ns))
-        .map_or(clock, |timestamp_ns| clock.max(timestamp_ns))
+fn advance<'a>(
+    timeline: &mut Timeline,
+    record: &Record<'a>,
+    number: usize,
+    walk: &Walk<'a>,
+    later: &[&'a Input],
+    look_ahead: &mut LookAhead<'a>,
+) -> Advance {
+    let Some(timestamp_ns) = record.timestamp_ns else {
+        return Advance::Steady;
+    };
+    let at = Position::new(number, record.offset);
+    let records = || records_behind(walk.clone(), number, later.to_vec());
+    timeline.advance(timestamp_ns, || {
+        look_ahead.evidence(timestamp_ns, at, records)
+    })
 }
 
 impl<'a> Merge<'a> {
     /// Of each capture point, in the order of their numbers: its inputs in capture order, and how
-    /// far they have been merged.
+    /// far they have been merged. Nothing comes after those that are `is_final`; a leap at the end of
+    /// others waits for the records that decide on it.
     #[must_use]
-    pub fn new(points: impl IntoIterator<Item = (Vec<&'a Input>, Place)>) -> Self {
+    pub fn new(points: impl IntoIterator<Item = (Vec<&'a Input>, Place)>, is_final: bool) -> Self {
         let points = points
             .into_iter()
-            .map(|(inputs, place)| Point::new(inputs, place))
+            .map(|(inputs, place)| Point::new(inputs, place, is_final))
             .collect();
         Self {
             points,
@@ -175,20 +213,19 @@ impl<'a> Merge<'a> {
         mut unreadable: impl FnMut(usize, &Input, Gap),
     ) -> io::Result<Merged> {
         if !std::mem::replace(&mut self.is_begun, true) {
-            self.points
-                .iter_mut()
-                .enumerate()
-                .for_each(|(number, point)| {
-                    point.begin(|input, gap| unreadable(number, input, gap));
-                });
+            for (number, point) in self.points.iter_mut().enumerate() {
+                point.move_on(|input, gap| unreadable(number, input, gap));
+            }
         }
         let mut capture = Capture::begun(out);
         let mut merged = Merged::default();
         let mut left_out: u64 = 0;
         while let Some((number, point)) = self.next(until)
-            && let Some(Head { record, clock }) = point.head
+            && let Some(Head { record, timeline }) = point.head
         {
-            point.advance(clock, |input, gap| unreadable(number, input, gap));
+            let clock = timeline.clock().unwrap_or(0);
+            point.place.timeline = timeline;
+            point.move_on(|input, gap| unreadable(number, input, gap));
             if recent
                 .as_deref_mut()
                 .is_some_and(|recent| recent.is_repeated(&record, clock))
@@ -224,7 +261,7 @@ impl<'a> Merge<'a> {
             .enumerate()
             .filter_map(|(number, point)| {
                 let moment = Watermark {
-                    clock: point.head?.clock,
+                    clock: point.head?.timeline.clock().unwrap_or(0),
                     point: number,
                 };
                 (moment <= until).then_some((moment, point))
@@ -240,10 +277,12 @@ impl<'a> Merge<'a> {
 struct Point<'a> {
     inputs: Vec<&'a Input>,
     reader: Reader<'a>,
-    /// One record ahead: it may tell that the time of the one before is damaged.
-    ahead: Reader<'a>,
+    look_ahead: LookAhead<'a>,
+    /// Nothing at the end, and where a leap waits for the records that decide on it.
     head: Option<Head<'a>>,
-    /// That of the head.
+    /// Nothing comes after the inputs.
+    is_final: bool,
+    /// That of the next record.
     place: Place,
 }
 
@@ -251,54 +290,53 @@ struct Point<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Head<'a> {
     record: Record<'a>,
-    clock: Clock,
+    timeline: Timeline,
 }
 
 impl<'a> Point<'a> {
-    fn new(inputs: Vec<&'a Input>, place: Place) -> Self {
+    fn new(inputs: Vec<&'a Input>, place: Place, is_final: bool) -> Self {
         let reader = Reader::at(&inputs, place);
         Self {
             inputs,
-            ahead: reader.clone(),
             reader,
+            look_ahead: LookAhead::default(),
             head: None,
+            is_final,
             place,
         }
     }
 
-    /// Finds the first record.
-    fn begin(&mut self, unreadable: impl FnMut(&Input, Gap)) {
-        let record = self.reader.next(&self.inputs, unreadable);
-        self.ahead = self.reader.clone();
-        self.set_head(record);
-    }
-
-    /// Finds the next record, behind one at which the clock was `clock`.
+    /// Finds the next record.
     #[inline]
-    fn advance(&mut self, clock: Clock, unreadable: impl FnMut(&Input, Gap)) {
-        self.place.clock = clock;
+    fn move_on(&mut self, unreadable: impl FnMut(&Input, Gap)) {
         let record = self.reader.next(&self.inputs, unreadable);
         self.set_head(record);
     }
 
+    /// Tells the clock at the next record, if that can be told.
     #[inline]
     fn set_head(&mut self, record: Option<Record<'a>>) {
-        self.head = record.map(|record| {
-            let next_ns = self
-                .ahead
-                .next(&self.inputs, |_, _| {})
-                .and_then(|next| next.timestamp_ns);
-            Head {
-                record,
-                clock: clock_after(self.place.clock, record.timestamp_ns, next_ns),
-            }
-        });
-        let offset = record.map_or(0, |record| record.offset);
-        self.place = Place {
-            finished: self.reader.number,
-            offset,
-            clock: self.place.clock,
+        let number = self.reader.number;
+        self.place.finished = number;
+        self.place.offset = record.map_or(0, |record| record.offset);
+        self.head = None;
+        let (Some(record), Some(walk)) = (record, &self.reader.walk) else {
+            return;
         };
+        let mut timeline = self.place.timeline;
+        let later = self
+            .inputs
+            .get(number.saturating_add(1)..)
+            .unwrap_or_default();
+        let look_ahead = &mut self.look_ahead;
+        let told = advance(&mut timeline, &record, number, walk, later, look_ahead);
+        if let (Advance::Undecided, Some(timestamp_ns)) = (told, record.timestamp_ns) {
+            if !self.is_final {
+                return;
+            }
+            timeline.advance(timestamp_ns, || Evidence::BorneOut);
+        }
+        self.head = Some(Head { record, timeline });
     }
 
     /// Lets go of what has been merged.

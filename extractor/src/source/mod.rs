@@ -46,6 +46,7 @@ use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
     segments::{Content, Identity, content_of},
+    timeline::Later,
 };
 
 /// The name that stands for standard input.
@@ -193,21 +194,11 @@ impl Inputs {
         &self.carried
     }
 
-    /// The time that is told first after all of one input, in nanoseconds since 1970: of a record,
-    /// which may have none, or by the name of an input without records.
+    /// Those that come after one of them.
     #[must_use]
-    pub fn first_time_after(&self, number: usize) -> Option<Option<u64>> {
-        let later = self
-            .inputs
-            .iter()
-            .skip(number.saturating_add(1).saturating_sub(self.first));
-        let told = |input: &Input| {
-            input
-                .first_record()
-                .map(|record| record.timestamp_ns)
-                .or(input.reached_ns.map(Some))
-        };
-        later.filter_map(told).next()
+    pub fn after(&self, number: usize) -> &[Input] {
+        let next = number.saturating_add(1).saturating_sub(self.first);
+        self.inputs.get(next..).unwrap_or_default()
     }
 
     /// The time that the capture has reached behind the last record, by the names of inputs without
@@ -218,7 +209,7 @@ impl Inputs {
             .inputs
             .iter()
             .rev()
-            .take_while(|input| input.first_record().is_none());
+            .take_while(|input| input.is_empty());
         empty.filter_map(|input| input.reached_ns).max()
     }
 
@@ -382,8 +373,24 @@ impl Input {
         })
     }
 
-    fn first_record(&self) -> Option<Record<'_>> {
-        next_record(&mut self.layout.walk(self.bytes(), self.start))
+    /// Its records.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        records_of(self.layout.walk(self.bytes(), self.start))
+    }
+
+    /// Its records, or the time that it tells in their stead.
+    fn later(&self, number: usize) -> impl Iterator<Item = (Position, Later)> {
+        let reached = self.reached_ns.filter(|_| self.is_empty());
+        let of_record = move |record: Record<'_>| {
+            let at = Position::new(number, record.offset);
+            (at, Later::Record(record.timestamp_ns))
+        };
+        let reached = reached.map(|ns| (Position::new(number, 0), Later::Reached(ns)));
+        self.records().map(of_record).chain(reached)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records().next().is_none()
     }
 
     /// The same, from an offset on up to which it was read before, if it was.
@@ -484,6 +491,28 @@ impl Input {
     pub fn record<'a>(&'a self, layout: &Layout, offset: usize) -> Option<Record<'a>> {
         layout.record_at(self.bytes(), offset)
     }
+}
+
+/// The records behind a place in the input of this number, and what is told in their stead, for those
+/// who look ahead.
+pub fn records_behind<'a>(
+    walk: Walk<'a>,
+    number: usize,
+    inputs: impl IntoIterator<Item = &'a Input>,
+) -> impl Iterator<Item = (Position, Later)> {
+    let of_record = move |record: Record<'_>| {
+        let at = Position::new(number, record.offset);
+        (at, Later::Record(record.timestamp_ns))
+    };
+    let later = (number.saturating_add(1)..).zip(inputs);
+    records_of(walk)
+        .map(of_record)
+        .chain(later.flat_map(|(number, input)| input.later(number)))
+}
+
+/// The records of a walk. What cannot be read is passed over.
+pub fn records_of<'a>(mut walk: Walk<'a>) -> impl Iterator<Item = Record<'a>> {
+    std::iter::from_fn(move || next_record(&mut walk))
 }
 
 /// The next record, wherever it is.

@@ -2,6 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use shared::pcap::{MAX_FRAME_LEN, file_header, record_header};
 
+use crate::timeline::{Evidence, LOOK_AHEAD};
+
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
 const HOUR: u64 = 3600 * SECOND;
@@ -157,6 +159,7 @@ fn merge_of<'a>(queues: &'a Queues, places: &[Place]) -> Merge<'a> {
             .iter()
             .map(|inputs| inputs.iter().collect())
             .zip(places.iter().copied()),
+        true,
     )
 }
 
@@ -429,10 +432,11 @@ fn what_cannot_be_read_is_told_once() {
             Place {
                 finished: 1,
                 offset: 0,
-                clock: START + SECOND
+                timeline: places[1].timeline,
             }
         ]
     );
+    assert_eq!(places[1].timeline.clock(), Some(START + SECOND));
 }
 
 #[test]
@@ -480,30 +484,43 @@ fn the_watermark_is_what_all_have_delivered_who_are_waited_for() {
     );
 }
 
+/// The clock of a point of which so much is there.
+fn delivered(inputs: &[&Input], before: Timeline) -> Option<Clock> {
+    let deliveries = Delivery::of_all(inputs, &[], 0, before);
+    let queued = deliveries.into_iter().flatten().last();
+    queued.map_or(before.clock(), |last| last.clock())
+}
+
 #[test]
 fn a_delivery_ends_where_its_point_will_be_then() {
-    let at = |ns: u64| packet(START + ns, b"x");
+    let at = |ms: u64| packet(START + ms * MS, b"x");
+    let later: Vec<Packet> = (0..16).map(|n| at(800 + n)).collect();
     let queues = opened(&[vec![
-        classic(&[at(5), at(3 * HOUR)]),
-        classic(&[at(8000), at(7000)]),
+        classic(&[at(5), at(3 * HOUR / MS)]),
+        classic(&later),
         classic(&[]),
     ]]);
-    let deliveries: Vec<Delivery> = queues[0].iter().filter_map(Delivery::of).collect();
-    assert_eq!(deliveries.len(), 2);
+    let inputs: Vec<&Input> = queues[0].iter().collect();
+    let nothing = Timeline::default();
+    let known = Delivery::of_all(&inputs[..1], &[], 0, nothing);
     assert_eq!(
-        Delivery::clock_of(None, &deliveries[..1]),
-        Some(START + 3 * HOUR)
+        known[0].and_then(|known| known.clock()),
+        Some(START + 5 * MS),
+        "the leap waits"
     );
     assert_eq!(
-        Delivery::clock_of(None, &deliveries),
-        Some(START + 8000),
-        "what is odd shows with the next input"
+        delivered(&inputs, nothing),
+        Some(START + 815 * MS),
+        "it is contradicted"
     );
     assert_eq!(
-        Delivery::clock_of(Some(START + HOUR), &deliveries),
-        Some(START + HOUR)
+        Delivery::of_all(&inputs, &known, 0, nothing),
+        Delivery::of_all(&inputs, &[], 0, nothing)
     );
-    assert_eq!(Delivery::clock_of(None, &[]), None);
+    let mut ahead = nothing;
+    ahead.reach(START + SECOND);
+    assert_eq!(delivered(&inputs, ahead), Some(START + SECOND));
+    assert_eq!(delivered(&[], nothing), None);
 }
 
 #[test]
@@ -620,18 +637,25 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
                 }
             })
             .collect();
-        let mut clock = 0;
+        let mut timeline = Timeline::default();
         for (index, packet) in packets.iter().enumerate() {
-            let next = packets.get(index + 1).and_then(|next| next.ns);
-            if let Some(ns) = packet.ns
-                && next.is_none_or(|next| next + HOUR >= ns)
-            {
-                clock = clock.max(ns);
+            let later = packets.iter().skip(index + 1).take(LOOK_AHEAD);
+            let mut times = later.filter_map(|later| later.ns);
+            if let Some(ns) = packet.ns {
+                let is_contradicted = times.any(|later| later + 60 * SECOND < ns);
+                let evidence = if is_contradicted {
+                    Evidence::Contradicted
+                } else {
+                    Evidence::BorneOut
+                };
+                timeline.advance(ns, || evidence);
             }
+            let clock = timeline.clock().unwrap_or(0);
+            let ns = Some(packet.ns.unwrap_or(clock));
             all.push((
                 clock,
                 Packet {
-                    ns: Some(packet.ns.unwrap_or(clock)),
+                    ns,
                     ..packet.clone()
                 },
             ));
@@ -688,8 +712,11 @@ proptest! {
         let mut merge = merge_of(&queues, &vec![Place::default(); queues.len()]);
         Outcome::default().take(&mut merge, Watermark::END, u64::MAX, None);
         for (inputs, place) in queues.iter().zip(merge.places()) {
-            let deliveries: Vec<Delivery> = inputs.iter().filter_map(Delivery::of).collect();
-            prop_assert_eq!(Delivery::clock_of(None, &deliveries).unwrap_or(0), place.clock);
+            let inputs: Vec<&Input> = inputs.iter().collect();
+            let delivered = delivered(&inputs, Timeline::default());
+            prop_assert!(delivered <= place.timeline.clock());
+            let waits = Delivery::of_all(&inputs, &[], 0, Timeline::default()).iter().any(|known| known.is_none_or(|known| !known.is_decided));
+            prop_assert!(waits || delivered == place.timeline.clock());
         }
     }
 
@@ -713,12 +740,9 @@ proptest! {
         for point in arrivals {
             there[point] = (there[point] + 1).min(2);
             let points: Vec<Vec<&Input>> = queues.iter().zip(there).map(|(inputs, count)| inputs[..count].iter().collect()).collect();
-            let delivered = points.iter().map(|inputs| {
-                let deliveries: Vec<Delivery> = inputs.iter().filter_map(|input| Delivery::of(input)).collect();
-                (Delivery::clock_of(None, &deliveries), true)
-            });
+            let delivered = points.iter().map(|inputs| (delivered(inputs, Timeline::default()), true));
             let Some(until) = Watermark::of(delivered) else { continue };
-            let mut merge = Merge::new(points.into_iter().zip(places));
+            let mut merge = Merge::new(points.into_iter().zip(places), false);
             prop_assert!(got.take(&mut merge, until, u64::MAX, None).is_all);
             places = merge.places().collect::<Vec<_>>().try_into().unwrap();
             prop_assert!(places[until.point].finished >= there[until.point], "who is waited for is done");

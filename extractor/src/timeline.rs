@@ -1,0 +1,611 @@
+//! Packet time, out of the timestamps of frames.
+//!
+//! Packet time is the highest timestamp so far. Every timer runs on it, so a clock that fails while it
+//! captures must not carry it along:
+//!
+//! * A *leap* is a timestamp more than [`NEAR_NS`] ahead of packet time: nothing was captured for a
+//!   while, or it is wrong. Packet time follows it unless one of the next [`LOOK_AHEAD`] records
+//!   contradicts it, by a timestamp more than [`NEAR_NS`] before it. So up to 16 frames in a row that
+//!   are hours ahead move nothing.
+//! * Timestamps that *lag* more than [`NEAR_NS`] behind packet time move nothing, either. Where they
+//!   go on like that, the clock was set back, or packet time was led astray before. Then packet
+//!   time goes on from where it stands, at the pace of these timestamps: what lies between is added to
+//!   each as its *offset*. Earlier offsets are remembered, so two clocks that take turns are
+//!   both understood.
+//!
+//! All of it follows from the records in capture order, so it makes no difference how a capture is
+//! cut. A leap at the end of what is there waits for the records that decide on it.
+
+use std::{collections::VecDeque, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::moment::{Clock, Position};
+
+/// The number of records that may contradict a leap.
+pub const LOOK_AHEAD: usize = 16;
+
+/// A minute. Timestamps within it of packet time are as good as any: captures of several interfaces are
+/// out of order by less, and no call times out for it.
+const NEAR_NS: u64 = 60 * 1_000_000_000;
+
+/// Timestamps that lag for ten seconds of their own are believed.
+const LAG_NS: u64 = 10 * 1_000_000_000;
+
+/// Timestamps that lag for so many records are believed if they stand still.
+const LAG_RECORDS: u32 = 4096;
+
+/// Offsets that are remembered.
+const OFFSETS: usize = 4;
+
+/// Packet time after some of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Packet time; none before the first record that has a time.
+    clock: Option<Clock>,
+    /// Nanoseconds that are added to timestamps. The first is the one in use.
+    offsets: [u64; OFFSETS],
+    lag: Option<Lag>,
+}
+
+/// Timestamps that lag behind packet time, one record after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lag {
+    first_ns: u64,
+    highest_ns: u64,
+    records: u32,
+}
+
+/// The part that a record plays for packet time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// It is the first one, or near packet time.
+    Steady,
+    /// It leaps ahead, and nothing contradicts it.
+    Leap,
+    /// It leaps ahead, and is contradicted: packet time does not move.
+    Odd,
+    /// It leaps ahead, and the records that decide on it are not there yet. Nothing has changed.
+    Undecided,
+    /// It lags behind, or is near only by an earlier offset.
+    Lagging,
+    /// It is the one with which timestamps have lagged for long enough to be believed.
+    SetBack,
+}
+
+/// What the records behind one say of its timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// None of them contradicts it.
+    BorneOut,
+    /// One of them contradicts it.
+    Contradicted,
+    /// There are too few to tell.
+    Missing,
+}
+
+impl Timeline {
+    /// Packet time, if any record had a time yet.
+    #[must_use]
+    #[inline]
+    pub fn clock(&self) -> Option<Clock> {
+        self.clock
+    }
+
+    /// The same clocks at another place: packet time is that of the next record.
+    #[must_use]
+    pub fn at_any_time(self) -> Self {
+        Self {
+            clock: None,
+            lag: None,
+            ..self
+        }
+    }
+
+    /// Moves on by a record. `look_ahead` is asked about a leap, and only then.
+    #[inline]
+    pub fn advance(&mut self, timestamp_ns: u64, look_ahead: impl FnOnce() -> Evidence) -> Advance {
+        let [offset, ..] = self.offsets;
+        let time = timestamp_ns.saturating_add(offset);
+        match self.clock {
+            Some(clock) if is_near(time, clock) => {
+                self.clock = Some(clock.max(time));
+                self.lag = None;
+                Advance::Steady
+            }
+            Some(clock) => self.advance_from_afar(timestamp_ns, clock, look_ahead),
+            None => {
+                self.clock = Some(time);
+                Advance::Steady
+            }
+        }
+    }
+
+    /// Kept apart from what nearly all records need.
+    #[inline(never)]
+    fn advance_from_afar(
+        &mut self,
+        timestamp_ns: u64,
+        clock: Clock,
+        look_ahead: impl FnOnce() -> Evidence,
+    ) -> Advance {
+        let earlier = |offset: &u64| is_near(timestamp_ns.saturating_add(*offset), clock);
+        if let Some(place) = self.offsets.iter().position(earlier) {
+            self.use_offset(place);
+            let [offset, ..] = self.offsets;
+            self.clock = Some(clock.max(timestamp_ns.saturating_add(offset)));
+            self.lag = None;
+            return Advance::Lagging;
+        }
+        let [offset, ..] = self.offsets;
+        let time = timestamp_ns.saturating_add(offset);
+        if time < clock {
+            return self.lag_behind(timestamp_ns, clock);
+        }
+        match look_ahead() {
+            Evidence::BorneOut => {
+                self.clock = Some(time);
+                self.lag = None;
+                Advance::Leap
+            }
+            Evidence::Contradicted => Advance::Odd,
+            Evidence::Missing => Advance::Undecided,
+        }
+    }
+
+    fn lag_behind(&mut self, timestamp_ns: u64, clock: Clock) -> Advance {
+        let before = self.lag.filter(|lag| is_near(timestamp_ns, lag.highest_ns));
+        let lag = before.map_or(
+            Lag {
+                first_ns: timestamp_ns,
+                highest_ns: timestamp_ns,
+                records: 1,
+            },
+            |lag| Lag {
+                highest_ns: lag.highest_ns.max(timestamp_ns),
+                records: lag.records.saturating_add(1),
+                ..lag
+            },
+        );
+        if !lag.is_believed() {
+            self.lag = Some(lag);
+            return Advance::Lagging;
+        }
+        self.lag = None;
+        self.use_offset(OFFSETS.saturating_sub(1));
+        let [offset, ..] = &mut self.offsets;
+        *offset = clock.saturating_sub(lag.highest_ns);
+        Advance::SetBack
+    }
+
+    /// Makes the offset at a place the one in use.
+    fn use_offset(&mut self, place: usize) {
+        if let Some(up_to) = self.offsets.get_mut(..=place) {
+            up_to.rotate_right(1);
+        }
+    }
+
+    /// How far a timestamp lags behind packet time, in nanoseconds, by the offset that comes nearest.
+    #[must_use]
+    pub fn lag_ns(&self, timestamp_ns: u64) -> Option<u64> {
+        let clock = self.clock?;
+        let lag = |offset: &u64| clock.saturating_sub(timestamp_ns.saturating_add(*offset));
+        self.offsets.iter().map(lag).min()
+    }
+
+    /// The capture has reached this time, in nanoseconds since 1970, whether records followed or not.
+    pub fn reach(&mut self, timestamp_ns: u64) {
+        let [offset, ..] = self.offsets;
+        let time = timestamp_ns.saturating_add(offset);
+        self.clock = Some(self.clock.unwrap_or(0).max(time));
+    }
+}
+
+impl Lag {
+    fn is_believed(&self) -> bool {
+        let lasted_ns = self.highest_ns.saturating_sub(self.first_ns);
+        self.records >= LAG_RECORDS || (self.records as usize >= LOOK_AHEAD && lasted_ns >= LAG_NS)
+    }
+}
+
+#[inline]
+fn is_near(one: u64, other: u64) -> bool {
+    one.abs_diff(other) <= NEAR_NS
+}
+
+/// Packet time over a stretch of a capture of which it is not known what came before.
+///
+/// Stretches are gone through side by side. Each begins with the offsets that were in use before all
+/// of them, and at its own first timestamp. [`Stretch::fits`] tells whether that gives what going
+/// through them one after the other would have given; if not, it is gone through again.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    begun_with: Timeline,
+    timeline: Timeline,
+    /// Packet time before was not known.
+    is_guessed: bool,
+    first: Option<Clock>,
+    lowest: Clock,
+    is_steady: bool,
+    is_unsure: bool,
+}
+
+impl Stretch {
+    /// A stretch behind a known one.
+    #[must_use]
+    pub fn behind(timeline: Timeline) -> Self {
+        Self {
+            begun_with: timeline,
+            timeline,
+            is_guessed: false,
+            first: None,
+            lowest: Clock::MAX,
+            is_steady: true,
+            is_unsure: false,
+        }
+    }
+
+    /// A stretch somewhere behind `timeline`.
+    #[must_use]
+    pub fn somewhere_behind(timeline: Timeline) -> Self {
+        Self {
+            is_guessed: true,
+            ..Self::behind(timeline.at_any_time())
+        }
+    }
+
+    /// Packet time, 0 as long as no record had a time.
+    #[must_use]
+    #[inline]
+    pub fn clock(&self) -> Clock {
+        self.timeline.clock().unwrap_or(0)
+    }
+
+    /// Moves on by a record; see [`Timeline::advance`].
+    #[inline]
+    pub fn advance(
+        &mut self,
+        timestamp_ns: u64,
+        mut look_ahead: impl FnMut() -> Evidence,
+    ) -> Advance {
+        let is_first = self.is_guessed && self.timeline.clock().is_none();
+        if is_first && look_ahead() != Evidence::BorneOut {
+            self.is_unsure = true;
+        }
+        let advance = self.timeline.advance(timestamp_ns, look_ahead);
+        self.first = self.first.or(self.timeline.clock());
+        match advance {
+            Advance::Steady | Advance::Leap => {
+                let [offset, ..] = self.timeline.offsets;
+                self.lowest = self.lowest.min(timestamp_ns.saturating_add(offset));
+            }
+            Advance::Odd | Advance::Undecided | Advance::Lagging | Advance::SetBack => {
+                self.is_steady = false
+            }
+        }
+        advance
+    }
+
+    /// True if the stretch is right where it stands behind `before`.
+    #[must_use]
+    pub fn fits(&self, before: &Timeline) -> bool {
+        if !self.is_guessed {
+            return self.begun_with == *before;
+        }
+        let Some(first) = self.first else { return true };
+        if self.is_unsure || self.begun_with.offsets != before.offsets {
+            return false;
+        }
+        // Where it begins at packet time or later, all goes as it went. Where it begins a little
+        // before, only what is steady does. A leap may be near by an earlier offset.
+        let [offset, ..] = before.offsets;
+        let is_told = before.offsets.iter().all(|other| *other == offset);
+        before.clock.is_none_or(|clock| {
+            if first >= clock {
+                is_told || is_near(first, clock)
+            } else {
+                self.is_steady && self.lowest.saturating_add(NEAR_NS) >= clock
+            }
+        })
+    }
+
+    /// Packet time behind the stretch, which fits behind `before`.
+    #[must_use]
+    pub fn end(&self, before: &Timeline) -> Timeline {
+        if self.first.is_none() {
+            return *before;
+        }
+        Timeline {
+            clock: self.timeline.clock.max(before.clock),
+            ..self.timeline
+        }
+    }
+}
+
+/// A record that comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Its timestamp, in nanoseconds since 1970.
+    Record(Option<u64>),
+    /// There is none, but the capture has reached this time.
+    Reached(u64),
+}
+
+/// Looks at the records behind the one that is being read.
+#[derive(Default)]
+pub struct LookAhead<'w> {
+    records: Option<Box<dyn Iterator<Item = (Position, Later)> + 'w>>,
+    /// The place behind which they begin.
+    from: Position,
+    seen: VecDeque<(Position, Later)>,
+}
+
+/// In bytes: what lies further ahead is begun anew, so that nothing is gone through for nothing.
+const LOOK_AHEAD_LEN: usize = 64 * 1024;
+
+impl<'w> LookAhead<'w> {
+    /// What the records behind a place say of the timestamp there. `records` gives them, in capture
+    /// order.
+    pub fn evidence<I: Iterator<Item = (Position, Later)> + 'w>(
+        &mut self,
+        timestamp_ns: u64,
+        at: Position,
+        records: impl FnOnce() -> I,
+    ) -> Evidence {
+        let is_there = at.input() == self.from.input()
+            && at.offset().saturating_sub(self.from.offset()) < LOOK_AHEAD_LEN;
+        if self.records.is_none() || !is_there {
+            *self = Self {
+                records: Some(Box::new(records())),
+                from: at,
+                seen: VecDeque::new(),
+            };
+        }
+        while self.seen.pop_front_if(|(place, _)| *place <= at).is_some() {}
+        for number in 0..LOOK_AHEAD {
+            let Some(later) = self.get(number, at) else {
+                return Evidence::Missing;
+            };
+            let (Later::Record(Some(later_ns)) | Later::Reached(later_ns)) = later else {
+                continue;
+            };
+            if later_ns.saturating_add(NEAR_NS) < timestamp_ns {
+                return Evidence::Contradicted;
+            }
+            if let Later::Reached(_) = later {
+                break;
+            }
+        }
+        Evidence::BorneOut
+    }
+
+    /// The record of this number, from 0, behind a place.
+    fn get(&mut self, number: usize, at: Position) -> Option<Later> {
+        while self.seen.len() <= number {
+            let later = self.records.as_mut()?.next()?;
+            if later.0 > at {
+                self.seen.push_back(later);
+            }
+        }
+        self.seen.get(number).map(|(_, later)| *later)
+    }
+}
+
+impl fmt::Debug for LookAhead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookAhead")
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const HOUR: u64 = 3600 * SECOND;
+    const START: u64 = 1_700_000_000 * SECOND;
+
+    fn laters(times: &[u64]) -> impl Iterator<Item = (Position, Later)> {
+        let later =
+            |(number, ns): (usize, &u64)| (Position::new(0, number), Later::Record(Some(*ns)));
+        times.iter().enumerate().map(later)
+    }
+
+    /// Packet time at each record of a capture that ends behind them.
+    fn clocks(times: &[u64]) -> Vec<Clock> {
+        let mut timeline = Timeline::default();
+        let mut ahead = LookAhead::default();
+        let mut clocks = Vec::new();
+        for (number, ns) in times.iter().enumerate() {
+            let at = Position::new(0, number);
+            timeline.advance(*ns, || {
+                at_the_end(ahead.evidence(*ns, at, || laters(times)))
+            });
+            clocks.push(timeline.clock().unwrap());
+        }
+        clocks
+    }
+
+    fn at_the_end(evidence: Evidence) -> Evidence {
+        match evidence {
+            Evidence::Missing => Evidence::BorneOut,
+            decided => decided,
+        }
+    }
+
+    fn seconds(clock: Clock) -> i64 {
+        clock.cast_signed().wrapping_sub(START.cast_signed()) / SECOND.cast_signed()
+    }
+
+    /// A record each second from `from` on, in seconds behind [`START`].
+    fn each_second(from: u64, count: u64) -> impl Iterator<Item = u64> {
+        (from..from + count).map(|second| START + second * SECOND)
+    }
+
+    #[test]
+    fn up_to_sixteen_records_in_a_row_lead_nothing() {
+        for wrong in 1..=16 {
+            let mut times: Vec<u64> = each_second(0, 30).collect();
+            times.extend(each_second(30, wrong).map(|ns| ns + 3 * HOUR));
+            times.extend(each_second(30 + wrong, 30));
+            let clocks = clocks(&times);
+            assert_eq!(seconds(clocks[29 + wrong as usize]), 29, "{wrong}");
+            assert_eq!(
+                seconds(*clocks.last().unwrap()),
+                59 + wrong as i64,
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pause_is_a_pause() {
+        let times: Vec<u64> = each_second(0, 3).chain(each_second(9 * 3600, 2)).collect();
+        let clocks: Vec<i64> = clocks(&times).into_iter().map(seconds).collect();
+        assert_eq!(clocks, [0, 1, 2, 32_400, 32_401]);
+    }
+
+    #[test]
+    fn packet_time_goes_on_where_a_clock_is_set_back() {
+        let times: Vec<u64> = each_second(7200, 20).chain(each_second(0, 60)).collect();
+        let clocks: Vec<i64> = clocks(&times).into_iter().map(seconds).collect();
+        assert_eq!(clocks[19..35], [7219; 16]);
+        assert_eq!(clocks[35..38], [7219, 7220, 7221]);
+        assert_eq!(*clocks.last().unwrap(), 7219 + 44);
+        assert!(clocks.is_sorted());
+    }
+
+    #[test]
+    fn what_led_packet_time_astray_heals() {
+        let years = 20 * 365 * 24 * HOUR;
+        let times: Vec<u64> = each_second(0, 20)
+            .chain(each_second(20, 40).map(|ns| ns + years))
+            .chain(each_second(60, 60))
+            .collect();
+        let clocks = clocks(&times);
+        let behind = |number: usize| seconds(clocks[number] - years);
+        assert_eq!([behind(20), behind(59), behind(74)], [20, 59, 59]);
+        assert_eq!(
+            behind(119),
+            59 + 44,
+            "the pace is that of the capture again"
+        );
+    }
+
+    #[test]
+    fn two_clocks_that_take_turns_are_both_understood() {
+        let mut times = Vec::new();
+        for turn in 0..20 {
+            let ahead = if turn % 2 == 0 { 0 } else { 5 * HOUR };
+            times.extend(each_second(turn * 30, 30).map(|ns| ns + ahead));
+        }
+        let clocks = clocks(&times);
+        assert!(clocks.is_sorted());
+        // Once it leaps, once it waits until it understands; from then on it goes by the second.
+        let led = (5 * HOUR / SECOND) as i64;
+        assert_eq!(seconds(clocks[89]), led + 59 + 14);
+        assert_eq!(seconds(clocks[90]), led + 90);
+        assert_eq!(seconds(*clocks.last().unwrap()), led + 599);
+    }
+
+    #[test]
+    fn timestamps_that_stand_still_far_behind_are_believed_after_a_while() {
+        let times: Vec<u64> = each_second(0, 20).chain([0; 5000]).collect();
+        let mut timeline = Timeline::default();
+        let paces: Vec<Advance> = times
+            .iter()
+            .map(|ns| timeline.advance(*ns, || Evidence::BorneOut))
+            .collect();
+        let set_back = paces.iter().position(|pace| *pace == Advance::SetBack);
+        assert_eq!(set_back, Some(20 + LAG_RECORDS as usize - 1));
+        assert_eq!(paces.last(), Some(&Advance::Steady));
+        assert_eq!(seconds(timeline.clock().unwrap()), 19);
+    }
+
+    #[test]
+    fn a_leap_at_the_end_waits_unless_the_capture_is_known_to_be_there() {
+        let ahead = START + HOUR;
+        let records = || laters(&[START, START + HOUR]);
+        let at = Position::new(0, 1);
+        let evidence = LookAhead::default().evidence(ahead, at, records);
+        assert_eq!(evidence, Evidence::Missing);
+        for (reached, want) in [
+            (ahead, Evidence::BorneOut),
+            (START + SECOND, Evidence::Contradicted),
+        ] {
+            let reached = (Position::new(1, 0), Later::Reached(reached));
+            let records = || records().chain([reached]);
+            assert_eq!(LookAhead::default().evidence(ahead, at, records), want);
+        }
+    }
+
+    /// Timestamps with pauses, leaps, two clocks and such as are out of order.
+    fn times() -> impl Strategy<Value = Vec<u64>> {
+        let step = prop_oneof![
+            8 => (0..2 * SECOND).prop_map(Some),
+            1 => (0..3 * HOUR).prop_map(Some),
+            2 => Just(None),
+        ];
+        let ahead = prop_oneof![5 => Just(0), 1 => 0..HOUR, 1 => Just(2 * HOUR), 1 => 0..START];
+        let run = (1..30usize, ahead, any::<bool>());
+        (
+            prop::collection::vec(run, 1..20),
+            prop::collection::vec(step, 300),
+        )
+            .prop_map(|(runs, steps)| {
+                let (mut now, mut steps) = (START, steps.into_iter().cycle());
+                let mut times = Vec::new();
+                for (len, ahead, is_behind) in runs {
+                    for _ in 0..len {
+                        now += steps.next().flatten().unwrap_or(0);
+                        times.push(if is_behind {
+                            now - ahead.min(now)
+                        } else {
+                            now + ahead
+                        });
+                    }
+                }
+                times
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn stretches_side_by_side_give_what_one_after_the_other_gives(
+            times in times(),
+            len in 1..40usize,
+        ) {
+            let want = clocks(&times);
+            let evidence = |number: usize, ns: u64| {
+                let at = Position::new(0, number);
+                at_the_end(LookAhead::default().evidence(ns, at, || laters(&times)))
+            };
+            let go_through = |mut stretch: Stretch, from: usize| {
+                let mut got = Vec::new();
+                for (number, ns) in times.iter().enumerate().skip(from).take(len) {
+                    stretch.advance(*ns, || evidence(number, *ns));
+                    got.push(stretch.clock());
+                }
+                (stretch, got)
+            };
+            let (mut timeline, mut got) = (Timeline::default(), Vec::new());
+            for from in (0..times.len()).step_by(len) {
+                let guessed = go_through(Stretch::somewhere_behind(timeline), from);
+                let (stretch, clocks) = if guessed.0.fits(&timeline) {
+                    guessed
+                } else {
+                    go_through(Stretch::behind(timeline), from)
+                };
+                prop_assert!(stretch.fits(&timeline));
+                let before = timeline.clock().unwrap_or(0);
+                got.extend(clocks.into_iter().map(|clock| clock.max(before)));
+                timeline = stretch.end(&timeline);
+            }
+            prop_assert_eq!(&got, &want);
+            prop_assert!(got.is_sorted());
+        }
+    }
+}
