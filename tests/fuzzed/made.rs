@@ -17,6 +17,7 @@ use super::Input;
 
 const START_NS: u64 = 1_701_441_022_123_456_000;
 const MS: u64 = 1_000_000;
+const HOUR: u64 = 3_600_000 * MS;
 
 /// A capture: the rest of the input itself if it begins with an even number, else one that it
 /// describes.
@@ -53,8 +54,11 @@ fn described(input: &mut Input<'_>, kind: u8) -> Vec<u8> {
         let step = input.byte();
         at = match step >> 4 {
             steps @ ..12 => at + u64::from(steps) * 3 * MS,
-            steps @ 12..15 => at + u64::from(steps - 11) * 2_500 * MS,
-            _ => at - 5 * MS,
+            steps @ 12..14 => at + u64::from(steps - 11) * 2_500 * MS,
+            // The clock leaps, is a little out of order, or is set back.
+            14 => at + HOUR,
+            _ if step & 1 == 0 => at - 5 * MS,
+            _ => at - 2 * HOUR,
         };
         for frame in frames_of(step & 0x0f, input, &mut sequences) {
             count += 1;
