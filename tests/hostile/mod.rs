@@ -72,7 +72,7 @@ fn strangers(t: &mut Ladder, n: u64) {
     }
 }
 
-const KINDS: [(&str, Kind); 11] = [
+const KINDS: [(&str, Kind); 12] = [
     ("requests of one Call-ID without a call", |t, n| {
         (0..n).for_each(|index| {
             t.sip(
@@ -162,6 +162,22 @@ const KINDS: [(&str, Kind); 11] = [
                 A,
                 request("INVITE", &id).sdp(&Sdp::audio(private)),
             );
+        }
+    }),
+    ("guesses of one endpoint one after the other", |t, n| {
+        strangers(t, n);
+        for index in 0..n / 8 {
+            let private = end([10, 0, 0, 5], SHARED.port());
+            let id = format!("in-turn-{index}");
+            let (at, phone) = (at(index, n / 8), end([192, 0, 2, 21], 5060));
+            t.sip(
+                at,
+                phone,
+                A,
+                request("INVITE", &id).sdp(&Sdp::audio(private)),
+            );
+            t.sip(at + 1, phone, A, request("CANCEL", &id));
+            t.sip(at + 1, A, phone, response(487, "INVITE", &id));
         }
     }),
     ("halves of messages over TCP", |t, n| {

@@ -216,3 +216,39 @@ fn owners_do_not_depend_on_when_they_are_told() {
         extract(&mut t);
     }
 }
+
+/// Each call ends before the next one begins. The first ones that guess a router's port are given
+/// what comes there; when many have, it tells nothing any more, until there is only one for a while.
+#[test]
+fn many_calls_in_turn_that_guess_one_endpoint_are_a_crowd() {
+    const ROUTER: SocketAddr = end([198, 51, 100, 9], 5060);
+    const PORT: SocketAddr = end([198, 51, 100, 9], 4000);
+    const FEW: u64 = 16;
+    let mut t = Ladder::new()
+        .flag("--linger")
+        .flag("0s")
+        .flag("--media-lookback")
+        .flag("0s");
+    let mut call = |at: u64, number: u64| {
+        let id = format!("turn-{number:02}");
+        let private = Sdp::audio(end([10, 0, 0, 5], PORT.port()));
+        t.sip(at, ROUTER, A, request("INVITE", &id).sdp(&private));
+        t.rtp(at + 20, STRANGER, PORT, number as u32, 1..=5);
+        t.sip(at + 200, A, ROUTER, response(486, "INVITE", &id));
+        t.sip(at + 210, ROUTER, A, request("ACK", &id));
+    };
+    (0..20).for_each(|number| call(number * 400, number));
+    call(60_000, 20);
+    meanwhile(&mut t, 120_000);
+    let out = extract(&mut t);
+    for number in 0..21 {
+        let got = out.call(&format!("turn-{number:02}")).rtp(number as u32);
+        let is_believed = number < FEW || number == 20;
+        let want: Vec<u16> = if is_believed {
+            (1..=5).collect()
+        } else {
+            Vec::new()
+        };
+        assert_eq!(got, want, "call {number}");
+    }
+}

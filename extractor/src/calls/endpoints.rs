@@ -20,6 +20,9 @@ use crate::{
 /// The most calls whose guess of one end of a conversation tells something: of more, a call must
 /// have guessed both ends. The most that both ends tell apart, too.
 pub(super) const MAX_GUESSING: usize = 16;
+/// Calls that guess one endpoint within ten seconds count as if they did so at once, though each may
+/// have ended before the next one began.
+const CROWDING_NS: u64 = 10_000_000_000;
 /// So many conversations of one guessed endpoint are remembered: more than a media server has peers
 /// on one port.
 const MAX_CONVERSATIONS: usize = 1024;
@@ -45,6 +48,9 @@ struct Held {
     any: History,
     /// Conversations of this endpoint that a call has, or had, while it is a guess.
     conversations: BTreeMap<FlowKey, Had>,
+    /// When the last calls began to guess it, at most one more than [`MAX_GUESSING`], up to the last
+    /// of them.
+    guessed_at: VecDeque<Clock>,
 }
 
 /// Stretches of time in which an endpoint was held.
@@ -93,12 +99,55 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    fn by(sure: usize, guesses: usize) -> Self {
+    fn by(sure: usize, guesses: usize, is_crowded: bool) -> Self {
         Self {
             is_sure: sure > 0,
             is_guessed: guesses > 0,
-            is_crowded: guesses > MAX_GUESSING,
+            is_crowded: is_crowded || guesses > MAX_GUESSING,
         }
+    }
+}
+
+impl Held {
+    /// Many calls guessed it one after the other.
+    fn is_crowded(&self) -> bool {
+        self.guessed_at.len() > MAX_GUESSING
+    }
+
+    /// A call begins to guess it.
+    fn note_guess(&mut self, at: Moment) {
+        let since = at.clock.saturating_sub(CROWDING_NS);
+        while self
+            .guessed_at
+            .pop_front_if(|guessed| *guessed < since)
+            .is_some()
+        {}
+        if self.is_crowded() {
+            self.guessed_at.pop_front();
+        }
+        self.guessed_at.push_back(at.clock);
+    }
+
+    /// As it will be held when one more call gives it.
+    fn with(&self, rank: Rank, at: Moment) -> Hold {
+        let since = at.clock.saturating_sub(CROWDING_NS);
+        let recently = self
+            .guessed_at
+            .iter()
+            .filter(|guessed| **guessed >= since)
+            .count();
+        let (guess, sure) = (usize::from(rank.is_guess()), usize::from(!rank.is_guess()));
+        let is_crowded = if rank.is_guess() {
+            recently >= MAX_GUESSING
+        } else {
+            self.is_crowded()
+        };
+        let Self { holders, .. } = self;
+        Hold::by(
+            holders.sure().saturating_add(sure),
+            holders.guesses().saturating_add(guess),
+            is_crowded,
+        )
     }
 }
 
@@ -126,6 +175,9 @@ impl Endpoints {
             Some(before) => (Given::Again, rank.max(before.rank)),
             None => (Given::New, rank),
         };
+        if given == Given::New && rank.is_guess() {
+            held.note_guess(at);
+        }
         held.holders.insert(Holder {
             rank,
             given: self.given,
@@ -156,22 +208,38 @@ impl Endpoints {
     pub(super) fn hold(&self, endpoint: Endpoint) -> Hold {
         self.table
             .get(&endpoint)
-            .map(|held| Hold::by(held.holders.sure(), held.holders.guesses()))
+            .map(|held| {
+                Hold::by(
+                    held.holders.sure(),
+                    held.holders.guesses(),
+                    held.is_crowded(),
+                )
+            })
             .unwrap_or_default()
+    }
+
+    /// How an endpoint will be held when one more call has given it.
+    pub(super) fn hold_with(&self, endpoint: Endpoint, rank: Rank, at: Moment) -> Hold {
+        let held = self.table.get(&endpoint);
+        held.map_or_else(
+            || Held::default().with(rank, at),
+            |held| held.with(rank, at),
+        )
     }
 
     /// How an endpoint will be held when a call has released it.
     pub(super) fn hold_without(&self, endpoint: Endpoint, call: CallNumber) -> Hold {
-        let Some(Held { holders, .. }) = self.table.get(&endpoint) else {
+        let Some(held) = self.table.get(&endpoint) else {
             return Hold::default();
         };
+        let holders = &held.holders;
         let (mut sure, mut guesses) = (holders.sure(), holders.guesses());
         match holders.get(call) {
             Some(holder) if holder.is_guess() => guesses = guesses.saturating_sub(1),
             Some(_) => sure = sure.saturating_sub(1),
             None => {}
         }
-        Hold::by(sure, guesses)
+        Hold::by(sure, guesses, held.is_crowded())
     }
 
     /// The conversations of an endpoint that a call has by a guess.
@@ -408,7 +476,9 @@ impl Endpoints {
             held.any.forget_before(clock);
             held.over
                 .retain(|(_, call)| held.holders.get(*call).is_some());
-            !held.holders.is_empty() || !held.any.past.is_empty()
+            let guessed = held.guessed_at.back();
+            let is_crowding = guessed.is_some_and(|last| last.saturating_add(CROWDING_NS) >= clock);
+            !held.holders.is_empty() || !held.any.past.is_empty() || is_crowding
         });
     }
 }

@@ -138,7 +138,9 @@ pub(super) fn verdict<'a>(
     {
         return Verdict::Of(call);
     }
-    let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING;
+    let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING
+        || endpoints.hold(source).is_crowded
+        || endpoints.hold(destination).is_crowded;
     let mut guessing: SmallVec<[CallNumber; 4]> = if is_crowded {
         endpoints
             .holding_both(source, destination)

@@ -169,21 +169,8 @@ impl CallTable {
         } else {
             self.endpoints.free_of_sure(endpoint, back_to, at)
         };
-        let hold = self.endpoints.hold(endpoint);
-        let (is_sure, is_guessed) = (
-            hold.is_sure || !rank.is_guess(),
-            hold.is_guessed || rank.is_guess(),
-        );
-        let before = self.prepare(
-            endpoint,
-            by,
-            Hold {
-                is_sure,
-                is_guessed,
-                ..hold
-            },
-            at,
-        );
+        let becomes = self.endpoints.hold_with(endpoint, rank, at);
+        let before = self.prepare(endpoint, by, becomes, at);
         let given = self.endpoints.give(endpoint, number, rank, at);
         if given == Given::New {
             if let Some(since) = over_since {
@@ -197,7 +184,7 @@ impl CallTable {
                 }
             }
             if rank.is_guess() {
-                self.look_back_by_guess(endpoint, number, &free);
+                self.look_back_by_guess(endpoint, by, &free);
             } else {
                 self.look_back(endpoint, number, &free);
             }
@@ -258,13 +245,19 @@ impl CallTable {
     fn look_back_by_guess(
         &mut self,
         endpoint: Endpoint,
-        number: CallNumber,
+        by: ChangedBy<'_>,
         free: &[(Moment, Moment)],
     ) {
         if free.is_empty() {
             return;
         }
-        for flow in self.flows.touching(endpoint).to_vec() {
+        let number = by.call;
+        let flows = if self.endpoints.hold(endpoint).is_crowded {
+            self.own_flows(endpoint, by)
+        } else {
+            self.flows.touching(endpoint).to_vec()
+        };
+        for flow in flows {
             let is_owned = self
                 .flows
                 .owners(flow)
