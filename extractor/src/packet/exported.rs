@@ -39,7 +39,7 @@ pub(super) fn pdu(frame: &[u8]) -> Option<Layer<'_>> {
         rest = behind;
         match be16([t0, t1]) {
             tag::END => break,
-            tag => tags.take(tag, value),
+            tag => tags.add(tag, value),
         }
     }
     Some(tags.layer(rest))
@@ -68,7 +68,7 @@ enum Content<'a> {
 }
 
 impl<'a> Tags<'a> {
-    fn take(&mut self, tag: u16, value: &'a [u8]) {
+    fn add(&mut self, tag: u16, value: &'a [u8]) {
         let v4 = || {
             value
                 .try_into()
