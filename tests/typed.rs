@@ -633,7 +633,7 @@ fn a_second_run_says_what_it_appends_to() {
     shell
         .types("one.pcap -o out")
         .is(0)
-        .says("appending to 1 rows that out/detected_calls.csv has")
+        .says("rows are appended to out/detected_calls.csv, which has 1 rows")
         .says("--overwrite");
     assert_eq!(
         (
