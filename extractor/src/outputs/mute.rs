@@ -73,8 +73,7 @@ fn sound_of_datagram(
         Some(outer) => {
             sound_in(outer.payload, &datagram).map(|sound| sound.start..sound.end.min(end))
         }
-        // The RTP header is in another fragment of the inner datagram, so this one holds payload
-        // only.
+        // It is a part of a later fragment of the inner datagram, so it holds payload only.
         None => headers_len(&datagram).map(|_| ALL),
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
 }
 
 /// The advice when a hidden file differs from the state.
-const ADVICE: &str = "restore it, or give up the calls that were open with --reset-state";
+const ADVICE: &str = "restore it, or discard the open calls with --reset-state";
 
 /// Truncates a file to an earlier length.
 pub(super) fn cut(path: &Path, len: u64) -> Result<()> {

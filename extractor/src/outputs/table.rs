@@ -145,7 +145,7 @@ impl CsvFile {
         }
         if header.trim_end() != want {
             bail!(
-                "{path} has other columns than the rows that would be appended to it; move it away, or choose another name"
+                "{path} has other columns than the rows to be appended; move it away, or choose another name"
             );
         }
         let mut last = [0];

@@ -32,7 +32,6 @@ pub(super) fn in_ip(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     pseudowire(packet, wire_len)
 }
 
-///
 /// ```text
 /// T L x x S x O P  x x x x version  [length (2)]  tunnel (2)  session (2)  [Ns (2)  Nr (2)]
 /// [offset (2)  padding]  PPP
@@ -114,7 +113,12 @@ impl WireLen {
 /// The shortest Ethernet frames are padded: IEEE 802.3, 4.2.3.3.
 fn frame(frame: &[u8], wire_len: WireLen) -> Option<Layer<'_>> {
     const SHORTEST: usize = 64;
-    if leads_to_ip(Layer::Ethernet(frame), frame, wire_len, wire_len.len <= SHORTEST) {
+    if leads_to_ip(
+        Layer::Ethernet(frame),
+        frame,
+        wire_len,
+        wire_len.len <= SHORTEST,
+    ) {
         Some(Layer::Ethernet(frame))
     } else if leads_to_ip(Layer::Ppp(frame), frame, wire_len, false) {
         Some(Layer::Ppp(frame))

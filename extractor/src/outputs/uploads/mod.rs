@@ -6,7 +6,7 @@
 //! that these objects exist, and does not send them again.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: deletes what was uploaded; the clock of a network"
+    reason = "a door: deletes uploaded files; the clock of network timeouts"
 )]
 
 // A build without the feature has no sender, but keeps the uploads in the state.
@@ -73,7 +73,7 @@ struct Shared {
     settings: Option<Settings>,
     account: Mutex<Account>,
     /// Notified when a task has finished, for the run.
-    bell: Condvar,
+    task_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ struct Account {
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// The interval at which a waiting run checks its condition.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 impl Uploads {
     /// Starts to send files from a directory, if uploads are wanted.
@@ -122,12 +122,12 @@ impl Uploads {
     }
 
     fn of(directory: &Path, settings: Option<Settings>) -> Self {
-        let (account, bell) = (Mutex::default(), Condvar::new());
+        let (account, task_ended) = (Mutex::default(), Condvar::new());
         Self(Arc::new(Shared {
             directory: directory.to_owned(),
             settings,
             account,
-            bell,
+            task_ended,
         }))
     }
 
@@ -234,8 +234,8 @@ impl Shared {
     }
 
     fn wait<'a>(&self, account: MutexGuard<'a, Account>) -> MutexGuard<'a, Account> {
-        self.bell
-            .wait_timeout(account, LOOK_EVERY)
+        self.task_ended
+            .wait_timeout(account, CHECK_EVERY)
             .map_or_else(|error| error.into_inner().0, |(account, _)| account)
     }
 
@@ -354,7 +354,7 @@ impl Shared {
     fn give_up(&self, account: &mut Account, files: Vec<Due>, why: &str) {
         for due in files {
             tracing::error!(
-                "{} is deleted and is not at {}: {why}",
+                "{} is deleted without an upload to {}: {why}",
                 due.file_name,
                 due.to
             );

@@ -1,5 +1,8 @@
 //! The thread that sends due files, with its own async runtime.
-#![allow(clippy::disallowed_methods, reason = "a door: the clock of a network")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the clock of network timeouts"
+)]
 
 mod store;
 mod trouble;
@@ -35,7 +38,7 @@ use super::{Account, Cleanup, Due, Settings, Shared};
 pub(super) struct Sender {
     thread: JoinHandle<()>,
     /// Notified when the thread has a new task.
-    bell: Arc<Notify>,
+    new_task: Arc<Notify>,
 }
 
 /// The purpose of a task.
@@ -54,8 +57,8 @@ impl Sender {
     /// # Errors
     /// The thread cannot start.
     pub(super) fn begin(shared: &Arc<Shared>, settings: Settings) -> Result<Self> {
-        let (shared, runtime, bell) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
-        let wake = Arc::clone(&bell);
+        let (shared, runtime, new_task) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
+        let wake = Arc::clone(&new_task);
         let serve = move || {
             runtime.block_on(shared.serve(settings, &wake));
             // A file read or a name look-up may still be running; nothing needs its result.
@@ -66,12 +69,12 @@ impl Sender {
             .spawn(serve);
         Ok(Self {
             thread: thread.context("files cannot be uploaded: the upload thread cannot start")?,
-            bell,
+            new_task,
         })
     }
 
     pub(super) fn wake(&self) {
-        self.bell.notify_one();
+        self.new_task.notify_one();
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -149,7 +152,7 @@ impl Shared {
             }
         }
         self.account().is_open = true;
-        self.bell.notify_all();
+        self.task_ended.notify_all();
         let mut sending = JoinSet::new();
         let mut tasks = HashMap::new();
         loop {
@@ -244,7 +247,7 @@ impl Shared {
                     .saturating_add(u64::from(sent.is_err()));
             }
         }
-        self.bell.notify_all();
+        self.task_ended.notify_all();
     }
 
     fn note_file(&self, store: &Store, number: u64, due: &Due, sent: Result<Sent, Trouble>) {

@@ -450,7 +450,7 @@ impl Store {
             .metadata(DIGEST, &source.content.sha256);
         let begun = create.send().await.map_err(|error| Trouble::of(&error))?;
         let id = begun.upload_id().ok_or_else(|| {
-            Trouble::Refused("an upload of several parts gets no name".to_owned())
+            Trouble::Refused("the store returns no id for a multipart upload".to_owned())
         })?;
         let len = source.content.len;
         let parts = timeout(self.time_for(len), self.parts(to, &key, id, source))

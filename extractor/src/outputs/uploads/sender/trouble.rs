@@ -209,12 +209,12 @@ impl Trouble {
             Self::Overloaded(words) => write!(f, "{endpoint} cannot take objects now ({words})"),
             Self::Garbled => write!(
                 f,
-                "what {endpoint} has received differs from what was sent, by its checksum"
+                "{endpoint} received other bytes than were sent, by their checksum"
             ),
             Self::Refused(words) => {
                 write!(
                     f,
-                    "{endpoint} refuses ({words}); check the --s3 flags, and whether the endpoint is an S3 store"
+                    "{endpoint} refuses the request ({words}); check the --s3 flags, and whether the endpoint is an S3 store"
                 )
             }
             Self::BadObject(words) => write!(f, "{endpoint} does not take the object ({words})"),
