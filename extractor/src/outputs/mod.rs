@@ -61,8 +61,8 @@ use crate::{
 /// All files that a run writes.
 ///
 /// A unit of work appends to hidden files only. When it is done and the state has its [`Books`],
-/// the complete files are published. So visible files never change, and a run that is killed loses
-/// only its current unit.
+/// the complete files are published. So a published call file never changes, and a run that is
+/// killed loses only its current unit.
 #[derive(Debug)]
 pub struct Outputs {
     directory: Directory,

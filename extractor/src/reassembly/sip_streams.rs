@@ -107,7 +107,7 @@ struct Stream {
     is_on_port: bool,
     /// True when SIP or HEP was found in it.
     is_taken: bool,
-    /// The bytes before the first SIP message.
+    /// Bytes that are not SIP; they are counted once SIP is found in the stream.
     foreign_bytes: u64,
     bytes: TcpBytes,
     framer: Framer,
@@ -853,7 +853,7 @@ impl<'a> Sink<'a, '_> {
 }
 
 impl Framer {
-    /// Returns true if a wait for a missing segment would be in vain.
+    /// Returns true if a wait for a missing segment would be useless.
     fn skips_gaps(&self) -> bool {
         match self.mode {
             Mode::Searching { searched } => searched > MAX_SEARCHED,
