@@ -659,7 +659,7 @@ fn to_overwrite_is_to_replace_rows_too() {
     shell
         .types(whole)
         .is(0)
-        .says("those of files that are replaced are replaced");
+        .says("the rows of replaced files are replaced");
     assert_eq!(
         shell.results("out"),
         want,
