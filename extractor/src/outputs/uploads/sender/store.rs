@@ -96,9 +96,9 @@ pub(super) struct Store {
     requests: Arc<Semaphore>,
     /// See [`MAX_IN_MEMORY`].
     memory: Arc<Semaphore>,
-    /// True when an object has been put, and true when a look-up was forbidden. See
-    /// [`Store::may_ask`].
+    /// True when an object has been put.
     has_put: AtomicBool,
+    /// True when a look-up was forbidden. See [`Store::may_ask`].
     is_forbidden: AtomicBool,
 }
 
@@ -422,7 +422,7 @@ impl Store {
         }
     }
 
-    /// Attempts whose time limit lets two of them fit into the total time.
+    /// The client settings with which two attempts fit into the total time.
     fn attempts_for(&self, len: u64) -> aws_sdk_s3::config::Builder {
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(self.time_for(len).mul_f64(0.5))
