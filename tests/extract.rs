@@ -1356,7 +1356,7 @@ fn where_there_is_no_call_a_table_says_what_there_is() {
     let extracted = t.extract();
     for line in [
         "no call was found; the largest talkers:",
-        "50   packets, UDP port 4000: RTP: media; the SIP that describes it goes another way",
+        "50   packets, UDP port 4000: RTP: media; the SIP that describes it is not in the capture",
         "1   packets, UDP port 5060: SIP, but no INVITE",
     ] {
         assert!(extracted.log.contains(line), "{}", extracted.log);

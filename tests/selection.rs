@@ -145,7 +145,7 @@ fn leaves(flags: &[&str], numbers: &[usize]) {
         assert_eq!(some.call(id).frames(), all.call(id).frames(), "{flags:?}");
     }
     let left_out = format!(
-        "{}   calls that are not asked for",
+        "{}   calls that were not selected",
         CALLS.len() - numbers.len()
     );
     assert_eq!(

@@ -633,7 +633,7 @@ fn a_second_run_says_what_it_appends_to() {
     shell
         .types("one.pcap -o out")
         .is(0)
-        .says("appending to 1 rows that out/detected_calls.csv has")
+        .says("rows are appended to out/detected_calls.csv, which has 1 rows")
         .says("--overwrite");
     assert_eq!(
         (
@@ -659,7 +659,7 @@ fn to_overwrite_is_to_replace_rows_too() {
     shell
         .types(whole)
         .is(0)
-        .says("those of files that are replaced are replaced");
+        .says("the rows of replaced files are replaced");
     assert_eq!(
         shell.results("out"),
         want,

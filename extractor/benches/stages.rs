@@ -1,15 +1,17 @@
-//! How long each stage of a packet's way takes, by itself, over traffic that is made in memory.
+//! The duration of each stage on a packet's path, by itself, over generated traffic in memory.
 //!
-//!     cargo bench -p sip-call-extractor --bench stages [NAME]
+//! ```text
+//! cargo bench -p sip-call-extractor --bench stages [NAME]
+//! ```
 //!
-//! `scripts/bench` tells how long the whole way takes. What writes goes to a directory in TMPDIR:
-//! with /dev/shm there the time is that of the extractor, with a disk that of the disk.
+//! `scripts/bench` measures the whole path. Stages that write use a directory in TMPDIR: in
+//! /dev/shm they measure the extractor, on a disk the disk.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a bench that goes wrong may say so by ending"
+    reason = "a bench that fails may panic"
 )]
 
 use std::{hint::black_box, sync::LazyLock};
@@ -61,9 +63,9 @@ enum Shape {
     Sll2,
     Ipv6,
     Pcapng,
-    /// No media.
+    /// SIP without media.
     Sip,
-    /// Over TCP and in fragments, too.
+    /// SIP over UDP, TCP and in fragments.
     MixedSip,
 }
 
@@ -184,7 +186,7 @@ fn parse_sdp(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A capture in a file, as a run has it: one window.
+/// A capture in a file, opened as in a run: one window.
 struct Opened {
     folder: TempDir,
     inputs: Inputs,
@@ -253,7 +255,7 @@ fn correlate(window: Window<'_>) -> (CallTable, Vec<Work>) {
     (calls, work)
 }
 
-/// The index of a window, on so many threads.
+/// The index of a window, on this number of threads.
 #[divan::bench(args = [1, 2], sample_count = 20)]
 fn index_in_parallel(bencher: Bencher<'_, '_>, count: usize) {
     let (opened, threads) = (Opened::new(1_000), threads(count));
@@ -262,7 +264,7 @@ fn index_in_parallel(bencher: Bencher<'_, '_>, count: usize) {
         .bench_local(|| threads.install(|| opened.window(&Bump::new()).counts));
 }
 
-/// Which packets of a window belong to which of so many calls at once.
+/// The assignment of a window's packets to this number of concurrent calls.
 #[divan::bench(args = [10, 1_000, 10_000], sample_count = 20)]
 fn correlation(bencher: Bencher<'_, '_>, calls: u32) {
     let opened = Opened::new(calls);
@@ -273,7 +275,7 @@ fn correlation(bencher: Bencher<'_, '_>, calls: u32) {
         .bench_local_values(correlate);
 }
 
-/// The files of a window's calls, on so many threads.
+/// The files of a window's calls, on this number of threads.
 #[divan::bench(args = [1, 2], sample_count = 20)]
 fn writing(bencher: Bencher<'_, '_>, count: usize) {
     let (opened, threads) = (Opened::new(1_000), threads(count));
@@ -312,7 +314,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
                 .install(|| outputs.write(work, &calls, records, RULES.lookback_ns, end))
                 .unwrap();
             outputs.finish().unwrap();
-            // Removed when the time is taken.
+            // The folder is removed after the measurement.
             (folder, outputs, calls)
         });
 }

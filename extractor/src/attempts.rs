@@ -1,23 +1,23 @@
-//! The segments that are being read, and those that could not be: a small file in the output
-//! directory.
+//! The note of attempts: which segments are being read, and which have failed. It is a small file
+//! in the output directory.
 //!
-//! It is there while a segment is read, and as long as one has failed. A run that finds one that
-//! another left in the middle of something knows what that died of:
+//! The note exists while a segment is read, and as long as a segment has failed. A run that finds
+//! the note of a run that died knows which segments that run was reading:
 //!
 //! ```text
 //!    0  magic                               8
-//!    8  word of the dying                    1   0 none, else a signal's number, or `PANIC`
+//!    8  last word of a dead process          1   0 none, else a signal's number, or `PANIC`
 //!   16  offset in the segment               8   of SIGBUS
 //!   24  length of the segment's path        4   of SIGBUS
 //!   28  the path                         4096
 //! 4124  body (postcard)
 //! ```
 //!
-//! The word is written by a handler of signals (`source/last_words.rs`). The file is replaced as a
-//! whole, and nothing waits for the disk: a loss of power is no failure of a segment.
+//! The last word is written by a signal handler (`source/last_words.rs`). The file is replaced as a
+//! whole, without waiting for the disk: a loss of power is not a failure of a segment.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: the note of what is read, and the clock that tells kills apart"
+    reason = "a door: the note of attempts, and the clock that spaces kills"
 )]
 
 use std::{
@@ -43,18 +43,18 @@ const MAGIC: [u8; 8] = *b"SIPTRIED";
 const MODE: u32 = 0o600;
 const BODY_AT: usize = last_words::PATH_AT + last_words::MAX_PATH;
 
-/// A segment that has failed so often is set aside.
+/// A segment is set aside after this number of failures.
 const MAX_FAILURES: u32 = 2;
 
-/// A process that was killed leaves no word, so the segment need not be to blame: that counts as a
-/// failure once in so many seconds.
+/// A process that was killed leaves no last word, and the segment may be innocent, so kills count
+/// as one failure in this number of seconds.
 const KILLS_APART_S: u64 = 600;
 
-/// A unit of work of many merged segments becomes so many times shorter after each death, until it
-/// has one of them.
+/// After each death, a unit of work of several merged segments gets shorter by this factor, until
+/// it has one of them.
 const SHORTER: u64 = 16;
 
-/// Which file a segment is.
+/// The identity of a segment's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Which {
     path: Name,
@@ -73,7 +73,7 @@ impl Which {
         }
     }
 
-    /// One of which nothing but its path is known.
+    /// A file of which only the path is known.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         Self {
@@ -84,23 +84,23 @@ impl Which {
     }
 }
 
-/// How sure it is that a segment is to blame for a failure.
+/// The probability that the segment caused a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// It will fail again: it is set aside at once.
+    /// The segment will fail again, and is set aside at once.
     Certain,
-    /// As it seems.
+    /// The segment is probably the cause.
     Likely,
-    /// Somebody may have killed the process.
+    /// Someone may have killed the process.
     Doubtful,
 }
 
-/// The fate of a segment that has failed.
+/// The consequence for a segment that has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is tried once more, by the next run. What comes after it waits.
+    /// The next run tries it once more. Later segments wait.
     TryAgain,
-    /// It is set aside; what comes after it is read.
+    /// It is set aside; later segments are read.
     SetAside,
 }
 
@@ -110,26 +110,26 @@ struct Failure {
     which: Which,
     count: u32,
     why: String,
-    /// A kill was counted then, in seconds since 1970.
+    /// The time when a kill was counted, in seconds since 1970.
     killed_at: Option<u64>,
-    /// It is not to be mapped into memory.
+    /// True when the segment must not be mapped into memory.
     has_faulted: bool,
     is_aside: bool,
-    /// How far it had been read, in bytes.
+    /// The number of bytes that had been read.
     from: Option<usize>,
 }
 
-/// The content of the file.
+/// The content of the note.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Body {
     /// The segments that are being read.
     reading: Vec<Which>,
-    /// The length of the unit of work that was made of several of them, in bytes.
+    /// The length of the unit of work that merges several of them, in bytes.
     unit_len: Option<u64>,
-    /// Those that were being read together when a process died: one after the other will tell which
-    /// it was.
+    /// The segments that were read together when a process died. They are read one by one, to find
+    /// the cause.
     careful: Vec<Name>,
-    /// How long a unit may be until so many bytes have been read.
+    /// The length limit of a unit, and the number of bytes for which it applies.
     careful_len: Option<(u64, u64)>,
     failures: Vec<Failure>,
 }
@@ -140,15 +140,16 @@ pub struct Attempts {
     path: PathBuf,
     body: Body,
     is_there: bool,
-    /// Segments that failed in this process: once is enough.
+    /// Segments that failed in this process; each counts once.
     failed_now: BTreeSet<Name>,
     passed_over: BTreeSet<Name>,
-    /// A failure is to be taken out of the file, but not at once.
+    /// True when a forgotten failure is still in the file.
     has_forgotten: bool,
 }
 
 impl Attempts {
-    /// Those of runs in an output directory. With `retries`, what was set aside is tried again.
+    /// Opens the note of an output directory. With `retries`, segments that were set aside are
+    /// tried again.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -176,7 +177,7 @@ impl Attempts {
         Ok(attempts)
     }
 
-    /// Forgets all of it.
+    /// Removes the note.
     ///
     /// # Errors
     /// The file cannot be removed.
@@ -185,7 +186,7 @@ impl Attempts {
         remove_if_there(&path).with_context(|| format!("{} cannot be removed", path.display()))
     }
 
-    /// Finds out what the segments that were being read did to the process that read them.
+    /// Determines the effect of the segments on the process that was reading them.
     fn judge(&mut self, word: last_words::Word) {
         let reading = std::mem::take(&mut self.body.reading);
         let unit_len = self.body.unit_len.take();
@@ -194,7 +195,7 @@ impl Attempts {
         }
         if let Some((path, offset)) = word.fault {
             let why = format!(
-                "it could not be read at offset {offset}: the disk does not give it, or it became shorter"
+                "it could not be read at offset {offset}: the disk failed, or the file became shorter"
             );
             let path = Name::of(path);
             if let Some(which) = reading.iter().find(|which| which.path == path).cloned() {
@@ -242,7 +243,7 @@ impl Attempts {
         match verdict {
             Verdict::SetAside => {
                 self.passed_over.insert(which.path.clone());
-                say_it_is_set_aside(which, why);
+                log_set_aside(which, why);
             }
             Verdict::TryAgain => tracing::warn!("{path}: {why}; it is tried again"),
         }
@@ -263,7 +264,7 @@ impl Attempts {
         }
     }
 
-    /// Tells whether a segment is set aside. If so, it is named once, and counted.
+    /// Returns true if a segment is set aside. The first time, it is logged and counted.
     pub fn passes_over(&mut self, which: &Which) -> bool {
         let Some(failure) = self
             .body
@@ -282,7 +283,7 @@ impl Attempts {
         true
     }
 
-    /// How many segments have been passed over, because they are set aside.
+    /// The number of segments that were skipped because they are set aside.
     #[must_use]
     pub fn passed_over(&self) -> u64 {
         self.passed_over.len() as u64
@@ -292,7 +293,7 @@ impl Attempts {
         self.failure(which).is_some_and(|failure| failure.is_aside)
     }
 
-    /// Tells whether a segment ended a process when it was mapped into memory: it is not mapped
+    /// Returns true if a segment ended a process while it was mapped into memory. It is not mapped
     /// again.
     #[must_use]
     pub fn has_faulted(&self, which: &Which) -> bool {
@@ -300,7 +301,7 @@ impl Attempts {
             .is_some_and(|failure| failure.has_faulted)
     }
 
-    /// How far a segment had been read when it was set aside, in bytes.
+    /// The number of bytes that had been read when a segment was set aside.
     #[must_use]
     pub fn read_to(&self, which: &Which) -> Option<usize> {
         self.failure(which).and_then(|failure| failure.from)
@@ -313,14 +314,14 @@ impl Attempts {
             .find(|failure| failure.which == *which)
     }
 
-    /// Tells whether a segment is to be read by itself.
+    /// Returns true if a segment must be read by itself.
     #[must_use]
     pub fn wants_care(&self, path: &Path) -> bool {
         let name = Name::of(path);
         self.body.careful.contains(&name)
     }
 
-    /// How long a unit of work may be that is merged from several segments, in bytes.
+    /// The length limit of a unit of work that is merged from several segments, in bytes.
     #[must_use]
     pub fn unit_len(&self, usual: u64) -> u64 {
         self.body
@@ -328,7 +329,7 @@ impl Attempts {
             .map_or(usual, |(len, _)| len.min(usual))
     }
 
-    /// These segments are going to be read, as a unit of this length if they are merged.
+    /// Notes that these segments are being read, merged into a unit of this length if it is given.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -337,7 +338,7 @@ impl Attempts {
         self.save()
     }
 
-    /// All of them were read, and that is durable.
+    /// Notes that all of them were read, and that their results are durable.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -357,14 +358,15 @@ impl Attempts {
         self.save()
     }
 
-    /// A segment was read before, whatever happened then.
+    /// Forgets the failure of a segment that has been read before.
     pub fn forget_failure(&mut self, which: &Which) {
         let before = self.body.failures.len();
         self.body.failures.retain(|failure| failure.which != *which);
         self.has_forgotten |= self.body.failures.len() < before;
     }
 
-    /// Some of what is being read is durable: what ends the process from now on is another failure.
+    /// Notes that a part of the work is durable: if the process dies from now on, that is another
+    /// failure.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -383,7 +385,7 @@ impl Attempts {
         }
     }
 
-    /// Nothing is being read any more.
+    /// Notes that nothing is being read.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -395,8 +397,8 @@ impl Attempts {
         self.save()
     }
 
-    /// There is no more to be read: what has failed and is not there any more is forgotten, and so
-    /// is what was to be read with care.
+    /// Forgets failures of segments that no longer exist, and the order to read segments one by
+    /// one. It is called when nothing is left to be read.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -431,7 +433,7 @@ impl Attempts {
         if is_as_before { Ok(()) } else { self.save() }
     }
 
-    /// A segment could not be read, of which so much had been read before, in bytes.
+    /// Notes that a segment could not be read beyond `from` bytes.
     ///
     /// # Errors
     /// The note cannot be written.
@@ -462,7 +464,7 @@ impl Attempts {
         self.save()?;
         if verdict == Verdict::SetAside {
             self.passed_over.insert(which.path.clone());
-            say_it_is_set_aside(which, why);
+            log_set_aside(which, why);
         }
         Ok(verdict)
     }
@@ -470,7 +472,7 @@ impl Attempts {
     fn count(&mut self, which: &Which, why: &str, blame: Blame) -> Verdict {
         let now = seconds_since_1970();
         let failures = &mut self.body.failures;
-        // Another file that had this path is forgotten.
+        // The failures of another file at this path are forgotten.
         failures.retain(|failure| failure.which == *which || failure.which.path != which.path);
         let place = failures
             .iter()
@@ -529,7 +531,7 @@ impl Attempts {
         };
         saved.with_context(|| {
             format!(
-                "the note of what is read, {}, cannot be written",
+                "the note {} of the segments being read cannot be written",
                 self.path.display()
             )
         })?;
@@ -557,7 +559,7 @@ impl Attempts {
     }
 }
 
-/// Whoever is alive takes away what only the dead leave.
+/// A process that ends normally removes its segments from the note.
 impl Drop for Attempts {
     fn drop(&mut self) {
         if !thread::panicking()
@@ -568,15 +570,15 @@ impl Drop for Attempts {
     }
 }
 
-fn say_it_is_set_aside(which: &Which, why: &str) {
+fn log_set_aside(which: &Which, why: &str) {
     tracing::error!(
         "{} is set aside, and the run goes on without it: {why}; it is tried again when it has changed, or with --retry-failed",
         which.path.to_path().display()
     );
 }
 
-/// The word of the dying, and the body. A file that is damaged, or of another version, tells
-/// nothing.
+/// The last word and the body. A damaged file, or one of another version, has neither failures nor
+/// segments.
 fn load(path: &Path) -> io::Result<Option<(last_words::Word, Body)>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -588,7 +590,7 @@ fn load(path: &Path) -> io::Result<Option<(last_words::Word, Body)>> {
         .and_then(|body| postcard::from_bytes(body).ok());
     if body.is_none() {
         tracing::warn!(
-            "{} cannot be understood: what had failed before is tried again",
+            "{} is damaged or of another version: segments that have failed are tried again",
             path.display()
         );
     }
@@ -628,7 +630,7 @@ mod tests {
         (directory, which)
     }
 
-    /// A process dies, and leaves this word.
+    /// Simulates a process that dies and leaves this last word.
     fn dies(directory: &TempDir, reading: &[&Which], word: &[(usize, &[u8])]) -> Attempts {
         let mut attempts = Attempts::open(directory.path(), false).unwrap();
         attempts
@@ -656,7 +658,7 @@ mod tests {
         let mut attempts = dies(&directory, &[&b], SIGSEGV);
         assert!(attempts.passes_over(&b) && !attempts.passes_over(&a));
         assert_eq!(attempts.passed_over(), 1);
-        // It has changed.
+        // The segment has changed.
         fs::write(b.path.to_path(), "another").unwrap();
         let changed = Which::of(b.path.to_path(), &Listed::at(b.path.to_path()).unwrap());
         assert!(!attempts.passes_over(&changed));
@@ -687,7 +689,7 @@ mod tests {
         assert!(attempts.path.exists());
         attempts.succeed().unwrap();
         assert!(!attempts.path.exists());
-        // Whoever is alive takes the note away, whatever has become of the segments.
+        // A process that ends normally leaves no note, whatever happened to the segments.
         attempts.begin(vec![a], None).unwrap();
         let path = attempts.path.clone();
         drop(attempts);
@@ -714,7 +716,7 @@ mod tests {
             Verdict::SetAside
         );
         assert_eq!((attempts.read_to(&b), attempts.passed_over()), (Some(9), 1));
-        // Once is enough for one process.
+        // Each process counts a failure once.
         assert_eq!(
             attempts.fail(&a, "no", Blame::Likely, None).unwrap(),
             Verdict::TryAgain

@@ -1,4 +1,4 @@
-//! The task of a run, below everything that reads it.
+//! The configuration of a run.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,81 +12,81 @@ use crate::{
     windows::Sizes,
 };
 
-/// The task of a run.
+/// The configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The captures.
     pub source: Source,
-    /// The run gives up what earlier runs left.
+    /// True when the run discards the state of earlier runs.
     pub resets: bool,
-    /// The most bytes that a capture may have when it is decompressed; if nothing is said, as many
-    /// as there is room for.
+    /// The most bytes that a capture may decompress to; `None` means as many as there is disk space
+    /// for.
     pub max_decompressed: Option<ByteSize>,
-    /// The input of a unit of work, where there is more.
+    /// The length of a unit of work, if there is more input.
     pub unit: UnitLen,
     /// The decoder of frames.
     pub decoder: Decoder,
-    /// The ports on which SIP is looked for.
+    /// The ports of SIP.
     pub sip_ports: SipPorts,
-    /// The timers.
+    /// The timers and limits of calls.
     pub rules: Rules,
     /// The output directory and its files.
     pub outputs: Settings,
-    /// The store that they are uploaded to, if they are.
+    /// The upload settings, if files are uploaded.
     pub uploads: Option<uploads::Settings>,
-    /// The amounts that are worked on at once.
+    /// The sizes of windows and chunks.
     pub sizes: Sizes,
 }
 
-/// The origin of captures.
+/// The source of captures.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Files, which are one capture.
+    /// Files, which form one capture.
     Files(Vec<PathBuf>),
     /// Directories with segments.
     Directories(Directories),
 }
 
 impl Source {
-    /// The run stays and waits for segments.
+    /// True when the run stays and waits for segments.
     #[must_use]
     pub fn stays(&self) -> bool {
         matches!(self, Self::Directories(directories) if directories.stays)
     }
 }
 
-/// Input directories, and what to do with what is in them.
+/// Input directories, and the treatment of their segments.
 #[derive(Clone, Debug)]
 pub struct Directories {
-    /// Their paths: one for each capture point.
+    /// Their paths, one for each capture point.
     pub paths: Vec<PathBuf>,
-    /// The run stays and waits for segments.
+    /// True when the run stays and waits for segments.
     pub stays: bool,
-    /// The run closes what is open at its end.
+    /// True when the run closes all open calls at its end.
     pub closes_all: bool,
-    /// The run tries what was set aside again.
+    /// True when the run retries segments that were set aside.
     pub retries: bool,
-    /// The fate of segments that are done with.
+    /// The action on processed segments.
     pub after_processing: AfterProcessing,
-    /// The run leaves out copies of packets.
+    /// True when the run leaves out copies of packets.
     pub leaves_out_copies: bool,
-    /// The silence after which a capture point holds the others back no more.
+    /// The time after which a silent capture point no longer holds back the others.
     pub timeout: Duration,
 }
 
-/// The input of a unit of work, where there is more.
+/// The length of a unit of work, if there is more input.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum UnitLen {
-    /// A gibibyte; more where so much is carried over that to write it each time would cost too
-    /// much.
+    /// A gibibyte; more if the carried-over state is so large that writing it each time would cost
+    /// too much.
     #[default]
     Usual,
-    /// So many bytes: no value changes the result; tests use small ones.
+    /// This number of bytes, for tests. The value never changes the result.
     Exactly(u64),
 }
 
 impl UnitLen {
-    /// The length in bytes that pays where so many are carried over.
+    /// The length in bytes that is worthwhile when this many bytes are carried over.
     #[must_use]
     pub fn wanted(self, carried_len: u64) -> u64 {
         match self {

@@ -1,34 +1,34 @@
-//! Everything that is counted, and the words in which the summary tells of it.
+//! All counters, and their texts in the summary.
 //!
-//! A counter is one line of a table: its name, its type and, if the summary is to name it among
-//! what was not used, its `Rank` and the words behind the number. Sums, lines and the exit status
-//! follow from that. Lines of more than a number and fixed words are made in `report.rs`. So are
-//! those of uploads and of flows without a call, whose counters stay where they are: they are not
-//! summed field by field, and share their lines.
+//! A counter is one line of a table: its name, its type and, if the summary names it among the
+//! packets that were not used, its `Rank` and the text after the number. The text is also the key
+//! in the JSON summary. Sums, summary lines and the exit status follow from the table. Lines with a
+//! variable text are made in `report.rs`. So are the lines of uploads and of flows without a call:
+//! their counters are not summed field by field, and share lines.
 
 use shared::pcap::LinkType;
 
 use crate::elsewhere::Elsewhere;
 
-/// The importance of something that was not used. The summary has the most important first; within
-/// a rank, the order is that of the tables.
+/// The importance of something that was not used. The summary lists the most important first;
+/// within a rank, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
-    /// It should have been used: the exit status tells of it.
+    /// It should have been used; the exit status reports it.
     LeftBehind,
-    /// Calls may lack it.
+    /// Calls may be incomplete without it.
     Missing,
-    /// It is a part of a connection or a datagram that came to nothing.
+    /// A part of a connection or a datagram that never became complete.
     Part,
     /// It could not be read.
     Unreadable,
-    /// It is SIP, but of no call.
+    /// It is SIP, but belongs to no call.
     NoCall,
-    /// It is in captures as a rule, and rarely missed.
+    /// It is normal in captures, and rarely needed.
     Usual,
 }
 
-/// Something that was not used: a line of the summary, if there was any of it.
+/// Something that was not used: a line of the summary, if the count is not 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NotUsed {
     pub(crate) rank: Rank,
@@ -46,7 +46,7 @@ impl NotUsed {
     }
 }
 
-/// Figures of parts of a run, which add up.
+/// Counters of parts of a run, which can be added.
 trait Sum {
     fn add(&mut self, other: &Self);
 }
@@ -57,7 +57,7 @@ impl Sum for u64 {
     }
 }
 
-/// The first one stays: it is an example.
+/// The first value is kept, as an example.
 impl Sum for Option<LinkType> {
     fn add(&mut self, other: &Self) {
         *self = self.or(*other);
@@ -70,8 +70,8 @@ impl Sum for Elsewhere {
     }
 }
 
-/// Makes a struct of counters that can be added to another, and the lines of those that have a rank
-/// and words.
+/// Defines a struct of counters that can be added to another, and the summary lines of those with a
+/// rank and a text.
 macro_rules! counts {
     (
         $(#[$about:meta])*
@@ -85,12 +85,12 @@ macro_rules! counts {
         }
 
         impl $name {
-            /// Adds the counts of another part of the run.
+            /// Adds the counters of another part of the run.
             pub fn add_all(&mut self, other: &Self) {
                 $(Sum::add(&mut self.$counter, &other.$counter);)*
             }
 
-            /// The lines of the summary, also of counters that are 0.
+            /// The lines of the summary, including counters that are 0.
             pub(crate) fn not_used(&self) -> Vec<NotUsed> {
                 vec![$($(NotUsed::new(Rank::$rank, self.$counter, $what),)?)*]
             }
@@ -99,7 +99,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Frames and what was in them, by kind.
+    /// Frames and their contents, by kind.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Counts {
         /// All records.
@@ -108,135 +108,135 @@ counts! {
         pub bytes: u64;
         /// SIP messages with Call-ID, From and To.
         pub sip: u64;
-        /// Other UDP: media is found in it.
+        /// Other UDP, which may be media.
         pub udp: u64;
-        /// SIP on ports on which it is not looked for.
+        /// SIP on ports that were not configured for it.
         pub elsewhere: Elsewhere;
-        /// Parts of IP datagrams.
+        /// Fragments of IP datagrams.
         pub fragments: u64;
-        /// TCP segments; of some of them it turns out later that their connection is followed
+        /// TCP segments. Some of them turn out later to belong to a followed connection
         /// ([`StreamCounts::followed`]).
         pub other_tcp: u64;
-        /// Frames of a link type that is not read.
+        /// Frames of an unsupported link type.
         pub unknown_link: u64;
-        /// The type of the first of them.
+        /// The link type of the first of these frames.
         pub first_unknown_link: Option<LinkType>;
-        /// Packets whose innermost tunnel is left closed.
+        /// Packets with more nested tunnels than the decoder opens.
         pub too_deep: u64 => Unreadable, "packets in more tunnels than are taken apart";
-        /// Frames of kinds that the headers of their link types name.
+        /// Frames whose link-layer header names an unsupported protocol.
         pub other_kinds: u64 => Unreadable, "records of ERF, exported PDUs and the like of a kind that is not read";
-        /// Frames that end too early, contradict themselves, or are in a form that is not read.
+        /// Frames that are too short, inconsistent, encrypted or compressed.
         pub unreadable: u64 => Unreadable, "frames too short, too broken, encrypted or compressed";
-        /// SIP messages that cannot be told to belong to a call.
+        /// SIP messages that cannot be assigned to a call.
         pub malformed_sip: u64 => Unreadable, "SIP messages without Call-ID, From or To";
-        /// Packets on a SIP port that are no SIP: keep-alives, STUN, noise.
+        /// Packets on a SIP port that are not SIP: keep-alives, STUN, noise.
         pub not_sip: u64 => Usual, "keep-alives and other packets on SIP ports";
-        /// Timestamps that were not believed.
+        /// Timestamps that leap ahead and are contradicted.
         pub odd_times: u64 => Usual, "timestamps that the packets after them contradict by more than a minute";
-        /// Timestamps that fell far behind, and stayed there.
+        /// Timestamps that fell far behind packet time and stayed there.
         pub set_back: u64 => Usual, "times that the capture's clock was set back";
-        /// Bodies that may be descriptions and whose Content-Encoding is unknown, or not what they
-        /// have, or hides too much.
+        /// Bodies that may be descriptions and whose Content-Encoding is unknown or wrong, or which
+        /// decode to too many bytes.
         pub undecodable_bodies: u64 => Usual, "bodies with a Content-Encoding that cannot be read";
-        /// Addresses in descriptions that were neither host names nor addresses.
+        /// Addresses in descriptions that are neither host names nor addresses.
         pub unreadable_addresses: u64 => Usual, "media addresses that cannot be read";
-        /// Addresses in descriptions that were host names.
+        /// Host names in place of addresses in descriptions.
         pub host_names: u64 => Usual, "host names in place of media addresses";
         /// HEP of other protocols, such as logs and statistics.
         pub other_hep: u64 => Usual, "HEP packets that tell of something else than SIP, RTP and RTCP";
-        /// Packets that HEP tells of over TCP and that are no SIP.
+        /// Packets other than SIP that HEP reports over TCP.
         pub hep_media: u64 => Usual, "RTP and RTCP packets told of by HEP over TCP, which are in no call's file";
-        /// Frames of ERSPAN sessions or VLANs that are not asked for.
+        /// Frames of ERSPAN sessions or VLANs that were not selected.
         pub other_sessions: u64 => Usual, "frames of other ERSPAN sessions";
-        /// ESP that is encrypted.
+        /// Encrypted ESP packets.
         pub encrypted: u64 => Usual, "ESP packets, encrypted";
-        /// Packets of other protocols over IP.
+        /// IP packets of other protocols.
         pub other_ip: u64 => Usual, "IP packets neither UDP nor TCP";
-        /// Frames of other protocols than IP.
+        /// Frames of protocols other than IP.
         pub not_ip: u64 => Usual, "frames without IP";
     }
 }
 
 counts! {
-    /// The calls of a run, and what is in their files.
+    /// The calls of a run, and the contents of their files.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct CallCounts {
-        /// Calls that were answered, and ended by BYE.
+        /// Calls that were answered, and ended with BYE.
         pub completed: u64;
-        /// Calls that were given up before an answer.
+        /// Calls that were cancelled before an answer.
         pub cancelled: u64;
-        /// Calls whose INVITE failed otherwise.
+        /// Calls whose INVITE failed in another way.
         pub failed: u64;
-        /// Calls that fell silent.
+        /// Calls that became silent.
         pub timeout: u64;
         /// Calls that were open when the input ended.
         pub incomplete: u64;
-        /// Calls that were given up because too many were open.
+        /// Calls that were closed because too many were open.
         pub flood: u64;
-        /// Calls that have rows, and no file: too few messages, or given up.
+        /// Calls with rows but without a file: too few messages, or closed as a flood.
         pub without_file: u64;
         /// RTP streams.
         pub streams: u64;
-        /// RTP packets in them.
+        /// RTP packets in these streams.
         pub rtp_packets: u64;
-        /// RTP packets that never came.
+        /// RTP packets that never arrived.
         pub lost_packets: u64;
-        /// RTP packets of streams that are not told apart.
+        /// RTP packets beyond the stream limit of a call.
         pub excess_rtp_packets: u64 => LeftBehind, "RTP packets belong to more streams than one call may have";
-        /// Calls that the user does not want.
+        /// Calls that the user did not select.
         pub not_wanted: u64;
     }
 }
 
 counts! {
-    /// The excess over the most that one call may have, or that is remembered.
+    /// Items beyond the limits of a call, or beyond the limit of remembered messages.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Excess {
-        /// Endpoints: their media is not found.
+        /// Endpoints, whose media is not found.
         pub endpoints: u64 => LeftBehind, "media endpoints are beyond the most that one call may have";
-        /// Dialogs and attempts: their end is not noticed.
+        /// Dialogs and attempts, whose end is not noticed.
         pub dialogs: u64 => Missing, "dialogs and attempts are beyond the most that one call may have";
-        /// Messages that may have come ahead of their INVITE. The line of all messages of no call
-        /// is before this one.
+        /// Messages that may have arrived before their INVITE. The summary line of all messages
+        /// without a call stands before this one.
         pub strays: u64 => NoCall, "of them were too many to wait for their INVITE";
     }
 }
 
 counts! {
-    /// TCP connections, and what was lost of them.
+    /// TCP connections and their losses.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct StreamCounts {
-        /// Streams of which something was waiting when others needed the room.
+        /// Streams that were evicted with buffered bytes, because the memory limit was reached.
         pub evicted: u64 => LeftBehind, "TCP streams were given up, for too much was waiting";
-        /// Connections that are encrypted.
+        /// Encrypted connections.
         pub tls: u64 => Missing, "TLS connections on SIP ports, which cannot be read";
         /// Stretches of a stream that are missing in the capture.
         pub gaps: u64 => Missing, "stretches of TCP streams are missing";
-        /// WebSocket messages that are compressed.
+        /// Compressed WebSocket messages.
         pub compressed: u64 => Missing, "compressed WebSocket messages";
-        /// Bytes that are no SIP, in streams in which there is some.
+        /// Bytes that are not SIP, in streams with SIP.
         pub foreign_bytes: u64 => Missing, "bytes in TCP streams of SIP are no SIP";
-        /// Segments that are of use because something before them opened their connection.
+        /// Segments that are used because an earlier segment made their connection followed.
         pub followed: u64;
     }
 }
 
 counts! {
-    /// IP datagrams that were in fragments.
+    /// IP datagrams that came in fragments.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct FragmentCounts {
-        /// Datagrams that were put together.
+        /// Datagrams that were reassembled.
         pub whole: u64;
-        /// Datagrams that were given up: a fragment did not come in time, or too many were waiting.
+        /// Datagrams that were given up: a fragment did not arrive in time, or too many datagrams
+        /// were waiting.
         pub incomplete: u64 => Part, "IP datagrams of which fragments are missing";
-        /// Datagrams that were refused: fragments that overlap say two things about the same bytes
-        /// (RFC 5722).
+        /// Datagrams that were discarded: overlapping fragments contradict each other (RFC 5722).
         pub overlapping: u64 => Part, "IP datagrams whose fragments overlap";
     }
 }
 
 impl CallCounts {
-    /// All calls that closed and are wanted.
+    /// The number of selected calls that closed.
     #[must_use]
     pub fn total(&self) -> u64 {
         [

@@ -1,5 +1,5 @@
-//! SIP on ports other than those on which it is looked for: who gave a range that is too narrow is
-//! told.
+//! SIP on ports outside the configured range, which the log reports, because the range may be too
+//! narrow.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,18 +8,18 @@ use crate::{
     sip::{Message, StartLine},
 };
 
-/// How many ports are named.
+/// The number of ports that the log names.
 const MAX_NAMED: usize = 3;
 
-/// How many messages there were, by the port of the server.
+/// The number of messages by the port of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elsewhere {
     by_port: BTreeMap<u16, u64>,
 }
 
 impl Elsewhere {
-    /// Counts a message. A request goes to the server's port, a response comes from there: that of
-    /// the client may be any.
+    /// Counts a message. The server's port is the destination of a request and the source of a
+    /// response; the client may use any port.
     pub fn note(&mut self, message: &Message<'_>, source: Endpoint, destination: Endpoint) {
         let server = if matches!(message.start, StartLine::Request(_)) {
             destination
@@ -29,7 +29,7 @@ impl Elsewhere {
         self.add(server.port(), 1);
     }
 
-    /// Adds what another chunk counted.
+    /// Adds the messages of another chunk.
     pub fn add_all(&mut self, other: &Self) {
         other
             .by_port
@@ -37,7 +37,7 @@ impl Elsewhere {
             .for_each(|(port, messages)| self.add(*port, *messages));
     }
 
-    /// Whether there was none.
+    /// Returns true if there was no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_port.is_empty()
@@ -49,7 +49,7 @@ impl Elsewhere {
     }
 }
 
-/// `12 SIP messages are on other ports: 5080 (10), 5070 (2)`, the most first.
+/// `12 SIP messages are on other ports: 5080 (10), 5070 (2)`, in descending order of count.
 impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self

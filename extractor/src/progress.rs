@@ -1,7 +1,7 @@
-//! How far the run is: a bar on a terminal, a line now and then elsewhere; and the log beside it.
+//! Progress of the run: a bar on a terminal, or a line from time to time; and the log beside it.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: the terminal, Ctrl-C, and the only clock that is not packet time"
+    reason = "a door: the terminal, Ctrl-C, and the clock of the progress"
 )]
 
 use std::{
@@ -30,36 +30,37 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::watch::Watchdog;
 
-/// How much a person wants to read.
+/// The amount of output that the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbosity {
-    /// Errors, and nothing else.
+    /// Errors only.
     Quiet,
-    /// What happened, in a few lines.
+    /// The events of the run, in a few lines.
     Usual,
-    /// Why it did.
+    /// The reasons, too.
     Verbose,
 }
 
-/// How often a line tells how far the run is, where there is no bar.
+/// The interval of progress lines when there is no bar.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows how far the run is.
+/// Shows the progress of the run.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     log: LogLines,
     is_quiet: bool,
-    /// See [`Progress::heed_interrupts`]. In the sandbox, nobody can tell any more.
+    /// See [`Progress::heed_interrupts`]. It is determined at the start, because the sandbox hides
+    /// it.
     ignores_interrupts: bool,
     begun: Instant,
     last_line: Cell<Instant>,
-    /// A unit of work may take longer than a service manager waits.
+    /// A unit of work may take longer than the watchdog of a service manager allows.
     watchdog: RefCell<Watchdog>,
 }
 
 impl Progress {
-    /// A bar, if standard error is a terminal that can draw one.
+    /// Shows a bar if standard error is a terminal that can draw one.
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Self {
         let is_quiet = verbosity == Verbosity::Quiet;
@@ -69,7 +70,7 @@ impl Progress {
         } else {
             ProgressBar::hidden()
         };
-        // A template is checked when it is set; these are constant, and a test sets them.
+        // Setting a template can fail, but these are constant, and a test covers them.
         if let Ok(style) = ProgressStyle::with_template(template(columns)) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -89,12 +90,12 @@ impl Progress {
         }
     }
 
-    /// The run has this many bytes before it.
+    /// Sets the number of bytes of the run.
     pub fn begin(&self, total_bytes: u64) {
         self.bar.set_length(total_bytes);
     }
 
-    /// The run has come this far.
+    /// Sets the progress of the run, in bytes and calls.
     pub fn advance(&self, bytes: u64, calls: u64) {
         self.bar.set_message(grouped(calls));
         self.bar.set_position(bytes);
@@ -110,18 +111,18 @@ impl Progress {
         self.alive();
     }
 
-    /// All is well, though nothing has moved on.
+    /// Signals that the run is alive, without progress.
     pub fn alive(&self) {
         self.log.flush();
         self.watchdog.borrow_mut().tell(Instant::now());
     }
 
-    /// Sends what was gathered of the log to where it goes.
+    /// Writes the buffered log lines.
     pub fn flush(&self) {
         self.log.flush();
     }
 
-    /// The run is done. Tells how long it took.
+    /// Ends the bar. Returns the duration of the run.
     pub fn finish(&self) -> Duration {
         self.bar.finish();
         self.begun.elapsed()
@@ -129,7 +130,7 @@ impl Progress {
 
     /// Sends the log to standard error, above the bar.
     pub fn log(&self, format: LogFormat, verbosity: Verbosity) {
-        // What libraries have to say of each request is for RUST_LOG.
+        // The messages of libraries are available with RUST_LOG.
         let level = match verbosity {
             Verbosity::Quiet => "error",
             Verbosity::Usual => "info",
@@ -142,21 +143,22 @@ impl Progress {
         );
     }
 
-    /// Prints lines for a person, below all else; as wide as the terminal is, if it is one.
+    /// Prints a text below the bar and the log, unless the user wants errors only. `text` gets the
+    /// width of the terminal, if there is one.
     pub fn say(&self, text: impl FnOnce(Option<usize>) -> String) {
         self.log.flush();
         if !self.is_quiet {
             // The bar has no line end.
             let below = if self.bar.is_hidden() { "" } else { "\n" };
-            // Nothing can be done about a standard error that is gone.
+            // If standard error is closed, nothing can be done.
             let _ = writeln!(io::stderr().lock(), "{below}{}", text(columns()));
         }
     }
 
-    /// Has Ctrl-C and SIGTERM say that nothing is lost, before they end the process as they always
-    /// do. Whoever started the process so that Ctrl-C does not reach it (`nohup`, a job of a
-    /// script) is left alone. The first process of a container is ended, too: the kernel spares it
-    /// what nobody asked for.
+    /// On Ctrl-C and SIGTERM, logs that nothing is lost before the process ends as usual. If the
+    /// process was started with SIGINT ignored (`nohup`, a job of a script), SIGINT stays ignored.
+    /// As the first process of a container, the process has to exit by itself, because the kernel
+    /// ignores default actions there.
     pub fn heed_interrupts(&self) {
         let bar = self.bar.clone();
         let ends = if self.ignores_interrupts {
@@ -174,11 +176,11 @@ impl Progress {
                 if process::id() == 1 {
                     process::exit(signal.saturating_add(128));
                 }
-                // It does not return, if it can do what it says.
+                // It returns only if it fails.
                 let _ = emulate_default_handler(signal);
             }
         };
-        // Without it, Ctrl-C would do nothing.
+        // Without the thread, Ctrl-C would do nothing.
         if thread::Builder::new()
             .name("interrupt".to_owned())
             .spawn(listen)
@@ -195,13 +197,13 @@ impl Drop for Progress {
     }
 }
 
-/// How wide standard error is, if it is a terminal.
+/// The width of standard error, if it is a terminal.
 fn columns() -> Option<usize> {
     let (_, columns) = Term::stderr().size_checked()?;
     io::stderr().is_terminal().then_some(columns.into())
 }
 
-/// What is to be seen beside the bar has up to 65 columns, and 43 where there is less room.
+/// The text beside the bar has up to 65 columns, or 43 on a narrow terminal.
 fn template(columns: Option<usize>) -> &'static str {
     match columns {
         Some(..72) => "{wide_bar} {percent:>3}% {binary_bytes_per_sec} ETA {eta} calls {msg}",
@@ -211,7 +213,7 @@ fn template(columns: Option<usize>) -> &'static str {
     }
 }
 
-/// Whether the process was started with SIGINT ignored.
+/// Returns true if the process was started with SIGINT ignored.
 fn is_interrupt_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
@@ -224,11 +226,11 @@ fn is_interrupt_ignored() -> bool {
     u64::from_str_radix(ignored.trim(), 16).is_ok_and(|ignored| ignored & bit != 0)
 }
 
-/// Log lines on their way to standard error, past the bar.
+/// Buffers log lines for standard error, and prints them above the bar.
 ///
-/// A line for each call that opens or closes would be a system call for each: of a capture with
-/// nothing but short calls, a fifth of the time. So they are gathered, for as long as a window
-/// takes; what warns does not wait.
+/// Without a buffer, each call that opens or closes would cost a system call: for a capture of
+/// short calls only, a fifth of the time. Lines wait for the end of a window at most; warnings and
+/// errors are written at once.
 #[derive(Clone, Debug)]
 struct LogLines {
     bar: ProgressBar,
@@ -252,15 +254,15 @@ impl LogLines {
 
     fn send(&self, lines: &mut Vec<u8>) {
         if !lines.is_empty() {
-            // A reader that went away, as `head` does, is no reason to stop: the work is in the
-            // files.
+            // A closed standard error, as with `head`, must not stop the run: the results are in
+            // the files.
             let _ = self.bar.suspend(|| io::stderr().write_all(lines));
             lines.clear();
         }
     }
 }
 
-/// Takes the lines of one level.
+/// A writer for lines of one level.
 #[derive(Debug)]
 struct Lines<'a> {
     to: &'a LogLines,

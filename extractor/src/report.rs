@@ -1,5 +1,4 @@
-//! The outcome of a run: the counts, what was left behind and why, and the exit status that
-//! follows.
+//! The outcome of a run: the counters, the losses and their reasons, and the exit status.
 
 use std::{fmt, time::Duration};
 
@@ -13,17 +12,17 @@ use crate::{
     survey::Survey,
 };
 
-/// How a run ended, for the shell.
+/// The result of a run, for the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All done.
+    /// Everything is done.
     Done,
-    /// Done, but something of the input or of the uploads was left behind.
+    /// Done, but a part of the input or of the uploads was left behind.
     LeftBehind,
 }
 
 impl Exit {
-    /// The exit status: SPEC 1.3.
+    /// The exit status (README, "Flags of sip-call-extractor").
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -33,36 +32,36 @@ impl Exit {
     }
 }
 
-/// The figures of a run.
+/// The totals of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Inputs that could not be read.
     pub refused_inputs: u64,
-    /// Segments that are set aside, because they could not be read.
+    /// Segments that are set aside because they could not be read.
     pub set_aside: u64,
-    /// Compressed inputs that are cut or damaged: only what is before that place was read.
+    /// Compressed inputs that are cut or damaged; they were read up to that point.
     pub damaged_inputs: u64,
-    /// The size of the inputs in bytes; of a compressed one, decompressed.
+    /// The size of the inputs in bytes; compressed inputs count with their decompressed size.
     pub input_bytes: u64,
-    /// The frames in them, and what was in those.
+    /// The counters of frames and their contents.
     pub counts: Counts,
-    /// Stretches that could not be read, and their bytes.
+    /// Unreadable stretches of input, and their bytes.
     pub gaps: u64,
-    /// See `gaps`.
+    /// The bytes in `gaps`.
     pub gap_bytes: u64,
-    /// Endpoints and the like beyond the most that one call may have.
+    /// Endpoints and the like beyond the limits of a call.
     pub excess: Excess,
-    /// RTP that no call has.
+    /// RTP that belongs to no call.
     pub unclaimed: UnclaimedCounts,
     /// IP datagrams that came in fragments.
     pub fragments: FragmentCounts,
     /// TCP connections on SIP ports.
     pub streams: StreamCounts,
-    /// SIP messages that belonged to no call.
+    /// SIP messages that belong to no call.
     pub stray_messages: u64,
     /// The calls that closed.
     pub calls: CallCounts,
-    /// Those that are still open, and go on in the next run.
+    /// Calls that are still open, and go on in the next run.
     pub open_calls: u64,
     /// Segments that were read.
     pub segments: u64,
@@ -70,16 +69,16 @@ pub struct Report {
     pub copies: u64,
     /// The outcome of uploads.
     pub uploads: UploadCounts,
-    /// The largest talkers and the like, if there was no call.
+    /// The ports with the most traffic, if there was no call.
     pub survey: Survey,
-    /// The run went on where another had ended.
+    /// True when the run continued an earlier one.
     pub is_resumed: bool,
-    /// How long the run took.
+    /// The duration of the run.
     pub elapsed: Duration,
 }
 
 impl CallCounts {
-    /// How many calls ended in which state, of those that there were.
+    /// The number of calls in each final state that occurred.
     fn states(&self) -> String {
         let states = [
             (self.completed, "completed"),
@@ -110,16 +109,16 @@ impl CallCounts {
     }
 }
 
-/// The words of the summary begin in this column.
+/// The column in which the text of the summary begins.
 const WORDS: usize = 27;
-/// No terminal is taken for narrower, in columns.
+/// The smallest terminal width that is used, in columns.
 const NARROWEST: usize = 60;
 
-/// A file that is broken all over does not fill the log.
+/// The number of gaps that the log names, so that a damaged file does not fill it.
 const MAX_GAPS_NAMED: u64 = 100;
 
 impl Report {
-    /// Counts a stretch of an input that could not be read, and says so.
+    /// Counts and logs an unreadable stretch of an input.
     pub fn note_gap(&mut self, name: &str, gap: &Gap) {
         match self.gaps {
             ..MAX_GAPS_NAMED => tracing::warn!("{name}: {gap}"),
@@ -132,7 +131,7 @@ impl Report {
         self.gap_bytes = self.gap_bytes.saturating_add(gap.len as u64);
     }
 
-    /// The closing summary, for a terminal of this width; for files, a line a thing.
+    /// The closing summary for a terminal of this width; without a width, one line for each item.
     #[must_use]
     pub fn in_columns(&self, columns: Option<usize>) -> String {
         let text = self.to_string();
@@ -143,7 +142,7 @@ impl Report {
             .join("\n")
     }
 
-    /// The way the run ended, for the shell.
+    /// The result of the run, for the shell.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.left_behind() == 0 {
@@ -153,8 +152,8 @@ impl Report {
         }
     }
 
-    /// How many things were left behind that should not have been: inputs, stretches, frames, files
-    /// that are no objects.
+    /// The number of things that should have been used but were not: inputs, stretches, frames,
+    /// files without objects.
     #[must_use]
     pub fn left_behind(&self) -> u64 {
         let unsent = [
@@ -173,7 +172,8 @@ impl Report {
             .fold(0, u64::saturating_add)
     }
 
-    /// All that was not used, and why, most important first; only what there was of.
+    /// Everything that was not used, with the reason, most important first. Items with count 0 are
+    /// left out.
     pub fn not_used(&self) -> impl Iterator<Item = (u64, String)> {
         let mut lines = self.all_not_used();
         lines.sort_by_key(|line| line.rank);
@@ -183,7 +183,7 @@ impl Report {
             .map(|line| (line.count, line.what))
     }
 
-    /// The same by counter, also where there was nothing of it.
+    /// All items in the order of their counters, including those with count 0.
     fn all_not_used(&self) -> Vec<NotUsed> {
         [
             self.own_not_used(),
@@ -197,7 +197,7 @@ impl Report {
         .concat()
     }
 
-    /// The lines of the report's own counters, and those with more than a number and fixed words.
+    /// The items of the report's own counters, and items whose text has a variable part.
     fn own_not_used(&self) -> Vec<NotUsed> {
         let counts = &self.counts;
         let link = counts
@@ -248,7 +248,7 @@ impl UnclaimedCounts {
     }
 }
 
-/// A line of the summary, its words one below the other where they do not fit.
+/// Wraps a line of the summary, with the continuation lines in the text column.
 fn folded(line: &str, columns: usize) -> String {
     let mut folded = String::new();
     let mut width = 0usize;
@@ -266,7 +266,7 @@ fn folded(line: &str, columns: usize) -> String {
     folded
 }
 
-/// The closing summary, a few lines that a person can take in at a glance.
+/// The closing summary: a few lines that a user can read at a glance.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { counts, calls, .. } = self;
@@ -299,7 +299,7 @@ impl fmt::Display for Report {
         if calls.not_wanted > 0 {
             writeln!(
                 f,
-                "left out  {:>14}   calls that are not asked for",
+                "left out  {:>14}   calls that were not selected",
                 grouped(calls.not_wanted)
             )?;
         }
@@ -340,7 +340,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Lines of the summary; none where every call's media was found.
+/// Lines of the summary; none if all media belongs to calls.
 impl fmt::Display for UnclaimedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.flows > 0 {
@@ -370,7 +370,7 @@ impl fmt::Display for UnclaimedCounts {
     }
 }
 
-/// Lines of the summary; none where nothing was to be uploaded.
+/// Lines of the summary; none if nothing was to be uploaded.
 impl fmt::Display for UploadCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -392,7 +392,7 @@ impl fmt::Display for UploadCounts {
             )?;
         }
         for (count, what) in [
-            (lost, "files are gone that were not uploaded".to_owned()),
+            (lost, "files were lost before their upload".to_owned()),
             (
                 waiting,
                 format!(
@@ -536,7 +536,7 @@ mod tests {
         (11..)
             .zip(counters)
             .for_each(|(count, counter)| *counter = count);
-        // The segments of other TCP are told of, but for those that were of use later.
+        // The segments of other TCP are counted, except those that turned out to be useful later.
         (counts.other_tcp, streams.followed) = (counts.other_tcp + 100, 100);
         let not_used: Vec<_> = report.not_used().collect();
         assert_eq!(not_used, wanted.map(|(count, what)| (count, what.into())));

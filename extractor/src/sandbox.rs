@@ -1,13 +1,13 @@
-//! The rights over files that a run keeps (Landlock): it writes to the directories of its results,
-//! and nowhere else.
+//! The sandbox (Landlock) of a run: it may write to the directories of its results, and nowhere
+//! else.
 //!
-//! Rights are those of directories, not of names. So whoever adds an output adds its directory
-//! here, and what is to be there must be made first. Rights over reading are given up only where
-//! all that is read is known: a segment may be a link to anywhere, and a client of S3 reads
-//! certificates, credentials, and starts the program that has them.
+//! Rights belong to directories, not to names. So a new output has to add its directory here, and
+//! the directory must exist before. Read rights are restricted only where all inputs are known: a
+//! segment may be a link to any file, and an S3 client reads certificates and credentials, and may
+//! start a program that provides them.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: makes directories, and gives up rights over all others"
+    reason = "a door: creates directories, and gives up the rights to all others"
 )]
 
 use std::{
@@ -27,28 +27,28 @@ use crate::{
     segments::{AfterProcessing, whole_path},
 };
 
-/// A version of Landlock has rights that those before it do not know; later ones than this restrict
-/// what nothing here does.
+/// The versions of Landlock with the rights that are used here. Later versions only restrict
+/// actions that this program does not perform.
 const FILES: ABI = ABI::V3;
 const NETWORK: ABI = ABI::V4;
 
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | Refer});
-/// Enough to mark a segment, to delete it, and to move it where it cannot be written to, either;
-/// not to write into one.
+/// The rights to mark a segment, to delete it, and to move it to a directory that is not writable
+/// either; not to write to a segment.
 const TIDY: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{ReadFile | ReadDir | MakeReg | RemoveFile | Refer});
 
-/// The rights that are kept.
+/// The rights that a run keeps.
 #[derive(Debug, Default)]
 struct Kept {
     files: Vec<(PathBuf, BitFlags<AccessFs>)>,
-    /// Connections may be made.
+    /// True when the run may open connections.
     network: bool,
 }
 
-/// Gives up all rights that a run does not need, for this thread and those that it starts. Where
-/// that cannot be done, the log says so.
+/// Gives up all rights that the run does not need, for this thread and the threads that it starts.
+/// If that fails, the log says so.
 pub fn enter(config: &Config) {
     match Kept::of(config).restrict() {
         Ok(RulesetStatus::NotEnforced) => {
@@ -80,7 +80,7 @@ impl Kept {
         match &config.source {
             Source::Files(paths) if config.uploads.is_none() => {
                 paths.iter().for_each(|path| kept.add(path, READ));
-                // Where the standard library looks for limits, and what `/dev/fd/3` leads through.
+                // The standard library reads CPU limits there, and `/dev/fd/3` leads through it.
                 ["/proc", "/sys"]
                     .iter()
                     .for_each(|path| kept.add(path, READ));
@@ -92,7 +92,7 @@ impl Kept {
             }
         }
         if config.uploads.is_some() {
-            // The program that has the credentials.
+            // The user may have configured a program that provides credentials.
             kept.add("/", make_bitflags!(AccessFs::{Execute}));
             kept.add(
                 "/dev/null",
@@ -106,13 +106,14 @@ impl Kept {
         let mut rights = TIDY;
         if let AfterProcessing::Move(to) = &directories.after_processing {
             self.made(to);
-            // A file is not renamed to where more may be done with it; it would be copied.
+            // Landlock does not allow a rename to a directory with more rights; the file would be
+            // copied.
             rights = WRITE;
         }
         for path in &directories.paths {
             self.add(path, rights);
             if directories.stays {
-                // It may be removed and made again meanwhile, or not be there yet.
+                // The directory may be removed and created again, or not exist yet.
                 let whole = whole_path(path);
                 let there = whole.ancestors().skip(1).find(|path| path.is_dir());
                 self.add(there.unwrap_or(Path::new("/")), TIDY);
@@ -120,7 +121,8 @@ impl Kept {
         }
     }
 
-    /// A directory for results. What cannot be made is named by the first who wants it.
+    /// Adds a directory for results, and creates it. If that fails, the output that needs it
+    /// reports the error.
     fn made(&mut self, path: &Path) {
         let _ = fs::create_dir_all(path);
         self.add(path, WRITE);
@@ -139,7 +141,7 @@ impl Kept {
         }
         let mut created = ruleset.create()?;
         for (path, rights) in self.files {
-            // Paths that are not there are passed over.
+            // Paths that do not exist are skipped.
             match (&mut created).add_rules(path_beneath_rules([path], rights)) {
                 Err(error) if !is_in_no_directory(&error) => return Err(error),
                 _ => {}
@@ -149,7 +151,7 @@ impl Kept {
     }
 }
 
-/// A pipe, to which `/dev/stdin` leads: whoever has it keeps it.
+/// Returns true for a pipe behind `/dev/stdin`, which needs no rule: an open file stays usable.
 fn is_in_no_directory(error: &RulesetError) -> bool {
     let RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })) = error
     else {
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
     use crate::cli::Arguments;
 
-    /// A folder with captures in it, and with what is nobody's business.
+    /// A folder with captures and with other files.
     fn folder() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         ["in", "others"]
@@ -188,8 +190,8 @@ mod tests {
         folder
     }
 
-    /// Acts as a run with these flags may, and tells how far the kernel knows such rights. Rights
-    /// are those of a thread, so each test has one that gives them up.
+    /// Runs `act` with the rights of a run with these flags, in a thread of its own, because rights
+    /// belong to threads. Returns how far the kernel supports them.
     fn confined(
         folder: &TempDir,
         flags: &str,
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
 
-    /// Nothing but the results can be written.
+    /// Only the results can be written.
     #[track_caller]
     fn only_results_are_written(at: &dyn Fn(&str) -> PathBuf) {
         is_denied(File::create(at("others/new")));
@@ -331,7 +333,7 @@ mod tests {
         for name in ["in", "later/in"] {
             let folder = folder();
             let path = folder.path().join(name);
-            // Somebody who is not confined.
+            // A process outside the sandbox.
             let (ask, asked) = mpsc::channel::<()>();
             let other = thread::spawn(move || {
                 let _ = asked.recv();

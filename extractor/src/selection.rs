@@ -1,7 +1,7 @@
-//! Which calls are wanted, and which of them without their sound: SPEC 1.1.
+//! The selection of calls, and of calls that are written without their sound.
 //!
-//! Pure. What is not wanted is followed all the same, since its packets are not those of other
-//! calls; it is only not written.
+//! Pure. Calls that are not selected are followed, too, because their packets belong to no other
+//! call; they are only not written.
 
 use jiff::Timestamp;
 use regex::bytes::Regex;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::calls::{Call, State};
 
-/// Regular expressions for what names a call. They are looked for anywhere in it.
+/// Regular expressions for the identities of a call. They match anywhere in the text.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
-    /// For its Call-ID.
+    /// Patterns for its Call-ID.
     pub call_id: Vec<Regex>,
-    /// For the value of From in the INVITE that opened it.
+    /// Patterns for the value of From in the INVITE that opened it.
     pub from: Vec<Regex>,
-    /// For that of To.
+    /// Patterns for the value of To in that INVITE.
     pub to: Vec<Regex>,
 }
 
@@ -25,8 +25,8 @@ impl Patterns {
         self.call_id.is_empty() && self.from.is_empty() && self.to.is_empty()
     }
 
-    /// Of what they are asked of a call, and what it has there.
-    fn of<'a>(&'a self, call: &'a Call) -> [(&'a [Regex], &'a [u8]); 3] {
+    /// The patterns, each with the value of the call that they are matched against.
+    fn with_values<'a>(&'a self, call: &'a Call) -> [(&'a [Regex], &'a [u8]); 3] {
         [
             (&self.call_id, &call.call_id),
             (&self.from, &call.from),
@@ -34,45 +34,44 @@ impl Patterns {
         ]
     }
 
-    /// Whether one of them matches.
+    /// Returns true if any pattern matches.
     fn matches_any(&self, call: &Call) -> bool {
-        self.of(call)
+        self.with_values(call)
             .iter()
             .any(|(patterns, text)| patterns.iter().any(|pattern| pattern.is_match(text)))
     }
 
-    /// Whether of each kind that there is one matches.
+    /// Returns true if, for each kind with patterns, one of them matches.
     fn matches_each(&self, call: &Call) -> bool {
         let is_match = |(patterns, text): &(&[Regex], &[u8])| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(text))
         };
-        self.of(call).iter().all(is_match)
+        self.with_values(call).iter().all(is_match)
     }
 }
 
-/// What the user wants of the calls.
+/// The user's selection of calls.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// What they are called.
+    /// The patterns for the identities of selected calls.
     pub wanted: Patterns,
-    /// The numbers of which they have one, either as caller or as called.
+    /// The patterns for numbers; the number of the caller or of the called party must match.
     pub numbers: Vec<Regex>,
-    /// They end then or later.
+    /// The earliest end of selected calls.
     pub since: Option<Timestamp>,
-    /// They begin then or earlier.
+    /// The latest start of selected calls.
     pub until: Option<Timestamp>,
-    /// Those with fewer SIP messages get no file.
+    /// The least number of SIP messages for which a call gets a file.
     pub min_messages: u64,
-    /// Whether the sound of all of them is left out,
+    /// True when the sound of all calls is left out.
     pub mutes_all: bool,
-    /// or of these,
+    /// Calls whose sound is left out.
     pub muted: Patterns,
-    /// or of all but these.
+    /// If there are any patterns, the sound of all other calls is left out.
     pub not_muted: Patterns,
 }
 
-/// A selection as it is written down, to be compared with another: patterns are texts, in no order
-/// of theirs.
+/// A selection in a form that can be stored and compared: patterns are texts in sorted order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     wanted: WrittenPatterns,
@@ -95,9 +94,9 @@ struct WrittenPatterns {
 impl WrittenPatterns {
     fn of(patterns: &Patterns) -> Self {
         Self {
-            call_id: in_one(&patterns.call_id),
-            from: in_one(&patterns.from),
-            to: in_one(&patterns.to),
+            call_id: joined(&patterns.call_id),
+            from: joined(&patterns.from),
+            to: joined(&patterns.to),
         }
     }
 
@@ -108,8 +107,8 @@ impl WrittenPatterns {
     }
 }
 
-/// Several expressions, whatever their order.
-fn in_one(patterns: &[Regex]) -> String {
+/// The patterns as one text, independent of their order.
+fn joined(patterns: &[Regex]) -> String {
     let mut each: Vec<String> = patterns
         .iter()
         .map(|pattern| format!("{:?}", pattern.as_str()))
@@ -119,7 +118,7 @@ fn in_one(patterns: &[Regex]) -> String {
 }
 
 impl Written {
-    /// What is to be written of a selection.
+    /// The stored form of a selection.
     #[must_use]
     pub fn of(selection: &Selection) -> Self {
         let Selection {
@@ -135,7 +134,7 @@ impl Written {
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         Self {
             wanted: WrittenPatterns::of(wanted),
-            numbers: in_one(numbers),
+            numbers: joined(numbers),
             since: time(since),
             until: time(until),
             min_messages: *min_messages,
@@ -145,7 +144,7 @@ impl Written {
         }
     }
 
-    /// The flags that it comes from, and what these say.
+    /// The flags of the selection, with their values.
     pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self {
             wanted,
@@ -183,17 +182,17 @@ impl Written {
 }
 
 impl Selection {
-    /// Whether a call that ended so, with so many SIP messages, gets a file. It has rows in any
-    /// case.
+    /// Returns true if a call with this final state and number of SIP messages gets a file. It has
+    /// rows in any case.
     #[must_use]
     pub fn gives_file(&self, state: State, messages: u64) -> bool {
         state != State::Flood && messages >= self.min_messages
     }
 
-    /// Whether a call that opens is wanted, as far as that can be told.
+    /// Returns true if a new call may be selected, as far as its INVITE shows.
     #[must_use]
     pub fn may_want(&self, call: &Call) -> bool {
-        // To the microsecond, as the tables have it.
+        // Truncated to microseconds, as in the tables.
         let begins = i128::from(call.start_ns.saturating_sub(call.start_ns % 1_000));
         self.wanted.matches_each(call)
             && self.has_number(call)
@@ -210,14 +209,15 @@ impl Selection {
         self.numbers.is_empty() || is_asked_for(&call.from) || is_asked_for(&call.to)
     }
 
-    /// Whether one may be wanted whose last packet came at `last_ns`, in nanoseconds since 1970.
+    /// Returns true if a call whose last packet came at `last_ns`, in nanoseconds since 1970, may
+    /// be selected.
     #[must_use]
     pub fn ends_late_enough(&self, last_ns: u64) -> bool {
         self.since
             .is_none_or(|since| i128::from(last_ns) >= since.as_nanosecond())
     }
 
-    /// Whether the sound of a call is left out.
+    /// Returns true if the sound of a call is left out.
     #[must_use]
     pub fn mutes(&self, call: &Call) -> bool {
         let mutes_others = self.mutes_all || !self.not_muted.are_none();
@@ -226,7 +226,7 @@ impl Selection {
 }
 
 /// The number in a header value, without `+` or `00` before it, and without separators (RFC 3966,
-/// 3). None where its URI has none.
+/// 3). `None` if the URI has no number.
 fn number(header: &[u8]) -> Option<Vec<u8>> {
     let uri = header.rsplit(|byte| *byte == b'<').next()?;
     let colon = uri.iter().position(|byte| *byte == b':')?;

@@ -1,4 +1,5 @@
-//! What there was in a capture without calls: the largest talkers by port, and what they look like.
+//! A survey of a capture without calls: the ports with the most traffic, and their probable
+//! protocols.
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt, ops::RangeInclusive};
 
@@ -12,16 +13,16 @@ use crate::{
     sip::{self, Message},
 };
 
-/// So many packets are looked at, the first ones: they tell what a capture is of.
+/// The number of packets that are examined, from the beginning.
 const MAX_PACKETS: u64 = 1_000_000;
-/// So many talkers are named.
+/// The number of talkers that the summary names.
 const MAX_NAMED: usize = 5;
 
-/// Talkers, as far as they have been looked at.
+/// The talkers among the examined packets.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     packets: u64,
-    /// There are no more than there are ports.
+    /// There are at most as many as ports.
     talkers: BTreeMap<(Transport, u16), Talker>,
 }
 
@@ -31,15 +32,15 @@ enum Transport {
     Tcp,
 }
 
-/// What goes to and from one port.
+/// The traffic to and from one port.
 #[derive(Clone, Debug, Default)]
 struct Talker {
     packets: u64,
-    /// How many of the packets look like something.
+    /// The number of packets that look like each protocol.
     looks: BTreeMap<Look, u64>,
 }
 
-/// What a packet looks like.
+/// The protocol that a packet looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Look {
     Sip,
@@ -53,7 +54,7 @@ enum Look {
     Http,
 }
 
-/// A line of the table: talkers that look like media are put together.
+/// A line of the table. Talkers that look like media share a line.
 struct Line {
     transport: Transport,
     ports: RangeInclusive<u16>,
@@ -63,30 +64,30 @@ struct Line {
 }
 
 impl Survey {
-    /// Whether it has seen enough.
+    /// Returns true if enough packets have been examined.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.packets >= MAX_PACKETS
     }
 
-    /// Takes in the next packet.
+    /// Adds the next packet.
     pub fn take(&mut self, packet: &Packet<'_>, decoder: &Decoder) {
         self.packets = self.packets.saturating_add(1);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.take_datagram(datagram, Look::of_datagram(datagram));
+                self.add_datagram(datagram, Look::of_datagram(datagram));
             }
-            Packet::Tcp(segment) => self.take_segment(segment),
-            Packet::Fragment(fragment) => self.take_fragment(fragment, decoder),
+            Packet::Tcp(segment) => self.add_segment(segment),
+            Packet::Fragment(fragment) => self.add_fragment(fragment, decoder),
             _ => {}
         }
     }
 
-    fn take_fragment(&mut self, fragment: &Fragment<'_>, decoder: &Decoder) {
+    fn add_fragment(&mut self, fragment: &Fragment<'_>, decoder: &Decoder) {
         match decoder.decode_beginning(fragment) {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
                 let look = Look::of_datagram(&datagram);
-                self.take_datagram(
+                self.add_datagram(
                     &datagram,
                     look.map(|look| {
                         if look == Look::Sip {
@@ -97,12 +98,12 @@ impl Survey {
                     }),
                 );
             }
-            Packet::Tcp(segment) => self.take_segment(&segment),
+            Packet::Tcp(segment) => self.add_segment(&segment),
             _ => {}
         }
     }
 
-    fn take_datagram(&mut self, datagram: &Datagram<'_>, look: Option<Look>) {
+    fn add_datagram(&mut self, datagram: &Datagram<'_>, look: Option<Look>) {
         self.add(
             Transport::Udp,
             [datagram.source.port(), datagram.destination.port()],
@@ -110,8 +111,8 @@ impl Survey {
         );
     }
 
-    fn take_segment(&mut self, segment: &Segment<'_>) {
-        // Nothing but acknowledgements says nothing.
+    fn add_segment(&mut self, segment: &Segment<'_>) {
+        // Segments without payload reveal no protocol.
         if segment.wire_len > 0 {
             self.add(
                 Transport::Tcp,
@@ -121,7 +122,7 @@ impl Survey {
         }
     }
 
-    /// Servers have the lower ports, nearly always.
+    /// The lower port is nearly always that of the server.
     fn add(&mut self, transport: Transport, ports: [u16; 2], look: Option<Look>) {
         let port = ports.into_iter().min().unwrap_or(0);
         let talker = self.talkers.entry((transport, port)).or_default();
@@ -132,7 +133,7 @@ impl Survey {
         }
     }
 
-    /// The lines of the table, as texts.
+    /// The lines of the table, as text.
     pub fn told(&self) -> impl Iterator<Item = String> {
         self.lines()
             .into_iter()
@@ -166,8 +167,8 @@ impl Survey {
 }
 
 impl Talker {
-    /// What most of it looks like. Of a stream that is encrypted, few packets show what it is;
-    /// random bytes look like RTP often enough.
+    /// The protocol of most packets. In an encrypted stream, few packets reveal it, and random
+    /// bytes often look like RTP.
     fn look(&self) -> Option<Look> {
         let is_certain = |look: Look, count: u64| {
             let least = if look == Look::Rtp {
@@ -226,19 +227,21 @@ impl Look {
         matches!(Message::parse(payload), Some(Ok(_))).then_some(Self::Sip)
     }
 
-    /// What it is, and why there is no call in it.
+    /// The protocol, and the reason why there is no call in it.
     fn says(self) -> &'static str {
         match self {
-            Self::Sip => "SIP, but no INVITE, or not on the ports that are asked for",
+            Self::Sip => "SIP, but no INVITE, or not on the ports of --sip-ports-range",
             Self::SipInFragments => {
-                "SIP in IP fragments, of which later ones may be missing: a filter for ports loses them"
+                "SIP in IP fragments; later fragments may be missing, because a filter for ports drops them"
             }
-            Self::Rtp => "RTP: media; the SIP that describes it goes another way",
-            Self::Stun => "STUN: media may follow; the SIP that describes it goes another way",
+            Self::Rtp => "RTP: media; the SIP that describes it is not in the capture",
+            Self::Stun => "STUN: media may follow; the SIP that describes it is not in the capture",
             Self::Dtls => "DTLS, encrypted",
             Self::Quic => "QUIC, encrypted",
             Self::Dns => "DNS",
-            Self::Tls => "TLS, encrypted: if it carries SIP, capture behind the proxy that ends it",
+            Self::Tls => {
+                "TLS, encrypted: if it carries SIP, capture behind the proxy that terminates it"
+            }
             Self::Http => "HTTP",
         }
     }
@@ -253,7 +256,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// `packets, UDP port 443: QUIC, encrypted`: how many is for the caller to say.
+/// `packets, UDP port 443: QUIC, encrypted`; the caller prints the number.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -263,7 +266,7 @@ impl fmt::Display for Line {
             look,
             ..
         } = self;
-        let says = look.map_or("nothing that is known here", Look::says);
+        let says = look.map_or("an unknown protocol", Look::says);
         if *talkers == 1 {
             return write!(f, "packets, {transport} port {}: {says}", ports.start());
         }
@@ -276,7 +279,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// The table, a line for each talker; nothing where there was neither UDP nor TCP.
+/// The table, with a line for each talker; empty without UDP and TCP.
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines();
@@ -374,7 +377,7 @@ mod tests {
             (datagram((5000, 53), b"\x12\x34\x01\0"), "UDP port 53: DNS"),
             (
                 datagram((5000, 9), b"\xf7\x34\x01\0"),
-                "UDP port 9: nothing that is known",
+                "UDP port 9: an unknown protocol",
             ),
             (
                 segment((50_000, 443), &[22, 3, 1, 2, 0, 1]),
@@ -387,7 +390,7 @@ mod tests {
             (segment((50_000, 8080), options), "TCP port 8080: SIP"),
             (
                 segment((50_000, 22), b"SSH-2.0-x\r\n"),
-                "TCP port 22: nothing that is known",
+                "TCP port 22: an unknown protocol",
             ),
         ] {
             let lines = told(&[(1, packet)]);
@@ -406,7 +409,7 @@ mod tests {
         assert!(told(&[(500, rest), (1, record)])[2].contains("TLS"));
         let rtp = datagram((5000, 4000), &[0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]);
         let other = datagram((5000, 4000), &[0x40, 8, 0, 1]);
-        assert!(told(&[(3, rtp), (4, other)])[2].contains("nothing that is known"));
+        assert!(told(&[(3, rtp), (4, other)])[2].contains("an unknown protocol"));
         assert!(told(&[(4, rtp), (3, other)])[2].contains("RTP"));
     }
 

@@ -1,4 +1,4 @@
-//! The terms of a state: a run that would have come to the same may go on with it.
+//! The terms of a state: only a run that would have had the same results may continue from it.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -17,14 +17,15 @@ use crate::{
 /// The terms of a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// The files, in the order of reading; none where directories are read.
+    /// The files, in the order of reading; `None` for directories.
     pub files: Option<Vec<Left>>,
     conditions: Conditions,
-    /// Hashes are carried over: a build that makes others cannot go on.
+    /// A hash value of this build. Hashes are carried over, so a build with another hash function
+    /// cannot continue.
     hash: u64,
 }
 
-/// All that the results depend on, but for the captures.
+/// Everything that the results depend on, except the captures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Conditions {
     sip_ports: SipPorts,
@@ -38,7 +39,7 @@ struct Conditions {
 }
 
 impl Terms {
-    /// Those of a run over these files, or over directories.
+    /// The terms of a run over these files, or over directories.
     #[must_use]
     pub fn new(config: &Config, files: Option<Vec<Left>>) -> Self {
         let Config {
@@ -66,7 +67,7 @@ impl Terms {
         }
     }
 
-    /// The outputs of the runs that wrote the state: rows that wait belong into tables of their
+    /// The outputs of the runs that wrote the state: pending rows belong into the tables with their
     /// names.
     #[must_use]
     pub fn named(&self, outputs: &Settings) -> Settings {
@@ -84,21 +85,22 @@ impl Terms {
         }
     }
 
-    /// Whether a state that was written on `other` terms can be gone on with.
+    /// Checks that the run may continue from a state that was written on `other` terms.
     ///
     /// # Errors
-    /// It cannot: why, and what to do.
+    /// It may not; the error says why and what to do.
     pub fn check(&self, other: &Self) -> Result<()> {
-        let advice = "choose another --output-dir, or give up what is half done with --reset-state";
+        let advice =
+            "choose another --output-dir, or discard the unfinished work with --reset-state";
         match (&self.files, &other.files) {
             (Some(_), None) => bail!(
-                "the output directory belongs to runs with --input-dir, which left calls open or segments to remember; {advice}"
+                "the output directory belongs to runs with --input-dir, which left open calls or a record of segments; {advice}"
             ),
             (None, Some(_)) => bail!(
-                "the output directory belongs to a run with --input-file that was broken off; end it with the same command as before, {advice}"
+                "the output directory belongs to a run with --input-file that was interrupted; finish it with the same command as before, {advice}"
             ),
             (Some(mine), Some(theirs)) if mine != theirs => bail!(
-                "a run over other files was broken off in the output directory ({}); end it with the same command as before, {advice}",
+                "a run over other files was interrupted in the output directory ({}); finish it with the same command as before, {advice}",
                 theirs
                     .first()
                     .map(|left| left.path.to_path().display().to_string())
@@ -115,13 +117,13 @@ impl Terms {
             both.into_iter().find(|(mine, theirs)| mine != theirs)
         {
             bail!(
-                "the state was written with {flag} {theirs}, and this run has {flag} {mine}: what is half done would not fit; \
-                 use the flags of before (with --final to close what is open), {advice}"
+                "the state was written with {flag} {theirs}, and this run has {flag} {mine}: the unfinished work would not fit; \
+                 use the former flags (with --final to close the open calls), {advice}"
             );
         }
         if self.hash != other.hash {
             bail!(
-                "the state was written by another build of this program; let that one end with --final, {advice}"
+                "the state was written by another build of this program; finish with that build and --final, {advice}"
             );
         }
         Ok(())
@@ -129,7 +131,7 @@ impl Terms {
 }
 
 impl Conditions {
-    /// The flags that they come from, and what these say.
+    /// The flags that the conditions come from, with their values.
     fn flags(&self) -> Vec<(&'static str, String)> {
         let Self {
             sip_ports,
@@ -182,7 +184,7 @@ impl Conditions {
 pub(crate) mod tests {
     use super::*;
 
-    /// Those of a run with this linger, in nanoseconds.
+    /// The terms of a run with this linger, in nanoseconds.
     pub(crate) fn terms(files: Option<Vec<Left>>, linger_ns: u64) -> Terms {
         let conditions = Conditions {
             sip_ports: SipPorts::Any,

@@ -1,15 +1,15 @@
-//! Large writes out of small frames.
+//! Combines small frames into large writes.
 
-/// Bytes on their way to one file, gathered for large writes.
+/// A write buffer for one file.
 ///
-/// A frame of speech has some 200 bytes: a write, or an element of a vectored one, for each would
+/// A frame of speech has some 200 bytes: a write, or an element of a vectored write, for each would
 /// cost three to eight times as much as copying it here first.
 #[derive(Debug)]
 pub(super) struct GatherBuffer {
     bytes: Vec<u8>,
 }
 
-/// Large enough to make the system call cheap, small enough to stay in the second-level cache.
+/// Large enough to make system calls cheap, small enough for the second-level cache.
 const GATHER_LEN: usize = 256 * 1024;
 
 impl Default for GatherBuffer {
@@ -21,7 +21,8 @@ impl Default for GatherBuffer {
 }
 
 impl GatherBuffer {
-    /// Adds some bytes. Tells whether it is time to write them and to [`GatherBuffer::clear`].
+    /// Adds bytes. Returns true when the caller should write the buffer and [`GatherBuffer::clear`]
+    /// it.
     #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
         self.bytes.extend_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! The file of one call: what kind of capture it is, and where in its life it is.
+//! The file of one call: its format and its state.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -17,18 +17,18 @@ pub(super) struct CallFile {
     life: Life,
 }
 
-/// The life of a call's file. It ends with its being published or removed, when the recording is
-/// gone.
+/// The state of a call's file. It ends when the file is published or removed together with the
+/// recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Life {
-    /// No frame has come for it.
+    /// There is no frame yet.
     NotMade,
-    /// Its head is in the buffer, with the frames so far, and nothing is in the directory.
+    /// The file header and the frames so far are in the buffer; the directory has no file.
     Gathered,
-    /// It is a hidden file of so many bytes, of which no state tells.
+    /// A hidden file of this length, which no saved state records.
     Unknown { len: u64 },
-    /// The same, but a state tells of it, or of the classic pcap that it was: removed it is only
-    /// when the next state counts.
+    /// A hidden file of this length. A saved state records it, or the classic pcap that it
+    /// replaced, so it may be removed only after the next state is saved.
     InState { len: u64 },
 }
 
@@ -40,7 +40,7 @@ impl Life {
         }
     }
 
-    /// The same file, so many bytes long.
+    /// The same file with another length.
     fn with_len(self, len: u64) -> Self {
         match self {
             Self::NotMade | Self::Gathered | Self::Unknown { .. } => Self::Unknown { len },
@@ -48,7 +48,7 @@ impl Life {
         }
     }
 
-    /// A state tells of the file, if there is one.
+    /// The same file after a state that records it, if there is a file.
     fn in_state(self) -> Self {
         match self {
             Self::Unknown { len } | Self::InState { len } => Self::InState { len },
@@ -57,17 +57,17 @@ impl Life {
     }
 }
 
-/// The kind of capture that a file is: a classic pcap, unless its frames are of several link types.
+/// The format of a file: classic pcap, or pcapng if its frames have several link types.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kind {
-    /// The link types of its frames, in the order in which they first came. More than one makes it
-    /// a pcapng.
+    /// The link types of its frames, in the order of their first frames. More than one requires a
+    /// pcapng.
     links: Vec<LinkType>,
     precision: Precision,
 }
 
 impl CallFile {
-    /// A file of this name, of the kind that its first frame is of.
+    /// A file with this name, in the format of its first frame.
     pub(super) fn new(name: FileName, first: &Record<'_>) -> Self {
         Self {
             name,
@@ -79,34 +79,33 @@ impl CallFile {
         }
     }
 
-    /// Its name without the ending.
+    /// The name without extension.
     pub(super) fn stem(&self) -> &FileName {
         &self.name
     }
 
-    /// Its name.
+    /// The name with extension.
     pub(super) fn name(&self) -> String {
         self.name.with_ending(self.kind.is_ng())
     }
 
-    /// Its length in the directory, in bytes.
+    /// The length of the file in the directory, in bytes.
     pub(super) fn len(&self) -> u64 {
         self.life.len()
     }
 
-    /// A state tells of it.
+    /// Returns true if a saved state records the file.
     pub(super) fn is_in_state(&self) -> bool {
         matches!(self.life, Life::InState { .. })
     }
 
-    /// A state will tell of it.
+    /// Marks the file as recorded in a state.
     pub(super) fn note_state(&mut self) {
         self.life = self.life.in_state();
     }
 
-    /// Makes room for frames of a link type. If what is written so far has to become a pcapng for
-    /// that, gives the name of the classic pcap that it was: that one is kept until the unit of
-    /// work is done.
+    /// Prepares the file for frames of a link type. If that turns a classic pcap into a pcapng,
+    /// returns the name of the classic pcap, which the caller keeps until the unit of work is done.
     #[inline]
     pub(super) fn admit(
         &mut self,
@@ -139,7 +138,7 @@ impl CallFile {
         Ok(classic)
     }
 
-    /// Writes the file anew as a pcapng. Gives the name of the classic pcap.
+    /// Rewrites the file as a pcapng. Returns the name of the classic pcap.
     fn become_ng(&mut self, to: &Directory, buffer: &mut GatherBuffer) -> Result<String> {
         self.flush(to, buffer)?;
         let (classic, ng) = (self.name.with_ending(false), self.name.with_ending(true));
@@ -150,7 +149,7 @@ impl CallFile {
         Ok(classic)
     }
 
-    /// A record as it is in its file, if that is how it will be in this one.
+    /// The bytes of a record in its input, if this file holds the record in the same format.
     #[inline]
     pub(super) fn raw<'a>(
         &self,
@@ -169,7 +168,8 @@ impl CallFile {
         }
     }
 
-    /// Adds a frame to what will be written, muted if it is; tells whether that is much by now.
+    /// Adds a frame to the buffer, muted if `muted` is given; returns true when the buffer should
+    /// be written.
     #[inline]
     pub(super) fn gather(
         &mut self,
@@ -197,7 +197,7 @@ impl CallFile {
             (None, _) => {}
         }
         let frame = muted.unwrap_or(record.frame);
-        // A frame lies in memory whole, and came with a 32-bit length.
+        // A frame lies in memory as a whole, and its record had a 32-bit length.
         let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
         buffer.push(&record_header(
@@ -209,7 +209,7 @@ impl CallFile {
         buffer.push(frame)
     }
 
-    /// Writes what was gathered.
+    /// Writes the buffer to the file.
     pub(super) fn flush(&mut self, to: &Directory, buffer: &mut GatherBuffer) -> Result<()> {
         let more = buffer.bytes().len() as u64;
         if more > 0 {
@@ -227,7 +227,7 @@ impl Kind {
         self.links.len() > 1
     }
 
-    /// The beginning of the file.
+    /// The file header.
     fn head(&self) -> Vec<u8> {
         match *self.links.as_slice() {
             [link] => file_header(link, self.precision, DEFAULT_SNAPLEN).to_vec(),
@@ -235,7 +235,7 @@ impl Kind {
         }
     }
 
-    /// The beginning of a pcapng.
+    /// The section header and the interfaces of a pcapng.
     fn ng_head(&self) -> Vec<u8> {
         let interfaces = self
             .links

@@ -1,7 +1,7 @@
-//! The output directory, and the calls' files in it.
+//! The output directory and the call files in it.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: writes the calls' pcaps and gives them their names"
+    reason = "a door: writes the calls' pcaps and renames them"
 )]
 
 use std::{
@@ -32,10 +32,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes it if it is not there, and keeps others out of it.
+    /// Opens the directory, creates it if needed, and locks it against other runs.
     ///
     /// # Errors
-    /// It cannot be made, or another process works on it.
+    /// The directory cannot be made, or another process works on it.
     pub fn open(settings: &Settings) -> Result<Self> {
         let path = settings.directory.clone();
         fs::create_dir_all(&path)
@@ -48,9 +48,9 @@ impl Directory {
                 "another sip-call-extractor is working on the output directory {}; wait until it has ended, or choose another --output-dir",
                 path.display()
             ),
-            // Some file systems know no locks on directories.
+            // Some file systems do not support locks on directories.
             Err(TryLockError::Error(error)) => tracing::warn!(
-                "the output directory {} cannot be locked ({error}); see to it that no other sip-call-extractor works on it",
+                "the output directory {} cannot be locked ({error}); make sure that no other sip-call-extractor works on it",
                 path.display()
             ),
         }
@@ -61,10 +61,10 @@ impl Directory {
         })
     }
 
-    /// The same directory, under the same lock.
+    /// Returns the same directory under the same lock.
     ///
     /// # Errors
-    /// The process has too many files open.
+    /// The process has too many open files.
     pub fn try_clone(&self) -> Result<Self> {
         Ok(Self {
             path: self.path.clone(),
@@ -73,17 +73,17 @@ impl Directory {
         })
     }
 
-    /// Its path.
+    /// The path of the directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The disk is waited for before a unit of work counts as done.
+    /// Returns true if the disk must have all data before a unit of work counts as done.
     pub(super) fn syncs(&self) -> bool {
         self.syncs
     }
 
-    /// Tells whether any call's file is there.
+    /// Returns true if the directory has files of calls.
     pub(super) fn has_calls(&self) -> Result<bool> {
         Ok(self
             .names()?
@@ -106,7 +106,8 @@ impl Directory {
         })
     }
 
-    /// Tells whether a call's file of this name, with either ending, is there or will be.
+    /// Returns true if a call's file with this name, with either extension, exists or is being
+    /// written.
     pub(super) fn has(&self, name: &FileName) -> Result<bool> {
         for ending in ["pcap", "pcapng"] {
             let file_name = format!("{name}.{ending}");
@@ -122,8 +123,8 @@ impl Directory {
         append(&self.part(file_name), is_first, bytes)
     }
 
-    /// Writes a call's file under another name: `head`, then what stands in its part file, a
-    /// classic pcap, frame by frame as `convert` has it. Gives how long it is.
+    /// Writes a new hidden file: `head`, then each record of the classic pcap in `from`, converted
+    /// by `convert`. Returns its length.
     pub(super) fn rewrite_part(
         &self,
         from: &str,
@@ -133,10 +134,10 @@ impl Directory {
     ) -> Result<u64> {
         let (from, to) = (self.part(from), self.part(to));
         rewrite(&from, &to, head, convert)
-            .with_context(|| format!("{} cannot be made a pcapng", from.display()))
+            .with_context(|| format!("{} cannot be rewritten as a pcapng", from.display()))
     }
 
-    /// Gives a call's file its own name, if that has not been done.
+    /// Renames a hidden file to its final name, if that has not been done.
     pub(super) fn publish(&self, file_name: &str) -> Result<()> {
         let (part, path) = (self.part(file_name), self.path.join(file_name));
         match fs::rename(&part, &path) {
@@ -149,12 +150,12 @@ impl Directory {
         }
     }
 
-    /// Removes a part that is of no use any more.
+    /// Removes a hidden file.
     pub(super) fn remove_part(&self, file_name: &str) -> Result<()> {
         remove(&self.part(file_name))
     }
 
-    /// Removes the parts of calls' files that are not known, and what the others have beyond their
+    /// Removes hidden files that are not in `known`, and truncates the others to their known
     /// lengths.
     pub(super) fn cut_back(&self, known: &BTreeMap<String, u64>) -> Result<()> {
         for (file_name, len) in known {
@@ -170,12 +171,12 @@ impl Directory {
         Ok(())
     }
 
-    /// Has the disk take in all that was written, unless that is not wanted.
+    /// Syncs the file system of the directory to disk, unless the user does not want that.
     pub(super) fn sync(&self) -> Result<()> {
         if self.syncs {
             nix::unistd::syncfs(&self.handle).with_context(|| {
                 format!(
-                    "what was written to {} cannot be made durable",
+                    "the files in {} cannot be synced to disk",
                     self.path.display()
                 )
             })?;
@@ -188,7 +189,7 @@ impl Directory {
     }
 }
 
-/// Goes through a classic pcap that may be larger than memory, record by record.
+/// Reads a classic pcap record by record; it may be larger than memory.
 fn rewrite(
     from: &Path,
     to: &Path,
@@ -209,7 +210,8 @@ fn rewrite(
             .get(8..)
             .and_then(<[u8]>::first_chunk)
             .map_or(0, |len| u32::from_le_bytes(*len));
-        // Written by this program, from a record that was believed: no more than a frame can have.
+        // This program wrote the file from a valid record, so the length is at most that of a
+        // frame.
         from.by_ref()
             .take(captured_len.into())
             .read_to_end(&mut record)?;

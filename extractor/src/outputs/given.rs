@@ -1,4 +1,4 @@
-//! The names that calls have been given: none is given twice.
+//! The names of call files: no name is used twice.
 
 use std::collections::VecDeque;
 
@@ -10,34 +10,34 @@ use super::{
 };
 use crate::events::Table;
 
-/// So many names of files that are there are remembered: the directory need not be asked for them.
+/// The number of published names that are remembered, so that the directory need not be searched
+/// for them.
 const MAX_REMEMBERED: usize = 1 << 14;
 
-/// The names that calls have been given.
+/// The names of call files that are in use.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FileNames {
     given: Table<Stem, Given>,
-    /// The stems whose files are there, the oldest first.
+    /// The stems of published files, the oldest first.
     done: VecDeque<Stem>,
-    /// The latest second of the names that were forgotten: of later ones, the directory has nothing
-    /// that is not known.
+    /// The latest second among the names that were forgotten. For later seconds, every file in the
+    /// directory is remembered.
     forgotten: Option<u64>,
-    /// Files of earlier runs are there.
+    /// True when the directory has files of earlier runs, so that every name is checked against it.
     asks_always: bool,
 }
 
-/// The names given of one stem.
+/// The names with one stem.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Given {
-    /// The last one given. None before it is free.
+    /// The number of the last name; 0 while there is none.
     number: u64,
-    /// The number of names whose files are not there yet.
+    /// The number of names whose files are not published yet.
     open: u64,
 }
 
 impl FileNames {
-    /// No names yet, for a directory in which those that are there are taken, unless they may be
-    /// replaced.
+    /// No names yet. Existing files of the directory keep their names, unless `overwrite` is set.
     pub(super) fn new(directory: &Directory, overwrite: bool) -> anyhow::Result<Self> {
         let asks_always = !overwrite && directory.has_calls()?;
         Ok(Self {
@@ -48,16 +48,16 @@ impl FileNames {
         })
     }
 
-    /// Others may have put files into the directory since.
+    /// Checks every name from now on, because other processes may have added files.
     pub(super) fn ask_always(&mut self) {
         self.asks_always = true;
     }
 
-    /// The first name of a stem that no other call of this run has, nor, unless files may be
-    /// replaced, any file that is there.
+    /// Returns the first name with this stem that no other call of this run has and, unless files
+    /// may be replaced, no file in the directory.
     ///
     /// # Errors
-    /// It cannot be found out what is there.
+    /// The directory cannot be read.
     pub(super) fn give(&mut self, stem: Stem, directory: &Directory) -> anyhow::Result<FileName> {
         let asks = self.asks_always
             || self
@@ -74,7 +74,7 @@ impl FileNames {
         }
     }
 
-    /// The file is there: that keeps its name from being given again.
+    /// Marks a name as published: the file itself reserves it from now on.
     pub(super) fn release(&mut self, name: &FileName) {
         if let Some(given) = self.given.get_mut(&name.stem()) {
             given.open = given.open.saturating_sub(1);

@@ -1,11 +1,11 @@
-//! Outputs: one pcap per call, and a row or more in each of two CSV files.
+//! The outputs: a pcap for each call, and rows in two CSV files.
 //!
-//! For each window, every call that has something to write is a job of its own. Jobs run side
-//! by side; each opens the file of its call, writes, and closes it. So there are as many open files
-//! as threads, however many calls there are. Between windows there is a `Recording` per open call:
-//! figures, no bytes.
+//! For each window, each call with something to write is a separate job. Jobs run in parallel; each
+//! opens the file of its call, writes, and closes it. So the number of open files is the number of
+//! threads, however many calls there are. Between windows, each open call has a `Recording` with
+//! statistics but no packet data.
 //!
-//! The rooms import each other in one direction:
+//! The modules import each other in one direction:
 //!
 //! ```text
 //! rows -> table, recording; recording -> call_file, streams, settled
@@ -61,8 +61,8 @@ use crate::{
 /// All files that a run writes.
 ///
 /// A unit of work appends to hidden files only. When it is done and the state has its [`Books`],
-/// what is complete is published: so what can be seen never changes, and a run that is killed loses
-/// no more than its unit.
+/// the complete files are published. So a published call file never changes, and a run that is
+/// killed loses only its current unit.
 #[derive(Debug)]
 pub struct Outputs {
     directory: Directory,
@@ -72,24 +72,24 @@ pub struct Outputs {
     overwrites: bool,
     counts: CallCounts,
     selection: Selection,
-    /// The place that the calls' rows have for their files.
+    /// The location of the call files as objects, for the CSV rows.
     location: Option<S3Uri>,
     tells_of_calls: bool,
     uploads: Uploads,
-    /// The files that are due when those of calls that have ended are published.
+    /// Files that become due for upload when they are published.
     newly_due: Vec<Due>,
 }
 
-/// All that is known of the files: with it, another process can go on.
+/// The state of all output files, with which another process can continue.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Books {
     names: FileNames,
     recordings: BTreeMap<CallNumber, Recording>,
-    /// Rows of calls that have closed, until it is certain that none closed before them.
+    /// The rows of closed calls, until no call can have closed before them.
     closed: BTreeMap<CloseOrder, Rows>,
-    /// Files of calls that have ended, to be published.
+    /// The files of ended calls, ready to be published.
     complete: Vec<String>,
-    /// Parts that became files of another kind.
+    /// Hidden files that were rewritten in another format.
     obsolete: Vec<String>,
     /// Files that are due for upload, the oldest first.
     due: Vec<Due>,
@@ -98,14 +98,14 @@ pub struct Books {
 }
 
 impl Books {
-    /// Tells whether files are due for upload.
+    /// Returns true if files are due for upload.
     #[must_use]
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
     }
 }
 
-/// The order of rows: when a call closed, when it began, its Call-ID.
+/// The order of rows: the closing time of a call, its start, its Call-ID, its number.
 type CloseOrder = (Clock, u64, Box<[u8]>, CallNumber);
 
 /// The work on one call in this window, and its results.
@@ -113,22 +113,22 @@ struct Job<'a> {
     work: Work,
     call: &'a Call,
     recording: Recording,
-    /// The hidden file that its file has taken the place of.
+    /// The hidden file that the call's file has replaced.
     obsolete: Option<String>,
-    /// The rows of a call that ended.
+    /// The rows of an ended call.
     rows: Option<Rows>,
-    /// A call that ended has a file, too.
+    /// True when an ended call has a file.
     has_file: bool,
 }
 
-/// The way a call goes: it gets a recording, or has one, or is passed over.
+/// The handling of a call in this window: it gets a recording, it has one, or it is skipped.
 enum Course {
     Begins { stem: Stem, is_muted: bool },
     IsNotWanted,
     GoesOn,
 }
 
-/// The place for the results of jobs, and which are wanted.
+/// The destination of a job's results, and the results that are wanted.
 #[derive(Clone, Copy)]
 struct Destination<'a> {
     directory: &'a Directory,
@@ -137,7 +137,7 @@ struct Destination<'a> {
     tells_of_calls: bool,
 }
 
-/// Logs what becomes of a call: for those who asked, and for services.
+/// Logs a call event: at level info for services and for users who ask, else at level debug.
 macro_rules! tell {
     ($to:expr, $($line:tt)*) => {
         if $to.tells_of_calls { tracing::info!($($line)*) } else { tracing::debug!($($line)*) }
@@ -145,7 +145,7 @@ macro_rules! tell {
 }
 
 impl Job<'_> {
-    /// Writes what is settled, and makes the rows of a call that ended.
+    /// Writes the settled frames, and creates the rows of an ended call.
     fn run(
         &mut self,
         to: Destination<'_>,
@@ -206,7 +206,7 @@ impl Job<'_> {
 }
 
 impl Outputs {
-    /// The outputs in a directory, in which nothing is changed yet.
+    /// Opens the outputs in a directory, without a change to it.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -242,12 +242,12 @@ impl Outputs {
         })
     }
 
-    /// Goes on where the books end, or begins anew: publishes what is to be published, and removes
-    /// what is beyond. Makes the CSV files with their headers, where they are not there.
+    /// Continues from the books, or starts without any: publishes the complete files, and removes
+    /// or truncates what the books do not have. Creates the CSV files with their headers if they do
+    /// not exist.
     ///
     /// # Errors
-    /// A file cannot be changed, or is shorter than the books have it; or a CSV file is there with
-    /// other columns.
+    /// A file cannot be changed, or is shorter than in the books, or a CSV file has other columns.
     pub fn resume(&mut self, books: Option<Books>) -> Result<()> {
         let is_fresh = books.is_none();
         if let Some(books) = books {
@@ -262,7 +262,7 @@ impl Outputs {
         self.uploads.resume(&self.books.due);
         self.detected_calls.begin()?;
         self.statistics.begin()?;
-        // A service appends at each of its runs.
+        // A service appends in each of its runs, so it needs no notice.
         if is_fresh && !self.tells_of_calls {
             self.detected_calls.tell_of_rows(self.overwrites)?;
         }
@@ -279,16 +279,16 @@ impl Outputs {
         self.statistics.cut_back(&self.books.statistics)
     }
 
-    /// The books with which another can go on.
+    /// The books, with which another process can continue.
     #[must_use]
     pub fn into_books(self) -> Books {
         self.books
     }
 
-    /// Has the disk take in what was written, and gives the books as they belong to it.
+    /// Syncs the written data to disk, and returns the books for it.
     ///
     /// # Errors
-    /// A file cannot be made durable.
+    /// A file cannot be synced to disk.
     pub fn prepare(&mut self) -> Result<&Books> {
         self.detected_calls
             .prepare(&mut self.books.detected_calls, &self.directory)?;
@@ -303,8 +303,8 @@ impl Outputs {
         Ok(&self.books)
     }
 
-    /// Gives the files of calls that have ended their own names, and appends their rows. The state
-    /// has the books by now: whoever reads them does the same.
+    /// Publishes the files of ended calls, and appends their rows. The saved state has the books by
+    /// now, so a process that reads them after a kill repeats this step.
     ///
     /// # Errors
     /// A file cannot be changed.
@@ -316,8 +316,8 @@ impl Outputs {
             .try_for_each(|file_name| directory.publish(file_name))?;
         self.books.complete.clear();
         self.uploads.add(self.newly_due.drain(..));
-        // The table of calls comes last: as long as its rows are pending, they say whose rows of
-        // before go.
+        // The table of calls comes last, because its pending rows say which earlier rows are
+        // replaced.
         let replaced = if self.overwrites {
             self.detected_calls
                 .pending_files(&self.books.detected_calls)?
@@ -336,13 +336,14 @@ impl Outputs {
         Ok(())
     }
 
-    /// Waits while uploads are far behind, as long as it `goes_on`.
+    /// Waits while uploads are far behind, as long as `goes_on` returns true.
     pub fn keep_pace(&self, goes_on: impl FnMut() -> bool) {
         self.uploads.keep_pace(goes_on);
     }
 
-    /// Uploads what is due, as far as that is possible now. With `patience` nothing new is begun,
-    /// and no longer waited. Tells whether the state says something else by now.
+    /// Uploads the due files, as far as that is possible now. With `patience`, starts no new
+    /// upload, and waits no longer than that. Returns true if the saved state is out of date
+    /// afterwards.
     pub fn finish_uploads(&self, patience: Option<Duration>, alive: impl FnMut()) -> bool {
         self.uploads.finish(
             &[self.detected_calls.path(), self.statistics.path()],
@@ -351,20 +352,20 @@ impl Outputs {
         )
     }
 
-    /// The number of calls that are being written.
+    /// The number of calls with a recording.
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.books.recordings.len()
     }
 
-    /// The sums over the calls that closed so far.
+    /// The sums over all closed calls.
     #[must_use]
     pub fn counts(&self) -> &CallCounts {
         &self.counts
     }
 
-    /// Writes what is settled: frames to the calls' files and, of calls that closed before `now`,
-    /// their rows.
+    /// Writes what is settled: frames to the call files, and the rows of calls that closed before
+    /// `now`.
     ///
     /// # Errors
     /// A file cannot be written; the error names it.
@@ -394,8 +395,8 @@ impl Outputs {
         self.write_rows(now)
     }
 
-    /// Gives each call that opened since, and is wanted, its name, in the order in which they
-    /// opened. A call that is not wanted has no recording from the beginning.
+    /// Creates the jobs. Names are given to new calls in the order in which they opened. A call
+    /// that is not wanted gets no recording.
     fn jobs<'a>(
         &mut self,
         work: Vec<Work>,
@@ -444,8 +445,8 @@ impl Outputs {
             .collect()
     }
 
-    /// Keeps the recording of an open call; counts one that ended, and keeps its rows. One that
-    /// turned out not to be wanted has none.
+    /// Keeps the recording of an open call, or the rows of an ended one, which it counts. An ended
+    /// call that turned out to be unwanted has no rows.
     fn put_away(&mut self, job: Job<'_>) -> Result<()> {
         let Job {
             work,
@@ -492,13 +493,14 @@ impl Outputs {
         } else if recording.file.is_in_state() {
             self.books.obsolete.push(recording.file.name());
         } else if recording.file.len() > 0 {
-            // Nobody will ask for it: it need not take up room until the unit of work is done.
+            // No state records the file, so it need not use disk space until the unit of work is
+            // done.
             self.directory.remove_part(&recording.file.name())?;
         }
         Ok(())
     }
 
-    /// Writes the rows of calls that closed before `now`, in the order in which they closed.
+    /// Writes the rows of calls that closed before `now`, in the order of closing.
     fn write_rows(&mut self, now: Clock) -> Result<()> {
         let not_yet = self
             .books
@@ -508,7 +510,7 @@ impl Outputs {
         self.append(&ready)
     }
 
-    /// Writes all rows that are left: the input has ended.
+    /// Writes all remaining rows, at the end of the input.
     ///
     /// # Errors
     /// A file cannot be written.

@@ -1,5 +1,5 @@
-//! The sound in a frame (SPEC 1.1, `--no-rtp-dump`): the payload of RTP, be it sound, pictures or
-//! digits. All else stays.
+//! Finds the payload of RTP in a frame (`--no-rtp-dump`): audio, video or digits. Everything else
+//! in the frame is kept.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use crate::{
     rtp::Header,
 };
 
-/// The whole of an IP datagram, however long it is.
+/// The whole of an IP datagram, whatever its length.
 const ALL: Range<usize> = 0..usize::MAX;
 
-/// The place of the sound in a frame, in bytes. If it holds a fragment other than the first,
-/// `first` is what the first one's frame holds; what cannot be told is taken for sound.
+/// The range of the RTP payload in a frame, in bytes. For a fragment other than the first, `first`
+/// is the packet in the frame with the first fragment. When in doubt, the whole payload is muted.
 pub(super) fn sound(
     frame: &[u8],
     packet: &Packet<'_>,
@@ -40,16 +40,16 @@ pub(super) fn sound(
     }
 }
 
-/// The place of the sound in the IP datagram that a fragment belongs to. A packet may have been cut
-/// again on its way through a tunnel: then its first frame holds first fragments in each other, of
-/// which one may be that datagram's.
+/// The range of the RTP payload in the IP datagram that a fragment belongs to. A tunnel may have
+/// fragmented a fragment again; then the first frame holds nested first fragments, one of which may
+/// belong to that datagram.
 fn sound_of_datagram(
     fragment: &Fragment<'_>,
     mut first: Packet<'_>,
     decoder: &Decoder,
 ) -> Option<Range<usize>> {
     let mut of_datagram = None;
-    // A trailer may stand behind a fragment that is inside.
+    // A trailer may follow an inner fragment.
     let mut end = usize::MAX;
     while let Packet::Fragment(outer) = first {
         let Some(inner) = decoder.decode_first(&outer) else {
@@ -73,13 +73,13 @@ fn sound_of_datagram(
         Some(outer) => {
             sound_in(outer.payload, &datagram).map(|sound| sound.start..sound.end.min(end))
         }
-        // It belongs to a later fragment of what is inside.
+        // It is a part of a later fragment of the inner datagram, so it holds payload only.
         None => headers_len(&datagram).map(|_| ALL),
     }
 }
 
-/// The place of the sound of a datagram, as it is or would be if all of it were there, in bytes
-/// from the beginning of what it was taken out of.
+/// The range of the RTP payload of a datagram, in bytes from the start of `whole`. It covers the
+/// bytes on the wire, even if they were not captured.
 fn sound_in(whole: &[u8], datagram: &Datagram<'_>) -> Option<Range<usize>> {
     let start = place(whole, datagram.payload)?.start;
     let end = start
@@ -88,13 +88,13 @@ fn sound_in(whole: &[u8], datagram: &Datagram<'_>) -> Option<Range<usize>> {
     Some(start.saturating_add(headers_len(datagram)?)..end)
 }
 
-/// The length of all that comes before the sound in a packet that is RTP, in bytes.
+/// The length of the RTP headers before the payload, in bytes; `None` if the packet is not RTP.
 fn headers_len(datagram: &Datagram<'_>) -> Option<usize> {
     Header::len(datagram.payload, datagram.wire_len)
 }
 
-/// Tells whether the last byte says how many are padding, itself included: RFC 3550, 5.1. A reader
-/// needs it.
+/// Returns true if the last byte is the length of the padding (RFC 3550, 5.1). Readers need that
+/// byte.
 fn is_padded(datagram: &Datagram<'_>) -> bool {
     datagram
         .payload
@@ -102,7 +102,7 @@ fn is_padded(datagram: &Datagram<'_>) -> bool {
         .is_some_and(|first| first & 0x20 != 0)
 }
 
-/// The place in `whole` of a part that was taken out of it.
+/// The range of `part` in `whole`, of which it is a subslice.
 fn place(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     let end = start

@@ -1,4 +1,4 @@
-//! Names of the calls' files: SPEC 6.1. Nothing of a name comes off the wire.
+//! Names of call files (README, "What comes out"). No part of a name comes off the wire.
 
 use std::{ffi::OsStr, fmt, path::Path};
 
@@ -13,11 +13,11 @@ use crate::calls::Call;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Stem {
     digest: u32,
-    /// Since 1970.
+    /// Seconds since 1970.
     second: u64,
 }
 
-/// The name of a call's file, without its ending.
+/// The name of a call's file, without extension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileName {
     stem: Stem,
@@ -45,10 +45,10 @@ impl Stem {
 }
 
 impl FileName {
-    /// Every name begins with it.
+    /// The beginning of every name.
     pub(super) const PREFIX: &str = "call_";
 
-    /// The name for the file of this stem that comes as number `number`, from 1.
+    /// The name of the file with this number among the files of this stem, from 1.
     pub(super) fn new(stem: Stem, number: u64) -> Self {
         let start = utc(stem.second.saturating_mul(1_000_000_000));
         let start = start
@@ -65,18 +65,18 @@ impl FileName {
         }
     }
 
-    /// The stem that it was made of.
+    /// The stem of the name.
     pub(super) fn stem(&self) -> Stem {
         self.stem
     }
 
-    /// The whole name of a pcap or a pcapng.
+    /// The file name of a pcap or a pcapng.
     pub(super) fn with_ending(&self, is_ng: bool) -> String {
         format!("{}.{}", self.text, if is_ng { "pcapng" } else { "pcap" })
     }
 }
 
-/// Whether a file has the name of a call's file.
+/// Returns true if a path has the name of a call's file.
 #[must_use]
 pub fn is_of_a_call(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -103,7 +103,8 @@ pub(super) fn rfc3339(ns: u64) -> String {
     utc(ns).map(|time| format!("{time:.6}")).unwrap_or_default()
 }
 
-/// A time since 1970 in nanoseconds. 64 bits of them end in 2554, which a calendar reaches.
+/// The calendar time for nanoseconds since 1970. 64 bits of them end in 2554, which the calendar
+/// reaches.
 fn utc(ns: u64) -> Option<Timestamp> {
     Timestamp::from_nanosecond(ns.into()).ok()
 }

@@ -1,7 +1,7 @@
-//! Hidden files: all that is written goes to one, until it counts.
+//! Hidden files: all output is appended to one until it is published.
 //!
-//! The state says how long each is. Bytes behind that are of a unit of work that was broken off:
-//! they are cut off.
+//! The state records the length of each. Bytes beyond that length come from a unit of work that was
+//! interrupted, and are cut off.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: appends to hidden files, cuts them and removes them"
@@ -17,18 +17,18 @@ use std::{
 use anyhow::{Context, Result, bail};
 use shared::files;
 
-/// Calls are confidential: nobody outside the group reads them.
+/// Calls are confidential: only the owner and the group can read them.
 pub(super) const MODE: u32 = 0o640;
 
-/// A hidden file's name begins with the one, and ends with the other.
+/// The beginning and the end of a hidden file's name.
 const MARKS: (&str, &str) = (".", ".part");
 
-/// The name of the hidden file of this name.
+/// The name of the hidden file for a file name.
 pub(super) fn hidden(name: &str) -> String {
     format!("{}{name}{}", MARKS.0, MARKS.1)
 }
 
-/// The name between the marks of a hidden file; none if it is not one.
+/// The file name of a hidden file; `None` if the name is not that of a hidden file.
 pub(super) fn unhidden(name: &str) -> Option<&str> {
     name.strip_prefix(MARKS.0)?.strip_suffix(MARKS.1)
 }
@@ -54,31 +54,30 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether there is a file. A disk that does not tell is an error: to take that for no would have a
-/// file replaced.
+/// Returns true if a file exists. An I/O error is not "no": the caller would replace the file.
 pub(super) fn is_there(path: &Path) -> Result<bool> {
-    fs::exists(path).with_context(|| format!("{} cannot be looked at", path.display()))
+    fs::exists(path).with_context(|| format!("{} cannot be accessed", path.display()))
 }
 
-/// The user's way out where a hidden file is not what it was.
-const ADVICE: &str = "restore it, or give up the calls that were open with --reset-state";
+/// The advice when a hidden file differs from the state.
+const ADVICE: &str = "restore it, or discard the open calls with --reset-state";
 
-/// Cuts a file back to a length that it had.
+/// Truncates a file to an earlier length.
 pub(super) fn cut(path: &Path, len: u64) -> Result<()> {
     let file = files::open(OpenOptions::new().write(true), path);
     let file = file.with_context(|| {
         format!(
-            "{} cannot be opened, in which the state has {len} bytes; {ADVICE}",
+            "{} cannot be opened, and the state records {len} bytes in it; {ADVICE}",
             path.display()
         )
     })?;
     let there = file
         .metadata()
-        .with_context(|| format!("{} cannot be looked at", path.display()))?
+        .with_context(|| format!("{} cannot be accessed", path.display()))?
         .len();
     if there < len {
         bail!(
-            "{} has {there} bytes, where the state has {len}; {ADVICE}",
+            "{} has {there} bytes, but the state records {len}; {ADVICE}",
             path.display()
         );
     }
@@ -89,8 +88,8 @@ pub(super) fn cut(path: &Path, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// With `is_first` the file is a new one: what an earlier run may have left, with whatever mode, is
-/// removed.
+/// Opens a file for appending. With `is_first`, removes an older file first, which may have another
+/// mode.
 pub(super) fn open_for_appending(path: &Path, is_first: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.mode(MODE);

@@ -1,5 +1,5 @@
-//! All that a run keeps of an open call's outputs: its file, its streams, and some figures; no
-//! bytes.
+//! The state of an open call's outputs: its file, its streams and its statistics, without packet
+//! data.
 
 use std::collections::BTreeMap;
 
@@ -23,32 +23,32 @@ use crate::{
     packet::{Endpoint, Packet},
 };
 
-/// The file of one call, and the figures of what it holds.
+/// The file of one call, and its statistics.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Recording {
     pub(super) file: CallFile,
     pub(super) streams: Streams,
     pub(super) sip_packets: u64,
     last: LastTime,
-    /// The user does not want its sound.
+    /// True when the user does not want the call's sound.
     is_muted: bool,
 }
 
-/// The time of the frame that came last, in nanoseconds since 1970.
+/// The time of the last frame, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum LastTime {
-    /// The time at which the frame was captured.
+    /// The capture time of the frame.
     Captured(u64),
-    /// The time that came with the packet in it.
+    /// The time that a HEP agent gives for the packet in it.
     Told(u64),
 }
 
-/// A call's frames lie scattered over the window, each of them where the processor has to wait for
-/// the memory. So they are asked for this many frames ahead, which takes 4 % off the time of a run.
+/// The number of frames that are prefetched. A call's frames are scattered over the window, so each
+/// access waits for memory; prefetching takes 4 % off the time of a run.
 const PREFETCH: usize = 6;
 
 impl Recording {
-    /// The recording of a call: its file will be of the kind that the call's first frame is of.
+    /// The recording of a call. Its file gets the format of the call's first frame.
     pub(super) fn new(
         name: FileName,
         is_muted: bool,
@@ -65,16 +65,15 @@ impl Recording {
         })
     }
 
-    /// The time of the frame that came last, in nanoseconds since 1970.
+    /// The time of the last frame, in nanoseconds since 1970.
     pub(super) fn last_ns(&self) -> u64 {
         match self.last {
             LastTime::Captured(ns) | LastTime::Told(ns) => ns,
         }
     }
 
-    /// Takes what is settled of the call into its figures, and writes it if the call
-    /// `may_have_file`. Gives the name of the hidden file that the call's file has taken the place
-    /// of, if it did.
+    /// Adds the settled frames to the statistics, and writes them if the call `may_have_file`.
+    /// Returns the name of the hidden file that the call's file has replaced, if it has.
     pub(super) fn write(
         &mut self,
         to: &Directory,
@@ -147,7 +146,8 @@ impl Recording {
         Ok(obsolete)
     }
 
-    /// Logs which media that the call described had no RTP one way: a caller who heard nothing.
+    /// Logs each described endpoint that sent or received no RTP, which the user hears as one-way
+    /// audio.
     pub(super) fn tell_of_silence(&self, call: &Call) {
         let call_id = printable(&call.call_id);
         for media in call.descriptions.media().filter(|media| !media.refused) {
@@ -166,8 +166,8 @@ impl Recording {
         }
     }
 
-    /// The time of a packet that came with its own is in its first fragment; that of a message in a
-    /// stream, the call knows. The other frames do not have a better one.
+    /// A packet with its own time has it in the first fragment; the time of a message in a stream
+    /// comes from the call. The other frames have no better time.
     fn note_time(
         &mut self,
         record: &Record<'_>,

@@ -1,4 +1,4 @@
-//! The records of the inputs, by their positions.
+//! Access to the records of the inputs by position.
 
 use std::{
     io::{self, Write},
@@ -15,19 +15,19 @@ use crate::{
     source::{Inputs, Layouts, prefetch, records_of, write_carried},
 };
 
-/// The captures' records, and how they are read.
+/// The records of the captures, and the means to read them.
 #[derive(Clone, Copy, Debug)]
 pub struct Records<'a> {
-    /// The inputs, mapped.
+    /// The mapped inputs.
     pub inputs: &'a Inputs,
-    /// The layouts to read their records with.
+    /// The layouts of the records.
     pub layouts: &'a Layouts,
-    /// The decoder to read the frames with.
+    /// The decoder for the frames.
     pub decoder: &'a Decoder,
 }
 
 impl<'a> Records<'a> {
-    /// The record at a position, and how it was read.
+    /// The record at a position, and its layout.
     #[inline]
     pub(super) fn at(self, position: Position) -> Option<(Record<'a>, &'a Layout)> {
         let Some(input) = self.inputs.holding(position) else {
@@ -37,8 +37,8 @@ impl<'a> Records<'a> {
         Some((input.record(layout, position.offset())?, layout))
     }
 
-    /// Packets of one flow look like RTP: at least half of a sample of them. Fewer than five might
-    /// be anything.
+    /// Returns true if the packets of a flow look like RTP: at least half of a sample. Fewer than
+    /// five packets prove nothing.
     #[must_use]
     pub fn are_rtp(self, left: &Left<'_>) -> bool {
         const FEWEST: u64 = 5;
@@ -67,8 +67,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Writes records that are left to be written where they are kept without their inputs. Gives
-    /// how many bytes that took.
+    /// Copies the records that must outlive their inputs. Returns the number of bytes written.
     ///
     /// # Errors
     /// `to` cannot be written.
@@ -91,8 +90,7 @@ impl<'a> Records<'a> {
         Ok(len)
     }
 
-    /// Visits the records from one position up to another in their order, as long as `visit` wants
-    /// more.
+    /// Visits the records between two positions in order, until `visit` returns false.
     pub fn for_each_between(
         self,
         range: Range<Position>,
@@ -131,19 +129,19 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Goes from record to record, and does not look up again what stays the same: a call's frames
-/// nearly always lie in one input, and an input nearly always has one layout.
+/// A cursor over records. It caches the current input and layout, because a call's frames nearly
+/// always lie in one input, which nearly always has one layout.
 pub(super) struct Cursor<'a> {
     records: Records<'a>,
     input: usize,
-    /// The offset at which its records begin: those before are carried over.
+    /// The offset of its first record; records before it are carried over.
     start: usize,
     layout: Option<&'a Layout>,
     file: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    /// Says that the record at a position will be wanted soon.
+    /// Prefetches the record at a position.
     #[inline]
     pub(super) fn prefetch(&self, position: Position) {
         if self.input == position.input() {
@@ -151,8 +149,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The record at a position, how it was read, and the file that it lies in. Left to itself, the
-    /// compiler makes a call of it for each frame: 2 % more instructions in all.
+    /// The record at a position, its layout, and its input file. Inlined by force: otherwise the
+    /// call for each frame costs 2 % more instructions in total.
     #[inline(always)]
     pub(super) fn at(&mut self, position: Position) -> Option<(Record<'a>, &'a Layout, &'a [u8])> {
         if (self.input != position.input() || position.offset() < self.start)
@@ -173,7 +171,7 @@ impl<'a> Cursor<'a> {
         ))
     }
 
-    /// Goes to the input that holds a position, if any does.
+    /// Moves to the input that holds a position; returns false if there is none.
     #[cold]
     fn enter(&mut self, position: Position) -> bool {
         let Some(input) = self.records.inputs.holding(position) else {

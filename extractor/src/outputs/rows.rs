@@ -1,4 +1,4 @@
-//! Rows of the two CSV files: SPEC 5, 6.2, 6.3.
+//! Rows of the two CSV files (README, "What comes out").
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::{
     rtp::{Payload, Stream, mos},
 };
 
-/// The columns of `detected_calls.csv`: the original program's, then ours.
+/// The columns of `detected_calls.csv`: those of the original program, then additional ones.
 pub(super) const DETECTED_CALLS: &[&str] = &[
     "call_id",
     "start_timestamp",
@@ -28,7 +28,7 @@ pub(super) const DETECTED_CALLS: &[&str] = &[
     "rtp_stream_count",
 ];
 
-/// The columns of `calls_statistics.csv`: the original program's, then ours.
+/// The columns of `calls_statistics.csv`: those of the original program, then additional ones.
 pub(super) const STATISTICS: &[&str] = &[
     "call_id",
     "start_timestamp",
@@ -61,20 +61,20 @@ pub(super) const STATISTICS: &[&str] = &[
     "last_timestamp",
 ];
 
-/// The sound in a packet, where no description says how long it is.
+/// The packet duration if no description gives one.
 const DEFAULT_PTIME_MS: u32 = 20;
 
-/// The rows of one call, as they stand in the files.
+/// The CSV rows of one call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rows {
     pub(super) detected_call: Vec<u8>,
-    /// One a stream, by first packet.
+    /// One row for each stream, in the order of their first packets.
     pub(super) statistics: Vec<u8>,
 }
 
 impl Rows {
-    /// The call's file is `file_name`, if it has one. With `location`, that is, or will be, an
-    /// object there.
+    /// Creates the rows of a call. `file_name` is the name of its file, if it has one; `location`
+    /// is the place where that file is or will be an object.
     pub(super) fn of(
         call: &Call,
         end: &End,
@@ -126,7 +126,7 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
     let key = FlowKey::between(stream.source, stream.destination);
     let ptime_ms = call.descriptions.ptime_ms(key).unwrap_or(DEFAULT_PTIME_MS);
-    // The meaning at its last packet: a payload type may come to mean something else.
+    // The meaning at the last packet, because the meaning of a payload type may change.
     let format_of = |payload: &Payload| {
         call.descriptions.format(
             payload.payload_type,
@@ -138,8 +138,8 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
         stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
     let format = payload.as_ref().and_then(format_of);
     let codec = format.map(|format| format.codec);
-    // A receiver waits for the packet to be full, and for twice the jitter, which takes nearly all
-    // of it.
+    // A receiver waits for a packet to be complete, and for twice the jitter, which covers nearly
+    // all of it.
     let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
     [
         format!("{:#010x}", stream.ssrc),
@@ -176,7 +176,7 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     ]
 }
 
-/// A share of something in percent, with two decimals, rounded half up.
+/// A percentage with two decimals, rounded half up.
 fn percent(part: u64, whole: u64) -> String {
     let doubled = u128::from(part)
         .saturating_mul(20_000)
@@ -194,7 +194,7 @@ fn ms(ns: i64) -> String {
     format!("{sign}{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
-/// Nanoseconds as seconds with six decimals, cut off as timestamps are.
+/// Nanoseconds as seconds with six decimals, truncated as timestamps are.
 fn seconds(ns: u64) -> String {
     format!("{}.{:06}", ns / 1_000_000_000, ns / 1_000 % 1_000_000)
 }

@@ -1,4 +1,4 @@
-//! The user's wishes for the outputs.
+//! The settings of the outputs.
 
 use std::path::PathBuf;
 
@@ -6,25 +6,25 @@ use shared::s3_uri::S3Uri;
 
 use crate::selection::Selection;
 
-/// The user's wishes for the outputs.
+/// The settings of the outputs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The directory that they go to.
+    /// The output directory.
     pub directory: PathBuf,
-    /// The name of the file with a row a call.
+    /// The name of the CSV file with a row for each call.
     pub detected_calls_filename: PathBuf,
-    /// The name of the file with a row a stream.
+    /// The name of the CSV file with a row for each stream.
     pub stats_filename: PathBuf,
-    /// A call's file may replace one that is there.
+    /// True when a call's file may replace an existing file.
     pub overwrite: bool,
-    /// The calls that get a file.
+    /// The selection of calls that get a file.
     pub selection: Selection,
-    /// The place where the calls' files are, or will be, as objects.
+    /// The location of the call files as objects, if they are uploaded.
     pub location: Option<S3Uri>,
-    /// The log has a line for each call: for services. A person at a terminal, who may have
-    /// thousands of them, reads the table.
+    /// True when the log has a line for each call, for services. A user at a terminal reads the
+    /// table instead.
     pub tells_of_calls: bool,
-    /// The disk has all of a unit of work before that counts as done: a loss of power must not undo
-    /// it.
+    /// True when all data of a unit of work must be on the disk before it counts as done, so that a
+    /// power loss cannot undo it.
     pub syncs: bool,
 }

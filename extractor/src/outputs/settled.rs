@@ -1,4 +1,4 @@
-//! The part of a call's work that is settled: which frames go to its file, and what they hold.
+//! The settled part of a call's work: the frames for its file, and their contents.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     packet::Packet,
 };
 
-/// The frames of a call that are to be written, and all that is needed to read them.
+/// The frames of a call that are ready to be written, and the means to read them.
 pub(super) struct Settled<'a> {
     pub(super) call: &'a Call,
     pub(super) work: &'a Work,
@@ -21,19 +21,19 @@ pub(super) struct Settled<'a> {
     pub(super) lookback_ns: u64,
 }
 
-/// Why a frame is in a call's file.
+/// The reason why a frame is in a call's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// It carries SIP.
+    /// The frame carries SIP.
     Sip,
-    /// It is a packet of this flow, or makes one whole.
+    /// The frame holds or completes a packet of this flow.
     Media(FlowNumber),
-    /// It is a part of a packet that a later frame makes whole.
+    /// The frame holds a part of a packet that a later frame completes.
     Part,
 }
 
 impl<'a> Settled<'a> {
-    /// The frames in capture order, each once, though several claims may hold it.
+    /// The frames in capture order, each once, though several claims may include it.
     pub(super) fn frames(&self) -> Vec<(Moment, Reason)> {
         let mut frames: Vec<(Moment, Reason)> = self
             .work
@@ -61,15 +61,15 @@ impl<'a> Settled<'a> {
             let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
             frames.extend(parts);
         }
-        // Each claim is in order already: the sort merges them. It is stable: a frame that carries
-        // SIP does so before all else.
+        // Each claim is sorted, so the sort merges runs. It is stable, and SIP comes first among
+        // equals.
         frames.sort_by_key(|(moment, _)| *moment);
         frames.dedup_by_key(|(moment, _)| *moment);
         frames
     }
 
-    /// Replaces what the last fragment of a packet tells by what the first does. Tells whether
-    /// there is a packet: a frame may only repeat a part of one.
+    /// Replaces the last fragment of a packet by its first one, which has the headers. Returns
+    /// false if there is no packet: a frame may only repeat a fragment.
     pub(super) fn complete(&self, place: Moment, packet: &mut Packet<'a>) -> bool {
         let Some(fragmented) = self.flows.fragmented(place) else {
             return true;
@@ -83,7 +83,7 @@ impl<'a> Settled<'a> {
         beginning.is_some()
     }
 
-    /// The place of the first fragment, for each frame of a packet in fragments.
+    /// For each frame of a fragmented packet, the position of its first fragment.
     pub(super) fn beginnings(&self, frames: &[(Moment, Reason)]) -> BTreeMap<Position, Position> {
         let mut beginnings = BTreeMap::new();
         for (packet, _) in frames {
@@ -103,7 +103,7 @@ impl<'a> Settled<'a> {
         beginnings
     }
 
-    /// The frame without sound, if there is some in it.
+    /// The frame with its RTP payload muted; `None` if it has none.
     pub(super) fn muted(
         &self,
         at: Position,
@@ -122,7 +122,7 @@ impl<'a> Settled<'a> {
         Some(frame)
     }
 
-    /// The frame may hold a part of a packet that came with its own time.
+    /// Returns true if the frame may hold a part of a packet that has its own time.
     pub(super) fn is_part(&self, packet: &Packet<'_>) -> bool {
         match packet {
             Packet::Fragment(_) => true,
@@ -134,7 +134,7 @@ impl<'a> Settled<'a> {
         }
     }
 
-    /// The packet in a frame; if it is in fragments, as far as the first of them tells.
+    /// Decodes the packet in a frame; of a fragment, as far as the fragment allows.
     #[inline]
     pub(super) fn decode(&self, record: &Record<'a>) -> Packet<'a> {
         match self.records.decoder.decode(record.link, record.frame) {

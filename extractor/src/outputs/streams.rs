@@ -1,4 +1,4 @@
-//! The RTP streams of one call, and their statistics.
+//! The RTP streams of one call and their statistics.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,25 +11,24 @@ use crate::{
     sdp::Format,
 };
 
-/// A call with more streams than this is an attack or a mistake: the others are counted, not told
-/// apart.
+/// The most streams of one call. More are an attack or a mistake; their packets are only counted.
 const MAX_STREAMS: usize = 10_000;
 
 /// The RTP streams of one call.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Streams {
-    /// By first packet.
+    /// Sorted by first packet.
     all: Vec<Stream>,
     by_name: Table<(FlowKey, u32), usize>,
-    /// The streams that came last in what is being written, most flows having one: flow, SSRC,
-    /// number. They are compared with before `by_name` is asked, which takes five times as long.
+    /// The latest streams, most flows having one: flow, SSRC, index. The lookup in `by_name` takes
+    /// five times as long as a comparison with these.
     #[serde(skip)]
     latest: [Option<(FlowNumber, u32, usize)>; 4],
     packets: u64,
     excess_packets: u64,
 }
 
-/// The flow of a packet: its number is at hand, its ends are somewhere else in memory.
+/// The flow of a packet. The number is stored here; the endpoints are in the flow table.
 #[derive(Clone, Copy)]
 pub(super) struct MediaFlow<'a> {
     pub(super) number: FlowNumber,
@@ -37,8 +36,8 @@ pub(super) struct MediaFlow<'a> {
 }
 
 impl MediaFlow<'_> {
-    /// A stream is the same in whatever network it is seen: some taps see its packets with a VLAN
-    /// tag and without.
+    /// The key of a stream without its network, because some taps see its packets with and without
+    /// a VLAN tag.
     fn key(self) -> Option<FlowKey> {
         let FlowKey {
             source,
@@ -50,17 +49,17 @@ impl MediaFlow<'_> {
 }
 
 impl Streams {
-    /// All of them, by first packet.
+    /// All streams, by first packet.
     pub(super) fn all(&self) -> &[Stream] {
         &self.all
     }
 
-    /// The number of packets in them.
+    /// The number of RTP packets.
     pub(super) fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// Adds their figures to those of the run.
+    /// Adds the statistics to those of the run.
     pub(super) fn add_to(&self, counts: &mut CallCounts) {
         let lost = self.all.iter().fold(0u64, |sum, stream| {
             sum.saturating_add(stream.sequence.totals().lost)
@@ -75,12 +74,12 @@ impl Streams {
         }
     }
 
-    /// Another window begins: flows may have got other numbers.
+    /// Forgets the flow numbers, which may change with the window.
     pub(super) fn forget_flows(&mut self) {
         self.latest = [None; 4];
     }
 
-    /// Takes a packet into the figures of its stream, if it is RTP.
+    /// Adds a packet to the statistics of its stream, if it is RTP.
     pub(super) fn measure(
         &mut self,
         packet: &Packet<'_>,
@@ -113,7 +112,7 @@ impl Streams {
         self.packets = self.packets.saturating_add(1);
     }
 
-    /// The number of the stream with this name.
+    /// The index of the stream with this flow and SSRC.
     fn stream(&mut self, flow: MediaFlow<'_>, ssrc: u32) -> Option<usize> {
         let is_it = |(of_flow, of_ssrc, _): &&(FlowNumber, u32, usize)| {
             *of_ssrc == ssrc && *of_flow == flow.number

@@ -1,4 +1,4 @@
-//! A CSV file, and its rows that do not count yet.
+//! A CSV file and its pending rows.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: appends to the CSV files"
@@ -22,13 +22,13 @@ use super::{
     parts::{MODE, append, cut, hidden, is_there, remove, unhidden},
 };
 
-/// A header is not longer than this, in bytes.
+/// The longest header that is accepted, in bytes.
 const MAX_HEADER: u64 = 64 * 1024;
 
-/// The column of both tables that names the call's file.
+/// The column with the name of the call's file, in both tables.
 const FILE_NAME: usize = 2;
 
-/// Names of calls' files.
+/// A set of call file names.
 pub(super) type FileSet = BTreeSet<Vec<u8>>;
 
 /// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
@@ -36,26 +36,26 @@ pub(super) type FileSet = BTreeSet<Vec<u8>>;
 pub(super) struct CsvFile {
     path: PathBuf,
     is_elsewhere: bool,
-    /// The file, whose lock is held.
+    /// The open file with the lock.
     locked: Option<File>,
     columns: &'static [&'static str],
-    /// Rows that are in no file yet.
+    /// Rows that are not written to the hidden file yet.
     rows: Vec<u8>,
 }
 
-/// The lengths of a CSV file and of its hidden one.
+/// The lengths of a CSV file and its hidden file.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct CsvProgress {
     /// The number of the unit of work.
     unit: u64,
-    /// The bytes of its rows, in the hidden file.
+    /// The length of the pending rows, in the hidden file.
     pending: u64,
-    /// The length of the file to which they will be appended.
+    /// The length of the CSV file before the pending rows are appended.
     published: u64,
 }
 
 impl CsvFile {
-    /// A file with these columns; it need not be there.
+    /// A CSV file with these columns, which need not exist yet.
     pub(super) fn new(
         directory: &Directory,
         name: &Path,
@@ -71,13 +71,13 @@ impl CsvFile {
         }
     }
 
-    /// Its path.
+    /// The path of the CSV file.
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
-    /// Keeps others out of a file that is somewhere else than in the output directory: runs with
-    /// other ones may know it.
+    /// Locks a CSV file outside the output directory, because runs with other output directories
+    /// may use it, too.
     ///
     /// # Errors
     /// Another process appends to it.
@@ -99,7 +99,7 @@ impl CsvFile {
             }
             Err(TryLockError::Error(error)) => {
                 tracing::warn!(
-                    "{path} cannot be locked ({error}); see to it that nobody else appends to it"
+                    "{path} cannot be locked ({error}); make sure that no other process appends to it"
                 );
             }
             Ok(()) => {}
@@ -108,10 +108,10 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Makes the file with its header, if it is not there.
+    /// Creates the file with its header if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made, or is one that rows cannot be appended to.
+    /// The file cannot be made, or rows cannot be appended to it.
     pub(super) fn begin(&self) -> Result<()> {
         match files::open(OpenOptions::new().read(true), &self.path) {
             Ok(file) if self.looked_at(file.metadata())? > 0 => self.check(file),
@@ -125,11 +125,11 @@ impl CsvFile {
     /// The length of the file, in bytes.
     fn looked_at(&self, metadata: io::Result<fs::Metadata>) -> Result<u64> {
         Ok(metadata
-            .with_context(|| format!("{} cannot be looked at", self.path.display()))?
+            .with_context(|| format!("{} cannot be accessed", self.path.display()))?
             .len())
     }
 
-    /// Refuses a file that rows of these columns cannot be appended to.
+    /// Refuses a file with other columns, or with an incomplete last row.
     fn check(&self, mut file: File) -> Result<()> {
         let path = self.path.display();
         let mut header = String::new();
@@ -145,7 +145,7 @@ impl CsvFile {
         }
         if header.trim_end() != want {
             bail!(
-                "{path} has other columns than the rows that would be appended to it; move it away, or choose another name"
+                "{path} has other columns than the rows to be appended; move it away, or choose another name"
             );
         }
         let mut last = [0];
@@ -165,7 +165,7 @@ impl CsvFile {
         self.rows.extend_from_slice(rows);
     }
 
-    /// Appends the rows pushed so far to the hidden file, in one write.
+    /// Appends the added rows to the hidden file, in one write.
     pub(super) fn append(&mut self, progress: &mut CsvProgress) -> Result<()> {
         if !self.rows.is_empty() {
             append(&self.part(progress.unit), progress.pending == 0, &self.rows)?;
@@ -175,25 +175,24 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Makes ready for rows to be published: notes how long the file is that they will be appended
-    /// to.
+    /// Prepares the publication of rows: records the length of the file before them.
     pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
-        // To take an error for a file that is not there would have its rows cut off.
+        // If an error counted as "no file", all existing rows would be cut off.
         progress.published = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             metadata => self.looked_at(metadata)?,
         };
-        // It may be on another disk than the calls.
+        // The table may be on another disk than the calls.
         if directory.syncs() && progress.pending > 0 {
             let part = self.part(progress.unit);
             let synced = files::open(OpenOptions::new().append(true), &part)
                 .and_then(|file| file.sync_all());
-            synced.with_context(|| format!("{} cannot be made durable", part.display()))?;
+            synced.with_context(|| format!("{} cannot be synced to disk", part.display()))?;
         }
         Ok(())
     }
 
-    /// The names of the calls' files in the rows that are to be published.
+    /// The names of the call files in the pending rows.
     pub(super) fn pending_files(&self, progress: &CsvProgress) -> Result<FileSet> {
         let part = self.part(progress.unit);
         if progress.pending == 0 || !is_there(&part)? {
@@ -205,7 +204,7 @@ impl CsvFile {
             let names = records(rows)
                 .into_byte_records()
                 .map(|row| Ok(row?.get(FILE_NAME).unwrap_or_default().to_vec()));
-            // Calls without a file have no name by which to find the row of before.
+            // A call without a file has no name by which an earlier row could be found.
             names
                 .filter(|name| {
                     name.as_ref()
@@ -216,9 +215,9 @@ impl CsvFile {
         names().with_context(|| format!("{} cannot be read", part.display()))
     }
 
-    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that
-    /// was begun and broken off, it is done again; where it was done, the hidden file is gone. Rows
-    /// of before whose files are `replaced` go.
+    /// Appends the pending rows to the file, removes earlier rows whose files are in `replaced`,
+    /// and starts the next unit of work. If it was interrupted, it starts again; if it had been
+    /// completed, the hidden file is gone and nothing is done.
     pub(super) fn publish(
         &mut self,
         progress: &mut CsvProgress,
@@ -271,7 +270,7 @@ impl CsvFile {
                 .mode(MODE),
             &self.path,
         )?;
-        // Shorter it is if somebody has put it away and begun a new one.
+        // The file is shorter if a user has moved it away and started a new one.
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
         let header = if before == 0 {
@@ -289,7 +288,7 @@ impl CsvFile {
             .and_then(|_| file.write_all(&header))
             .and_then(|()| copy_rows(&mut rows, &mut file, end));
         if appended.is_err() {
-            // Nothing half-written stays.
+            // A partial row must not stay.
             file.set_len(before)?;
         }
         appended?;
@@ -299,9 +298,8 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Writes the file anew, without the rows whose files are `replaced`, and with those of a unit
-    /// of work. It takes the place of the old one as a whole, so that what was broken off is done
-    /// again from either.
+    /// Rewrites the file without the rows whose files are in `replaced`, and with the pending rows.
+    /// The new file replaces the old one by a rename, so an interruption leaves one of them whole.
     fn replace_rows(
         &mut self,
         part: Option<&Path>,
@@ -358,7 +356,7 @@ impl CsvFile {
             && let Err(error) = new.as_file().try_lock()
         {
             tracing::warn!(
-                "{} cannot be locked ({error}); see to it that nobody else appends to it",
+                "{} cannot be locked ({error}); make sure that no other process appends to it",
                 self.path.display()
             );
         }
@@ -370,7 +368,7 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Says how many rows are there, to which others will be appended.
+    /// Logs the number of existing rows to which others are appended.
     pub(super) fn tell_of_rows(&self, overwrites: bool) -> Result<()> {
         let path = self.path.display();
         let file = files::open(OpenOptions::new().read(true), &self.path)
@@ -384,20 +382,20 @@ impl CsvFile {
             (..2, _) => {}
             (_, false) => {
                 tracing::info!(
-                    "appending to {rows} rows that {path} has; --overwrite would replace those of the same calls"
+                    "rows are appended to {path}, which has {rows} rows; --overwrite replaces the rows of the same calls"
                 );
             }
             (_, true) => {
                 tracing::info!(
-                    "appending to {rows} rows that {path} has; those of files that are replaced are replaced"
+                    "rows are appended to {path}, which has {rows} rows; the rows of replaced files are replaced"
                 );
             }
         }
         Ok(())
     }
 
-    /// Removes the hidden files of units of work but that of this one, of which it cuts off what is
-    /// beyond its length; and files that were to take the place of this one.
+    /// Removes the hidden files of other units of work, truncates the hidden file of this unit to
+    /// its known length, and removes unfinished replacements of the file.
     pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
         if progress.pending > 0 {
             cut(&self.part(progress.unit), progress.pending)?;
@@ -419,7 +417,7 @@ impl CsvFile {
         Ok(())
     }
 
-    /// The hidden file of a unit of work.
+    /// The path of a unit's hidden file.
     fn part(&self, unit: u64) -> PathBuf {
         self.path
             .with_file_name(hidden(&format!("{}.{unit}", self.file_name())))
@@ -430,7 +428,7 @@ impl CsvFile {
     }
 }
 
-/// The rows of a table, or of a part of one.
+/// A reader for the rows of a table, or of a part of one.
 fn records(file: File) -> csv::Reader<File> {
     csv::ReaderBuilder::new()
         .has_headers(false)
@@ -438,7 +436,7 @@ fn records(file: File) -> csv::Reader<File> {
         .from_reader(file)
 }
 
-/// The line end of a table: that of its header. Versions before ended lines with CRLF.
+/// The line end of the table's header. Earlier versions ended lines with CRLF.
 fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
     let mut header = Vec::new();
     file.seek(SeekFrom::Start(0))?;
@@ -452,7 +450,7 @@ fn line_end(file: &mut File) -> io::Result<&'static [u8]> {
     })
 }
 
-/// Copies rows, and ends each as the table does. No field has a line end in it: see `text.rs`.
+/// Copies rows with the line end of the table. No field contains a line end: see `text.rs`.
 fn copy_rows(rows: &mut impl BufRead, to: &mut impl Write, end: &[u8]) -> io::Result<()> {
     let mut to = BufWriter::new(to);
     let mut row = Vec::new();
@@ -487,12 +485,12 @@ fn append_to(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Rows as RFC 4180 has them, fields quoted where they must be, but for the line end, which is LF:
-/// `grep ',0$'` and awk find what is at the end of a row.
+/// Rows as RFC 4180 defines them, quoted where needed, but with LF as line end, so that `grep
+/// ',0$'` and awk match the last column.
 pub(super) fn csv_rows<R: IntoIterator<Item: AsRef<[u8]>>>(
     rows: impl IntoIterator<Item = R>,
 ) -> Result<Vec<u8>> {
-    // The buffer holds a row or some: one is made for each call.
+    // A buffer for a few rows, because a writer is made for each call.
     let mut builder = csv::WriterBuilder::new();
     let mut writer = builder
         .terminator(csv::Terminator::Any(b'\n'))

@@ -1,9 +1,9 @@
-//! Text off the wire, made fit for a log, a table, a spreadsheet.
+//! Makes text off the wire safe for a log, a table or a spreadsheet.
 
-/// Characters that nobody sees, or that turn the order of others around: a number that reads 123
-/// may be another. These are `Default_Ignorable_Code_Point` of Unicode 16
-/// (DerivedCoreProperties.txt), which has all of `Bidi_Control`, without the variation selectors
-/// (they choose the looks of the character before); and the separators of lines and paragraphs.
+/// Invisible characters and characters that change the order of others, by which a displayed number
+/// may differ from the real one: `Default_Ignorable_Code_Point` of Unicode 16
+/// (DerivedCoreProperties.txt), which includes `Bidi_Control`, without the variation selectors
+/// (they only change the look of the character before); and the line and paragraph separators.
 const UNSEEN: [(char, char); 16] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -23,11 +23,10 @@ const UNSEEN: [(char, char); 16] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// The text with control characters, characters that nobody sees, and bytes that are no UTF-8,
-/// replaced by U+FFFD.
+/// Replaces control characters, invisible characters and invalid UTF-8 by U+FFFD.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
-    // Nearly all that is sent is printable ASCII, in which nothing needs to be looked at twice.
+    // Fast path: nearly all text is printable ASCII.
     if bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         return String::from_utf8_lossy(bytes).into_owned();
     }
@@ -48,7 +47,7 @@ fn is_unseen(c: char) -> bool {
     UNSEEN.get(place).is_some_and(|(first, _)| *first <= c)
 }
 
-/// [`printable`], and with an apostrophe before what a spreadsheet would run as a formula.
+/// [`printable`] text, with an apostrophe before text that a spreadsheet would run as a formula.
 #[must_use]
 pub(super) fn field(bytes: &[u8]) -> String {
     let text = printable(bytes);
@@ -58,7 +57,7 @@ pub(super) fn field(bytes: &[u8]) -> String {
     if is_formula { format!("'{text}") } else { text }
 }
 
-/// A character that a spreadsheet passes over at the beginning of a cell, as it looks after
+/// Returns true for a character that a spreadsheet ignores at the start of a cell, after
 /// [`printable`].
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == char::REPLACEMENT_CHARACTER

@@ -1,15 +1,15 @@
-//! Frames to datagrams: a fast path for the common case, a general one for all others.
+//! Decodes frames to datagrams: a fast path for the common case, a general path for the rest.
 //!
-//! To whoever adds a tunnel: its header is taken off in `tunnels`, on the way of
-//! [`Decoder::general`], never in [`fast`]. The fast path takes UDP over IPv4 or IPv6, not
-//! fragmented, without options, below Ethernet (or Linux cooked headers) and VLAN tags, and answers
-//! `None` to all else, also to the ports of tunnels and to what begins like HEP on its ports.
+//! To add a tunnel, remove its header in `tunnels`, on the path of [`Decoder::general`], never in
+//! [`fast`]. The fast path reads UDP over IPv4 or IPv6, not fragmented, without options, below
+//! Ethernet (or Linux cooked headers) and VLAN tags. It returns `None` for everything else, also
+//! for the ports of tunnels and for payloads that begin like HEP on HEP ports.
 //!
 //! The general path reads Ethernet, VLAN tags, IPv4, IPv6, its extension headers, fragment headers
 //! and UDP through the slices of etherparse. Cooked headers, MACsec, authentication headers and TCP
-//! are read by hand: beside each reader stands the input that etherparse refuses and captures may
-//! hold. Of ARP nothing is read. A property test holds the two paths to the same answers, and
-//! another the general path to those that etherparse gives of whole packets.
+//! are parsed here, because etherparse refuses some of them that captures hold; a test beside each
+//! parser has such an input. ARP is not read. One property test compares the two paths, another
+//! compares the general path with etherparse on whole packets.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ use super::{
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 const UDP_HEADER_LEN: usize = 8;
-/// More tunnels than this, one in the other, are not taken apart.
+/// The decoder does not open tunnels that are nested deeper than this.
 const MAX_TUNNELS: u8 = 4;
 
 /// A UDP datagram.
@@ -37,13 +37,13 @@ const MAX_TUNNELS: u8 = 4;
 pub struct Datagram<'a> {
     /// The network that it came through.
     pub network: Network,
-    /// Who sent it.
+    /// The sender.
     pub source: Endpoint,
-    /// Whom it is for.
+    /// The receiver.
     pub destination: Endpoint,
-    /// What was captured of its payload.
+    /// The captured part of the payload.
     pub payload: &'a [u8],
-    /// How long the payload was on the wire, in bytes.
+    /// The length of the payload on the wire, in bytes.
     pub wire_len: usize,
 }
 
@@ -52,86 +52,86 @@ pub struct Datagram<'a> {
 pub struct Segment<'a> {
     /// The network that it came through.
     pub network: Network,
-    /// Who sent it.
+    /// The sender.
     pub source: Endpoint,
-    /// Whom it is for.
+    /// The receiver.
     pub destination: Endpoint,
     /// The sequence number of the first byte of the payload, or of the SYN before it.
     pub sequence: u32,
-    /// The bits that open, close and break off a connection.
+    /// The control bits that open, close and reset a connection.
     pub flags: TcpFlags,
-    /// What was captured of its payload.
+    /// The captured part of the payload.
     pub payload: &'a [u8],
-    /// How long the payload was on the wire, in bytes.
+    /// The length of the payload on the wire, in bytes.
     pub wire_len: usize,
 }
 
 /// Control bits: RFC 9293, 3.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpFlags {
-    /// Nothing follows from this side.
+    /// The sender has no more data.
     pub fin: bool,
-    /// A connection begins.
+    /// The sender opens a connection.
     pub syn: bool,
-    /// The connection is no more.
+    /// The sender resets the connection.
     pub rst: bool,
 }
 
-/// A part of an IP datagram: RFC 791, 3.1; RFC 8200, 4.5.
+/// A fragment of an IP datagram: RFC 791, 3.1; RFC 8200, 4.5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
     /// The network that it came through.
     pub network: Network,
-    /// Who sent the datagram; the port is 0.
+    /// The sender of the datagram; the port is 0.
     pub source: Endpoint,
-    /// Whom it is for; the port is 0.
+    /// The receiver of the datagram; the port is 0.
     pub destination: Endpoint,
-    /// What the datagram carries.
+    /// The protocol that the datagram carries.
     pub protocol: u8,
-    /// What its fragments have in common.
+    /// The identification, which all fragments of the datagram share.
     pub identification: u32,
-    /// Where in the datagram the payload belongs, in bytes.
+    /// The offset of the payload in the datagram, in bytes.
     pub offset: usize,
-    /// Whether others belong behind it.
+    /// True when more fragments follow: the "more fragments" flag.
     pub more: bool,
-    /// What was captured of the part of the datagram.
+    /// The captured part of the payload.
     pub payload: &'a [u8],
-    /// How long that part was on the wire, in bytes.
+    /// The length of the payload on the wire, in bytes.
     pub wire_len: usize,
 }
 
-/// What a frame holds, as far as calls are concerned.
+/// The contents of a frame, as far as calls are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// A whole UDP datagram (or what the snap length left of it).
+    /// A whole UDP datagram, which the snap length may have cut.
     Udp(Datagram<'a>),
-    /// One that somebody else saw and told of with the time at which it did, in nanoseconds since
-    /// 1970 (HEP).
+    /// A datagram that a HEP agent reports, with the time that the agent gives, in nanoseconds
+    /// since 1970.
     Told(u64, Datagram<'a>),
-    /// A part of an IP datagram.
+    /// A fragment of an IP datagram.
     Fragment(Fragment<'a>),
-    /// A TCP segment (or what the snap length left of it).
+    /// A TCP segment, which the snap length may have cut.
     Tcp(Segment<'a>),
-    /// ESP that is encrypted, or seems to be.
+    /// ESP that is encrypted, or that looks encrypted.
     Encrypted,
-    /// IP with something else in it.
+    /// An IP packet with another protocol.
     OtherIp,
-    /// No IP: ARP, LLDP and the like.
+    /// A frame without IP: ARP, LLDP and the like.
     NotIp,
-    /// A frame of a link type that is read, but of a kind that its header names and that is not.
+    /// A supported link type whose header names a protocol that is not supported.
     OtherKind,
-    /// Mirrored by an ERSPAN session or from a VLAN that is not asked for.
+    /// A frame that ERSPAN mirrors from a session or a VLAN that was not selected.
     OtherSession,
-    /// HEP that tells of something else than SIP, RTP and RTCP.
+    /// HEP that reports something other than SIP, RTP and RTCP.
     OtherHep,
-    /// In more tunnels than are taken apart.
+    /// A packet in more nested tunnels than the decoder opens.
     TooDeep,
-    /// Too short, too broken, encrypted or compressed.
+    /// A packet that is too short, damaged, encrypted or compressed.
     Unreadable,
 }
 
 impl Packet<'_> {
-    /// The time with which it came, in nanoseconds since 1970, if it did (HEP).
+    /// The time that a HEP agent gives for the packet, in nanoseconds since 1970.
     #[must_use]
     #[inline]
     pub fn told_ns(&self) -> Option<u64> {
@@ -143,20 +143,21 @@ impl Packet<'_> {
     }
 }
 
-/// Takes frames apart; knows what not to look into.
+/// Decodes frames, within the sessions, VLANs and HEP ports that the user selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decoder {
-    /// The sessions and VLANs whose frames are wanted out of ERSPAN; none for all.
+    /// The ERSPAN sessions and VLANs whose frames are wanted; an empty set admits all.
     span_ids: BTreeSet<u16>,
     vlans: BTreeSet<u16>,
     hep_ports: HepPorts,
-    /// The bytes are the beginning of something that has been read as a whole.
+    /// True while only the first fragment of a datagram is decoded, which has been decoded as a
+    /// whole before.
     reads_beginnings: bool,
 }
 
 impl Decoder {
-    /// One that passes over what ERSPAN sessions (and VLANs) other than these mirror. No session
-    /// (VLAN) stands for all.
+    /// Returns a decoder that skips the frames of other ERSPAN sessions and VLANs than these. An
+    /// empty list admits all of them.
     #[must_use]
     pub fn new(
         span_ids: impl IntoIterator<Item = u16>,
@@ -169,7 +170,7 @@ impl Decoder {
         }
     }
 
-    /// The same, with HEP read on these ports.
+    /// Returns the same decoder, which reads HEP on these ports.
     #[must_use]
     pub fn with_hep_on(self, hep_ports: HepPorts) -> Self {
         Self { hep_ports, ..self }
@@ -181,26 +182,26 @@ impl Decoder {
         &self.hep_ports
     }
 
-    /// The ERSPAN sessions that are wanted, as numbers separated by commas; empty for all.
+    /// The selected ERSPAN sessions, as numbers separated by commas; empty for all.
     #[must_use]
     pub fn span_ids(&self) -> String {
-        in_one(&self.span_ids)
+        joined(&self.span_ids)
     }
 
-    /// The VLANs that are wanted out of ERSPAN, likewise.
+    /// The selected ERSPAN VLANs, as numbers separated by commas; empty for all.
     #[must_use]
     pub fn vlans(&self) -> String {
-        in_one(&self.vlans)
+        joined(&self.vlans)
     }
 
-    /// HEP that goes to this port is read.
+    /// Returns true if HEP to this port is read.
     #[must_use]
     #[inline]
     pub fn reads_hep_to(&self, port: u16) -> bool {
         self.hep_ports.admit(port)
     }
 
-    /// What `frame` holds; `link` says how it begins.
+    /// Decodes a frame of link type `link`.
     #[must_use]
     #[inline]
     pub fn decode<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
@@ -210,8 +211,8 @@ impl Decoder {
         }
     }
 
-    /// What an IP datagram carries that was put together from its fragments; `wire_len` is how much
-    /// of it there was on the wire.
+    /// Decodes the payload of an IP datagram that was reassembled from its fragments. `wire_len` is
+    /// the length of that payload on the wire.
     #[must_use]
     pub fn decode_ip_payload<'a>(
         &self,
@@ -227,8 +228,9 @@ impl Decoder {
         })
     }
 
-    /// What an IP datagram carries, as far as its first fragment tells, which may hold the first
-    /// fragment of another. Another fragment tells nothing.
+    /// Decodes the start of an IP datagram from its first fragment, and if that holds the first
+    /// fragment of another datagram, the start of that one. Any other fragment is returned as it
+    /// is.
     #[must_use]
     pub fn decode_beginning<'a>(&self, fragment: &Fragment<'a>) -> Packet<'a> {
         let mut packet = Packet::Fragment(*fragment);
@@ -244,8 +246,7 @@ impl Decoder {
         packet
     }
 
-    /// What an IP datagram carries, as far as its first fragment tells. Nothing of another
-    /// fragment.
+    /// Decodes the start of an IP datagram from its first fragment; `None` for any other fragment.
     #[must_use]
     pub fn decode_first<'a>(&self, fragment: &Fragment<'a>) -> Option<Packet<'a>> {
         let Fragment {
@@ -273,15 +274,15 @@ impl Decoder {
         ))
     }
 
-    /// Everything the fast path leaves.
+    /// Decodes every frame that the fast path leaves.
     fn general<'a>(&self, link: LinkType, frame: &'a [u8]) -> Packet<'a> {
         link::strip(link, frame).map_or(Packet::Unreadable, |layer| {
             self.unwrapped(layer, Network::PLAIN, MAX_TUNNELS)
         })
     }
 
-    /// What a layer holds in the end, after at most so many tunnels. What stands below IP does not
-    /// count as one: each turn takes off some bytes, so there is an end to it.
+    /// Decodes a layer through at most `tunnels_left` tunnels. Layers below IP are not counted:
+    /// each iteration removes some bytes, so the loop ends.
     fn unwrapped<'a>(
         &self,
         mut layer: Layer<'a>,
@@ -301,7 +302,7 @@ impl Decoder {
                 }
                 Layer::Mirrored(..) => return Packet::OtherSession,
                 Layer::Datagram(datagram) => {
-                    return self.told(&datagram).unwrap_or(Packet::Udp(Datagram {
+                    return self.reported(&datagram).unwrap_or(Packet::Udp(Datagram {
                         network,
                         ..datagram
                     }));
@@ -317,7 +318,7 @@ impl Decoder {
         }
     }
 
-    /// Type I of ERSPAN names neither session nor VLAN: it is none of those that are asked for.
+    /// ERSPAN type I names neither session nor VLAN, so a selection excludes it.
     fn wants(&self, session: Option<Session>) -> bool {
         let is_in = |asked_for: &BTreeSet<u16>, number: Option<u16>| {
             asked_for.is_empty() || number.is_some_and(|number| asked_for.contains(&number))
@@ -326,14 +327,14 @@ impl Decoder {
             && is_in(&self.vlans, session.map(|session| session.vlan))
     }
 
-    /// What a tunnel holds.
+    /// Decodes the contents of a tunnel.
     fn inside<'a>(&self, layer: Layer<'a>, network: Network, tunnels_left: u8) -> Packet<'a> {
         tunnels_left
             .checked_sub(1)
             .map_or(Packet::TooDeep, |left| self.unwrapped(layer, network, left))
     }
 
-    /// What an IP packet carries.
+    /// Decodes the payload of an IP packet.
     fn in_ip<'a>(&self, packet: IpPacket<'a>, network: Network, tunnels_left: u8) -> Packet<'a> {
         let IpPacket {
             ends: (source, destination),
@@ -387,8 +388,8 @@ impl Decoder {
         }
     }
 
-    /// The packet that a datagram tells of, if it is HEP.
-    fn told<'a>(&self, datagram: &Datagram<'a>) -> Option<Packet<'a>> {
+    /// The packet that the datagram reports, if the datagram is HEP.
+    fn reported<'a>(&self, datagram: &Datagram<'a>) -> Option<Packet<'a>> {
         let may_be =
             hep::may_be(datagram.payload) && self.reads_hep_to(datagram.destination.port());
         if may_be {
@@ -398,8 +399,8 @@ impl Decoder {
         }
     }
 
-    /// The packet in ESP, if that can be read. In tunnel mode it is an IP packet, which counts as a
-    /// tunnel anyway.
+    /// The packet in ESP, if it can be read. In tunnel mode the payload is an IP packet, which
+    /// counts as a tunnel anyway, so it is not counted here.
     fn in_esp<'a>(
         &self,
         ends: (Endpoint, Endpoint),
@@ -424,10 +425,10 @@ impl Decoder {
         }))
     }
 
-    /// The datagram, or what the tunnel in it holds. A port alone makes no tunnel: what leads
-    /// nowhere is taken for what it is.
+    /// Decodes the tunnel in a datagram; if there is none, returns the datagram. The port alone
+    /// does not make a tunnel: a datagram whose payload leads to no IP packet stays a datagram.
     fn in_datagram<'a>(&self, datagram: Datagram<'a>, tunnels_left: u8) -> Packet<'a> {
-        if let Some(packet) = self.told(&datagram) {
+        if let Some(packet) = self.reported(&datagram) {
             return if tunnels_left == 0 {
                 Packet::TooDeep
             } else {
@@ -460,15 +461,16 @@ impl Decoder {
     }
 }
 
-fn in_one(numbers: &BTreeSet<u16>) -> String {
+fn joined(numbers: &BTreeSet<u16>) -> String {
     let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
     numbers.join(",")
 }
 
-/// UDP over IP over Ethernet, or in what Linux makes of it on `any`, if the frame is just that.
+/// Decodes UDP over IP over Ethernet or over the cooked headers of Linux's `any` device; `None` for
+/// all other frames.
 ///
-/// By hand, for this is what media come in: a datagram over IPv4 costs 160 instructions here, and
-/// 560 on the general path.
+/// This parser is written by hand because all media take it: a datagram over IPv4 costs 160
+/// instructions here, and 560 on the general path.
 #[inline]
 fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Datagram<'a>> {
     let (type_at, payload_at) = match link {
@@ -489,7 +491,7 @@ fn fast<'a>(link: LinkType, frame: &'a [u8], hep_ports: &HepPorts) -> Option<Dat
     (!is_hep && !tunnels::may_be_tunnel(source, destination)).then_some(datagram)
 }
 
-/// Apart from what most frames need: the network of those without tags is known beforehand.
+/// A function of its own, because frames without tags, which are most, have a constant network.
 #[inline(never)]
 fn fast_behind_tags(mut ether_type: u16, mut rest: &[u8]) -> Option<Datagram<'_>> {
     let mut network = Network::PLAIN;
@@ -509,7 +511,7 @@ fn fast_behind_tags(mut ether_type: u16, mut rest: &[u8]) -> Option<Datagram<'_>
     }
 }
 
-/// RFC 791, 3.1: no options (length 5), neither offset nor "more fragments".
+/// RFC 791, 3.1: no options (header length 5), offset 0 and no "more fragments".
 #[inline]
 fn fast_ipv4(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     let header: &[u8; 20] = packet.first_chunk()?;
@@ -549,7 +551,7 @@ fn fast_ipv4(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     )
 }
 
-/// RFC 8200, 3: UDP right after the fixed header.
+/// RFC 8200, 3: UDP directly after the fixed header.
 #[inline]
 fn fast_ipv6(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     let [0x60..=0x6f, _, _, _, len_high, len_low, PROTOCOL_UDP, _] = *packet.first_chunk::<8>()?
@@ -571,7 +573,7 @@ fn fast_ipv6(packet: &[u8], network: Network) -> Option<Datagram<'_>> {
     )
 }
 
-/// [`udp`], read by hand.
+/// Does the same as [`udp`], without etherparse.
 #[inline]
 fn fast_udp(
     segment: &[u8],
@@ -593,7 +595,7 @@ fn fast_udp(
     })
 }
 
-/// RFC 768. `wire_len` is what IP says of the length; the capture may hold less, or padding.
+/// RFC 768. `wire_len` is the length that IP declares; the capture may hold less, or padding.
 fn udp(
     segment: &[u8],
     wire_len: usize,
@@ -613,7 +615,8 @@ fn udp(
     })
 }
 
-/// UDP's own length, but IP's where that of UDP cannot be true (0 stands for "offloaded").
+/// The length that UDP declares, or that of IP where UDP's cannot be true (0 stands for
+/// "offloaded").
 fn datagram_len(udp_len: usize, ip_payload_len: usize) -> usize {
     if (UDP_HEADER_LEN..=ip_payload_len).contains(&udp_len) {
         udp_len
@@ -622,8 +625,8 @@ fn datagram_len(udp_len: usize, ip_payload_len: usize) -> usize {
     }
 }
 
-/// RFC 9293, 3.1: the header is as long as its data offset says. A snap length may have cut its
-/// options, with which etherparse refuses the header (`a_segment_that_is_cut_in_its_options`).
+/// RFC 9293, 3.1: the data offset is the length of the header. Where the snap length cut the
+/// options, etherparse refuses the header (`a_segment_that_is_cut_in_its_options`).
 fn tcp(
     segment: &[u8],
     wire_len: usize,
@@ -715,7 +718,7 @@ mod tests {
         })
     }
 
-    /// The packet without what it came through.
+    /// The packet with its network removed.
     fn anywhere(packet: Packet<'_>) -> Packet<'_> {
         match packet {
             Packet::Udp(datagram) => Packet::Udp(Datagram {
@@ -912,7 +915,7 @@ mod tests {
     fn four_tunnels_but_not_five() {
         let mut packet = ethernet_udp(b"hello")[14..].to_vec();
         for tunnels in 1..=4 {
-            // What stands below IP in a tunnel is not another one.
+            // A layer below IP in a tunnel does not count as another tunnel.
             let bridged = [&[7u8; 12][..], &[0x88, 0x47], &[0, 0x10, 1, 64], &packet].concat();
             packet = gre(0, 0x6558, &[], &bridged);
             assert_eq!(

@@ -8,10 +8,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// One end of a UDP flow.
+/// An endpoint of a UDP flow.
 ///
-/// IPv4 addresses are kept in their IPv6-mapped form (RFC 4291, 2.5.5.2), so that both
-/// families are one fixed-size key.
+/// IPv4 addresses are stored in their IPv6-mapped form (RFC 4291, 2.5.5.2), so both families are
+/// one fixed-size key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     address: [u8; 16],
@@ -48,13 +48,13 @@ impl Endpoint {
         Self { address, port }
     }
 
-    /// Its address as one number, for hashing.
+    /// The address as one number, for hashing.
     #[inline]
     pub(crate) fn address_bits(self) -> u128 {
         u128::from_ne_bytes(self.address)
     }
 
-    /// Its port.
+    /// The port.
     #[must_use]
     #[inline]
     pub fn port(self) -> u16 {
@@ -67,14 +67,14 @@ impl Endpoint {
         Self { port, ..self }
     }
 
-    /// Whether the address is `0.0.0.0` or `::`, which is nobody's.
+    /// Returns true if the address is `0.0.0.0` or `::`, which no host has.
     #[must_use]
     pub fn is_unspecified(self) -> bool {
         self.ip().is_unspecified()
     }
 
-    /// Whether the address means something within one network only: RFC 1918, RFC 6598, RFC 3927,
-    /// RFC 4193, RFC 4291, 2.5.6, and loopback.
+    /// Returns true if the address is meaningful within one network only: RFC 1918, RFC 6598, RFC
+    /// 3927, RFC 4193, RFC 4291, 2.5.6, and loopback.
     #[must_use]
     pub fn is_private(self) -> bool {
         match self.ip() {
@@ -88,13 +88,13 @@ impl Endpoint {
         }
     }
 
-    /// Both have the same address, whatever the ports.
+    /// Returns true if both have the same address, whatever the ports.
     #[must_use]
     pub fn is_at(self, other: Self) -> bool {
         self.address == other.address
     }
 
-    /// Its address.
+    /// The address.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         let v6 = Ipv6Addr::from(self.address);
@@ -103,7 +103,7 @@ impl Endpoint {
     }
 }
 
-/// In whole words: byte by byte, as it is derived, hashing takes three times as long.
+/// Hashes whole words: the derived implementation, byte by byte, takes three times as long.
 impl Hash for Endpoint {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {

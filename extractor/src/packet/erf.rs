@@ -1,17 +1,17 @@
 //! ERF, the records of Endace's DAG cards: "Extensible Record Format", EDM11-01.
 //!
 //! ```text
-//! timestamp (8)  type (1)  flags (1)  record length (2)  lost (2)  wire length (2)  [extension headers (8 each)]  payload
+//! timestamp (8)  type (1)  flags (1)  record length (2)  lost (2)  wire length (2)
+//! [extension headers (8 each)]  payload
 //! ```
 //!
-//! The highest bit of the type, and of each extension header, says that another of those follows.
-//! The time is the capture file's, not the record's. Bytes behind the record are padding, and so
-//! are those beyond the wire length.
+//! The highest bit of the type, and of each extension header, says that an extension header
+//! follows. The packet time comes from the capture file, not from the record. Bytes after the
+//! record are padding, and so are bytes beyond the wire length.
 
 use super::{Layer, be16};
 
-/// Types with their meaning; those with a color or a hash in the place of the loss counter hold the
-/// same.
+/// Types by their meaning. Types with a color or a hash in place of the loss counter hold the same.
 mod kind {
     pub(super) const HDLC: [u8; 4] = [1, 10, 15, 19];
     pub(super) const ETHERNET: [u8; 4] = [2, 11, 16, 20];
@@ -49,8 +49,8 @@ fn up_to(len: usize, bytes: &[u8]) -> &[u8] {
     bytes.get(..len).unwrap_or(bytes)
 }
 
-/// HDLC does not announce what it carries: PPP (RFC 1662, 3.1, or without address and control),
-/// Cisco's framing (RFC 1547, 4.3.1), else Frame Relay.
+/// HDLC does not declare its payload: PPP (RFC 1662, 3.1, or without address and control), Cisco's
+/// framing (RFC 1547, 4.3.1), else Frame Relay.
 fn hdlc(frame: &[u8]) -> Option<Layer<'_>> {
     match *frame {
         [0xff, 0x03, ..] | [0x00, 0x21 | 0x57, ..] => Some(Layer::Ppp(frame)),
@@ -67,7 +67,7 @@ mod tests {
 
     const IP: &[u8] = &[0x45, 0, 0, 20];
 
-    /// A record of this type; `wire_len` counts the payload, and two bytes of a checksum that was
+    /// A record of this type; `wire_len` counts the payload and two bytes of a checksum that was
     /// not captured.
     fn of(kind: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8> {
         let len = (16 + extensions.len() + payload.len()) as u16;

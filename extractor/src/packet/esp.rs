@@ -1,13 +1,14 @@
-//! ESP with the NULL cipher (RFC 4303, RFC 2410): signed, but not encrypted, as phones and the
-//! P-CSCF of IMS use it (3GPP TS 33.203, 6.3).
+//! ESP with the NULL cipher (RFC 4303, RFC 2410): authenticated, but not encrypted, as phones and
+//! the P-CSCF of IMS use it (3GPP TS 33.203, 6.3).
 //!
 //! ```text
-//! SPI (4)  sequence number (4)  payload  padding 1, 2, 3 …  length of the padding (1)  next header (1)  ICV (0, 12, 16)
+//! SPI (4)  sequence number (4)  payload  padding 1, 2, 3 …  padding length (1)  next header (1)
+//! ICV (0, 12, 16)
 //! ```
 //!
-//! Nothing in a packet says that it is not encrypted, nor how long its signature (ICV) is. So each
-//! length is tried, and one is believed only if all that stands before it fits exactly: padding,
-//! next header, and the length of what is carried.
+//! A packet says neither that it is unencrypted nor how long its ICV is. So the reader tries each
+//! length, and accepts one only if everything before the ICV is consistent: padding, next header,
+//! and the length of the payload.
 
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
@@ -18,14 +19,14 @@ use super::{
 
 /// The IP protocol.
 pub(super) const PROTOCOL: u8 = 50;
-/// The UDP port behind translators of addresses: RFC 3948.
+/// The UDP port for ESP through NAT: RFC 3948.
 pub(super) const PORT: u16 = 4500;
 
 const HEADER_LEN: usize = 8;
 /// HMAC-MD5-96 and HMAC-SHA-1-96 (RFC 2403, RFC 2404); HMAC-SHA-256-128 (RFC 4868); none.
 const ICV_LENS: [usize; 3] = [12, 16, 0];
 
-/// Padding, its length, the next header, and the ICV.
+/// The longest trailer: padding, its length, the next header, and the ICV.
 const MAX_TRAILER_LEN: usize = 255 + 2 + 16;
 
 const IPV4: u8 = 4;
@@ -33,7 +34,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const IPV6: u8 = 41;
 
-/// The payload of a packet, if it is there as a whole and not encrypted.
+/// The payload of a packet, if the packet is whole and not encrypted.
 pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Body<'_>> {
     let inside = packet
         .get(HEADER_LEN..)
@@ -46,7 +47,7 @@ pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Body<'_>> {
     })
 }
 
-/// The payload that a packet without its end seems to have, after the whole of it has been read.
+/// The payload that a packet without its end seems to have, after the whole packet has been read.
 pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
     let payload = packet.get(HEADER_LEN..)?;
     let seems = |len: usize| payload.len() < len.saturating_add(MAX_TRAILER_LEN);
@@ -62,12 +63,12 @@ pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
     })
 }
 
-/// The body is an IP packet: tunnel mode (RFC 4303, 3.1.2).
+/// Returns true if the body is an IP packet: tunnel mode (RFC 4303, 3.1.2).
 pub(super) fn is_tunnel(body: &Body<'_>) -> bool {
     matches!(body.protocol, IPV4 | IPV6)
 }
 
-/// The datagram may hold ESP: on that port an SPI of 0 marks IKE (RFC 3948, 2).
+/// Returns true if the datagram may hold ESP: on port 4500, an SPI of 0 marks IKE (RFC 3948, 2).
 pub(super) fn may_be_in(datagram: &Datagram<'_>) -> bool {
     [datagram.source.port(), datagram.destination.port()].contains(&PORT)
         && datagram
@@ -76,7 +77,7 @@ pub(super) fn may_be_in(datagram: &Datagram<'_>) -> bool {
             .is_some_and(|spi| *spi != [0; 4])
 }
 
-/// RFC 4303, 2.4: the trailer ends at a multiple of four bytes.
+/// Removes the trailer, which ends at a multiple of four bytes: RFC 4303, 2.4.
 fn without_trailer(bytes: &[u8]) -> Option<Body<'_>> {
     let [ref padded @ .., padding_len, next] = *bytes else {
         return None;
@@ -94,7 +95,7 @@ fn without_trailer(bytes: &[u8]) -> Option<Body<'_>> {
     })
 }
 
-/// Whether `payload` is all of a packet of this protocol, and nothing but that.
+/// Returns true if `payload` is exactly one packet of this protocol.
 fn fits(protocol: u8, payload: &[u8]) -> bool {
     match protocol {
         UDP => is_udp(payload, |len| len == payload.len()),
@@ -104,7 +105,7 @@ fn fits(protocol: u8, payload: &[u8]) -> bool {
     }
 }
 
-/// RFC 768: ports, and a length that is right.
+/// RFC 768: ports, and a length that `is_right` accepts.
 fn is_udp(datagram: &[u8], is_right: impl FnOnce(usize) -> bool) -> bool {
     let Ok(header) = UdpHeaderSlice::from_slice(datagram) else {
         return false;
@@ -116,7 +117,7 @@ fn is_udp(datagram: &[u8], is_right: impl FnOnce(usize) -> bool) -> bool {
         && is_right(len)
 }
 
-/// An IP packet of the version that the next header names, and of a length that is right.
+/// An IP packet of the version that the next header names, with a length that `is_right` accepts.
 fn is_ip(protocol: u8, packet: &[u8], is_right: impl FnOnce(usize) -> bool) -> bool {
     let version = if protocol == IPV4 { 4 } else { 6 };
     let is_version = packet.first().is_some_and(|first| first >> 4 == version);
@@ -126,9 +127,9 @@ fn is_ip(protocol: u8, packet: &[u8], is_right: impl FnOnce(usize) -> bool) -> b
             .is_some_and(is_right)
 }
 
-/// RFC 9293, 3.1. A segment does not say how long it is, so all that its header can say must make
-/// sense: ports, a data offset within the segment, no reserved bit, flags that go together, no
-/// urgent pointer without its flag, and options that end where the header does.
+/// RFC 9293, 3.1. A segment does not declare its length, so every field of its header must be
+/// consistent: ports, a data offset within the segment, no reserved bit, flags that may be set
+/// together, no urgent pointer without its flag, and options that end where the header ends.
 fn is_tcp(segment: &[u8]) -> Option<bool> {
     const RESERVED: u8 = 0x0e;
     let header = TcpHeaderSlice::from_slice(segment).ok()?;
@@ -141,7 +142,7 @@ fn is_tcp(segment: &[u8]) -> Option<bool> {
     Some(has_ports && !has_reserved && is_one_thing && is_urgent && are_options(header.options()))
 }
 
-/// RFC 9293, 3.2: an end, nothing, or a kind with its length, that counts both.
+/// RFC 9293, 3.2: end of list, no-operation, or a kind with a length, which counts both.
 fn are_options(mut options: &[u8]) -> bool {
     loop {
         options = match *options {
@@ -207,7 +208,7 @@ mod tests {
         packet
     }
 
-    /// Filled up to a multiple of four bytes.
+    /// A packet that is padded to a multiple of four bytes.
     fn esp(next: u8, payload: &[u8], icv_len: usize) -> Vec<u8> {
         let padding_len = (payload.len() + 2).next_multiple_of(4) as u8 - payload.len() as u8 - 2;
         let padding: Vec<u8> = (1..=padding_len).collect();
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn all_must_fit_exactly() {
         let good = esp(17, &udp(b"INVITE"), 12);
-        // SPI and sequence number, the ports, and the signature may have any value.
+        // The SPI, the sequence number, the ports and the ICV may have any value.
         let told =
             (8..good.len() - 12).filter(|at| !(8..12).contains(at) && !(14..22).contains(at));
         for at in told {

@@ -1,13 +1,13 @@
-//! PDUs that Wireshark exported (`tshark -U`), or a program that writes the same: tags, an end tag,
-//! and the PDU (LINKTYPE_WIRESHARK_UPPER_PDU; Wireshark's exported_pdu_tlvs.h).
+//! PDUs that Wireshark (`tshark -U`) or a similar program exported: tags, an end tag, and the PDU
+//! (LINKTYPE_WIRESHARK_UPPER_PDU; Wireshark's exported_pdu_tlvs.h).
 //!
 //! ```text
 //! tag (2)  length of the value, padding included (2)  value
 //! ```
 //!
-//! A PDU is taken for a datagram where its tags say that it is SIP, RTP or RTCP, over whatever
-//! transport, or all that a UDP datagram carries. Tunnels are not taken apart: Wireshark exports
-//! what is in them once more.
+//! A PDU is read as a datagram where its tags name SIP, RTP or RTCP over any transport, or the
+//! whole payload of a UDP datagram. Tunnels are not opened here: Wireshark exports their contents
+//! once more.
 
 use super::{Datagram, Endpoint, Layer, Network, be16};
 
@@ -39,7 +39,7 @@ pub(super) fn pdu(frame: &[u8]) -> Option<Layer<'_>> {
         rest = behind;
         match be16([t0, t1]) {
             tag::END => break,
-            tag => tags.take(tag, value),
+            tag => tags.add(tag, value),
         }
     }
     Some(tags.layer(rest))
@@ -53,11 +53,11 @@ struct Tags<'a> {
     destination: Option<Endpoint>,
     port_type: u32,
     ports: [u16; 2],
-    /// The port by which Wireshark knew what the PDU is, where it did.
+    /// The port by which Wireshark identified the protocol of the PDU, if it did.
     known_by: Option<u16>,
 }
 
-/// How Wireshark names a PDU; of several names the first counts.
+/// The name that Wireshark gives a PDU; of several names the first counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Content<'a> {
     #[default]
@@ -68,7 +68,7 @@ enum Content<'a> {
 }
 
 impl<'a> Tags<'a> {
-    fn take(&mut self, tag: u16, value: &'a [u8]) {
+    fn add(&mut self, tag: u16, value: &'a [u8]) {
         let v4 = || {
             value
                 .try_into()
@@ -115,8 +115,8 @@ impl<'a> Tags<'a> {
         }
     }
 
-    /// Of the datagram around a tunnel, Wireshark tells the addresses that are in the tunnel; the
-    /// port by which it knew the tunnel is then none of them.
+    /// For the datagram around a tunnel, Wireshark gives the addresses inside the tunnel; then the
+    /// port by which it identified the tunnel is neither of the two ports.
     fn is_payload_of_udp(&self) -> bool {
         const UDP: u32 = 3;
         let is_known_port = || self.known_by.is_none_or(|port| self.ports.contains(&port));
@@ -134,7 +134,7 @@ impl<'a> Tags<'a> {
             }
     }
 
-    /// Nobody knows how long the PDU was before the snap length.
+    /// The original length of the PDU is unknown, so the captured length stands for it.
     fn datagram(&self, pdu: &'a [u8]) -> Layer<'a> {
         let [source_port, destination_port] = self.ports;
         match (self.source, self.destination) {
@@ -174,7 +174,7 @@ mod tests {
     const UDP: (u16, &[u8]) = (24, &[0, 0, 0, 3]);
     const TCP: (u16, &[u8]) = (24, &[0, 0, 0, 2]);
 
-    /// A PDU of this name between two ends.
+    /// A PDU with this name between two endpoints.
     fn named(name: (u16, &[u8]), more: &[(u16, &[u8])]) -> Vec<u8> {
         let ends: [(u16, &[u8]); 4] = [
             (20, &[192, 0, 2, 1]),

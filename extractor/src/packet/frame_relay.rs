@@ -1,5 +1,4 @@
-//! Frame Relay: an address (ITU-T Q.922, 3.3), and what RFC 2427 or Cisco's encapsulation puts
-//! behind it.
+//! Frame Relay: an address (ITU-T Q.922, 3.3), followed by RFC 2427 or Cisco's encapsulation.
 
 use super::{Layer, be16};
 
@@ -8,7 +7,7 @@ pub(super) fn frame(frame: &[u8]) -> Option<Layer<'_>> {
     const UNNUMBERED: u8 = 0x03;
     match *behind_address(frame)? {
         [UNNUMBERED, ref rest @ ..] => network_layer(rest.strip_prefix(&[0]).unwrap_or(rest)),
-        // Cisco's encapsulation has the ether type in that place.
+        // Cisco's encapsulation has the ether type here.
         [t0, t1, ref payload @ ..] => Some(Layer::EtherType(be16([t0, t1]), payload)),
         _ => None,
     }

@@ -1,9 +1,7 @@
-//! HEP, in which agents tell a Homer server of packets that they saw: where it is looked for, and
-//! its versions.
+//! HEP, by which agents report packets to a Homer server: its ports and its versions.
 //!
-//! The packet that is told of stands in for the one that tells: addresses, ports, time. That the
-//! agent may have taken it out of TCP makes no difference, for it holds one whole message either
-//! way.
+//! The reported packet replaces the one that carries it: addresses, ports, time. The agent may have
+//! reassembled it from TCP; that makes no difference, because HEP always holds one whole message.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -11,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{Packet, hep3, hep12};
 
-/// The ports to which agents send HEP. On others it is left alone: anybody may send what looks like
-/// it.
+/// The ports to which agents send HEP. On other ports it is not read, because other payloads may
+/// look like it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HepPorts {
     /// Any port.
     Any,
-    /// These, or none.
+    /// These ports; an empty set is no port.
     Of(BTreeSet<u16>),
 }
 
 impl HepPorts {
-    /// HEP that goes to this port is read.
+    /// Returns true if HEP to this port is read.
     #[must_use]
     #[inline]
     pub fn admit(&self, destination: u16) -> bool {
@@ -33,14 +31,14 @@ impl HepPorts {
     }
 }
 
-/// Those of Homer's own server: UDP, and TLS or TCP.
+/// The ports of Homer's own server: UDP, and TLS or TCP.
 impl Default for HepPorts {
     fn default() -> Self {
         Self::Of([9060, 9061].into())
     }
 }
 
-/// Ports separated by commas; an empty text is no port.
+/// Parses ports separated by commas; an empty text is no port.
 impl FromStr for HepPorts {
     type Err = String;
 
@@ -76,14 +74,13 @@ impl fmt::Display for HepPorts {
     }
 }
 
-/// Whether a payload begins like HEP.
+/// Returns true if a payload begins like HEP.
 #[inline]
 pub(super) fn may_be(payload: &[u8]) -> bool {
     hep3::begins(payload) || hep12::may_be(payload)
 }
 
-/// The packet that is told of in a payload of which `wire_len` bytes were on the wire; nothing if
-/// it is no HEP after all.
+/// The packet that a payload of `wire_len` bytes reports; `None` if the payload is not HEP.
 pub(super) fn read(payload: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     if hep3::begins(payload) {
         hep3::read(payload, wire_len)

@@ -1,14 +1,14 @@
-//! HEP in its first two versions, as OpenSIPS, Kamailio and older agents send it: a header, and a
-//! message.
+//! HEP versions 1 and 2, as OpenSIPS, Kamailio and older agents send it: a header and a message.
 //!
 //! ```text
-//! version (1)  length of the header with the addresses (1)  address family (1)  IP protocol (1)  ports (2 x 2)
-//! addresses (2 x 4, or 2 x 16)  [version 2: seconds (4)  microseconds (4)  id of the agent (2)  nothing (2)]  message
+//! version (1)  length of the header with the addresses (1)  address family (1)  IP protocol (1)
+//! ports (2 x 2)  addresses (2 x 4, or 2 x 16)
+//! [version 2: seconds (4)  microseconds (4)  id of the agent (2)  unused (2)]  message
 //! ```
 //!
-//! Times are in the byte order of the agent, which the microseconds tell. The version is a byte
-//! like any other, so one is believed only where length and family go together, and where SIP, RTP
-//! or RTCP follows.
+//! Times are in the byte order of the agent, which the microseconds reveal. The version byte alone
+//! proves little, so a payload is accepted only where length and family are consistent and where
+//! SIP, RTP or RTCP follows.
 
 use super::{
     Datagram, Endpoint, Network, Packet, be16,
@@ -19,13 +19,13 @@ const HEADER_LEN: usize = 8;
 const V4_LEN: u8 = 16;
 const V6_LEN: u8 = 40;
 
-/// Whether a payload begins like one of these versions.
+/// Returns true if a payload begins like one of these versions.
 #[inline]
 pub(super) fn may_be(payload: &[u8]) -> bool {
     matches!(payload, [1 | 2, V4_LEN | V6_LEN, ..])
 }
 
-/// The packet that is told of, of which `wire_len` bytes were on the wire.
+/// The packet that a HEP packet of `wire_len` bytes reports.
 pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     let [version, len, family, _, s0, s1, d0, d1] = *packet.first_chunk::<HEADER_LEN>()?;
     let (addresses, rest) = packet
@@ -49,7 +49,7 @@ pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     is_known(payload).then(|| told(datagram, told_ns))
 }
 
-/// The number of IPv6 differs between systems: Linux, BSD, Windows, macOS.
+/// The family number of IPv6 differs between systems: Linux, BSD, Windows, macOS.
 fn ends(family: u8, addresses: &[u8]) -> Option<(Endpoint, Endpoint)> {
     const IPV4: u8 = 2;
     match (family, addresses.len()) {
@@ -67,7 +67,7 @@ fn ends(family: u8, addresses: &[u8]) -> Option<(Endpoint, Endpoint)> {
 
 const TIME_LEN: usize = 12;
 
-/// A fraction of a second in the wrong byte order is nearly always more than one.
+/// In the wrong byte order, the microseconds nearly always exceed one second.
 fn time_of(times: &[u8]) -> Option<Option<u64>> {
     let [s0, s1, s2, s3, m0, m1, m2, m3, ..] = *times.first_chunk::<TIME_LEN>()?;
     let is_little = u32::from_le_bytes([m0, m1, m2, m3]) < 1_000_000;
@@ -79,7 +79,7 @@ fn time_of(times: &[u8]) -> Option<Option<u64>> {
     Some(time_ns(read([s0, s1, s2, s3]), read([m0, m1, m2, m3])))
 }
 
-/// SIP begins with a name, RTP and RTCP with their version.
+/// Returns true if the payload begins like SIP (a name) or like RTP or RTCP (their version).
 fn is_known(payload: &[u8]) -> bool {
     payload
         .first()

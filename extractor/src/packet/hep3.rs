@@ -1,4 +1,4 @@
-//! HEP3: "HEP3", the length of all, and chunks.
+//! HEP3: "HEP3", the total length, and chunks.
 //!
 //! ```text
 //! vendor (2)  type (2)  length, these six bytes included (2)  value
@@ -29,26 +29,26 @@ mod chunk {
     pub(super) const COMPRESSED_PAYLOAD: u16 = 16;
 }
 
-/// Whether bytes begin like HEP3.
+/// Returns true if bytes begin like HEP3.
 #[must_use]
 #[inline]
 pub fn begins(payload: &[u8]) -> bool {
     payload.first_chunk() == Some(&MAGIC)
 }
 
-/// A stream of packets, one behind the other: HEP over TCP. Lengths are in bytes.
+/// The start of a stream of packets: HEP over TCP. Lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HepUnit {
-    /// It goes on with a packet.
+    /// A packet.
     Packet(usize),
-    /// It goes on with the beginning of one, which says how long it is if enough of it is there.
+    /// An incomplete packet, with its total length if the header is there.
     Incomplete(Option<usize>),
-    /// It goes on with something else; the next packet may begin behind this much.
+    /// Other bytes; the next packet may begin after this many.
     Foreign(usize),
 }
 
 impl HepUnit {
-    /// The unit that `bytes` begin with.
+    /// Returns the unit that `bytes` begin with.
     #[must_use]
     pub fn at_start_of(bytes: &[u8]) -> Self {
         match find_start(bytes) {
@@ -63,11 +63,11 @@ impl HepUnit {
     }
 }
 
-/// Where the next packet begins; or, if none does, from where on bytes that are still to come may
-/// make one.
+/// Returns the offset of the next packet.
 ///
 /// # Errors
-/// The offset up to which nothing is of use.
+/// There is none. The offset is where bytes that follow later may complete the start of one; no
+/// byte before it is of use.
 pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
     let end = bytes.len();
     let may_begin = |start: &usize| {
@@ -86,8 +86,7 @@ fn total_len([_, _, _, _, l0, l1]: &[u8; HEADER_LEN]) -> usize {
     be16([*l0, *l1]).into()
 }
 
-/// The packet that is told of in one of which `wire_len` bytes were on the wire; nothing if it is
-/// no HEP3 after all.
+/// The packet that a HEP3 packet of `wire_len` bytes reports; `None` if it is not HEP3.
 #[must_use]
 pub fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     const SIP: u8 = 1;
@@ -97,13 +96,13 @@ pub fn read(packet: &[u8], wire_len: usize) -> Option<Packet<'_>> {
     Some(match told.protocol {
         _ if told.is_compressed => Packet::Unreadable,
         SIP | RTP => told.packet(),
-        // Most agents tell in JSON what was in the RTCP.
+        // Most agents report RTCP as JSON, which is not read.
         RTCP if told.payload.first().is_some_and(|first| first >> 6 == 2) => told.packet(),
         _ => Packet::OtherHep,
     })
 }
 
-/// What HEP3 tells of a packet.
+/// The chunks of a HEP3 packet.
 #[derive(Default)]
 struct Told<'a> {
     source: Option<Endpoint>,
@@ -118,7 +117,7 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    /// Reads what was captured of the chunks.
+    /// Reads the captured chunks.
     fn of(packet: &'a [u8], wire_len: usize) -> Option<Self> {
         let total_len = total_len(packet.first_chunk()?);
         if !begins(packet) || total_len < HEADER_LEN || total_len > wire_len {
@@ -134,15 +133,15 @@ impl<'a> Told<'a> {
             match (be16([v0, v1]), be16([t0, t1])) {
                 (0, chunk::COMPRESSED_PAYLOAD) => told.is_compressed = true,
                 (0, chunk::PAYLOAD) => (told.payload, told.wire_len) = (value, len),
-                (0, kind) => told.take(kind, value),
+                (0, kind) => told.add(kind, value),
                 _ => {}
             }
         }
         Some(told)
     }
 
-    /// Takes in a chunk of fixed length; one of another length says nothing.
-    fn take(&mut self, kind: u16, value: &[u8]) {
+    /// Adds a chunk of fixed length; a chunk of another length is ignored.
+    fn add(&mut self, kind: u16, value: &[u8]) {
         let v4 = || {
             value
                 .try_into()
@@ -218,7 +217,7 @@ mod tests {
             (0, 10, &[0, 0, 0, 9]),
             (0, 11, &[protocol]),
             (0, 12, &[0, 0, 0, 1]),
-            // Chunks of vendors may have any number.
+            // Vendors may use any number for their chunks.
             (3, 15, b"not this"),
             (0, payload_kind, payload),
         ])

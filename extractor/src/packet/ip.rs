@@ -1,10 +1,10 @@
-//! IPv4 and IPv6, with whatever stands between their header and what they carry.
+//! IPv4 and IPv6, with the extension headers up to the payload.
 //!
-//! Header by header through the slices of etherparse, not packet by packet, for calls depend on
-//! fragments: its slices of whole packets look for extension headers in later fragments, too, where
-//! there is payload, so that such datagrams never become whole; they stop at three VLAN tags; and
-//! what was put together from fragments has a chain of headers without a packet around it. A
-//! property test in `decode` holds this to them where the two can agree.
+//! This module parses header by header through the slices of etherparse, not packet by packet,
+//! because calls depend on fragments. Etherparse's slices of whole packets look for extension
+//! headers in later fragments, too, which hold payload there, so such datagrams never become whole.
+//! They stop at three VLAN tags. And a reassembled datagram has a chain of headers without a packet
+//! around it. A property test in `decode` compares this module with them where both apply.
 
 use etherparse::{
     Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
@@ -12,25 +12,25 @@ use etherparse::{
 
 use super::{Endpoint, be16};
 
-/// An IP packet, or a part of one.
+/// An IP packet or a fragment of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IpPacket<'a> {
     /// Source and destination; the ports are 0.
     pub(super) ends: (Endpoint, Endpoint),
-    /// What it carries.
+    /// The payload of the packet.
     pub(super) body: Body<'a>,
 }
 
-/// What an IP packet carries.
+/// The payload of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Body<'a> {
     /// The protocol of the payload.
     pub(super) protocol: u8,
-    /// What was captured of the payload.
+    /// The captured part of the payload.
     pub(super) payload: &'a [u8],
-    /// How long the payload was on the wire, in bytes.
+    /// The length of the payload on the wire, in bytes.
     pub(super) wire_len: usize,
-    /// Which part of the payload this is, if it is not all of it.
+    /// The position of the payload in the datagram, if it is a fragment.
     pub(super) part: Option<Part>,
 }
 
@@ -42,8 +42,8 @@ pub(super) struct Part {
     pub(super) more: bool,
 }
 
-/// The length on the wire of a datagram of which only the first fragment is there: more than any
-/// can have.
+/// The length that stands for the unknown length of a datagram of which only the first fragment is
+/// there: more than any datagram has.
 pub(super) const UNKNOWN_LEN: usize = 65_535;
 
 /// Reads a packet of either version.
@@ -55,20 +55,20 @@ pub(super) fn read(packet: &[u8]) -> Option<IpPacket<'_>> {
     }
 }
 
-/// Where an IP packet ends, whatever it carries.
+/// The extent of an IP packet, whatever it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent<'a> {
-    /// What was captured of it, its header first. Never less than the header without options.
+    /// The captured part of the packet, from its header on. Never shorter than the header without
+    /// options.
     pub captured: &'a [u8],
-    /// How long it was on the wire, in bytes. Nothing where it does not say: the network card was
-    /// to fill that in.
+    /// The length of the packet on the wire, in bytes. `None` where the header has no length,
+    /// because the network card would have set it.
     pub declared_len: Option<usize>,
 }
 
-/// The whole of a packet of either version, without what stands behind it in its frame.
+/// The whole packet of either version, without the padding or trailer of its frame.
 ///
-/// The options of IPv4 may be cut, with which etherparse refuses the header
-/// (`where_a_packet_ends`).
+/// The options of IPv4 may be cut, which etherparse refuses (`where_a_packet_ends`).
 pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
     let declared_len = match *packet {
         [0x45..=0x4f, _, l0, l1, ..] if packet.len() >= MIN_V4_HEADER_LEN => {
@@ -92,7 +92,7 @@ pub(super) fn extent(packet: &[u8]) -> Option<Extent<'_>> {
 
 const MIN_V4_HEADER_LEN: usize = 20;
 
-/// 0 stands for a jumbogram (RFC 2675), or for a length that the network card was to fill in.
+/// 0 stands for a jumbogram (RFC 2675), or for a length that the network card would have set.
 fn v6_payload_len(header: &Ipv6HeaderSlice<'_>) -> Option<usize> {
     Some(usize::from(header.payload_length())).filter(|len| *len > 0)
 }
@@ -101,7 +101,7 @@ fn v6_payload_len(header: &Ipv6HeaderSlice<'_>) -> Option<usize> {
 fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     let header_len = header.slice().len();
-    // Where the length is 0, the network card was to fill it in.
+    // A length of 0 means that the network card would have set it.
     let declared = usize::from(header.total_len()).checked_sub(header_len);
     let body = Body::new(header.protocol().0, packet.get(header_len..)?, declared);
     let offset = usize::from(header.fragments_offset().byte_offset());
@@ -141,14 +141,14 @@ fn ipv6(packet: &[u8]) -> Option<IpPacket<'_>> {
 }
 
 impl Part {
-    /// Whether this "part" is the whole datagram: RFC 6946 calls that an atomic fragment.
+    /// Returns true if the fragment is the whole datagram: an atomic fragment (RFC 6946).
     fn is_all(&self) -> bool {
         self.offset == 0 && !self.more
     }
 }
 
 impl<'a> Body<'a> {
-    /// What was captured of it, without padding, and how long it was on the wire.
+    /// Takes the captured payload without padding, and its length on the wire.
     fn new(protocol: u8, captured: &'a [u8], declared: Option<usize>) -> Self {
         let wire_len = declared.unwrap_or(captured.len());
         Self {
@@ -159,7 +159,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The body of a datagram that was put together, or whose beginning this is.
+    /// The body of a reassembled datagram, or of its first fragment.
     pub(super) fn put_together(protocol: u8, payload: &'a [u8], wire_len: usize) -> Option<Self> {
         Self {
             protocol,
@@ -170,12 +170,12 @@ impl<'a> Body<'a> {
         .behind_extensions()
     }
 
-    /// Takes off extension headers: RFC 8200, 4; the authentication header (RFC 4302, 2) stands in
+    /// Removes extension headers: RFC 8200, 4; the authentication header (RFC 4302, 2) occurs in
     /// IPv4, too.
     ///
-    /// Ends at a fragment: what follows its header is a part of the next one only in the datagram's
-    /// first. An authentication header may say that it has 8 bytes, less than etherparse takes for
-    /// one (`an_authentication_header_of_eight_bytes`).
+    /// It stops at a fragment header: only in the first fragment does the next header follow it. An
+    /// authentication header may declare 8 bytes, less than etherparse accepts
+    /// (`an_authentication_header_of_eight_bytes`).
     fn behind_extensions(mut self) -> Option<Self> {
         const HOP_BY_HOP: u8 = 0;
         const ROUTING: u8 = 43;

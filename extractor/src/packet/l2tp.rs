@@ -1,10 +1,10 @@
 //! L2TP: version 2 over UDP (RFC 2661), version 3 over UDP and over IP (RFC 3931). Only data
 //! messages are read.
 //!
-//! Version 3 does not say in the packet how long the cookie is (0, 4 or 8 bytes), whether a word
-//! with a sequence number follows it, nor whether frames of PPP or of Ethernet are carried: the two
-//! ends have agreed on that. So every way is tried, and believed only if it leads to an IP packet
-//! that is exactly as long as what is there.
+//! In version 3, the packet does not say how long the cookie is (0, 4 or 8 bytes), whether a word
+//! with a sequence number follows it, nor whether the frame is PPP or Ethernet: the two endpoints
+//! have negotiated that. So the reader tries each combination, and accepts one only if it leads to
+//! an IP packet that fills the payload exactly.
 
 use super::{
     Layer, be16,
@@ -12,7 +12,7 @@ use super::{
     link,
 };
 
-/// The UDP port of one side; the other may choose.
+/// The UDP port of one side; the other side may use another.
 pub(super) const PORT: u16 = 1701;
 /// The IP protocol.
 pub(super) const PROTOCOL: u8 = 115;
@@ -27,13 +27,14 @@ pub(super) fn in_udp(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     }
 }
 
-/// RFC 3931, 4.1.1: no header but the session's.
+/// RFC 3931, 4.1.1: only the session header.
 pub(super) fn in_ip(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     pseudowire(packet, wire_len)
 }
 
 /// ```text
-/// T L x x S x O P  x x x x version  [length (2)]  tunnel (2)  session (2)  [Ns (2)  Nr (2)]  [offset (2)  padding]  PPP
+/// T L x x S x O P  x x x x version  [length (2)]  tunnel (2)  session (2)  [Ns (2)  Nr (2)]
+/// [offset (2)  padding]  PPP
 /// ```
 fn version_2(packet: &[u8], flags: u8) -> Option<Layer<'_>> {
     const LENGTH: u8 = 0x40;
@@ -62,19 +63,19 @@ fn version_2(packet: &[u8], flags: u8) -> Option<Layer<'_>> {
     Some(Layer::Ppp(packet.get(start..end)?))
 }
 
-/// RFC 3931, 4.1: the session (0 is that of control messages), a cookie, perhaps the word of 4.6,
-/// and the frame.
+/// RFC 3931, 4.1: the session (0 marks control messages), a cookie, perhaps the word of 4.6, and
+/// the frame.
 fn pseudowire(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     const SESSION_LEN: usize = 4;
     const COOKIES_AND_WORDS: [usize; 4] = [0, 4, 8, 12];
     let is_control = *packet.first_chunk::<SESSION_LEN>()? == [0; SESSION_LEN];
-    let room = Room {
+    let wire_len = WireLen {
         len: wire_len,
         is_known: wire_len != UNKNOWN_LEN,
     };
     let frame_at = |len: usize| {
         let len = len.saturating_add(SESSION_LEN);
-        frame(packet.get(len..)?, room.behind(len)?)
+        frame(packet.get(len..)?, wire_len.behind(len)?)
     };
     if is_control {
         None
@@ -83,15 +84,15 @@ fn pseudowire(packet: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     }
 }
 
-/// How much there was on the wire. Of a datagram of which only the first fragment is there, that is
-/// the most there can be.
+/// The length on the wire. For a datagram of which only the first fragment is there, it is an upper
+/// bound.
 #[derive(Clone, Copy)]
-struct Room {
+struct WireLen {
     len: usize,
     is_known: bool,
 }
 
-impl Room {
+impl WireLen {
     fn behind(self, len: usize) -> Option<Self> {
         Some(Self {
             len: self.len.checked_sub(len)?,
@@ -99,8 +100,8 @@ impl Room {
         })
     }
 
-    /// Whether `packet` is IP, and as long as all that there is; if it `may_be_padded`, no longer
-    /// than that.
+    /// Returns true if `packet` is IP and fills the length exactly; with `may_be_padded`, it may be
+    /// shorter.
     fn is_filled_by(self, packet: &[u8], may_be_padded: bool) -> bool {
         let declared = ip::extent(packet).and_then(|extent| extent.declared_len);
         declared.is_some_and(|len| {
@@ -109,27 +110,33 @@ impl Room {
     }
 }
 
-/// The shortest Ethernet frames are filled up: IEEE 802.3, 4.2.3.3.
-fn frame(frame: &[u8], room: Room) -> Option<Layer<'_>> {
+/// The shortest Ethernet frames are padded: IEEE 802.3, 4.2.3.3.
+fn frame(frame: &[u8], wire_len: WireLen) -> Option<Layer<'_>> {
     const SHORTEST: usize = 64;
-    if leads_to_ip(Layer::Ethernet(frame), frame, room, room.len <= SHORTEST) {
+    if leads_to_ip(
+        Layer::Ethernet(frame),
+        frame,
+        wire_len,
+        wire_len.len <= SHORTEST,
+    ) {
         Some(Layer::Ethernet(frame))
-    } else if leads_to_ip(Layer::Ppp(frame), frame, room, false) {
+    } else if leads_to_ip(Layer::Ppp(frame), frame, wire_len, false) {
         Some(Layer::Ppp(frame))
     } else {
         None
     }
 }
 
-/// Whether there is IP in a layer of `frame`, up to the end of it. Each turn takes off some bytes.
-fn leads_to_ip(mut layer: Layer<'_>, frame: &[u8], room: Room, may_be_padded: bool) -> bool {
+/// Returns true if a layer of `frame` holds IP that fills the frame. Each iteration removes some
+/// bytes.
+fn leads_to_ip(mut layer: Layer<'_>, frame: &[u8], wire_len: WireLen, may_be_padded: bool) -> bool {
     loop {
         match layer {
             Layer::Ip(packet) => {
                 let at = packet.as_ptr().addr().saturating_sub(frame.as_ptr().addr());
-                return room
+                return wire_len
                     .behind(at)
-                    .is_some_and(|room| room.is_filled_by(packet, may_be_padded));
+                    .is_some_and(|wire_len| wire_len.is_filled_by(packet, may_be_padded));
             }
             below_ip => match link::inner(below_ip) {
                 Some(inner) => layer = inner,

@@ -1,4 +1,4 @@
-//! How frames begin: link types, Ethernet, and what may stand between it and IP.
+//! The start of frames: link types, Ethernet, and the headers between it and IP.
 
 use etherparse::{Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 use shared::pcap::LinkType;
@@ -9,11 +9,10 @@ use super::{
     nflog, pktap, tunnels, wlan,
 };
 
-/// From here on, what stands in the place of an ether type is one; below, it is a length (IEEE
-/// 802.3, 3.2.6).
+/// The lowest ether type. A lower number in that place is a length (IEEE 802.3, 3.2.6).
 const MIN_ETHER_TYPE: u16 = 0x0600;
 
-/// Whether frames of this link type can be decoded.
+/// Returns true if frames of this link type can be decoded.
 #[must_use]
 pub fn is_supported(link: LinkType) -> bool {
     matches!(
@@ -48,9 +47,9 @@ pub fn is_supported(link: LinkType) -> bool {
     )
 }
 
-/// Takes off the link header.
+/// Removes the link header.
 ///
-/// Linux cooked headers are read by hand: etherparse takes those of five kinds of devices, and
+/// Linux cooked headers are parsed here: etherparse reads those of five kinds of devices, and
 /// refuses those of loopback, of tunnels and of PPP (`cooked_headers_of_any_device`).
 pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
     let ether_type_at = |offset: usize| Some(be16(*frame.get(offset..)?.first_chunk()?));
@@ -58,8 +57,8 @@ pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
         LinkType::ETHERNET => Layer::Ethernet(frame),
         LinkType::LINUX_SLL => cooked(ether_type_at(14)?, frame.get(16..)?),
         LinkType::LINUX_SLL2 => cooked(ether_type_at(0)?, frame.get(20..)?),
-        // The address family's number differs between systems and its byte order between
-        // machines; the IP version does not.
+        // The number of the address family differs between systems and its byte order between
+        // machines, so the IP version decides.
         LinkType::NULL | LinkType::LOOP => Layer::Ip(frame.get(4..)?),
         // Address family, security parameters index, flags.
         LinkType::ENC => Layer::Ip(frame.get(12..)?),
@@ -72,7 +71,8 @@ pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
         LinkType::WLAN_PRISM => wlan::prism(frame)?,
         LinkType::WLAN_AVS => wlan::avs(frame)?,
         LinkType::PPI => return ppi(frame),
-        // Direction, and the header as it was on the line; what follows has been decompressed.
+        // Direction, and the header as it was on the line; the packet after it has been
+        // decompressed.
         LinkType::SLIP => Layer::Ip(frame.get(16..)?),
         LinkType::SLIP_BSDOS => Layer::Ip(frame.get(24..)?),
         LinkType::FRAME_RELAY => return frame_relay::frame(frame),
@@ -85,7 +85,7 @@ pub(super) fn strip(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
     })
 }
 
-/// What stands in a layer below IP.
+/// The next layer in a layer below IP.
 pub(super) fn inner(layer: Layer<'_>) -> Option<Layer<'_>> {
     match layer {
         Layer::Ethernet(frame) => ethernet(frame),
@@ -101,8 +101,8 @@ pub(super) fn inner(layer: Layer<'_>) -> Option<Layer<'_>> {
     }
 }
 
-/// The outermost IP packet of a frame, without what stands before and behind it. Each turn takes
-/// off some bytes.
+/// The outermost IP packet of a frame, without headers before it and padding after it. Each
+/// iteration removes some bytes.
 #[must_use]
 pub fn outermost_ip(link: LinkType, frame: &[u8]) -> Option<Extent<'_>> {
     let mut layer = strip(link, frame)?;
@@ -114,7 +114,7 @@ pub fn outermost_ip(link: LinkType, frame: &[u8]) -> Option<Extent<'_>> {
     }
 }
 
-/// Linux names frames without an ether type by numbers of its own, of which 4 is 802.2.
+/// Linux numbers the frames without an ether type; 4 is 802.2.
 fn cooked(protocol: u16, payload: &[u8]) -> Layer<'_> {
     const LINUX_802_2: u16 = 0x0004;
     if protocol == LINUX_802_2 {
@@ -124,7 +124,7 @@ fn cooked(protocol: u16, payload: &[u8]) -> Layer<'_> {
     }
 }
 
-/// Per-Packet Information: version, flags, length and link type of what follows, little-endian.
+/// Per-Packet Information: version, flags, length and link type of the frame, little-endian.
 fn ppi(frame: &[u8]) -> Option<Layer<'_>> {
     let [_, _, l0, l1, t0, t1, 0, 0] = *frame.first_chunk()? else {
         return None;
@@ -135,8 +135,8 @@ fn ppi(frame: &[u8]) -> Option<Layer<'_>> {
     )
 }
 
-/// A frame behind a header that names its link type. Such headers do not follow each other: there
-/// would be no end to it.
+/// The frame behind a header that names its link type. Such a header may not name another of its
+/// kind: the recursion would not end.
 pub(super) fn wrapped(link: LinkType, frame: &[u8]) -> Option<Layer<'_>> {
     match link {
         LinkType::PPI | LinkType::PKTAP => None,
@@ -154,7 +154,7 @@ pub(super) fn ethernet(frame: &[u8]) -> Option<Layer<'_>> {
     ))
 }
 
-/// What stands behind an ether type, or behind a length in its place.
+/// The layer after an ether type, or after a length in its place.
 fn typed(ether_type: u16, payload: &[u8]) -> Layer<'_> {
     if ether_type < MIN_ETHER_TYPE {
         return Layer::Llc(payload.get(..usize::from(ether_type)).unwrap_or(payload));
@@ -162,22 +162,22 @@ fn typed(ether_type: u16, payload: &[u8]) -> Layer<'_> {
     Layer::EtherType(ether_type, payload)
 }
 
-/// IEEE 802.1Q, 9.6: priority and VLAN, and then what stood behind the addresses before.
+/// IEEE 802.1Q, 9.6: priority and VLAN, then the original ether type or length.
 pub(super) fn vlan(tagged: &[u8]) -> Option<Layer<'_>> {
     let tag = SingleVlanHeaderSlice::from_slice(tagged).ok()?;
     Some(typed(tag.ether_type().0, tagged.get(tag.slice().len()..)?))
 }
 
-/// IEEE 802.1Q, 9.7: four bytes of instance, and then the customer's frame.
+/// IEEE 802.1Q, 9.7: four bytes of service instance, then the customer's frame.
 pub(super) fn backbone(tagged: &[u8]) -> Option<Layer<'_>> {
     Some(Layer::Ethernet(tagged.get(4..)?))
 }
 
-/// IEEE 802.1AE, 9.3: a frame that is signed but not encrypted. The signature at its end is beyond
-/// what IP says of its length.
+/// IEEE 802.1AE, 9.3: a frame that is authenticated but not encrypted. The ICV at its end lies
+/// beyond the length of the IP packet.
 ///
-/// Nothing here depends on the short length (9.7), for which etherparse refuses the header if it is
-/// 1 (`tags_of_all_kinds`).
+/// The short length (9.7) is ignored; etherparse refuses the header if it is 1
+/// (`tags_of_all_kinds`).
 pub(super) fn macsec(secured: &[u8]) -> Option<Layer<'_>> {
     const VERSION: u8 = 0x80;
     const HAS_CHANNEL: u8 = 0x20;
@@ -190,7 +190,7 @@ pub(super) fn macsec(secured: &[u8]) -> Option<Layer<'_>> {
     Some(typed(be16(*rest.first_chunk()?), rest.get(2..)?))
 }
 
-/// IEEE 802.2 with the protocol identification of RFC 1042; `00:00:f8` is that of IEEE 802.1H.
+/// IEEE 802.2 with the protocol identification of RFC 1042, or with `00:00:f8` of IEEE 802.1H.
 pub(super) fn llc(frame: &[u8]) -> Option<Layer<'_>> {
     let Some([0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, t0, t1]) = frame.first_chunk().copied() else {
         return Some(Layer::Other);
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn cooked_headers_of_any_device() {
-        // Packet type, kind of the device (ARPHRD_), length and bytes of its address, protocol.
+        // Packet type, device type (ARPHRD_), length and bytes of the address, protocol.
         let of = |packet_type: u8, device: u16| {
             [
                 &[0, packet_type][..],

@@ -1,4 +1,4 @@
-//! From a captured frame to an addressed payload.
+//! Decodes a captured frame to a payload with addresses.
 
 mod decode;
 mod endpoint;
@@ -28,7 +28,7 @@ pub use ip::Extent;
 pub use link::{is_supported, outermost_ip};
 pub use network::Network;
 
-/// What follows a header.
+/// The layer that follows a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer<'a> {
     /// An Ethernet frame.
@@ -37,26 +37,26 @@ enum Layer<'a> {
     Wlan(&'a [u8]),
     /// Logical link control: IEEE 802.2.
     Llc(&'a [u8]),
-    /// What an ether type announced.
+    /// A payload with its ether type.
     EtherType(u16, &'a [u8]),
-    /// IPv4 or IPv6; the version tells.
+    /// IPv4 or IPv6; the version field tells which.
     Ip(&'a [u8]),
     /// A PPP frame, with or without address and control field.
     Ppp(&'a [u8]),
-    /// The payload of a UDP datagram, with the ends that were told with it.
+    /// The payload of a UDP datagram, with the endpoints that the capture gives for it.
     Datagram(Datagram<'a>),
-    /// An Ethernet frame that ERSPAN brought; type I does not say of which session.
+    /// An Ethernet frame that ERSPAN mirrors; type I does not name the session.
     Mirrored(Option<Session>, &'a [u8]),
-    /// Whole and well, but without IP.
+    /// A valid frame without IP.
     Other,
-    /// Of a kind that its header names and that is not read.
+    /// A protocol that the header names and that is not supported.
     OtherKind,
 }
 
-/// What ERSPAN says of a mirrored frame: draft-foschiano-erspan, 4.2 and 4.3.
+/// The ERSPAN header of a mirrored frame: draft-foschiano-erspan, 4.2 and 4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Session {
-    /// The session that mirrors, 10 bits.
+    /// The mirroring session, 10 bits.
     span_id: u16,
     /// The VLAN of the frame, 12 bits.
     vlan: u16,

@@ -1,22 +1,22 @@
-//! The network that a packet came through, where several have the same addresses.
+//! The network that a packet came through: several networks may use the same addresses.
 
 use etherparse::SingleVlanHeaderSlice;
 use serde::{Deserialize, Serialize};
 
 use super::{Datagram, Layer, be16, tunnels};
 
-/// The identifiers on the way to the innermost IP packet, outermost first: VLANs (IEEE 802.1Q),
+/// The identifiers on the path to the innermost IP packet, outermost first: VLANs (IEEE 802.1Q),
 /// service instances (IEEE 802.1ah), MPLS labels, GRE keys, network identifiers of VXLAN and
 /// Geneve, tunnel endpoint identifiers of GTP-U.
 ///
-/// They are kept as a small number: none as 0, any others as a hash. Two networks whose hashes are
-/// the same (one pair in four billion) are taken for one.
+/// They are stored as one number: 0 for none, a hash for any others. Two networks with the same
+/// hash (one pair in four billion) count as one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Network(u32);
 
-/// What an identifier identifies. Equal numbers of two kinds are two networks.
+/// The kind of an identifier. Equal numbers of two kinds are two networks.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Kind {
@@ -39,8 +39,7 @@ impl Network {
         self.0
     }
 
-    /// The network inside this one with the VLAN of a tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a
-    /// priority.
+    /// The network behind a VLAN tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a priority.
     #[inline]
     pub(super) fn vlan(self, tag: [u8; 2]) -> Self {
         self.inside_vlan(be16(tag) & 0x0fff)
@@ -64,7 +63,7 @@ impl Network {
         self.behind(ether_type, header).unwrap_or(self)
     }
 
-    /// The network behind an identifier that an ether type announced.
+    /// The network behind an identifier that follows an ether type.
     fn behind(self, ether_type: u16, header: &[u8]) -> Option<Self> {
         Some(match ether_type {
             tunnels::ETHERTYPE_VLAN | tunnels::ETHERTYPE_QINQ | tunnels::ETHERTYPE_QINQ_OLD => {
@@ -77,7 +76,7 @@ impl Network {
         })
     }
 
-    /// The labels of a stack (RFC 3032, 2.1), without class and time to live.
+    /// The labels of a stack (RFC 3032, 2.1), without traffic class and TTL.
     fn mpls(self, stack: &[u8]) -> Self {
         const BOTTOM: u32 = 0x0100;
         let mut network = self;
@@ -91,7 +90,7 @@ impl Network {
         network
     }
 
-    /// The network inside a tunnel that stands right above IP.
+    /// The network inside a tunnel directly above IP.
     pub(super) fn in_ip(self, protocol: u8, payload: &[u8]) -> Self {
         let key = if protocol == tunnels::PROTOCOL_GRE {
             tunnels::gre_key(payload)
@@ -101,7 +100,7 @@ impl Network {
         key.map_or(self, |key| self.inside(Kind::Gre, key))
     }
 
-    /// The network inside a tunnel in a datagram.
+    /// The network inside a tunnel in a UDP datagram.
     pub(super) fn in_udp(self, datagram: &Datagram<'_>) -> Self {
         self.of_tunnel(datagram).unwrap_or(self)
     }

@@ -1,10 +1,12 @@
-//! NFLOG: what Linux's firewall logs, as netlink delivers it (linux/netfilter/nfnetlink_log.h).
+//! NFLOG: packets that Linux's firewall logs, as netlink delivers them
+//! (linux/netfilter/nfnetlink_log.h).
 //!
 //! ```text
-//! address family (1)  version 0 (1)  resource id (2)  then attributes: length, these four bytes included (2)  type (2)  value
+//! address family (1)  version 0 (1)  resource id (2)
+//! then attributes: length, these four bytes included (2)  type (2)  value
 //! ```
 //!
-//! Attributes are in the byte order of the machine that captured, and each begins at a multiple of
+//! Attributes are in the byte order of the capturing machine, and each begins at a multiple of
 //! four.
 
 use super::{Layer, be16};
@@ -13,13 +15,13 @@ use super::{Layer, be16};
 mod attribute {
     pub(super) const PACKET_HEADER: u16 = 1;
     pub(super) const PAYLOAD: u16 = 9;
-    /// No attribute has as high a number: in the wrong byte order all have one.
+    /// The highest attribute number. In the wrong byte order every number is higher.
     pub(super) const MAX: u16 = 255;
 }
 
 const HEADER_LEN: usize = 4;
 
-/// The packet that was logged.
+/// The logged packet.
 pub(super) fn packet(frame: &[u8]) -> Option<Layer<'_>> {
     const IPV4: u8 = 2;
     const IPV6: u8 = 10;
@@ -38,7 +40,7 @@ pub(super) fn packet(frame: &[u8]) -> Option<Layer<'_>> {
     if matches!(family, IPV4 | IPV6) {
         return Some(Layer::Ip(payload));
     }
-    // Bridges, ARP and the like have the ether type first in another attribute.
+    // Bridges, ARP and the like have the ether type at the start of another attribute.
     let ether_type = find(attribute::PACKET_HEADER)
         .and_then(<[u8]>::first_chunk)
         .map(|ether_type| be16(*ether_type));
@@ -47,7 +49,7 @@ pub(super) fn packet(frame: &[u8]) -> Option<Layer<'_>> {
     }))
 }
 
-/// The attributes that were captured; the last one may be cut.
+/// The captured attributes; the last one may be cut.
 struct Attributes<'a> {
     rest: &'a [u8],
     read: fn([u8; 2]) -> u16,

@@ -1,8 +1,8 @@
-//! The Network Service Header, which leads frames through a chain of services: RFC 8300, 2.
+//! The Network Service Header, which routes frames through a chain of services: RFC 8300, 2.
 //!
 //! ```text
-//! version (2 bits)  O  U  TTL (6 bits)  length in words (6 bits)  metadata type (1)  next protocol (1)  path (3)  index (1)
-//! [metadata]
+//! version (2 bits)  O  U  TTL (6 bits)  length in words (6 bits)  metadata type (1)
+//! next protocol (1)  path (3)  index (1)  [metadata]
 //! ```
 
 use super::{Layer, tunnels::ETHERTYPE_MPLS};

@@ -1,8 +1,9 @@
-//! PKTAP, Apple's header of captures of all interfaces: `struct pktap_header` of XNU's net/pktap.h,
+//! PKTAP, Apple's header in captures of all interfaces: `struct pktap_header` of XNU's net/pktap.h,
 //! little-endian.
 //!
 //! ```text
-//! header length (4)  what follows: nothing or a packet (4)  link type of the packet (4)  name of the interface, and more
+//! header length (4)  type: nothing or a packet follows (4)  link type of the packet (4)
+//! name of the interface, and more
 //! ```
 
 use shared::pcap::LinkType;

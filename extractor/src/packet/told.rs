@@ -1,16 +1,15 @@
-//! A packet that somebody tells of who saw it, and when that was.
+//! Packets that HEP agents report, with the time of capture.
 
 use super::{Datagram, Packet};
 
-/// A packet that was told of, with its time if that was told, too.
+/// The reported packet, with its time if the agent gives one.
 pub(super) fn told(datagram: Datagram<'_>, told_ns: Option<u64>) -> Packet<'_> {
     told_ns.map_or(Packet::Udp(datagram), |told_ns| {
         Packet::Told(told_ns, datagram)
     })
 }
 
-/// Nothing if the agent had no time to tell. The fraction of a second is not believed if it is more
-/// than one.
+/// `None` if the agent gives no time. Microseconds of a second or more are ignored.
 pub(super) fn time_ns(seconds: u32, microseconds: u32) -> Option<u64> {
     let fraction = if microseconds < 1_000_000 {
         u64::from(microseconds)

@@ -1,7 +1,7 @@
-//! Tunnels: one packet inside another. Each reader takes off one header and says what follows.
+//! Tunnels: one packet inside another. Each reader removes one header and returns the next layer.
 //!
-//! To whoever adds one: a reader answers `None` to whatever its RFC does not allow, for what looks
-//! like a tunnel by its port may be anything.
+//! A reader returns `None` for everything that its RFC does not allow, because a payload on the
+//! port of a tunnel may be anything. A new reader must do the same.
 
 use super::{Datagram, Layer, Session, be16, esp, l2tp, link, nsh};
 
@@ -20,7 +20,7 @@ const ETHERTYPE_PPP: u16 = 0x880b;
 const ETHERTYPE_ERSPAN: u16 = 0x88be;
 const ETHERTYPE_ERSPAN_III: u16 = 0x22eb;
 
-/// What stands in a frame of this ether type.
+/// The next layer in a frame of this ether type.
 pub(super) fn in_ether_type(ether_type: u16, payload: &[u8]) -> Option<Layer<'_>> {
     match ether_type {
         ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Some(Layer::Ip(payload)),
@@ -36,7 +36,7 @@ pub(super) fn in_ether_type(ether_type: u16, payload: &[u8]) -> Option<Layer<'_>
     }
 }
 
-/// What stands in an IP packet of this protocol, if that is a header to be taken off.
+/// The next layer in an IP packet of this protocol, if the protocol is a tunnel.
 pub(super) fn in_ip(protocol: u8, payload: &[u8], wire_len: usize) -> Option<Layer<'_>> {
     const IPV4: u8 = 4;
     const IPV6: u8 = 41;
@@ -50,7 +50,7 @@ pub(super) fn in_ip(protocol: u8, payload: &[u8], wire_len: usize) -> Option<Lay
 
 pub(super) const PROTOCOL_GRE: u8 = 47;
 
-/// Whether datagrams between these ports may be tunnels.
+/// Returns true if datagrams between these ports may be tunnels.
 #[inline]
 pub(super) fn may_be_tunnel(source: u16, destination: u16) -> bool {
     matches!(
@@ -66,7 +66,7 @@ pub(super) const GENEVE: u16 = 6081;
 pub(super) const GTP_U: u16 = 2152;
 const TZSP: u16 = 37_008;
 
-/// What stands in a datagram, if it is a tunnel by its port and its header.
+/// The next layer in a datagram, if it is a tunnel by its port and its header.
 pub(super) fn in_udp<'a>(datagram: &Datagram<'a>) -> Option<Layer<'a>> {
     match datagram.destination.port() {
         VXLAN | VXLAN_LINUX => vxlan(datagram.payload),
@@ -81,9 +81,10 @@ pub(super) fn in_udp<'a>(datagram: &Datagram<'a>) -> Option<Layer<'a>> {
     }
 }
 
-/// The label stack of RFC 3032, 2.1. What follows it is not announced: IP shows by its version, and
-/// the rest is Ethernet, perhaps behind a control word (RFC 4385, 3). Addresses of network cards
-/// may begin like IP, so what has the ether type of IP in its place is Ethernet all the same.
+/// The label stack of RFC 3032, 2.1. The stack does not declare its payload: IP is recognised by
+/// its version; everything else is Ethernet, perhaps after a control word (RFC 4385, 3). MAC
+/// addresses may begin like IP, so a payload with the ether type of IP in the right place is
+/// Ethernet.
 fn mpls(mut stack: &[u8]) -> Option<Layer<'_>> {
     const BOTTOM: u8 = 0x01;
     loop {
@@ -119,8 +120,8 @@ pub(super) fn pppoe(packet: &[u8]) -> Option<Layer<'_>> {
     ))
 }
 
-/// RFC 1661, 2, and RFC 1662, 3.1: address and control (`ff 03`) may be left out, and of the
-/// protocol the first byte if it is 0.
+/// RFC 1661, 2, and RFC 1662, 3.1: address and control (`ff 03`) may be absent, and so may the
+/// first byte of the protocol if it is 0.
 pub(super) fn ppp(frame: &[u8]) -> Option<Layer<'_>> {
     let frame = frame.strip_prefix(&[0xff, 0x03]).unwrap_or(frame);
     let (protocol, payload) = match *frame {
@@ -160,15 +161,15 @@ fn gre(packet: &[u8]) -> Option<Layer<'_>> {
         rest = after_source_routes(rest)?;
     }
     match protocol {
-        // Type I has no header of its own.
+        // Type I has no ERSPAN header.
         ETHERTYPE_ERSPAN if !is_set(SEQUENCE) => Some(Layer::Mirrored(None, rest)),
         ETHERTYPE_ERSPAN | ETHERTYPE_ERSPAN_III => erspan(rest),
         _ => Some(Layer::EtherType(protocol, rest)),
     }
 }
 
-/// The key of RFC 2890, 2.1, if there is one. That of PPTP (RFC 2637, 4.1) holds the length of the
-/// payload and a call's number: it names no network.
+/// The key of RFC 2890, 2.1, if there is one. The key of PPTP (RFC 2637, 4.1) holds the length of
+/// the payload and a call's number: it names no network.
 pub(super) fn gre_key(packet: &[u8]) -> Option<u32> {
     const CHECKSUM_OR_ROUTING: u8 = 0xc0;
     const KEY: u8 = 0x20;
@@ -184,7 +185,7 @@ pub(super) fn gre_key(packet: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*packet.get(at..)?.first_chunk()?))
 }
 
-/// RFC 1701: source route entries, each with its length, until one of family and length 0.
+/// RFC 1701: source route entries, each with its length, up to an entry with family and length 0.
 fn after_source_routes(mut entries: &[u8]) -> Option<&[u8]> {
     loop {
         let [f0, f1, _, len] = *entries.first_chunk()?;
@@ -196,7 +197,7 @@ fn after_source_routes(mut entries: &[u8]) -> Option<&[u8]> {
 }
 
 /// draft-foschiano-erspan, 4.2 and 4.3. Version 1 is type II, with eight bytes; version 2 is type
-/// III, with twelve, and eight more if the last bit of them says so.
+/// III, with twelve, and with eight more if its last bit is set.
 fn erspan(packet: &[u8]) -> Option<Layer<'_>> {
     let [v0, v1, s0, s1, ..] = *packet.first_chunk::<8>()?;
     let session = Session {
@@ -212,13 +213,13 @@ fn erspan(packet: &[u8]) -> Option<Layer<'_>> {
     Some(Layer::Mirrored(Some(session), packet.get(len..)?))
 }
 
-/// RFC 7348, 5: the flag for a valid network identifier, which must be there.
+/// RFC 7348, 5: the flag for a valid network identifier must be set.
 fn vxlan(packet: &[u8]) -> Option<Layer<'_>> {
     let [flags, ..] = *packet.first_chunk::<8>()?;
     (flags & 0x08 != 0).then(|| packet.get(8..).map(Layer::Ethernet))?
 }
 
-/// draft-ietf-nvo3-vxlan-gpe, 3: VXLAN that says what it carries.
+/// draft-ietf-nvo3-vxlan-gpe, 3: VXLAN that declares its payload.
 fn vxlan_gpe(packet: &[u8]) -> Option<Layer<'_>> {
     let [flags, _, _, next, ..] = *packet.first_chunk::<8>()?;
     let inner = packet.get(8..)?;
@@ -244,8 +245,7 @@ fn geneve(packet: &[u8]) -> Option<Layer<'_>> {
     ))
 }
 
-/// 3GPP TS 29.281, 5.1: version 1, a G-PDU, and a chain of extension headers, each as long as it
-/// says.
+/// 3GPP TS 29.281, 5.1: version 1, a G-PDU, and a chain of extension headers, each with its length.
 fn gtp_u(packet: &[u8]) -> Option<Layer<'_>> {
     const G_PDU: u8 = 0xff;
     let [flags, G_PDU, ..] = *packet.first_chunk::<8>()? else {
@@ -267,7 +267,7 @@ fn gtp_u(packet: &[u8]) -> Option<Layer<'_>> {
     matches!(rest.first()? >> 4, 4 | 6).then_some(Layer::Ip(rest))
 }
 
-/// TaZmen Sniffer Protocol: version 1, a received or sent packet, what it is, tags up to the end
+/// TaZmen Sniffer Protocol: version 1, a received or sent packet, its protocol, tags up to the end
 /// tag.
 fn tzsp(packet: &[u8]) -> Option<Layer<'_>> {
     const ETHERNET: [u8; 2] = [0, 1];

@@ -1,12 +1,12 @@
-//! IEEE 802.11, and the headers that capturing software puts before it.
+//! IEEE 802.11, and the headers that capture software puts before it.
 //!
-//! A data frame leads to LLC. What is encrypted cannot be read; of several frames in one (A-MSDU)
-//! only the first is, for a packet has one place in a capture.
+//! A data frame leads to LLC. Encrypted frames cannot be read. Of an aggregate (A-MSDU) only the
+//! first frame is read, because a packet has one position in a capture.
 
 use super::Layer;
 
-/// radiotap.org: version 0, length, and a map of fields. One of them may tell of padding behind the
-/// 802.11 header.
+/// radiotap.org: version 0, length, and a bitmap of fields. One field may say that padding follows
+/// the 802.11 header.
 pub(super) fn radiotap(frame: &[u8]) -> Option<Layer<'_>> {
     let [0, _, l0, l1] = *frame.first_chunk()? else {
         return None;
@@ -19,8 +19,8 @@ pub(super) fn radiotap(frame: &[u8]) -> Option<Layer<'_>> {
     Some(Layer::Wlan(inner))
 }
 
-/// The flags stand behind all words of the map, and behind the eight aligned bytes of the timer if
-/// that is there.
+/// The flags stand after all words of the bitmap, and after the eight aligned bytes of the timer if
+/// it is present.
 fn radiotap_flags(header: &[u8]) -> Option<u8> {
     const TIMER: u32 = 1;
     const FLAGS: u32 = 1 << 1;
@@ -43,7 +43,8 @@ fn radiotap_flags(header: &[u8]) -> Option<u8> {
     }
 }
 
-/// The header of Prism cards: 144 bytes, or as many as it says; or one of AVS all the same.
+/// The header of Prism cards: 144 bytes, or its declared length; some captures have an AVS header
+/// instead.
 pub(super) fn prism(frame: &[u8]) -> Option<Layer<'_>> {
     const MESSAGE: u32 = 0x44;
     const LEN: usize = 144;
@@ -51,7 +52,7 @@ pub(super) fn prism(frame: &[u8]) -> Option<Layer<'_>> {
         return Some(layer);
     }
     let [code, len] = words(frame)?;
-    // In the byte order of the capturing machine.
+    // The length is in the byte order of the capturing machine.
     let len = [u32::from_le_bytes, u32::from_be_bytes]
         .iter()
         .find(|read| read(code) == MESSAGE)
@@ -84,10 +85,11 @@ pub(super) fn frame(frame: &[u8]) -> Option<Layer<'_>> {
 /// IEEE 802.11, 9.3.2.1:
 ///
 /// ```text
-/// control (2)  duration (2)  addresses (3 x 6)  sequence (2)  [address (6)]  [QoS (2)]  [HT control (4)]  body
+/// control (2)  duration (2)  addresses (3 x 6)  sequence (2)  [address (6)]  [QoS (2)]
+/// [HT control (4)]  body
 /// ```
 ///
-/// The fourth address is there where the frame goes from one distribution system to another.
+/// The fourth address is present where the frame goes from one distribution system to another.
 fn data(frame: &[u8], alignment: usize) -> Option<Layer<'_>> {
     const DATA: u8 = 2;
     const HAS_QOS: u8 = 0x80;
@@ -104,8 +106,8 @@ fn data(frame: &[u8], alignment: usize) -> Option<Layer<'_>> {
     if kind >> 2 & 0x03 != DATA || kind & HAS_NO_BODY != 0 {
         return Some(Layer::Other);
     }
-    // Fragments are not put together: the first is as good as a snapped frame, the others say
-    // nothing.
+    // Fragments are not reassembled: the first is read like a snapped frame, the others are
+    // skipped.
     if flags & PROTECTED != 0 || frame.get(22)? & FRAGMENT_NUMBER != 0 {
         return None;
     }
@@ -126,7 +128,7 @@ fn data(frame: &[u8], alignment: usize) -> Option<Layer<'_>> {
     }
 }
 
-/// IEEE 802.11, 9.3.2.2.2: destination, source, length, and so many bytes.
+/// IEEE 802.11, 9.3.2.2.2: destination, source, length, and the frame of that length.
 fn first_of_aggregate(body: &[u8]) -> Option<Layer<'_>> {
     let [.., l0, l1] = *body.first_chunk::<14>()?;
     let inner = body.get(14..)?;
@@ -206,7 +208,7 @@ mod tests {
             radiotap(&with(&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &padded)),
             Some(Layer::Llc(LLC))
         );
-        // Two words of map, four bytes to align, the timer, then the flags.
+        // Two words of bitmap, four bytes to align, the timer, then the flags.
         let long = [
             &[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0][..],
             &[0; 12],

@@ -1,5 +1,5 @@
-//! What the chunks of a window left unfinished: fragments, then the segments of TCP, in capture
-//! order.
+//! The assembler: IP fragments, then TCP segments, that the chunks of a window left unfinished, in
+//! capture order.
 
 use std::collections::HashSet;
 
@@ -24,10 +24,10 @@ use crate::{
     sip::Message,
 };
 
-/// A fragment may hold a tunnel's packet that is a fragment itself, as often as tunnels may nest.
+/// The deepest nesting of fragments: a datagram in a tunnel may be a fragment itself.
 const MAX_NESTED: u8 = 4;
 
-/// Puts together what came in parts.
+/// Reassembles datagrams and messages across chunks and windows.
 #[derive(Debug)]
 pub struct Assembler {
     decoder: Decoder,
@@ -35,7 +35,7 @@ pub struct Assembler {
     unfinished: Unfinished,
 }
 
-/// What is not whole yet.
+/// The datagrams and streams that are incomplete; they are carried over to the next window.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Unfinished {
     fragments: IpFragments,
@@ -43,39 +43,39 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Visits the frames that it may be made of.
+    /// Visits the frames that the incomplete datagrams and messages may consist of.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         self.fragments.for_each_frame(visit);
         self.streams.for_each_frame(visit);
     }
 }
 
-/// What was put together in one window.
+/// The packets that were completed in one window.
 #[derive(Debug, Default)]
 pub struct Assembled<'a> {
-    /// SIP messages, in the order in which they were whole.
+    /// SIP messages, in the order of their completion.
     pub sip: Vec<SipEvent<'a>>,
-    /// Frames that repeat what messages were made of, in capture order.
+    /// Frames that repeat parts of completed messages, in capture order.
     pub repetitions: Vec<Repetition>,
     /// Other packets.
     pub flows: Flows,
-    /// What was seen.
+    /// The counters of this window.
     pub counts: Counts,
 }
 
-/// One window's work.
+/// The state of the work on one window.
 struct Work<'a> {
     arena: &'a Bump,
     sip: Vec<SipEvent<'a>>,
     repetitions: Vec<Repetition>,
     flows: FlowBuilder,
-    /// TCP that came in fragments.
+    /// TCP segments that came in IP fragments.
     segments: Vec<SegmentEvent<'a>>,
     counts: Counts,
 }
 
 impl Assembler {
-    /// Goes on with what is not whole yet.
+    /// Returns an assembler that continues with `unfinished`.
     #[must_use]
     pub fn new(decoder: Decoder, ports: SipPorts, unfinished: Unfinished) -> Self {
         Self {
@@ -85,33 +85,33 @@ impl Assembler {
         }
     }
 
-    /// What is not whole yet.
+    /// The datagrams and streams that are incomplete.
     #[must_use]
     pub fn unfinished(&self) -> &Unfinished {
         &self.unfinished
     }
 
-    /// The same, for another assembler to go on with.
+    /// The datagrams and streams that are incomplete, for another assembler to continue with.
     #[must_use]
     pub fn into_unfinished(self) -> Unfinished {
         self.unfinished
     }
 
-    /// What became of IP datagrams that were in fragments.
+    /// The counters of fragmented IP datagrams.
     #[must_use]
     pub fn fragment_counts(&self) -> FragmentCounts {
         self.unfinished.fragments.counts()
     }
 
-    /// What became of TCP connections.
+    /// The counters of TCP connections.
     #[must_use]
     pub fn stream_counts(&self) -> StreamCounts {
         self.unfinished.streams.counts()
     }
 
-    /// Since when nothing can be written yet at packet time `now`: what is still to be whole may
-    /// have parts there. They go no further back than `settled` lets them, but that far also if
-    /// they have waited for longer.
+    /// The time from which nothing can be written yet at packet time `now`, because an incomplete
+    /// datagram or message may have parts there. It is never earlier than `now - MAX_HOLD_NS`, even
+    /// if parts have waited for longer, because `settled` moves earlier frames to that time.
     #[must_use]
     pub fn holds_since(&self, now: Clock) -> Option<Clock> {
         let earliest = now.saturating_sub(MAX_HOLD_NS);
@@ -126,10 +126,11 @@ impl Assembler {
             .min()
     }
 
-    /// Takes in the fragments and segments of a window that ends at `end`. Of the segments that
-    /// were passed over, `fetch` gives those with the ports of connections that are, or come to be,
-    /// followed; whether one of them was opened before a segment shows only when all come in their
-    /// order. What comes out of them borrows from the window, or lies in `arena`.
+    /// Adds the fragments and segments of a window that ends at `end`. `fetch` returns those of the
+    /// skipped segments that have the ports of followed connections. It returns them for
+    /// connections that become followed in this window, too, because only the segments in capture
+    /// order show whether a connection was opened before a segment. The results borrow from the
+    /// window or from `arena`.
     pub fn put_together<'a>(
         &mut self,
         fragments: Vec<FragmentEvent<'a>>,
@@ -140,10 +141,10 @@ impl Assembler {
     ) -> Assembled<'a> {
         let mut work = Work::new(arena);
         for event in fragments {
-            self.take_beginnings(event.at.clock, &mut work);
-            self.take_fragment(&event, MAX_NESTED, &mut work);
+            self.add_beginnings(event.at.clock, &mut work);
+            self.add_fragment(&event, MAX_NESTED, &mut work);
         }
-        self.take_beginnings(end, &mut work);
+        self.add_beginnings(end, &mut work);
         let in_order = segments.len();
         segments.append(&mut work.segments);
         let followed = self.followed(&segments);
@@ -161,7 +162,7 @@ impl Assembler {
         self.finish_window(work, found)
     }
 
-    /// The ports of the connections that are followed for what they carry, or would be after these
+    /// The ports of the connections that are followed because of their content, now or after these
     /// segments.
     fn followed(&self, segments: &[SegmentEvent<'_>]) -> HashSet<PortPair> {
         let opened = segments
@@ -180,10 +181,10 @@ impl Assembler {
             .collect()
     }
 
-    /// The end of the input, at `at`: what is there of messages that are not whole.
+    /// Ends the input at `at`, and completes messages from the parts that are there.
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump) -> Assembled<'a> {
         let mut work = Work::new(arena);
-        self.take_beginnings(Clock::MAX, &mut work);
+        self.add_beginnings(Clock::MAX, &mut work);
         work.sip
             .iter_mut()
             .for_each(|event| event.at = event.at.min(at));
@@ -195,8 +196,8 @@ impl Assembler {
     fn finish_window<'a>(&self, mut work: Work<'a>, found: Vec<Found<'a>>) -> Assembled<'a> {
         for found in found {
             match found {
-                Found::Message(message) => work.take_message(message),
-                Found::Told(told) => self.take_told(told, &mut work),
+                Found::Message(message) => work.add_message(message),
+                Found::Told(told) => self.add_reported(told, &mut work),
                 Found::Malformed => index::increment(&mut work.counts.malformed_sip),
                 Found::Repeated(repetition) => {
                     let frames = settled(&repetition.frames, repetition.at);
@@ -216,9 +217,9 @@ impl Assembler {
         }
     }
 
-    /// Takes in a packet that HEP over TCP told of. Media stays out: when it is written, nobody
-    /// looks into streams.
-    fn take_told<'a>(&self, told: ToldPacket<'a>, work: &mut Work<'a>) {
+    /// Adds a packet that HEP over TCP reports. Media is only counted: the writer of call files
+    /// does not read streams.
+    fn add_reported<'a>(&self, told: ToldPacket<'a>, work: &mut Work<'a>) {
         let ToldPacket {
             at,
             timestamp_ns,
@@ -260,9 +261,9 @@ impl Assembler {
         work.counts.add_all(&counts);
     }
 
-    /// Takes in SIP of which only the beginning came, up to its last whole line, as if the snap
-    /// length had cut it.
-    fn take_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
+    /// Adds SIP messages whose first fragment waited in vain for the rest, up to the last whole
+    /// line, as if the snap length had cut them.
+    fn add_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
         while let Some(Beginning { at, name, mut part }) =
             self.unfinished.fragments.next_beginning(now)
         {
@@ -287,7 +288,7 @@ impl Assembler {
         }
     }
 
-    fn take_fragment<'a>(
+    fn add_fragment<'a>(
         &mut self,
         event: &FragmentEvent<'_>,
         nested_left: u8,
@@ -309,14 +310,14 @@ impl Assembler {
             }
             Taken::Repeated(Belonging::Nothing) => {}
             Taken::Whole(name, whole) => {
-                let belonging = self.take_whole(event, whole, nested_left, work);
+                let belonging = self.add_whole(event, whole, nested_left, work);
                 self.unfinished.fragments.remember(&name, belonging);
             }
         }
     }
 
-    /// Takes in a datagram that the fragment of `event` made whole.
-    fn take_whole<'a>(
+    /// Adds a datagram that the fragment of `event` completed.
+    fn add_whole<'a>(
         &mut self,
         event: &FragmentEvent<'_>,
         mut whole: Whole,
@@ -346,10 +347,10 @@ impl Assembler {
             payload,
             *wire_len,
         ) {
-            Packet::Udp(datagram) => return self.take_datagram(&datagram, at, &whole, work),
+            Packet::Udp(datagram) => return self.add_datagram(&datagram, at, &whole, work),
             Packet::Told(told_ns, datagram) => {
                 whole.timestamp_ns = told_ns;
-                return self.take_datagram(&datagram, at, &whole, work);
+                return self.add_datagram(&datagram, at, &whole, work);
             }
             Packet::Tcp(segment) => {
                 let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
@@ -379,7 +380,7 @@ impl Assembler {
                         timestamp_ns: *timestamp_ns,
                         fragment,
                     };
-                    self.take_fragment(&inner, nested_left, work);
+                    self.add_fragment(&inner, nested_left, work);
                 }
             }
             Packet::OtherSession => index::increment(&mut work.counts.other_sessions),
@@ -391,7 +392,7 @@ impl Assembler {
         Belonging::Nothing
     }
 
-    fn take_datagram<'a>(
+    fn add_datagram<'a>(
         &self,
         datagram: &Datagram<'a>,
         at: Moment,
@@ -460,7 +461,7 @@ impl<'a> Work<'a> {
         });
     }
 
-    fn take_message(&mut self, found: StreamMessage<'a>) {
+    fn add_message(&mut self, found: StreamMessage<'a>) {
         let StreamMessage {
             at,
             network,
@@ -484,8 +485,8 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Frames in their places in the capture; or, where what came that long ago may have been written
-/// by now, in the earliest place that is certain to be free.
+/// The positions of the frames. A frame from before the hold time may be written already, so it
+/// gets the earliest time that is not.
 fn settled(frames: &[Moment], now: Moment) -> Frames {
     let earliest = now.clock.saturating_sub(MAX_HOLD_NS);
     frames

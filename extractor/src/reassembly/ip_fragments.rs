@@ -1,4 +1,4 @@
-//! IP datagrams out of their fragments: RFC 791, 3.2, and RFC 8200, 4.5.
+//! Reassembly of IP datagrams: RFC 791, 3.2, and RFC 8200, 4.5.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,59 +11,60 @@ use crate::{
     packet::{Endpoint, Fragment, Network},
 };
 
-/// How long a datagram may wait for its last fragment.
+/// The time after which an incomplete datagram is given up.
 const TIMEOUT_NS: u64 = 30_000_000_000;
-/// How long before what there is of its beginning is used. Fragments follow each other within
-/// milliseconds, unless the capture's filter looked at ports, which only the first one has.
-const PATIENCE_NS: u64 = 200_000_000;
-/// How many datagrams may wait at once, and how many that were whole are remembered; the oldest
-/// gives way.
+/// The time after which the beginning of an incomplete datagram is used. Fragments follow each
+/// other within milliseconds, unless the capture filter tests ports, which only the first fragment
+/// has.
+const BEGINNING_TIMEOUT_NS: u64 = 200_000_000;
+/// The most incomplete datagrams, and the most completed ones that are remembered; the oldest is
+/// evicted.
 const MAX_DATAGRAMS: usize = 4096;
-/// Of how many frames a datagram may be made, repeated ones included: 64 KiB in the smallest of
-/// pieces that any network has use for.
+/// The most frames of a datagram, repeated ones included: enough for 64 KiB in the smallest
+/// fragments that networks use.
 const MAX_FRAMES: usize = 1024;
 /// The longest payload that a datagram can have.
 const MAX_LEN: usize = 65_535;
 
-/// Datagrams that wait for fragments.
+/// Incomplete datagrams, and completed ones for the detection of repetitions.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct IpFragments {
     waiting: Table<Name, Partial>,
-    /// When each began to wait.
+    /// The arrival of the first fragment of each datagram.
     order: VecDeque<(Clock, Name)>,
-    /// Datagrams that were whole not long ago.
+    /// Recently completed datagrams.
     whole: Table<Name, Remembered>,
     whole_order: VecDeque<(Clock, Name)>,
-    /// When patience ends with datagrams of which there is a beginning.
-    impatience: VecDeque<(Clock, Name)>,
-    // Counted for each process anew.
+    /// The time at which the beginning of a datagram is used.
+    beginning_timers: VecDeque<(Clock, Name)>,
+    // Each process counts from 0.
     #[serde(skip)]
     counts: FragmentCounts,
 }
 
-/// What a datagram belonged to that was whole.
+/// The owner of a completed datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Belonging {
-    /// It was SIP with this Call-ID.
+    /// A SIP message with this Call-ID.
     Call(Arc<[u8]>),
-    /// It was a packet of this flow.
+    /// A packet of this flow.
     Flow(FlowKey),
-    /// Nothing of interest.
+    /// Neither SIP nor a packet of a flow.
     Nothing,
 }
 
-/// What a fragment brought about.
+/// The effect of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// Its datagram is whole: [`IpFragments::remember`] what it was.
+    /// It completes its datagram. The caller passes the owner to [`IpFragments::remember`].
     Whole(Name, Whole),
-    /// It repeats a fragment of a datagram that was whole before.
+    /// It repeats a fragment of a completed datagram.
     Repeated(Belonging),
-    /// Nothing yet.
+    /// It has no effect yet.
     Nothing,
 }
 
-/// A datagram that was whole.
+/// A completed datagram.
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
     since: Clock,
@@ -71,16 +72,16 @@ struct Remembered {
     belonging: Belonging,
 }
 
-/// What the fragments of one datagram have in common.
+/// The identity that all fragments of a datagram share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Name {
     /// The network that it came through.
     pub network: Network,
-    /// Who sent it; the port is 0.
+    /// The sender; the port is 0.
     pub source: Endpoint,
-    /// Whom it is for; the port is 0.
+    /// The receiver; the port is 0.
     pub destination: Endpoint,
-    /// What it carries.
+    /// The protocol that the datagram carries.
     pub protocol: u8,
     identification: u32,
 }
@@ -88,14 +89,14 @@ pub struct Name {
 #[derive(Debug, Serialize, Deserialize)]
 struct Partial {
     began: Clock,
-    /// The timestamp of the frame that came first.
+    /// The timestamp of the earliest frame.
     timestamp_ns: u64,
     frames: Frames,
     /// The frames with the first fragment.
     beginning: Frames,
-    /// When patience ends, once there is a beginning.
-    impatient_at: Option<Clock>,
-    /// By offset; none overlap.
+    /// The time at which the beginning is used; `None` without a first fragment.
+    beginning_due: Option<Clock>,
+    /// Sorted by offset, without overlaps.
     pieces: Vec<Piece>,
     received: usize,
     total: Option<usize>,
@@ -108,43 +109,43 @@ struct Piece {
     wire_len: usize,
 }
 
-/// A datagram that is whole.
+/// A completed datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    /// The timestamp of the frame that came first, in nanoseconds since 1970.
+    /// The timestamp of the earliest frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
-    /// All frames, in capture order, repeated ones included. The last one made it whole.
+    /// All frames, in capture order, repeated ones included. The last one completed the datagram.
     pub frames: Frames,
-    /// Those of them that hold its beginning.
+    /// The frames with the first fragment.
     pub beginning: Frames,
-    /// What IP carried, up to where the snap length cut a fragment.
+    /// The payload of the datagram, up to the first byte that the snap length cut off.
     pub payload: Vec<u8>,
-    /// How long that was on the wire, in bytes.
+    /// The length of the payload on the wire, in bytes.
     pub wire_len: usize,
 }
 
-/// The beginning of a datagram whose other fragments did not come soon.
+/// The beginning of a datagram whose other fragments did not arrive in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beginning {
-    /// When patience ended.
+    /// The time at which the wait ended.
     pub at: Clock,
-    /// Whose it is.
+    /// The identity of the datagram.
     pub name: Name,
-    /// Its frames so far; `payload` goes up to the first gap, and `wire_len` is as long as a
-    /// datagram may be.
+    /// The frames so far. `payload` ends at the first gap, and `wire_len` is the maximum, because
+    /// the length is unknown.
     pub part: Whole,
 }
 
-/// What a fragment changed.
+/// The effect of a fragment on its datagram.
 enum Added {
     Piece,
     Whole,
-    /// The datagram cannot be.
+    /// The fragment contradicts the others, and the datagram is discarded.
     Refused,
 }
 
 impl IpFragments {
-    /// What became of the datagrams so far; those that still wait count as incomplete.
+    /// The counters so far; datagrams that still wait count as incomplete.
     #[must_use]
     pub fn counts(&self) -> FragmentCounts {
         let incomplete = self
@@ -157,7 +158,7 @@ impl IpFragments {
         }
     }
 
-    /// Takes in the next fragment of the capture.
+    /// Adds the next fragment of the capture.
     pub fn take(&mut self, event: &FragmentEvent<'_>) -> Taken {
         let now = event.at.clock;
         self.expire(now);
@@ -170,10 +171,10 @@ impl IpFragments {
             Partial::begin(event)
         });
         partial.note(event);
-        if event.fragment.offset == 0 && partial.impatient_at.is_none() {
-            let at = now.saturating_add(PATIENCE_NS);
-            partial.impatient_at = Some(at);
-            self.impatience.push_back((at, name));
+        if event.fragment.offset == 0 && partial.beginning_due.is_none() {
+            let at = now.saturating_add(BEGINNING_TIMEOUT_NS);
+            partial.beginning_due = Some(at);
+            self.beginning_timers.push_back((at, name));
         }
         match partial.add(&event.fragment) {
             Added::Piece => self.make_room(),
@@ -192,13 +193,13 @@ impl IpFragments {
         Taken::Nothing
     }
 
-    /// The next datagram with which patience has ended by `now`, if it has a beginning.
+    /// The next datagram whose wait has ended by `now`, if its first fragment is there.
     pub fn next_beginning(&mut self, now: Clock) -> Option<Beginning> {
-        while let Some((at, name)) = self.impatience.pop_front_if(|(at, _)| *at <= now) {
+        while let Some((at, name)) = self.beginning_timers.pop_front_if(|(at, _)| *at <= now) {
             if let Some(partial) = self
                 .waiting
                 .get_mut(&name)
-                .filter(|partial| partial.impatient_at == Some(at))
+                .filter(|partial| partial.beginning_due == Some(at))
             {
                 return Some(Beginning {
                     at,
@@ -210,7 +211,8 @@ impl IpFragments {
         None
     }
 
-    /// What a datagram was that is whole: what repeats its fragments belongs to the same.
+    /// Stores the owner of a completed datagram: frames that repeat its fragments have the same
+    /// owner.
     pub fn remember(&mut self, name: &Name, belonging: Belonging) {
         if let Some(remembered) = self.whole.get_mut(name) {
             remembered.belonging = belonging;
@@ -237,8 +239,8 @@ impl IpFragments {
         }
     }
 
-    /// A sender uses a name anew after some time: only what is the same byte by byte is a
-    /// repetition.
+    /// Returns the owner if the fragment repeats one of a completed datagram. Senders reuse
+    /// identifications after some time, so only equal bytes are a repetition.
     fn repeats(&self, name: Name, fragment: &Fragment<'_>) -> Option<Belonging> {
         let remembered = self
             .whole
@@ -278,7 +280,7 @@ impl IpFragments {
         }
     }
 
-    /// The earliest frame of the datagrams that wait.
+    /// The earliest frame of the incomplete datagrams.
     #[must_use]
     pub fn earliest_frame(&self) -> Option<Moment> {
         self.order
@@ -287,7 +289,7 @@ impl IpFragments {
             .min()
     }
 
-    /// Visits the frames of the datagrams that wait.
+    /// Visits the frames of the incomplete datagrams.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         let waiting = self
             .order
@@ -312,8 +314,8 @@ impl IpFragments {
         }
     }
 
-    /// Of the oldest entry nothing may be left: the datagram may have become whole, and its name in
-    /// use again.
+    /// The oldest entry may be stale: its datagram may have been completed, and its identification
+    /// reused.
     fn give_up_oldest(&mut self) {
         let Some((began, name)) = self.order.pop_front() else {
             return;
@@ -330,7 +332,7 @@ impl IpFragments {
 }
 
 impl Name {
-    /// That of a fragment's datagram: RFC 791, 3.2; RFC 8200, 4.5.
+    /// The identity of a fragment's datagram: RFC 791, 3.2; RFC 8200, 4.5.
     #[must_use]
     pub fn of(fragment: &Fragment<'_>) -> Self {
         let Fragment {
@@ -358,7 +360,7 @@ impl Partial {
             timestamp_ns: event.timestamp_ns,
             frames: Frames::new(),
             beginning: Frames::new(),
-            impatient_at: None,
+            beginning_due: None,
             pieces: Vec::new(),
             received: 0,
             total: None,
@@ -440,7 +442,7 @@ impl Partial {
         }
     }
 
-    /// What there is from the beginning up to the first byte that is missing.
+    /// The bytes from the beginning up to the first gap.
     fn payload(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         for piece in &self.pieces {

@@ -1,8 +1,8 @@
-//! What was cut up on its way, put together again: in sequence, for its parts may lie far apart.
+//! Reassembly. It is sequential, because the parts of a message may lie far apart.
 //!
-//! * [`IpFragments`]: datagrams out of fragments;
-//! * [`SipStreams`]: messages out of TCP connections, and packets that HEP tells of in them;
-//! * [`Assembler`]: both, over what the chunks of a window left unfinished.
+//! * [`IpFragments`]: IP datagrams from their fragments;
+//! * [`SipStreams`]: messages from TCP connections, and packets that HEP reports in them;
+//! * [`Assembler`]: both, for the parts that the chunks of a window left unfinished.
 
 use crate::moment::Clock;
 
@@ -16,6 +16,7 @@ pub use ip_fragments::{Beginning, Belonging, IpFragments, Name, Taken, Whole};
 pub(crate) use sip_streams::is_tls;
 pub use sip_streams::{Found, SipStreams, StreamMessage, ToldPacket};
 
-/// While parts wait for others, what came since the first of them, or at most this long ago, is not
-/// written: in a call's file they stand where they came.
+/// The longest time for which incomplete messages hold back the writer of call files. While parts
+/// wait for others, nothing from after the first part is written, because in a call's file each
+/// part stands at its own time.
 pub const MAX_HOLD_NS: Clock = 5_000_000_000;

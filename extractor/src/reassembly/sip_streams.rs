@@ -1,9 +1,9 @@
-//! SIP messages out of TCP connections, plain, through a WebSocket, or told of by HEP.
+//! SIP messages from TCP connections: plain, through a WebSocket, or reported by HEP.
 //!
-//! To whoever changes this: what is delivered, and when, may depend on the segments and on packet
-//! time only, never on where a window ends. A message is delivered with the segment that makes it
-//! whole; where a segment is missing, what waits behind it is delivered at the very instant at
-//! which the wait is over, whoever notices that first.
+//! To keep in a change: the messages and their times depend on the segments and on packet time
+//! only, never on window boundaries. A message is delivered with the segment that completes it.
+//! After a missing segment, the bytes behind the gap are delivered exactly at the deadline,
+//! whichever event notices it.
 
 use std::{
     cmp::Reverse,
@@ -25,75 +25,75 @@ use crate::{
     sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
 };
 
-/// How long a missing segment is waited for: a sender repeats what got lost before the capture
-/// within this.
+/// The wait for a missing segment: a sender retransmits a segment that was lost before the capture
+/// within this time.
 const GAP_TIMEOUT_NS: u64 = 2_000_000_000;
-/// What all connections together may take of memory; the one that has been silent for longest gives
-/// way.
+/// The memory limit for all connections together; the one that has been idle for longest is
+/// evicted.
 const MAX_WEIGHT: usize = 64 * 1024 * 1024;
-/// What a connection costs when nothing waits in it.
+/// The memory of a connection without buffered bytes.
 const STREAM_WEIGHT: usize = 512;
-/// The latest messages of each direction are remembered, so that what repeats them is known; and
-/// the latest gaps.
+/// The number of latest messages, and of latest gaps, that each direction remembers to detect
+/// repetitions.
 const MAX_PAST: usize = 64;
 const MAX_LOST: usize = 16;
-/// After this many bytes without a message nothing is kept of a stream that could make one.
+/// After this many bytes without a message, a gap in the stream is skipped without a wait.
 const MAX_SEARCHED: u64 = 64 * 1024;
 
-/// What came out of a connection.
+/// A result of a connection.
 #[derive(Debug)]
 pub enum Found<'a> {
     /// A message.
     Message(StreamMessage<'a>),
-    /// A packet that HEP told of.
+    /// A packet that HEP reports.
     Told(ToldPacket<'a>),
     /// SIP without Call-ID, From or To.
     Malformed,
-    /// A frame that repeats what messages were made of.
+    /// A frame that repeats part of a delivered message.
     Repeated(Repetition),
 }
 
-/// A message, and the frames that carried it.
+/// A message and its frames.
 #[derive(Debug)]
 pub struct StreamMessage<'a> {
-    /// When it was whole, or not waited for any longer.
+    /// The time of its completion, or the end of the wait for its missing part.
     pub at: Moment,
-    /// The network through which it came.
+    /// The network that it came through.
     pub network: Network,
-    /// Who sent it.
+    /// The sender.
     pub source: Endpoint,
-    /// The timestamp of its first frame in nanoseconds since 1970.
+    /// The timestamp of its first frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
     /// All its frames, in capture order.
     pub frames: Frames,
-    /// What it says.
+    /// The message itself.
     pub message: Message<'a>,
 }
 
-/// A packet that HEP told of, and the frames that carried what it told.
+/// A packet that HEP reports, and the frames of the report.
 #[derive(Debug)]
 pub struct ToldPacket<'a> {
-    /// When all of it was told, or not waited for any longer.
+    /// The time of its completion, or the end of the wait for its missing part.
     pub at: Moment,
-    /// The timestamp of its first frame in nanoseconds since 1970.
+    /// The timestamp of its first frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
     /// All its frames, in capture order, if it is SIP.
     pub frames: Frames,
-    /// What was told.
+    /// The reported packet.
     pub packet: Packet<'a>,
 }
 
-/// All connections on ports of SIP and HEP, and those on others in which something began like SIP.
+/// All connections on ports of SIP and HEP, and connections on other ports that began like SIP.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SipStreams {
     streams: Table<FlowKey, Stream>,
-    /// The streams by when they were last used, as `Stream::used` counts.
+    /// The streams in the order of their last use, as `Stream::used` counts it.
     by_use: BTreeMap<u64, FlowKey>,
     uses: u64,
     weight: usize,
-    /// When a missing segment will not be waited for any longer.
+    /// The deadlines of the waits for missing segments.
     timers: BinaryHeap<Reverse<(Clock, FlowKey)>>,
-    // Counted for each process anew.
+    // Each process counts from 0.
     #[serde(skip)]
     counts: StreamCounts,
 }
@@ -103,11 +103,11 @@ pub struct SipStreams {
 struct Stream {
     used: u64,
     weight: usize,
-    /// Whether it is followed for its ports, whatever it carries.
+    /// True when the stream is followed because of its port, whatever its content.
     is_on_port: bool,
-    /// Whether anything of SIP or HEP came out of it.
+    /// True when SIP or HEP was found in it.
     is_taken: bool,
-    /// Bytes that are no SIP, before something was.
+    /// Bytes that are not SIP; they are counted once SIP is found in the stream.
     foreign_bytes: u64,
     bytes: TcpBytes,
     framer: Framer,
@@ -115,23 +115,23 @@ struct Stream {
     syn: Option<u32>,
     fin: Option<Offset>,
     armed: Option<Clock>,
-    /// The latest messages: where they stood, and their Call-IDs.
+    /// The latest messages: their positions and their Call-IDs.
     past: VecDeque<(Stretch, Arc<[u8]>)>,
-    /// What is missing, and may still come late.
+    /// Gaps that were given up, which a late segment may still fill.
     lost: VecDeque<Stretch>,
-    /// The frames of the parts of a WebSocket message that is not whole.
+    /// The frames of an incomplete WebSocket message.
     part_frames: Vec<Frame>,
 }
 
-/// Where messages begin and end in a stream.
+/// Finds the message boundaries in a stream.
 #[derive(Debug, Serialize, Deserialize)]
 struct Framer {
     mode: Mode,
-    /// What lies before this is the rest of a message of which a part is missing.
+    /// Bytes before this offset belong to a message with a gap, and are skipped.
     skip_to: Offset,
-    /// In step, what is there is not looked at again before there are bytes up to here.
+    /// In step, the next message cannot be complete before the stream reaches this offset.
     needed: Offset,
-    /// Whether the stream goes to a port of HEP.
+    /// True when the stream goes to a port of HEP.
     may_be_hep: bool,
 }
 
@@ -139,35 +139,35 @@ struct Framer {
 enum Mode {
     /// The next byte begins a message.
     InStep,
-    /// The next start line is looked for; this many bytes had none.
+    /// The framer searches for a start line; this many bytes had none.
     Searching { searched: u64 },
-    /// Frames, and what the earlier ones of a message that is in several hold.
+    /// WebSocket frames, and the payload of the earlier frames of an incomplete message.
     WebSocket { parts: Option<Vec<u8>> },
-    /// Packets of HEP, or, where something else stands, up to the next one.
+    /// HEP packets; other bytes up to the next packet are skipped.
     Hep,
-    /// Encrypted.
+    /// The stream is encrypted.
     Tls,
 }
 
-/// What is to be done with the next bytes of a stream.
+/// The next step in a stream. Lengths are in bytes.
 enum Step {
-    /// Nothing, until more come.
+    /// Wait for more bytes.
     Wait,
-    /// So many bytes are of no use.
+    /// Skip bytes.
     Pass(usize),
-    /// So many bytes are no SIP.
+    /// Skip bytes that are not SIP.
     Foreign(usize),
-    /// So many bytes are a part of a message.
+    /// A frame with a part of a message.
     Part(usize),
-    /// So many bytes are a message.
+    /// A whole message.
     Message(usize),
-    /// So many bytes end a message, which says this.
+    /// The last frame of a message, and the text of the whole message.
     Unwrapped(usize, Vec<u8>),
-    /// So many bytes end a message that is compressed.
+    /// The last frame of a compressed message.
     Compressed(usize),
 }
 
-/// Where to put what comes out of a stream.
+/// The destination of a stream's results.
 struct Sink<'a, 's> {
     key: FlowKey,
     at: Moment,
@@ -177,14 +177,14 @@ struct Sink<'a, 's> {
 }
 
 impl SipStreams {
-    /// What became of the connections so far.
+    /// The counters of the connections so far.
     #[must_use]
     pub fn counts(&self) -> StreamCounts {
         self.counts
     }
 
-    /// Takes in the next segment of the capture. What comes out of the connection goes to `out`;
-    /// what is not whole in one segment is put together in `arena`.
+    /// Adds the next segment of the capture. The results go to `out`; a message in several segments
+    /// is reassembled in `arena`.
     pub fn take<'a>(
         &mut self,
         event: &SegmentEvent<'a>,
@@ -209,7 +209,7 @@ impl SipStreams {
             self.insert(key, Stream::first_seen(event));
         }
         let was_tls = self.is_tls(key);
-        self.with_stream(key, at, arena, out, |stream, sink| stream.take(event, sink));
+        self.with_stream(key, at, arena, out, |stream, sink| stream.push(event, sink));
         if !was_tls && self.is_tls(key) && !self.is_tls(key.reversed()) {
             self.counts.tls = self.counts.tls.saturating_add(1);
         }
@@ -217,7 +217,7 @@ impl SipStreams {
         self.make_room(at, arena, out);
     }
 
-    /// The streams that are followed for what they carry.
+    /// The streams that are followed because of their content.
     pub fn followed(&self) -> impl Iterator<Item = FlowKey> {
         let is_followed = |key: &&FlowKey| {
             self.streams
@@ -227,7 +227,7 @@ impl SipStreams {
         self.by_use.values().filter(is_followed).copied()
     }
 
-    /// Whether the connection is followed for what it carries, either way.
+    /// Returns true if the connection is followed because of its content, in either direction.
     fn follows(&self, key: FlowKey) -> bool {
         let is_followed = |key| {
             self.streams
@@ -237,7 +237,7 @@ impl SipStreams {
         is_followed(key) || is_followed(key.reversed())
     }
 
-    /// What began like SIP, and turned out to be something else, is not followed any longer.
+    /// Removes a stream that began like SIP and turned out to be something else.
     fn drop_mistaken(&mut self, key: FlowKey) {
         let is_taken = |key| {
             self.streams
@@ -253,7 +253,7 @@ impl SipStreams {
         }
     }
 
-    /// Packet time is `now`: gives up what was waited for long enough.
+    /// Advances packet time to `now`: gives up the gaps whose deadline has passed.
     pub fn expire<'a>(&mut self, now: Clock, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
         while let Some(&Reverse((deadline, key))) = self.timers.peek()
             && deadline <= now
@@ -265,7 +265,7 @@ impl SipStreams {
         }
     }
 
-    /// The end of the input: nothing is waited for any longer.
+    /// Ends the input: gives up all gaps.
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
         let keys: Vec<FlowKey> = self.by_use.values().copied().collect();
         for key in keys {
@@ -273,7 +273,7 @@ impl SipStreams {
         }
     }
 
-    /// The earliest frame that may be a part of a message that is still to come.
+    /// The earliest frame that may be part of an incomplete message.
     pub fn earliest_frame(&self) -> Option<Moment> {
         let streams = self.by_use.values().filter_map(|key| self.streams.get(key));
         streams
@@ -287,7 +287,7 @@ impl SipStreams {
             .min()
     }
 
-    /// Visits the frames that may be parts of messages that are still to come.
+    /// Visits the frames that may be parts of incomplete messages.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         for stream in self.by_use.values().filter_map(|key| self.streams.get(key)) {
             stream
@@ -320,7 +320,8 @@ impl SipStreams {
         }
     }
 
-    /// Does something with a stream, if it is known, and keeps account of it.
+    /// Calls `what` with a stream, if it is known, and updates its memory, its last use and its
+    /// timer.
     fn with_stream<'a>(
         &mut self,
         key: FlowKey,
@@ -392,7 +393,7 @@ impl Stream {
         }
     }
 
-    /// A stream of which this is the first segment in the capture.
+    /// A stream whose first segment in the capture is `event`.
     fn first_seen(event: &SegmentEvent<'_>) -> Self {
         let sequence = event.segment.sequence;
         let is_on_port = event.cause == Cause::Port;
@@ -411,7 +412,7 @@ impl Stream {
         }
     }
 
-    /// A stream that was under way before: what came before may be late.
+    /// A stream that was open before the capture: segments from before may still arrive.
     fn begin_inside(sequence: u32, may_be_hep: bool) -> Self {
         let mut stream = Self::begin(sequence, Mode::Searching { searched: 0 }, may_be_hep);
         stream.lost.push_back(Stretch {
@@ -435,14 +436,14 @@ impl Stream {
             .fold(STREAM_WEIGHT, |sum, part| sum.saturating_add(*part))
     }
 
-    /// When a missing segment will not be waited for any longer.
+    /// The deadline of the wait for a missing segment.
     fn deadline(&self) -> Option<Clock> {
         self.bytes
             .waiting_since()
             .map(|since| since.saturating_add(GAP_TIMEOUT_NS))
     }
 
-    fn take<'a>(&mut self, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
+    fn push<'a>(&mut self, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
         let segment = &event.segment;
         let sequence = if segment.flags.syn {
             segment.sequence.wrapping_add(1)
@@ -450,7 +451,7 @@ impl Stream {
             segment.sequence
         };
         if segment.flags.syn {
-            self.take_syn(segment.sequence, sink);
+            self.handle_syn(segment.sequence, sink);
         }
         let start = self.locate(sequence, sink);
         let stretch = Stretch {
@@ -478,9 +479,9 @@ impl Stream {
         }
     }
 
-    /// A connection begins: another one with the same addresses, unless the SYN is a repeated one,
-    /// or only came late.
-    fn take_syn(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) {
+    /// A SYN opens a new connection with the same addresses, unless it is a retransmission or
+    /// arrives late.
+    fn handle_syn(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) {
         let first = sequence.wrapping_add(1);
         let is_behind =
             || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
@@ -512,7 +513,7 @@ impl Stream {
         }
     }
 
-    /// A segment may repeat bytes of messages that have been delivered.
+    /// Reports a segment that repeats bytes of delivered messages.
     fn repeat(&self, stretch: Stretch, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) {
         let mut call_ids: SmallVec<[&Arc<[u8]>; 4]> = SmallVec::new();
         for (_, call_id) in self.past.iter().filter(|(past, _)| past.overlaps(stretch)) {
@@ -537,16 +538,16 @@ impl Stream {
         now: Clock,
         sink: &mut Sink<'a, '_>,
     ) {
-        if self.framer.is_hopeless() && stretch.start > self.bytes.end() {
+        if self.framer.skips_gaps() && stretch.start > self.bytes.end() {
             self.bytes.jump(stretch.start);
         }
         let snapped = stretch
             .end
             .saturating_sub(stretch.start)
             .saturating_sub(payload.len() as u64);
-        let fresh = self.bytes.take(stretch.start, payload, snapped, now);
+        let fresh = self.bytes.push(stretch.start, payload, snapped, now);
         if fresh.is_empty() {
-            // Nothing that was not there before.
+            // All bytes were there before.
         } else if self.bytes.bytes().is_empty() {
             self.read(Some(fresh), sink);
         } else {
@@ -554,7 +555,7 @@ impl Stream {
             self.read(None, sink);
         }
         self.read_early(sink);
-        while self.bytes.is_gap_hopeless() {
+        while self.bytes.is_gap_final() {
             self.give_up_gap(sink);
         }
     }
@@ -566,8 +567,8 @@ impl Stream {
         }
     }
 
-    /// Reads on in what is in order: in the segment itself if nothing waits before it, else in what
-    /// was kept.
+    /// Reads the bytes that are in order: from the segment itself if nothing is buffered before it,
+    /// else from the buffer.
     fn read<'a>(&mut self, segment: Option<&'a [u8]>, sink: &mut Sink<'a, '_>) {
         let mut used = 0usize;
         loop {
@@ -632,10 +633,10 @@ impl Stream {
         }
     }
 
-    /// Hands on what a stretch of the stream says.
+    /// Delivers the message at a stretch of the stream.
     fn deliver<'a>(&mut self, stretch: Stretch, text: &'a [u8], sink: &mut Sink<'a, '_>) {
         if self.framer.is_hep() {
-            return self.deliver_told(stretch, text, sink);
+            return self.deliver_reported(stretch, text, sink);
         }
         let earlier = std::mem::take(&mut self.part_frames);
         let message = Message::parse(text);
@@ -657,8 +658,8 @@ impl Stream {
         }
     }
 
-    /// Hands on the packet that HEP tells of in a stretch of the stream.
-    fn deliver_told<'a>(&mut self, stretch: Stretch, hep: &'a [u8], sink: &mut Sink<'a, '_>) {
+    /// Delivers the packet that HEP reports at a stretch of the stream.
+    fn deliver_reported<'a>(&mut self, stretch: Stretch, hep: &'a [u8], sink: &mut Sink<'a, '_>) {
         let wire_len = stretch.end.saturating_sub(stretch.start);
         let Some(packet) = packet::read_hep(hep, usize::try_from(wire_len).unwrap_or(usize::MAX))
         else {
@@ -691,7 +692,7 @@ impl Stream {
         }
     }
 
-    /// A segment may fill a gap that was given up: messages that are whole in it are not lost.
+    /// Delivers the messages that lie whole in a segment that fills a gap which was given up.
     fn salvage<'a>(&mut self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
         let is_known = |at: Offset| {
             self.past
@@ -742,7 +743,7 @@ impl Stream {
         }
     }
 
-    /// Goes on behind what is missing.
+    /// Gives up the first gap and continues behind it.
     fn give_up_gap(&mut self, sink: &mut Sink<'_, '_>) {
         let Some(after) = self.bytes.after_gap() else {
             return;
@@ -761,7 +762,7 @@ impl Stream {
         self.read_early(sink);
     }
 
-    /// Nothing is waited for any longer.
+    /// Gives up all gaps.
     fn give_up_all(&mut self, sink: &mut Sink<'_, '_>) {
         while self.bytes.after_gap().is_some() {
             self.give_up_gap(sink);
@@ -769,7 +770,7 @@ impl Stream {
         self.finish(sink);
     }
 
-    /// Nothing follows what is there.
+    /// Ends the stream after the bytes that are there.
     fn finish(&mut self, sink: &mut Sink<'_, '_>) {
         self.deliver_unfinished(sink);
         let end = self.bytes.end();
@@ -778,8 +779,8 @@ impl Stream {
         self.fin = None;
     }
 
-    /// Delivers what there is of a message whose end is missing, up to the last whole line, and
-    /// remembers where it would have ended.
+    /// Delivers a message whose end is missing, up to its last whole line, and remembers its full
+    /// length.
     fn deliver_unfinished(&mut self, sink: &mut Sink<'_, '_>) {
         let Some((text, len)) = self.framer.unfinished(self.bytes.bytes()) else {
             return;
@@ -852,8 +853,8 @@ impl<'a> Sink<'a, '_> {
 }
 
 impl Framer {
-    /// Whether a gap in the stream is not worth waiting at.
-    fn is_hopeless(&self) -> bool {
+    /// Returns true if a wait for a missing segment would be useless.
+    fn skips_gaps(&self) -> bool {
         match self.mode {
             Mode::Searching { searched } => searched > MAX_SEARCHED,
             Mode::Tls => true,
@@ -861,7 +862,7 @@ impl Framer {
         }
     }
 
-    /// Whether what is there is no SIP.
+    /// Returns true if the stream is not SIP.
     fn is_mistaken(&self) -> bool {
         match self.mode {
             Mode::Searching { searched } => searched > 0,
@@ -874,12 +875,12 @@ impl Framer {
         matches!(self.mode, Mode::Hep)
     }
 
-    /// Whether a message has begun in an earlier frame of a WebSocket.
+    /// Returns true if an earlier WebSocket frame has begun a message.
     fn has_parts(&self) -> bool {
         matches!(self.mode, Mode::WebSocket { parts: Some(_) })
     }
 
-    /// The stream goes on at `offset`, and what came before is missing.
+    /// Continues at `offset`, after a gap.
     fn jump(&mut self, offset: Offset) {
         self.needed = 0;
         if let Mode::WebSocket { parts } = &mut self.mode {
@@ -890,7 +891,7 @@ impl Framer {
         }
     }
 
-    /// What to do with `rest`, which lies at `base` in the stream.
+    /// The next step for `rest`, which lies at `base` in the stream.
     fn next_step(&mut self, rest: &[u8], base: Offset) -> Step {
         if rest.is_empty() {
             return Step::Wait;
@@ -957,7 +958,7 @@ impl Framer {
         }
     }
 
-    /// Where HEP begins, or may begin once there is more, if it may begin at all.
+    /// The offset of the next HEP packet, or else of bytes that may become one, on ports of HEP.
     fn find_hep(&self, rest: &[u8]) -> Result<usize, usize> {
         if self.may_be_hep {
             packet::find_hep(rest)
@@ -975,8 +976,7 @@ impl Framer {
             self.mode = Mode::WebSocket { parts: None };
             return Step::Pass(0);
         }
-        // HEP comes first: what begins like SIP before it is the rest of a packet that tells of
-        // SIP.
+        // HEP has priority: SIP before its next packet is the rest of a packet that reports SIP.
         match (self.find_hep(rest), sip::find_start(rest)) {
             (Ok(start), _) => {
                 self.mode = Mode::Hep;
@@ -990,7 +990,7 @@ impl Framer {
         }
     }
 
-    /// So many bytes are no SIP: what comes is searched.
+    /// Skips bytes that are not SIP, and searches from there on.
     fn out_of_step(&mut self, len: usize) -> Step {
         if len == 0 {
             return Step::Wait;
@@ -1006,8 +1006,8 @@ impl Framer {
         Step::Foreign(len)
     }
 
-    /// Of a message whose end is missing, what is there, and how long all of it would be in the
-    /// stream, if that is known.
+    /// The captured part of a message whose end is missing, and the length of the whole message in
+    /// the stream, if it is known.
     fn unfinished(&mut self, bytes: &[u8]) -> Option<(Vec<u8>, Option<usize>)> {
         match &mut self.mode {
             Mode::InStep => Some((bytes.to_vec(), sip::message_len(bytes))),
@@ -1028,12 +1028,12 @@ impl Framer {
     }
 }
 
-/// RFC 6455, 5.4: a message may be in several frames, and control frames may stand between them.
+/// RFC 6455, 5.4: a message may be in several frames, with control frames between them.
 fn websocket_frame(parts: &mut Option<Vec<u8>>, header: &FrameHeader, frame: &[u8]) -> Step {
     let len = header.len();
     match header.opcode {
         Opcode::Control => return Step::Pass(len),
-        // The beginning was not seen.
+        // The first frame of the message is missing.
         Opcode::Continuation if parts.is_none() => return Step::Foreign(len),
         Opcode::Continuation => {}
         Opcode::Data if header.is_extended => {
@@ -1054,7 +1054,7 @@ fn websocket_frame(parts: &mut Option<Vec<u8>>, header: &FrameHeader, frame: &[u
     Step::Part(len)
 }
 
-/// RFC 8446, 5.1: a content type, and a version, which has been 3.x since SSL 3.0.
+/// RFC 8446, 5.1: a content type and a version, which has been 3.x since SSL 3.0.
 pub(crate) fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x14..=0x17, 3, 0..=4, ..])
 }

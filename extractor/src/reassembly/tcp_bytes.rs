@@ -1,4 +1,4 @@
-//! The bytes of one direction of a TCP connection, put in order: RFC 9293, 3.4 and 3.10.7.4.
+//! The bytes of one direction of a TCP connection, in sequence: RFC 9293, 3.4 and 3.10.7.4.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use crate::{
     moment::{Clock, Moment, Position},
 };
 
-/// Bytes that came early are kept up to this length, and in this many segments.
+/// The most bytes, and the most segments, that are buffered behind a gap.
 const MAX_EARLY_LEN: usize = 256 * 1024;
 const MAX_EARLY: usize = 4096;
-/// Of how many frames bytes are noted that are not taken out yet. What is beyond is in no file: a
-/// message of the longest kind comes in 500 segments.
+/// The most frames whose position is remembered for bytes that are not consumed yet. Later frames
+/// appear in no file; a message of maximum length comes in 500 segments.
 const MAX_FRAMES: usize = 1024;
-/// A sequence number further away than this belongs to another connection of the same name.
+/// A sequence number further away than this belongs to another connection with the same addresses.
 const MAX_DISTANCE: u64 = 1024 * 1024;
 
-/// A place in the stream: its sequence number, continued beyond 32 bits.
+/// A position in the stream: the sequence number, extended beyond 32 bits.
 pub(super) type Offset = u64;
 
 /// A frame that carries a part of the stream.
@@ -36,48 +36,48 @@ pub(super) struct Stretch {
     pub(super) end: Offset,
 }
 
-/// A segment ahead of bytes that are missing.
+/// A segment behind a gap.
 #[derive(Debug, Serialize, Deserialize)]
 struct Early {
     bytes: Vec<u8>,
-    /// How many bytes the snap length cut off.
+    /// The number of bytes that the snap length cut off.
     snapped: u64,
     since: Clock,
 }
 
 /// One direction of a connection.
 ///
-/// What is in order and not taken out yet lies from `start` to `end`. Where the next byte is
-/// missing, what follows it waits.
+/// The bytes from `start` to `end` are in order and not consumed yet. Segments behind the first gap
+/// are buffered in `early`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TcpBytes {
     start: Offset,
     bytes: Vec<u8>,
     early: BTreeMap<Offset, Early>,
     early_len: usize,
-    /// Since when the one waits that has waited for longest.
+    /// The arrival of the oldest buffered segment.
     waiting_since: Option<Clock>,
-    /// How many bytes from `end` on will never come: the snap length cut them off.
+    /// The number of bytes at `end` that the snap length cut off; they never arrive.
     snapped: u64,
     frames: Vec<Noted>,
 }
 
-/// A frame that carries a stretch of what has not been taken out yet.
+/// A frame that carries bytes that are not consumed yet.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Noted {
     stretch: Stretch,
     frame: Frame,
-    /// The call that it was given to last, hashed: only ever compared with others of the same
-    /// connection.
+    /// A hash of the Call-ID to which the frame was given last. It is only compared with others of
+    /// the same connection.
     given_to: Option<u64>,
 }
 
-/// Where a segment belongs.
+/// The position of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It begins here.
+    /// At this offset.
     Here(Offset),
-    /// Nowhere near: this is another connection.
+    /// Too far away: the segment belongs to another connection.
     Elsewhere,
 }
 
@@ -88,10 +88,10 @@ impl Stretch {
 }
 
 impl TcpBytes {
-    /// A stream of which the next byte has this sequence number.
+    /// A stream whose next byte has this sequence number.
     pub(super) fn begin(sequence: u32) -> Self {
         Self {
-            // Far enough from 0 for what comes late.
+            // Far enough from 0 for bytes that arrive late.
             start: (1 << 32) | Offset::from(sequence),
             bytes: Vec::new(),
             early: BTreeMap::new(),
@@ -106,17 +106,17 @@ impl TcpBytes {
         self.start
     }
 
-    /// Where the next byte in order belongs.
+    /// The offset of the next byte in order.
     pub(super) fn end(&self) -> Offset {
         self.start.saturating_add(self.bytes.len() as u64)
     }
 
-    /// What is in order and not taken out yet.
+    /// The bytes that are in order and not consumed yet.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many bytes of memory are in use for what is not taken out yet.
+    /// The memory of all that is not consumed yet, in bytes.
     pub(super) fn weight(&self) -> usize {
         let frames = self.frames.len().saturating_mul(size_of::<Noted>());
         self.bytes
@@ -127,7 +127,7 @@ impl TcpBytes {
 
     pub(super) fn place(&self, sequence: u32) -> Place {
         let end = self.end();
-        // RFC 9293, 3.4: numbers are compared modulo 2^32.
+        // RFC 9293, 3.4: sequence numbers are compared modulo 2^32.
         let [_, _, _, _, low @ ..] = end.to_be_bytes();
         let ahead = sequence.wrapping_sub(u32::from_be_bytes(low)).cast_signed();
         let offset = end.saturating_add_signed(ahead.into());
@@ -138,7 +138,7 @@ impl TcpBytes {
         }
     }
 
-    /// Notes that a frame carries a stretch of the stream.
+    /// Remembers that a frame carries a stretch of the stream.
     pub(super) fn note(&mut self, stretch: Stretch, frame: Frame) {
         if stretch.end > self.start && self.frames.len() < MAX_FRAMES {
             self.frames.push(Noted {
@@ -149,9 +149,9 @@ impl TcpBytes {
         }
     }
 
-    /// Of a segment that begins at `offset`, what goes on where the stream ends now. What is ahead
-    /// of that waits; `snapped` bytes behind the payload were not captured.
-    pub(super) fn take<'a>(
+    /// Adds a segment that begins at `offset`; returns the part of it that continues the stream. A
+    /// segment behind a gap is buffered. `snapped` bytes after the payload were not captured.
+    pub(super) fn push<'a>(
         &mut self,
         offset: Offset,
         payload: &'a [u8],
@@ -194,7 +194,7 @@ impl TcpBytes {
         }
     }
 
-    /// The next bytes that waited and are in order now.
+    /// The next buffered bytes that are in order now.
     pub(super) fn next_early(&mut self) -> Option<Vec<u8>> {
         let end = self.end();
         if self.snapped > 0 || *self.early.first_key_value()?.0 > end {
@@ -217,18 +217,18 @@ impl TcpBytes {
             .min(bytes.len());
         bytes.drain(..known);
         if !bytes.is_empty() || offset.saturating_add(known as u64) == end {
-            self.take(end, &bytes, snapped, since);
+            self.push(end, &bytes, snapped, since);
         }
         Some(bytes)
     }
 
-    /// Puts bytes that are in order behind the others.
+    /// Appends bytes that are in order.
     pub(super) fn append(&mut self, fresh: &[u8]) {
         self.bytes.extend_from_slice(fresh);
     }
 
-    /// Takes bytes out at the front: of those in memory, and of those in order that need not be
-    /// kept.
+    /// Removes `used` bytes at the front of the buffer, and `passed` bytes in order that were never
+    /// buffered.
     pub(super) fn consume(&mut self, used: usize, passed: usize) {
         if used == 0 && passed == 0 {
             return;
@@ -243,7 +243,7 @@ impl TcpBytes {
         }
     }
 
-    /// The frames that carry any of a stretch that has not been taken out, in capture order.
+    /// The frames that carry any part of a stretch that is not consumed yet, in capture order.
     pub(super) fn frames_of(&self, stretch: Stretch) -> impl Iterator<Item = Frame> {
         self.frames
             .iter()
@@ -251,8 +251,8 @@ impl TcpBytes {
             .map(|noted| noted.frame)
     }
 
-    /// The same, for a message of the call. A frame that the call has had so long ago that it may
-    /// be in its file by now is not given to it again.
+    /// The frames of a stretch, for a message of this call. A frame that the call got before the
+    /// hold time is left out, because it may be in the call's file already.
     pub(super) fn give(&mut self, stretch: Stretch, at: Moment, call_id: &[u8]) -> Vec<Frame> {
         let call = Some(stable_hash(call_id));
         let written_before = at.clock.saturating_sub(MAX_HOLD_NS);
@@ -268,24 +268,24 @@ impl TcpBytes {
         given.collect()
     }
 
-    /// Since when bytes wait for others that are missing.
+    /// The arrival of the oldest segment that waits behind a gap.
     pub(super) fn waiting_since(&self) -> Option<Clock> {
         self.waiting_since
     }
 
-    /// The earliest frame of what has not been taken out.
+    /// The earliest frame with bytes that are not consumed yet.
     pub(super) fn earliest_frame(&self) -> Option<Moment> {
         self.frames.iter().map(|noted| noted.frame.moment).min()
     }
 
-    /// Visits the frames of what has not been taken out.
+    /// Visits the frames with bytes that are not consumed yet.
     pub(super) fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         self.frames
             .iter()
             .for_each(|noted| visit(noted.frame.moment.position));
     }
 
-    /// Where the stream goes on if what is missing at its end is not waited for any longer.
+    /// The offset at which the stream continues if the first gap is given up.
     pub(super) fn after_gap(&self) -> Option<Offset> {
         match self.snapped {
             0 => self.early.first_key_value().map(|(offset, _)| *offset),
@@ -293,12 +293,12 @@ impl TcpBytes {
         }
     }
 
-    /// Whether what is missing at the end will never come, or too much waits for it.
-    pub(super) fn is_gap_hopeless(&self) -> bool {
+    /// Returns true if the missing bytes will never arrive, or too many bytes wait behind them.
+    pub(super) fn is_gap_final(&self) -> bool {
         self.snapped > 0 || self.early_len > MAX_EARLY_LEN || self.early.len() > MAX_EARLY
     }
 
-    /// Goes on at `offset`; what lies before it is gone.
+    /// Continues at `offset`; the bytes before it are discarded.
     pub(super) fn jump(&mut self, offset: Offset) {
         self.bytes.clear();
         self.snapped = 0;
@@ -323,11 +323,11 @@ mod tests {
         }
     }
 
-    fn take(stream: &mut TcpBytes, sequence: u32, payload: &[u8]) {
+    fn push(stream: &mut TcpBytes, sequence: u32, payload: &[u8]) {
         let Place::Here(offset) = stream.place(sequence) else {
             panic!("{sequence}")
         };
-        let fresh = stream.take(offset, payload, 0, 1).to_vec();
+        let fresh = stream.push(offset, payload, 0, 1).to_vec();
         stream.append(&fresh);
         while let Some(fresh) = stream.next_early() {
             stream.append(&fresh);
@@ -337,20 +337,20 @@ mod tests {
     #[test]
     fn in_any_order_overlapping_and_repeated_across_the_roll_over() {
         let mut stream = TcpBytes::begin(u32::MAX - 1);
-        take(&mut stream, 2, b"ef");
-        take(&mut stream, 3, b"fgh");
-        take(&mut stream, u32::MAX - 1, b"ab");
+        push(&mut stream, 2, b"ef");
+        push(&mut stream, 3, b"fgh");
+        push(&mut stream, u32::MAX - 1, b"ab");
         assert_eq!(
             (stream.bytes(), stream.waiting_since()),
             (&b"ab"[..], Some(1))
         );
-        take(&mut stream, u32::MAX - 1, b"XXcd");
+        push(&mut stream, u32::MAX - 1, b"XXcd");
         assert_eq!(
             (stream.bytes(), stream.waiting_since()),
             (&b"abcdefgh"[..], None)
         );
         stream.consume(3, 0);
-        take(&mut stream, 5, b"hi");
+        push(&mut stream, 5, b"hi");
         assert_eq!(stream.bytes(), b"defghi");
         assert_eq!(stream.place(6u32.wrapping_sub(2_000_000)), Place::Elsewhere);
     }
@@ -365,7 +365,7 @@ mod tests {
         };
         stream.note(stretch(0, 4), frame(1));
         stream.note(stretch(2, 6), frame(2));
-        take(&mut stream, 0, b"abcdef");
+        push(&mut stream, 0, b"abcdef");
         assert_eq!(
             stream.frames_of(stretch(0, 2)).collect::<Vec<_>>(),
             [frame(1)]
@@ -384,8 +384,8 @@ mod tests {
     #[test]
     fn a_gap_can_be_given_up() {
         let mut stream = TcpBytes::begin(0);
-        take(&mut stream, 0, b"ab");
-        take(&mut stream, 9, b"xy");
+        push(&mut stream, 0, b"ab");
+        push(&mut stream, 9, b"xy");
         let after = stream.after_gap().unwrap();
         stream.jump(after);
         let fresh = stream.next_early().unwrap();

@@ -12,25 +12,25 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 
-/// The fields that statistics are made of.
+/// The header fields that the statistics use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the payload is; 0 to 127.
+    /// The payload type, 0 to 127.
     pub payload_type: u8,
-    /// One more with each packet.
+    /// The sequence number.
     pub sequence: u16,
-    /// When the payload was sampled, in units of the payload's clock rate.
+    /// The sampling time of the payload, in units of its clock rate.
     pub timestamp: u32,
-    /// The stream's name.
+    /// The synchronization source.
     pub ssrc: u32,
 }
 
 const FIXED_LEN: usize = 12;
 
 impl Header {
-    /// The header of `payload`, which was `wire_len` bytes long before it was snapped, if it is
-    /// RTP: at least 12 bytes, version 2, long enough for its CSRCs and its extension, and not RTCP
-    /// (which has 192 to 223 in the second byte: RFC 5761, 4).
+    /// Reads the header of `payload`, which had `wire_len` bytes on the wire. `None` if it is not
+    /// RTP: RTP has at least 12 bytes, version 2, a length that holds its CSRCs and its extension,
+    /// and is not RTCP (192 to 223 in the second byte: RFC 5761, 4).
     #[must_use]
     #[inline]
     pub fn parse(payload: &[u8], wire_len: usize) -> Option<Self> {
@@ -47,7 +47,7 @@ impl Header {
         })
     }
 
-    /// Whether so little of a packet was captured that it may be RTP or not.
+    /// Returns true if so little of a packet was captured that it may be RTP or not.
     #[must_use]
     pub fn may_begin(payload: &[u8], wire_len: usize) -> bool {
         let is_cut = payload.len() < FIXED_LEN && wire_len >= FIXED_LEN;
@@ -56,7 +56,8 @@ impl Header {
             && !payload.get(1).is_some_and(|second| is_rtcp(*second))
     }
 
-    /// How long the header is, its CSRCs and its extension included, if it is RTP; in bytes.
+    /// The length of the header in bytes, with its CSRCs and its extension; `None` if it is not
+    /// RTP.
     #[must_use]
     pub fn len(payload: &[u8], wire_len: usize) -> Option<usize> {
         Self::parse(payload, wire_len)?;
@@ -64,13 +65,13 @@ impl Header {
     }
 }
 
-/// Whether the second byte of a packet makes it RTCP: RFC 5761, 4.
+/// Returns true if the second byte of a packet marks RTCP: RFC 5761, 4.
 #[inline]
 fn is_rtcp(second: u8) -> bool {
     (192..=223).contains(&second)
 }
 
-/// The least length of a packet that begins like this, in bytes.
+/// The least length of a packet with this beginning, in bytes.
 #[inline]
 fn min_len(first: u8, payload: &[u8]) -> usize {
     let csrcs = usize::from(first & 0x0f).saturating_mul(4);

@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// J, as it goes: `J(i) = J(i-1) + (|D(i-1,i)| - J(i-1)) / 16`, where D compares the spacing of two
-/// packets on arrival with that of their timestamps. Kept in seconds, so that a stream may change
-/// its clock rate.
+/// The running value J: `J(i) = J(i-1) + (|D(i-1,i)| - J(i-1)) / 16`, where D is the difference
+/// between the spacing of two packets on arrival and that of their timestamps. Stored in seconds,
+/// because the clock rate of a stream may change.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Jitter {
     seconds: f64,
     max_seconds: f64,
-    /// Of its values after each packet that could be compared with one before.
+    /// The sum of the values after each packet that could be compared with the one before.
     sum_seconds: f64,
     compared: u64,
-    /// The same without leaps: see [`Jitter::steady_mean_ms`].
+    /// J without leaps: see [`Jitter::steady_mean_ms`].
     steady_seconds: f64,
     steady_sum_seconds: f64,
     steadily_compared: u64,
@@ -28,7 +28,7 @@ struct Before {
 }
 
 impl Before {
-    /// D: how much the spacing on arrival differs from that of the timestamps, in seconds.
+    /// D: the difference between the spacing on arrival and that of the timestamps, in seconds.
     fn difference(&self, arrival_ns: u64, timestamp: u32, clock_rate: u32) -> f64 {
         let arrived = signed_seconds(self.arrival_ns, arrival_ns);
         let sent =
@@ -38,13 +38,12 @@ impl Before {
 }
 
 impl Jitter {
-    /// Takes in a packet, in the order of arrival. One without a clock says nothing. A packet of
-    /// another payload type with another clock cannot be compared with the one before: it only
-    /// starts the next comparison.
+    /// Adds a packet, in the order of arrival. A packet without a clock rate is ignored. A packet
+    /// of another payload type with another clock rate cannot be compared with the one before: it
+    /// only starts the next comparison.
     ///
-    /// A payload type that comes to mean something else (RFC 3264, 8.3.2, forbids it) keeps its
-    /// clock as long as that fits better: senders take some packets to do what they have agreed
-    /// upon.
+    /// If the clock rate of a payload type changes (RFC 3264, 8.3.2, forbids it), the former rate
+    /// stays in use as long as it fits better, because senders need some packets to switch.
     #[inline]
     pub fn push(
         &mut self,
@@ -90,27 +89,28 @@ impl Jitter {
         }
     }
 
-    /// Its value now, in milliseconds.
+    /// The current value, in milliseconds.
     #[must_use]
     pub fn ms(&self) -> f64 {
         self.seconds * 1e3
     }
 
-    /// The highest of its values, in milliseconds.
+    /// The highest value, in milliseconds.
     #[must_use]
     pub fn max_ms(&self) -> f64 {
         self.max_seconds * 1e3
     }
 
-    /// The mean of its values after each packet that was compared with one before, in milliseconds.
+    /// The mean of the values after each packet that was compared with the one before, in
+    /// milliseconds.
     #[must_use]
     pub fn mean_ms(&self) -> f64 {
         mean_ms(self.sum_seconds, self.compared)
     }
 
-    /// The same without packets whose timestamp, or whose sender, leaps by a second or more: that
-    /// is another source, a pause, or a damaged timestamp, and nothing that a receiver's buffer
-    /// would have to take.
+    /// The same mean without packets whose timestamp or arrival leaps by a second or more. Such a
+    /// leap is another source, a pause or a damaged timestamp, not variation that the buffer of a
+    /// receiver absorbs.
     #[must_use]
     pub fn steady_mean_ms(&self) -> f64 {
         mean_ms(self.steady_sum_seconds, self.steadily_compared)
@@ -129,7 +129,7 @@ fn mean_ms(sum_seconds: f64, count: u64) -> f64 {
 }
 
 fn signed_seconds(from_ns: u64, to_ns: u64) -> f64 {
-    // Of two packets of one stream: far below the 104 days that a double holds exactly in ns.
+    // Two packets of one stream: far below the 104 days that a double holds exactly in ns.
     if to_ns >= from_ns {
         to_ns.abs_diff(from_ns) as f64 / 1e9
     } else {
@@ -141,9 +141,8 @@ fn signed_seconds(from_ns: u64, to_ns: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// By hand, 8000 Hz, packets of 160 units sent every 20 ms:
-    /// arrivals 0, 20, 45, 60, 85 ms; |D| = 0, 5, 5, 5 ms;
-    /// J = 0, 0.3125, 0.60546875, 0.880126953125.
+    /// Calculated by hand for 8000 Hz and packets of 160 units sent every 20 ms: arrivals 0, 20,
+    /// 45, 60, 85 ms; |D| = 0, 5, 5, 5 ms; J = 0, 0.3125, 0.60546875, 0.880126953125.
     #[test]
     fn a_8_by_hand() {
         let mut jitter = Jitter::default();

@@ -1,4 +1,4 @@
-//! RTP (RFC 3550): the fixed header, and what can be said of a stream from its headers alone.
+//! RTP (RFC 3550): the fixed header, and the statistics of a stream from its headers alone.
 
 mod header;
 mod jitter;

@@ -1,24 +1,24 @@
-//! How a stream sounds: the E-model (ITU-T G.107) as far as a capture tells.
+//! Speech quality of a stream: the E-model (ITU-T G.107), with the inputs that a capture has.
 
 use super::Totals;
 
-/// What the E-model has to know of a codec: ITU-T G.113, appendix I.
+/// The parameters of a codec in the E-model: ITU-T G.113, appendix I.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Impairment {
-    /// Ie: by itself.
+    /// Ie: the impairment by the codec itself.
     equipment: f64,
-    /// Bpl: how well it bears losses.
+    /// Bpl: the robustness against packet loss.
     robustness: f64,
 }
 
-/// R of a narrow-band connection with nothing wrong: the default values of G.107.
+/// R of a narrow-band connection without impairments: the default values of G.107.
 const BEST_R: f64 = 93.2;
 
-/// The mean opinion score of a stream, 1 to 4.5, for listeners (not for how a conversation goes:
-/// the delay of the network is not in the capture of one place). `None` for a codec that the tables
-/// of G.113 do not have as narrow-band speech.
+/// The mean opinion score of a stream, 1 to 4.5, for listening quality. Conversational quality
+/// needs the delay of the network, which a capture at one point does not have. `None` for a codec
+/// that the tables of G.113 do not list as narrow-band speech.
 ///
-/// `delay_ms` is what the packets and a buffer that takes their jitter add.
+/// `delay_ms` is the delay of packetization and of a buffer that absorbs the jitter.
 #[must_use]
 pub fn mos(codec: &[u8], totals: &Totals, delay_ms: f64) -> Option<f64> {
     let impairment = impairment(codec)?;
@@ -26,14 +26,14 @@ pub fn mos(codec: &[u8], totals: &Totals, delay_ms: f64) -> Option<f64> {
     Some(match r {
         ..0.0 => 1.0,
         100.0.. => 4.5,
-        // Near 0 the polynomial is a little below 1.
+        // Near 0 the polynomial is slightly below 1.
         _ => (1.0 + 0.035 * r + r * (r - 60.0) * (100.0 - r) * 7e-6).max(1.0),
     })
 }
 
 fn impairment(codec: &[u8]) -> Option<Impairment> {
     let (equipment, robustness) = match codec.to_ascii_uppercase().as_slice() {
-        // With the concealment of its appendix I, as phones have it.
+        // With the packet loss concealment of G.711 appendix I, which phones have.
         b"PCMU" | b"PCMA" => (0.0, 25.1),
         name if is_g729(name) => (11.0, 19.0),
         _ => return None,
@@ -44,7 +44,7 @@ fn impairment(codec: &[u8]) -> Option<Impairment> {
     })
 }
 
-/// G.729, its annex A (less work, the same bits) or B (silence is not sent): G.113 has one entry
+/// G.729 with annex A (less computation, same bits) or B (silence suppression): G.113 has one entry
 /// for them. RFC 3551, 4.5.6 calls all of them `G729`, phones write `G729A` or `G.729AB`. Annexes D
 /// and E are other codecs.
 fn is_g729(name: &[u8]) -> bool {
@@ -71,7 +71,7 @@ fn of_losses(
         return equipment;
     }
     let lost = totals.lost as f64 / totals.expected as f64;
-    // How much longer losses in a row are than if each packet were lost by chance.
+    // BurstR: the mean length of bursts of loss over that of random loss.
     let burst_ratio = (totals.lost as f64 / totals.bursts.max(1) as f64 * (1.0 - lost)).max(1.0);
     let percent = lost * 100.0;
     equipment + (95.0 - equipment) * percent / (percent / burst_ratio + robustness)
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// Values worked out by hand from the formulas.
+    /// Values calculated by hand from the formulas.
     #[test]
     fn by_hand() {
         for (codec, (expected, lost, bursts), delay_ms, want) in [

@@ -1,4 +1,5 @@
-//! Sequence numbers of a stream: what was expected, lost, late or repeated (RFC 3550, A.1 and A.3).
+//! Sequence numbers of a stream: expected, lost, late and duplicate packets (RFC 3550, A.1 and
+//! A.3).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,28 +7,30 @@ use serde::{Deserialize, Serialize};
 const MAX_DROPOUT: u16 = 3000;
 /// A number this far back is a restart rather than a late packet: RFC 3550, A.1.
 const MAX_MISORDER: u16 = 100;
-/// How far back received numbers are remembered. More than [`MAX_MISORDER`]: a single packet that
-/// is later than that is no restart, and is still told apart from a duplicate.
+/// The number of received numbers that are remembered. It is more than [`MAX_MISORDER`], because a
+/// single packet that is later than that is not a restart, and must be distinguished from a
+/// duplicate.
 const MEMORY: u64 = 1024;
-/// One word more than that takes: the one that the highest number is in has room for higher ones.
+/// The words of the bitmap. One more than [`MEMORY`] needs: the word of the highest number has room
+/// for higher ones.
 const WORDS: u64 = MEMORY / 64 + 1;
 
 /// The sequence numbers of one stream, in the order of arrival.
 ///
-/// Numbers are extended (RFC 3550, A.1) by counting cycles from 1, so that packets from before the
-/// first one have numbers, too. Late packets extend a run downwards.
+/// Numbers are extended (RFC 3550, A.1) with a cycle count that begins with 1, so a packet from
+/// before the first one has a number, too. A late packet may extend a run downwards.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sequence {
-    /// The lowest number of the run: its first packet's, or that of one that came late for it.
+    /// The lowest number of the run: that of its first packet, or of a late packet from before it.
     lowest: u64,
     highest: u64,
-    /// One bit a number, for `highest - MEMORY + 1 ..= highest` at least; a number's place is its
-    /// remainder.
+    /// One bit for each number in `highest - MEMORY + 1 ..= highest` at least; the bit's index is
+    /// the number modulo the size of the bitmap.
     received: [u64; WORDS as usize],
-    /// What was lost of the numbers that are too far back to come any more.
+    /// The losses among the numbers that are too old to arrive any more.
     bursts: Bursts,
-    /// A packet that jumped, until the next one tells what to make of it; and how often it came
-    /// again.
+    /// A packet whose number jumped, until the next packet decides between restart and stray; and
+    /// the number of its duplicates.
     jumped: Option<(u16, u64)>,
     earlier_runs_expected: u64,
     distinct: u64,
@@ -35,17 +38,17 @@ pub struct Sequence {
     duplicates: u64,
 }
 
-/// Numbers that never came, one after the other.
+/// Bursts: consecutive numbers that never arrived.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bursts {
     count: u64,
     longest: u64,
-    /// How long the one is that has not ended yet.
+    /// The length of the burst that has not ended yet.
     current: u64,
 }
 
 impl Bursts {
-    /// The next number has come, or has not.
+    /// Adds the next number, received or lost.
     fn push(&mut self, is_received: bool) {
         if is_received {
             self.current = 0;
@@ -57,7 +60,7 @@ impl Bursts {
     }
 }
 
-/// What the numbers add up to.
+/// The totals of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// Highest number minus lowest plus 1, over all runs.
@@ -68,9 +71,9 @@ pub struct Totals {
     pub out_of_order: u64,
     /// Packets whose number had been received before.
     pub duplicates: u64,
-    /// How often one or more numbers are lost in a row.
+    /// Bursts: the number of runs of consecutive lost packets.
     pub bursts: u64,
-    /// How many are lost in a row at most.
+    /// The longest burst, in packets.
     pub longest_burst: u64,
 }
 
@@ -93,7 +96,7 @@ impl Sequence {
         sequence
     }
 
-    /// Takes in the next packet.
+    /// Adds the next packet.
     #[inline]
     pub fn push(&mut self, number: u16) {
         if let Some((jumped, copies)) = self.jumped.take() {
@@ -125,7 +128,7 @@ impl Sequence {
         }
     }
 
-    /// What it adds up to so far; a jump that nothing confirmed is no restart.
+    /// The totals so far; a jump without confirmation is not a restart.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut settled = *self;
@@ -153,7 +156,7 @@ impl Sequence {
         self.receive(self.highest);
     }
 
-    /// What has not come of the run will not come any more.
+    /// Counts the missing numbers of the run as lost.
     fn end_run(&mut self) {
         let last = self.highest / 64;
         for word in last.saturating_sub(WORDS.saturating_sub(1))..=last {
@@ -162,7 +165,7 @@ impl Sequence {
         self.bursts.current = 0;
     }
 
-    /// What has not come of the 64 numbers of a word will not come any more.
+    /// Counts the missing numbers among the 64 of a word as lost.
     fn end_word(&mut self, word: u64) {
         let bits = self.received.get(slot(word)).copied().unwrap_or(0);
         if bits == u64::MAX {
@@ -175,9 +178,9 @@ impl Sequence {
         }
     }
 
-    /// The next packet did not go on from the one that jumped: it was a single late one, or a stray
-    /// that says nothing about the stream. One from before the run is a stray: it may be of the run
-    /// before.
+    /// Handles a jump that the next packet did not continue: it was a single late packet, or a
+    /// stray that says nothing about the stream. A packet from before the run counts as a stray,
+    /// because it may belong to the run before.
     fn settle(&mut self, jumped: u16, copies: u64) {
         let back = self.highest_number().wrapping_sub(jumped);
         if u64::from(back) < MEMORY && self.extended(back) >= self.lowest {
@@ -191,7 +194,7 @@ impl Sequence {
         let before = self.highest;
         self.highest = before.saturating_add(ahead.into());
         for word in (before / 64).saturating_add(1)..=self.highest / 64 {
-            // The word has the place of one that is too far back now.
+            // The new word reuses the slot of the oldest one, whose losses are final now.
             self.end_word(word.saturating_sub(WORDS));
             if let Some(bits) = self.received.get_mut(slot(word)) {
                 *bits = 0;
@@ -200,8 +203,8 @@ impl Sequence {
         self.receive(self.highest);
     }
 
-    /// A packet below the highest number. The run begins with it if it is below the lowest, too;
-    /// less than [`MAX_MISORDER`] back, so no number from there on has been given up as lost.
+    /// Adds a packet below the highest number. If it is below the lowest, too, the run begins with
+    /// it: it is less than [`MAX_MISORDER`] back, so no number after it has been counted as lost.
     fn late(&mut self, back: u16) {
         let number = self.extended(back);
         if self.is_received(number) {
@@ -213,7 +216,7 @@ impl Sequence {
         }
     }
 
-    /// The extended number of a packet that is so far behind the highest.
+    /// The extended number of a packet that is `back` behind the highest.
     fn extended(&self, back: u16) -> u64 {
         self.highest.saturating_sub(back.into())
     }
@@ -241,12 +244,12 @@ impl Sequence {
     }
 }
 
-/// The word and the bit that stand for a number.
+/// The word and the bit of a number.
 fn place(number: u64) -> (usize, u64) {
     (slot(number / 64), 1 << (number % 64))
 }
 
-/// Where 64 numbers are kept.
+/// The index of the word with this number.
 fn slot(word: u64) -> usize {
     (word % WORDS) as usize
 }
@@ -415,7 +418,7 @@ mod tests {
         assert_eq!(totals(numbers), (200_000, 0, 0, 0));
     }
 
-    /// Whatever jumps: what is lost is lost in bursts.
+    /// For any jumps, the lost packets equal the sum of the bursts.
     #[test]
     fn losses_and_bursts_agree() {
         proptest::proptest!(|(steps in proptest::collection::vec(proptest::prop_oneof![-130i16..4, 1i16..3, 1i16..3_200, i16::MIN..i16::MAX], 1..60))| {
@@ -430,7 +433,7 @@ mod tests {
         });
     }
 
-    /// The definitions, taken literally over numbers that never jump.
+    /// A direct implementation of the definitions, for numbers that never jump.
     #[test]
     fn agrees_with_the_definitions() {
         proptest::proptest!(|(steps in proptest::collection::vec(-60i64..90, 1..200))| {

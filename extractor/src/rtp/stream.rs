@@ -1,52 +1,52 @@
-//! One RTP stream: SSRC, source and destination, and its figures.
+//! An RTP stream: SSRC, source, destination and statistics.
 
 use super::{Header, Jitter, Sequence};
 use crate::packet::Endpoint;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-/// What is kept of a stream while it flows.
+/// The statistics of a stream while it is read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
-    /// The stream's name on its way from `source` to `destination`.
+    /// The SSRC, which identifies the stream between `source` and `destination`.
     pub ssrc: u32,
-    /// Who sends it.
+    /// The sender.
     pub source: Endpoint,
-    /// Who receives it.
+    /// The receiver.
     pub destination: Endpoint,
-    /// Its sequence numbers.
+    /// Its sequence numbers: loss, order, duplicates.
     pub sequence: Sequence,
-    /// When its packets came.
+    /// Its arrival times.
     pub arrivals: Arrivals,
-    /// How evenly they came.
+    /// Its jitter.
     pub jitter: Jitter,
-    /// What they held, by payload type, in the order in which those came.
+    /// Its payload types, in the order of their first packets.
     payloads: SmallVec<[Payload; 2]>,
 }
 
-/// Packets of a stream with one payload type.
+/// The packets of a stream with one payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     /// RFC 3550, 5.1: 0 to 127.
     pub payload_type: u8,
-    /// How many there are.
+    /// The number of packets.
     pub packets: u64,
-    /// What was known of its clock when the last of them came.
+    /// The clock at the last of these packets.
     pub clock: MediaClock,
 }
 
-/// What one unit of a packet's timestamp is.
+/// The clock of a payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaClock {
-    /// Units a second. There are none where the format is unknown, or not sent in time with its
+    /// Timestamp units per second. `None` if the format is unknown, or not sent at the pace of its
     /// timestamps.
     pub rate: Option<u32>,
-    /// A number that changes when descriptions of the call's media say more.
+    /// The version of the call's media descriptions; it grows when they say more.
     pub known: u64,
 }
 
 impl Stream {
-    /// A stream whose first packet came at `arrival_ns`.
+    /// A stream whose first packet arrived at `arrival_ns`.
     #[must_use]
     pub fn new(
         header: &Header,
@@ -77,8 +77,8 @@ impl Stream {
         }
     }
 
-    /// Takes in the next packet, which came at `arrival_ns` (since 1970). Its clock is asked for
-    /// again only if `known` has changed since it was learnt.
+    /// Adds the next packet, which arrived at `arrival_ns` (since 1970). It calls `clock` only when
+    /// `known` has changed since the last call.
     #[inline]
     pub fn push(
         &mut self,
@@ -107,7 +107,7 @@ impl Stream {
             .push(arrival_ns, header.timestamp, header.payload_type, rate);
     }
 
-    /// No more of them than there are payload types.
+    /// Adds a payload type; there are at most 128.
     #[cold]
     fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> Option<u32> {
         self.payloads.push(Payload {
@@ -118,11 +118,11 @@ impl Stream {
         clock.rate
     }
 
-    /// What the stream is: most of its packets, of several payload types the first. Events and
-    /// comfort noise, which come beside something else, only if there is nothing else.
+    /// The payload type with the most packets, and of several with as many the first. Events and
+    /// comfort noise (`is_beside`) count only if there is nothing else.
     #[must_use]
     pub fn payload(&self, is_beside: impl Fn(&Payload) -> bool) -> Option<Payload> {
-        // The last maximum of the list turned round.
+        // The last maximum of the reversed list is the first of the list.
         self.payloads
             .iter()
             .rev()
@@ -131,14 +131,15 @@ impl Stream {
     }
 }
 
-/// How many packets came, and how far apart. Differences are signed: clocks are set back.
+/// The number of packets and the time between them. Differences are signed, because clocks may be
+/// set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrivals {
     /// Packets received, duplicates included.
     pub packets: u64,
-    /// When the first of them came, and the last, in nanoseconds since 1970.
+    /// The arrival time of the first packet, in nanoseconds since 1970.
     pub first_ns: u64,
-    /// See `first_ns`.
+    /// The arrival time of the last packet, in nanoseconds since 1970.
     pub last_ns: u64,
     max_delta_ns: i64,
     min_delta_ns: i64,
@@ -163,8 +164,8 @@ impl Arrivals {
         self.packets = self.packets.saturating_add(1);
     }
 
-    /// The largest, the smallest and the mean time between two packets that came one after the
-    /// other, in nanoseconds; all 0 for a single packet.
+    /// The largest, the smallest and the mean time between consecutive packets, in nanoseconds; all
+    /// 0 for a single packet.
     #[must_use]
     pub fn deltas_ns(&self) -> (i64, i64, i64) {
         let gaps = i128::from(self.packets.saturating_sub(1));
@@ -180,7 +181,7 @@ fn difference(from: u64, to: u64) -> i128 {
     i128::from(to).saturating_sub(from.into())
 }
 
-/// Beyond 292 years, as far as damaged timestamps lie apart, there is no more to tell.
+/// Limits a difference to 292 years, which damaged timestamps may exceed.
 fn clamped(ns: i128) -> i64 {
     i64::try_from(ns.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or(0)
 }

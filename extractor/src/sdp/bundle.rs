@@ -1,13 +1,13 @@
-//! Bundles: media that flow between the same two ends, whichever of their descriptions name these
-//! (RFC 8843).
+//! Bundles: media that share one pair of endpoints, whichever of their descriptions gives these
+//! endpoints (RFC 8843).
 
 use super::lines::fields;
 
-/// More members than these are not kept, of all bundles of a description: no more media
-/// descriptions are.
+/// The most members of all bundles of a description together, which is the limit of its media
+/// descriptions.
 const MAX_MEMBERS: usize = 64;
 
-/// Which of a description's bundles.
+/// The index of a bundle in its description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BundleNumber(usize);
 
@@ -18,8 +18,9 @@ pub(super) struct Bundles<'a> {
 }
 
 impl<'a> Bundles<'a> {
-    /// RFC 5888, 5: `a=group:BUNDLE audio video`, of which there may be several.
-    pub(super) fn take_group(&mut self, value: &'a [u8]) {
+    /// Adds a group. RFC 5888, 5: `a=group:BUNDLE audio video`; a description may have several
+    /// groups.
+    pub(super) fn add_group(&mut self, value: &'a [u8]) {
         let mut parts = fields(value);
         if parts
             .next()
@@ -34,7 +35,7 @@ impl<'a> Bundles<'a> {
         }
     }
 
-    /// The bundle that has this member.
+    /// The bundle with this member.
     pub(super) fn number_of(&self, mid: &[u8]) -> Option<BundleNumber> {
         self.members
             .iter()
@@ -57,7 +58,7 @@ mod tests {
             "BUNDLE",
             "BUNDLE b e",
         ] {
-            bundles.take_group(group.as_bytes());
+            bundles.add_group(group.as_bytes());
         }
         let number = |mid: &str| bundles.number_of(mid.as_bytes());
         assert!(number("a").is_some() && number("a") == number("b"));
@@ -70,7 +71,7 @@ mod tests {
     fn a_few_lines_cannot_ask_for_much() {
         let group = format!("BUNDLE {}", "a ".repeat(1_000));
         let mut bundles = Bundles::default();
-        (0..10).for_each(|_| bundles.take_group(group.as_bytes()));
+        (0..10).for_each(|_| bundles.add_group(group.as_bytes()));
         assert_eq!(bundles.members.len(), MAX_MEMBERS);
     }
 }

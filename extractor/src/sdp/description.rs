@@ -1,4 +1,4 @@
-//! Media descriptions and the endpoints that they give.
+//! Media descriptions and their endpoints.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,68 +11,68 @@ use super::{
 };
 use crate::packet::Endpoint;
 
-/// More port pairs in one line (`m=audio 49170/2`) than this are not believed.
+/// The most port pairs of one line (`m=audio 49170/2`); a higher number is cut to this.
 const MAX_PORT_PAIRS: u16 = 32;
-/// More media descriptions than this, or lines of one kind within one, are not kept.
+/// The most media descriptions, and the most lines of one kind within one; the rest is left out.
 const MAX_ITEMS: usize = 64;
-/// A media description that gives more endpoints than this is not believed: the others are left
-/// out.
+/// The most endpoints of one media description; the rest is left out.
 const MAX_ENDPOINTS: usize = 128;
-/// Nor is a session that gives more than this.
+/// The most endpoints of one session description; the rest is left out.
 const MAX_ENDPOINTS_IN_ALL: usize = 256;
 
-/// More formats than these are not inherited from the session or from bundles, in a description:
-/// its media do not multiply what it says.
+/// The most formats that the media of a description inherit from the session or from bundles. It
+/// bounds the memory of a description with many media.
 const MAX_INHERITED_FORMATS: usize = 512;
 
-/// What one session description says.
+/// A session description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
-    /// Its media descriptions, refused and inactive ones included (they have no endpoints).
+    /// The media descriptions. Refused and inactive ones are included; they have no endpoints.
     pub media: Vec<Media>,
-    /// How many addresses were host names, which cannot be matched with packets.
+    /// The number of host names in place of addresses, which cannot be matched with packets.
     pub host_names: u64,
-    /// How many addresses were neither that nor addresses.
+    /// The number of fields that are neither host name nor address.
     pub unreadable_addresses: u64,
 }
 
-/// One `m=` line and what belongs to it.
+/// An `m=` line and the lines that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media {
-    /// Where its packets may come from or go to.
+    /// The endpoints that its packets may come from or go to.
     pub endpoints: Vec<(Endpoint, Rank)>,
-    /// The ports, of RTP and of RTCP, that it gives at a host name instead of an address.
+    /// The ports of RTP and RTCP at a host name in place of an address.
     pub unresolved: Vec<u16>,
-    /// The addresses behind its candidates: `raddr` and `rport` (RFC 8839, 5.1), the sender's own
-    /// for a reflexive one.
+    /// The base addresses of its candidates: `raddr` and `rport` (RFC 8839, 5.1). For a reflexive
+    /// candidate this is the sender's own address.
     pub bases: Vec<Endpoint>,
-    /// Its `a=rtpmap` lines, then those of the session and of the media that it is bundled with; of
-    /// each payload type the first.
+    /// Its `a=rtpmap` lines, then those of the session and of the media in the same bundle; the
+    /// first for each payload type.
     pub formats: Vec<Format>,
-    /// `a=ptime` in milliseconds, its own or the session's.
+    /// `a=ptime` in milliseconds, of the media description or else of the session.
     pub ptime_ms: Option<u32>,
-    /// Its port was 0: an answer refuses it (RFC 3264, 6), an offer ends it (8.2). With
-    /// `a=bundle-only`, the port of its bundle stands for it (RFC 8843, 6), and it is not refused.
+    /// True when the port is 0: an answer refuses the media (RFC 3264, 6), an offer removes it
+    /// (8.2). With `a=bundle-only`, the media uses the port of its bundle (RFC 8843, 6) and is not
+    /// refused.
     pub refused: bool,
 }
 
-/// How sure an endpoint is. Of two calls that gave the same one, the call that named it comes
-/// before the one that only implied it.
+/// The certainty of an endpoint. If two calls give the same endpoint, the call that names it comes
+/// before the call that only implies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rank {
-    /// Not in the description. The sender is behind a translator of addresses (NAT), or has given
-    /// no address that can be matched; this is where its media may be seen. See [`Rank::is_guess`].
+    /// Not in the description. The sender is behind NAT, or has given no address that can be
+    /// matched; its media may come from or go to this endpoint. See [`Rank::is_guess`].
     Guessed,
-    /// RFC 3550, 11: RTCP is expected one port above RTP. With multiplexing (RFC 5761), that
-    /// port may well be the RTP port of another call.
+    /// RFC 3550, 11: RTCP is expected one port above RTP. With multiplexing (RFC 5761), that port
+    /// may be the RTP port of another call.
     Implied,
     /// Written in the description.
     Named,
 }
 
 impl Rank {
-    /// Whether the endpoint is only a guess, which never takes a packet from a call that gave one
-    /// of its ends for sure.
+    /// Returns true if the endpoint is only a guess. A guess never takes a packet from a call for
+    /// which one of the two endpoints is certain.
     #[must_use]
     pub fn is_guess(self) -> bool {
         self == Self::Guessed
@@ -80,7 +80,7 @@ impl Rank {
 }
 
 impl Description {
-    /// How much memory it takes, in bytes.
+    /// The memory that the description takes, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let of_media = self.media.iter().map(|media| {
@@ -97,7 +97,7 @@ impl Description {
         of_media.fold(size_of::<Self>(), usize::saturating_add)
     }
 
-    /// Reads a description. What cannot be read in it is passed over.
+    /// Reads a description; lines that cannot be read are skipped.
     #[must_use]
     pub fn parse(description: &[u8]) -> Self {
         let (mut session, media) = Section::read_all(description);
@@ -130,8 +130,9 @@ impl Description {
         }
     }
 
-    /// Reads a fragment of one (RFC 8840, 9). Its `m=` lines only say which media its candidates
-    /// are for, and their ports mean nothing; candidates for all media may stand before them.
+    /// Reads a fragment of a description (RFC 8840, 9). Its `m=` lines only say which media its
+    /// candidates are for, and their ports mean nothing; candidates for all media may stand before
+    /// them.
     #[must_use]
     pub fn parse_fragment(fragment: &[u8]) -> Self {
         let (session, media) = Section::read_all(fragment);
@@ -152,12 +153,12 @@ impl Description {
     }
 }
 
-/// How much a description may still give.
+/// The number of items that a description may still add.
 struct Room {
     endpoints: usize,
     unresolved: usize,
     bases: usize,
-    /// Inherited ones.
+    /// Inherited formats.
     formats: usize,
 }
 
@@ -173,7 +174,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Leaves out all that there is no room for.
+    /// Removes the items beyond the limits.
     fn limit(&mut self, media: &mut Media) {
         limit(&mut media.endpoints, &mut self.endpoints);
         limit(&mut media.unresolved, &mut self.unresolved);
@@ -186,7 +187,7 @@ fn limit<T>(items: &mut Vec<T>, room: &mut usize) {
     *room = room.saturating_sub(items.len());
 }
 
-/// The formats of the media of each bundle: a payload type means the same in all of them (RFC 8843,
+/// The formats of all media in each bundle: a payload type means the same in all of them (RFC 8843,
 /// 9.1).
 fn bundled_formats(
     session: &Section<'_>,
@@ -204,14 +205,14 @@ fn bundled_formats(
     bundles
 }
 
-/// The lines of the session or of one media description, read but not yet put together.
+/// The lines of the session or of one media description, read but not combined yet.
 #[derive(Default)]
 struct Section<'a> {
-    /// None where it cannot be read.
+    /// `None` if it cannot be read.
     port: Option<u16>,
     port_pairs: u16,
     connections: Vec<Address>,
-    /// `a=inactive`, or another direction.
+    /// True for `a=inactive`, false for another direction.
     inactive: Option<bool>,
     rtcp: Option<(u16, Option<IpAddr>)>,
     candidates: Vec<Candidate>,
@@ -225,7 +226,7 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The session's lines, and those of each media description.
+    /// Reads the lines of the session and of each media description.
     fn read_all(description: &'a [u8]) -> (Self, Vec<Self>) {
         let mut session = Self::default();
         let mut media: Vec<Self> = Vec::new();
@@ -233,7 +234,7 @@ impl<'a> Section<'a> {
             if kind == b'm' && media.len() < MAX_ITEMS {
                 media.push(Self::of_media(value));
             } else if kind != b'm' {
-                media.last_mut().unwrap_or(&mut session).take(kind, value);
+                media.last_mut().unwrap_or(&mut session).add(kind, value);
             }
         }
         (session, media)
@@ -256,15 +257,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn take(&mut self, kind: u8, value: &'a [u8]) {
+    fn add(&mut self, kind: u8, value: &'a [u8]) {
         match kind {
-            b'c' => self.take_connection(value),
-            b'a' => self.take_attribute(value),
+            b'c' => self.add_connection(value),
+            b'a' => self.add_attribute(value),
             _ => {}
         }
     }
 
-    fn take_connection(&mut self, value: &[u8]) {
+    fn add_connection(&mut self, value: &[u8]) {
         for address in Address::of_connection(value) {
             match address {
                 Address::Ip(_) => {}
@@ -279,7 +280,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn take_attribute(&mut self, attribute: &'a [u8]) {
+    fn add_attribute(&mut self, attribute: &'a [u8]) {
         let mut halves = attribute.splitn(2, |&byte| byte == b':');
         let name = halves
             .next()
@@ -298,15 +299,15 @@ impl<'a> Section<'a> {
                 self.formats.extend(Format::of_rtpmap(value));
             }
             b"ptime" => self.ptime_ms = whole_ms(value).or(self.ptime_ms),
-            b"group" => self.bundles.take_group(value),
+            b"group" => self.bundles.add_group(value),
             b"mid" => self.mid = self.mid.or(Some(value)),
             b"bundle-only" => self.is_bundle_only = true,
             _ => {}
         }
     }
 
-    /// A description without an address for the session should have one for each media; some have
-    /// one for the first only.
+    /// A description without an address for the session should have one for each media; some give
+    /// one for the first media only, which the others then inherit.
     fn inherit_from(&mut self, media: &[Self]) {
         if self.connections.is_empty() {
             let has_address = |media: &&Self| {
@@ -322,13 +323,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The bundle that it is a part of. One with port 0 is only if it says so; else it was refused.
+    /// The bundle of this media description. With port 0 and without `a=bundle-only` it has none:
+    /// it was refused.
     fn bundle(&self, session: &Self) -> Option<BundleNumber> {
         let bundle = session.bundles.number_of(self.mid?)?;
         (self.port != Some(0) || self.is_bundle_only).then_some(bundle)
     }
 
-    /// This media description, without its endpoints and formats.
+    /// The media, without its endpoints and formats.
     fn media(&self, session: &Self) -> Media {
         Media {
             ptime_ms: self.ptime_ms.or(session.ptime_ms),
@@ -337,8 +339,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Its formats, and `room` for some that it inherits. (Formats belong to media, but some
-    /// senders put them before the first one.)
+    /// Its formats, and up to `room` inherited ones. (Formats belong to media, but some senders put
+    /// them before the first `m=` line.)
     fn formats(&self, session: &Self, bundled: &[Format], room: &mut usize) -> Vec<Format> {
         let mut formats = Formats::default();
         for format in &self.formats {
@@ -352,7 +354,7 @@ impl<'a> Section<'a> {
         formats.into_list()
     }
 
-    /// Gives its endpoints, at its own addresses or those of the session.
+    /// Adds the endpoints at its own addresses, or at those of the session.
     fn give_all(&self, session: &Self, media: &mut Media) {
         let is_inactive = self.inactive.or(session.inactive).unwrap_or(false);
         let Some(first) = self.port.filter(|port| *port != 0 && !is_inactive) else {
@@ -373,8 +375,8 @@ impl<'a> Section<'a> {
         self.give_candidates(media);
     }
 
-    /// The RTP port of one pair, and where its RTCP is: where `a=rtcp` says (RFC 3605), else next
-    /// to it. Multiplexed RTCP needs no endpoint of its own.
+    /// Adds the RTP port of one pair, and its RTCP port: the one that `a=rtcp` gives (RFC 3605),
+    /// else the next port. Multiplexed RTCP needs no endpoint of its own.
     fn give_pair(&self, address: Address, port: u16, media: &mut Media) {
         media.give_at(address, port, Rank::Named);
         match (self.rtcp, port.checked_add(1)) {
@@ -401,7 +403,7 @@ impl<'a> Section<'a> {
 }
 
 impl Media {
-    /// The same, with some endpoints more that its media may have.
+    /// The same media with guessed endpoints added.
     #[must_use]
     pub fn with_guesses(&self, guesses: impl IntoIterator<Item = Endpoint>) -> Self {
         let mut media = self.clone();
@@ -455,9 +457,9 @@ fn rtcp(value: &[u8]) -> Option<(u16, Option<IpAddr>)> {
     Some((port, address))
 }
 
-/// An address that ICE may choose, over UDP.
+/// An ICE candidate over UDP.
 struct Candidate {
-    /// None where it is a host name, as browsers make up to hide their address.
+    /// `None` for a host name, such as browsers generate to hide their address.
     endpoint: Option<Endpoint>,
     base: Option<Endpoint>,
 }
@@ -494,7 +496,7 @@ fn endpoint(address: &[u8], port: &[u8]) -> Option<Endpoint> {
     Some(Endpoint::new(ip, number(port)?))
 }
 
-/// `20`; some write `20.0`.
+/// `20`, or `20.0` as some senders write it.
 fn whole_ms(value: &[u8]) -> Option<u32> {
     number(value.split(|&byte| byte == b'.').next()?).filter(|&ms| ms > 0)
 }
@@ -1027,7 +1029,7 @@ mod tests {
                 .map(text)
                 .collect::<Vec<(Vec<String>, usize)>>()
         };
-        // RFC 8840, 9.2, in short.
+        // An extract of the example in RFC 8840, 9.2.
         let text = "a=ice-pwd:x\r\na=ice-ufrag:y\r\nm=audio 9 RTP/AVP 0\r\na=mid:1\r\na=rtpmap:96 x/1\r\n\
             a=candidate:1 1 UDP 2130706432 192.0.2.3 8998 typ host\r\n\
             m=audio 0 RTP/AVP 0\r\nc=IN IP4 192.0.2.9\r\na=mid:2\r\na=inactive\r\n\

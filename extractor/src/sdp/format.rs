@@ -1,4 +1,4 @@
-//! Formats: the codec and the clock that a payload type stands for.
+//! Formats: the codec and the clock rate of a payload type.
 
 use std::fmt;
 
@@ -13,14 +13,14 @@ pub struct Format {
     pub payload_type: u8,
     /// RTP timestamp units per second.
     pub clock_rate: u32,
-    /// Its name.
+    /// The encoding name.
     pub codec: Codec,
 }
 
-/// The longest name of a codec that is kept, in bytes; `telephone-event` has 15.
+/// The longest encoding name that is kept, in bytes; `telephone-event` has 15.
 const MAX_CODEC_LEN: usize = 23;
 
-/// The encoding name of a format (RFC 4855), as the description has it.
+/// The encoding name of a format (RFC 4855), as the description writes it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codec {
     len: u8,
@@ -28,7 +28,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// Keeps a name; of a longer one than there are, its beginning.
+    /// Keeps a name; a longer name is cut to the limit.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
         let mut codec = Self::default();
@@ -39,8 +39,8 @@ impl Codec {
         codec
     }
 
-    /// The clock that RFCs fix, so that senders keep to it whatever they write: `G722/16000` names
-    /// how often is sampled, and `opus/16000` how often the sender would like to.
+    /// The clock rate that an RFC fixes. Senders keep to it whatever they write: `G722/16000` gives
+    /// the sampling rate, and `opus/16000` the rate that the sender prefers.
     fn fixed_clock_rate(&self, payload_type: u8) -> Option<u32> {
         let is = |name: &[u8]| self.name().eq_ignore_ascii_case(name);
         if is(b"opus") {
@@ -54,7 +54,7 @@ impl Codec {
         format_of_static(payload_type).map(|format| format.clock_rate)
     }
 
-    /// The name, with whatever came off the wire.
+    /// The name, which may hold any bytes off the wire.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         self.bytes.get(..self.len.into()).unwrap_or_default()
@@ -104,7 +104,7 @@ pub fn format_of_static(payload_type: u8) -> Option<Format> {
 }
 
 impl Format {
-    /// RFC 4566, 6: `96 opus/48000/2`. The clock that it names counts only where no RFC does.
+    /// RFC 4566, 6: `96 opus/48000/2`. The clock rate counts only where no RFC fixes one.
     pub(super) fn of_rtpmap(value: &[u8]) -> Option<Self> {
         let mut parts = fields(value);
         let payload_type = number(parts.next()?).filter(|&payload_type: &u8| payload_type < 128)?;
@@ -118,14 +118,14 @@ impl Format {
         })
     }
 
-    /// Whether both say the same: names of codecs have no case (RFC 4855, 3).
+    /// Returns true if both are the same format: encoding names have no case (RFC 4855, 3).
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.clock_rate == other.clock_rate
             && self.codec.name().eq_ignore_ascii_case(other.codec.name())
     }
 
-    /// Its packets hold sound or picture and are sent in time with their timestamps. A
+    /// Returns true for audio and video, whose packets are sent at the pace of their timestamps. A
     /// telephone-event (RFC 4733) has one timestamp from its beginning to its end; comfort noise
     /// (RFC 3389) is sent when the noise changes.
     #[must_use]
@@ -136,8 +136,7 @@ impl Format {
     }
 }
 
-/// Formats, of each payload type the one that was added first: no more than there are payload
-/// types.
+/// A list of formats with one entry for each payload type: the first that was added.
 #[derive(Default)]
 pub(super) struct Formats {
     list: Vec<Format>,
@@ -146,7 +145,7 @@ pub(super) struct Formats {
 }
 
 impl Formats {
-    /// Adds one; tells whether it was the first of its payload type.
+    /// Adds a format; returns true if it is the first of its payload type.
     pub(super) fn add(&mut self, format: Format) -> bool {
         let bit = 1u128.checked_shl(format.payload_type.into()).unwrap_or(0);
         let is_new = bit & !self.known != 0;

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// More addresses in one line (`c=IN IP4 224.2.1.1/127/3`) than this are not believed.
+/// The most addresses in one line (`c=IN IP4 224.2.1.1/127/3`); a higher number is cut to this.
 const MAX_ADDRESSES: u16 = 32;
 
-/// The lines as `(type, value)`. CR, LF and both together end one, as RFC 2543 had it. Blanks
-/// around type and value, and NUL at the end, are forgiven.
+/// The lines as `(type, value)`. A line ends with CR, LF or both, as RFC 2543 had it. Blanks around
+/// type and value, and NUL at the end, are removed.
 pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     description
         .split(|&byte| matches!(byte, b'\n' | b'\r'))
@@ -25,7 +25,7 @@ pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         })
 }
 
-/// The fields of a value, however many blanks separate them.
+/// The fields of a value, separated by any number of blanks.
 pub(super) fn fields(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(u8::is_ascii_whitespace)
@@ -37,20 +37,20 @@ pub(super) fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// A field that should be an address.
+/// A field where an address is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     Ip(IpAddr),
-    /// A host name, which is not looked up: the answer of today says nothing about the day of the
-    /// capture.
+    /// A host name. It is not looked up: today's answer says nothing about the time of the capture.
     HostName,
     /// Something else.
     Unreadable,
 }
 
 impl Address {
-    /// RFC 4566, 5.7: `IN IP4 192.0.2.1`; of multicast several, one above the other: `IN IP4
-    /// 224.2.1.1/127/3`, `IN IP6 FF15::101/3`. The address itself tells its family: labels lie.
+    /// RFC 4566, 5.7: `IN IP4 192.0.2.1`; multicast may have several consecutive addresses: `IN IP4
+    /// 224.2.1.1/127/3`, `IN IP6 FF15::101/3`. The address determines its family, because some
+    /// senders write the wrong label.
     pub(super) fn of_connection(value: &[u8]) -> impl Iterator<Item = Self> {
         let field = fields(value).nth(2).unwrap_or_default();
         let first = Self::parse(field);
@@ -82,7 +82,7 @@ impl Address {
     }
 }
 
-/// `010.000.000.005`, as some gateways write it: decimal all the same.
+/// `010.000.000.005`, as some gateways write it: decimal numbers.
 fn padded(field: &[u8]) -> Option<IpAddr> {
     let mut octets = field
         .split(|&byte| byte == b'.')
@@ -96,14 +96,14 @@ fn padded(field: &[u8]) -> Option<IpAddr> {
     octets.next().is_none().then_some(v4.into())
 }
 
-/// RFC 1123, 2.1: letters, digits, hyphens and dots; not only digits, or it would be an address
-/// that is none.
+/// RFC 1123, 2.1: letters, digits, hyphens and dots; not digits only, because that is a malformed
+/// address.
 fn is_host_name(field: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
     field.iter().all(is_part) && field.iter().any(u8::is_ascii_alphabetic)
 }
 
-/// How many addresses a field stands for: the number behind the TTL, which IPv6 does not have.
+/// The number of addresses in a field: the number after the TTL, which IPv6 does not have.
 fn count(ip: IpAddr, field: &[u8]) -> u16 {
     let place = if ip.is_ipv4() { 2 } else { 1 };
     let given = field
@@ -113,7 +113,7 @@ fn count(ip: IpAddr, field: &[u8]) -> u16 {
     given.and_then(number).unwrap_or(1).clamp(1, MAX_ADDRESSES)
 }
 
-/// The address that is `number` above another one, and of the same kind.
+/// The address `number` above another one, of the same family.
 fn above(ip: IpAddr, number: u16) -> Option<IpAddr> {
     let above: IpAddr = match ip {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().checked_add(number.into())?).into(),
@@ -186,7 +186,7 @@ mod tests {
         );
     }
 
-    /// The first two are RFC 4566's.
+    /// The first two are the examples of RFC 4566.
     #[test]
     fn addresses_of_multicast_may_be_several() {
         assert_eq!(

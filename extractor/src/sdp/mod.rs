@@ -1,4 +1,4 @@
-//! Session descriptions (RFC 4566, RFC 8866): where media will flow, and what it will be.
+//! Session descriptions (RFC 4566, RFC 8866): the endpoints and formats of media.
 
 mod bundle;
 mod description;

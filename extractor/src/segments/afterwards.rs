@@ -1,4 +1,4 @@
-//! The life of a capture after processing: it is marked, deleted or moved.
+//! The treatment of a capture after processing: it is marked, deleted or moved.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: marks, deletes and moves captures"
@@ -26,29 +26,28 @@ use shared::{files, segment::SegmentName};
 
 use super::{listing::Listed, names::split_ending};
 
-/// Nobody but the owner may read a copy that is not complete; it gets the mode of the original at
-/// its end.
+/// Only the owner may read an incomplete copy; a complete copy gets the mode of the original.
 const COPY_MODE: u32 = 0o600;
 
 /// The action on a capture whose results are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterProcessing {
-    /// It stays, and a segment gets the mark that tells the agent so.
+    /// The capture stays; a segment gets a mark, which tells the agent that it is processed.
     Keep,
-    /// It is deleted.
+    /// The capture is deleted.
     Delete,
-    /// It goes to this directory.
+    /// The capture is moved to this directory.
     Move(PathBuf),
 }
 
-/// The outcome of that.
+/// The outcome of the action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It has.
+    /// The action is done.
     Done,
-    /// The capture is no more what was processed, so it is left alone.
+    /// The capture has changed since it was processed, so it is left alone.
     Grown,
-    /// The capture is not there any more.
+    /// The capture is gone.
     Gone,
 }
 
@@ -63,17 +62,17 @@ impl FromStr for AfterProcessing {
                 Ok(Self::Move(PathBuf::from(directory)))
             }
             _ => Err(format!(
-                "`{text}` is nothing that can be done with a segment; write keep, delete or move:DIR"
+                "`{text}` is not an action on segments; write keep, delete or move:DIR"
             )),
         }
     }
 }
 
 impl AfterProcessing {
-    /// Does it with the capture at `path` that was processed as it was listed then.
+    /// Applies the action to the capture at `path`, if it is still as it was when it was listed.
     ///
     /// # Errors
-    /// The environment refuses. The capture is then still there, and nothing of it is elsewhere.
+    /// The file system refuses. Then the capture is still in its place, and no copy of it is left.
     pub fn apply(&self, path: &Path, processed: &Listed) -> io::Result<Applied> {
         let outcome = Listed::of(path, processed.name.clone()).and_then(|now| {
             if now.is_none_or(|now| !processed.is_as_it_was(&now)) {
@@ -100,7 +99,7 @@ impl AfterProcessing {
     }
 }
 
-/// The action, for the sentence that says that it cannot be done.
+/// The action as a participle, for the message that it failed.
 impl fmt::Display for AfterProcessing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,8 +114,8 @@ fn is_gone(path: &Path) -> bool {
     fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// The name of the mark beside a segment that says that it has been processed; nobody waits for one
-/// beside anything else.
+/// The name of the mark beside a processed segment. Other captures have none, because no agent
+/// waits for them.
 fn mark_of(path: &Path) -> Option<PathBuf> {
     let segment: SegmentName = path.file_name()?.to_str()?.parse().ok()?;
     Some(path.with_file_name(segment.processed_file_name()))
@@ -126,7 +125,8 @@ fn mark(path: &Path) -> io::Result<()> {
     let Some(mark) = mark_of(path) else {
         return Ok(());
     };
-    // Nothing is written to it, so no right to write is needed; what has its name is mark enough.
+    // The file stays empty, so no right to write is needed; an existing file with the name is a
+    // mark, too.
     match open(
         &mark,
         OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC,
@@ -135,8 +135,8 @@ fn mark(path: &Path) -> io::Result<()> {
         Ok(_) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    // The agent deletes the segment first, then its mark. If it did so just now, nobody else takes
-    // the mark away.
+    // The agent deletes the segment first, then its mark. If it has done so just now, no one else
+    // removes this mark.
     if is_gone(path) { unmark(path) } else { Ok(()) }
 }
 
@@ -159,8 +159,8 @@ fn move_into(directory: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// To another file system: nobody sees half of it there, and it is there for good before it is
-/// removed here.
+/// Copies to another file system. The copy appears there only when it is complete, and is durable
+/// before the original is removed.
 fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
     let to = directory.join(name);
     files::remove_leftovers(&to)?;
@@ -170,7 +170,7 @@ fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
     let removed = File::open(directory)
         .and_then(|directory| directory.sync_all())
         .and_then(|()| fs::remove_file(path));
-    // It is tried again, which must not give a copy each time.
+    // The move will be tried again, and must not leave a copy each time.
     removed.inspect_err(|_| drop(fs::remove_file(&placed)))
 }
 
@@ -183,8 +183,7 @@ fn copy(from: &Path, mut to: &File) -> io::Result<()> {
     to.sync_all()
 }
 
-/// Moves a file into a directory of the same file system: under this name, or the next one that
-/// nobody has.
+/// Moves a file into a directory of the same file system, under this name or the next free one.
 fn rename_into(directory: &Path, name: &OsStr, from: &Path) -> io::Result<PathBuf> {
     let mut number = 1u32;
     loop {
@@ -209,7 +208,7 @@ fn numbered(name: &OsStr, number: u32) -> OsString {
 
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // A file system that cannot do both in one step, such as NFS.
+        // Some file systems, such as NFS, cannot rename without replacing in one step.
         Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
             Ok(_) => Err(ErrorKind::AlreadyExists.into()),
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -226,7 +225,7 @@ mod tests {
     use std::{fs::set_permissions, os::unix::fs::symlink, time::Duration};
     use tempfile::{TempDir, tempdir};
 
-    /// Some directory on another file system than the temporary ones.
+    /// A directory on another file system than the temporary ones.
     fn elsewhere() -> TempDir {
         let [here, there] = [
             tempdir().unwrap(),
@@ -347,7 +346,7 @@ mod tests {
                 Applied::Grown,
                 "{after}"
             );
-            // Another one of the same size.
+            // Another file of the same size.
             fs::write(&path, b"BYTES").unwrap();
             File::open(&path)
                 .unwrap()
@@ -421,11 +420,11 @@ mod tests {
         );
         assert!(!victim.exists() && fs::symlink_metadata(&mark).unwrap().is_symlink());
         fs::write(&victim, "precious").unwrap();
-        // Links for a name that can be guessed, and for the copy's own.
+        // Links at a name that can be guessed, and at the copy's own name.
         let old_part = format!(".{SEGMENT}.part");
         symlink(&victim, done.path().join(&old_part)).unwrap();
         symlink(&victim, done.path().join(SEGMENT)).unwrap();
-        // A run that was killed meanwhile has left this.
+        // A leftover of a run that was killed during the copy.
         files::replacement(&done.path().join(SEGMENT), COPY_MODE)
             .unwrap()
             .keep()

@@ -1,8 +1,8 @@
-//! Captures known again, whatever their names: by their length and first bytes at a glance, and for
-//! sure by all of them.
+//! Identifies captures whatever their names: quickly by length and first bytes, and with certainty
+//! by the whole content.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: reads captures to know them again"
+    reason = "a door: reads captures to identify them"
 )]
 
 use std::{
@@ -16,34 +16,35 @@ use sha2::{Digest, Sha256};
 
 use super::listing::Listed;
 
-/// So many of a file's first bytes tell it from others: they have the software that captured it,
-/// and some packets with their times.
+/// The number of first bytes that identify a file: they contain the capture software, and some
+/// packets with their times.
 const HEAD_LEN: u64 = 4096;
 
-/// So much is read at a time to compare all of a capture, in bytes.
+/// The read size for the comparison of whole captures, in bytes.
 const READ_LEN: usize = 256 * 1024;
 
-/// A capture is looked up by it, whatever its name: the same one delivered twice has it, too.
-/// Another one may have it as well, such as a recording that was replayed, or one whose times are
-/// zero: see [`Content`].
+/// The key of a capture, whatever its name. A capture that was delivered twice has the same key.
+/// Another capture may have it, too, such as a replayed recording, or one whose times are zero: see
+/// [`Content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// The beginning of the SHA-256 of its first bytes.
+    /// The beginning of the SHA-256 of the first bytes.
     pub digest: u64,
 }
 
-/// The BLAKE3 of all of a capture. Two captures with the same one are the same. (SHA-256 took a
-/// quarter of the CPU time of a run over directories.)
+/// The BLAKE3 of a whole capture. Captures with the same hash are the same. (SHA-256 took a quarter
+/// of the CPU time of a run over directories.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Content([u8; 32]);
 
-/// A [`Content`] in the making.
+/// A [`Content`] hash in progress.
 #[derive(Clone, Debug, Default)]
 pub struct Contents(blake3::Hasher);
 
-/// The identity of a capture as it was listed: of a file that has grown since, as it was then.
+/// The identity of a capture as it was listed. If the file has grown since, only its former length
+/// counts.
 ///
 /// # Errors
 /// It cannot be read; it may have vanished ([`io::ErrorKind::NotFound`]).
@@ -95,7 +96,7 @@ pub fn content_of(from: &mut impl Read, size: u64) -> io::Result<Content> {
 }
 
 impl Content {
-    /// That of a capture which is in memory.
+    /// The identity of a capture in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
@@ -103,12 +104,12 @@ impl Content {
 }
 
 impl Contents {
-    /// These bytes come next.
+    /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// There are no more.
+    /// Returns the hash of the added bytes.
     #[must_use]
     pub fn done(self) -> Content {
         Content(*self.0.finalize().as_bytes())
@@ -121,7 +122,7 @@ fn digest(head: &[u8]) -> u64 {
 }
 
 impl Identity {
-    /// That of a capture which is in memory.
+    /// The content of a capture in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let head = bytes.get(..HEAD_LEN as usize).unwrap_or(bytes);
@@ -156,7 +157,7 @@ mod tests {
         assert_ne!(known.digest, of("d.pcap", &early).digest);
         assert_ne!(known, of("e.pcap", &long[1..]));
         assert_eq!(known.digest, of("e.pcap", &long[1..]).digest);
-        // SHA-256 of nothing is e3b0c442 98fc1c14 ...
+        // The SHA-256 of no bytes is e3b0c442 98fc1c14 ...
         assert_eq!(
             of("f.pcap", b""),
             Identity {

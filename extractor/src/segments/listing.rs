@@ -1,4 +1,4 @@
-//! The captures in a directory, which is looked at again and again.
+//! Repeated listings of the captures in a directory.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: reads the input directories"
@@ -19,28 +19,30 @@ use shared::segment::SegmentFile;
 
 use super::names::{Series, is_capture_name};
 
-/// A directory's modification time may be this coarse: within it, a second change does not show.
+/// The coarsest resolution of modification times. A second change within this time may leave the
+/// time as it is.
 const COARSEST_TIME: Duration = Duration::from_secs(2);
 
-/// A file that grows does not change its directory. So much later it is seen all the same.
+/// The interval of full listings. A file that grows does not change the time of its directory, so a
+/// full listing has to find it.
 const FULL_LISTING_EVERY: Duration = Duration::from_secs(30);
 
 /// A capture in an input directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Its name there.
+    /// The file name.
     pub name: OsString,
-    /// Its length in bytes, compressed if it is.
+    /// The length in bytes; of a compressed capture, its compressed length.
     pub size: u64,
-    /// When it was last written to.
+    /// The time of the last write.
     pub modified: SystemTime,
-    /// Its number in the file system.
+    /// The inode number.
     pub inode: u64,
-    /// When anything of it changed last, in seconds and nanoseconds: nobody can set that.
+    /// The inode change time, in seconds and nanoseconds; programs cannot set it.
     pub changed: (i64, i64),
 }
 
-/// Tells the very file from one that is the same, or has taken its place.
+/// Distinguishes a file from an equal one, and from one that has replaced it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileId {
     inode: u64,
@@ -51,13 +53,13 @@ impl Listed {
     /// The file at a path.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such file.
     pub fn at(path: &Path) -> io::Result<Self> {
         let listed = Self::of(path, path.file_name().unwrap_or_default().to_owned())?;
         listed.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    /// Nothing if it is no file.
+    /// `None` if it is not a file.
     pub(super) fn of(path: &Path, name: OsString) -> io::Result<Option<Self>> {
         let metadata = fs::metadata(path)?;
         let modified = metadata.modified()?;
@@ -71,7 +73,7 @@ impl Listed {
         }))
     }
 
-    /// The file, whatever its name.
+    /// The identity of the file, whatever its name.
     #[must_use]
     pub fn file_id(&self) -> FileId {
         FileId {
@@ -80,17 +82,18 @@ impl Listed {
         }
     }
 
-    /// A link to it, or another mode, makes no difference.
+    /// Returns true if size, time and inode are the same. A new link or another mode makes no
+    /// difference.
     pub(super) fn is_as_it_was(&self, now: &Self) -> bool {
         (self.size, self.modified, self.inode) == (now.size, now.modified, now.inode)
     }
 }
 
-/// All captures in a directory, by name. One that vanishes meanwhile is left out, and so is a link
-/// that leads nowhere; one that cannot be looked at is told to `refused`.
+/// All captures in a directory, sorted by name. Files that vanish meanwhile and dangling links are
+/// left out. `refused` is called for each capture that cannot be accessed.
 ///
 /// # Errors
-/// The directory is not there, or cannot be read.
+/// The directory does not exist, or cannot be read.
 pub fn list(
     directory: &Path,
     mut refused: impl FnMut(&Path, &io::Error),
@@ -112,7 +115,7 @@ pub fn list(
     Ok(listed)
 }
 
-/// The series that agents are writing in a directory, and of each when the first part file begins,
+/// The series that agents are writing in a directory, each with the start of its first part file,
 /// in nanoseconds since 1970.
 fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, u64>> {
     let mut parts = BTreeMap::new();
@@ -139,8 +142,7 @@ fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
     }
 }
 
-/// Looks into a directory again and again, and goes through it only where something can have
-/// changed.
+/// Lists a directory repeatedly, and reads it only where something may have changed.
 #[derive(Debug)]
 pub struct Listing {
     directory: PathBuf,
@@ -148,16 +150,17 @@ pub struct Listing {
     being_written: BTreeMap<Series, u64>,
 }
 
-/// The last time that a directory was gone through.
+/// The last listing of the directory.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     stamp: Stamp,
-    /// When the directory was first seen like this.
+    /// The time when the directory was first seen with this stamp.
     since: Instant,
     listed: Instant,
 }
 
-/// All that changes when a name in a directory does, or the directory is another.
+/// The attributes that change when a name in the directory changes, or when the directory is
+/// replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -166,7 +169,7 @@ struct Stamp {
 }
 
 impl Last {
-    /// Tells whether nothing can have changed since, in a directory that looks like `stamp`.
+    /// Returns true if the listing is still valid for a directory with this stamp.
     fn holds(&self, stamp: Stamp, now: Instant) -> bool {
         let is_settled = self.listed.saturating_duration_since(self.since) >= COARSEST_TIME;
         let is_recent = now.saturating_duration_since(self.listed) < FULL_LISTING_EVERY;
@@ -175,7 +178,7 @@ impl Last {
 }
 
 impl Listing {
-    /// A listing of that directory, which need not be there yet.
+    /// A listing of this directory, which need not exist yet.
     #[must_use]
     pub fn of(directory: PathBuf) -> Self {
         Self {
@@ -185,9 +188,8 @@ impl Listing {
         }
     }
 
-    /// The series that agents were writing there when it was gone through, and since when, in
-    /// nanoseconds since 1970. All that they have captured before is in the segments that were
-    /// listed.
+    /// The series that agents were writing at the last listing, each with the start of its first
+    /// part, in nanoseconds since 1970. All earlier packets are in listed segments.
     #[must_use]
     pub fn being_written(&self) -> &BTreeMap<Series, u64> {
         &self.being_written
@@ -199,10 +201,10 @@ impl Listing {
         &self.directory
     }
 
-    /// All captures in it now, like [`list`].
+    /// All captures in the directory now, as [`list`] returns them.
     ///
     /// # Errors
-    /// The directory is not there, or cannot be read.
+    /// The directory does not exist, or cannot be read.
     pub fn all(
         &mut self,
         now: Instant,
@@ -210,10 +212,11 @@ impl Listing {
     ) -> io::Result<Vec<Listed>> {
         let last = self.last.take();
         let stamp = self.stamp()?;
-        // A part that gets its name meanwhile is seen twice: not at all would be worse.
+        // Parts are read first: a part that is renamed in between is then seen twice, which is
+        // better than not at all.
         self.being_written = being_written(&self.directory)?;
         let listed = list(&self.directory, refused)?;
-        // Any change meanwhile has changed the directory after its stamp was taken.
+        // A change during the listing changes the directory after its stamp was taken.
         let since = last
             .filter(|last| last.stamp == stamp)
             .map_or(now, |last| last.since);
@@ -225,11 +228,11 @@ impl Listing {
         Ok(listed)
     }
 
-    /// The same, or nothing where it is the same as the last time. Names are noticed at once, files
-    /// that grow after half a minute.
+    /// All captures in the directory, or `None` if nothing has changed since the last listing. New
+    /// names are noticed at once, growing files after half a minute.
     ///
     /// # Errors
-    /// The directory is not there, or cannot be read.
+    /// The directory does not exist, or cannot be read.
     pub fn if_changed(
         &mut self,
         now: Instant,
@@ -252,12 +255,12 @@ impl Listing {
     }
 }
 
-/// The one path of a directory, whatever links lead there; of one that is not there, the one that
-/// it is called by.
+/// The canonical path of a directory. For a directory that does not exist, the given path below its
+/// existing ancestor.
 #[must_use]
 pub fn whole_path(path: &Path) -> PathBuf {
     let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // If a part of it is not there yet, the rest of it tells already where it will be.
+    // If the last components do not exist yet, they are appended to the canonical path of the rest.
     let there = absolute.ancestors().find_map(|there| {
         Some((
             there.canonicalize().ok()?,

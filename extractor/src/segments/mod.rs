@@ -1,4 +1,4 @@
-//! Captures in input directories: names and their order, listings, identities, and their life after
+//! Captures in input directories: names and order, listings, identities, and the treatment after
 //! processing.
 
 mod afterwards;

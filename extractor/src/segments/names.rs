@@ -1,4 +1,4 @@
-//! Names of captures, and the order in which they were captured.
+//! Names of captures, and their order of capture.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -9,19 +9,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shared::segment::SegmentName;
 
-/// A capture's name ends like this, and after that with one of the others when it is compressed.
+/// The extensions of captures; a compressed capture has another one after it.
 const ENDINGS: [&[u8]; 2] = [b".pcap", b".pcapng"];
 const COMPRESSIONS: [&[u8]; 2] = [b".gz", b".zst"];
 
-/// Tells whether a file of this name is a capture that somebody may read: one that is hidden is not
-/// there yet, or no more.
+/// Returns true if this is the name of a capture that is ready to be read: hidden files are
+/// incomplete or already removed.
 #[must_use]
 pub fn is_capture_name(name: &OsStr) -> bool {
     let name = name.as_bytes();
     !name.starts_with(b".") && split_ending(name).is_some()
 }
 
-/// A capture's name without its ending, and the ending: `.pcap`, `.pcapng.zst`.
+/// The name without extension, and the extension: `.pcap`, `.pcapng.zst`.
 pub(super) fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let plain = COMPRESSIONS
         .iter()
@@ -33,8 +33,8 @@ pub(super) fn split_ending(name: &[u8]) -> Option<(&[u8], &[u8])> {
     name.split_at_checked(stem.len())
 }
 
-/// The captures of a directory that come one behind the other: those of one agent and interface,
-/// and those that no agent has named.
+/// Captures of a directory that follow each other: those of one agent and interface, or those whose
+/// names do not come from an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Series(String);
 
@@ -43,7 +43,7 @@ impl Series {
         Self(format!("{}_{}", segment.instance(), segment.interface()))
     }
 
-    /// That of a capture with this name.
+    /// The series of a capture with this name.
     #[must_use]
     pub fn named(name: &OsStr) -> Self {
         SegmentName::of_capture(name)
@@ -52,7 +52,7 @@ impl Series {
     }
 }
 
-/// The text that its segments' names begin with.
+/// The common prefix of its segments' names.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() {
@@ -63,18 +63,17 @@ impl fmt::Display for Series {
     }
 }
 
-/// The place of a capture among those of its directory: by when it begins, then by its number, then
-/// by its name.
+/// The order of captures in a directory: by start, then by number, then by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    /// In nanoseconds since 1970; what has no packets comes last.
+    /// The start in nanoseconds since 1970; captures without packets come last.
     pub start_ns: u64,
     sequence: u32,
     name: OsString,
 }
 
-/// The order of a capture. A segment's name tells it, compressed or not; of others, the first
-/// packet does.
+/// The order of a capture. The name of a segment has its start, compressed or not; for others, the
+/// first packet decides.
 pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>) -> Order {
     let (start_ns, sequence) = match SegmentName::of_capture(name) {
         Some(segment) => (segment.start_us().saturating_mul(1000), segment.sequence()),
@@ -87,7 +86,7 @@ pub fn capture_order(name: &OsStr, first_packet_ns: impl FnOnce() -> Option<u64>
     }
 }
 
-/// Tells whether a capture has the name of an agent's segment.
+/// Returns true if a capture has the name of an agent's segment.
 #[must_use]
 pub fn is_named(name: &OsStr) -> bool {
     SegmentName::of_capture(name).is_some()

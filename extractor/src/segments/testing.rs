@@ -27,7 +27,7 @@ pub(super) fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A file with some bytes, and how it is listed.
+/// A file with these bytes, and its listing.
 pub(super) fn capture(directory: &TempDir, name: &str, bytes: &[u8]) -> (PathBuf, Listed) {
     let path = directory.path().join(name);
     fs::write(&path, bytes).unwrap();

@@ -1,5 +1,5 @@
-//! Bodies: where in a message session descriptions stand (RFC 3261, 7.4; RFC 2046, 5.1), and
-//! fragments of them (RFC 8840).
+//! Message bodies: the session descriptions in them (RFC 3261, 7.4; RFC 2046, 5.1), and fragments
+//! of descriptions (RFC 8840).
 
 use std::borrow::Cow;
 
@@ -11,34 +11,36 @@ use super::{
     message::{parameter, strip_prefix_ignoring_case},
 };
 
-/// Parts within parts are searched this deep.
+/// The deepest level of multipart bodies that is searched.
 const MAX_DEPTH: u8 = 4;
-/// And of each level this many: more than any message has, and too few to cost time.
+/// The number of parts that are searched on each level: more than any message has, and few enough
+/// to cost no time.
 const MAX_PARTS: usize = 32;
-/// More descriptions than this are not looked at; a message has one, or two to choose from.
+/// The number of descriptions that are read. A message has one, or two to choose from.
 const MAX_FOUND: usize = 8;
 
-/// The bodies of a message that tell where media flow.
+/// The bodies of a message that describe media.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bodies<'a> {
-    /// The body itself, or parts of a multipart one, in their order.
+    /// The body itself, or the parts of a multipart body, in their order.
     pub found: Vec<Body<'a>>,
-    /// How many could not be decoded.
+    /// The number of bodies that could not be decoded.
     pub undecodable: u64,
 }
 
-/// A body, or a part of one, that tells where media flow.
+/// A body, or a part of one, that describes media.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// A session description.
     Description(Cow<'a, [u8]>),
-    /// Lines of one that trickle in, each candidate when it is known: RFC 8840, 9.
+    /// Lines of a description that are sent later, each candidate when it is known (trickle ICE):
+    /// RFC 8840, 9.
     Fragment(Cow<'a, [u8]>),
 }
 
 impl<'a> Message<'a> {
-    /// The bodies that tell where media flow: fragments of descriptions in INFO (RFC 8840, 4.4),
-    /// else descriptions.
+    /// The bodies that describe media: fragments of descriptions in INFO (RFC 8840, 4.4), else
+    /// descriptions.
     #[must_use]
     pub fn bodies(&self) -> Bodies<'a> {
         let wanted = if self.start == StartLine::Request(Method::Info) {
@@ -64,7 +66,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The body is a fragment of a description, or may have one among its parts.
+    /// Returns true if the body is a fragment of a description, or may have one among its parts.
     pub(super) fn may_have_fragment(&self) -> bool {
         matches!(
             Kind::of(self.content_type),
@@ -89,7 +91,7 @@ impl Body<'_> {
     }
 }
 
-/// A body by its label.
+/// The kind of a body, by its Content-Type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Description,
@@ -98,7 +100,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// `None` for what is of no interest here. Without a label, it may be a description.
+    /// `None` for any other type. A body without Content-Type may be a description.
     fn of(content_type: &[u8]) -> Option<Self> {
         let labels: [(&[u8], Self); 3] = [
             (b"application/sdp", Self::Description),
@@ -115,7 +117,7 @@ impl Kind {
     }
 }
 
-/// A body, or a part of one, with its labels.
+/// A body, or a part of one, with its header fields.
 struct Part<'a> {
     content_type: &'a [u8],
     encoding: &'a [u8],
@@ -125,7 +127,7 @@ struct Part<'a> {
 struct Search {
     /// Descriptions or fragments.
     wanted: Kind,
-    /// How much may still be decoded, in bytes.
+    /// The number of bytes that may still be decoded.
     room: usize,
     undecodable: u64,
 }
@@ -172,7 +174,7 @@ impl Search {
         } = part;
         match kind {
             Kind::Fragment => found.push(Body::Fragment(body.into())),
-            // Without a label, it must begin like one.
+            // A body without Content-Type must begin like a description.
             Kind::Description
                 if content_type.is_empty() && !body.trim_ascii_start().starts_with(b"v=") => {}
             Kind::Description => found.push(Body::Description(body.into())),
@@ -189,7 +191,7 @@ impl Search {
     }
 }
 
-/// What separates the parts: as declared, else the first line that begins with two dashes.
+/// The boundary between the parts: as declared, else the first line that begins with two dashes.
 fn boundary<'a>(content_type: &'a [u8], body: &'a [u8]) -> Option<&'a [u8]> {
     let declared = parameter(content_type, b"boundary")
         .map(|value| value.strip_prefix(b"\"").unwrap_or(value));
@@ -206,7 +208,7 @@ fn boundary<'a>(content_type: &'a [u8], body: &'a [u8]) -> Option<&'a [u8]> {
         .filter(|boundary| !boundary.is_empty())
 }
 
-/// What stands between one delimiter line and the next.
+/// The text between one delimiter line and the next.
 fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let delimiter = [b"--", boundary].concat();
     let mut starts: Vec<usize> = memmem::find_iter(body, &delimiter)
@@ -230,7 +232,7 @@ fn is_line_start(body: &[u8], at: usize) -> bool {
 }
 
 impl<'a> Part<'a> {
-    /// A part of a multipart body, which begins behind its delimiter.
+    /// Reads a part of a multipart body, which begins after its delimiter.
     fn of(bytes: &'a [u8]) -> Self {
         let mut part = Self {
             content_type: b"",
@@ -437,7 +439,7 @@ mod tests {
         );
     }
 
-    /// The parts of the parts of the parts of a message decode to as much as one body may.
+    /// The limit of decoded bytes is for the whole message, not for each part at each level.
     #[test]
     fn a_bomb_of_bombs() {
         let pack = |body: &[u8], content_type: &str| {

@@ -1,30 +1,31 @@
-//! Bodies that are compressed: Content-Encoding (RFC 3261, 20.12).
+//! Compressed bodies: Content-Encoding (RFC 3261, 20.12).
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// All that is decompressed of one message, in bytes: ten times what the longest descriptions have.
+/// The most bytes that are decompressed for one message: ten times the length of the longest
+/// descriptions.
 pub(super) const MAX_DECODED: usize = 64 * 1024;
 /// 32 KiB, the largest window that gzip has.
 const GZIP_WINDOW_BITS: u8 = 15;
 
-/// How a body is encoded.
+/// The encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// Not at all.
     Identity,
     /// RFC 1952.
     Gzip,
-    /// RFC 1950; some send RFC 1951 without the frame around it.
+    /// RFC 1950; some senders leave out its header and trailer (RFC 1951).
     Deflate,
     Unknown,
 }
 
-/// A body cannot be decoded: it is cut or damaged, or too large.
+/// A body that cannot be decoded: it is cut, damaged or too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undecodable;
 
 impl Encoding {
-    /// By the value of the header field, which is empty where there is none.
+    /// Reads the value of the header field, which is empty where the field is absent.
     pub(super) fn of(value: &[u8]) -> Self {
         match value.to_ascii_lowercase().as_slice() {
             b"" | b"identity" => Self::Identity,
@@ -34,8 +35,7 @@ impl Encoding {
         }
     }
 
-    /// The body that `encoded` stands for. It takes away from `room`, in bytes, what it decodes,
-    /// also in vain.
+    /// Decodes a body. Subtracts the decoded bytes from `room`, also when decoding fails.
     pub(super) fn decode(self, encoded: &[u8], room: &mut usize) -> Result<Vec<u8>, Undecodable> {
         let mut inflate = match self {
             Self::Identity => return Ok(encoded.to_vec()),
@@ -47,7 +47,7 @@ impl Encoding {
         let result = inflate.decompress_vec(encoded, &mut decoded, FlushDecompress::Finish);
         let is_whole = matches!(result, Ok(Status::StreamEnd)) && decoded.len() <= *room;
         *room = room.saturating_sub(decoded.len());
-        // Behind the end there may be the end of a line.
+        // A line end may follow the encoded data.
         if is_whole {
             Ok(decoded)
         } else {
@@ -56,7 +56,7 @@ impl Encoding {
     }
 }
 
-/// RFC 1950, 2.2: the method, which is 8, and a check of the first two bytes.
+/// RFC 1950, 2.2: the method, which is 8, and a checksum of the first two bytes.
 fn has_zlib_header(encoded: &[u8]) -> bool {
     encoded
         .first_chunk()

@@ -1,7 +1,8 @@
-//! Where messages begin and end in a stream of bytes: RFC 3261, 18.3.
+//! Message boundaries in a stream of bytes: RFC 3261, 18.3.
 //!
 //! A stream is read unit by unit. In step, each unit begins where the one before ended. Out of step
-//! (the capture began in the middle, or bytes are missing), the next start line is searched for.
+//! (the capture began in the middle, or bytes are missing), the reader searches for the next start
+//! line.
 
 use memchr::{memchr, memchr_iter, memrchr};
 
@@ -9,32 +10,32 @@ use super::message::{
     StartLine, begins_request, content_length, split_line, strip_prefix_ignoring_case,
 };
 
-/// A header longer than this is not waited for.
+/// The longest header that the reader waits for.
 pub(super) const MAX_HEADER_LEN: usize = 64 * 1024;
-/// A message is not believed to be longer than this.
+/// The longest message. A Content-Length beyond it is not believed.
 pub const MAX_MESSAGE_LEN: usize = 256 * 1024;
-/// A first line longer than this is not waited for.
+/// The longest first line that the reader waits for.
 pub(super) const MAX_LINE_LEN: usize = 8 * 1024;
 
-/// What a stream goes on with. Lengths are in bytes.
+/// The start of a stream. Lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A message.
     Message(usize),
-    /// A message that does not say how long it is; its header has this length.
+    /// A message that does not declare its length; its header has this length.
     Unbounded(usize),
     /// Blank lines: keep-alives (RFC 5626, 3.5.1).
     Blank(usize),
-    /// The handshake after which the stream is a WebSocket (RFC 6455, 1.3).
+    /// The handshake that turns the stream into a WebSocket (RFC 6455, 1.3).
     Handshake(usize),
-    /// The beginning of one of these, which will not be whole before there is this much.
+    /// An incomplete unit, which cannot be whole before the stream has this many bytes.
     Incomplete(usize),
-    /// Something else; there is no use in looking at this much again.
+    /// Other bytes; this many of them need not be read again.
     Foreign(usize),
 }
 
 impl Unit {
-    /// What `bytes` begin with.
+    /// Returns the unit that `bytes` begin with.
     #[must_use]
     pub fn at_start_of(bytes: &[u8]) -> Self {
         let blank = bytes
@@ -80,7 +81,7 @@ fn longer(bytes: &[u8]) -> usize {
     bytes.len().saturating_add(1)
 }
 
-/// How long the message is that begins with this whole header, if it says so and can be believed.
+/// The length of the message with this whole header, if the header declares one that is believed.
 fn declared_len(header: &[u8]) -> Option<usize> {
     header
         .len()
@@ -88,17 +89,17 @@ fn declared_len(header: &[u8]) -> Option<usize> {
         .filter(|len| *len <= MAX_MESSAGE_LEN)
 }
 
-/// How long the message is that `bytes` begin with, if its header is whole.
+/// The length of the message that `bytes` begin with, if its header is whole.
 #[must_use]
 pub fn message_len(bytes: &[u8]) -> Option<usize> {
     declared_len(bytes.get(..header_len(bytes)?)?)
 }
 
-/// Where the next start line begins; or, if none does, from where on bytes that are still to come
-/// may make one.
+/// Returns the offset of the next start line.
 ///
 /// # Errors
-/// The offset up to which nothing is of use.
+/// There is none. The offset is where bytes that follow later may complete a start line; no byte
+/// before it is of use.
 pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
     let mut start = 0;
     loop {
@@ -118,8 +119,8 @@ pub fn find_start(bytes: &[u8]) -> Result<usize, usize> {
     }
 }
 
-/// What there is of a message whose end is missing, without the line that is cut: half a Call-ID is
-/// none.
+/// The whole lines of a message whose end is missing. The cut line is left out: a part of a Call-ID
+/// is another Call-ID.
 #[must_use]
 #[inline]
 pub fn whole_lines(cut: &[u8]) -> &[u8] {
@@ -127,21 +128,21 @@ pub fn whole_lines(cut: &[u8]) -> &[u8] {
     cut.get(..end).unwrap_or_default()
 }
 
-/// Where in `bytes`, behind the first `from`, the next message begins.
+/// The offset of the next message in `bytes` after the first `from` bytes.
 #[must_use]
 pub fn next_start(bytes: &[u8], from: usize) -> Option<usize> {
     let found = find_start(bytes.get(from..)?).ok()?;
     from.checked_add(found)
 }
 
-/// Whether a line, without its end, may begin a unit.
+/// Returns true if a line, without its end, may begin a unit.
 pub(super) fn is_start(line: &[u8]) -> bool {
     line.len() < MAX_LINE_LEN && (StartLine::parse(line).is_some() || is_handshake_start(line))
 }
 
-/// Whether a line of which the end is missing may be the beginning of a start line. What is a start
-/// line in the end ([`is_start`]) must have been taken for the beginning of one: how a stream is
-/// cut up changes nothing.
+/// Returns true if a line whose end is missing may become a start line. It must accept every prefix
+/// of a line that [`is_start`] accepts, so that the segmentation of a stream does not change the
+/// result.
 fn may_become_start(line: &[u8]) -> bool {
     let looks_like_text = line
         .iter()
@@ -150,12 +151,12 @@ fn may_become_start(line: &[u8]) -> bool {
     line.len() <= MAX_LINE_LEN && (looks_like_text || begins_request(line))
 }
 
-/// The length of the first line with its end.
+/// The length of the first line, its end included.
 pub(super) fn line_len(bytes: &[u8]) -> Option<usize> {
     memchr(b'\n', bytes)?.checked_add(1)
 }
 
-/// The length of a header with the blank line that ends it.
+/// The length of a header, the blank line included.
 pub(super) fn header_len(bytes: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', bytes).find_map(|end| {
         let after = end.checked_add(1)?;
@@ -173,12 +174,12 @@ pub(super) fn is_handshake_start(line: &[u8]) -> bool {
     is_request || line.starts_with(b"HTTP/1.1 101")
 }
 
-/// RFC 6455, 4.1 and 4.2.2: both sides say `Upgrade: websocket`.
+/// RFC 6455, 4.1 and 4.2.2: both sides send `Upgrade: websocket`.
 pub(super) fn is_upgrade(header: &[u8]) -> bool {
     field_values(header, b"Upgrade").any(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
-/// The values of the fields of this name, blanks around them removed.
+/// The values of all fields of this name, without blanks around them.
 pub(super) fn field_values<'a>(header: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     header.split(|&byte| byte == b'\n').filter_map(move |line| {
         let rest = strip_prefix_ignoring_case(line, name)?.trim_ascii_start();

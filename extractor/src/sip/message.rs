@@ -1,4 +1,4 @@
-//! The start line and the header fields that make a call: RFC 3261, 7 and 20.
+//! The start line and the header fields that calls need: RFC 3261, 7 and 20.
 
 use std::borrow::Cow;
 
@@ -7,24 +7,24 @@ use memchr::{memchr, memrchr};
 /// A SIP message.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// All of it, from the start line on.
+    /// The whole message, from the start line on.
     pub raw: &'a [u8],
     /// Request or status.
     pub start: StartLine,
-    /// Call-ID, blanks around it removed.
+    /// Call-ID, without blanks around it.
     pub call_id: &'a [u8],
-    /// The value of From, as it stands (it may be folded: [`unfolded`]).
+    /// The raw value of From (it may be folded: [`unfolded`]).
     pub from: &'a [u8],
-    /// The value of To, likewise.
+    /// The raw value of To, which may be folded, too.
     pub to: &'a [u8],
-    /// CSeq, where it can be read.
+    /// CSeq, if it can be read.
     pub cseq: Option<CSeq<'a>>,
-    /// The branch of the topmost Via: the name of the transaction. Empty where there is none.
+    /// The branch of the topmost Via, which identifies the transaction; empty if there is none.
     pub branch: &'a [u8],
-    /// How many Via values there are: one more for each proxy that the request passed.
+    /// The number of Via values: one more for each proxy that the request passed.
     pub vias: usize,
-    /// How many Record-Route values there are: one for each proxy that wants to stay in between
-    /// (RFC 3261, 20.30).
+    /// The number of Record-Route values: one for each proxy that wants to stay on the path (RFC
+    /// 3261, 20.30).
     record_routes: usize,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
@@ -34,7 +34,7 @@ pub struct Message<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// What the first line of a message says.
+/// The start line of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartLine {
     /// A request.
@@ -43,7 +43,7 @@ pub enum StartLine {
     Status(u16),
 }
 
-/// Methods that calls are made of.
+/// The methods that calls use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// RFC 3261, 13.
@@ -60,21 +60,21 @@ pub enum Method {
     Update,
     /// RFC 6086.
     Info,
-    /// Any other: it belongs to a call that is there, and changes nothing about it.
+    /// Any other method: it belongs to an existing call and does not change it.
     Other,
 }
 
 /// RFC 3261, 20.16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CSeq<'a> {
-    /// The digits of the sequence number. It is only ever compared, and some are longer than the 32
-    /// bits that there should be.
+    /// The digits of the sequence number. They are only compared, and some are longer than the 32
+    /// bits that RFC 3261 allows.
     pub number: &'a [u8],
-    /// The method, which tells what a response responds to.
+    /// The method, which says what request a response answers.
     pub method: Method,
 }
 
-/// A message that lacks what would name its call.
+/// A message without Call-ID, From or To.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -95,12 +95,10 @@ impl Method {
 }
 
 impl<'a> Message<'a> {
-    /// Reads `payload` as a SIP message.
-    ///
-    /// `None`: it is not SIP, by its first line.
+    /// Reads `payload` as a SIP message; `None` if its first line is not SIP.
     ///
     /// # Errors
-    /// It is SIP, but has no Call-ID, From or To.
+    /// The message is SIP, but has no Call-ID, From or To.
     pub fn parse(payload: &'a [u8]) -> Option<Result<Self, Malformed>> {
         let payload = without_keepalive(payload);
         if !payload.first().is_some_and(|first| is_token(*first)) {
@@ -111,9 +109,9 @@ impl<'a> Message<'a> {
         Some(Headers::read(rest).message(payload, start))
     }
 
-    /// Whether the message may take part in an offer and answer: RFC 3261, 13.2.1; RFC 3262, 5;
-    /// RFC 3311, 5. (The description in a 488 only says what would have been possible.) Or in what
-    /// trickles in behind them: RFC 8840, 4.4.
+    /// Returns true if the message may carry an offer or an answer (RFC 3261, 13.2.1; RFC 3262, 5;
+    /// RFC 3311, 5), or ICE candidates that follow them (RFC 8840, 4.4). The description in a 488
+    /// is neither: it only says what would have been possible.
     #[must_use]
     pub fn can_negotiate(&self) -> bool {
         let method = match self.start {
@@ -133,9 +131,9 @@ impl<'a> Message<'a> {
 }
 
 impl Message<'_> {
-    /// Whether the message comes from the one who wrote it, as far as it tells: no proxy has put
-    /// its name on the request (RFC 3261, 16.6, step 8), or none that will see the answers has
-    /// taken its name off the response (16.7, step 3).
+    /// Returns true if the message comes directly from the user agent that wrote it, as far as the
+    /// message shows: no proxy has added a Via to the request (RFC 3261, 16.6, step 8), and no
+    /// proxy on the path of the dialog has removed one from the response (16.7, step 3).
     #[must_use]
     pub fn is_first_hand(&self) -> bool {
         match self.start {
@@ -145,8 +143,8 @@ impl Message<'_> {
     }
 }
 
-/// Whether a payload may be a message, as its first byte says, by which nearly all that is none is
-/// told: RTP, STUN, DTLS.
+/// Returns true if the first byte of a payload allows a message. That byte excludes nearly all
+/// other payloads: RTP, STUN, DTLS.
 #[must_use]
 #[inline]
 pub fn may_be_message(payload: &[u8]) -> bool {
@@ -182,7 +180,7 @@ impl StartLine {
     }
 }
 
-/// The method of a request line, and what follows the blank behind it.
+/// The method of a request line, and the text after the blank that follows it.
 fn method_and_rest(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let token_len = line
         .iter()
@@ -192,12 +190,12 @@ fn method_and_rest(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((token, rest.strip_prefix(b" ")?))
 }
 
-/// Whether a line may be a request line as far as its method goes.
+/// Returns true if a line begins with a method, as a request line does.
 pub(super) fn begins_request(line: &[u8]) -> bool {
     method_and_rest(line).is_some()
 }
 
-/// RFC 3261, 25.1: what a method may be made of. Asked of each packet of media: a bit for each
+/// RFC 3261, 25.1: the characters of a method. Tested for each media packet, so a bit for each
 /// character.
 #[inline]
 fn is_token(byte: u8) -> bool {
@@ -216,7 +214,7 @@ const fn bits(characters: &[u8]) -> u128 {
     bits
 }
 
-/// The header fields of interest: the first of each name, except where said otherwise.
+/// The header fields that calls need: the first of each name, except where a field says otherwise.
 #[derive(Default)]
 struct Headers<'a> {
     call_id: Option<&'a [u8]>,
@@ -243,14 +241,14 @@ impl<'a> Headers<'a> {
                 break;
             }
             if let Some((name, value)) = name_and_value(field) {
-                headers.take(name, value);
+                headers.add(name, value);
             }
         }
         headers
     }
 
-    /// RFC 3261, 7.3.1 and 7.3.3: names in any case, and their compact forms.
-    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+    /// Adds a field. RFC 3261, 7.3.1 and 7.3.3: names in any case, and their compact forms.
+    fn add(&mut self, name: &[u8], value: &'a [u8]) {
         let is = |full: &[u8], compact: u8| match name {
             [letter] => letter.to_ascii_lowercase() == compact,
             _ => name.eq_ignore_ascii_case(full),
@@ -307,7 +305,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// How many values stand in one field: RFC 3261, 7.3.1.
+/// The number of values in one field: RFC 3261, 7.3.1.
 fn values(field: &[u8]) -> usize {
     field.split(|&byte| byte == b',').count()
 }
@@ -326,15 +324,15 @@ impl<'a> CSeq<'a> {
     }
 }
 
-/// What a whole header, from the start line to the blank line, says of the length of the body in
-/// bytes.
+/// The length of the body in bytes that a whole header, from the start line to the blank line,
+/// declares.
 pub(super) fn content_length(header: &[u8]) -> Option<usize> {
     Headers::read(split_line(header).1)
         .content_length
         .and_then(decimal)
 }
 
-/// A number of bytes; nothing if it is none or too large for any datagram.
+/// A number of bytes; `None` if it is not a number, or larger than `usize`.
 fn decimal(value: &[u8]) -> Option<usize> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
@@ -348,7 +346,7 @@ fn without_keepalive(payload: &[u8]) -> &[u8] {
     payload.get(blank..).unwrap_or_default()
 }
 
-/// The first line without its end, and the rest. A line ends with CRLF, or LF alone.
+/// The first line without its end, and the rest. A line ends with CRLF or with LF alone.
 pub(super) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match memchr(b'\n', bytes) {
         Some(end) => (
@@ -384,13 +382,13 @@ pub(super) fn strip_prefix_ignoring_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> 
     head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The branch of the first of the values in a Via field (RFC 3261, 20.42).
+/// The branch of the first value in a Via field (RFC 3261, 20.42).
 fn branch(via: &[u8]) -> Option<&[u8]> {
     let first = via.split(|&byte| byte == b',').next()?;
     parameter(first, b"branch")
 }
 
-/// The tag of a From or To value (RFC 3261, 19.3), which names one side of a dialog.
+/// The tag of a From or To value (RFC 3261, 19.3), which identifies one side of a dialog.
 #[must_use]
 pub fn tag(value: &[u8]) -> Option<&[u8]> {
     // Semicolons inside the angle brackets belong to the URI.

@@ -1,8 +1,8 @@
-//! SIP messages, as far as calls need them: borrowed views over the bytes of a datagram, or
-//! of a stream ([`Unit`], [`FrameHeader`]).
+//! SIP messages, as far as calls need them: borrowed views over the bytes of a datagram or of a
+//! stream ([`Unit`], [`FrameHeader`]).
 //!
-//! Nothing here is strict. What RFC 3261 forbids but phones send is read the way the sender
-//! meant it, and what cannot be read is left out rather than refused.
+//! These readers are tolerant. They read what RFC 3261 forbids but phones send in the way that the
+//! sender meant, and they skip what they cannot read.
 
 mod body;
 mod encoding;

@@ -1,4 +1,4 @@
-//! What a stream of SIP opens with, on a port that is nobody's.
+//! The first bytes of a SIP stream on a port that was not configured for SIP.
 
 use super::{
     framing::{
@@ -9,14 +9,14 @@ use super::{
     websocket::begins_sip,
 };
 
-/// Whether a segment on a port that is nobody's may open a stream of SIP: it begins with a start
-/// line, with a WebSocket frame that begins one, or with the handshake of a WebSocket for SIP (RFC
-/// 7118, 4). A first line, or a handshake, that is not whole yet is believed as long as nothing in
-/// it speaks against it.
+/// Returns true if a segment on a port without a configured protocol may open a stream of SIP: it
+/// begins with a start line, with a WebSocket frame that begins one, or with the handshake of a
+/// WebSocket for SIP (RFC 7118, 4). An incomplete first line or handshake is accepted as long as
+/// nothing in it excludes SIP.
 #[must_use]
 #[inline]
 pub fn opens_stream(payload: &[u8]) -> bool {
-    // All that is encrypted or compressed shows mostly here that it is something else.
+    // This test excludes most encrypted and compressed payloads.
     let [first, second, ..] = *payload else {
         return payload.first().is_some_and(u8::is_ascii_uppercase);
     };
@@ -40,7 +40,8 @@ fn opens_stream_behind_blanks(payload: &[u8]) -> bool {
     !rest.is_empty() && begins_start_line(rest)
 }
 
-/// Whether `bytes` begin with a start line of SIP, or a handshake for it, as far as they go.
+/// Returns true if `bytes`, as far as they go, begin with a start line of SIP or with a handshake
+/// for it.
 #[inline(never)]
 fn begins_start_line(bytes: &[u8]) -> bool {
     if bytes.starts_with(b"GET /") || bytes.starts_with(b"HTTP/1.1 101") {
@@ -52,7 +53,8 @@ fn begins_start_line(bytes: &[u8]) -> bool {
         .count();
     let behind = bytes.get(letters..).unwrap_or_default();
     let is_status = letters <= 3 && begins_like(bytes, b"SIP/2.0 ");
-    // All methods that there are have capital letters, which tells them from the words of a text.
+    // All registered methods have capital letters only, which distinguishes them from words of a
+    // text.
     let is_method =
         letters <= MAX_METHOD_LEN && bytes.iter().take(letters).all(u8::is_ascii_uppercase);
     let is_request = is_method && matches!(behind.first(), None | Some(b' '));
@@ -71,10 +73,10 @@ fn begins_start_line(bytes: &[u8]) -> bool {
     }
 }
 
-/// No method that is registered is longer than SUBSCRIBE.
+/// The longest method that is accepted; the longest registered one is SUBSCRIBE.
 const MAX_METHOD_LEN: usize = 16;
 
-/// Whether `bytes` begin with `prefix`, in any case, as far as they go.
+/// Returns true if `bytes`, as far as they go, begin with `prefix` in any case.
 fn begins_like(bytes: &[u8], prefix: &[u8]) -> bool {
     bytes
         .iter()
@@ -122,7 +124,7 @@ mod tests {
         ] {
             assert!(opens_stream(bytes), "{}", bytes.escape_ascii());
         }
-        // As far as they go.
+        // Every prefix of an opening is an opening.
         for whole in [
             &BYE[..19],
             b"SIP/2.0 200 OK\r\n",

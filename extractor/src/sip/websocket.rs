@@ -1,4 +1,4 @@
-//! WebSocket frames, each message of which is one SIP message: RFC 7118, 5; RFC 6455, 5.2.
+//! WebSocket frames; each WebSocket message is one SIP message: RFC 7118, 5; RFC 6455, 5.2.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -15,44 +15,44 @@ use super::framing::MAX_MESSAGE_LEN;
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Whether the message ends with this frame.
+    /// True when the message ends with this frame.
     pub is_final: bool,
-    /// What the frame carries.
+    /// The type of the payload.
     pub opcode: Opcode,
-    /// Whether an extension has changed the payload (RFC 7692: it is compressed).
+    /// True when an extension has changed the payload (RFC 7692 compresses it).
     pub is_extended: bool,
     mask: [u8; 4],
     /// The length of the header in bytes.
     pub header_len: usize,
-    /// The length of what follows it in bytes.
+    /// The length of the payload in bytes.
     pub payload_len: usize,
 }
 
 /// RFC 6455, 5.2 and 11.8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
-    /// More of the message before.
+    /// Another frame of a message that has begun.
     Continuation,
-    /// The beginning of a message, text or binary.
+    /// The first frame of a message, text or binary.
     Data,
     /// Close, ping, pong.
     Control,
 }
 
-/// Why no frame was read.
+/// The reason why no frame was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoFrame {
-    /// Its header is not whole.
+    /// The header is incomplete.
     Incomplete,
-    /// It cannot be one.
+    /// The bytes are not a frame.
     Invalid,
 }
 
 impl FrameHeader {
-    /// The header that `bytes` begin with.
+    /// Reads the frame header that `bytes` begin with.
     ///
     /// # Errors
-    /// It is not whole, or it is none.
+    /// The header is incomplete, or the bytes are not a frame header.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoFrame> {
         const FIN: u8 = 0x80;
         const RESERVED: u8 = 0x70;
@@ -108,14 +108,13 @@ impl FrameHeader {
         self.header_len.saturating_add(self.payload_len)
     }
 
-    /// Whether the frame has no bytes, which none has.
+    /// Always false: a frame has at least a header.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The payload of the frame, or what there is of it, as it was before it was masked (RFC 6455,
-    /// 5.3).
+    /// The captured payload of the frame, unmasked (RFC 6455, 5.3).
     pub fn unmasked<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
         let payload = frame
             .get(self.header_len..)
@@ -128,8 +127,8 @@ impl FrameHeader {
     }
 }
 
-/// Whether `bytes` begin with a frame that begins a SIP message. A capture may have begun after the
-/// handshake.
+/// Returns true if `bytes` begin with a frame that begins a SIP message. A capture may start after
+/// the handshake.
 #[must_use]
 pub fn begins_sip(bytes: &[u8]) -> bool {
     let Ok(header) = FrameHeader::parse(bytes) else {
@@ -139,7 +138,7 @@ pub fn begins_sip(bytes: &[u8]) -> bool {
     header.opcode == Opcode::Data && !header.is_extended && is_beginning_of_sip(&beginning)
 }
 
-/// A status line, or a method and the blank after it.
+/// A status line, or a method followed by a blank.
 fn is_beginning_of_sip(text: &[u8]) -> bool {
     let method = text
         .iter()
@@ -153,7 +152,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// RFC 6455, 5.7.
+    /// The unmasked text frame of RFC 6455, 5.7.
     const HELLO: &[u8] = &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
     const MASKED_HELLO: &[u8] = &[
         0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,

@@ -1,5 +1,4 @@
-//! In the place of the sender, where the feature `uploads` is off: nothing can be sent, and whoever
-//! asks for it is told so.
+//! The replacement of the sender in a build without the feature `uploads`: it refuses to send.
 
 use std::{sync::Arc, thread};
 
@@ -7,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{MISSING, Settings, Shared};
 
-/// There can be none.
+/// A type without values: this build has no sender.
 #[derive(Debug)]
 pub(super) enum Sender {}
 
@@ -29,13 +28,13 @@ impl Sender {
     }
 }
 
-/// The region of a store, of which there can be none.
+/// The region of the store; always `None` in this build.
 #[must_use]
 pub fn region() -> Option<String> {
     None
 }
 
-/// Tries whether objects can be put.
+/// Checks whether objects can be put.
 ///
 /// # Errors
 /// Always.

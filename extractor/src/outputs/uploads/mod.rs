@@ -1,16 +1,15 @@
-//! Uploads: each call's file becomes an object, and is deleted when the store has confirmed that.
+//! Uploads: each call's file becomes an object, and is deleted when the store has confirmed it.
 //!
-//! A file is due from the moment it counts: its name is in the state then. One thread with a
-//! runtime of its own sends what is due, so extraction does not wait for a network, unless it is
-//! far ahead. What was sent is due no more, but whoever finds it so in an older state sees that the
-//! object is there, and does not send it again.
+//! A file is due from the moment it is published; by then its name is in the state. One thread with
+//! its own async runtime sends the due files, so extraction does not wait for the network unless it
+//! is far ahead. The state of a killed run may still name files that were sent; the next run finds
+//! that these objects exist, and does not send them again.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: deletes what was uploaded; the clock of a network"
+    reason = "a door: deletes uploaded files; the clock of network timeouts"
 )]
 
-// Without the feature there can be no sender; all that the state says of uploads is kept all the
-// same.
+// A build without the feature has no sender, but keeps the uploads in the state.
 #[cfg_attr(not(feature = "uploads"), path = "absent.rs")]
 mod sender;
 mod settings;
@@ -38,57 +37,57 @@ pub use self::{
     settings::{Class, Cleanup, Encryption, Settings, Tags},
 };
 
-/// Whether this program can upload.
+/// True when this build can upload.
 pub const ARE_BUILT_IN: bool = cfg!(feature = "uploads");
 
-/// What is said where it cannot.
+/// The error message of a build that cannot.
 pub const MISSING: &str = "this program is built without uploads; `cargo build --release -p sip-call-extractor` builds it with them";
 
-/// What became of uploads.
+/// The counters of uploads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UploadCounts {
     /// Files that were sent.
     pub sent: u64,
-    /// The bytes in them.
+    /// The bytes in sent files.
     pub sent_bytes: u64,
-    /// Files that were objects before.
+    /// Files whose objects existed before.
     pub there_before: u64,
     /// Files that wait for the next run.
     pub waiting: u64,
-    /// The bytes in them.
+    /// The bytes in waiting files.
     pub waiting_bytes: u64,
-    /// Files that are gone without being an object.
+    /// Files that were deleted or lost without becoming objects.
     pub lost: u64,
     /// Tables that could not be sent.
     pub unsent_tables: u64,
 }
 
-/// The uploads of a run. All copies are the same ones.
+/// The uploads of a run. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Uploads(Arc<Shared>);
 
-/// Where the run and the thread that sends meet.
+/// The state that the run and the sending thread share.
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
     settings: Option<Settings>,
     account: Mutex<Account>,
-    /// Rung for the run.
-    bell: Condvar,
+    /// Notified when a task has finished, for the run.
+    task_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Account {
     spool: Spool,
     counts: UploadCounts,
-    /// What the state says is due.
+    /// The due files in the saved state.
     saved: Vec<Due>,
-    /// What is not due any more, but may be in the state.
+    /// Files that are not due any more, but may be in the saved state.
     settled: HashSet<String>,
-    /// How many files the log has named as not uploaded.
+    /// The number of failed files that the log has named.
     #[cfg(feature = "uploads")]
     named: u64,
-    /// Whether the store has been asked at the start, or need not be.
+    /// True when the check of the store at the start is over, or not wanted.
     is_open: bool,
     tables: Vec<PathBuf>,
     tables_on_their_way: usize,
@@ -96,17 +95,17 @@ struct Account {
     sender: Option<Sender>,
 }
 
-/// How often the log says what is still to be sent.
+/// The interval of the log line with the files that are still to be sent.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// How often the run looks whether it is still to wait.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The interval at which a waiting run checks its condition.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 impl Uploads {
-    /// Begins to send, from a directory, unless nothing is to be sent.
+    /// Starts to send files from a directory, if uploads are wanted.
     ///
     /// # Errors
-    /// There can be no thread for it.
+    /// The thread cannot start.
     pub fn begin(directory: &Path, settings: Option<Settings>) -> Result<Self> {
         let uploads = Self::of(directory, settings);
         if let Some(settings) = uploads.0.settings.clone() {
@@ -116,34 +115,34 @@ impl Uploads {
         Ok(uploads)
     }
 
-    /// Of a run that sends nothing.
+    /// The uploads of a run that sends nothing.
     #[must_use]
     pub fn none(directory: &Path) -> Self {
         Self::of(directory, None)
     }
 
     fn of(directory: &Path, settings: Option<Settings>) -> Self {
-        let (account, bell) = (Mutex::default(), Condvar::new());
+        let (account, task_ended) = (Mutex::default(), Condvar::new());
         Self(Arc::new(Shared {
             directory: directory.to_owned(),
             settings,
             account,
-            bell,
+            task_ended,
         }))
     }
 
-    /// Whether this run sends anything.
+    /// Returns true if this run uploads.
     #[must_use]
     pub fn are_wanted(&self) -> bool {
         self.0.settings.is_some()
     }
 
-    /// Where a file is to go that is complete now, if anywhere.
+    /// The destination of a file that is complete now; `None` if this run does not upload.
     pub(super) fn destination(&self) -> Option<&S3Uri> {
         self.0.settings.as_ref().map(|settings| &settings.to)
     }
 
-    /// What is to be in the state: what is due, the oldest first, and what will be.
+    /// The due files for the state: those that are due, the oldest first, then the newly due.
     pub(super) fn carried_over(&self, newly_due: &[Due]) -> Vec<Due> {
         let mut account = self.0.account();
         account.settled.clear();
@@ -151,7 +150,7 @@ impl Uploads {
         account.saved.clone()
     }
 
-    /// Goes on with what the state says is due, as far as this process does not know better.
+    /// Continues with the due files of the state, except those that this process has sent since.
     pub(super) fn resume(&self, saved: &[Due]) {
         let mut account = self.0.account();
         account.saved = saved.to_vec();
@@ -164,13 +163,13 @@ impl Uploads {
         account.wake_sender();
     }
 
-    /// Whether nothing is due.
+    /// Returns true if no file is due.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.account().spool.len() == 0
     }
 
-    /// Adds what is due now.
+    /// Adds files that are due now.
     pub(super) fn add(&self, due: impl IntoIterator<Item = Due>) {
         let mut account = self.0.account();
         let now = Instant::now();
@@ -184,7 +183,7 @@ impl Uploads {
         account.wake_sender();
     }
 
-    /// Waits while so much is due that extraction is far ahead, as long as it `goes_on`.
+    /// Waits while extraction is far ahead of the uploads, as long as `goes_on` returns true.
     pub(super) fn keep_pace(&self, mut goes_on: impl FnMut() -> bool) {
         let mut account = self.0.account();
         while account.spool.is_ahead() && account.is_sending() && goes_on() {
@@ -192,9 +191,9 @@ impl Uploads {
         }
     }
 
-    /// The run ends: sends what is due as far as that is possible now, and then, if that is wanted,
-    /// the tables. With `patience` nothing new is begun, and no longer waited. Tells whether what
-    /// is due is not what the state says.
+    /// Ends the uploads of a run: sends the due files as far as that is possible now, and then the
+    /// tables, if that is wanted. With `patience`, starts no new upload, and waits no longer than
+    /// that. Returns true if the due files differ from the saved state.
     pub(super) fn finish(
         &self,
         tables: &[PathBuf],
@@ -209,7 +208,7 @@ impl Uploads {
         account.spool.all().ne(&account.saved)
     }
 
-    /// What became of them so far.
+    /// The counters so far.
     #[must_use]
     pub fn counts(&self) -> UploadCounts {
         let account = self.0.account();
@@ -227,7 +226,7 @@ impl Shared {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what the thread that sends is to do.
+    /// Changes the tasks of the sending thread, and wakes it.
     fn change(&self, change: impl FnOnce(&mut Account)) {
         let mut account = self.account();
         change(&mut account);
@@ -235,8 +234,8 @@ impl Shared {
     }
 
     fn wait<'a>(&self, account: MutexGuard<'a, Account>) -> MutexGuard<'a, Account> {
-        self.bell
-            .wait_timeout(account, LOOK_EVERY)
+        self.task_ended
+            .wait_timeout(account, CHECK_EVERY)
             .map_or_else(|error| error.into_inner().0, |(account, _)| account)
     }
 
@@ -244,7 +243,7 @@ impl Shared {
         let waiting = self.account().spool.len();
         if waiting > 0 {
             tracing::warn!(
-                "{waiting} files in {} are due for upload since an earlier run; one with --auto-upload-to-s3 sends them, --reset-state forgets that",
+                "{waiting} files in {} wait for upload since an earlier run; --auto-upload-to-s3 sends them, --reset-state forgets them",
                 self.directory.display()
             );
         }
@@ -300,8 +299,8 @@ impl Shared {
         }
     }
 
-    /// Has the thread that sends end. With `for_good` nothing stays that is to be deleted whatever
-    /// became of its upload.
+    /// Ends the sending thread. With `for_good` and cleanup `Always`, deletes the files that could
+    /// not be sent, too.
     fn end(&self, settings: &Settings, for_good: bool) {
         let mut account = self.account();
         account.spool.close();
@@ -312,7 +311,7 @@ impl Shared {
             .saturating_add(account.tables_on_their_way) as u64;
         if unsent_tables > 0 {
             tracing::error!(
-                "{unsent_tables} tables are not uploaded; the next run sends what they hold then"
+                "{unsent_tables} tables are not uploaded; the next run sends them, with the rows that they have by then"
             );
             account.counts.unsent_tables =
                 account.counts.unsent_tables.saturating_add(unsent_tables);
@@ -321,7 +320,7 @@ impl Shared {
         drop(account);
         if sender.is_some_and(|sender| sender.join().is_err()) {
             tracing::error!(
-                "the thread that uploads has failed; what it has not sent waits for the next run"
+                "the upload thread has failed; files that it has not sent wait for the next run"
             );
         }
         let mut account = self.account();
@@ -337,7 +336,7 @@ impl Shared {
         }
     }
 
-    /// The store fails: deletes the oldest of what is due, where it is more than may wait for it.
+    /// Deletes the oldest due files beyond the space limit, when the store fails.
     fn give_up_excess(&self, account: &mut Account) {
         let Some(settings) = &self.settings else {
             return;
@@ -355,7 +354,7 @@ impl Shared {
     fn give_up(&self, account: &mut Account, files: Vec<Due>, why: &str) {
         for due in files {
             tracing::error!(
-                "{} is deleted and is not at {}: {why}",
+                "{} is deleted without an upload to {}: {why}",
                 due.file_name,
                 due.to
             );

@@ -1,5 +1,8 @@
-//! The thread that sends what is due, with a runtime of its own.
-#![allow(clippy::disallowed_methods, reason = "a door: the clock of a network")]
+//! The thread that sends due files, with its own async runtime.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: the clock of network timeouts"
+)]
 
 mod store;
 mod trouble;
@@ -30,65 +33,65 @@ use self::{
 };
 use super::{Account, Cleanup, Due, Settings, Shared};
 
-/// The thread that sends.
+/// The handle of the sending thread.
 #[derive(Debug)]
 pub(super) struct Sender {
     thread: JoinHandle<()>,
-    /// Rung when there is something new for it.
-    bell: Arc<Notify>,
+    /// Notified when the thread has a new task.
+    new_task: Arc<Notify>,
 }
 
-/// What a task was for.
+/// The purpose of a task.
 #[derive(Clone, Debug)]
 enum Task {
     File(u64, Due),
     Table(PathBuf),
 }
 
-/// A store that takes none of many files does not fill the log.
+/// The number of failed files that the log names, so that a failing store does not fill the log.
 const MAX_NAMED: u64 = 100;
 
 impl Sender {
-    /// Begins to send.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// There can be no thread for it.
+    /// The thread cannot start.
     pub(super) fn begin(shared: &Arc<Shared>, settings: Settings) -> Result<Self> {
-        let (shared, runtime, bell) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
-        let wake = Arc::clone(&bell);
+        let (shared, runtime, new_task) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
+        let wake = Arc::clone(&new_task);
         let serve = move || {
             runtime.block_on(shared.serve(settings, &wake));
-            // A file that is being read, a name that is being looked up: nobody waits for that.
+            // A file read or a name look-up may still be running; nothing needs its result.
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new()
             .name("uploads".to_owned())
             .spawn(serve);
         Ok(Self {
-            thread: thread.context("files cannot be uploaded: there can be no thread for it")?,
-            bell,
+            thread: thread.context("files cannot be uploaded: the upload thread cannot start")?,
+            new_task,
         })
     }
 
     pub(super) fn wake(&self) {
-        self.bell.notify_one();
+        self.new_task.notify_one();
     }
 
     pub(super) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits for its end, which the account must tell of.
+    /// Waits for the end of the thread. The caller sets `Account::has_ended` before.
     pub(super) fn join(self) -> thread::Result<()> {
         self.wake();
         self.thread.join()
     }
 }
 
-/// Tries whether objects can be put.
+/// Checks whether objects can be put.
 ///
 /// # Errors
-/// They cannot: a sentence that says why, and what to do.
+/// They cannot; the error says why and what to do.
 pub fn check(settings: Settings) -> Result<()> {
     runtime()?.block_on(async {
         let to = settings.to.clone();
@@ -98,7 +101,7 @@ pub fn check(settings: Settings) -> Result<()> {
     })
 }
 
-/// The region that the environment names (`AWS_REGION`, `AWS_DEFAULT_REGION`), or else the profile.
+/// The region in the environment (`AWS_REGION`, `AWS_DEFAULT_REGION`), or else in the profile.
 #[must_use]
 pub fn region() -> Option<String> {
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
@@ -113,7 +116,7 @@ fn runtime() -> Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("files cannot be uploaded: there can be no runtime for it")
+        .context("files cannot be uploaded: the async runtime cannot start")
 }
 
 impl Shared {
@@ -123,7 +126,7 @@ impl Shared {
         }
     }
 
-    /// Sends what is due, until the run ends.
+    /// Sends due files until the run ends.
     async fn serve(&self, settings: Settings, wake: &Notify) {
         let begun = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ").to_string();
         let store = Arc::new(Store::new(settings.clone()).await);
@@ -141,15 +144,15 @@ impl Shared {
         if let Err(trouble) = checked {
             let why = trouble.at(&store.place(&settings.to)).to_string();
             match trouble {
-                // They may be for the calls' files alone.
+                // The credentials may be limited to the calls' files.
                 Trouble::AccessDenied(_) => {
-                    tracing::warn!("{why}; the calls' files are tried all the same");
+                    tracing::warn!("{why}; the uploads of the calls' files are tried nevertheless");
                 }
                 _ => self.note_bad_store(&mut self.account(), &why),
             }
         }
         self.account().is_open = true;
-        self.bell.notify_all();
+        self.task_ended.notify_all();
         let mut sending = JoinSet::new();
         let mut tasks = HashMap::new();
         loop {
@@ -232,7 +235,7 @@ impl Shared {
                         .map(|place| trouble.at(&place).to_string())
                         .unwrap_or_default();
                     tracing::error!(
-                        "{} is not uploaded: {why}; the next run sends what it has then",
+                        "{} is not uploaded: {why}; the next run sends it, with the rows that it has by then",
                         path.display()
                     );
                 }
@@ -244,7 +247,7 @@ impl Shared {
                     .saturating_add(u64::from(sent.is_err()));
             }
         }
-        self.bell.notify_all();
+        self.task_ended.notify_all();
     }
 
     fn note_file(&self, store: &Store, number: u64, due: &Due, sent: Result<Sent, Trouble>) {
@@ -271,7 +274,7 @@ impl Shared {
             .settings
             .as_ref()
             .is_some_and(|settings| settings.cleanup != Cleanup::Never);
-        // Another may have taken its name, and not be due yet.
+        // Another file may have this name by now, and not be due yet.
         let is_still_there = |file: &FileId| {
             file_at(&self.directory.join(&due.file_name)).is_ok_and(|there| there == *file)
         };
@@ -291,10 +294,11 @@ impl Shared {
         let Some(settings) = &self.settings else {
             return;
         };
-        // A bucket of an earlier run, maybe misspelt, says nothing about the one of this run.
+        // Trouble with the bucket of an earlier run, which may be misspelt, says nothing about this
+        // run's bucket.
         let is_of_store = trouble.is_of_store() && due.to.bucket == settings.to.bucket;
         if is_of_store {
-            // It may be this object alone that the store does not take.
+            // The store may refuse this object only.
             match trouble {
                 Trouble::Refused(_) => {
                     self.note_bad_store(account, &format!("{}: {why}", due.file_name));
@@ -320,7 +324,7 @@ impl Shared {
             account.named = account.named.saturating_add(1);
             match account.named {
                 ..MAX_NAMED => tracing::error!(
-                    "{} is not uploaded: {why}; it stays, and is tried again",
+                    "{} is not uploaded: {why}; it is kept, and tried again",
                     due.file_name
                 ),
                 MAX_NAMED => tracing::error!(
@@ -335,7 +339,7 @@ impl Shared {
         }
     }
 
-    /// Says why nothing can be sent for now, once.
+    /// Logs once why nothing can be sent for now.
     fn note_bad_store(&self, account: &mut Account, why: &str) {
         if account.spool.note_failure(Instant::now()) {
             tracing::error!(

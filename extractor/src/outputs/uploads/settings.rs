@@ -1,54 +1,54 @@
-//! What the user wants of uploads.
+//! The settings of uploads.
 
 use std::{str::FromStr, time::Duration};
 
 use shared::s3_uri::S3Uri;
 
-/// What the user wants of uploads.
+/// The settings of uploads.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where objects go.
+    /// The bucket and the prefix of objects.
     pub to: S3Uri,
     /// The region of the bucket.
     pub region: String,
-    /// The store, if it is not that of the region.
+    /// The endpoint of the store, if it is not that of the region.
     pub endpoint_url: Option<String>,
-    /// Whether the bucket is named in the path, not in the host's name.
+    /// True when the bucket is in the path, not in the host name.
     pub path_style: bool,
-    /// The objects' class.
+    /// The storage class of objects.
     pub storage_class: Option<Class>,
-    /// How the store encrypts them.
+    /// The server-side encryption of objects.
     pub encryption: Option<Encryption>,
-    /// The objects' tags.
+    /// The tags of objects.
     pub tags: Tags,
-    /// How many requests are under way at once, at most.
+    /// The most concurrent requests.
     pub concurrency: usize,
-    /// Whether the tables are uploaded when a run ends.
+    /// True when the tables are uploaded at the end of a run.
     pub with_tables: bool,
-    /// What becomes of the files.
+    /// The treatment of files after their upload.
     pub cleanup: Cleanup,
-    /// How many bytes may wait for a store that fails.
+    /// The most bytes that wait for a failing store.
     pub spool_max_bytes: u64,
-    /// Whether it is tried at the start if objects can be put.
+    /// True when the run checks at its start whether objects can be put.
     pub checks: bool,
-    /// Whether an object may replace that of another call.
+    /// True when an object may replace that of another call.
     pub overwrite: bool,
-    /// How long an object may take, but for its length.
+    /// The time that an upload may take, in addition to a time that depends on its length.
     pub deadline: Duration,
 }
 
-/// What becomes of a file that was to be uploaded.
+/// The treatment of a file after its upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Cleanup {
-    /// Deleted when the store has confirmed the object.
+    /// The file is deleted when the store has confirmed the object.
     Uploaded,
-    /// Deleted whatever became of the upload.
+    /// The file is deleted whether the upload succeeds or not.
     Always,
-    /// Kept.
+    /// The file is kept.
     Never,
 }
 
-/// A storage class that the S3 API knows.
+/// A storage class of the S3 API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class(String);
 
@@ -72,7 +72,7 @@ pub(super) const CLASSES: [&str; 15] = [
 ];
 
 impl Class {
-    /// As the API has it.
+    /// The name in the S3 API.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
@@ -87,18 +87,18 @@ impl FromStr for Class {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "`{text}` is no storage class; there are {}",
+            "`{text}` is not a storage class; the classes are {}",
             CLASSES.join(", ")
         ))
     }
 }
 
-/// How a store encrypts objects.
+/// Server-side encryption of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encryption {
-    /// With keys of its own.
+    /// With keys of the store.
     Aes256,
-    /// With a key of the key management service; with its default key if none is named.
+    /// With a key of the key management service; `None` selects its default key.
     Kms(Option<String>),
 }
 
@@ -111,7 +111,7 @@ impl FromStr for Encryption {
             ("aws:kms", _) => Ok(Self::Kms(None)),
             (_, Some(key_id)) if !key_id.is_empty() => Ok(Self::Kms(Some(key_id.to_owned()))),
             _ => Err(format!(
-                "`{text}` is no encryption; write AES256, aws:kms, or aws:kms:KEY with the id or the ARN of a key"
+                "`{text}` is not an encryption; write AES256, aws:kms, or aws:kms:KEY with the id or the ARN of a key"
             )),
         }
     }
@@ -126,7 +126,7 @@ const MAX_TAGS: usize = 10;
 const MAX_TAG_LENS: (usize, usize) = (128, 256);
 
 impl Tags {
-    /// Their keys and values.
+    /// The keys and values.
     #[must_use]
     pub fn pairs(&self) -> &[(String, String)] {
         &self.0
@@ -142,7 +142,7 @@ impl FromStr for Tags {
             let advice = "write KEY=VALUE, several separated by commas";
             let (key, value) = tag
                 .split_once('=')
-                .ok_or_else(|| format!("`{tag}` is no tag; {advice}"))?;
+                .ok_or_else(|| format!("`{tag}` is not a tag; {advice}"))?;
             let (key, value) = (key.trim(), value.trim());
             if key.is_empty() {
                 return Err(format!("`{tag}` has no key; {advice}"));
@@ -212,7 +212,7 @@ mod tests {
             [pair("site", "Köln west"), pair("team", "a&b=c")]
         );
         assert_eq!(pairs("empty="), [pair("empty", "")]);
-        for (text, why) in [("a", "no tag"), ("=b", "no key"), ("a=1,a=2", "twice")] {
+        for (text, why) in [("a", "not a tag"), ("=b", "no key"), ("a=1,a=2", "twice")] {
             assert!(text.parse::<Tags>().unwrap_err().contains(why), "{text}");
         }
         let many: Vec<String> = (0..11).map(|n| format!("{n}=x")).collect();

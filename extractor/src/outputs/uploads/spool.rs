@@ -1,5 +1,5 @@
-//! Files that are due for upload: which of them is next, and when. Nothing here knows a network or
-//! a clock.
+//! Files that are due for upload, and the order and time of their uploads. This module is pure: it
+//! uses neither network nor clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,42 +9,43 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shared::s3_uri::S3Uri;
 
-/// A file that is due.
+/// A file that is due for upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::outputs) struct Due {
-    /// Its name in the output directory.
+    /// The file name in the output directory.
     pub(in crate::outputs) file_name: String,
-    /// Where its rows say that it is.
+    /// The location of the object, as the CSV rows have it.
     pub(in crate::outputs) to: S3Uri,
-    /// How long it is, in bytes.
+    /// The length of the file, in bytes.
     pub(in crate::outputs) len: u64,
 }
 
-/// How long a store that failed is left alone: at first, and at most.
+/// The pause after a failure of the store: the first one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// How long a file that failed is left alone.
+/// The pause after a failure of one file.
 const FILE_PAUSE: Duration = Duration::from_secs(60);
 
-/// What failed in the last round is not tried again for so long that it comes to the same as never.
+/// The pause after a failure in the last round: so long that the file is not tried again.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Extraction waits where more than so many files, or bytes, are due that have not failed.
+/// The most files, and bytes, that are due without a failure before extraction waits.
 const MAX_AHEAD: (usize, u64) = (20_000, 1 << 30);
 
-/// What is due, in the order in which it came.
+/// The due files, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Spool {
     due: BTreeMap<u64, Entry>,
-    /// What is not on its way: not before when, and its number.
+    /// The files that are not being sent: the earliest time of their next attempt, and their
+    /// number.
     waiting: BTreeSet<(Instant, u64)>,
     numbers: HashMap<String, u64>,
     next: u64,
     bytes: u64,
-    /// How many have failed before, and their bytes.
+    /// The number of files that have failed before, and their bytes.
     failed: (usize, u64),
     health: Health,
-    /// Whether what fails is left to the next run.
+    /// True when a failed file is left to the next run.
     is_last_round: bool,
     is_closed: bool,
 }
@@ -52,19 +53,20 @@ pub(super) struct Spool {
 #[derive(Debug)]
 struct Entry {
     due: Due,
-    /// Nothing of one that is on its way.
+    /// The earliest time of the next attempt; `None` while the file is being sent.
     not_before: Option<Instant>,
     has_failed: bool,
-    /// Whether there is another file of its name since it was sent on its way.
+    /// True when another file with the same name has been added while this one is being sent.
     is_replaced: bool,
 }
 
-/// How the store is.
+/// The health of the store.
 #[derive(Clone, Copy, Debug, Default)]
 enum Health {
     #[default]
     Works,
-    /// It is left alone `until` then; after that a single file, the probe, is to find out.
+    /// Nothing is sent before `until`; then one file, the probe, shows whether the store works
+    /// again.
     Failed {
         until: Instant,
         pause: Duration,
@@ -73,7 +75,7 @@ enum Health {
 }
 
 impl Spool {
-    /// Adds a file. One of the same name is not there any more.
+    /// Adds a file. It replaces a due file with the same name.
     pub(super) fn add(&mut self, due: Due, now: Instant) {
         self.bytes = self.bytes.saturating_add(due.len);
         let known = self
@@ -107,22 +109,22 @@ impl Spool {
         self.next = self.next.saturating_add(1);
     }
 
-    /// Whether a file of this name is due.
+    /// Returns true if a file of this name is due.
     pub(super) fn holds(&self, file_name: &str) -> bool {
         self.numbers.contains_key(file_name)
     }
 
-    /// What is due, the oldest first.
+    /// The due files, the oldest first.
     pub(super) fn all(&self) -> impl ExactSizeIterator<Item = &Due> {
         self.due.values().map(|entry| &entry.due)
     }
 
-    /// How many files are due.
+    /// The number of due files.
     pub(super) fn len(&self) -> usize {
         self.due.len()
     }
 
-    /// How many bytes they have.
+    /// The bytes in due files.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -131,7 +133,7 @@ impl Spool {
         self.due.len().saturating_sub(self.waiting.len())
     }
 
-    /// The next one to be sent.
+    /// Takes the next file to be sent.
     pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Due)> {
         if !self.may_send(now) {
             return None;
@@ -157,7 +159,7 @@ impl Spool {
         may_be_tried && !self.is_closed
     }
 
-    /// When there may be something to [`Spool::take`] that is not yet, if nothing else happens.
+    /// The time at which [`Spool::take`] may have a file, if nothing else happens.
     pub(super) fn next_time(&self) -> Option<Instant> {
         let (not_before, _) = *self.waiting.first()?;
         match self.health {
@@ -168,8 +170,8 @@ impl Spool {
         }
     }
 
-    /// It was sent. Tells whether that was the file that there is now: then there is nothing left
-    /// to do for it.
+    /// Handles a success. Returns true if the sent file is still the current one of its name; then
+    /// it is removed from the spool.
     pub(super) fn settle(&mut self, number: u64, now: Instant) -> bool {
         self.health = Health::Works;
         let is_it = !self.begin_again(number, now);
@@ -179,8 +181,8 @@ impl Spool {
         is_it
     }
 
-    /// Whatever has become of it, another has its name: that one is to be sent. Tells whether it is
-    /// so.
+    /// If another file has replaced this one during the attempt, schedules that one and returns
+    /// true.
     pub(super) fn begin_again(&mut self, number: u64, now: Instant) -> bool {
         let is_replaced = self.due.get(&number).is_some_and(|entry| entry.is_replaced);
         if is_replaced {
@@ -189,14 +191,14 @@ impl Spool {
         is_replaced
     }
 
-    /// It could not be sent, by its own fault: it is left alone for a while.
+    /// Handles a failure of this file: it is tried again after a pause.
     pub(super) fn put_off(&mut self, number: u64, now: Instant) {
         self.health = Health::Works;
         self.fail(number, now, FILE_PAUSE);
     }
 
-    /// It could not be sent. It comes behind all others: one that cannot succeed does not keep
-    /// them.
+    /// Handles a failure of the store: the file moves behind all others, so that a file which
+    /// cannot succeed does not block them.
     pub(super) fn put_back(&mut self, number: u64, now: Instant) {
         self.fail(number, now, Duration::ZERO);
     }
@@ -228,11 +230,11 @@ impl Spool {
         }
     }
 
-    /// Takes note of it that the store fails. Tells whether it was thought to work until now.
+    /// Records a failure of the store. Returns true if the store had worked before.
     pub(super) fn note_failure(&mut self, now: Instant) -> bool {
         let (is_news, pause) = match self.health {
             Health::Works => (true, PAUSES.0),
-            // It was sent before the store was known to fail.
+            // This request was sent before the failure was known.
             Health::Failed { until, .. } if now < until => return false,
             Health::Failed { pause, .. } => (false, pause.saturating_mul(2).min(PAUSES.1)),
         };
@@ -244,17 +246,17 @@ impl Spool {
         is_news
     }
 
-    /// Whether the store is thought to work.
+    /// Returns true if the store is believed to work.
     pub(super) fn has_store(&self) -> bool {
         matches!(self.health, Health::Works)
     }
 
-    /// Whether the store failed, and then failed again.
+    /// Returns true if the store has failed twice or more.
     pub(super) fn has_no_store(&self) -> bool {
         matches!(self.health, Health::Failed { pause, .. } if pause > PAUSES.0)
     }
 
-    /// Nothing is to become of it.
+    /// Removes a file without an upload.
     pub(super) fn remove(&mut self, number: u64) -> Option<Due> {
         self.end_probe(number);
         let Entry {
@@ -277,7 +279,7 @@ impl Spool {
         Some(due)
     }
 
-    /// Takes out the oldest until no more than `max` bytes are left; what is on its way stays.
+    /// Removes the oldest files until at most `max` bytes are left; files that are being sent stay.
     pub(super) fn overflow(&mut self, max: u64) -> Vec<Due> {
         let mut excess = self.bytes.saturating_sub(max);
         let mut numbers = Vec::new();
@@ -298,15 +300,15 @@ impl Spool {
             .collect()
     }
 
-    /// Whether whoever adds to it should wait: much is due, and it is getting less.
+    /// Returns true if extraction should wait: many files are due, and uploads succeed.
     pub(super) fn is_ahead(&self) -> bool {
         let files = self.due.len().saturating_sub(self.failed.0);
         let bytes = self.bytes.saturating_sub(self.failed.1);
         (files > MAX_AHEAD.0 || bytes > MAX_AHEAD.1) && self.has_store() && !self.is_closed
     }
 
-    /// The last round begins: what fails in it is left alone. A store that failed a while ago is
-    /// tried once more, without a longer pause.
+    /// Starts the last round, in which failed files are not retried. A store that failed before is
+    /// tried once more without a longer pause.
     pub(super) fn begin_last_round(&mut self, now: Instant) {
         self.is_last_round = true;
         if let Health::Failed { until, pause, .. } = &mut self.health
@@ -318,7 +320,7 @@ impl Spool {
         }
     }
 
-    /// Whether nothing is on its way, and nothing can be sent for now.
+    /// Returns true if nothing is being sent, and nothing can be sent now.
     pub(super) fn is_at_rest(&self, now: Instant) -> bool {
         let is_next = self
             .waiting
@@ -327,7 +329,7 @@ impl Spool {
         self.on_their_way() == 0 && !(is_next && self.may_send(now))
     }
 
-    /// Nothing is sent any more.
+    /// Stops all further uploads.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
     }

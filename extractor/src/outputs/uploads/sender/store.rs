@@ -1,4 +1,4 @@
-//! The store: one file becomes one object.
+//! The store: makes an object from a file.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: the S3 store, and the files that go there"
@@ -45,95 +45,95 @@ use tokio::{
 use super::trouble::{Place, Trouble, causes};
 use crate::outputs::uploads::settings::{Encryption, Settings, Tags};
 
-/// What a capture is said to be (IANA media types).
+/// The IANA media type of a capture.
 pub(super) const CAPTURE: &str = "application/vnd.tcpdump.pcap";
 /// RFC 4180, section 3.
 pub(super) const TABLE: &str = "text/csv";
 
-/// Up to this length an object is sent in one piece, in bytes.
+/// The longest object that is sent in one piece, in bytes.
 const MAX_PIECE: u64 = 16 << 20;
 
-/// Longer ones go in parts of this length, or of a longer one where that made too many of them.
+/// The length of a part of a longer object, unless that makes too many parts.
 const PART: u64 = 8 << 20;
 
-/// No object may have more (S3 user guide, "Amazon S3 multipart upload limits").
+/// The most parts of an object (S3 user guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
 
-/// So much is in memory at once, in KiB.
+/// The most memory for pieces in flight, in KiB.
 const MAX_IN_MEMORY: u32 = 64 << 10;
 
-/// A link that does not do this is of no use, in bytes a second.
+/// The slowest link that is supported, in bytes per second.
 const SLOWEST: u64 = 64 << 10;
 
-/// How often a request is tried; the SDK waits longer and longer between.
+/// The most attempts of a request; the SDK backs off between them.
 const ATTEMPTS: u32 = 5;
 
-/// How often something is sent again because it did not arrive as it was sent.
+/// The most repetitions of a piece that arrived with another checksum.
 const MAX_GARBLED: u32 = 3;
 
-/// How long a store has to answer to what has no content, all attempts together.
+/// The time limit for a request without content, all attempts included.
 const SHORT: Duration = Duration::from_secs(15);
 
-/// How long it has for one of them.
+/// The time limit for one of its attempts.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// How long it may take to be connected.
+/// The time limit for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// The metadata in which an object has the SHA-256 of its content.
+/// The metadata key with the SHA-256 of an object's content.
 const DIGEST: &str = "sha256";
 
-/// The name of the object that shows whether there can be any.
+/// The name of the object that the check puts.
 const CHECK: &str = ".sip-call-extractor-check";
 
-/// A store that is to be written to.
+/// A store with the settings for its objects.
 #[derive(Debug)]
 pub(super) struct Store {
     client: Client,
     credentials: Option<SharedCredentialsProvider>,
     settings: Settings,
-    /// Taken before `memory`, by everybody.
+    /// Every task acquires this before `memory`.
     requests: Arc<Semaphore>,
     /// See [`MAX_IN_MEMORY`].
     memory: Arc<Semaphore>,
-    /// Whether an object could be put, and whether it was forbidden to ask for one. See
-    /// [`Store::may_ask`].
+    /// True when an object has been put.
     has_put: AtomicBool,
+    /// True when a look-up was forbidden. See [`Store::may_ask`].
     is_forbidden: AtomicBool,
 }
 
-/// What is to be sent.
+/// A file to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) path: PathBuf,
     pub(super) to: S3Uri,
     /// The last part of the key.
     pub(super) name: String,
-    /// How long the file was, in bytes.
+    /// The length of the file when it became due, in bytes.
     pub(super) len: u64,
     pub(super) content_type: &'static str,
-    /// Whether another object of the key may be replaced.
+    /// True when another object with this key may be replaced.
     pub(super) replaces: bool,
 }
 
-/// What became of a file.
+/// The result of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
-    /// Whether it was an object before.
+    /// True when the object existed before.
     pub(super) was_there: bool,
-    /// Which file it was, whatever has its name now.
+    /// The identity of the sent file, whatever has its name now.
     pub(super) file: Option<FileId>,
 }
 
-/// The device and the number of a file.
+/// The device and inode number of a file.
 pub(super) type FileId = (u64, u64);
 
-/// Which file has a name.
+/// The identity of the file at a path.
 pub(super) fn file_at(path: &Path) -> io::Result<FileId> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// What a file holds.
+/// The length and the checksums of a file's content.
 #[derive(Clone, Debug)]
 struct Content {
     len: u64,
@@ -142,14 +142,14 @@ struct Content {
     sha256: String,
 }
 
-/// A part of a file, or all of it, and its turn to be sent.
+/// A part of a file, or all of it, with its permits.
 struct Piece {
     bytes: Vec<u8>,
     _turn: Vec<OwnedSemaphorePermit>,
 }
 
 impl Store {
-    /// Makes a client. Nothing is asked of the store yet.
+    /// Creates a client, without a request.
     pub(super) async fn new(settings: Settings) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT.min(settings.deadline))
@@ -178,7 +178,7 @@ impl Store {
         }
     }
 
-    /// Where a bucket is, for sentences.
+    /// The location of a bucket, for messages.
     pub(super) fn place(&self, to: &S3Uri) -> Place {
         let region = self.settings.region.clone();
         let of_environment = || {
@@ -195,7 +195,7 @@ impl Store {
         Place::new(&to.bucket, region, endpoint, self.settings.path_style)
     }
 
-    /// Tries whether objects can be put, with one that has no content.
+    /// Checks whether objects can be put, by an empty one.
     ///
     /// # Errors
     /// They cannot.
@@ -214,7 +214,7 @@ impl Store {
             Ok(Err(error)) => return Err(self.explain(Trouble::of(&error)).await),
             Err(_) => return Err(self.explain(Trouble::TooSlow).await),
         }
-        // Credentials that may only put leave it there: it has one name, and no content.
+        // If the credentials do not allow to delete it, it stays: always the same empty object.
         let delete = self
             .client
             .delete_object()
@@ -231,14 +231,14 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a file an object, unless it is one.
+    /// Puts a file as an object, unless that object exists.
     ///
     /// # Errors
-    /// It is none, or it is not known whether it is.
+    /// The object does not exist, or its existence is unknown.
     pub(super) async fn send(self: &Arc<Self>, order: &Order) -> Result<Sent, Trouble> {
         let sent = match self.open(&order.path).await {
             Ok((source, whole)) => self.send_content(order, &source, whole).await,
-            // A run that was killed may have removed it, after it had become an object.
+            // A killed run may have removed the file after its upload.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.find(order).await,
             Err(error) => Err(Trouble::Unreadable(error.to_string())),
         };
@@ -261,7 +261,7 @@ impl Store {
             Ok(_) => Err(Trouble::Missing),
             Err(_) if self.may_only_put(&order.to).await => {
                 tracing::warn!(
-                    "{} is gone, and the credentials do not allow to ask whether {} is there",
+                    "{} is gone, and the credentials do not allow to look up whether {} exists",
                     order.path.display(),
                     order.to.of_object(&order.name)
                 );
@@ -271,7 +271,7 @@ impl Store {
         }
     }
 
-    /// How long something of this length may take beside all else that is under way.
+    /// The time limit for this many bytes beside the concurrent uploads.
     fn time_for(&self, len: u64) -> Duration {
         let bytes = len.saturating_mul(self.settings.concurrency as u64);
         self.settings
@@ -279,8 +279,7 @@ impl Store {
             .saturating_add(Duration::from_secs(bytes / SLOWEST))
     }
 
-    /// A request that could not be made may lack credentials: those are asked for anew, which
-    /// tells.
+    /// A failed request may be due to missing credentials, so this asks for them again.
     async fn explain(&self, trouble: Trouble) -> Trouble {
         if !matches!(
             trouble,
@@ -289,7 +288,7 @@ impl Store {
             return trouble;
         }
         let Some(credentials) = &self.credentials else {
-            return Trouble::NoCredentials("nothing is there to provide them".to_owned());
+            return Trouble::NoCredentials("no source provides them".to_owned());
         };
         match timeout(SHORT, credentials.provide_credentials()).await {
             Ok(Err(error)) => Trouble::NoCredentials(causes(&error)),
@@ -314,16 +313,17 @@ impl Store {
                     file,
                 });
             }
-            // One that this program did not put there, or did not put there whole, is no call's.
+            // An object without this program's digest does not belong to a call, or is incomplete;
+            // it may be replaced.
             Ok(Some(there)) if digest_of(&there).is_some() && !order.replaces => {
                 return Err(Trouble::Occupied);
             }
             Ok(Some(_)) => tracing::warn!(
-                "{} is there with other content, and is replaced",
+                "{} exists with other content, and is replaced",
                 order.to.of_object(&order.name)
             ),
             Err(trouble @ (Trouble::Unreachable(_) | Trouble::TooSlow)) => return Err(trouble),
-            // Who may not ask may be allowed to send, or is told then why not.
+            // Credentials that may not look up may still put; if not, the request says why.
             Ok(None) | Err(_) => {}
         }
         match whole {
@@ -342,7 +342,7 @@ impl Store {
         })
     }
 
-    /// What is known of an object; nothing if there is none.
+    /// The metadata of an object; `None` if it does not exist.
     async fn head(&self, order: &Order) -> Result<Option<HeadObjectOutput>, Trouble> {
         if !self.may_ask() {
             return Err(Trouble::AccessDenied("HEAD".to_owned()));
@@ -367,15 +367,15 @@ impl Store {
         Err(Trouble::of(&error))
     }
 
-    /// Whether credentials may put an object, and nothing else: what they may do besides is tried
-    /// if need be.
+    /// Returns true if the credentials may put objects but not look them up. If no object has been
+    /// put yet, the check object is tried.
     async fn may_only_put(&self, to: &S3Uri) -> bool {
         let is_forbidden = self.is_forbidden.load(Ordering::Relaxed);
         is_forbidden && (self.has_put.load(Ordering::Relaxed) || self.check(to).await.is_ok())
     }
 
-    /// Whether the credentials may ask what is there. Nobody says why a `HEAD` is forbidden, so
-    /// that is certain only if something else is allowed.
+    /// Returns false if look-ups are known to be forbidden. A `HEAD` has no error text, so a 403
+    /// means that only if another request was allowed.
     fn may_ask(&self) -> bool {
         !(self.has_put.load(Ordering::Relaxed) && self.is_forbidden.load(Ordering::Relaxed))
     }
@@ -422,7 +422,7 @@ impl Store {
         }
     }
 
-    /// Two attempts fit into the time that there is.
+    /// The client settings with which two attempts fit into the total time.
     fn attempts_for(&self, len: u64) -> aws_sdk_s3::config::Builder {
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(self.time_for(len).mul_f64(0.5))
@@ -450,7 +450,7 @@ impl Store {
             .metadata(DIGEST, &source.content.sha256);
         let begun = create.send().await.map_err(|error| Trouble::of(&error))?;
         let id = begun.upload_id().ok_or_else(|| {
-            Trouble::Refused("an upload of several parts gets no name".to_owned())
+            Trouble::Refused("the store returns no id for a multipart upload".to_owned())
         })?;
         let len = source.content.len;
         let parts = timeout(self.time_for(len), self.parts(to, &key, id, source))
@@ -461,7 +461,7 @@ impl Store {
             Err(trouble) => Err(trouble),
         };
         if completed.is_err() {
-            // The store would keep the parts, and charge for them.
+            // Otherwise the store would keep the parts, and charge for them.
             let abort = self
                 .client
                 .abort_multipart_upload()
@@ -535,7 +535,7 @@ impl Store {
             .key(key)
             .upload_id(id)
             .multipart_upload(parts);
-        // A store may have to copy the parts.
+        // The store may have to copy the parts, which takes time.
         let complete = complete
             .customize()
             .config_override(self.attempts_for(len))
@@ -584,19 +584,19 @@ impl Store {
         }
     }
 
-    /// Waits for a request, and memory for so many bytes.
+    /// Waits for a request slot, and for memory for this many bytes.
     async fn turn(&self, len: u64) -> Vec<OwnedSemaphorePermit> {
         let kib = u32::try_from(len.div_ceil(1024))
             .unwrap_or(u32::MAX)
             .clamp(1, MAX_IN_MEMORY);
         let mut turn = Vec::new();
-        // They are never closed.
+        // The semaphores are never closed.
         turn.extend(Arc::clone(&self.requests).acquire_owned().await);
         turn.extend(Arc::clone(&self.memory).acquire_many_owned(kib).await);
         turn
     }
 
-    /// What a file holds, and, if it is short, the bytes.
+    /// Opens a file and hashes its content. A short file is returned in memory.
     async fn open(&self, path: &Path) -> io::Result<(Source, Option<Piece>)> {
         let file = files::open(OpenOptions::new().read(true), path)?;
         let metadata = file.metadata()?;
@@ -630,16 +630,16 @@ impl Store {
     }
 }
 
-/// A file that is to be sent.
+/// An open file that is to be sent.
 #[derive(Debug)]
 struct Source {
-    /// Whatever becomes of its name.
+    /// The open file, which stays the same when its name is reused.
     file: Arc<File>,
     id: FileId,
     content: Content,
 }
 
-/// TLS without code in C, and through a proxy where the environment names one.
+/// TLS without C code, and through a proxy if the environment names one.
 fn http_client() -> SharedHttpClient {
     let crypto = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
     aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
@@ -679,7 +679,7 @@ impl Content {
         })
     }
 
-    /// Whether an object holds the same, as far as the store knows.
+    /// Returns true if the object has the same content, as far as the store knows.
     fn is_that_of(&self, there: &HeadObjectOutput) -> bool {
         let digest = digest_of(there);
         let is_of_parts = there.checksum_type() == Some(&ChecksumType::Composite);
@@ -700,18 +700,19 @@ fn joined(
 }
 
 fn read_at(file: &File, from: u64, len: u64) -> io::Result<Vec<u8>> {
-    // The file has so many, and each part its share of memory.
+    // The file has that many bytes, and each part has its share of memory.
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, from)?;
     Ok(bytes)
 }
 
-/// Bytes in memory can be sent as often as need be.
+/// A body from memory, which can be sent repeatedly.
 fn again(body: &SdkBody) -> ByteStream {
     ByteStream::new(body.try_clone().unwrap_or_else(SdkBody::taken))
 }
 
-/// A store that says nothing of a checksum has at least been told it.
+/// Compares the checksums. If the store returns none, it has at least received the one in the
+/// request.
 fn has_arrived(said: Option<&str>, crc32: u32) -> Result<(), Trouble> {
     if said.is_none_or(|said| said == base64(crc32)) {
         Ok(())
@@ -720,7 +721,7 @@ fn has_arrived(said: Option<&str>, crc32: u32) -> Result<(), Trouble> {
     }
 }
 
-/// How often something can still be sent that did not arrive as it was sent.
+/// The remaining repetitions for pieces that arrive with another checksum.
 struct Tries<'a> {
     key: &'a str,
     left: u32,
@@ -739,7 +740,7 @@ impl<'a> Tries<'a> {
         let goes_again = self.left > 0 && matches!(arrived, Err(Trouble::Garbled));
         if goes_again {
             tracing::warn!(
-                "{} did not arrive as it was sent, and is sent again",
+                "{} arrived with another checksum, and is sent again",
                 self.key
             );
         }
@@ -771,7 +772,7 @@ fn key_id(settings: &Settings) -> Option<String> {
     }
 }
 
-/// Tags as the header of a request has them.
+/// The tags in the format of the request header.
 fn header(tags: &Tags) -> Option<String> {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let tags: Vec<String> = tags

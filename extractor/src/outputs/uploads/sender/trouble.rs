@@ -1,4 +1,4 @@
-//! Why an upload failed, as one sentence that says what to do.
+//! The reasons why an upload failed, each with a message that says what to do.
 
 use std::{error::Error, fmt, net::Ipv4Addr};
 
@@ -9,40 +9,40 @@ use aws_sdk_s3::{
 
 use crate::outputs::text::printable;
 
-/// Why an upload failed.
+/// The reason why an upload failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// There are none.
+    /// There are no credentials.
     NoCredentials(String),
-    /// There are some that the store does not know, or not any more.
+    /// The store does not know the credentials, or they have expired.
     BadCredentials(String),
-    /// They may not do this.
+    /// The credentials do not allow the request.
     AccessDenied(String),
     NoSuchBucket,
-    /// The bucket is somewhere else; the store may say where.
+    /// The bucket is in another region, which the store may name.
     WrongRegion(Option<String>),
     ClockSkew,
     Unreachable(String),
-    /// It takes too long.
+    /// The request takes too long.
     TooSlow,
-    /// The store says that it cannot now.
+    /// The store is overloaded.
     Overloaded(String),
-    /// What the store has received is not what was sent.
+    /// The store has received other bytes than were sent.
     Garbled,
-    /// The store does not do what it is asked for.
+    /// The store refuses the request.
     Refused(String),
-    /// The store does not take this object.
+    /// The store refuses this object.
     BadObject(String),
-    /// Another call's object has the key.
+    /// The key belongs to another call's object.
     Occupied,
     /// The file cannot be read.
     Unreadable(String),
-    /// The file is not there, and the object is not either.
+    /// Neither the file nor the object exists.
     Missing,
 }
 
 impl Trouble {
-    /// Whether it would be the same with any other file.
+    /// Returns true if any other file would fail, too.
     pub(super) fn is_of_store(&self) -> bool {
         !matches!(
             self,
@@ -54,14 +54,14 @@ impl Trouble {
         )
     }
 
-    /// What a call to the store came to.
+    /// Classifies the error of a request.
     pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
         match error {
             SdkError::TimeoutError(_) => Self::TooSlow,
-            // Also by a time-out: there is one for connecting only.
+            // This includes the connect timeout.
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
                 Self::Unreachable(causes(error))
             }
@@ -78,8 +78,8 @@ impl Trouble {
         }
     }
 
-    /// Codes are those of the S3 API reference, "Error responses"; `NotSignedUp` is what some other
-    /// stores say of a key that they do not know.
+    /// Classifies an answer by its code in the S3 API reference, "Error responses". Some other
+    /// stores use `NotSignedUp` for an unknown key.
     fn answered(
         status: u16,
         code: Option<&str>,
@@ -142,7 +142,7 @@ impl Trouble {
         }
     }
 
-    /// As a sentence, for a bucket in a region at an endpoint.
+    /// The message, for a bucket in a region at an endpoint.
     pub(super) fn at<'a>(&'a self, place: &'a Place) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| self.say(place, f))
     }
@@ -168,12 +168,12 @@ impl Trouble {
             ),
             Self::AccessDenied(words) => write!(
                 f,
-                "the credentials do not allow to write to the bucket {bucket} ({words}); they need s3:PutObject below the prefix of --s3-uri, and what the bucket's encryption and tags ask for"
+                "the credentials do not allow to write to the bucket {bucket} ({words}); they need s3:PutObject below the prefix of --s3-uri, and the rights that its encryption and tags need"
             ),
             Self::NoSuchBucket => {
                 write!(
                     f,
-                    "there is no bucket {bucket} at {endpoint}; make it, or correct --s3-uri"
+                    "there is no bucket {bucket} at {endpoint}; create it, or correct --s3-uri"
                 )
             }
             Self::WrongRegion(Some(right)) => {
@@ -190,31 +190,31 @@ impl Trouble {
             }
             Self::ClockSkew => write!(
                 f,
-                "{endpoint} refuses what is signed with the time of this machine; set its clock, which may be off by 15 minutes at most"
+                "{endpoint} refuses requests that are signed with the time of this machine; set its clock, which may be wrong by at most 15 minutes"
             ),
             Self::Unreachable(why) if let Some(host) = host_of_bucket => write!(
                 f,
-                "{endpoint} cannot be reached by the bucket's name, {host} ({why}); give --s3-path-style if the store has no such names, see to the network, or correct --s3-endpoint-url"
+                "{endpoint} cannot be reached by the bucket's name, {host} ({why}); give --s3-path-style if the store has no such names, check the network, or correct --s3-endpoint-url"
             ),
             Self::Unreachable(why) => {
                 write!(
                     f,
-                    "{endpoint} cannot be reached ({why}); see to the network, or correct --s3-endpoint-url"
+                    "{endpoint} cannot be reached ({why}); check the network, or correct --s3-endpoint-url"
                 )
             }
             Self::TooSlow => write!(
                 f,
-                "{endpoint} did not take the object in time; see to the network"
+                "{endpoint} did not take the object in time; check the network"
             ),
             Self::Overloaded(words) => write!(f, "{endpoint} cannot take objects now ({words})"),
             Self::Garbled => write!(
                 f,
-                "what {endpoint} has received differs from what was sent, by its checksum"
+                "{endpoint} received other bytes than were sent, by their checksum"
             ),
             Self::Refused(words) => {
                 write!(
                     f,
-                    "{endpoint} refuses ({words}); see to the --s3 flags, and to whether that is an S3 store"
+                    "{endpoint} refuses the request ({words}); check the --s3 flags, and whether the endpoint is an S3 store"
                 )
             }
             Self::BadObject(words) => write!(f, "{endpoint} does not take the object ({words})"),
@@ -225,22 +225,22 @@ impl Trouble {
             Self::Unreadable(why) => write!(f, "the file cannot be read ({why})"),
             Self::Missing => write!(
                 f,
-                "the file is not there any more, and no object of its length is in the bucket {bucket}"
+                "the file is gone, and the bucket {bucket} has no object of its length"
             ),
         }
     }
 }
 
-/// Where a store says which region a bucket is in.
+/// The response header with the region of a bucket.
 const REGION: &str = "x-amz-bucket-region";
 
-/// Where something was tried.
+/// The location of a bucket, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) bucket: String,
     pub(super) region: String,
     pub(super) endpoint: String,
-    /// The host that is asked, where a store of its own has the bucket in its name.
+    /// The host name with the bucket in it, for a custom endpoint that is addressed that way.
     pub(super) host_of_bucket: Option<String>,
 }
 
@@ -251,7 +251,8 @@ impl Place {
             .split_once("://")
             .and_then(|(_, rest)| rest.split('/').next())
             .filter(|_| !path_style);
-        // Addresses have no names below them, and the SDK knows: an IPv6 address is in brackets.
+        // IP addresses have no names below them; the SDK uses the path for them. IPv6 is in
+        // brackets.
         let is_name = |host: &&str| {
             !host.starts_with('[')
                 && host
@@ -269,7 +270,7 @@ impl Place {
     }
 }
 
-/// An error and what it comes from, in a line.
+/// An error and its causes on one line.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut next = Some(error);
