@@ -37,14 +37,14 @@ pub struct Settings {
     pub deadline: Duration,
 }
 
-/// What becomes of a file that was to be uploaded.
+/// When the local file of a call that was to be uploaded is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Cleanup {
     /// Deleted when the store has confirmed the object.
     Uploaded,
-    /// Deleted whatever became of the upload.
+    /// Deleted even if the upload failed, as the original program does.
     Always,
-    /// Kept.
+    /// Never deleted.
     Never,
 }
 
