@@ -20,6 +20,7 @@
 )]
 
 mod corpus;
+mod documents;
 mod extract;
 mod files;
 mod fuzzed;

@@ -1,4 +1,4 @@
-//! Makes the sample capture of the README: a morning in a small office.
+//! Makes the sample capture of `scripts/demo` and the README: a morning in a small office.
 //!
 //!     scripts/sample sample.pcap
 

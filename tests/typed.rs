@@ -236,7 +236,7 @@ fn those_who_know_the_original_program() {
     shell
         .types("--interface eth0 --filter 'udp port 5060' --output-dir x")
         .is(2)
-        .says("live capture is sip-capture-agent's")
+        .says("sip-capture-agent captures live traffic")
         .says("sip-capture-agent --interface eth0 --filter 'udp port 5060' --output-dir segments");
     shell
         .types("-interface any")

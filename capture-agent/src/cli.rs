@@ -1,4 +1,4 @@
-//! The command line, and what it does not say read from a file.
+//! The command line, and the file of flags that it names.
 
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -13,103 +13,35 @@ use shared::{
 
 use crate::{filter::Filter, retention, ring::CHUNK_BYTES, rotation};
 
+const CAPTURE: &str = "Capture";
+const SEGMENTS: &str = "Segments";
+const RETENTION: &str = "Retention";
+const LOGGING: &str = "Logging and metrics";
+
 /// Captures live traffic through a BPF filter into rotating pcap segments.
 ///
-/// A segment is a hidden part file (`.NAME.pcap.part`) while it is written; then it appears,
-/// complete, as `<instance>_<interface>_<UTC start>_<sequence>.pcap`. SIGHUP begins a new one,
+/// A segment is a hidden part file (`.NAME.pcap.part`) while it is written; when it is complete, it
+/// appears as `<instance>_<interface>_<UTC start>_<sequence>.pcap`. SIGHUP begins a new one,
 /// SIGUSR1 logs statistics, SIGTERM and SIGINT end the agent. Capturing needs CAP_NET_RAW.
 ///
 /// Durations are written as 60s, 5m0s, 1h30m; sizes as 65536, 64KiB, 256MiB, 10GB.
 ///
-/// Exit status: 0 done; 1 failed (no such interface, no permission, no space); 2 wrong usage.
+/// Exit status: 0 ended by a signal, --duration or --count; 1 failed (no such interface, no
+/// permission, no space); 2 wrong usage.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sip-capture-agent", version, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// Interface to capture on, such as eth0; `any` for all of them. May be repeated: each has
-    /// segments of its own.
-    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
-    pub(crate) interface: Vec<String>,
-
-    /// Which packets to capture: a filter in the language of pcap-filter(7). Without it: all that
-    /// may belong to a call.
-    #[arg(long, value_name = "BPF")]
-    filter: Option<String>,
-
-    /// Without --filter: the ports of SIP over TCP; one port, or `any`. (UDP is captured whatever
-    /// its ports.)
-    #[arg(long, value_name = "START-END", default_value = "5060-5061")]
-    sip_ports_range: SipPorts,
-
-    /// Print the filter for the interface (or for Ethernet, if none is given), and end.
-    #[arg(long)]
-    pub(crate) print_filter: bool,
-
-    /// How many bytes of each packet to keep at most.
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_SNAPLEN, value_parser = value_parser!(u32).range(1..=i64::from(MAX_FRAME_LEN)))]
-    pub(crate) snaplen: u32,
-
-    /// The kernel's buffer for each interface: for the time that the agent is kept from running.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = kernel_buffer)]
-    pub(crate) buffer_size: ByteSize,
-
-    /// Memory for each interface's packets that wait for the disk: for the time that it is slow, or
-    /// full.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = queue)]
-    pub(crate) queue_size: ByteSize,
-
-    /// Capture also what is not addressed to this host.
-    #[arg(long)]
-    pub(crate) promiscuous: bool,
-
-    /// The unit of timestamps.
-    #[arg(long, value_enum, default_value_t = PrecisionName::Micro)]
-    precision: PrecisionName,
-
-    /// Directory for the segments; it is made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) output_dir: PathBuf,
-
-    /// Who captures: the first part of segments' names. Without it: the host's short name.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) instance: Option<String>,
-
-    /// Begin a new segment at multiples of this since 1970, UTC; 0 for never.
-    #[arg(long, value_name = "DURATION", default_value = "60s")]
-    rotate_every: GoDuration,
-
-    /// Begin a new segment before one gets larger than this; 0 for any size.
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
-    rotate_size: ByteSize,
-
-    /// Write a segment for each interval, also where no packet came.
-    #[arg(long)]
-    pub(crate) empty_segments: bool,
-
-    /// Delete the oldest segments when all of them take more than this; 0 for no limit.
-    #[arg(long, value_name = "SIZE")]
-    max_disk_bytes: Option<ByteSize>,
-
-    /// Delete segments that were closed longer ago than this; 0 for no limit.
-    #[arg(long, value_name = "DURATION")]
-    max_age: Option<GoDuration>,
-
-    /// Delete the oldest segments when the file system has less than this left; 0 for no limit.
-    #[arg(long, value_name = "SIZE")]
-    min_free_bytes: Option<ByteSize>,
-
-    /// Write counters to this file for node_exporter's textfile collector (NAME.prom).
+    /// Read flags from this TOML file, by their names; the command line wins.
+    ///
+    /// Its lines look like `snaplen = 1600` and `interface = ["eth0", "eth1"]`.
     #[arg(long, value_name = "FILE")]
-    pub(crate) metrics_file: Option<PathBuf>,
-
-    /// How often to log statistics; 0 for only at the end.
-    #[arg(long, value_name = "DURATION", default_value = "60s")]
-    pub(crate) stats_interval: GoDuration,
+    config: Option<PathBuf>,
 
     /// Become this user when the interfaces are open.
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
-    /// Do not give up the system calls that capturing does not need.
+    /// Keep the system calls that capturing does not need: do not enter the sandbox (seccomp).
     #[arg(long)]
     pub(crate) no_sandbox: bool,
 
@@ -117,25 +49,137 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION")]
     pub(crate) duration: Option<GoDuration>,
 
-    /// End after so many packets of each interface.
+    /// End after this many packets of each interface.
     #[arg(long, value_name = "PACKETS")]
     pub(crate) count: Option<u64>,
 
-    /// Read flags from this TOML file (snaplen = 1600, interface = ["eth0", "eth1"]); those given
-    /// here win.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Interface to capture on, such as eth0; `any` for all of them.
+    ///
+    /// May be repeated: each interface has segments of its own.
+    #[arg(long, value_name = "NAME", action = ArgAction::Append, help_heading = CAPTURE)]
+    pub(crate) interface: Vec<String>,
 
-    /// How log lines look.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    /// Capture only packets that match this filter, in the language of pcap-filter(7).
+    ///
+    /// Without it, every packet that may belong to a call is captured.
+    #[arg(long, value_name = "BPF", help_heading = CAPTURE)]
+    filter: Option<String>,
+
+    /// Without --filter: capture SIP over TCP on these ports: START-END, one port, or `any`.
+    ///
+    /// UDP is captured on all ports.
+    #[arg(
+        long,
+        value_name = "START-END",
+        default_value = "5060-5061",
+        help_heading = CAPTURE
+    )]
+    sip_ports_range: SipPorts,
+
+    /// Print the filter for the interface (or for Ethernet, if none is given), and exit.
+    #[arg(long, help_heading = CAPTURE)]
+    pub(crate) print_filter: bool,
+
+    /// Keep at most this many bytes of each packet.
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_SNAPLEN, value_parser = value_parser!(u32).range(1..=i64::from(MAX_FRAME_LEN)), help_heading = CAPTURE)]
+    pub(crate) snaplen: u32,
+
+    /// Capture packets that are not addressed to this host, too.
+    #[arg(long, help_heading = CAPTURE)]
+    pub(crate) promiscuous: bool,
+
+    /// Unit of the timestamps.
+    #[arg(long, value_enum, default_value_t = PrecisionName::Micro, help_heading = CAPTURE)]
+    precision: PrecisionName,
+
+    /// Size of the kernel's buffer for each interface: it holds packets while the agent cannot run.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = kernel_buffer,
+        help_heading = CAPTURE
+    )]
+    pub(crate) buffer_size: ByteSize,
+
+    /// Memory for the packets of each interface that wait for the disk, while it is slow or full.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = queue,
+        help_heading = CAPTURE
+    )]
+    pub(crate) queue_size: ByteSize,
+
+    /// Directory for the segments; it is made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".", help_heading = SEGMENTS)]
+    pub(crate) output_dir: PathBuf,
+
+    /// First part of the segments' names: the agent that captures. Without it, the host's short
+    /// name.
+    #[arg(long, value_name = "NAME", help_heading = SEGMENTS)]
+    pub(crate) instance: Option<String>,
+
+    /// Begin a new segment at multiples of this time since 1970, UTC; 0 for never.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "60s",
+        help_heading = SEGMENTS
+    )]
+    rotate_every: GoDuration,
+
+    /// Begin a new segment before one gets larger than this; 0 for any size.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "256MiB",
+        help_heading = SEGMENTS
+    )]
+    rotate_size: ByteSize,
+
+    /// Write a segment for each interval, also where no packet came.
+    #[arg(long, help_heading = SEGMENTS)]
+    pub(crate) empty_segments: bool,
+
+    /// Delete the oldest segments when all of them take more than this; 0 for no limit.
+    #[arg(long, value_name = "SIZE", help_heading = RETENTION)]
+    max_disk_bytes: Option<ByteSize>,
+
+    /// Delete segments that were closed longer ago than this; 0 for no limit.
+    #[arg(long, value_name = "DURATION", help_heading = RETENTION)]
+    max_age: Option<GoDuration>,
+
+    /// Delete the oldest segments when the file system has less than this left; 0 for no limit.
+    #[arg(long, value_name = "SIZE", help_heading = RETENTION)]
+    min_free_bytes: Option<ByteSize>,
+
+    /// Write counters to this file for node_exporter's textfile collector (NAME.prom).
+    #[arg(long, value_name = "FILE", help_heading = LOGGING)]
+    pub(crate) metrics_file: Option<PathBuf>,
+
+    /// Log statistics this often; 0 for only at the end.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "60s",
+        help_heading = LOGGING
+    )]
+    pub(crate) stats_interval: GoDuration,
+
+    /// Format of the log lines.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = LOGGING)]
     pub(crate) log_format: LogFormat,
 
-    /// Log more. (RUST_LOG, if set, says exactly what.)
-    #[arg(long)]
+    /// Log more.
+    ///
+    /// The environment variable RUST_LOG, if set, selects the log lines instead.
+    #[arg(long, help_heading = LOGGING)]
     pub(crate) debug: bool,
 }
 
-/// The unit of timestamps, as the command line says it.
+/// The unit of the timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PrecisionName {
     /// Microseconds
@@ -145,7 +189,7 @@ pub(crate) enum PrecisionName {
 }
 
 impl Arguments {
-    /// What the command line says, and the file that it names.
+    /// Reads the command line, and the file that it names.
     pub(crate) fn from_command_line(line: &[OsString]) -> Result<Self, clap::Error> {
         let arguments: Self = config_file::arguments(line)?;
         arguments
@@ -194,7 +238,7 @@ impl Arguments {
     }
 
     pub(crate) fn retention(&self) -> retention::Limits {
-        // Taken at its word, 0 would delete every segment as soon as it is closed.
+        // A limit of 0 would delete every segment as soon as it is closed.
         let bytes = |size: Option<ByteSize>| size.map(|size| size.0).filter(|&bytes| bytes != 0);
         retention::Limits {
             max_disk_bytes: bytes(self.max_disk_bytes),
@@ -208,7 +252,7 @@ impl Arguments {
     }
 }
 
-/// libpcap takes it as a signed number of 32 bits; below some pages there would be no room for a
+/// libpcap takes the size as a signed number of 32 bits; fewer than some pages have no room for a
 /// block.
 fn kernel_buffer(text: &str) -> Result<ByteSize, String> {
     within(text, ByteSize(256 * 1024), ByteSize(2047 * 1024 * 1024))
@@ -243,6 +287,11 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_md_has_the_flags_of_the_agent() {
+        support::flags::compare(Arguments::command());
     }
 
     #[test]

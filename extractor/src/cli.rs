@@ -1,35 +1,32 @@
 //! The command line.
 
 mod calls;
+mod input;
 mod operands;
+mod output;
+mod timers;
 mod times;
+mod uploads;
 
 use std::{
     env,
     ffi::{OsStr, OsString},
     path::PathBuf,
-    str::FromStr,
-    time::Duration,
 };
 
-use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind, value_parser};
-use nix::unistd::gethostname;
-use shared::{
-    config_file,
-    log::LogFormat,
-    s3_uri::S3Uri,
-    units::{ByteSize, GoDuration, SipPorts},
-};
+use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
+use shared::{config_file, log::LogFormat};
 
-use self::calls::CallArguments;
+use self::{
+    calls::{CallArguments, SoundArguments},
+    input::InputArguments,
+    output::OutputArguments,
+    timers::TimerArguments,
+    uploads::UploadArguments,
+};
 use crate::{
-    calls::Rules,
-    config::{Config, Directories, Source, UnitLen},
-    outputs::{
-        Settings, is_of_a_call,
-        uploads::{self, Class, Cleanup, Encryption, Tags},
-    },
-    packet::{Decoder, HepPorts},
+    config::{Config, UnitLen},
+    outputs::{Settings, is_of_a_call, uploads as store},
     progress::Verbosity,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
@@ -41,8 +38,11 @@ use crate::{
 /// FILE is a capture; several are one capture, in the order of their first packets. DIR is a
 /// directory with segments: see --input-dir.
 ///
-/// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but something of the input or of the
-/// uploads was left behind (the log and the closing summary say what).
+/// Durations are written as 500ms, 5s, 5m0s or 1h30m, and measured in packet time (the timestamps
+/// of the capture) unless a flag says otherwise; sizes as 65536, 64KiB, 20GiB, 10GB.
+///
+/// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but a part of the input or of the
+/// uploads was left out (the log and the closing summary name it).
 #[derive(Debug, Parser)]
 #[command(name = "sip-call-extractor", version, max_term_width = 100)]
 #[command(
@@ -50,233 +50,69 @@ use crate::{
 )]
 #[command(group(ArgGroup::new("captures").args(["input_file", "input_dir"])))]
 pub struct Arguments {
-    /// Capture to read (pcap or pcapng, also compressed with gzip or zstd; `-` is standard input).
-    /// May be repeated: the files are then one capture, in the order of their first packets.
-    /// The same as to name it without a flag.
-    #[arg(long, short, value_name = "FILE")]
-    input_file: Vec<PathBuf>,
-
-    /// Directory with segments to read: all closed ones that were not read before, in capture
-    /// order. Calls that are open at the end go on in the next run. May be repeated, once for each
-    /// capture point: their packets are merged by time. The same as to name it without a flag.
-    #[arg(long, value_name = "DIR")]
-    input_dir: Vec<PathBuf>,
-
-    /// Stay, and read each segment when it is closed, until SIGTERM or SIGINT.
-    #[arg(long, requires = "input_dir", conflicts_with_all = ["close_all", "input_file"])]
-    watch: bool,
-
-    /// Close the calls that are open at the end instead of carrying them over to the next run.
-    #[arg(
-        long = "final",
-        id = "close_all",
-        requires = "input_dir",
-        conflicts_with = "input_file"
-    )]
-    close_all: bool,
-
-    /// What becomes of a segment whose results are durable: keep, delete or move:DIR.
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "keep",
-        requires = "input_dir",
-        conflicts_with = "input_file"
-    )]
-    after_processing: AfterProcessing,
-
-    /// Leave out a packet that is the same, from its IP header on, as one at most 50 ms before it.
-    #[arg(long, requires = "input_dir", conflicts_with = "input_file")]
-    dedup: bool,
-
-    /// With --watch and several --input-dir: how long a capture point may deliver nothing before
-    /// the others are not held back for it any more.
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "5m0s",
-        requires = "input_dir",
-        conflicts_with = "input_file"
-    )]
-    source_timeout: GoDuration,
-
-    /// Do not wait for the disk: for scratch work. What is killed can be gone on with all the same,
-    /// but not what a loss of power broke off.
-    #[arg(long)]
-    no_sync: bool,
-
-    /// Forget what runs before left: open calls are given up, segments that are there are read
-    /// again, finished calls are not touched.
-    #[arg(long)]
-    reset_state: bool,
-
-    /// Try segments again that were set aside because they could not be read.
-    #[arg(long, requires = "input_dir", conflicts_with = "input_file")]
-    retry_failed: bool,
-
-    /// How large a capture may be when it is decompressed, such as 20GiB. If nothing is said: as
-    /// large as there is room for in the output directory, with some left for results.
-    #[arg(long, value_name = "SIZE")]
-    max_decompressed: Option<ByteSize>,
-
-    /// Ports on which SIP is looked for: START-END, one port, or `any` to find SIP by its content
-    /// on every port.
-    #[arg(long, value_name = "START-END", default_value = "any")]
-    sip_ports_range: SipPorts,
-
-    /// Ports to which agents send HEP (Homer), separated by commas; `any` for all. On others it is
-    /// left alone.
-    #[arg(long, value_name = "LIST", default_value = "9060,9061")]
-    hep_ports: HepPorts,
-
-    /// Numbers of the ERSPAN sessions that are wanted, separated by commas; all if there are none.
-    /// May be repeated. Frames that ERSPAN did not bring are always read.
-    #[arg(long, value_name = "LIST")]
-    erspan_span_ids: Vec<Numbers<1023>>,
-
-    /// Numbers of the VLANs that are wanted out of ERSPAN, likewise.
-    #[arg(long, value_name = "LIST")]
-    erspan_vlans: Vec<Numbers<4095>>,
-
-    /// Directory for the results; it is made if it is not there.
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
-    output_dir: PathBuf,
-
-    /// How long a call may be silent, SIP and media, before it is given up; 0 for any time.
-    #[arg(long, value_name = "DURATION", default_value = "5m0s")]
-    call_timeout: GoDuration,
-
-    /// How long after its BYE, CANCEL or refusal what still arrives belongs to a call.
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    linger: GoDuration,
-
-    /// How far before the SDP that names its endpoint media is taken.
-    #[arg(long, value_name = "DURATION", default_value = "2s")]
-    media_lookback: GoDuration,
-
-    /// How many calls may be open at once. Beyond that, the oldest call that nobody has answered
-    /// closes as a flood: it keeps its row and gets no file.
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
-    max_open_calls: u64,
-
-    /// Name of the file with a row per call.
-    #[arg(long, value_name = "NAME", default_value = "detected_calls.csv")]
-    detected_calls_filename: PathBuf,
-
-    /// Name of the file with a row per RTP stream.
-    #[arg(long, value_name = "NAME", default_value = "calls_statistics.csv")]
-    stats_filename: PathBuf,
-
-    /// Replace calls' files that are there already instead of choosing another name.
-    #[arg(long)]
-    overwrite: bool,
-
-    #[command(flatten)]
-    calls: CallArguments,
-
-    /// Upload each call's file to where --s3-uri says.
-    #[arg(long, requires = "s3_uri")]
-    auto_upload_to_s3: bool,
-
-    /// Where the calls' files go: s3://bucket/prefix/, in which {hostname} is the short name of
-    /// this host. Without --auto-upload-to-s3, it only fills the column s3_location.
-    #[arg(long, value_name = "URI")]
-    s3_uri: Option<S3Uri>,
-
-    /// The region of the bucket; without it, that of AWS_REGION, or of the profile.
-    #[arg(long, value_name = "REGION", value_parser = region)]
-    s3_region: Option<String>,
-
-    /// A store other than that of the region, such as http://127.0.0.1:9000.
-    #[arg(long, value_name = "URL", requires = "s3_uri", value_parser = url)]
-    s3_endpoint_url: Option<String>,
-
-    /// Name the bucket in the path, not in the host's name: many stores other than AWS want that.
-    #[arg(long, requires = "s3_uri")]
-    s3_path_style: bool,
-
-    /// Storage class of the objects, such as STANDARD_IA.
-    #[arg(long, value_name = "CLASS", requires = "s3_uri")]
-    s3_storage_class: Option<Class>,
-
-    /// How the store encrypts the objects: AES256, aws:kms, or aws:kms:KEY.
-    #[arg(long, value_name = "HOW", requires = "s3_uri")]
-    s3_sse: Option<Encryption>,
-
-    /// Tags of the objects: KEY=VALUE, several separated by commas.
-    #[arg(
-        long,
-        value_name = "TAGS",
-        default_value = "",
-        hide_default_value = true,
-        requires = "s3_uri"
-    )]
-    s3_tags: Tags,
-
-    /// How many requests to the store are under way at once, at most.
-    #[arg(long, value_name = "N", default_value = "8", requires = "s3_uri", value_parser = value_parser!(u16).range(1..=256))]
-    s3_concurrency: u16,
-
-    /// Upload both CSV files when a run ends, under the same prefix, named by the time at which the
-    /// run began.
-    #[arg(long, requires = "auto_upload_to_s3")]
-    s3_upload_csv: bool,
-
-    /// When the file of a call that was to be uploaded is deleted.
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "uploaded",
-        requires = "auto_upload_to_s3"
-    )]
-    local_cleanup: Cleanup,
-
-    /// How much may wait for a store that fails; beyond that the oldest files are deleted.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "10GiB",
-        requires = "auto_upload_to_s3"
-    )]
-    spool_max_bytes: ByteSize,
-
-    /// Only try whether objects can be put, and end: 0 if they can. (With captures, that is tried
-    /// anyway.)
-    #[arg(long, requires = "s3_uri")]
-    s3_check: bool,
-
-    /// Do not try it at the start.
-    #[arg(long, conflicts_with = "s3_check")]
-    no_s3_check: bool,
-
-    /// How long an object may take, but for its length.
-    #[arg(long, value_name = "DURATION", default_value = "1m0s", hide = true)]
-    s3_deadline: GoDuration,
-
-    /// Do not give up the right to write elsewhere than to the directories of results.
-    #[arg(long)]
-    pub no_sandbox: bool,
-
-    /// Read flags from this TOML file (input-dir = ["/a", "/b"], linger = "10s", watch = true);
-    /// those given here win.
+    /// Read flags from this TOML file, by their names; the command line wins.
+    ///
+    /// Its lines look like `input-dir = ["/a", "/b"]`, `linger = "10s"`, `watch = true` and `since
+    /// = 2023-12-01T14:30:00Z`. A flag of the file is left out when the command line gives it, or
+    /// gives one that excludes it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// How log lines look.
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    /// Keep the right to write to any directory: do not enter the sandbox (Landlock).
+    #[arg(long)]
+    pub no_sandbox: bool,
+
+    #[command(flatten, next_help_heading = "Input")]
+    input: InputArguments,
+
+    #[command(flatten, next_help_heading = "Which calls")]
+    calls: CallArguments,
+
+    #[command(flatten, next_help_heading = "Calls and timers")]
+    timers: TimerArguments,
+
+    #[command(flatten, next_help_heading = "Output")]
+    output: OutputArguments,
+
+    #[command(flatten, next_help_heading = "Output")]
+    sound: SoundArguments,
+
+    #[command(flatten, next_help_heading = "Uploads")]
+    uploads: UploadArguments,
+
+    /// Format of the log lines.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Logging"
+    )]
     pub log_format: LogFormat,
 
-    /// Say nothing but errors, and no summary: cron mails nothing when all is well.
-    #[arg(long, short, conflicts_with = "debug", overrides_with = "quiet")]
+    /// Log errors only, and print no summary: cron then mails nothing when all is well.
+    #[arg(
+        long,
+        short,
+        conflicts_with = "debug",
+        overrides_with = "quiet",
+        help_heading = "Logging"
+    )]
     quiet: bool,
 
-    /// Log more: each call, and why messages and media belong to none. (RUST_LOG, if set, says
-    /// exactly what.)
-    #[arg(long, short = 'v', visible_alias = "verbose", overrides_with = "debug")]
+    /// Log more: each call, which description gave which endpoint, and why messages and media
+    /// belong to no call.
+    ///
+    /// The environment variable RUST_LOG, if set, selects the log lines instead.
+    #[arg(
+        long,
+        short = 'v',
+        visible_alias = "verbose",
+        overrides_with = "debug",
+        help_heading = "Logging"
+    )]
     debug: bool,
 
-    /// Bytes of input that are worked on at once. No value changes the result; tests use small
-    /// ones.
+    /// Bytes of input in a window. No value changes the result; tests use small ones.
     #[arg(long, value_name = "BYTES", hide = true)]
     window_bytes: Option<usize>,
 
@@ -284,7 +120,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES", hide = true)]
     chunk_bytes: Option<usize>,
 
-    /// Bytes of memory for what is found in them, about.
+    /// Bytes of memory for the index of a window, about.
     #[arg(long, value_name = "BYTES", hide = true)]
     index_bytes: Option<usize>,
 
@@ -308,14 +144,15 @@ impl Arguments {
             .unwrap_or_else(|(kind, words)| command.error(kind, words).exit());
         let mut arguments: Self =
             config_file::arguments(&line).unwrap_or_else(|error| error.exit());
-        if !uploads::ARE_BUILT_IN && arguments.needs_a_store() {
+        if !store::ARE_BUILT_IN && arguments.uploads.need_a_store() {
             Self::command()
-                .error(ErrorKind::InvalidValue, uploads::MISSING)
+                .error(ErrorKind::InvalidValue, store::MISSING)
                 .exit();
         }
-        if arguments.needs_a_store() && arguments.s3_region.is_none() {
-            arguments.s3_region = uploads::region().and_then(|found| region(&found).ok());
-            if arguments.s3_region.is_none() {
+        if arguments.uploads.need_a_store() && arguments.uploads.s3_region.is_none() {
+            arguments.uploads.s3_region =
+                store::region().and_then(|found| uploads::region(&found).ok());
+            if arguments.uploads.s3_region.is_none() {
                 let why = "no region: give --s3-region, such as --s3-region eu-central-1, or set AWS_REGION (any will do for most stores other than AWS)";
                 Self::command()
                     .error(ErrorKind::MissingRequiredArgument, why)
@@ -325,30 +162,34 @@ impl Arguments {
         let given = config_file::given(&line);
         let is_given = |flag: &str| given.contains(OsStr::new(flag));
         if is_given("s3-check") && !is_given("input-file") && !is_given("input-dir") {
-            // Of a file of flags, it is the store that is to be tried.
-            arguments.input_file.clear();
-            arguments.input_dir.clear();
+            // A file of flags names the store; its captures are not read.
+            arguments.input.input_file.clear();
+            arguments.input.input_dir.clear();
         }
-        if !arguments.has_captures() && !arguments.s3_check {
+        if !arguments.input.has_captures() && !arguments.uploads.s3_check {
             let why = "no captures: name files, such as sip-call-extractor big.pcap, or a directory of segments";
             Self::command()
                 .error(ErrorKind::MissingRequiredArgument, why)
                 .exit();
         }
-        if arguments.detected_calls_filename == arguments.stats_filename {
+        if arguments.output.detected_calls_filename == arguments.output.stats_filename {
             let why = "--detected-calls-filename and --stats-filename name the same file; give them different names";
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
                 .exit();
         }
-        if arguments.s3_check && !arguments.auto_upload_to_s3 && arguments.has_captures() {
+        if arguments.uploads.s3_check
+            && !arguments.uploads.auto_upload_to_s3
+            && arguments.input.has_captures()
+        {
             let why = "--s3-check is for uploads; give --auto-upload-to-s3 with it, or no captures";
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
                 .exit();
         }
-        if arguments.s3_upload_csv
-            && arguments.detected_calls_filename.file_name() == arguments.stats_filename.file_name()
+        if arguments.uploads.s3_upload_csv
+            && arguments.output.detected_calls_filename.file_name()
+                == arguments.output.stats_filename.file_name()
         {
             let why = "--detected-calls-filename and --stats-filename would be the same object; give them different names";
             Self::command()
@@ -374,7 +215,7 @@ impl Arguments {
         arguments
     }
 
-    /// How times were understood that the command line has without a zone.
+    /// Sentences that say how times without a zone were understood.
     pub fn notices(&self) -> impl Iterator<Item = String> {
         let times = [
             ("--since", &self.calls.since),
@@ -385,7 +226,7 @@ impl Arguments {
             .filter_map(|(flag, time)| Some(format!("{flag} {}", time.as_ref()?.notice.as_ref()?)))
     }
 
-    /// How much is to be said.
+    /// How much the log says.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.debug) {
@@ -396,8 +237,13 @@ impl Arguments {
     }
 
     fn directories_in_conflict(&self) -> Option<String> {
-        // A directory has many names: what they lead to counts.
-        let inputs: Vec<PathBuf> = self.input_dir.iter().map(|path| whole_path(path)).collect();
+        // A directory has many names; the whole path has no links in it.
+        let inputs: Vec<PathBuf> = self
+            .input
+            .input_dir
+            .iter()
+            .map(|path| whole_path(path))
+            .collect();
         let twice = inputs
             .iter()
             .enumerate()
@@ -408,13 +254,13 @@ impl Arguments {
                 path.display()
             ));
         }
-        let output = whole_path(&self.output_dir);
+        let output = whole_path(&self.output.output_dir);
         let is_result =
             |path: &&PathBuf| is_of_a_call(path) && whole_path(path).parent() == Some(&output);
-        if self.input_file.len() > 1
-            && let Some(result) = self.input_file.iter().find(is_result)
+        if self.input.input_file.len() > 1
+            && let Some(result) = self.input.input_file.iter().find(is_result)
         {
-            let why = "is a call's file in the output directory: what is in it would count twice";
+            let why = "is a call's file in the output directory: its packets would count twice";
             return Some(format!(
                 "{} {why}; name the captures alone, or another --output-dir",
                 result.display()
@@ -422,9 +268,12 @@ impl Arguments {
         }
         if inputs.contains(&output) {
             let why = "is an input directory, too, where the calls' files would be taken for segments; name another one";
-            return Some(format!("--output-dir {} {why}", self.output_dir.display()));
+            return Some(format!(
+                "--output-dir {} {why}",
+                self.output.output_dir.display()
+            ));
         }
-        match &self.after_processing {
+        match &self.input.after_processing {
             AfterProcessing::Move(to) if inputs.contains(&whole_path(to)) => Some(format!(
                 "--after-processing move:{} names an input directory; name another one",
                 to.display()
@@ -433,123 +282,46 @@ impl Arguments {
         }
     }
 
-    /// Of a command that only tries whether objects can be put: how.
+    /// The settings of a command that only tries whether objects can be stored.
     #[must_use]
-    pub fn check(&self) -> Option<uploads::Settings> {
-        self.uploads()
-            .filter(|_| self.s3_check && !self.has_captures())
+    pub fn check(&self) -> Option<store::Settings> {
+        self.store()
+            .filter(|_| self.uploads.s3_check && !self.input.has_captures())
     }
 
-    /// The run asks something of a store. The other flags of uploads say how, or fill a column.
-    fn needs_a_store(&self) -> bool {
-        self.auto_upload_to_s3 || self.s3_check
+    fn store(&self) -> Option<store::Settings> {
+        self.uploads.settings(self.output.overwrite)
     }
 
-    fn has_captures(&self) -> bool {
-        !self.input_file.is_empty() || !self.input_dir.is_empty()
-    }
-
-    fn location(&self) -> Option<S3Uri> {
-        let host_name = gethostname().unwrap_or_default();
-        self.s3_uri
-            .as_ref()
-            .map(|uri| uri.on_host(&host_name.to_string_lossy()))
-    }
-
-    fn uploads(&self) -> Option<uploads::Settings> {
-        let (to, region) = self.location().zip(self.s3_region.clone())?;
-        Some(uploads::Settings {
-            to,
-            region,
-            endpoint_url: self.s3_endpoint_url.clone(),
-            path_style: self.s3_path_style,
-            storage_class: self.s3_storage_class.clone(),
-            encryption: self.s3_sse.clone(),
-            tags: self.s3_tags.clone(),
-            concurrency: self.s3_concurrency.into(),
-            with_tables: self.s3_upload_csv,
-            cleanup: self.local_cleanup,
-            spool_max_bytes: self.spool_max_bytes.0,
-            checks: !self.no_s3_check,
-            overwrite: self.overwrite,
-            deadline: Duration::from_nanos(self.s3_deadline.as_ns()),
-        })
-    }
-
-    fn source(&self) -> Source {
-        if self.input_dir.is_empty() {
-            return Source::Files(self.input_file.clone());
-        }
-        Source::Directories(Directories {
-            paths: self.input_dir.clone(),
-            stays: self.watch,
-            closes_all: self.close_all,
-            retries: self.retry_failed,
-            after_processing: self.after_processing.clone(),
-            leaves_out_copies: self.dedup,
-            timeout: Duration::from_nanos(self.source_timeout.as_ns()),
-        })
-    }
-
-    /// What they ask for.
+    /// The run that the arguments ask for.
     #[must_use]
     pub fn config(self) -> Config {
-        let location = self.location();
+        let location = self.uploads.location();
         Config {
-            uploads: self.uploads().filter(|_| self.auto_upload_to_s3),
-            source: self.source(),
-            resets: self.reset_state,
-            max_decompressed: self.max_decompressed,
+            uploads: self.store().filter(|_| self.uploads.auto_upload_to_s3),
+            source: self.input.source(),
+            resets: self.input.reset_state,
+            max_decompressed: self.input.max_decompressed,
             unit: self
                 .unit_bytes
                 .map_or_else(UnitLen::default, UnitLen::Exactly),
-            decoder: Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans))
-                .with_hep_on(self.hep_ports),
-            sip_ports: self.sip_ports_range,
-            rules: Rules {
-                linger_ns: self.linger.as_ns(),
-                call_timeout_ns: Some(self.call_timeout.as_ns()).filter(|ns| *ns > 0),
-                lookback_ns: self.media_lookback.as_ns(),
-                max_open_calls: self.max_open_calls,
-            },
+            sip_ports: self.input.sip_ports_range,
+            rules: self.timers.rules(),
             outputs: Settings {
                 location,
-                selection: self.calls.selection(),
-                directory: self.output_dir,
-                detected_calls_filename: self.detected_calls_filename,
-                stats_filename: self.stats_filename,
-                overwrite: self.overwrite,
-                tells_of_calls: !self.input_dir.is_empty(),
-                // One who waits for one file wants it as fast as a copy, and can run it again.
-                syncs: !self.no_sync && !self.input_dir.is_empty(),
+                selection: self.calls.selection(self.sound, self.output.min_messages),
+                directory: self.output.output_dir,
+                detected_calls_filename: self.output.detected_calls_filename,
+                stats_filename: self.output.stats_filename,
+                overwrite: self.output.overwrite,
+                tells_of_calls: !self.input.input_dir.is_empty(),
+                // A run over files should be as fast as a copy; it can be run again.
+                syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),
             },
             sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
+            decoder: self.input.decoder(),
         }
     }
-}
-
-/// As far as it can be told from something else: the rest is for the client.
-fn url(text: &str) -> Result<String, String> {
-    let host = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))
-        .unwrap_or_default();
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'@';
-    if host.is_empty() || host.starts_with('/') || !host.bytes().all(is_plain) {
-        return Err("that is no URL of a store; write http://HOST:PORT or https://HOST, without a name or a password".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// It becomes a part of the store's host name.
-fn region(text: &str) -> Result<String, String> {
-    let is_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if text.is_empty() || !text.bytes().all(is_label) {
-        return Err(format!(
-            "`{text}` is no region; write one such as eu-central-1"
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> Sizes {
@@ -559,41 +331,6 @@ fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> S
         chunk,
         index: index.unwrap_or(usual.index),
     }
-}
-
-/// Numbers from 0 to `MAX`, separated by commas; an empty text is no number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Numbers<const MAX: u16>(Vec<u16>);
-
-impl<const MAX: u16> FromStr for Numbers<MAX> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim().is_empty() {
-            return Ok(Self(Vec::new()));
-        }
-        text.split(',')
-            .map(|number| number_up_to(MAX, number.trim()))
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-}
-
-fn number_up_to(max: u16, text: &str) -> Result<u16, String> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text
-        .parse()
-        .ok()
-        .filter(|number| is_plain && *number <= max);
-    number.ok_or_else(|| {
-        format!(
-            "`{text}` is no number from 0 to {max}; write such numbers, separated by commas (1,2,3)"
-        )
-    })
-}
-
-fn all<const MAX: u16>(lists: Vec<Numbers<MAX>>) -> impl Iterator<Item = u16> {
-    lists.into_iter().flat_map(|list| list.0)
 }
 
 #[cfg(test)]
@@ -612,7 +349,18 @@ mod tests {
             .lines()
             .filter(|line| line.ends_with(':') && !line.starts_with(' '))
             .collect();
-        assert_eq!(headings, ["Options:", "Which calls:"]);
+        assert_eq!(
+            headings,
+            [
+                "Options:",
+                "Input:",
+                "Which calls:",
+                "Calls and timers:",
+                "Output:",
+                "Uploads:",
+                "Logging:"
+            ]
+        );
     }
 
     #[test]
@@ -627,7 +375,8 @@ mod tests {
             ];
             Arguments::try_parse_from(line.iter().chain(flags))
                 .unwrap()
-                .needs_a_store()
+                .uploads
+                .need_a_store()
         };
         assert!(!needs_a_store(&["--input-file", "a.pcap"]));
         assert!(needs_a_store(&[
@@ -636,26 +385,5 @@ mod tests {
             "--auto-upload-to-s3"
         ]));
         assert!(needs_a_store(&["--s3-check"]));
-    }
-
-    #[test]
-    fn lists_of_numbers() {
-        assert_eq!("".parse(), Ok(Numbers::<9>(vec![])));
-        assert_eq!("7".parse(), Ok(Numbers::<9>(vec![7])));
-        assert_eq!("0, 9,3".parse(), Ok(Numbers::<9>(vec![0, 9, 3])));
-        for (text, what) in [
-            ("10", "`10`"),
-            ("1,,2", "``"),
-            ("1-3", "`1-3`"),
-            ("-1", "`-1`"),
-            ("70000", "`70000`"),
-            ("+1", "`+1`"),
-        ] {
-            let why = text.parse::<Numbers<9>>().unwrap_err();
-            assert!(
-                why.starts_with(what) && why.contains("from 0 to 9"),
-                "{text}: {why}"
-            );
-        }
     }
 }

@@ -5,6 +5,7 @@ pub mod capture;
 pub mod desk;
 pub mod dice;
 pub mod faults;
+pub mod flags;
 pub mod frames;
 pub mod lab;
 pub mod ladder;

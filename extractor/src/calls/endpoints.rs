@@ -1,5 +1,5 @@
-//! Which open calls gave an endpoint, and when: the first half of "whose packet is whose" (README,
-//! "What belongs to a call").
+//! Which open calls gave an endpoint, and when: the first half of "which call a packet belongs to"
+//! (docs/calls.md).
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,5 +1,5 @@
-//! Conversations of which no call gave an end for sure, and guesses at the ends of media (README,
-//! "Guesses").
+//! Conversations of which no call gave an end for sure, and guesses at the ends of media
+//! (docs/calls.md, "Guesses").
 //!
 //! One call's sound in another call's file is the worst that can happen here. So a guess has a
 //! conversation only where no other guess fits as well, keeps it, and gives it to nobody else;

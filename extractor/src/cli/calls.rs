@@ -1,4 +1,4 @@
-//! Flags that say which calls are wanted, and which without their sound.
+//! Flags that say which calls are wanted, and which are written without their sound.
 
 use clap::Args;
 use regex::bytes::Regex;
@@ -6,78 +6,114 @@ use regex::bytes::Regex;
 use super::times::{self, Time};
 use crate::selection::{Patterns, Selection};
 
-/// Which calls are wanted, and which without their sound. Patterns are regular expressions; one is
-/// looked for anywhere in the text.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Which calls")]
 pub(super) struct CallArguments {
-    /// Extract only calls whose Call-ID matches this regular expression. May be repeated: one of
-    /// them is enough. (Of --call-id, --from and --to, each that is given has to match.)
+    /// Extract only calls whose Call-ID matches this regular expression.
+    ///
+    /// The pattern may match anywhere in the text. May be repeated: one match is enough. A call has
+    /// to match each of --call-id, --from, --to and --number that is given.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     call_id: Vec<Regex>,
 
-    /// The same for the value of From in the INVITE that opened the call.
+    /// Extract only calls whose From header, in the INVITE that opened the call, matches this
+    /// regular expression.
+    ///
+    /// The pattern may match anywhere in the value of the header, such as `"Alice"
+    /// <sip:alice@example.com>;tag=1`. May be repeated: one match is enough.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     from: Vec<Regex>,
 
-    /// The same for that of To.
+    /// Extract only calls whose To header, in the INVITE that opened the call, matches this regular
+    /// expression.
+    ///
+    /// The pattern may match anywhere in the value of the header, such as `"Bob"
+    /// <sip:bob@example.com>`. May be repeated: one match is enough.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     to: Vec<Regex>,
 
-    /// Extract only calls from or to a number that matches this regular expression. Numbers stand
-    /// without +, 00 and separators: +49 (30) 123-4 and 0049301234 are 49301234. May be repeated:
-    /// one of them is enough.
+    /// Extract only calls from or to a number that matches this regular expression.
+    ///
+    /// Numbers are compared without +, 00 and separators: +49 (30) 123-4 and 0049301234 are
+    /// 49301234, so `^4930` finds both. May be repeated: one match is enough.
     #[arg(long, value_name = "REGEX", value_parser = number)]
     number: Vec<Regex>,
 
-    /// Extract only calls that end then or later: 2024-03-01T09:00:00Z, '2024-03-01 09:00' (local
-    /// time), 2024-03-01, today, yesterday, -2h.
+    /// Extract only calls that end at this time or later: 2024-03-01T09:00:00Z, '2024-03-01 09:00'
+    /// (local time), 2024-03-01, today, yesterday, -2h.
+    ///
+    /// A day counts from its beginning.
     #[arg(long, value_name = "TIME", value_parser = times::since, allow_hyphen_values = true)]
     pub(super) since: Option<Time>,
 
-    /// Extract only calls that begin then or earlier; a day counts to its end.
+    /// Extract only calls that begin at this time or earlier: 2024-03-01T09:00:00Z, '2024-03-01
+    /// 09:00' (local time), 2024-03-01, today, yesterday, -2h.
+    ///
+    /// A day counts to its end.
     #[arg(long, value_name = "TIME", value_parser = times::until, allow_hyphen_values = true)]
     pub(super) until: Option<Time>,
+}
 
-    /// Write a file only for calls with at least so many SIP messages: scanners send one and go.
-    /// The others keep their rows.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    min_messages: u64,
-
-    /// Leave out the sound: payloads of RTP (sound, pictures, digits) are written as zeros. Headers
-    /// and lengths stay, and all figures.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SoundArguments {
+    /// Leave out the sound of all calls: RTP payloads (sound, pictures, digits) are written as
+    /// zeros.
+    ///
+    /// Headers, lengths, times and all figures stay.
     #[arg(long)]
     no_rtp_dump: bool,
 
-    /// Leave it out of calls whose Call-ID matches this regular expression. May be repeated, and
-    /// given with the next two: one of them is enough.
+    /// Leave out the sound of calls whose Call-ID matches this regular expression.
+    ///
+    /// May be repeated, and given with --no-rtp-dump-for-from-pattern and
+    /// --no-rtp-dump-for-to-pattern: one match is enough.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_for_callid_pattern: Vec<Regex>,
 
-    /// The same for the value of From.
+    /// Leave out the sound of calls whose From header, in the INVITE that opened the call, matches
+    /// this regular expression.
+    ///
+    /// May be repeated, and given with --no-rtp-dump-for-callid-pattern and
+    /// --no-rtp-dump-for-to-pattern: one match is enough.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_for_from_pattern: Vec<Regex>,
 
-    /// The same for that of To.
+    /// Leave out the sound of calls whose To header, in the INVITE that opened the call, matches
+    /// this regular expression.
+    ///
+    /// May be repeated, and given with --no-rtp-dump-for-callid-pattern and
+    /// --no-rtp-dump-for-from-pattern: one match is enough.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_for_to_pattern: Vec<Regex>,
 
-    /// Leave it out of all calls but those whose Call-ID matches this regular expression. May be
-    /// repeated, and given with the next two: one of them is enough.
+    /// Leave out the sound of all calls except those whose Call-ID matches this regular expression.
+    ///
+    /// May be repeated, and given with --no-rtp-dump-except-for-from-pattern and
+    /// --no-rtp-dump-except-for-to-pattern: one match is enough to keep the sound. A call that
+    /// matches a --no-rtp-dump-for-... pattern, too, has no sound.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_except_for_callid_pattern: Vec<Regex>,
 
-    /// The same for the value of From.
+    /// Leave out the sound of all calls except those whose From header, in the INVITE that opened
+    /// the call, matches this regular expression.
+    ///
+    /// May be repeated, and given with --no-rtp-dump-except-for-callid-pattern and
+    /// --no-rtp-dump-except-for-to-pattern: one match is enough to keep the sound. A call that
+    /// matches a --no-rtp-dump-for-... pattern, too, has no sound.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_except_for_from_pattern: Vec<Regex>,
 
-    /// The same for that of To.
+    /// Leave out the sound of all calls except those whose To header, in the INVITE that opened the
+    /// call, matches this regular expression.
+    ///
+    /// May be repeated, and given with --no-rtp-dump-except-for-callid-pattern and
+    /// --no-rtp-dump-except-for-from-pattern: one match is enough to keep the sound. A call that
+    /// matches a --no-rtp-dump-for-... pattern, too, has no sound.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_except_for_to_pattern: Vec<Regex>,
 }
 
 impl CallArguments {
-    pub(super) fn selection(self) -> Selection {
+    pub(super) fn selection(self, sound: SoundArguments, min_messages: u64) -> Selection {
         Selection {
             wanted: Patterns {
                 call_id: self.call_id,
@@ -87,17 +123,17 @@ impl CallArguments {
             numbers: self.number,
             since: self.since.map(|since| since.at),
             until: self.until.map(|until| until.at),
-            min_messages: self.min_messages,
-            mutes_all: self.no_rtp_dump,
+            min_messages,
+            mutes_all: sound.no_rtp_dump,
             muted: Patterns {
-                call_id: self.no_rtp_dump_for_callid_pattern,
-                from: self.no_rtp_dump_for_from_pattern,
-                to: self.no_rtp_dump_for_to_pattern,
+                call_id: sound.no_rtp_dump_for_callid_pattern,
+                from: sound.no_rtp_dump_for_from_pattern,
+                to: sound.no_rtp_dump_for_to_pattern,
             },
             not_muted: Patterns {
-                call_id: self.no_rtp_dump_except_for_callid_pattern,
-                from: self.no_rtp_dump_except_for_from_pattern,
-                to: self.no_rtp_dump_except_for_to_pattern,
+                call_id: sound.no_rtp_dump_except_for_callid_pattern,
+                from: sound.no_rtp_dump_except_for_from_pattern,
+                to: sound.no_rtp_dump_except_for_to_pattern,
             },
         }
     }
@@ -113,7 +149,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
 }
 
 fn number(text: &str) -> Result<Regex, String> {
-    // The plus that a person may have put first, behind an anchor or a backslash.
+    // A person may have put a plus first, behind an anchor or a backslash.
     let plain = text.trim_start_matches(['^', '\\']);
     match plain.strip_prefix('+') {
         Some(digits) if digits.starts_with(|first: char| first.is_ascii_digit()) => Err(format!(

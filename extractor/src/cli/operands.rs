@@ -1,4 +1,4 @@
-//! Captures that are named without a flag, and flags of a capture that is live.
+//! Captures that are named without a flag, and the flags of live capture.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,14 +16,14 @@ use shared::{
 const FILE: &str = "input-file";
 const DIRECTORY: &str = "input-dir";
 
-/// The flags of a live capture.
+/// The flags of live capture.
 const CAPTURES: [&str; 2] = ["interface", "filter"];
 
-/// The line as if every capture had its flag: `--input-file` for a file, `--input-dir` for a
+/// Gives every capture of the line its flag: `--input-file` for a file, `--input-dir` for a
 /// directory.
 ///
 /// # Errors
-/// Files and directories are named together, or the capture is a live one.
+/// Files and directories are named together, or a flag of live capture is there.
 pub(super) fn with_flags(
     line: &[OsString],
     command: &Command,
@@ -67,7 +67,7 @@ fn is_directory(operand: &OsStr) -> bool {
     Path::new(operand).is_dir()
 }
 
-/// Files are one capture, directories have segments: a run is over the one or the other.
+/// A run reads files as one capture, or the segments of directories, and never both.
 fn in_conflict(
     file: Option<&OsString>,
     directory: Option<&OsString>,
@@ -77,9 +77,11 @@ fn in_conflict(
     let quoted = |path: &OsString| format!("`{}`", path.display());
     let (file, directory) = match (file, directory) {
         (Some(file), Some(directory)) => (quoted(file), quoted(directory)),
-        (Some(file), None) if has_directory => (quoted(file), "what --input-dir names".to_owned()),
+        (Some(file), None) if has_directory => {
+            (quoted(file), "the value of --input-dir".to_owned())
+        }
         (None, Some(directory)) if has_file => {
-            ("what --input-file names".to_owned(), quoted(directory))
+            ("the value of --input-file".to_owned(), quoted(directory))
         }
         _ => return None,
     };
@@ -89,8 +91,7 @@ fn in_conflict(
     ))
 }
 
-/// The flags of the original program that capture, with one hyphen or two: the line to type
-/// instead.
+/// The command to type instead, if the line has a flag of live capture, with one hyphen or two.
 fn live_capture(line: &[OsString]) -> Option<String> {
     let with_two_hyphens = |word: &OsString| match word.as_bytes() {
         [b'-', name @ ..]
@@ -112,12 +113,14 @@ fn live_capture(line: &[OsString]) -> Option<String> {
         .map(|filter| format!(" --filter {}", quoted(&filter)))
         .unwrap_or_default();
     Some(format!(
-        "live capture is sip-capture-agent's; type\n\n    sip-capture-agent --interface {interface}{filter} --output-dir segments\n    \
-         sip-call-extractor --watch --input-dir segments --output-dir calls\n\nthe one to capture, the other to extract calls from it meanwhile"
+        "sip-capture-agent captures live traffic; run, at the same time,\n\n    \
+         sip-capture-agent --interface {interface}{filter} --output-dir segments\n    \
+         sip-call-extractor --watch --input-dir segments --output-dir calls\n\n\
+         The first command captures, the second extracts the calls meanwhile."
     ))
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/,@%+=".contains(&byte);

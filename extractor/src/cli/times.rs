@@ -9,26 +9,26 @@ use jiff::{
     civil::{Date, DateTime},
 };
 
-/// A time, and how it was understood where that is not plain.
+/// A time, and a notice of how it was understood if it has no zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Time {
     pub(super) at: Timestamp,
     pub(super) notice: Option<String>,
 }
 
-/// Which end of a day is meant by the day.
+/// The end of a day that a date without a time stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Edge {
     Begin,
     End,
 }
 
-/// Since then: a day counts from its beginning.
+/// Reads the value of `--since`: a day counts from its beginning.
 pub(super) fn since(text: &str) -> Result<Time, String> {
     read(text, Edge::Begin, &ZonedDateTime::now())
 }
 
-/// Until then: a day counts to its end.
+/// Reads the value of `--until`: a day counts to its end.
 pub(super) fn until(text: &str) -> Result<Time, String> {
     read(text, Edge::End, &ZonedDateTime::now())
 }
@@ -72,7 +72,7 @@ fn day(text: &str, now: &ZonedDateTime) -> Option<Date> {
     match text {
         "today" => Some(now.date()),
         "yesterday" => now.date().yesterday().ok(),
-        // A date has no time behind it.
+        // A date stands alone.
         _ if text.contains([':', 'T', ' ']) => None,
         _ => text.parse().ok(),
     }
@@ -89,7 +89,7 @@ fn of_day(date: Date, edge: Edge, now: &ZonedDateTime) -> Result<ZonedDateTime, 
     }
 }
 
-/// `-2h`, `-1h30m`, `-3d`: so long before now.
+/// Reads `-2h`, `-1h30m`, `-3d`: the time before now.
 fn back(text: &str) -> Option<Span> {
     let amount = text
         .strip_prefix('-')

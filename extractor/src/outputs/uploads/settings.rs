@@ -37,14 +37,14 @@ pub struct Settings {
     pub deadline: Duration,
 }
 
-/// The treatment of a file after its upload.
+/// When the local file of a call that was to be uploaded is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Cleanup {
-    /// The file is deleted when the store has confirmed the object.
+    /// Deleted when the store has confirmed the object.
     Uploaded,
-    /// The file is deleted whether the upload succeeds or not.
+    /// Deleted even if the upload failed, as the original program does.
     Always,
-    /// The file is kept.
+    /// Never deleted.
     Never,
 }
 

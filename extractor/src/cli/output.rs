@@ -1,0 +1,39 @@
+//! Flags that say where the results go, and how they are written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct OutputArguments {
+    /// Directory for the results; it is made if it is not there.
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(super) output_dir: PathBuf,
+
+    /// Name of the table with a row per call; it must not be a symbolic link.
+    #[arg(long, value_name = "NAME", default_value = "detected_calls.csv")]
+    pub(super) detected_calls_filename: PathBuf,
+
+    /// Name of the table with a row per RTP stream; it must not be a symbolic link.
+    #[arg(long, value_name = "NAME", default_value = "calls_statistics.csv")]
+    pub(super) stats_filename: PathBuf,
+
+    /// Replace calls' files that are there already, and their rows, instead of choosing another
+    /// name.
+    ///
+    /// Without it, the new file is named `..._2.pcap`, and rows are appended.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+
+    /// Write a file only for calls with at least this many SIP messages.
+    ///
+    /// Scanners send one message and no more. The other calls keep their rows, without a file name.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) min_messages: u64,
+
+    /// Do not wait for the disk: for scratch work.
+    ///
+    /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.
+    #[arg(long)]
+    pub(super) no_sync: bool,
+}

@@ -1,0 +1,161 @@
+//! Flags of uploads.
+
+use std::time::Duration;
+
+use clap::{Args, value_parser};
+use nix::unistd::gethostname;
+use shared::{
+    s3_uri::S3Uri,
+    units::{ByteSize, GoDuration},
+};
+
+use crate::outputs::uploads::{Class, Cleanup, Encryption, Settings, Tags};
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct UploadArguments {
+    /// Upload each call's file to the place that --s3-uri names.
+    #[arg(long, requires = "s3_uri")]
+    pub(super) auto_upload_to_s3: bool,
+
+    /// Place of the calls' files in a store: s3://bucket/prefix/, in which {hostname} is the short
+    /// name of this host.
+    ///
+    /// Without --auto-upload-to-s3, only the column s3_location is filled, for those who copy the
+    /// files by other means.
+    #[arg(long, value_name = "URI")]
+    s3_uri: Option<S3Uri>,
+
+    /// Region of the bucket, such as eu-central-1; without it, AWS_REGION, then the region of the
+    /// AWS profile.
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    pub(super) s3_region: Option<String>,
+
+    /// Address of a store other than AWS, such as http://127.0.0.1:9000.
+    #[arg(long, value_name = "URL", requires = "s3_uri", value_parser = url)]
+    s3_endpoint_url: Option<String>,
+
+    /// Name the bucket in the path of a request instead of in the host's name, as most stores other
+    /// than AWS require.
+    #[arg(long, requires = "s3_uri")]
+    s3_path_style: bool,
+
+    /// Storage class of the objects, such as STANDARD_IA; without it, the bucket's.
+    #[arg(long, value_name = "CLASS", requires = "s3_uri")]
+    s3_storage_class: Option<Class>,
+
+    /// Encryption of the objects in the store: AES256, aws:kms, or aws:kms:KEY with the id or the
+    /// ARN of a key; without it, the bucket's.
+    #[arg(long, value_name = "HOW", requires = "s3_uri")]
+    s3_sse: Option<Encryption>,
+
+    /// Tags of the objects: KEY=VALUE, at most ten, separated by commas.
+    #[arg(
+        long,
+        value_name = "TAGS",
+        default_value = "",
+        hide_default_value = true,
+        requires = "s3_uri"
+    )]
+    s3_tags: Tags,
+
+    /// Send at most this many requests to the store at once.
+    #[arg(long, value_name = "N", default_value = "8", requires = "s3_uri", value_parser = value_parser!(u16).range(1..=256))]
+    s3_concurrency: u16,
+
+    /// Upload both tables when a run ends, under the same prefix, with the time of the run's start
+    /// in their names.
+    #[arg(long, requires = "auto_upload_to_s3")]
+    pub(super) s3_upload_csv: bool,
+
+    /// When to delete the local file of a call that was to be uploaded.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "uploaded",
+        requires = "auto_upload_to_s3"
+    )]
+    local_cleanup: Cleanup,
+
+    /// Keep at most this much for a store that fails; beyond that, the oldest files are deleted.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "10GiB",
+        requires = "auto_upload_to_s3"
+    )]
+    spool_max_bytes: ByteSize,
+
+    /// Try whether objects can be stored, and exit: 0 if they can, 1 if not.
+    ///
+    /// For a command without captures; those in the file of --config are not read. A run that
+    /// uploads tries it at its start, unless --no-s3-check is given.
+    #[arg(long, requires = "s3_uri")]
+    pub(super) s3_check: bool,
+
+    /// Do not try at the start of a run whether objects can be stored.
+    #[arg(long, conflicts_with = "s3_check")]
+    no_s3_check: bool,
+
+    /// How long an object may take, apart from its length.
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", hide = true)]
+    s3_deadline: GoDuration,
+}
+
+impl UploadArguments {
+    /// True when the run asks something of a store. The other flags say how, or fill a column.
+    pub(super) fn need_a_store(&self) -> bool {
+        self.auto_upload_to_s3 || self.s3_check
+    }
+
+    pub(super) fn location(&self) -> Option<S3Uri> {
+        let host_name = gethostname().unwrap_or_default();
+        self.s3_uri
+            .as_ref()
+            .map(|uri| uri.on_host(&host_name.to_string_lossy()))
+    }
+
+    /// The settings, if a place and a region are known.
+    pub(super) fn settings(&self, overwrite: bool) -> Option<Settings> {
+        let (to, region) = self.location().zip(self.s3_region.clone())?;
+        Some(Settings {
+            to,
+            region,
+            endpoint_url: self.s3_endpoint_url.clone(),
+            path_style: self.s3_path_style,
+            storage_class: self.s3_storage_class.clone(),
+            encryption: self.s3_sse.clone(),
+            tags: self.s3_tags.clone(),
+            concurrency: self.s3_concurrency.into(),
+            with_tables: self.s3_upload_csv,
+            cleanup: self.local_cleanup,
+            spool_max_bytes: self.spool_max_bytes.0,
+            checks: !self.no_s3_check,
+            overwrite,
+            deadline: Duration::from_nanos(self.s3_deadline.as_ns()),
+        })
+    }
+}
+
+/// A rough check: the client of the store does the rest.
+fn url(text: &str) -> Result<String, String> {
+    let host = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'@';
+    if host.is_empty() || host.starts_with('/') || !host.bytes().all(is_plain) {
+        return Err("that is no URL of a store; write http://HOST:PORT or https://HOST, without a name or a password".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The region becomes a part of the store's host name.
+pub(super) fn region(text: &str) -> Result<String, String> {
+    let is_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if text.is_empty() || !text.bytes().all(is_label) {
+        return Err(format!(
+            "`{text}` is no region; write one such as eu-central-1"
+        ));
+    }
+    Ok(text.to_owned())
+}
