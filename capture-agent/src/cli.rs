@@ -1,4 +1,4 @@
-//! The command line, and what it does not say read from a file.
+//! The command line, completed from a configuration file.
 
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -135,7 +135,7 @@ pub(crate) struct Arguments {
     pub(crate) debug: bool,
 }
 
-/// The unit of timestamps, as the command line says it.
+/// The unit of timestamps on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PrecisionName {
     /// Microseconds
@@ -145,7 +145,7 @@ pub(crate) enum PrecisionName {
 }
 
 impl Arguments {
-    /// What the command line says, and the file that it names.
+    /// Reads the command line and the file that it names.
     pub(crate) fn from_command_line(line: &[OsString]) -> Result<Self, clap::Error> {
         let arguments: Self = config_file::arguments(line)?;
         arguments
@@ -194,7 +194,7 @@ impl Arguments {
     }
 
     pub(crate) fn retention(&self) -> retention::Limits {
-        // Taken at its word, 0 would delete every segment as soon as it is closed.
+        // A limit of 0 bytes would delete every segment as soon as it is closed.
         let bytes = |size: Option<ByteSize>| size.map(|size| size.0).filter(|&bytes| bytes != 0);
         retention::Limits {
             max_disk_bytes: bytes(self.max_disk_bytes),
@@ -208,8 +208,8 @@ impl Arguments {
     }
 }
 
-/// libpcap takes it as a signed number of 32 bits; below some pages there would be no room for a
-/// block.
+/// Parses the size of the kernel's buffer. libpcap takes a signed 32-bit number; below some pages
+/// there is no room for a block.
 fn kernel_buffer(text: &str) -> Result<ByteSize, String> {
     within(text, ByteSize(256 * 1024), ByteSize(2047 * 1024 * 1024))
 }
