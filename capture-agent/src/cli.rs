@@ -30,13 +30,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub(crate) interface: Vec<String>,
 
-    /// Which packets to capture: a filter in the language of pcap-filter(7). Without it: all that
-    /// may belong to a call.
+    /// Which packets to capture: a filter in the language of pcap-filter(7). Default: all packets
+    /// that may belong to a call.
     #[arg(long, value_name = "BPF")]
     filter: Option<String>,
 
-    /// Without --filter: the ports of SIP over TCP; one port, or `any`. (UDP is captured whatever
-    /// its ports.)
+    /// Without --filter: the ports of SIP over TCP; one port, or `any`. (UDP is captured on all
+    /// ports.)
     #[arg(long, value_name = "START-END", default_value = "5060-5061")]
     sip_ports_range: SipPorts,
 
@@ -44,20 +44,19 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) print_filter: bool,
 
-    /// How many bytes of each packet to keep at most.
+    /// The most bytes of each packet to keep.
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_SNAPLEN, value_parser = value_parser!(u32).range(1..=i64::from(MAX_FRAME_LEN)))]
     pub(crate) snaplen: u32,
 
-    /// The kernel's buffer for each interface: for the time that the agent is kept from running.
+    /// The kernel's buffer for each interface: it holds packets while the agent cannot run.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = kernel_buffer)]
     pub(crate) buffer_size: ByteSize,
 
-    /// Memory for each interface's packets that wait for the disk: for the time that it is slow, or
-    /// full.
+    /// Memory for each interface: it holds packets while the disk is slow or full.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = queue)]
     pub(crate) queue_size: ByteSize,
 
-    /// Capture also what is not addressed to this host.
+    /// Also capture packets that are not addressed to this host.
     #[arg(long)]
     pub(crate) promiscuous: bool,
 
@@ -65,11 +64,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = PrecisionName::Micro)]
     precision: PrecisionName,
 
-    /// Directory for the segments; it is made if it is not there.
+    /// Directory for the segments; it is created if it is missing.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) output_dir: PathBuf,
 
-    /// Who captures: the first part of segments' names. Without it: the host's short name.
+    /// Name of the capture point: the first part of segment names. Default: the host's short name.
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
 
@@ -81,7 +80,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     rotate_size: ByteSize,
 
-    /// Write a segment for each interval, also where no packet came.
+    /// Write a segment for each interval, even if no packet came.
     #[arg(long)]
     pub(crate) empty_segments: bool,
 
@@ -105,11 +104,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     pub(crate) stats_interval: GoDuration,
 
-    /// Become this user when the interfaces are open.
+    /// Switch to this user when the interfaces are open.
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
-    /// Do not give up the system calls that capturing does not need.
+    /// Keep the system calls that capturing does not need.
     #[arg(long)]
     pub(crate) no_sandbox: bool,
 
@@ -117,20 +116,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION")]
     pub(crate) duration: Option<GoDuration>,
 
-    /// End after so many packets of each interface.
+    /// End each interface's capture after this many packets.
     #[arg(long, value_name = "PACKETS")]
     pub(crate) count: Option<u64>,
 
-    /// Read flags from this TOML file (snaplen = 1600, interface = ["eth0", "eth1"]); those given
-    /// here win.
+    /// Read flags from this TOML file (snaplen = 1600, interface = ["eth0", "eth1"]); flags on the
+    /// command line win.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// How log lines look.
+    /// The format of log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
-    /// Log more. (RUST_LOG, if set, says exactly what.)
+    /// Log more. (RUST_LOG, if set, selects the lines instead.)
     #[arg(long)]
     pub(crate) debug: bool,
 }
@@ -156,7 +155,7 @@ impl Arguments {
 
     fn check(&self) -> Result<(), (ErrorKind, String)> {
         if self.interface.is_empty() && !self.print_filter {
-            let words = "no interface: name one with --interface, such as --interface eth0, or --interface any";
+            let words = "no interface is given: name one with --interface, such as --interface eth0, or --interface any";
             return Err((ErrorKind::MissingRequiredArgument, words.to_owned()));
         }
         let mut labels: Vec<String> = Vec::new();

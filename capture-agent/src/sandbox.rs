@@ -214,7 +214,10 @@ fn c_flags(flags: i32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods, reason = "what is left has to be tried")]
+    #![allow(
+        clippy::disallowed_methods,
+        reason = "the tests try the remaining system calls"
+    )]
 
     use std::{
         fs::{self, File},

@@ -799,7 +799,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_what_is_refused_is_dropped_and_counted() {
+    fn refused_packets_are_dropped_and_counted_at_the_end() {
         let parent = tempfile::tempdir().unwrap();
         // A directory cannot be created inside a file.
         let in_the_way = parent.path().join("file");

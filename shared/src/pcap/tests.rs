@@ -133,7 +133,7 @@ fn the_modified_format_of_1998() {
 }
 
 #[test]
-fn what_is_no_capture_is_named() {
+fn a_file_that_is_no_capture_is_named() {
     let says = |file: &[u8]| Layout::detect(file).unwrap_err().to_string();
     assert!(says(b"").contains("empty"));
     assert!(says(b"\x01GET / HTTP/1.1").contains("0x01474554"));
