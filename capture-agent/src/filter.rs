@@ -7,7 +7,6 @@
 //!
 //! Mind two things when you change it: `vlan` shifts all offsets after it in the expression, so
 //! terms for untagged frames come first; and `protochain` cannot run in the kernel.
-//! untagged frames come first. And that `protochain` cannot run in the kernel.
 
 use shared::{pcap::LinkType, units::SipPorts};
 

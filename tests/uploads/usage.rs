@@ -1,4 +1,5 @@
 //! Wrong usage is refused before anything is done; and a URI alone sends nothing.
+
 use std::fs;
 
 use support::{desk::Files, ladder::extract_bytes};
