@@ -85,7 +85,7 @@ fn flags_are_no_interfaces() {
     assert!(!machine.path("etc").exists());
     machine.refuses(&["--interface", "eth0"], "there is no flag --interface");
     machine.refuses(&[], "name the interfaces to capture on");
-    machine.refuses(&["eth0; rm -rf /"], "is no name of an interface");
+    machine.refuses(&["eth0; rm -rf /"], "is not the name of an interface");
     machine.refuses(&["--uninstall", "eth0"], "takes no interface");
 }
 

@@ -97,13 +97,14 @@ fn in_the_sandbox_all_of_it_works() {
         "1",
     ];
     let mut agent = network.agent(&[&STEADY[..], &flags].concat());
-    assert!(
-        filtered(&agent).len() > 4 && filtered(&agent).iter().all(|mode| mode == "2"),
-        "{:?}",
-        filtered(&agent)
-    );
     network.send_numbers(0..100, 10_000);
     agent.has_captured(100);
+    // An agent that reports its counters has started all threads.
+    let modes = filtered(&agent);
+    assert!(
+        modes.len() > 4 && modes.iter().all(|mode| mode == "2"),
+        "{modes:?}"
+    );
     agent.program.signal("HUP");
     agent.program.says("deleted for --max-disk-bytes");
     network.send_numbers(100..200, 10_000);
