@@ -1,4 +1,4 @@
-//! What fuzzing found to be of interest, replayed: see `scripts/fuzz`.
+//! Replays the inputs that fuzzing has found: see `scripts/fuzz`.
 
 use std::{fs, panic, path::Path};
 
@@ -7,7 +7,7 @@ fn corpus() -> std::path::PathBuf {
 }
 
 #[test]
-fn what_was_found_stays_fixed() {
+fn found_bugs_stay_fixed() {
     for (target, check) in crate::fuzzed::TARGETS {
         let folder = corpus().join(target);
         let mut inputs: Vec<_> = fs::read_dir(&folder)
@@ -25,7 +25,7 @@ fn what_was_found_stays_fixed() {
     }
 }
 
-/// A folder that no target replays is a target's whose name changed.
+/// A folder without a target is left from a target with another name.
 #[test]
 fn every_folder_has_a_target() {
     let mut folders: Vec<_> = fs::read_dir(corpus())

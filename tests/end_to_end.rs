@@ -1,4 +1,4 @@
-//! The extractor from its command line to its files: one target, so that it is linked once.
+//! The extractor from its command line to its files, as one target, so that it is linked once.
 //!
 //!     cargo test --workspace --test end_to_end streams::
 #![allow(

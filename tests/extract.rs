@@ -1,5 +1,5 @@
-//! The extractor as a program: its arguments and exit statuses, hostile input, and that nothing but
-//! the input changes the output.
+//! The extractor as a program: arguments, exit statuses, hostile input; and only the input
+//! determines the output.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// A short call with media both ways; `n` sets it apart from others.
+/// Draws a short call with media both ways; `n` makes it different from others.
 fn call(t: &mut Ladder, at: u64, n: u16) {
     let (alice, bob) = (
         SocketAddr::new(end(ALICE).ip(), 10_000 + n * 4),
@@ -59,8 +59,8 @@ fn sorted(mut t: Ladder) -> Ladder {
     t
 }
 
-/// Two hundred calls that overlap, media that nobody described, timestamps that jump back, and
-/// some noise: something of everything whose handling could depend on where a window ends.
+/// Draws two hundred overlapping calls, media without a description, timestamps that jump back, and
+/// noise: everything whose handling could depend on the end of a window.
 fn busy_morning() -> Ladder {
     let mut t = Ladder::new();
     for n in 0..200 {
@@ -73,7 +73,7 @@ fn busy_morning() -> Ladder {
         );
     }
     t.sip(50, end(ALICE), end(BOB), request("REGISTER", "call-0"));
-    // A call whose endpoints come and go, and one whose media comes long before its description.
+    // A call whose endpoints change, and one whose media begins long before its description.
     call(&mut t, 9_000, 3);
     t.sip(100, end(ALICE), end(BOB), request("INVITE", "late"));
     t.rtp(
@@ -147,7 +147,7 @@ fn the_output_is_the_same_whatever_the_window_the_chunk_and_the_threads() {
     }
 }
 
-/// What is found in a window is bounded, so that a window may end where nobody planned it.
+/// A window's index is bounded, so a window may end at any record.
 #[test]
 fn the_output_is_the_same_however_much_memory_there_is() {
     let capture = busy_morning().capture.to_pcap();
@@ -302,7 +302,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     }
 }
 
-/// A service's flags stand in a file; who looks into one capture gives what is different.
+/// The file has a service's flags; the command line of a single run overrides them.
 #[test]
 fn flags_from_a_file() {
     let mut t = Ladder::new();
@@ -331,7 +331,7 @@ fn flags_from_a_file() {
         fs::read(path("of-file/calls.csv")).unwrap()
     );
 
-    // The file's directory gives way to the file of the line.
+    // A flag `--input-file` on the command line replaces the file's `input-dir`.
     let service = format!(
         "input-dir = {:?}\nwatch = true\nno-rtp-dump = true\nafter-processing = \"delete\"\n",
         path("nowhere")
@@ -389,7 +389,7 @@ fn help_names_every_flag_that_users_know() {
 }
 
 #[test]
-fn what_is_no_capture_ends_with_1_and_a_sentence() {
+fn a_file_that_is_no_capture_ends_with_1_and_a_message() {
     let folder = tempfile::tempdir().unwrap();
     let capture = Capture::default().to_pcap();
     let mut odd_link = capture.clone();
@@ -399,7 +399,7 @@ fn what_is_no_capture_ends_with_1_and_a_sentence() {
         (
             "text",
             b"hello, world, I am no capture",
-            "the file is text, which is not read",
+            "the file is text, which is not supported",
         ),
         (
             "bytes",
@@ -531,7 +531,7 @@ fn damage_in_the_middle_costs_only_what_is_damaged() {
     }
 }
 
-/// A good call goes on beside whatever the bad packets are.
+/// Draws a good call beside bad packets, and extracts both.
 fn neighbour_of(bad: impl Fn(&mut Ladder)) -> Extracted {
     let mut t = Ladder::new();
     call(&mut t, 0, 1);
@@ -861,7 +861,7 @@ fn log_lines_can_be_json() {
     }
 }
 
-/// The journal has a time and a priority for each line of its own.
+/// The journal adds a time and a priority to each line itself.
 #[test]
 fn the_journal_gets_priorities_and_no_times() {
     let mut t = Ladder::new();
@@ -899,7 +899,7 @@ fn the_journal_gets_priorities_and_no_times() {
     );
 }
 
-/// The record headers of a pcap that was written with big-endian numbers are turned round.
+/// Record headers of a big-endian pcap are converted.
 #[test]
 fn the_byte_order_of_the_input_does_not_matter() {
     let mut t = Ladder::new();
@@ -922,8 +922,8 @@ fn the_byte_order_of_the_input_does_not_matter() {
     );
 }
 
-/// Load generators like to give all their calls the same two endpoints: each call gets all of that
-/// media, and nothing takes for ever.
+/// Load generators often use the same two endpoints for all calls: each call gets all of that
+/// media, in acceptable time.
 #[test]
 fn a_thousand_calls_may_share_their_endpoints() {
     let mut t = Ladder::new();
@@ -954,7 +954,7 @@ fn a_thousand_calls_may_share_their_endpoints() {
     );
 }
 
-/// With `--overwrite`, calls of one run still do not replace each other.
+/// Even with `--overwrite`, calls of one run do not replace each other.
 #[test]
 fn calls_of_one_run_never_share_a_file() {
     let mut t = Ladder::new();
@@ -993,7 +993,7 @@ fn calls_of_one_run_never_share_a_file() {
     }
 }
 
-/// A call whose every datagram came in fragments, in reverse order, some of them twice.
+/// Returns a call whose datagrams all came in fragments, in reverse order, some of them twice.
 fn in_fragments(whole: &Ladder) -> Ladder {
     let mut t = whole.clone();
     t.capture.frames.clear();
@@ -1079,9 +1079,9 @@ fn a_datagram_with_a_missing_fragment_costs_no_neighbour() {
     );
 }
 
-/// A filter for ports lets through the first fragment only.
+/// A capture filter by ports keeps only the first fragment.
 #[test]
-fn of_a_message_whose_later_fragments_are_missing_the_beginning_is_used() {
+fn a_message_without_its_later_fragments_still_gives_its_beginning() {
     let media = end("192.0.2.1:6000");
     let mut t = Ladder::new();
     let invite = request("INVITE", "long")
@@ -1109,7 +1109,7 @@ fn of_a_message_whose_later_fragments_are_missing_the_beginning_is_used() {
     }
 }
 
-/// A pcapng with an Ethernet and a raw IP interface; every second frame came over the latter.
+/// Returns a pcapng with an Ethernet and a raw IP interface, which has every second frame.
 fn over_two_interfaces(whole: &Ladder, first_is_raw: bool) -> Vec<u8> {
     let mut file = ng_section_header();
     file.extend(ng_interface(
@@ -1193,7 +1193,7 @@ fn a_log_that_nobody_reads_any_more_stops_nothing() {
     );
 }
 
-/// Without linger, what came before the BYE at the same instant still belongs to the call.
+/// Without linger, packets before the BYE with the same timestamp still belong to the call.
 #[test]
 fn without_linger_a_call_ends_with_its_bye() {
     let mut t = Ladder::new();
@@ -1275,7 +1275,7 @@ fn a_part_file_that_was_left_is_made_anew() {
     );
 }
 
-/// What `scripts/bench` holds against what is found.
+/// `scripts/bench` compares the extractor's results with these numbers.
 #[test]
 fn made_traffic_is_what_it_says() {
     let plans = [
@@ -1338,7 +1338,7 @@ fn made_traffic_is_what_it_says() {
 }
 
 #[test]
-fn where_there_is_no_call_a_table_says_what_there_is() {
+fn without_calls_a_table_shows_the_contents() {
     let mut t = Ladder::new();
     t.rtp(
         0,

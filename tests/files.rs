@@ -1,5 +1,5 @@
-//! Captures as files: whatever form the same packets are written in, the same calls come out; and
-//! of a file that is cut or damaged, all that can be read.
+//! Captures as files: the same packets give the same calls in every file format, and a cut or
+//! damaged file gives all readable packets.
 
 use std::{fs, io::Read, net::SocketAddr, process::Command};
 
@@ -33,7 +33,7 @@ fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// Calls that overlap, with media both ways, and something that is of no call.
+/// Draws overlapping calls with media both ways, and a packet that belongs to no call.
 fn morning(calls: u16) -> Capture {
     let mut t = Ladder::new();
     for n in 0..calls {
@@ -96,7 +96,7 @@ fn clock() -> impl Strategy<Value = Clock> {
             resolution: 7,
             offset_s: 3_600
         }),
-        // Ticks of a picosecond need a beginning of their own: 64 bits of them are seven months.
+        // Picoseconds need a recent origin: 64 bits of them are seven months.
         Just(Clock {
             resolution: 12,
             offset_s: START_S - 5
@@ -132,7 +132,7 @@ fn section() -> impl Strategy<Value = Section> {
         })
 }
 
-/// A file as members or frames of a compressed one, cut in such places.
+/// Compresses a file as several members or frames, cut at these places.
 fn compressed(file: &[u8], cuts: &[f64], compress: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut cuts: Vec<usize> = cuts
         .iter()
@@ -182,7 +182,7 @@ proptest! {
     }
 }
 
-/// The captures of several points, merged as they lie in memory.
+/// Merges the captures of several points in memory.
 fn merged(points: &[Vec<u8>]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let opened: Vec<Input> = points
@@ -214,7 +214,7 @@ fn merged(points: &[Vec<u8>]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Each packet is seen at one of several points, whatever it is a part of.
+    /// Each packet is captured at one of several points, chosen at random.
     #[test]
     fn captures_of_several_points_are_merged_to_the_same_calls(
         precision in prop_oneof![Just(Precision::Micro), Just(Precision::Nano)],
@@ -224,7 +224,7 @@ proptest! {
         let mut points = vec![Capture { frames: Vec::new(), ..capture.clone() }; 4];
         let mut before = (0, 0);
         for ((ns, frame), choice) in capture.frames.iter().zip(choices.into_iter().cycle()) {
-            // Of equal times, the first point's come first.
+            // If times are equal, the packet of the first point comes first.
             let point = if before.0 == *ns { choice.max(before.1) } else { choice };
             before = (*ns, point);
             points[point].push(*ns, frame.clone());
@@ -237,7 +237,7 @@ proptest! {
     }
 }
 
-/// Simple packet blocks have no time; the call is there all the same.
+/// Simple packet blocks have no time; the call is found all the same.
 #[test]
 fn packets_without_time_are_read() {
     let capture = morning(1);
@@ -307,7 +307,7 @@ fn files_of_every_form_are_one_capture() {
     assert_same_calls("parts", &want, &got);
 }
 
-/// What of a damaged gzip stream can be decompressed at all: byte by byte, up to the first error.
+/// Returns the part of a damaged gzip stream before the first error, decompressed byte by byte.
 fn decompressible(compressed: &[u8]) -> Vec<u8> {
     let mut decoder = flate2::read::MultiGzDecoder::new(compressed);
     let (mut plain, mut byte) = (Vec::new(), [0]);
@@ -318,7 +318,7 @@ fn decompressible(compressed: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn of_a_cut_gzip_all_before_the_cut_is_used() {
+fn a_cut_gzip_file_is_used_up_to_the_cut() {
     let plain = morning(3).to_pcap();
     let whole = compressed(&plain, &[0.4], gzip);
     for cut in (200..whole.len()).step_by(whole.len() / 9) {
@@ -341,7 +341,7 @@ fn of_a_cut_gzip_all_before_the_cut_is_used() {
 }
 
 #[test]
-fn of_a_damaged_gzip_all_before_the_damage_is_used() {
+fn a_damaged_gzip_file_is_used_up_to_the_damage() {
     let plain = morning(3).to_pcap();
     let whole = gzip(&plain);
     for at in (200..whole.len() - 60).step_by(whole.len() / 9) {
@@ -362,9 +362,9 @@ fn of_a_damaged_gzip_all_before_the_damage_is_used() {
     }
 }
 
-/// The blocks of zstd have up to 128 KiB; those before the damaged one are used.
+/// zstd blocks have up to 128 KiB; the blocks before the damaged one are used.
 #[test]
-fn of_a_damaged_zstd_all_before_the_damage_is_used() {
+fn a_damaged_zstd_file_is_used_up_to_the_damage() {
     let plain = morning(26).to_pcap();
     assert!(plain.len() > 4 * 128 * 1024, "{}", plain.len());
     let whole = zstd(&plain);
@@ -431,7 +431,8 @@ fn a_compressed_capture_of_which_nothing_is_left_is_refused() {
     }
 }
 
-/// A gigabyte in a thousandth of it, and a disk that has less: files may have a megabyte here.
+/// A gigabyte compressed a thousandfold, and a disk with less room: files are limited to a
+/// megabyte.
 #[test]
 fn a_bomb_ends_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
@@ -513,7 +514,7 @@ fn every_form(capture: &Capture) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A capture whose first packet comes at `ns`.
+/// Shifts a capture so that its first packet comes at `ns`.
 fn beginning_at(capture: &Capture, ns: u64) -> Capture {
     let first_ns = capture.frames[0].0;
     let frames = capture
@@ -527,8 +528,7 @@ fn beginning_at(capture: &Capture, ns: u64) -> Capture {
     }
 }
 
-/// Captures with times that count from their beginning, from 1970 or from a clock that is far
-/// ahead.
+/// Captures whose times count from their start, from 1970, or from a clock that is far ahead.
 #[test]
 fn when_a_capture_begins_does_not_matter() {
     const CALL: &[&str] = &[
@@ -655,7 +655,7 @@ fn odd_times_cost_no_packet_whatever_the_form_and_the_window() {
     }
 }
 
-/// People pass all kinds of files by mistake. Each is named, and costs the others nothing.
+/// Users pass all kinds of files by mistake. The log names each, and the other files are read.
 #[test]
 fn files_that_are_no_capture_are_named_and_left_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -666,17 +666,17 @@ fn files_that_are_no_capture_are_named_and_left_out() {
         (
             "trace.cap",
             b"GMBU\0\x02\x01\0",
-            "a capture of Microsoft Network Monitor 2, which is not read; convert it with `editcap -F pcap in out`",
+            "a capture of Microsoft Network Monitor 2, which is not supported; convert it with `editcap -F pcap in out`",
         ),
         (
             "sun.snoop",
             b"snoop\0\0\0\0\0\0\x02\0\0\0\x04",
-            "a capture of snoop, which is not read; convert it with `editcap -F pcap in out`",
+            "a capture of snoop, which is not supported; convert it with `editcap -F pcap in out`",
         ),
         (
             "big.pcap.xz",
             b"\xfd7zXZ\0\0\x04",
-            "compressed with xz, which is not read; decompress it with `xz -dc in > out` first",
+            "compressed with xz, which is not supported; decompress it with `xz -dc in > out` first",
         ),
         ("big.pcap.bz2", b"BZh91AY&SY", "`bzip2 -dc in > out`"),
         (
@@ -727,7 +727,7 @@ fn files_that_are_no_capture_are_named_and_left_out() {
     }
 }
 
-/// Where the records of a file lie.
+/// Returns the offsets of a file's records.
 fn offsets(file: &[u8]) -> Vec<usize> {
     let (layout, start) = Layout::detect(file).unwrap();
     let mut walk = layout.walk(file, start);
@@ -738,7 +738,7 @@ fn offsets(file: &[u8]) -> Vec<usize> {
     offsets
 }
 
-/// Runs over a damaged file with windows and chunks of several sizes, which must not matter.
+/// Extracts a damaged file with several window and chunk sizes, which must give the same results.
 fn extract_damaged(what: &str, damaged: &[u8]) -> Extracted {
     let want = extract_bytes(damaged, &[]);
     assert_eq!(want.status, Some(3), "{what}: {}", want.log);
@@ -767,8 +767,7 @@ fn damage_costs_only_itself_whatever_the_form_and_the_window() {
     for (form, file) in every_form(&capture) {
         let offsets = offsets(&file);
         assert_eq!(offsets.len(), frames);
-        // In the middle, where the second section of those with two begins at the next record but
-        // one.
+        // In the middle. In files with two sections, the second one begins two records later.
         let (from, until) = (offsets[frames / 2 - 3], offsets[frames / 2 - 1]);
         let cut_to =
             |from: usize, with: &[u8], until: usize| [&file[..from], with, &file[until..]].concat();
@@ -810,7 +809,7 @@ fn damage_costs_only_itself_whatever_the_form_and_the_window() {
     }
 }
 
-/// Where a file begins with damage, it still has its place among others.
+/// A file that begins with damage still has its place among others.
 #[test]
 fn a_file_that_begins_with_damage_is_read_in_its_turn() {
     let whole = morning(4);
@@ -822,7 +821,7 @@ fn a_file_that_begins_with_damage_is_read_in_its_turn() {
         ..whole.clone()
     }
     .to_pcap();
-    // The first frame is of the first call: its INVITE.
+    // The first frame is the INVITE of the first call.
     bytes[24..24 + 16].fill(0xff);
     fs::write(&early, bytes).unwrap();
     fs::write(

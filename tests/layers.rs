@@ -1,6 +1,5 @@
-//! One call in all that packets are wrapped in: whatever it is, the tables are those of the plain
-//! call, and its pcap holds the frames as they were captured; or, with --no-rtp-dump, all of them
-//! but the sound.
+//! One call in every encapsulation. The tables are those of the plain call, and the pcap holds the
+//! frames as captured or, with --no-rtp-dump, without sound.
 
 use std::net::SocketAddr;
 
@@ -27,10 +26,10 @@ fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// What passes in a call: when (in milliseconds), from whom, to whom, and what.
+/// A packet of a call: time (in milliseconds), source, destination, payload.
 type Line = (u64, SocketAddr, SocketAddr, Vec<u8>);
 
-/// A call with media both ways, one packet of which is late.
+/// Returns the packets of a call with media both ways, one of which is late.
 fn call(ends: [&str; 4]) -> Vec<Line> {
     let [a, b, a_media, b_media] = ends.map(end);
     let mut lines = vec![
@@ -92,7 +91,7 @@ fn drawn(lines: &[Line], wrap: impl Fn(&Line) -> Vec<u8>) -> Ladder {
     t
 }
 
-/// The plain call, and what is to be the same in all others.
+/// Extracts the plain call and returns the rows that all others must equal.
 fn plain(lines: &[Line]) -> (Vec<Row>, Vec<Row>) {
     let out = drawn(lines, |(_, from, to, payload)| {
         frames::udp(*from, *to, payload)
@@ -114,7 +113,7 @@ fn ip(line: &Line) -> Vec<u8> {
     frames::ip_udp(line.1, line.2, &line.3)
 }
 
-/// That the call is found in what `wrap` makes of its IP packets.
+/// Checks that the call is found when `wrap` encapsulates its IP packets.
 #[track_caller]
 fn check(
     lines: &[Line],
@@ -143,7 +142,7 @@ fn check(
     );
 }
 
-/// The frames as they are without what sounds: `Rtp` has the same byte all over.
+/// Returns the frames without their sound: all sound bytes of `Rtp` are equal.
 fn without_sound(frames: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     let mute = |frame: &Vec<u8>| {
         let runs = frame.chunk_by(|a, b| a == b);
@@ -172,7 +171,7 @@ fn on_every_link_type() {
     }
 }
 
-/// Wireshark tells the ends, and takes SIP out of TCP.
+/// Wireshark names the endpoints, and extracts SIP from TCP.
 #[test]
 fn in_exported_pdus() {
     for lines in [ipv4_call(), ipv6_call()] {
@@ -237,8 +236,8 @@ fn in_every_tunnel() {
     }
 }
 
-/// Transport mode, as between a phone and its P-CSCF: the header of IP stays, and so does the
-/// signature.
+/// Transport mode, as between a phone and its P-CSCF: the IP header stays outside, and there is an
+/// integrity check value.
 #[test]
 fn in_esp_with_the_null_cipher() {
     for lines in [ipv4_call(), ipv6_call()] {
@@ -289,8 +288,8 @@ fn a_fifth_tunnel_is_counted() {
     );
 }
 
-/// Tunnels make packets longer than networks like: each is cut, and what is in it may have been cut
-/// before.
+/// Tunnels make packets longer than the MTU: each is fragmented, and the packet in it may be a
+/// fragment itself.
 #[test]
 fn fragments_in_fragments_of_every_tunnel() {
     let lines = ipv4_call();
@@ -341,7 +340,7 @@ proptest! {
     }
 }
 
-// HEP: SPEC 2.
+// HEP.
 
 fn hep<'a>(line: &'a Line, over: u8) -> Hep<'a> {
     let protocol = if line.3[0] == 0x80 { 4 } else { 1 };
@@ -355,8 +354,7 @@ fn hep<'a>(line: &'a Line, over: u8) -> Hep<'a> {
     }
 }
 
-/// The agent tells of what it saw a day ago, in the same order, and not at the pace at which it saw
-/// it.
+/// The agent reports after a day, in the same order, but at another pace.
 fn told(lines: &[Line], wrap: impl Fn(&Line) -> Vec<u8>) -> Ladder {
     let mut t = Ladder::new();
     for (index, line) in lines.iter().enumerate() {
@@ -444,7 +442,7 @@ fn hep3_without_a_time_has_that_of_its_record() {
 #[test]
 fn times_that_hep_tells_end_no_call() {
     let lines = ipv4_call();
-    // An hour, less than that, and years ahead; once, twice, and from there on.
+    // An hour, less than an hour, and years ahead; once, twice, and from there on.
     for ahead in [3_500, 10_000, 100_000_000] {
         for damaged in [300..=300, 300..=340, 300..=u64::MAX] {
             let mut t = drawn(&lines, |line| {
@@ -540,10 +538,10 @@ fn hep3_about_other_things_is_counted() {
     );
 }
 
-// ERSPAN: SPEC 1.
+// ERSPAN.
 
-/// Three calls of sessions 7, 8 and 1023 (VLANs 70, 80 and 4095), one in type I, and one that
-/// nobody mirrored.
+/// Three calls of sessions 7, 8 and 1023 (VLANs 70, 80 and 4095), one in type I, and one that is
+/// not mirrored.
 fn mirrored() -> Ladder {
     let mut t = Ladder::new();
     let erspan: [layers::Framing; 5] = [

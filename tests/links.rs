@@ -1,4 +1,4 @@
-//! Symbolic links that somebody has put where the extractor writes: none is followed.
+//! The extractor follows no symbolic link that an attacker has put into its directories.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use support::{
 const ALICE: &str = "192.0.2.1:5060";
 const BOB: &str = "192.0.2.2:5060";
 
-/// A call in two segments: in the second one it ends.
+/// Returns a call in two segments; it ends in the second one.
 pub fn segments() -> [(String, Vec<u8>); 2] {
     let [alice, bob] = [ALICE, BOB].map(|end| end.parse().unwrap());
     let media = ["192.0.2.1:10000", "192.0.2.2:20000"].map(|end| end.parse().unwrap());
@@ -52,7 +52,7 @@ pub fn segments() -> [(String, Vec<u8>); 2] {
     [named(22, first), named(42, second)]
 }
 
-/// A desk with both segments, and a file that somebody else wants to have overwritten.
+/// Returns a desk with both segments, and a file that an attacker wants overwritten.
 fn desk() -> (Desk, PathBuf) {
     let desk = Desk::new();
     desk.deliver_all(&segments());
@@ -68,7 +68,7 @@ fn is_untouched(victim: &Path) {
 }
 
 #[test]
-fn what_a_run_begins_takes_the_place_of_a_link_or_another_name() {
+fn a_new_file_of_a_run_replaces_a_link_or_another_name() {
     let (plain, _) = desk();
     plain.run(&["--final"]).is(0);
     let call = files(&plain.out)
@@ -84,7 +84,7 @@ fn what_a_run_begins_takes_the_place_of_a_link_or_another_name() {
     ];
     for (names, want) in [(vec![call.clone()], &second), (hidden.to_vec(), &call)] {
         let (desk, victim) = desk();
-        // A state is read, so what it is must not be somebody else's file.
+        // The state file is also read, so its link leads to a valid state.
         names.iter().for_each(|name| {
             symlink(
                 if name == STATE {
@@ -108,7 +108,7 @@ fn what_a_run_begins_takes_the_place_of_a_link_or_another_name() {
 }
 
 #[test]
-fn what_a_run_goes_on_with_must_not_have_become_a_link() {
+fn a_continued_file_must_not_have_become_a_link() {
     let (desk, victim) = desk();
     let (last, bytes) = &segments()[1];
     fs::remove_file(desk.segments.join(last)).unwrap();
@@ -134,7 +134,7 @@ fn a_table_that_is_a_link_is_named() {
         let (desk, victim) = desk();
         fs::create_dir(desk.out.join("tables")).unwrap();
         let name = flags.last().unwrap_or(&"detected_calls.csv");
-        // A link that leads to nothing would be made there.
+        // A dangling link would create its target.
         for to in [victim.clone(), desk.folder().join("nothing")] {
             let _ = fs::remove_file(desk.out.join(name));
             symlink(&to, desk.out.join(name)).unwrap();

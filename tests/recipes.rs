@@ -1,4 +1,4 @@
-//! `docs/recipes.md`, as it stands.
+//! Runs the commands of `docs/recipes.md` unchanged.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use support::{
     sip::{Sdp, request, response},
 };
 
-/// Twenty calls from 1000, 1001 ..., in one capture, and cut into two segments.
+/// Writes twenty calls from 1000, 1001 ..., as one capture and as two segments.
 fn deliver(folder: &Path) {
     let mut t = Ladder::new();
     let end = |text: String| text.parse().unwrap();
@@ -38,7 +38,7 @@ fn deliver(folder: &Path) {
             alice,
             response(200, "INVITE", &id).sdp(&Sdp::audio(b)),
         );
-        // The seventh has no sound; of others, more and more is lost.
+        // The seventh has no sound; each later call loses more packets.
         for sequence in (0..100).filter(|sequence| call != 7 && sequence % 20 >= call) {
             t.rtp(
                 at + 200 + sequence * 20,
@@ -76,7 +76,7 @@ fn deliver(folder: &Path) {
     .unwrap();
 }
 
-/// The blocks of a page that are there to be run.
+/// Returns the code blocks of a page that are commands.
 fn blocks(page: &str) -> Vec<&str> {
     page.split("```sh\n")
         .skip(1)
@@ -111,7 +111,7 @@ fn the_recipes_do_what_they_say() {
             .args(["-euo", "pipefail", "-c", block])
             .current_dir(folder.path())
             .env("PATH", &path);
-        // No store's credentials are looked for.
+        // The AWS SDK must not search for credentials.
         shell
             .env("AWS_ACCESS_KEY_ID", "a")
             .env("AWS_SECRET_ACCESS_KEY", "b")
@@ -142,7 +142,7 @@ fn the_recipes_do_what_they_say() {
             - 1
     };
     assert_eq!(["calls", "one", "why", "today"].map(rows), [20, 10, 1, 20]);
-    // The last eight calls linger yet.
+    // The last eight calls still linger.
     assert_eq!(
         ["from-cron", "sent", "piped", "unpacked", "as-before"].map(rows),
         [12, 20, 20, 20, 20]

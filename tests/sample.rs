@@ -35,7 +35,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// No call.
+/// Draws a registration, which is not a call.
 fn registration(t: &mut Ladder, at: u64) {
     t.sip(at, ALICE, PROXY, request("REGISTER", "reg-1@192.0.2.10"));
     t.sip(
@@ -46,8 +46,8 @@ fn registration(t: &mut Ladder, at: u64) {
     );
 }
 
-/// Challenged, answered, eight seconds of speech with some losses, a late and a repeated packet,
-/// hung up on.
+/// Draws a call: challenged, answered, eight seconds of speech with some losses, a late and a
+/// repeated packet, then a BYE.
 fn answered(t: &mut Ladder, at: u64, id: &str) {
     let (alice, bob) = (end([192, 0, 2, 10], 49_170), end([192, 0, 2, 20], 30_002));
     t.sip(
@@ -104,8 +104,8 @@ fn answered(t: &mut Ladder, at: u64, id: &str) {
     t.sip(at + 11_130, PROXY, ALICE, response(200, "BYE", id).cseq(3));
 }
 
-/// 400 packets of 20 ms, each with up to 3 ms of delay, and the sequence numbers that `sent` makes
-/// of theirs.
+/// Draws 400 packets of 20 ms, each with up to 3 ms of delay, and with the sequence numbers that
+/// `sent` returns.
 fn speech(
     t: &mut Ladder,
     at: u64,
@@ -117,7 +117,7 @@ fn speech(
     for n in 0..400u16 {
         let delay = u64::from(n) * 7 % 4;
         if let Some(sequence) = sent(n) {
-            // The timestamp goes on where the number begins anew.
+            // The timestamp goes on when the sequence number wraps around.
             let timestamp = (u32::from(sequence) + 65_400) * 160;
             let packet = Rtp {
                 timestamp,
@@ -153,7 +153,7 @@ fn cancelled(t: &mut Ladder, at: u64, id: &str) {
     t.sip(at + 4_040, BOB, PROXY, request("ACK", id).to_tag("bob"));
 }
 
-/// Still ringing with early media when the capture ends.
+/// Draws a call that still rings, with early media, when the capture ends.
 fn unfinished(t: &mut Ladder, at: u64, id: &str) {
     let (bob, gateway) = (end([192, 0, 2, 20], 30_010), end([198, 51, 100, 7], 16_400));
     t.sip(at, BOB, PROXY, request("INVITE", id).sdp(&Sdp::audio(bob)));

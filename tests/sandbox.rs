@@ -1,5 +1,4 @@
-//! The rights that the extractor gives up cost nobody anything: however captures come to it, and
-//! wherever results go.
+//! The sandbox does not restrict valid uses: all kinds of input and all places of output work.
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 
@@ -13,7 +12,7 @@ use super::links::segments;
 const CONFINED: &str = "in the sandbox: the run writes to the directories of its results";
 pub const WITHOUT: &str = "not in the sandbox: the kernel has no Landlock";
 
-/// A shell in the folder of a desk, which calls the extractor `$E`.
+/// Returns a shell in the desk's folder; `$E` is the extractor.
 fn shell(desk: &Desk, line: &str) -> Command {
     let mut command = Command::new("bash");
     command

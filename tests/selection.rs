@@ -1,5 +1,5 @@
-//! Which calls are asked for, and which without their sound: SPEC 1.1. Whatever is left out, the
-//! rest is what it is without these flags, byte for byte.
+//! The selection of calls, and of calls without sound. The remaining results are the same, byte for
+//! byte, as without these flags.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -12,8 +12,8 @@ use support::{
     sip::{Sdp, request, response},
 };
 
-/// Who calls whom, and when in milliseconds the call begins: half a minute each, so that some
-/// overlap.
+/// Call-ID, caller, callee, and the start of each call in milliseconds. Each lasts half a minute,
+/// so that some overlap.
 const CALLS: [(&str, &str, &str, u64); 4] = [
     (
         "a-1@pbx.example.com",
@@ -45,7 +45,7 @@ fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// Those calls, each with media at its own ports.
+/// Draws those calls, each with media at its own ports.
 fn four_calls() -> Ladder {
     let mut t = Ladder::new();
     let (a, b) = (end("192.0.2.1:5060"), end("192.0.2.2:5060"));
@@ -111,7 +111,7 @@ fn ids(out: &Extracted) -> Vec<&str> {
     out.calls.iter().map(|row| row.get("call_id")).collect()
 }
 
-/// All that is known of a call, but for what its frames are.
+/// Returns a call's rows.
 fn rows(call: &Found<'_>) -> (support::ladder::Row, Vec<support::ladder::Row>) {
     (
         call.row.clone(),
@@ -119,7 +119,7 @@ fn rows(call: &Found<'_>) -> (support::ladder::Row, Vec<support::ladder::Row>) {
     )
 }
 
-/// That these flags leave just these calls, as they are among all.
+/// Checks that these flags select just these calls, unchanged.
 #[track_caller]
 fn leaves(flags: &[&str], numbers: &[usize]) {
     let all = four_calls().extract();
@@ -195,7 +195,7 @@ fn calls_of_a_time() {
     leaves(&["--since=1969-12-31T23:59:59Z", "--call-id=a-2"], &[2]);
 }
 
-/// The times of the tables serve as they are, though a capture may be more exact.
+/// Times can be copied from the tables, though a capture may be more exact.
 #[test]
 fn times_to_the_microsecond() {
     let mut t = four_calls();
@@ -213,9 +213,9 @@ fn times_to_the_microsecond() {
     );
 }
 
-/// What belongs to a call that is not wanted does not go to one that is.
+/// Packets of an unselected call do not go to a selected one.
 #[test]
-fn what_is_not_wanted_keeps_what_is_its_own() {
+fn an_unselected_call_keeps_its_packets() {
     let mut t = Ladder::new();
     let [a, b, media] = ["192.0.2.1:5060", "192.0.2.2:5060", "192.0.2.1:4000"].map(end);
     t.sip(0, a, b, request("INVITE", "before").sdp(&Sdp::audio(media)));
@@ -237,7 +237,7 @@ fn what_is_not_wanted_keeps_what_is_its_own() {
         .has("rtp_packet_count", "20");
 }
 
-/// Which of the calls have sound.
+/// Returns the calls that have sound.
 #[track_caller]
 fn sounds(flags: &[&str]) -> Vec<usize> {
     let all = four_calls().extract();
@@ -263,8 +263,8 @@ fn sounds(flags: &[&str]) -> Vec<usize> {
     (1..=CALLS.len()).filter(has_sound).collect()
 }
 
-/// An Ethernet frame whose UDP payload, if it is RTP as these ladders have it, is zero after the
-/// header.
+/// Returns an Ethernet frame whose UDP payload, if it is RTP as these ladders have it, is zero
+/// after the header.
 fn muted(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if frame[42] == 0x80 && frame[43] == 8 {
@@ -317,8 +317,7 @@ fn calls_without_sound() {
     );
 }
 
-/// What the header has is not sound, nor is the last byte of padding, which says how much there is
-/// of it.
+/// Header bytes are not sound, nor is the last byte of padding, which is the length of the padding.
 #[test]
 fn sound_begins_after_the_header_and_ends_before_the_count_of_padding() {
     let plain = Rtp::new(7, 1).bytes();
@@ -353,7 +352,7 @@ fn sound_begins_after_the_header_and_ends_before_the_count_of_padding() {
         (with_both.clone(), [&with_both[..24], &[0; 160]].concat()),
         (padded.clone(), [&padded[..12], &[0; 163], &[4]].concat()),
         (nothing_else.clone(), nothing_else),
-        // That is no RTP: its extension does not end in it.
+        // This is not RTP: its extension is longer than the packet.
         (too_long.clone(), too_long),
     ];
     let [a, b, media, from] = [
@@ -380,8 +379,8 @@ fn sound_begins_after_the_header_and_ends_before_the_count_of_padding() {
     out.only_call().has("rtp_packet_count", "6");
 }
 
-/// Wherever a packet is cut, by fragments, by the snap length, or by both: nothing of its sound is
-/// left. (Its header has no byte that is taken for sound.)
+/// No byte of sound is left in a packet that is cut by fragmentation, by the snap length, or by
+/// both. (No header byte here equals a sound byte.)
 #[test]
 fn sound_of_which_the_beginning_is_missing() {
     let [a, b, media, from] = [
@@ -448,7 +447,7 @@ fn sound_of_which_the_beginning_is_missing() {
     }
 }
 
-/// What is left out stays so from run to run, however the capture is cut.
+/// A selection is the same in all runs, wherever the capture is cut.
 #[test]
 fn segment_by_segment_as_in_one() {
     let flags = [
@@ -482,7 +481,7 @@ fn segment_by_segment_as_in_one() {
 }
 
 #[test]
-fn what_makes_no_sense_is_wrong_usage() {
+fn invalid_values_are_wrong_usage() {
     for (flag, words) in [
         ("--call-id=(", "regular expression"),
         ("--no-rtp-dump-for-from-pattern=*", "regular expression"),
@@ -580,8 +579,8 @@ fn sound_in_fragments() {
             .all(|sound| *sound < 3),
         "{without:?}"
     );
-    // The last one repeats a part of a packet that was whole already: what that was is not known
-    // any more.
+    // The last fragment repeats a part of a datagram that is already complete: its kind is no
+    // longer known.
     let (repeated, of_report) = of_report.split_last().unwrap();
     let (repeated_without, of_report_without) =
         without[1 + of_packet.len()..].split_last().unwrap();

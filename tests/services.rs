@@ -1,4 +1,4 @@
-//! `scripts/install-services`, into a folder.
+//! Runs `scripts/install-services` with a folder as root.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ impl Machine {
         machine
     }
 
-    /// Makes programs that do nothing.
+    /// Creates programs that do nothing.
     fn build(&self, version: &str) {
         let built = self.folder.path().join("built");
         fs::create_dir_all(&built).unwrap();
@@ -85,7 +85,7 @@ fn flags_are_no_interfaces() {
     assert!(!machine.path("etc").exists());
     machine.refuses(&["--interface", "eth0"], "there is no flag --interface");
     machine.refuses(&[], "name the interfaces to capture on");
-    machine.refuses(&["eth0; rm -rf /"], "is no name of an interface");
+    machine.refuses(&["eth0; rm -rf /"], "is not the name of an interface");
     machine.refuses(&["--uninstall", "eth0"], "takes no interface");
 }
 
@@ -115,7 +115,7 @@ fn a_second_run_changes_what_it_is_asked_for() {
             .exists()
     );
 
-    // What people have written stays.
+    // Files that users have edited stay.
     let edited = machine
         .text(config)
         .replace("max-age = \"24h\"", "max-age = \"48h\"");
@@ -161,7 +161,7 @@ fn units_of_earlier_versions_give_way_and_edited_ones_are_kept() {
     .unwrap();
     let said = machine.installs(&["any"]);
     assert!(
-        said.contains("capture-agent.service, which differs from ours and hides it"),
+        said.contains("capture-agent.service, which differs from ours and overrides it"),
         "{said}"
     );
     assert!(
@@ -176,7 +176,7 @@ fn units_of_earlier_versions_give_way_and_edited_ones_are_kept() {
 }
 
 #[test]
-fn what_people_made_stays_when_the_programs_go() {
+fn files_of_users_stay_after_an_uninstall() {
     let machine = Machine::new();
     machine.installs(&["eth0"]);
     let said = machine.installs(&["--uninstall"]);

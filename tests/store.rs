@@ -1,5 +1,5 @@
-//! Serves a folder as an S3 store of the bucket `calls`, for `scripts/bench-s3`; says where, and
-//! with which credentials.
+//! Serves a folder as the S3 bucket `calls`, for `scripts/bench-s3`, and prints the address and the
+//! credentials.
 //!
 //!     cargo run --release -p sip-call-extractor --example store -- FOLDER
 #![allow(

@@ -1,4 +1,4 @@
-//! SIP over TCP and WebSocket, whatever became of the segments.
+//! SIP over TCP and WebSocket with all kinds of segmentation, loss and reordering.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -28,7 +28,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Sequence numbers that soon begin anew.
+    /// Begins with sequence numbers that soon wrap around.
     fn new() -> Self {
         Self {
             a: Tcp::new(A, B, u32::MAX - 700),
@@ -66,7 +66,7 @@ fn ok(id: &str) -> Sip {
     response(200, "INVITE", id).sdp(&Sdp::audio(B_MEDIA))
 }
 
-/// What is said in a call: seven messages.
+/// Returns the seven messages of a call.
 fn conversation(id: &str) -> Vec<(u64, Who, Vec<u8>)> {
     vec![
         (10, Who::A, invite(id).bytes()),
@@ -88,7 +88,7 @@ fn media(t: &mut Ladder) {
     t.rtp(230, A_MEDIA, B_MEDIA, 7, 1..=50);
 }
 
-/// The conversation over a connection, in pieces of so many bytes.
+/// Draws the conversation over a connection, in segments of `size` bytes.
 fn in_pieces(size: usize) -> Ladder {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
@@ -186,7 +186,7 @@ fn a_segment_with_messages_of_two_calls_is_in_both_files() {
 }
 
 #[test]
-fn what_is_sent_again_is_in_the_file_once_per_frame() {
+fn a_retransmission_is_in_the_file_once_per_frame() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
     let message = invite("1").bytes();
@@ -245,8 +245,8 @@ fn a_missing_segment_costs_one_message() {
         &request("BYE", "1").cseq(2).to_tag("bob").bytes(),
     );
     let extracted = t.extract();
-    // What waits behind the gap is looked at after two seconds: media from before then still
-    // belongs to the call.
+    // Bytes behind the gap are read after two seconds: media from before that still belongs to the
+    // call.
     extracted
         .only_call()
         .is("completed")
@@ -264,7 +264,7 @@ fn a_missing_segment_costs_one_message() {
 }
 
 #[test]
-fn of_a_message_that_lost_its_end_the_header_is_used_and_the_next_is_found() {
+fn a_cut_message_still_gives_its_header_and_the_next_is_found() {
     let mut t = Ladder::new();
     let mut connection = Connection::opened(&mut t, 0);
     let message = invite("1").bytes();
@@ -282,7 +282,7 @@ fn of_a_message_that_lost_its_end_the_header_is_used_and_the_next_is_found() {
         .concat(),
     );
     let extracted = t.extract();
-    // No other packet tells that the two seconds are over, so the end of the capture does.
+    // No other packet ends the two seconds, so the end of the capture does.
     extracted
         .only_call()
         .is("cancelled")
@@ -389,7 +389,7 @@ fn a_late_syn_undoes_nothing() {
     t.extract().only_call().has("sip_packet_count", "2");
 }
 
-/// What was said long before is no message again, even where nobody remembers it.
+/// A repetition of very old bytes is not read as a message, even after they are forgotten.
 #[test]
 fn a_very_old_segment_opens_no_call() {
     let mut t = Ladder::new();
@@ -447,7 +447,7 @@ fn messages_that_do_not_say_how_long_they_are() {
 }
 
 #[test]
-fn what_is_no_sip_costs_nothing_but_itself() {
+fn bytes_that_are_not_sip_cost_only_themselves() {
     let mut t = in_pieces(100_000);
     let mut tls = Connection {
         a: Tcp::new(end([192, 0, 2, 7], 50_000), B, 1),
@@ -477,9 +477,9 @@ fn what_is_no_sip_costs_nothing_but_itself() {
         "{}",
         extracted.log
     );
-    // 500 bytes of noise in a stream without any SIP are not worth a word.
+    // 500 bytes of noise in a stream without SIP are not logged.
     assert!(!extracted.log.contains("no SIP"), "{}", extracted.log);
-    // A long stream of something else is still searched.
+    // A long stream of other bytes is still searched.
     noise.send(
         &mut t.capture,
         1_000,
@@ -496,9 +496,9 @@ fn what_is_no_sip_costs_nothing_but_itself() {
     );
 }
 
-// On ports that are nobody's.
+// On ports without a known protocol.
 
-/// The same, with another port in place of that of SIP.
+/// Replaces the SIP port by another one.
 fn on_port(t: &Ladder, port: u16) -> Ladder {
     let mut moved = Ladder::new();
     for (ns, frame) in &t.capture.frames {
@@ -561,8 +561,8 @@ fn a_connection_is_followed_from_the_first_message_on() {
         .into_iter()
         .map(|(_, _, text)| text)
         .collect();
-    // What comes before is passed over, though it is SIP: the end of a message, and an answer
-    // behind it.
+    // Earlier bytes are skipped, though they are SIP: the end of a message and a response behind
+    // it.
     connection.b.send(
         &mut t.capture,
         1,
@@ -577,7 +577,7 @@ fn a_connection_is_followed_from_the_first_message_on() {
         2,
         &[b"\r\n\r\n".to_vec(), texts[1].clone()].concat(),
     );
-    // From here on, both ways, wherever messages begin.
+    // From here on the connection is read, both ways.
     connection.a.send(
         &mut t.capture,
         10,
@@ -603,7 +603,7 @@ fn a_connection_is_followed_from_the_first_message_on() {
 }
 
 #[test]
-fn what_only_begins_like_sip_is_not_followed() {
+fn a_stream_that_only_begins_like_sip_is_not_followed() {
     const UPGRADE_TO_CHAT: &[u8] =
         b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
     let beginnings: [&[u8]; 7] = [
@@ -642,7 +642,7 @@ fn what_only_begins_like_sip_is_not_followed() {
 }
 
 #[test]
-fn of_sip_outside_a_range_the_ports_are_named() {
+fn ports_of_sip_outside_the_range_are_named() {
     let mut t = on_port(&in_pieces(100_000), 8080);
     t.sip(
         5_000,
@@ -681,7 +681,7 @@ fn snapped_segments_give_what_they_have() {
 
 #[test]
 fn segments_in_ip_fragments() {
-    // Of a connection that is followed for what it carries, some or all may come in fragments.
+    // Some or all packets of a connection that is followed for its contents come in fragments.
     for (port, whole_ones) in [(5060, 0), (8080, 0), (8080, 2), (8080, 3)] {
         let mut t = Ladder::new();
         for (index, (ns, frame)) in on_port(&in_pieces(600), port)
@@ -709,7 +709,7 @@ fn segments_in_ip_fragments() {
 
 // WebSocket: RFC 7118.
 
-/// The conversation over a WebSocket: A masks what it sends.
+/// Draws the conversation over a WebSocket: A masks its frames.
 fn over_websocket(
     with_handshake: bool,
     wrap: impl Fn(Option<[u8; 4]>, &[u8]) -> Vec<u8>,
@@ -780,7 +780,7 @@ fn a_websocket_is_split_anywhere() {
     }
 }
 
-/// The same, in segments of so many bytes at most.
+/// Returns the same in segments of at most `size` bytes.
 fn split(whole: &Ladder, size: usize) -> Ladder {
     let mut t = Ladder::new();
     for (ns, frame) in &whole.capture.frames {
@@ -840,8 +840,8 @@ fn assert_windows_do_not_matter(t: &Ladder) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However a stream is cut, and whatever of it comes twice or in another order within a moment,
-    /// the call is the same, and so is every byte whatever the windows.
+    /// With any segmentation, and with short-term repetition and reordering, the call is the same,
+    /// and so is every byte for any windows.
     #[test]
     fn the_same_messages_however_they_are_cut(
         sizes in proptest::collection::vec(1usize..900, 1..20),
@@ -889,20 +889,19 @@ proptest! {
         let extracted = t.extract();
         assert_windows_do_not_matter(&t);
         if port != B.port() && !is_open && !over_a_websocket {
-            // The first message may begin with something else than its beginning: it is found
-            // later.
+            // If the start of the first message is cut, the connection is recognised later.
             return Ok(());
         }
         let call = extracted.only_call();
         call.is("completed").has("final_status", "200").has("rtp_packet_count", "100");
-        // A piece of one byte that comes again cannot be told from a keep-alive.
+        // A repeated segment of one byte cannot be distinguished from a keep-alive.
         let found: usize = call.row.get("sip_packet_count").parse().unwrap();
         let sent = sent - handshake;
         prop_assert!((sent - like_keepalives..=sent).contains(&found), "{found} of {sent}");
     }
 }
 
-// HEP over TCP: SPEC 2.
+// HEP over TCP.
 
 const AGENT: SocketAddr = end([10, 0, 0, 7], 40_000);
 const SERVER: SocketAddr = end([10, 0, 0, 9], 9060);
@@ -911,7 +910,7 @@ fn agent() -> Tcp {
     Tcp::new(AGENT, SERVER, u32::MAX - 700)
 }
 
-/// The agent saw it so many milliseconds after [`START_NS`].
+/// Returns a packet that the agent saw `at` milliseconds after [`START_NS`].
 fn told(at: u64, who: Who, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let (from, to) = if who == Who::A { (A, B) } else { (B, A) };
     Hep {
@@ -925,7 +924,7 @@ fn told(at: u64, who: Who, protocol: u8, payload: &[u8]) -> Vec<u8> {
     .bytes()
 }
 
-/// All that an agent tells of a call, and what of it is SIP.
+/// Returns all HEP packets of a call, and the SIP messages among them.
 fn told_conversation() -> Vec<(u64, Vec<u8>)> {
     conversation("1")
         .into_iter()
@@ -957,8 +956,8 @@ fn hep_over_tcp_tells_of_a_call() {
     }
 }
 
-/// Its times are those of the rows, whenever the agent sends what it saw; other calls in the same
-/// segment do not count.
+/// The rows have HEP's times, whenever the agent sends; other calls in the same segment do not
+/// count.
 #[test]
 fn hep_over_tcp_tells_the_time() {
     let (mut t, mut agent) = (Ladder::new(), agent());
@@ -987,10 +986,10 @@ fn hep_over_tcp_tells_the_time() {
 }
 
 #[test]
-fn of_hep_over_tcp_whose_beginning_or_middle_is_missing_the_rest_is_found() {
+fn hep_over_tcp_is_found_again_after_a_missing_beginning_or_middle() {
     let lines = told_conversation();
     let (mut t, mut agent) = (Ladder::new(), agent());
-    // The capture begins where a message does that is told of: it is not one that the agent sent
+    // The capture begins at a message inside a HEP packet: the agent did not send that message
     // itself.
     let before = told(1, Who::B, 1, &invite("0").bytes());
     let message_at = before
@@ -1029,7 +1028,7 @@ fn of_hep_over_tcp_whose_beginning_or_middle_is_missing_the_rest_is_found() {
 }
 
 #[test]
-fn of_a_hep_packet_that_lost_its_end_the_header_of_the_message_is_used() {
+fn a_cut_hep_packet_still_gives_the_header_of_its_message() {
     let (mut t, mut agent) = (Ladder::new(), agent());
     agent.syn(&mut t.capture, 0);
     let invite = told(10, Who::A, 1, &invite("1").bytes());
@@ -1051,7 +1050,7 @@ fn of_a_hep_packet_that_lost_its_end_the_header_of_the_message_is_used() {
 }
 
 #[test]
-fn what_hep_over_tcp_tells_again_is_in_the_file_once_per_frame() {
+fn a_repetition_in_hep_over_tcp_is_in_the_file_once_per_frame() {
     let (mut t, mut agent) = (Ladder::new(), agent());
     agent.syn(&mut t.capture, 0);
     let packet = told(10, Who::A, 1, &invite("1").bytes());
@@ -1125,7 +1124,7 @@ fn hep_over_tcp_is_read_on_its_ports_only() {
     }
 }
 
-/// A port of HEP may be one of SIP, too: what comes tells.
+/// A HEP port may be a SIP port, too: the bytes decide.
 #[test]
 fn sip_on_a_port_of_hep_is_sip() {
     for flag in ["--hep-ports=any", "--hep-ports=5060"] {

@@ -1,15 +1,15 @@
-//! Makes a capture of many calls, the same every time, and says what is in it.
+//! Makes a capture of many calls, the same in every run, and prints what is in it.
 //!
 //!     cargo run --release -p support --bin traffic -- --calls 1000 --bytes 1073741824 big.pcap
 //!
-//! `--help` tells what the traffic may be like, `support/traffic.rs` how it is made.
+//! `--help` lists the options; `support/traffic.rs` describes the traffic.
 
 use std::{fs::File, io::BufWriter, path::PathBuf};
 
 use clap::Parser;
 use support::traffic::{self, Plan};
 
-/// Makes a capture of many calls, the same every time, and says what is in it.
+/// Make a capture of many calls, the same in every run, and print what is in it.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Media of ends behind a translator of addresses (NAT): found where nothing says otherwise, and
-//! never taken from a call that knows better.
+//! Media of endpoints behind NAT: found if no description contradicts, and never taken from a call
+//! whose description names the endpoint.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,17 +8,17 @@ use support::{
     sip::{Sdp, Sip, request, response},
 };
 
-/// A phone in a home, and its router.
+/// A phone at home, and its router.
 const PHONE_MEDIA: SocketAddr = end([10, 0, 0, 5], 4000);
 const ROUTER: SocketAddr = end([192, 0, 2, 1], 50_600);
 const ROUTER_MEDIA: SocketAddr = end([192, 0, 2, 1], 4000);
 const ROUTER_RTCP: SocketAddr = end([192, 0, 2, 1], 4001);
 const ROUTER_OTHER_PORT: SocketAddr = end([192, 0, 2, 1], 61_234);
-/// Another home.
+/// A phone in another home.
 const OTHER_PHONE_MEDIA: SocketAddr = end([192, 168, 1, 7], 6000);
 const OTHER_ROUTER: SocketAddr = end([198, 51, 100, 9], 5060);
 const OTHER_ROUTER_MEDIA: SocketAddr = end([198, 51, 100, 9], 6000);
-/// A provider.
+/// A provider's proxy.
 const PROXY: SocketAddr = end([203, 0, 113, 1], 5060);
 const PROXY_PORT_4000: SocketAddr = end([203, 0, 113, 1], 4000);
 const RELAY: SocketAddr = end([203, 0, 113, 2], 16_400);
@@ -208,7 +208,7 @@ fn an_address_that_the_capture_sees_as_it_is_needs_no_guess() {
 }
 
 #[test]
-fn who_guessed_may_come_to_know() {
+fn a_description_may_confirm_a_guess() {
     let mut t = Ladder::new();
     t.sip(
         0,
@@ -229,9 +229,9 @@ fn who_guessed_may_come_to_know() {
     extracted.call("guess").has_rtp(7, 51..=100);
 }
 
-// Servers that are known from outside by another address, as in every cloud.
+// Servers with a private and a public address, as in clouds.
 
-/// A server in a cloud, where the capture is, and what it is called outside.
+/// A server in a cloud, where the capture point is, and its public address.
 const CLOUD: SocketAddr = end([172, 31, 5, 5], 5060);
 const CLOUD_MEDIA: SocketAddr = end([172, 31, 5, 5], 10_000);
 const CLOUD_OTHER_MEDIA: SocketAddr = end([172, 31, 5, 5], 10_002);
@@ -278,7 +278,7 @@ fn two_phones_behind_one_router_with_the_same_private_port() {
 }
 
 #[test]
-fn what_fits_two_guesses_alike_is_in_no_file_and_is_counted() {
+fn media_that_fits_two_guesses_is_in_no_file_and_is_counted() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("1"));
     t.sip(10, ROUTER, PROXY, invite("2"));
@@ -308,7 +308,7 @@ fn a_guess_does_not_take_what_another_guess_has() {
 }
 
 #[test]
-fn what_a_closed_call_leaves_running_is_not_for_a_guess_at_one_end() {
+fn media_after_a_closed_call_is_not_for_a_guess_at_one_end() {
     let mut t = Ladder::new();
     t.sip(0, ROUTER, PROXY, invite("1"));
     t.sip(10, ROUTER, PROXY, invite("2"));
@@ -325,7 +325,7 @@ fn what_a_closed_call_leaves_running_is_not_for_a_guess_at_one_end() {
     out.call("2").has("rtp_packet_count", "0");
 }
 
-/// Two calls of one phone, one behind the other, with the same ports.
+/// Draws two consecutive calls of one phone with the same ports.
 fn one_after_the_other(second_at: u64) {
     let mut t = Ladder::new();
     for (at, id, ssrc) in [(0, "1", 7), (second_at, "2", 8)] {

@@ -1,4 +1,4 @@
-//! What a person types, and what the program says to it.
+//! The command line as users type it, and the program's responses.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// Two calls with media one after the other; of the second, nothing comes back.
+/// Draws two consecutive calls with media; the second has media in one direction only.
 fn two_calls() -> Ladder {
     let mut t = Ladder::new();
     let [a, b] = ["192.0.2.1:5060", "192.0.2.2:5060"].map(end);
@@ -43,19 +43,19 @@ fn two_calls() -> Ladder {
     t
 }
 
-/// A folder in which somebody sits at a shell.
+/// A folder with a shell.
 struct Shell {
     folder: TempDir,
 }
 
-/// What came of a line.
+/// The outcome of a command line.
 struct Answer {
     status: Option<i32>,
     said: String,
 }
 
 impl Shell {
-    /// `one.pcap` and `two.pcap` are there, a call in each, and the whole in `spool/`.
+    /// Writes `one.pcap` and `two.pcap` with a call each, and the whole capture in `spool/`.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let whole = two_calls().capture;
@@ -89,12 +89,12 @@ impl Shell {
         command
     }
 
-    /// What follows the program's name.
+    /// Runs the program with these arguments.
     fn types(&self, line: &str) -> Answer {
         answer(&self.command(line).output().unwrap())
     }
 
-    /// The same at a terminal of so many columns.
+    /// The same at a terminal with `columns` columns.
     fn types_at_terminal(&self, columns: u16, line: &str, environment: &[(&str, &str)]) -> String {
         let program = extractor().get_program().to_owned();
         let mut command = Command::new("script");
@@ -218,7 +218,7 @@ fn captures_that_cannot_be_read_together() {
         .is(1)
         .says("nowhere.pcap is not used: ")
         .says("No such file");
-    // With `*.pcap` where the results are, the calls' files would be captures, too.
+    // If the results were here, the calls' files would match `*.pcap`, too.
     shell.types("one.pcap two.pcap").is(0);
     let before = shell.results(".");
     shell
@@ -299,7 +299,7 @@ fn how_much_is_said() {
         .types("-q -v one.pcap")
         .is(2)
         .says("cannot be used with");
-    // A service tells of each call.
+    // A service logs each call.
     shell
         .types("spool --final -o service")
         .is(0)
@@ -339,7 +339,7 @@ fn why_is_said_to_those_who_ask() {
 fn a_terminal_is_as_wide_as_it_is() {
     let shell = Shell::new();
     let mut t = two_calls();
-    // Timestamps that go back by more than an hour: the words for that are long.
+    // Timestamps go back by more than an hour: that message is long.
     t.capture.frames[4].0 += 7_200_000 * support::MS;
     fs::write(shell.path("odd.pcap"), t.capture.to_pcap()).unwrap();
     for columns in [60, 80, 132] {
@@ -424,7 +424,7 @@ fn ctrl_c_loses_nothing_and_says_so() {
     let mut child = begin();
     child.stdin.take().unwrap().write_all(&whole).unwrap();
     assert!(child.wait().unwrap().success());
-    // Who has it ignored, as jobs of scripts have, goes on.
+    // A process that ignores the signal, as background jobs of scripts do, goes on.
     let mut command = Command::new("sh");
     command
         .args(["-c", "trap '' INT; exec \"$0\" - -o ignored"])
@@ -462,7 +462,7 @@ fn ctrl_c_loses_nothing_and_says_so() {
     assert_eq!(shell.results("out"), shell.results("want"));
 }
 
-/// Whether a process has a handler for a signal.
+/// True if a process has a handler for a signal.
 fn catches(process: u32, signal: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let caught = status
@@ -481,7 +481,7 @@ fn rows_end_as_those_before_them() {
     for table in tables {
         assert!(!read(table).contains('\r'), "{}", read(table));
     }
-    // Versions before wrote CRLF.
+    // Older versions wrote CRLF.
     for table in tables {
         fs::write(shell.path(table), read(table).replace('\n', "\r\n")).unwrap();
     }
@@ -642,7 +642,7 @@ fn a_second_run_says_what_it_appends_to() {
         ),
         (2, 4)
     );
-    // Cron runs over a directory go on in their table.
+    // Runs over a directory from cron append to their table.
     shell.types("spool -o service").is(0);
     shell
         .types("spool -o service")
@@ -685,8 +685,8 @@ fn to_overwrite_is_to_replace_rows_too() {
             .count(),
         2
     );
-    // A call that has no streams any more has no rows of streams, and tables keep their line ends
-    // and modes.
+    // A call without streams in the new run has no stream rows any more; tables keep their line
+    // ends and modes.
     let crlf = |name: &str| {
         fs::write(
             shell.path(name),
@@ -707,7 +707,7 @@ fn to_overwrite_is_to_replace_rows_too() {
     assert_eq!(ids("out"), ["first", "second"]);
     assert_eq!(fs::read_to_string(&first).unwrap().lines().count(), 1);
     assert_eq!(table("out").matches("\r\n").count(), 3);
-    // Tables elsewhere are locked, and stay so.
+    // A table in another directory is overwritten, too.
     shell
         .types("one.pcap -o out --overwrite --detected-calls-filename ../calls.csv")
         .is(0);
@@ -723,7 +723,8 @@ fn to_overwrite_is_to_replace_rows_too() {
     );
 }
 
-/// Killed wherever it writes, a run that replaces rows ends as if nothing had been.
+/// A run that replaces rows is killed at any write; the next run completes as if nothing had
+/// happened.
 #[test]
 fn rows_are_replaced_once_whatever_is_killed() {
     let shell = Shell::new();
@@ -744,7 +745,7 @@ fn rows_are_replaced_once_whatever_is_killed() {
     for calls in 1..40 {
         let out = format!("out-{calls}");
         shell.types(&segments(&out)).is(0);
-        // Of system calls that change something, the so-maniest does not return.
+        // strace kills the program at the given call among those that change something.
         let script = format!(
             "strace -f -qq -o /dev/null -e trace=rename,renameat,renameat2,unlink,unlinkat,ftruncate \
              -e inject=rename,renameat,renameat2,unlink,unlinkat,ftruncate:signal=SIGKILL:when={calls} \"$0\" {} --reset-state",

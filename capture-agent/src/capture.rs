@@ -1,8 +1,8 @@
-//! The tap: what one interface receives and sends, through libpcap.
+//! The tap: the packets that one interface receives and sends, read through libpcap.
 //!
 //! On Linux the kernel hands packets over in blocks, when a block is full or [`BLOCK_TIMEOUT`] old.
-//! libpcap would wait for the next block as long as it takes, on a quiet interface forever; so it
-//! is told not to wait, and waiting is done here, with a limit.
+//! A blocking libpcap waits for the next block without a limit, on a quiet interface forever. So
+//! the handle is non-blocking, and the wait, with its limit, is here.
 #![allow(clippy::disallowed_methods, reason = "a door: libpcap")]
 
 use std::{os::fd::AsFd, time::Duration};
@@ -22,10 +22,10 @@ use crate::{
 /// How old a block of packets gets before the kernel hands it over.
 pub(crate) const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What captures on all interfaces.
+/// The name that captures on all interfaces.
 const ANY: &str = "any";
 
-/// Why there is no capture.
+/// The reason why there is no capture.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TapError {
     #[error("cannot capture on `{interface}`: {}{}", reason(cause), advice(cause))]
@@ -51,7 +51,7 @@ pub(crate) enum TapError {
     Gone(String),
 }
 
-/// libpcap's own words, without the crate's.
+/// Returns libpcap's own words, without those of the crate.
 fn reason(error: &pcap::Error) -> String {
     match error {
         pcap::Error::PcapError(words) => words.clone(),
@@ -59,7 +59,7 @@ fn reason(error: &pcap::Error) -> String {
     }
 }
 
-/// libpcap has no error code for it here, only the system's words.
+/// Names the missing capability. libpcap has no error code for it here, so the text decides.
 fn advice(error: &pcap::Error) -> &'static str {
     if reason(error).contains("not permitted") {
         "; capturing needs CAP_NET_RAW: be root, or `setcap cap_net_raw+ep` the program; in a container, `--cap-add NET_RAW`"
@@ -68,14 +68,14 @@ fn advice(error: &pcap::Error) -> &'static str {
     }
 }
 
-/// What is to be captured, and how.
+/// The interface to capture on, and how to capture.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) interface: String,
     pub(crate) filter: Filter,
     pub(crate) snaplen: u32,
-    /// The kernel's buffer: some seconds of a gigabit, for the time that this program may be kept
-    /// from running.
+    /// The size of the kernel's buffer: some seconds at 1 Gbit/s, for the time in which the
+    /// scheduler does not run this program.
     pub(crate) buffer_bytes: u32,
     pub(crate) promiscuous: bool,
     pub(crate) precision: Precision,
@@ -112,8 +112,8 @@ impl Source {
         })
     }
 
-    /// Only network interfaces give nanoseconds. libpcap would not say that another device does
-    /// not.
+    /// Returns microseconds for other devices than network interfaces: libpcap accepts nanoseconds
+    /// for them, too, and does not deliver them.
     fn precision_of(&self, index: Option<u32>) -> Precision {
         let is_network = index.is_some() || self.interface == ANY;
         if is_network {
@@ -138,15 +138,14 @@ impl Source {
             .timeout(timeout_ms);
         let mut handle = inactive.open()?.setnonblock()?;
         if self.interface == ANY {
-            // The second version says which interface a packet was seen on. Old libraries have the
-            // first one only.
+            // LINUX_SLL2 records the interface of each packet. Old libraries have LINUX_SLL only.
             let _ = handle.set_datalink(Linktype(i32::from(LinkType::LINUX_SLL2.0)));
         }
         Ok(handle)
     }
 }
 
-/// The number for the file. Raw IP alone is numbered differently by kernels.
+/// Returns the link type's number in files. Kernels differ only in the number of raw IP.
 fn number_in_files(link: LinkType) -> LinkType {
     match link {
         LinkType::RAW_BSD | LinkType::RAW_OPENBSD => LinkType::RAW,
@@ -154,7 +153,7 @@ fn number_in_files(link: LinkType) -> LinkType {
     }
 }
 
-/// Whether there was something to be read when waiting ended.
+/// The result of a wait: packets may be ready, or the time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Something,
@@ -165,15 +164,14 @@ pub(crate) enum Waited {
 pub(crate) struct Tap {
     handle: Capture<Active>,
     interface: String,
-    /// The kernel's number of the interface, which another interface of the same name does not
-    /// have.
+    /// The kernel's index of the interface: another interface with the same name has another one.
     index: Option<u32>,
     filter: String,
     format: Format,
 }
 
 impl Tap {
-    /// The filter that the kernel applies.
+    /// Returns the filter that the kernel applies.
     pub(crate) fn filter(&self) -> &str {
         &self.filter
     }
@@ -182,8 +180,8 @@ impl Tap {
         self.format
     }
 
-    /// Gives the packets that the kernel has, `limit` at most, to `each`, and says how many there
-    /// were. Does not wait.
+    /// Calls `each` for the packets that the kernel has, at most `limit`, and returns their number.
+    /// Does not wait.
     pub(crate) fn read(
         &mut self,
         limit: usize,
@@ -199,17 +197,17 @@ impl Tap {
         })
     }
 
-    /// Waits until there is something to be read.
+    /// Waits until a packet is ready or `patience` is over.
     pub(crate) fn wait(&self, patience: Duration) -> Waited {
         let mut interests = [PollFd::new(self.handle.as_fd(), PollFlags::POLLIN)];
-        // An interrupted call has waited for nothing: the caller looks around, and waits again.
+        // A signal may end the call early: the caller checks its state and waits again.
         match poll(&mut interests, timeout(patience)) {
             Ok(ready) if ready > 0 => Waited::Something,
             _ => Waited::Nothing,
         }
     }
 
-    /// Whether the interface is still the one that was opened.
+    /// Fails if the interface is no longer the one that was opened.
     pub(crate) fn check(&self) -> Result<(), TapError> {
         if self.index.is_some() && if_nametoindex(self.interface.as_str()).ok() != self.index {
             return Err(TapError::Gone(self.interface.clone()));
@@ -217,13 +215,13 @@ impl Tap {
         Ok(())
     }
 
-    /// What libpcap and the kernel counted since the interface was opened.
+    /// Returns the counters of libpcap and the kernel since the interface was opened.
     pub(crate) fn counters(&mut self) -> Option<Stat> {
         self.handle.stats().ok()
     }
 }
 
-/// Waits where there is no interface to wait for.
+/// Sleeps, when there is no interface to wait for.
 pub(crate) fn pause(patience: Duration) {
     let _ = poll(&mut [], timeout(patience));
 }
@@ -232,7 +230,7 @@ fn timeout(patience: Duration) -> PollTimeout {
     PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX)
 }
 
-/// libpcap calls the fraction microseconds also where it is nanoseconds.
+/// Converts a packet. libpcap's field is called microseconds even when it holds nanoseconds.
 #[inline]
 fn frame<'a>(packet: &Packet<'a>, fraction_ns: u64) -> Frame<'a> {
     let part = |value: i64| u64::try_from(value).unwrap_or(0);

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Become this user when the interfaces are open.
+    /// Switch to this user when the interfaces are open.
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 

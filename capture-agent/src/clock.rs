@@ -1,9 +1,9 @@
-//! The clocks: the wall's, which stamps packets and may be set, and the one that only goes forward.
+//! The clocks: the wall clock, which stamps packets and may be set, and the monotonic clock.
 #![allow(clippy::disallowed_methods, reason = "a door: the clocks")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The wall clock, in nanoseconds since 1970: the time of packets.
+/// Returns the wall clock in nanoseconds since 1970: the time of packets.
 pub(crate) fn wall_ns() -> u64 {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -11,12 +11,12 @@ pub(crate) fn wall_ns() -> u64 {
     u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What is measured does not depend on the wall clock: a clock that is set back holds nothing up.
+/// Returns the monotonic time: measured durations do not depend on the wall clock.
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// The pace of what is done now and then.
+/// A timer for periodic work.
 #[derive(Debug)]
 pub(crate) struct Pace {
     every: Duration,
@@ -24,12 +24,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Due at once, and then whenever `every` has passed.
+    /// Due at once, and then every `every`.
     pub(crate) fn at_once(every: Duration) -> Self {
         Self { every, last: None }
     }
 
-    /// Due for the first time when `every` has passed.
+    /// Due for the first time after `every`.
     pub(crate) fn after(every: Duration) -> Self {
         Self {
             every,
@@ -37,7 +37,7 @@ impl Pace {
         }
     }
 
-    /// Whether it is due; if so, it has been done.
+    /// Returns true when the work is due, and starts the next period.
     pub(crate) fn is_due(&mut self) -> bool {
         let is_due = self.last.is_none_or(|last| last.elapsed() >= self.every);
         if is_due {

@@ -1,36 +1,36 @@
-//! Which packets are captured: the filter that was given, or one that loses nothing of a call.
+//! The capture filter: the user's, or a default that keeps every packet of a call.
 //!
-//! A filter for ports loses calls: later fragments have no ports, and what is inside a VLAN or a
-//! tunnel has them elsewhere. So all UDP is captured (media have any port, and most tunnels are
-//! UDP), TCP on the ports of SIP, every later fragment, and what a filter cannot look into: IPv6
-//! with extension headers, and other tunnels, whole.
+//! A filter by ports loses packets of calls: fragments after the first have no ports, and inside a
+//! VLAN or a tunnel the ports are elsewhere. So the default captures all UDP (media use any port,
+//! and most tunnels are UDP), TCP on the SIP ports, every later fragment, and the packets that a
+//! filter cannot look into: IPv6 with extension headers, and other tunnels.
 //!
-//! Who changes this, mind that `vlan` moves what stands behind it in the expression: terms for
-//! untagged frames come first. And that `protochain` cannot run in the kernel.
+//! Mind two things when you change it: `vlan` shifts all offsets after it in the expression, so
+//! terms for untagged frames come first; and `protochain` cannot run in the kernel.
 
 use shared::{pcap::LinkType, units::SipPorts};
 
-/// How many VLAN tags are looked behind: 802.1Q, and 802.1ad around it (QinQ).
+/// How many VLAN tags the filter looks behind: 802.1Q, and 802.1ad around it (QinQ).
 const VLAN_TAGS: usize = 2;
 
-/// Protocol numbers of what holds IP packets: IP-in-IP, 6in4, GRE, and the authentication header.
+/// Protocol numbers of tunnels: IP-in-IP, 6in4, GRE, and the authentication header.
 const TUNNELS: [u8; 4] = [4, 41, 47, 51];
 
 /// Protocol numbers of IPv6 extension headers that may stand before UDP and TCP: hop-by-hop
 /// options, routing, fragment, destination options.
 const EXTENSION_HEADERS: [u8; 4] = [0, 43, 44, 60];
 
-/// Which packets are captured.
+/// The choice of packets to capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Filter {
-    /// Those of this expression.
+    /// The packets that match this expression.
     Given(String),
-    /// All of the calls whose SIP uses these ports.
+    /// All packets of the calls whose SIP uses these ports.
     Calls(SipPorts),
 }
 
 impl Filter {
-    /// The expression for an interface of this link type, in the language of pcap-filter(7).
+    /// Returns the expression for this link type, in the language of pcap-filter(7).
     pub(crate) fn expression(&self, link: LinkType) -> String {
         match self {
             Self::Given(expression) => expression.clone(),
@@ -42,7 +42,8 @@ impl Filter {
     }
 }
 
-/// libpcap knows no `vlan` in Linux cooked captures. (There the kernel takes the outer tag off.)
+/// True if libpcap knows `vlan` for this link type. It does not for Linux cooked captures, where
+/// the kernel has removed the outer tag.
 fn has_vlans(link: LinkType) -> bool {
     link == LinkType::ETHERNET
 }
@@ -59,7 +60,7 @@ fn of_calls(ports: SipPorts) -> String {
     format!("udp or {tcp} or (ip[6:2] & 0x1fff != 0) or {others}")
 }
 
-/// The same without a tag, behind one, behind two.
+/// Repeats the expression without a tag, behind one tag, behind two.
 fn behind_vlan_tags(expression: &str, tags: usize) -> String {
     (0..tags).fold(expression.to_owned(), |inner, _| {
         format!("{expression} or (vlan and ({inner}))")
@@ -130,7 +131,7 @@ mod tests {
     /// An EtherType and what follows it.
     type Typed = (u16, Vec<u8>);
 
-    /// Packets that are, or may be, of a call with SIP on 5060 and 5061; and such as are not.
+    /// Returns packets that may belong to a call with SIP on 5060 and 5061, and other packets.
     fn packets() -> (Vec<Typed>, Vec<Typed>) {
         const V4: u16 = 0x0800;
         const V6: u16 = 0x86dd;
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_gives_is_left_alone() {
+    fn a_filter_of_the_user_is_not_changed() {
         assert_eq!(
             Filter::Given("udp port 5060".to_owned()).expression(LinkType::ETHERNET),
             "udp port 5060"

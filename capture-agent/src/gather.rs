@@ -1,9 +1,9 @@
-//! Packets become records, records become chunks, and chunks make segments: all but the disk.
+//! Turns packets into records, records into chunks, and chunks into segments. Does no I/O.
 //!
-//! A packet is copied once, from libpcap's buffer into the chunk that the disk gets as it is. A
-//! chunk goes on its way when it is full, when its segment ends, or when the kernel has no more
-//! packets for now and the disk nothing to do: what the kernel has delivered is in the part file
-//! soon, on a busy interface as on a quiet one.
+//! A packet is copied once, from libpcap's buffer into the chunk that is written to the disk. A
+//! chunk goes to the ring when it is full, when its segment ends, or when the kernel has no more
+//! packets for now and the disk is idle. So a packet is in the part file soon after the kernel
+//! delivered it, on busy and on quiet interfaces.
 
 use std::{mem, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// What the file header of a segment says.
+/// The fields of a segment's file header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) link: LinkType,
@@ -34,8 +34,8 @@ pub(crate) struct Format {
     pub(crate) snaplen: u32,
 }
 
-/// Gives a capture point's segments names that sort in capture order, also when the clock was set
-/// back.
+/// Names the segments of a capture point so that they sort in capture order, even after the clock
+/// was set back.
 #[derive(Clone, Debug)]
 pub(crate) struct Namer {
     instance: String,
@@ -45,8 +45,8 @@ pub(crate) struct Namer {
 }
 
 impl Namer {
-    /// `newest` is the last segment of this capture point that there is, if there is one. Only
-    /// where that seems to be of the future does the new run go on from it.
+    /// `newest` is the newest existing segment of this capture point. If it begins in the future,
+    /// the new run continues its numbers.
     pub(crate) fn new(
         instance: &str,
         interface: &str,
@@ -85,9 +85,9 @@ pub(crate) struct Gatherer {
     namer: Namer,
     rotation: Rotation,
     format: Format,
-    /// Whether there is a segment for each interval, packets or not.
+    /// True if each interval gets a segment, even one without packets.
     wants_empty: bool,
-    /// Whether a segment has begun and not ended.
+    /// True while a segment has begun and has not ended.
     is_open: bool,
     chunk: Chunk,
 }
@@ -117,7 +117,7 @@ impl Gatherer {
         }
     }
 
-    /// Takes a packet in. Where neither chunk nor ring has room for it, it is dropped and counted.
+    /// Appends a packet. If neither the chunk nor the ring has room, drops and counts it.
     #[inline]
     pub(crate) fn append(&mut self, frame: &Frame<'_>) {
         let captured_len = u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX);
@@ -148,8 +148,8 @@ impl Gatherer {
         self.chunk.packets = self.chunk.packets.saturating_add(1);
     }
 
-    /// The kernel has no more packets for now, and those that it still has are younger than
-    /// `now_ns`.
+    /// Handles a moment at which the kernel has no more packets. Packets that are still to come are
+    /// younger than `now_ns`.
     pub(crate) fn settle(&mut self, now_ns: u64) {
         if self.wants_empty && !self.is_open {
             self.begin(now_ns);
@@ -166,15 +166,14 @@ impl Gatherer {
         }
     }
 
-    /// Ends the segment: what is later than `at_ns` belongs to the next one.
+    /// Ends the segment: packets later than `at_ns` belong to the next one.
     pub(crate) fn rotate(&mut self, at_ns: u64) {
         if self.is_open {
             self.rotation.ask(at_ns);
         }
     }
 
-    /// What comes from now on has this format, and goes to a segment of its own if that is another
-    /// than before.
+    /// Sets the format of the packets to come. If it differs, the current segment ends.
     pub(crate) fn set_format(&mut self, format: Format) {
         if mem::replace(&mut self.format, format) != format
             && self.is_open
@@ -184,7 +183,7 @@ impl Gatherer {
         }
     }
 
-    /// Ends the last segment.
+    /// Ends the last segment and closes the ring.
     pub(crate) fn finish(mut self) {
         if self.is_open && self.chunk.ends.is_none() {
             self.chunk.ends = Some(Reason::End);
@@ -192,14 +191,14 @@ impl Gatherer {
         self.ring.close(self.chunk);
     }
 
-    /// How many packets, of whatever size, can be taken in for sure: a chunk holds one at least.
+    /// Returns how many packets of any size fit for sure: a chunk holds at least one.
     pub(crate) fn room(&self) -> usize {
         self.ring.free_chunks()
     }
 
     fn has_room(&self, record_len: usize) -> bool {
         let chunk = &self.chunk.records;
-        // A packet that is larger than a chunk has a chunk of its own, which grows.
+        // A packet larger than a chunk gets a chunk of its own, which grows.
         chunk.is_empty() || record_len <= chunk.capacity().saturating_sub(chunk.len())
     }
 
@@ -218,7 +217,7 @@ impl Gatherer {
         self.is_open = true;
     }
 
-    /// Gives the chunk to the disk and begins another, if there is room in the ring.
+    /// Pushes the chunk to the ring and begins another. Returns false if the ring is full.
     fn hand_over(&mut self) -> bool {
         let ends = self.chunk.ends.is_some();
         let is_taken = self.ring.push(&mut self.chunk);
@@ -272,10 +271,10 @@ mod tests {
         }
     }
 
-    /// Time and bytes.
+    /// The time and the bytes of a packet.
     type Record = (u64, Vec<u8>);
 
-    /// Whole segments out of what the ring holds: names, reasons, records.
+    /// Reads whole segments from the ring: names, reasons, records.
     fn segments(ring: &Ring) -> Vec<(SegmentName, Option<Reason>, Vec<Record>)> {
         let mut segments = Vec::new();
         let mut file = Vec::new();
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_a_rotation_gets_one_if_there_is_something_to_rotate() {
+    fn a_requested_rotation_needs_an_open_segment() {
         let mut gatherer = gatherer(MINUTE, 1 << 24);
         gatherer.rotate(T0);
         gatherer.append(&frame(T0 + 1, b"one"));
@@ -440,7 +439,7 @@ mod tests {
         let fits = 3 * (CHUNK_BYTES / 1016) as u64;
         (0..fits + 100).for_each(|ns| gatherer.append(&frame(T0 + ns, &bytes)));
         assert_eq!(gatherer.tally.disk_dropped.get(), 100);
-        // Time goes by, and rotation is due; then the disk takes one chunk.
+        // Time passes, and rotation is due; then the disk takes one chunk.
         gatherer.append(&frame(T0 + 60 * S, &bytes));
         gatherer.settle(T0 + 61 * S);
         assert_eq!(gatherer.tally.disk_dropped.get(), 101);
@@ -509,8 +508,8 @@ mod tests {
         let mut names: Vec<_> = [T0, T0 + S, T0 - 3600 * S, T0 - 3600 * S, T0 + 2 * S]
             .map(|start| namer.next(start))
             .to_vec();
-        // The next run begins while the clock is still behind, the one after that when it has been
-        // put right.
+        // The next run begins while the clock is still behind, the one after it when the clock is
+        // right again.
         let mut namer = Namer::new("edge1", "eth0", names.last(), T0 - 1800 * S);
         names.extend([namer.next(T0 - 1800 * S), namer.next(T0 + 3 * S)]);
         let mut namer = Namer::new("edge1", "eth0", names.last(), T0 + 10 * S);
@@ -542,9 +541,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, in whatever order, and however slow the disk is: every packet is either
-        /// in a segment, once and in its place, or counted; and every segment is a capture of its
-        /// own.
+        /// For any events in any order, and any speed of the disk: every packet is in a segment,
+        /// once and in its place, or it is counted as dropped; and every segment is a capture that
+        /// can be read alone.
         #[test]
         fn every_packet_is_in_a_segment_or_counted(events in proptest::collection::vec(event(), 0..200), wants_empty in any::<bool>()) {
             let limits = Limits { bytes: NonZeroU64::new(100_000), ..MINUTE };

@@ -1,6 +1,6 @@
-//! The thread that keeps house: deletes what has to go, and writes the metrics file.
+//! The housekeeping thread: deletes segments beyond the limits, and writes the metrics file.
 //!
-//! It is a thread of its own because a disk may hang: then room and metrics wait, but neither
+//! It is a thread of its own because a disk may hang: then deletion and metrics wait, but neither
 //! captures nor the watchdog do.
 
 use std::{
@@ -21,20 +21,20 @@ use crate::{
     tally::{SpoolTally, Tally},
 };
 
-/// How often there is a look at what is due.
+/// How often the thread checks for due work.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often the directory is looked through where no segment was closed: something else may fill
-/// the disk.
+/// How often the directory is listed even if no segment was closed: other programs may fill the
+/// disk.
 const SURVEY_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the metrics file is written.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the log says that something still cannot be done.
+/// How often the log repeats that something still fails.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// Keeps one output directory.
+/// Keeps one output directory within its limits.
 pub(crate) struct Housekeeper {
     pub(crate) spool: Spool,
     pub(crate) limits: Limits,
@@ -44,14 +44,14 @@ pub(crate) struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Keeps house until nobody is at the other end any more, and once more then.
+    /// Works until the sender of `until` is dropped, and once more then.
     pub(crate) fn run(self, until: &Receiver<()>) {
         let (mut survey, mut metrics) = (Pace::at_once(SURVEY_EVERY), Pace::at_once(METRICS_EVERY));
         let (mut remind_of_spool, mut remind_of_metrics) =
             (Pace::at_once(REMIND_EVERY), Pace::at_once(REMIND_EVERY));
         let mut segments = 0;
         if let Some(path) = &self.metrics_file {
-            metrics_file::tidy(path);
+            metrics_file::remove_leftovers(path);
         }
         loop {
             let is_end = until.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
@@ -81,7 +81,7 @@ impl Housekeeper {
             .any(|(_, tally)| tally.is_refused.get())
     }
 
-    /// Deletes what is beyond the limits.
+    /// Deletes the segments beyond the limits.
     fn make_room(&self, remind: &mut Pace) {
         self.tally
             .free_bytes
@@ -92,7 +92,7 @@ impl Housekeeper {
         let surplus = match self.spool.stock() {
             Ok(stock) => surplus(stock, &self.limits),
             Err(error) if remind.is_due() => {
-                return tracing::error!("no room can be made: {error}");
+                return tracing::error!("no segment can be deleted: {error}");
             }
             Err(_) => return,
         };
@@ -107,7 +107,9 @@ impl Housekeeper {
                     self.tally.deleted_unprocessed.add(1);
                     tracing::error!(segment = %name, bytes = segment.bytes, "deleted for {cause} before the extractor has processed it");
                 }
-                Err(error) if remind.is_due() => tracing::error!("no room can be made: {error}"),
+                Err(error) if remind.is_due() => {
+                    tracing::error!("no segment can be deleted: {error}");
+                }
                 Err(_) => {}
             }
         }

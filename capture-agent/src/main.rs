@@ -68,7 +68,7 @@ fn print_filters(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(writeln!(stdout(), "{}", filters.join("\n"))?)
 }
 
-/// Only the filter is the user's to get wrong; whatever else fails, the environment refused it.
+/// Returns 2 for a bad filter, which is the user's error, and 1 for everything else.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref() {
         Some(TapError::Filter { .. }) => WRONG_USAGE.into(),

@@ -1,4 +1,4 @@
-//! The counters as Prometheus reads them.
+//! The counters in the text format of Prometheus.
 
 use std::fmt::Write;
 
@@ -65,12 +65,12 @@ const METRICS: [Metric; 13] = [
     ),
     gauge(
         "capturing",
-        "1 if the interface is open, 0 if it is waited for.",
+        "1 if the interface is open, 0 if the agent waits for it.",
         |tally| u8::from(tally.is_capturing.get()).to_string(),
     ),
     gauge(
         "disk_refuses",
-        "1 if the disk refuses what it is given, 0 if all is well.",
+        "1 if the disk refuses writes, 0 otherwise.",
         |tally| u8::from(tally.is_refused.get()).to_string(),
     ),
     gauge("queue_bytes", "Memory that waits for the disk.", |tally| {
@@ -96,7 +96,7 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&Tally) -> Stri
     }
 }
 
-/// The text of a metrics file.
+/// Formats the metrics file.
 pub(crate) fn text<'a>(
     interfaces: &(impl Iterator<Item = (&'a str, &'a Tally)> + Clone),
     spool: &SpoolTally,
@@ -119,7 +119,7 @@ pub(crate) fn text<'a>(
             );
         }
     }
-    // A label with the name of the segment would make a series of each.
+    // A label with the name of the segment would create a time series for each.
     head(&mut text, "build_info", "gauge", "The version that runs.");
     line(
         &mut text,
@@ -177,7 +177,7 @@ fn line(text: &mut String, name: &str, labels: &str, value: &str) {
     let _ = writeln!(text, "sip_capture_agent_{name}{labels} {value}");
 }
 
-/// A label's value: backslashes, quotes and line ends are escaped.
+/// Escapes a label's value: backslashes, quotes and line ends.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")

@@ -1,4 +1,4 @@
-//! The file that tells node_exporter how it goes.
+//! Writes the metrics file for node_exporter.
 #![allow(clippy::disallowed_methods, reason = "a door: the metrics file")]
 
 use std::{
@@ -10,19 +10,19 @@ use std::{
 
 use shared::files;
 
-/// Anybody may read counters: node_exporter is another user.
+/// Everybody may read the counters: node_exporter runs as another user.
 const METRICS_MODE: u32 = 0o644;
 
-/// Replaces a file by one with this text, as a whole.
+/// Replaces the file atomically by one with this text.
 pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let in_file = |error: io::Error| {
         io::Error::new(
             error.kind(),
-            format!("{} cannot be written: {error}", path.display()),
+            format!("cannot write {}: {error}", path.display()),
         )
     };
     let written = files::replacement(path, METRICS_MODE).and_then(|mut part| {
-        // Whatever the umask, which is there for segments, has taken away from it.
+        // The umask, meant for segments, may have removed these bits.
         part.as_file()
             .set_permissions(Permissions::from_mode(METRICS_MODE))?;
         part.write_all(text.as_bytes())?;
@@ -32,12 +32,12 @@ pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     written.map_err(in_file)
 }
 
-/// Removes what an agent that was killed has left of it. That this cannot be done is no reason not
-/// to write the next one.
-pub(crate) fn tidy(path: &Path) {
+/// Removes the temporary files of an agent that was killed. A failure is logged, and the next file
+/// is written all the same.
+pub(crate) fn remove_leftovers(path: &Path) {
     if let Err(error) = files::remove_leftovers(path) {
         tracing::debug!(
-            "nothing can be tidied up beside {}: {error}",
+            "cannot remove old temporary files beside {}: {error}",
             path.display()
         );
     }
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         let error = replace(&directory.path().join("none/agent.prom"), "").unwrap_err();
         assert!(
-            error.to_string().contains("agent.prom cannot be written"),
+            error.to_string().contains("cannot write") && error.to_string().contains("agent.prom"),
             "{error}"
         );
     }
@@ -82,8 +82,7 @@ mod tests {
     fn anybody_may_read_it_whatever_the_umask() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.prom");
-        // The umask is the whole process's: nothing else is tested here that could fail for a
-        // stricter one.
+        // The umask belongs to the whole process: no other test here may depend on it.
         let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
         let outcome = replace(&path, "text\n");
         nix::sys::stat::umask(umask);

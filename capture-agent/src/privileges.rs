@@ -1,7 +1,8 @@
-//! What this process may do: once everything is open, no more than open an interface again.
+//! Privileges: once everything is open, the process keeps only the right to open an interface
+//! again.
 //!
-//! Capabilities belong to a thread and are inherited by those that it starts: they are given up
-//! before there is another.
+//! Capabilities belong to a thread and are inherited by the threads that it starts, so they are
+//! dropped before the first one starts.
 
 use std::ffi::CString;
 
@@ -12,37 +13,37 @@ use nix::{
     unistd::{self, Gid, Uid, User},
 };
 
-/// What capturing needs.
+/// The capability that capturing needs.
 const NEEDED: Capability = Capability::CAP_NET_RAW;
 
-/// The user of this name.
+/// Looks up a user by name.
 pub(crate) fn user_of_name(name: &str) -> anyhow::Result<User> {
     let user =
-        User::from_name(name).with_context(|| format!("the user `{name}` cannot be looked up"))?;
+        User::from_name(name).with_context(|| format!("cannot look up the user `{name}`"))?;
     user.with_context(|| {
         format!("there is no user `{name}`; name another with --user, or make it with `useradd --system {name}`")
     })
 }
 
-/// Makes use of what capturing needs, if it may be used: a program file can hold the capability as
-/// one to be taken up (`setcap cap_net_raw+p`), so that it starts also where the capability is not
-/// to be had, and can say so.
-pub(crate) fn take_up() {
-    // What is not permitted is not there: opening the interface says what is missing.
+/// Raises the needed capability if it is permitted. A program file can hold it as permitted but not
+/// effective (`setcap cap_net_raw+p`), so that the program starts, and explains the error, where
+/// the capability is not available.
+pub(crate) fn raise_needed() {
+    // If it is not permitted, the error of opening the interface says so.
     let _ = caps::raise(None, CapSet::Effective, NEEDED);
 }
 
-/// Becomes this user, if one is given, and gives up every capability but the one that re-opening an
-/// interface needs.
-pub(crate) fn give_up(user: Option<&User>) -> anyhow::Result<()> {
-    // Whoever may not limit what programs inherit (CAP_SETPCAP) cannot give them more, either.
+/// Becomes this user, if one is given, and drops every capability except the one that re-opening
+/// an interface needs.
+pub(crate) fn drop_to(user: Option<&User>) -> anyhow::Result<()> {
+    // This fails without CAP_SETPCAP; but then child programs cannot gain capabilities either.
     let _ = caps::clear(None, CapSet::Bounding);
     if let Some(user) = user {
         become_user(user)
-            .with_context(|| format!("cannot become the user `{}`; that takes root", user.name))?;
+            .with_context(|| format!("cannot become the user `{}`; start as root", user.name))?;
     }
-    keep_needed().context("the capabilities that are not needed cannot be given up")?;
-    prctl::set_no_new_privs().context("new privileges cannot be renounced")
+    keep_needed().context("cannot drop the capabilities that are not needed")?;
+    prctl::set_no_new_privs().context("cannot set no_new_privs")
 }
 
 fn become_user(user: &User) -> anyhow::Result<()> {
@@ -62,6 +63,6 @@ fn keep_needed() -> Result<(), caps::errors::CapsError> {
     let kept: CapsHashSet = has_needed.then_some(NEEDED).into_iter().collect();
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)?;
-    // With these, what was given to be inherited is gone as well.
+    // This also clears the ambient set, which is limited by the inheritable one.
     caps::clear(None, CapSet::Inheritable)
 }

@@ -1,10 +1,9 @@
-//! The thread of one interface: reads packets as they come, waits for the interface where it is
-//! away, and ends when it is told to.
+//! The thread of one interface: reads packets, waits for the interface while it is away, and ends
+//! on request.
 //!
-//! To end without losing what came before: reading goes on until a packet is younger than the
-//! moment at which the end was asked for, or until the kernel's last block must have arrived. Who
-//! changes this, watch a loaded interface (never without a packet) and a silent one (never with
-//! one).
+//! No packet from before the request to end is lost: the thread reads until a packet is younger
+//! than the request, or until the kernel's last block must have arrived. A change here must work on
+//! a loaded interface (which always has a packet) and on a silent one (which never has one).
 
 use std::{
     mem,
@@ -24,41 +23,38 @@ use crate::{
     tally::Tally,
 };
 
-/// How many packets are read before the thread looks around.
+/// How many packets are read before the thread checks for requests.
 const BATCH_PACKETS: usize = 4096;
 
-/// When all packets of an instant have arrived, whatever the kernel's blocks.
+/// After this time all packets of a moment have arrived, even from the kernel's last block.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// How long a loaded interface whose packets seem to be old can put the end off, apart from what
-/// the disk takes.
+/// How long a loaded interface with old packets can delay the end. Waits for the disk do not count.
 const MAX_ENDING: Duration = Duration::from_secs(3);
 
-/// How often an interface that is away is tried.
+/// How often the agent tries to open an interface that is away.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the log says that it is still away.
+/// How often the log repeats that the interface is away.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// How often the counters are read and the interface is looked at.
+/// How often the counters are read and the interface is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the end waits for a disk that refuses what it is given, before what there is no room
-/// for is dropped. (One that hangs holds the end up anyway: its writer waits. So nothing is dropped
-/// meanwhile.)
+/// How long the end waits for a disk that refuses writes, before packets without room are dropped.
+/// (A disk that hangs delays the end anyway, because its writer waits: no packet is dropped then.)
 const MAX_HOLDING_AT_END: Duration = Duration::from_secs(1);
 
-/// How often a disk that has taken nothing is looked at.
+/// How long the recorder sleeps before it asks again for room in the ring.
 const HOLD: Duration = Duration::from_millis(5);
 
-/// So many times in a row may there be something to read that turns out to be nothing, before it
-/// counts as silence.
+/// How many wake-ups in a row may find no packet before the recorder sleeps instead of polling.
 const MAX_FALSE_ALARMS: u32 = 8;
 
-/// No moment was named.
+/// No request has been made.
 const NEVER: u64 = 0;
 
-/// What a capture is told from outside. Moments are nanoseconds since 1970, as those of packets.
+/// Requests to a recorder. Moments are nanoseconds since 1970, like the times of packets.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     end_at_ns: AtomicU64,
@@ -66,12 +62,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// What comes later need not be captured any more.
+    /// Ends the capture: packets later than now are not wanted.
     pub(crate) fn end(&self) {
         self.end_at_ns.store(wall_ns(), Ordering::Release);
     }
 
-    /// What comes later belongs to the next segment.
+    /// Ends the segment: packets later than now belong to the next one.
     pub(crate) fn rotate(&self) {
         self.rotate_at_ns.store(wall_ns(), Ordering::Release);
     }
@@ -88,7 +84,7 @@ pub(crate) struct Recorder {
     gatherer: Gatherer,
     control: Arc<Control>,
     tally: Arc<Tally>,
-    /// How many packets are still wanted.
+    /// How many more packets are wanted.
     wanted: u64,
     rotated_at_ns: u64,
     ending_since: Option<Instant>,
@@ -96,10 +92,10 @@ pub(crate) struct Recorder {
     held_at_end: Duration,
     last_ns: u64,
     counted: Stat,
-    /// Whether packets were left in the kernel's buffer since the counters were read, because of
-    /// the disk.
+    /// True if packets were left in the kernel's buffer, because of the disk, since the counters
+    /// were last read.
     has_held: bool,
-    /// Whether what is dropped from now on would not have been wanted.
+    /// True once the counters are final: later drops are of packets that are not wanted.
     has_counted_all: bool,
     check: Pace,
     reopen: Pace,
@@ -142,7 +138,7 @@ impl Recorder {
         self.tally.is_capturing.set(true);
         loop {
             self.tally.heartbeat.add(1);
-            self.obey();
+            self.handle_requests();
             if self.must_hold() {
                 self.hold();
                 continue;
@@ -150,9 +146,9 @@ impl Recorder {
             match self.read() {
                 Ok(0) if self.is_over() => break,
                 Ok(0) => self.wait(),
-                Ok(_) if self.is_over_already() => break,
+                Ok(_) if self.has_reached_end() => break,
                 Ok(_) => {}
-                Err(error) => self.lose(&error),
+                Err(error) => self.handle_loss(&error),
             }
         }
         self.count();
@@ -161,7 +157,7 @@ impl Recorder {
         self.tally.is_done.set(true);
     }
 
-    fn obey(&mut self) {
+    fn handle_requests(&mut self) {
         let rotate_at_ns = self.control.rotate_at_ns.load(Ordering::Acquire);
         if rotate_at_ns != self.rotated_at_ns {
             self.rotated_at_ns = rotate_at_ns;
@@ -172,7 +168,7 @@ impl Recorder {
         }
     }
 
-    /// Whether packets are better off in the kernel's buffer.
+    /// True when packets must stay in the kernel's buffer because the ring is full.
     fn must_hold(&self) -> bool {
         let is_refused_at_end =
             self.held_at_end >= MAX_HOLDING_AT_END && self.tally.is_refused.get();
@@ -190,7 +186,7 @@ impl Recorder {
         pause(HOLD);
     }
 
-    /// Reads what there is, and has a look at the interface now and then.
+    /// Reads a batch, and checks the interface at intervals.
     fn read(&mut self) -> Result<usize, TapError> {
         if let Some(tap) = &self.tap
             && self.check.is_due()
@@ -201,7 +197,7 @@ impl Recorder {
         self.read_batch()
     }
 
-    /// An interface that is away has nothing to be read.
+    /// Reads a batch. An interface that is away gives no packets.
     fn read_batch(&mut self) -> Result<usize, TapError> {
         let Some(tap) = &mut self.tap else {
             return Ok(0);
@@ -228,7 +224,7 @@ impl Recorder {
         outcome
     }
 
-    /// Nothing is left to be read: whether nothing is to come.
+    /// True when the capture is over. The caller has found no packets.
     fn is_over(&self) -> bool {
         self.wanted == 0
             || self
@@ -236,8 +232,8 @@ impl Recorder {
                 .is_some_and(|since| self.tap.is_none() || since.elapsed() >= SETTLING)
     }
 
-    /// Something is left to be read: whether it is too young to be wanted.
-    fn is_over_already(&self) -> bool {
+    /// True when the capture is over. The caller has found packets, which may be too young.
+    fn has_reached_end(&self) -> bool {
         let is_younger = self
             .control
             .end_at_ns()
@@ -250,7 +246,7 @@ impl Recorder {
                 .is_some_and(|since| reading(since) >= MAX_ENDING)
     }
 
-    /// The kernel has nothing more: the disk gets what there is, and then there is time to wait.
+    /// Lets the disk have the gathered packets, then waits. The kernel has no more packets.
     fn wait(&mut self) {
         let settling_ns = u64::try_from(SETTLING.as_nanos()).unwrap_or(u64::MAX);
         self.gatherer.settle(wall_ns().saturating_sub(settling_ns));
@@ -271,9 +267,9 @@ impl Recorder {
         }
     }
 
-    fn lose(&mut self, error: &TapError) {
+    fn handle_loss(&mut self, error: &TapError) {
         tracing::error!("{error}; waiting for it to come back");
-        // What came before is still in the kernel's buffer, its last block not handed over yet.
+        // The kernel's buffer still has earlier packets, in a block that it has not handed over.
         pause(SETTLING);
         while matches!(self.read_batch(), Ok(1..)) {}
         self.count();
@@ -299,8 +295,7 @@ impl Recorder {
         }
     }
 
-    /// Adds what libpcap has counted since the last time; its counters are 32 bits wide and go
-    /// round.
+    /// Adds what libpcap has counted since the last call; its 32-bit counters wrap around.
     fn count(&mut self) {
         if self.has_counted_all {
             return;
@@ -311,8 +306,7 @@ impl Recorder {
         let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else {
             return;
         };
-        // What the kernel's buffer had no room for because the disk took nothing, the disk has
-        // cost.
+        // Drops while the ring was full are the disk's fault, not the kernel's.
         let dropped = if mem::take(&mut self.has_held) {
             &self.tally.disk_dropped
         } else {

@@ -1,20 +1,19 @@
-//! Which closed segments go, so that there is room for the next: a function of what there is.
+//! Decides which closed segments are deleted to make room. A pure function.
 //!
-//! The oldest go first, and of those that the extractor has not processed none as long as there is
-//! another.
+//! The oldest segments go first, and those that the extractor has not processed go last.
 
 use std::{cmp::Reverse, fmt, time::Duration};
 
 use shared::segment::SegmentName;
 
-/// How much may be kept; nothing stands for all of it.
+/// The limits of retention; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Of segments, in the output directory.
+    /// The bytes of all segments in the output directory.
     pub(crate) max_disk_bytes: Option<u64>,
-    /// Since a segment was closed.
+    /// The time since a segment was closed.
     pub(crate) max_age: Option<Duration>,
-    /// That the file system has left for this program.
+    /// The free bytes of the file system, as this program sees them.
     pub(crate) min_free_bytes: Option<u64>,
 }
 
@@ -29,22 +28,22 @@ impl Limits {
 pub(crate) struct Closed {
     pub(crate) name: SegmentName,
     pub(crate) bytes: u64,
-    /// Since it was closed.
+    /// The time since it was closed.
     pub(crate) age: Duration,
     pub(crate) is_processed: bool,
 }
 
-/// What there is.
+/// The contents of the output directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stock {
     pub(crate) closed: Vec<Closed>,
-    /// In part files, which stay.
+    /// The bytes of part files, which are never deleted.
     pub(crate) part_bytes: u64,
-    /// Nothing, where the file system does not say.
+    /// `None` if the file system does not say.
     pub(crate) free_bytes: Option<u64>,
 }
 
-/// Which limit a segment has to go for.
+/// The limit for which a segment is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     Age,
@@ -62,7 +61,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What has to go, in this order, and why.
+/// Returns the segments to delete, in order, with the reason for each.
 pub(crate) fn surplus(stock: Stock, limits: &Limits) -> Vec<(Closed, Cause)> {
     let Stock {
         mut closed,
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_processed_goes_last() {
+    fn unprocessed_segments_go_last() {
         let limits = Limits {
             max_disk_bytes: Some(200),
             ..Limits::default()
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_goes_and_what_is_not_stays() {
+    fn segments_that_are_too_old_go_and_others_stay() {
         let limits = Limits {
             max_age: Some(Duration::from_secs(6000 - 121)),
             ..Limits::default()
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_makes_room_on_the_disk() {
+    fn deletions_free_room_on_the_disk() {
         let limits = Limits {
             min_free_bytes: Some(1150),
             ..Limits::default()
@@ -221,14 +220,14 @@ mod tests {
             let mut left = closed.clone();
             for (segment, cause) in &gone {
                 let (used, freed) = (bytes(&left), bytes(&closed) - bytes(&left));
-                // What goes had to.
+                // A segment is deleted only for a limit that was exceeded.
                 match cause {
                     Cause::Age => prop_assert!(Some(segment.age) > limits.max_age),
                     Cause::DiskBytes => prop_assert!(Some(used) > limits.max_disk_bytes),
                     Cause::FreeBytes => prop_assert!(Some(free + freed) < limits.min_free_bytes),
                 }
-                // For room, nobody unprocessed goes while there is another, and nobody while there
-                // is an older one.
+                // For room, no unprocessed segment goes before a processed one, and no segment
+                // before an older one.
                 if *cause != Cause::Age {
                     prop_assert!(segment.is_processed || !left.iter().any(|other| other.is_processed));
                     prop_assert!(left.iter().filter(|other| other.is_processed == segment.is_processed).all(|other| other.name >= segment.name));
@@ -236,7 +235,7 @@ mod tests {
                 let at = left.iter().position(|other| other == segment).unwrap();
                 left.remove(at);
             }
-            // What stays may.
+            // The remaining segments are within the limits.
             prop_assert!(left.is_empty() || limits.max_disk_bytes.is_none_or(|limit| bytes(&left) <= limit));
             prop_assert!(left.is_empty() || limits.min_free_bytes.is_none_or(|limit| free + bytes(&closed) - bytes(&left) >= limit));
             prop_assert!(left.iter().all(|segment| limits.max_age.is_none_or(|limit| segment.age <= limit)));

@@ -1,10 +1,10 @@
 //! The bounded ring between a capture and its disk.
 //!
-//! A disk may be slow, or full: what is between it and the capture is memory, so much and no more.
-//! When that is full, the capture leaves packets in the kernel's buffer, which is memory as well;
-//! and what has no room there either is lost and counted.
+//! A disk may be slow or full; a bounded amount of memory lies between it and the capture. When
+//! that is full, the capture leaves packets in the kernel's buffer, which is memory as well.
+//! Packets that have no room there either are lost and counted.
 //!
-//! Memory counts, not content: a chunk takes as much of the ring as its buffer is large.
+//! The limit counts memory, not content: a chunk counts with the capacity of its buffer.
 
 use std::{
     collections::VecDeque,
@@ -17,17 +17,17 @@ use shared::{pcap::FILE_HEADER_LEN, segment::SegmentName};
 
 use crate::rotation::Reason;
 
-/// How large a chunk's buffer is: one write to the disk. Larger ones fall out of the processor's
+/// The size of a chunk's buffer: one write to the disk. Larger chunks fall out of the processor's
 /// cache between the capture and the disk.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Buffers that are kept for the next chunks: new memory costs page faults.
+/// How many buffers are kept for the next chunks: new memory costs page faults.
 const MAX_SPARE_BUFFERS: usize = 4;
 
-/// The length of a segment's file header, as the lengths of files are counted.
+/// The length of a segment's file header, as a file length.
 pub(crate) const HEADER_BYTES: u64 = FILE_HEADER_LEN as u64;
 
-/// What a segment begins with.
+/// The name and the file header of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Beginning {
     pub(crate) name: SegmentName,
@@ -37,15 +37,15 @@ pub(crate) struct Beginning {
 /// Whole records that go to the disk together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// They are the first of this segment.
+    /// Present if these records are the first of a segment.
     pub(crate) begins: Option<Beginning>,
     pub(crate) records: Vec<u8>,
     pub(crate) packets: u64,
-    /// They are the last of their segment.
+    /// Present if these records are the last of their segment.
     pub(crate) ends: Option<Reason>,
 }
 
-/// What waiting for a chunk gave.
+/// The result of a wait for a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     Chunk(Chunk),
@@ -79,8 +79,8 @@ impl Ring {
         }
     }
 
-    /// Takes a chunk and leaves an empty one without a buffer, or leaves it where it is, if there
-    /// is no room for it.
+    /// Pushes a chunk, and leaves an empty one without a buffer in its place. Returns false, and
+    /// leaves the chunk as it is, if there is no room for it.
     pub(crate) fn push(&self, chunk: &mut Chunk) -> bool {
         let mut state = self.lock();
         let bytes = state.bytes.saturating_add(chunk.records.capacity());
@@ -94,7 +94,7 @@ impl Ring {
         true
     }
 
-    /// Takes a last chunk, room or not. From now on nobody waits for better times any more.
+    /// Pushes the last chunk, even without room, and closes the ring: waiting threads go on.
     pub(crate) fn close(&self, last: Chunk) {
         let mut state = self.lock();
         state.chunks.push_back(last);
@@ -103,7 +103,7 @@ impl Ring {
         self.changed.notify_all();
     }
 
-    /// The next chunk, waited for no longer than `patience`.
+    /// Removes and returns the next chunk. Waits at most `patience` for it.
     pub(crate) fn take(&self, patience: Duration) -> Taken {
         let is_idle = |state: &mut State| state.chunks.is_empty() && !state.is_closed;
         let waited = self
@@ -120,7 +120,7 @@ impl Ring {
         }
     }
 
-    /// Waits for `patience`, or until the ring is closed, and says whether it is.
+    /// Waits for `patience`, or until the ring is closed. Returns true if it is closed.
     pub(crate) fn wait_for_close(&self, patience: Duration) -> bool {
         let waited = self
             .changed
@@ -128,28 +128,28 @@ impl Ring {
         waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
 
-    /// Whether the disk has taken all that it was given.
+    /// True when the writer has taken all chunks.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().chunks.is_empty()
     }
 
-    /// How many chunks there is room for.
+    /// Returns how many more chunks fit.
     pub(crate) fn free_chunks(&self) -> usize {
         self.max_bytes.saturating_sub(self.lock().bytes) / CHUNK_BYTES
     }
 
-    /// How much memory waits for the disk.
+    /// Returns the bytes of memory that wait for the disk.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    /// An empty buffer for the next chunk.
+    /// Returns an empty buffer for the next chunk.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         let spare = self.lock().spare.pop();
         spare.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
     }
 
-    /// A buffer that is not needed any more.
+    /// Takes back a buffer that is no longer needed.
     pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
         let mut state = self.lock();
         if state.spare.len() < MAX_SPARE_BUFFERS && buffer.capacity() >= CHUNK_BYTES {
@@ -158,7 +158,7 @@ impl Ring {
         }
     }
 
-    /// Nothing that is done under the lock can leave it half done.
+    /// Locks the state. A panic under the lock cannot leave it inconsistent, so poison is ignored.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken() {
+    fn a_waiting_thread_is_woken() {
         let ring = Arc::new(Ring::new(1000));
         let taker = thread::spawn({
             let ring = Arc::clone(&ring);

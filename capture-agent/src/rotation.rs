@@ -1,16 +1,16 @@
-//! When a segment ends: by time, by size, when somebody asks, or because the clock was set back.
+//! Decides when a segment ends: by time, by size, on request, or because the clock was set back.
 //!
-//! Time is that of the packets. The ends lie on multiples of the interval since 1970, so they do
-//! not drift, and the segments of all capture points end together. Where no packet comes, the wall
-//! clock, which stamps packets, takes their place.
+//! Time is packet time. Segments end at multiples of the interval since 1970, so the ends do not
+//! drift and are the same for all capture points. While no packet comes, the wall clock, which also
+//! stamps packets, is used instead.
 
 use std::{fmt, num::NonZeroU64};
 
-/// Packets of several queues are delivered out of order by less than this. What is older than its
-/// segment by more was stamped by a clock that was set back.
+/// Packets of several queues are delivered out of order by less than this. A packet that is older
+/// than its segment by more comes from a clock that was set back.
 const MAX_DISORDER_NS: u64 = 1_000_000_000;
 
-/// How long and how large a segment gets; nothing stands for any.
+/// The largest duration and size of a segment; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) every_ns: Option<NonZeroU64>,
@@ -43,15 +43,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Where the current segment ends.
+/// Tracks the end of the current segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rotation {
     limits: Limits,
-    /// Older packets than this are of a clock that was set back.
+    /// Packets older than this come from a clock that was set back.
     oldest_ns: u64,
-    /// The first instant that is not the segment's.
+    /// The first instant after the segment.
     end_ns: u64,
-    /// The same, if somebody asked for an end.
+    /// The first instant after the segment, if an end was requested.
     asked_end_ns: u64,
     bytes: u64,
     records: u64,
@@ -69,7 +69,7 @@ impl Rotation {
         }
     }
 
-    /// A segment begins at this time, with this many bytes of header.
+    /// Begins a segment at this time, with this many bytes of header.
     pub(crate) fn begin(&mut self, now_ns: u64, header_len: u64) {
         let end_ns = self
             .limits
@@ -84,26 +84,26 @@ impl Rotation {
         };
     }
 
-    /// What is later than `at_ns` belongs to the next segment.
+    /// Requests an end: packets later than `at_ns` belong to the next segment.
     pub(crate) fn ask(&mut self, at_ns: u64) {
         self.asked_end_ns = self.asked_end_ns.min(at_ns);
     }
 
-    /// Whether the segment ends before a record of this time and length.
+    /// Returns the reason if the segment ends before a record of this time and length.
     #[inline]
     pub(crate) fn ends_before(&self, timestamp_ns: u64, record_len: u64) -> Option<Reason> {
         let is_too_large = self
             .limits
             .bytes
             .is_some_and(|limit| self.bytes.saturating_add(record_len) > limit.get());
-        // A record that is too large for any segment has one of its own.
+        // A record that is too large for any segment gets one of its own.
         if is_too_large && self.records > 0 {
             return Some(Reason::Size);
         }
         self.ends_at(timestamp_ns)
     }
 
-    /// Whether the segment is over at this time, whatever comes.
+    /// Returns the reason if the segment is over at this time, even without a packet.
     #[inline]
     pub(crate) fn ends_at(&self, now_ns: u64) -> Option<Reason> {
         if now_ns >= self.end_ns {
@@ -115,7 +115,7 @@ impl Rotation {
         (now_ns < self.oldest_ns).then_some(Reason::ClockSetBack)
     }
 
-    /// A record of this length is in the segment.
+    /// Counts a record of this length.
     #[inline]
     pub(crate) fn add(&mut self, record_len: u64) {
         self.bytes = self.bytes.saturating_add(record_len);
@@ -123,7 +123,7 @@ impl Rotation {
     }
 }
 
-/// The first multiple of `every` after `now`.
+/// Returns the first multiple of `every` after `now`.
 fn next_multiple(now: u64, every: NonZeroU64) -> u64 {
     (now / every).saturating_add(1).saturating_mul(every.get())
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_gets_what_came_before() {
+    fn a_requested_segment_has_the_packets_from_before() {
         let mut rotation = begun(every(60), 600 * S);
         rotation.ask(610 * S);
         rotation.ask(611 * S);
@@ -214,8 +214,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the times: a segment's packets lie within one interval (but for disorder), and
-        /// only an interval that is over, or a clock that went back, ends it.
+        /// For any times: a segment's packets lie within one interval (except for disorder), and a
+        /// segment ends only when its interval is over or the clock went back.
         #[test]
         fn an_interval_is_never_crossed(seconds in 1u64..100, steps in proptest::collection::vec(-5_000_000_000i64..20_000_000_000, 1..100)) {
             let limits = every(seconds);

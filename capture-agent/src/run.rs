@@ -1,5 +1,5 @@
-//! The whole job: open, become humble, enter the sandbox, capture and repair beside it, supervise,
-//! end.
+//! The whole job: open the interfaces, drop privileges, enter the sandbox, capture and repair in
+//! parallel, supervise, end.
 
 use std::{
     io, mem,
@@ -31,22 +31,22 @@ use crate::{
     writer::Writer,
 };
 
-/// How often there is a look at how it goes.
+/// How often the supervisor runs.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How often there is a look whether the end has come.
+/// How often the end checks whether all threads have ended.
 const END_TICK: Duration = Duration::from_millis(20);
 
-/// How often `systemctl status` is told.
+/// How often the service manager gets a new status line.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the log says that the end waits for a disk.
+/// How often the log repeats that the end waits for a disk.
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 
-/// How often drops are logged at most.
+/// Drops are logged at most this often.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
 
-/// The capture of one interface and what works for it.
+/// The capture of one interface with its threads.
 struct Point {
     interface: String,
     control: Arc<Control>,
@@ -57,22 +57,22 @@ struct Point {
 }
 
 impl Point {
-    /// Whether nothing is left to be waited for.
+    /// True when no thread is left to wait for.
     fn has_ended(&self) -> bool {
         self.recorder.is_finished() && (self.writer.is_finished() || !self.tally.is_done.get())
     }
 
-    /// A thread that ends too early would be a bug: what the others have is saved, and the agent
-    /// ends.
+    /// True if a thread has ended too early, which is a bug: the other threads save their packets,
+    /// and the agent ends.
     fn has_died(&self) -> bool {
         self.writer.is_finished() || self.recorder.is_finished() && !self.tally.is_done.get()
     }
 }
 
-/// Captures until a signal, or what the arguments say, ends it.
+/// Captures until a signal or a limit in the arguments ends it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let signals = signals::catch().context("signals cannot be waited for")?;
-    privileges::take_up();
+    let signals = signals::catch().context("cannot catch signals")?;
+    privileges::raise_needed();
     let user = arguments
         .user
         .as_deref()
@@ -86,18 +86,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let instance = arguments.instance.clone().unwrap_or_else(short_host_name);
     let spool = Spool::new(&arguments.output_dir, &instance, &arguments.interface);
     spool.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
-    privileges::give_up(user.as_ref())?;
+    privileges::drop_to(user.as_ref())?;
     spool.check_access()?;
-    // Before there is another thread.
+    // The sandbox must be entered before the first thread starts.
     if !arguments.no_sandbox {
         sandbox::enter();
     }
     let newest = newest_of_each(&spool, arguments);
-    let left = left_behind(&spool);
+    let left = unrepaired_parts(&spool);
 
     let (requests, requested) = mpsc::channel();
-    signals::pass_on(signals, requests).context("signals cannot be waited for")?;
-    let repair = Arc::new(repair(spool.clone(), left).context("a thread cannot be started")?);
+    signals::pass_on(signals, requests)
+        .context("cannot start the thread that waits for signals")?;
+    let repair = Arc::new(repair(spool.clone(), left).context("cannot start a thread")?);
     let points = sources
         .into_iter()
         .zip(taps)
@@ -105,27 +106,27 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(|((source, tap), newest)| {
             let namer = Namer::new(&instance, &source.interface, newest.as_ref(), wall_ns());
             start(arguments, source, tap, namer, Arc::clone(&repair))
-                .context("a thread cannot be started")
+                .context("cannot start a thread")
         });
     let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
-    let (house, keeper) =
-        keep_house(arguments, spool, &points).context("a thread cannot be started")?;
+    let (until, housekeeping) =
+        start_housekeeping(arguments, spool, &points).context("cannot start a thread")?;
     service::ready();
     let reporters = supervise(arguments, &points, &requested);
     service::stopping();
     end(points, reporters, &requested)?;
-    drop(house);
-    keeper
+    drop(until);
+    housekeeping
         .join()
-        .map_err(|_| anyhow!("the thread that keeps house died"))
+        .map_err(|_| anyhow!("the housekeeping thread died: this is a bug"))
 }
 
-/// The filter for each interface, or for Ethernet where there is none.
+/// Returns the filter of each interface, or that of Ethernet if no interface is given.
 pub(crate) fn filters(arguments: &Arguments) -> Result<Vec<String>, TapError> {
     if arguments.interface.is_empty() {
         return Ok(vec![arguments.filter().expression(LinkType::ETHERNET)]);
     }
-    privileges::take_up();
+    privileges::raise_needed();
     sources(arguments)
         .iter()
         .map(|source| Ok(source.open()?.filter().to_owned()))
@@ -154,7 +155,8 @@ fn short_host_name() -> String {
         .to_owned()
 }
 
-/// Part files count as well, repaired or not: they have names that come before those of this run.
+/// Returns the newest segment of each interface. Part files count, repaired or not: their names
+/// come before those of this run.
 fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
     arguments
         .interface
@@ -163,30 +165,30 @@ fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentNam
         .collect()
 }
 
-/// What an earlier run has left, before there is anything of this one. That it cannot be repaired
-/// is no reason not to capture.
-fn left_behind(spool: &Spool) -> Vec<SegmentName> {
+/// Lists the part files of earlier runs, before this run creates one. The capture goes on without
+/// the list if the directory cannot be read.
+fn unrepaired_parts(spool: &Spool) -> Vec<SegmentName> {
     spool.parts().unwrap_or_else(|error| {
-        tracing::error!("what an earlier run has left is not repaired: {error}");
+        tracing::error!("part files of an earlier run are not repaired: {error}");
         Vec::new()
     })
 }
 
-/// Repairs part files from a thread of its own: they may be large, and their disk may hang. No
-/// capture waits for its end.
+/// Repairs part files in a thread of its own: they may be large, and their disk may hang. No
+/// capture waits for it.
 fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
     let repair = move || {
         for name in parts {
             match spool.repair(&name) {
                 Err(error) => {
-                    tracing::error!("what an earlier run has left stays as it is: {error}");
+                    tracing::error!("a part file of an earlier run stays as it is: {error}");
                 }
                 Ok(Some(Repaired::Closed(path, cut_bytes))) => {
-                    tracing::warn!(segment = %path.display(), cut_bytes, "repaired what an earlier run has left");
+                    tracing::warn!(segment = %path.display(), cut_bytes, "repaired a segment of an earlier run");
                 }
                 Ok(Some(Repaired::Removed(path))) => {
                     tracing::info!(
-                        "removed {}: an earlier run has left it without a packet",
+                        "removed {}: an earlier run wrote no packet to it",
                         path.display()
                     );
                 }
@@ -251,12 +253,12 @@ fn start(
     })
 }
 
-fn keep_house(
+fn start_housekeeping(
     arguments: &Arguments,
     spool: Spool,
     points: &[Point],
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
-    let (house, until) = mpsc::channel();
+    let (end, until) = mpsc::channel();
     let housekeeper = Housekeeper {
         spool,
         limits: arguments.retention(),
@@ -267,13 +269,13 @@ fn keep_house(
             .collect(),
         tally: Arc::<SpoolTally>::default(),
     };
-    let keeper = thread::Builder::new()
-        .name("keep house".to_owned())
+    let thread = thread::Builder::new()
+        .name("housekeeping".to_owned())
         .spawn(move || housekeeper.run(&until))?;
-    Ok((house, keeper))
+    Ok((end, thread))
 }
 
-/// Looks after the captures until they are to end.
+/// Supervises the captures until they are to end.
 fn supervise(
     arguments: &Arguments,
     points: &[Point],
@@ -323,7 +325,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn look_around(&mut self) {
-        self.watchdog.look_at(self.points);
+        self.watchdog.notify(self.points);
         if self.statistics.as_mut().is_some_and(Pace::is_due) {
             self.report();
         }
@@ -346,8 +348,8 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Ends all captures, and then their disks: nothing that was captured is lost. How long a disk may
-/// take for that is for the service manager to say, which kills what does not end in time.
+/// Ends all captures, then their writers: no captured packet is lost. The service manager decides
+/// how long a disk may take, because it kills a service that does not end in time.
 fn end(
     points: Vec<Point>,
     mut reporters: Vec<Reporter>,
@@ -356,11 +358,11 @@ fn end(
     points.iter().for_each(|point| point.control.end());
     let mut remind = Pace::after(REMIND_EVERY);
     while !points.iter().all(Point::has_ended) {
-        // Whatever is asked for: it is ending.
+        // Any request is ignored: the agent is ending.
         if requested.recv_timeout(END_TICK) == Err(RecvTimeoutError::Disconnected) {
             break;
         }
-        // A disk that nobody writes to any more takes nothing, and a capture need not wait for it.
+        // Without its writer the ring never empties, so the capture must not wait for it.
         let is_alone = |point: &&Point| point.writer.is_finished() && !point.recorder.is_finished();
         points
             .iter()
@@ -381,7 +383,7 @@ fn end(
     for (point, reporter) in points.into_iter().zip(&mut reporters) {
         let reader = point.recorder.join();
         if reader.is_err() {
-            // Nobody else tells the writer that nothing comes any more.
+            // The recorder died without closing the ring: the writer would wait for ever.
             point.ring.close(Chunk::default());
         }
         let writer = point.writer.join();
@@ -410,7 +412,7 @@ fn status_line(points: &[Point]) -> String {
         } = point.tally.snapshot();
         let state = match (point.tally.is_capturing.get(), point.tally.is_refused.get()) {
             (false, _) => " (away)",
-            (true, true) => " (disk refuses)",
+            (true, true) => " (the disk refuses writes)",
             (true, false) => "",
         };
         let interface = &point.interface;
@@ -421,7 +423,7 @@ fn status_line(points: &[Point]) -> String {
     points.iter().map(of_point).collect::<Vec<_>>().join("; ")
 }
 
-/// Tells of one interface what the log has not said yet.
+/// Logs the counters of one interface that have changed.
 struct Reporter {
     reported: Snapshot,
     warned: Snapshot,
@@ -439,7 +441,7 @@ impl Default for Reporter {
 }
 
 impl Reporter {
-    /// The counts since the beginning, and how many packets came since the last time.
+    /// Logs the totals, and the packets since the last report.
     fn report(&mut self, interface: &str, tally: &Tally) {
         let now = tally.snapshot();
         let before = mem::replace(&mut self.reported, now);
@@ -472,9 +474,8 @@ impl Reporter {
     }
 }
 
-/// Tells the service manager that all is well as long as every capture goes on. Not the disk: one
-/// that hangs costs counted packets, and killing the agent would cost those that wait in memory,
-/// too.
+/// Notifies the service manager as long as every capture makes progress. The disk does not count:
+/// one that hangs costs counted packets, and a restart would also lose those that wait in memory.
 struct Watchdog {
     pace: Option<Pace>,
     heartbeats: Vec<u64>,
@@ -488,7 +489,7 @@ impl Watchdog {
         }
     }
 
-    fn look_at(&mut self, points: &[Point]) {
+    fn notify(&mut self, points: &[Point]) {
         if !self.pace.as_mut().is_some_and(Pace::is_due) {
             return;
         }

@@ -1,7 +1,7 @@
-//! The system calls that are left when all is open: those of capturing, of files, of threads. No
-//! program can be started.
+//! The system calls that are allowed once everything is open: those of capturing, of files, of
+//! threads. The process cannot start programs.
 //!
-//! A call that is missing in the lists fails with EPERM; `strace -f -Z` shows it.
+//! A call that the lists lack fails with EPERM; `strace -f -Z` shows it.
 
 use std::{env, iter};
 
@@ -11,7 +11,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, apply_filter,
 };
 
-/// Files: segments, their names, the metrics; what libraries look up, such as the interfaces in
+/// Files: segments, their names, the metrics, and what libraries look up, such as the interfaces in
 /// `/sys`.
 const FILES: [c_long; 34] = [
     libc::SYS_close,
@@ -50,7 +50,7 @@ const FILES: [c_long; 34] = [
     libc::SYS_writev,
 ];
 
-/// Interfaces, which may have to be opened again, and the service manager's socket.
+/// Sockets: interfaces, which may have to be opened again, and the service manager.
 const SOCKETS: [c_long; 16] = [
     libc::SYS_bind,
     libc::SYS_connect,
@@ -70,13 +70,13 @@ const SOCKETS: [c_long; 16] = [
     libc::SYS_socket,
 ];
 
-/// Memory, threads, signals, time, and the end.
+/// Memory, threads, signals, time, and the exit.
 const PROCESS: [c_long; 41] = [
     libc::SYS_brk,
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
-    // See `without_clone3`, which refuses it otherwise.
+    // `without_clone3` refuses it with ENOSYS.
     libc::SYS_clone3,
     libc::SYS_exit,
     libc::SYS_exit_group,
@@ -116,11 +116,11 @@ const PROCESS: [c_long; 41] = [
     libc::SYS_uname,
 ];
 
-/// The second stack of a thread, on processors that protect returns. The number is the same
-/// everywhere.
+/// Maps a thread's shadow stack, on processors that have one. The number is the same on all
+/// architectures.
 const MAP_SHADOW_STACK: c_long = 453;
 
-/// Calls of old programs, which some libraries still make. Other processors have none of them.
+/// Calls of old programs, which some libraries still make. Only x86-64 has them.
 #[cfg(target_arch = "x86_64")]
 const OLD: [c_long; 15] = [
     libc::SYS_access,
@@ -142,8 +142,8 @@ const OLD: [c_long; 15] = [
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: [c_long; 0] = [];
 
-/// Takes all other system calls from this thread and from those that it starts. Where that cannot
-/// be done, the log says so.
+/// Forbids all other system calls to this thread and to those that it starts. Logs a warning if
+/// that fails.
 pub(crate) fn enter() {
     match confine() {
         Ok(()) => {
@@ -160,10 +160,10 @@ fn confine() -> Result<(), Error> {
     Ok(())
 }
 
-/// All other calls fail with EPERM, and do not end the process: one that is missing in the lists
-/// costs its caller an error, not everybody the capture.
+/// Returns the filter of allowed calls. All other calls fail with EPERM instead of killing the
+/// process: a call that the lists lack costs its caller an error, not everybody the capture.
 fn allowed() -> Result<BpfProgram, Error> {
-    // Threads, but no processes.
+    // Threads are allowed, processes are not.
     let thread = c_flags(libc::CLONE_THREAD);
     let is_thread = SeccompCondition::new(
         0,
@@ -180,7 +180,8 @@ fn allowed() -> Result<BpfProgram, Error> {
     filter(rules, refusal(libc::EPERM), SeccompAction::Allow)
 }
 
-/// A filter cannot see the flags of `clone3`. Where that is not there, libraries call `clone`.
+/// Returns the filter that refuses `clone3`, whose flags a filter cannot see. Libraries then call
+/// `clone`.
 fn without_clone3() -> Result<BpfProgram, Error> {
     filter(
         iter::once((libc::SYS_clone3, Vec::new())),
@@ -213,7 +214,10 @@ fn c_flags(flags: i32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods, reason = "what is left has to be tried")]
+    #![allow(
+        clippy::disallowed_methods,
+        reason = "the tests try the remaining system calls"
+    )]
 
     use std::{
         fs::{self, File},
@@ -230,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Filters are those of a thread, so each test has one that is confined.
+    /// Runs `act` in a thread of its own, because a filter belongs to a thread.
     fn confined<T: Send>(act: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let confined = scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! What signals ask for.
+//! Turns signals into requests.
 
 use std::{io, sync::mpsc::Sender, thread};
 
@@ -7,7 +7,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// What the outside asks for.
+/// A request from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     End,
@@ -15,12 +15,12 @@ pub(crate) enum Request {
     Report,
 }
 
-/// From here on signals do not end the process.
+/// Catches the signals: from here on they do not end the process.
 pub(crate) fn catch() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])
 }
 
-/// Passes on what signals ask for, from a thread that waits for them.
+/// Forwards signals as requests, from a thread that waits for them.
 pub(crate) fn pass_on(mut signals: Signals, to: Sender<Request>) -> io::Result<()> {
     let forward = move || {
         for signal in signals.forever() {

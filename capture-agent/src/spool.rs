@@ -1,8 +1,7 @@
-//! The output directory: whether it may be used, what is in it, what a crash has left, what has to
-//! go.
+//! The output directory: checks it, lists it, repairs part files after a crash, deletes segments.
 //!
-//! Nothing is touched that this agent did not write: other names, other instances, and, when it
-//! comes to deleting, segments of other interfaces, which may be another agent's.
+//! The agent touches only its own files. It leaves alone other names, other instances and, when it
+//! deletes, segments of other interfaces, which may belong to another agent.
 #![allow(clippy::disallowed_methods, reason = "a door: the output directory")]
 
 use std::{
@@ -31,31 +30,30 @@ use crate::{
     writer::{is_at, publish},
 };
 
-/// For the agent, and its group: the extractor's, which may be another user.
+/// For the agent and its group, which is the extractor's: that may run as another user.
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// Others may write.
+/// The mode bit that lets others write.
 const WORLD_WRITABLE: u32 = 0o002;
 
-/// How much of a part file is looked at at once: more than the largest record, so that any record
-/// fits.
+/// How much of a part file is read at once: more than the largest record, so any record fits.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where segments go, and whose they are.
+/// The output directory, with the instance and the interfaces of this agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Spool {
     directory: PathBuf,
-    /// As names of segments have them.
+    /// As the names of segments spell them.
     instance: String,
     interfaces: Vec<String>,
 }
 
-/// How a part file was repaired.
+/// The result of a repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Repaired {
-    /// It is a segment now, without so many bytes of a record that was cut.
+    /// It is a segment now. The number is the length of the record that was cut off.
     Closed(PathBuf, u64),
-    /// There was no packet in it.
+    /// It held no packet.
     Removed(PathBuf),
 }
 
@@ -73,8 +71,8 @@ impl Spool {
         }
     }
 
-    /// Makes the directory if it is not there, for this user if one is given, and refuses one in
-    /// which anybody could change segments.
+    /// Creates the directory if it is missing, for this user if one is given. Refuses a directory
+    /// to which everybody can write.
     pub(crate) fn prepare(&self, owner: Option<(Uid, Gid)>) -> anyhow::Result<()> {
         let directory = self.directory.display();
         let made = fs::DirBuilder::new()
@@ -85,20 +83,20 @@ impl Spool {
                 if let Some((user, group)) = owner {
                     chown(&self.directory, Some(user.as_raw()), Some(group.as_raw()))
                         .with_context(|| {
-                            format!("the output directory {directory} cannot be given to its user")
+                            format!("cannot give the output directory {directory} to its user")
                         })?;
                 }
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("the output directory {directory} cannot be made"));
+                    .with_context(|| format!("cannot create the output directory {directory}"));
             }
         }
         let metadata = fs::metadata(&self.directory)
-            .with_context(|| format!("the output directory {directory} cannot be used"))?;
+            .with_context(|| format!("cannot use the output directory {directory}"))?;
         if !metadata.is_dir() {
-            bail!("the output directory {directory} is none; name a directory with --output-dir");
+            bail!("{directory} is not a directory; name the output directory with --output-dir");
         }
         if metadata.permissions().mode() & WORLD_WRITABLE != 0 {
             bail!(
@@ -108,14 +106,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether this process, as the user that it is now, may write segments.
+    /// Fails unless this process, as its present user, may write segments.
     pub(crate) fn check_access(&self) -> anyhow::Result<()> {
         let needed = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
         access(&self.directory, needed).with_context(|| {
             let user = Uid::effective();
             let directory = self.directory.display();
-            // Root, too, once it has given up the capability to override modes, may write only
-            // where its user may.
+            // A root process that has given up CAP_DAC_OVERRIDE may write only where its user may.
             format!(
                 "the output directory {directory} cannot be written to by user {user}; give it to that user (`chown {user} \
                  {directory}`), or, started as root, name its owner with --user"
@@ -123,7 +120,7 @@ impl Spool {
         })
     }
 
-    /// The newest segment of an interface that there is, closed or not.
+    /// Returns the newest segment of an interface, closed or not.
     pub(crate) fn newest(&self, interface: &str) -> io::Result<Option<SegmentName>> {
         let interface = interface_label(interface);
         let names = self.files()?.into_iter().filter_map(|file| match file {
@@ -135,8 +132,8 @@ impl Spool {
             .max())
     }
 
-    /// The part files of this instance that there are, in order. Before it begins one itself,
-    /// crashes have left them, or other agents are writing them.
+    /// Returns the part files of this instance, in order. Before this run begins a segment, these
+    /// are from crashes or from other agents.
     pub(crate) fn parts(&self) -> io::Result<Vec<SegmentName>> {
         let part = |file| {
             if let SegmentFile::Part(name) = file {
@@ -151,22 +148,22 @@ impl Spool {
         Ok(parts)
     }
 
-    /// Closes what a crash has left: cuts a part file after its last whole record. One that another
-    /// agent is writing is left alone, and so is one that cannot be repaired.
+    /// Closes a part file that a crash has left: cuts it after its last whole record. Returns
+    /// `None`, and leaves the file alone, if another agent writes it.
     pub(crate) fn repair(&self, name: &SegmentName) -> io::Result<Option<Repaired>> {
         let path = self.directory.join(name.part_file_name());
         let in_file = |error: io::Error| {
             io::Error::new(
                 error.kind(),
-                format!("{} cannot be repaired: {error}", path.display()),
+                format!("cannot repair {}: {error}", path.display()),
             )
         };
         let part = match files::open(OpenOptions::new().read(true).write(true), &path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(in_file)?,
         };
-        // Who had it may have closed or removed it before it was locked here: then it is nobody's
-        // to repair.
+        // Another agent may have closed or removed it before this lock: then there is nothing to
+        // repair.
         if matches!(part.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&part, &path) {
             return Ok(None);
         }
@@ -184,7 +181,7 @@ impl Spool {
         Ok(Some(Repaired::Closed(path, len.saturating_sub(whole_len))))
     }
 
-    /// What of this agent's is there, and how much room is left.
+    /// Returns the segments of this agent and the free room.
     pub(crate) fn stock(&self) -> io::Result<Stock> {
         let files = self.files()?;
         let mark = |file: &SegmentFile| {
@@ -201,7 +198,7 @@ impl Spool {
         };
         let now = SystemTime::now();
         for file in files.iter().filter(|file| self.is_own(file)) {
-            // What vanishes in between, the extractor has moved or deleted.
+            // The extractor may move or delete a file in between.
             match file {
                 SegmentFile::Closed(name) => {
                     if let Ok(metadata) = fs::metadata(self.directory.join(name.to_string())) {
@@ -230,18 +227,18 @@ impl Spool {
         Ok(stock)
     }
 
-    /// Deletes a closed segment, and the mark beside it.
+    /// Deletes a closed segment and the mark beside it.
     pub(crate) fn delete(&self, name: &SegmentName) -> io::Result<()> {
         let path = self.directory.join(name.to_string());
         let in_file = |error: io::Error| {
             io::Error::new(
                 error.kind(),
-                format!("{} cannot be deleted: {error}", path.display()),
+                format!("cannot delete {}: {error}", path.display()),
             )
         };
         for path in [&path, &self.directory.join(name.processed_file_name())] {
             match fs::remove_file(path) {
-                // The extractor may have been faster.
+                // The extractor may have deleted it first.
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(in_file(error)),
                 _ => {}
             }
@@ -249,7 +246,7 @@ impl Spool {
         Ok(())
     }
 
-    /// What the file system has left for this process.
+    /// Returns the bytes of the file system that this process may still use.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.directory)?;
         Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
@@ -265,13 +262,13 @@ impl Spool {
                 .any(|interface| interface == name.interface())
     }
 
-    /// The files in the directory that are segments', whoever's.
+    /// Lists the segment files in the directory, of any agent.
     fn files(&self) -> io::Result<Vec<SegmentFile>> {
         let in_directory = |error: io::Error| {
             io::Error::new(
                 error.kind(),
                 format!(
-                    "the output directory {} cannot be read: {error}",
+                    "cannot read the output directory {}: {error}",
                     self.directory.display()
                 ),
             )
@@ -285,9 +282,9 @@ impl Spool {
     }
 }
 
-/// The length of a capture up to the end of its last whole record; 0 if it has none.
+/// Returns the length of a capture up to the end of its last whole record; 0 if it has none.
 ///
-/// What lies unreadable between records stays: readers find their way across it.
+/// Damage between records stays in the file: readers skip it.
 fn whole_records(file: &File, len: u64) -> io::Result<u64> {
     let mut window = read_window(file, 0, len)?;
     let Ok((layout, mut offset)) = Layout::detect(&window) else {
@@ -301,7 +298,7 @@ fn whole_records(file: &File, len: u64) -> io::Result<u64> {
     let mut whole_len = 0;
     loop {
         let is_last_window = at(window_start, window.len()) >= len;
-        // A record that may be whole further on is left for the next window.
+        // A record at the end of the window may be cut: it is left for the next window.
         let safe_len = if is_last_window {
             window.len()
         } else {
@@ -324,7 +321,7 @@ fn whole_records(file: &File, len: u64) -> io::Result<u64> {
     }
 }
 
-/// Whether nothing of a file was ever written: its length was durable, its content not.
+/// True if the file holds only zeros: its length was durable, its content was not.
 fn is_blank(file: &File, len: u64) -> io::Result<bool> {
     let mut start = 0;
     while start < len {
@@ -421,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_repaired_is_left_and_holds_up_nothing() {
+    fn an_irreparable_part_file_is_left_and_delays_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let mut damaged = capture(5, 1000);
         damaged[..4].fill(0);
@@ -486,7 +483,7 @@ mod tests {
         assert_eq!(whole_len(&file), len as u64);
     }
 
-    /// A machine that has no battery for its clock begins in 1970.
+    /// A machine without a battery for its clock begins in 1970.
     #[test]
     fn a_clock_that_was_not_set_costs_nothing() {
         for start_ns in [0, 7_000_000_000] {
@@ -506,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_has_left_becomes_a_segment() {
+    fn a_part_file_of_a_crash_becomes_a_segment() {
         let directory = tempfile::tempdir().unwrap();
         let (cut, empty, other) = (
             name("eth0", 1),
@@ -539,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_agent_is_writing_is_left_alone() {
+    fn the_part_file_of_another_agent_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = write(
             &directory,

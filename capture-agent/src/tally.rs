@@ -1,10 +1,9 @@
-//! What is counted of one interface: written by the threads that work for it, read by those that
-//! report.
+//! The counters of one interface: written by its threads, read by those that report.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A number that one thread counts and others read. Nothing else depends on it, so no order is
-/// needed.
+/// A counter that one thread writes and others read. No other memory depends on it, so relaxed
+/// ordering suffices.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -39,35 +38,36 @@ impl Flag {
 /// The counts of one interface since the agent began.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Packets that the kernel delivered, and their captured bytes.
+    /// Packets and captured bytes that the kernel delivered.
     pub(crate) received: Count,
     pub(crate) received_bytes: Count,
-    /// What libpcap says was lost before that: in the kernel's buffer, and in the interface.
+    /// Packets that were lost before that, as libpcap counts them: in the kernel's buffer and in
+    /// the interface.
     pub(crate) kernel_dropped: Count,
     pub(crate) interface_dropped: Count,
-    /// Packets that the disk did not take while there was memory for them.
+    /// Packets lost because the disk was too slow or refused them and the memory was full.
     pub(crate) disk_dropped: Count,
-    /// Packets and bytes that are in segments, headers included.
+    /// Packets and bytes in segments, headers included.
     pub(crate) written: Count,
     pub(crate) written_bytes: Count,
-    /// Segments that were closed.
+    /// Closed segments.
     pub(crate) segments: Count,
     /// The last packet's time in nanoseconds since 1970; 0 before the first.
     pub(crate) last_packet_ns: Count,
-    /// It grows as long as the capture's thread is alive.
+    /// Grows as long as the capture thread is alive.
     pub(crate) heartbeat: Count,
-    /// Whether the capture's thread has done all that it was to do. One that ends before has died.
+    /// True when the capture thread has finished its work. A thread that ends before has died.
     pub(crate) is_done: Flag,
-    /// Whether the interface is open.
+    /// True while the interface is open.
     pub(crate) is_capturing: Flag,
-    /// Whether the disk refuses what it is given.
+    /// True while the disk refuses writes.
     pub(crate) is_refused: Flag,
     pub(crate) segment_bytes: Count,
-    /// Memory that waits for the disk.
+    /// Bytes of memory that wait for the disk.
     pub(crate) queue_bytes: Count,
 }
 
-/// What is counted of the output directory.
+/// The counters of the output directory.
 #[derive(Debug, Default)]
 pub(crate) struct SpoolTally {
     pub(crate) deleted: Count,
@@ -104,7 +104,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// All that was lost, wherever.
+    /// Returns the packets lost anywhere.
     pub(crate) fn dropped(&self) -> u64 {
         self.kernel_dropped
             .saturating_add(self.interface_dropped)

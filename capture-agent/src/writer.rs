@@ -1,17 +1,17 @@
-//! The thread of one interface's disk: a hidden part file, appended to, that gets its name when it
-//! is complete.
+//! The disk thread of one interface: appends to a hidden part file and renames it when it is
+//! complete.
 //!
-//! What the disk refuses is tried again, until it is taken or the agent ends; meanwhile chunks wait
-//! in the ring, and what the ring has no room for is dropped there. So a full disk costs what comes
-//! while it is full, not what came before.
+//! The writer repeats a write that the disk refuses until it succeeds or the agent ends. Meanwhile
+//! chunks wait in the ring, and packets without room there are dropped. So a full disk costs the
+//! packets that come while it is full, not those from before.
 //!
-//! Segments of an earlier run that crashed may still be repaired meanwhile. Until they have their
-//! names, those that are closed here wait for theirs: who reads segments as they appear finds them
-//! in capture order.
+//! Segments of an earlier run that crashed may still be under repair. Until they have their names,
+//! the segments closed here wait for theirs: a reader that follows the directory finds segments in
+//! capture order.
 //!
-//! A write that the disk takes only in part is cut back, so that the part file ends with a whole
-//! record. (A crash may still cut one: spool.rs repairs that at the next start.) Every step of
-//! [`Writer::try_store`] can be taken up again where it failed; who changes it, keep it so.
+//! After a partial write the writer truncates the file, so the part file ends with a whole record.
+//! (A crash may still cut one: spool.rs repairs that at the next start.) Every step of
+//! [`Writer::try_store`] can be repeated where it failed; keep it so.
 #![allow(clippy::disallowed_methods, reason = "a door: writes segments")]
 
 use std::{
@@ -36,33 +36,33 @@ use crate::{
     tally::Tally,
 };
 
-/// Readable by the group: by the extractor, which is another user. (The umask may take from it.)
+/// Readable by the group, which is the extractor's. (The umask may remove bits.)
 const FILE_MODE: u32 = 0o640;
 
-/// The same for the directory, if it has to be made anew.
+/// The mode of the directory, if the writer has to create it again.
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// How often what was refused is tried again.
+/// How often a refused write is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the log says that it is still refused.
+/// How often the log repeats that the disk still refuses.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 
-/// How long nothing happens when no chunk comes.
+/// How long the writer waits for a chunk before it looks for segments to name.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// After so much, what was written is made durable: the end of a large segment would hold up the
-/// ring for too long if all of it were left to that moment.
+/// After this many bytes the file is synced: one sync at the end of a large segment would hold up
+/// the ring for too long.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
 
-/// So many closed segments of an interface wait for their names at most: each is an open file.
+/// How many closed segments of an interface wait for their names at most: each is an open file.
 const MAX_UNNAMED: usize = 64;
 
-/// How long the end of the agent waits for the repair. What has no name then gets it at the next
-/// start.
+/// How long the end of the agent waits for the repair. Segments without a name then get it at the
+/// next start.
 const MAX_WAIT_FOR_REPAIR: Duration = Duration::from_secs(2);
 
-/// How often it looks whether there is an end of it.
+/// How often the writer checks for the end of the repair.
 const WAIT: Duration = Duration::from_millis(5);
 
 /// A segment that is being written.
@@ -83,12 +83,12 @@ pub(crate) struct Writer {
     ring: Arc<Ring>,
     tally: Arc<Tally>,
     segment: Option<Segment>,
-    /// What repairs the segments of an earlier run.
+    /// The thread that repairs the segments of an earlier run.
     repair: Arc<JoinHandle<()>>,
     /// Segments that are complete and durable, in order.
     unnamed: VecDeque<(Segment, Reason)>,
-    /// Since what the disk refuses began, how many packets had been dropped then; nothing if it
-    /// refuses nothing.
+    /// The drop counter at the moment when the disk began to refuse writes; `None` while it accepts
+    /// them.
     refused_at: Option<u64>,
     remind: Pace,
 }
@@ -117,23 +117,23 @@ impl Writer {
         loop {
             match self.ring.take(PATIENCE) {
                 Taken::Chunk(chunk) => self.store(chunk),
-                // There may be segments that wait for their names.
+                // Closed segments may wait for their names.
                 Taken::NothingYet => self.store(Chunk::default()),
                 Taken::Over => break,
             }
         }
-        self.name_the_last();
+        self.name_closed_at_end();
     }
 
-    /// Writes a chunk, however often it takes. At the end of the agent there is one attempt.
+    /// Writes a chunk, in as many attempts as it takes. At the end of the agent there is one.
     fn store(&mut self, mut chunk: Chunk) {
         while let Err(error) = self.try_store(&mut chunk) {
-            self.refused(&error);
+            self.note_refused(&error);
             if self.ring.wait_for_close(RETRY_EVERY) {
                 return self.store_or_drop(chunk);
             }
         }
-        self.taken();
+        self.note_accepted();
         self.ring.give_back(chunk.records);
     }
 
@@ -142,11 +142,14 @@ impl Writer {
             return;
         };
         self.tally.disk_dropped.add(chunk.packets);
-        tracing::error!(packets = chunk.packets, "given up at the end: {error}");
+        tracing::error!(
+            packets = chunk.packets,
+            "packets are lost at the end: {error}"
+        );
         // The segment itself may still get its name.
         chunk.records.clear();
         if let Err(error) = self.try_store(&mut chunk) {
-            tracing::error!("left as it is: {error}");
+            tracing::error!("the part file stays for the next start: {error}");
         }
     }
 
@@ -155,7 +158,7 @@ impl Writer {
             && let Some(beginning) = self.segment.as_ref().and_then(Segment::lost)
         {
             self.forget_lost_segment();
-            // As if the chunk had begun it: that is tried until it succeeds.
+            // The chunk then begins the segment again, in as many attempts as it takes.
             chunk.begins.get_or_insert(beginning);
         }
         if let Some(beginning) = &chunk.begins {
@@ -205,7 +208,7 @@ impl Writer {
 
     fn append(&mut self, chunk: &mut Chunk) -> io::Result<()> {
         let Some(segment) = &mut self.segment else {
-            return Err(io::Error::other("its segment could not be begun"));
+            return Err(io::Error::other("its segment was not opened"));
         };
         segment.append(&chunk.records, chunk.packets)?;
         self.tally.written.add(mem::take(&mut chunk.packets));
@@ -215,7 +218,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Somebody removed the part file, or the directory with it: what is in it is gone.
+    /// Gives up a segment whose part file, or its whole directory, was removed by somebody.
     fn forget_lost_segment(&mut self) {
         if let Some(lost) = self.segment.take() {
             self.count_lost(&lost);
@@ -236,10 +239,10 @@ impl Writer {
             return;
         };
         if let Err(error) = segment.file.sync_all() {
-            // Trying again would succeed, and mean nothing: the kernel has forgotten what it could
+            // A second sync would succeed without meaning: the kernel has discarded what it could
             // not write.
             tracing::error!(
-                "{} may not be whole on the disk: {error}",
+                "{} may be incomplete on the disk: {error}",
                 segment.part_path.display()
             );
         }
@@ -247,7 +250,7 @@ impl Writer {
         self.tally.segment_bytes.set(0);
     }
 
-    /// Gives closed segments their names, if those before them have theirs.
+    /// Gives closed segments their names, in order, unless the repair of earlier ones still runs.
     fn name_closed(&mut self) -> io::Result<()> {
         while (self.repair.is_finished() || self.unnamed.len() > MAX_UNNAMED)
             && let Some((segment, reason)) = self.unnamed.front()
@@ -265,31 +268,31 @@ impl Writer {
         Ok(())
     }
 
-    /// The same at the end, which waits a little for the repair.
-    fn name_the_last(&mut self) {
+    /// Names closed segments at the end, after a short wait for the repair.
+    fn name_closed_at_end(&mut self) {
         let mut patience = Pace::after(MAX_WAIT_FOR_REPAIR);
         while !self.unnamed.is_empty() && !self.repair.is_finished() && !patience.is_due() {
             pause(WAIT);
         }
         match self.name_closed() {
-            Err(error) => tracing::error!("left as it is: {error}"),
+            Err(error) => tracing::error!("the part file stays for the next start: {error}"),
             Ok(()) if self.unnamed.is_empty() => {}
             Ok(()) => {
                 let segments = self.unnamed.len();
                 tracing::warn!(
                     segments,
-                    "closed at the next start: what an earlier run has left is not repaired yet"
+                    "segments are closed at the next start: the repair of an earlier run's segments still runs"
                 );
             }
         }
     }
 
-    fn refused(&mut self, error: &io::Error) {
+    fn note_refused(&mut self, error: &io::Error) {
         let dropped = self.tally.disk_dropped.get();
         let waiting_bytes = self.ring.bytes();
         match self.refused_at {
             None => {
-                tracing::error!("{error}; trying again until the disk takes it");
+                tracing::error!("{error}; trying again until the disk accepts it");
                 self.refused_at = Some(dropped);
                 self.remind = Pace::after(REMIND_EVERY);
                 self.tally.is_refused.set(true);
@@ -298,24 +301,24 @@ impl Writer {
                 tracing::error!(
                     waiting_bytes,
                     dropped = dropped.saturating_sub(before),
-                    "still: {error}"
+                    "the disk still refuses: {error}"
                 );
             }
             Some(_) => {}
         }
     }
 
-    fn taken(&mut self) {
+    fn note_accepted(&mut self) {
         if let Some(before) = self.refused_at.take() {
             let dropped = self.tally.disk_dropped.get().saturating_sub(before);
-            tracing::info!(dropped, "the disk takes it again");
+            tracing::info!(dropped, "the disk accepts writes again");
             self.tally.is_refused.set(false);
         }
     }
 }
 
 impl Segment {
-    /// What its file begins with, if that has no name any more.
+    /// Returns the segment's beginning if its part file no longer has a name.
     fn lost(&self) -> Option<Beginning> {
         let is_lost = self
             .file
@@ -327,7 +330,10 @@ impl Segment {
     fn append(&mut self, records: &[u8], packets: u64) -> io::Result<()> {
         if let Err(error) = self.file.write_all(records) {
             if let Err(cut) = self.file.set_len(self.bytes) {
-                tracing::warn!("{} ends inside a record: {cut}", self.part_path.display());
+                tracing::warn!(
+                    "{} ends with a partial record: {cut}",
+                    self.part_path.display()
+                );
             }
             return Err(in_file(&self.part_path)(error));
         }
@@ -338,7 +344,7 @@ impl Segment {
             self.unsynced_bytes = 0;
             if let Err(error) = self.file.sync_data() {
                 tracing::error!(
-                    "{} may not be whole on the disk: {error}",
+                    "{} may be incomplete on the disk: {error}",
                     self.part_path.display()
                 );
             }
@@ -347,9 +353,9 @@ impl Segment {
     }
 }
 
-/// Makes a part file and locks it, before anything is in it: as long as it is locked, no other
-/// agent takes it for what a crash has left. (Some network file systems know no locks: two agents
-/// should not share a directory there.)
+/// Creates a part file and locks it before anything is in it: while it is locked, no other agent
+/// takes it for the remains of a crash. (Some network file systems have no locks: two agents should
+/// not share a directory there.)
 fn create(part_path: &Path) -> io::Result<File> {
     let file = match OpenOptions::new()
         .append(true)
@@ -358,23 +364,23 @@ fn create(part_path: &Path) -> io::Result<File> {
         .open(part_path)
     {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return take_over(part_path).ok_or(error);
+            return open_own_part(part_path).ok_or(error);
         }
         created => created?,
     };
-    // Another agent that starts may have been faster, and remove it: it is empty.
+    // Another agent that starts may lock the empty file first, and remove it.
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&file, part_path) {
         return Err(io::Error::new(
             ErrorKind::ResourceBusy,
-            "another agent is looking at it",
+            "another agent has locked it",
         ));
     }
     Ok(file)
 }
 
-/// A part file that this agent began, but could neither write nor remove: nobody holds it, and no
-/// packet is in it.
-fn take_over(part_path: &Path) -> Option<File> {
+/// Opens a part file that this agent created but could neither write nor remove: nobody has locked
+/// it, and it holds no packet.
+fn open_own_part(part_path: &Path) -> Option<File> {
     let file = files::open(OpenOptions::new().append(true), part_path).ok()?;
     let is_begun_only = file.try_lock().is_ok()
         && is_at(&file, part_path)
@@ -384,31 +390,34 @@ fn take_over(part_path: &Path) -> Option<File> {
     (is_begun_only && file.set_len(0).is_ok()).then_some(file)
 }
 
-/// Whether a part file has neither been removed nor got its segment's name. Once it is locked, that
-/// stays so: nobody removes or renames one that another has locked. (A segment's name is not used
-/// twice, so numbers of files, which some network file systems make up, need not be compared.)
+/// True if a part file has neither been removed nor renamed. Once it is locked, that stays so:
+/// no agent removes or renames a file that another has locked. (A segment's name is used once, so
+/// inode numbers, which some network file systems invent, need not be compared.)
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let is_removed = file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
     !is_removed && fs::symlink_metadata(path).is_ok()
 }
 
-/// Gives a part file the name of its segment.
+/// Renames a part file to the name of its segment.
 pub(crate) fn publish(directory: &Path, name: &SegmentName) -> io::Result<PathBuf> {
     let path = directory.join(name.to_string());
     fs::rename(directory.join(name.part_file_name()), &path).map_err(in_file(&path))?;
-    // A name is an entry of its directory, and durable when that is.
+    // A rename is durable once the directory is synced.
     if let Err(error) = File::open(directory).and_then(|directory| directory.sync_all()) {
-        tracing::error!("the name of {} may not be durable: {error}", path.display());
+        tracing::error!(
+            "the rename to {} may not be durable: {error}",
+            path.display()
+        );
     }
     Ok(path)
 }
 
-/// Says which file an error is about.
+/// Adds the file's name to an error.
 fn in_file(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| {
         io::Error::new(
             error.kind(),
-            format!("{} cannot be written: {error}", path.display()),
+            format!("cannot write {}: {error}", path.display()),
         )
     }
 }
@@ -467,7 +476,7 @@ mod tests {
         )
     }
 
-    /// A repair that takes until the sender is dropped.
+    /// A repair that runs until the sender is dropped.
     fn long_repair() -> (Sender<()>, JoinHandle<()>) {
         let (goes_on, until) = mpsc::channel();
         (
@@ -541,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_survives_the_process() {
+    fn written_packets_survive_the_process() {
         let directory = tempfile::tempdir().unwrap();
         drop(begun(directory.path()));
         let part = directory.path().join(beginning().name.part_file_name());
@@ -570,7 +579,7 @@ mod tests {
                 let mut found = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     for name in spool.parts().unwrap() {
-                        // What it removed was empty, and has not got its packet yet.
+                        // The repair removes only a file that is empty and has no packet yet.
                         spool.repair(&name).unwrap();
                         found += 1;
                     }
@@ -683,11 +692,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_tried_again_from_where_it_failed() {
+    fn a_refused_write_is_repeated_from_where_it_failed() {
         let directory = tempfile::tempdir().unwrap();
         let mut writer = begun(directory.path());
         let part = directory.path().join(beginning().name.part_file_name());
-        // Open for reading only: each write fails, whatever the disk.
+        // The file is open for reading only: each write fails on any disk.
         let good = mem::replace(
             &mut writer.segment.as_mut().unwrap().file,
             File::open(&part).unwrap(),
@@ -790,9 +799,9 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_what_is_refused_is_dropped_and_counted() {
+    fn refused_packets_are_dropped_and_counted_at_the_end() {
         let parent = tempfile::tempdir().unwrap();
-        // No directory can be made where a file is.
+        // A directory cannot be created inside a file.
         let in_the_way = parent.path().join("file");
         fs::write(&in_the_way, "").unwrap();
         let writer = writer(&in_the_way.join("segments"));

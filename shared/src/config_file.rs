@@ -1,6 +1,6 @@
-//! A file of flags (`--config`): TOML with the flags' names as keys. What it says is put before the
-//! command line, as if it stood there; a flag that the command line gives is left out, and so is
-//! one that does not go together with it.
+//! A file of flags (`--config`): TOML with the names of flags as keys. The flags of the file are
+//! put before those of the command line. A flag that the command line also gives is left out, and
+//! so is one that conflicts with a flag of the command line.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: reads the file that --config names"
@@ -23,13 +23,13 @@ use crate::words::{self, Word};
 
 const CONFIG: &str = "config";
 
-/// Who asks for one of these wants nothing else.
+/// With one of these flags the program only prints something and ends.
 const ASKS: [&str; 4] = ["--help", "-h", "--version", "-V"];
 
-/// What a command line says (the program's name comes first), and the file that it names.
+/// Parses a command line (the program's name comes first) and the file that it names.
 ///
 /// # Errors
-/// One of them is not right, or the file cannot be read; or somebody asks for help.
+/// The command line or the file is wrong, the file cannot be read, or the user asks for help.
 pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Result<A, clap::Error> {
     let mut command = A::command();
     command.build();
@@ -43,9 +43,9 @@ pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Resul
         .filter(|_| !line.iter().any(|word| ASKS.iter().any(|asks| word == asks)));
     if let Some(file) = &file {
         let flags = fs::read_to_string(file)
-            .map_err(|error| format!("the file {} cannot be read: {error}", file.display()));
+            .map_err(|error| format!("cannot read the file {}: {error}", file.display()));
         let flags = flags.and_then(|text| {
-            let wrong = |why| format!("the file {} is not right: {why}", file.display());
+            let wrong = |why| format!("the file {} has an error: {why}", file.display());
             flags_of(&text, &command, &given(&line)).map_err(wrong)
         });
         whole.extend(flags.map_err(|why| command.error(ErrorKind::InvalidValue, why))?);
@@ -59,7 +59,7 @@ pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Resul
         .and_then(|matches| A::from_arg_matches(&matches))
         .map_err(|mut error| {
             if let Some(file) = file {
-                let tip = format!("what the file {} says counts, too", file.display());
+                let tip = format!("the flags of the file {} count, too", file.display());
                 error.insert(
                     ContextKind::Suggested,
                     ContextValue::StyledStrs(vec![tip.into()]),
@@ -69,8 +69,8 @@ pub fn arguments<A: CommandFactory + FromArgMatches>(line: &[OsString]) -> Resul
         })
 }
 
-/// The flags of a file that the command line does not give, and that do not go together with what
-/// it gives.
+/// Returns the flags of a file that the command line does not give and that do not conflict with
+/// it.
 fn flags_of(
     text: &str,
     command: &Command,
@@ -89,7 +89,7 @@ fn flags_of(
             .find(|argument| argument.get_long() == Some(&key));
         let Some(argument) = argument.filter(|_| key != CONFIG) else {
             return Err(format!(
-                "`{key}` is no flag that a file can hold; --help lists them"
+                "`{key}` is not a flag for a file; --help lists the flags"
             ));
         };
         let gives_way = given.iter().any(|given| {
@@ -97,7 +97,7 @@ fn flags_of(
         });
         if matches!(argument.get_action(), ArgAction::SetTrue) {
             let Value::Boolean(is_set) = value else {
-                return Err(format!("`{key}` is either true or false"));
+                return Err(format!("`{key}` must be true or false"));
             };
             flags.extend((is_set && !gives_way).then(|| format!("--{key}").into()));
         } else {
@@ -113,7 +113,7 @@ fn flags_of(
     Ok(flags)
 }
 
-/// Whether two flags cannot be given together.
+/// True if two flags cannot be given together.
 fn are_in_conflict(command: &Command, one: &Arg, other: &Arg) -> bool {
     let excludes = |one: &Arg, other: &Arg| {
         command
@@ -140,13 +140,13 @@ fn values(key: &str, value: Value) -> Result<Vec<String>, String> {
             .concat(),
         _ => {
             return Err(format!(
-                "`{key}` is a text, a number, a time, or a list of them"
+                "`{key}` must be a text, a number, a time, or a list of them"
             ));
         }
     })
 }
 
-/// The names of the flags in a command line, without their hyphens.
+/// Returns the names of the flags in a command line, without their hyphens.
 #[must_use]
 pub fn given(line: &[OsString]) -> BTreeSet<&OsStr> {
     let flags = line
@@ -159,7 +159,7 @@ pub fn given(line: &[OsString]) -> BTreeSet<&OsStr> {
         .collect()
 }
 
-/// The value of a flag in a command line: its next word, or what follows `=`.
+/// Returns the value of a flag in a command line: the next word, or the text after `=`.
 #[must_use]
 pub fn value(line: &[OsString], name: &str) -> Option<OsString> {
     let mut words = line.iter().skip(1).take_while(|word| *word != "--");
@@ -233,7 +233,7 @@ mod tests {
         let arguments = with_file(content, &["--any"]).unwrap();
         assert!(
             arguments.any && !arguments.promiscuous,
-            "what does not go together with it gives way"
+            "a conflicting flag of the file is left out"
         );
         let arguments = with_file("interface = 'eth0'\npromiscuous = false", &[]).unwrap();
         assert_eq!((arguments.promiscuous, arguments.snaplen), (false, 9));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_file_is_said() {
+    fn an_error_in_a_file_is_explained() {
         for (content, words) in [
             ("snaplen = ", "agent.toml"),
             ("interface = \"eth0\"\nsnap-length = 96", "`snap-length`"),

@@ -1,5 +1,5 @@
-//! Files in directories to which others may write: a link that somebody has put in a file's place
-//! is not followed, and a name that somebody could guess is used by nobody else.
+//! Files in directories to which others may write: no symbolic link in a file's place is followed,
+//! and a new file never opens one that somebody else has put there.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: opens files, and makes those that replace others"
@@ -19,32 +19,32 @@ use std::{
 use nix::fcntl::OFlag;
 use tempfile::{Builder, NamedTempFile};
 
-/// The part of a replacement's name that nobody can guess has so many characters.
+/// The length of the random part of a replacement's name, in characters.
 const RANDOM_LEN: usize = 8;
 
-/// The end of its name.
+/// The end of a replacement's name.
 const SUFFIX: &str = ".part";
 
-/// Opens a file, but not the one that a symbolic link of this name leads to.
+/// Opens a file, but does not follow a symbolic link.
 ///
 /// # Errors
-/// It cannot be opened, or is a link.
+/// The file cannot be opened, or is a link.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path).map_err(|error| {
         let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-        let refusal = "it is a symbolic link, which is not followed; remove it, or name the file that it leads to";
+                let refusal = "it is a symbolic link, which is not followed; remove it, or name the file that it leads to";
         if is_link { io::Error::new(error.kind(), refusal) } else { error }
     })
 }
 
-/// Begins a file that takes the place of the one at `path` by `persist`, as a whole. Until then it
-/// is hidden; dropped, it is removed. The umask may take from the mode.
+/// Creates a hidden file that replaces the one at `path` atomically when `persist` is called. If it
+/// is dropped before, it is removed. The umask may remove bits from the mode.
 ///
 /// # Errors
-/// It cannot be made.
+/// The file cannot be created.
 pub fn replacement(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    // Nobody else's file is opened, whatever it is called: `O_EXCL`.
+    // `O_EXCL`: an existing file is never opened.
     builder
         .prefix(&prefix_for(path))
         .suffix(SUFFIX)
@@ -53,10 +53,10 @@ pub fn replacement(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
         .tempfile_in(directory_of(path))
 }
 
-/// Removes the replacements of this file that were left by programs which were killed.
+/// Removes the replacements of this file that killed programs have left.
 ///
 /// # Errors
-/// The directory cannot be read, or one of them cannot be removed.
+/// The directory cannot be read, or a replacement cannot be removed.
 pub fn remove_leftovers(path: &Path) -> io::Result<()> {
     let prefix = prefix_for(path);
     for entry in fs::read_dir(directory_of(path))? {
@@ -77,7 +77,7 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// A name that is hidden already gets no second dot.
+/// Returns the beginning of a replacement's name. A hidden name gets no second dot.
 fn prefix_for(path: &Path) -> OsString {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let name = name.strip_prefix(b".").unwrap_or(name);
@@ -92,7 +92,7 @@ fn is_replacement(name: &OsStr, prefix: &OsStr) -> bool {
         .is_some_and(is_of_replacement)
 }
 
-/// Whether a text may be the part of a replacement's name that nobody can guess.
+/// True if a text may be the random part of a replacement's name.
 #[must_use]
 pub fn is_of_replacement(text: &str) -> bool {
     text.len() == RANDOM_LEN && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -115,7 +115,7 @@ mod tests {
         names
     }
 
-    /// A file that somebody else wants to have overwritten, and a link to it.
+    /// Creates a file that an attacker wants overwritten, and a link to it.
     fn trap(directory: &TempDir) -> (PathBuf, PathBuf) {
         let (victim, link) = (
             directory.path().join("victim"),

@@ -1,12 +1,10 @@
-//! What the capture agent and the call extractor must agree on, and nothing else.
+//! The parts that the capture agent and the call extractor must agree on, and nothing else.
 //!
-//! The agent writes capture files that the extractor reads, under names that tell the
-//! extractor their order; both read durations and port ranges the way the original program
-//! did. Both are services, and say so in the same words; and both take the words of the
-//! original program's users. Both make files where others may, and
-//! trust no link there. Whatever only one of them needs lives
-//! with that one. There is no clock and no thread in here, and no I/O but for [`service`],
-//! [`config_file`], [`log`] and [`files`].
+//! The agent writes capture files that the extractor reads, under names that give their order. Both
+//! read durations, port ranges and flags as the original program did. Both notify the service
+//! manager, log and create files in the same way. Code that only one of them needs is with that
+//! program. Nothing here has a clock or a thread, and only [`service`], [`config_file`], [`log`]
+//! and [`files`] do I/O.
 
 pub mod config_file;
 pub mod files;

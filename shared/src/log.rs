@@ -1,4 +1,4 @@
-//! The log of both programs: for a person, for another program, or for the journal of systemd.
+//! The log of both programs: for a person, for another program, or for the systemd journal.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: standard error, and what the environment says of it"
@@ -20,7 +20,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -29,7 +29,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends the log to `writer` from now on; `filter` says which lines, if `RUST_LOG` does not.
+/// Sends the log to `writer` from now on. `RUST_LOG`, or else `filter`, selects the lines.
 pub fn begin<W>(format: LogFormat, filter: &str, writer: W)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -55,8 +55,8 @@ where
     }
 }
 
-/// Standard error is the journal's: systemd.exec(5), `$JOURNAL_STREAM`. Whoever sends it elsewhere
-/// leaves the variable as it is.
+/// True if standard error is the journal's: systemd.exec(5), `$JOURNAL_STREAM`. A redirection of
+/// standard error leaves the variable unchanged, so the numbers are compared.
 fn goes_to_journal() -> bool {
     let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
     let told = stream
@@ -66,8 +66,8 @@ fn goes_to_journal() -> bool {
     told.is_some_and(|told: (u64, u64)| is.is_ok_and(|is| is == told))
 }
 
-/// Lines with the priority that the journal wants ahead of them (sd-daemon(3)), and without the
-/// time, which it notes itself.
+/// Formats lines for the journal: with a priority in front (sd-daemon(3)) and without the time,
+/// which the journal adds itself.
 struct Journal(Format<Full, ()>);
 
 impl Default for Journal {

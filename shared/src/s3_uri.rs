@@ -1,19 +1,19 @@
-//! Where objects go: `s3://bucket/prefix/`, and the host name in it.
+//! The destination of uploads: `s3://bucket/prefix/`, with the host name in it if wanted.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A place in a bucket.
+/// A bucket and a prefix of keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct S3Uri {
     /// The bucket.
     pub bucket: String,
-    /// What the keys of the objects begin with: empty, or ending with a slash.
+    /// The beginning of all object keys: empty, or ending with a slash.
     pub prefix: String,
 }
 
-/// Why a text is no such place.
+/// The reason why a text is not such a URI.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{uri}` {why}; write s3://bucket/prefix/")]
 pub struct S3UriError {
@@ -21,17 +21,17 @@ pub struct S3UriError {
     why: &'static str,
 }
 
-/// What stands for the host's name.
+/// The placeholder for the host name.
 const HOST_NAME: &str = "{hostname}";
 
-/// The longest key that there may be, in bytes.
+/// The longest possible key, in bytes.
 const MAX_KEY_LEN: usize = 1024;
 
-/// What is left of a key for the name of a file.
+/// The bytes of a key that are reserved for the file name.
 const FILE_NAME_LEN: usize = 128;
 
 impl S3Uri {
-    /// The same, with the host's name up to its first dot where it says `{hostname}`.
+    /// Returns the URI with `{hostname}` replaced by the host's name up to its first dot.
     #[must_use]
     pub fn on_host(&self, name: &str) -> Self {
         let short = name.split('.').next().unwrap_or_default();
@@ -41,13 +41,13 @@ impl S3Uri {
         }
     }
 
-    /// The key of a file's object.
+    /// Returns the object key of a file.
     #[must_use]
     pub fn key(&self, file_name: &str) -> String {
         format!("{}{file_name}", self.prefix)
     }
 
-    /// The whole URI of a file's object.
+    /// Returns the whole URI of a file's object.
     #[must_use]
     pub fn of_object(&self, file_name: &str) -> String {
         format!("{self}{file_name}")
@@ -57,7 +57,7 @@ impl S3Uri {
 impl FromStr for S3Uri {
     type Err = S3UriError;
 
-    /// Of the bucket no more is asked than that it cannot be taken for something else: stores have
+    /// Checks a bucket name only for characters that would make the URI ambiguous: stores have
     /// rules of their own.
     fn from_str(uri: &str) -> Result<Self, S3UriError> {
         let refused = |why| S3UriError {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_said() {
+    fn an_invalid_uri_is_explained() {
         for (uri, why) in [
             ("", "does not begin"),
             ("http://calls/", "does not begin"),

@@ -1,26 +1,26 @@
-//! Names of capture segments, and what they tell of a segment's life.
+//! The names of capture segments, which also tell a segment's state.
 //!
 //! ```text
 //! .<instance>_<interface>_<start>_<sequence>.pcap.part       being written
 //! <instance>_<interface>_<start>_<sequence>.pcap             closed
-//! .<instance>_<interface>_<start>_<sequence>.pcap.processed  empty: that one has been processed
+//! .<instance>_<interface>_<start>_<sequence>.pcap.processed  empty: the segment was processed
 //!
 //! edge1_eth0_20231201T143022.123456Z_000001.pcap
 //! ```
 //!
-//! The agent writes a part file, on which it holds a lock (`flock`) as long as it does; one without
-//! is what a crash has left, or empty. When it is complete and durable, and those before it have
-//! their names, it gets the segment's name; from then on nobody changes it.
+//! The agent writes a part file and holds a lock (`flock`) on it meanwhile; a part file without a
+//! lock is the remains of a crash, or empty. A part file that is complete and durable is renamed to
+//! the segment's name, after those before it; from then on nobody changes it.
 //!
-//! The extractor tells the agent what it has processed, so that the agent does not delete what
-//! nobody has seen: where it deletes segments or moves them away, a segment that is still there has
-//! not been processed; where it keeps them, it makes the empty file beside each whose results are
-//! durable. Whoever deletes the segment then deletes that file, too, afterwards.
+//! The extractor tells the agent which segments it has processed, so that the agent deletes
+//! unprocessed segments last. If the extractor deletes or moves segments, a segment that is still
+//! there has not been processed. If it keeps them, it creates the empty mark beside each segment
+//! whose results are durable. A program that deletes the segment then deletes the mark afterwards.
 //!
 //! An interface may have an underscore in its name (`br_lan`), so an instance may not: the first
-//! underscore ends the instance, the last two enclose the start. What a name cannot hold becomes
-//! `-`. The start stands before the sequence, and both have a fixed width, so that the names of
-//! one capture point sort as text in capture order.
+//! underscore ends the instance, the last two enclose the start. Characters that a name cannot hold
+//! become `-`. The start stands before the sequence, and both have a fixed width, so that the names
+//! of one capture point sort as text in capture order.
 
 use std::{ffi::OsStr, fmt, ops::Range, str::FromStr};
 
@@ -33,8 +33,8 @@ const LAST_START_US: u64 = 253_402_300_799_999_999;
 const US_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
-/// The name of one segment. Names order by start, then by sequence: in capture order, whatever
-/// the capture points are called.
+/// The name of one segment. Names order by start, then by sequence, so the order is capture order
+/// even across capture points.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     start: Start,
@@ -43,18 +43,18 @@ pub struct SegmentName {
     interface: String,
 }
 
-/// Why a text is not the name of a segment.
+/// The error for a text that is not the name of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not the name of a segment: that is <instance>_<interface>_<YYYYMMDDTHHMMSS.ffffffZ>_<sequence>.pcap"
+    "`{0}` is not the name of a segment, which is <instance>_<interface>_<YYYYMMDDTHHMMSS.ffffffZ>_<sequence>.pcap"
 )]
 pub struct SegmentNameError(String);
 
 impl SegmentName {
-    /// The name of segment number `sequence` that `instance` began to write at `start_us`
-    /// (microseconds since 1970) with what it captured on `interface`.
+    /// Names segment number `sequence`, which `instance` began to write at `start_us`
+    /// (microseconds since 1970) from packets of `interface`.
     ///
-    /// Characters that are no ASCII letters, digits, dots, hyphens or (in the interface)
+    /// Characters other than ASCII letters, digits, dots, hyphens and (in the interface)
     /// underscores become hyphens; an instance does not begin with a dot or a hyphen.
     #[must_use]
     pub fn new(instance: &str, interface: &str, start_us: u64, sequence: u32) -> Self {
@@ -66,37 +66,37 @@ impl SegmentName {
         }
     }
 
-    /// Who captured: the host's short name, as far as a name can hold it.
+    /// Returns the instance that captured it, by default the host's short name.
     #[must_use]
     pub fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// Where it was captured, as far as a name can hold it.
+    /// Returns the interface that it was captured on.
     #[must_use]
     pub fn interface(&self) -> &str {
         &self.interface
     }
 
-    /// When the segment was begun, in microseconds since 1970.
+    /// Returns the start of the segment, in microseconds since 1970.
     #[must_use]
     pub fn start_us(&self) -> u64 {
         self.start.0
     }
 
-    /// Its number among the segments of one run of the agent.
+    /// Returns its number among the segments of one run of the agent.
     #[must_use]
     pub fn sequence(&self) -> u32 {
         self.sequence
     }
 
-    /// The name of the hidden file that it is as long as it is being written.
+    /// Returns the name of the hidden file that is written.
     #[must_use]
     pub fn part_file_name(&self) -> String {
         format!(".{self}.part")
     }
 
-    /// The name of the hidden file that says that it has been processed.
+    /// Returns the name of the hidden mark that the segment was processed.
     #[must_use]
     pub fn processed_file_name(&self) -> String {
         format!(".{self}.processed")
@@ -114,8 +114,8 @@ impl SegmentName {
         ))
     }
 
-    /// The segment that a closed file of this name is, compressed or not; nothing if no agent has
-    /// named it.
+    /// Returns the name of the segment in a closed file, compressed or not; `None` if the agent did
+    /// not name the file.
     #[must_use]
     pub fn of_capture(file_name: &OsStr) -> Option<Self> {
         let name = file_name.to_str()?;
@@ -127,20 +127,19 @@ impl SegmentName {
     }
 }
 
-/// One of the files that a segment is in the course of its life.
+/// A file of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SegmentFile {
-    /// It is being written, or was when its writer died.
+    /// The segment is being written, or was when its writer died.
     Part(SegmentName),
-    /// It is complete.
+    /// The segment is complete.
     Closed(SegmentName),
-    /// It has been processed: the mark beside it.
+    /// The mark that the segment was processed.
     Processed(SegmentName),
 }
 
 impl SegmentFile {
-    /// What the file of this name in a directory of segments is; nothing if it is none of a
-    /// segment's.
+    /// Recognises a file of a segments' directory by its name; `None` for other files.
     #[must_use]
     pub fn named(file_name: &str) -> Option<Self> {
         let hidden = file_name.strip_prefix('.');
@@ -154,18 +153,18 @@ impl SegmentFile {
     }
 }
 
-/// An instance as names have it.
+/// Returns the instance as names spell it.
 #[must_use]
 pub fn instance_label(instance: &str) -> String {
     let instance: String = instance
         .chars()
         .map(|c| if is_plain(c) { c } else { '-' })
         .collect();
-    // A leading dot would hide the segment, a leading hyphen make it look like an option.
+    // A leading dot would hide the segment, and a leading hyphen would make it look like an option.
     label(instance.trim_start_matches(['.', '-']))
 }
 
-/// An interface as names have it.
+/// Returns the interface as names spell it.
 #[must_use]
 pub fn interface_label(interface: &str) -> String {
     let interface: String = interface
@@ -202,8 +201,8 @@ impl FromStr for SegmentName {
     type Err = SegmentNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A name that reads but would be written otherwise (`_1.pcap`, 30 February) is not one of
-        // ours.
+        // A name that parses but would be written differently (`_1.pcap`, 30 February) is not the
+        // agent's.
         Self::parse(text)
             .filter(|name| name.to_string() == text)
             .ok_or_else(|| SegmentNameError(text.to_owned()))
@@ -244,7 +243,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// The days from 1970-01-01 to the given date.
+/// Returns the days from 1970-01-01 to the given date.
 fn days_until(year: u64, month: u64, day: u64) -> Option<u64> {
     let years: u64 = (1970..year).map(days_in_year).sum();
     let months: u64 = (1..month.min(13))
@@ -253,7 +252,7 @@ fn days_until(year: u64, month: u64, day: u64) -> Option<u64> {
     years.checked_add(months)?.checked_add(day.checked_sub(1)?)
 }
 
-/// The date so many days after 1970-01-01.
+/// Returns the date `days` days after 1970-01-01.
 fn date_after(days: u64) -> (u64, u64, u64) {
     let (mut year, mut month, mut left) = (1970, 1, days);
     while let Some(rest) = left.checked_sub(days_in_year(year)) {
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_holds_is_read_back() {
+    fn the_fields_of_a_name_are_read_back() {
         let name: SegmentName = "edge1_br_lan_20231201T143022.123456Z_000042.pcap"
             .parse()
             .unwrap();
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_cannot_hold_becomes_a_hyphen() {
+    fn invalid_characters_in_a_name_become_hyphens() {
         assert_eq!(
             name("../a_b c", "eth0:1"),
             "a-b-c_eth0-1_20231201T143022.123456Z_000001.pcap"

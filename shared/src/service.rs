@@ -1,4 +1,4 @@
-//! What a service manager is told (`sd_notify`), if there is one that listens.
+//! Notifies the service manager (`sd_notify`), if one listens.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: the service manager's socket"
@@ -8,36 +8,36 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Says that the work has begun.
+/// Reports that the start is complete.
 pub fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// Says that the program is ending.
+/// Reports that the program is ending.
 pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// The line that `systemctl status` shows.
+/// Sets the line that `systemctl status` shows.
 pub fn status(line: &str) {
     tell(NotifyState::Status(line));
 }
 
-/// Says that all is well.
+/// Keeps the service manager's watchdog from acting.
 pub fn alive() {
     tell(NotifyState::Watchdog);
 }
 
-/// How often the service manager wants to hear that, if at all.
+/// Returns how often [`alive`] is to be called; `None` without a watchdog.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
-    // Twice in the time that it waits.
+    // Half of the watchdog's timeout.
     sd_notify::watchdog_enabled().map(|patience| patience.checked_div(2).unwrap_or_default())
 }
 
-/// A service manager that does not listen is no reason to stop.
+/// Sends a notification. A service manager that does not listen is no reason to end.
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!("the service manager cannot be told: {error}");
+        tracing::debug!("cannot notify the service manager: {error}");
     }
 }

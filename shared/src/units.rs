@@ -1,4 +1,4 @@
-//! Durations and port ranges, read and written as the original program did; sizes in bytes; numbers
+//! Durations and port ranges as the original program reads and writes them; sizes in bytes; numbers
 //! for people.
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GoDuration(pub Duration);
 
-/// Why a text is no duration.
+/// The error for a text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a duration; write numbers with units, such as 5m0s, 300s, 1h30m or 500ms")]
 pub struct DurationError(String);
 
 impl GoDuration {
-    /// The duration of so many nanoseconds.
+    /// Returns the duration of `ns` nanoseconds.
     #[must_use]
     pub fn from_ns(ns: u64) -> Self {
         Self(Duration::from_nanos(ns))
     }
 
-    /// The duration in nanoseconds, the unit of packet time.
+    /// Returns the duration in nanoseconds, the unit of packet time.
     #[must_use]
     pub fn as_ns(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
@@ -38,7 +38,7 @@ impl FromStr for GoDuration {
     }
 }
 
-/// Nanoseconds; nothing if it is none, or longer than Go's own limit of 292 years.
+/// Parses a duration to nanoseconds. Go's own limit of 292 years applies.
 fn parse_ns(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
@@ -74,7 +74,7 @@ fn unit_ns(unit: &str) -> Option<u64> {
     })
 }
 
-/// A decimal number times `unit`, cut to whole nanoseconds.
+/// Multiplies a decimal number by `unit` and truncates to whole nanoseconds.
 fn scaled(number: &str, unit: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
@@ -87,7 +87,7 @@ fn scaled(number: &str, unit: u64) -> Option<u128> {
             text.parse::<u64>().ok()
         }
     };
-    // Digits below 1e-15 of a unit cannot make a nanosecond.
+    // Digits below 1e-15 of a unit are less than a nanosecond.
     let fraction = fraction.get(..15).unwrap_or(fraction);
     let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let whole = u128::from(digits(whole)?).checked_mul(unit.into())?;
@@ -122,7 +122,7 @@ impl fmt::Display for GoDuration {
     }
 }
 
-/// `value / unit` (a power of ten, not 0) with as many decimals as it has.
+/// Formats `value / unit` (a power of ten, not 0) with as many decimals as needed.
 fn decimal(value: u64, unit: u64) -> String {
     let whole = value.checked_div(unit).unwrap_or(0);
     let fraction = value.checked_rem(unit).unwrap_or(0);
@@ -143,7 +143,7 @@ fn decimal(value: u64, unit: u64) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// Why a text is no number of bytes.
+/// The error for a text that is not a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a size; write a number of bytes, or one with a unit, such as 64MiB, 10GiB or 500MB"
@@ -197,7 +197,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 #[must_use]
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -211,7 +211,7 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
-/// The UDP and TCP ports on which SIP is looked for.
+/// The UDP and TCP ports that may carry SIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SipPorts {
     /// Any port: SIP is found by its content alone.
@@ -220,22 +220,21 @@ pub enum SipPorts {
     Range(u16, u16),
 }
 
-/// Why a text is no port range.
+/// The error for a text that is not a port range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; write START-END with ports from 1 to 65535 (5060-5061), one port (5060), or `any`")]
 pub struct PortsError(String);
 
 impl SipPorts {
-    /// Whether a packet from `source` to `destination` can carry SIP.
+    /// True if a packet from `source` to `destination` can carry SIP.
     #[must_use]
     #[inline]
     pub fn admit(self, source: u16, destination: u16) -> bool {
         self == Self::Any || self.are_for_sip(source, destination)
     }
 
-    /// Whether a packet from `source` to `destination` should carry SIP: one of the ports is in the
-    /// range; where there is none, it is one of those that SIP has by its own rules (RFC 3261,
-    /// 19.1.2).
+    /// True if a packet from `source` to `destination` is expected to carry SIP: one of the ports
+    /// is in the range, or, with `any`, is a port that SIP has by default (RFC 3261, 19.1.2).
     #[must_use]
     #[inline]
     pub fn are_for_sip(self, source: u16, destination: u16) -> bool {

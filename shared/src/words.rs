@@ -1,5 +1,5 @@
-//! The words of a command line, before they are read: those of the original program's users, who
-//! type one hyphen and `--debug=false`, become the ones that `clap` knows. Both programs take them.
+//! The words of a command line before `clap` reads them. Users of the original program type one
+//! hyphen and `--debug=false`; these become the flags that `clap` knows. Both programs use this.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -11,14 +11,14 @@ use clap::{Arg, ArgAction, Command};
 /// A word of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// A flag, its value, or something that is for `clap` to refuse.
+    /// A flag, its value, or a word that `clap` will refuse.
     Flag(OsString),
-    /// A word that stands for itself: the name of a file, say.
+    /// A word that is not part of a flag, such as the name of a file.
     Operand(OsString),
 }
 
 impl Word {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn into_text(self) -> OsString {
         match self {
@@ -27,8 +27,8 @@ impl Word {
     }
 }
 
-/// Tells flags from operands, without the program's name. Flags get their long names: `-debug` and
-/// `-v` become `--debug`. The `command` must be built.
+/// Separates flags from operands, without the program's name. Flags get their long names: `-debug`
+/// and `-v` become `--debug`. The `command` must be built.
 #[must_use]
 pub fn told_apart(line: &[OsString], command: &Command) -> Vec<Word> {
     let mut words = Vec::new();
@@ -52,8 +52,8 @@ pub fn told_apart(line: &[OsString], command: &Command) -> Vec<Word> {
     words
 }
 
-/// The flags of a word under their long names, and whether the next word is the value of the last
-/// one. A word that names no flag stays as it is.
+/// Returns the flags of a word under their long names, and true if the next word is the value of
+/// the last flag. A word that names no flag is returned unchanged.
 fn long(word: &[u8], command: &Command) -> (Vec<OsString>, bool) {
     let name = word
         .strip_prefix(b"--")
@@ -74,7 +74,7 @@ fn long(word: &[u8], command: &Command) -> (Vec<OsString>, bool) {
     if word.starts_with(b"--") {
         return (as_it_is, false);
     }
-    // `-output DIR` is no `-o utput`: under two hyphens, `clap` knows which flag is meant.
+    // `-output DIR` does not mean `-o utput`: behind two hyphens `clap` knows which flag is meant.
     if plain.len() > 2
         && command
             .get_arguments()
@@ -85,15 +85,15 @@ fn long(word: &[u8], command: &Command) -> (Vec<OsString>, bool) {
     short(name, command).unwrap_or((as_it_is, false))
 }
 
-/// The same of flags of one letter, one behind the other; the last of them may have its value
-/// behind it.
+/// Returns the same for flags of one letter, several in a word; the rest of the word may be the
+/// value of the last one.
 fn short(letters: &[u8], command: &Command) -> Option<(Vec<OsString>, bool)> {
     let mut flags = Vec::new();
     let mut rest = letters;
     while let Some((letter, behind)) = rest.split_first() {
         let has_letter = |argument: &&Arg| argument.get_short() == Some(char::from(*letter));
         let argument = command.get_arguments().find(has_letter)?;
-        // Help in short is another one than help.
+        // `-h` prints a shorter help than `--help`.
         let long = argument
             .get_long()
             .filter(|_| !matches!(argument.get_action(), ArgAction::Help | ArgAction::Version))?;
@@ -133,8 +133,8 @@ fn takes_value(argument: &Arg) -> bool {
     argument.get_action().takes_values()
 }
 
-/// Writes switches as `clap` has them: `--debug=true` becomes `--debug`, and `--debug=false` is
-/// left out. (Go's other words for the two count, too.)
+/// Writes switches as `clap` knows them: `--debug=true` becomes `--debug`, and `--debug=false` is
+/// left out. (Go's other spellings of true and false count, too.)
 #[must_use]
 pub fn without_truth(words: &[OsString], command: &Command) -> Vec<OsString> {
     words
@@ -143,7 +143,7 @@ pub fn without_truth(words: &[OsString], command: &Command) -> Vec<OsString> {
         .collect()
 }
 
-/// A switch with a value; nothing where it is none.
+/// Parses a switch with a value; `None` if it is not one.
 #[expect(
     clippy::option_option,
     reason = "no switch, one that is off, one that is on"

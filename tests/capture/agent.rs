@@ -1,4 +1,4 @@
-//! The agent under test, the traffic that it sees, and what it made of it.
+//! The agent under test, its traffic, and the segments that it wrote.
 
 use std::{
     fs,
@@ -16,29 +16,29 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sip-capture-agent");
 
-/// Where numbered datagrams go, and what captures them and nothing else.
+/// The destination port of numbered datagrams, and the flags that capture only those.
 pub const PORT: u16 = 9999;
 pub const FILTER: [&str; 2] = ["--filter", "udp port 9999"];
 
-/// The same, where no minute that begins may end a segment.
+/// The same without rotation by time.
 pub const STEADY: [&str; 4] = ["--filter", "udp port 9999", "--rotate-every", "0"];
 
 /// The length of a numbered frame: that of RTP with 20 ms of G.711.
 pub const FRAME_LEN: usize = 214;
 const PAYLOAD: usize = 14 + 20 + 8;
 
-/// An agent that runs, and its log.
+/// A running agent and its log.
 pub struct Agent {
     pub program: Program,
 }
 
 impl Agent {
-    /// Starts it here; `arguments` name the interface.
+    /// Starts it in this namespace; `arguments` name the interface.
     pub fn start(folder: &Path, output: &Path, arguments: &[&str]) -> Self {
         Self::run(Command::new(BINARY), folder, output, arguments)
     }
 
-    /// Starts it in a namespace, on the wire.
+    /// Starts it in another namespace, on the wire.
     pub fn on_wire(
         namespace: &Namespace,
         folder: &Path,
@@ -48,7 +48,7 @@ impl Agent {
         Self::on(&[WIRE], namespace, folder, output, arguments)
     }
 
-    /// Starts it in a namespace, on these interfaces.
+    /// Starts it in another namespace, on these interfaces.
     pub fn on(
         interfaces: &[&str],
         namespace: &Namespace,
@@ -81,7 +81,7 @@ impl Agent {
         self.program.said()
     }
 
-    /// Waits until it has captured so many packets: it is asked until it says so.
+    /// Waits until it has captured `packets` packets: asks for statistics until they say so.
     pub fn has_captured(&mut self, packets: usize) {
         let words = format!(" packets={packets} new=");
         wait_until(&format!("{packets} packets in {}", self.log()), || {
@@ -90,7 +90,7 @@ impl Agent {
         });
     }
 
-    /// Ends it, which must go well, and gives its log.
+    /// Ends it with a signal, checks its exit status, and returns its log.
     pub fn end(mut self, signal: &str) -> String {
         self.program.signal(signal);
         let status = self.program.end();
@@ -98,7 +98,7 @@ impl Agent {
         self.log()
     }
 
-    /// Waits until it ends by itself, which must go well, and gives its log.
+    /// Waits until it ends by itself, checks its exit status, and returns its log.
     pub fn ends(mut self) -> String {
         let status = self.program.end();
         assert_eq!(status.code(), Some(0), "{}", self.log());
@@ -106,7 +106,7 @@ impl Agent {
     }
 }
 
-/// Runs an agent that is refused, and gives its exit status and what it says.
+/// Runs an agent that refuses to start, and returns its exit status and its message.
 pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(BINARY);
@@ -124,7 +124,7 @@ pub fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-/// Runs an agent that prints something and ends.
+/// Runs an agent that prints something and ends, and returns the text.
 pub fn printed(arguments: &[&str]) -> String {
     let output = Command::new(BINARY).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -150,7 +150,7 @@ impl Network {
         network
     }
 
-    /// Makes the wire, which nobody but the test talks on.
+    /// Connects the namespaces by a wire on which only the test sends.
     pub fn connect(&self) {
         for namespace in [&self.near, &self.far] {
             namespace.run("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
@@ -166,12 +166,12 @@ impl Network {
         self.folder().join("segments")
     }
 
-    /// An agent at the near end.
+    /// Starts an agent at the near end.
     pub fn agent(&self, arguments: &[&str]) -> Agent {
         Agent::on_wire(&self.near, self.folder(), &self.segments(), arguments)
     }
 
-    /// Sends these frames from the far end, so many a second.
+    /// Sends these frames from the far end, `per_second` frames per second.
     pub fn send(&self, frames: &[Vec<u8>], per_second: usize) {
         assert!(self.sending(frames, per_second).end().success());
     }
@@ -180,7 +180,7 @@ impl Network {
         self.send(&numbered(numbers), per_second);
     }
 
-    /// The same in the background.
+    /// Does the same in the background.
     pub fn sending(&self, frames: &[Vec<u8>], per_second: usize) -> Program {
         let file = self.folder().join("frames.pcap");
         fs::write(&file, capture(frames)).unwrap();
@@ -192,7 +192,7 @@ impl Network {
     }
 }
 
-/// A capture file with these frames.
+/// Returns a capture file with these frames.
 pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = file_header(LinkType::ETHERNET, Precision::Micro, 262_144).to_vec();
     for frame in frames {
@@ -208,7 +208,7 @@ pub fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// Datagrams with these numbers in them.
+/// Returns datagrams that contain these numbers.
 pub fn numbered(numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
     numbers
         .map(|number| {
@@ -220,7 +220,7 @@ pub fn numbered(numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A frame of these EtherTypes, all but the last of which are VLAN tags.
+/// Returns a frame with these EtherTypes, all but the last of which are VLAN tags.
 pub fn ethernet(types: &[u16], packet: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     for (index, ether_type) in types.iter().enumerate() {
@@ -235,7 +235,7 @@ pub fn ethernet(types: &[u16], packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// An IPv4 packet with a datagram whose payload begins with these bytes.
+/// Returns an IPv4 packet with a datagram whose payload begins with these bytes.
 pub fn datagram(payload: &[u8], len: usize) -> Vec<u8> {
     let mut udp = Vec::new();
     for field in [PORT, PORT, 8 + len as u16, 0] {
@@ -264,7 +264,7 @@ pub fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The closed segments in a directory in which there is nothing else, as their names sort.
+/// Returns the closed segments of a directory, sorted by name. Fails if it holds other files.
 pub fn segments(directory: &Path) -> Vec<(SegmentName, PathBuf)> {
     let closed = |name: String| match SegmentFile::named(&name) {
         Some(SegmentFile::Closed(segment)) => (segment, directory.join(name)),
@@ -273,7 +273,7 @@ pub fn segments(directory: &Path) -> Vec<(SegmentName, PathBuf)> {
     names_in(directory).into_iter().map(closed).collect()
 }
 
-/// What a segment holds, which must be readable to its last byte.
+/// The contents of a segment, which must be readable to its last byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
     pub link: LinkType,
@@ -307,7 +307,7 @@ pub fn read(path: &Path) -> Vec<Captured> {
     records
 }
 
-/// All that is in a directory's segments, in the order of their names.
+/// Reads all segments of a directory in the order of their names.
 pub fn read_all(directory: &Path) -> Vec<Captured> {
     segments(directory)
         .iter()
@@ -319,7 +319,7 @@ pub fn numbers_in(directory: &Path) -> Vec<u64> {
     read_all(directory).iter().map(Captured::number).collect()
 }
 
-/// These numbers, each once, in order.
+/// Checks that the segments hold these numbers, each once, in order.
 #[track_caller]
 pub fn assert_numbers(directory: &Path, want: std::ops::Range<u64>) {
     let numbers = numbers_in(directory);
@@ -334,7 +334,7 @@ pub fn assert_numbers(directory: &Path, want: std::ops::Range<u64>) {
     );
 }
 
-/// For what only time brings.
+/// Sleeps, where a test depends on real time.
 pub fn let_pass(time: Duration) {
     let begun = std::time::Instant::now();
     wait_until("time to pass", || begun.elapsed() >= time);

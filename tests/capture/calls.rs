@@ -1,6 +1,6 @@
-//! End to end: SIPp calls SIPp through the agent's wire, and the extractor finds in its segments
-//! what it finds in a capture of tcpdump's beside it, whether it reads them afterwards or while the
-//! agent captures.
+//! End to end: SIPp calls SIPp over the agent's wire. The extractor finds the same calls in the
+//! agent's segments as in a simultaneous tcpdump capture, whether it reads them afterwards or while
+//! the agent captures.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     disks::Disk,
 };
 
-/// The extractor, which will write to this directory. It is built by whoever tests the workspace.
+/// Returns the extractor, set to write to this directory. A build of the workspace provides it.
 fn extractor(output: &Path) -> Command {
     let path =
         Path::new(env!("CARGO_BIN_EXE_sip-capture-agent")).with_file_name("sip-call-extractor");
@@ -52,7 +52,7 @@ fn ends_well(command: &mut Command) {
     );
 }
 
-/// What the extractor makes of a capture, but for times: each tap stamps the packets itself.
+/// The extractor's results without times: each tap stamps the packets itself.
 #[derive(Debug, PartialEq, Eq)]
 struct Extracted {
     /// The frames of each call, by Call-ID.
@@ -69,7 +69,7 @@ fn extracted<S: AsRef<OsStr>>(files: impl Iterator<Item = S>, output: &Path) -> 
     results(output)
 }
 
-/// What is in an output directory.
+/// Reads an output directory.
 fn results(output: &Path) -> Extracted {
     let calls = table(&output.join("detected_calls.csv"));
     let frames = |row: &Row| {
@@ -92,7 +92,7 @@ fn results(output: &Path) -> Extracted {
 
 type Row = BTreeMap<String, String>;
 
-/// SIPp's fields have no commas in them.
+/// Reads a table. SIPp's fields contain no commas.
 fn table(path: &Path) -> Vec<Row> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
@@ -176,9 +176,9 @@ fn calls_over_tcp_come_out_whole() {
     whole_in_segments(sipp::TCP);
 }
 
-/// Has calls made while an extractor in another process takes the agent's segments as they are
-/// closed. Checks that the calls are whole, and gives the names that are left in the agent's
-/// directory, and its log.
+/// Makes calls while an extractor in another process reads the agent's segments as they are closed.
+/// Checks that the calls are complete, and returns the remaining file names in the agent's
+/// directory and its log.
 fn whole_while_watched(
     lab: &Lab,
     interfaces: &[&str],
@@ -189,7 +189,7 @@ fn whole_while_watched(
     let [disk, of_tcpdump] = ["disk", "of-tcpdump"].map(|name| lab.folder().join(name));
     let [segments, output] = ["segments", "calls"].map(|name| disk.join(name));
     fs::create_dir(&disk).unwrap();
-    // How soon the extractor is done must not depend on who else waits for the disk.
+    // The time that the extractor takes must not depend on other programs that use the disk.
     let _disk = Disk::mount(&disk, "64m");
     let arguments = [&["--sip-ports-range", "5060-5079"], agents].concat();
     let agent = Agent::on(
@@ -243,7 +243,7 @@ fn whole_while_watched(
     assert!(parts.is_empty(), "{parts:?}");
     let mut both = [results(&output), extracted([beside].iter(), &of_tcpdump)];
     if interfaces.len() > 1 {
-        // Of packets at two interfaces each tap has its own idea of which came first.
+        // The two taps may order packets of different interfaces differently.
         both.iter_mut()
             .flat_map(|extracted| extracted.calls.values_mut())
             .for_each(|frames| frames.sort());
@@ -253,7 +253,7 @@ fn whole_while_watched(
     (names_in(&segments), log)
 }
 
-/// Captures as one, in the order of time.
+/// Merges captures in the order of time.
 fn merged(captures: impl Iterator<Item = PathBuf>, to: &Path) -> PathBuf {
     ends_well(
         Command::new("mergecap")
@@ -264,7 +264,7 @@ fn merged(captures: impl Iterator<Item = PathBuf>, to: &Path) -> PathBuf {
     to.to_owned()
 }
 
-/// Closed segments without a mark.
+/// Returns the closed segments without a mark.
 fn unprocessed(directory: &Path) -> Vec<String> {
     let names = names_in(directory);
     let is_marked = |name: &str| names.contains(&format!(".{name}.processed"));
@@ -275,10 +275,10 @@ fn unprocessed(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// For longer than a call lingers, so that some are out while others are made.
+/// Calls for longer than the linger, so that some are closed while others begin.
 const MORE: usize = 6;
 
-/// An interval is shorter than a call, so each call is in several segments.
+/// The interval is shorter than a call, so each call is in several segments.
 #[test]
 fn calls_come_out_whole_while_their_segments_are_deleted() {
     let calls = sipp::Calls {
@@ -296,7 +296,7 @@ fn calls_come_out_whole_while_their_segments_are_deleted() {
     assert!(log.matches("reason=").count() > MORE, "{log}");
 }
 
-/// Only what has been processed goes: there is always enough of it.
+/// Only processed segments are deleted: there are always enough of them.
 #[test]
 fn calls_come_out_whole_while_the_agent_makes_room() {
     let calls = sipp::Calls {
@@ -321,8 +321,8 @@ fn calls_come_out_whole_while_the_agent_makes_room() {
     );
 }
 
-/// Signalling at one interface, audio at the other: two series of segments in one directory, which
-/// are closed each in its time.
+/// Signalling on one interface, audio on the other: two series of segments in one directory, closed
+/// at different times.
 #[test]
 fn calls_over_two_interfaces_come_out_whole() {
     const AUDIO: [&str; 2] = ["203.0.113.1", "203.0.113.2"];

@@ -1,5 +1,5 @@
-//! Disks that fill up, that cannot be written to, that lose their directory; and room that is made
-//! in time.
+//! Disks that are full, that cannot be written to, or whose directory is removed; and deletion of
+//! segments.
 
 use std::{
     fs::{self, Permissions},
@@ -18,11 +18,11 @@ use crate::agent::{
     numbers_in, read, refused, segments,
 };
 
-/// A disk of its own, for segments or for all that a test writes.
+/// A mounted file system, for segments or for all files of a test.
 pub struct Disk<'a>(&'a Path);
 
-/// No disk hangs for longer. A test that fails must end, and a program that writes to a disk that
-/// hangs cannot even be killed.
+/// The longest time for which a disk hangs. A failing test must end, and a program that writes to a
+/// hanging disk cannot even be killed.
 const MAX_HANGING: Duration = Duration::from_secs(40);
 
 impl<'a> Disk<'a> {
@@ -34,7 +34,7 @@ impl<'a> Disk<'a> {
         Self(at)
     }
 
-    /// One that can be made to hang: a file with a file system in it.
+    /// Mounts a file with a file system in it, which can be made to hang.
     fn mount_file(file: &Path, at: &'a Path) -> Self {
         fs::File::create(file).unwrap().set_len(64 << 20).unwrap();
         run(&format!("mkfs.ext4 -q {}", file.display()));
@@ -47,8 +47,7 @@ impl<'a> Disk<'a> {
         Self(at)
     }
 
-    /// What is written waits, and so does everything that waits for it, until what this gives is
-    /// dropped.
+    /// Freezes the file system until the returned sender is dropped: writes to it block.
     #[must_use]
     fn hang(&self) -> Sender<()> {
         run(&format!("fsfreeze --freeze {}", self.0.display()));
@@ -68,7 +67,7 @@ impl<'a> Disk<'a> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        // Does no harm where nothing hangs, and else nobody else could.
+        // Without a frozen disk this does nothing; with one nobody else would unfreeze it.
         let _ = Command::new("fsfreeze")
             .arg("--unfreeze")
             .arg(self.0)
@@ -90,7 +89,7 @@ fn run(line: &str) {
     );
 }
 
-/// The value of a field in the last line of a log that has it.
+/// Returns the value of a field in the last log line that has it.
 fn last_value(log: &str, field: &str) -> usize {
     let at = log
         .rfind(field)
@@ -123,18 +122,18 @@ fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
     );
     // Some 6.9 MB: more than disk and memory together.
     network.send_numbers(0..30_000, 20_000);
-    agent.program.says("trying again until the disk takes it");
+    agent.program.says("trying again until the disk accepts it");
     wait_until("drops to be counted", || {
         agent.program.signal("USR1");
         let log = agent.log();
         log.contains("disk_dropped=") && last_value(&log, "disk_dropped=") > 0
     });
-    // The extractor makes room.
+    // As the extractor would, the test deletes segments.
     let processed: Vec<u64> = segments_there(&output)
         .iter()
         .flat_map(|path| take(path))
         .collect();
-    agent.program.says("the disk takes it again");
+    agent.program.says("the disk accepts writes again");
     network.send_numbers(30_000..31_000, 10_000);
     let log = agent.end("TERM");
     let numbers = [processed, numbers_in(&output)].concat();
@@ -156,7 +155,7 @@ fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
     assert_eq!(last_value(&log, "disk_dropped="), lost, "{log}");
 }
 
-/// Those that are closed.
+/// Returns the closed segments.
 fn segments_there(output: &Path) -> Vec<std::path::PathBuf> {
     names_in(output)
         .into_iter()
@@ -165,7 +164,7 @@ fn segments_there(output: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// What was in a segment that is there no more.
+/// Reads and removes a segment.
 fn take(path: &Path) -> Vec<u64> {
     let numbers = read(path)
         .iter()
@@ -207,7 +206,7 @@ fn a_disk_that_is_read_only_for_a_while_costs_nothing() {
     network.send_numbers(0..2000, 10_000);
     agent.program.says("Read-only file system");
     disk.remount("rw");
-    agent.program.says("the disk takes it again");
+    agent.program.says("the disk accepts writes again");
     network.send_numbers(2000..4000, 10_000);
     agent.end("TERM");
     assert_numbers(&output, 0..4000);
@@ -218,7 +217,7 @@ fn a_disk_that_hangs_costs_nothing_as_long_as_there_is_memory() {
     let network = Network::new();
     let output = network.segments();
     let disk = Disk::mount_file(&network.folder().join("disk"), &output);
-    // Whatever the disk does, the service manager hears that all is well.
+    // The watchdog is notified while the disk hangs.
     let path = network.folder().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager
@@ -266,7 +265,7 @@ fn a_disk_that_hangs_when_an_earlier_run_is_repaired_holds_no_capture_up() {
     let output = network.segments();
     let disk = Disk::mount_file(&network.folder().join("disk"), &output);
     fs::remove_dir(output.join("lost+found")).unwrap();
-    // The clock was ahead then: what is captured now has names that come after it all the same.
+    // The clock was ahead then: names of new segments still come after this one.
     let left = "edge1_wire_29991201T143022.123456Z_000041.pcap";
     let cut = [capture(&numbered(0..1000)), vec![7; 50]].concat();
     fs::write(output.join(format!(".{left}.part")), cut).unwrap();
@@ -371,7 +370,7 @@ fn segments_go_when_all_of_them_are_too_large() {
     let mut processed = Vec::new();
     wait_until("room to be made", || {
         let names = names_in(&output);
-        // The extractor says of the newest that it is processed.
+        // The extractor marks the newest as processed.
         if processed.is_empty() && names.len() > 4 {
             let newest = names
                 .iter()
@@ -407,7 +406,7 @@ fn segments_go_when_all_of_them_are_too_large() {
     );
 }
 
-/// What is taken by closed segments of the instance `edge1`.
+/// Returns the bytes of the closed segments of the instance `edge1`.
 fn used(output: &Path) -> u64 {
     let own = names_in(output)
         .into_iter()
@@ -517,7 +516,7 @@ fn intervals_without_a_packet_leave_nothing_open() {
     assert_numbers(&network.segments(), 0..10);
 }
 
-/// Descriptors, and memory in KiB that is the process's own.
+/// Returns the number of file descriptors, and the private memory in KiB.
 fn state(agent: &Agent) -> (usize, u64) {
     let process = format!("/proc/{}", agent.program.id());
     let status = fs::read_to_string(format!("{process}/status")).unwrap();
@@ -538,7 +537,7 @@ fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_pa
     let output = network.segments();
     let _disk = Disk::mount(&output, "64m");
     let metrics = network.folder().join("agent.prom");
-    // Two packets in a segment. Segments are looked through again and again, and none is too old.
+    // Two packets per segment. The directory is listed again and again; no segment is too old.
     let arguments = [
         "--rotate-size",
         "512B",
@@ -553,8 +552,8 @@ fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_pa
         let until = 2 * rotations as u64;
         network.send_numbers(sent..until, 10_000);
         sent = until;
-        // The extractor has them as they are closed; the last one closes when another packet comes,
-        // or at the end.
+        // The test removes segments as they are closed, as the extractor would. The last one is
+        // closed by the next packet or at the end.
         wait_until("segments", || {
             taken.extend(segments_there(&output).iter().flat_map(|path| take(path)));
             taken.len() as u64 >= sent - 2
@@ -580,8 +579,8 @@ fn ten_thousand_rotations_leave_memory_and_descriptors_as_they_were_and_every_pa
             "{line}"
         );
     }
-    // Buffers that are kept, and files that are just being read, are no leaks: those would be of
-    // thousands of rotations.
+    // Spare buffers and files that are being read are no leaks: a leak would grow over thousands of
+    // rotations.
     let (_, (files, memory_kib)) = states[0];
     assert!(
         states

@@ -1,4 +1,4 @@
-//! What needs no network: the loopback interface is always there.
+//! Tests on the loopback interface, which need no network.
 
 use std::{fs, net::UdpSocket, os::unix::fs::PermissionsExt, path::Path};
 
@@ -8,7 +8,7 @@ use crate::agent::{Agent, Captured, names_in, printed, read_all, refused, segmen
 
 const MAC_IPV4_AND_UDP_HEADERS: usize = 14 + 20 + 8;
 
-/// A receiver of datagrams, so that nothing but them comes to its port.
+/// A receiver of datagrams, so that no ICMP errors come back to the port.
 struct Receiver(UdpSocket);
 
 impl Receiver {

@@ -1,8 +1,8 @@
-//! The capture agent, run as its users run it: on loopback and on wires between namespaces, with
-//! disks that fill up, interfaces that vanish, signals, and kills.
+//! The capture agent as users run it: on loopback and on wires between namespaces, with full disks,
+//! vanishing interfaces, signals and kills.
 //!
-//! These tests want root, or at least CAP_NET_RAW. Where it is missing they fail and say so: a
-//! capture that was never tried is not one that works.
+//! These tests need root, or at least CAP_NET_RAW. Without it they fail and say so: a skipped test
+//! would prove nothing.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::disallowed_methods,

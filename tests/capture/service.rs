@@ -1,4 +1,4 @@
-//! The agent as a service: what it may do, whom it tells how it goes, where it reads its flags.
+//! The agent as a service: its privileges, its notifications, its configuration file.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_sip-capture-agent");
 /// CAP_NET_RAW has number 13.
 const ONLY_NET_RAW: &str = "0000000000002000";
 
-/// The value of a field in a process's status.
+/// Returns the value of a field in a process's status.
 fn status(agent: &Agent, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.program.id())).unwrap();
     let line = status
@@ -44,7 +44,7 @@ fn is_humble(agent: &Agent) {
     );
 }
 
-/// A network whose folder others may look into.
+/// Creates a network whose folder other users may read.
 fn open_network() -> Network {
     let network = Network::new();
     fs::set_permissions(network.folder(), Permissions::from_mode(0o711)).unwrap();
@@ -54,7 +54,7 @@ fn open_network() -> Network {
 #[test]
 fn it_becomes_another_user_and_can_still_open_the_interface_again() {
     let network = open_network();
-    // It is made, for the user.
+    // The agent creates the directory, for the user.
     fs::remove_dir(network.segments()).unwrap();
     let mut agent = network.agent(&[&STEADY[..], &["--user", "nobody"]].concat());
     is_humble(&agent);
@@ -70,7 +70,7 @@ fn it_becomes_another_user_and_can_still_open_the_interface_again() {
     assert_numbers(&network.segments(), 0..200);
 }
 
-/// The system calls of each thread are filtered (2), or not (0).
+/// Returns the seccomp mode of each thread: 2 with a filter, 0 without.
 fn filtered(agent: &Agent) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", agent.program.id())).unwrap();
     let status =
@@ -97,13 +97,14 @@ fn in_the_sandbox_all_of_it_works() {
         "1",
     ];
     let mut agent = network.agent(&[&STEADY[..], &flags].concat());
-    assert!(
-        filtered(&agent).len() > 4 && filtered(&agent).iter().all(|mode| mode == "2"),
-        "{:?}",
-        filtered(&agent)
-    );
     network.send_numbers(0..100, 10_000);
     agent.has_captured(100);
+    // An agent that reports its counters has started all threads.
+    let modes = filtered(&agent);
+    assert!(
+        modes.len() > 4 && modes.iter().all(|mode| mode == "2"),
+        "{modes:?}"
+    );
     agent.program.signal("HUP");
     agent.program.says("deleted for --max-disk-bytes");
     network.send_numbers(100..200, 10_000);
@@ -148,7 +149,7 @@ fn one_capability_is_enough() {
         "chgrp",
         &["nogroup", &network.segments().display().to_string()],
     );
-    // The program where another user can read it.
+    // The program is copied to a folder that another user can read.
     let binary = network.folder().join("sip-capture-agent");
     fs::copy(BINARY, &binary).unwrap();
     let mut command = network
@@ -213,7 +214,7 @@ fn the_service_manager_is_told() {
 fn counters_are_in_the_metrics_file_and_in_the_log() {
     let network = Network::new();
     let [metrics, victim] = ["agent.prom", "victim"].map(|name| network.folder().join(name));
-    // Traps of somebody who may write there, too, and what an agent has left that was killed.
+    // An attacker's links, and a temporary file that a killed agent has left.
     fs::write(&victim, "precious").unwrap();
     [".agent.prom.part", "agent.prom"]
         .iter()
@@ -307,7 +308,7 @@ fn flags_come_from_a_file_where_the_command_line_does_not_say() {
     assert!(names[0].starts_with(&format!("edge7_{WIRE}_")), "{names:?}");
 }
 
-/// A folder that looks like the root of a machine on which the units are installed.
+/// Creates a folder like the root of a machine on which the units are installed.
 fn installed(folder: &Path) -> Vec<PathBuf> {
     let units = folder.join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();

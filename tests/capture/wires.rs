@@ -1,5 +1,5 @@
-//! Wires between namespaces: nothing is lost and nothing is there twice, whatever happens to
-//! segments, agent and wire.
+//! Wires between namespaces: no packet is lost or captured twice when segments rotate, agents
+//! restart or interfaces vanish.
 
 use std::{fs, time::Duration};
 
@@ -40,7 +40,7 @@ fn rotation_by_time_puts_packets_where_they_belong() {
     let network = Network::new();
     let agent = network.agent(&[&FILTER[..], &["--rotate-every", "500ms"]].concat());
     network.send_numbers(0..4000, 2000);
-    // The last segment is closed by time, not by a packet.
+    // Time, not a packet, closes the last segment.
     wait_until("all segments to be closed", || {
         let names = names_in(&network.segments());
         !names.is_empty() && names.iter().all(|name| !name.ends_with(".part"))
@@ -82,7 +82,7 @@ fn a_storm_of_signals_loses_nothing() {
 }
 
 #[test]
-fn what_a_killed_agent_had_is_a_segment_of_the_next() {
+fn the_part_file_of_a_killed_agent_is_closed_by_the_next() {
     let network = Network::new();
     let mut agent = network.agent(&STEADY);
     network.send_numbers(0..1000, 10_000);
@@ -127,8 +127,8 @@ fn a_kill_under_load_costs_what_the_kernel_had_not_delivered() {
         .filter(|step| *step != 1)
         .collect();
     assert_eq!((numbers.first(), numbers.last()), (Some(&0), Some(&59_999)));
-    // A second and a half at most: most of it is the next agent's start. libpcap lets the first
-    // packets through before the filter is there, and drops what comes while it puts it in place.
+    // At most a second and a half, most of it the next agent's start. libpcap accepts packets
+    // before the filter is set, and drops those that come while it sets it.
     assert!(
         (1..=2).contains(&gaps.len()) && gaps.iter().sum::<u64>() < 37_500,
         "one gap: {gaps:?}"
@@ -143,7 +143,7 @@ fn an_interface_that_goes_down_away_and_comes_back_is_waited_for() {
     network.near.ip(&format!("link set {WIRE} down"));
     network.near.ip(&format!("link set {WIRE} up"));
     network.send_numbers(500..1000, 5000);
-    // What the kernel has and has not delivered yet is not lost, either.
+    // Packets that the kernel has and has not delivered yet are not lost, either.
     network.near.ip(&format!("link del {WIRE}"));
     agent.program.says("waiting for it to come back");
     let ticks = cpu_ticks(&agent.program);
@@ -172,7 +172,7 @@ fn another_link_type_begins_another_segment() {
     agent.has_captured(10);
     network.near.ip(&format!("link del {WIRE}"));
     agent.program.says("waiting for it to come back");
-    // The same name, for an interface without Ethernet headers.
+    // An interface with the same name, but without Ethernet headers.
     let line =
         format!("socat -u TUN:198.51.100.1/24,tun-name={WIRE},iff-no-pi,iff-up OPEN:/dev/null");
     let _tunnel = Program::start(network.near.command(&line), "socat", network.folder());
@@ -290,8 +290,7 @@ fn without_a_filter_all_of_a_call_is_captured_and_nothing_else() {
     ];
     let mut sent = Vec::new();
     let mut wanted = Vec::new();
-    // The second one with an Ethernet type that is not that of QinQ by the book, but is seen as
-    // well.
+    // 0x8100 outside is not the EtherType of the QinQ standard, but is in use.
     for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100, 0x8100]] {
         for (ether_type, packet) in packets.iter().chain(&others) {
             sent.push(ethernet(&[tags, &[*ether_type]].concat(), packet));

@@ -1,5 +1,5 @@
-//! Bodies and session descriptions: as many parts and endpoints as are allowed, and line ends that
-//! do not matter.
+//! Bodies and session descriptions: the limits on parts and endpoints hold, and the kind of line
+//! ends does not matter.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,8 @@ use super::place;
 const HEADER: &str = "SIP/2.0\r\nCall-ID: 1\r\nFrom: a\r\nTo: b\r\n";
 const MAX_DECODED: usize = 64 * 1024;
 
-/// The first line is the content type, the rest the body: of an offer, of INFO, and of an offer
-/// that is compressed.
+/// The first line is the content type, the rest is the body: of an offer, of an INFO, and of a
+/// compressed offer.
 pub fn check(input: &[u8]) {
     let end = input
         .iter()
@@ -102,7 +102,7 @@ fn with_line_ends(text: &[u8], end: &[u8]) -> Vec<u8> {
 }
 
 fn check_all(all: &[Media]) {
-    // The session of a fragment counts as one, too.
+    // The session of a fragment counts, too.
     assert!(all.len() <= 65);
     let sum = |len: fn(&Media) -> usize| all.iter().map(len).sum::<usize>();
     assert!(sum(|media| media.endpoints.len()) <= 256);

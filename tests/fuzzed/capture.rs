@@ -1,5 +1,5 @@
-//! Capture files: every byte is accounted for, reading can start at any record, and what is written
-//! reads back.
+//! Capture files: every byte is in a record or a gap, reading can start at any record, and written
+//! records are read back unchanged.
 
 use shared::pcap::{
     DEFAULT_SNAPLEN, Gap, Layout, LinkType, MAX_PROMISED_SNAPLEN, Precision, RECORD_HEADER_LEN,
@@ -43,7 +43,7 @@ pub fn check(file: &[u8]) {
         }
         match layout {
             Layout::Classic(_) | Layout::Modified(_) => assert_eq!(skipped, 0),
-            // Blocks that hold no packet.
+            // Blocks without a packet.
             Layout::Ng(_) => assert!(skipped.is_multiple_of(4)),
         }
         before = end;
@@ -78,7 +78,7 @@ fn offset(step: &Step<'_>) -> usize {
     }
 }
 
-/// The last word on a section serves all of it.
+/// The last layout of a section reads all of its records.
 fn knows_its_records(records: &[Record<'_>], layouts: &[Layout], file: &[u8]) {
     for record in records {
         let after = layouts.partition_point(|layout| layout.begins_at() <= record.offset);
@@ -99,9 +99,9 @@ fn reads_back(records: &[Record<'_>]) {
         .concat();
         let unit = u64::from(precision.unit_ns());
         let in_units = |record: &Record<'_>| record.timestamp_ns.unwrap_or(0) / unit * unit;
-        // Odd records are doubted, but never usual ones: a frame, captured whole, whatever its time
-        // up to 2106, where the seconds of the classic format end; or one of which more was on the
-        // wire, after 1970.
+        // Only odd records may be doubted. A usual one has a frame that is captured whole, with any
+        // time up to 2106 (where the seconds of the classic format end), or is cut and from after
+        // 1970.
         let times = 31_536_000_000_000_000..u64::from(u32::MAX) * 1_000_000_000;
         let is_usual = |record: &Record<'_>| {
             let (len, wire_len) = (record.frame.len() as u32, record.wire_len);

@@ -1,4 +1,4 @@
-//! The index of a capture: cut in two at any place, it is the same.
+//! The index of a capture is the same when the capture is cut in two anywhere.
 
 use shared::{pcap::Layout, units::SipPorts};
 use sip_call_extractor::{
@@ -12,7 +12,7 @@ use sip_call_extractor::{
 
 use super::{Input, made};
 
-/// How many packets lie between two marks: fewer than are usual, so that there are some.
+/// The packets between two marks: fewer than usual, so that a small input has some marks.
 const MARKED: u64 = 3;
 
 pub fn check(input: &[u8]) {

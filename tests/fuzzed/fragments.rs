@@ -1,5 +1,5 @@
-//! IP datagrams out of fragments: whole ones are what they were, and nothing comes out that did not
-//! go in.
+//! Fragments: a reassembled datagram equals the original, and contains no byte that was in no
+//! fragment.
 
 use sip_call_extractor::{
     events::{FragmentEvent, Frames},
@@ -110,7 +110,7 @@ fn cut_up(mut input: Input<'_>) {
     assert!(frames <= 255);
 }
 
-/// Fragments of several datagrams that need not fit together.
+/// Fragments of several datagrams that may contradict each other.
 fn any(mut input: Input<'_>) {
     let mut fragments = IpFragments::default();
     let mut offered: Vec<Fragment<'_>> = Vec::new();
@@ -163,7 +163,7 @@ fn any(mut input: Input<'_>) {
     assert!(counts.whole + counts.incomplete + counts.overlapping <= offered.len() as u64);
 }
 
-/// Every byte was in a fragment, at its place.
+/// Checks that each byte was in a fragment, at its offset.
 fn was_offered(offered: &[Fragment<'_>], found: &Whole) {
     assert!(found.payload.len() <= found.wire_len && found.wire_len <= 65_535);
     assert!(

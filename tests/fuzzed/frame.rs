@@ -1,4 +1,4 @@
-//! Frames: what is taken out of one lies in it, and is no longer than it was on the wire.
+//! Frames: a decoded payload lies in its frame, and is no longer than it was on the wire.
 
 use shared::pcap::LinkType;
 use sip_call_extractor::packet::{Decoder, Packet, is_supported};
@@ -35,7 +35,7 @@ const LINKS: [LinkType; 27] = [
     LinkType::PKTAP,
 ];
 
-/// The first byte chooses the link type: by its place in the list, or by its number.
+/// The first byte chooses the link type: by its index in the list, or by its number.
 pub fn check(input: &[u8]) {
     let mut input = Input(input);
     let number = input.byte();
@@ -46,7 +46,7 @@ pub fn check(input: &[u8]) {
     let frame = input.0;
     let decoder = Decoder::default();
     let packet = decoder.decode(link, frame);
-    // No session has a number of more than 10 bits.
+    // ERSPAN sessions have 10 bits, so this decoder accepts none.
     let without_mirrors = Decoder::new([1024], []).decode(link, frame);
     for decoder in [Decoder::new([7], []), Decoder::new([], [7])] {
         let chosen = decoder.decode(link, frame);

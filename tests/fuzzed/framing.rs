@@ -1,5 +1,4 @@
-//! Messages in a stream: lengths are within the bytes, and what is decided stays so, whatever
-//! follows.
+//! Messages in a stream: lengths are within the bytes, and later bytes do not change a decision.
 
 use sip_call_extractor::sip::{Message, Unit, find_start, message_len, next_start};
 
@@ -12,7 +11,7 @@ pub fn check(stream: &[u8]) {
         match (before, unit) {
             (Unit::Incomplete(_), _) => {}
             (Unit::Blank(before), Unit::Blank(now)) => assert!(before <= now),
-            // A line of which the end was missing.
+            // A line whose end was missing.
             (Unit::Foreign(before), Unit::Foreign(now)) if before == less.len() => {
                 assert!(before <= now);
             }
@@ -67,7 +66,7 @@ fn bounds(stream: &[u8], unit: Unit, found: Result<usize, usize>) {
     }
 }
 
-/// Around the ends of lines; some others.
+/// Returns the offsets around line ends, and some others.
 fn ends_of_interest(stream: &[u8]) -> impl Iterator<Item = usize> {
     let lines = stream
         .iter()

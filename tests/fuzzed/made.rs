@@ -1,5 +1,5 @@
-//! Captures made of an input: as it is, or frames of calls that it chooses, damaged where it says
-//! so.
+//! Builds captures from an input: the input itself, or frames of calls that it describes, with the
+//! damage that it describes.
 
 use std::net::SocketAddr;
 
@@ -19,8 +19,8 @@ const START_NS: u64 = 1_701_441_022_123_456_000;
 const MS: u64 = 1_000_000;
 const HOUR: u64 = 3_600_000 * MS;
 
-/// A capture: the rest of the input itself if it begins with an even number, else one that it
-/// describes.
+/// Builds a capture: the rest of the input itself if its first number is even, else the capture
+/// that it describes.
 pub fn capture(mut input: Input<'_>) -> Vec<u8> {
     match input.byte() {
         kind if kind & 1 == 0 => input.0.to_vec(),
@@ -172,7 +172,7 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
     }
 }
 
-/// A message as an agent tells of it in HEP3, at a time of its own.
+/// Returns a message in HEP3, with a time of its own.
 fn hep(which: u8, from: SocketAddr, to: SocketAddr, message: &[u8]) -> Vec<u8> {
     let mut chunks = Vec::new();
     let mut chunk = |kind: u16, value: &[u8]| {
@@ -212,7 +212,7 @@ fn ends(call: usize, is_answer: bool, port: u16) -> (SocketAddr, SocketAddr) {
     if is_answer { (b, a) } else { (a, b) }
 }
 
-/// What one of two calls says.
+/// Returns a message of one of the two calls.
 fn message(which: u8, call: usize) -> Vec<u8> {
     let id = ["one", "two"][call];
     let media = |is_answer| Sdp::audio(ends(call, is_answer, 4000).0);
@@ -242,7 +242,7 @@ fn message(which: u8, call: usize) -> Vec<u8> {
     message.bytes()
 }
 
-/// One of the frames taken to another place, left out, or repeated.
+/// Moves, removes or repeats one of the frames.
 fn shuffled(mut frames: Vec<Vec<u8>>, how: u8) -> Vec<Vec<u8>> {
     let place = usize::from(how & 0x0f) % frames.len();
     match how >> 4 {

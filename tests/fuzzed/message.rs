@@ -1,5 +1,5 @@
-//! SIP messages: views lie in the message, and what its end lacks does not change what its
-//! beginning says.
+//! SIP messages: views lie in the message, and a missing end does not change how its beginning is
+//! read.
 
 use sip_call_extractor::sip::{Message, StartLine, tag, unfolded};
 
@@ -44,7 +44,7 @@ pub fn check(payload: &[u8]) {
     });
 }
 
-/// What is left where whole fields are missing at the end.
+/// Checks the message without its last fields, one less each time.
 fn prefixes(payload: &[u8], mut check: impl FnMut(&[u8])) {
     let is_continued = |at: usize| matches!(payload.get(at), Some(b' ' | b'\t'));
     let ends = payload

@@ -1,5 +1,5 @@
-//! What must hold whatever the input: one module for each fuzz target, plain code, so that `fuzz/`
-//! can look for counterexamples and `tests/corpus.rs` can replay those that were found.
+//! Invariants for any input: one module for each fuzz target, in plain code, so that `fuzz/` can
+//! look for counterexamples and `tests/corpus.rs` can replay known ones.
 #![allow(dead_code, reason = "each fuzz target uses a part of it")]
 
 pub mod body;
@@ -16,10 +16,10 @@ pub mod stream;
 pub mod units;
 pub mod websocket;
 
-/// Holds, or ends with a panic.
+/// A check, which panics if an invariant is violated.
 pub type Check = fn(&[u8]);
 
-/// What the fuzzer finds for a target is kept under its name.
+/// The fuzz targets. The corpus of a target is under its name.
 pub const TARGETS: [(&str, Check); 12] = [
     ("body", body::check),
     ("capture", capture::check),
@@ -35,7 +35,7 @@ pub const TARGETS: [(&str, Check); 12] = [
     ("websocket", websocket::check),
 ];
 
-/// The bytes of an input, taken one after the other. Behind its end there are zeros.
+/// The bytes of an input, taken in sequence. After its end there are zeros.
 #[derive(Clone, Copy)]
 pub struct Input<'a>(pub &'a [u8]);
 
@@ -56,21 +56,21 @@ impl<'a> Input<'a> {
         (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
     }
 
-    /// The next bytes; fewer at the end.
+    /// Takes the next bytes; fewer at the end.
     pub fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         bytes
     }
 
-    /// As many bytes as the next one says.
+    /// Takes as many bytes as the next byte says.
     pub fn some(&mut self) -> &'a [u8] {
         let len = self.byte().into();
         self.bytes(len)
     }
 }
 
-/// Where in `whole` a part of it lies.
+/// Returns the range of `part` in `whole`.
 #[track_caller]
 pub fn place(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);

@@ -1,4 +1,4 @@
-//! RTP: the header, and figures of a stream that add up.
+//! RTP: the header, and stream statistics that are consistent.
 
 use sip_call_extractor::{
     packet::Endpoint,
@@ -8,7 +8,7 @@ use sip_call_extractor::{
 
 use super::Input;
 
-/// Bytes of a packet; or, after a first byte of 0, what becomes of a stream.
+/// The bytes of a packet; or, after a first byte of 0, the packets of a stream.
 pub fn check(input: &[u8]) {
     match input.split_first() {
         Some((0, steps)) => stream(Input(steps)),
@@ -83,7 +83,7 @@ fn stream(mut steps: Input<'_>) {
         "{totals:?}"
     );
     assert!(totals.duplicates + totals.out_of_order < packets);
-    // What jumped and was not followed counts as nothing: no more than the rest is distinct.
+    // Packets of a jump that the stream did not follow count as nothing: only the rest is distinct.
     assert!(totals.lost >= totals.expected.saturating_sub(packets - totals.duplicates));
 }
 
@@ -95,7 +95,7 @@ fn near(mut steps: Input<'_>) {
     let mut sequence = Sequence::new(first as u16);
     while !steps.is_empty() {
         let number = match steps.byte() {
-            // Further back than 99 is a jump.
+            // More than 99 back is a jump.
             step @ ..100 => highest - i64::from(step),
             255 => highest + i64::from(steps.u16() % 3000),
             step => highest + i64::from(step) - 99,

@@ -1,4 +1,4 @@
-//! The whole job: the same files, byte by byte, whatever the sizes of windows and chunks.
+//! The whole job: the files are the same, byte by byte, with any sizes of windows and chunks.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
     let kind = input.byte();
     let (window, chunk) = (1 + usize::from(input.u16()), 1 + usize::from(input.u16()));
     let file = made::capture(input);
-    // As many windows as that cost time and say no more.
+    // More windows would take longer without testing more.
     let (window, chunk) = (window.max(file.len() / 64), chunk.max(file.len() / 256));
     let sizes = Sizes {
         window: 1 << 30..=1 << 30,
@@ -32,7 +32,7 @@ pub fn check(input: &[u8]) {
         index: usize::MAX,
     };
     let whole = extract(&file, kind, Selection::default(), sizes);
-    // What an event takes, or more.
+    // The limit is at least the size of an event.
     let index = 1 << (kind >> 5) << 9;
     let sizes = Sizes {
         window: window..=window,
@@ -68,7 +68,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Without sound, some bytes of frames are zero, and nothing else is another.
+/// Without sound, some bytes of frames are zero, and no other byte differs.
 fn check_muted(with: &BTreeMap<String, Vec<u8>>, without: &BTreeMap<String, Vec<u8>>) {
     assert_eq!(
         with.keys().collect::<Vec<_>>(),
@@ -87,7 +87,7 @@ fn check_muted(with: &BTreeMap<String, Vec<u8>>, without: &BTreeMap<String, Vec<
     }
 }
 
-/// The files that come out, and the figures; nothing if the capture is refused.
+/// Returns the files and the counts of a run; `None` if the capture is refused.
 fn extract(
     file: &[u8],
     kind: u8,
@@ -143,7 +143,7 @@ fn extract(
     let outcome = run(&config, &Progress::new(Verbosity::Quiet)).ok()?;
     let report = outcome.report.clone();
     outcome.close().unwrap();
-    // Media of no call is estimated from a sample of each window.
+    // The media that belongs to no call is estimated from a sample of each window.
     let Report {
         unclaimed:
             UnclaimedCounts {

@@ -1,5 +1,5 @@
-//! SIP over TCP: what is cut, shuffled and repeated comes out as it went in; and of garbage comes
-//! the same, whoever looks at the clock, and whenever.
+//! SIP over TCP: cut, reordered and repeated segments give the original messages; garbage gives the
+//! same result however often and whenever timers are checked.
 
 use std::ops::Range;
 
@@ -77,11 +77,11 @@ impl Wrapping {
     }
 }
 
-/// A stream of which nothing is missing.
+/// A stream without gaps.
 struct Whole<'a> {
     wrapping: Wrapping,
     bytes: Vec<u8>,
-    /// Where the parts of each message lie in it, and the message's body.
+    /// The ranges of each message's parts in the stream, and its body.
     messages: Vec<(Vec<Range<usize>>, &'a [u8])>,
 }
 
@@ -137,8 +137,8 @@ impl<'a> Whole<'a> {
         start..self.bytes.len()
     }
 
-    /// The rest of the input tells how the stream is cut up; in the end all of it is sent once more
-    /// from the beginning.
+    /// Cuts up the stream as the rest of the input says; at the end all of it is sent again from
+    /// the beginning.
     fn check(&self, mut input: Input<'_>) {
         let len = self.bytes.len();
         let initial = u32::MAX - u32::from(input.u16() % 1000);
@@ -241,7 +241,7 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// A HEP packet that tells of a message.
+/// Returns a HEP packet with a message.
 fn hep(message: &[u8]) -> Vec<u8> {
     let chunk = |kind: u8, value: &[u8]| {
         [
@@ -380,7 +380,7 @@ fn garbage(mut input: Input<'_>, may_be_hep: bool) {
     );
 }
 
-/// What comes of the segments if others ask at these times, too.
+/// Returns the messages in the segments if timers are also checked at these times.
 fn outcome(events: &[SegmentEvent<'_>], times: &[u64]) -> Vec<(String, Frames)> {
     let arena = Bump::new();
     let mut streams = SipStreams::default();

@@ -1,4 +1,4 @@
-//! Durations, port ranges and names of segments: what is written reads back.
+//! Durations, port ranges and names of segments are read back as they were written.
 
 use std::time::Duration;
 

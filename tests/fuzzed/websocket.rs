@@ -1,4 +1,5 @@
-//! WebSocket frames: lengths add up, what is decided stays so, and what is written reads back.
+//! WebSocket frames: lengths are consistent, later bytes do not change a decision, and written
+//! frames are read back unchanged.
 
 use sip_call_extractor::sip::{FrameHeader, MAX_MESSAGE_LEN, NoFrame, Opcode, begins_sip};
 

@@ -1,8 +1,8 @@
-//! Captures that somebody made to cost much: each kind costs what it has bytes, not their square,
-//! and an innocent call beside it loses nothing.
+//! Captures that are made to be expensive: the cost of each grows with its bytes, not with their
+//! square, and an innocent call in it loses nothing.
 //!
-//! CPU time is that of the process, whatever else runs. Bounds are wide: an algorithm that costs
-//! the square misses them by far.
+//! CPU time is that of the process alone, so other load does not count. The bounds are wide: a
+//! quadratic algorithm exceeds them by far.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ const B: SocketAddr = end([192, 0, 2, 21], 5060);
 const SHARED: SocketAddr = end([192, 0, 2, 21], 30_000);
 const INNOCENT: [SocketAddr; 2] = [end([192, 0, 2, 77], 4000), end([192, 0, 2, 78], 6000)];
 const INNOCENT_PACKETS: u16 = 200;
-/// All of a kind is sent within this time, in milliseconds.
+/// All messages of a capture are sent within this time, in milliseconds.
 const SPAN: u64 = 2_500;
 
 const fn end([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
@@ -36,7 +36,7 @@ fn peer(number: u64, port: u16) -> SocketAddr {
     end([100, 64 | a, b, c], port)
 }
 
-/// A kind of capture: `n` messages or pairs of them, from one second on.
+/// A kind of capture: draws `n` messages or pairs of them, beginning at one second.
 type Kind = fn(&mut Ladder, u64);
 
 fn at(index: u64, n: u64) -> u64 {
@@ -217,7 +217,7 @@ const KINDS: [(&str, Kind); 12] = [
     }),
 ];
 
-/// A call that has nothing to do with it, and ends well.
+/// A normal call without any relation to the others.
 fn innocent(t: &mut Ladder) {
     let [caller, callee] = INNOCENT;
     let (a, b) = (
@@ -245,14 +245,13 @@ fn innocent(t: &mut Ladder) {
     );
 }
 
-/// The price of a capture.
+/// The cost of extracting a capture.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     bytes: usize,
-    /// CPU time without that of the kernel, in milliseconds: what a file costs depends on the file
-    /// system and its mood.
+    /// CPU time in user mode, in milliseconds: kernel time depends on the file system.
     cpu_ms: u64,
-    /// The most memory at a time.
+    /// The peak memory.
     peak_kib: u64,
 }
 
@@ -300,8 +299,8 @@ fn cost(mut t: Ladder, what: &str) -> Cost {
     }
 }
 
-/// Looks at a process until it ends. It stays in the table of processes until it is waited for, so
-/// its times are all there.
+/// Watches a process until it ends. It is a zombie until the caller waits for it, so its final
+/// times can be read.
 fn watch(child: &mut Child) -> (u64, u64) {
     let of =
         |file: &str| fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap_or_default();
@@ -353,7 +352,7 @@ fn plain() -> Cost {
 fn no_kind_of_capture_costs_the_square() {
     let plain = plain();
     eprintln!("plain traffic: {plain:?}");
-    // The kernel counts in hundredths of a second; and beside other tests, all takes longer.
+    // The kernel counts in hundredths of a second; and other tests run at the same time.
     let ns_a_byte = (plain.cpu_ms * 1_000_000 / plain.bytes as u64).max(2);
     for (what, kind) in KINDS {
         let of = |n| {

@@ -1,4 +1,4 @@
-//! baresip calls baresip: a phone with dialogs, audio and RTCP of its own making.
+//! baresip calls baresip: another implementation of dialogs, audio and RTCP.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn made_and_found(lab: Lab, transport: &str) {
     let tap = lab.tap();
     let mut callee = phone(&lab, CALLEE, "");
     callee.says("baresip is ready");
-    // It hangs up when it ends.
+    // baresip hangs up when it ends.
     let mut caller = phone(
         &lab,
         CALLER,
@@ -54,8 +54,8 @@ fn over_tcp_and_ipv6_with_media_over_ipv4() {
     made_and_found(Lab::new().at(V6), "tcp");
 }
 
-/// A configuration without sound cards: a file is played to the other side, and what comes from
-/// there goes nowhere.
+/// Writes a configuration without sound cards: a file is played to the peer, and received audio is
+/// discarded.
 fn configure(lab: &Lab, index: usize, transport: &str) {
     let folder = lab.folder().join(NAMES[index]);
     let host = at_host(lab, index);
@@ -82,7 +82,7 @@ fn at_host(lab: &Lab, index: usize) -> String {
     }
 }
 
-/// Three seconds of a tone, 8000 samples of 16 bits a second.
+/// Returns three seconds of a tone, 8000 samples of 16 bits per second.
 fn tone() -> Vec<u8> {
     let samples: Vec<u8> = (0..24_000)
         .flat_map(|at| (((f64::from(at) * 0.345).sin() * 8000.0) as i16).to_le_bytes())

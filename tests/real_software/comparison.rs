@@ -1,4 +1,4 @@
-//! What tshark sees in a capture, and whether the extractor saw the same.
+//! Compares the extractor's results with tshark's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,16 +26,16 @@ type Stream = (String, String, String);
 pub struct Capture {
     file: PathBuf,
     frames: Vec<(u64, Vec<u8>)>,
-    /// The frames of the SIP messages of each call, by Call-ID.
+    /// The frames of each call's SIP messages, by Call-ID.
     pub sip: BTreeMap<String, Frames>,
     /// The RTP packets.
     rtp: BTreeMap<usize, Stream>,
     rtcp: Frames,
-    /// How many messages each Call-ID has in TCP streams.
+    /// The number of each Call-ID's messages in TCP streams.
     pub in_streams: BTreeMap<String, usize>,
 }
 
-/// A capture that was read right. Its file is there as long as this is.
+/// A capture whose results were compared. Its file exists as long as this value.
 pub struct Checked {
     capture: Capture,
     _extracted: Extracted,
@@ -49,15 +49,15 @@ impl Deref for Checked {
     }
 }
 
-/// Ends the capture, extracts its calls, and compares. The range of SIP ports is that of all tests.
+/// Ends the capture, extracts its calls, and compares. All tests use the same SIP ports.
 pub fn check(lab: Lab, tap: Tap, calls: usize) -> Checked {
     check_if_seen(lab, tap, calls)
         .unwrap_or_else(|seen| panic!("{calls} calls were made, tshark sees {seen:?}"))
 }
 
-/// The same, unless tshark itself does not see all the calls, and so cannot tell what is right: on
-/// a bad wire and a busy machine it gives up streams whose segments come very late. Gives those
-/// that it sees then.
+/// Does the same unless tshark does not see all calls, and so cannot be compared: with a bad wire
+/// and a busy machine it gives up streams whose segments come very late. Then returns the calls
+/// that it sees.
 pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<String>> {
     let file = tap.stop(&lab);
     keep_copy(&file);
@@ -78,7 +78,7 @@ pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<St
     })
 }
 
-/// For those who want to look at captures: SIP_TEST_CAPTURES names a folder for them.
+/// Copies the capture to the folder SIP_TEST_CAPTURES, if that is set.
 fn keep_copy(capture: &Path) {
     if let Some(folder) = std::env::var_os("SIP_TEST_CAPTURES") {
         let test = thread::current()
@@ -116,7 +116,7 @@ impl Capture {
         }
     }
 
-    /// Frame by frame: what belongs to which call, and how much it is.
+    /// Compares the frames of each call, and the counts.
     fn is_same_as(&self, extracted: &Extracted) {
         assert_eq!(extracted.status, Some(0), "{}", extracted.log);
         let found: Vec<&str> = extracted
@@ -167,7 +167,7 @@ impl Capture {
         assert_eq!(media_of_calls, all_media, "media of the calls");
     }
 
-    /// Where in the capture the frames of a call are: in this order, each once. Without an
+    /// Returns the numbers of a call's frames in the capture: in order, each once. Without an IP
     /// identification, as in IPv6, two frames can have the same bytes in the same microsecond.
     fn numbers(&self, call_id: &str, frames: &[(u64, Vec<u8>)]) -> Frames {
         let mut rest = self.frames.iter().zip(1..);
@@ -181,7 +181,7 @@ impl Capture {
             .collect()
     }
 
-    /// The protocols of the frames that this filter of tshark takes, from the outermost.
+    /// Returns the protocols of the frames that a tshark filter selects, from the outermost.
     pub fn protocols(&self, filter: &str) -> BTreeSet<String> {
         of_tshark(&self.file, filter, &["frame.protocols"])
             .into_iter()
@@ -189,14 +189,14 @@ impl Capture {
             .collect()
     }
 
-    /// How many frames this filter of tshark takes.
+    /// Returns the number of frames that a tshark filter selects.
     pub fn count(&self, filter: &str) -> usize {
         of_tshark(&self.file, filter, &["frame.number"]).len()
     }
 }
 
-/// What tshark reads out of a capture: one row a packet, the fields in this order. A field that is
-/// there several times is a list with commas.
+/// Returns fields of a capture from tshark: one row per packet, the fields in this order. Several
+/// values of a field are joined with commas.
 fn of_tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
     command.arg("-n").args([
@@ -224,12 +224,12 @@ fn of_tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> 
         .collect()
 }
 
-/// SIP in UDP.
+/// Returns SIP in UDP.
 fn of_datagrams(capture: &Path) -> BTreeMap<String, Frames> {
     of_frames(capture, "sip && udp && !tcp && !icmp && !icmpv6")
 }
 
-/// SIP in WebSockets, with the segments that repeat what its segments hold.
+/// Returns SIP in WebSockets, with segments that repeat bytes of its segments.
 fn of_websockets(capture: &Path) -> BTreeMap<String, Frames> {
     let mut calls = of_frames(capture, &format!("sip && tcp.port == {WEBSOCKET_PORT}"));
     for segments in directions(capture, &format!("tcp.port == {WEBSOCKET_PORT}")).values() {
@@ -248,8 +248,8 @@ fn of_websockets(capture: &Path) -> BTreeMap<String, Frames> {
     calls
 }
 
-/// The frames of messages in which tshark put together what came in parts: those that completed
-/// them, and those with the other parts, which in a tunnel may have come in parts themselves.
+/// Returns the frames of reassembled messages: the frames that completed them, and those with the
+/// other parts, which in a tunnel may be reassembled themselves.
 fn of_frames(capture: &Path, filter: &str) -> BTreeMap<String, Frames> {
     let fields = [
         "frame.number",
@@ -293,14 +293,14 @@ fn of_frames(capture: &Path, filter: &str) -> BTreeMap<String, Frames> {
 /// The messages in TCP streams.
 #[derive(Default)]
 struct InStreams {
-    /// How many each Call-ID has.
+    /// The number of messages of each Call-ID.
     messages: BTreeMap<String, usize>,
-    /// The segments that carry a part of one, repeated ones included.
+    /// The segments that carry a part of a message, repeated ones included.
     frames: BTreeMap<String, Frames>,
 }
 
 impl InStreams {
-    /// Where segments are repeated in other sizes, this version of tshark loses messages at times.
+    /// If segments are repeated in other sizes, this version of tshark sometimes loses messages.
     fn is_what_tshark_sees(&self, capture: &Path) {
         let rows = of_tshark(
             capture,
@@ -329,8 +329,8 @@ impl InStreams {
     }
 }
 
-/// SIP in TCP. tshark does not say of repeated segments whose they are, so what it tells of
-/// sequence numbers is put together here: at leisure, with all segments at hand.
+/// Returns SIP in TCP. tshark does not assign repeated segments to messages, so this reassembles
+/// the streams from tshark's sequence numbers, with all segments in memory.
 fn of_streams(capture: &Path) -> InStreams {
     let mut found = InStreams::default();
     directions(capture, &format!("tcp.port != {WEBSOCKET_PORT}"))
@@ -339,7 +339,7 @@ fn of_streams(capture: &Path) -> InStreams {
     found
 }
 
-/// A TCP segment with payload, and where in its stream that begins.
+/// A TCP segment with payload, and its offset in the stream.
 struct Segment {
     frame: usize,
     start: usize,
@@ -356,7 +356,7 @@ impl Segment {
     }
 }
 
-/// The segments of each direction of each connection.
+/// Returns the segments of each direction of each connection.
 fn directions(capture: &Path, filter: &str) -> BTreeMap<Vec<String>, Vec<Segment>> {
     let fields = [
         "tcp.stream",
@@ -384,7 +384,7 @@ fn directions(capture: &Path, filter: &str) -> BTreeMap<Vec<String>, Vec<Segment
 }
 
 impl InStreams {
-    /// The messages of one stream.
+    /// Adds the messages of one stream.
     fn add(&mut self, segments: &[Segment]) {
         let mut stream = vec![0; segments.iter().map(Segment::end).max().unwrap()];
         segments.iter().for_each(|segment| {
@@ -407,7 +407,7 @@ impl InStreams {
     }
 }
 
-/// The Call-ID of the first message of a stream, and how long it is.
+/// Returns the Call-ID and the length of a stream's first message.
 fn first_message(stream: &[u8]) -> Option<(String, usize)> {
     let head_len = stream.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&stream[..head_len]).into_owned();
@@ -426,7 +426,7 @@ fn first_message(stream: &[u8]) -> Option<(String, usize)> {
 
 const RTP: &[&str] = &["frame.number", "rtp.ssrc", "udp.srcport", "udp.dstport"];
 
-/// A stream from a row with these fields. In a tunnel the packet's own ports are the last ones.
+/// Returns the stream in a row with these fields. In a tunnel the inner ports come last.
 fn stream(row: &[String]) -> Stream {
     let last = |field: &str| list(field).pop().unwrap();
     (row[1].clone(), last(&row[2]), last(&row[3]))

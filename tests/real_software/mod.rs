@@ -1,8 +1,8 @@
-//! Calls between real endpoints in namespaces that the tests make, with tcpdump in between: the
-//! extractor must see what tshark sees, frame by frame.
+//! Calls between real endpoints in network namespaces, with tcpdump in between: the extractor must
+//! agree with tshark on every frame.
 //!
-//! These tests want root: they make namespaces, and interfaces in them. Where a kernel cannot do
-//! something, the test says so and has other software do it.
+//! These tests need root for namespaces and interfaces. If a kernel lacks a feature, the test says
+//! so and uses other software.
 
 mod baresip;
 mod comparison;

@@ -1,4 +1,4 @@
-//! SIP over UDP and TCP, over IPv4 and IPv6, on a wire that is good and on one that is not.
+//! SIP over UDP and TCP, over IPv4 and IPv6, on a good and on a bad wire.
 
 use support::{
     lab::{Lab, V6, WIRE},
@@ -157,8 +157,8 @@ fn tcp_with_many_calls_at_once_on_a_slow_wire() {
     );
 }
 
-/// Each phone loses one segment in twelve of what reaches it, and keeps back one in four of what it
-/// sends, so that others overtake it.
+/// Creates a lab in which each phone loses one in twelve received segments, and delays one in four
+/// sent segments so that others overtake it.
 fn bad_wire() -> Lab {
     let lab = Lab::new();
     for phone in &lab.phones {

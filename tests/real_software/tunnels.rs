@@ -1,6 +1,6 @@
-//! Calls in tunnels, captured outside of them. The kernel makes those that it can (VXLAN, SRv6),
-//! socat those that are nothing but an IP protocol (IP-in-IP, 6in4), and Open vSwitch, in user
-//! space and so on any kernel, the others.
+//! Calls in tunnels, captured outside the tunnel. The kernel implements VXLAN and SRv6, socat the
+//! tunnels that are only an IP protocol (IP-in-IP, 6in4), and Open vSwitch the others, in user
+//! space and so on any kernel.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::comparison::{Checked, check};
 const INNER_V4: [&str; 2] = ["203.0.113.1", "203.0.113.2"];
 const INNER_V6: [&str; 2] = ["2001:db8:1::1", "2001:db8:1::2"];
 
-/// Makes calls, and sees to it that all SIP and RTP came in this encapsulation, as tshark calls it.
+/// Makes calls, and checks that all SIP and RTP had this encapsulation, in tshark's notation.
 fn made_and_found(lab: Lab, calls: Calls, encapsulation: &str) -> Checked {
     let tap = calls.captured(&lab);
     let checked = check(lab, tap, calls.total());
@@ -28,8 +28,7 @@ fn made_and_found(lab: Lab, calls: Calls, encapsulation: &str) -> Checked {
     checked
 }
 
-/// Phones whose calls go through a tunnel of this kind between their wires' ends, made by the
-/// kernel.
+/// Creates phones whose calls go through a kernel tunnel of this kind between the ends of the wire.
 fn kernel_tunnel(kind: &str, more: &str, outer: [&str; 2]) -> Option<Lab> {
     let mut lab = Lab::new();
     let link = |index: usize| {
@@ -74,8 +73,8 @@ fn vxlan() {
     );
 }
 
-/// Phones that reach each other by routes that put their packets into IPv6 packets with a segment
-/// routing header (RFC 8754).
+/// Creates phones with routes that put their packets into IPv6 packets with a segment routing
+/// header (RFC 8754).
 fn segment_routing() -> Option<Lab> {
     const ENDS: [&str; 2] = ["2001:db8:2::1", "2001:db8:2::2"];
     let lab = Lab::new();
@@ -133,7 +132,7 @@ fn ipv6_in_ipv6_with_segment_routing() {
     );
 }
 
-/// Phones with an interface each whose packets socat sends as the payload of this IP protocol.
+/// Creates phones with an interface each, whose packets socat sends as payload of this IP protocol.
 fn socat(protocol: u8, outer: [&str; 2], inner: [&str; 2]) -> Lab {
     let mut lab = Lab::new();
     for index in 0..2 {
@@ -209,9 +208,9 @@ fn ipv6_in_ipv6() {
     made_and_found(socat(41, V6, INNER_V6), TCP, "eth:ethertype:ipv6:ipv6:");
 }
 
-/// Phones behind a switch each: Open vSwitch with a bridge `inside`, to which the phone is
-/// connected as port `phone`, and a bridge `outside`, to which the wire to the other switch is. The
-/// bridges are joined by what the test makes.
+/// Phones behind a switch each. Each switch is an Open vSwitch with a bridge `inside`, which has
+/// the phone at port `phone`, and a bridge `outside`, which has the wire to the other switch. The
+/// test connects the bridges.
 struct Switched {
     lab: Lab,
 }
@@ -234,7 +233,7 @@ impl Switched {
             lab: lab.at(INNER_V4),
         };
         for (index, address) in V4.iter().enumerate() {
-            // The address is that of the bridge: the kernel is not to answer for it as well.
+            // The bridge has the address: the kernel must not answer for it as well.
             switched.lab.switches[index].ip(&format!("link set {WIRE} arp off"));
             switched.lab.switches[index].without_offloads(WIRE);
             switched.start(index);
@@ -282,7 +281,7 @@ impl Switched {
         self.lab.keep(daemon);
     }
 
-    /// Configures a switch, and waits until it has done so.
+    /// Configures a switch, and waits until the configuration is active.
     fn set(&self, index: usize, line: &str) {
         let socket = self.path(index, "socket");
         self.lab.switches[index].run(&format!(
@@ -304,7 +303,7 @@ impl Switched {
         ));
     }
 
-    /// A tunnel between the bridges inside.
+    /// Creates a tunnel between the bridges `inside`.
     fn tunnel(kind: &str, options: &str) -> Self {
         let switched = Self::new();
         for index in 0..2 {
@@ -324,7 +323,7 @@ impl Switched {
         switched
     }
 
-    /// The bridges are joined, and this happens to the packets from and to the phone.
+    /// Connects the bridges, with these actions on packets from and to the phone.
     fn patched(out: &str, back: &str) -> Self {
         let switched = Self::new();
         for index in 0..2 {
@@ -339,7 +338,7 @@ impl Switched {
         switched
     }
 
-    /// A tunnel whose packets have no Ethernet header of their own.
+    /// Creates a tunnel whose packets have no Ethernet header of their own.
     fn bare_tunnel(kind: &str, options: &str) -> Self {
         let switched = Self::tunnel(kind, options).acquainted();
         for (index, mac) in MACS.iter().enumerate() {
@@ -359,7 +358,7 @@ impl Switched {
         switched
     }
 
-    /// The phones know each other's hardware address without asking.
+    /// Sets the phones' hardware addresses, so that they need no ARP.
     fn acquainted(self) -> Self {
         for (index, phone) in self.lab.phones.iter().enumerate() {
             for inner in [INNER_V4, INNER_V6] {

@@ -1,5 +1,5 @@
-//! SIP over WebSockets (RFC 7118): JsSIP calls JsSIP by way of Kamailio. What the phones send is
-//! masked, what the proxy sends is not, and the call's messages come by twice.
+//! SIP over WebSockets (RFC 7118): JsSIP calls JsSIP through Kamailio. The phones mask what they
+//! send, the proxy does not, and the wire has each message of the call twice.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn kamailio(lab: &mut Lab) {
     lab.keep(kamailio);
 }
 
-/// A phone; both are in the caller's namespace.
+/// Starts a phone; both run in the caller's namespace.
 fn jssip(lab: &Lab, name: &str, media_port: u16, callee: &str) -> Program {
     assert!(
         Path::new(FILES).join("node_modules/jssip").exists(),

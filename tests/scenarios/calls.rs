@@ -1,4 +1,4 @@
-//! How calls open, go on and end: SPEC 3.1.
+//! How calls open, continue and end.
 
 use super::*;
 
@@ -191,7 +191,7 @@ fn a_re_invite_of_the_callee_that_fails_does_not_end_the_call() {
     let mut t = Ladder::new();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=600);
-    // Callee and caller count their requests each for themselves: RFC 3261, 12.2.1.1.
+    // Caller and callee number their requests independently: RFC 3261, 12.2.1.1.
     t.sip(
         1_000,
         B,
@@ -476,10 +476,10 @@ fn two_legs_share_media_that_runs_directly() {
     }
 }
 
-// What opens a call, and the Call-ID used again.
+// The messages that open a call, and a Call-ID that is used again.
 
 #[test]
-fn what_opens_no_call() {
+fn messages_that_open_no_call() {
     let mut t = Ladder::new();
     for (n, method) in ["REGISTER", "OPTIONS", "SUBSCRIBE", "NOTIFY", "MESSAGE"]
         .into_iter()
@@ -507,7 +507,7 @@ fn what_opens_no_call() {
 #[test]
 fn a_re_invite_opens_a_call_that_began_before_the_capture() {
     let mut t = Ladder::new();
-    // Of these, number 101 is the first that comes less than 2 s before the INVITE: at 3,010 ms.
+    // Number 101 is the first that comes less than 2 s before the INVITE: at 3,010 ms.
     t.rtp(1_010, B_MEDIA, A_MEDIA, 8, 1..=300);
     t.sip(5_000, A, B, re_invite("1", 5).sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
@@ -602,7 +602,7 @@ fn media_after_the_bye_belongs_within_the_linger() {
     let mut t = Ladder::new();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 2_000, "1");
-    // The linger counts from the answer to the BYE, at 2,020 ms, whatever media comes: number 250
+    // The linger counts from the answer to the BYE, at 2,020 ms, even if media comes: number 250
     // comes at 7,010 ms.
     t.rtp(2_030, A_MEDIA, B_MEDIA, 7, 1..=400);
     let out = t.extract();

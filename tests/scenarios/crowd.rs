@@ -1,5 +1,5 @@
-//! Many calls at one endpoint: media servers with one port for all, load generators, and strangers
-//! that send there.
+//! Many calls at one endpoint: media servers with one port for all calls, load generators, and
+//! strangers that send to it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn stranger(number: u64) -> SocketAddr {
     end([203, 0, 113, number as u8], 40_000)
 }
 
-/// Also cut into small windows: owners are told at other moments then, and are the same.
+/// Extracts, also with small windows: owners are then decided at other moments, and are the same.
 fn extract(t: &mut Ladder) -> Extracted {
     let out = t.extract();
     let len = t.capture.to_pcap().len();
@@ -54,7 +54,7 @@ fn call_ends(t: &mut Ladder, at: u64, call: u64) {
     hung_up(t, at, &format!("call-{call}"));
 }
 
-/// The sequence numbers that the file of each call has of a stream.
+/// Returns the sequence numbers of a stream in the file of each call.
 fn found(out: &Extracted, ssrc: u32) -> BTreeMap<String, Vec<u16>> {
     let of_call =
         |call: &support::ladder::Found<'_>| (call.row.get("call_id").to_owned(), call.rtp(ssrc));
@@ -65,8 +65,8 @@ fn found(out: &Extracted, ssrc: u32) -> BTreeMap<String, Vec<u16>> {
         .collect()
 }
 
-/// Calls begin every 100 ms, and all talk until the end; so do strangers, whose packets are of the
-/// latest call.
+/// Calls begin every 100 ms, and all talk until the end; so do strangers, whose packets belong to
+/// the latest call.
 fn media_server(wrap: impl Fn(&mut Ladder)) {
     let mut t = Ladder::new();
     let (begin, end) = (|call: u64| call * 100, CALLS * 100);
@@ -158,8 +158,8 @@ fn a_load_generator_gives_each_packet_to_all_its_calls() {
     assert_eq!(found(&out, 7), want);
 }
 
-/// Calls come and go at random, at shared endpoints and behind translators of addresses, in several
-/// networks: whatever the windows, the files are the same.
+/// Calls come and go at random, at shared endpoints and behind NAT, in several networks: the files
+/// do not depend on the windows.
 #[test]
 fn owners_do_not_depend_on_when_they_are_told() {
     for seed in 0..support::dice::tries(40, 2_000) {

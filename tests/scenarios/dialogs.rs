@@ -1,8 +1,8 @@
-//! Dialogs and attempts of one Call-ID: forks, back-to-back agents, messages of strangers.
+//! Dialogs and attempts with one Call-ID: forks, back-to-back user agents, messages of strangers.
 
 use super::*;
 
-/// A leg that a back-to-back agent makes with the Call-ID of the call: a From tag of its own, and a
+/// A leg of a back-to-back user agent with the Call-ID of the call: its own From tag and
 /// transaction.
 fn leg(method: &str, tag: &str) -> Sip {
     request(method, "1")
@@ -338,7 +338,7 @@ fn sequence_numbers_of_any_length() {
         .has_sip(4);
 }
 
-// Messages ahead of their INVITE.
+// Messages that come before their INVITE.
 
 #[test]
 fn an_answer_ahead_of_its_invite_counts() {
@@ -377,7 +377,7 @@ fn a_description_ahead_of_its_invite_counts() {
 }
 
 #[test]
-fn what_came_long_before_the_invite_says_nothing() {
+fn messages_long_before_the_invite_do_not_count() {
     let mut t = Ladder::new();
     t.sip(0, B, A, response(404, "INVITE", "1"));
     t.sip(2_001, A, B, invite("1"));

@@ -1,4 +1,4 @@
-//! More calls than anybody makes: floods of INVITEs, scanners.
+//! More calls than anybody makes: floods of INVITEs, and scanners.
 
 use support::desk::assert_same;
 
@@ -24,8 +24,8 @@ fn floods(t: &mut Ladder, calls: usize, from_ms: u64) {
     }
 }
 
-/// A flood while two calls talk: they stay, and so do the last of the flood, of which it is not
-/// known what they will be.
+/// A flood while two calls talk: these stay, and so do the latest calls of the flood, which may
+/// still be answered.
 #[test]
 fn beyond_the_most_the_oldest_call_that_nobody_answered_is_given_up() {
     let mut t = Ladder::new();

@@ -1,4 +1,4 @@
-//! Offers and answers, and which packets are whose: SPEC 4.
+//! Offers and answers, and the calls that media packets belong to.
 
 use super::*;
 
@@ -261,7 +261,7 @@ fn ice_candidates_are_endpoints() {
 /// RFC 8840, 9: the content type of candidates in INFO.
 const TRICKLED: &str = "application/trickle-ice-sdpfrag";
 
-/// A call whose descriptions have no address, and whose INFOs have these bodies.
+/// Draws a call whose descriptions have no address, and whose INFOs have these bodies.
 fn trickling(content_type: &'static str, a: &str, b: &str) -> Ladder {
     let nowhere = Sdp::audio(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9)).line("a=mid:0");
     let mut t = Ladder::new();
@@ -588,7 +588,7 @@ fn addresses_with_leading_zeros_and_others() {
     t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
     t.rtp(105, STRANGER, B_MEDIA, 8, 1..=10);
     let out = t.extract();
-    // The port at a host name is looked for at the address of who named it.
+    // The port at a host name is expected at the address of the message's sender.
     out.only_call().has_rtp(7, 1..=10).has_rtp(8, 1..=10);
     assert!(
         out.log
@@ -642,7 +642,7 @@ fn a_call_over_ipv6() {
         .has("dst_rtp_endpoint", "[2001:db8::2]:6000");
 }
 
-// Which packets are whose.
+// The owner of a packet.
 
 #[test]
 fn media_through_nat_matches_by_the_end_that_is_known() {
@@ -856,7 +856,7 @@ fn as_drawn(t: &Ladder) -> Extracted {
     out
 }
 
-// What is not RTP, but belongs.
+// Packets of the call that are not RTP.
 
 #[test]
 fn rtcp_is_on_the_port_above() {
@@ -937,7 +937,7 @@ fn rtcp_that_shares_the_port_is_not_counted_as_rtp() {
 }
 
 #[test]
-fn whatever_comes_to_an_endpoint_is_kept_but_only_rtp_is_counted() {
+fn all_packets_to_an_endpoint_are_kept_but_only_rtp_is_counted() {
     let header = |first: u8, second: u8, len: usize| {
         [
             &[first, second, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7][..],

@@ -1,4 +1,4 @@
-//! Calls as they happen, drawn as ladders, and what the extractor has to say of each.
+//! Calls drawn as ladders, and the results that the extractor must give for each.
 //!
 //! Times are in milliseconds. Unless a test says otherwise, A calls B, media runs between `A_MEDIA`
 //! and `B_MEDIA`, and `STRANGER` is an address that no description names.
@@ -55,12 +55,12 @@ fn ack(id: &str) -> Sip {
     request("ACK", id).to_tag("bob")
 }
 
-/// Another INVITE of the caller inside the dialog.
+/// Returns another INVITE of the caller inside the dialog.
 fn re_invite(id: &str, cseq: u32) -> Sip {
     request("INVITE", id).cseq(cseq).to_tag("bob")
 }
 
-/// Four messages within 220 ms: A calls, B rings and answers.
+/// Draws four messages within 220 ms: A calls, B rings and answers.
 fn answered(t: &mut Ladder, at: u64, id: &str, a_media: SocketAddr, b_media: SocketAddr) {
     t.sip(at, A, B, invite(id).sdp(&Sdp::audio(a_media)));
     t.sip(at + 100, B, A, response(180, "INVITE", id));
@@ -73,13 +73,13 @@ fn answered(t: &mut Ladder, at: u64, id: &str, a_media: SocketAddr, b_media: Soc
     t.sip(at + 220, A, B, ack(id));
 }
 
-/// Two messages within 20 ms: A hangs up.
+/// Draws two messages within 20 ms: A hangs up.
 fn hung_up(t: &mut Ladder, at: u64, id: &str) {
     t.sip(at, A, B, request("BYE", id).cseq(9).to_tag("bob"));
     t.sip(at + 20, B, A, response(200, "BYE", id).cseq(9));
 }
 
-/// A packet that belongs to nobody, to move packet time.
+/// Draws a packet that belongs to no call, to advance packet time.
 fn meanwhile(t: &mut Ladder, at: u64) {
     t.udp(at, STRANGER, OTHER_STRANGER, b"tick");
 }

@@ -1,14 +1,14 @@
-//! Networks that overlap: two tenants with the same addresses, told apart by what their packets
-//! came through.
+//! Overlapping networks: two tenants with the same addresses, distinguished by their
+//! encapsulation.
 
 use super::*;
 
-/// What the frames of a tenant are wrapped in.
+/// Encapsulates a frame for a tenant.
 type Wrap = fn(&[u8], u8) -> Vec<u8>;
 
 const ETHERNET_LEN: usize = 14;
 
-/// The frame with a VLAN tag.
+/// Returns the frame with a VLAN tag.
 pub(crate) fn vlan(frame: &[u8], id: u8) -> Vec<u8> {
     [&frame[..12], &[0x81, 0, 0x20, id], &frame[12..]].concat()
 }
@@ -77,14 +77,14 @@ const WRAPS: [(&str, Wrap); 7] = [
     ("GRE key", gre),
 ];
 
-/// Wraps all frames that were drawn since there were so many.
+/// Encapsulates all frames from number `since` on.
 fn wrap_since(t: &mut Ladder, since: usize, wrap: impl Fn(&[u8]) -> Vec<u8>) {
     t.capture.frames[since..]
         .iter_mut()
         .for_each(|(_, frame)| *frame = wrap(frame));
 }
 
-/// The calls of two tenants with the same addresses and ports, at the same time.
+/// Draws calls of two tenants with the same addresses and ports at the same time.
 fn two_tenants(
     wrap_sip: impl Fn(&[u8], u8) -> Vec<u8>,
     wrap_media: impl Fn(&[u8], u8) -> Vec<u8>,
@@ -105,7 +105,7 @@ fn two_tenants(
     t
 }
 
-/// How many RTP packets each call has, by its row.
+/// Returns the number of RTP packets in the row of each call.
 fn rtp_of(out: &Extracted) -> Vec<(String, String)> {
     let calls = out.calls.iter().map(|row| {
         (
@@ -159,7 +159,7 @@ fn signalling_in_one_network_and_media_in_another_is_one_call() {
 }
 
 #[test]
-fn where_no_call_is_near_all_have_the_packets() {
+fn without_a_near_call_all_get_the_packets() {
     let out = two_tenants(|frame, _| vlan(frame, 99), |frame, _| frame.to_vec()).extract();
     let all = |name: &str| (name.to_owned(), "200".to_owned());
     assert_eq!(rtp_of(&out), [all("tenant-10"), all("tenant-20")]);

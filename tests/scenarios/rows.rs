@@ -1,4 +1,4 @@
-//! Rows and files: SPEC 6.
+//! Rows and files of the results.
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn statistics_of_a_call_stand_together_by_first_packet() {
 }
 
 #[test]
-fn what_came_off_the_wire_is_text() {
+fn values_off_the_wire_are_text() {
     let id = "=1+1,\"x\"\u{1b}[31m";
     let mut message = invite(id);
     message.from =

@@ -1,8 +1,8 @@
-//! Figures of streams: SPEC 5.
+//! Statistics of streams.
 
 use super::*;
 
-/// The row of the one stream that these packets make in a call: when each arrives, and what it is.
+/// Returns the row of a stream with these packets, given by arrival time.
 fn measured(packets: impl IntoIterator<Item = (u64, Rtp)>) -> Row {
     let mut t = Ladder::new();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
@@ -15,8 +15,8 @@ fn measured(packets: impl IntoIterator<Item = (u64, Rtp)>) -> Row {
     out.streams[0].clone()
 }
 
-/// Received, expected, lost, out of order, duplicate: of packets that arrive every 20 ms with these
-/// numbers.
+/// Returns received, expected, lost, out of order and duplicate, for packets with these numbers
+/// that arrive every 20 ms.
 fn counted(numbers: &[u16]) -> [u64; 5] {
     let row = measured(
         numbers
@@ -44,7 +44,7 @@ fn has_jitter(row: &Row, want_ms: f64) {
 }
 
 #[test]
-fn what_a_stream_is_and_how_it_was() {
+fn a_stream_row_has_identity_and_quality() {
     // 2 and 3 are lost in a row, 6 alone; the last one comes 12 ms late.
     let packets = [1u16, 4, 5, 7, 8].into_iter().map(|number| {
         let late = if number == 8 { 12 } else { 0 };
@@ -244,8 +244,8 @@ fn time_between_arrivals() {
 
 #[test]
 fn jitter_by_hand() {
-    // RFC 3550, A.8, for packets sent every 20 ms: the arrivals 0, 20, 45, 60, 85 ms differ from
-    // that by |D| = 0, 5, 5, 5 ms. J += (|D| - J) / 16 gives 0, then 5/16 = 0.3125, then 0.3125 +
+    // RFC 3550, A.8, for packets sent every 20 ms: the arrivals 0, 20, 45, 60, 85 ms give
+    // |D| = 0, 5, 5, 5 ms. J += (|D| - J) / 16 gives 0, then 5/16 = 0.3125, then 0.3125 +
     // 4.6875/16 = 0.60546875, then 0.60546875 + 4.39453125/16 = 0.880126953125.
     let row = measured(
         [0, 20, 45, 60, 85]
@@ -258,8 +258,8 @@ fn jitter_by_hand() {
 
 #[test]
 fn jitter_of_a_reordered_packet() {
-    // Numbers 1, 3, 2 every 20 ms. Their timestamps are 40 ms on, then 20 ms back: |D| = |20 - 40|
-    // = 20 ms, then |20 - -20| = 40 ms. J = 20/16 = 1.25, then 1.25 + 38.75/16 = 3.671875.
+    // Numbers 1, 3, 2 every 20 ms. Their timestamps go on by 40 ms, then back by 20 ms: |D| = |20 -
+    // 40| = 20 ms, then |20 - -20| = 40 ms. J = 20/16 = 1.25, then 1.25 + 38.75/16 = 3.671875.
     let row = measured([(0, 1), (20, 3), (40, 2)].map(|(at, number)| (at, Rtp::new(7, number))));
     has_jitter(&row, 3.671_875);
 }
@@ -287,8 +287,8 @@ fn jitter_by_the_clock_that_was_described() {
     has_jitter(&t.extract().streams[0], 0.0);
 }
 
-/// The row of the one stream, from B to A, of a call whose descriptions both have these lines; a
-/// packet each 20 ms.
+/// Returns the row of the one stream, from B to A, of a call whose descriptions both have these
+/// lines; a packet comes every 20 ms.
 fn described(lines: &[&str], payload_type: u8, units: u32) -> Row {
     let sdp = |at| {
         lines
@@ -336,8 +336,8 @@ fn the_annexes_of_g729_sound_alike() {
 
 #[test]
 fn telephone_events_and_comfort_noise_leave_jitter_alone() {
-    // Speech comes in time at 0, 20, 140 and 160 ms. In between, an event whose packets all have
-    // its first timestamp, and noise that comes 7 ms late.
+    // Speech comes on time at 0, 20, 140 and 160 ms. In between are an event, whose packets all
+    // have its first timestamp, and comfort noise that comes 7 ms late.
     let speech = |number: u16, at: u64| {
         (
             at,
@@ -459,7 +459,7 @@ fn ptime_is_the_receivers_else_the_senders_else_20() {
     }
 }
 
-/// The capture is behind the proxy: it sees the phones ring, and nothing of the caller's side.
+/// The capture point is behind the proxy: it sees the phones ring, but not the caller's side.
 #[test]
 fn one_phone_refuses_and_another_is_picked_up_later() {
     let mut t = Ladder::new();
@@ -528,7 +528,7 @@ fn one_phone_refuses_and_another_is_picked_up_later() {
         .has_rtp(7, 1..=100);
 }
 
-/// The proxy refuses the caller while the phone behind it has not answered: the call is over.
+/// The proxy refuses the caller before the phone behind it has answered: the call is over.
 #[test]
 fn the_callers_refusal_counts_whatever_the_phones_do() {
     let mut t = Ladder::new();
@@ -582,7 +582,7 @@ fn the_answer_to_an_attempt_that_was_repeated_does_not_count() {
         .has("final_status", "");
 }
 
-/// A BYE, then its call's 200 once more, while another call uses the port already.
+/// After the BYE the call's 200 is repeated, while another call already uses the port.
 #[test]
 fn a_description_repeated_after_the_bye_takes_no_port_back() {
     let mut t = Ladder::new();
@@ -601,7 +601,7 @@ fn a_description_repeated_after_the_bye_takes_no_port_back() {
     out.call("two").has_rtp(7, 1..=10);
 }
 
-/// What a payload type stands for when a stream has ended says nothing about the stream.
+/// A later meaning of the payload type does not change a stream that has ended.
 #[test]
 fn a_stream_is_what_it_was_sent_as() {
     let mut t = Ladder::new();

@@ -1,6 +1,6 @@
-//! Whose packet is whose, in worlds of chance: phones behind translators that share addresses and
-//! private ports, servers in clouds, forks, tenants. It is known which call each packet belongs to.
-//! No packet may be in another call's file; what is in none is counted.
+//! Ownership of packets in random worlds: phones behind NAT that share addresses and private ports,
+//! servers in clouds, forks, tenants. The test knows the call of each packet. No packet may be in
+//! another call's file; packets in no file are counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,23 +17,23 @@ const NAMED: [u8; 4] = [198, 51, 100, 77];
 const UNKNOWN: [u8; 4] = [198, 51, 100, 88];
 const SITES: [[u8; 4]; 2] = [[198, 51, 100, 7], [198, 51, 100, 9]];
 
-/// One end of a call, as the capture sees it, and what it says of its media.
+/// One end of a call as the capture sees it, and the media endpoint that it describes.
 struct Side {
     sip: SocketAddr,
     media: SocketAddr,
     sdp: Option<Sdp>,
 }
 
-/// What a call's other end is.
+/// The kind of a call's other end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A server behind a translator that maps its address and keeps ports; the capture is inside.
+    /// A server behind NAT that maps its address and keeps ports; the capture point is inside.
     Cloud,
     /// A server with an address of its own.
     Relay,
-    /// One that gives the name of a host.
+    /// A server that gives a host name.
     Named,
-    /// One that says nothing.
+    /// A server that describes no endpoint.
     Silent,
     /// A phone at the other site. Media runs directly.
     Phone,
@@ -42,11 +42,11 @@ enum Kind {
 struct World {
     dice: Dice,
     t: Ladder,
-    /// The ports that are taken, by network and address.
+    /// The ports in use, by network and address.
     ports: BTreeSet<(u8, SocketAddr)>,
-    /// How many RTP packets there are.
+    /// The number of RTP packets.
     packets: usize,
-    /// Whether some phones go on sending long after the BYE.
+    /// True if some phones go on sending long after the BYE.
     has_stragglers: bool,
 }
 
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// A port of a server, which no other call has.
+    /// Returns a port of a server that no other call has.
     fn port(&mut self, network: u8, address: [u8; 4]) -> SocketAddr {
         loop {
             let port = end(address, 10_000 + 2 * self.dice.below(500) as u16);
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// A phone at a site. Its translator keeps the port where that is free, or chooses one.
+    /// Creates a phone at a site. Its NAT keeps the port if that is free, or chooses one.
     fn phone(&mut self, network: u8, site: usize, host: u8) -> Side {
         let private = end([10, 0, 0, host], 4_000 + 2 * self.dice.below(2) as u16);
         let kept = end(SITES[site], private.port());
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// RTP both ways.
+    /// Draws RTP both ways.
     fn talk(&mut self, at: u64, from: SocketAddr, to: SocketAddr, ssrc: u32) {
         let count = 10 + self.dice.below(40) as u16;
         self.t.rtp(at, from, to, ssrc, 1..=count);
@@ -154,7 +154,7 @@ impl World {
         };
         let answered_at = at + 100 + self.dice.below(900) as u64;
         if kind == Kind::Phone {
-            // Through a proxy that stays in between.
+            // Through a proxy that stays in the dialog.
             let inner = describe(request("INVITE", &id), &caller)
                 .header("Via: SIP/2.0/UDP 203.0.113.1;branch=z9hG4bK-proxy");
             let answer = describe(response(200, "INVITE", &id), &callee)
@@ -230,7 +230,7 @@ impl World {
         self.wrap(since, network);
     }
 
-    /// What was drawn since there were so many frames came through a network.
+    /// Encapsulates the frames from number `since` on for a network.
     fn wrap(&mut self, since: usize, network: u8) {
         if network > 0 {
             for (_, frame) in &mut self.t.capture.frames[since..] {
@@ -240,7 +240,7 @@ impl World {
     }
 }
 
-/// The RTP packets in a call's file, by the call that they belong to.
+/// Returns the RTP packets in a call's file, by the call that they belong to.
 fn rtp_by_call(call: &support::ladder::Found<'_>) -> BTreeMap<u32, usize> {
     let mut found = BTreeMap::new();
     for (_, frame) in call.frames() {
@@ -253,7 +253,7 @@ fn rtp_by_call(call: &support::ladder::Found<'_>) -> BTreeMap<u32, usize> {
     found
 }
 
-/// The number before these words in the summary.
+/// Returns the number before these words in the summary.
 fn counted(log: &str, words: &str) -> usize {
     let line = log.lines().find(|line| line.contains(words));
     let number = |line: &str| {
@@ -263,7 +263,7 @@ fn counted(log: &str, words: &str) -> usize {
     line.and_then(number).unwrap_or(0)
 }
 
-/// Cut into segments, what is known goes from run to run.
+/// Cuts the capture into segments: three runs carry over their state.
 fn in_three_runs(world: &mut World, want: &desk::Files, what: &str) {
     let desk = desk::Desk::new();
     let frames = &world.t.capture.frames;

@@ -1,5 +1,5 @@
-//! Segments that are as long as others and begin like them: recordings that were replayed, times
-//! that are zero. Only what is the same to its last byte is a copy.
+//! Segments with the same length and the same beginning as others: replayed recordings, times of
+//! zero. Only a segment with all bytes equal is a copy.
 
 use std::{fs, net::SocketAddr};
 
@@ -11,10 +11,10 @@ use support::{
 
 use super::directory::Segment;
 
-/// More than a segment is looked up by.
+/// More bytes than identify a segment in the lookup.
 const SAME_LEN: usize = 5000;
 
-/// Two segments of an agent, with a call each.
+/// Returns two segments of an agent, with a call each.
 fn alike() -> [Segment; 2] {
     let [a, b]: [SocketAddr; 2] =
         ["192.0.2.1:5060", "192.0.2.2:5060"].map(|address| address.parse().unwrap());
@@ -84,7 +84,7 @@ fn both_are_read_one_after_the_other() {
                 .is(0)
                 .says("but is another capture");
             has_both_calls(&desk);
-            // Whatever comes again is known.
+            // Segments that come again are recognised.
             let before = desk.everything_in_out();
             desk.deliver("again-1.pcap", &first.1);
             desk.deliver("again-2.pcap", &second.1);
@@ -99,14 +99,14 @@ fn both_are_read_one_after_the_other() {
     }
 }
 
-/// One of them is read in part: it is that one which is gone on with, not the other.
+/// One of two similar segments is read in part: the next run continues with that one.
 #[test]
 fn one_is_gone_on_with_and_the_other_is_not() {
     let desk = Desk::new();
     let [first, second] = alike();
     let other = desk.folder().join("other");
     fs::create_dir(&other).unwrap();
-    // What the other point has delivered ends in the middle of the first.
+    // The other point's delivery ends in the middle of the first segment.
     let mut ladder = Ladder::new();
     let nobody: SocketAddr = "192.0.2.9:9".parse().unwrap();
     [0, 15, 16]
@@ -120,7 +120,7 @@ fn one_is_gone_on_with_and_the_other_is_not() {
     let flags = ["--no-sync", "--input-dir", other.to_str().unwrap()];
     desk.deliver(&first.0, &first.1);
     desk.run(&flags).is(0);
-    // It goes on by another name, behind the other one.
+    // The partly read segment gets another name, after that of the other.
     fs::rename(
         desk.segments.join(&first.0),
         desk.segments
@@ -158,7 +158,7 @@ fn a_copy_is_named_once_and_goes_where_the_original_went() {
     }
 }
 
-/// What was shorter is gone on with only where it is the beginning of what is longer.
+/// A longer file continues a shorter one only if it begins with all of its bytes.
 #[test]
 fn one_that_takes_the_place_of_a_shorter_one_is_read_from_its_beginning() {
     let desk = Desk::new();

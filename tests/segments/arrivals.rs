@@ -1,4 +1,4 @@
-//! Segments that come late, twice, under other names, half, or not at all.
+//! Segments that come late, twice, under other names, in part, or not at all.
 
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     everything::{Form, Packets},
 };
 
-/// Everything in ten segments, and what comes of it.
+/// Returns everything in ten segments, and the expected results.
 fn ten() -> (Packets, Vec<Segment>, Files) {
     let packets = Packets::everything(Form::Micro);
     let places: Vec<usize> = (1..10).map(|n| packets.len() * n / 10).collect();
@@ -29,7 +29,7 @@ fn ten() -> (Packets, Vec<Segment>, Files) {
 const QUICKLY: &[&str] = &["--no-sync"];
 const LAST: &[&str] = &["--no-sync", "--final"];
 
-/// What is in its packets is not lost, and nothing that was settled is touched.
+/// Its packets are not lost, and settled results do not change.
 #[test]
 fn a_late_one_is_processed_with_a_warning() {
     let (_, segments, _) = ten();
@@ -49,7 +49,7 @@ fn a_late_one_is_processed_with_a_warning() {
             "{name}"
         );
     }
-    // It is remembered, too.
+    // The late segment is not processed again.
     let after = desk.everything_in_out();
     desk.run(QUICKLY).is(0);
     assert!(
@@ -70,7 +70,7 @@ fn one_that_comes_again_changes_nothing() {
         for (n, (name, bytes)) in segments.iter().enumerate() {
             desk.deliver(name, bytes);
             desk.run(flags).is(0);
-            // The one before, as it was and by another name.
+            // The segment before, unchanged, under another name.
             let (again, bytes) = &segments[n.saturating_sub(1)];
             desk.deliver(again, bytes);
             desk.deliver(&format!("copy-of-{again}"), bytes);
@@ -110,7 +110,7 @@ fn one_that_is_renamed_is_not_processed_again() {
     desk.has(&want, "renamed");
 }
 
-/// Between the moment in which it is listed and the one in which it is opened.
+/// A segment vanishes between the listing and the opening.
 #[test]
 fn one_that_vanishes_is_no_failure() {
     let (packets, segments, _) = ten();
@@ -129,7 +129,7 @@ fn one_that_vanishes_is_no_failure() {
     let ran = desk.run(LAST);
     assert!(matches!(ran.status, Some(0 | 3)), "{}", ran.log);
     desk.has(&want, "with a link to nowhere");
-    // Watching, while somebody takes segments away as fast as they come.
+    // In a watch, another process removes segments as fast as they come.
     let desk = Desk::new();
     let mut watch = desk.start(&["--no-sync", "--watch"]);
     for n in 0..300 {
@@ -148,7 +148,7 @@ fn one_that_vanishes_is_no_failure() {
     desk.has(&want, "with some that vanished");
 }
 
-/// It was listed, and then it was gone, or the disk failed; the next run finds it.
+/// A segment was listed and then vanished, or the disk failed; the next run finds it.
 #[test]
 fn one_that_cannot_be_opened_is_left_for_the_next_run() {
     let (_, segments, want) = ten();
@@ -182,7 +182,7 @@ fn one_that_is_no_capture_is_left_behind_and_named_once() {
     let ran = desk.run(LAST).is(3);
     ran.says("notes.pcap");
     desk.has(&want, "beside a file that is no capture");
-    // Watching it, there is no end of runs, but one of words.
+    // A watch does not end, but logs it.
     let desk = Desk::new();
     let mut watch = desk.start(&["--no-sync", "--watch"]);
     desk.deliver("notes.pcap", b"this is no capture");
@@ -208,14 +208,14 @@ fn one_that_is_no_capture_is_left_behind_and_named_once() {
     desk.has(&want, "beside a file that is no capture, watched");
 }
 
-/// Somebody copies a file slowly into the directory, under its own name.
+/// Another program copies a file slowly into the directory, under its final name.
 #[test]
 fn one_that_grows_is_read_to_its_end() {
     let (_, segments, want) = ten();
     let desk = Desk::new();
     for (n, (name, bytes)) in segments.iter().enumerate() {
         if n == 4 {
-            // In the middle of a record, and in the middle of the file's header before that.
+            // The cut is inside the file header, then inside a record.
             for part in [10, bytes.len() / 3, bytes.len() / 3 * 2 + 7] {
                 fs::write(desk.segments.join(name), &bytes[..part]).unwrap();
                 let ran = desk.run(QUICKLY);
@@ -231,7 +231,7 @@ fn one_that_grows_is_read_to_its_end() {
 }
 
 #[test]
-fn what_is_hidden_or_being_written_is_not_touched() {
+fn hidden_and_unfinished_files_are_not_touched() {
     let (_, segments, want) = ten();
     let desk = Desk::new();
     let others = [
@@ -246,7 +246,7 @@ fn what_is_hidden_or_being_written_is_not_touched() {
         .for_each(|name| fs::write(desk.segments.join(name), &segments[5].1).unwrap());
     fs::create_dir(desk.segments.join("directory.pcap")).unwrap();
     desk.deliver_all(&segments);
-    // What a delivery leaves of its own.
+    // Temporary files of a transfer program.
     fs::write(desk.segments.join(&others[0]), &segments[5].1).unwrap();
     desk.run(&["--no-sync", "--after-processing", "delete", "--final"])
         .is(0);
@@ -261,9 +261,9 @@ fn what_is_hidden_or_being_written_is_not_touched() {
     assert!(desk.segments.join("directory.pcap").is_dir());
 }
 
-/// The agent is told, so that it does not delete what nobody has seen.
+/// The mark tells the agent, so that it does not delete unprocessed segments.
 #[test]
-fn what_is_processed_and_kept_is_marked() {
+fn processed_segments_that_are_kept_are_marked() {
     let (_, segments, want) = ten();
     let desk = Desk::new();
     for (name, bytes) in &segments {
@@ -278,8 +278,8 @@ fn what_is_processed_and_kept_is_marked() {
     desk.has(&want, "marked");
 }
 
-/// On a quiet network no packet tells that time goes on, but the agent's segments do: each has its
-/// beginning in its name, packets or not. What comes of it is what comes of the whole.
+/// On a quiet network no packet advances packet time, but the agent's segments do: their names have
+/// their start, with or without packets. The results are those of the whole capture.
 #[test]
 fn a_call_that_ended_appears_though_no_packet_follows() {
     let mut t = Ladder::new();
@@ -344,7 +344,7 @@ fn a_call_that_ended_appears_though_no_packet_follows() {
     desk.run(LAST).is(0);
     desk.has(&whole.files(), "with empty segments");
 
-    // A name that is ahead of the file's own time is not believed.
+    // A name whose time is ahead of the file's modification time is not believed.
     let desk = Desk::new();
     desk.deliver(&named(0, 1), &first);
     desk.deliver(&named(1 << 40, 2), &Capture::default().to_pcap());

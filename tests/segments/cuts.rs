@@ -1,5 +1,5 @@
-//! Cut anywhere: however a capture is cut, and in however many runs its segments are processed, the
-//! results are those of the whole.
+//! Cuts anywhere: the results do not depend on the places of cuts, or on the number of runs that
+//! process the segments.
 
 use std::{fs, time::Duration};
 
@@ -14,22 +14,22 @@ use super::{
     everything::{Form, Packets},
 };
 
-/// How segments are processed.
+/// A way to process segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     OneRun,
-    /// The others are not there yet.
+    /// One run per segment; later segments are not there yet.
     RunPerSegment,
-    /// Each is gone when the next one comes.
+    /// The same with deletion of each processed segment.
     RunPerSegmentDeleted,
-    /// The same, but the program did not do it.
+    /// The same, but the test deletes them.
     RunPerSegmentRemoved,
-    /// A few at once, and moved away then.
+    /// One run per few segments, with moving of each processed segment.
     RunPerGroup,
     Watched,
 }
 
-/// In how large pieces it works does not matter either.
+/// Sizes of windows and chunks, which do not change the results either.
 const SIZES: [&[&str]; 4] = [
     &[],
     &[
@@ -64,7 +64,7 @@ pub fn results_of_the_whole(packets: &Packets) -> Files {
     got.files()
 }
 
-/// One that stands for nothing but itself, with its results.
+/// A cut capture with its expected results.
 struct Trial<'a> {
     way: Way,
     segments: &'a [Segment],
@@ -155,7 +155,7 @@ impl Trial<'_> {
     }
 }
 
-/// Into 1, 2, 3, 7 and 50 segments; of each form, with names of both kinds, in pieces of all sizes.
+/// Cuts into 1, 2, 3, 7 and 50 segments, in each form, with both kinds of names and all sizes.
 fn cut_and_processed(way: Way) {
     let mut dice = Dice::new(100 + way as u64);
     for form in [Form::Micro, Form::Nano, Form::TwoLinks] {
@@ -210,8 +210,7 @@ fn watched() {
     cut_and_processed(Way::Watched);
 }
 
-/// Before any packet, if there is time; else before some, and always around those whose times are
-/// damaged.
+/// Cuts before every packet in long tests, else before some, and always around damaged times.
 #[test]
 fn at_any_packet() {
     let mut dice = Dice::new(110);
@@ -241,7 +240,7 @@ fn at_any_packet() {
     }
 }
 
-/// A segment for every packet.
+/// Makes a segment of every packet.
 #[test]
 fn at_every_packet_at_once() {
     let whole = Packets::everything(Form::Micro);

@@ -1,4 +1,4 @@
-//! A capture as a directory of segments has it.
+//! A capture as a directory of segments.
 
 use std::ops::Range;
 
@@ -7,22 +7,22 @@ use support::dice::Dice;
 
 use super::everything::{Container, Packets};
 
-/// What segments are called.
+/// The kind of segment names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// As the agent calls them: names sort in capture order.
+    /// The agent's names: they sort in capture order.
     Agents,
-    /// Names that tell nothing, of files of all kinds: first packets tell the order.
+    /// Names without meaning, for files of all kinds: first packets give the order.
     Anyones,
 }
 
-/// A closed segment: its name, and what is in it.
+/// A closed segment: its name and its bytes.
 pub type Segment = (String, Vec<u8>);
 
 impl Names {
     pub const BOTH: [Self; 2] = [Self::Agents, Self::Anyones];
 
-    /// Cuts a capture into so many segments, as chance has it.
+    /// Cuts a capture into `pieces` random segments.
     pub fn cut(self, packets: &Packets, pieces: usize, dice: &mut Dice) -> Vec<Segment> {
         match self {
             Self::Agents => agents(packets, &packets.cut(pieces, dice)),
@@ -31,7 +31,7 @@ impl Names {
     }
 }
 
-/// These stretches as segments of the agent, each begun when the packet before it had come.
+/// Makes segments of the agent from these stretches; each begins after the packet before it.
 pub fn agents(packets: &Packets, stretches: &[Range<usize>]) -> Vec<Segment> {
     let segment = |(number, stretch): (usize, &Range<usize>)| {
         let begun_us = packets.time_before(stretch.start) / 1000;

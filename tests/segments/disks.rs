@@ -1,7 +1,7 @@
-//! Disks that are full or broken: the run fails as a whole, names what it could not do, and the
-//! next one ends as if nothing had been.
+//! Full or broken disks: the run fails as a whole and names the cause, and the next run completes
+//! as if nothing had happened.
 //!
-//! The tests that make disks of their own want root.
+//! The tests that mount disks need root.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -26,12 +26,12 @@ const SMALL: [&str; 6] = [
     "40000",
 ];
 
-/// The calls that fail on a full disk, or on a broken one. What makes room fails nowhere.
+/// The calls that fail on a full or broken disk. Calls that free room do not fail.
 const WRITES: &str = "write,writev,pwrite64,copy_file_range,?sendfile,fallocate,?rename,?renameat,renameat2,?link,linkat,?mkdir,mkdirat";
 const SYNCS: &str = "fsync,fdatasync,syncfs";
 const CUTS: &str = "ftruncate,?unlink,unlinkat";
 
-/// A disk of its own.
+/// A mounted file system.
 struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
@@ -54,7 +54,7 @@ fn mount(arguments: &[&str], at: &Path) {
         .unwrap();
     assert!(
         output.status.success(),
-        "mount (this test wants root): {}",
+        "mount (this test needs root): {}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -65,8 +65,8 @@ impl Drop for Disk<'_> {
     }
 }
 
-/// A run that could not do something ends with 1 and says where; before anything was settled it
-/// leaves nothing hidden.
+/// Checks that a run failed with exit status 1 and said where; before anything was committed it
+/// leaves no hidden file.
 #[track_caller]
 fn failed(ran: &Ran, desk: &Desk, what: &str) {
     assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
@@ -88,7 +88,7 @@ fn segments(dice: &mut Dice) -> (Packets, Vec<Segment>) {
     (packets, segments)
 }
 
-/// Once each, at calls that chance chooses.
+/// Makes each of some random calls fail once.
 fn fails_at_each(kinds: &str, errors: &[&str], flags: &[&str], number: u64) {
     let failures = Threads::EITHER
         .map(|threads| fails_in(threads, kinds, errors, flags, number))
@@ -97,7 +97,7 @@ fn fails_at_each(kinds: &str, errors: &[&str], flags: &[&str], number: u64) {
     assert!(failures > 0, "none of {kinds} mattered");
 }
 
-/// Gives how many runs failed.
+/// Does so in these threads, and returns the number of runs that failed.
 fn fails_in(threads: Threads, kinds: &str, errors: &[&str], flags: &[&str], number: u64) -> usize {
     let mut dice = Dice::new(number);
     let (packets, segments) = segments(&mut dice);
@@ -123,9 +123,9 @@ fn fails_in(threads: Threads, kinds: &str, errors: &[&str], flags: &[&str], numb
             &format!("error={error}"),
         ));
         desk.shows_only(&want, &what);
-        // A line of the log that cannot be written ends no run.
+        // A log line that cannot be written ends no run.
         if ran.status != Some(0) {
-            // strace may let the line that says so fail as well, if another thread writes it.
+            // With several threads, strace may make the write of that log line fail, too.
             let is_told = matches!(threads, Threads::First) || ran.log.contains("ERROR");
             if is_told {
                 failed(&ran, &desk, &what);
@@ -159,7 +159,7 @@ fn a_segment_cannot_be_deleted() {
     );
 }
 
-/// From some call on, all of them: also those that would clean up.
+/// From some call on all calls fail, even those that would clean up.
 #[test]
 fn nothing_can_be_written_any_more() {
     let mut dice = Dice::new(303);
@@ -193,7 +193,7 @@ fn nothing_can_be_written_any_more() {
         ));
         let what = format!("nothing more since call {nth} of each kind");
         desk.shows_only(&want, &what);
-        // The last lines of the log may be all that is missing.
+        // Perhaps only the last lines of the log are missing.
         if ran.status != Some(0) {
             assert_eq!(ran.status, Some(1), "{what}: {}", ran.log);
             desk.run(&flags).is(0);
@@ -217,7 +217,7 @@ fn a_disk_is_full_until_there_is_room() {
         failed(&ran, &desk, size);
         ran.says("No space left on device").says(" bytes");
         desk.shows_only(&want, size);
-        // And once more, with as little room.
+        // Once more, with as little room.
         failed(&desk.run(&[&SMALL[..], &["--final"]].concat()), &desk, size);
         desk.shows_only(&want, size);
         disk.resize("64m");
@@ -254,7 +254,7 @@ fn a_single_file_is_not_done_until_there_is_room() {
 }
 
 #[test]
-fn who_watches_waits_for_room() {
+fn a_watch_waits_for_room() {
     let mut dice = Dice::new(305);
     let (packets, segments) = segments(&mut dice);
     let want = results_of_the_whole(&packets);
@@ -276,7 +276,7 @@ fn who_watches_waits_for_room() {
     desk.has(&want, "after it waited for room");
 }
 
-/// The rest of its map is not there any more: the kernel would end the program without a word.
+/// The pages behind the cut are gone: without a handler SIGBUS would end the program silently.
 #[test]
 fn an_input_is_cut_while_it_is_read() {
     let packets = Packets::everything(Form::Micro);
@@ -284,7 +284,7 @@ fn an_input_is_cut_while_it_is_read() {
     let desk = Desk::new();
     desk.deliver("1.pcap", &packets.whole());
     let flags = [&SMALL[..], &["--final", "--threads", "1"]].concat();
-    // The first unit of work takes its time to be durable.
+    // The first unit of work takes long to become durable.
     let call = Call {
         kind: SYNCS.to_owned(),
         nth: 1,

@@ -1,9 +1,9 @@
-//! One capture in which everything happens that calls and captures are known for, so that wherever
-//! it is cut, something crosses the cut.
+//! One capture with every event that calls and captures are known for, so that an event crosses any
+//! cut.
 //!
-//! Half a minute of it is dense; then comes a gap that is longer than the call timeout, then ten
-//! minutes in which one long call goes on while others come and go. At its end, calls and parts of
-//! messages are still open.
+//! Half a minute of it is dense; then comes a gap longer than the call timeout, then ten minutes in
+//! which one long call goes on while others come and go. At the end, calls and parts of messages
+//! are still open.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -27,19 +27,19 @@ use support::{
     tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
 };
 
-/// In which form the capture is written.
+/// The form in which the capture is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Micro,
     Nano,
-    /// Two interfaces whose links are of two types, which takes a pcapng.
+    /// Two interfaces with different link types, which need a pcapng.
     TwoLinks,
 }
 
-/// What a file of it is.
+/// The container of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// A pcap, or a pcapng where the form takes one.
+    /// A pcap, or a pcapng if the form needs one.
     Plain,
     Pcapng,
     Gzip,
@@ -64,21 +64,21 @@ pub struct Packet {
     frame: Vec<u8>,
 }
 
-/// The links of [`Form::TwoLinks`].
+/// The link types of [`Form::TwoLinks`].
 const INTERFACES: [LinkType; 2] = [LinkType::ETHERNET, LinkType::LINUX_SLL];
 
-/// So many packets in turn are of one link, so that most calls have both and some have one.
+/// How many consecutive packets have one link, so that most calls have both and some have one.
 const LINK_STRETCH: usize = 30;
 
 static FRAMES: LazyLock<Frames> = LazyLock::new(Story::told);
 
 impl Packets {
-    /// Everything, in this form.
+    /// Returns everything in this form.
     pub fn everything(form: Form) -> Self {
         Self::of(form, &FRAMES)
     }
 
-    /// These frames of Ethernet, in this form.
+    /// Returns these Ethernet frames in this form.
     pub fn of(form: Form, frames: &[(u64, Vec<u8>)]) -> Self {
         let packet = |(index, (ns, frame)): (usize, &(u64, Vec<u8>))| match form {
             Form::Micro => Packet {
@@ -112,7 +112,7 @@ impl Packets {
         self.packets.len()
     }
 
-    /// Cuts it between records, in places that chance chooses.
+    /// Cuts it between records, at random places.
     pub fn cut(&self, pieces: usize, dice: &mut Dice) -> Vec<Range<usize>> {
         self.cut_at(&some_of(
             &(1..self.len()).collect::<Vec<_>>(),
@@ -121,12 +121,12 @@ impl Packets {
         ))
     }
 
-    /// The same, where the times of first packets tell the order of the pieces.
+    /// The same, at places where first packets give the order of the pieces.
     pub fn cut_in_order_of_time(&self, pieces: usize, dice: &mut Dice) -> Vec<Range<usize>> {
         self.cut_at(&some_of(&self.places_in_order_of_time(), pieces - 1, dice))
     }
 
-    /// The records that stand between an earlier and a later one.
+    /// Returns the records after an earlier and before a later one.
     pub fn places_in_order_of_time(&self) -> Vec<usize> {
         let is_in_order = |at: &usize| {
             let [before, here, after] = [at - 1, *at, at + 1].map(|at| self.packets[at].ns);
@@ -137,7 +137,7 @@ impl Packets {
         places
     }
 
-    /// The records whose times are damaged, in whatever direction.
+    /// Returns the records whose times are damaged, in either direction.
     pub fn places_of_damage(&self) -> Vec<usize> {
         (1..self.len() - 1)
             .filter(|at| self.packets[*at].ns > self.packets[at + 1].ns)
@@ -153,7 +153,7 @@ impl Packets {
             .collect()
     }
 
-    /// What a good clock showed before this packet; of the first, when it came.
+    /// Returns the time of a correct clock before this packet; for the first packet, its time.
     pub fn time_before(&self, place: usize) -> u64 {
         const HOUR_NS: u64 = 3_600 * SECOND;
         let is_ahead = |pair: &&[Packet]| pair[0].ns > pair[1].ns + HOUR_NS;
@@ -166,12 +166,12 @@ impl Packets {
         good.map(|pair| pair[0].ns).fold(first, u64::max)
     }
 
-    /// All of it in one file.
+    /// Returns all of it in one file.
     pub fn whole(&self) -> Vec<u8> {
         self.file(0..self.len(), Container::Plain)
     }
 
-    /// A stretch of it in a file.
+    /// Returns a stretch of it in a file.
     pub fn file(&self, stretch: Range<usize>, container: Container) -> Vec<u8> {
         let packets = &self.packets[stretch];
         let plain = if self.form == Form::TwoLinks || container == Container::Pcapng {
@@ -186,7 +186,7 @@ impl Packets {
         }
     }
 
-    /// What a file of this kind is called, behind its stem.
+    /// Returns the ending of a file name for this container.
     pub fn ending(&self, container: Container) -> &'static str {
         match (container, self.form) {
             (Container::Plain, Form::Micro | Form::Nano) => "pcap",
@@ -253,8 +253,8 @@ fn on_link(link: LinkType, ip: &[u8]) -> Vec<u8> {
 /// Frames with their times.
 pub type Frames = Vec<(u64, Vec<u8>)>;
 
-/// Nearly all of it as a good clock would have it: each packet has a time of its own, later than
-/// the one before.
+/// Returns nearly all of it with a correct clock: each packet has a time of its own, later than the
+/// one before.
 pub fn in_good_time() -> Frames {
     let mut story = Story::happened();
     story.t.sort();
@@ -267,7 +267,7 @@ pub fn in_good_time() -> Frames {
     frames
 }
 
-/// One who calls or is called.
+/// A caller or callee.
 #[derive(Clone, Copy)]
 struct Phone {
     sip: SocketAddr,
@@ -289,12 +289,12 @@ const fn end([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
 }
 
 const PROXY: SocketAddr = end([198, 51, 100, 1], 5060);
-/// No description names them.
+/// An endpoint that no description names.
 const STRANGER: SocketAddr = end([203, 0, 113, 9], 50_000);
 const OTHER_STRANGER: SocketAddr = end([203, 0, 113, 10], 50_002);
 
 const DENSE: Range<u64> = 0..30_000;
-/// After more than five minutes without a packet.
+/// Begins more than five minutes after the last packet.
 const SPARSE: Range<u64> = 400_000..1_000_000;
 
 /// The capture while it is drawn; times are in milliseconds.
@@ -313,7 +313,7 @@ impl Story {
         story.t.capture.frames
     }
 
-    /// With clocks that go well.
+    /// Returns all events, with correct clocks.
     fn happened() -> Self {
         let mut story = Self::default();
         story.calls_that_overlap();
@@ -333,7 +333,7 @@ impl Story {
         story.noise();
         story.calls_that_nobody_ends();
         story.a_long_call_and_short_ones();
-        story.what_is_open_at_the_end();
+        story.calls_open_at_the_end();
         story
     }
 
@@ -349,8 +349,8 @@ impl Story {
         }
     }
 
-    /// Draws something apart, and takes what `wrap` makes of each of its frames; their numbers
-    /// count from 0.
+    /// Draws events separately, and adds the frames that `wrap` makes of each frame, which it
+    /// numbers from 0.
     fn wrapped(
         &mut self,
         draw: impl FnOnce(&mut Ladder),
@@ -431,7 +431,7 @@ impl Story {
             t.sip(at + 50, b.sip, a.sip, response(status, "INVITE", id));
             t.sip(at + 60, a.sip, b.sip, request("ACK", id).to_tag("bob"));
         }
-        // Asked for a password, and then answered.
+        // Challenged for a password, then answered.
         t.sip(
             2_500,
             a.sip,
@@ -490,7 +490,7 @@ impl Story {
         t.sip(6_000, b.sip, a.sip, response(200, "INVITE", "early"));
         t.sip(6_020, a.sip, b.sip, request("ACK", "early").to_tag("bob"));
         hung_up(t, 7_000, "early", a, b);
-        // The first of these is too early for the answer's 2 seconds.
+        // The first packets come more than 2 s before the answer.
         let (a, b) = self.pair();
         let t = &mut self.t;
         t.sip(4_000, a.sip, b.sip, request("INVITE", "ahead"));
@@ -518,7 +518,7 @@ impl Story {
                 .sdp(&Sdp::audio(a.media)),
         );
         hung_up(t, 9_000, "ahead", a, b);
-        // Begun before the capture.
+        // The call begins before the capture.
         let (a, b) = self.pair();
         let t = &mut self.t;
         t.rtp(10, b.media, a.media, 0x222, 1..=10);
@@ -589,7 +589,7 @@ impl Story {
             PROXY,
             request("BYE", "forked").cseq(2).to_tag("carol"),
         );
-        // Two legs of a back-to-back agent, whose media runs directly: it belongs to both.
+        // Two legs of a back-to-back user agent, whose media runs directly: it belongs to both.
         let (a, b) = self.pair();
         let t = &mut self.t;
         let (offer, answer) = (Sdp::audio(a.media), Sdp::audio(b.media));
@@ -645,8 +645,8 @@ impl Story {
         let (a, b) = self.pair();
         let t = &mut self.t;
         answered(t, 6_000, "statistics", a, b);
-        // Around the end of numbers; then one twice, two changed places, two lost; then anew from
-        // elsewhere.
+        // Around the wrap of the numbers; then a duplicate, a reordering, two losses; then a new
+        // start at another number.
         let numbers = [
             65_533, 65_534, 65_535, 0, 1, 2, 2, 4, 3, 5, 8, 9, 9, 30_000, 30_001, 30_002, 100, 101,
             103, 102,
@@ -659,7 +659,7 @@ impl Story {
                 &Rtp::new(0x250, number).bytes(),
             );
         }
-        // Another stream that goes on over the gap of this one, and what is no RTP.
+        // Another stream continues over this one's gap, and there are packets that are not RTP.
         t.rtp(6_350, b.media, a.media, 0x251, 1..=20);
         t.udp(6_400, a.media, b.media, &stun());
         let event = |number| Rtp {
@@ -754,7 +754,7 @@ impl Story {
         hung_up(t, 7_500, "nat", behind, b);
     }
 
-    /// In segments that come late, twice, and not at all.
+    /// TCP segments that come late, twice, and not at all.
     fn over_tcp(&mut self) {
         let (a, b) = self.pair();
         let caller = SocketAddr::new(a.sip.ip(), 49_152);
@@ -798,7 +798,7 @@ impl Story {
             11_010,
             &response(200, "BYE", "tcp").cseq(2).bytes(),
         );
-        // One segment with messages of two calls.
+        // One TCP segment with messages of two calls.
         let two = [
             request("INVITE", "tcp-one").bytes(),
             request("INVITE", "tcp-two").bytes(),
@@ -878,7 +878,7 @@ impl Story {
         talk(&mut self.t, 8_240, a, b, 0x290, 1..=12);
     }
 
-    /// Signalling and media, in fragments that come in turn, backwards, twice, and not all.
+    /// Signalling and media in fragments that come in order, reversed, twice, and not all.
     fn in_fragments(&mut self, at: u64, (a, b): (Phone, Phone)) {
         let id = if a.sip.is_ipv4() {
             "fragments"
@@ -903,7 +903,7 @@ impl Story {
                 4 if number > 8 => drop(fragments.pop()),
                 _ => {}
             }
-            // A few milliseconds apart, so that those of one datagram stand among those of others.
+            // A few milliseconds apart, so that fragments of several datagrams are interleaved.
             fragments
                 .into_iter()
                 .enumerate()
@@ -943,7 +943,7 @@ impl Story {
         }
     }
 
-    /// By an agent whose clock differs.
+    /// HEP from an agent whose clock differs.
     fn told_by_hep(&mut self) {
         let (a, b) = self.pair();
         let says = |story: &mut Self, at: u64, from: SocketAddr, to: SocketAddr, message: &Sip| {
@@ -997,7 +997,7 @@ impl Story {
         }
     }
 
-    /// The gap does, which is longer than the call timeout.
+    /// These calls end by the gap, which is longer than the call timeout.
     fn calls_that_nobody_ends(&mut self) {
         for (n, at) in [8_000, 28_000].into_iter().enumerate() {
             let ((a, b), id) = (self.pair(), format!("silent-{n}"));
@@ -1011,7 +1011,7 @@ impl Story {
                 1..=10,
             );
         }
-        // One of them talks on when its time is over.
+        // One of them still sends media after its timeout.
         let (a, b) = self.pair();
         answered(&mut self.t, 29_000, "too-late", a, b);
         talk(&mut self.t, SPARSE.start, a, b, 0x2f0, 1..=3);
@@ -1060,9 +1060,9 @@ impl Story {
         }
     }
 
-    /// A call that lingers, one that goes on, half a message over TCP, and the first fragments of a
+    /// A lingering call, a continuing one, half a message over TCP, and the first fragments of a
     /// datagram.
-    fn what_is_open_at_the_end(&mut self) {
+    fn calls_open_at_the_end(&mut self) {
         let (at, (a, b)) = (SPARSE.end, self.pair());
         answered(&mut self.t, at - 3_000, "open", a, b);
         talk(&mut self.t, at - 2_000, a, b, 0x330, 1..=20);
@@ -1085,8 +1085,8 @@ impl Story {
             .for_each(|fragment| self.t.capture.push(START_NS + (at - 700) * MS, fragment));
     }
 
-    /// Some times go back, one by more than all there is; and some are far ahead, which the packet
-    /// after them contradicts.
+    /// Some times go back, one by more than the whole capture; and some are far ahead, which the
+    /// next packet contradicts.
     fn damage_times(&mut self) {
         let frames = &mut self.t.capture.frames;
         let count = frames.len();
@@ -1109,7 +1109,7 @@ impl Story {
     }
 }
 
-/// Four messages within 220 ms.
+/// Draws four messages within 220 ms.
 fn answered(t: &mut Ladder, at: u64, id: &str, a: Phone, b: Phone) {
     t.sip(
         at,
@@ -1127,13 +1127,13 @@ fn answered(t: &mut Ladder, at: u64, id: &str, a: Phone, b: Phone) {
     t.sip(at + 220, a.sip, b.sip, request("ACK", id).to_tag("bob"));
 }
 
-/// Two messages within 20 ms.
+/// Draws two messages within 20 ms.
 fn hung_up(t: &mut Ladder, at: u64, id: &str, a: Phone, b: Phone) {
     t.sip(at, a.sip, b.sip, request("BYE", id).cseq(9).to_tag("bob"));
     t.sip(at + 20, b.sip, a.sip, response(200, "BYE", id).cseq(9));
 }
 
-/// Media both ways, with two SSRCs one after the other.
+/// Draws media both ways, with two consecutive SSRCs.
 fn talk(t: &mut Ladder, at: u64, a: Phone, b: Phone, ssrc: u32, sequence: RangeInclusive<u16>) {
     t.rtp(at, a.media, b.media, ssrc, sequence.clone());
     t.rtp(at + 9, b.media, a.media, ssrc + 1, sequence);
@@ -1158,7 +1158,7 @@ fn ipv6_pair() -> (Phone, Phone) {
     (phone(1), phone(2))
 }
 
-/// The IP packet of a frame in a tunnel, which goes over Ethernet.
+/// Returns the IP packet of a frame in a tunnel over Ethernet.
 fn tunnelled(tunnel: Tunnel, framing: Framing, frame: &[u8]) -> Vec<u8> {
     on_link(LinkType::ETHERNET, &tunnel.carry(&frame[14..], framing))
 }

@@ -1,7 +1,7 @@
-//! Any system call fails once, in any way: a run ends as if it had not, or it says what failed and
-//! ends with 1, and the next run ends as if nothing had been.
+//! Any system call fails once, with any error: the run either completes, or it names the failure
+//! and ends with 1, and the next run completes as if nothing had happened.
 //!
-//! `scripts/soak faults` tries all of them, call by call.
+//! `scripts/soak faults` tries every call.
 
 use std::{
     collections::BTreeMap,
@@ -22,9 +22,9 @@ use super::{
 
 const ERRORS: [&str; 5] = ["EIO", "ENOSPC", "EINTR", "ENOMEM", "EMFILE"];
 
-/// Calls that cannot fail, or of which nobody asks whether they have. (The standard library does,
-/// where a directory is closed, and panics; random numbers do not run out; `brk` tells of a failure
-/// by the end of the heap as it was, never by an error.)
+/// Calls that cannot fail, or whose failure nobody checks. (The standard library checks the closing
+/// of a directory, and panics; random numbers do not run out; a failing `brk` returns the old end
+/// of the heap, never an error.)
 const SURE: [&str; 15] = [
     "brk",
     "close",
@@ -43,7 +43,7 @@ const SURE: [&str; 15] = [
     "set_tid_address",
 ];
 
-/// So that there are several units of work, and states between them.
+/// Flags that give several units of work, with states between them.
 const FLAGS: [&str; 7] = [
     "--window-bytes",
     "60000",
@@ -77,7 +77,7 @@ impl Sweep {
         desk
     }
 
-    /// All that can fail, but for what happens before the program begins.
+    /// Returns the calls that can fail, without those before the program begins.
     fn calls(&self, threads: Threads) -> Vec<Call> {
         let desk = self.desk();
         let before: BTreeMap<String, usize> = {
@@ -99,7 +99,7 @@ impl Sweep {
         calls
     }
 
-    /// Gives what was wrong.
+    /// Makes a call fail, and returns how that run ended, or what was wrong.
     fn fails(&self, threads: Threads, call: &Call, error: &str) -> Result<&'static str, String> {
         let desk = self.desk();
         let what = format!("{error} at {} {} of {threads:?}", call.kind, call.nth);
@@ -122,7 +122,7 @@ impl Sweep {
                 desk.has(&self.want, &what);
                 return Ok("the same");
             }
-            // strace may let the line that says so fail as well, if another thread writes it.
+            // With several threads, strace may make the write of that log line fail, too.
             Some(1) if ran.log.contains("ERROR") || call.kind == "write" => {}
             status => return Err(format!("{what}: ended with {status:?}: {}", ran.log)),
         }

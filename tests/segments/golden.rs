@@ -1,9 +1,9 @@
-//! The format of the state: it changes with its version only.
+//! The format of the state changes only with its version.
 //!
-//! `golden.state` was written by a run over the first half of everything. If what is carried over
-//! changes, a program that reads it as its own would go on with nonsense. Then raise `VERSION` in
-//! `state.rs`, and have the file made anew: `GOLDEN_STATE=write cargo test -p sip-call-extractor
-//! --test end_to_end golden`.
+//! `golden.state` was written by a run over the first half of everything. If the carried-over types
+//! change, a program would misread states of the same version. Then raise `VERSION` in `state.rs`,
+//! and write the file again: `GOLDEN_STATE=write cargo test -p sip-call-extractor --test end_to_end
+//! golden`.
 
 use std::{fs, path::Path};
 
@@ -28,13 +28,13 @@ const GOLDEN: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../tests/segments/golden.state"
 );
-/// Where the version of the format stands, where the length of the body does, and where that
-/// begins.
+/// The offset of the format's version. The next constants are those of the body's length and of the
+/// body.
 const VERSION_AT: usize = 8;
 const LEN_AT: usize = 16;
 const BODY_AT: usize = 32;
 
-/// The state between the halves.
+/// Returns the state between the halves.
 fn written_now() -> Vec<u8> {
     let segments = Names::Agents.cut(&Packets::everything(Form::Micro), 2, &mut Dice::new(500));
     let desk = Desk::new();
@@ -55,7 +55,7 @@ fn body(state: &[u8]) -> &[u8] {
     &state[BODY_AT..BODY_AT + len as usize]
 }
 
-/// A body read as this program's own, and written again.
+/// Reads a body as this program's own, and returns it as written again.
 fn written_again(directory: &Path) -> Option<Vec<u8>> {
     let loaded = StateFile::of(directory, false).load::<CallTable, Unfinished, Books>();
     let (state, _): (State<CallTable, Unfinished, Books>, _) = loaded.ok()??;
@@ -63,7 +63,7 @@ fn written_again(directory: &Path) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn what_is_carried_over_changes_with_the_version_only() {
+fn the_carry_over_changes_with_the_version_only() {
     let golden = golden();
     let now = written_now();
     assert_eq!(
@@ -73,7 +73,7 @@ fn what_is_carried_over_changes_with_the_version_only() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(STATE), &golden).unwrap();
     let again = written_again(directory.path());
-    // Tables come in another order each time, and with that the same bytes in another order.
+    // Hash tables have another order each time, so the same bytes come in another order.
     let sorted = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
         bytes.sort_unstable();

@@ -1,5 +1,5 @@
-//! Kill anywhere: whenever it is killed, the next run ends as if it had never been, and what was to
-//! be seen before stays.
+//! Kills anywhere: after a kill at any moment the next run completes as if nothing had happened,
+//! and files that were visible before stay.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use super::{
     everything::{Container, Form, Packets, in_good_time},
 };
 
-/// So that there is much to do between two states, and many states.
+/// Flags that give much work between two states, and many states.
 const SMALL: [&str; 6] = [
     "--window-bytes",
     "9000",
@@ -29,7 +29,7 @@ const SMALL: [&str; 6] = [
     "40000",
 ];
 
-/// What runs until it is killed.
+/// The kind of run that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
     Keep,
@@ -37,15 +37,15 @@ enum Job {
     Move,
     /// One file, without a directory of segments.
     File,
-    /// What two capture points have seen of it.
+    /// The same capture as two capture points have seen it.
     Merge,
 }
 
-/// A job and what it works on.
+/// A job and its inputs.
 struct Kills {
     job: Job,
     segments: Vec<Segment>,
-    /// Those of a second capture point.
+    /// The segments of a second capture point.
     others: Vec<Segment>,
     want: Files,
     flags: Vec<String>,
@@ -91,7 +91,7 @@ impl Kills {
         }
     }
 
-    /// A desk on which everything lies ready.
+    /// Creates a desk with all inputs.
     fn desk(&self) -> Desk {
         let desk = Desk::new();
         desk.deliver_all(&self.segments);
@@ -104,7 +104,7 @@ impl Kills {
         desk
     }
 
-    /// The command that is started again and again.
+    /// Returns the command that is started again and again.
     fn command(&self, desk: &Desk) -> Command {
         let mut command = match self.job {
             Job::File => {
@@ -131,7 +131,7 @@ impl Kills {
         command
     }
 
-    /// After a kill: what is seen will stay, and what was seen is still there.
+    /// Checks a desk after a kill: visible files are final, and those from before are still there.
     fn check_killed(&self, desk: &Desk, seen_before: &[String], what: &str) -> Vec<String> {
         desk.shows_only(&self.want, what);
         let seen: Vec<String> = if desk.out.exists() {
@@ -146,13 +146,13 @@ impl Kills {
         seen
     }
 
-    /// One file that is done leaves no state by which the next run could tell: it would be another
-    /// one.
+    /// True if the run is complete but was killed during its last words. A complete run over a file
+    /// leaves no state, so another run would extract the file again.
     fn is_done_but_for_words(&self, desk: &Desk) -> bool {
         self.job == Job::File && desk.everything_in_out() == self.want
     }
 
-    /// Some of what is still missing of a CSV, as the kernel may leave it, too.
+    /// Writes a part of the missing rows of a CSV, as the kernel may do before a crash.
     fn write_half_a_row(&self, desk: &Desk, name: &str) {
         let there = desk.everything_in_out();
         if let (Some(rows), true) = (there.get(name), there.contains_key(STATE)) {
@@ -182,7 +182,7 @@ impl Kills {
         );
     }
 
-    /// Runs to the end, with a kill before each of some of the calls that change something.
+    /// Runs to the end, with a kill before each of some calls that change something.
     fn at_each_change(&self, threads: Threads, samples: usize, dice: &mut Dice) {
         let desk = self.desk();
         let calls = calls(threads, &self.command(&desk), CHANGES, desk.folder());
@@ -211,8 +211,7 @@ impl Kills {
         }
     }
 
-    /// Kills it at moments that chance chooses, until a run comes to its end. Tells how often it
-    /// was killed.
+    /// Kills the run at random moments until one completes. Returns the number of kills.
     fn at_any_moment(&self, dice: &mut Dice) -> usize {
         let desk = self.desk();
         let begun = Instant::now();
@@ -239,8 +238,8 @@ impl Kills {
         unreachable!()
     }
 
-    /// The same, by strace: after ever more of the calls that change something, so that each run
-    /// comes some way.
+    /// The same with strace: it kills after a growing number of calls that change something, so
+    /// that each run makes some progress.
     fn again_and_again(&self, dice: &mut Dice) -> usize {
         let (desk, mut seen) = (self.desk(), Vec::new());
         for kills in 0.. {
@@ -291,7 +290,7 @@ fn at_each_change_with_threads_and_two_links() {
     }
 }
 
-/// What the kernel copies may end anywhere.
+/// A copy in the kernel may be cut anywhere.
 #[test]
 fn while_rows_are_written() {
     let mut dice = Dice::new(205);
@@ -360,7 +359,7 @@ fn again_and_again() {
     }
 }
 
-/// While it watches, and segments come one after the other.
+/// A watch is killed while segments come.
 #[test]
 fn while_it_watches() {
     let mut dice = Dice::new(204);

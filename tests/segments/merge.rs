@@ -1,4 +1,4 @@
-//! Several capture points: what each of them has seen is one capture.
+//! Several capture points are merged to one capture.
 
 use std::{collections::HashMap, fs, path::PathBuf, process::Command, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     everything::{Form, Frames, Packets, in_good_time},
 };
 
-/// What two agents have seen of one conversation.
+/// The captures of one conversation at two agents.
 struct Points {
     desk: Desk,
     directories: [PathBuf; 2],
@@ -22,8 +22,7 @@ struct Points {
     want: Files,
 }
 
-/// Whether a frame of Ethernet has anything to do with signalling: the port of SIP over UDP, TCP,
-/// or it is a fragment.
+/// True if an Ethernet frame belongs to signalling: the SIP port over UDP, TCP, or a fragment.
 pub fn is_signalling(frame: &[u8]) -> bool {
     let has_port = |at: usize| frame.get(at..at + 2) == Some(&5060u16.to_be_bytes()[..]);
     let ports = if frame[12..14] == [0x86, 0xdd] {
@@ -43,7 +42,7 @@ pub fn split(frames: &Frames, is_first: impl Fn(&[u8]) -> bool) -> [Frames; 2] {
 }
 
 impl Points {
-    /// Each with its own stretches of time.
+    /// Each capture has stretches of its own.
     fn of(parts: [Frames; 2], want: Files, dice: &mut Dice) -> Self {
         let desk = Desk::new();
         let directories = ["one", "two"].map(|name| desk.folder().join(name));
@@ -62,7 +61,7 @@ impl Points {
         }
     }
 
-    /// Signalling here, media there.
+    /// Signalling is at one point, media at the other.
     fn apart(dice: &mut Dice) -> Self {
         let frames = in_good_time();
         let want = results_of_the_whole(&Packets::of(Form::Micro, &frames));
@@ -130,7 +129,7 @@ fn signalling_here_and_media_there() {
     }
 }
 
-/// A part of each, in whatever turn they are delivered.
+/// The points deliver parts in any order.
 #[test]
 fn delivered_skewed() {
     let mut dice = Dice::new(601);
@@ -177,7 +176,7 @@ fn any_packet_anywhere() {
     }
 }
 
-/// A run that knows nothing of the second waits for it, however long that takes.
+/// A run that does not know the second point yet waits for it, however long that takes.
 #[test]
 fn one_is_an_hour_late() {
     let points = Points::apart(&mut Dice::new(603));
@@ -195,7 +194,7 @@ fn one_is_an_hour_late() {
 }
 
 #[test]
-fn who_watches_waits_for_a_silent_one_for_so_long() {
+fn a_watch_waits_for_a_silent_point_until_the_limit() {
     let points = Points::apart(&mut Dice::new(604));
     let mut watch = points.start(&["--source-timeout", "1h"]);
     points.deliver_all(0);
@@ -216,7 +215,7 @@ fn who_watches_waits_for_a_silent_one_for_so_long() {
 }
 
 #[test]
-fn who_watches_goes_on_without_one_that_is_silent_for_too_long() {
+fn a_watch_goes_on_without_a_point_that_is_silent_for_too_long() {
     let points = Points::apart(&mut Dice::new(605));
     let mut watch = points.start(&["--source-timeout", "1s"]);
     points.deliver_all(0);
@@ -235,8 +234,8 @@ fn who_watches_goes_on_without_one_that_is_silent_for_too_long() {
     watch.end("TERM").is(0);
 }
 
-/// Frames of which none is sent twice within a short time.
-fn of_which_none_comes_twice() -> Frames {
+/// Returns frames without a repetition within a short time.
+fn frames_without_repetition() -> Frames {
     let mut seen = HashMap::new();
     let mut frames = in_good_time();
     frames.retain(|(ns, frame)| {
@@ -246,7 +245,7 @@ fn of_which_none_comes_twice() -> Frames {
     frames
 }
 
-/// The same frames with their nanoseconds.
+/// Returns the same frames with nanoseconds.
 fn nano(frames: &Frames) -> Packets {
     let mut packets = Packets::of(Form::Nano, frames);
     packets
@@ -257,12 +256,12 @@ fn nano(frames: &Frames) -> Packets {
     packets
 }
 
-/// A packet that two have seen is there twice, unless it is asked for once.
+/// A packet that both have seen is kept twice, unless deduplication is on.
 #[test]
-fn what_both_have_seen() {
+fn both_have_seen_the_same_packets() {
     let mut dice = Dice::new(606);
-    let frames = of_which_none_comes_twice();
-    // The second sees everything a moment later, with other addresses of Ethernet.
+    let frames = frames_without_repetition();
+    // The second point sees everything a moment later, with other Ethernet addresses.
     let seen_again: Frames = frames
         .iter()
         .map(|(ns, frame)| (ns + 500, [&[9; 12][..], &frame[12..]].concat()))
@@ -292,10 +291,10 @@ fn what_both_have_seen() {
     }
 }
 
-/// What one has seen twice within so short a time is once there, too.
+/// A packet that one point has seen twice within so short a time is then kept once, too.
 #[test]
-fn what_one_has_seen_twice() {
-    let frames = of_which_none_comes_twice();
+fn one_has_seen_a_packet_twice() {
+    let frames = frames_without_repetition();
     let mut twice: Frames = frames
         .iter()
         .cloned()

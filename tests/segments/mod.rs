@@ -1,6 +1,5 @@
-//! Directories of segments: whatever a capture is cut into, whenever the program is killed,
-//! whatever becomes of segments, disks and clocks, the results are those of the whole capture, byte
-//! for byte.
+//! Directories of segments: the results are those of the whole capture, byte for byte, wherever it
+//! is cut, whenever the program is killed, and when segments, disks and clocks fail.
 //!
 //! `scripts/soak` runs these tests for longer: see `dice.rs`.
 

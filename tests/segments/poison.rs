@@ -1,5 +1,5 @@
-//! Segments that cannot be read, between others that can: whatever is wrong with one, the others
-//! are read, and it is named.
+//! Unreadable segments between readable ones: the readable ones are processed, and the log names
+//! the others.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
 const ATTEMPTS: &str = ".sip-call-extractor.attempts";
 const LAST: &[&str] = &["--no-sync", "--final"];
 
-/// Everything in six segments, and what comes of it.
+/// Returns everything in six segments, and the expected results.
 fn six() -> (Vec<Segment>, Files) {
     let packets = Packets::everything(Form::Micro);
     let places: Vec<usize> = (1..6).map(|n| packets.len() * n / 6).collect();
@@ -28,20 +28,20 @@ fn six() -> (Vec<Segment>, Files) {
     )
 }
 
-/// The name of one that comes between the third and the fourth.
+/// Returns the name of a segment between the third and the fourth.
 fn between(segments: &[Segment]) -> String {
     let name = segments[2].0.replace("_000003.pcap", "_000099.pcap");
     assert!(segments[2].0 < name && name < segments[3].0);
     name
 }
 
-/// A capture without packets in a gigabyte of nothing, compressed to a megabyte.
+/// Returns a capture without packets in a gigabyte of zeros, compressed to a megabyte.
 fn bomb() -> Vec<u8> {
     let head = Packets::everything(Form::Micro).whole()[..24].to_vec();
     gzip(&[head, vec![0; 64 << 20]].concat())
 }
 
-/// Runs until it does not end with 1, as often as a service manager starts it.
+/// Restarts the run, as a service manager does, until it does not end with 1.
 #[track_caller]
 fn until_it_goes_on(mut run: impl FnMut(usize) -> Ran) -> (usize, Ran) {
     for runs in 0..12 {
@@ -53,7 +53,8 @@ fn until_it_goes_on(mut run: impl FnMut(usize) -> Ran) -> (usize, Ran) {
     panic!("it does not go on");
 }
 
-/// The others are read as if this one had never been there, and it is kept, named and set aside.
+/// Checks that the others are processed as if this one did not exist, and that it is kept, named
+/// and set aside.
 #[track_caller]
 fn is_set_aside(desk: &Desk, want: &Files, name: &str, ran: Ran) {
     let ran = ran.is(3);
@@ -66,7 +67,7 @@ fn is_set_aside(desk: &Desk, want: &Files, name: &str, ran: Ran) {
     got.remove(support::desk::STATE);
     support::desk::assert_same(want, &got, name);
     assert!(desk.segments.join(name).exists());
-    // It is named as long as it is there.
+    // The log names it as long as it is there.
     desk.run(&["--no-sync"])
         .is(3)
         .says(&format!("{name} stays set aside"));
@@ -100,7 +101,7 @@ fn one_that_a_disk_does_not_give_is_set_aside() {
     }
 }
 
-/// Nothing of a good one is lost, nor taken for what comes last.
+/// No packet of a readable segment is lost or read out of order.
 #[test]
 fn one_that_a_disk_gives_late_is_read_in_its_place() {
     let packets = Packets::everything(Form::Micro);
@@ -109,7 +110,7 @@ fn one_that_a_disk_gives_late_is_read_in_its_place() {
         &packets,
         &packets.cut_at(&[places[places.len() / 3], places[places.len() / 2]]),
     );
-    // Only their first packets tell their order.
+    // Only their first packets give their order.
     let segments: Vec<Segment> = segments
         .into_iter()
         .zip(["c.pcap", "a.pcap", "b.pcap.gz"])
@@ -158,7 +159,7 @@ fn one_that_grows_too_large_is_set_aside_at_once() {
     let ran = desk.run(&flags);
     ran.says("more than 32MiB when it is decompressed");
     is_set_aside(&desk, &want, &bad, ran);
-    // More is allowed, and it is tried again.
+    // With a higher limit it is tried again.
     let desk = Desk::new();
     desk.deliver(&bad, &bomb());
     desk.run(&flags).is(3);
@@ -184,13 +185,13 @@ fn one_that_crashes_the_program_is_set_aside() {
                 &format!("signal=SIG{signal}:when=2"),
             ))
         });
-        // Together with others, then by itself, twice.
+        // It is tried together with others, then alone, twice.
         assert!(runs <= 3, "{runs} for {signal}");
         is_set_aside(&desk, &want, &bad, ran);
     }
 }
 
-/// Who was killed leaves no word. It is the segment's doing only if it goes on for long.
+/// A killed program leaves no reason. The segment is blamed only if this goes on for long.
 #[test]
 fn one_that_has_the_program_killed_is_set_aside_after_a_while() {
     let (segments, want) = six();
@@ -213,7 +214,7 @@ fn one_that_has_the_program_killed_is_set_aside_after_a_while() {
             "signal=SIGKILL:when=2",
         ))
     };
-    // What tells another time tells in its own way that a process was killed.
+    // libfaketime reports the death by a signal in its own way.
     let is_killed = |ran: Ran| {
         assert!(
             ran.status != Some(3) && !ran.log.contains("is set aside"),
@@ -223,12 +224,12 @@ fn one_that_has_the_program_killed_is_set_aside_after_a_while() {
     };
     (0..10).for_each(|_| is_killed(run("+0m")));
     is_killed(run("+9m"));
-    // It is counted by the run that finds it.
+    // The run that finds the attempt counts it.
     let ran = run("+11m");
     is_set_aside(&desk, &want, &bad, ran);
 }
 
-/// A disk in a file, of which a part is cut off: what lay there gives errors. Wants root.
+/// A disk in a file, a part of which is cut off: reading there gives errors. Needs root.
 #[test]
 fn one_on_a_bad_sector_is_set_aside_with_its_offset() {
     let (segments, want) = six();
@@ -243,7 +244,7 @@ fn one_on_a_bad_sector_is_set_aside_with_its_offset() {
             .unwrap();
         assert!(
             output.status.success(),
-            "{script} (this test wants root): {}",
+            "{script} (this test needs root): {}",
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).unwrap()
@@ -251,7 +252,7 @@ fn one_on_a_bad_sector_is_set_aside_with_its_offset() {
     sh("truncate -s 64M $0; mkfs.ext4 -q -b 1024 -m 0 $0; mount -o loop $0 $1");
     let _unmounted = Unmounted(&desk.segments);
     let bad = between(&segments);
-    // What is written first lies before it.
+    // Segments that are written first lie before it.
     desk.deliver_all(&segments);
     sh("sync -f $1");
     let packets = &segments[3].1[24..];
@@ -301,7 +302,7 @@ impl Drop for Unmounted<'_> {
 }
 
 #[test]
-fn what_is_no_file_is_left_alone() {
+fn directories_links_and_pipes_are_left_alone() {
     let (segments, want) = six();
     let desk = Desk::new();
     desk.deliver_all(&segments);
@@ -321,7 +322,7 @@ fn what_is_no_file_is_left_alone() {
 }
 
 #[test]
-fn who_watches_goes_on_behind_it() {
+fn a_watch_goes_on_after_it() {
     let (segments, want) = six();
     let desk = Desk::new();
     let bad = between(&segments);
@@ -335,7 +336,7 @@ fn who_watches_goes_on_behind_it() {
     });
     assert!(is_done && watch.is_running(), "{}", watch.log());
     watch.says(&format!("{bad} is set aside"));
-    // strace is not the one that is to end.
+    // The signal is for the extractor, not for strace.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", watch.id())).unwrap();
     let ended = Command::new("kill")
         .args(children.split_whitespace())

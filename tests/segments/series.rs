@@ -1,5 +1,4 @@
-//! An agent that captures at two interfaces, into one directory: what both have seen is one
-//! capture.
+//! An agent that captures at two interfaces into one directory: both together are one capture.
 
 use std::{
     fs,
@@ -23,13 +22,13 @@ const INTERFACES: [&str; 2] = ["eth0", "br_lan"];
 struct Agent {
     desk: Desk,
     segments: [Vec<Segment>; 2],
-    /// How many of them are closed.
+    /// The number of closed segments of each.
     closed: [usize; 2],
     want: Files,
 }
 
 impl Agent {
-    /// Each interface with segments of its own stretches of time.
+    /// Each interface has segments with stretches of its own.
     fn at(parts: [Frames; 2], want: Files, dice: &mut Dice) -> Self {
         let mut interfaces = INTERFACES.iter();
         let segments = parts.map(|frames| {
@@ -54,7 +53,7 @@ impl Agent {
         }
     }
 
-    /// Signalling at one, media at the other.
+    /// Signalling is at one interface, media at the other.
     fn apart(dice: &mut Dice) -> Self {
         let frames = in_good_time();
         let want = results_of_the_whole(&Packets::of(Form::Micro, &frames));
@@ -66,7 +65,7 @@ impl Agent {
         Some(self.desk.segments.join(format!(".{name}.part")))
     }
 
-    /// Lets some time pass: what is there has been there for long.
+    /// Ages all files, as if time had passed.
     fn rest(&self) {
         for name in self.desk.delivered() {
             let file = fs::File::options()
@@ -146,8 +145,7 @@ fn in_one_run() {
     }
 }
 
-/// An interface at which there is nothing to capture holds the other one back for some seconds
-/// only.
+/// An interface without packets delays the other one only for some seconds.
 #[test]
 fn one_is_idle() {
     let mut agent = Agent::apart(&mut Dice::new(626));
@@ -164,7 +162,7 @@ fn one_is_idle() {
     assert!(agent.has_calls(40), "{log}");
 }
 
-/// Whichever interface's segments are closed first, and however many at a time.
+/// The segments of the interfaces are closed in any order and number.
 #[test]
 fn segments_are_closed_in_any_turn() {
     let mut dice = Dice::new(621);
@@ -187,8 +185,8 @@ fn segments_are_closed_in_any_turn() {
     }
 }
 
-/// What one interface has captured waits for what the other has still to deliver, and the log says
-/// for which.
+/// Packets of one interface wait for the segments that the other has still to deliver, and the log
+/// says which.
 #[test]
 fn one_is_far_behind() {
     let mut agent = Agent::apart(&mut Dice::new(622));
@@ -214,7 +212,7 @@ fn one_is_far_behind() {
 fn watched() {
     let mut agent = Agent::apart(&mut Dice::new(623));
     agent.begin();
-    // That these are years old does not mean that nobody writes them.
+    // The old times of these files do not mean that nobody writes them.
     let watch = agent
         .desk
         .start(&["--no-sync", "--watch", "--source-timeout", "900000h"]);
@@ -234,7 +232,7 @@ fn watched() {
     agent.desk.has(&agent.want, "watched");
 }
 
-/// A part file that a crash has left is not waited for longer than for a silent capture point.
+/// The part file of a crashed agent is waited for only as long as a silent capture point.
 #[test]
 fn a_part_file_that_nobody_writes() {
     let mut agent = Agent::apart(&mut Dice::new(624));

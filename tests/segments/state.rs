@@ -1,4 +1,4 @@
-//! Whose output directory it is: the lock, the state, and what is refused.
+//! The owner of an output directory: the lock, the state, and refusals.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -21,7 +21,7 @@ fn halves() -> (Packets, Vec<Segment>, Files) {
     (packets, segments, want)
 }
 
-/// The first half is processed, the second is there.
+/// Returns a desk whose first half is processed and whose second half is there.
 fn half_done() -> (Desk, Files) {
     let (_, segments, want) = halves();
     let desk = Desk::new();
@@ -31,7 +31,7 @@ fn half_done() -> (Desk, Files) {
     (desk, want)
 }
 
-/// A run that is refused in words, and leaves everything as it was.
+/// Checks that a run is refused with these words, and changes nothing.
 #[track_caller]
 fn is_refused(desk: &Desk, command: &mut Command, words: &[&str], what: &str) {
     let (out, delivered) = (desk.everything_in_out(), desk.delivered());
@@ -127,7 +127,7 @@ fn a_state_of_a_newer_version_is_refused() {
     let state = desk.out.join(STATE);
     let sound = fs::read(&state).unwrap();
     let mut newer = sound.clone();
-    // The version stands behind the magic.
+    // The version is after the magic number.
     newer[8] += 1;
     fs::write(&state, newer).unwrap();
     is_refused(
@@ -170,7 +170,7 @@ fn a_state_of_other_flags_is_refused() {
         &["--reset-state"],
         "files, not a directory",
     );
-    // How large the pieces are in which it works is no such flag.
+    // Sizes of windows and chunks do not belong to those flags.
     desk.run(&[
         "--window-bytes",
         "9000",
@@ -278,7 +278,7 @@ fn it_starts_afresh_where_it_is_told_to() {
     }
 }
 
-/// Every run on another day, some of them before the one before.
+/// Every run is on another day, sometimes on an earlier one.
 #[test]
 fn the_wall_clock_makes_no_difference() {
     let (packets, _, want) = halves();

@@ -1,4 +1,4 @@
-//! Watching a directory: how soon, how quietly, and how it ends.
+//! Watching a directory: reaction time, idle cost, and the end.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ fn five() -> (Vec<Segment>, Files) {
 
 const WATCH: &[&str] = &["--watch", "--after-processing", "delete"];
 
-/// Delivers a segment, and tells how long it took until it was processed.
+/// Delivers a segment, and returns the time until it was processed.
 #[track_caller]
 fn processed(desk: &Desk, segment: &Segment, watch: &Running) -> Duration {
     desk.deliver_all(std::slice::from_ref(segment));
@@ -43,7 +43,7 @@ fn processed(desk: &Desk, segment: &Segment, watch: &Running) -> Duration {
     begun.elapsed()
 }
 
-/// It listens already when it says so; a rescan would take longer.
+/// The watch listens before it says so; a rescan would take longer.
 #[test]
 fn it_reacts_within_a_second() {
     let (segments, want) = five();
@@ -78,7 +78,7 @@ fn signals_end_it_with_the_state_saved() {
     desk.has(&want, "ended by signals");
 }
 
-/// In the middle of its work, at whatever moment.
+/// A signal comes at any moment of its work.
 #[test]
 fn a_signal_while_it_works_loses_nothing() {
     let mut dice = Dice::new(701);
@@ -133,7 +133,7 @@ fn the_directory_may_be_removed_and_made_again() {
         processed(&desk, segment, &watch);
         if n % 2 == 0 {
             fs::remove_dir_all(&desk.segments).unwrap();
-            // Once at once, once after a look at what is not there.
+            // Once immediately, once after the watch has looked for the missing directory.
             std::thread::sleep(Duration::from_millis(n as u64 * 100));
             assert!(watch.is_running(), "{}", watch.log());
             fs::create_dir(&desk.segments).unwrap();
@@ -145,7 +145,7 @@ fn the_directory_may_be_removed_and_made_again() {
     desk.has(&want, "in directories made again");
 }
 
-/// Renames within the directory, links and whatever else puts a file there.
+/// Renames within the directory, links, and other ways to put a file there.
 #[test]
 fn however_a_segment_comes() {
     let (segments, want) = five();
@@ -177,7 +177,7 @@ fn however_a_segment_comes() {
     desk.has(&want, "however they came");
 }
 
-/// More files than the kernel keeps events for, in no time.
+/// More files at once than the kernel's event queue holds.
 #[test]
 fn thousands_of_events_are_no_matter() {
     let (segments, want) = five();
@@ -203,7 +203,7 @@ fn thousands_of_events_are_no_matter() {
     desk.has(&want, "after a flood");
 }
 
-/// Of a process, in clock ticks of 10 ms.
+/// Returns the CPU time of a process, in clock ticks of 10 ms.
 fn processor_time(watch: &Running) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", watch.id())).unwrap();
     let fields: Vec<&str> = stat

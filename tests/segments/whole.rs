@@ -1,5 +1,4 @@
-//! What comes of the whole capture: that everything is in it which the other tests take for
-//! granted.
+//! The results of the whole capture: it contains everything that the other tests rely on.
 
 use support::{
     desk::{Desk, Files, visible},
@@ -82,19 +81,19 @@ fn everything_is_in_it() {
 }
 
 #[test]
-fn where_links_differ_files_are_of_both_kinds() {
+fn with_two_link_types_both_file_formats_occur() {
     let names: Vec<String> = extracted(Form::TwoLinks).files().into_keys().collect();
     let ending = |ending: &str| names.iter().filter(|name| name.ends_with(ending)).count();
     assert_eq!(ending(".pcap") + ending(".pcapng"), 54);
     assert!(ending(".pcap") > 5 && ending(".pcapng") > 20, "{names:?}");
 }
 
-/// What contradicts a damaged time may stand in the next input.
+/// The packet that contradicts a damaged time may be in the next input.
 #[test]
 fn an_input_may_end_with_a_damaged_time() {
     let packets = Packets::everything(Form::Micro);
     let want: Files = extracted(Form::Micro).files();
-    // The times of first packets tell the order of inputs.
+    // The times of first packets give the order of inputs.
     let is_in_order = |place: &usize| packets.packets[place + 1].ns > packets.packets[0].ns;
     for place in packets.places_of_damage().into_iter().filter(is_in_order) {
         let desk = Desk::new();
@@ -109,8 +108,8 @@ fn an_input_may_end_with_a_damaged_time() {
     }
 }
 
-/// Files that are given one by one are one capture, too: the pipeline itself does not mind where an
-/// input ends.
+/// Files given one by one are one capture, too: the end of an input does not matter to the
+/// pipeline.
 #[test]
 fn inputs_that_are_given_one_by_one_are_one_capture() {
     let mut dice = Dice::new(1);

@@ -1,10 +1,10 @@
-//! Captures in memory, and the forms in which they are written to files.
+//! Captures in memory, and their file formats.
 
 use std::io::Write;
 
 use shared::pcap::{DEFAULT_SNAPLEN, LinkType, Precision, file_header, record_header};
 
-/// Frames with their times, and what becomes of them in a file.
+/// Frames with their times, and the link type of the file.
 #[derive(Clone)]
 pub struct Capture {
     pub link: LinkType,
@@ -12,28 +12,28 @@ pub struct Capture {
     pub frames: Vec<(u64, Vec<u8>)>,
 }
 
-/// The order of the bytes in a number.
+/// The byte order of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Little,
     Big,
 }
 
-/// How one interface of a pcapng writes times: ticks a second as the option `if_tsresol` says,
-/// counted from 1970 and so many seconds.
+/// The timestamps of a pcapng interface: ticks per second as in the option `if_tsresol`, counted
+/// from an offset to 1970 in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     pub resolution: u8,
     pub offset_s: i64,
 }
 
-/// The block in which a frame is written.
+/// The block type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketBlock {
     Enhanced,
-    /// The one that enhanced blocks have replaced.
+    /// The block that enhanced packet blocks have replaced.
     Obsolete,
-    /// Without time.
+    /// A block without time.
     Simple,
 }
 
@@ -42,11 +42,11 @@ pub enum PacketBlock {
 pub struct Section {
     pub order: Order,
     pub clocks: Vec<Clock>,
-    /// In turn, the block for one frame after the other.
+    /// The block types, used for one frame after the other in turn.
     pub blocks: Vec<PacketBlock>,
-    /// A block of no known kind before every so many frames; 0 for none.
+    /// A block of an unknown type stands before every so many frames; 0 for none.
     pub unknown_every: usize,
-    /// How many frames it holds; the last section holds the rest.
+    /// The number of frames; the last section has the rest.
     pub frames: usize,
 }
 
@@ -79,7 +79,7 @@ impl Order {
 }
 
 impl Clock {
-    /// The tick at or just after a time.
+    /// Returns the tick at or just after a time.
     fn ticks(self, ns: u64) -> u64 {
         let ns = u128::try_from(i128::from(ns) - i128::from(self.offset_s) * 1_000_000_000)
             .expect("a time after the clock's beginning");
@@ -97,12 +97,12 @@ impl Capture {
         self.frames.push((ns, frame));
     }
 
-    /// A classic pcap, little-endian.
+    /// Returns a classic pcap, little-endian.
     pub fn to_pcap(&self) -> Vec<u8> {
         self.to_pcap_snapped(usize::MAX)
     }
 
-    /// The same, with no more than so many bytes of each frame.
+    /// The same, with at most `snaplen` bytes of each frame.
     pub fn to_pcap_snapped(&self, snaplen: usize) -> Vec<u8> {
         let mut file = file_header(self.link, self.precision, DEFAULT_SNAPLEN).to_vec();
         for (ns, frame) in &self.frames {
@@ -118,7 +118,7 @@ impl Capture {
         file
     }
 
-    /// A classic pcap in any of its four forms.
+    /// Returns a classic pcap in any of its four variants.
     pub fn to_pcap_as(&self, order: Order, precision: Precision) -> Vec<u8> {
         let mut file = Self {
             precision,
@@ -138,7 +138,7 @@ impl Capture {
         file
     }
 
-    /// A pcapng of these sections. The frames of a section are spread over its interfaces.
+    /// Returns a pcapng of these sections. The frames of a section are spread over its interfaces.
     pub fn to_pcapng(&self, sections: &[Section]) -> Vec<u8> {
         let mut file = Vec::new();
         let mut frames = &self.frames[..];
@@ -187,7 +187,7 @@ impl Section {
         };
         let mut body = [order.u16(link.0), order.u16(0)].concat();
         body.extend(order.u32(0));
-        // if_name, of three bytes: options are filled up.
+        // if_name, of three bytes: options are padded.
         body.extend([order.u16(2), order.u16(3)].concat());
         body.extend(b"eth\0");
         body.extend([order.u16(9), order.u16(1)].concat());
@@ -229,7 +229,7 @@ impl Section {
     }
 }
 
-/// One member of gzip.
+/// Returns one gzip member.
 pub fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::GzBuilder::new()
         .filename("big.pcap")
@@ -238,7 +238,7 @@ pub fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// One frame of zstd, with a checksum.
+/// Returns one zstd frame, with a checksum.
 pub fn zstd(plain: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
     encoder.include_checksum(true).unwrap();

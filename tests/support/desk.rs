@@ -1,5 +1,4 @@
-//! A place to work at: a directory of segments, a directory of results, and the program between
-//! them.
+//! A test's directories: one of segments, one of results, and the extractor between them.
 
 use std::{
     collections::BTreeMap,
@@ -18,16 +17,16 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 pub const STATE: &str = ".sip-call-extractor.state";
 
-/// A folder of its own, that is removed with it.
+/// A temporary folder, removed when it is dropped.
 pub struct Desk {
     folder: TempDir,
     pub segments: PathBuf,
     pub out: PathBuf,
 }
 
-/// How a run went.
+/// The outcome of a run.
 pub struct Ran {
-    /// Nothing if a signal ended it.
+    /// `None` if a signal ended it.
     pub status: Option<i32>,
     pub log: String,
 }
@@ -62,7 +61,7 @@ impl Desk {
         self.folder.path()
     }
 
-    /// A closed segment, the way the agent delivers one.
+    /// Delivers a closed segment as the agent does.
     pub fn deliver(&self, name: &str, bytes: &[u8]) {
         deliver_to(&self.segments, name, bytes);
     }
@@ -73,19 +72,19 @@ impl Desk {
             .for_each(|(name, bytes)| self.deliver(name, bytes));
     }
 
-    /// The names in the directory of segments, without what is hidden.
+    /// Returns the names in the directory of segments, without hidden files.
     pub fn delivered(&self) -> Vec<String> {
         visible(&self.segments).into_keys().collect()
     }
 
-    /// The program, which will write here.
+    /// Returns the extractor, set to write here.
     pub fn extractor(&self) -> Command {
         let mut command = extractor();
         command.arg("--output-dir").arg(&self.out);
         command
     }
 
-    /// The program over the directory of segments.
+    /// Returns the extractor, set to read the directory of segments.
     pub fn command(&self, flags: &[&str]) -> Command {
         let mut command = self.extractor();
         command.arg("--input-dir").arg(&self.segments).args(flags);
@@ -101,7 +100,7 @@ impl Desk {
         ran(&command.output().unwrap())
     }
 
-    /// Starts it; it goes on.
+    /// Starts it in the background.
     pub fn start(&self, flags: &[&str]) -> Running {
         self.start_command(self.command(flags))
     }
@@ -130,7 +129,7 @@ impl Desk {
         }
     }
 
-    /// Checks that the results are these, and that beside them nothing is there but the state.
+    /// Checks that the results are these, and that there is nothing else but the state.
     #[track_caller]
     pub fn has(&self, want: &Files, what: &str) {
         let mut got = self.everything_in_out();
@@ -138,8 +137,7 @@ impl Desk {
         assert_same(want, &got, what);
     }
 
-    /// Checks that what a reader sees now is a part of the results: files that are complete, rows
-    /// that stay.
+    /// Checks that the visible files are a part of the results: complete files, and rows that stay.
     #[track_caller]
     pub fn shows_only(&self, want: &Files, what: &str) {
         if !self.out.exists() {
@@ -164,7 +162,7 @@ impl Desk {
     }
 }
 
-/// A program that is running; it is killed if it still is at the end of a test.
+/// A running program; it is killed if it still runs at the end of a test.
 pub struct Running {
     child: std::process::Child,
     log: PathBuf,
@@ -179,7 +177,7 @@ impl Running {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Sends a signal, not before the program listens to such.
+    /// Sends a signal once the program has its handlers.
     pub fn signal(&self, name: &str) {
         assert!(
             within(Duration::from_secs(20), || self.listens()),
@@ -193,7 +191,7 @@ impl Running {
         assert!(sent.success());
     }
 
-    /// Whether it has a handler for SIGTERM, which is set up together with the others.
+    /// True if it has a handler for SIGTERM, which is set together with the others.
     fn listens(&self) -> bool {
         const SIGTERM_BIT: u64 = 1 << 14;
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
@@ -231,7 +229,7 @@ impl Running {
         Ran { status, log }
     }
 
-    /// Asks it to end, and waits.
+    /// Sends a signal that ends it, and waits.
     #[track_caller]
     pub fn end(self, signal: &str) -> Ran {
         self.signal(signal);
@@ -251,14 +249,14 @@ impl Drop for Running {
     }
 }
 
-/// Puts a file into a directory such that nobody sees half of it.
+/// Puts a file into a directory atomically.
 pub fn deliver_to(directory: &Path, name: &str, bytes: &[u8]) {
     let part = directory.join(format!(".{name}.part"));
     fs::write(&part, bytes).unwrap();
     fs::rename(part, directory.join(name)).unwrap();
 }
 
-/// Whether something comes true in time.
+/// Polls a condition, and returns true if it holds within `time`.
 pub fn within(time: Duration, is_so: impl FnMut() -> bool) -> bool {
     is_so_by(Instant::now() + time, is_so)
 }
@@ -282,18 +280,18 @@ fn ran(output: &Output) -> Ran {
     }
 }
 
-/// All files of a directory.
+/// Reads all files of a directory.
 pub fn files(directory: &Path) -> Files {
     let read = |entry: io::Result<fs::DirEntry>| {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        // One may vanish while this looks.
+        // A file may vanish during the listing.
         fs::read(entry.path()).ok().map(|bytes| (name, bytes))
     };
     fs::read_dir(directory).unwrap().filter_map(read).collect()
 }
 
-/// Those that a reader sees.
+/// Returns the files that are not hidden.
 pub fn visible(directory: &Path) -> Files {
     files(directory)
         .into_iter()
@@ -301,7 +299,7 @@ pub fn visible(directory: &Path) -> Files {
         .collect()
 }
 
-/// Compares results, and shows where they differ.
+/// Compares results, and shows the differences.
 #[track_caller]
 pub fn assert_same(want: &Files, got: &Files, what: &str) {
     let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();

@@ -1,11 +1,11 @@
-//! Chance that is the same every time, and how often it is tried.
+//! Reproducible random numbers, and the number of tries.
 //!
-//! `SEGMENT_TESTS=long` tries everything for much longer, and every place where there is a sample
-//! otherwise. `SEGMENT_TESTS_SEED=N` takes other chances; a failure says which seed it was.
+//! `SEGMENT_TESTS=long` tries everything for much longer, and every place instead of a sample.
+//! `SEGMENT_TESTS_SEED=N` changes the random numbers; a failure names its seed.
 
 use std::env;
 
-/// A number of tries: a few as a rule, many where somebody has the time.
+/// Returns the number of tries: `usual`, or `long` in a long run.
 pub fn tries(usual: usize, long: usize) -> usize {
     if is_long() { long } else { usual }
 }
@@ -37,7 +37,7 @@ impl Dice {
         self.0
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() >> 11) as usize % end
     }
@@ -46,7 +46,7 @@ impl Dice {
         &things[self.below(things.len())]
     }
 
-    /// So many different numbers below `end`, in order.
+    /// Returns `count` different numbers below `end`, in order.
     pub fn some_below(&mut self, count: usize, end: usize) -> Vec<usize> {
         let mut numbers: Vec<usize> = (0..end).collect();
         (0..count.min(end)).for_each(|at| numbers.swap(at, at + self.below(end - at)));

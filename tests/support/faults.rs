@@ -1,17 +1,17 @@
-//! The program under strace, which kills it or makes a system call fail where a test wants that.
+//! Runs the program under strace, which kills it or makes a system call fail.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-/// The system calls that change something. Those with `?` are not there on every processor.
+/// The system calls that change something. Calls with `?` do not exist on every architecture.
 pub const CHANGES: &str = "write,writev,pwrite64,?rename,?renameat,renameat2,?unlink,unlinkat,ftruncate,fallocate,fsync,fdatasync,\
     syncfs,copy_file_range,?sendfile,?link,linkat,?mkdir,mkdirat";
 
-/// Which threads it concerns.
+/// The threads that are affected.
 #[derive(Clone, Copy, Debug)]
 pub enum Threads {
-    /// The one that leads: states are saved there.
+    /// The main thread, which saves the states.
     First,
-    /// strace counts in each of them; those that work come to a number first.
+    /// All threads. strace counts in each of them; worker threads reach a number first.
     All,
 }
 
@@ -19,20 +19,20 @@ impl Threads {
     pub const EITHER: [Self; 2] = [Self::First, Self::All];
 }
 
-/// A call of the program: the `nth` of these. Of several kinds, whichever comes to that number
-/// first, for strace counts each kind by itself.
+/// A call of the program: the `nth` of this kind. If there are several kinds, the first one that
+/// reaches the number counts, because strace counts each kind separately.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub kind: String,
     pub nth: usize,
 }
 
-/// The command with something done to it at a call.
+/// Returns the command under strace, which injects `what` at a call.
 pub fn inject(threads: Threads, command: &Command, call: &Call, what: &str) -> Command {
     inject_at(threads, command, &call.kind, what, &call.nth.to_string())
 }
 
-/// The command with something done to it from some call on.
+/// Returns the command under strace, which injects `what` from a call on.
 pub fn inject_since(command: &Command, call: &Call, what: &str) -> Command {
     inject_at(
         Threads::All,
@@ -59,7 +59,7 @@ fn inject_at(threads: Threads, command: &Command, kinds: &str, what: &str, when:
     )
 }
 
-/// The command with something done to each of these system calls that concerns a path.
+/// Returns the command under strace, which injects `what` at all of these system calls on a path.
 pub fn inject_on(path: &Path, command: &Command, calls: &str, what: &str) -> Command {
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{what}"));
     under_strace(
@@ -78,8 +78,8 @@ pub fn inject_on(path: &Path, command: &Command, calls: &str, what: &str) -> Com
     )
 }
 
-/// All calls of these kinds that the command makes; of several threads, those of the one that makes
-/// the most.
+/// Returns all calls of these kinds that the command makes; of several threads, those of the thread
+/// that makes the most.
 pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> Vec<Call> {
     let text = list(threads, command, kinds, folder);
     let mut made: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -88,7 +88,7 @@ pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) ->
         .filter(|line| line.contains('(') && !line.contains("resumed>"))
     {
         let (before, _) = line.split_once('(').unwrap();
-        // With several threads, a line begins with the number of its own.
+        // With several threads, a line begins with the thread's number.
         let (thread, kind) = before.rsplit_once(' ').unwrap_or(("", before));
         *made.entry((kind, thread)).or_default() += 1;
     }
@@ -108,7 +108,7 @@ pub fn calls(threads: Threads, command: &Command, kinds: &str, folder: &Path) ->
     most.into_iter().flat_map(each).collect()
 }
 
-/// What strace says of these calls, line by line.
+/// Returns strace's lines about these calls.
 pub fn list(threads: Threads, command: &Command, kinds: &str, folder: &Path) -> String {
     let list = folder.join("calls");
     let output = under_strace(

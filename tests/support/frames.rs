@@ -4,14 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 pub const ETHERNET: u16 = 1;
 
-/// A UDP datagram in an Ethernet frame.
+/// Returns a UDP datagram in an Ethernet frame.
 pub fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let mut frame = ethernet_header(from.ip());
     frame.extend(ip_udp(from, to, payload));
     frame
 }
 
-/// A UDP datagram in an IP packet.
+/// Returns a UDP datagram in an IP packet.
 pub fn ip_udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let mut datagram = [
         from.port().to_be_bytes(),
@@ -19,13 +19,13 @@ pub fn ip_udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
         (8 + payload.len() as u16).to_be_bytes(),
     ]
     .concat();
-    // No checksum: RFC 768 allows it, and the extractor does not look at it.
+    // No checksum: RFC 768 allows it, and the extractor does not check it.
     datagram.extend([0, 0]);
     datagram.extend(payload);
     ip(from.ip(), to.ip(), UDP, &datagram)
 }
 
-/// A TCP segment in an Ethernet frame: RFC 9293, 3.1. Nobody looks at its checksum.
+/// Returns a TCP segment in an Ethernet frame: RFC 9293, 3.1. Its checksum is not valid.
 pub fn tcp(from: SocketAddr, to: SocketAddr, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut segment = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     segment.extend(sequence.to_be_bytes());
@@ -41,7 +41,7 @@ pub fn tcp(from: SocketAddr, to: SocketAddr, sequence: u32, flags: u8, payload: 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// What IP carries, in a packet.
+/// Returns an IP packet with this payload.
 fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len() as u16;
     let header = match (from, to) {
@@ -97,8 +97,8 @@ fn ipv6_header(source: [u8; 16], destination: [u8; 16], protocol: u8, payload_le
     header
 }
 
-/// An IP packet in an Ethernet frame, cut into fragments of so many bytes of payload, a multiple of
-/// 8.
+/// Returns an IP packet of an Ethernet frame as fragments of `size` bytes of payload, a multiple
+/// of 8.
 pub fn fragmented(frame: &[u8], size: usize, identification: u16) -> Vec<Vec<u8>> {
     let is_ipv4 = frame[12..14] == [0x08, 0x00];
     let (header, payload) = frame.split_at(if is_ipv4 { 34 } else { 54 });
@@ -114,7 +114,7 @@ pub fn fragmented(frame: &[u8], size: usize, identification: u16) -> Vec<Vec<u8>
     payload.chunks(size).enumerate().map(cut).collect()
 }
 
-/// RFC 791, 3.1. The checksum stays that of the whole, which nobody looks at.
+/// RFC 791, 3.1. The checksum stays that of the whole packet; nobody checks it.
 fn ipv4_fragment(
     header: &[u8],
     piece: &[u8],

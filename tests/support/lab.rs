@@ -1,4 +1,4 @@
-//! Namespaces with wires between them, and the programs that run there.
+//! Network namespaces connected by wires, and the programs that run there.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use std::{
 
 use tempfile::TempDir;
 
-/// No test waits longer than this for anything.
+/// The longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Of what the tests wait for (a socket that opens, a process that ends, a file that grows), other
-/// programs' doings all, the kernel tells nobody, so it is asked again and again.
+/// Polls until a condition holds: an open socket, an exited process or a grown file of another
+/// program, of which the kernel sends no event.
 pub fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !has_happened() {
@@ -25,7 +25,7 @@ pub fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
     }
 }
 
-/// The words of a line; a no-break space in one of them stands for a blank.
+/// Splits a line into words; a no-break space in a word stands for a space.
 fn words(line: &str) -> impl Iterator<Item = String> {
     line.split(' ')
         .filter(|word| !word.is_empty())
@@ -43,7 +43,7 @@ fn must_succeed(mut command: Command) {
     );
 }
 
-/// A network of its own. It ends with this value, and the wires that lead into it with it.
+/// A network namespace. It is removed on drop, with the wires that lead into it.
 pub struct Namespace(String);
 
 impl Namespace {
@@ -62,7 +62,7 @@ impl Namespace {
         namespace
     }
 
-    /// What a program is to be called with to run here.
+    /// Returns the command that runs a line here.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new("ip");
         command
@@ -77,14 +77,14 @@ impl Namespace {
         must_succeed(self.command(line));
     }
 
-    /// iproute2's `ip`, here.
+    /// Runs iproute2's `ip` here.
     pub fn ip(&self, line: &str) {
         let mut command = Command::new("ip");
         command.args(["-n", &self.0]).args(words(line));
         must_succeed(command);
     }
 
-    /// Whether the kernel has this type of interface.
+    /// True if the kernel supports this type of interface.
     pub fn can_have(&self, kind: &str) -> bool {
         let mut command = Command::new("ip");
         command
@@ -97,7 +97,7 @@ impl Namespace {
         can
     }
 
-    /// An interface called `name`, at the other end of which is `other_name` of `other`.
+    /// Creates an interface `name` whose other end is `other_name` in `other`.
     pub fn wire(&self, name: &str, other: &Self, other_name: &str) {
         self.ip(&format!(
             "link add {name} type veth peer name {other_name} netns {}",
@@ -107,8 +107,8 @@ impl Namespace {
         other.ip(&format!("link set {other_name} up"));
     }
 
-    /// What is sent over this interface goes as it will on a real wire: no segments larger than its
-    /// MTU, checksums computed.
+    /// Makes packets on this interface as on a real wire: no segments larger than its MTU,
+    /// checksums computed.
     pub fn without_offloads(&self, interface: &str) {
         self.run(&format!(
             "ethtool -K {interface} tso off gso off gro off tx off"
@@ -118,7 +118,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Of what ran here only children of programs can be left.
+        // Only children of stopped programs can still run here.
         let left = Command::new("ip").args(["netns", "pids", &self.0]).output();
         let left = left
             .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -133,14 +133,14 @@ impl Drop for Namespace {
     }
 }
 
-/// A program that runs until it is done or this value ends. What it says is kept.
+/// A program that is killed on drop. Its output is kept.
 pub struct Program {
     child: Child,
     log: PathBuf,
 }
 
 impl Program {
-    /// Starts it in a namespace and a folder, which gets its log.
+    /// Starts it in a folder, which gets its log.
     pub fn start(mut command: Command, name: &str, folder: &Path) -> Self {
         let log = folder.join(format!("{name}.log"));
         let file = fs::File::create(&log).unwrap();
@@ -162,7 +162,7 @@ impl Program {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until it has said this.
+    /// Waits until its output contains this text.
     pub fn says(&mut self, text: &str) {
         wait_until(&format!("{text:?} in {:?}", self.log), || {
             let said = self.said();
@@ -174,7 +174,7 @@ impl Program {
         });
     }
 
-    /// Waits until it listens on a port, whatever the protocol.
+    /// Waits until it listens on a port, over any protocol.
     pub fn listens(&mut self, port: u16) {
         let end_of_address = format!(":{port:04X}");
         wait_until(&format!("port {port} for {:?}", self.log), || {
@@ -187,7 +187,7 @@ impl Program {
                 let sockets =
                     fs::read_to_string(format!("/proc/{}/net/{protocol}", self.child.id()))
                         .unwrap_or_default();
-                // Of TCP only sockets that listen (0A); those of UDP are always "closed" (07).
+                // For TCP only listening sockets (0A) count; UDP sockets are always "closed" (07).
                 sockets
                     .lines()
                     .map(str::split_whitespace)
@@ -229,16 +229,16 @@ impl Drop for Program {
     }
 }
 
-/// Two namespaces in which there is a phone each, and what is between them.
+/// Two namespaces with a phone each, and the network between them.
 pub struct Lab {
-    // In the order in which they end.
+    // In the order in which they are dropped.
     programs: Vec<Program>,
     pub phones: [Namespace; 2],
-    /// Between the phones, if there is something; the tap is then at the first.
+    /// The namespaces between the phones, if there are any; the tap is then in the first.
     pub switches: Vec<Namespace>,
-    /// Of the caller and the callee.
+    /// The addresses of the caller and the callee.
     pub addresses: [IpAddr; 2],
-    /// Of their audio.
+    /// The addresses of their audio.
     pub media: [IpAddr; 2],
     pub folder: TempDir,
 }
@@ -250,7 +250,7 @@ pub const V6: [&str; 2] = ["2001:db8::1", "2001:db8::2"];
 pub const WIRE: &str = "wire";
 
 impl Lab {
-    /// Phones with one wire between them.
+    /// Creates phones with one wire between them.
     pub fn new() -> Self {
         let phones = [Namespace::new(), Namespace::new()];
         phones[0].wire(WIRE, &phones[1], WIRE);
@@ -285,14 +285,14 @@ impl Lab {
         }
     }
 
-    /// Calls are made between these addresses.
+    /// Sets the addresses of the calls.
     pub fn at(mut self, addresses: [&str; 2]) -> Self {
         self.addresses = addresses.map(|text| text.parse().unwrap());
         self.media = self.addresses;
         self
     }
 
-    /// Their audio goes between these.
+    /// Sets the addresses of the audio.
     #[allow(dead_code, reason = "the agent's tests need it")]
     pub fn with_media_at(mut self, addresses: [&str; 2]) -> Self {
         self.media = addresses.map(|text| text.parse().unwrap());
@@ -303,12 +303,12 @@ impl Lab {
         self.folder.path()
     }
 
-    /// What was captured, when all else has ended.
+    /// Ends everything else, and returns the folder with the capture.
     pub fn into_folder(self) -> TempDir {
         self.folder
     }
 
-    /// A program that runs as long as the lab is there.
+    /// Keeps a program running as long as the lab exists.
     pub fn keep(&mut self, program: Program) {
         self.programs.push(program);
     }
@@ -317,7 +317,7 @@ impl Lab {
         self.tap_at(WIRE, self.addresses[1])
     }
 
-    /// A tap at an interface behind which this address is.
+    /// Starts a tap at the interface behind which this address is.
     pub fn tap_at(&self, interface: &str, behind: IpAddr) -> Tap {
         let at = self.switches.first().unwrap_or(&self.phones[0]);
         let file = self.folder().join(format!("at-{interface}.pcap"));
@@ -339,7 +339,7 @@ impl Lab {
     }
 }
 
-/// A capture of what passes over the wire.
+/// A capture of the packets on the wire.
 pub struct Tap {
     program: Program,
     behind: IpAddr,
@@ -347,7 +347,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Ends the capture when all that passed is in it: a last datagram tells.
+    /// Ends the capture once a final datagram is in it.
     pub fn stop(mut self, lab: &Lab) -> PathBuf {
         const LAST: &str = "the last datagram";
         fs::write(

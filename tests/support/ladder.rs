@@ -1,5 +1,5 @@
-//! Calls drawn as ladders: what passes between whom, and when; then the extractor over it, and what
-//! it says.
+//! Calls drawn as ladders: messages and packets with their times and endpoints. Then the extractor
+//! runs, and the tests check its results.
 //!
 //! ```ignore
 //! let mut t = Ladder::new();
@@ -25,7 +25,7 @@ use tempfile::TempDir;
 
 use crate::{MS, capture::Capture, frames, media::Rtp, sip::Sip, times};
 
-/// When the ladders begin: 2023-12-01T14:30:22.123456Z.
+/// The start of the ladders: 2023-12-01T14:30:22.123456Z.
 pub const START_NS: u64 = 1_701_441_022_123_456_000;
 
 /// A capture that is drawn line by line; times are in milliseconds from [`START_NS`].
@@ -40,7 +40,7 @@ impl Ladder {
         Self::default()
     }
 
-    /// A ladder with one more flag for the extractor.
+    /// Adds a flag for the extractor.
     pub fn flag(&self, flag: &str) -> Self {
         let mut ladder = self.clone();
         ladder.flags.push(flag.to_owned());
@@ -56,7 +56,7 @@ impl Ladder {
             .push(START_NS + at_ms * MS, frames::udp(from, to, payload));
     }
 
-    /// RTP packets, 20 ms apart.
+    /// Draws RTP packets, 20 ms apart.
     pub fn rtp(
         &mut self,
         from_ms: u64,
@@ -75,12 +75,12 @@ impl Ladder {
         }
     }
 
-    /// Puts what was drawn in the order of time. Lines of the same time stay as they were drawn.
+    /// Sorts the lines by time. Lines with the same time keep their order.
     pub fn sort(&mut self) {
         self.capture.frames.sort_by_key(|(ns, _)| *ns);
     }
 
-    /// Sorts by time, extracts, and checks that all went well.
+    /// Sorts by time, extracts, and checks the exit status.
     pub fn extract(&mut self) -> Extracted {
         self.sort();
         let extracted = self.extract_as_drawn();
@@ -88,7 +88,7 @@ impl Ladder {
         extracted
     }
 
-    /// Extracts from the capture as it was drawn, whatever comes of it.
+    /// Extracts from the capture in drawing order, and does not check the exit status.
     pub fn extract_as_drawn(&self) -> Extracted {
         extract_bytes(
             &self.capture.to_pcap(),
@@ -97,8 +97,8 @@ impl Ladder {
     }
 }
 
-/// Runs the extractor over a capture of these bytes. Its times are what a test is about, or not:
-/// reading does not depend on them.
+/// Runs the extractor over a capture of these bytes. Also checks that reading the records does not
+/// depend on their times.
 pub fn extract_bytes(capture: &[u8], flags: &[&str]) -> Extracted {
     times::check(capture);
     let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ pub fn extract_bytes(capture: &[u8], flags: &[&str]) -> Extracted {
     extract_files(folder, &[input], flags)
 }
 
-/// Runs the extractor over a capture that comes through a pipe.
+/// Runs the extractor over a capture in a pipe.
 pub fn extract_piped(capture: &[u8], flags: &[&str]) -> Extracted {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
@@ -124,7 +124,7 @@ pub fn extract_piped(capture: &[u8], flags: &[&str]) -> Extracted {
         .unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let capture = capture.to_vec();
-    // What refuses its input early leaves the rest in the pipe.
+    // An extractor that refuses its input early does not read the rest of the pipe.
     let writer = std::thread::spawn(move || drop(pipe.write_all(&capture)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
@@ -147,7 +147,7 @@ pub fn extract_files(folder: TempDir, inputs: &[PathBuf], flags: &[&str]) -> Ext
     Extracted::read(folder, &out, &output)
 }
 
-/// The program that is tested: Cargo says where it is.
+/// Returns the tested program, whose path Cargo provides.
 pub fn extractor() -> Command {
     let program =
         std::env::var_os("CARGO_BIN_EXE_sip-call-extractor").expect("`cargo test` runs the tests");
@@ -156,7 +156,7 @@ pub fn extractor() -> Command {
     command
 }
 
-/// What the extractor made of a capture.
+/// The results of the extractor.
 pub struct Extracted {
     folder: TempDir,
     pub out: PathBuf,
@@ -198,7 +198,7 @@ impl Extracted {
         }
     }
 
-    /// The call with this Call-ID, of which there must be one.
+    /// Returns the call with this Call-ID. Fails if there are several.
     #[track_caller]
     pub fn call(&self, call_id: &str) -> Found<'_> {
         let found: Vec<_> = self
@@ -213,7 +213,7 @@ impl Extracted {
         }
     }
 
-    /// The calls in the order of their rows.
+    /// Returns the calls in the order of their rows.
     pub fn each_call(&self) -> Vec<Found<'_>> {
         self.calls
             .iter()
@@ -224,7 +224,7 @@ impl Extracted {
             .collect()
     }
 
-    /// All files, by name, with their bytes.
+    /// Returns all files, by name, with their bytes.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = std::fs::read_dir(&self.out)
             .unwrap()
@@ -256,7 +256,7 @@ impl Row {
     }
 }
 
-/// One call of what was extracted.
+/// One extracted call.
 pub struct Found<'a> {
     extracted: &'a Extracted,
     pub row: &'a Row,
@@ -276,7 +276,7 @@ impl Found<'_> {
         self
     }
 
-    /// Checks how many frames with SIP it has, by its row and in its pcap.
+    /// Checks its number of SIP frames, in its row and in its pcap.
     #[track_caller]
     pub fn has_sip(&self, frames: usize) -> &Self {
         let payloads = self.payloads();
@@ -295,8 +295,8 @@ impl Found<'_> {
         self.has("sip_packet_count", &frames.to_string())
     }
 
-    /// Checks the sequence numbers of the RTP packets of one SSRC in its pcap, and that its streams
-    /// count as many.
+    /// Checks the sequence numbers of one SSRC's RTP packets in its pcap, and the packet count of
+    /// its streams.
     #[track_caller]
     pub fn has_rtp(&self, ssrc: u32, sequence: impl IntoIterator<Item = u16>) -> &Self {
         let sequence: Vec<u16> = sequence.into_iter().collect();
@@ -322,12 +322,12 @@ impl Found<'_> {
         self
     }
 
-    /// Whether its pcap has a datagram with this payload.
+    /// True if its pcap has a datagram with this payload.
     pub fn carries(&self, payload: &[u8]) -> bool {
         self.payloads().iter().any(|found| found == payload)
     }
 
-    /// Its streams.
+    /// Returns its streams.
     pub fn streams(&self) -> Vec<&Row> {
         let file = self.row.get("output_pcap_filename");
         self.extracted
@@ -337,7 +337,7 @@ impl Found<'_> {
             .collect()
     }
 
-    /// The frames in its pcap: time in nanoseconds, bytes.
+    /// Returns the frames in its pcap: time in nanoseconds, bytes.
     pub fn frames(&self) -> Vec<(u64, Vec<u8>)> {
         read_frames(&std::fs::read(self.path()).unwrap())
     }
@@ -348,7 +348,7 @@ impl Found<'_> {
             .join(self.row.get("output_pcap_filename"))
     }
 
-    /// The payloads of the UDP datagrams in its pcap (Ethernet).
+    /// Returns the payloads of the UDP datagrams in its pcap (Ethernet).
     pub fn payloads(&self) -> Vec<Vec<u8>> {
         let headers = |frame: &[u8]| {
             if frame[12..14] == [0x86, 0xdd] {
@@ -363,7 +363,7 @@ impl Found<'_> {
             .collect()
     }
 
-    /// The sequence numbers of the RTP packets of one SSRC in its pcap (Ethernet).
+    /// Returns the sequence numbers of one SSRC's RTP packets in its pcap (Ethernet).
     pub fn rtp(&self, ssrc: u32) -> Vec<u16> {
         let payloads = self.payloads();
         let of_ssrc = payloads.iter().filter(|payload| {
@@ -375,7 +375,7 @@ impl Found<'_> {
     }
 }
 
-/// The frames of a capture, which must be whole.
+/// Returns the frames of a capture. Fails if the capture is damaged.
 pub fn read_frames(capture: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let (layout, start) = Layout::detect(capture).unwrap();
     let mut walk = layout.walk(capture, start);

@@ -1,8 +1,7 @@
-//! What packets are wrapped in on their way into a capture: tunnels, what stands below IP, and link
-//! headers.
+//! Encapsulations of packets in captures: tunnels, layers below IP, and link headers.
 //!
-//! Each builder puts one header before what it is given. An "IP packet" begins with the IP header,
-//! a "frame" with the addresses of Ethernet.
+//! Each builder puts one header before its argument. An "IP packet" begins with the IP header, a
+//! "frame" with the Ethernet addresses.
 
 use std::net::SocketAddr;
 
@@ -20,7 +19,7 @@ fn length(bytes: &[u8]) -> [u8; 2] {
     (bytes.len() as u16).to_be_bytes()
 }
 
-/// The ether type of an IP packet.
+/// Returns the ether type of an IP packet.
 fn ether_type(ip: &[u8]) -> [u8; 2] {
     if ip[0] >> 4 == 4 {
         [0x08, 0x00]
@@ -29,7 +28,7 @@ fn ether_type(ip: &[u8]) -> [u8; 2] {
     }
 }
 
-/// The protocol of an IP packet inside another.
+/// Returns the protocol number of an IP packet inside another.
 fn ip_in_ip(ip: &[u8]) -> u8 {
     if ip[0] >> 4 == 4 { 4 } else { 41 }
 }
@@ -68,7 +67,7 @@ fn pppoe(ip: &[u8]) -> Vec<u8> {
 const MPLS: [u8; 8] = [0, 0x10, 0, 64, 0, 0x20, 1, 64];
 const QINQ: [[u8; 4]; 2] = [[0x88, 0xa8, 0, 5], [0x81, 0, 0, 6]];
 
-/// A way to put an IP packet into a frame.
+/// A name, and a function that puts an IP packet into a frame.
 pub type Framing = (&'static str, fn(&[u8]) -> Vec<u8>);
 
 pub const FRAMINGS: &[Framing] = &[
@@ -128,7 +127,7 @@ pub const FRAMINGS: &[Framing] = &[
     }),
 ];
 
-/// An IPv4 packet of the network in between.
+/// Returns an IPv4 packet of the transit network.
 pub fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     let source = [10, 0, 0, 1];
     let mut packet = frames::ip_udp(
@@ -142,7 +141,7 @@ pub fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     on(&packet, payload)
 }
 
-/// The packet with this header, but with another protocol and payload in it.
+/// Returns a packet with this header, but with another protocol and payload.
 pub fn ip_with(header: &[u8], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = on(header, payload);
     if header[0] >> 4 == 4 {
@@ -156,7 +155,7 @@ pub fn ip_with(header: &[u8], protocol: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An IPv6 packet of the network in between.
+/// Returns an IPv6 packet of the transit network.
 pub fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     [
         &[0x60, 0, 0, 0][..],
@@ -179,13 +178,13 @@ fn nsh(next: u8, inner: &[u8]) -> Vec<u8> {
     )
 }
 
-/// The next protocol of an IP packet behind NSH.
+/// Returns the next-protocol value of an IP packet after NSH.
 fn nsh_ip(ip: &[u8]) -> Vec<u8> {
     nsh(if ip[0] >> 4 == 4 { 1 } else { 2 }, ip)
 }
 
-/// RFC 4303 with the NULL cipher: SPI, sequence number, payload, padding, next header, and a
-/// signature of so many bytes.
+/// RFC 4303 with the NULL cipher: SPI, sequence number, payload, padding, next header, and an
+/// integrity check value of `icv_len` bytes.
 pub fn esp(next: u8, payload: &[u8], icv_len: usize) -> Vec<u8> {
     let padding_len = ((payload.len() + 2).next_multiple_of(4) - payload.len() - 2) as u8;
     let padding: Vec<u8> = (1..=padding_len).collect();
@@ -211,7 +210,7 @@ fn gre(flags: [u8; 2], protocol: [u8; 2], header: &[u8], inner: &[u8]) -> Vec<u8
     ipv4(47, &[&flags[..], &protocol, header, inner].concat())
 }
 
-/// ERSPAN type II of a session and a VLAN.
+/// ERSPAN type II with a session and a VLAN.
 pub fn erspan_ii(span_id: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     let header = [
         &[0, 0, 0, 1][..],
@@ -223,7 +222,7 @@ pub fn erspan_ii(span_id: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     gre([0x10, 0], [0x88, 0xbe], &header, frame)
 }
 
-/// ERSPAN type III of a session and a VLAN.
+/// ERSPAN type III with a session and a VLAN.
 pub fn erspan_iii(span_id: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     let header = [
         &[0, 0, 0, 1][..],
@@ -235,17 +234,17 @@ pub fn erspan_iii(span_id: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     gre([0x10, 0], [0x22, 0xeb], &header, frame)
 }
 
-/// ERSPAN type I, which names neither.
+/// ERSPAN type I, which has neither.
 pub fn erspan_i(frame: &[u8]) -> Vec<u8> {
     gre([0, 0], [0x88, 0xbe], &[], frame)
 }
 
-/// A tunnel by name: what it carries, and how.
+/// A tunnel by name, its payload, and its builder.
 #[derive(Clone, Copy)]
 pub enum Tunnel {
-    /// It carries IP packets.
+    /// Its payload is an IP packet.
     Ip(&'static str, fn(&[u8]) -> Vec<u8>),
-    /// It carries frames.
+    /// Its payload is a frame.
     Frame(&'static str, fn(&[u8]) -> Vec<u8>),
 }
 
@@ -257,7 +256,7 @@ impl std::fmt::Debug for Tunnel {
 }
 
 impl Tunnel {
-    /// The IP packet of the tunnel.
+    /// Returns the IP packet of the tunnel.
     pub fn carry(self, ip: &[u8], framing: Framing) -> Vec<u8> {
         match self {
             Self::Ip(_, carry) => carry(ip),
@@ -424,7 +423,7 @@ fn a_msdu(ip: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A link type, and how an IP packet begins there.
+/// A link type, and the function that makes its frame from an IP packet.
 pub type Link = (LinkType, fn(&[u8]) -> Vec<u8>);
 
 pub const LINKS: &[Link] = &[
@@ -559,7 +558,7 @@ pub const LINKS: &[Link] = &[
     (LinkType::PKTAP, |ip| pktap(LinkType::RAW_BSD, ip)),
 ];
 
-/// A record of a DAG card, filled up to a multiple of eight bytes. The wire length counts a
+/// A record of a DAG card, padded to a multiple of eight bytes. The wire length includes a
 /// checksum, as on Ethernet.
 fn erf(kind: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8> {
     let wire_len = payload.len() as u16 + 4;
@@ -584,8 +583,8 @@ fn tlv(tag: u16, value: &[u8]) -> Vec<u8> {
     [&tag.to_be_bytes()[..], &length(&value), &value].concat()
 }
 
-/// A PDU as Wireshark exports it: its name, its ends, the transport (2 is TCP, 3 UDP), the number
-/// of its frame.
+/// A PDU as Wireshark exports it: its name, its endpoints, the transport (2 is TCP, 3 UDP), the
+/// number of its frame.
 pub fn exported(
     name: &str,
     transport: u8,
@@ -632,11 +631,11 @@ fn pktap(link: LinkType, frame: &[u8]) -> Vec<u8> {
     on(&header, frame)
 }
 
-/// What an agent tells of a packet: HEP3 to a Homer server.
+/// A packet that an agent reports to a Homer server in HEP3.
 pub struct Hep<'a> {
     pub from: SocketAddr,
     pub to: SocketAddr,
-    /// The IP protocol over which the agent saw it.
+    /// The IP protocol of the reported packet.
     pub over: u8,
     pub ns: u64,
     /// 1 is SIP, 4 RTP, 5 RTCP.
@@ -645,7 +644,7 @@ pub struct Hep<'a> {
 }
 
 impl Hep<'_> {
-    /// The packet that the agent sends, in version 3.
+    /// Returns the HEP packet in version 3.
     pub fn bytes(&self) -> Vec<u8> {
         let address = |end: SocketAddr, v4: u16, v6: u16| match end.ip() {
             std::net::IpAddr::V4(ip) => chunk(v4, &ip.octets()),
@@ -676,7 +675,7 @@ impl Hep<'_> {
         .concat()
     }
 
-    /// Version 1 or 2, which has times as a little-endian agent writes them.
+    /// Returns it in version 1 or 2, with times in little-endian order.
     fn bytes_of_version(&self, version: u8) -> Vec<u8> {
         let (family, addresses) = match (self.from.ip(), self.to.ip()) {
             (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => {
@@ -706,12 +705,12 @@ impl Hep<'_> {
         [&header, &times, self.payload].concat()
     }
 
-    /// The IP packet that the agent sends.
+    /// Returns the IP packet that the agent sends.
     pub fn ip(&self) -> Vec<u8> {
         self.ip_to(9060)
     }
 
-    /// The same to a server that listens elsewhere.
+    /// The same to another port of the server.
     pub fn ip_to(&self, port: u16) -> Vec<u8> {
         udp(port, &self.bytes())
     }

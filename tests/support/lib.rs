@@ -1,5 +1,5 @@
-//! Traffic for tests: frames, SIP messages, captures, and calls drawn as ladders; networks to send
-//! it through; the extractor, and what it says.
+//! Test support: frames, SIP messages, captures, calls drawn as ladders, networks for them, and the
+//! extractor with its results.
 
 pub mod capture;
 pub mod desk;

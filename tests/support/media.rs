@@ -1,9 +1,9 @@
-//! What flows on media ports.
+//! Packets on media ports.
 
-/// What an RTP packet here sounds like: silence in A-law.
+/// The payload byte of RTP packets: silence in A-law.
 pub const SOUND: u8 = 0xd5;
 
-/// An RTP packet of 20 ms of A-law: sequence number and timestamp go together, 160 units a packet.
+/// An RTP packet with 20 ms of A-law: the timestamp is the sequence number times 160 units.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtp {
     pub ssrc: u32,

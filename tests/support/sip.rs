@@ -1,8 +1,8 @@
-//! SIP messages and session descriptions as decent software writes them.
+//! SIP messages and session descriptions as correct software writes them.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// A message that is put together field by field.
+/// A message that is built field by field.
 #[derive(Clone, Debug)]
 pub struct Sip {
     start: String,
@@ -17,7 +17,7 @@ pub struct Sip {
     body: Vec<u8>,
 }
 
-/// A request; the CSeq has its method.
+/// Begins a request, with its method in the CSeq.
 pub fn request(method: &str, call_id: &str) -> Sip {
     Sip::new(
         format!("{method} sip:bob@example.com SIP/2.0"),
@@ -26,7 +26,7 @@ pub fn request(method: &str, call_id: &str) -> Sip {
     )
 }
 
-/// A response to a request of this method.
+/// Begins a response to a request of this method.
 pub fn response(status: u16, method: &str, call_id: &str) -> Sip {
     Sip::new(
         format!("SIP/2.0 {status} {}", reason(status)),
@@ -66,7 +66,7 @@ impl Sip {
         self
     }
 
-    /// CSeq as it will stand, number and method.
+    /// Sets the CSeq as written: number and method.
     pub fn with_cseq(mut self, cseq: &str) -> Self {
         self.cseq = cseq.to_owned();
         self
@@ -87,7 +87,7 @@ impl Sip {
         self
     }
 
-    /// From and To change places: the callee asks.
+    /// Swaps From and To: the callee sends the request.
     pub fn from_callee(mut self) -> Self {
         self.from = "<sip:bob@example.com>;tag=bob".to_owned();
         self.to = "\"Alice\" <sip:alice@example.com>;tag=alice".to_owned();
@@ -95,7 +95,7 @@ impl Sip {
         self
     }
 
-    /// What the Via names.
+    /// Sets the transport in the Via.
     pub fn transport(mut self, transport: &'static str) -> Self {
         self.transport = transport;
         self
@@ -166,7 +166,7 @@ pub struct Sdp {
 }
 
 impl Sdp {
-    /// Audio at this endpoint.
+    /// Returns a description of audio at this endpoint.
     pub fn audio(at: SocketAddr) -> Self {
         let family = family(at.ip());
         let session = vec![
@@ -184,7 +184,7 @@ impl Sdp {
         .line("a=rtpmap:101 telephone-event/8000")
     }
 
-    /// The same, at the name of a host instead of an address.
+    /// Replaces the address by a host name.
     pub fn at_host(mut self, name: &str) -> Self {
         let connection = self
             .session
@@ -195,13 +195,13 @@ impl Sdp {
         self
     }
 
-    /// Another line of the last media description, or another media description.
+    /// Adds a line to the last media description, or another media description.
     pub fn line(mut self, line: &str) -> Self {
         self.media.push(line.to_owned());
         self
     }
 
-    /// Another line of the session's part.
+    /// Adds a line to the session's part.
     pub fn session_line(mut self, line: &str) -> Self {
         self.session.push(line.to_owned());
         self

@@ -1,22 +1,22 @@
-//! SIPp calls SIPp, with audio that the callee sends back.
+//! SIPp calls SIPp; the callee sends the audio back.
 
 use std::{fs, net::SocketAddr};
 
 use crate::lab::{Lab, Program, Tap};
 
-/// Which calls are made, and how.
+/// The number and kind of calls.
 #[derive(Clone, Copy)]
 pub struct Calls {
-    /// So many callers call a callee each. SIPp has one port for the audio of all its calls, so
-    /// with audio they make theirs one after the other.
+    /// The number of caller-callee pairs. SIPp has one port for the audio of all its calls, so with
+    /// audio the calls of a pair are consecutive.
     pub pairs: u16,
-    /// So many each.
+    /// The calls of each pair.
     pub count: usize,
     pub at_once: usize,
     pub with_audio: bool,
-    /// SIPp's word: `u1` for UDP, `t1` for TCP with one connection, `tn` for TCP with one a call.
+    /// SIPp's name: `u1` for UDP, `t1` for TCP with one connection, `tn` with one per call.
     pub transport: &'static str,
-    /// So many bytes more in the caller's requests and in the callee's answer that has SDP.
+    /// Extra bytes in the caller's requests and in the callee's answer with SDP.
     pub padding: usize,
 }
 
@@ -32,7 +32,7 @@ pub const TCP: Calls = Calls {
     transport: "t1",
     ..UDP
 };
-/// More than fits in one frame.
+/// Padding that does not fit in one frame.
 pub const LONG: usize = 2600;
 
 impl Calls {
@@ -40,8 +40,8 @@ impl Calls {
         usize::from(self.pairs) * self.count
     }
 
-    /// Makes them all, while they are captured. On a machine that has much else to do, SIPp
-    /// sometimes gives up: then they are made again, for another capture.
+    /// Makes the calls during a capture. On a busy machine SIPp sometimes gives up: then the calls
+    /// are made again, with another capture.
     pub fn captured(&self, lab: &Lab) -> Tap {
         for _ in 0..2 {
             let tap = lab.tap();
@@ -55,7 +55,7 @@ impl Calls {
         tap
     }
 
-    /// Makes them all.
+    /// Makes the calls.
     pub fn make(&self, lab: &Lab) {
         self.try_to_make(lab).unwrap_or_else(|why| panic!("{why}"));
     }
@@ -116,7 +116,7 @@ impl Calls {
     fn callee(&self, lab: &Lab, pair: u16) -> Program {
         let (own, audio) = (lab.addresses[1], lab.media[1]);
         let (port, media) = (5060 + pair, 27_000 + 10 * pair);
-        // It takes connections, however many the caller makes.
+        // The callee accepts any number of connections.
         let transport = self.transport.replace("tn", "t1");
         let line = format!(
             "sipp -sf callee.xml -i {own} -mi {audio} -p {port} -mp {media} -rtp_echo -t {transport} -nostdin"
@@ -131,7 +131,7 @@ impl Calls {
     }
 }
 
-/// Half a second.
+/// Plays half a second of audio.
 const AUDIO: &str = r#"<nop><action><exec rtp_stream="audio.alaw,1,8,PCMA/8000"/></action></nop>
   <pause milliseconds="700"/>"#;
 

@@ -1,4 +1,4 @@
-//! One direction of a TCP connection, segment by segment; and WebSocket frames to put in it.
+//! One direction of a TCP connection, segment by segment; and WebSocket frames for it.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// A side whose first byte will have the number after `initial`.
+    /// Creates a side whose first byte has the number after `initial`.
     pub fn new(from: SocketAddr, to: SocketAddr, initial: u32) -> Self {
         Self {
             from,
@@ -31,13 +31,13 @@ impl Tcp {
         self.push(capture, at_ms, self.next.wrapping_sub(1), SYN, b"");
     }
 
-    /// The next bytes.
+    /// Sends the next bytes.
     pub fn send(&mut self, capture: &mut Capture, at_ms: u64, payload: &[u8]) {
         self.at(capture, at_ms, 0, payload);
         self.skip(payload.len());
     }
 
-    /// Bytes that lie so many behind (or, negative, before) the next ones.
+    /// Sends bytes that lie `distance` after (or, if negative, before) the next ones.
     pub fn at(&self, capture: &mut Capture, at_ms: u64, distance: i32, payload: &[u8]) {
         self.push(
             capture,
@@ -48,7 +48,7 @@ impl Tcp {
         );
     }
 
-    /// The next bytes are not captured.
+    /// Leaves out the next bytes: they are not captured.
     pub fn skip(&mut self, len: usize) {
         self.next = self.next.wrapping_add(len as u32);
     }
@@ -86,7 +86,7 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const LAST: u8 = 0x80;
 
-/// A WebSocket frame: opcode and flags, and a payload that is masked if there is a mask.
+/// Returns a WebSocket frame: opcode and flags, and a payload that is masked if a mask is given.
 pub fn websocket(first_byte: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first_byte];
     let masked = if mask.is_some() { 0x80 } else { 0 };

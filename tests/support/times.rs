@@ -1,16 +1,15 @@
-//! The times of a capture, written anew: whatever they are, they cost no packet where lengths are
-//! sound.
+//! Replaces the times of a capture: no times may cost a packet whose lengths are sound.
 
 use shared::pcap::{Layout, MAX_PROMISED_SNAPLEN, Step};
 
-/// Times for the records of a capture, by name: seconds and fraction of the record of a number,
-/// which came so many nanoseconds after the first. A second has so many units.
+/// A name, and a function from a record's number, its nanoseconds after the first record, and the
+/// units in a second to the seconds and the fraction in its header.
 pub type Times = (&'static str, fn(u32, u64, u64) -> (u32, u32));
 
 pub const FROM_ZERO: Times = ("from zero", |_, since, units| after(0, since, units));
 
-/// Those of the captures of programs that count from the beginning, of clocks that are not set, and
-/// of none.
+/// Times of programs that count from the start of the capture, of clocks that are not set, and of
+/// software that writes none.
 pub const TIMES: &[Times] = &[
     FROM_ZERO,
     ("of 1970", |_, since, units| after(86_400, since, units)),
@@ -40,7 +39,7 @@ fn scattered(n: u32) -> u32 {
     n.wrapping_mul(2_654_435_761).rotate_left(7) ^ 0x5bd1_e995
 }
 
-/// A classic pcap, whose records have lengths that chain to its end, with other times.
+/// Returns a classic pcap whose lengths chain to its end, with other times.
 pub fn at_times(file: &[u8], times: &Times) -> Vec<u8> {
     let is_big = file[0] == 0xa1;
     let number = |bytes: &[u8]| {
@@ -81,8 +80,8 @@ pub fn at_times(file: &[u8], times: &Times) -> Vec<u8> {
     out
 }
 
-/// Checks that a capture, if it is a classic pcap with sound lengths, is read as it is with any
-/// times.
+/// Checks that a capture, if it is a classic pcap with sound lengths, gives the same frames with
+/// any times.
 pub fn check(file: &[u8]) {
     let Some(frames) =
         frames(file).filter(|_| matches!(Layout::detect(file), Ok((Layout::Classic(_), _))))
@@ -99,7 +98,7 @@ pub fn check(file: &[u8]) {
     }
 }
 
-/// The frames of a capture, with their lengths on the wire; nothing if lengths are not sound.
+/// Returns the frames of a capture with their lengths on the wire; `None` if lengths are not sound.
 fn frames(file: &[u8]) -> Option<Vec<(u32, &[u8])>> {
     let (layout, start) = Layout::detect(file).ok()?;
     let mut walk = layout.walk(file, start);

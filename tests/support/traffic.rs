@@ -1,10 +1,10 @@
-//! Traffic of many calls, the same every time: written as it is made up, so that a file of any size
-//! takes the memory of the calls that are up.
+//! Traffic of many calls, the same in every run. It is written while it is generated, so a file of
+//! any size needs only memory for the active calls.
 //!
-//! Calls begin one after the other until as many are up at once as the [`Plan`] says; each that
-//! ends is followed by another. Each is answered after two seconds of ringing and has 20 ms of
-//! G.711 both ways, 50 packets a second each, until it is hung up on. Calls without media are
-//! answered and hung up on at once.
+//! Calls begin one after the other until the number in the [`Plan`] is active; each that ends is
+//! followed by another. A call is answered after two seconds of ringing, has 20 ms of G.711 both
+//! ways, 50 packets a second each, and ends with a BYE. Calls without media are answered and ended
+//! at once.
 
 use std::{
     fmt,
@@ -20,22 +20,22 @@ use shared::pcap::{
 
 use crate::{MS, SECOND, frames, ladder::START_NS, layers, media::Rtp, sip, web::Web};
 
-/// What the traffic is to be like.
+/// The parameters of the traffic.
 #[derive(Clone, Debug, Args)]
 pub struct Plan {
-    /// How many calls are up at once.
+    /// How many calls are active at once.
     #[arg(long, default_value_t = Plan::default().calls)]
     pub calls: u32,
     /// When to let the calls end: about the size of the file.
     #[arg(long, default_value_t = Plan::default().bytes)]
     pub bytes: u64,
-    /// No more calls than this, one after the other.
+    /// The largest number of calls.
     #[arg(long, default_value_t = Plan::default().most_calls, hide_default_value = true)]
     pub most_calls: u64,
-    /// How long each call talks, about. With 0, calls have no media and last for 40 ms.
+    /// The average duration of a call's media. With 0, calls have no media and last for 40 ms.
     #[arg(long, default_value_t = Plan::default().seconds_of_media)]
     pub seconds_of_media: u64,
-    /// What IP packets are captured in.
+    /// The link layer of the frames.
     #[arg(long, value_enum, default_value_t)]
     pub link: Link,
     /// IPv6 instead of IPv4.
@@ -44,10 +44,10 @@ pub struct Plan {
     /// A pcapng instead of a pcap.
     #[arg(long)]
     pub pcapng: bool,
-    /// What the SIP messages are like, and how they travel.
+    /// The length of SIP messages, and their transport.
     #[arg(long, value_enum, default_value_t)]
     pub signalling: Signalling,
-    /// How many connections of the web are up at once around the calls.
+    /// How many web connections are active at once around the calls.
     #[arg(long, default_value_t = Plan::default().web)]
     pub web: u32,
 }
@@ -58,7 +58,7 @@ pub enum Link {
     Ethernet,
     /// Ethernet with an 802.1Q tag.
     Vlan,
-    /// Linux cooked, as of `tcpdump -i any`.
+    /// Linux cooked v1, as of `tcpdump -i any`.
     Sll,
     /// Linux cooked v2, as of a newer `tcpdump -i any`.
     Sll2,
@@ -66,13 +66,13 @@ pub enum Link {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Signalling {
-    /// The headers that must be there, over UDP: some 400 bytes.
+    /// The mandatory headers, over UDP: some 400 bytes.
     #[default]
     Short,
-    /// The headers that trunks send, over UDP: 300 to 950 bytes.
+    /// The headers of trunks, over UDP: 300 to 950 bytes.
     Full,
-    /// The same; of every four calls one has its SIP over TCP, one an INVITE so large that it comes
-    /// in fragments.
+    /// The same headers; of four calls, one has SIP over TCP, and one an INVITE so large that it is
+    /// fragmented.
     Mixed,
 }
 
@@ -101,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// How an IP packet becomes a frame of this link.
+    /// Returns the function that makes an IP packet a frame of this link.
     fn wrap(&self) -> fn(&[u8]) -> Vec<u8> {
         let framing = |name| {
             layers::FRAMINGS
@@ -136,7 +136,7 @@ impl Plan {
         }
     }
 
-    /// An address as it is written here, or one of IPv6 that is as private or public.
+    /// Returns an endpoint as given, or an IPv6 one that is as private or public.
     fn end(&self, end: SocketAddr) -> SocketAddr {
         match end.ip() {
             IpAddr::V4(ip) if self.ipv6 => {
@@ -156,7 +156,7 @@ impl Plan {
     }
 }
 
-/// What a capture holds.
+/// The contents of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     pub bytes: u64,
@@ -164,9 +164,9 @@ pub struct Truth {
     pub calls: u64,
     pub sip: u64,
     pub rtp: u64,
-    /// TCP segments without data, which are of no call.
+    /// TCP segments without data, which belong to no call.
     pub acknowledgements: u64,
-    /// Packets of the web.
+    /// Packets of web connections.
     pub web: u64,
 }
 
@@ -212,12 +212,12 @@ pub fn write(plan: &Plan, to: impl Write) -> io::Result<Truth> {
 }
 
 const PRECISION: Precision = Precision::Micro;
-/// One frame of speech.
+/// The duration of one frame of speech.
 const TICK: u64 = 20 * MS;
 const RINGING_TICKS: u64 = 100;
-/// What a packet carries above IP and UDP or TCP, at most.
+/// The largest payload above IP and UDP or TCP.
 const MOST_CARRIED: usize = 1448;
-/// Calls over TCP share so many connections, which were there before the capture.
+/// The TCP connections that calls share; they begin before the capture.
 const CONNECTIONS: u64 = 16;
 
 struct Traffic<'p, W> {
@@ -229,16 +229,16 @@ struct Traffic<'p, W> {
     connections: [[u32; 2]; CONNECTIONS as usize],
 }
 
-/// A call that is up, and how far it is.
+/// An active call and its progress.
 struct Call {
     number: u64,
     tick: u64,
     ends_at: u64,
-    /// A frame of each direction, to be stamped and sent again and again.
+    /// A frame of each direction, which is stamped and sent again and again.
     media: [Vec<u8>; 2],
 }
 
-/// Who sends.
+/// The sender.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Caller,
@@ -259,7 +259,7 @@ impl<W: Write> Traffic<'_, W> {
     fn generate(&mut self) -> io::Result<()> {
         self.put(&self.plan.file_header())?;
         let slots = u64::from(self.plan.calls.max(1));
-        // Calls begin over the first two seconds of ringing, so that they do not go in step.
+        // The starts are spread over two seconds, so that the calls are not in step.
         let per_tick = slots.div_ceil(RINGING_TICKS);
         let mut up: Vec<Call> = Vec::new();
         let mut web = Web::new(self.plan.web);
@@ -296,7 +296,7 @@ impl<W: Write> Traffic<'_, W> {
     fn begin(&mut self) -> Call {
         let number = self.truth.calls;
         self.truth.calls += 1;
-        // From half to one and a half times as long, the same every time.
+        // Durations vary from half to one and a half times the average, the same in every run.
         let ticks = self.plan.seconds_of_media * SECOND / TICK;
         let ends_at = if ticks == 0 {
             2
@@ -319,7 +319,7 @@ impl<W: Write> Traffic<'_, W> {
         }
     }
 
-    /// Each call has endpoints of its own, for as long as anybody can tell.
+    /// Returns the call's endpoints, which no call with a near number has.
     fn media(&self, number: u64) -> (SocketAddr, SocketAddr) {
         let end = |net| {
             let ip = Ipv4Addr::new(10, net, (number / 25_000 % 256) as u8, 1);
@@ -331,7 +331,7 @@ impl<W: Write> Traffic<'_, W> {
         (end(1), end(2))
     }
 
-    /// One tick of a call: what its two sides send within 20 ms.
+    /// Sends the packets of both sides of a call within 20 ms.
     fn advance(&mut self, call: &mut Call, now: u64, step: u64) -> io::Result<()> {
         let has_media = call.ends_at > RINGING_TICKS;
         let answered = if has_media { RINGING_TICKS } else { 1 };
@@ -394,7 +394,7 @@ impl<W: Write> Traffic<'_, W> {
         Ok(())
     }
 
-    /// Sends a message the way that this call's messages go.
+    /// Sends a message over the call's transport.
     fn say(&mut self, at: u64, number: u64, from: Side, message: sip::Sip) -> io::Result<()> {
         self.truth.sip += 1;
         if self.is_over_tcp(number) {
@@ -436,7 +436,7 @@ impl<W: Write> Traffic<'_, W> {
         self.send(at, &frames::tcp(ends[1], ends[0], theirs, ACK, &[]))
     }
 
-    /// Sends what is in an Ethernet frame on the link of the plan.
+    /// Sends an Ethernet frame's packet on the link of the plan.
     fn send(&mut self, at: u64, ethernet: &[u8]) -> io::Result<()> {
         const ETHERNET_HEADER_LEN: usize = 14;
         let frame = (self.wrap)(&ethernet[ETHERNET_HEADER_LEN..]);
@@ -462,8 +462,8 @@ impl<W: Write> Traffic<'_, W> {
         self.plan.signalling == Signalling::Mixed && number.is_multiple_of(4)
     }
 
-    /// Whether a call's INVITE is signed, and with that too large for one packet: every fourth over
-    /// UDP, and half of those over TCP.
+    /// True if a call's INVITE is signed, and so too large for one packet: every fourth over UDP,
+    /// and half of those over TCP.
     fn is_signed(&self, number: u64) -> bool {
         self.plan.signalling == Signalling::Mixed && matches!(number % 8, 0 | 1 | 5)
     }
@@ -507,7 +507,7 @@ impl<W: Write> Traffic<'_, W> {
 }
 
 impl Side {
-    /// From whom, and to whom.
+    /// Returns source and destination.
     fn ends(self, caller: SocketAddr, proxy: SocketAddr) -> [SocketAddr; 2] {
         match self {
             Self::Caller => [caller, proxy],
@@ -518,16 +518,16 @@ impl Side {
 
 const CALLER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5060);
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 5060);
-/// A flag of TCP.
+/// The ACK flag of TCP.
 const ACK: u8 = 0x10;
 
-/// What a trunk writes into each message.
+/// The headers of a trunk in each message.
 const HEADERS: &[&str] = &[
     "User-Agent: Example SBC 7.4.2",
     "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY",
     "Supported: timer, 100rel, replaces",
 ];
-/// And into an INVITE.
+/// The additional headers in an INVITE.
 const INVITE_HEADERS: &[&str] = &[
     "P-Asserted-Identity: \"Alice\" <sip:+4930901820@example.com;user=phone>",
     "P-Charging-Vector: icid-value=3f1c9a70c5d24e0b;icid-generated-at=192.0.2.1;orig-ioi=example.com",
@@ -543,7 +543,7 @@ const DESCRIPTION: &[&str] = &[
     "a=sendrecv",
 ];
 
-/// A signed caller number (RFC 8224), as long as such are.
+/// Returns a signed caller number (RFC 8224) of realistic length.
 fn signature() -> String {
     format!(
         "Identity: {};info=<https://certificates.example.com/sbc.pem>;alg=ES256;ppt=shaken",

@@ -1,37 +1,37 @@
-//! Traffic of the web, the same every time: what stands around the calls where all of a network is
-//! captured.
+//! Web traffic, the same in every run: the surroundings of the calls in a capture of a whole
+//! network.
 //!
-//! Each connection is preceded by a question to a DNS server, and is one of HTTP or of TLS: one
-//! request, some hundred full segments that answer it. When it has ended, another follows it.
+//! Each connection begins with a DNS query, and is HTTP or TLS: one request, and some hundred full
+//! segments in response. When it has ended, another follows.
 
 use std::net::SocketAddr;
 
 use crate::{dice::Dice, frames};
 
-/// What a segment carries at most.
+/// The largest payload of a segment.
 const FULL: usize = 1448;
-/// How many segments answer a request.
+/// The number of segments in a response.
 const ANSWER: u64 = 100;
-/// Of how many segments the contents differ.
+/// The number of segments with different contents.
 const KINDS: usize = 64;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// Connections of the web that are up at once.
+/// Web connections that are active at once.
 pub struct Web {
     connections: Vec<Connection>,
-    /// How many there have been.
+    /// The number of connections so far.
     begun: u64,
-    /// What stands in the segments of pages, and of what is encrypted.
+    /// The contents of segments, plain and encrypted.
     pages: Vec<Vec<u8>>,
     records: Vec<Vec<u8>>,
 }
 
 struct Connection {
     number: u64,
-    /// How many segments of the answer were sent.
+    /// The number of segments sent in response.
     sent: u64,
     sequence: u32,
 }
@@ -56,7 +56,7 @@ impl Web {
         let records = (0..KINDS)
             .map(|_| (0..FULL).map(|_| dice.below(256) as u8).collect())
             .collect();
-        // They do not go in step.
+        // Connections begin at different times.
         let connection = |number| Connection {
             number,
             sent: number * 7 % ANSWER + 1,
@@ -71,7 +71,7 @@ impl Web {
         }
     }
 
-    /// What is sent within 20 ms: Ethernet frames.
+    /// Returns the Ethernet frames within 20 ms.
     pub fn tick(
         &mut self,
         mut send: impl FnMut(&[u8]) -> std::io::Result<()>,
@@ -129,7 +129,8 @@ impl Connection {
         frames::tcp(server, client, self.sequence, flags, payload)
     }
 
-    /// A question for the server's address, the handshake, the request, and how the answer begins.
+    /// Returns a query for the server's address, the handshake, the request, and the start of the
+    /// response.
     fn open(&mut self) -> Vec<Vec<u8>> {
         let (client, server) = self.ends();
         let resolver = SocketAddr::from(([10, 3, 0, 53], 53));

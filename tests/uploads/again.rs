@@ -1,4 +1,4 @@
-//! What is there already is not sent again.
+//! Objects that exist already are not sent again.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use super::{
     site::{PREFIX, Results, Site, few},
 };
 
-/// A run into another directory of results.
+/// Runs with another directory of results.
 #[track_caller]
 fn elsewhere(site: &Site, flags: &[&str], status: i32) -> String {
     let out = site.desk.folder().join("elsewhere");
@@ -23,7 +23,7 @@ fn elsewhere(site: &Site, flags: &[&str], status: i32) -> String {
 }
 
 #[test]
-fn what_is_there_is_not_sent_again() {
+fn an_existing_object_is_not_sent_again() {
     let (site, want) = (Site::new(), Results::of_few());
     site.run(&[]).is(0);
     site.proxy.forget();
@@ -34,7 +34,7 @@ fn what_is_there_is_not_sent_again() {
 }
 
 #[test]
-fn what_differs_is_replaced_and_told() {
+fn a_different_object_is_replaced_and_logged() {
     let (site, want) = (Site::new(), Results::of_few());
     site.run(&[]).is(0);
     site.proxy.forget();
@@ -42,7 +42,7 @@ fn what_differs_is_replaced_and_told() {
     let mut same_length = want.calls[names[1]].clone();
     *same_length.last_mut().unwrap() ^= 1;
     for (name, bytes) in [(names[0], b"other".to_vec()), (names[1], same_length)] {
-        // What the store knows of it goes, too: it is as if somebody else had put it.
+        // The store's metadata go, too, as if another program had put the object.
         fs::write(site.store.path(&format!("{PREFIX}{name}")), bytes).unwrap();
         site.store.forget_of(&format!("{PREFIX}{name}"));
     }
@@ -61,9 +61,9 @@ fn what_differs_is_replaced_and_told() {
     }
 }
 
-/// Nor is a call lost to one of the same name, such as the same call seen from its middle on.
+/// No call is lost to one of the same name, such as the same call seen from its middle on.
 #[test]
-fn what_another_file_of_a_call_became_is_replaced_only_if_that_is_wanted() {
+fn an_object_of_an_earlier_file_is_replaced_only_on_request() {
     let (site, want) = (Site::new(), Results::of_few());
     let mut shorter = few();
     shorter.frames.pop();
@@ -93,7 +93,7 @@ fn what_another_file_of_a_call_became_is_replaced_only_if_that_is_wanted() {
     assert_same(&want.calls, &site.stored(), "it is replaced");
 }
 
-/// While the store let nobody in.
+/// Another program sends the file while the store refuses this one.
 #[test]
 fn a_file_that_somebody_else_has_sent_is_done() {
     let (site, want) = (Site::new(), Results::of_few());
@@ -131,9 +131,9 @@ fn a_file_that_has_gone_is_told_once() {
     site.desk.has(&want.tables, "one has gone");
 }
 
-/// The same capture by somebody who may not ask: it is put again, and is the same.
+/// Credentials without read permission put the same capture again, with the same result.
 #[test]
-fn who_may_not_ask_puts_the_same_again() {
+fn without_read_permission_the_same_is_put_again() {
     let (site, want) = (Site::new(), Results::of_few());
     site.run(&[]).is(0);
     site.proxy.forget();
@@ -144,9 +144,9 @@ fn who_may_not_ask_puts_the_same_again() {
     assert_same(&want.calls, &site.stored(), "put again");
 }
 
-/// The tables have said so.
+/// The rows already name the destination.
 #[test]
-fn what_waits_goes_where_its_rows_say() {
+fn waiting_files_go_where_their_rows_say() {
     let (site, want) = (Site::new(), Results::of_few());
     site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     site.run(&[]).is(3);

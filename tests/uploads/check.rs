@@ -1,4 +1,4 @@
-//! The look at the store before anything is sent there.
+//! The check of the store before the first upload.
 
 use std::{fs, process::Command};
 
@@ -7,7 +7,7 @@ use super::{
     site::{CHECK, PREFIX, Results, Site, cut, few},
 };
 
-/// The check alone.
+/// Returns the command that only checks.
 fn check(site: &Site) -> Command {
     let mut command = site.bare();
     command.args(site.flags()).arg("--s3-check");
@@ -102,9 +102,9 @@ fn a_store_that_stalls_or_is_not_there_ends_it_too() {
         .says(&site.proxy.url());
 }
 
-/// Who may put need not be allowed to delete.
+/// Permission to delete is not needed.
 #[test]
-fn what_it_put_may_stay() {
+fn the_object_of_the_check_may_stay() {
     let site = Site::new();
     site.proxy
         .rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Delete));
@@ -113,7 +113,7 @@ fn what_it_put_may_stay() {
     assert_eq!(objects, [(format!("{PREFIX}{CHECK}"), Vec::new())]);
 }
 
-/// The file of flags of a service names captures, which are not what is to be tried.
+/// A service's configuration file names inputs, which the check does not read.
 #[test]
 fn with_a_file_of_flags() {
     let site = Site::new();
@@ -151,7 +151,7 @@ fn it_can_be_left_out() {
     );
 }
 
-/// It may fail while all else is well.
+/// The check may fail while the run succeeds.
 #[test]
 fn its_failure_costs_nothing() {
     let site = Site::new();

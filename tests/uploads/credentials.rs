@@ -1,4 +1,4 @@
-//! Where credentials come from, and what becomes of calls if there are none, or wrong ones.
+//! The sources of credentials, and the fate of calls with missing or wrong ones.
 
 use std::{fs, process::Command};
 
@@ -10,7 +10,7 @@ use super::{
     store::{ACCESS_KEY, SECRET_KEY},
 };
 
-/// A run with no credentials but those that it is given.
+/// Returns a command without any credentials.
 fn without(site: &Site) -> Command {
     let mut command = site.command(&[]);
     command
@@ -126,8 +126,8 @@ fn of_a_session() {
     );
 }
 
-/// All calls are here, the tables are complete, and with the right credentials nothing is done but
-/// to send.
+/// Checks that all calls are kept, that the tables are complete, and that with correct credentials
+/// only the uploads remain.
 #[track_caller]
 fn costs_nothing(site: &Site, command: &mut Command, words: &str, what: &str) {
     let want = Results::of_few();
@@ -168,7 +168,7 @@ fn a_wrong_secret() {
     );
 }
 
-/// The store of the tests has another word for it than S3 has.
+/// The test's store has another error code for it than S3.
 #[test]
 fn a_key_that_nobody_knows() {
     let site = Site::new();

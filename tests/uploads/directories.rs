@@ -1,5 +1,5 @@
-//! Directories of segments, in several runs and watched: calls are sent as they close, and what
-//! could not be is sent when it can.
+//! Directories of segments, in several runs and watched: calls are sent as they close, and failed
+//! uploads are sent later.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use super::{
     site::{Results, Site, URI, cut, few, is_of_a_call},
 };
 
-/// Longer than the back-off after a first failure.
+/// Longer than the back-off after the first failure.
 const SOON: Duration = Duration::from_secs(15);
 
 #[test]
@@ -56,7 +56,7 @@ fn in_several_runs_of_which_some_find_no_store() {
     site.is_done(want, "with failures between");
 }
 
-/// A run that sends nothing leaves the queue as it is.
+/// A run without uploads leaves the queue unchanged.
 #[test]
 fn a_run_without_uploads_between_two_with_them() {
     let (site, want) = (Site::new(), Results::of_few());
@@ -68,7 +68,7 @@ fn a_run_without_uploads_between_two_with_them() {
     let waiting = site.local().len();
     assert!(waiting > 0);
     site.proxy.heal();
-    // It says so, and changes nothing.
+    // It logs so.
     site.desk
         .run(&["--s3-uri", URI])
         .is(3)
@@ -79,7 +79,7 @@ fn a_run_without_uploads_between_two_with_them() {
     site.is_done(want, "with a run that sends nothing between");
 }
 
-/// Who wants nothing of what was is told what that was.
+/// `--reset-state` drops the queue, and the log says what was in it.
 #[test]
 fn a_queue_that_is_forgotten_is_told_of() {
     let site = Site::new();
@@ -99,7 +99,7 @@ fn a_queue_that_is_forgotten_is_told_of() {
     assert!(site.stored().is_empty());
 }
 
-/// What a run over a file could not send, a run over another one does.
+/// A run over another file sends what a run over the first could not send.
 #[test]
 fn another_run_in_the_same_directory_sends_what_is_due() {
     let (site, want) = (Site::new(), Results::of_few());
@@ -138,7 +138,7 @@ fn a_watch_sends_what_closes() {
     site.is_done(want, "watched");
 }
 
-/// Without a segment that would remind it.
+/// No new segment triggers the attempt.
 #[test]
 fn a_watch_sends_when_the_store_is_there_again() {
     let (mut site, want) = (Site::closed(), Results::of_few());

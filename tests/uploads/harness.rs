@@ -1,5 +1,4 @@
-//! The store and the proxy themselves, asked by the SDK: that a test which passes has tested
-//! something.
+//! Tests the store and the proxy themselves with the AWS SDK, so that other tests can rely on them.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +41,7 @@ impl Asker {
         }
     }
 
-    /// Gives the checksum that the store tells, or the error's code.
+    /// Returns the checksum that the store reports, or the error's code.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<String, String> {
         let put = self
             .client
@@ -121,7 +120,7 @@ fn shop() -> (Store, Proxy, Asker) {
 }
 
 #[test]
-fn what_is_put_is_a_file_of_the_store() {
+fn an_object_is_a_file_of_the_store() {
     let (store, proxy, asker) = shop();
     let bytes = vec![7; 100_000];
     assert_eq!(asker.put("a/b c.pcap", &bytes), Ok("O3HfiA==".to_owned()));
@@ -258,7 +257,7 @@ fn rules_choose() {
 }
 
 #[test]
-fn what_is_closed_refuses_until_it_opens() {
+fn a_closed_proxy_refuses_until_it_opens() {
     let store = Store::new();
     let mut proxy = Proxy::closed(store.address);
     let asker = Asker::new(&proxy, SECRET_KEY);

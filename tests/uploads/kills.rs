@@ -1,4 +1,4 @@
-//! Killed anywhere between upload, state and deletion: nothing is deleted that the store has not,
+//! Kills anywhere between upload, state and deletion: no file is deleted before the store has it,
 //! nothing is lost, and little is sent twice.
 
 use std::{
@@ -18,7 +18,7 @@ use super::{
     site::{CALLS, Results, Site, cut, few, is_of_a_call},
 };
 
-/// So that there are many states.
+/// Flags that give many states.
 const SMALL: [&str; 7] = [
     "--window-bytes",
     "9000",
@@ -57,7 +57,7 @@ impl Job {
         }
     }
 
-    /// After a kill: what was seen here is still here or in the store, as it should be.
+    /// After a kill: visible files are still here or in the store, unchanged.
     #[track_caller]
     fn check_killed(self, site: &Site, seen_before: &Files, what: &str) -> Files {
         let want = Results::of_few();
@@ -68,7 +68,8 @@ impl Job {
                 "{what}: {name} is not as it should be"
             );
         }
-        // A row is not there before its file, and a file does not go before its object is there.
+        // A row does not appear before its file, and a file is not deleted before its object
+        // exists.
         let table = site
             .desk
             .everything_in_out()
@@ -129,7 +130,7 @@ impl Job {
         assert!(most <= kills + 1, "{what}: {puts:?}");
     }
 
-    /// A run over a file that is done leaves no state by which the next one could tell.
+    /// A completed run over a file leaves no state, so another run would extract it again.
     fn is_done_but_for_words(self, site: &Site) -> bool {
         self == Self::File
             && !site.desk.out.join(STATE).exists()
@@ -149,7 +150,7 @@ fn at_each_change() {
             site.desk.folder(),
         );
         job.check_done(&site, 0, "under strace");
-        // Those by which files, states and deletions come to count are few among many writes.
+        // Few calls publish files, replace states or delete; most are writes.
         let is_rare =
             |call: &Call| call.kind.starts_with("unlink") || call.kind.starts_with("rename");
         let (rare, others): (Vec<Call>, Vec<Call>) = changes.into_iter().partition(is_rare);
@@ -207,7 +208,7 @@ fn at_any_moment() {
     assert!(killed > 3, "{killed} kills are too few to tell anything");
 }
 
-/// The store has it, and the program does not know yet.
+/// The kill comes when the store has the object, but the program does not know it yet.
 #[test]
 fn before_it_hears_that_the_store_has_it() {
     let (site, want) = (Site::new(), Results::of_few());
@@ -236,7 +237,8 @@ fn before_it_hears_that_the_store_has_it() {
     );
 }
 
-/// What has been sent is gone, and no state says so yet. Who may not ask is not frightened either.
+/// The kill comes when files are sent and deleted, but the state does not say so yet. The next run
+/// is not misled, even without read permission.
 #[test]
 fn after_it_has_deleted_and_before_it_says_so() {
     for may_ask in [true, false] {

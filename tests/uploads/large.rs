@@ -1,4 +1,4 @@
-//! Calls that are sent in parts.
+//! Calls that are uploaded in parts.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
 };
 const PART: usize = 8 << 20;
 
-/// Four calls, of which the first has more than two parts' worth of media; it is closed before the
+/// Four calls, the first of which has media for more than two parts; it is closed before the
 /// capture ends.
 fn large() -> &'static (Vec<u8>, Results) {
     static LARGE: OnceLock<(Vec<u8>, Results)> = OnceLock::new();
@@ -113,7 +113,7 @@ fn it_is_not_sent_again() {
 }
 
 #[test]
-fn what_fails_once_is_done_again() {
+fn a_request_that_fails_once_is_repeated() {
     let cases = [
         (
             "beginning",
@@ -147,7 +147,7 @@ fn what_fails_once_is_done_again() {
 }
 
 #[test]
-fn what_cannot_be_finished_stays_here_and_leaves_no_parts() {
+fn an_unfinished_upload_keeps_the_file_and_leaves_no_parts() {
     all_at_once(
         [Operation::Create, Operation::Part, Operation::Complete],
         |operation| {
@@ -170,7 +170,7 @@ fn what_cannot_be_finished_stays_here_and_leaves_no_parts() {
     );
 }
 
-/// The end had come, but nobody heard of it.
+/// The completion succeeded, but the program got no response.
 #[test]
 fn an_end_that_nobody_heard_of_is_no_loss() {
     let site = site();

@@ -1,8 +1,8 @@
-//! Uploads, end to end: the program, a store that checks signatures, and between them what goes
-//! wrong with stores.
+//! Uploads, end to end: the program, a store that checks signatures, and a proxy in between that
+//! injects faults.
 //!
-//! Whatever fails, and whenever the program is killed: no call is deleted before the store has it,
-//! each is sent in the end, and the tables are as they would have been.
+//! With any fault or kill, no call is deleted before the store has it, each is sent in the end, and
+//! the tables are the same as without.
 
 mod again;
 mod check;

@@ -1,4 +1,4 @@
-//! Every call is an object, byte for byte, and is told to the store as was asked for.
+//! Every call becomes an object, byte for byte, with the requested metadata.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     store::base64,
 };
 
-/// Calls of all lengths, some of them over TCP.
+/// Returns calls of all lengths, some of them over TCP.
 fn many() -> Vec<u8> {
     let plan = Plan {
         calls: 8,
@@ -36,7 +36,7 @@ fn all_calls_of_a_capture_are_objects() {
     for cleanup in ["uploaded", "always", "never"] {
         let site = Site::new();
         site.lay(&capture);
-        // Windows so small that there is much to be sent while there is still much to be read.
+        // Windows are so small that uploads begin while most of the file is still to be read.
         site.run(&["--local-cleanup", cleanup, "--window-bytes", "100000"])
             .is(0);
         assert_same(&want.calls, &site.stored(), cleanup);

@@ -1,7 +1,6 @@
-//! What stands between the program and the store: it writes down what passes, and does to it what a
-//! test wants.
+//! The proxy between the program and the store: it records requests and injects faults.
 //!
-//! It passes on what it reads byte for byte, so signatures hold.
+//! It forwards bytes unchanged, so signatures stay valid.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +13,13 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-/// What a request is for.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     Head,
     Put,
     Delete,
-    /// Of a multipart upload.
+    /// The start of a multipart upload.
     Create,
     Part,
     Complete,
@@ -28,16 +27,16 @@ pub enum Operation {
     Other,
 }
 
-/// A request as it came.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub operation: Operation,
     pub bucket: String,
     pub key: String,
-    /// Names in small letters.
+    /// Header names are in lower case.
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
-    /// What the program was told, unless it was told nothing.
+    /// The status that the program received; `None` if it received no response.
     pub status: Option<u16>,
 }
 
@@ -50,32 +49,32 @@ impl Request {
     }
 }
 
-/// What becomes of a request.
+/// An injected fault.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It is answered in the store's place.
+    /// The proxy answers instead of the store.
     Answered(Answer),
     /// The connection is reset in the middle of the body.
     Cut,
-    /// The store has it, and the connection is reset before the answer.
+    /// The store has the object, and the connection is reset before the response.
     CutAfterwards,
-    /// It is read, and never answered.
+    /// The request is read, and never answered.
     Stalled,
-    /// It is not even read.
+    /// The request is not read.
     Unread,
-    /// A byte of it is another one when it comes to the store.
+    /// One byte is changed on the way to the store.
     Garbled,
-    /// The store has it, and seems to have something else.
+    /// The store has the object, but the response has another checksum.
     Misheard,
-    /// It is answered as if the store had something else, which has nothing.
+    /// The response has another checksum, and the store has no object.
     Lost,
-    /// The answer comes after so long.
+    /// The response is delayed.
     Late(Duration),
-    /// The body is read bit by bit: so many bytes a second.
+    /// The body is read slowly: so many bytes a second.
     Slow(u64),
 }
 
-/// An error as S3 tells it.
+/// An error in S3's format.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -136,14 +135,14 @@ impl Answer {
         )
     };
     pub const INVALID: Self = Self::new(400, "InvalidRequest", "This object cannot be.");
-    /// What S3 may say under a status of 200 when parts cannot be put together.
+    /// A possible S3 response with status 200 when parts cannot be combined.
     pub const LATE_ERROR: Self = Self {
         status: 200,
         ..Self::INTERNAL_ERROR
     };
 }
 
-/// To which requests something happens.
+/// The requests that a fault affects.
 #[derive(Clone, Debug)]
 pub struct Rule {
     fault: Fault,
@@ -154,7 +153,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// To all of them, if nothing else is said.
+    /// Affects all requests, unless restricted.
     pub fn new(fault: Fault) -> Self {
         Self {
             fault,
@@ -174,13 +173,13 @@ impl Rule {
         self
     }
 
-    /// Those whose key has these words in it.
+    /// Affects requests whose key contains these words.
     pub fn of(mut self, words: &str) -> Self {
         words.clone_into(&mut self.words);
         self
     }
 
-    /// Not to the first ones.
+    /// Does not affect the first `requests` requests.
     pub fn after(mut self, requests: usize) -> Self {
         self.skip = requests;
         self
@@ -215,12 +214,12 @@ struct Books {
     most_at_once: usize,
 }
 
-/// It goes on until the process ends; who asks it is gone by then.
+/// A running proxy. It runs until the process ends, after its clients.
 pub struct Proxy {
     pub address: SocketAddr,
     store: SocketAddr,
     books: Arc<Mutex<Books>>,
-    /// The address is taken already, and nobody listens.
+    /// The reserved address, on which nobody listens yet.
     closed: Option<TcpSocket>,
 }
 
@@ -231,7 +230,7 @@ impl Proxy {
         proxy
     }
 
-    /// Connections are refused, until it opens.
+    /// Creates a proxy that refuses connections until it opens.
     pub fn closed(store: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -264,12 +263,12 @@ impl Proxy {
         lock(&self.books).rules.push(rule);
     }
 
-    /// From now on all is well.
+    /// Removes all rules.
     pub fn heal(&self) {
         lock(&self.books).rules.clear();
     }
 
-    /// All that was asked, in the order in which it was answered.
+    /// Returns all requests in the order of their responses.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.books).requests.clone()
     }
@@ -281,7 +280,7 @@ impl Proxy {
             .collect()
     }
 
-    /// How often each key was put and the program was told that it was.
+    /// Returns how often each key was put with a response of success.
     pub fn puts(&self) -> BTreeMap<String, usize> {
         let mut puts = BTreeMap::new();
         for put in self
@@ -302,13 +301,13 @@ impl Proxy {
         lock(&self.books).connections
     }
 
-    /// How many requests there were at the same time.
+    /// Returns the largest number of simultaneous requests.
     pub fn most_at_once(&self) -> usize {
         lock(&self.books).most_at_once
     }
 }
 
-/// tokio has what the standard library lacks, and wants a runtime for it.
+/// Listens on a reserved address. The standard library cannot do this; tokio needs a runtime.
 fn listen(socket: TcpSocket) -> TcpListener {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -326,13 +325,13 @@ fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// What is at work on a connection.
+/// The handler of a connection.
 struct Line {
     store: SocketAddr,
     books: Arc<Mutex<Books>>,
 }
 
-/// What a request begins with.
+/// The head of a request.
 struct Head {
     bytes: Vec<u8>,
     operation: Operation,
@@ -341,7 +340,7 @@ struct Head {
     headers: BTreeMap<String, String>,
 }
 
-/// Whether the connection goes on.
+/// True if the connection stays open.
 type Goes = io::Result<bool>;
 
 impl Line {
@@ -395,7 +394,7 @@ impl Line {
         match &fault {
             Some(Fault::Unread) => {
                 self.write_down(head, Vec::new(), None);
-                // It is not closed either.
+                // The connection is not closed either.
                 loop {
                     thread::park();
                 }
@@ -476,7 +475,7 @@ impl Line {
         });
     }
 
-    /// Asks the store, on a connection of its own.
+    /// Forwards a request to the store, on a connection of its own.
     fn ask(&self, head: &Head, body: &[u8]) -> io::Result<Told> {
         let mut store = TcpStream::connect(self.store)?;
         store.set_nodelay(true)?;
@@ -484,10 +483,10 @@ impl Line {
             .bytes
             .strip_suffix(b"\r\n")
             .expect("an empty line ends it");
-        // What has been continued already is not to be asked about again.
+        // The proxy has already sent "100 Continue".
         store.write_all(&without_line(bytes, "expect:"))?;
         store.write_all(b"connection: close\r\n\r\n")?;
-        // It may have said no before it had all.
+        // The store may refuse before it has read the whole body.
         let _ = store.write_all(body);
         let mut bytes = Vec::new();
         store.read_to_end(&mut bytes)?;
@@ -495,13 +494,13 @@ impl Line {
     }
 }
 
-/// What the store says.
+/// A response of the store.
 struct Told {
     status: u16,
     bytes: Vec<u8>,
 }
 
-/// No content of this length has it.
+/// A checksum that is wrong for any tested content.
 const WRONG_CHECKSUM: &str = "////8A==";
 
 impl Told {
@@ -525,7 +524,7 @@ impl Told {
 }
 
 impl Answer {
-    /// An answer to HEAD has no body, so nobody is told more than its status.
+    /// Returns the response. A response to HEAD has no body, so it is only a status.
     fn text(&self, head: &Head) -> Vec<u8> {
         let Self {
             status,
@@ -554,7 +553,7 @@ impl Answer {
     }
 }
 
-/// The lines up to the empty one; nothing if there are no more requests.
+/// Reads the head up to the empty line; `None` at the end of the connection.
 fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -595,7 +594,7 @@ fn operation(method: &str, query: &str) -> Operation {
     }
 }
 
-/// Head lines without one of them.
+/// Returns head lines without one of them.
 fn without_line(bytes: &[u8], name: &str) -> Vec<u8> {
     let head_len = bytes
         .windows(4)
@@ -616,7 +615,7 @@ fn without_line(bytes: &[u8], name: &str) -> Vec<u8> {
     kept
 }
 
-/// Closes a connection such that the other side takes note at once.
+/// Closes a connection with RST, which the other side notices at once.
 fn reset(connection: &TcpStream) {
     let socket = TcpSocket::from_std_stream(connection.try_clone().unwrap());
     socket.set_zero_linger().unwrap();

@@ -1,4 +1,4 @@
-//! A desk with a store, and a proxy between the two.
+//! A desk with a store and a proxy in between.
 
 use std::{
     fs,
@@ -25,16 +25,16 @@ pub const CHECK: &str = ".sip-call-extractor-check";
 pub const CALLS: &str = "detected_calls.csv";
 pub const STREAMS: &str = "calls_statistics.csv";
 
-/// What comes of a capture if all is well.
+/// The expected results of a capture.
 pub struct Results {
-    /// The calls' files.
+    /// The files of calls.
     pub calls: Files,
     /// Both tables.
     pub tables: Files,
 }
 
 impl Results {
-    /// Of a run that sends nothing, but knows where things would be.
+    /// Returns the results of a run that sends nothing, but writes the object URIs.
     pub fn of(capture: &[u8]) -> Self {
         let desk = Desk::new();
         fs::write(desk.segments.join("whole.pcap"), capture).unwrap();
@@ -51,13 +51,13 @@ impl Results {
         Self { calls, tables }
     }
 
-    /// Those of [`few`].
+    /// Returns the results of [`few`].
     pub fn of_few() -> &'static Self {
         static RESULTS: OnceLock<Results> = OnceLock::new();
         RESULTS.get_or_init(|| Self::of(&few().to_pcap()))
     }
 
-    /// The calls' file names in the order in which the calls closed.
+    /// Returns the names of the calls' files in the order in which the calls closed.
     pub fn names(&self) -> Vec<String> {
         let mut table = csv::Reader::from_reader(self.tables[CALLS].as_slice());
         let file = table
@@ -72,7 +72,7 @@ impl Results {
             .collect()
     }
 
-    /// All that a run leaves which keeps the calls' files.
+    /// Returns all files of a run that keeps the calls' files.
     pub fn all(&self) -> Files {
         self.calls
             .iter()
@@ -82,13 +82,13 @@ impl Results {
     }
 }
 
-/// Six calls, one after the other; when the last one ends, four have been over for so long that
-/// they are closed.
+/// Returns six consecutive calls; when the last one ends, four have been over for long enough to be
+/// closed.
 pub fn few() -> Capture {
     calls(6)
 }
 
-/// So many calls, each with a second of media.
+/// Returns `count` calls, each with a second of media.
 pub fn calls(count: u16) -> Capture {
     let mut t = Ladder::new();
     let end = |text: &str| text.parse().unwrap();
@@ -122,7 +122,7 @@ pub fn calls(count: u16) -> Capture {
     t.capture
 }
 
-/// A capture in so many segments.
+/// Returns a capture in `pieces` segments.
 pub fn cut(capture: &Capture, pieces: usize) -> Vec<(String, Vec<u8>)> {
     let length = capture.frames.len().div_ceil(pieces);
     let segment = |(number, frames): (usize, &[(u64, Vec<u8>)])| {
@@ -140,7 +140,7 @@ pub fn cut(capture: &Capture, pieces: usize) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Does something for each of several things at the same time: most of it is waiting.
+/// Calls `each` for all things in parallel: most of the time is waiting.
 pub fn all_at_once<T: Send>(things: impl IntoIterator<Item = T>, each: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
         for thing in things {
@@ -157,14 +157,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// Six calls lie ready.
+    /// Creates a site with six calls as input.
     pub fn new() -> Self {
         let store = Store::new();
         let proxy = Proxy::new(store.address);
         Self::of(store, proxy)
     }
 
-    /// Nobody answers at the store's address yet.
+    /// Creates a site whose store's address refuses connections.
     pub fn closed() -> Self {
         let store = Store::new();
         let proxy = Proxy::closed(store.address);
@@ -185,7 +185,7 @@ impl Site {
         site
     }
 
-    /// The capture that is given as a file.
+    /// Writes the capture that is given as a file.
     pub fn lay(&self, capture: &[u8]) {
         fs::write(self.capture(), capture).unwrap();
     }
@@ -198,7 +198,7 @@ impl Site {
         &self.home
     }
 
-    /// The program with credentials, and with nothing else of the environment that leads to some.
+    /// Returns the program with credentials, in an environment without other sources of them.
     pub fn bare(&self) -> Command {
         let mut command = extractor();
         self.lives_here(&mut command);
@@ -221,7 +221,7 @@ impl Site {
             .env("HOME", &self.home);
     }
 
-    /// The flags of uploads.
+    /// Returns the flags for uploads.
     pub fn flags(&self) -> Vec<String> {
         self.flags_to(URI)
     }
@@ -242,12 +242,12 @@ impl Site {
         .into()
     }
 
-    /// Over the file.
+    /// Returns the program, set to read the file.
     pub fn command(&self, flags: &[&str]) -> Command {
         self.command_to(&self.desk.out, flags)
     }
 
-    /// Over the file, with its results elsewhere.
+    /// The same, with other results directory.
     pub fn command_to(&self, out: &Path, flags: &[&str]) -> Command {
         let mut command = self.bare();
         command
@@ -260,7 +260,7 @@ impl Site {
         command
     }
 
-    /// Over the file, with objects elsewhere.
+    /// Runs over the file, with another destination of objects.
     pub fn run_to(&self, uri: &str) -> Ran {
         let mut command = self.bare();
         command
@@ -276,7 +276,7 @@ impl Site {
         self.desk.ended(&mut self.command(flags))
     }
 
-    /// Over the directory of segments.
+    /// Returns the program, set to read the directory of segments.
     pub fn directory_command(&self, flags: &[&str]) -> Command {
         let mut command = self.desk.command(&[]);
         self.lives_here(&mut command);
@@ -293,7 +293,7 @@ impl Site {
             .start_command(self.directory_command(&[&["--watch"], flags].concat()))
     }
 
-    /// The calls that the store has, by file name.
+    /// Returns the calls in the store, by file name.
     pub fn stored(&self) -> Files {
         self.store
             .under(PREFIX)
@@ -302,7 +302,7 @@ impl Site {
             .collect()
     }
 
-    /// The calls that are here.
+    /// Returns the calls in the results directory.
     pub fn local(&self) -> Files {
         let out = &self.desk.out;
         let there = if out.exists() {
@@ -320,7 +320,7 @@ impl Site {
         self.desk.out.join(STATE).exists()
     }
 
-    /// How often calls were put, and the program was told that they were.
+    /// Returns how often calls were put with a response of success.
     pub fn puts(&self) -> Vec<(String, usize)> {
         self.proxy
             .puts()
@@ -329,8 +329,8 @@ impl Site {
             .collect()
     }
 
-    /// Checks that the store has all calls and only these, and the directory the tables and nothing
-    /// else but a state.
+    /// Checks that the store has all calls and only these, and that the directory has the tables
+    /// and nothing else but a state.
     #[track_caller]
     pub fn is_done(&self, want: &Results, what: &str) {
         assert_same(
@@ -341,7 +341,7 @@ impl Site {
         self.desk.has(&want.tables, what);
     }
 
-    /// The same after a run over a file, which then needs no state any more.
+    /// The same after a run over a file, which leaves no state.
     #[track_caller]
     pub fn is_done_and_forgotten(&self, want: &Results, what: &str) {
         self.is_done(want, what);
@@ -349,7 +349,7 @@ impl Site {
         assert_eq!(self.store.broken_off(), 0, "{what}: parts are left");
     }
 
-    /// Checks that all is extracted, and that what the store lacks is here.
+    /// Checks that all is extracted, and that every call is in the store or here.
     #[track_caller]
     pub fn has_lost_nothing(&self, want: &Results, what: &str) {
         let (local, stored) = (self.local(), self.stored());
@@ -373,7 +373,7 @@ impl Site {
         }
     }
 
-    /// Checks that all calls are here, as after a run in which nothing could be sent.
+    /// Checks that all calls are here, as after a run in which no upload succeeded.
     #[track_caller]
     pub fn keeps_all(&self, want: &Results, what: &str) {
         self.desk.has(&want.all(), what);
@@ -384,7 +384,7 @@ impl Site {
     }
 }
 
-/// Whether a request is about a call, and not about a check.
+/// True if a request is about a call, and not from a check.
 pub fn is_of_a_call(key: &str) -> bool {
     key.contains("call_")
 }

@@ -1,4 +1,4 @@
-//! What waits for a store that does not come has a bound.
+//! The files that wait for an unavailable store are limited.
 
 use std::fs;
 
@@ -9,14 +9,14 @@ use super::{
     site::{Results, Site},
 };
 
-/// A store that lets nobody in.
+/// Creates a site whose store refuses everybody.
 fn shut() -> Site {
     let site = Site::new();
     site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     site
 }
 
-/// What is left if the oldest go until the rest is not more than this.
+/// Returns the files that remain when the oldest are deleted until the rest is at most `most`.
 fn newest(want: &Results, most: usize) -> Files {
     let mut kept = want.calls.clone();
     for name in want.names() {
@@ -63,7 +63,7 @@ fn it_bounds_only_what_waits() {
     site.is_done_and_forgotten(want, "nothing waits");
 }
 
-/// What is to be kept here anyway is not deleted for want of room.
+/// Files that are kept after their upload are not deleted for the limit.
 #[test]
 fn it_deletes_nothing_that_is_to_stay() {
     let (site, want) = (shut(), Results::of_few());

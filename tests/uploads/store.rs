@@ -21,7 +21,7 @@ pub const REGION: &str = "eu-central-1";
 pub const ACCESS_KEY: &str = "AKIAEXAMPLEEXAMPLE00";
 pub const SECRET_KEY: &str = "correct/horse+battery/staple";
 
-/// It goes on for as long as this is there, in a folder of its own.
+/// A running store with a temporary folder.
 pub struct Store {
     folder: TempDir,
     pub address: SocketAddr,
@@ -46,26 +46,26 @@ impl Store {
         }
     }
 
-    /// What is in the bucket, by key.
+    /// Returns the objects in the bucket, by key.
     pub fn objects(&self) -> Files {
         let mut objects = Files::new();
         collect(&self.bucket(), "", &mut objects);
         objects
     }
 
-    /// What is under a prefix, by what follows it.
+    /// Returns the objects under a prefix, by the rest of their keys.
     pub fn under(&self, prefix: &str) -> Files {
         let under =
             |(key, bytes): (String, Vec<u8>)| Some((key.strip_prefix(prefix)?.to_owned(), bytes));
         self.objects().into_iter().filter_map(under).collect()
     }
 
-    /// An object as it lies there, without anything that is told of it.
+    /// Returns the path of an object, without its metadata.
     pub fn path(&self, key: &str) -> PathBuf {
         self.bucket().join(key)
     }
 
-    /// Uploads of which parts are there, and that were neither completed nor given up.
+    /// Returns the number of multipart uploads that were neither completed nor aborted.
     pub fn broken_off(&self) -> usize {
         let names = fs::read_dir(self.folder.path())
             .unwrap()
@@ -73,7 +73,7 @@ impl Store {
         names.filter(|name| name.starts_with(".upload-")).count()
     }
 
-    /// As if somebody had put an object who told nothing of it.
+    /// Deletes an object's metadata, as if another program had put it.
     pub fn forget_of(&self, key: &str) {
         let name = |text: &str| {
             base64(text.as_bytes())
@@ -106,7 +106,7 @@ fn collect(folder: &Path, prefix: &str, objects: &mut Files) {
     }
 }
 
-/// Serves what is in a folder. The bucket is made if it is not there.
+/// Serves a folder. Creates the bucket if it is missing.
 pub async fn serve(folder: PathBuf, listener: TcpListener) {
     fs::create_dir_all(folder.join(BUCKET)).unwrap();
     let mut service = S3ServiceBuilder::new(FileSystem::new(&folder).unwrap());
@@ -114,7 +114,7 @@ pub async fn serve(folder: PathBuf, listener: TcpListener) {
     let service = service.build();
     while let Ok((connection, _)) = listener.accept().await {
         let service = service.clone();
-        // A client may go away at any time.
+        // A client may close the connection at any time.
         tokio::spawn(async move {
             Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(connection), service)

@@ -1,4 +1,4 @@
-//! The tables as objects, named by run.
+//! The tables as objects, with the run in their keys.
 
 use support::desk::{Files, assert_same};
 
@@ -7,7 +7,7 @@ use super::{
     site::{CALLS, PREFIX, Results, STREAMS, Site, cut, few},
 };
 
-/// The tables in the store: name and run, with what is in them.
+/// Returns the tables in the store: name, run, contents.
 fn tables(site: &Site) -> Vec<(String, String, Vec<u8>)> {
     let tables: Files = site
         .store

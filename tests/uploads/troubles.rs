@@ -1,5 +1,4 @@
-//! What goes wrong with stores: what passes is got over within the run; what does not costs no
-//! call.
+//! Faults of stores: a temporary one is overcome within the run, a permanent one costs no call.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use super::{
 };
 
 #[test]
-fn what_passes_is_got_over() {
+fn a_temporary_fault_is_overcome() {
     let on_put = |fault: Fault| Rule::new(fault).on(Operation::Put).of("call_");
     let answer = |answer| on_put(Fault::Answered(answer));
     let cases = [
@@ -56,7 +55,8 @@ fn what_passes_is_got_over() {
     });
 }
 
-/// Nothing is sent, and the log says why in a sentence; afterwards a good run finishes.
+/// Checks that nothing is sent and that the log says why; afterwards a run without faults
+/// completes.
 #[track_caller]
 fn does_not_pass(site: &Site, flags: &[&str], words: &str, what: &str) {
     let want = Results::of_few();
@@ -69,7 +69,7 @@ fn does_not_pass(site: &Site, flags: &[&str], words: &str, what: &str) {
     site.is_done_and_forgotten(want, what);
 }
 
-/// Nothing is made twice.
+/// Repeated failing runs write nothing twice.
 #[test]
 fn in_vain_as_often_as_one_likes() {
     let (site, want) = (Site::new(), Results::of_few());
@@ -84,7 +84,7 @@ fn in_vain_as_often_as_one_likes() {
 }
 
 #[test]
-fn what_does_not_pass_is_told_in_a_sentence_and_costs_no_call() {
+fn a_permanent_fault_is_logged_and_costs_no_call() {
     let cases = [
         (
             "access denied",
@@ -135,7 +135,7 @@ fn what_does_not_pass_is_told_in_a_sentence_and_costs_no_call() {
     ];
     all_at_once(cases, |(what, answer, words)| {
         let site = Site::new();
-        // What is tried again and again takes its time.
+        // Retries take some time.
         site.proxy.rule(if answer.status < 500 {
             Rule::answer(answer)
         } else {
@@ -179,7 +179,7 @@ fn a_stall_ends_by_the_deadline() {
     );
 }
 
-/// With one object only: the others are sent.
+/// One object is refused: the others are sent.
 #[test]
 fn one_object_that_is_refused_holds_up_no_other() {
     let (site, want) = (Site::new(), Results::of_few());
@@ -194,9 +194,9 @@ fn one_object_that_is_refused_holds_up_no_other() {
     site.is_done_and_forgotten(want, "one was refused");
 }
 
-/// With `always`, files go whatever becomes of them.
+/// With `always`, files are deleted even if their upload fails.
 #[test]
-fn what_is_not_to_be_kept_is_not() {
+fn with_always_failed_files_are_deleted() {
     let (site, want) = (Site::new(), Results::of_few());
     site.proxy.rule(Rule::answer(Answer::ACCESS_DENIED));
     site.run(&["--local-cleanup", "always"])
@@ -206,9 +206,9 @@ fn what_is_not_to_be_kept_is_not() {
     assert!(site.stored().is_empty());
 }
 
-/// With `never`, files stay, and what failed is sent in the next run.
+/// With `never`, files stay, and failed ones are sent in the next run.
 #[test]
-fn what_is_to_be_kept_is_kept_and_sent_later() {
+fn with_never_files_are_kept_and_sent_later() {
     let (site, want) = (Site::new(), Results::of_few());
     site.proxy
         .rule(Rule::answer(Answer::ACCESS_DENIED).on(Operation::Put));
@@ -221,7 +221,7 @@ fn what_is_to_be_kept_is_kept_and_sent_later() {
     assert!(!site.has_state());
 }
 
-/// A store that refuses everybody is not asked for each of a thousand calls.
+/// A store that refuses everybody is not asked once per call.
 #[test]
 fn a_store_that_refuses_is_not_asked_for_each_call() {
     let site = Site::new();
@@ -235,9 +235,9 @@ fn a_store_that_refuses_is_not_asked_for_each_call() {
     assert!(puts <= 8, "{puts} times");
 }
 
-/// Credentials that may put, and nothing else.
+/// Credentials that allow PUT only.
 #[test]
-fn who_may_not_ask_puts() {
+fn credentials_without_read_permission_put() {
     let (site, want) = (Site::new(), Results::of_few());
     for operation in [Operation::Head, Operation::Delete] {
         site.proxy

@@ -1,4 +1,4 @@
-//! What is asked for wrongly is refused before anything is done; and a URI alone sends nothing.
+//! Wrong usage is refused before anything is done; and a URI alone sends nothing.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use support::{desk::Files, ladder::extract_bytes};
 
 use super::site::{CALLS, STREAMS, Site, URI, few};
 
-/// Flags with which nothing begins, and what is said about them.
+/// Checks that these flags are refused with these words.
 #[track_caller]
 fn is_refused(flags: &[&str], words: &str) {
     let site = Site::new();
@@ -32,7 +32,7 @@ fn an_upload_needs_to_know_where_to() {
     is_refused(&["--auto-upload-to-s3", "--s3-uri", URI], "--s3-region");
 }
 
-/// The tools of AWS know the region from where they know the credentials.
+/// AWS tools find the region where they find the credentials.
 #[test]
 fn the_region_is_where_the_sdk_finds_it() {
     let site = Site::new();
@@ -92,7 +92,7 @@ fn the_region_is_where_the_sdk_finds_it() {
 }
 
 #[test]
-fn what_is_no_uri_is_refused() {
+fn an_invalid_uri_is_refused() {
     for uri in [
         "calls/office/",
         "http://calls/office/",
@@ -107,7 +107,7 @@ fn what_is_no_uri_is_refused() {
 }
 
 #[test]
-fn what_the_store_would_refuse_is_refused_here() {
+fn values_that_a_store_would_refuse_are_refused_here() {
     for (flag, value) in [
         ("--s3-storage-class", "FROZEN"),
         ("--s3-sse", "AES"),
@@ -136,7 +136,7 @@ fn what_the_store_would_refuse_is_refused_here() {
     }
 }
 
-/// Parses both tables, and takes out where objects are.
+/// Parses both tables, and removes the columns with object URIs.
 fn without_locations(files: &Files) -> (Vec<String>, Vec<Vec<String>>) {
     let (mut locations, mut rest) = (Vec::new(), Vec::new());
     for name in [CALLS, STREAMS] {

@@ -1,4 +1,4 @@
-//! Who asks for no upload pays for none.
+//! Without uploads, the program opens no network socket and starts no thread for them.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -6,7 +6,7 @@ use support::faults::{Threads, list};
 
 use super::site::{Site, URI};
 
-/// The names that threads gave themselves, and the kinds of sockets.
+/// Returns the names of the program's threads, and the kinds of its sockets.
 fn traces(site: &Site, command: &Command) -> BTreeSet<String> {
     let text = list(
         Threads::All,
@@ -36,7 +36,7 @@ fn a_run_without_uploads_has_no_runtime_and_no_sockets() {
             .args(flags);
         assert_eq!(traces(&site, &command), BTreeSet::new(), "{out}");
     }
-    // What was looked for is there to be found.
+    // With uploads the same check finds a socket.
     assert!(traces(&site, &site.command(&[])).contains("AF_INET"));
     assert!(fs::read_dir(&site.desk.out).unwrap().count() > 0);
 }

@@ -10,7 +10,7 @@
 //! 20  FCS length, link type
 //! ```
 //!
-//! The modified format of 1998 has 8 bytes more in each record header: interface, protocol, packet
+//! The modified format of 1998 has 8 more bytes in each record header: interface, protocol, packet
 //! type.
 
 use std::ops::Range;
@@ -19,48 +19,45 @@ use serde::{Deserialize, Serialize};
 
 use super::{ByteOrder, FormatError, LinkType, MAX_FRAME_LEN, MAX_PROMISED_SNAPLEN, Record};
 
-/// The length in bytes of what a file begins with.
+/// The length of the file header in bytes.
 pub const FILE_HEADER_LEN: usize = 24;
 
-/// The length in bytes of what stands before each frame.
+/// The length of a record header in bytes.
 pub const RECORD_HEADER_LEN: usize = 16;
 
-/// The same in the modified format.
+/// The length of a record header in the modified format.
 pub(super) const MODIFIED_HEADER_LEN: usize = 24;
 
-/// How many records must follow each other for a place to be taken for a boundary.
+/// How many records must follow each other to make a place a boundary.
 const CHAIN: usize = 3;
 
-/// The same where their times do not speak for it. Lengths that other bytes have by chance do not
-/// chain that often.
+/// The same if their times are not plausible. Random lengths do not chain that often.
 const UNTIMELY_CHAIN: usize = 8;
 
-/// A chain passes over records without a frame, which prove nothing. It has no more records than
-/// this.
+/// The most records in a chain. Records without a frame count here, but are no evidence.
 const MAX_STEPS: usize = 16;
 
-/// How far in a frame another chain is looked for that has more for it, in bytes: nearly all are
-/// shorter.
+/// How far into a frame a rival chain with more evidence is searched, in bytes: nearly all frames
+/// are shorter.
 const RIVALS_LEN: usize = 2048;
 
-/// Records of a chain go back in time, but hardly by more than this many seconds: a time after
-/// which others go back further is damaged, and would send all timers into the future.
+/// How many seconds the next record of a chain may go back in time. After a damaged time that lies
+/// ahead, others go back further; such a time would fire all timers too early.
 const MAX_BACK_S: u32 = 10;
 
-/// Nor do they go forward by more than this: where a capture paused for longer, the chain begins
-/// after the pause.
+/// How many seconds the next record of a chain may go forward. After a longer pause of the capture
+/// a new chain begins.
 const MAX_FORWARD_S: u32 = 86_400;
 
-/// The end of 1970 in seconds. What is read at a wrong place often has a small number there; of
-/// real records only those of a clock that was never set, or that counts from the beginning of the
-/// capture.
+/// The end of 1970 in seconds. A header read at a wrong offset often has a small number here. A
+/// real record has one only if its clock was never set or counts from the start of the capture.
 const FIRST_YEAR_S: u32 = 31_536_000;
 
-/// September 2001 in seconds. A number of nanoseconds is smaller: captures that are not older are
-/// known from what is read four bytes behind a record's header.
+/// September 2001 in seconds, a number above any count of nanoseconds. So in a capture from after
+/// it, a header read four bytes off shows itself: its seconds are the nanoseconds.
 const NINE_DIGITS_END_S: u32 = 1_000_000_000;
 
-/// The unit of the second half of a timestamp.
+/// The unit of a timestamp's fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Precision {
     /// Microseconds.
@@ -70,7 +67,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// How many nanoseconds its unit has.
+    /// Returns the nanoseconds in its unit.
     #[must_use]
     pub fn unit_ns(self) -> u32 {
         match self {
@@ -79,12 +76,12 @@ impl Precision {
         }
     }
 
-    /// The largest value that is believed: some programs carry the last second over into it.
+    /// Returns the largest accepted fraction: some programs carry the last second over into it.
     fn max_fraction(self) -> u32 {
         self.last_below_second().saturating_mul(2)
     }
 
-    /// The largest value below a second.
+    /// Returns the largest fraction below a second.
     fn last_below_second(self) -> u32 {
         match self {
             Self::Micro => 999_999,
@@ -99,22 +96,22 @@ pub struct Header {
     pub(super) order: ByteOrder,
     pub(super) precision: Precision,
     pub(super) link: LinkType,
-    /// What stands before each frame, in bytes.
+    /// The length of a record header in bytes.
     record_header_len: usize,
     max_frame_len: u32,
-    /// How much of a frame is captured at most, as the file says.
+    /// The largest captured length according to the file header.
     snaplen: u32,
-    /// Of the fraction of a timestamp.
+    /// The units of a timestamp's fraction in a second.
     units_per_second: u32,
-    /// An earlier record is doubted.
+    /// Records from before this are doubtful.
     min_seconds: u32,
-    /// The first record is earlier: then others are likely to be.
+    /// True if the first record is from before `min_seconds`: others are then likely to be, too.
     begins_early: bool,
-    /// Whether lengths on the wire make sense. Bad software writes anything there.
+    /// True if lengths on the wire are plausible. Some software writes wrong ones.
     believes_wire_len: bool,
 }
 
-/// A record header, read but not judged.
+/// The fields of a record header, not yet checked.
 struct RecordHeader {
     seconds: u32,
     fraction: u32,
@@ -124,24 +121,24 @@ struct RecordHeader {
 
 /// Records that follow each other by their lengths.
 struct Chain {
-    /// How many have a frame.
+    /// The number of records with a frame.
     records: usize,
-    /// The end of the last of them.
+    /// The end of the last record.
     end: usize,
     evidence: Evidence,
 }
 
-/// How much speaks for a chain. Lengths count more: all times of a file may be odd.
+/// The evidence for a chain, most important first: all times of a file may be odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Evidence {
     /// See [`Header::is_captured_whole`].
     do_lens_agree: bool,
-    /// Times are such as the file has, and go on.
+    /// The times are like those of the file, and do not jump.
     do_times_agree: bool,
 }
 
 impl Header {
-    /// The header that a file begins with, or nothing if its magic number is not a pcap's.
+    /// Parses the file header; `None` if the magic number is not that of a pcap.
     pub(super) fn parse(file: &[u8]) -> Result<Option<Self>, FormatError> {
         let Some(Magic {
             order,
@@ -168,7 +165,7 @@ impl Header {
             link,
             record_header_len,
             max_frame_len,
-            // Some programs write 0 for all of a frame.
+            // Some programs write 0 for no limit.
             snaplen: if snaplen == 0 { u32::MAX } else { snaplen },
             units_per_second: precision.last_below_second().saturating_add(1),
             min_seconds: FIRST_YEAR_S,
@@ -178,7 +175,7 @@ impl Header {
         Ok(Some(header.taught_by(file)))
     }
 
-    /// What is usual in this file shows in its first records.
+    /// Learns from the first records which times and lengths are usual in this file.
     fn taught_by(mut self, file: &[u8]) -> Self {
         let Some(first) = self.header_at(file, FILE_HEADER_LEN) else {
             return self;
@@ -227,8 +224,8 @@ impl Header {
         })
     }
 
-    /// The record at `offset`; nothing if none can begin there or the file ends before it does. The
-    /// length of its header is told, not looked up: this is what runs for every packet.
+    /// Returns the record at `offset`; `None` if it is not plausible or the file ends before it
+    /// does. `HEADER_LEN` is a constant, not a field, because this runs for every packet.
     #[inline]
     pub(super) fn record_at<'a, const HEADER_LEN: usize>(
         &self,
@@ -251,8 +248,8 @@ impl Header {
         })
     }
 
-    /// Whether hardly any record has a header like this, but what is damaged or was read at a wrong
-    /// place has.
+    /// True if the header is unusual for a real record, but usual for damaged bytes or a wrong
+    /// offset.
     #[inline]
     fn is_doubtful(&self, header: &RecordHeader) -> bool {
         // No short circuit: one branch that is never taken costs less than several.
@@ -275,8 +272,8 @@ impl Header {
             & (wire_len <= MAX_PROMISED_SNAPLEN)
     }
 
-    /// Decides on a doubtful record. A damaged length would swallow records, and bytes that got
-    /// lost would have all others misread.
+    /// Decides on a doubtful record. A damaged length would swallow the records behind it, and
+    /// lost bytes would shift all headers.
     #[cold]
     fn is_sound(&self, file: &[u8], offset: usize, header: &RecordHeader) -> bool {
         if header.is_blank() || header.captured_len > self.max_frame_len {
@@ -294,11 +291,10 @@ impl Header {
             || is_before_chain()
     }
 
-    /// Decides on a record with lengths that make sense and an odd time. It is sound if something
-    /// that can be trusted comes right behind it, or if the lengths from here on chain: some
-    /// captures count times from their beginning, others have nothing there that makes sense. But a
-    /// header that is read a few bytes off may chain, too. So no chain with more evidence begins in
-    /// its frame.
+    /// Decides on a record with plausible lengths and an odd time. It is sound if a trustworthy
+    /// header follows it, or if the lengths from here on chain: some captures count time from
+    /// their start, others have arbitrary times. But a header that is read a few bytes off may
+    /// chain, too, so no chain with more evidence may begin in the record's frame.
     fn is_sound_whatever_its_time(
         &self,
         file: &[u8],
@@ -319,13 +315,13 @@ impl Header {
         };
         match (goes_on, is_whole) {
             (true, true) => true,
-            // Damage may come right behind it, too.
+            // The record after this one may be damaged.
             (true, false) | (false, true) => !is_rivalled(Some(evidence)),
             (false, false) => self.begins_early && has_usual_fraction && !is_rivalled(None),
         }
     }
 
-    /// Something that can be trusted comes at `end`, or the end of the file.
+    /// True if a trustworthy header, or the end of the file, is at `end`.
     fn is_followed(&self, file: &[u8], end: usize) -> bool {
         let is_last = end <= file.len() && file.len().saturating_sub(end) < RECORD_HEADER_LEN;
         is_last
@@ -335,44 +331,43 @@ impl Header {
     }
 
     fn is_trusted(&self, header: &RecordHeader) -> bool {
-        // Records that never had a time are written with none; but they have a frame.
+        // Some records are written without a time; but they have a frame.
         let has_no_time = header.seconds == 0 && header.fraction == 0 && header.captured_len > 0;
         let is_early = || self.is_time_usual(header) && self.is_captured_whole(header);
         (has_no_time || self.is_time_good(header) || is_early()) && self.is_len_good(header)
     }
 
-    /// The time is one that records of this file have.
+    /// True if records of this file have such times.
     fn is_time_usual(&self, header: &RecordHeader) -> bool {
         self.is_time_good(header) || self.begins_early && header.fraction < self.units_per_second
     }
 
-    /// The frame is there whole, or up to the snap length. In a header that is read four bytes off,
-    /// which may chain as well as those that it is made of, the length on the wire is a piece of
-    /// the frame.
+    /// True if the frame is whole, or cut at the snap length. A header that is read four bytes off
+    /// may chain as well as the true ones, but its length on the wire is a part of the frame.
     fn is_captured_whole(&self, header: &RecordHeader) -> bool {
         header.captured_len == header.wire_len.min(self.snaplen)
     }
 
-    /// Where a record with this header that begins at `offset` ends.
+    /// Returns the end of a record with this header at `offset`.
     fn end_of(&self, header: &RecordHeader, offset: usize) -> usize {
         offset
             .saturating_add(self.record_header_len)
             .saturating_add(header.captured_len as usize)
     }
 
-    /// The bytes of a record with this header that begins at `offset`, all but the first one.
+    /// Returns the bytes of a record with this header at `offset`, without the first one.
     fn bytes_behind(&self, offset: usize, header: &RecordHeader) -> Range<usize> {
         offset.saturating_add(1)..self.end_of(header, offset)
     }
 
-    /// Whether what stands at `offset` is the beginning of a record whose end is missing.
+    /// True if a record begins at `offset` and the file ends inside it.
     pub(super) fn is_cut_at(&self, file: &[u8], offset: usize) -> bool {
         self.header_at(file, offset)
             .is_none_or(|header| header.captured_len <= self.max_frame_len && !header.is_blank())
     }
 
-    /// The beginning of a chain of records: of the first one, unless another that begins in its
-    /// frame has more for it.
+    /// Returns the start of the first chain of records, unless a chain with more evidence begins
+    /// in the first record's frame.
     pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         let end = range.end.min(file.len().saturating_sub(RECORD_HEADER_LEN));
         let (first, evidence) = (range.start..end)
@@ -387,8 +382,8 @@ impl Header {
         )
     }
 
-    /// The place, of these, at which a chain begins that has more for it than `evidence`, and than
-    /// all others.
+    /// Returns the offset, among these, of the chain with the most evidence, if it has more than
+    /// `evidence`.
     fn best_chain(
         &self,
         file: &[u8],
@@ -408,14 +403,14 @@ impl Header {
         best
     }
 
-    /// The chain of lengths that begins at `offset`, where a record is expected: several, or fewer
-    /// up to the end of the file, where the last one may be cut, but not the only one.
+    /// Returns the chain at `offset`, where a record is expected: `CHAIN` records, or fewer up to
+    /// the end of the file. The last may be cut, unless it is the only one.
     fn chain_expected_at(&self, file: &[u8], offset: usize) -> Option<Chain> {
         self.chain(file, offset, CHAIN)
             .filter(|chain| chain.records > 1 || chain.end == file.len())
     }
 
-    /// The evidence for a record at `offset`, where one may begin or not; nothing if it is not
+    /// Returns the evidence for a record at `offset`, an arbitrary place; `None` if it is not
     /// enough.
     fn evidence_at(&self, file: &[u8], offset: usize) -> Option<Evidence> {
         self.header_at(file, offset)
@@ -433,8 +428,8 @@ impl Header {
         (records >= UNTIMELY_CHAIN || ends_file).then_some(evidence)
     }
 
-    /// The records that follow each other by their lengths from `offset` on: as many as `wanted`,
-    /// or fewer up to the end of the file. Nothing if what stands behind one of them is none.
+    /// Follows the lengths of records from `offset` on: as many as `wanted`, or fewer up to the end
+    /// of the file. Returns `None` if no record can begin behind one of them.
     fn chain(&self, file: &[u8], offset: usize, wanted: usize) -> Option<Chain> {
         let mut chain = Chain {
             records: 0,
@@ -465,8 +460,8 @@ impl Header {
     }
 }
 
-/// The places at which a record may begin if the one that has these bytes is none. A record that is
-/// read a few bytes behind its beginning ends as many bytes behind that of the next.
+/// Returns the offsets at which a record may begin if the record with these bytes is not real. A
+/// record that is read some bytes too late ends as many bytes after the start of the next one.
 fn within(bytes: Range<usize>) -> impl Iterator<Item = usize> {
     let near = bytes.end.min(bytes.start.saturating_add(RIVALS_LEN));
     let tail = bytes.end.saturating_sub(RECORD_HEADER_LEN).max(near);
@@ -481,7 +476,7 @@ impl Evidence {
 }
 
 impl RecordHeader {
-    /// All zeros: what a file system leaves where blocks were reserved but never written.
+    /// True if all fields are zero: file systems leave zeros in reserved blocks.
     fn is_blank(&self) -> bool {
         self.seconds == 0 && self.fraction == 0 && self.captured_len == 0 && self.wire_len == 0
     }
@@ -493,13 +488,13 @@ impl RecordHeader {
 
     #[inline]
     fn timestamp_ns(&self, precision: Precision) -> u64 {
-        // Both factors are 32 bits wide: no product or sum here can exceed 64.
+        // Both factors have 32 bits: no product or sum here exceeds 64.
         let seconds = u64::from(self.seconds).saturating_mul(1_000_000_000);
         seconds.saturating_add(u64::from(self.fraction).saturating_mul(precision.unit_ns().into()))
     }
 }
 
-/// What a file's first four bytes say.
+/// The meaning of a file's first four bytes.
 struct Magic {
     order: ByteOrder,
     precision: Precision,

@@ -1,13 +1,12 @@
-//! Files that are no capture, or none that is read: what they are, and which command makes a pcap
-//! of them.
+//! Recognises files that are not a supported capture, and names the command that makes a pcap of
+//! them.
 //!
-//! Captures of other programs are told by the magic numbers that their makers or the readers of
-//! their formats have published: RFC 1761 (snoop), the documents of Endace (ERF), and the libraries
-//! of file(1) and Wireshark for the rest.
+//! Captures of other programs are recognised by published magic numbers: RFC 1761 (snoop), the
+//! documents of Endace (ERF), and the libraries of file(1) and Wireshark for the rest.
 
 use super::{ByteOrder, FormatError};
 
-/// A kind of file that is known by what stands at one place.
+/// A file format with a fixed byte string at a fixed offset.
 struct Kind {
     offset: usize,
     magic: &'static [u8],
@@ -30,10 +29,10 @@ const fn kind(
 }
 
 const CONVERT: &str = "convert it with `editcap -F pcap in out`";
-/// Of formats that leave open what kind of frames they hold.
+/// For formats that do not store the link type.
 const CONVERT_ETHERNET: &str = "convert it with `editcap -F pcap -T ether in out`";
 const EXPORT: &str = "export the packets themselves as pcap or pcapng";
-const DOWNLOAD: &str = "it may stand where a capture can be downloaded: download that";
+const DOWNLOAD: &str = "it may be the page that links to a capture: download the capture itself";
 const HEX_DUMP: &str =
     "if it is a hex dump, `text2pcap in out` makes a capture of it; a log holds no packets";
 const FROM_ETL: &str =
@@ -114,7 +113,7 @@ const KINDS: &[Kind] = &[
         "a capture of InfoVista 5View",
         CONVERT,
     ),
-    // SYSTEM_TRACE_HEADER of 32 and of 64 bits, behind the header of the first buffer.
+    // SYSTEM_TRACE_HEADER of 32 and of 64 bits, after the header of the first buffer.
     kind(72, &[2, 0, 1, 0xc0], "a trace of Windows (ETL)", FROM_ETL),
     kind(72, &[2, 0, 2, 0xc0], "a trace of Windows (ETL)", FROM_ETL),
     kind(
@@ -175,7 +174,7 @@ const KINDS: &[Kind] = &[
         0,
         b"PK\x05\x06",
         "an empty zip archive",
-        "there is nothing in it",
+        "there is no file in it",
     ),
     kind(
         0,
@@ -204,17 +203,17 @@ const KINDS: &[Kind] = &[
     kind(0, b"%PDF-", "a PDF document", EXPORT),
 ];
 
-/// How much of a file tells whether it is text, in bytes.
+/// How many bytes of a file are checked for text.
 const TEXT_LEN: usize = 512;
 
 /// How many records of an ERF file must follow each other.
 const ERF_CHAIN: usize = 4;
 /// Timestamp, type, flags, lengths.
 const ERF_HEADER_LEN: usize = 16;
-/// Type numbers are 7 bits; so many are given away.
+/// The assigned record types; the field has 7 bits.
 const ERF_TYPES: std::ops::RangeInclusive<u8> = 1..=48;
 
-/// What a file is that does not begin as a capture does.
+/// Explains what a file is that does not begin like a supported capture.
 pub(super) fn explain(file: &[u8]) -> FormatError {
     let is_it = |kind: &&Kind| {
         file.get(kind.offset..)
@@ -233,7 +232,7 @@ pub(super) fn explain(file: &[u8]) -> FormatError {
     }
 }
 
-/// Which kind of text it is, if it is text.
+/// Returns the kind of text, if the file is text.
 fn text(file: &[u8]) -> Option<(&'static str, &'static str)> {
     let start = file.get(..TEXT_LEN).unwrap_or(file);
     if matches!(start, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
@@ -241,7 +240,7 @@ fn text(file: &[u8]) -> Option<(&'static str, &'static str)> {
     }
     let start = match std::str::from_utf8(start) {
         Ok(text) => text,
-        // The last character may be cut.
+        // The cut at `TEXT_LEN` may split a character.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(start.get(..error.valid_up_to())?).ok()?
         }
@@ -264,8 +263,8 @@ fn text(file: &[u8]) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Whether records of ERF follow each other from its first byte on, to its end or for several
-/// records: the format has no magic number.
+/// True if ERF records follow each other from the first byte on, to the end of the file or for
+/// several records: the format has no magic number.
 ///
 /// ```text
 ///  0  timestamp, little-endian: a fraction of 32 bits, seconds since 1970
@@ -312,14 +311,14 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_with_a_magic_number_is_named_with_what_to_do() {
+    fn a_file_with_a_known_magic_number_is_named_with_advice() {
         for kind in KINDS {
             let mut file = vec![0x80; kind.offset];
             file.extend(kind.magic);
             assert_eq!(
                 says(&file),
                 format!(
-                    "the file is {}, which is not read; {}",
+                    "the file is {}, which is not supported; {}",
                     kind.what, kind.advice
                 )
             );
@@ -333,15 +332,15 @@ mod tests {
         for (file, sentence) in [
             (
                 &b"GMBU\0\x02"[..],
-                "Microsoft Network Monitor 2, which is not read; convert it with `editcap -F pcap in out`",
+                "Microsoft Network Monitor 2, which is not supported; convert it with `editcap -F pcap in out`",
             ),
             (
                 b"snoop\0\0\0\0\0\0\x02",
-                "a capture of snoop, which is not read; convert it with `editcap -F pcap in out`",
+                "a capture of snoop, which is not supported; convert it with `editcap -F pcap in out`",
             ),
             (
                 b"BZh91AY&SY",
-                "compressed with bzip2, which is not read; decompress it with `bzip2 -dc in > out` first",
+                "compressed with bzip2, which is not supported; decompress it with `bzip2 -dc in > out` first",
             ),
             (
                 b"\xfd7zXZ\0\0\x04",
@@ -353,7 +352,7 @@ mod tests {
             ),
             (
                 b"PK\x03\x04\x14\0",
-                "the file is a zip archive, which is not read; unpack it with `unzip in` first",
+                "the file is a zip archive, which is not supported; unpack it with `unzip in` first",
             ),
         ] {
             assert!(says(file).contains(sentence), "{}", says(file));
@@ -366,7 +365,7 @@ mod tests {
         for (file, what) in [
             (
                 "hello, world",
-                "the file is text, which is not read; if it is a hex dump, `text2pcap in out`",
+                "the file is text, which is not supported; if it is a hex dump, `text2pcap in out`",
             ),
             (&long, "the file is text"),
             ("0000  02 00 00 00 00 01", "text2pcap"),
@@ -388,7 +387,7 @@ mod tests {
                 says(file.as_bytes())
             );
         }
-        // What ends the first 512 bytes may be in the middle of a character.
+        // The first 512 bytes may end inside a character.
         for len in 500..520 {
             assert!(
                 says(("x".repeat(len) + &"\u{20ac}".repeat(9)).as_bytes()).contains("text"),
@@ -409,7 +408,7 @@ mod tests {
         }
     }
 
-    /// A record of ERF, laid out by Endace's document.
+    /// Builds an ERF record as Endace's document lays it out.
     fn erf(seconds: u32, kind: u8, frame: &[u8]) -> Vec<u8> {
         let wire_len = frame.len() as u16;
         let mut record = [&[0, 0, 0, 0x80], &seconds.to_le_bytes()[..], &[kind, 4]].concat();
@@ -430,7 +429,7 @@ mod tests {
         for count in [1, 2, 3, 4, 9] {
             assert!(
                 says(&records[..count].concat())
-                    .contains("an ERF file (Endace DAG), which is not read; convert"),
+                    .contains("an ERF file (Endace DAG), which is not supported; convert"),
                 "{count}"
             );
         }

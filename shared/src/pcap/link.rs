@@ -1,4 +1,4 @@
-//! Link types: how a captured frame begins.
+//! Link types: the first layer of captured frames.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A link type by its number in the registry of tcpdump.org.
 ///
-/// A number, not an enumeration: what is not known here is kept and can be named.
+/// A number, not an enumeration, so that unknown types are kept and can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LinkType(pub u16);
 
@@ -17,15 +17,15 @@ impl LinkType {
     pub const ETHERNET: Self = Self(1);
     /// PPP, with or without address and control field.
     pub const PPP: Self = Self(9);
-    /// Serial line IP behind sixteen bytes: direction, and the header as it was on the line.
+    /// Serial line IP after sixteen bytes: direction, and the header as it was on the line.
     pub const SLIP: Self = Self(8);
-    /// The same as BSD/OS writes it, behind twenty-four bytes.
+    /// Serial line IP as BSD/OS writes it, after twenty-four bytes.
     pub const SLIP_BSDOS: Self = Self(102);
     /// PPP in HDLC-like framing: RFC 1662.
     pub const PPP_HDLC: Self = Self(50);
     /// PPP over Ethernet: RFC 2516, without the Ethernet header.
     pub const PPP_ETHER: Self = Self(51);
-    /// Cisco's framing in the place of PPP's: RFC 1547, 4.3.1.
+    /// Cisco HDLC, which has another header than PPP: RFC 1547, 4.3.1.
     pub const C_HDLC: Self = Self(104);
     /// Raw IP as OpenBSD's kernel numbers it.
     pub const RAW_OPENBSD: Self = Self(14);
@@ -35,15 +35,15 @@ impl LinkType {
     pub const RAW: Self = Self(101);
     /// OpenBSD loopback: four bytes of address family in network byte order.
     pub const LOOP: Self = Self(108);
-    /// OpenBSD's view of IPsec: what is inside, behind twelve bytes.
+    /// OpenBSD's IPsec interface: the decrypted packet after twelve bytes.
     pub const ENC: Self = Self(109);
     /// IEEE 802.11.
     pub const WLAN: Self = Self(105);
-    /// IEEE 802.11 behind the header of Prism cards.
+    /// IEEE 802.11 after the header of Prism cards.
     pub const WLAN_PRISM: Self = Self(119);
-    /// IEEE 802.11 behind a radiotap header.
+    /// IEEE 802.11 after a radiotap header.
     pub const WLAN_RADIOTAP: Self = Self(127);
-    /// IEEE 802.11 behind the header of Absolute Value Systems.
+    /// IEEE 802.11 after the header of Absolute Value Systems.
     pub const WLAN_AVS: Self = Self(163);
     /// Per-Packet Information: a header that says which link type follows.
     pub const PPI: Self = Self(192);
@@ -51,15 +51,15 @@ impl LinkType {
     pub const LINUX_SLL: Self = Self(113);
     /// Frame Relay: Q.922, and RFC 2427 or Cisco's encapsulation in it.
     pub const FRAME_RELAY: Self = Self(107);
-    /// Records of Endace's DAG cards: a header, and the frame of one of many link types.
+    /// Records of Endace's DAG cards: a header, and a frame of one of many link types.
     pub const ERF: Self = Self(197);
     /// Raw IPv4.
     pub const IPV4: Self = Self(228);
     /// Raw IPv6.
     pub const IPV6: Self = Self(229);
-    /// Packets that Linux's firewall logs: netlink attributes, of which one is the packet.
+    /// Packets that Linux's firewall logs: netlink attributes, one of which is the packet.
     pub const NFLOG: Self = Self(239);
-    /// PDUs of upper layers as Wireshark exports them, behind tags that name them.
+    /// PDUs of upper layers as Wireshark exports them, after tags that name the protocol.
     pub const UPPER_PDU: Self = Self(252);
     /// Apple's header that says which link type follows.
     pub const PKTAP: Self = Self(258);

@@ -1,9 +1,8 @@
 //! Capture files: classic pcap and pcapng, read from memory and written to memory.
 //!
-//! A capture is read through a [`Walk`]: a cursor over a file that lies in memory, which
-//! gives one [`Step`] at a time, a record or a stretch that could not be read. Where one
-//! starts a walk is free, as long as a record begins there, so a file can be read by several
-//! threads, each from a place of its own ([`Layout::next_boundary`] guesses one).
+//! A capture is read through a [`Walk`]: a cursor over a file in memory, which gives one [`Step`]
+//! at a time, a record or an unreadable stretch. A walk may start at any record, so several threads
+//! can read a file, each from a place of its own ([`Layout::next_boundary`] guesses one).
 //!
 //! Formats: draft-ietf-opsawg-pcap (classic), draft-ietf-opsawg-pcapng.
 
@@ -24,57 +23,57 @@ pub use write::{
     record_header,
 };
 
-/// The largest frame that a record may hold and still be believed: tcpdump's own limit.
-/// A file whose header promises more is believed up to [`MAX_PROMISED_SNAPLEN`].
+/// The largest frame that is accepted in a record: tcpdump's own limit. If the snap length of the
+/// file header is larger, frames are accepted up to [`MAX_PROMISED_SNAPLEN`].
 pub const MAX_FRAME_LEN: u32 = 262_144;
 
-/// The largest snap length of a file header that is believed.
+/// The largest snap length of a file header that is accepted.
 pub const MAX_PROMISED_SNAPLEN: u32 = 16 * 1024 * 1024;
 
 /// One captured frame, borrowed from the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Where the record (its header) begins, in bytes from the start of the file.
+    /// The offset of the record header, in bytes from the start of the file.
     pub offset: usize,
-    /// Capture time in nanoseconds since 1970-01-01T00:00:00Z; `None` where the record has
-    /// none (pcapng's simple packet block). At most 63 bits.
+    /// Capture time in nanoseconds since 1970-01-01T00:00:00Z, at most 63 bits; `None` if the
+    /// record has none (pcapng's simple packet block).
     pub timestamp_ns: Option<u64>,
     /// Length of the frame on the wire in bytes; more than `frame.len()` if it was snapped.
     pub wire_len: u32,
-    /// How the frame begins.
+    /// The link type of the frame.
     pub link: LinkType,
-    /// The unit in which its time was written.
+    /// The unit of its timestamp in the file.
     pub precision: Precision,
     /// The captured bytes.
     pub frame: &'a [u8],
 }
 
-/// What reading on in a capture gave.
+/// The result of one step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
     /// A frame.
     Record(Record<'a>),
-    /// Bytes that could not be read as records, and were passed over.
+    /// Bytes that could not be read as records and were skipped.
     Gap(Gap),
 }
 
-/// A stretch of a file that could not be read.
+/// An unreadable stretch of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Where it begins, in bytes from the start of the file.
+    /// Its start, in bytes from the start of the file.
     pub offset: usize,
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub len: usize,
-    /// What is wrong with it.
+    /// The reason why it is unreadable.
     pub reason: GapReason,
 }
 
-/// Why a stretch of a file could not be read.
+/// The reason why a stretch of a file is unreadable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
     /// The file ends inside a record: it was cut, or is still being written.
     Cut,
-    /// What stands where a record should begin is none.
+    /// There is no valid record where one should begin.
     Corrupt,
     /// A record of an interface that the file does not describe.
     UnknownInterface,
@@ -106,24 +105,24 @@ impl fmt::Display for Gap {
     }
 }
 
-/// Why a file cannot be read as a capture at all.
+/// The reason why a whole file cannot be read as a capture.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// Nothing in it.
+    /// The file has no bytes.
     #[error("the file is empty (0 bytes)")]
     Empty,
-    /// It begins like a capture but ends before its header does.
+    /// It begins like a capture but ends inside its header.
     #[error("the file ends inside its own header ({len} bytes)")]
     CutHeader {
         /// The file's length in bytes.
         len: usize,
     },
-    /// Compressed, a capture in a format that is not read, or something that people take for one.
-    #[error("the file is {what}, which is not read; {advice}")]
+    /// A compressed file, a capture in an unsupported format, or a file that is mistaken for one.
+    #[error("the file is {what}, which is not supported; {advice}")]
     Unsupported {
-        /// What it is.
+        /// A description of the format.
         what: &'static str,
-        /// What to do about it.
+        /// The next step for the user.
         advice: &'static str,
     },
     /// Anything else.
@@ -146,7 +145,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// The order of the bytes in a number.
+/// The byte order of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ByteOrder {
     Little,
@@ -168,7 +167,7 @@ impl ByteOrder {
         }
     }
 
-    /// The number at `offset`, or nothing where `bytes` ends before it does.
+    /// Returns the number at `offset`, or `None` if `bytes` ends before it does.
     pub(crate) fn u32_at(self, bytes: &[u8], offset: usize) -> Option<u32> {
         Some(self.u32(*bytes.get(offset..)?.first_chunk()?))
     }
@@ -178,12 +177,12 @@ impl ByteOrder {
     }
 }
 
-/// What must be known to read on in a capture, whatever the place.
+/// The knowledge of a file that reading needs at any place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Classic pcap: the file header says it all.
+    /// Classic pcap: the fields of the file header.
     Classic(classic::Header),
-    /// The same, in the modified format of 1998.
+    /// Classic pcap in the modified format of 1998.
     Modified(classic::Header),
     /// pcapng: the section and the interfaces described so far.
     Ng(Section),
@@ -192,10 +191,10 @@ pub enum Layout {
 impl Layout {
     /// Recognises a capture by its first bytes.
     ///
-    /// Gives its layout and the offset of what follows the file's header.
+    /// Returns its layout and the offset after the file header.
     ///
     /// # Errors
-    /// The file is none, is cut inside the header, or is of a kind that is not read.
+    /// The file is not a capture, ends inside the header, or has an unsupported format.
     pub fn detect(file: &[u8]) -> Result<(Self, usize), FormatError> {
         if file.is_empty() {
             return Err(FormatError::Empty);
@@ -214,7 +213,7 @@ impl Layout {
         Err(foreign::explain(file))
     }
 
-    /// Reads on from `offset`, where a record (or a block of a pcapng) begins.
+    /// Starts a walk at `offset`, where a record (or a block of a pcapng) begins.
     #[must_use]
     pub fn walk<'a>(&self, file: &'a [u8], offset: usize) -> Walk<'a> {
         Walk {
@@ -225,7 +224,7 @@ impl Layout {
         }
     }
 
-    /// The record that begins at `offset`, which an earlier walk with this layout gave.
+    /// Returns the record at `offset`, an offset that an earlier walk with this layout gave.
     #[must_use]
     #[inline]
     pub fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {
@@ -236,8 +235,8 @@ impl Layout {
         }
     }
 
-    /// The first place in `range` where records seem to begin: one from which a chain of several
-    /// plausible ones follows. A guess: neither format has marks to find one's way by.
+    /// Guesses the first place in `range` where records begin: one from which a chain of several
+    /// plausible records follows. Neither format has sync marks.
     #[must_use]
     pub fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         match self {
@@ -246,7 +245,7 @@ impl Layout {
         }
     }
 
-    /// Where the part of the file begins that this layout describes: the file, or a section of it.
+    /// Returns the start of the stretch that this layout describes: the file, or a pcapng section.
     #[must_use]
     pub fn begins_at(&self) -> usize {
         match self {
@@ -255,7 +254,7 @@ impl Layout {
         }
     }
 
-    /// The link type of the whole file, where there is one for the whole file.
+    /// Returns the link type of the file, if the file has one link type for all records.
     #[must_use]
     pub fn link(&self) -> Option<LinkType> {
         match self {
@@ -264,7 +263,7 @@ impl Layout {
         }
     }
 
-    /// The finest unit in which the timestamps seen so far are written.
+    /// Returns the finest unit of the timestamps seen so far.
     #[must_use]
     pub fn precision(&self) -> Precision {
         match self {
@@ -273,8 +272,8 @@ impl Layout {
         }
     }
 
-    /// Whether a record lies in the file just as one would lie in a file that
-    /// [`file_header`] begins with this precision, so that it can be copied as it is.
+    /// True if the file's records have the same bytes as records of a file that [`file_header`]
+    /// begins with this precision, so that they can be copied unchanged.
     #[must_use]
     pub fn is_native(&self, precision: Precision) -> bool {
         matches!(self, Self::Classic(header) if header.is_native(precision))
@@ -291,15 +290,15 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Where the next record begins, in bytes from the start of the file.
+    /// Returns the offset of the next record, in bytes from the start of the file.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// What has been learnt of the file: of each section that has packets and that the walk went
-    /// through, the last one last. Within a section, interfaces are only ever added: the last word
-    /// on it serves all of it.
+    /// Returns a layout for each section with packets that the walk has read, in order, the
+    /// current one last. Interfaces are only added within a section, so its last layout is valid
+    /// for all of it.
     #[must_use]
     pub fn into_layouts(self) -> Vec<Layout> {
         let mut layouts = self.ended;
@@ -307,13 +306,13 @@ impl<'a> Walk<'a> {
         layouts
     }
 
-    /// The next record or gap; nothing at the end of the file.
+    /// Returns the next record or gap; `None` at the end of the file.
     #[inline]
     pub fn next_step(&mut self) -> Option<Step<'a>> {
         if let Layout::Classic(header) = &self.layout
             && let Some(record) = header.record_at::<RECORD_HEADER_LEN>(self.file, self.offset)
         {
-            // A record's own length cannot run past the file, which lies in memory.
+            // The record was read from the file in memory, so its end is in the file, too.
             self.offset = self
                 .offset
                 .saturating_add(RECORD_HEADER_LEN)
@@ -361,7 +360,7 @@ impl<'a> Walk<'a> {
         (self.offset < self.file.len()).then(|| Step::Gap(self.skip_unreadable()))
     }
 
-    /// Passes over what cannot be read, up to where records seem to begin again.
+    /// Skips unreadable bytes up to the next place where records seem to begin.
     fn skip_unreadable(&mut self) -> Gap {
         let offset = self.offset;
         let (end, reason) = match self

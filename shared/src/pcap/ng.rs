@@ -7,11 +7,10 @@
 //!     block length again
 //! ```
 //!
-//! Section headers and descriptions of interfaces are read through pcap-file, as far as damage lets
-//! it. Frames of blocks and packets are read here, for they are most of what there is to do, and
-//! most of what damage hits: a packet of 214 bytes costs 320 instructions, and 400 in pcap-file's
-//! parser, which gives up at the first block that is damaged. All other blocks (names, statistics,
-//! secrets) are passed over by their length.
+//! pcap-file reads section headers and interface descriptions, as far as damage permits. Block
+//! frames and packets are read here: they are most of the work, and damage mostly hits them. A
+//! packet of 214 bytes costs 320 instructions here and 400 in pcap-file, whose parser also gives up
+//! at the first damaged block. All other blocks (names, statistics, secrets) are skipped by length.
 
 use std::ops::Range;
 
@@ -38,32 +37,32 @@ const OPTION_TSOFFSET: u16 = 14;
 /// Type and length before a block's body.
 const BLOCK_START: usize = 8;
 const MIN_BLOCK_LEN: usize = 12;
-/// A block longer than this is not believed.
+/// The longest block that is accepted.
 const MAX_BLOCK_LEN: usize = 64 * 1024 * 1024;
-/// Name resolution, statistics, events of journals, secrets: of no use here.
+/// Name resolution, statistics, journal events, secrets: not used here.
 const OTHERS: std::ops::RangeInclusive<u32> = 4..=10;
 const CUSTOM: [u32; 2] = [CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE];
-/// How many blocks of unknown kinds may stand before one that shows that they are blocks.
+/// How many blocks of unknown types may stand before one that confirms the chain.
 const CHAIN: usize = 64;
 /// Byte-order magic, version and section length.
 const SECTION_HEADER_LEN: usize = 16;
-/// What stands before the frame in the two packet blocks that have a time.
+/// The fields before the frame in the two packet blocks that have a time.
 const PACKET_HEADER_LEN: usize = 20;
-/// 2262-04-11: a later time is taken for this one, so that to any time the longest of durations can
-/// be added, and what is due stays later than what is.
+/// 2262-04-11: later times are replaced by this one, so that the longest duration can be added to
+/// any time without overflow.
 const LAST_NS: u64 = i64::MAX.unsigned_abs();
-/// More interfaces than this in one section are not kept: each costs memory, and none has a tenth
-/// of it.
+/// The most interfaces of a section that are kept: each costs memory, and real files have less than
+/// a tenth of it.
 const MAX_INTERFACES: usize = 65_536;
 
-/// What the section header and the interface descriptions read so far say.
+/// The contents of the section header and the interface descriptions read so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Section {
-    /// Where its header lies, in bytes from the start of the file.
+    /// The offset of its header, in bytes from the start of the file.
     pub(super) begins_at: usize,
     order: Option<ByteOrder>,
     interfaces: Vec<Interface>,
-    /// Whether a packet has been read by it: only then will it be needed again.
+    /// True if a packet of it has been read: only then is it needed again.
     pub(super) is_used: bool,
 }
 
@@ -72,20 +71,20 @@ pub struct Section {
 struct Interface {
     link: LinkType,
     resolution: Resolution,
-    /// Seconds to be added to each timestamp.
+    /// Seconds to add to each timestamp.
     offset_s: i64,
-    /// How much of a frame is captured at most; 0 for all of it.
+    /// The largest captured length; 0 for no limit.
     snaplen: u32,
 }
 
-/// How many ticks of a timestamp make a second.
+/// The ticks of a timestamp in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resolution {
     PowerOf10(u8),
     PowerOf2(u8),
 }
 
-/// A block as it lies in the file, both lengths checked.
+/// A block in the file whose two lengths agree.
 pub(super) struct Block<'a> {
     order: ByteOrder,
     kind: u32,
@@ -94,14 +93,14 @@ pub(super) struct Block<'a> {
     body: &'a [u8],
 }
 
-/// What a block turned out to hold.
+/// The contents of a block.
 pub(super) enum Content<'a> {
     Packet(Record<'a>),
-    /// A packet of an interface that nothing describes.
+    /// A packet whose interface is not described.
     Orphan,
     /// The header of a section, which ends the one before.
     Section(Section),
-    /// A description, taken in, or something that is of no use here.
+    /// An interface description, which the section has stored, or a block that is not used here.
     Other,
 }
 
@@ -109,10 +108,10 @@ pub(super) fn is_section_header(file: &[u8]) -> bool {
     file.starts_with(&SECTION_HEADER.to_be_bytes()) && section_order(file, 0).is_some()
 }
 
-/// The byte order that the section header at `offset` declares.
+/// Returns the byte order that the section header at `offset` declares.
 ///
-/// pcap-file sees the fixed part of it alone, filled up with zeros: it refuses a header in which
-/// the file ends, and one with an option that is not UTF-8
+/// pcap-file gets only the fixed part, padded with zeros: it refuses a header in which the file
+/// ends, and one with an option that is not UTF-8
 /// (`headers_of_sections_that_pcap_file_refuses`).
 fn section_order(file: &[u8], offset: usize) -> Option<ByteOrder> {
     let header = file.get(offset.checked_add(BLOCK_START)?..)?;
@@ -121,13 +120,13 @@ fn section_order(file: &[u8], offset: usize) -> Option<ByteOrder> {
         .iter_mut()
         .zip(header)
         .for_each(|(to, from)| *to = *from);
-    // Its own order is what it says, whatever that of others is.
+    // The header declares its own order; the argument is ignored.
     let header =
         read_by_pcap_file(SECTION_HEADER, ByteOrder::Little, &fixed)?.into_section_header()?;
     Some(header.endianness.into())
 }
 
-/// The block with this body, unless pcap-file refuses it.
+/// Returns the block with this body, unless pcap-file refuses it.
 fn read_by_pcap_file(kind: u32, order: ByteOrder, body: &[u8]) -> Option<pcapng::Block<'_>> {
     let mut state = PcapNgState::default();
     let section = SectionHeaderBlock {
@@ -147,8 +146,8 @@ fn read_by_pcap_file(kind: u32, order: ByteOrder, body: &[u8]) -> Option<pcapng:
 }
 
 impl<'a> Block<'a> {
-    /// The block that begins at `offset`, if a whole one does. A section's header says itself in
-    /// which order its bytes are, any other block depends on the section.
+    /// Returns the block at `offset`, if it is whole. A section header declares its own byte order,
+    /// any other block has that of the section.
     #[inline]
     fn at(file: &'a [u8], offset: usize, order: Option<ByteOrder>) -> Option<Self> {
         let head = file.get(offset..)?;
@@ -175,8 +174,8 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Whether it is of a kind that is read and its fields agree with its length: about 70 bits
-    /// that other bytes do not have by chance.
+    /// True if the type is a known one and the fields agree with the length: about 70 bits that
+    /// random bytes do not have.
     fn is_unmistakable(&self) -> bool {
         let Self {
             order, kind, body, ..
@@ -193,7 +192,7 @@ impl<'a> Block<'a> {
             SIMPLE_PACKET => {
                 let frame_len = body.len().checked_sub(4);
                 let wire_len = order.u32_at(body, 0);
-                // The frame is filled up to a multiple of 4.
+                // The frame is padded to a multiple of 4.
                 frame_len
                     .zip(wire_len)
                     .is_some_and(|(frame, wire)| frame <= (wire as usize).saturating_add(3))
@@ -212,15 +211,15 @@ impl Section {
             .unwrap_or(Precision::Micro)
     }
 
-    /// The block that begins at `offset`, if a whole one does.
+    /// Returns the block at `offset`, if it is whole and plausible.
     pub(super) fn block_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Block<'a>> {
         let block = Block::at(file, offset, self.order)?;
-        // Where packets are all of a size, their lengths are found at equal distances also by one
-        // who reads them shifted by a byte, and look like those of large blocks of odd kinds.
+        // If all packets have the same size, their lengths are at equal distances even for a reader
+        // that is one byte off, and look like those of large blocks of unknown types.
         (self.is_sure(&block) || self.is_followed(file, block.end)).then_some(block)
     }
 
-    /// Whether a block can be believed whatever comes after it.
+    /// True if the block is certain without the blocks after it.
     fn is_sure(&self, block: &Block<'_>) -> bool {
         let is_orphan = || {
             matches!(block.kind, ENHANCED_PACKET | SIMPLE_PACKET | PACKET)
@@ -231,7 +230,7 @@ impl Section {
             || (block.is_unmistakable() && !is_orphan())
     }
 
-    /// Whether one that is known comes at `offset`, or behind others, or the file ends there.
+    /// True if a known block is at `offset`, perhaps after others, or the file ends there.
     fn is_followed(&self, file: &[u8], offset: usize) -> bool {
         offset == file.len()
             || self.is_cut_at(file, offset)
@@ -240,14 +239,14 @@ impl Section {
                 .any(|block| block.is_unmistakable())
     }
 
-    /// The blocks from `offset` on, of whatever kind, as far as it takes to know what they are.
+    /// Iterates over the blocks from `offset` on, of any type, up to `CHAIN` of them.
     fn chain<'a>(&self, file: &'a [u8], offset: usize) -> impl Iterator<Item = Block<'a>> {
         let order = self.order;
         let next = move |block: &Block<'a>| Block::at(file, block.end, order);
         std::iter::successors(Block::at(file, offset, order), next).take(CHAIN)
     }
 
-    /// Takes in what a block describes, or gives the packet that it holds.
+    /// Stores the description in a block, or returns its packet.
     pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> Content<'a> {
         match block.kind {
             SECTION_HEADER => {
@@ -259,7 +258,7 @@ impl Section {
                 return Content::Section(std::mem::replace(self, next));
             }
             INTERFACE if self.interfaces.len() < MAX_INTERFACES => {
-                // One that cannot be read still counts: packets name interfaces by position.
+                // An unreadable description still counts: packets name interfaces by position.
                 let interface = Interface::parse(block).unwrap_or(Interface::UNREADABLE);
                 self.interfaces.push(interface);
             }
@@ -311,7 +310,7 @@ impl Section {
         }
     }
 
-    /// An enhanced packet block or the obsolete packet block: the same but for the interface.
+    /// Reads an enhanced packet block, or the obsolete packet block, whose interface differs.
     fn timed_packet<'a>(&self, block: &Block<'a>, interface: u32) -> Option<Record<'a>> {
         let u32_at = |offset| block.order.u32_at(block.body, offset);
         let interface = self.interfaces.get(interface as usize)?;
@@ -324,25 +323,24 @@ impl Section {
             wire_len,
             link: interface.link,
             precision: interface.resolution.precision(),
-            // A captured length beyond the block is a lie; the block's own length is checked.
+            // A captured length beyond the block is wrong; the block's own length is checked.
             frame: data.get(..captured_len).unwrap_or(data),
         })
     }
 
-    /// Damage may have added bytes or taken some away: what comes after it begins anywhere.
+    /// Searches at every byte: damage may have added or removed bytes.
     pub(super) fn next_boundary(&self, file: &[u8], range: Range<usize>) -> Option<usize> {
         let end = range.end.min(file.len().saturating_sub(BLOCK_START));
         (range.start..end).find(|&offset| self.is_boundary(file, offset))
     }
 
-    /// Whether the block at `offset`, or one that follows it in a chain, can be nothing but a
-    /// block.
+    /// True if the block at `offset`, or a later one of its chain, is certainly a block.
     fn is_boundary(&self, file: &[u8], offset: usize) -> bool {
         self.chain(file, offset)
             .any(|block| block.is_unmistakable() && self.is_sure(&block))
     }
 
-    /// Whether what stands at `offset` is the beginning of a block whose end is missing.
+    /// True if a block begins at `offset` and the file ends inside it.
     pub(super) fn is_cut_at(&self, file: &[u8], offset: usize) -> bool {
         let Some(order) = self.order else { return true };
         let len = file.get(offset..).and_then(|head| order.u32_at(head, 4));
@@ -355,10 +353,10 @@ impl Section {
 }
 
 impl Interface {
-    /// A type no decoder knows, so that the packets are counted and named as such.
+    /// Has a link type that no decoder knows, so that the packets are counted and named as such.
     const UNREADABLE: Self = Self::new(LinkType(u16::MAX), 0);
 
-    /// One without options: timestamps are microseconds since 1970.
+    /// Returns an interface without options: timestamps are microseconds since 1970.
     const fn new(link: LinkType, snaplen: u32) -> Self {
         Self {
             link,
@@ -372,18 +370,18 @@ impl Interface {
         Self::whole(block).or_else(|| Self::as_far_as_it_goes(block))
     }
 
-    /// pcap-file refuses a description whose reserved field is not 0, and any for one of its
-    /// options: ticks shorter than a nanosecond, a name that is not UTF-8, a value that is cut or
-    /// of another length than its kind has (`descriptions_that_pcap_file_refuses`).
+    /// Parses a description with pcap-file, which refuses one whose reserved field is not 0, and
+    /// one for any of these options: ticks shorter than a nanosecond, a name that is not UTF-8, a
+    /// cut value or a value of the wrong length (`descriptions_that_pcap_file_refuses`).
     fn whole(block: &Block<'_>) -> Option<Self> {
-        // Each option is kept, and may be four bytes of the file and ten times as many in memory.
+        // All options are kept: one may be four bytes in the file and ten times as many in memory.
         const MAX_LEN: usize = 65_536;
         let body = Some(block.body).filter(|body| body.len() <= MAX_LEN)?;
         let description =
             read_by_pcap_file(INTERFACE, block.order, body)?.into_interface_description()?;
         let link = LinkType(u16::try_from(u32::from(description.linktype)).ok()?);
         let mut interface = Self::new(link, description.snaplen);
-        // The last of several counts.
+        // If an option is repeated, the last one counts.
         for option in description.options {
             match option {
                 InterfaceDescriptionOption::IfTsResol(resolution) => {
@@ -396,7 +394,7 @@ impl Interface {
         Some(interface)
     }
 
-    /// What can be read of a description, up to the first option that is cut.
+    /// Parses a description up to its first cut option.
     fn as_far_as_it_goes(block: &Block<'_>) -> Option<Self> {
         let Block { order, body, .. } = *block;
         let link = LinkType(order.u16_at(body, 0)?);
@@ -441,7 +439,7 @@ impl Resolution {
         }
     }
 
-    /// The unit that tells its ticks apart.
+    /// Returns the precision that distinguishes its ticks.
     fn precision(self) -> Precision {
         let is_finer_than_micro = match self {
             Self::PowerOf10(exponent) => exponent > 6,
@@ -519,7 +517,7 @@ mod tests {
         }
     }
 
-    /// The body of a description of an Ethernet interface, little-endian.
+    /// Returns the body of a description of an Ethernet interface, little-endian.
     fn description(options: &[u8]) -> Vec<u8> {
         [&[1, 0, 0, 0, 0, 0, 4, 0][..], options].concat()
     }

@@ -7,7 +7,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A capture in any classic variant, written by hand.
+/// Builds a capture in any classic variant.
 fn classic(order: ByteOrder, precision: Precision, frames: &[(u64, &[u8])]) -> Vec<u8> {
     let mut file = file_header(LinkType::ETHERNET, precision, DEFAULT_SNAPLEN).to_vec();
     for (ns, frame) in frames {
@@ -22,7 +22,7 @@ fn classic(order: ByteOrder, precision: Precision, frames: &[(u64, &[u8])]) -> V
     }
 }
 
-/// The same capture with every number of every header the other way round.
+/// Returns the same capture with all numbers of all headers in the other byte order.
 fn swapped(file: &[u8]) -> Vec<u8> {
     swapped_with(file, RECORD_HEADER_LEN)
 }
@@ -133,7 +133,7 @@ fn the_modified_format_of_1998() {
 }
 
 #[test]
-fn what_is_no_capture_is_named() {
+fn a_file_that_is_no_capture_is_named() {
     let says = |file: &[u8]| Layout::detect(file).unwrap_err().to_string();
     assert!(says(b"").contains("empty"));
     assert!(says(b"\x01GET / HTTP/1.1").contains("0x01474554"));
@@ -181,7 +181,7 @@ fn a_destroyed_stretch_is_skipped_and_named() {
     );
 }
 
-/// pcapng as another implementation writes it.
+/// Builds a pcapng with another implementation.
 fn ng(frames: &[(u64, Vec<u8>)], endianness: pcap_file::Endianness) -> Vec<u8> {
     use pcap_file::pcapng::blocks::{
         enhanced_packet::EnhancedPacketBlock, interface_description::*, section_header::*,
@@ -215,7 +215,7 @@ fn ng(frames: &[(u64, Vec<u8>)], endianness: pcap_file::Endianness) -> Vec<u8> {
     writer.into_inner()
 }
 
-/// What is written here, another implementation reads.
+/// Another implementation reads what is written here.
 #[test]
 fn pcapng_is_written_as_others_read_it() {
     use pcap_file::pcapng::{Block, PcapNgReader};
@@ -268,7 +268,7 @@ fn pcapng_is_written_as_others_read_it() {
     assert_eq!((frames.len(), gaps.len()), (2, 0));
 }
 
-/// A frame a second, none like the other.
+/// Returns a frame per second, each different.
 fn seconds(count: u64) -> Vec<(u64, Vec<u8>)> {
     let frame = |s: u64| {
         (0..140 + s % 7 * 9)
@@ -285,7 +285,7 @@ fn seconds(count: u64) -> Vec<(u64, Vec<u8>)> {
         .collect()
 }
 
-/// Times like those of odd captures, by name: seconds and fraction of each record.
+/// Returns times like those of odd captures, by name: seconds and fraction of each record.
 fn odd_times(count: u32) -> Vec<(&'static str, Vec<(u32, u32)>)> {
     let times = |time: fn(u32) -> (u32, u32)| (0..count).map(time).collect();
     let scattered = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(7) ^ 0x5bd1_e995;
@@ -325,7 +325,7 @@ fn odd_times(count: u32) -> Vec<(&'static str, Vec<(u32, u32)>)> {
     ]
 }
 
-/// In every classic form: frames with these seconds and fractions.
+/// Returns frames with these seconds and fractions, in every classic variant.
 fn every_classic_form(times: &[(u32, u32)], frames: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     for order in [ByteOrder::Little, ByteOrder::Big] {
@@ -359,7 +359,8 @@ fn every_classic_form(times: &[(u32, u32)], frames: &[Vec<u8>]) -> Vec<(String, 
     files
 }
 
-/// Frames of usual lengths with a sender whose address looks like a length, in either byte order.
+/// Returns frames of usual lengths from a sender whose address looks like a length in either byte
+/// order.
 fn trapping_frames(count: usize) -> Vec<Vec<u8>> {
     let body = |n: usize| (0..120 + n % 5 * 31).map(move |i| (n * 13 + i * i * 3) as u8 | 4);
     (0..count)
@@ -390,14 +391,14 @@ fn odd_times_cost_nothing_where_lengths_are_sound() {
                 let next = offsets[offsets.partition_point(|offset| *offset < from)..]
                     .first()
                     .copied();
-                // Records near the end of the file have too few behind them.
+                // Records near the end of the file have too few records after them.
                 let is_near_end = offsets[52] < from;
                 assert!(
                     found == next || is_near_end && found.is_none_or(|found| Some(found) > next),
                     "{form}, {what}: {found:?}"
                 );
             }
-            // A cut costs the record that it cuts.
+            // A cut costs only the cut record.
             for cut in (offsets[1]..file.len()).step_by(7) {
                 let whole = offsets.partition_point(|offset| *offset < cut) - 1;
                 let (got, gaps) = read(&file[..cut]);
@@ -418,8 +419,7 @@ fn odd_times_cost_nothing_where_lengths_are_sound() {
 fn damage_in_a_file_with_odd_times_costs_only_what_it_touches() {
     let frames = trapping_frames(60);
     for (what, times) in odd_times(60) {
-        // A header that is read four bytes off looks as good as any of such a file, for some of
-        // them.
+        // In such a file, some headers that are read four bytes off look as good as any.
         let more = if what == "random" { 8 } else { 0 };
         for (form, file) in every_classic_form(&times, &frames) {
             let starts = offsets(&file);
@@ -472,7 +472,7 @@ fn damage_in_a_file_with_odd_times_costs_only_what_it_touches() {
     }
 }
 
-/// The same capture in every form, with the offsets of its records.
+/// Returns the same capture in every variant, with the offsets of its records.
 fn every_form(frames: &[(u64, Vec<u8>)]) -> Vec<(String, Vec<u8>, Vec<usize>)> {
     let borrowed: Vec<_> = frames.iter().map(|(ns, frame)| (*ns, &frame[..])).collect();
     let mut files = Vec::new();
@@ -528,7 +528,7 @@ fn records_are_found_again_wherever_they_begin() {
                 "{name}, {extra}"
             );
             assert_eq!(got.len(), 20, "{name}, {extra}");
-            // And where as many bytes are lost: of the frame before, or of the record itself.
+            // Then as many bytes are lost, of the frame before or of the record itself.
             let damaged = [&file[..offsets[7]], &file[offsets[7] + extra..]].concat();
             let (got, gaps) = read(&damaged);
             assert_eq!(
@@ -665,7 +665,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// A file with such damage, and where in the file as it was before that ends.
+/// Returns a damaged file, and the end of the damage as an offset in the original file.
 fn damaged(file: &[u8], from: usize, len: usize, damage: Damage) -> (Vec<u8>, usize) {
     let until = (from + len).min(file.len());
     match damage {
@@ -682,9 +682,9 @@ fn damaged(file: &[u8], from: usize, len: usize, damage: Damage) -> (Vec<u8>, us
 }
 
 proptest! {
-    /// Before and after a damaged stretch everything is read. Where bytes were lost or added, it
-    /// may cost what lies inside the frame of a record that looks well: one of pcapng, with its two
-    /// lengths; a few of a classic pcap.
+    /// Everything before and after a damaged stretch is read. If bytes were lost or added, the
+    /// loss may include the records inside the frame of a record that looks valid: one record in
+    /// pcapng, with its two lengths; a few in classic pcap.
     #[test]
     fn damage_costs_what_it_touches(from in 0.0..1.0f64, len in 1usize..900, damage in damage()) {
         let frames = seconds(60);
@@ -696,7 +696,7 @@ proptest! {
             let touched = offsets.iter().zip(ends).map(is_touched).filter(|touched| *touched).count();
             let (got, gaps) = read(&damaged);
             if gaps.is_empty() && !name.starts_with("ng") {
-                continue; // A damaged length may end where another record begins: nothing tells then.
+                continue; // A damaged length may end at another record's start: that is undetectable.
             }
             let intact = frames.iter().filter(|(ns, frame)| got.iter().any(|got| (&Some(*ns), frame) == (&got.0, &got.1))).count();
             let spared = match damage {
@@ -721,7 +721,7 @@ proptest! {
                 let (got, gaps) = read(&damaged);
                 let swallowing = got.iter().filter(|(_, got)| frames.iter().all(|frame| frame.len() < got.len())).count();
                 if gaps.is_empty() || swallowing == 1 {
-                    continue; // A damaged length may be as good as any: nothing tells then.
+                    continue; // A damaged length may look valid: that is undetectable.
                 }
                 let intact = frames.iter().filter(|frame| got.iter().any(|(_, got)| got == *frame)).count();
                 let spared = if let Damage::Overwritten(_) = damage { 0 } else { 5 };

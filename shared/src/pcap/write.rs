@@ -1,10 +1,10 @@
-//! Writing captures: classic headers and pcapng blocks, as bytes.
+//! Writes captures: classic headers and pcapng blocks, as bytes.
 //!
-//! Little-endian always, so that what was read from the usual capture can be copied as it lies.
+//! Always little-endian, so that records of the usual capture can be copied unchanged.
 //!
-//! What stands once in a pcapng is written by pcap-file. Packets are written here: one of 214 bytes
-//! costs 120 instructions, and 560 with pcap-file, which writes each block twice, once to nowhere
-//! to learn how long it is.
+//! pcap-file writes the blocks that occur once in a pcapng. Packets are written here: one of 214
+//! bytes costs 120 instructions, and 560 with pcap-file, which writes each block twice, the first
+//! time only to learn its length.
 
 use pcap_file::{
     DataLink, Endianness,
@@ -21,10 +21,10 @@ use pcap_file::{
 
 use super::{FILE_HEADER_LEN, LinkType, Precision, RECORD_HEADER_LEN};
 
-/// The snap length that a file header promises: that of tcpdump and of the capture agent.
+/// The snap length in the file header: that of tcpdump and of the capture agent.
 pub const DEFAULT_SNAPLEN: u32 = 262_144;
 
-/// The 24 bytes that a pcap file begins with.
+/// Returns the file header of a pcap, 24 bytes.
 #[must_use]
 pub fn file_header(link: LinkType, precision: Precision, snaplen: u32) -> [u8; FILE_HEADER_LEN] {
     let magic: u32 = match precision {
@@ -40,8 +40,8 @@ pub fn file_header(link: LinkType, precision: Precision, snaplen: u32) -> [u8; F
     ]
 }
 
-/// The 16 bytes before a frame that was captured at `timestamp_ns` (since 1970), of which
-/// `captured_len` of `wire_len` bytes follow.
+/// Returns the record header, 16 bytes, of a frame that was captured at `timestamp_ns` (since 1970)
+/// with `captured_len` of its `wire_len` bytes.
 #[must_use]
 pub fn record_header(
     timestamp_ns: u64,
@@ -49,7 +49,7 @@ pub fn record_header(
     captured_len: u32,
     wire_len: u32,
 ) -> [u8; RECORD_HEADER_LEN] {
-    // The format's seconds end in 2106; a later time is written as the last second there is.
+    // The seconds end in 2106; a later time is written as the last possible second.
     let seconds = u32::try_from(timestamp_ns / 1_000_000_000).unwrap_or(u32::MAX);
     let fraction = match precision {
         Precision::Micro => timestamp_ns % 1_000_000_000 / 1000,
@@ -66,13 +66,13 @@ pub fn record_header(
     bytes
 }
 
-/// The section header block that a pcapng begins with: version 1.0, as long as the file.
+/// Returns the section header block of a pcapng: version 1.0, of unspecified length.
 #[must_use]
 pub fn ng_section_header() -> Vec<u8> {
     written(ng_writer())
 }
 
-/// The block that describes the next interface of a pcapng: interfaces count from 0.
+/// Returns the block that describes the next interface of a pcapng; interfaces count from 0.
 #[must_use]
 pub fn ng_interface(link: LinkType, precision: Precision, snaplen: u32) -> Vec<u8> {
     let resolution = match precision {
@@ -91,7 +91,7 @@ pub fn ng_interface(link: LinkType, precision: Precision, snaplen: u32) -> Vec<u
     }))
 }
 
-/// A writer that has written the section header.
+/// Returns a writer that has written the section header.
 fn ng_writer() -> Result<PcapNgWriter<Vec<u8>>, PcapNgWriteError> {
     let section = SectionHeaderBlock {
         endianness: Endianness::Little,
@@ -100,13 +100,13 @@ fn ng_writer() -> Result<PcapNgWriter<Vec<u8>>, PcapNgWriteError> {
     PcapNgWriter::with_section_header(Vec::new(), section)
 }
 
-/// There is no error: memory takes all that is written, and any link type of 16 bits.
+/// Returns the written bytes. Writing to memory does not fail, and any 16-bit link type is valid.
 fn written(writer: Result<PcapNgWriter<Vec<u8>>, PcapNgWriteError>) -> Vec<u8> {
     writer.map(PcapNgWriter::into_inner).unwrap_or_default()
 }
 
-/// The block for a frame that was captured at `timestamp_ns` (since 1970) on an interface of that
-/// precision, of which `frame` is what was captured of `wire_len` bytes.
+/// Returns the block for a frame that was captured at `timestamp_ns` (since 1970) on an interface
+/// with this precision. `frame` holds the captured part of `wire_len` bytes.
 #[must_use]
 pub fn ng_packet(
     interface: u32,
@@ -127,7 +127,7 @@ pub fn ng_packet(
     block
 }
 
-/// [`ng_packet`], behind what is in `bytes` already.
+/// Appends the same block to `bytes`.
 #[inline]
 pub fn push_ng_packet(
     bytes: &mut Vec<u8>,
@@ -167,7 +167,7 @@ pub fn push_ng_packet(
     bytes.extend_from_slice(&block_len.to_le_bytes());
 }
 
-/// What stands around the frame, in bytes, but for the padding behind it.
+/// The bytes of the block around the frame, without padding.
 const NG_PACKET_FIELDS_LEN: usize = 32;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 // A JsSIP phone: node phone.js SERVER HOST MEDIA_PORT NAME [CALLEE]
 //
-// It registers. With a callee it calls, hangs up when the call is established, and ends; without, it answers one call
-// and ends when that is over. JsSIP leaves media to the browser; here is none, so its description is made up.
+// It registers. With a callee it calls, hangs up when the call is established, and ends; without, it
+// answers one call and ends after it. JsSIP leaves media to the browser; there is none here, so the
+// session description is built here.
 'use strict';
 global.window = global;
 global.WebSocket = require('ws');
