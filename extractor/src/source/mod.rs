@@ -59,6 +59,8 @@ pub struct Inputs {
     first: usize,
     inputs: Vec<Input>,
     carried: Carried,
+    /// The time that the capture has reached behind them, in nanoseconds since 1970, if others know.
+    reached_ns: Option<u64>,
 }
 
 /// One capture.
@@ -122,7 +124,14 @@ impl Inputs {
             first,
             inputs,
             carried,
+            reached_ns: None,
         }
+    }
+
+    /// The same, behind which the capture has reached that time, in nanoseconds since 1970.
+    #[must_use]
+    pub fn reaching(self, reached_ns: Option<u64>) -> Self {
+        Self { reached_ns, ..self }
     }
 
     /// Opens captures and puts them in the order of their first packets. What cannot be used is
@@ -207,11 +216,12 @@ impl Inputs {
                 .map(|record| record.timestamp_ns)
                 .or(input.reached_ns.map(Some))
         };
-        later.filter_map(told).next()
+        let told = later.filter_map(told).next();
+        told.or(self.reached_ns.map(Some))
     }
 
     /// The time that the capture has reached behind the last record, by the names of inputs without
-    /// records.
+    /// records, or by what others know.
     #[must_use]
     pub fn reached_ns(&self) -> Option<u64> {
         let empty = self
@@ -219,7 +229,10 @@ impl Inputs {
             .iter()
             .rev()
             .take_while(|input| input.first_record().is_none());
-        empty.filter_map(|input| input.reached_ns).max()
+        empty
+            .filter_map(|input| input.reached_ns)
+            .max()
+            .max(self.reached_ns)
     }
 
     /// One of them, by its number in the order of reading.
