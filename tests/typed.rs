@@ -777,6 +777,51 @@ fn rows_are_replaced_once_whatever_is_killed() {
     }
 }
 
+/// Words for a time mean another one at each run: a run that was stopped goes on with the one that
+/// it began with, and cron's window moves.
+#[test]
+fn words_for_times_do_not_keep_a_run_from_going_on() {
+    let shell = Shell::new();
+    // Killed at a rename, it has a state and is not done.
+    let day = "spool/whole.pcap -o out --since -90000h --unit-bytes 1 --window-bytes 1000";
+    let script = format!(
+        "strace -f -qq -o /dev/null -e trace=rename,renameat,renameat2 \
+         -e inject=rename,renameat,renameat2:signal=SIGKILL:when=3 \"$0\" {day}"
+    );
+    let program = extractor().get_program().to_owned();
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .arg(program)
+        .current_dir(shell.folder.path())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    assert!(shell.path("out").join(support::desk::STATE).exists());
+    shell
+        .types(&day.replace("-90000h", "-80000h"))
+        .is(1)
+        .says("written with --since -90000h, and this run has --since -80000h");
+    shell
+        .types(day)
+        .is(0)
+        .says("--since -90000h stays what it was for the run that began: 20");
+    shell
+        .types("spool/whole.pcap -o want --since 2001-01-01")
+        .is(0);
+    assert_eq!(shell.results("out"), shell.results("want"));
+
+    // Cron: calls are open, and the next run has another moment.
+    let cron = "spool -o cron --since -90000h --until -1h";
+    shell.types(cron).is(0).says("--since -90000h is taken as");
+    fs::copy(shell.path("one.pcap"), shell.path("spool/later.pcap")).unwrap();
+    shell.types(cron).is(0).keeps_to_itself("stays what it was");
+    shell.types(&format!("{cron} --final")).is(0);
+    let table = fs::read_to_string(shell.path("cron/detected_calls.csv")).unwrap();
+    assert_eq!(table.lines().count(), 4, "{table}");
+}
+
 #[test]
 fn standard_input_is_called_so() {
     let shell = Shell::new();
