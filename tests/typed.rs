@@ -659,7 +659,7 @@ fn to_overwrite_is_to_replace_rows_too() {
     shell
         .types(whole)
         .is(0)
-        .says("the rows of replaced files are replaced");
+        .says("those of calls that come again are replaced");
     assert_eq!(
         shell.results("out"),
         want,
@@ -776,6 +776,130 @@ fn rows_are_replaced_once_whatever_is_killed() {
             return;
         }
     }
+}
+
+/// Scanners and floods have no files, but rows: they are found again all the same.
+#[test]
+fn the_same_command_gives_the_same_tables() {
+    let shell = Shell::new();
+    let mut t = two_calls();
+    let [a, b] = ["192.0.2.9:5060", "192.0.2.2:5060"].map(end);
+    for (n, at) in (20_000..).step_by(10).take(40).enumerate() {
+        t.sip(at, a, b, request("INVITE", &format!("flood{n}")));
+    }
+    t.sort();
+    let capture = t.capture.to_pcap();
+    fs::write(shell.path("scan.pcap"), &capture).unwrap();
+    fs::create_dir(shell.path("scans")).unwrap();
+    fs::write(shell.path("scans/scan.pcap"), &capture).unwrap();
+    fs::copy(shell.path("spool/whole.pcap"), shell.path("before.pcap")).unwrap();
+    let small = "--unit-bytes 2000 --window-bytes 1000";
+    for (n, what) in [
+        "scan.pcap --min-messages 3 --max-open-calls 10".to_owned(),
+        format!("scan.pcap --min-messages 9 {small}"),
+        format!("scan.pcap --max-open-calls 5 {small}"),
+        "scans --final --reset-state --min-messages 3 --max-open-calls 10".to_owned(),
+        format!("scans --final --reset-state --min-messages 3 {small}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let line = format!("{what} -o out{n} --overwrite");
+        shell.types(&line).is(0);
+        let want = shell.results(&format!("out{n}"));
+        let table = String::from_utf8_lossy(&want["detected_calls.csv"]).into_owned();
+        assert_eq!(table.lines().count(), 43, "{line}");
+        assert!(table.matches(".pcap,").count() < 10, "{line}: {table}");
+        for _ in 0..2 {
+            shell.types(&line).is(0);
+            assert_eq!(shell.results(&format!("out{n}")), want, "{line}");
+        }
+    }
+    // A call that had a file, and has none now, has one row.
+    shell.types("before.pcap -o changed --overwrite").is(0);
+    let scanned = "before.pcap -o changed --overwrite --min-messages 9";
+    shell.types(scanned).is(0);
+    let table = fs::read_to_string(shell.path("changed/detected_calls.csv")).unwrap();
+    assert_eq!(table.lines().count(), 3, "{table}");
+}
+
+/// Calls of one Call-ID and one time are as many as there are, however they are cut.
+#[test]
+fn calls_that_nothing_tells_apart_are_not_replaced_by_each_other() {
+    let shell = Shell::new();
+    let mut t = Ladder::new();
+    let [a, b] = ["192.0.2.9:5060", "192.0.2.2:5060"].map(end);
+    for at in [0, 60_000, 120_000] {
+        t.sip(at, a, b, request("INVITE", "again"));
+        t.sip(at + 10, b, a, response(404, "INVITE", "again"));
+        t.rtp(at + 30_000, a, b, 1, 1..=1);
+    }
+    // Only what comes between them shows that time goes on.
+    let mut capture = t.capture.clone();
+    let begin = capture.frames[0].0;
+    for place in [3, 6] {
+        capture.frames[place].0 = begin;
+    }
+    fs::write(shell.path("same.pcap"), capture.to_pcap()).unwrap();
+    let line = |out: &str| format!("same.pcap -o {out} --overwrite --min-messages 9");
+    shell.types(&line("whole")).is(0);
+    let small = format!("{} --unit-bytes 1 --window-bytes 1", line("cut"));
+    shell.types(&small).is(0);
+    let want = shell.results("whole");
+    let table = String::from_utf8_lossy(&want["detected_calls.csv"]);
+    assert_eq!(
+        table.matches("again,2023-12-01T14:30:22.123456Z,,").count(),
+        3,
+        "{table}"
+    );
+    assert_eq!(shell.results("cut"), want);
+    shell.types(&small).is(0);
+    assert_eq!(shell.results("cut"), want);
+}
+
+/// Words for a time mean another one at each run: a run that was stopped goes on with the one that
+/// it began with, and cron's window moves.
+#[test]
+fn words_for_times_do_not_keep_a_run_from_going_on() {
+    let shell = Shell::new();
+    // Killed at a rename, it has a state and is not done.
+    let day = "spool/whole.pcap -o out --since -90000h --unit-bytes 1 --window-bytes 1000";
+    let script = format!(
+        "strace -f -qq -o /dev/null -e trace=rename,renameat,renameat2 \
+         -e inject=rename,renameat,renameat2:signal=SIGKILL:when=3 \"$0\" {day}"
+    );
+    let program = extractor().get_program().to_owned();
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .arg(program)
+        .current_dir(shell.folder.path())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    assert!(shell.path("out").join(support::desk::STATE).exists());
+    shell
+        .types(&day.replace("-90000h", "-80000h"))
+        .is(1)
+        .says("written with --since -90000h, and this run has --since -80000h");
+    shell
+        .types(day)
+        .is(0)
+        .says("--since -90000h stays what it was for the run that began: 20");
+    shell
+        .types("spool/whole.pcap -o want --since 2001-01-01")
+        .is(0);
+    assert_eq!(shell.results("out"), shell.results("want"));
+
+    // Cron: calls are open, and the next run has another moment.
+    let cron = "spool -o cron --since -90000h --until -1h";
+    shell.types(cron).is(0).says("--since -90000h is taken as");
+    fs::copy(shell.path("one.pcap"), shell.path("spool/later.pcap")).unwrap();
+    shell.types(cron).is(0).keeps_to_itself("stays what it was");
+    shell.types(&format!("{cron} --final")).is(0);
+    let table = fs::read_to_string(shell.path("cron/detected_calls.csv")).unwrap();
+    assert_eq!(table.lines().count(), 4, "{table}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn reason(error: &pcap::Error) -> String {
 /// Names the missing capability. libpcap has no error code for it here, so the text decides.
 fn advice(error: &pcap::Error) -> &'static str {
     if reason(error).contains("not permitted") {
-        "; capturing needs CAP_NET_RAW: be root, or `setcap cap_net_raw+ep` the program; in a container, `--cap-add NET_RAW`"
+        "; capturing needs CAP_NET_RAW: be root, or `setcap cap_net_raw+p` the program; in a container, `--cap-add NET_RAW`"
     } else {
         ""
     }

@@ -31,6 +31,13 @@ pub(crate) fn user_of_name(name: &str) -> anyhow::Result<User> {
 pub(crate) fn raise_needed() {
     // If it is not permitted, the error of opening the interface says so.
     let _ = caps::raise(None, CapSet::Effective, NEEDED);
+    let is_there = caps::has_cap(None, CapSet::Permitted, NEEDED).unwrap_or(false);
+    if !is_there && prctl::get_no_new_privs().unwrap_or(false) {
+        tracing::warn!(
+            "whoever started this allows no new privileges (no-new-privileges, allowPrivilegeEscalation: false): \
+             the capability of the program's file does not count; allow them, or start it as root with NET_RAW alone"
+        );
+    }
 }
 
 /// Becomes this user, if one is given, and drops every capability except the one that re-opening

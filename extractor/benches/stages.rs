@@ -24,13 +24,14 @@ use shared::{
 };
 use sip_call_extractor::{
     calls::{CallTable, Rules, Work},
-    index::{Behind, Chunk, ChunkIndex},
+    index::{Behind, Chunk, ChunkIndex, Timing},
     outputs::{Directory, Outputs, Records, Settings, uploads::Uploads},
     packet::{Decoder, Packet},
     sdp::Description,
     selection::Selection,
     sip::{Body, Message},
     source::{Carried, Inputs, Layouts, Scratch},
+    timeline::Timeline,
     windows::{Sizes, Start, Window, Windows},
 };
 use support::traffic::{self, Link, Plan, Signalling};
@@ -131,11 +132,16 @@ fn index(bencher: Bencher<'_, '_>, shape: Shape) {
         file: &file,
         layout: &layout,
         range: start..file.len(),
-        behind: Behind::Nothing,
+        behind: Behind {
+            inputs: &[],
+            reached_ns: None,
+            is_final: true,
+        },
     };
+    let timing = Timing::Behind(Timeline::default());
     bencher
         .counter(BytesCount::of_slice(&file))
-        .bench_local(|| ChunkIndex::of(chunk.clone(), usize::MAX, &decoder, SIP_PORTS));
+        .bench_local(|| ChunkIndex::of(chunk.clone(), timing, usize::MAX, &decoder, SIP_PORTS));
 }
 
 /// The messages of calls without media.

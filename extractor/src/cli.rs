@@ -197,11 +197,11 @@ impl Arguments {
                 .exit();
         }
         if let (Some(since), Some(until)) = (&arguments.calls.since, &arguments.calls.until)
-            && until.at < since.at
+            && until.named.at < since.named.at
         {
             let why = format!(
                 "--until {} is before --since {}: no call would be wanted",
-                until.at, since.at
+                until.named.at, since.named.at
             );
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)

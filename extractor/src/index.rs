@@ -102,6 +102,9 @@ pub struct Chunk<'w, 'l> {
 pub struct Behind<'w> {
     /// The inputs after it.
     pub inputs: &'w [Input],
+    /// The time that the capture has reached behind those, in nanoseconds since 1970, if that is
+    /// known.
+    pub reached_ns: Option<u64>,
     /// Nothing comes after those.
     pub is_final: bool,
 }
@@ -503,7 +506,7 @@ fn evidence<'w>(
     look_ahead: &mut LookAhead<'w>,
 ) -> Evidence {
     let at = Position::new(input, record.offset);
-    let records = || records_behind(walk.clone(), input, behind.inputs);
+    let records = || records_behind(walk.clone(), input, behind.inputs, behind.reached_ns);
     let evidence = look_ahead.evidence(timestamp_ns, at, records);
     let waits = || {
         let mut left = records_left(walk.clone(), behind.inputs);
@@ -703,6 +706,7 @@ mod tests {
                 range,
                 behind: Behind {
                     inputs: &[],
+                    reached_ns: None,
                     is_final: true,
                 },
             };

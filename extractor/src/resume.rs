@@ -6,7 +6,7 @@ use crate::{
     calls::CallTable,
     config::Config,
     outputs::{
-        Books, Directory, Outputs,
+        Books, Directory, Outputs, Settings,
         uploads::{UploadCounts, Uploads},
     },
     reassembly::Unfinished,
@@ -31,6 +31,17 @@ pub enum Resume {
 }
 
 impl Resume {
+    /// The terms and the outputs of a run that goes on like this.
+    #[must_use]
+    pub fn settle(&self, terms: Terms, outputs: &Settings) -> (Terms, Settings) {
+        match self {
+            Self::Fresh => (terms, outputs.clone()),
+            Self::Finished(state, _) | Self::Continue(state, _) => {
+                terms.going_on(&state.terms, outputs)
+            }
+        }
+    }
+
     /// Finds out what is left in the output directory, for a run on these `terms`. What a run on
     /// other terms had finished is published, and forgotten.
     ///

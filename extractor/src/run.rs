@@ -93,6 +93,7 @@ fn work(
     mut points: Option<&mut Points<'_>>,
 ) -> Result<()> {
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
+    let inputs = inputs.reaching(unit.reached_ns);
     let is_final = unit.is_final;
     // What a directory holds is known again; files are the user's business.
     let mut seals = if points.is_some() {
@@ -210,6 +211,7 @@ fn run_files(
             inputs,
             left,
             is_final: true,
+            ..Unit::default()
         },
         None,
     ) {
@@ -290,6 +292,7 @@ fn open<'c>(
             spool(config),
             attempts,
             config.unit.wanted(0),
+            Duration::from_nanos(config.rules.linger_ns),
             stored,
         ),
         rest,
@@ -318,6 +321,10 @@ fn work_through(
     loop {
         if next.is_none() {
             next = points.next_unit(&mut session.report, looks_closely)?;
+        }
+        // Only calls have timers that somebody waits for.
+        if next.is_none() && session.all_open_calls() > 0 {
+            next = points.quiet_unit();
         }
         let Some(unit) = next.take() else {
             return Ok(());

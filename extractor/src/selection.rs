@@ -3,6 +3,8 @@
 //! Pure. Calls that are not selected are followed, too, because their packets belong to no other
 //! call; they are only not written.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
@@ -50,18 +52,33 @@ impl Patterns {
     }
 }
 
-/// The user's selection of calls.
+/// A moment that the user has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The moment.
+    pub at: Timestamp,
+    /// The user's words, where they mean another moment later: `-2h`, `today`.
+    pub words: Option<String>,
+}
+
+impl From<Timestamp> for Named {
+    fn from(at: Timestamp) -> Self {
+        Self { at, words: None }
+    }
+}
+
+/// What the user wants of the calls.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// The patterns for the identities of selected calls.
     pub wanted: Patterns,
     /// The patterns for numbers; the number of the caller or of the called party must match.
     pub numbers: Vec<Regex>,
-    /// The earliest end of selected calls.
-    pub since: Option<Timestamp>,
-    /// The latest start of selected calls.
-    pub until: Option<Timestamp>,
-    /// The least number of SIP messages for which a call gets a file.
+    /// They end then or later.
+    pub since: Option<Named>,
+    /// They begin then or earlier.
+    pub until: Option<Named>,
+    /// Those with fewer SIP messages get no file.
     pub min_messages: u64,
     /// True when the sound of all calls is left out.
     pub mutes_all: bool,
@@ -76,12 +93,59 @@ pub struct Selection {
 pub struct Written {
     wanted: WrittenPatterns,
     numbers: String,
-    since: String,
-    until: String,
+    since: WrittenTime,
+    until: WrittenTime,
     min_messages: u64,
     mutes_all: bool,
     muted: WrittenPatterns,
     not_muted: WrittenPatterns,
+}
+
+/// A moment as it is written down: `2024-03-01T09:00:00Z`, or with the user's words before it,
+/// `-2h = 2024-03-01T09:00:00Z`. The same words are the same, whatever they meant. Empty without a
+/// moment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+struct WrittenTime(String);
+
+/// Stands between words and the moment that they meant.
+const MEANS: &str = " = ";
+
+impl WrittenTime {
+    fn of(named: Option<&Named>) -> Self {
+        let text = |Named { at, words }: &Named| match words {
+            Some(words) => format!("{words}{MEANS}{at}"),
+            None => at.to_string(),
+        };
+        Self(named.map(text).unwrap_or_default())
+    }
+
+    fn words(&self) -> &str {
+        self.0.split(MEANS).next().unwrap_or_default()
+    }
+
+    /// The moment, if it was named by words.
+    fn meant(&self) -> Option<Named> {
+        let (words, at) = self.0.split_once(MEANS)?;
+        Some(Named {
+            at: at.parse().ok()?,
+            words: Some(words.to_owned()),
+        })
+    }
+}
+
+impl PartialEq for WrittenTime {
+    fn eq(&self, other: &Self) -> bool {
+        self.words() == other.words()
+    }
+}
+
+impl Eq for WrittenTime {}
+
+impl fmt::Display for WrittenTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,12 +195,11 @@ impl Written {
             muted,
             not_muted,
         } = selection;
-        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         Self {
             wanted: WrittenPatterns::of(wanted),
             numbers: joined(numbers),
-            since: time(since),
-            until: time(until),
+            since: WrittenTime::of(since.as_ref()),
+            until: WrittenTime::of(until.as_ref()),
             min_messages: *min_messages,
             mutes_all: *mutes_all,
             muted: WrittenPatterns::of(muted),
@@ -144,7 +207,17 @@ impl Written {
         }
     }
 
-    /// The flags of the selection, with their values.
+    /// The selection, with the moments that its words meant when this was written.
+    #[must_use]
+    pub fn with_moments(&self, selection: &Selection) -> Selection {
+        Selection {
+            since: self.since.meant().or_else(|| selection.since.clone()),
+            until: self.until.meant().or_else(|| selection.until.clone()),
+            ..selection.clone()
+        }
+    }
+
+    /// The flags that it comes from, and what these say.
     pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self {
             wanted,
@@ -158,8 +231,8 @@ impl Written {
         } = self;
         let others = [
             ("--number", numbers.clone()),
-            ("--since", since.clone()),
-            ("--until", until.clone()),
+            ("--since", since.to_string()),
+            ("--until", until.to_string()),
             ("--min-messages", min_messages.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
         ];
@@ -198,7 +271,8 @@ impl Selection {
             && self.has_number(call)
             && self
                 .until
-                .is_none_or(|until| begins <= until.as_nanosecond())
+                .as_ref()
+                .is_none_or(|until| begins <= until.at.as_nanosecond())
     }
 
     fn has_number(&self, call: &Call) -> bool {
@@ -214,7 +288,8 @@ impl Selection {
     #[must_use]
     pub fn ends_late_enough(&self, last_ns: u64) -> bool {
         self.since
-            .is_none_or(|since| i128::from(last_ns) >= since.as_nanosecond())
+            .as_ref()
+            .is_none_or(|since| i128::from(last_ns) >= since.at.as_nanosecond())
     }
 
     /// Returns true if the sound of a call is left out.
@@ -266,6 +341,31 @@ fn number(header: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_the_same_whatever_they_meant() {
+        let of = |words: Option<&str>, at: &str| Selection {
+            since: Some(Named {
+                at: at.parse().unwrap(),
+                words: words.map(str::to_owned),
+            }),
+            ..Selection::default()
+        };
+        let (then, now) = ("2024-03-01T09:00:00Z", "2024-03-01T10:00:00Z");
+        let [before, after] = [then, now].map(|at| of(Some("-2h"), at));
+        assert_eq!(Written::of(&before), Written::of(&after));
+        assert_eq!(
+            Written::of(&before).with_moments(&after).since,
+            before.since
+        );
+        let [before, after] = [then, now].map(|at| of(None, at));
+        assert_ne!(Written::of(&before), Written::of(&after));
+        assert_eq!(Written::of(&before).with_moments(&after).since, after.since);
+        assert_ne!(
+            Written::of(&of(Some("-2h"), then)),
+            Written::of(&of(Some("-3h"), then))
+        );
+    }
 
     #[test]
     fn numbers_are_told_whatever_their_dress() {

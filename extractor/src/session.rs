@@ -84,6 +84,7 @@ impl<'c> Session<'c> {
             give_up(&file, config, &directory);
         }
         let resume = Resume::find(&file, &terms, config, &directory, uploads)?;
+        let (terms, settings) = resume.settle(terms, &config.outputs);
         let mut session = Self {
             config,
             progress,
@@ -93,7 +94,7 @@ impl<'c> Session<'c> {
             extraction: Extraction {
                 config,
                 calls: CallTable::new(config.rules),
-                outputs: Outputs::open(directory, &config.outputs, uploads.clone())?,
+                outputs: Outputs::open(directory, &settings, uploads.clone())?,
             },
             checkpoint: Checkpoint::default(),
             unfinished: Unfinished::default(),

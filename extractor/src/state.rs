@@ -29,7 +29,7 @@ use crate::{points::StoredPoints, source::Carried, terms::Terms, unit::Checkpoin
 const FILE_NAME: &str = ".sip-call-extractor.state";
 const MAGIC: [u8; 8] = *b"SIPCALLS";
 /// Every change of what is carried over gets a new one.
-const VERSION: u32 = 9;
+const VERSION: u32 = 10;
 const HEADER_LEN: usize = 32;
 /// Nobody else's business: it holds packets.
 const MODE: u32 = 0o600;

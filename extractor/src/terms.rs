@@ -10,7 +10,7 @@ use crate::{
     events::stable_hash,
     outputs::Settings,
     packet::Decoder,
-    selection::Written,
+    selection::{Named, Written},
     source::{Left, Name},
 };
 
@@ -85,7 +85,38 @@ impl Terms {
         }
     }
 
-    /// Checks that the run may continue from a state that was written on `other` terms.
+    /// The same in a run that goes on with a state: of files, with the moments that its words for
+    /// times meant to the run that began. Over directories they mean what they mean now.
+    #[must_use]
+    pub fn going_on(self, state: &Self, outputs: &Settings) -> (Self, Settings) {
+        let mut outputs = outputs.clone();
+        if self.files.is_none() {
+            return (self, outputs);
+        }
+        let written = &state.conditions.selection;
+        let now = outputs.selection;
+        outputs.selection = written.with_moments(&now);
+        for (flag, then, now) in [
+            ("--since", &outputs.selection.since, now.since),
+            ("--until", &outputs.selection.until, now.until),
+        ] {
+            if let Some(Named {
+                at,
+                words: Some(words),
+            }) = then
+                && *then != now
+            {
+                tracing::info!("{flag} {words} stays what it was for the run that began: {at}");
+            }
+        }
+        let conditions = Conditions {
+            selection: Written::of(&outputs.selection),
+            ..self.conditions
+        };
+        (Self { conditions, ..self }, outputs)
+    }
+
+    /// Whether a state that was written on `other` terms can be gone on with.
     ///
     /// # Errors
     /// It may not; the error says why and what to do.

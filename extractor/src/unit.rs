@@ -28,6 +28,8 @@ pub struct Unit {
     /// Their names and identities, for the state, as long as they are not read to their end. A unit
     /// without them cannot be broken off in the middle.
     pub left: Vec<Left>,
+    /// The packet time that the capture has reached behind them, if that is known.
+    pub reached_ns: Option<Clock>,
     /// The unit is the last one.
     pub is_final: bool,
 }

@@ -401,6 +401,7 @@ impl<'w> Windows<'w> {
         };
         let behind = Behind {
             inputs: self.inputs.after(chunk.input),
+            reached_ns: self.inputs.reached_ns(),
             is_final: self.is_final,
         };
         let chunk = Chunk {

@@ -165,6 +165,53 @@ fn one_capability_is_enough() {
     assert_numbers(&network.segments(), 0..100);
 }
 
+/// As the image has it: another user, and a capability that is the file's. Containers take
+/// capabilities out of the bounding set; the program starts all the same, and says what is missing.
+#[test]
+fn a_file_s_capability_does_where_the_container_leaves_it() {
+    let network = open_network();
+    fs::set_permissions(network.segments(), Permissions::from_mode(0o770)).unwrap();
+    let segments = network.segments().display().to_string();
+    run("chgrp", &["nogroup", &segments]);
+    let binary = network.folder().join("sip-capture-agent");
+    fs::copy(BINARY, &binary).unwrap();
+    let path = binary.display().to_string();
+    run("setcap", &["cap_net_raw+p", &path]);
+    let in_container = |bounding: &str, more: &[&str]| {
+        let mut command = network.near.command(&format!(
+            "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --ambient-caps=-all --bounding-set={bounding}"
+        ));
+        command.args(more).arg(&binary);
+        command.args(["--interface", WIRE, "--promiscuous"]);
+        command
+    };
+    let agent = Agent::run(
+        in_container("-all,+net_raw", &[]),
+        network.folder(),
+        &network.segments(),
+        &STEADY,
+    );
+    is_humble(&agent);
+    network.send_numbers(0..100, 10_000);
+    agent.end("TERM");
+    assert_numbers(&network.segments(), 0..100);
+
+    let refused = |bounding: &str, more: &[&str]| {
+        let mut command = in_container(bounding, more);
+        let output = command.args(["--output-dir", &segments]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("in a container, `--cap-add NET_RAW`"),
+            "{said}"
+        );
+        said
+    };
+    assert!(!refused("-all", &[]).contains("no new privileges"));
+    let said = refused("-all,+net_raw", &["setpriv", "--no-new-privs"]);
+    assert!(said.contains("allows no new privileges"), "{said}");
+}
+
 fn run(program: &str, arguments: &[&str]) {
     assert!(
         Command::new(program)

@@ -39,6 +39,7 @@ pub fn check(input: &[u8]) {
             range: start..end,
             behind: Behind {
                 inputs: &[],
+                reached_ns: None,
                 is_final: true,
             },
         };

@@ -1,11 +1,18 @@
 //! Segments that come late, twice, under other names, in part, or not at all.
 
-use std::{fs, os::unix::fs::symlink, time::Duration};
+use std::{
+    fs::{self, File},
+    ops::Range,
+    os::unix::fs::symlink,
+    path::Path,
+    thread::sleep,
+    time::{Duration, SystemTime},
+};
 
 use shared::segment::SegmentName;
 use support::{
     capture::Capture,
-    desk::{Desk, Files, within},
+    desk::{Desk, Files, deliver_to, within},
     faults::inject_on,
     ladder::{Ladder, START_NS},
     sip::{Sdp, request, response},
@@ -28,6 +35,8 @@ fn ten() -> (Packets, Vec<Segment>, Files) {
 
 const QUICKLY: &[&str] = &["--no-sync"];
 const LAST: &[&str] = &["--no-sync", "--final"];
+const WATCHES: &[&str] = &["--no-sync", "--watch"];
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Its packets are not lost, and settled results do not change.
 #[test]
@@ -278,10 +287,8 @@ fn processed_segments_that_are_kept_are_marked() {
     desk.has(&want, "marked");
 }
 
-/// On a quiet network no packet advances packet time, but the agent's segments do: their names have
-/// their start, with or without packets. The results are those of the whole capture.
-#[test]
-fn a_call_that_ended_appears_though_no_packet_follows() {
+/// A call that ends, and one that begins a minute and a half later.
+fn quiet() -> Ladder {
     let mut t = Ladder::new();
     let (a, b) = (
         "192.0.2.1:5060".parse().unwrap(),
@@ -301,30 +308,44 @@ fn a_call_that_ended_appears_though_no_packet_follows() {
         response(200, "INVITE", "1").sdp(&media("192.0.2.2:6000")),
     );
     t.sip(2_000, a, b, request("BYE", "1").to_tag("bob").cseq(2));
-    let first = t.capture.to_pcap();
     t.sip(
         90_000,
         a,
         b,
         request("INVITE", "2").sdp(&media("192.0.2.1:4000")),
     );
+    t
+}
+
+/// Some frames of a ladder.
+fn frames_of(t: &Ladder, range: Range<usize>) -> Vec<u8> {
+    let frames = t.capture.frames[range].to_vec();
+    let capture = Capture {
+        frames,
+        ..Capture::default()
+    };
+    capture.to_pcap()
+}
+
+/// A segment that an agent begins so much later than the ladder.
+fn segment_at(at_ms: u64, number: u32) -> SegmentName {
+    let start_us = (START_NS / 1_000_000 + at_ms) * 1_000;
+    SegmentName::new("edge1", "eth0", start_us, number)
+}
+
+fn rows(desk: &Desk) -> usize {
+    let table = fs::read_to_string(desk.out.join("detected_calls.csv")).unwrap_or_default();
+    table.lines().skip(1).count()
+}
+
+/// On a quiet network no packet tells that time goes on, but the agent's segments do: each has its
+/// beginning in its name, packets or not. What comes of it is what comes of the whole.
+#[test]
+fn a_call_that_ended_appears_though_no_packet_follows() {
+    let mut t = quiet();
     let whole = t.extract();
-    let named = |at_ms: u64, number| {
-        SegmentName::new(
-            "edge1",
-            "eth0",
-            (START_NS / 1_000_000 + at_ms) * 1_000,
-            number,
-        )
-        .to_string()
-    };
-    let rows = |desk: &Desk| {
-        fs::read_to_string(desk.out.join("detected_calls.csv"))
-            .unwrap()
-            .lines()
-            .count()
-            - 1
-    };
+    let named = |at_ms, number| segment_at(at_ms, number).to_string();
+    let first = frames_of(&t, 0..3);
 
     let desk = Desk::new();
     desk.deliver(&named(0, 1), &first);
@@ -336,11 +357,7 @@ fn a_call_that_ended_appears_though_no_packet_follows() {
     desk.deliver(&named(60_000, 3), &Capture::default().to_pcap());
     desk.run(QUICKLY).is(0);
     assert_eq!(rows(&desk), 1);
-    let second = Capture {
-        frames: t.capture.frames[3..].to_vec(),
-        ..Capture::default()
-    };
-    desk.deliver(&named(90_000, 4), &second.to_pcap());
+    desk.deliver(&named(90_000, 4), &frames_of(&t, 3..4));
     desk.run(LAST).is(0);
     desk.has(&whole.files(), "with empty segments");
 
@@ -350,4 +367,131 @@ fn a_call_that_ended_appears_though_no_packet_follows() {
     desk.deliver(&named(1 << 40, 2), &Capture::default().to_pcap());
     desk.run(QUICKLY).is(0);
     assert_eq!(rows(&desk), 0);
+}
+
+/// The segment that follows is being written: its first record is a time that the capture has
+/// reached.
+#[test]
+fn a_call_that_ended_appears_while_the_next_segment_is_written() {
+    let mut t = quiet();
+    let want = t.extract().files();
+    let [before, next] = [segment_at(0, 1), segment_at(80_000, 2)];
+    let second = frames_of(&t, 3..4);
+    for is_being_written in [true, false] {
+        let desk = Desk::new();
+        let part = desk.segments.join(next.part_file_name());
+        desk.deliver(&before.to_string(), &frames_of(&t, 0..3));
+        if is_being_written {
+            // Of its first record, the agent has not written all.
+            fs::write(&part, &second[..60]).unwrap();
+        }
+        let mut watch = desk.start(WATCHES);
+        let is_read = || desk.segments.join(before.processed_file_name()).exists();
+        assert!(within(PATIENCE, is_read), "{}", watch.log());
+        if is_being_written {
+            assert!(within(PATIENCE, || rows(&desk) == 1), "{}", watch.log());
+            desk.shows_only(&want, "beside a part file");
+            assert!(part.exists() && watch.is_running());
+            fs::remove_file(&part).unwrap();
+        } else {
+            // It would have been found at the next look.
+            sleep(Duration::from_secs(4));
+            assert_eq!(rows(&desk), 0, "{}", watch.log());
+        }
+        desk.deliver(&next.to_string(), &second);
+        let is_read = || desk.segments.join(next.processed_file_name()).exists();
+        assert!(within(PATIENCE, is_read), "{}", watch.log());
+        watch.end("TERM").is(0);
+        desk.run(LAST).is(0);
+        desk.has(&want, &format!("being written: {is_being_written}"));
+    }
+}
+
+/// Whoever runs without `--watch` looks at no part file, and a time that is ahead of the file's own
+/// is not believed.
+#[test]
+fn part_files_that_tell_nothing() {
+    let t = quiet();
+    let part = |desk: &Desk| desk.segments.join(segment_at(80_000, 2).part_file_name());
+    let second = frames_of(&t, 3..4);
+
+    let desk = Desk::new();
+    desk.deliver(&segment_at(0, 1).to_string(), &frames_of(&t, 0..3));
+    fs::write(part(&desk), &second).unwrap();
+    desk.run(QUICKLY).is(0);
+    assert_eq!(rows(&desk), 0);
+
+    let past = SystemTime::UNIX_EPOCH + Duration::from_nanos(START_NS + 89_000_000_000);
+    let set_back = |path: &Path| {
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(past)
+    };
+    set_back(&part(&desk)).unwrap();
+    // The agent writes its header first.
+    let headers = [&second[..24], &second[..39]];
+    let watch = desk.start(WATCHES);
+    sleep(Duration::from_secs(4));
+    for bytes in headers {
+        fs::write(part(&desk), bytes).unwrap();
+        sleep(Duration::from_secs(4));
+    }
+    assert_eq!(rows(&desk), 0, "{}", watch.log());
+    fs::write(part(&desk), &second).unwrap();
+    assert!(within(PATIENCE, || rows(&desk) == 1), "{}", watch.log());
+    watch.end("TERM").is(0);
+
+    // Calls linger for longer than the part file is old.
+    let desk = Desk::new();
+    desk.deliver(&segment_at(0, 1).to_string(), &frames_of(&t, 0..3));
+    fs::write(part(&desk), &second).unwrap();
+    let watch = desk.start(&[WATCHES, &["--linger", "2000000h"]].concat());
+    sleep(Duration::from_secs(4));
+    assert_eq!(rows(&desk), 0, "{}", watch.log());
+    watch.end("TERM").is(0);
+}
+
+/// A point without a part file may still deliver what belongs before.
+#[test]
+fn part_files_of_several_points_wait_for_each_other() {
+    let mut t = quiet();
+    let want = t.extract().files();
+    let desk = Desk::new();
+    let other = desk.folder().join("other");
+    fs::create_dir(&other).unwrap();
+    let segments = [segment_at(0, 1), segment_at(80_000, 2)];
+    let [answer, nothing] = [frames_of(&t, 1..2), Capture::default().to_pcap()];
+    let mut invite_and_bye = t.capture.frames[..3].to_vec();
+    invite_and_bye.remove(1);
+    let invite_and_bye = Capture {
+        frames: invite_and_bye,
+        ..Capture::default()
+    };
+    let second = frames_of(&t, 3..4);
+    desk.deliver(&segments[0].to_string(), &invite_and_bye.to_pcap());
+    deliver_to(&other, &segments[0].to_string(), &answer);
+    fs::write(desk.segments.join(segments[1].part_file_name()), &second).unwrap();
+    let with_both = |flags: &[&str]| {
+        let mut command = desk.command(flags);
+        command.arg("--input-dir").arg(&other);
+        command
+    };
+    let watch = desk.start_command(with_both(WATCHES));
+    sleep(Duration::from_secs(4));
+    assert_eq!(rows(&desk), 0, "{}", watch.log());
+    let mut later = second.clone();
+    // Five seconds later, and of no call.
+    later[24..28].copy_from_slice(&(START_NS / 1_000_000_000 + 95).to_le_bytes()[..4]);
+    fs::write(other.join(segments[1].part_file_name()), &later).unwrap();
+    assert!(within(PATIENCE, || rows(&desk) == 1), "{}", watch.log());
+    desk.shows_only(&want, "beside two part files");
+    for (directory, bytes) in [(&desk.segments, &second), (&other, &nothing)] {
+        fs::remove_file(directory.join(segments[1].part_file_name())).unwrap();
+        deliver_to(directory, &segments[1].to_string(), bytes);
+    }
+    watch.end("TERM").is(0);
+    desk.ended(&mut with_both(LAST)).is(0);
+    desk.has(&want, "two points");
 }

@@ -121,8 +121,8 @@ impl CallArguments {
                 to: self.to,
             },
             numbers: self.number,
-            since: self.since.map(|since| since.at),
-            until: self.until.map(|until| until.at),
+            since: self.since.map(|since| since.named),
+            until: self.until.map(|until| until.named),
             min_messages,
             mutes_all: sound.no_rtp_dump,
             muted: Patterns {

@@ -9,10 +9,12 @@ use jiff::{
     civil::{Date, DateTime},
 };
 
-/// A time, and a notice of how it was understood if it has no zone.
+use crate::selection::Named;
+
+/// A time, and how it was understood where that is not plain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Time {
-    pub(super) at: Timestamp,
+    pub(super) named: Named,
     pub(super) notice: Option<String>,
 }
 
@@ -35,25 +37,15 @@ pub(super) fn until(text: &str) -> Result<Time, String> {
 
 fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Time, String> {
     let text = text.trim();
-    if let Ok(at) = text.parse() {
-        return Ok(Time { at, notice: None });
-    }
-    let local = day(text, now)
-        .map(|date| of_day(date, edge, now))
-        .or_else(|| {
-            Some(
-                text.parse::<DateTime>()
-                    .ok()?
-                    .to_zoned_datetime(now.time_zone().clone())
-                    .map_err(|error| error.to_string()),
-            )
-        })
-        .or_else(|| {
-            Some(
-                now.checked_sub(back(text)?)
-                    .map_err(|error| error.to_string()),
-            )
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(Time {
+            named: Named::from(at),
+            notice: None,
         });
+    }
+    let in_words = in_words(text, edge, now);
+    let words = in_words.as_ref().map(|_| text.to_owned());
+    let local = in_words.or_else(|| in_digits(text, edge, now));
     let local = local.ok_or_else(|| {
         format!("`{text}` is no time; write 2024-03-01T09:00:00Z (UTC), 2024-03-01T09:00:00+01:00, '2024-03-01 09:00' (local time), 2024-03-01, today, yesterday, or -2h")
     })??;
@@ -63,19 +55,37 @@ fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Time, String> {
         local.timestamp()
     );
     Ok(Time {
-        at: local.timestamp(),
+        named: Named {
+            at: local.timestamp(),
+            words,
+        },
         notice: Some(notice),
     })
 }
 
-fn day(text: &str, now: &ZonedDateTime) -> Option<Date> {
-    match text {
+/// A moment that is another one later: a day by its name, or so long before now.
+fn in_words(text: &str, edge: Edge, now: &ZonedDateTime) -> Option<Result<ZonedDateTime, String>> {
+    let day = match text {
         "today" => Some(now.date()),
         "yesterday" => now.date().yesterday().ok(),
-        // A date stands alone.
-        _ if text.contains([':', 'T', ' ']) => None,
-        _ => text.parse().ok(),
+        _ => None,
+    };
+    let long_ago = |span| now.checked_sub(span).map_err(|error| error.to_string());
+    day.map(|date| of_day(date, edge, now))
+        .or_else(|| back(text).map(long_ago))
+}
+
+/// A day, or a time of a day.
+fn in_digits(text: &str, edge: Edge, now: &ZonedDateTime) -> Option<Result<ZonedDateTime, String>> {
+    // A date has no time behind it.
+    if !text.contains([':', 'T', ' '])
+        && let Ok(date) = text.parse()
+    {
+        return Some(of_day(date, edge, now));
     }
+    let time = text.parse::<DateTime>().ok()?;
+    let local = time.to_zoned_datetime(now.time_zone().clone());
+    Some(local.map_err(|error| error.to_string()))
 }
 
 fn of_day(date: Date, edge: Edge, now: &ZonedDateTime) -> Result<ZonedDateTime, String> {
@@ -113,7 +123,7 @@ mod tests {
         read(text, edge, &now).map(|time| {
             format!(
                 "{}{}",
-                time.at,
+                time.named.at,
                 if time.notice.is_some() {
                     " (local)"
                 } else {

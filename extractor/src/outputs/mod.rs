@@ -44,7 +44,7 @@ use self::{
     recording::Recording,
     rows::Rows,
     settled::Settled,
-    table::{CsvFile, CsvProgress, FileSet},
+    table::{CsvFile, CsvProgress, Replaced},
     uploads::{Due, Uploads},
 };
 pub use self::{
@@ -320,9 +320,9 @@ impl Outputs {
         // replaced.
         let replaced = if self.overwrites {
             self.detected_calls
-                .pending_files(&self.books.detected_calls)?
+                .pending_calls(&self.books.detected_calls)?
         } else {
-            FileSet::new()
+            Replaced::default()
         };
         self.statistics
             .publish(&mut self.books.statistics, directory, &replaced)?;

@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
 use shared::{files, units::grouped};
 
@@ -25,11 +26,52 @@ use super::{
 /// The longest header that is accepted, in bytes.
 const MAX_HEADER: u64 = 64 * 1024;
 
-/// The column with the name of the call's file, in both tables.
+/// The columns of both tables that say which call it is: its Call-ID, its start, its file.
+const CALL_ID: usize = 0;
+const START: usize = 1;
 const FILE_NAME: usize = 2;
 
-/// A set of call file names.
-pub(super) type FileSet = BTreeSet<Vec<u8>>;
+/// The calls whose rows take the place of rows of before: their files, and their Call-IDs with
+/// their starts. Of these, true if the call has no file.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    files: BTreeSet<Vec<u8>>,
+    calls: BTreeMap<[Vec<u8>; 2], bool>,
+}
+
+impl Replaced {
+    fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    fn add(&mut self, row: &ByteRecord) {
+        let file = field(row, FILE_NAME);
+        self.calls.insert(call(row), file.is_empty());
+        if !file.is_empty() {
+            self.files.insert(file);
+        }
+    }
+
+    /// True if a row goes. Where both rows have a file, files tell: the same call may have several.
+    /// Elsewhere Call-ID and start do, but for rows of this run: in a capture with one time for
+    /// all, two calls may look the same.
+    fn has(&self, row: &ByteRecord, is_of_this_run: bool) -> bool {
+        let file = field(row, FILE_NAME);
+        let is_same_call = || {
+            let comes_without_file = self.calls.get(&call(row));
+            comes_without_file.is_some_and(|without| *without || file.is_empty())
+        };
+        self.files.contains(&file) || (!is_of_this_run && is_same_call())
+    }
+}
+
+fn field(row: &ByteRecord, column: usize) -> Vec<u8> {
+    row.get(column).unwrap_or_default().to_vec()
+}
+
+fn call(row: &ByteRecord) -> [Vec<u8>; 2] {
+    [field(row, CALL_ID), field(row, START)]
+}
 
 /// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
 #[derive(Debug)]
@@ -48,10 +90,16 @@ pub(super) struct CsvFile {
 pub(super) struct CsvProgress {
     /// The number of the unit of work.
     unit: u64,
-    /// The length of the pending rows, in the hidden file.
+    /// The bytes of its rows, in the hidden file, and their number.
     pending: u64,
-    /// The length of the CSV file before the pending rows are appended.
+    pending_rows: u64,
+    /// The length of the file to which they will be appended.
     published: u64,
+    /// The number of its last rows that are of this run.
+    own_rows: u64,
+    /// This process has prepared it, so none of the unit's rows is published yet.
+    #[serde(skip)]
+    is_prepared: bool,
 }
 
 impl CsvFile {
@@ -170,6 +218,9 @@ impl CsvFile {
         if !self.rows.is_empty() {
             append(&self.part(progress.unit), progress.pending == 0, &self.rows)?;
             progress.pending = progress.pending.saturating_add(self.rows.len() as u64);
+            // No field has a line end in it: see `text.rs`.
+            let rows = self.rows.iter().filter(|byte| **byte == b'\n').count() as u64;
+            progress.pending_rows = progress.pending_rows.saturating_add(rows);
             self.rows.clear();
         }
         Ok(())
@@ -177,7 +228,8 @@ impl CsvFile {
 
     /// Prepares the publication of rows: records the length of the file before them.
     pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
-        // If an error counted as "no file", all existing rows would be cut off.
+        progress.is_prepared = true;
+        // To take an error for a file that is not there would have its rows cut off.
         progress.published = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             metadata => self.looked_at(metadata)?,
@@ -192,37 +244,27 @@ impl CsvFile {
         Ok(())
     }
 
-    /// The names of the call files in the pending rows.
-    pub(super) fn pending_files(&self, progress: &CsvProgress) -> Result<FileSet> {
+    /// The calls in the rows that are to be published.
+    pub(super) fn pending_calls(&self, progress: &CsvProgress) -> Result<Replaced> {
         let part = self.part(progress.unit);
+        let mut calls = Replaced::default();
         if progress.pending == 0 || !is_there(&part)? {
-            return Ok(FileSet::new());
+            return Ok(calls);
         }
         cut(&part, progress.pending)?;
-        let names = || -> Result<FileSet> {
-            let rows = files::open(OpenOptions::new().read(true), &part)?;
-            let names = records(rows)
-                .into_byte_records()
-                .map(|row| Ok(row?.get(FILE_NAME).unwrap_or_default().to_vec()));
-            // A call without a file has no name by which an earlier row could be found.
-            names
-                .filter(|name| {
-                    name.as_ref()
-                        .map_or(true, |name: &Vec<u8>| !name.is_empty())
-                })
-                .collect()
-        };
-        names().with_context(|| format!("{} cannot be read", part.display()))
+        let rows = rows_of(&part).with_context(|| format!("{} cannot be read", part.display()))?;
+        rows.iter().for_each(|row| calls.add(row));
+        Ok(calls)
     }
 
-    /// Appends the pending rows to the file, removes earlier rows whose files are in `replaced`,
-    /// and starts the next unit of work. If it was interrupted, it starts again; if it had been
-    /// completed, the hidden file is gone and nothing is done.
+    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that
+    /// was begun and broken off, it is done again; where it was done, the hidden file is gone. Rows
+    /// of before of calls that are `replaced` go.
     pub(super) fn publish(
         &mut self,
         progress: &mut CsvProgress,
         directory: &Directory,
-        replaced: &FileSet,
+        replaced: &Replaced,
     ) -> Result<()> {
         let part = self.part(progress.unit);
         let is_pending = progress.pending > 0 && is_there(&part)?;
@@ -244,6 +286,7 @@ impl CsvFile {
         } else if is_pending || progress.pending == 0 {
             self.replace_rows(
                 Some(part.as_path()).filter(|_| is_pending),
+                progress,
                 directory,
                 replaced,
             )
@@ -254,6 +297,7 @@ impl CsvFile {
         }
         *progress = CsvProgress {
             unit: progress.unit.saturating_add(1),
+            own_rows: progress.own_rows.saturating_add(progress.pending_rows),
             ..CsvProgress::default()
         };
         Ok(())
@@ -298,14 +342,17 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Rewrites the file without the rows whose files are in `replaced`, and with the pending rows.
-    /// The new file replaces the old one by a rename, so an interruption leaves one of them whole.
+    /// Writes the file anew, without the rows of calls that are `replaced`, and with those of a unit
+    /// of work. It takes the place of the old one as a whole, so that what was broken off is done
+    /// again from either: the rows of the unit may be there already.
     fn replace_rows(
         &mut self,
         part: Option<&Path>,
+        progress: &CsvProgress,
         directory: &Directory,
-        replaced: &FileSet,
+        replaced: &Replaced,
     ) -> Result<()> {
+        let new_rows = part.map_or_else(|| Ok(Vec::new()), rows_of)?;
         let open = |path: &Path| files::open(OpenOptions::new().read(true), path);
         let mut old = match open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -327,25 +374,23 @@ impl CsvFile {
             .from_writer(new.as_file());
         let mut has_header = false;
         if let Some(mut old) = old {
+            let (others, own) = self.rows_of_whom(&old, progress, &new_rows)?;
             old.seek(SeekFrom::Start(0))?;
-            for row in records(old).into_byte_records() {
+            for (number, row) in
+                (0..others.saturating_add(own)).zip(records(old).into_byte_records())
+            {
                 let row = row?;
-                has_header = true;
-                if row
-                    .get(FILE_NAME)
-                    .is_none_or(|name| !replaced.contains(name))
-                {
+                if !has_header || !replaced.has(&row, number >= others) {
                     to.write_byte_record(&row)?;
                 }
+                has_header = true;
             }
         }
         if !has_header {
             to.write_record(self.columns)?;
         }
-        if let Some(part) = part {
-            for row in records(open(part)?).into_byte_records() {
-                to.write_byte_record(&row?)?;
-            }
+        for row in &new_rows {
+            to.write_byte_record(row)?;
         }
         to.flush()?;
         drop(to);
@@ -368,7 +413,34 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Logs the number of existing rows to which others are appended.
+    /// How many rows at the beginning of the file are of others, its header with them, and how many
+    /// behind them are of this run. Those of the unit of work come last, and do not count: a process
+    /// that was killed may have published them.
+    fn rows_of_whom(
+        &self,
+        file: &File,
+        progress: &CsvProgress,
+        new_rows: &[ByteRecord],
+    ) -> Result<(u64, u64)> {
+        let mut file = file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut count: u64 = 0;
+        let mut last = VecDeque::new();
+        for row in records(file).into_byte_records() {
+            count = count.saturating_add(1);
+            last.push_back(row?);
+            if last.len() > new_rows.len() {
+                last.pop_front();
+            }
+        }
+        if !progress.is_prepared && last.iter().eq(new_rows) {
+            count = count.saturating_sub(new_rows.len() as u64);
+        }
+        let own = progress.own_rows.min(count);
+        Ok((count.saturating_sub(own), own))
+    }
+
+    /// Says how many rows are there, to which others will be appended.
     pub(super) fn tell_of_rows(&self, overwrites: bool) -> Result<()> {
         let path = self.path.display();
         let file = files::open(OpenOptions::new().read(true), &self.path)
@@ -387,7 +459,7 @@ impl CsvFile {
             }
             (_, true) => {
                 tracing::info!(
-                    "rows are appended to {path}, which has {rows} rows; the rows of replaced files are replaced"
+                    "appending to {rows} rows that {path} has; those of calls that come again are replaced"
                 );
             }
         }
@@ -428,7 +500,12 @@ impl CsvFile {
     }
 }
 
-/// A reader for the rows of a table, or of a part of one.
+fn rows_of(part: &Path) -> Result<Vec<ByteRecord>> {
+    let rows = records(files::open(OpenOptions::new().read(true), part)?);
+    Ok(rows.into_byte_records().collect::<csv::Result<_>>()?)
+}
+
+/// The rows of a table, or of a part of one.
 fn records(file: File) -> csv::Reader<File> {
     csv::ReaderBuilder::new()
         .has_headers(false)

@@ -280,12 +280,15 @@ impl Points<'_> {
         Watermark::of(delivered)
     }
 
-    /// The packet time up to which a series has been delivered. Of several in a directory, what
-    /// agents are writing there tells more: of one that is not being written, nothing is to come
-    /// that belongs before what has been closed for a while.
+    /// The packet time up to which a series has been delivered, which its part file's first record
+    /// may tell. Of several in a directory, what agents are writing there tells more: of one that
+    /// is not being written, nothing is to come that belongs before what has been closed for a
+    /// while.
     pub(super) fn delivered(&self, lane: &Lane, now: SystemTime) -> Option<Clock> {
         let point = self.points.get(lane.point)?;
-        let delivered = point.delivered(&lane.series);
+        let delivered = point
+            .delivered(&lane.series)
+            .max(point.next_begins(&lane.series));
         if point.stored.series.len() < 2 || point.crowded.contains(&lane.series) {
             return delivered;
         }
@@ -294,12 +297,13 @@ impl Points<'_> {
 
     /// Where the part file of a series begins that is waited for, in nanoseconds since 1970.
     pub(super) fn being_written(&self, lane: &Lane, now: SystemTime) -> Option<u64> {
-        let start_ns = *self
+        let start_ns = self
             .points
             .get(lane.point)?
             .listing
             .being_written()
-            .get(&lane.series)?;
+            .get(&lane.series)?
+            .start_ns;
         let since_1970 = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();

@@ -14,7 +14,7 @@
 
 use std::{
     path::Path,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -29,6 +29,7 @@ use self::{
 use crate::{
     attempts::{Attempts, Blame, Verdict, Which},
     config::Directories,
+    moment::Clock,
     report::Report,
     segments::{
         AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path,
@@ -107,12 +108,15 @@ pub struct Points<'c> {
     spool: Scratch,
     attempts: Attempts,
     unit_len: u64,
+    linger: Duration,
     points: Vec<Point>,
     /// What is known of directories that are not given this time.
     others: Vec<Stored>,
     /// Packets of which copies are left out.
     recent: RecentPackets,
     silence: Silence,
+    /// The packet time that a unit was told to reach.
+    reached_ns: Option<Clock>,
     /// What was queued when there was nothing left of it up to a watermark: another look would find
     /// nothing else.
     exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
@@ -124,13 +128,15 @@ pub struct Points<'c> {
 
 impl<'c> Points<'c> {
     /// Those of a run, of which the state has this. What is put together goes to temporary files in
-    /// `spool`; a unit of work has about `unit_len` bytes.
+    /// `spool`; a unit of work has about `unit_len` bytes. A part file tells packet time when its
+    /// first record is older than `linger`: one that is closed sooner need not.
     #[must_use]
     pub fn new(
         config: &'c Directories,
         spool: Scratch,
         attempts: Attempts,
         unit_len: u64,
+        linger: Duration,
         stored: StoredPoints,
     ) -> Self {
         let StoredPoints {
@@ -155,10 +161,12 @@ impl<'c> Points<'c> {
             spool,
             attempts,
             unit_len,
+            linger,
             points,
             others: known,
             recent,
             silence,
+            reached_ns: None,
             exhausted: None,
             working,
             done,
@@ -343,6 +351,31 @@ impl<'c> Points<'c> {
         Ok((!self.working.is_empty()).then_some(unit))
     }
 
+    /// A unit without segments, if there is no other: the part files of all that is waited for say
+    /// that the capture has come further, and all that was captured before is read.
+    pub fn quiet_unit(&mut self) -> Option<Unit> {
+        let mut points = self.points.iter();
+        if self.exhausted.is_none() && points.any(|point| !point.queue.is_empty()) {
+            return None;
+        }
+        let lanes = self.lanes();
+        let of_lane = |lane: &Lane| {
+            let point = self.points.get(lane.point);
+            let waited_for = point.filter(|point| !point.is_silent)?;
+            Some(waited_for.next_begins(&lane.series))
+        };
+        let reached_ns = lanes.iter().filter_map(of_lane).min()?;
+        if reached_ns <= self.reached_ns {
+            return None;
+        }
+        self.reached_ns = reached_ns;
+        self.working.clear();
+        Some(Unit {
+            reached_ns,
+            ..Unit::default()
+        })
+    }
+
     /// How many of these segments a unit takes.
     fn fitting(&self, found: &[Segment]) -> usize {
         let mut len: u64 = 0;
@@ -475,8 +508,9 @@ impl<'c> Points<'c> {
             match point.list(looks_closely) {
                 Ok(listed) => {
                     point.is_missing = false;
-                    let Some(listed) = listed else { continue };
-                    found.extend(point.take_listed(number, listed, &mut look)?);
+                    if let Some(listed) = listed {
+                        found.extend(point.take_listed(number, listed, &mut look)?);
+                    }
                 }
                 Err(error) if self.config.stays => {
                     if !std::mem::replace(&mut point.is_missing, true) {
@@ -484,6 +518,9 @@ impl<'c> Points<'c> {
                     }
                 }
                 Err(error) => return Err(error.into()),
+            }
+            if self.config.stays {
+                point.look_at_parts(SystemTime::now(), self.linger);
             }
         }
         found.sort_by(|a, b| a.order.cmp(&b.order));
@@ -557,7 +594,7 @@ impl<'c> Points<'c> {
     #[must_use]
     pub fn waiting(&self) -> Option<String> {
         let waiting: usize = self.points.iter().map(|point| point.queue.len()).sum();
-        let (lanes, now) = (self.lanes(), std::time::SystemTime::now());
+        let (lanes, now) = (self.lanes(), SystemTime::now());
         let least: &Lane = lanes.iter().min_by_key(|lane| self.delivered(lane, now))?;
         let point = self.points.get(least.point)?;
         let directory = point.listing.directory().display();

@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Result;
@@ -22,7 +22,7 @@ use crate::{
     moment::Clock,
     segments::{
         AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order,
-        content, identity, whole_path,
+        content, identity, part_begins, whole_path,
     },
     source::{Input, InputError, Name, Scratch, first_time, merge::Delivery, patiently},
 };
@@ -47,6 +47,8 @@ pub(super) struct Point {
     pub(super) settled: BTreeMap<OsString, Listed>,
     /// When the first packet of files whose name does not tell it was captured.
     first_ns: BTreeMap<OsString, (Listed, Option<u64>)>,
+    /// When the first records of part files were captured, by the files' names.
+    parts_begin: BTreeMap<String, Clock>,
     /// Segments that are open, where several points are merged.
     pub(super) queue: Vec<Queued>,
     /// The series of which there are more.
@@ -75,6 +77,7 @@ impl Point {
             listing: Listing::of(whole),
             settled: BTreeMap::new(),
             first_ns: BTreeMap::new(),
+            parts_begin: BTreeMap::new(),
             queue: Vec::new(),
             crowded: BTreeSet::new(),
             refused: Vec::new(),
@@ -512,6 +515,26 @@ impl Point {
             .filter_map(|delivery| delivery.clock())
             .chain(merged)
             .max()
+    }
+
+    /// Looks when the segments that are being written begin, of those that are as old as that.
+    pub(super) fn look_at_parts(&mut self, now: SystemTime, least_age: Duration) {
+        let directory = self.listing.directory();
+        let parts = self.listing.being_written().values();
+        let begins = |name: &String| {
+            let known = self.parts_begin.get(name).copied();
+            known.or_else(|| part_begins(&directory.join(name), now, least_age))
+        };
+        self.parts_begin = parts
+            .filter_map(|part| Some((part.name.clone(), begins(&part.name)?)))
+            .collect();
+    }
+
+    /// When the segment of a series begins that is being written, if all before it is at hand.
+    pub(super) fn next_begins(&self, series: &Series) -> Option<Clock> {
+        let part = self.listing.being_written().get(series)?;
+        let begins = self.parts_begin.get(&part.name).copied();
+        begins.filter(|_| !self.crowded.contains(series))
     }
 
     pub(super) fn note_silence(&mut self, is_silent: bool) {

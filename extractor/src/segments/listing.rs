@@ -7,15 +7,19 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs,
-    io::{self, ErrorKind},
+    fs::{self, OpenOptions},
+    io::{self, ErrorKind, Read},
     os::unix::fs::MetadataExt,
     path::{self, Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
-use shared::segment::SegmentFile;
+use shared::{
+    files,
+    pcap::{HEAD_LEN, first_time_ns},
+    segment::SegmentFile,
+};
 
 use super::names::{Series, is_capture_name};
 
@@ -115,16 +119,50 @@ pub fn list(
     Ok(listed)
 }
 
-/// The series that agents are writing in a directory, each with the start of its first part file,
-/// in nanoseconds since 1970.
-fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, u64>> {
-    let mut parts = BTreeMap::new();
+/// A segment that an agent is writing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartFile {
+    /// When it begins by its name, in nanoseconds since 1970.
+    pub start_ns: u64,
+    /// Its name in the directory.
+    pub name: String,
+}
+
+/// When the first record of a part file was captured, in nanoseconds since 1970: nothing as long as
+/// there is none, or it is younger than `least_age`. A time that is ahead of the file's own is not
+/// believed: it would end all calls.
+pub fn part_begins(path: &Path, now: SystemTime, least_age: Duration) -> Option<u64> {
+    if !fs::symlink_metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let file = files::open(OpenOptions::new().read(true), path).ok()?;
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let mut head = Vec::new();
+    file.take(HEAD_LEN as u64).read_to_end(&mut head).ok()?;
+    let first_ns = first_time_ns(&head)?;
+    let first = UNIX_EPOCH.checked_add(Duration::from_nanos(first_ns))?;
+    let is_past = first <= modified.ok()?;
+    let is_old = now.duration_since(first).is_ok_and(|age| age >= least_age);
+    (is_past && is_old).then_some(first_ns)
+}
+
+/// The first part file of each series that agents are writing in a directory.
+fn being_written(directory: &Path) -> io::Result<BTreeMap<Series, PartFile>> {
+    let mut parts: BTreeMap<Series, PartFile> = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(unreadable(directory))? {
         let name = entry.map_err(unreadable(directory))?.file_name();
-        if let Some(SegmentFile::Part(segment)) = name.to_str().and_then(SegmentFile::named) {
-            let start_ns = segment.start_us().saturating_mul(1000);
-            let first = parts.entry(Series::of(&segment)).or_insert(start_ns);
-            *first = start_ns.min(*first);
+        let Some(name) = name.to_str() else { continue };
+        if let Some(SegmentFile::Part(segment)) = SegmentFile::named(name) {
+            let part = PartFile {
+                start_ns: segment.start_us().saturating_mul(1000),
+                name: name.to_owned(),
+            };
+            let first = parts
+                .entry(Series::of(&segment))
+                .or_insert_with(|| part.clone());
+            if part < *first {
+                *first = part;
+            }
         }
     }
     Ok(parts)
@@ -147,7 +185,7 @@ fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
 pub struct Listing {
     directory: PathBuf,
     last: Option<Last>,
-    being_written: BTreeMap<Series, u64>,
+    being_written: BTreeMap<Series, PartFile>,
 }
 
 /// The last listing of the directory.
@@ -188,10 +226,10 @@ impl Listing {
         }
     }
 
-    /// The series that agents were writing at the last listing, each with the start of its first
-    /// part, in nanoseconds since 1970. All earlier packets are in listed segments.
+    /// The first part file of each series that agents were writing there when it was gone through.
+    /// All that they have captured before is in the segments that were listed.
     #[must_use]
-    pub fn being_written(&self) -> &BTreeMap<Series, u64> {
+    pub fn being_written(&self) -> &BTreeMap<Series, PartFile> {
         &self.being_written
     }
 

@@ -174,7 +174,7 @@ fn advance<'a>(
         return Advance::Steady;
     };
     let at = Position::new(number, record.offset);
-    let records = || records_behind(walk.clone(), number, later.to_vec());
+    let records = || records_behind(walk.clone(), number, later.to_vec(), None);
     timeline.advance(timestamp_ns, || {
         look_ahead.evidence(timestamp_ns, at, records)
     })

@@ -60,6 +60,8 @@ pub struct Inputs {
     first: usize,
     inputs: Vec<Input>,
     carried: Carried,
+    /// The time that the capture has reached behind them, in nanoseconds since 1970, if others know.
+    reached_ns: Option<u64>,
 }
 
 /// One capture.
@@ -123,7 +125,14 @@ impl Inputs {
             first,
             inputs,
             carried,
+            reached_ns: None,
         }
+    }
+
+    /// The same, behind which the capture has reached that time, in nanoseconds since 1970.
+    #[must_use]
+    pub fn reaching(self, reached_ns: Option<u64>) -> Self {
+        Self { reached_ns, ..self }
     }
 
     /// Opens captures and puts them in the order of their first packets. What cannot be used is
@@ -202,7 +211,7 @@ impl Inputs {
     }
 
     /// The time that the capture has reached behind the last record, by the names of inputs without
-    /// records.
+    /// records, or by what others know.
     #[must_use]
     pub fn reached_ns(&self) -> Option<u64> {
         let empty = self
@@ -210,7 +219,10 @@ impl Inputs {
             .iter()
             .rev()
             .take_while(|input| input.is_empty());
-        empty.filter_map(|input| input.reached_ns).max()
+        empty
+            .filter_map(|input| input.reached_ns)
+            .max()
+            .max(self.reached_ns)
     }
 
     /// One of them, by its number in the order of reading.
@@ -493,21 +505,25 @@ impl Input {
     }
 }
 
-/// The records behind a place in the input of this number, and what is told in their stead, for those
-/// who look ahead.
+/// The records behind a place in the input of this number, and the times that are told in their stead,
+/// for those who look ahead. Behind all of them the capture has reached `reached_ns`, if that is known.
 pub fn records_behind<'a>(
     walk: Walk<'a>,
     number: usize,
     inputs: impl IntoIterator<Item = &'a Input>,
+    reached_ns: Option<u64>,
 ) -> impl Iterator<Item = (Position, Later)> {
     let of_record = move |record: Record<'_>| {
         let at = Position::new(number, record.offset);
         (at, Later::Record(record.timestamp_ns))
     };
     let later = (number.saturating_add(1)..).zip(inputs);
+    let end = Position::new(MAX_INPUTS.saturating_sub(1), usize::MAX);
+    let reached = reached_ns.map(|ns| (end, Later::Reached(ns)));
     records_of(walk)
         .map(of_record)
         .chain(later.flat_map(|(number, input)| input.later(number)))
+        .chain(reached)
 }
 
 /// The records of a walk. What cannot be read is passed over.

@@ -204,6 +204,13 @@ impl Header {
         self
     }
 
+    /// The time of the first record, by the headers alone; nothing if that record is doubtful.
+    pub(super) fn first_time_ns(&self, head: &[u8]) -> Option<u64> {
+        self.header_at(head, FILE_HEADER_LEN)
+            .filter(|first| !self.is_doubtful(first))
+            .map(|first| first.timestamp_ns(self.precision))
+    }
+
     pub(super) fn is_modified(&self) -> bool {
         self.record_header_len == MODIFIED_HEADER_LEN
     }

@@ -188,6 +188,16 @@ pub enum Layout {
     Ng(Section),
 }
 
+/// The length of a classic pcap's header and that of its first record, in bytes.
+pub const HEAD_LEN: usize = FILE_HEADER_LEN + RECORD_HEADER_LEN;
+
+/// The time of the first record of a classic pcap, in nanoseconds since 1970, by its first
+/// [`HEAD_LEN`] bytes. Nothing if there is no record, or its header makes no sense.
+#[must_use]
+pub fn first_time_ns(head: &[u8]) -> Option<u64> {
+    classic::Header::parse(head).ok()??.first_time_ns(head)
+}
+
 impl Layout {
     /// Recognises a capture by its first bytes.
     ///

@@ -46,6 +46,24 @@ fn swapped_with(file: &[u8], header_len: usize) -> Vec<u8> {
     out
 }
 
+#[test]
+fn the_headers_alone_tell_the_first_time() {
+    let ns = 1_701_441_022_123_456_000;
+    for order in [ByteOrder::Little, ByteOrder::Big] {
+        for precision in [Precision::Micro, Precision::Nano] {
+            let file = classic(order, precision, &[(ns, b"frame"), (ns + 1_000, b"frame")]);
+            assert_eq!(first_time_ns(&file[..HEAD_LEN]), Some(ns));
+            assert_eq!(first_time_ns(&file[..HEAD_LEN - 1]), None);
+        }
+    }
+    let blank = [
+        &file_header(LinkType::ETHERNET, Precision::Micro, 0)[..],
+        &[0; 16],
+    ]
+    .concat();
+    assert_eq!((first_time_ns(&blank), first_time_ns(b"")), (None, None));
+}
+
 fn read(file: &[u8]) -> (Vec<(Option<u64>, Vec<u8>)>, Vec<Gap>) {
     let (layout, start) = Layout::detect(file).unwrap();
     let mut walk = layout.walk(file, start);
