@@ -280,7 +280,7 @@ impl Stretch {
                 self.lowest = self.lowest.min(timestamp_ns.saturating_add(offset));
             }
             Advance::Odd | Advance::Undecided | Advance::Lagging | Advance::SetBack => {
-                self.is_steady = false
+                self.is_steady = false;
             }
         }
         advance

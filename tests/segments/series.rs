@@ -145,6 +145,10 @@ fn in_one_run() {
     }
 }
 
+/// Nearly all calls. At one interface a few packets follow the last pauses, too few to say whether the
+/// clock is right there.
+const MOST: usize = 35;
+
 /// An interface without packets delays the other one only for some seconds.
 #[test]
 fn one_is_idle() {
@@ -154,12 +158,12 @@ fn one_is_idle() {
     fs::remove_file(agent.part_of(1, 1).unwrap()).unwrap();
     let log = agent.desk.run(&[]).is(0).log;
     assert!(
-        !agent.has_calls(40) && !log.contains("WARN"),
+        !agent.has_calls(MOST) && !log.contains("WARN"),
         "packets may be on their way: {log}"
     );
     agent.rest();
     let log = agent.desk.run(&[]).is(0).log;
-    assert!(agent.has_calls(40), "{log}");
+    assert!(agent.has_calls(MOST), "{log}");
 }
 
 /// The segments of the interfaces are closed in any order and number.
@@ -240,7 +244,7 @@ fn a_part_file_that_nobody_writes() {
     agent.close_all(0);
     let watch = agent.desk.start(&["--no-sync", "--watch"]);
     assert!(
-        within(Duration::from_secs(20), || agent.has_calls(40)),
+        within(Duration::from_secs(20), || agent.has_calls(MOST)),
         "{}",
         watch.log()
     );
