@@ -1,10 +1,9 @@
-//! The captures of several points, merged into one by packet time.
+//! Merges the captures of several points into one by packet time.
 //!
-//! Each point has a clock, the highest of its timestamps so far. Records are put in the order of
-//! these clocks, and of the points' numbers where clocks are equal; those of one point stay in
-//! their order. So a record that comes late comes at once, and the order follows from the captures
-//! alone: how much of it is written at a time, and when a process ends and the next goes on, makes
-//! no difference.
+//! Each point has a clock: the highest of its timestamps so far. Records are sorted by these clocks
+//! and, where clocks are equal, by the points' numbers; records of one point keep their order. So a
+//! late record comes at once, and the order follows from the captures alone: it makes no difference
+//! how much is written at a time, or when a process ends and the next one continues.
 
 use std::{
     collections::BTreeMap,
@@ -23,58 +22,59 @@ use crate::{
     timeline::{Advance, Evidence, LookAhead, Timeline},
 };
 
-/// How far the inputs of a capture point have been merged.
+/// The position up to which the inputs of a capture point have been merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// How many of its inputs are done.
+    /// The number of inputs that have been merged completely.
     pub finished: usize,
-    /// Where the next record lies in the one after them, in bytes. 0 for its first record.
+    /// The offset of the next record in the first input that is left, in bytes; 0 for its first
+    /// record.
     pub offset: usize,
     /// The point's clock at the record before.
     pub timeline: Timeline,
 }
 
-/// A moment that no capture point will fall behind of: what comes up to it may be written.
+/// A moment that every capture point has reached: earlier records may be written.
 ///
-/// Of the point that set it, more may come at the same time; but nothing that belongs before.
+/// The point that set it may still have records of this time, but none before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Watermark {
     /// Packet time.
     pub clock: Clock,
-    /// The number of the last point whose records of that time come up to it.
+    /// The last point whose records of that time come before the watermark.
     pub point: usize,
 }
 
-/// Several capture points, being merged.
+/// A merge of several capture points.
 #[derive(Debug)]
 pub struct Merge<'a> {
     points: Vec<Point<'a>>,
     is_begun: bool,
 }
 
-/// What was written at a time.
+/// The result of a call of [`Merge::write`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Records.
+    /// The number of records.
     pub packets: u64,
     /// The length of the capture, in bytes.
     pub bytes: u64,
-    /// Records that were left out, for their IP packets had been written before.
+    /// Records that were left out because their IP packets had been written before.
     pub duplicates: u64,
-    /// Whether there is no more up to the watermark.
+    /// True when no record is left up to the watermark.
     pub is_all: bool,
 }
 
 impl Watermark {
-    /// After everything.
+    /// A watermark after everything.
     pub const END: Self = Self {
         clock: Clock::MAX,
         point: usize::MAX,
     };
 
-    /// The least moment to which one of the points has delivered; they come in the order of their
-    /// numbers: up to when each has delivered, if it has delivered anything yet, and whether others
-    /// wait for it. Nothing while one of these has delivered nothing.
+    /// The earliest moment to which a capture point has delivered. `points` has, in the order of
+    /// their numbers, the time to which each point has delivered, if it has delivered anything, and
+    /// whether others wait for it. `None` while a point with waiting others has delivered nothing.
     #[must_use]
     pub fn of(points: impl IntoIterator<Item = (Option<Clock>, bool)>) -> Option<Self> {
         let holding = points
@@ -87,7 +87,7 @@ impl Watermark {
     }
 }
 
-/// How far the clock of a point comes in one of its inputs.
+/// The clock of a point in one of its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     before: Timeline,
@@ -96,8 +96,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Goes through an input from an offset on, at which the clock of its point was `before`. Others
-    /// come `later`.
+    /// Reads an input from an offset on, at which the clock of its point is `before`. The inputs
+    /// `later` follow.
     fn of(input: &Input, offset: usize, before: Timeline, later: &[&Input]) -> Self {
         let mut after = before;
         let mut look_ahead = LookAhead::default();
@@ -121,9 +121,9 @@ impl Delivery {
         }
     }
 
-    /// How far each of the inputs of a point goes, the first from an offset on, at which the clock is
-    /// `before`. Nothing is told behind a leap that waits for the records that decide on it. What is
-    /// `known` already is not gone through again.
+    /// The delivery of each input of a point: the first from an offset on, at which the clock is
+    /// `before`. The list ends at a leap that waits for the records that decide on it. Inputs in
+    /// `known` are not read again.
     #[must_use]
     pub fn of_all(
         inputs: &[&Input],
@@ -138,7 +138,7 @@ impl Delivery {
             let offset = if number == 0 { offset } else { 0 };
             let delivery = before.map(|before| {
                 let known = known.get(number).copied().flatten();
-                // One that is read in part goes as far as it did.
+                // The known result holds for an input that was partly merged, too.
                 let holds =
                     |known: &Self| known.is_decided && (offset > 0 || known.before == before);
                 known
@@ -153,14 +153,15 @@ impl Delivery {
         deliveries
     }
 
-    /// The clock behind all of its records of which it can be told.
+    /// The clock after the last record for which it is decided.
     #[must_use]
     pub fn clock(&self) -> Option<Clock> {
         self.after.clock()
     }
 }
 
-/// Moves the clock of a point on by a record, behind which `walk` stands, in its input of this number.
+/// Advances the clock of a point by a record; `walk` stands behind the record, in the input
+/// `number`.
 #[inline]
 fn advance<'a>(
     timeline: &mut Timeline,
@@ -181,9 +182,9 @@ fn advance<'a>(
 }
 
 impl<'a> Merge<'a> {
-    /// Of each capture point, in the order of their numbers: its inputs in capture order, and how
-    /// far they have been merged. Nothing comes after those that are `is_final`; a leap at the end of
-    /// others waits for the records that decide on it.
+    /// Begins a merge. `points` has, in the order of their numbers, each point's inputs in capture
+    /// order, and the position up to which they have been merged. Nothing follows inputs that are
+    /// `is_final`; a leap at the end of others waits for the records that decide on it.
     #[must_use]
     pub fn new(points: impl IntoIterator<Item = (Vec<&'a Input>, Place)>, is_final: bool) -> Self {
         let points = points
@@ -196,14 +197,12 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Writes a pcapng of the records that come next, up to a watermark, and until there is about
-    /// as much of them as `room` says, in bytes; at least one, if there is one. Where `recent`
-    /// packets are given, copies of them are left out. What cannot be read is told: the number of
-    /// the point, its input, and where in it.
+    /// Writes a pcapng of the next records, up to a watermark, until it has about `room` bytes; at
+    /// least one record, if there is one. Copies of `recent` packets are left out. `unreadable`
+    /// gets each unreadable part, with the number of the point and the input.
     ///
     /// # Errors
-    /// The capture cannot be written. Nothing holds then, neither the places nor the recent
-    /// packets.
+    /// The capture cannot be written. Then neither the positions nor the recent packets are valid.
     pub fn write(
         &mut self,
         out: &mut impl Write,
@@ -246,13 +245,13 @@ impl<'a> Merge<'a> {
         Ok(merged)
     }
 
-    /// How far each point has been merged. It may be further than before where nothing was written:
-    /// behind what cannot be read.
+    /// The position of each point. It may advance even if nothing was written: past an unreadable
+    /// part.
     pub fn places(&self) -> impl Iterator<Item = Place> {
         self.points.iter().map(|point| point.place)
     }
 
-    /// The point whose record comes next, up to a watermark, and its number.
+    /// The point with the next record up to a watermark, and its number.
     #[inline]
     fn next(&mut self, until: Watermark) -> Option<(usize, &mut Point<'a>)> {
         let heads = self
@@ -278,11 +277,12 @@ struct Point<'a> {
     inputs: Vec<&'a Input>,
     reader: Reader<'a>,
     look_ahead: LookAhead<'a>,
-    /// Nothing at the end, and where a leap waits for the records that decide on it.
+    /// The next record; `None` at the end, and where a leap waits for the records that decide on
+    /// it.
     head: Option<Head<'a>>,
-    /// Nothing comes after the inputs.
+    /// True when nothing follows the inputs.
     is_final: bool,
-    /// That of the next record.
+    /// The position of the next record.
     place: Place,
 }
 
@@ -313,7 +313,7 @@ impl<'a> Point<'a> {
         self.set_head(record);
     }
 
-    /// Tells the clock at the next record, if that can be told.
+    /// Determines the clock at the next record, if that is possible.
     #[inline]
     fn set_head(&mut self, record: Option<Record<'a>>) {
         let number = self.reader.number;
@@ -339,7 +339,7 @@ impl<'a> Point<'a> {
         self.head = Some(Head { record, timeline });
     }
 
-    /// Lets go of what has been merged.
+    /// Releases the memory of merged records.
     fn release(&self) {
         let Place {
             finished, offset, ..
@@ -354,14 +354,14 @@ impl<'a> Point<'a> {
     }
 }
 
-/// Reads inputs one behind the other.
+/// Reads inputs one after the other.
 #[derive(Clone, Debug)]
 struct Reader<'a> {
-    /// Which of them it is in.
+    /// The index of the current input.
     number: usize,
     walk: Option<Walk<'a>>,
-    /// What lies before this offset has been read before, and is walked through only to learn how
-    /// to read on.
+    /// The offset up to which the input was merged before; the reader walks through that part only
+    /// to learn the layout.
     from: usize,
 }
 
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next record; passes over what cannot be read.
+    /// The next record; unreadable parts are skipped.
     #[inline]
     fn next(
         &mut self,
@@ -419,8 +419,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// So much is gathered before it is written, in bytes: enough to make the system call cheap, and it
-/// stays in the second-level cache.
+/// The bytes that are gathered before they are written: enough to make the system call cheap, and
+/// few enough for the second-level cache.
 const GATHERED_LEN: usize = 192 * 1024;
 
 /// The merged capture: a pcapng of one section.
@@ -428,8 +428,8 @@ struct Capture<'o, W> {
     out: &'o mut W,
     gathered: Vec<u8>,
     written_len: u64,
-    /// Their numbers. A frame's interface says how it begins, and in which unit its time is
-    /// written.
+    /// The numbers of the interfaces. A frame's interface defines its link type and the unit of its
+    /// time.
     interfaces: BTreeMap<(LinkType, Precision), u32>,
 }
 
@@ -445,11 +445,11 @@ impl<'o, W: Write> Capture<'o, W> {
         }
     }
 
-    /// Adds a record. One without a time takes the clock of its point.
+    /// Adds a record. A record without a timestamp gets the clock of its point.
     #[inline]
     fn push(&mut self, record: &Record<'_>, clock: Clock) -> io::Result<()> {
         let timestamp_ns = record.timestamp_ns.unwrap_or(clock);
-        // Ticks of a power of two are hardly ever whole microseconds, however long they are.
+        // Ticks of a power of two are hardly ever whole microseconds, even long ticks.
         let precision = if timestamp_ns.is_multiple_of(1000) {
             record.precision
         } else {
@@ -471,7 +471,7 @@ impl<'o, W: Write> Capture<'o, W> {
         }
     }
 
-    /// The number of an interface; one that is new is described first.
+    /// The number of an interface; a new interface is described first.
     #[inline]
     fn interface(&mut self, link: LinkType, precision: Precision) -> u32 {
         let next = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
@@ -482,7 +482,7 @@ impl<'o, W: Write> Capture<'o, W> {
         })
     }
 
-    /// How long it is so far, in bytes.
+    /// The length of the capture so far, in bytes.
     fn len(&self) -> u64 {
         self.written_len.saturating_add(self.gathered.len() as u64)
     }

@@ -10,7 +10,7 @@ const HOUR: u64 = 3600 * SECOND;
 /// 2023-11-14T22:13:20Z.
 const START: u64 = 1_700_000_000 * SECOND;
 
-/// A record, as a test writes it and finds it again.
+/// A record, as a test writes and reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Packet {
     ns: Option<u64>,
@@ -37,8 +37,8 @@ fn nano(ns: u64, frame: &[u8]) -> Packet {
     }
 }
 
-/// Behind Ethernet; so short that frames are told apart at a glance, and no two are the same unless
-/// they are meant to be.
+/// An Ethernet frame so short that frames are easy to tell apart. No two are the same unless a test
+/// means them to be.
 fn ip_frame(n: u8) -> Vec<u8> {
     [
         &[0; 12][..],
@@ -91,7 +91,7 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &len, body, &len].concat()
 }
 
-/// A pcapng that describes each interface just before its first packet. The first one is of
+/// A pcapng that describes each interface just before its first packet. The first interface has
 /// Ethernet and microseconds: simple packets belong to it.
 fn ng(packets: &[Packet]) -> Vec<u8> {
     let mut interfaces = vec![(1, Precision::Micro)];
@@ -128,7 +128,7 @@ fn ng(packets: &[Packet]) -> Vec<u8> {
     file
 }
 
-/// A packet of an interface that nothing describes.
+/// A packet of an interface without a description.
 fn orphan() -> Vec<u8> {
     let mut block = Vec::new();
     push_ng_packet(&mut block, 99, START, Precision::Micro, b"orphan", 6);
@@ -137,12 +137,12 @@ fn orphan() -> Vec<u8> {
 
 type Queues = Vec<Vec<Input>>;
 
-/// Files, point by point, opened. What is no capture any more is left out.
+/// Opens the files, point by point, without those that are no longer captures.
 fn opened(points: &[Vec<Vec<u8>>]) -> Queues {
     let folder = tempfile::tempdir().unwrap();
     let open = |file: &Vec<u8>| {
         let path = folder.path().join("input");
-        // Another file each time: the one before is still mapped.
+        // A new file each time: the old one is still mapped.
         _ = std::fs::remove_file(&path);
         std::fs::write(&path, file).unwrap();
         Input::open(&path, &crate::source::Scratch::new(folder.path(), None)).ok()
@@ -173,7 +173,7 @@ fn packets_of(file: &[u8]) -> Vec<Packet> {
     packets.collect()
 }
 
-/// All that comes out of captures, whatever the steps.
+/// The result of a merge, regardless of the steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Outcome {
     packets: Vec<Packet>,
@@ -272,7 +272,7 @@ fn what_comes_late_comes_at_once() {
 fn a_time_that_the_next_record_contradicts_moves_nothing() {
     let at = |ns: u64, name: &str| packet(START + ns, name.as_bytes());
     let odd = at(2 * HOUR, "odd");
-    // The next one may stand in the next file.
+    // The next one may be in the next file.
     for first in [
         vec![classic(&[at(0, "a0"), odd.clone(), at(SECOND, "a1")])],
         vec![
@@ -335,7 +335,7 @@ fn frames_times_and_lengths_stay_as_they_are() {
     );
 }
 
-/// A tick of 1/1024 s is a long one, but no number of microseconds.
+/// A tick of 1/1024 s is long, but not a whole number of microseconds.
 #[test]
 fn times_in_ticks_of_a_power_of_two_stay_as_they_are() {
     let interface = block(
@@ -455,7 +455,7 @@ fn nothing_comes_before_the_watermark_allows_it() {
     assert_eq!(step(watermark(START, 9)), []);
     assert_eq!(step(watermark(START + 2 * SECOND, 0)), [at(1, "a1")]);
     assert_eq!(step(watermark(START + 2 * SECOND, 1)), [at(2, "b2")]);
-    // The first point may have more of that time, which comes before what the second one has.
+    // The first point may have more records of that time, which come before those of the second.
     assert_eq!(
         step(watermark(START + 3 * SECOND, 0)),
         [at(3, "a3"), at(3, "a3'")]
@@ -484,7 +484,7 @@ fn the_watermark_is_what_all_have_delivered_who_are_waited_for() {
     );
 }
 
-/// The clock of a point of which so much is there.
+/// The clock of a point that has delivered these inputs.
 fn delivered(inputs: &[&Input], before: Timeline) -> Option<Clock> {
     let deliveries = Delivery::of_all(inputs, &[], 0, before);
     let queued = deliveries.into_iter().flatten().last();
@@ -540,7 +540,7 @@ fn copies_are_left_out_if_that_is_asked_for() {
     assert_eq!(got.duplicates, 2);
 }
 
-/// An error of the place that is written to.
+/// An error of the output.
 #[test]
 fn what_cannot_be_written_is_an_error() {
     struct Full;
@@ -586,7 +586,7 @@ fn some_packet() -> impl Strategy<Value = Packet> {
         })
 }
 
-/// A file, perhaps a damaged one.
+/// A file that may be damaged.
 fn some_file() -> impl Strategy<Value = Vec<u8>> {
     let damage = (
         any::<proptest::sample::Index>(),
@@ -620,7 +620,7 @@ fn some_points() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
     proptest::collection::vec(proptest::collection::vec(some_file(), 0..4), 1..5)
 }
 
-/// What the merge should give, by sorting: the records with the times at which they come.
+/// The expected result, by sorting: the records with the times at which they come.
 fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
     let mut all = Vec::new();
     for inputs in queues {
@@ -665,7 +665,7 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
     all
 }
 
-/// How much is written at a time: whether another process goes on, up to when, and how much.
+/// The steps: whether another process continues, the watermark, and the number of bytes.
 fn some_steps() -> impl Strategy<Value = Vec<(bool, u64, usize, u64)>> {
     proptest::collection::vec((any::<bool>(), 0u64..500, 0usize..5, 0u64..600), 0..30)
 }
@@ -720,8 +720,8 @@ proptest! {
         }
     }
 
-    /// Segments come one by one. As long as no time is odd, what comes out is what would if all had
-    /// been there.
+    /// Segments come one by one. As long as no time is odd, the output is the same as with all
+    /// segments at once.
     #[test]
     fn when_segments_come_does_not_matter(
         times in proptest::collection::vec(proptest::collection::vec(0u64..40, 1..5), 6),
@@ -745,13 +745,13 @@ proptest! {
             let mut merge = Merge::new(points.into_iter().zip(places), false);
             prop_assert!(got.take(&mut merge, until, u64::MAX, None).is_all);
             places = merge.places().collect::<Vec<_>>().try_into().unwrap();
-            prop_assert!(places[until.point].finished >= there[until.point], "who is waited for is done");
+            prop_assert!(places[until.point].finished >= there[until.point], "a series that is waited for is done");
         }
         got.take(&mut merge_of(&queues, &places), Watermark::END, u64::MAX, None);
         prop_assert_eq!(got, want);
     }
 
-    /// A capture that was made at several points at once: each of its records at one of them.
+    /// A capture at several points at once: each record at one of them.
     #[test]
     fn a_capture_that_was_split_comes_together_again(
         records in proptest::collection::vec((0u64..3, 0usize..5, any::<bool>()), 0..80),
@@ -761,7 +761,7 @@ proptest! {
         let (mut ns, mut last) = (START, 0);
         for (index, (step, point, is_cut)) in records.into_iter().enumerate() {
             ns += step * MS;
-            // Of equal times, those of the first points come first.
+            // Records of equal times come in the order of their points.
             last = if step == 0 { point.max(last) } else { point };
             let record = packet(ns, &(index as u32).to_le_bytes());
             want.push(record.clone());
