@@ -1,4 +1,4 @@
-//! Several capture points, or several series of segments in one, put into one order.
+//! Merges several capture points, or several series of segments in one.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ use crate::{
     unit::Unit,
 };
 
-/// What is merged with others: a series of segments of a directory.
+/// A series of segments of a directory, which is merged with others.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) point: usize,
@@ -34,8 +34,8 @@ pub(super) struct Lane {
 }
 
 impl Points<'_> {
-    /// All that is merged, in the order in which packets of the same time are taken. A directory of
-    /// which nothing is known has one series, too: it is waited for.
+    /// All series that are merged; packets of the same time are taken in this order. A directory
+    /// without known segments has one series, too: it is waited for.
     pub(super) fn lanes(&self) -> Vec<Lane> {
         let of_point = |(number, point): (usize, &Point)| {
             let series: Vec<Series> = point.stored.series.keys().cloned().collect();
@@ -52,8 +52,7 @@ impl Points<'_> {
         self.points.iter().enumerate().flat_map(of_point).collect()
     }
 
-    /// Whether one of the capture points has several series of segments, with those that were
-    /// found.
+    /// True when a capture point has several series of segments, including those in `found`.
     pub(super) fn has_several_series(&self, found: &[Segment]) -> bool {
         let of_point = |(number, point): (usize, &Point)| {
             let found = found
@@ -75,7 +74,7 @@ impl Points<'_> {
             .any(|series| series > 1)
     }
 
-    /// What comes next of all of them, put together into one capture, up to where each of them has
+    /// The next packets of all series, merged into one capture, up to the time to which each has
     /// delivered.
     pub(super) fn merged(
         &mut self,
@@ -121,7 +120,7 @@ impl Points<'_> {
             .and_then(|merged| out.flush().map(|()| merged))
             .with_context(|| {
                 format!(
-                    "what was captured at several points cannot be put together in {}",
+                    "the packets of several capture points cannot be merged in {}",
                     self.spool.directory().display()
                 )
             })?;
@@ -145,7 +144,7 @@ impl Points<'_> {
         Ok(has_moved.then_some(unit))
     }
 
-    /// The segments that something was merged of, up to these places.
+    /// The segments with packets that were merged, up to these positions.
     fn read_for(&self, lanes: &[Lane], places: &[merge::Place]) -> Vec<Which> {
         let of_lane = |(lane, place): (&Lane, &merge::Place)| {
             let begun = merging(&self.points, lane)
@@ -174,8 +173,8 @@ impl Points<'_> {
             .collect()
     }
 
-    /// What is queued was merged up to these places. Tells whether a segment was read to its end
-    /// with that.
+    /// Notes that the queued segments were merged up to these positions. Returns true if a segment
+    /// was read to its end.
     fn move_on(&mut self, lanes: &[Lane], places: Vec<merge::Place>) -> bool {
         let before = self.done.len();
         for (lane, place) in lanes.iter().zip(places) {
@@ -210,7 +209,7 @@ impl Points<'_> {
         self.done.len() > before
     }
 
-    /// What waits to be merged, point by point.
+    /// The segments that wait to be merged, point by point.
     fn queued(&self) -> Vec<Vec<Identity>> {
         self.points
             .iter()
@@ -280,9 +279,9 @@ impl Points<'_> {
         Watermark::of(delivered)
     }
 
-    /// The packet time up to which a series has been delivered, which its part file's first record
-    /// may tell. Of several in a directory, what agents are writing there tells more: of one that
-    /// is not being written, nothing is to come that belongs before what has been closed for a
+    /// The packet time up to which a series has been delivered. The first record of its part file
+    /// may show it. If a directory has several series, files of the others show it, too: while a
+    /// series has no part file, all its earlier packets are in files that have been closed for a
     /// while.
     pub(super) fn delivered(&self, lane: &Lane, now: SystemTime) -> Option<Clock> {
         let point = self.points.get(lane.point)?;
@@ -295,7 +294,8 @@ impl Points<'_> {
         delivered.max(self.being_written(lane, now).or_else(|| point.at_rest(now)))
     }
 
-    /// Where the part file of a series begins that is waited for, in nanoseconds since 1970.
+    /// The time at which the part file of a series begins, in nanoseconds since 1970, if the series
+    /// is waited for.
     pub(super) fn being_written(&self, lane: &Lane, now: SystemTime) -> Option<u64> {
         let start_ns = self
             .points
@@ -320,7 +320,7 @@ fn merging(points: &[Point], lane: &Lane) -> Merging {
 }
 
 impl Point {
-    /// Whether no more segments of a series should be open at the same time.
+    /// True when no more segments of a series should be open at the same time.
     fn is_full(&self, series: &Series, unit_len: u64) -> bool {
         let spooled = self.queued(series).fold(0, |sum: u64, queued| {
             sum.saturating_add(queued.input.spooled_len())
@@ -333,7 +333,7 @@ impl Point {
             || spooled >= unit_len.saturating_mul(4)
     }
 
-    /// A segment that was begun and is not there any more is not waited for.
+    /// Gives up a segment that was begun and is gone.
     fn give_up_what_is_gone(&mut self, report: &mut Report) {
         for (series, merging) in &mut self.stored.series {
             let mut queued = self
@@ -347,7 +347,7 @@ impl Point {
                 report.refused_inputs = report.refused_inputs.saturating_add(1);
                 let directory = self.listing.directory().display();
                 tracing::error!(
-                    "a segment of {directory} is gone before it was read to its end; what is left of it is lost"
+                    "a segment of {directory} is gone before it was read to its end; the rest of it is lost"
                 );
             }
         }

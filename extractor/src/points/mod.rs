@@ -1,11 +1,12 @@
-//! Capture points: which segments of which directory are to be read next, and what becomes of them.
+//! Capture points: which segment of which directory is read next, and what is done with it
+//! afterwards.
 //!
 //! ```text
-//! mod.rs      what is to be read next, and what was
-//! merging.rs  several points, or several series in one, put into one order
-//! point.rs    one directory: what is in it, and what of that is to be read
+//! mod.rs      the next unit of work, and its end
+//! merging.rs  several points, or several series of one point, in one order
+//! point.rs    one directory: its files, and which of them are to be read
 //! segment.rs  a segment that is to be read, or waits to be merged
-//! stored.rs   what the state keeps of all this
+//! stored.rs   the part of the state for all this
 //! ```
 #![allow(
     clippy::disallowed_methods,
@@ -45,14 +46,13 @@ mod point;
 mod segment;
 mod stored;
 
-/// No more segments than this are open at a time: each is a map, and a process may not have many.
+/// The most segments that are open at a time: each is a map, and a process may have only so many.
 const MAX_OPEN: usize = 4096;
 
-/// A packet that was captured is in a part file after so long, at the latest, unless it waits for a
-/// disk that hangs.
+/// The time after which a captured packet is in a part file, unless the agent's disk hangs.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
-/// What a look into a directory has at hand.
+/// The tools for looking into a directory.
 struct Look<'l> {
     spool: &'l Scratch,
     attempts: &'l mut Attempts,
@@ -71,10 +71,10 @@ impl Look<'_> {
     }
 }
 
-/// A segment cannot be read, of which so much had been read before, in bytes. It is set aside.
+/// Sets a segment aside that cannot be read; it had been read up to `from` before.
 ///
 /// # Errors
-/// It is to be tried again before anything is read that comes after it.
+/// The segment must be tried again before anything after it is read.
 fn trouble(
     attempts: &mut Attempts,
     which: &Which,
@@ -94,7 +94,7 @@ fn trouble(
         Verdict::SetAside => Ok(()),
         Verdict::TryAgain => {
             bail!(
-                "{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails then",
+                "{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails again",
                 path.display()
             )
         }
@@ -110,26 +110,26 @@ pub struct Points<'c> {
     unit_len: u64,
     linger: Duration,
     points: Vec<Point>,
-    /// What is known of directories that are not given this time.
+    /// The state of directories that this run does not use.
     others: Vec<Stored>,
-    /// Packets of which copies are left out.
+    /// The latest packets, whose copies are left out.
     recent: RecentPackets,
     silence: Silence,
-    /// The packet time that a unit was told to reach.
+    /// The packet time that the last quiet unit has reached.
     reached_ns: Option<Clock>,
-    /// What was queued when there was nothing left of it up to a watermark: another look would find
-    /// nothing else.
+    /// The queued segments from which nothing was left up to this watermark: another look would
+    /// find nothing more.
     exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
-    /// Segments of the unit that is worked on, in its order.
+    /// The segments of the current unit, in its order.
     working: Vec<Segment>,
-    /// Segments that were read to their end, until that is durable.
+    /// The segments that were read to their end, until that is durable.
     done: Vec<Segment>,
 }
 
 impl<'c> Points<'c> {
-    /// Those of a run, of which the state has this. What is put together goes to temporary files in
-    /// `spool`; a unit of work has about `unit_len` bytes. A part file tells packet time when its
-    /// first record is older than `linger`: one that is closed sooner need not.
+    /// The capture points of a run, with their part of the state. Merged captures go to temporary
+    /// files in `spool`; a unit of work has about `unit_len` bytes. Part files are read for packet
+    /// time only if their first record is older than `linger`: younger files need not be.
     #[must_use]
     pub fn new(
         config: &'c Directories,
@@ -151,7 +151,7 @@ impl<'c> Points<'c> {
         for other in known.iter().filter(|other| other.is_begun()) {
             let directory = other.directory.to_path().display();
             tracing::warn!(
-                "a segment of {directory} is not read to its end, and the directory is not given any more"
+                "a segment of {directory} was not read to its end, and this run does not use the directory"
             );
         }
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
@@ -173,7 +173,7 @@ impl<'c> Points<'c> {
         }
     }
 
-    /// What the state is to have: the directories of this run first, in their order.
+    /// The part of the state: the directories of this run first, in their order.
     #[must_use]
     pub fn stored(&self) -> StoredPoints {
         let points = self
@@ -189,7 +189,7 @@ impl<'c> Points<'c> {
         }
     }
 
-    /// What comes next has nothing to do with what was: packet time begins anew.
+    /// Begins packet time anew: the next unit has nothing to do with earlier ones.
     pub fn begin_anew(&mut self) {
         let of_run = self.points.iter_mut().map(|point| &mut point.stored);
         let series = of_run
@@ -199,10 +199,11 @@ impl<'c> Points<'c> {
         self.recent = RecentPackets::default();
     }
 
-    /// What an earlier process has not read to its end, and whether the first of it is there.
+    /// The unit that an earlier process has not read to its end, and whether its first segment is
+    /// there.
     ///
     /// # Errors
-    /// It cannot be read now.
+    /// A segment cannot be read now.
     pub fn left(
         &mut self,
         left: &[Left],
@@ -216,7 +217,7 @@ impl<'c> Points<'c> {
             let path = left.path.to_path();
             Listed::at(path).map_or_else(|_| Which::at(path), |listed| Which::of(path, &listed))
         };
-        // What comes after one that is to be read by itself is found again.
+        // If a segment must be read by itself, those after it are found again later.
         let wants_care = left
             .iter()
             .any(|left| self.attempts.wants_care(left.path.to_path()));
@@ -260,7 +261,7 @@ impl<'c> Points<'c> {
                     | InputError::UnsupportedLink(_)),
                 ) => {
                     is_first_there &= from.is_none();
-                    // If it comes back, it is not begun again.
+                    // If the segment comes back, it is not begun again.
                     if let (Some(stored), Some(read_to)) = (self.stored_of(path.parent()), from) {
                         let (name, file) = (Name::of(&name), FileId::default());
                         stored.seen.push(Seen {
@@ -273,7 +274,7 @@ impl<'c> Points<'c> {
                     }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!(
-                        "{} was not read to its end, and what is left of it is lost: {error}",
+                        "{} was not read to its end, and the rest of it is lost: {error}",
                         path.display()
                     );
                 }
@@ -311,11 +312,11 @@ impl<'c> Points<'c> {
         all.find(|stored| Some(stored.directory.to_path()) == directory)
     }
 
-    /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else
-    /// only what may have changed.
+    /// The next unit of work, if there is one. With `looks_closely`, every file is examined;
+    /// otherwise only those that may have changed.
     ///
     /// # Errors
-    /// A directory or a segment cannot be read, or what is merged cannot be written.
+    /// A directory or a segment cannot be read, or the merged capture cannot be written.
     pub fn next_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
         let unit = self.find_unit(report, looks_closely)?;
         if unit.is_none() {
@@ -327,7 +328,7 @@ impl<'c> Points<'c> {
 
     fn find_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
         let mut found = self.look(looks_closely)?;
-        // A segment that was begun by merging is ended by merging.
+        // If a segment was begun by merging, merging continues.
         let is_begun = self.points.iter().any(|point| point.stored.is_begun());
         if self.config.paths.len() > 1
             || self.config.leaves_out_copies
@@ -351,8 +352,8 @@ impl<'c> Points<'c> {
         Ok((!self.working.is_empty()).then_some(unit))
     }
 
-    /// A unit without segments, if there is no other: the part files of all that is waited for say
-    /// that the capture has come further, and all that was captured before is read.
+    /// A unit without segments, if there is no other. The part files of all series that are waited
+    /// for show that the capture has come further, and all earlier packets have been read.
     pub fn quiet_unit(&mut self) -> Option<Unit> {
         let mut points = self.points.iter();
         if self.exhausted.is_none() && points.any(|point| !point.queue.is_empty()) {
@@ -376,7 +377,7 @@ impl<'c> Points<'c> {
         })
     }
 
-    /// How many of these segments a unit takes.
+    /// The number of these segments that a unit takes.
     fn fitting(&self, found: &[Segment]) -> usize {
         let mut len: u64 = 0;
         let fit = found.iter().take(MAX_OPEN).take_while(|segment| {
@@ -391,7 +392,7 @@ impl<'c> Points<'c> {
         if is_alone { 1 } else { fitting }
     }
 
-    /// Opens segments of a unit, as long as there is room in it.
+    /// Opens segments of a unit, as long as the unit has room.
     fn open_some(
         &mut self,
         segments: Vec<Segment>,
@@ -404,12 +405,12 @@ impl<'c> Points<'c> {
                 break;
             }
             let input = match self.open(&segment, report) {
-                // First what comes before.
+                // The segments before it are read first.
                 Err(_) if !self.working.is_empty() => break,
                 opened => opened?,
             };
             let Some(input) = input else { continue };
-            // Decompressed, it may be many times as much.
+            // Decompressed, it may be many times larger.
             len = len.saturating_add(input.bytes().len() as u64);
             unit.push(
                 input,
@@ -423,23 +424,23 @@ impl<'c> Points<'c> {
         Ok(())
     }
 
-    /// Some of the unit is durable.
+    /// Notes that a part of the unit is durable.
     ///
     /// # Errors
-    /// That cannot be noted.
+    /// The note cannot be written.
     pub fn note_progress(&mut self) -> Result<()> {
         self.attempts.progress()
     }
 
-    /// The unit is given up; nothing of it is to blame.
+    /// Notes that the unit was given up, through no fault of its segments.
     ///
     /// # Errors
-    /// That cannot be noted.
+    /// The note cannot be written.
     pub fn put_down(&mut self) -> Result<()> {
         self.attempts.put_down()
     }
 
-    /// An input of the unit was read to its end.
+    /// Notes that an input of the unit was read to its end.
     pub fn note(
         &mut self,
         Done {
@@ -452,18 +453,18 @@ impl<'c> Points<'c> {
             return;
         };
         let segment = Segment { content, ..segment };
-        // Of a directory that is not given this time, too.
+        // The directory may be one that this run does not use.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
             stored.remember(&segment, read_to);
         }
         self.done.push(segment);
     }
 
-    /// The unit of work is durable: segments that were read to their end go where the user wants
-    /// them. Gives how many there are, and their bytes.
+    /// Notes that the unit of work is durable, and marks, deletes or moves the segments that were
+    /// read to their end. Returns their number and their bytes.
     ///
     /// # Errors
-    /// It cannot be noted that they were read.
+    /// The note cannot be written.
     pub fn settle(&mut self) -> Result<(u64, u64)> {
         self.attempts.succeed()?;
         let done = std::mem::take(&mut self.done);
@@ -481,8 +482,7 @@ impl<'c> Points<'c> {
         Ok(sizes)
     }
 
-    /// Whether there is something for the state since this was asked last, without a segment that
-    /// was read.
+    /// True when something must be saved although no segment was read; then resets that.
     pub fn take_learned(&mut self) -> bool {
         self.points
             .iter_mut()
@@ -491,7 +491,7 @@ impl<'c> Points<'c> {
             > 0
     }
 
-    /// What is in the directories and was not read yet, in capture order.
+    /// The segments in the directories that have not been read yet, in capture order.
     fn look(&mut self, looks_closely: bool) -> Result<Vec<Segment>> {
         let mut found = Vec::new();
         let (spool, attempts, after_processing) = (
@@ -514,7 +514,7 @@ impl<'c> Points<'c> {
                 }
                 Err(error) if self.config.stays => {
                     if !std::mem::replace(&mut point.is_missing, true) {
-                        tracing::warn!("{error}; it is waited for");
+                        tracing::warn!("{error}; the run waits for it");
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -527,11 +527,11 @@ impl<'c> Points<'c> {
         Ok(found)
     }
 
-    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and
-    /// again; one that cannot be read is set aside when it has failed twice.
+    /// Opens a segment. A file that is no capture is remembered, so that it is not tried again; one
+    /// that cannot be read is set aside when it has failed twice.
     ///
     /// # Errors
-    /// It is not the segment that is to blame, or it is tried again.
+    /// The segment is not at fault, or must be tried again.
     fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
         let Some(point) = self.points.get_mut(segment.point) else {
             return Ok(None);
@@ -555,7 +555,7 @@ impl<'c> Points<'c> {
                     .or_default();
                 if segment.order.start_ns < point.stored.latest_ns && segment.from.is_none() {
                     tracing::warn!(
-                        "{} is late: it begins before segments that were processed; its packets are taken as they come",
+                        "{} is late: it begins before segments that were processed; its packets get the present packet time",
                         segment.path.display()
                     );
                 }
@@ -590,7 +590,7 @@ impl<'c> Points<'c> {
         Ok(None)
     }
 
-    /// Segments that wait for others: how many there are, and what for.
+    /// The number of segments that wait, and the series that they wait for.
     #[must_use]
     pub fn waiting(&self) -> Option<String> {
         let waiting: usize = self.points.iter().map(|point| point.queue.len()).sum();
@@ -600,19 +600,18 @@ impl<'c> Points<'c> {
         let directory = point.listing.directory().display();
         let of_series = match point.stored.series.len() {
             ..2 => String::new(),
-            // Five seconds are nothing to speak of.
+            // Five seconds are not worth a message.
             _ => format!(
                 " ({})",
                 self.being_written(least, now).map(|_| &least.series)?
             ),
         };
-        (waiting > 0).then(|| {
-            format!("{waiting} segments wait for what {directory}{of_series} has still to deliver")
-        })
+        (waiting > 0)
+            .then(|| format!("{waiting} segments wait for {directory}{of_series} to deliver"))
     }
 }
 
-/// Takes what is known of a directory out of all that is.
+/// Removes the state of a directory from `known`.
 fn take(known: &mut Vec<Stored>, directory: &Path) -> Option<Stored> {
     let place = known
         .iter()

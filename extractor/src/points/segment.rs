@@ -1,4 +1,4 @@
-//! A segment of a capture point.
+//! Segments of capture points.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::{
     source::{Input, merge::Delivery},
 };
 
-/// A segment of this length has no packets, and looks like any other that has none.
+/// The length of a segment without packets. All such segments look alike.
 const NO_PACKETS: u64 = FILE_HEADER_LEN as u64;
 
 /// A segment that is to be read.
@@ -21,15 +21,16 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) listed: Listed,
     pub(super) identity: Identity,
-    /// What all of it is, where that is known: read to its end, waiting to be merged, or alike
-    /// another one.
+    /// The content of the segment, if it is known: it has been read to its end, or waits to be
+    /// merged, or another segment looks like it.
     pub(super) content: Option<Content>,
     pub(super) order: Order,
-    /// Where to begin, in bytes: it was read up to there when it was shorter.
+    /// The offset at which reading begins, in bytes: the segment was read up to there when it was
+    /// shorter.
     pub(super) from: Option<usize>,
 }
 
-/// One that is open, and waits to be merged with others.
+/// An open segment that waits to be merged with others.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) segment: Segment,
@@ -38,7 +39,7 @@ pub(super) struct Queued {
 }
 
 impl Segment {
-    /// When it begins, in nanoseconds since 1970, if only its name tells: it has no packets.
+    /// The beginning of a segment without packets, by its name, in nanoseconds since 1970.
     pub(super) fn named_ns(&self) -> Option<Clock> {
         (!has_packets(&self.listed) && is_named(&self.listed.name)).then_some(self.order.start_ns)
     }
