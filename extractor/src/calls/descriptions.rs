@@ -1,4 +1,4 @@
-//! Payload types and packet times of a call's streams, by its descriptions.
+//! The payload types and packet times of a call's streams, by its descriptions.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,13 @@ use crate::{
     sdp::{Format, Media, format_of_static},
 };
 
-/// A call that says more than this is not believed: the rest is not kept.
+/// The most media descriptions that are kept of a call: a call with more is not believed.
 const MAX_WORDS: usize = 1024;
-/// Offers that are not answered are remembered for this many dialogs and attempts.
+/// The most dialogs and attempts whose unanswered offers are remembered.
 const MAX_OFFERS: usize = 16;
 
-/// The words of a call's descriptions, in the order in which they came, and when. Repeated ones are
-/// kept once.
+/// The statements of a call's descriptions, in the order in which they came, with their times.
+/// Repeated ones are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptions {
     words: Vec<(Moment, Word)>,
@@ -25,13 +25,13 @@ pub struct Descriptions {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Word {
-    /// A media description, and which words said first that it is refused, or accepted, if any did.
+    /// A media description, and the statements that first refused or accepted it, if there are any.
     Media {
         media: Media,
         refused: Option<usize>,
         accepted: Option<usize>,
     },
-    /// An answer to one of them.
+    /// An answer to a media description.
     Answer,
 }
 
@@ -39,28 +39,28 @@ enum Word {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Offer {
     exchange: Exchange,
-    /// Which words its media descriptions are.
+    /// The statements of its media descriptions.
     words: Vec<Option<usize>>,
 }
 
-/// The place of a description in the signalling.
+/// The transaction of a description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
     /// A request, its responses and its ACK have the same number.
     pub number: u64,
-    /// It stands in a response.
+    /// True when the description is in a response.
     pub is_response: bool,
 }
 
-/// How many words were said at some time: those that are in force, and those that will be soon.
+/// The number of statements that are in force at some time, and of those that soon will be.
 /// Captures deliver media ahead of signalling, so the latter count where the former say nothing.
-/// Both are in one number, which goes with each packet.
+/// Both are packed into one number, which goes with each packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known(u64);
 
 impl Descriptions {
-    /// Takes in a description. The first of an exchange is the offer; the n-th medium of one that
-    /// comes from the other side is the answer to its n-th (RFC 3264, 6).
+    /// Adds a description. The first of a transaction is the offer; the n-th medium of a
+    /// description from the other side is the answer to its n-th (RFC 3264, section 6).
     pub fn add(&mut self, at: Moment, exchange: Exchange, media: &[Media]) {
         let words: Vec<Option<usize>> = media.iter().map(|media| self.say(at, media)).collect();
         match self
@@ -88,8 +88,8 @@ impl Descriptions {
         }
     }
 
-    /// Adds a media description, unless it repeats the latest of its place. Gives the word's
-    /// number.
+    /// Adds a media description, unless it repeats the latest one of its place. Returns the number
+    /// of the statement.
     fn say(&mut self, at: Moment, media: &Media) -> Option<usize> {
         let Some((first, _)) = media.endpoints.first() else {
             return self.say_nowhere(at, media);
@@ -113,7 +113,7 @@ impl Descriptions {
         }
     }
 
-    /// Adds a media description that gives no endpoint, but formats, unless it is known.
+    /// Adds a media description with formats but no endpoint, unless it is known.
     fn say_nowhere(&mut self, at: Moment, media: &Media) -> Option<usize> {
         let is_it = |(_, word): &(Moment, Word)| matches!(word, Word::Media { media: known, .. } if known == media);
         match self.words.iter().position(is_it) {
@@ -130,7 +130,7 @@ impl Descriptions {
         }
     }
 
-    /// One phone of several may accept what others refuse.
+    /// Adds an answer. One phone of several may accept a medium that others refuse.
     fn answer(&mut self, at: Moment, number: usize, is_refusal: bool) {
         let next = self.words.len();
         let Some((
@@ -157,7 +157,7 @@ impl Descriptions {
         })
     }
 
-    /// All media that were described, each once, in the order in which they came.
+    /// All described media, each once, in the order in which they came.
     pub fn media(&self) -> impl Iterator<Item = &Media> {
         self.words.iter().filter_map(|(_, word)| match word {
             Word::Media { media, .. } => Some(media),
@@ -165,12 +165,12 @@ impl Descriptions {
         })
     }
 
-    /// The words that are known at packet time `now`, and those at `horizon`; at an earlier time
-    /// they were `before`.
+    /// The statements that are known at packet time `now`, and at `horizon`; `before` is the result
+    /// for an earlier time.
     #[must_use]
     #[inline]
     pub fn known_at(&self, now: Moment, horizon: Clock, before: Known) -> Known {
-        // Nearly always, everything was said long ago.
+        // Nearly always, all statements are old.
         if before.in_force() >= self.words.len() {
             return before;
         }
@@ -188,16 +188,16 @@ impl Descriptions {
         )
     }
 
-    /// All that was ever said is in force.
+    /// All statements of the call, in force.
     #[must_use]
     pub fn all(&self) -> Known {
         Known::new(self.words.len(), self.words.len())
     }
 
-    /// The meaning of a payload type in a flow. The receiver says what it wants it to mean; where
-    /// it does not, the sender may have; some are agreed upon for ever. The latest word counts.
-    /// Where nobody described either end (candidates that trickled in, host names), what all
-    /// descriptions of the call say counts, if they say the same.
+    /// The meaning of a payload type in a flow. The receiver's description defines it; if it does
+    /// not, the sender's may; some types are static. The latest statement counts. If no description
+    /// has either end (trickled candidates, host names), the descriptions of the call count if they
+    /// agree.
     #[must_use]
     pub fn format(&self, payload_type: u8, flow: FlowKey, known: Known) -> Option<Format> {
         let of = |media: &Media| {
@@ -231,14 +231,13 @@ impl Descriptions {
         said.all(|format| format.is_same(&first)).then_some(first)
     }
 
-    /// How much time a packet of a flow holds, in milliseconds.
+    /// The duration of a packet of a flow, in milliseconds.
     #[must_use]
     pub fn ptime_ms(&self, flow: FlowKey) -> Option<u32> {
         self.word(flow, self.all(), |media| media.ptime_ms)
     }
 
-    /// The latest word in force on something; where there is none, the first of those that come
-    /// soon.
+    /// The latest statement in force on something; otherwise the first of those that soon are.
     fn word<T>(
         &self,
         flow: FlowKey,
@@ -257,7 +256,7 @@ impl Descriptions {
 }
 
 impl Known {
-    /// There are no more than [`MAX_WORDS`].
+    /// `MAX_WORDS` limits both numbers.
     fn new(in_force: usize, soon: usize) -> Self {
         Self((in_force as u64) << 32 | soon as u64)
     }
@@ -271,14 +270,14 @@ impl Known {
         (self.0 & u64::from(u32::MAX)) as usize
     }
 
-    /// As one number.
+    /// The pair as one number.
     #[must_use]
     #[inline]
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The words that such a number stands for.
+    /// The pair for a number from `to_bits`.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -297,7 +296,7 @@ impl Word {
         }
     }
 
-    /// It was refused, and never accepted, by the words that are known.
+    /// True when the known statements refuse it, and none accepts it.
     fn is_refused(&self, known: usize) -> bool {
         let is_known = |answer: &Option<usize>| answer.is_some_and(|number| number < known);
         matches!(self, Self::Media { refused, accepted, .. } if is_known(refused) && !is_known(accepted))
