@@ -315,7 +315,7 @@ impl Arguments {
                 stats_filename: self.output.stats_filename,
                 overwrite: self.output.overwrite,
                 tells_of_calls: !self.input.input_dir.is_empty(),
-                // A run over files should be as fast as a copy; it can be run again.
+                // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),
             },
             sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),

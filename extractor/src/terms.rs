@@ -67,8 +67,8 @@ impl Terms {
         }
     }
 
-    /// The outputs of the runs that wrote the state: pending rows belong into the tables with their
-    /// names.
+    /// The output settings of the runs that wrote the state: pending rows go into the tables with
+    /// the names of that time.
     #[must_use]
     pub fn named(&self, outputs: &Settings) -> Settings {
         let Conditions {
@@ -85,8 +85,9 @@ impl Terms {
         }
     }
 
-    /// The same in a run that goes on with a state: of files, with the moments that its words for
-    /// times meant to the run that began. Over directories they mean what they mean now.
+    /// The terms and settings of a run that continues from a state. Over files, relative times keep
+    /// the moments that they meant when the first run began. Over directories they have their
+    /// present meaning.
     #[must_use]
     pub fn going_on(self, state: &Self, outputs: &Settings) -> (Self, Settings) {
         let mut outputs = outputs.clone();
@@ -106,7 +107,9 @@ impl Terms {
             }) = then
                 && *then != now
             {
-                tracing::info!("{flag} {words} stays what it was for the run that began: {at}");
+                tracing::info!(
+                    "{flag} {words} keeps its meaning from the start of the interrupted run: {at}"
+                );
             }
         }
         let conditions = Conditions {
@@ -116,10 +119,10 @@ impl Terms {
         (Self { conditions, ..self }, outputs)
     }
 
-    /// Whether a state that was written on `other` terms can be gone on with.
+    /// Checks whether a run may continue from a state that was written on `other` terms.
     ///
     /// # Errors
-    /// It may not; the error says why and what to do.
+    /// It may not; the error has the reason and the remedy.
     pub fn check(&self, other: &Self) -> Result<()> {
         let advice =
             "choose another --output-dir, or discard the unfinished work with --reset-state";
