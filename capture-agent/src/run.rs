@@ -25,9 +25,9 @@ use crate::{
     recorder::{Control, Recorder},
     ring::{Chunk, Ring},
     sandbox,
+    segment_dir::{Repaired, SegmentDir},
     signals::{self, Request},
-    spool::{Repaired, Spool},
-    tally::{Snapshot, SpoolTally, Tally},
+    tally::{SegmentDirTally, Snapshot, Tally},
     writer::Writer,
 };
 
@@ -84,21 +84,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(Source::open)
         .collect::<Result<Vec<Tap>, TapError>>()?;
     let instance = arguments.instance.clone().unwrap_or_else(short_host_name);
-    let spool = Spool::new(&arguments.output_dir, &instance, &arguments.interface);
-    spool.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
+    let segment_dir = SegmentDir::new(&arguments.output_dir, &instance, &arguments.interface);
+    segment_dir.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
     privileges::drop_to(user.as_ref())?;
-    spool.check_access()?;
+    segment_dir.check_access()?;
     // The sandbox must be entered before the first thread starts.
     if !arguments.no_sandbox {
         sandbox::enter();
     }
-    let newest = newest_of_each(&spool, arguments);
-    let left = unrepaired_parts(&spool);
+    let newest = newest_of_each(&segment_dir, arguments);
+    let left = unrepaired_parts(&segment_dir);
 
     let (requests, requested) = mpsc::channel();
     signals::pass_on(signals, requests)
         .context("cannot start the thread that waits for signals")?;
-    let repair = Arc::new(repair(spool.clone(), left).context("cannot start a thread")?);
+    let repair = Arc::new(repair(segment_dir.clone(), left).context("cannot start a thread")?);
     let points = sources
         .into_iter()
         .zip(taps)
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         });
     let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
     let (until, housekeeping) =
-        start_housekeeping(arguments, spool, &points).context("cannot start a thread")?;
+        start_housekeeping(arguments, segment_dir, &points).context("cannot start a thread")?;
     service::ready();
     let reporters = supervise(arguments, &points, &requested);
     service::stopping();
@@ -157,18 +157,18 @@ fn short_host_name() -> String {
 
 /// Returns the newest segment of each interface. Part files count, repaired or not: their names
 /// come before those of this run.
-fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
+fn newest_of_each(segment_dir: &SegmentDir, arguments: &Arguments) -> Vec<Option<SegmentName>> {
     arguments
         .interface
         .iter()
-        .map(|interface| spool.newest(interface).unwrap_or_default())
+        .map(|interface| segment_dir.newest(interface).unwrap_or_default())
         .collect()
 }
 
 /// Lists the part files of earlier runs, before this run creates one. The capture goes on without
 /// the list if the directory cannot be read.
-fn unrepaired_parts(spool: &Spool) -> Vec<SegmentName> {
-    spool.parts().unwrap_or_else(|error| {
+fn unrepaired_parts(segment_dir: &SegmentDir) -> Vec<SegmentName> {
+    segment_dir.parts().unwrap_or_else(|error| {
         tracing::error!("part files of an earlier run are not repaired: {error}");
         Vec::new()
     })
@@ -176,10 +176,10 @@ fn unrepaired_parts(spool: &Spool) -> Vec<SegmentName> {
 
 /// Repairs part files in a thread of its own: they may be large, and their disk may hang. No
 /// capture waits for it.
-fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
+fn repair(segment_dir: SegmentDir, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
     let repair = move || {
         for name in parts {
-            match spool.repair(&name) {
+            match segment_dir.repair(&name) {
                 Err(error) => {
                     tracing::error!("a part file of an earlier run stays as it is: {error}");
                 }
@@ -255,19 +255,19 @@ fn start(
 
 fn start_housekeeping(
     arguments: &Arguments,
-    spool: Spool,
+    segment_dir: SegmentDir,
     points: &[Point],
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (end, until) = mpsc::channel();
     let housekeeper = Housekeeper {
-        spool,
+        segment_dir,
         limits: arguments.retention(),
         metrics_file: arguments.metrics_file.clone(),
         interfaces: points
             .iter()
             .map(|point| (point.interface.clone(), Arc::clone(&point.tally)))
             .collect(),
-        tally: Arc::<SpoolTally>::default(),
+        tally: Arc::<SegmentDirTally>::default(),
     };
     let thread = thread::Builder::new()
         .name("housekeeping".to_owned())
