@@ -42,7 +42,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::trouble::{Place, Trouble, causes};
+use super::trouble::{BucketLocation, Trouble, causes};
 use crate::outputs::uploads::settings::{Encryption, Settings, Tags};
 
 /// The IANA media type of a capture.
@@ -179,7 +179,7 @@ impl Store {
     }
 
     /// The location of a bucket, for messages.
-    pub(super) fn place(&self, to: &S3Uri) -> Place {
+    pub(super) fn location(&self, to: &S3Uri) -> BucketLocation {
         let region = self.settings.region.clone();
         let of_environment = || {
             ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
@@ -192,7 +192,7 @@ impl Store {
             .clone()
             .or_else(of_environment)
             .unwrap_or_else(|| format!("S3 in {region}"));
-        Place::new(&to.bucket, region, endpoint, self.settings.path_style)
+        BucketLocation::new(&to.bucket, region, endpoint, self.settings.path_style)
     }
 
     /// Checks whether objects can be put, by an empty one.
@@ -225,7 +225,7 @@ impl Store {
             tracing::debug!(
                 "{} stays: {}",
                 to.of_object(CHECK),
-                Trouble::of(&error).at(&self.place(to))
+                Trouble::of(&error).at(&self.location(to))
             );
         }
         Ok(())
