@@ -165,7 +165,7 @@ fn run_files(
 ) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
     let mut refused: u64 = 0;
-    let mut inputs = Inputs::open(paths, &spool(config), |path, error| {
+    let mut inputs = Inputs::open(paths, &scratch(config), |path, error| {
         refused = refused.saturating_add(1);
         tracing::error!("{} is not used: {error}", shown(path));
     })?;
@@ -288,7 +288,7 @@ fn open<'c>(
         session,
         Points::new(
             directories,
-            spool(config),
+            scratch(config),
             attempts,
             config.unit.wanted(0),
             Duration::from_nanos(config.rules.linger_ns),
@@ -346,7 +346,7 @@ fn put_down(points: &mut Points<'_>) {
 }
 
 /// The directory of temporary files.
-fn spool(config: &Config) -> Scratch {
+fn scratch(config: &Config) -> Scratch {
     Scratch::new(&config.outputs.directory, config.max_decompressed)
 }
 

@@ -55,7 +55,7 @@ impl Unit {
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
     /// The index of the input in the unit.
-    pub place: usize,
+    pub index: usize,
     /// The offset up to which the input could be read, in bytes.
     pub read_to: usize,
     /// The content of the input, by which it is recognized.
@@ -317,12 +317,12 @@ impl Ends {
         mut tell: impl FnMut(Done),
     ) {
         let end = number.min(inputs.all().len()).saturating_sub(before);
-        for place in self.told..end {
-            let number = inputs.first().saturating_add(before).saturating_add(place);
+        for index in self.told..end {
+            let number = inputs.first().saturating_add(before).saturating_add(index);
             let len = inputs.get(number).map_or(0, |input| input.bytes().len());
-            let content = seals.content(inputs, place);
+            let content = seals.content(inputs, index);
             tell(Done {
-                place,
+                index,
                 read_to: self.cut_at.get(&number).copied().unwrap_or(len),
                 content,
             });
@@ -373,11 +373,11 @@ impl Seals {
     /// Adds the bytes before a position.
     pub fn advance(&mut self, inputs: &Inputs, end: Position) {
         let last = end.input().saturating_sub(self.first);
-        for place in self.complete..=last {
+        for index in self.complete..=last {
             self.advance_one(
                 inputs,
-                place,
-                if place < last {
+                index,
+                if index < last {
                     usize::MAX
                 } else {
                     end.offset()
@@ -387,16 +387,16 @@ impl Seals {
         self.complete = self.complete.max(last);
     }
 
-    fn advance_one(&mut self, inputs: &Inputs, place: usize, end: usize) {
+    fn advance_one(&mut self, inputs: &Inputs, index: usize, end: usize) {
         let Some(seal) = self
             .seals
-            .get_mut(place)
+            .get_mut(index)
             .filter(|seal| seal.known.is_none())
         else {
             return;
         };
         let bytes = inputs
-            .get(self.first.saturating_add(place))
+            .get(self.first.saturating_add(index))
             .map_or(&[][..], Input::bytes);
         let end = end.min(seal.size).min(bytes.len());
         if let Some(next) = bytes.get(seal.at..end) {
@@ -406,9 +406,9 @@ impl Seals {
     }
 
     /// The content of a segment.
-    fn content(&mut self, inputs: &Inputs, place: usize) -> Option<Content> {
-        self.advance_one(inputs, place, usize::MAX);
-        let seal = self.seals.get_mut(place)?;
+    fn content(&mut self, inputs: &Inputs, index: usize) -> Option<Content> {
+        self.advance_one(inputs, index, usize::MAX);
+        let seal = self.seals.get_mut(index)?;
         seal.known = seal
             .known
             .or_else(|| Some(std::mem::take(&mut seal.contents).done()));

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{
     MAX_OPEN, Points,
     point::Point,
-    segment::{Queued, Segment},
+    segment::{FoundSegment, Queued},
     stored::{Begun, Merging},
 };
 use crate::{
@@ -53,7 +53,7 @@ impl Points<'_> {
     }
 
     /// True when a capture point has several series of segments, including those in `found`.
-    pub(super) fn has_several_series(&self, found: &[Segment]) -> bool {
+    pub(super) fn has_several_series(&self, found: &[FoundSegment]) -> bool {
         let of_point = |(number, point): (usize, &Point)| {
             let found = found
                 .iter()
@@ -78,7 +78,7 @@ impl Points<'_> {
     /// delivered.
     pub(super) fn merged(
         &mut self,
-        found: Vec<Segment>,
+        found: Vec<FoundSegment>,
         report: &mut Report,
     ) -> Result<Option<Unit>> {
         self.queue(found, report)?;
@@ -97,7 +97,7 @@ impl Points<'_> {
         let points = &self.points;
         let inputs = lanes.iter().map(|lane| {
             let merging = merging(points, lane);
-            let place = merge::Place {
+            let position = merge::MergePosition {
                 finished: 0,
                 offset: merging.begun.map_or(0, |begun| begun.offset),
                 timeline: merging.timeline,
@@ -106,11 +106,11 @@ impl Points<'_> {
                 .get(lane.point)
                 .into_iter()
                 .flat_map(|point| point.queued(&lane.series));
-            (queue.map(|queued| &queued.input).collect(), place)
+            (queue.map(|queued| &queued.input).collect(), position)
         });
         let mut merge = Merge::new(inputs, self.config.closes_all);
         let room = self.attempts.unit_len(self.unit_len);
-        let file = self.spool.file()?;
+        let file = self.scratch.file()?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
         let copies = self.config.leaves_out_copies.then_some(&mut self.recent);
         let merged = merge
@@ -121,22 +121,23 @@ impl Points<'_> {
             .with_context(|| {
                 format!(
                     "the packets of several capture points cannot be merged in {}",
-                    self.spool.directory().display()
+                    self.scratch.directory().display()
                 )
             })?;
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
-        let places: Vec<merge::Place> = merge.places().collect();
+        let positions: Vec<merge::MergePosition> = merge.positions().collect();
         drop(merge);
-        let read = self.read_for(&lanes, &places);
-        let has_moved = self.move_on(&lanes, places) || merged.packets > 0 || merged.duplicates > 0;
+        let read = self.read_for(&lanes, &positions);
+        let has_moved =
+            self.move_on(&lanes, positions) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
             unit.inputs.push(Input::of_written(
                 "the capture points' packets".to_owned(),
-                self.spool.directory(),
+                self.scratch.directory(),
                 file,
             )?);
         }
@@ -145,8 +146,8 @@ impl Points<'_> {
     }
 
     /// The segments with packets that were merged, up to these positions.
-    fn read_for(&self, lanes: &[Lane], places: &[merge::Place]) -> Vec<Which> {
-        let of_lane = |(lane, place): (&Lane, &merge::Place)| {
+    fn read_for(&self, lanes: &[Lane], positions: &[merge::MergePosition]) -> Vec<Which> {
+        let of_lane = |(lane, position): (&Lane, &merge::MergePosition)| {
             let begun = merging(&self.points, lane)
                 .begun
                 .map_or(0, |begun| begun.offset);
@@ -160,7 +161,8 @@ impl Points<'_> {
                     .input
                     .start()
                     .max(if *number == 0 { begun } else { 0 });
-                *number < place.finished || (*number == place.finished && place.offset > from)
+                *number < position.finished
+                    || (*number == position.finished && position.offset > from)
             };
             queue
                 .enumerate()
@@ -168,21 +170,23 @@ impl Points<'_> {
                 .map(|(_, queued)| queued)
                 .collect::<Vec<_>>()
         };
-        let read = lanes.iter().zip(places).flat_map(of_lane);
+        let read = lanes.iter().zip(positions).flat_map(of_lane);
         read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed))
             .collect()
     }
 
     /// Notes that the queued segments were merged up to these positions. Returns true if a segment
     /// was read to its end.
-    fn move_on(&mut self, lanes: &[Lane], places: Vec<merge::Place>) -> bool {
+    fn move_on(&mut self, lanes: &[Lane], positions: Vec<merge::MergePosition>) -> bool {
         let before = self.done.len();
-        for (lane, place) in lanes.iter().zip(places) {
+        for (lane, position) in lanes.iter().zip(positions) {
             let Some(point) = self.points.get_mut(lane.point) else {
                 continue;
             };
-            let mut timeline = place.timeline;
-            for Queued { segment, input, .. } in point.take_finished(&lane.series, place.finished) {
+            let mut timeline = position.timeline;
+            for Queued { segment, input, .. } in
+                point.take_finished(&lane.series, position.finished)
+            {
                 segment
                     .named_ns()
                     .into_iter()
@@ -193,12 +197,12 @@ impl Points<'_> {
             let begun = point
                 .queued(&lane.series)
                 .next()
-                .filter(|_| place.offset > 0);
+                .filter(|_| position.offset > 0);
             let begun = begun.and_then(|Queued { segment, .. }| {
                 Some(Begun {
                     identity: segment.identity,
                     content: segment.content?,
-                    offset: place.offset,
+                    offset: position.offset,
                 })
             });
             if let Some(merging) = point.stored.series.get_mut(&lane.series) {
@@ -224,7 +228,7 @@ impl Points<'_> {
     }
 
     /// Opens segments that are to be merged.
-    fn queue(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<()> {
+    fn queue(&mut self, found: Vec<FoundSegment>, report: &mut Report) -> Result<()> {
         self.points
             .iter_mut()
             .for_each(|point| point.crowded.clear());
@@ -322,15 +326,15 @@ fn merging(points: &[Point], lane: &Lane) -> Merging {
 impl Point {
     /// True when no more segments of a series should be open at the same time.
     fn is_full(&self, series: &Series, unit_len: u64) -> bool {
-        let spooled = self.queued(series).fold(0, |sum: u64, queued| {
-            sum.saturating_add(queued.input.spooled_len())
+        let temporary = self.queued(series).fold(0, |sum: u64, queued| {
+            sum.saturating_add(queued.input.temporary_len())
         });
         self.queued(series).count()
             >= MAX_OPEN
                 .checked_div(self.stored.series.len())
                 .unwrap_or(MAX_OPEN)
                 .max(1)
-            || spooled >= unit_len.saturating_mul(4)
+            || temporary >= unit_len.saturating_mul(4)
     }
 
     /// Gives up a segment that was begun and is gone.

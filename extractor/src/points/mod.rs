@@ -24,7 +24,7 @@ pub use self::stored::StoredPoints;
 use self::{
     merging::Lane,
     point::Point,
-    segment::Segment,
+    segment::FoundSegment,
     stored::{Seen, Stored},
 };
 use crate::{
@@ -54,7 +54,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 /// The tools for looking into a directory.
 struct Look<'l> {
-    spool: &'l Scratch,
+    scratch: &'l Scratch,
     attempts: &'l mut Attempts,
     after_processing: &'l AfterProcessing,
 }
@@ -105,7 +105,7 @@ fn trouble(
 #[derive(Debug)]
 pub struct Points<'c> {
     config: &'c Directories,
-    spool: Scratch,
+    scratch: Scratch,
     attempts: Attempts,
     unit_len: u64,
     linger: Duration,
@@ -121,19 +121,19 @@ pub struct Points<'c> {
     /// find nothing more.
     exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
     /// The segments of the current unit, in its order.
-    working: Vec<Segment>,
+    working: Vec<FoundSegment>,
     /// The segments that were read to their end, until that is durable.
-    done: Vec<Segment>,
+    done: Vec<FoundSegment>,
 }
 
 impl<'c> Points<'c> {
     /// The capture points of a run, with their part of the state. Merged captures go to temporary
-    /// files in `spool`; a unit of work has about `unit_len` bytes. Part files are read for packet
+    /// files in `scratch`; a unit of work has about `unit_len` bytes. Part files are read for packet
     /// time only if their first record is older than `linger`: younger files need not be.
     #[must_use]
     pub fn new(
         config: &'c Directories,
-        spool: Scratch,
+        scratch: Scratch,
         attempts: Attempts,
         unit_len: u64,
         linger: Duration,
@@ -158,7 +158,7 @@ impl<'c> Points<'c> {
         let (working, done) = (Vec::new(), Vec::new());
         Self {
             config,
-            spool,
+            scratch,
             attempts,
             unit_len,
             linger,
@@ -242,7 +242,7 @@ impl<'c> Points<'c> {
                         .position(|point| Some(point.listing.directory()) == path.parent());
                     let order = capture_order(&name, || input.first_ns());
                     let (point, series) = (point.unwrap_or(usize::MAX), Series::named(&name));
-                    let segment = Segment {
+                    let segment = FoundSegment {
                         point,
                         series,
                         path,
@@ -299,7 +299,7 @@ impl<'c> Points<'c> {
         }
         Ok((
             listed,
-            Input::of_segment(path, &self.spool, left.identity.size, has_faulted)?,
+            Input::of_segment(path, &self.scratch, left.identity.size, has_faulted)?,
         ))
     }
 
@@ -340,7 +340,7 @@ impl<'c> Points<'c> {
         let mut unit = Unit::default();
         self.working.clear();
         while self.working.is_empty() && !found.is_empty() {
-            let next: Vec<Segment> = found.drain(..self.fitting(&found)).collect();
+            let next: Vec<FoundSegment> = found.drain(..self.fitting(&found)).collect();
             self.attempts.begin(
                 next.iter()
                     .map(|segment| Which::of(&segment.path, &segment.listed))
@@ -378,7 +378,7 @@ impl<'c> Points<'c> {
     }
 
     /// The number of these segments that a unit takes.
-    fn fitting(&self, found: &[Segment]) -> usize {
+    fn fitting(&self, found: &[FoundSegment]) -> usize {
         let mut len: u64 = 0;
         let fit = found.iter().take(MAX_OPEN).take_while(|segment| {
             let is_first = len == 0;
@@ -395,7 +395,7 @@ impl<'c> Points<'c> {
     /// Opens segments of a unit, as long as the unit has room.
     fn open_some(
         &mut self,
-        segments: Vec<Segment>,
+        segments: Vec<FoundSegment>,
         unit: &mut Unit,
         report: &mut Report,
     ) -> Result<()> {
@@ -444,15 +444,15 @@ impl<'c> Points<'c> {
     pub fn note(
         &mut self,
         Done {
-            place,
+            index,
             read_to,
             content,
         }: Done,
     ) {
-        let Some(segment) = self.working.get(place).cloned() else {
+        let Some(segment) = self.working.get(index).cloned() else {
             return;
         };
-        let segment = Segment { content, ..segment };
+        let segment = FoundSegment { content, ..segment };
         // The directory may be one that this run does not use.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
             stored.remember(&segment, read_to);
@@ -492,15 +492,15 @@ impl<'c> Points<'c> {
     }
 
     /// The segments in the directories that have not been read yet, in capture order.
-    fn look(&mut self, looks_closely: bool) -> Result<Vec<Segment>> {
+    fn look(&mut self, looks_closely: bool) -> Result<Vec<FoundSegment>> {
         let mut found = Vec::new();
-        let (spool, attempts, after_processing) = (
-            &self.spool,
+        let (scratch, attempts, after_processing) = (
+            &self.scratch,
             &mut self.attempts,
             &self.config.after_processing,
         );
         let mut look = Look {
-            spool,
+            scratch,
             attempts,
             after_processing,
         };
@@ -532,7 +532,7 @@ impl<'c> Points<'c> {
     ///
     /// # Errors
     /// The segment is not at fault, or must be tried again.
-    fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
+    fn open(&mut self, segment: &FoundSegment, report: &mut Report) -> Result<Option<Input>> {
         let Some(point) = self.points.get_mut(segment.point) else {
             return Ok(None);
         };
@@ -541,7 +541,7 @@ impl<'c> Points<'c> {
         let opened = patiently(|| {
             Input::of_segment(
                 &segment.path,
-                &self.spool,
+                &self.scratch,
                 segment.identity.size,
                 has_faulted,
             )
@@ -613,8 +613,8 @@ impl<'c> Points<'c> {
 
 /// Removes the state of a directory from `known`.
 fn take(known: &mut Vec<Stored>, directory: &Path) -> Option<Stored> {
-    let place = known
+    let index = known
         .iter()
         .position(|stored| stored.directory.to_path() == directory)?;
-    Some(known.remove(place))
+    Some(known.remove(index))
 }

@@ -13,7 +13,7 @@ use nix::libc::ELOOP;
 
 use super::{
     Look, ON_ITS_WAY,
-    segment::{Queued, Segment, has_packets},
+    segment::{FoundSegment, Queued, has_packets},
     stored::{Begun, Known, Likeness, Seen, Stored, is_longer},
 };
 use crate::{
@@ -112,7 +112,7 @@ impl Point {
         number: usize,
         mut listed: Vec<Listed>,
         look: &mut Look<'_>,
-    ) -> Result<Vec<Segment>> {
+    ) -> Result<Vec<FoundSegment>> {
         for path in std::mem::take(&mut self.refused) {
             match patiently(|| Listed::at(&path).map_err(InputError::from)) {
                 Ok(found) => listed.push(found),
@@ -139,7 +139,7 @@ impl Point {
         number: usize,
         listed: Vec<Listed>,
         look: &mut Look<'_>,
-    ) -> Result<Vec<Segment>> {
+    ) -> Result<Vec<FoundSegment>> {
         self.stored.forget_some(&listed);
         let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
         self.settled.retain(|name, _| names.contains(name));
@@ -153,7 +153,7 @@ impl Point {
         }
         let known = Known::of(&self.stored);
         let directory = self.listing.directory().to_owned();
-        let mut found: Vec<Segment> = Vec::new();
+        let mut found: Vec<FoundSegment> = Vec::new();
         let mut new = Vec::new();
         for listed in unsettled {
             let path = directory.join(&listed.name);
@@ -203,9 +203,9 @@ impl Point {
         path: &Path,
         listed: &Listed,
         known: &Known,
-        found: &mut [Segment],
+        found: &mut [FoundSegment],
         look: &mut Look<'_>,
-    ) -> Result<Sorted<Segment>, InputError> {
+    ) -> Result<Sorted<FoundSegment>, InputError> {
         let identity = identity(path, listed)?;
         let content = match self.sort_out(number, listed, identity, known, found)? {
             Sorted::New(content) => content,
@@ -220,12 +220,12 @@ impl Point {
             .or_else(|| look.attempts.read_to(&which));
         let mut first_ns = Ok(None);
         let order = capture_order(&listed.name, || {
-            first_ns = self.first_ns(path, listed, &which, look.spool, look.attempts);
+            first_ns = self.first_ns(path, listed, &which, look.scratch, look.attempts);
             *first_ns.as_ref().unwrap_or(&None)
         });
         first_ns?;
         let (path, listed) = (path.to_owned(), listed.clone());
-        Ok(Sorted::New(Segment {
+        Ok(Sorted::New(FoundSegment {
             point: number,
             series,
             path,
@@ -266,7 +266,7 @@ impl Point {
         listed: &Listed,
         identity: Identity,
         known: &Known,
-        found: &mut [Segment],
+        found: &mut [FoundSegment],
     ) -> io::Result<Sorted<Option<Content>>> {
         let path = self.listing.directory().join(&listed.name);
         if !has_packets(listed) {
@@ -373,7 +373,7 @@ impl Point {
         path: &Path,
         listed: &Listed,
         which: &Which,
-        spool: &Scratch,
+        scratch: &Scratch,
         attempts: &Attempts,
     ) -> Result<Option<u64>, InputError> {
         if let Some((_, first_ns)) = self
@@ -383,7 +383,7 @@ impl Point {
         {
             return Ok(*first_ns);
         }
-        let first_ns = match first_time(path, spool, attempts.has_faulted(which)) {
+        let first_ns = match first_time(path, scratch, attempts.has_faulted(which)) {
             Ok(first_ns) => first_ns,
             // Opening it later reports the error.
             Err(InputError::NotACapture(_) | InputError::UnsupportedLink(_)) => None,
@@ -395,8 +395,8 @@ impl Point {
     }
 
     /// Marks, deletes or moves a segment that was read to its end, after that is durable.
-    pub(super) fn settle(&mut self, after_processing: &AfterProcessing, segment: Segment) {
-        let Segment { path, listed, .. } = segment;
+    pub(super) fn settle(&mut self, after_processing: &AfterProcessing, segment: FoundSegment) {
+        let FoundSegment { path, listed, .. } = segment;
         if !self.apply(after_processing, &path, &listed) {
             self.settled.insert(listed.name.clone(), listed);
         }
@@ -419,7 +419,7 @@ impl Point {
     }
 
     /// True when this segment was read in part.
-    pub(super) fn has_begun(&self, segment: &Segment) -> bool {
+    pub(super) fn has_begun(&self, segment: &FoundSegment) -> bool {
         self.stored
             .has_begun(&segment.series, segment.identity, segment.content)
     }
@@ -440,12 +440,12 @@ impl Point {
             .count();
         let rest = self.queue.get(begun..).unwrap_or_default();
         let behind = rest.partition_point(|before| before.segment.order < queued.segment.order);
-        let place = if self.has_begun(&queued.segment) {
+        let index = if self.has_begun(&queued.segment) {
             0
         } else {
             begun.saturating_add(behind)
         };
-        self.queue.insert(place, queued);
+        self.queue.insert(index, queued);
     }
 
     /// Removes the first `count` segments of a series from the queue.

@@ -15,7 +15,7 @@ const NO_PACKETS: u64 = FILE_HEADER_LEN as u64;
 
 /// A segment that is to be read.
 #[derive(Clone, Debug)]
-pub(super) struct Segment {
+pub(super) struct FoundSegment {
     pub(super) point: usize,
     pub(super) series: Series,
     pub(super) path: PathBuf,
@@ -33,12 +33,12 @@ pub(super) struct Segment {
 /// An open segment that waits to be merged with others.
 #[derive(Debug)]
 pub(super) struct Queued {
-    pub(super) segment: Segment,
+    pub(super) segment: FoundSegment,
     pub(super) input: Input,
     pub(super) delivery: Option<Delivery>,
 }
 
-impl Segment {
+impl FoundSegment {
     /// The beginning of a segment without packets, by its name, in nanoseconds since 1970.
     pub(super) fn named_ns(&self) -> Option<Clock> {
         (!has_packets(&self.listed) && is_named(&self.listed.name)).then_some(self.order.start_ns)

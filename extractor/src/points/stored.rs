@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::segment::Segment;
+use super::segment::FoundSegment;
 use crate::{
     segments::{Content, FileId, Identity, Listed, Series, content, identity},
     source::{Name, RecentPackets},
@@ -193,8 +193,8 @@ impl Stored {
     }
 
     /// Notes that a segment was read up to an offset. A segment without packets has no beginning.
-    pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
-        let Segment {
+    pub(super) fn remember(&mut self, segment: &FoundSegment, read_to: usize) {
+        let FoundSegment {
             listed,
             identity,
             content,

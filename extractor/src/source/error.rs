@@ -54,7 +54,7 @@ impl InputError {
     }
 
     /// An error of a temporary file, which is not the fault of the capture.
-    pub(super) fn of_spool(what: String) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn of_scratch(what: String) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Environment(format!("{what}: {error}"))
     }
 }
@@ -99,10 +99,10 @@ mod tests {
                 "{code}"
             );
         }
-        let spool =
-            InputError::of_spool("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
+        let scratch =
+            InputError::of_scratch("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
         assert!(
-            matches!(spool, InputError::Environment(text) if text.starts_with("no temporary file: "))
+            matches!(scratch, InputError::Environment(text) if text.starts_with("no temporary file: "))
         );
     }
 }

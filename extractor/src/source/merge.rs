@@ -24,7 +24,7 @@ use crate::{
 
 /// The position up to which the inputs of a capture point have been merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct MergePosition {
     /// The number of inputs that have been merged completely.
     pub finished: usize,
     /// The offset of the next record in the first input that is left, in bytes; 0 for its first
@@ -186,10 +186,13 @@ impl<'a> Merge<'a> {
     /// order, and the position up to which they have been merged. Nothing follows inputs that are
     /// `is_final`; a leap at the end of others waits for the records that decide on it.
     #[must_use]
-    pub fn new(points: impl IntoIterator<Item = (Vec<&'a Input>, Place)>, is_final: bool) -> Self {
+    pub fn new(
+        points: impl IntoIterator<Item = (Vec<&'a Input>, MergePosition)>,
+        is_final: bool,
+    ) -> Self {
         let points = points
             .into_iter()
-            .map(|(inputs, place)| Point::new(inputs, place, is_final))
+            .map(|(inputs, position)| Point::new(inputs, position, is_final))
             .collect();
         Self {
             points,
@@ -223,7 +226,7 @@ impl<'a> Merge<'a> {
             && let Some(Head { record, timeline }) = point.head
         {
             let clock = timeline.clock().unwrap_or(0);
-            point.place.timeline = timeline;
+            point.position.timeline = timeline;
             point.move_on(|input, gap| unreadable(number, input, gap));
             if recent
                 .as_deref_mut()
@@ -247,8 +250,8 @@ impl<'a> Merge<'a> {
 
     /// The position of each point. It may advance even if nothing was written: past an unreadable
     /// part.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.points.iter().map(|point| point.place)
+    pub fn positions(&self) -> impl Iterator<Item = MergePosition> {
+        self.points.iter().map(|point| point.position)
     }
 
     /// The point with the next record up to a watermark, and its number.
@@ -283,7 +286,7 @@ struct Point<'a> {
     /// True when nothing follows the inputs.
     is_final: bool,
     /// The position of the next record.
-    place: Place,
+    position: MergePosition,
 }
 
 /// The next record of a point, and the point's clock at it.
@@ -294,15 +297,15 @@ struct Head<'a> {
 }
 
 impl<'a> Point<'a> {
-    fn new(inputs: Vec<&'a Input>, place: Place, is_final: bool) -> Self {
-        let reader = Reader::at(&inputs, place);
+    fn new(inputs: Vec<&'a Input>, position: MergePosition, is_final: bool) -> Self {
+        let reader = Reader::at(&inputs, position);
         Self {
             inputs,
             reader,
             look_ahead: LookAhead::default(),
             head: None,
             is_final,
-            place,
+            position,
         }
     }
 
@@ -317,13 +320,13 @@ impl<'a> Point<'a> {
     #[inline]
     fn set_head(&mut self, record: Option<Record<'a>>) {
         let number = self.reader.number;
-        self.place.finished = number;
-        self.place.offset = record.map_or(0, |record| record.offset);
+        self.position.finished = number;
+        self.position.offset = record.map_or(0, |record| record.offset);
         self.head = None;
         let (Some(record), Some(walk)) = (record, &self.reader.walk) else {
             return;
         };
-        let mut timeline = self.place.timeline;
+        let mut timeline = self.position.timeline;
         let later = self
             .inputs
             .get(number.saturating_add(1)..)
@@ -341,9 +344,9 @@ impl<'a> Point<'a> {
 
     /// Releases the memory of merged records.
     fn release(&self) {
-        let Place {
+        let MergePosition {
             finished, offset, ..
-        } = self.place;
+        } = self.position;
         self.inputs
             .iter()
             .take(finished)
@@ -368,9 +371,9 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn at(
         inputs: &[&'a Input],
-        Place {
+        MergePosition {
             finished, offset, ..
-        }: Place,
+        }: MergePosition,
     ) -> Self {
         let walk = inputs.get(finished).map(|input| {
             let known_from = if let Layout::Ng(_) = input.layout {
@@ -408,9 +411,9 @@ impl<'a> Reader<'a> {
                     let finished = self.number.saturating_add(1);
                     *self = Self::at(
                         inputs,
-                        Place {
+                        MergePosition {
                             finished,
-                            ..Place::default()
+                            ..MergePosition::default()
                         },
                     );
                 }

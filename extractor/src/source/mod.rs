@@ -87,7 +87,7 @@ pub struct Input {
 enum Bytes {
     Mapped(Map),
     /// In a temporary file.
-    Spooled(Map),
+    Temporary(Map),
     /// A single record.
     Owned(Vec<u8>),
 }
@@ -138,13 +138,13 @@ impl Inputs {
     /// reported to `refused` with the reason; the others are used.
     ///
     /// `-` is standard input. Compressed inputs, and inputs that are no regular files, are first
-    /// copied to a nameless file in `spool`.
+    /// copied to a nameless file in `scratch`.
     ///
     /// # Errors
     /// No input can be used.
     pub fn open(
         paths: &[PathBuf],
-        spool: &Scratch,
+        scratch: &Scratch,
         mut refused: impl FnMut(&Path, &InputError),
     ) -> anyhow::Result<Vec<Input>> {
         if paths.len() > MAX_INPUTS {
@@ -155,7 +155,7 @@ impl Inputs {
         }
         let mut inputs = Vec::new();
         for path in paths {
-            match Input::open(path, spool) {
+            match Input::open(path, scratch) {
                 Ok(input) => inputs.push(input),
                 Err(error) => refused(path, &error),
             }
@@ -267,16 +267,16 @@ impl Inputs {
 
 impl Input {
     /// Opens a capture. A compressed input, or one that is no regular file, is first copied to a
-    /// nameless file in `spool`.
+    /// nameless file in `scratch`.
     ///
     /// # Errors
     /// It cannot be read, or is no capture.
-    pub fn open(path: &Path, spool: &Scratch) -> Result<Self, InputError> {
+    pub fn open(path: &Path, scratch: &Scratch) -> Result<Self, InputError> {
         if path == Path::new(STANDARD_INPUT) {
-            let plain = Plain::of_stream(&mut io::stdin().lock(), None, spool)?;
-            return Self::of_plain(shown(path), spool.directory(), plain);
+            let plain = Plain::of_stream(&mut io::stdin().lock(), None, scratch)?;
+            return Self::of_plain(shown(path), scratch.directory(), plain);
         }
-        let plain = Plain::of_file(File::open(path)?, false, spool)?;
+        let plain = Plain::of_file(File::open(path)?, false, scratch)?;
         Self::of_plain(path.display().to_string(), path, plain)
     }
 
@@ -288,16 +288,16 @@ impl Input {
     /// It cannot be read, or is no capture.
     pub fn of_segment(
         path: &Path,
-        spool: &Scratch,
+        scratch: &Scratch,
         size: u64,
         has_faulted: bool,
     ) -> Result<Self, InputError> {
         let mut file = File::open(path)?;
-        let plain = Plain::of_file(file.try_clone()?, has_faulted, spool)?;
+        let plain = Plain::of_file(file.try_clone()?, has_faulted, scratch)?;
         if let Some(error) = plain.damage.as_ref().and_then(Damage::read_error) {
             return Err(InputError::of(error, error.to_string()));
         }
-        let packed = if plain.is_spooled {
+        let packed = if plain.is_temporary {
             file.rewind()?;
             Some(content_of(&mut file, size)?)
         } else {
@@ -341,7 +341,7 @@ impl Input {
             Plain {
                 file,
                 damage: None,
-                is_spooled: false,
+                is_temporary: false,
             },
         )
     }
@@ -350,10 +350,10 @@ impl Input {
         let Plain {
             file,
             damage,
-            is_spooled,
+            is_temporary,
         } = plain;
         // A fault in a temporary file is not the fault of the capture.
-        let mapped = if is_spooled {
+        let mapped = if is_temporary {
             Path::new("a temporary file")
         } else {
             path
@@ -367,8 +367,8 @@ impl Input {
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        let bytes = if is_spooled {
-            Bytes::Spooled(map)
+        let bytes = if is_temporary {
+            Bytes::Temporary(map)
         } else {
             Bytes::Mapped(map)
         };
@@ -421,7 +421,7 @@ impl Input {
     }
 
     fn release_before(&self, end: usize) {
-        if let Bytes::Mapped(map) | Bytes::Spooled(map) = &self.bytes {
+        if let Bytes::Mapped(map) | Bytes::Temporary(map) = &self.bytes {
             map.release_before(end);
         }
     }
@@ -434,8 +434,8 @@ impl Input {
 
     /// The length of its temporary file, in bytes.
     #[must_use]
-    pub fn spooled_len(&self) -> u64 {
-        if let Bytes::Spooled(map) = &self.bytes {
+    pub fn temporary_len(&self) -> u64 {
+        if let Bytes::Temporary(map) = &self.bytes {
             map.bytes().len() as u64
         } else {
             0
@@ -479,7 +479,7 @@ impl Input {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) | Bytes::Spooled(map) => map.bytes(),
+            Bytes::Mapped(map) | Bytes::Temporary(map) => map.bytes(),
             Bytes::Owned(bytes) => bytes,
         }
     }
@@ -548,7 +548,7 @@ pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
 /// It cannot be read, or is no capture.
 pub fn first_time(
     path: &Path,
-    spool: &Scratch,
+    scratch: &Scratch,
     has_faulted: bool,
 ) -> Result<Option<u64>, InputError> {
     let mut file = File::open(path)?;
@@ -568,7 +568,7 @@ pub fn first_time(
             return Ok(first_ns);
         }
     }
-    Ok(Input::of_segment(path, spool, 0, has_faulted)?.first_ns)
+    Ok(Input::of_segment(path, scratch, 0, has_faulted)?.first_ns)
 }
 
 /// A writer that keeps the beginning and refuses the rest.
@@ -637,11 +637,15 @@ fn first_record(
 struct Plain {
     file: File,
     damage: Option<Damage>,
-    is_spooled: bool,
+    is_temporary: bool,
 }
 
 impl Plain {
-    fn of_file(mut file: File, is_to_be_copied: bool, spool: &Scratch) -> Result<Self, InputError> {
+    fn of_file(
+        mut file: File,
+        is_to_be_copied: bool,
+        scratch: &Scratch,
+    ) -> Result<Self, InputError> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(InputError::NotACapture(
@@ -649,17 +653,17 @@ impl Plain {
             ));
         }
         if !metadata.is_file() {
-            return Self::of_stream(&mut file, None, spool);
+            return Self::of_stream(&mut file, None, scratch);
         }
         let first = first_bytes(&mut file)?;
         file.rewind()?;
         if is_to_be_copied || Compression::of(&first).is_some() {
-            return Self::of_stream(&mut file, Some(metadata.len()), spool);
+            return Self::of_stream(&mut file, Some(metadata.len()), scratch);
         }
         Ok(Self {
             file,
             damage: None,
-            is_spooled: false,
+            is_temporary: false,
         })
     }
 
@@ -668,18 +672,18 @@ impl Plain {
     fn of_stream(
         from: &mut impl Read,
         len: Option<u64>,
-        spool: &Scratch,
+        scratch: &Scratch,
     ) -> Result<Self, InputError> {
         let first = first_bytes(from)?;
         let whole = first.as_slice().chain(from);
         let (file, damage) = match Compression::of(&first) {
-            Some(compression) => spool.decompressed(compression, whole, len)?,
-            None => (spool.copied(whole)?, None),
+            Some(compression) => scratch.decompressed(compression, whole, len)?,
+            None => (scratch.copied(whole)?, None),
         };
         Ok(Self {
             file,
             damage,
-            is_spooled: true,
+            is_temporary: true,
         })
     }
 }

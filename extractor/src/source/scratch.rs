@@ -60,7 +60,7 @@ impl Scratch {
             "no temporary file can be made in {}",
             self.directory.display()
         );
-        tempfile::tempfile_in(&self.directory).map_err(InputError::of_spool(what))
+        tempfile::tempfile_in(&self.directory).map_err(InputError::of_scratch(what))
     }
 
     /// A copy of an input that can be read only once, or cannot be mapped.
@@ -86,7 +86,7 @@ impl Scratch {
                 self.directory.display()
             );
             file.write_all(buffer.get(..len).unwrap_or_default())
-                .map_err(InputError::of_spool(what))?;
+                .map_err(InputError::of_scratch(what))?;
         }
     }
 
@@ -116,7 +116,7 @@ impl Scratch {
             "its {compression} data cannot be decompressed to a temporary file in {}",
             self.directory.display()
         );
-        let damage = damage.map_err(InputError::of_spool(what))?;
+        let damage = damage.map_err(InputError::of_scratch(what))?;
         Ok((file, damage))
     }
 
@@ -131,7 +131,7 @@ impl Scratch {
         );
         let disk = statvfs(&self.directory)
             .map_err(io::Error::from)
-            .map_err(InputError::of_spool(what))?;
+            .map_err(InputError::of_scratch(what))?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
         let all = bytes(disk.blocks());
         let left_for_results = (all / 10).max(LEFT_FOR_RESULTS.min(all / 4));

@@ -153,12 +153,12 @@ fn opened(points: &[Vec<Vec<u8>>]) -> Queues {
         .collect()
 }
 
-fn merge_of<'a>(queues: &'a Queues, places: &[Place]) -> Merge<'a> {
+fn merge_of<'a>(queues: &'a Queues, positions: &[MergePosition]) -> Merge<'a> {
     Merge::new(
         queues
             .iter()
             .map(|inputs| inputs.iter().collect())
-            .zip(places.iter().copied()),
+            .zip(positions.iter().copied()),
         true,
     )
 }
@@ -207,13 +207,13 @@ impl Outcome {
 
 fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut merge = merge_of(queues, &vec![Place::default(); queues.len()]);
+    let mut merge = merge_of(queues, &vec![MergePosition::default(); queues.len()]);
     let merged = outcome.take(&mut merge, Watermark::END, u64::MAX, recent.as_mut());
     assert!(merged.is_all);
     let ends = merge
-        .places()
+        .positions()
         .zip(queues)
-        .all(|(place, inputs)| place.finished == inputs.len() && place.offset == 0);
+        .all(|(position, inputs)| position.finished == inputs.len() && position.offset == 0);
     assert!(ends);
     outcome.gaps.sort_by_key(|(point, _)| *point);
     outcome
@@ -417,26 +417,26 @@ fn what_cannot_be_read_is_told_once() {
     );
 
     let mut steps = Outcome::default();
-    let mut places = vec![Place::default(); 2];
+    let mut positions = vec![MergePosition::default(); 2];
     for count in 1..4 {
-        let mut merge = merge_of(&queues, &places);
+        let mut merge = merge_of(&queues, &positions);
         let merged = steps.take(&mut merge, Watermark::END, 0, None);
         assert_eq!(merged.is_all, count >= 2);
-        places = merge.places().collect();
+        positions = merge.positions().collect();
     }
     assert_eq!(steps, whole);
     assert_eq!(
-        places,
+        positions,
         [
-            Place::default(),
-            Place {
+            MergePosition::default(),
+            MergePosition {
                 finished: 1,
                 offset: 0,
-                timeline: places[1].timeline,
+                timeline: positions[1].timeline,
             }
         ]
     );
-    assert_eq!(places[1].timeline.clock(), Some(START + SECOND));
+    assert_eq!(positions[1].timeline.clock(), Some(START + SECOND));
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn nothing_comes_before_the_watermark_allows_it() {
         vec![classic(&[at(1, "a1"), at(3, "a3"), at(3, "a3'")])],
         vec![classic(&[at(2, "b2"), at(3, "b3")])],
     ]);
-    let mut merge = merge_of(&queues, &[Place::default(); 2]);
+    let mut merge = merge_of(&queues, &[MergePosition::default(); 2]);
     let mut step = |until| {
         let mut outcome = Outcome::default();
         assert!(outcome.take(&mut merge, until, u64::MAX, None).is_all);
@@ -553,7 +553,7 @@ fn what_cannot_be_written_is_an_error() {
         }
     }
     let queues = opened(&[vec![classic(&[packet(START, b"a")])]]);
-    let mut merge = merge_of(&queues, &[Place::default()]);
+    let mut merge = merge_of(&queues, &[MergePosition::default()]);
     let error = merge
         .write(&mut Full, Watermark::END, u64::MAX, None, |_, _, _| {})
         .unwrap_err();
@@ -689,16 +689,16 @@ proptest! {
         let want = merged_in_one(&queues, recent());
         let mut got = Outcome::default();
         let mut recent = recent();
-        let mut places = vec![Place::default(); queues.len()];
-        let mut merge = merge_of(&queues, &places);
+        let mut positions = vec![MergePosition::default(); queues.len()];
+        let mut merge = merge_of(&queues, &positions);
         for (is_other_process, ms, point, room) in steps {
             let before = got.packets.len();
             let merged = got.take(&mut merge, watermark(START + ms * MS, point), room, recent.as_mut());
             prop_assert!(merged.is_all || got.packets.len() > before || merged.duplicates > 0);
             if is_other_process {
-                let stored = postcard::to_stdvec(&(merge.places().collect::<Vec<_>>(), &recent)).unwrap();
-                (places, recent) = postcard::from_bytes(&stored).unwrap();
-                merge = merge_of(&queues, &places);
+                let stored = postcard::to_stdvec(&(merge.positions().collect::<Vec<_>>(), &recent)).unwrap();
+                (positions, recent) = postcard::from_bytes(&stored).unwrap();
+                merge = merge_of(&queues, &positions);
             }
         }
         got.take(&mut merge, Watermark::END, u64::MAX, recent.as_mut());
@@ -709,14 +709,14 @@ proptest! {
     #[test]
     fn what_is_delivered_is_where_merging_ends(points in some_points()) {
         let queues = opened(&points);
-        let mut merge = merge_of(&queues, &vec![Place::default(); queues.len()]);
+        let mut merge = merge_of(&queues, &vec![MergePosition::default(); queues.len()]);
         Outcome::default().take(&mut merge, Watermark::END, u64::MAX, None);
-        for (inputs, place) in queues.iter().zip(merge.places()) {
+        for (inputs, position) in queues.iter().zip(merge.positions()) {
             let inputs: Vec<&Input> = inputs.iter().collect();
             let delivered = delivered(&inputs, Timeline::default());
-            prop_assert!(delivered <= place.timeline.clock());
+            prop_assert!(delivered <= position.timeline.clock());
             let waits = Delivery::of_all(&inputs, &[], 0, Timeline::default()).iter().any(|known| known.is_none_or(|known| !known.is_decided));
-            prop_assert!(waits || delivered == place.timeline.clock());
+            prop_assert!(waits || delivered == position.timeline.clock());
         }
     }
 
@@ -736,18 +736,18 @@ proptest! {
         let want = merged_in_one(&queues, None);
         let mut got = Outcome::default();
         let mut there = [0usize; 3];
-        let mut places = [Place::default(); 3];
+        let mut positions = [MergePosition::default(); 3];
         for point in arrivals {
             there[point] = (there[point] + 1).min(2);
             let points: Vec<Vec<&Input>> = queues.iter().zip(there).map(|(inputs, count)| inputs[..count].iter().collect()).collect();
             let delivered = points.iter().map(|inputs| (delivered(inputs, Timeline::default()), true));
             let Some(until) = Watermark::of(delivered) else { continue };
-            let mut merge = Merge::new(points.into_iter().zip(places), false);
+            let mut merge = Merge::new(points.into_iter().zip(positions), false);
             prop_assert!(got.take(&mut merge, until, u64::MAX, None).is_all);
-            places = merge.places().collect::<Vec<_>>().try_into().unwrap();
-            prop_assert!(places[until.point].finished >= there[until.point], "a series that is waited for is done");
+            positions = merge.positions().collect::<Vec<_>>().try_into().unwrap();
+            prop_assert!(positions[until.point].finished >= there[until.point], "a series that is waited for is done");
         }
-        got.take(&mut merge_of(&queues, &places), Watermark::END, u64::MAX, None);
+        got.take(&mut merge_of(&queues, &positions), Watermark::END, u64::MAX, None);
         prop_assert_eq!(got, want);
     }
 
