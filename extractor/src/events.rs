@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::{
     moment::{Moment, Position},
-    packet::{Datagram, Endpoint, Fragment, Network, Segment},
+    packet::{Datagram, Endpoint, Fragment, Network, TcpSegment},
     sdp::Description,
     sip::Message,
 };
@@ -82,7 +82,7 @@ pub struct SegmentEvent<'w> {
     /// The reason why the segment is looked at.
     pub cause: Cause,
     /// The segment.
-    pub segment: Segment<'w>,
+    pub segment: TcpSegment<'w>,
 }
 
 /// The reason why a TCP segment is looked at. In a capture of web traffic, nearly none is.
@@ -100,7 +100,7 @@ impl SegmentEvent<'_> {
     /// The flow of the segment.
     #[must_use]
     pub fn flow(&self) -> FlowKey {
-        let Segment {
+        let TcpSegment {
             network,
             source,
             destination,

@@ -16,7 +16,7 @@ use crate::{
     counts::Counts,
     events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
     moment::{Clock, Moment, Pace, Position},
-    packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
+    packet::{self, Datagram, Decoder, Fragment, Packet, TcpFlags, TcpSegment},
     sdp::Description,
     sip::{self, Body, Message},
     source::{Input, records_behind, records_of},
@@ -403,7 +403,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         });
     }
 
-    fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
+    fn take_segment(&mut self, record: &Record<'w>, segment: TcpSegment<'w>) {
         let at = self.moment(record);
         let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
         let is_of_use = segment.wire_len > 0 || segment.flags != TcpFlags::default();
@@ -581,7 +581,7 @@ impl<'w> Content<'w> {
 /// The reason to follow a segment, if there is one. SIP on ports outside the range is counted.
 #[inline]
 pub(crate) fn cause_to_follow(
-    segment: &Segment<'_>,
+    segment: &TcpSegment<'_>,
     may_be_hep: bool,
     ports: SipPorts,
     counts: &mut Counts,

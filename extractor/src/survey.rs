@@ -7,7 +7,7 @@ use shared::units::grouped;
 
 use crate::{
     index::readable,
-    packet::{Datagram, Decoder, Fragment, Packet, Segment},
+    packet::{Datagram, Decoder, Fragment, Packet, TcpSegment},
     reassembly::is_tls,
     rtp,
     sip::{self, Message},
@@ -111,7 +111,7 @@ impl Survey {
         );
     }
 
-    fn add_segment(&mut self, segment: &Segment<'_>) {
+    fn add_segment(&mut self, segment: &TcpSegment<'_>) {
         // Segments without payload reveal no protocol.
         if segment.wire_len > 0 {
             self.add(
@@ -212,7 +212,7 @@ impl Look {
         }
     }
 
-    fn of_segment(segment: &Segment<'_>) -> Option<Self> {
+    fn of_segment(segment: &TcpSegment<'_>) -> Option<Self> {
         let payload = segment.payload;
         let begins = |with: &[u8]| payload.starts_with(with);
         if is_tls(payload) {
@@ -323,7 +323,7 @@ mod tests {
             Endpoint::v4([192, 0, 2, 2], ports.1),
         );
         let (network, flags, wire_len) = (Network::PLAIN, TcpFlags::default(), payload.len());
-        Packet::Tcp(Segment {
+        Packet::Tcp(TcpSegment {
             network,
             source,
             destination,

@@ -15,7 +15,7 @@ use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
+use super::tcp_bytes::{Frame, Offset, SegmentPosition, Stretch, TcpBytes};
 use crate::{
     counts::StreamCounts,
     events::{Cause, FlowKey, Frames, Repetition, SegmentEvent, Table},
@@ -483,8 +483,7 @@ impl Stream {
     /// arrives late.
     fn handle_syn(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) {
         let first = sequence.wrapping_add(1);
-        let is_behind =
-            || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
+        let is_behind = || matches!(self.bytes.position(first), SegmentPosition::Here(offset) if offset <= self.bytes.end());
         let is_late = self.syn.is_none() && is_behind();
         if self.syn != Some(sequence) && !is_late {
             self.begin_again(
@@ -504,9 +503,9 @@ impl Stream {
     }
 
     fn locate(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) -> Offset {
-        match self.bytes.place(sequence) {
-            Place::Here(offset) => offset,
-            Place::Elsewhere => {
+        match self.bytes.position(sequence) {
+            SegmentPosition::Here(offset) => offset,
+            SegmentPosition::Elsewhere => {
                 self.begin_again(Self::begin_inside(sequence, self.framer.may_be_hep), sink);
                 self.bytes.start()
             }

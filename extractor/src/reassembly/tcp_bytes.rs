@@ -74,7 +74,7 @@ struct Noted {
 
 /// The position of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SegmentPosition {
     /// At this offset.
     Here(Offset),
     /// Too far away: the segment belongs to another connection.
@@ -125,16 +125,16 @@ impl TcpBytes {
             .saturating_add(frames)
     }
 
-    pub(super) fn place(&self, sequence: u32) -> Place {
+    pub(super) fn position(&self, sequence: u32) -> SegmentPosition {
         let end = self.end();
         // RFC 9293, 3.4: sequence numbers are compared modulo 2^32.
         let [_, _, _, _, low @ ..] = end.to_be_bytes();
         let ahead = sequence.wrapping_sub(u32::from_be_bytes(low)).cast_signed();
         let offset = end.saturating_add_signed(ahead.into());
         if offset.abs_diff(end) > MAX_DISTANCE {
-            Place::Elsewhere
+            SegmentPosition::Elsewhere
         } else {
-            Place::Here(offset)
+            SegmentPosition::Here(offset)
         }
     }
 
@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn push(stream: &mut TcpBytes, sequence: u32, payload: &[u8]) {
-        let Place::Here(offset) = stream.place(sequence) else {
+        let SegmentPosition::Here(offset) = stream.position(sequence) else {
             panic!("{sequence}")
         };
         let fresh = stream.push(offset, payload, 0, 1).to_vec();
@@ -352,7 +352,10 @@ mod tests {
         stream.consume(3, 0);
         push(&mut stream, 5, b"hi");
         assert_eq!(stream.bytes(), b"defghi");
-        assert_eq!(stream.place(6u32.wrapping_sub(2_000_000)), Place::Elsewhere);
+        assert_eq!(
+            stream.position(6u32.wrapping_sub(2_000_000)),
+            SegmentPosition::Elsewhere
+        );
     }
 
     #[test]
@@ -390,8 +393,8 @@ mod tests {
         stream.jump(after);
         let fresh = stream.next_early().unwrap();
         assert_eq!(
-            (fresh.as_slice(), stream.place(11)),
-            (&b"xy"[..], Place::Here(after + 2))
+            (fresh.as_slice(), stream.position(11)),
+            (&b"xy"[..], SegmentPosition::Here(after + 2))
         );
     }
 }
