@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use shared::{pcap::Gap, units::grouped};
 
 use crate::{
-    calls::{State, UnclaimedCounts},
+    calls::{CallState, UnclaimedCounts},
     counts::{CallCounts, Counts, Excess, FragmentCounts, NotUsed, Rank, StreamCounts},
     events::FlowKey,
     outputs::uploads::UploadCounts,
@@ -96,14 +96,14 @@ impl CallCounts {
     }
 
     /// Counts a call.
-    pub fn add(&mut self, state: State) {
+    pub fn add(&mut self, state: CallState) {
         let count = match state {
-            State::Completed => &mut self.completed,
-            State::Cancelled => &mut self.cancelled,
-            State::Failed => &mut self.failed,
-            State::Timeout => &mut self.timeout,
-            State::Incomplete => &mut self.incomplete,
-            State::Flood => &mut self.flood,
+            CallState::Completed => &mut self.completed,
+            CallState::Cancelled => &mut self.cancelled,
+            CallState::Failed => &mut self.failed,
+            CallState::Timeout => &mut self.timeout,
+            CallState::Incomplete => &mut self.incomplete,
+            CallState::Flood => &mut self.flood,
         };
         *count = count.saturating_add(1);
     }

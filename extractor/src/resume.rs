@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The state with the types of this program.
-pub type State = state::State<CallTable, Unfinished, Books>;
+pub type SavedState = state::State<CallTable, Unfinished, Books>;
 
 /// The state that an earlier run has left.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub enum Resume {
     /// There is no state.
     Fresh,
     /// A run over the same files has read them all; only renames and uploads may be left.
-    Finished(Box<State>, Carried),
+    Finished(Box<SavedState>, Carried),
     /// An unfinished run, which continues.
-    Continue(Box<State>, Carried),
+    Continue(Box<SavedState>, Carried),
 }
 
 impl Resume {
@@ -86,15 +86,15 @@ impl Resume {
 
 /// Renames the files of a complete state to their final names.
 fn publish(
-    state: State,
+    state: SavedState,
     config: &Config,
     directory: &Directory,
     uploads: &Uploads,
-) -> Result<State> {
+) -> Result<SavedState> {
     let settings = state.terms.named(&config.outputs);
     let mut outputs = Outputs::open(directory.try_clone()?, &settings, uploads.clone())?;
     outputs.resume(Some(state.books))?;
-    Ok(State {
+    Ok(SavedState {
         books: outputs.into_books(),
         ..state
     })
@@ -103,7 +103,7 @@ fn publish(
 /// Publishes the files that the state has finished, and then removes the state.
 pub fn give_up(file: &StateFile, config: &Config, directory: &Directory) {
     let publish = || -> Result<()> {
-        if let Some((State { books, terms, .. }, _)) = file.load()? {
+        if let Some((SavedState { books, terms, .. }, _)) = file.load()? {
             let given_up = Uploads::none(&config.outputs.directory);
             Outputs::open(
                 directory.try_clone()?,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::calls::{Call, State};
+use crate::calls::{Call, CallState};
 
 /// Regular expressions for the identities of a call. They match anywhere in the text.
 #[derive(Clone, Debug, Default)]
@@ -257,8 +257,8 @@ impl Selection {
     /// Returns true if a call with this final state and number of SIP messages gets a file. It has
     /// rows in any case.
     #[must_use]
-    pub fn gives_file(&self, state: State, messages: u64) -> bool {
-        state != State::Flood && messages >= self.min_messages
+    pub fn gives_file(&self, state: CallState, messages: u64) -> bool {
+        state != CallState::Flood && messages >= self.min_messages
     }
 
     /// Returns true if a new call may be selected, as far as its INVITE shows.

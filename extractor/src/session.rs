@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
     reassembly::Unfinished,
     report::Report,
-    resume::{Resume, State, give_up},
+    resume::{Resume, SavedState, give_up},
     sdp::Rank,
     source::{Carried, Input, InputError, Inputs, Left},
     state::StateFile,
@@ -116,8 +116,8 @@ impl<'c> Session<'c> {
         Ok((session, rest))
     }
 
-    fn resume(&mut self, state: State, carried: Carried) -> Result<Rest> {
-        let State {
+    fn resume(&mut self, state: SavedState, carried: Carried) -> Result<Rest> {
+        let SavedState {
             points,
             calls,
             unfinished,

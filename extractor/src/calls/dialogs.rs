@@ -37,7 +37,7 @@ use crate::{
 
 /// The end of a call, in the words of the CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
+pub enum CallState {
     /// A dialog was confirmed, and BYE ended the last one.
     Completed,
     /// CANCEL or 487 came, and never a 2xx.
@@ -52,7 +52,7 @@ pub enum State {
     Flood,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CallState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Completed => "completed",
@@ -182,7 +182,7 @@ impl Dialogs {
 
     /// The end of the call, if only stragglers may follow.
     #[must_use]
-    pub fn over(&self) -> Option<State> {
+    pub fn over(&self) -> Option<CallState> {
         let is_under_way = |attempt: &Attempt| attempt.progress == Progress::UnderWay;
         if self.dialogs.iter().any(|dialog| dialog.is_open)
             || self.attempts.iter().any(is_under_way)
@@ -190,19 +190,19 @@ impl Dialogs {
             return None;
         }
         if self.confirmed {
-            return Some(State::Completed);
+            return Some(CallState::Completed);
         }
         Some(match self.callers().map(|attempt| attempt.progress) {
-            Some(Progress::Cancelled) => State::Cancelled,
-            Some(Progress::HungUp | Progress::Answered) => State::Completed,
-            _ => State::Failed,
+            Some(Progress::Cancelled) => CallState::Cancelled,
+            Some(Progress::HungUp | Progress::Answered) => CallState::Completed,
+            _ => CallState::Failed,
         })
     }
 
     /// True while the caller may be typing a password.
     #[must_use]
     pub fn wants_credentials(&self) -> bool {
-        self.over() == Some(State::Failed) && matches!(self.final_status(), Some(401 | 407))
+        self.over() == Some(CallState::Failed) && matches!(self.final_status(), Some(401 | 407))
     }
 
     /// True when a message begins another call with the same Call-ID: an INVITE for a new dialog,
@@ -210,7 +210,7 @@ impl Dialogs {
     #[must_use]
     pub fn is_succeeded_by(&self, message: &Message<'_>) -> bool {
         is_initial_invite(message)
-            && self.over() == Some(State::Completed)
+            && self.over() == Some(CallState::Completed)
             && self.position(AttemptId::of(message)).is_none()
     }
 
@@ -667,7 +667,7 @@ mod tests {
                 }
                 let over = call.as_ref().unwrap().over();
                 prop_assert_eq!(over.is_none(), !open.is_empty(), "after {} of leg {}", messages[step].lines().next().unwrap(), leg);
-                prop_assert!(over.is_none() || (over == Some(State::Completed)) == was_answered);
+                prop_assert!(over.is_none() || (over == Some(CallState::Completed)) == was_answered);
             }
         }
     }
@@ -689,7 +689,7 @@ mod tests {
         }
         assert_eq!((call.dialogs.len(), call.excess()), (MAX_DIALOGS, 15));
         (0..MAX_DIALOGS).for_each(|leg| call.handle(&message(&request(leg, "BYE"))));
-        assert_eq!(call.over(), Some(State::Completed));
+        assert_eq!(call.over(), Some(CallState::Completed));
         call.handle(&message(&request(500, "INVITE")));
         assert_eq!(
             (call.attempts.len(), call.over(), call.excess()),

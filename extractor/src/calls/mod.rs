@@ -30,7 +30,7 @@ mod touching;
 mod unclaimed;
 
 pub use descriptions::{Descriptions, Known};
-pub use dialogs::{Dialogs, State};
+pub use dialogs::{CallState, Dialogs};
 pub use endpoints::{Endpoints, Given};
 pub use flows::{FlowNumber, FlowTable, Left, Owner, Owners};
 pub use strays::Strays;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, Strays,
     Unclaimed, descriptions::Exchange, floods::Floods, flows::Left, guesses::Addresses,
 };
 use crate::{
@@ -108,7 +108,7 @@ pub struct End {
     /// The end of its linger or timeout; `Clock::MAX` if the end of the input closed it.
     pub closed_at: Clock,
     /// The state in which it ended.
-    pub state: State,
+    pub state: CallState,
     /// The last final response to its initial INVITE.
     pub final_status: Option<u16>,
 }
@@ -249,7 +249,7 @@ impl CallTable {
         self.expire(event.at.clock);
         match self.by_call_id.get(event.message.call_id).copied() {
             Some(number) if self.is_succeeded_by(number, event) => {
-                self.close(number, event.at, State::Completed, event.at.clock);
+                self.close(number, event.at, CallState::Completed, event.at.clock);
                 self.open_call(event);
             }
             Some(number) => self.deliver(number, event),
@@ -268,14 +268,14 @@ impl CallTable {
 
     /// Ends the input at `end`: closes the open calls.
     pub fn finish(&mut self, end: Moment) {
-        let open: Vec<(CallNumber, State)> = self
+        let open: Vec<(CallNumber, CallState)> = self
             .calls
             .values()
             .filter(|call| call.end.is_none())
             .map(|call| {
                 (
                     call.number,
-                    call.dialogs.over().unwrap_or(State::Incomplete),
+                    call.dialogs.over().unwrap_or(CallState::Incomplete),
                 )
             })
             .collect();
@@ -412,7 +412,7 @@ impl CallTable {
             if let Some(call) = self.calls.get(&number) {
                 self.floods.count(call.source);
             }
-            self.close(number, at, State::Flood, at.clock);
+            self.close(number, at, CallState::Flood, at.clock);
         }
     }
 
@@ -565,7 +565,7 @@ impl CallTable {
         match call.deadline(&self.rules, call.last_sip.clock.max(last_media)) {
             Some(later) if later > deadline => self.arm(number, later),
             Some(_) => {
-                let state = call.dialogs.over().unwrap_or(State::Timeout);
+                let state = call.dialogs.over().unwrap_or(CallState::Timeout);
                 // Without linger, the time ends with the message that ended the call, not before
                 // it.
                 let at = Moment::at(deadline).max(call.last_sip);
@@ -575,7 +575,7 @@ impl CallTable {
         }
     }
 
-    fn close(&mut self, number: CallNumber, at: Moment, state: State, closed_at: Clock) {
+    fn close(&mut self, number: CallNumber, at: Moment, state: CallState, closed_at: Clock) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };

@@ -13,7 +13,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Call, CallTable, Claim, MAX_ENDPOINTS, State};
+use super::{Call, CallState, CallTable, Claim, MAX_ENDPOINTS};
 use crate::{
     calls::{
         CallNumber, FlowNumber, Given, Owner, Owners,
@@ -150,7 +150,7 @@ impl CallTable {
         let call = self.calls.get(&number)?;
         let is_held = call.held.contains(&endpoint);
         // A description that is repeated after the BYE takes nothing from a later call.
-        if call.dialogs.over() == Some(State::Completed)
+        if call.dialogs.over() == Some(CallState::Completed)
             && (is_held || self.endpoints.is_held(endpoint))
         {
             return None;
