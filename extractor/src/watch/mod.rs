@@ -60,14 +60,14 @@ pub enum Wake {
 pub struct Watch {
     bell: Arc<Bell>,
     watcher: Option<RecommendedWatcher>,
-    places: Vec<Place>,
+    directories: Vec<WatchedDirectory>,
     watchdog: Watchdog,
     rescan: Duration,
 }
 
 /// A directory that is watched, if possible.
 #[derive(Debug)]
-struct Place {
+struct WatchedDirectory {
     path: PathBuf,
     /// The device and the inode of the directory when the watch was set up.
     watched: Option<(u64, u64)>,
@@ -94,19 +94,22 @@ impl Watch {
 
     /// The same without signals.
     fn on(directories: &[PathBuf]) -> io::Result<Self> {
-        let place = |path: &PathBuf| {
-            Ok(Place {
+        let directory = |path: &PathBuf| {
+            Ok(WatchedDirectory {
                 path: path::absolute(path)?,
                 watched: None,
                 is_reported: false,
             })
         };
-        let places = directories.iter().map(place).collect::<io::Result<_>>()?;
+        let directories = directories
+            .iter()
+            .map(directory)
+            .collect::<io::Result<_>>()?;
         let watchdog = Watchdog::of_process();
         let mut watch = Self {
             bell: Arc::default(),
             watcher: None,
-            places,
+            directories,
             watchdog,
             rescan: RESCAN,
         };
@@ -116,7 +119,10 @@ impl Watch {
 
     /// Waits until there may be a new segment. Events after the wait end the next one.
     pub fn wait(&mut self) -> Wake {
-        let is_blind = self.places.iter().any(|place| place.watched.is_none());
+        let is_blind = self
+            .directories
+            .iter()
+            .any(|directory| directory.watched.is_none());
         let patience = if is_blind {
             RESCAN_UNWATCHED.min(self.rescan)
         } else {
@@ -128,9 +134,9 @@ impl Watch {
             return Wake::End;
         }
         if asked.watch_again {
-            self.places
+            self.directories
                 .iter_mut()
-                .for_each(|place| place.watched = None);
+                .for_each(|directory| directory.watched = None);
         }
         let is_renewed = self.tend();
         if is_renewed || asked.is_anything() {
@@ -179,28 +185,31 @@ impl Watch {
     /// Watches the directories that can be watched and are not. Returns true if there were some.
     fn tend(&mut self) -> bool {
         let (watcher, bell) = (&mut self.watcher, &self.bell);
-        let directories: Vec<PathBuf> =
-            self.places.iter().map(|place| place.path.clone()).collect();
+        let directories: Vec<PathBuf> = self
+            .directories
+            .iter()
+            .map(|directory| directory.path.clone())
+            .collect();
         let mut is_renewed = false;
-        for place in &mut self.places {
-            let before = place.watched;
-            let outcome = number_of(&place.path).and_then(|number| {
+        for directory in &mut self.directories {
+            let before = directory.watched;
+            let outcome = number_of(&directory.path).and_then(|number| {
                 if before != Some(number) {
-                    watch_anew(watcher, &place.path, || {
+                    watch_anew(watcher, &directory.path, || {
                         Ear::new(Arc::clone(bell), directories.clone())
                     })?;
                 }
                 Ok(number)
             });
-            place.watched = outcome.as_ref().ok().copied();
-            is_renewed |= place.watched.is_some() && place.watched != before;
-            place.report(outcome.err().as_ref());
+            directory.watched = outcome.as_ref().ok().copied();
+            is_renewed |= directory.watched.is_some() && directory.watched != before;
+            directory.report(outcome.err().as_ref());
         }
         is_renewed
     }
 }
 
-impl Place {
+impl WatchedDirectory {
     /// Logs a change: the directory cannot be watched, or can be again.
     fn report(&mut self, error: Option<&io::Error>) {
         let path = self.path.display();
@@ -392,7 +401,7 @@ mod tests {
             fs::remove_dir_all(&directory).unwrap();
             assert_told(&mut watch);
             assert!(
-                watch.places[0].watched.is_none() && watch.places[0].is_reported,
+                watch.directories[0].watched.is_none() && watch.directories[0].is_reported,
                 "{round}"
             );
             let begun = Instant::now();
@@ -401,7 +410,7 @@ mod tests {
             fs::create_dir(&directory).unwrap();
             assert_told(&mut watch);
             assert!(
-                watch.places[0].watched.is_some() && !watch.places[0].is_reported,
+                watch.directories[0].watched.is_some() && !watch.directories[0].is_reported,
                 "{round}"
             );
             fs::write(directory.join(".hidden.pcap"), "").unwrap();
@@ -484,7 +493,7 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, "").unwrap();
         let watch = watch(&path, LONG);
-        assert!(watch.places[0].watched.is_none() && watch.places[0].is_reported);
+        assert!(watch.directories[0].watched.is_none() && watch.directories[0].is_reported);
     }
 
     #[test]
