@@ -16,7 +16,7 @@ use std::{
 use crate::{
     clock::Pace,
     metrics, metrics_file,
-    retention::{Limits, surplus},
+    retention::{RetentionLimits, surplus},
     segment_dir::SegmentDir,
     tally::{SegmentDirTally, Tally},
 };
@@ -37,7 +37,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// Keeps one output directory within its limits.
 pub(crate) struct Housekeeper {
     pub(crate) segment_dir: SegmentDir,
-    pub(crate) limits: Limits,
+    pub(crate) limits: RetentionLimits,
     pub(crate) metrics_file: Option<PathBuf>,
     pub(crate) interfaces: Vec<(String, Arc<Tally>)>,
     pub(crate) tally: Arc<SegmentDirTally>,

@@ -47,7 +47,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(5);
 const DROPS_EVERY: Duration = Duration::from_secs(10);
 
 /// The capture of one interface with its threads.
-struct Point {
+struct InterfaceCapture {
     interface: String,
     control: Arc<Control>,
     tally: Arc<Tally>,
@@ -56,7 +56,7 @@ struct Point {
     writer: JoinHandle<()>,
 }
 
-impl Point {
+impl InterfaceCapture {
     /// True when no thread is left to wait for.
     fn has_ended(&self) -> bool {
         self.recorder.is_finished() && (self.writer.is_finished() || !self.tally.is_done.get())
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             start(arguments, source, tap, namer, Arc::clone(&repair))
                 .context("cannot start a thread")
         });
-    let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
+    let points = points.collect::<anyhow::Result<Vec<InterfaceCapture>>>()?;
     let (until, housekeeping) =
         start_housekeeping(arguments, segment_dir, &points).context("cannot start a thread")?;
     service::ready();
@@ -207,7 +207,7 @@ fn start(
     tap: Tap,
     namer: Namer,
     repair: Arc<JoinHandle<()>>,
-) -> io::Result<Point> {
+) -> io::Result<InterfaceCapture> {
     let interface = source.interface.clone();
     tracing::info!(%interface, filter = tap.filter(), link = %tap.format().link, "capturing");
     let (control, tally) = (Arc::<Control>::default(), Arc::<Tally>::default());
@@ -243,7 +243,7 @@ fn start(
     let recorder = thread::Builder::new()
         .name(format!("read {interface}"))
         .spawn(move || recorder.run())?;
-    Ok(Point {
+    Ok(InterfaceCapture {
         interface,
         control,
         tally,
@@ -256,7 +256,7 @@ fn start(
 fn start_housekeeping(
     arguments: &Arguments,
     segment_dir: SegmentDir,
-    points: &[Point],
+    points: &[InterfaceCapture],
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (end, until) = mpsc::channel();
     let housekeeper = Housekeeper {
@@ -278,7 +278,7 @@ fn start_housekeeping(
 /// Supervises the captures until they are to end.
 fn supervise(
     arguments: &Arguments,
-    points: &[Point],
+    points: &[InterfaceCapture],
     requested: &Receiver<Request>,
 ) -> Vec<Reporter> {
     let begun = monotonic();
@@ -289,7 +289,7 @@ fn supervise(
     };
     let are_done = || points.iter().all(|point| point.recorder.is_finished());
     let mut supervisor = Supervisor::new(arguments, points);
-    while !is_time() && !are_done() && !points.iter().any(Point::has_died) {
+    while !is_time() && !are_done() && !points.iter().any(InterfaceCapture::has_died) {
         match requested.recv_timeout(TICK) {
             Ok(Request::End) => {
                 tracing::info!("ending");
@@ -306,7 +306,7 @@ fn supervise(
 }
 
 struct Supervisor<'a> {
-    points: &'a [Point],
+    points: &'a [InterfaceCapture],
     reporters: Vec<Reporter>,
     statistics: Option<Pace>,
     status: Pace,
@@ -314,7 +314,7 @@ struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(arguments: &Arguments, points: &'a [Point]) -> Self {
+    fn new(arguments: &Arguments, points: &'a [InterfaceCapture]) -> Self {
         Self {
             points,
             reporters: points.iter().map(|_| Reporter::default()).collect(),
@@ -351,19 +351,20 @@ impl<'a> Supervisor<'a> {
 /// Ends all captures, then their writers: no captured packet is lost. The service manager decides
 /// how long a disk may take, because it kills a service that does not end in time.
 fn end(
-    points: Vec<Point>,
+    points: Vec<InterfaceCapture>,
     mut reporters: Vec<Reporter>,
     requested: &Receiver<Request>,
 ) -> anyhow::Result<()> {
     points.iter().for_each(|point| point.control.end());
     let mut remind = Pace::after(REMIND_EVERY);
-    while !points.iter().all(Point::has_ended) {
+    while !points.iter().all(InterfaceCapture::has_ended) {
         // Any request is ignored: the agent is ending.
         if requested.recv_timeout(END_TICK) == Err(RecvTimeoutError::Disconnected) {
             break;
         }
         // Without its writer the ring never empties, so the capture must not wait for it.
-        let is_alone = |point: &&Point| point.writer.is_finished() && !point.recorder.is_finished();
+        let is_alone =
+            |point: &&InterfaceCapture| point.writer.is_finished() && !point.recorder.is_finished();
         points
             .iter()
             .filter(is_alone)
@@ -402,8 +403,8 @@ fn end(
     }
 }
 
-fn status_line(points: &[Point]) -> String {
-    let of_point = |point: &Point| {
+fn status_line(points: &[InterfaceCapture]) -> String {
+    let of_point = |point: &InterfaceCapture| {
         let Snapshot {
             received,
             disk_dropped,
@@ -459,7 +460,7 @@ impl Reporter {
         );
     }
 
-    fn warn_of_drops(&mut self, point: &Point) {
+    fn warn_of_drops(&mut self, point: &InterfaceCapture) {
         let now = point.tally.snapshot();
         if now.dropped() > self.warned.dropped() && self.drops.is_due() {
             let before = mem::replace(&mut self.warned, now);
@@ -489,7 +490,7 @@ impl Watchdog {
         }
     }
 
-    fn notify(&mut self, points: &[Point]) {
+    fn notify(&mut self, points: &[InterfaceCapture]) {
         if !self.pace.as_mut().is_some_and(Pace::is_due) {
             return;
         }
