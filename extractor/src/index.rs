@@ -148,7 +148,7 @@ impl<'w> ChunkIndex<'w> {
                     if holds {
                         held.push(record);
                     } else {
-                        indexer.take(&record);
+                        indexer.add(&record);
                     }
                 }
                 Some(Step::Gap(gap)) => indexer.gaps.push(gap),
@@ -347,7 +347,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     #[inline]
-    fn take(&mut self, record: &Record<'w>) {
+    fn add(&mut self, record: &Record<'w>) {
         let packet = self.decoder.decode(record.link, record.frame);
         // A time that a tunnel header gives goes into the rows. It does not move packet time: any
         // sender could give one, and would time out all calls.
@@ -358,10 +358,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.take_datagram(record, timestamp_ns, &datagram);
+                self.add_datagram(record, timestamp_ns, &datagram);
             }
-            Packet::Tcp(segment) => self.take_segment(record, segment),
-            Packet::Fragment(fragment) => self.take_fragment(record, fragment),
+            Packet::Tcp(segment) => self.add_segment(record, segment),
+            Packet::Fragment(fragment) => self.add_fragment(record, fragment),
             Packet::Encrypted => increment(&mut counts.encrypted),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
@@ -369,11 +369,11 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Packet::OtherSession => increment(&mut counts.other_sessions),
             Packet::OtherHep => increment(&mut counts.other_hep),
             Packet::TooDeep => increment(&mut counts.too_deep),
-            Packet::Unreadable => self.take_unreadable(record.link),
+            Packet::Unreadable => self.count_unreadable(record.link),
         }
     }
 
-    fn take_unreadable(&mut self, link: LinkType) {
+    fn count_unreadable(&mut self, link: LinkType) {
         if packet::is_supported(link) {
             increment(&mut self.counts.unreadable);
         } else {
@@ -389,7 +389,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         }
     }
 
-    fn take_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
+    fn add_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
         increment(&mut self.counts.fragments);
         let at = self.moment(record);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
@@ -403,7 +403,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         });
     }
 
-    fn take_segment(&mut self, record: &Record<'w>, segment: TcpSegment<'w>) {
+    fn add_segment(&mut self, record: &Record<'w>, segment: TcpSegment<'w>) {
         let at = self.moment(record);
         let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
         let is_of_use = segment.wire_len > 0 || segment.flags != TcpFlags::default();
@@ -433,10 +433,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     #[inline]
-    fn take_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
+    fn add_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
         let at = self.moment(record);
-        match Content::of(datagram, self.ports, &mut self.counts) {
-            Content::Sip(message, descriptions) => {
+        match DatagramContent::of(datagram, self.ports, &mut self.counts) {
+            DatagramContent::Sip(message, descriptions) => {
                 let frames = Frames::from_buf([at]);
                 let of_descriptions = descriptions
                     .iter()
@@ -461,8 +461,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
                     descriptions,
                 });
             }
-            Content::Malformed => {}
-            Content::Media => {
+            DatagramContent::Malformed => {}
+            DatagramContent::Media => {
                 self.add_memory(FlowBuilder::PACKET_MEMORY);
                 self.flows.push(FlowKey::of(datagram), at);
             }
@@ -526,7 +526,7 @@ fn records_left<'w>(walk: Walk<'w>, inputs: &'w [Input]) -> impl Iterator<Item =
 }
 
 /// The meaning of a datagram's payload.
-pub(crate) enum Content<'w> {
+pub(crate) enum DatagramContent<'w> {
     /// A message, with its offers and answers.
     Sip(Message<'w>, Vec<Description>),
     /// SIP without a call identifier.
@@ -535,7 +535,7 @@ pub(crate) enum Content<'w> {
     Media,
 }
 
-impl<'w> Content<'w> {
+impl<'w> DatagramContent<'w> {
     /// Classifies a payload, and counts it.
     #[inline]
     pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {

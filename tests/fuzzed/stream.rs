@@ -166,7 +166,7 @@ impl<'a> Whole<'a> {
                 syn: is_syn,
                 ..TcpFlags::default()
             };
-            streams.take(
+            streams.handle(
                 &event(
                     number,
                     number as u64,
@@ -390,7 +390,7 @@ fn outcome(events: &[SegmentEvent<'_>], times: &[u64]) -> Vec<(String, Frames)> 
         while let Some(time) = times.next_if(|time| **time <= event.at.clock) {
             streams.expire(*time, &arena, &mut found);
         }
-        streams.take(event, &arena, &mut found);
+        streams.handle(event, &arena, &mut found);
     }
     streams.finish(
         Moment {

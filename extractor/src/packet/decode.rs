@@ -19,7 +19,7 @@ use shared::pcap::LinkType;
 
 use super::{
     Endpoint, ErspanSession, HepPorts, Layer, Network, be16, esp, hep,
-    ip::{self, Body, IpPacket},
+    ip::{self, IpPacket, IpPayload},
     link,
     tunnels::{
         self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN,
@@ -222,7 +222,7 @@ impl Decoder {
         payload: &'a [u8],
         wire_len: usize,
     ) -> Packet<'a> {
-        let body = Body::put_together(protocol, payload, wire_len);
+        let body = IpPayload::put_together(protocol, payload, wire_len);
         body.map_or(Packet::Unreadable, |body| {
             self.in_ip(IpPacket { ends, body }, network, MAX_TUNNELS)
         })
@@ -339,14 +339,14 @@ impl Decoder {
         let IpPacket {
             ends: (source, destination),
             body:
-                Body {
+                IpPayload {
                     protocol,
                     payload,
                     wire_len,
                     part,
                 },
         } = packet;
-        if let Some(ip::Part {
+        if let Some(ip::FragmentPosition {
             identification,
             offset,
             more,

@@ -24,14 +24,14 @@ pub(super) type Offset = u64;
 
 /// A frame that carries a part of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Frame {
+pub(super) struct StreamFrame {
     pub(super) moment: Moment,
     pub(super) timestamp_ns: u64,
 }
 
 /// A stretch of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stretch {
+pub(super) struct StreamRange {
     pub(super) start: Offset,
     pub(super) end: Offset,
 }
@@ -65,8 +65,8 @@ pub(super) struct TcpBytes {
 /// A frame that carries bytes that are not consumed yet.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Noted {
-    stretch: Stretch,
-    frame: Frame,
+    stretch: StreamRange,
+    frame: StreamFrame,
     /// A hash of the Call-ID to which the frame was given last. It is only compared with others of
     /// the same connection.
     given_to: Option<u64>,
@@ -81,7 +81,7 @@ pub(super) enum SegmentPosition {
     Elsewhere,
 }
 
-impl Stretch {
+impl StreamRange {
     pub(super) fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
@@ -139,7 +139,7 @@ impl TcpBytes {
     }
 
     /// Remembers that a frame carries a stretch of the stream.
-    pub(super) fn note(&mut self, stretch: Stretch, frame: Frame) {
+    pub(super) fn note(&mut self, stretch: StreamRange, frame: StreamFrame) {
         if stretch.end > self.start && self.frames.len() < MAX_FRAMES {
             self.frames.push(Noted {
                 stretch,
@@ -244,7 +244,7 @@ impl TcpBytes {
     }
 
     /// The frames that carry any part of a stretch that is not consumed yet, in capture order.
-    pub(super) fn frames_of(&self, stretch: Stretch) -> impl Iterator<Item = Frame> {
+    pub(super) fn frames_of(&self, stretch: StreamRange) -> impl Iterator<Item = StreamFrame> {
         self.frames
             .iter()
             .filter(move |noted| noted.stretch.overlaps(stretch))
@@ -253,7 +253,12 @@ impl TcpBytes {
 
     /// The frames of a stretch, for a message of this call. A frame that the call got before the
     /// hold time is left out, because it may be in the call's file already.
-    pub(super) fn give(&mut self, stretch: Stretch, at: Moment, call_id: &[u8]) -> Vec<Frame> {
+    pub(super) fn give(
+        &mut self,
+        stretch: StreamRange,
+        at: Moment,
+        call_id: &[u8],
+    ) -> Vec<StreamFrame> {
         let call = Some(stable_hash(call_id));
         let written_before = at.clock.saturating_sub(MAX_HOLD_NS);
         let carrying = self
@@ -316,8 +321,8 @@ impl TcpBytes {
 mod tests {
     use super::*;
 
-    fn frame(n: u64) -> Frame {
-        Frame {
+    fn frame(n: u64) -> StreamFrame {
+        StreamFrame {
             moment: Moment::at(n),
             timestamp_ns: n,
         }
@@ -362,7 +367,7 @@ mod tests {
     fn frames_are_known_until_their_bytes_are_taken_out() {
         let mut stream = TcpBytes::begin(0);
         let at = stream.start();
-        let stretch = |start, end| Stretch {
+        let stretch = |start, end| StreamRange {
             start: at + start,
             end: at + end,
         };
