@@ -98,7 +98,7 @@ struct Dialog {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Attempt {
     id: AttemptId,
-    progress: Progress,
+    progress: AttemptProgress,
     /// Its transactions: that of the caller, and those of proxies.
     branches: SmallVec<[Branch; 2]>,
     /// The To tags of provisional responses.
@@ -112,7 +112,7 @@ struct Attempt {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Progress {
+enum AttemptProgress {
     UnderWay,
     /// The caller tries again; the capture does not have the end of this attempt.
     Doubtful,
@@ -153,7 +153,7 @@ impl Dialogs {
         let mut opening = Attempt::new(invite, true);
         let mut dialogs = SmallVec::new();
         if mid_dialog {
-            opening.progress = Progress::Answered;
+            opening.progress = AttemptProgress::Answered;
             dialogs.push(Dialog {
                 tags: tags(invite),
                 is_open: true,
@@ -183,7 +183,7 @@ impl Dialogs {
     /// The end of the call, if only stragglers may follow.
     #[must_use]
     pub fn over(&self) -> Option<CallState> {
-        let is_under_way = |attempt: &Attempt| attempt.progress == Progress::UnderWay;
+        let is_under_way = |attempt: &Attempt| attempt.progress == AttemptProgress::UnderWay;
         if self.dialogs.iter().any(|dialog| dialog.is_open)
             || self.attempts.iter().any(is_under_way)
         {
@@ -193,8 +193,8 @@ impl Dialogs {
             return Some(CallState::Completed);
         }
         Some(match self.callers().map(|attempt| attempt.progress) {
-            Some(Progress::Cancelled) => CallState::Cancelled,
-            Some(Progress::HungUp | Progress::Answered) => CallState::Completed,
+            Some(AttemptProgress::Cancelled) => CallState::Cancelled,
+            Some(AttemptProgress::HungUp | AttemptProgress::Answered) => CallState::Completed,
             _ => CallState::Failed,
         })
     }
@@ -243,7 +243,10 @@ impl Dialogs {
     /// that got furthest.
     fn callers(&self) -> Option<&Attempt> {
         let is_up = |attempt: &&Attempt| {
-            matches!(attempt.progress, Progress::UnderWay | Progress::Answered)
+            matches!(
+                attempt.progress,
+                AttemptProgress::UnderWay | AttemptProgress::Answered
+            )
         };
         let callers = || self.attempts.iter().filter(|attempt| attempt.is_callers);
         callers().find(is_up).or_else(|| callers().next_back())
@@ -277,9 +280,9 @@ impl Dialogs {
             .filter(|attempt| attempt.id.from == from);
         earlier
             .filter(|attempt| attempt.is_silent())
-            .for_each(|attempt| attempt.progress = Progress::Doubtful);
+            .for_each(|attempt| attempt.progress = AttemptProgress::Doubtful);
         let has_room = make_room(&mut self.attempts, MAX_ATTEMPTS, |attempt| {
-            attempt.progress != Progress::UnderWay
+            attempt.progress != AttemptProgress::UnderWay
         });
         if has_room {
             self.attempts.push(Attempt::new(invite, is_callers));
@@ -372,7 +375,7 @@ impl Attempt {
     fn new(invite: &Message<'_>, is_callers: bool) -> Self {
         Self {
             id: AttemptId::of(invite),
-            progress: Progress::UnderWay,
+            progress: AttemptProgress::UnderWay,
             branches: smallvec![Branch::of(invite)],
             early: SmallVec::new(),
             status: None,
@@ -383,17 +386,23 @@ impl Attempt {
 
     /// True when no phone is known to ring.
     fn is_silent(&self) -> bool {
-        self.progress == Progress::UnderWay && self.early.is_empty()
+        self.progress == AttemptProgress::UnderWay && self.early.is_empty()
     }
 
     fn is_pending(&self) -> bool {
-        matches!(self.progress, Progress::UnderWay | Progress::Doubtful)
+        matches!(
+            self.progress,
+            AttemptProgress::UnderWay | AttemptProgress::Doubtful
+        )
     }
 
     /// Tries the next phone after a proxy was refused.
     fn repeat(&mut self, invite: &Message<'_>) {
         if self.add_branch(invite)
-            && matches!(self.progress, Progress::Refused | Progress::Cancelled)
+            && matches!(
+                self.progress,
+                AttemptProgress::Refused | AttemptProgress::Cancelled
+            )
         {
             *self = Self::new(invite, self.is_callers);
         }
@@ -418,27 +427,29 @@ impl Attempt {
             }
         }
         let rings_on = self.note_progress(stable_hash(response.branch));
-        if self.progress == Progress::Doubtful || rings_on && self.progress == Progress::Refused {
-            self.progress = Progress::UnderWay;
+        if self.progress == AttemptProgress::Doubtful
+            || rings_on && self.progress == AttemptProgress::Refused
+        {
+            self.progress = AttemptProgress::UnderWay;
         }
     }
 
     fn answer(&mut self, status: u16) {
-        self.progress = Progress::Answered;
+        self.progress = AttemptProgress::Answered;
         self.status = Some(status);
     }
 
     fn fail(&mut self, status: u16, response: &Message<'_>) {
-        if self.progress == Progress::Answered {
+        if self.progress == AttemptProgress::Answered {
             return;
         }
         self.status = Some(status);
         if self.fails_with(stable_hash(response.branch)) {
             let is_cancelled = status == 487 || self.was_cancelled;
             self.progress = if is_cancelled {
-                Progress::Cancelled
+                AttemptProgress::Cancelled
             } else {
-                Progress::Refused
+                AttemptProgress::Refused
             };
         }
     }
@@ -446,7 +457,7 @@ impl Attempt {
     fn cancel(&mut self, branch: u64) {
         if self.is_pending() && self.fails_with(branch) {
             self.was_cancelled = true;
-            self.progress = Progress::Cancelled;
+            self.progress = AttemptProgress::Cancelled;
         }
     }
 
@@ -459,7 +470,7 @@ impl Attempt {
         };
         self.early.retain(|early| *early != other);
         if self.is_pending() && self.early.is_empty() {
-            self.progress = Progress::HungUp;
+            self.progress = AttemptProgress::HungUp;
         }
         true
     }

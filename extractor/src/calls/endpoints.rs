@@ -30,14 +30,14 @@ const MAX_CONVERSATIONS: usize = 1024;
 /// The endpoints that open calls hold, and for a while those of closed calls.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Endpoints {
-    table: Table<Endpoint, Held>,
+    table: Table<Endpoint, HeldEndpoint>,
     /// The number of times that endpoints were given: later ones have higher numbers.
     given: u64,
 }
 
 /// An endpoint that calls hold, or held shortly before.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Held {
+struct HeldEndpoint {
     holders: Holders,
     /// Calls that were over while they held it, and since when, in order of time. Some may have
     /// been released since.
@@ -108,7 +108,7 @@ impl Hold {
     }
 }
 
-impl Held {
+impl HeldEndpoint {
     /// True when many calls guessed it one after the other.
     fn is_crowded(&self) -> bool {
         self.guessed_at.len() > MAX_GUESSING
@@ -223,7 +223,7 @@ impl Endpoints {
     pub(super) fn hold_with(&self, endpoint: Endpoint, rank: Rank, at: Moment) -> Hold {
         let held = self.table.get(&endpoint);
         held.map_or_else(
-            || Held::default().with(rank, at),
+            || HeldEndpoint::default().with(rank, at),
             |held| held.with(rank, at),
         )
     }
@@ -335,7 +335,7 @@ impl Endpoints {
         let of = |end| {
             self.table
                 .get(&end)
-                .and_then(|held: &Held| held.conversations.get(&conversation))
+                .and_then(|held: &HeldEndpoint| held.conversations.get(&conversation))
                 .copied()
         };
         of(conversation.source).or_else(|| of(conversation.destination))
@@ -401,7 +401,7 @@ impl Endpoints {
         endpoint: Endpoint,
         from: Moment,
         until: Moment,
-        history: impl Fn(&Held) -> &History,
+        history: impl Fn(&HeldEndpoint) -> &History,
     ) -> Stretches {
         match self.table.get(&endpoint) {
             Some(held) => history(held).free_between(from, until),
@@ -519,7 +519,7 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
     }
 }
 
-impl Held {
+impl HeldEndpoint {
     /// Notes that the calls that hold it changed at a moment.
     fn note_history(&mut self, at: Moment) {
         self.sure.note(self.holders.sure() > 0, at);

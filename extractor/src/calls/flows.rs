@@ -38,7 +38,7 @@ pub struct FlowTable {
 /// The carry-over of a table: packets that are left to be written, as if they had been found in one
 /// window.
 #[derive(Debug, Serialize, Deserialize)]
-struct Carried {
+struct CarriedFlows {
     since: Moment,
     end: Moment,
     flows: Vec<CarriedFlow>,
@@ -68,12 +68,12 @@ struct Flow {
     is_settled: bool,
     /// Its packets, in capture order within a part of a window, except that packets that came in
     /// fragments come after all others of their window.
-    stretches: SmallVec<[Stretch; 2]>,
+    stretches: SmallVec<[FlowPart; 2]>,
 }
 
 /// The packets of a flow in one part of a window.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct FlowPart {
     /// The number of the window.
     window: usize,
     /// The part of the window, and the flow's number in it.
@@ -93,7 +93,7 @@ struct WindowPackets {
 
 /// The packets of a flow in a window that is being forgotten.
 #[derive(Debug)]
-pub struct Left<'a> {
+pub struct FlowPackets<'a> {
     /// The flow.
     pub key: FlowKey,
     /// True when a call has had packets of it, or may have had.
@@ -102,7 +102,7 @@ pub struct Left<'a> {
     pub packets: SmallVec<[&'a [Moment]; 2]>,
 }
 
-impl Left<'_> {
+impl FlowPackets<'_> {
     /// The number of packets.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -167,7 +167,7 @@ impl FlowTable {
                 {
                     flows.push(number);
                 }
-                known.stretches.push(Stretch { window, part, flow });
+                known.stretches.push(FlowPart { window, part, flow });
             }
         }
         self.windows.push_back(WindowPackets {
@@ -183,7 +183,7 @@ impl FlowTable {
 
     /// Forgets the windows that ended at `moment` or earlier, and the flows without packets. `look`
     /// gets their packets before.
-    pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(Left<'_>)) {
+    pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(FlowPackets<'_>)) {
         self.since = moment;
         let mut empty: Vec<FlowKey> = Vec::new();
         while let Some(window) = self.windows.pop_front_if(|window| window.end <= moment) {
@@ -199,13 +199,13 @@ impl FlowTable {
                     .stretches
                     .iter()
                     .filter(|stretch| stretch.window < self.forgotten);
-                let packets_of = |stretch: &Stretch| {
+                let packets_of = |stretch: &FlowPart| {
                     window
                         .parts
                         .get(stretch.part as usize)
                         .map(|part| part.packets(stretch.flow as usize))
                 };
-                look(Left {
+                look(FlowPackets {
                     key,
                     is_claimed,
                     packets: gone.filter_map(packets_of).collect(),
@@ -484,7 +484,7 @@ impl FlowTable {
         }
     }
 
-    fn to_carry(&self) -> Carried {
+    fn to_carry(&self) -> CarriedFlows {
         let flow = |number: FlowNumber| {
             let Flow {
                 key,
@@ -516,7 +516,7 @@ impl FlowTable {
             .filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone())))
             .collect();
         let end = self.windows.back().map_or(self.since, |window| window.end);
-        Carried {
+        CarriedFlows {
             since: self.since,
             end,
             flows,
@@ -524,8 +524,8 @@ impl FlowTable {
         }
     }
 
-    fn resume(carried: Carried) -> Self {
-        let Carried {
+    fn resume(carried: CarriedFlows) -> Self {
+        let CarriedFlows {
             since,
             end,
             flows,
@@ -552,7 +552,7 @@ impl FlowTable {
                 table.free.push(table.flows.len());
                 table.flows.push(Flow::new(key));
             }
-            let stretches = SmallVec::from_slice(&[Stretch {
+            let stretches = SmallVec::from_slice(&[FlowPart {
                 window: 0,
                 part: 0,
                 flow: place,
@@ -622,7 +622,7 @@ impl Serialize for FlowTable {
 
 impl<'de> Deserialize<'de> for FlowTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Carried::deserialize(deserializer).map(Self::resume)
+        CarriedFlows::deserialize(deserializer).map(Self::resume)
     }
 }
 

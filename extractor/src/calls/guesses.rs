@@ -22,7 +22,7 @@ const MAX_ADDRESSES: usize = 64;
 
 /// The call that has a conversation by guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum GuessedOwner {
     /// This call has it.
     Of(CallNumber),
     /// Several calls may have it, and none fits best.
@@ -117,11 +117,11 @@ pub(super) struct Facts<'a> {
 }
 
 /// The call that has a conversation of which no call gave an end for sure.
-pub(super) fn verdict<'a>(
+pub(super) fn guessed_owner<'a>(
     conversation: FlowKey,
     endpoints: &Endpoints,
     facts: impl Fn(CallNumber) -> Option<Facts<'a>>,
-) -> Verdict {
+) -> GuessedOwner {
     let FlowKey {
         source,
         destination,
@@ -130,13 +130,13 @@ pub(super) fn verdict<'a>(
     let ((at_source, of_source), (at_destination, of_destination)) =
         (endpoints.guessing(source), endpoints.guessing(destination));
     if at_source == 0 && at_destination == 0 {
-        return Verdict::Nobodys;
+        return GuessedOwner::Nobodys;
     }
     let had = endpoints.had(conversation.either_way());
     if let Some(Had::By(call)) = had
         && (endpoints.is_guess(source, call) || endpoints.is_guess(destination, call))
     {
-        return Verdict::Of(call);
+        return GuessedOwner::Of(call);
     }
     let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING
         || endpoints.hold(source).is_crowded
@@ -150,7 +150,7 @@ pub(super) fn verdict<'a>(
         of_source.chain(of_destination).collect()
     };
     if is_crowded && guessing.len() > MAX_GUESSING {
-        return Verdict::InDoubt;
+        return GuessedOwner::InDoubt;
     }
     guessing.sort_unstable();
     guessing.dedup();
@@ -163,10 +163,10 @@ pub(super) fn verdict<'a>(
     candidates.sort_unstable();
     match candidates.as_slice() {
         [.., (near, fit, _), (best_near, best_fit, _)] if (near, fit) == (best_near, best_fit) => {
-            Verdict::InDoubt
+            GuessedOwner::InDoubt
         }
-        [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => Verdict::Of(*call),
-        _ => Verdict::InDoubt,
+        [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => GuessedOwner::Of(*call),
+        _ => GuessedOwner::InDoubt,
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
         other: Endpoint,
         calls: &[(CallNumber, &[(Endpoint, Rank)])],
         had: Option<Had>,
-    ) -> Verdict {
+    ) -> GuessedOwner {
         let mut endpoints = Endpoints::default();
         let mut held = Vec::new();
         for (call, others) in calls {
@@ -329,7 +329,7 @@ mod tests {
             .for_each(|had| endpoints.note_had(conversation.either_way(), had));
         let mut addresses = Addresses::default();
         note(&mut addresses.mapped, CLOUD);
-        verdict(conversation, &endpoints, |number| {
+        guessed_owner(conversation, &endpoints, |number| {
             let (_, held) = held.iter().find(|(call, _)| *call == number)?;
             Some(Facts {
                 addresses: &addresses,
@@ -343,30 +343,30 @@ mod tests {
     fn who_fits_better() {
         let guessed = |endpoint| (endpoint, Rank::Guessed);
         let other_port = STRANGER.with_port(1);
-        assert_eq!(verdict_on(STRANGER, &[], None), Verdict::Nobodys);
-        assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), Verdict::Of(A));
+        assert_eq!(verdict_on(STRANGER, &[], None), GuessedOwner::Nobodys);
+        assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), GuessedOwner::Of(A));
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[]), (B, &[])], None),
-            Verdict::InDoubt
+            GuessedOwner::InDoubt
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[guessed(STRANGER)]), (B, &[])], None),
-            Verdict::Of(A),
+            GuessedOwner::Of(A),
             "both ends"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(other_port)])], None),
-            Verdict::Of(B),
+            GuessedOwner::Of(B),
             "the address"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[(other_port, Rank::Named)])], None),
-            Verdict::InDoubt,
+            GuessedOwner::InDoubt,
             "its media are elsewhere"
         );
         assert_eq!(
             verdict_on(CLOUD.with_port(2), &[(A, &[guessed(CLOUD)])], None),
-            Verdict::InDoubt,
+            GuessedOwner::InDoubt,
             "ports are kept there"
         );
     }
@@ -380,16 +380,16 @@ mod tests {
                 &[(A, &[]), (B, &[guessed(STRANGER)])],
                 Some(Had::By(A))
             ),
-            Verdict::Of(A)
+            GuessedOwner::Of(A)
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[])], Some(Had::Before)),
-            Verdict::InDoubt,
+            GuessedOwner::InDoubt,
             "left running by another"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[guessed(STRANGER)])], Some(Had::Before)),
-            Verdict::Of(A)
+            GuessedOwner::Of(A)
         );
     }
 }

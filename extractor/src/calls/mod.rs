@@ -29,10 +29,10 @@ mod table;
 mod touching;
 mod unclaimed;
 
-pub use descriptions::{Descriptions, Known};
+pub use descriptions::{Descriptions, KnownStatements};
 pub use dialogs::{CallState, Dialogs};
 pub use endpoints::{Endpoints, Given};
-pub use flows::{FlowNumber, FlowTable, Left, Owner, Owners};
+pub use flows::{FlowNumber, FlowPackets, FlowTable, Owner, Owners};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
 pub use unclaimed::{Unclaimed, UnclaimedCounts};

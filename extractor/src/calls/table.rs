@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, CallState, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, Strays,
-    Unclaimed, descriptions::Exchange, floods::Floods, flows::Left, guesses::Addresses,
+    Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets, guesses::Addresses,
 };
 use crate::{
     counts::Excess,
@@ -25,7 +25,7 @@ use crate::{
 
 mod ownership;
 
-use ownership::{Before, Change, ChangedBy};
+use ownership::{Change, ChangedBy, EndpointBefore};
 
 /// The most endpoints of a call that are matched with media: a call with more is not believed.
 const MAX_ENDPOINTS: usize = 1024;
@@ -353,7 +353,7 @@ impl CallTable {
         &mut self,
         settled: Moment,
         left_since: Moment,
-        is_rtp: impl Fn(&Left<'_>) -> bool,
+        is_rtp: impl Fn(&FlowPackets<'_>) -> bool,
     ) {
         let unclaimed = &mut self.unclaimed;
         self.flows.forget_before(left_since, |left| {
@@ -484,7 +484,7 @@ impl CallTable {
         let prepare = |endpoint: &Endpoint| {
             self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), event.at)
         };
-        let before: Vec<Before> = held.iter().map(prepare).collect();
+        let before: Vec<EndpointBefore> = held.iter().map(prepare).collect();
         if let Some(call) = self.calls.get_mut(&number) {
             call.networks.push(event.network);
         }

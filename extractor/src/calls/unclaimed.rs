@@ -12,13 +12,13 @@ const NAMED: usize = 3;
 /// Flows that no call has had so far, and stretches of flows that several calls may have.
 #[derive(Debug, Default)]
 pub struct Unclaimed {
-    nobodys: Tally,
-    doubtful: Tally,
+    nobodys: FlowTally,
+    doubtful: FlowTally,
 }
 
 /// Packets by flow.
 #[derive(Debug, Default)]
-struct Tally {
+struct FlowTally {
     flows: BTreeMap<FlowKey, u64>,
     /// The number of flows beyond the limit, and of their packets.
     beyond: (u64, u64),
@@ -91,7 +91,7 @@ impl Unclaimed {
     }
 }
 
-impl Tally {
+impl FlowTally {
     fn add(&mut self, flow: FlowKey, packets: u64) {
         let is_full = self.flows.len() >= MAX_FLOWS;
         match self.flows.get_mut(&flow) {

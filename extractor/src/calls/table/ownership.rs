@@ -18,7 +18,7 @@ use crate::{
     calls::{
         CallNumber, FlowNumber, Given, Owner, Owners,
         endpoints::{CallNumbers, Had, Hold, Stretches, SureOwners},
-        guesses::{Facts, Verdict, verdict},
+        guesses::{Facts, GuessedOwner, guessed_owner},
     },
     events::FlowKey,
     moment::Moment,
@@ -48,7 +48,7 @@ pub(super) struct ChangedBy<'a> {
 }
 
 /// An endpoint before a change.
-pub(super) struct Before {
+pub(super) struct EndpointBefore {
     hold: Hold,
     /// The flows there that only this call's change concerns.
     own_flows: Vec<FlowNumber>,
@@ -111,7 +111,7 @@ impl CallTable {
         for endpoint in &guessed {
             self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), at);
         }
-        let mut changed: SmallVec<[(Endpoint, Before); 8]> = SmallVec::new();
+        let mut changed: SmallVec<[(Endpoint, EndpointBefore); 8]> = SmallVec::new();
         for &(endpoint, rank) in endpoints {
             let before = self.give(by, endpoint, rank, at);
             changed.extend(before.map(|before| (endpoint, before)));
@@ -145,7 +145,7 @@ impl CallTable {
         endpoint: Endpoint,
         rank: Rank,
         at: Moment,
-    ) -> Option<Before> {
+    ) -> Option<EndpointBefore> {
         let number = by.call;
         let call = self.calls.get(&number)?;
         let is_held = call.held.contains(&endpoint);
@@ -377,7 +377,7 @@ impl CallTable {
         by: ChangedBy<'_>,
         becomes: Hold,
         at: Moment,
-    ) -> Before {
+    ) -> EndpointBefore {
         self.tell_due(endpoint, at);
         let touching = self.flows.touching(endpoint);
         let own_flows = if touching.len() <= by.held.len().max(8) {
@@ -388,7 +388,7 @@ impl CallTable {
         own_flows
             .iter()
             .for_each(|flow| self.flows.reopen(*flow, at));
-        let before = Before {
+        let before = EndpointBefore {
             hold: self.endpoints.hold(endpoint),
             own_flows,
         };
@@ -412,7 +412,7 @@ impl CallTable {
     pub(super) fn note_change(
         &mut self,
         endpoint: Endpoint,
-        before: &Before,
+        before: &EndpointBefore,
         change: Change,
         at: Moment,
     ) {
@@ -439,7 +439,12 @@ impl CallTable {
     }
 
     /// The flows that a guess may have before a change at an endpoint, or after it.
-    fn urgent_flows(&self, endpoint: Endpoint, before: &Before, after: Hold) -> Vec<FlowNumber> {
+    fn urgent_flows(
+        &self,
+        endpoint: Endpoint,
+        before: &EndpointBefore,
+        after: Hold,
+    ) -> Vec<FlowNumber> {
         if !self.has_guesses && !after.is_guessed {
             return Vec::new();
         }
@@ -612,10 +617,10 @@ impl CallTable {
                 is_near: self.is_near(number, key),
             })
         };
-        match verdict(key, &self.endpoints, facts) {
-            Verdict::Of(call) => SmallVec::from_buf([call]),
-            Verdict::InDoubt => SmallVec::from_buf([DOUBT]),
-            Verdict::Nobodys => CallNumbers::new(),
+        match guessed_owner(key, &self.endpoints, facts) {
+            GuessedOwner::Of(call) => SmallVec::from_buf([call]),
+            GuessedOwner::InDoubt => SmallVec::from_buf([DOUBT]),
+            GuessedOwner::Nobodys => CallNumbers::new(),
         }
     }
 
