@@ -6,7 +6,7 @@ use shared::{pcap::Gap, units::grouped};
 
 use crate::{
     calls::{CallState, UnclaimedCounts},
-    counts::{CallCounts, Counts, Excess, FragmentCounts, NotUsed, Rank, StreamCounts},
+    counts::{CallCounts, Counts, Excess, FragmentCounts, Importance, NotUsed, StreamCounts},
     events::FlowKey,
     outputs::uploads::UploadCounts,
     survey::Survey,
@@ -164,7 +164,7 @@ impl Report {
         let unused = self
             .all_not_used()
             .into_iter()
-            .filter(|line| line.rank == Rank::LeftBehind)
+            .filter(|line| line.rank == Importance::LeftBehind)
             .map(|line| line.count);
         unsent
             .into_iter()
@@ -212,29 +212,33 @@ impl Report {
         let passed = counts.other_tcp.saturating_sub(self.streams.followed);
         vec![
             NotUsed::new(
-                Rank::LeftBehind,
+                Importance::LeftBehind,
                 self.refused_inputs,
                 "inputs could not be read",
             ),
             NotUsed::new(
-                Rank::LeftBehind,
+                Importance::LeftBehind,
                 self.set_aside,
                 "segments are set aside, for they could not be read",
             ),
             NotUsed::new(
-                Rank::LeftBehind,
+                Importance::LeftBehind,
                 self.damaged_inputs,
                 "compressed inputs are cut or damaged",
             ),
-            NotUsed::new(Rank::LeftBehind, self.gaps, unreadable),
-            NotUsed::new(Rank::LeftBehind, counts.unknown_link, unknown_link),
+            NotUsed::new(Importance::LeftBehind, self.gaps, unreadable),
+            NotUsed::new(Importance::LeftBehind, counts.unknown_link, unknown_link),
             NotUsed::new(
-                Rank::Part,
+                Importance::Part,
                 passed,
                 "TCP segments of connections without SIP",
             ),
-            NotUsed::new(Rank::NoCall, self.stray_messages, "SIP messages of no call"),
-            NotUsed::new(Rank::Usual, self.copies, "copies of packets"),
+            NotUsed::new(
+                Importance::NoCall,
+                self.stray_messages,
+                "SIP messages of no call",
+            ),
+            NotUsed::new(Importance::Usual, self.copies, "copies of packets"),
         ]
     }
 }
@@ -244,7 +248,11 @@ impl UnclaimedCounts {
         let flows = grouped(self.doubtful_flows);
         let what =
             format!("packets in {flows} flows that several calls may own are in no call's file");
-        vec![NotUsed::new(Rank::Missing, self.doubtful_packets, what)]
+        vec![NotUsed::new(
+            Importance::Missing,
+            self.doubtful_packets,
+            what,
+        )]
     }
 }
 

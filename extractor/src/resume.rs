@@ -6,7 +6,7 @@ use crate::{
     calls::CallTable,
     config::Config,
     outputs::{
-        Books, Directory, Outputs, Settings,
+        Books, Directory, OutputSettings, Outputs,
         uploads::{UploadCounts, Uploads},
     },
     reassembly::Unfinished,
@@ -32,7 +32,7 @@ pub enum Resume {
 impl Resume {
     /// The terms and the output settings of the run that continues.
     #[must_use]
-    pub fn settle(&self, terms: Terms, outputs: &Settings) -> (Terms, Settings) {
+    pub fn settle(&self, terms: Terms, outputs: &OutputSettings) -> (Terms, OutputSettings) {
         match self {
             Self::Fresh => (terms, outputs.clone()),
             Self::Finished(state, _) | Self::Continue(state, _) => {

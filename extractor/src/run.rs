@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
     report::{Exit, Report},
     session::{Rest, Session},
-    source::{Inputs, Left, Name, Scratch, shown},
+    source::{Inputs, Name, NamedInput, Scratch, shown},
     state::StateFile,
     terms::Terms,
     unit::{Done, Seals, Unit},
@@ -104,7 +104,7 @@ fn work(
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
     while let Some(window) = reading.next_window(indexed, &arena) {
-        session.take_note(&window, &inputs);
+        session.note_window(&window, &inputs);
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
         // Correlating needs one thread. So while one window is correlated and written, the next is
@@ -169,9 +169,9 @@ fn run_files(
         refused = refused.saturating_add(1);
         tracing::error!("{} is not used: {error}", shown(path));
     })?;
-    let files: Vec<Left> = inputs
+    let files: Vec<NamedInput> = inputs
         .iter()
-        .map(|input| Left {
+        .map(|input| NamedInput {
             path: Name::of(input.name()),
             identity: input.identity(),
         })
@@ -359,7 +359,7 @@ fn note_ended(points: Option<&mut Points<'_>>, tell: impl FnOnce(&mut dyn FnMut(
 
 /// Saves what was learnt about segments that are not read again.
 fn keep_what_was_learned(session: &mut Session<'_>, points: &mut Points<'_>) -> Result<()> {
-    if points.take_learned() {
+    if points.take_changes() {
         work(session, Unit::default(), Some(points))
     } else {
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
     report::Report,
     resume::{Resume, SavedState, give_up},
     sdp::Rank,
-    source::{Carried, Input, InputError, Inputs, Left},
+    source::{Carried, Input, InputError, Inputs, NamedInput},
     state::StateFile,
     survey::Survey,
     terms::Terms,
@@ -58,7 +58,7 @@ pub struct Rest {
     /// True when the earlier run was complete.
     pub is_finished: bool,
     /// The inputs that were not read to their end.
-    pub left: Vec<Left>,
+    pub left: Vec<NamedInput>,
     /// The offset in the first of them at which reading continues, in bytes.
     pub offset: Option<usize>,
     /// The known segments of the input directories.
@@ -183,8 +183,8 @@ impl<'c> Session<'c> {
     where
         'c: 'w,
     {
-        self.take_note_of_damage(inputs);
-        self.take_note_of_time(inputs);
+        self.note_damage(inputs);
+        self.warn_of_lag(inputs);
         self.progress.begin(inputs.total_bytes());
         let Checkpoint {
             clock,
@@ -232,7 +232,7 @@ impl<'c> Session<'c> {
     }
 
     /// Adds the counters of a window to the report, and logs its unreadable parts.
-    pub fn take_note(&mut self, window: &Window<'_>, inputs: &Inputs) {
+    pub fn note_window(&mut self, window: &Window<'_>, inputs: &Inputs) {
         self.report.counts.add_all(&window.counts);
         for (input, gap) in &window.gaps {
             self.report
@@ -251,7 +251,7 @@ impl<'c> Session<'c> {
             .records()
             .for_each_between(window.start.position..window.end.position, |record| {
                 let packet = self.config.decoder.decode(record.link, record.frame);
-                self.report.survey.take(&packet, &self.config.decoder);
+                self.report.survey.add_packet(&packet, &self.config.decoder);
                 !self.report.survey.is_full()
             });
     }
@@ -375,7 +375,7 @@ impl<'c> Session<'c> {
     }
 
     /// Warns if the first timestamp of the inputs lags far behind packet time.
-    fn take_note_of_time(&self, inputs: &Inputs) {
+    fn warn_of_lag(&self, inputs: &Inputs) {
         let first = inputs
             .all()
             .iter()
@@ -392,7 +392,7 @@ impl<'c> Session<'c> {
     }
 
     /// Logs the inputs that could not be decompressed completely.
-    fn take_note_of_damage(&mut self, inputs: &Inputs) {
+    fn note_damage(&mut self, inputs: &Inputs) {
         for input in inputs.all() {
             if let Some(damage) = input.damage() {
                 self.report.damaged_inputs = self.report.damaged_inputs.saturating_add(1);

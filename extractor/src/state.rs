@@ -84,8 +84,8 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.with_context(|| format!("the state {path} cannot be opened"))?,
         };
-        let header =
-            Header::read(&mut file).with_context(|| format!("the state {path} cannot be read"))?;
+        let header = StateHeader::read(&mut file)
+            .with_context(|| format!("the state {path} cannot be read"))?;
         let advice = "restore it, or give up the calls that were open with --reset-state";
         let Some(header) = header else {
             bail!("the state {path} is damaged: it does not begin with the magic number; {advice}")
@@ -154,7 +154,7 @@ impl StateFile {
         &self,
         body: &[u8],
         records: impl FnOnce(&mut dyn Write) -> io::Result<u64>,
-    ) -> io::Result<(NamedTempFile, Header)> {
+    ) -> io::Result<(NamedTempFile, StateHeader)> {
         let new = files::replacement(&self.path, MODE)?;
         let mut file = new.as_file();
         let mut out = Summed {
@@ -167,7 +167,7 @@ impl StateFile {
         out.to.flush()?;
         let sum = out.sum.clone().finalize();
         drop(out);
-        let header = Header {
+        let header = StateHeader {
             version: VERSION,
             sum,
             body_len: body.len() as u64,
@@ -219,14 +219,14 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-struct Header {
+struct StateHeader {
     version: u32,
     sum: u32,
     body_len: u64,
     records_len: u64,
 }
 
-impl Header {
+impl StateHeader {
     fn read(file: &mut File) -> io::Result<Option<Self>> {
         let mut bytes = Vec::new();
         file.take(HEADER_LEN as u64).read_to_end(&mut bytes)?;

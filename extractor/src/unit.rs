@@ -14,8 +14,8 @@ use crate::{
     moment::{Clock, Moment, Pace, Position},
     outputs::Records,
     reassembly::{Assembler, Unfinished},
-    segments::{Content, Contents},
-    source::{Input, Inputs, Layouts, Left},
+    segments::{ContentHash, ContentHasher},
+    source::{Input, Inputs, Layouts, NamedInput},
     timeline::Timeline,
     windows::{Indexed, Start, Window, Windows},
 };
@@ -27,7 +27,7 @@ pub struct Unit {
     pub inputs: Vec<Input>,
     /// The names and identities of the inputs, for the state, until they have been read to their
     /// end. A unit without them has no checkpoints.
-    pub left: Vec<Left>,
+    pub left: Vec<NamedInput>,
     /// The packet time that the capture has reached behind the inputs, if known.
     pub reached_ns: Option<Clock>,
     /// True for the last unit.
@@ -45,7 +45,7 @@ impl Unit {
     }
 
     /// Adds an input.
-    pub fn push(&mut self, input: Input, left: Left) {
+    pub fn push(&mut self, input: Input, left: NamedInput) {
         self.inputs.push(input);
         self.left.push(left);
     }
@@ -59,7 +59,7 @@ pub struct Done {
     /// The offset up to which the input could be read, in bytes.
     pub read_to: usize,
     /// The content of the input, by which it is recognized.
-    pub content: Option<Content>,
+    pub content: Option<ContentHash>,
 }
 
 /// The point up to which everything has been read, and where a run resumes.
@@ -74,9 +74,9 @@ pub struct Checkpoint {
     /// The number of the next input.
     pub next_input: usize,
     /// The last records, which wait for records that decide on packet time.
-    pub held: Vec<Held>,
+    pub held: Vec<HeldRecord>,
     /// The inputs that have not been read to their end.
-    pub left: Vec<Left>,
+    pub left: Vec<NamedInput>,
     /// The offset in the first of these inputs at which reading continues, in bytes.
     pub offset: Option<usize>,
 }
@@ -91,7 +91,7 @@ impl Checkpoint {
 
 /// A record that waits for later records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldRecord {
     /// The name of its input.
     pub name: String,
     /// A capture that contains only this record.
@@ -105,7 +105,7 @@ pub struct Reading<'w> {
     config: &'w Config,
     windows: Windows<'w>,
     layouts: Layouts,
-    left: Vec<Left>,
+    left: Vec<NamedInput>,
     /// The number of inputs before those of the unit: held records.
     before: usize,
     /// The end of the last window.
@@ -125,7 +125,7 @@ impl<'w> Reading<'w> {
     pub fn begin(
         inputs: &'w Inputs,
         before: usize,
-        left: Vec<Left>,
+        left: Vec<NamedInput>,
         start: Start,
         config: &'w Config,
         is_final: bool,
@@ -170,7 +170,7 @@ impl<'w> Reading<'w> {
         let window = self.windows.join(indexed, &mut self.layouts, arena)?;
         self.end = window.end;
         self.window_ends.push_back(window.end);
-        self.ends.take(&window);
+        self.ends.add_window(&window);
         Some(window)
     }
 
@@ -297,7 +297,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn take(&mut self, window: &Window<'_>) {
+    fn add_window(&mut self, window: &Window<'_>) {
         let cut = window
             .gaps
             .iter()
@@ -345,10 +345,10 @@ pub struct Seals {
 /// The checksum of a segment: the bytes it has covered, and the size of the segment.
 #[derive(Debug, Default)]
 struct Seal {
-    contents: Contents,
+    contents: ContentHasher,
     at: usize,
     size: usize,
-    known: Option<Content>,
+    known: Option<ContentHash>,
 }
 
 impl Seals {
@@ -357,7 +357,7 @@ impl Seals {
     #[must_use]
     pub fn of(unit: &Unit, before: usize, inputs: &Inputs) -> Self {
         let first = inputs.first().saturating_add(before);
-        let seal = |(number, left): (usize, &Left)| Seal {
+        let seal = |(number, left): (usize, &NamedInput)| Seal {
             // A larger file is not in memory.
             size: usize::try_from(left.identity.size).unwrap_or(usize::MAX),
             known: inputs.get(number).and_then(Input::packed),
@@ -406,7 +406,7 @@ impl Seals {
     }
 
     /// The content of a segment.
-    fn content(&mut self, inputs: &Inputs, index: usize) -> Option<Content> {
+    fn content(&mut self, inputs: &Inputs, index: usize) -> Option<ContentHash> {
         self.advance_one(inputs, index, usize::MAX);
         let seal = self.seals.get_mut(index)?;
         seal.known = seal
@@ -417,7 +417,12 @@ impl Seals {
 }
 
 /// A capture that contains only this record.
-fn keep(input: usize, record: &Record<'_>, inputs: &Inputs, layouts: &Layouts) -> Option<Held> {
+fn keep(
+    input: usize,
+    record: &Record<'_>,
+    inputs: &Inputs,
+    layouts: &Layouts,
+) -> Option<HeldRecord> {
     let of = inputs.get(input)?;
     let precision = record.precision;
     let layout = layouts.at(Position::new(input, record.offset))?;
@@ -433,7 +438,7 @@ fn keep(input: usize, record: &Record<'_>, inputs: &Inputs, layouts: &Layouts) -
             .unwrap_or(&header),
     );
     file.extend(record.frame);
-    Some(Held {
+    Some(HeldRecord {
         name: of.name().to_owned(),
         file,
     })

@@ -281,7 +281,7 @@ impl CsvFile {
         };
         if replaced.is_empty() {
             if is_pending {
-                self.take_rows(&part, progress, directory)
+                self.append_rows(&part, progress, directory)
                     .with_context(what)?;
             }
         } else if is_pending || progress.pending == 0 {
@@ -304,7 +304,12 @@ impl CsvFile {
         Ok(())
     }
 
-    fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
+    fn append_rows(
+        &self,
+        part: &Path,
+        progress: &CsvProgress,
+        directory: &Directory,
+    ) -> Result<()> {
         let mut rows = BufReader::new(files::open(OpenOptions::new().read(true), part)?);
         let mut file = files::open(
             OpenOptions::new()

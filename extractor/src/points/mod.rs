@@ -35,7 +35,9 @@ use crate::{
     segments::{
         AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path,
     },
-    source::{Input, InputError, Left, Name, RecentPackets, Scratch, merge::Watermark, patiently},
+    source::{
+        Input, InputError, Name, NamedInput, RecentPackets, Scratch, merge::Watermark, patiently,
+    },
     timeline::Timeline,
     unit::{Done, Unit},
     watch::Silence,
@@ -206,14 +208,14 @@ impl<'c> Points<'c> {
     /// A segment cannot be read now.
     pub fn left(
         &mut self,
-        left: &[Left],
+        left: &[NamedInput],
         mut offset: Option<usize>,
         report: &mut Report,
     ) -> Result<(Unit, bool)> {
         let mut unit = Unit::default();
         let mut is_first_there = true;
         self.working.clear();
-        let which = |left: &Left| {
+        let which = |left: &NamedInput| {
             let path = left.path.to_path();
             Listed::at(path).map_or_else(|_| Which::at(path), |listed| Which::of(path, &listed))
         };
@@ -287,7 +289,11 @@ impl<'c> Points<'c> {
         Ok((unit, is_first_there))
     }
 
-    fn open_left(&self, left: &Left, has_faulted: bool) -> Result<(Listed, Input), InputError> {
+    fn open_left(
+        &self,
+        left: &NamedInput,
+        has_faulted: bool,
+    ) -> Result<(Listed, Input), InputError> {
         let path = left.path.to_path();
         let listed = Listed::at(path)?;
         let as_it_was = Listed {
@@ -414,7 +420,7 @@ impl<'c> Points<'c> {
             len = len.saturating_add(input.bytes().len() as u64);
             unit.push(
                 input,
-                Left {
+                NamedInput {
                     path: Name::of(&segment.path),
                     identity: segment.identity,
                 },
@@ -483,7 +489,7 @@ impl<'c> Points<'c> {
     }
 
     /// True when something must be saved although no segment was read; then resets that.
-    pub fn take_learned(&mut self) -> bool {
+    pub fn take_changes(&mut self) -> bool {
         self.points
             .iter_mut()
             .filter_map(|point| std::mem::take(&mut point.has_learned).then_some(()))
@@ -509,7 +515,7 @@ impl<'c> Points<'c> {
                 Ok(listed) => {
                     point.is_missing = false;
                     if let Some(listed) = listed {
-                        found.extend(point.take_listed(number, listed, &mut look)?);
+                        found.extend(point.new_segments(number, listed, &mut look)?);
                     }
                 }
                 Err(error) if self.config.stays => {

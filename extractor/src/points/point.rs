@@ -14,13 +14,13 @@ use nix::libc::ELOOP;
 use super::{
     Look, ON_ITS_WAY,
     segment::{FoundSegment, Queued, has_packets},
-    stored::{Begun, Known, Likeness, Seen, Stored, is_longer},
+    stored::{Begun, KnownSegments, Likeness, Seen, Stored, is_longer},
 };
 use crate::{
     attempts::{Attempts, Which},
     moment::Clock,
     segments::{
-        AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order,
+        AfterProcessing, Applied, ContentHash, Identity, Listed, Listing, Series, capture_order,
         content, identity, part_begins, whole_path,
     },
     source::{Input, InputError, Name, Scratch, first_time, merge::Delivery, patiently},
@@ -107,7 +107,7 @@ impl Point {
 
     /// The listed files that are to be read and do not wait already. `number` is that of the
     /// directory.
-    pub(super) fn take_listed(
+    pub(super) fn new_segments(
         &mut self,
         number: usize,
         mut listed: Vec<Listed>,
@@ -151,7 +151,7 @@ impl Point {
         if unsettled.is_empty() {
             return Ok(Vec::new());
         }
-        let known = Known::of(&self.stored);
+        let known = KnownSegments::of(&self.stored);
         let directory = self.listing.directory().to_owned();
         let mut found: Vec<FoundSegment> = Vec::new();
         let mut new = Vec::new();
@@ -202,7 +202,7 @@ impl Point {
         number: usize,
         path: &Path,
         listed: &Listed,
-        known: &Known,
+        known: &KnownSegments,
         found: &mut [FoundSegment],
         look: &mut Look<'_>,
     ) -> Result<Sorted<FoundSegment>, InputError> {
@@ -265,9 +265,9 @@ impl Point {
         number: usize,
         listed: &Listed,
         identity: Identity,
-        known: &Known,
+        known: &KnownSegments,
         found: &mut [FoundSegment],
-    ) -> io::Result<Sorted<Option<Content>>> {
+    ) -> io::Result<Sorted<Option<ContentHash>>> {
         let path = self.listing.directory().join(&listed.name);
         if !has_packets(listed) {
             return Ok(
@@ -278,7 +278,7 @@ impl Point {
             );
         }
         let mut all = None;
-        let mut of_it = || -> io::Result<Content> {
+        let mut of_it = || -> io::Result<ContentHash> {
             all.map_or_else(|| content(&path, listed.size), Ok)
                 .inspect(|content| all = Some(*content))
         };

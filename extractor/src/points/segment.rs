@@ -6,7 +6,7 @@ use shared::pcap::FILE_HEADER_LEN;
 
 use crate::{
     moment::Clock,
-    segments::{Content, Identity, Listed, Order, Series, is_named},
+    segments::{ContentHash, Identity, Listed, Order, Series, is_named},
     source::{Input, merge::Delivery},
 };
 
@@ -23,7 +23,7 @@ pub(super) struct FoundSegment {
     pub(super) identity: Identity,
     /// The content of the segment, if it is known: it has been read to its end, or waits to be
     /// merged, or another segment looks like it.
-    pub(super) content: Option<Content>,
+    pub(super) content: Option<ContentHash>,
     pub(super) order: Order,
     /// The offset at which reading begins, in bytes: the segment was read up to there when it was
     /// shorter.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::segment::FoundSegment;
 use crate::{
-    segments::{Content, FileId, Identity, Listed, Series, content, identity},
+    segments::{ContentHash, FileId, Identity, Listed, Series, content, identity},
     source::{Name, RecentPackets},
     timeline::Timeline,
 };
@@ -58,14 +58,14 @@ pub(super) struct Merging {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Begun {
     pub(super) identity: Identity,
-    pub(super) content: Content,
+    pub(super) content: ContentHash,
     /// The offset up to which it has been read, in bytes.
     pub(super) offset: usize,
 }
 
 impl Begun {
     /// True when this is the segment. Its content is known whenever the identity may not suffice.
-    pub(super) fn is(&self, identity: Identity, content: Option<Content>) -> bool {
+    pub(super) fn is(&self, identity: Identity, content: Option<ContentHash>) -> bool {
         self.identity == identity && content.is_none_or(|content| self.content == content)
     }
 }
@@ -78,7 +78,7 @@ pub(super) struct Seen {
     /// The identity of the segment, to look it up under any name.
     pub(super) identity: Identity,
     /// The content, which identifies it for sure; `None` if the segment was not read to its end.
-    pub(super) content: Option<Content>,
+    pub(super) content: Option<ContentHash>,
     /// The file itself.
     pub(super) file: FileId,
     /// The offset up to which it could be read, in bytes: a file that has grown is read again from
@@ -103,7 +103,7 @@ impl Stored {
         &self,
         series: &Series,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) -> bool {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
         begun.is_some_and(|begun| begun.is(identity, content))
@@ -114,7 +114,7 @@ impl Stored {
         &self,
         series: &Series,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) -> Option<usize> {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
         begun
@@ -127,7 +127,7 @@ impl Stored {
         &mut self,
         series: &Series,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) {
         if let Some(merging) = self.series.get_mut(series) {
             merging.begun.take_if(|begun| begun.is(identity, content));
@@ -148,7 +148,7 @@ impl Stored {
         &self,
         name: &OsStr,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) -> Series {
         let is_it = |merging: &Merging| {
             merging
@@ -235,7 +235,7 @@ impl Stored {
 }
 
 /// An index of the processed segments of a directory.
-pub(super) struct Known {
+pub(super) struct KnownSegments {
     by_identity: BTreeMap<Identity, Vec<usize>>,
     /// The latest segment of each name.
     by_name: BTreeMap<Name, usize>,
@@ -254,7 +254,7 @@ pub(super) enum Likeness {
     Another(usize),
 }
 
-impl Known {
+impl KnownSegments {
     pub(super) fn of(stored: &Stored) -> Self {
         let mut by_identity: BTreeMap<Identity, Vec<usize>> = BTreeMap::new();
         for (number, seen) in stored.seen.iter().enumerate() {
@@ -290,7 +290,7 @@ impl Known {
         stored: &Stored,
         listed: &Listed,
         identity: Identity,
-        content: impl FnOnce() -> Result<Content, E>,
+        content: impl FnOnce() -> Result<ContentHash, E>,
     ) -> Result<Likeness, E> {
         let alike = self
             .by_identity
@@ -368,7 +368,7 @@ pub(super) fn is_longer(
     path: &Path,
     listed: &Listed,
     shorter: Identity,
-    then: Option<Content>,
+    then: Option<ContentHash>,
 ) -> io::Result<bool> {
     if shorter.size >= listed.size {
         return Ok(false);

@@ -77,7 +77,7 @@ impl Carried {
         let map = Map::of(file, Path::new("the carried records"))?;
         let bytes = map.bytes().get(..stretch.end).unwrap_or_default();
         let mut offset = stretch.start;
-        while let Some(entry) = Entry::at(bytes, offset) {
+        while let Some(entry) = CarriedRecord::at(bytes, offset) {
             carried.entries.push((entry.position, offset));
             offset = entry.end();
         }
@@ -103,12 +103,12 @@ impl Carried {
         Some((entry.record(self.bytes())?, layout))
     }
 
-    fn entry(&self, position: Position) -> Option<Entry> {
+    fn entry(&self, position: Position) -> Option<CarriedRecord> {
         let place = self
             .entries
             .binary_search_by_key(&position, |(position, _)| *position)
             .ok()?;
-        Entry::at(self.bytes(), self.entries.get(place)?.1)
+        CarriedRecord::at(self.bytes(), self.entries.get(place)?.1)
     }
 }
 
@@ -146,7 +146,7 @@ pub fn write_carried(
 }
 
 /// A stored record.
-struct Entry {
+struct CarriedRecord {
     offset: usize,
     position: Position,
     len: usize,
@@ -156,7 +156,7 @@ struct Entry {
     kind: u8,
 }
 
-impl Entry {
+impl CarriedRecord {
     /// The record at an offset, if it is complete.
     fn at(bytes: &[u8], offset: usize) -> Option<Self> {
         let [

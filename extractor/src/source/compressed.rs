@@ -82,7 +82,7 @@ impl Compression {
     ) -> io::Result<Option<Damage>> {
         let mut from = BufReader::with_capacity(INPUT_BYTES, from);
         let mut output = vec![0; OUTPUT_BYTES];
-        let mut decoder = Decoder::new(self)?;
+        let mut decoder = Decompressor::new(self)?;
         let mut offset: u64 = 0;
         loop {
             let input = match from.fill_buf() {
@@ -97,7 +97,7 @@ impl Compression {
                 }
             };
             let is_end = input.is_empty();
-            let Step { used, given, wrong } = decoder.step(input, &mut output);
+            let DecompressionStep { used, given, wrong } = decoder.step(input, &mut output);
             to.write_all(output.get(..given).unwrap_or_default())?;
             offset = offset.saturating_add(given as u64);
             from.consume(used);
@@ -151,7 +151,7 @@ impl fmt::Display for Damage {
 
 /// The result of a decompression step.
 #[derive(Default)]
-struct Step {
+struct DecompressionStep {
     /// The number of input bytes that were used.
     used: usize,
     /// The number of output bytes that were filled, even if the step failed.
@@ -159,12 +159,12 @@ struct Step {
     wrong: Option<String>,
 }
 
-enum Decoder {
+enum Decompressor {
     Gzip(Gzip),
     Zstd(Zstd),
 }
 
-impl Decoder {
+impl Decompressor {
     fn new(compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::Gzip => Self::Gzip(Gzip {
@@ -179,7 +179,7 @@ impl Decoder {
         })
     }
 
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> DecompressionStep {
         match self {
             Self::Gzip(gzip) => gzip.step(input, output),
             Self::Zstd(zstd) => zstd.step(input, output),
@@ -203,14 +203,14 @@ struct Gzip {
 }
 
 impl Gzip {
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> DecompressionStep {
         if self.is_between {
             // Tapes and some writers add zeros after the last member.
             let padding = input.iter().take_while(|byte| **byte == 0).count();
             if padding > 0 || input.is_empty() {
-                return Step {
+                return DecompressionStep {
                     used: padding,
-                    ..Step::default()
+                    ..DecompressionStep::default()
                 };
             }
             self.inflate.reset(true);
@@ -221,7 +221,7 @@ impl Gzip {
             .inflate
             .decompress(input, output, FlushDecompress::None);
         self.is_between = matches!(result, Ok(Status::StreamEnd));
-        Step {
+        DecompressionStep {
             // The buffers limit it.
             used: self.inflate.total_in().saturating_sub(in_before) as usize,
             given: self.inflate.total_out().saturating_sub(out_before) as usize,
@@ -247,7 +247,7 @@ struct Zstd {
 impl Zstd {
     /// The decoder withholds the output before an error in the same step. So a step gets at most
     /// one block, and the header of the next block gets a step of its own.
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> DecompressionStep {
         let mut from = InBuffer::around(input.get(..self.wanted).unwrap_or(input));
         let mut to = OutBuffer::around(output);
         let result = self.decoder.run(&mut from, &mut to);
@@ -262,13 +262,13 @@ impl Zstd {
                     1..=ZSTD_BLOCK_HEADER_LEN => expected,
                     _ => expected.saturating_sub(ZSTD_BLOCK_HEADER_LEN),
                 };
-                Step {
+                DecompressionStep {
                     used,
                     given,
                     wrong: None,
                 }
             }
-            Err(error) => Step {
+            Err(error) => DecompressionStep {
                 used,
                 given,
                 wrong: Some(error.to_string()),

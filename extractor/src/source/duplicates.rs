@@ -22,7 +22,7 @@ type Fingerprint = [u8; 16];
 
 /// The latest IP packets.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "Remembered")]
+#[serde(from = "StoredPackets")]
 pub struct RecentPackets {
     /// The oldest first, except for late capture points.
     in_order: VecDeque<(Clock, Fingerprint)>,
@@ -33,12 +33,12 @@ pub struct RecentPackets {
 
 /// The stored part of [`RecentPackets`]: the rest follows from it.
 #[derive(Deserialize)]
-struct Remembered {
+struct StoredPackets {
     in_order: VecDeque<(Clock, Fingerprint)>,
 }
 
-impl From<Remembered> for RecentPackets {
-    fn from(Remembered { in_order }: Remembered) -> Self {
+impl From<StoredPackets> for RecentPackets {
+    fn from(StoredPackets { in_order }: StoredPackets) -> Self {
         let came = in_order
             .iter()
             .map(|&(clock, fingerprint)| (fingerprint, clock))

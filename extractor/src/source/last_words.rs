@@ -151,13 +151,13 @@ fn close(file: c_int) {
 
 /// The last words in a note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct LastWords {
     code: u8,
     /// The file in memory that could not be read, and the offset.
     pub(crate) fault: Option<(std::path::PathBuf, u64)>,
 }
 
-impl Word {
+impl LastWords {
     /// Reads the last words in the bytes of a note.
     pub(crate) fn of(note: &[u8]) -> Self {
         let code = note.get(WORD_AT).copied().unwrap_or(0);
@@ -342,14 +342,14 @@ mod tests {
     #[test]
     fn a_word_is_read_as_it_was_written() {
         let mut note = vec![0; PATH_AT + MAX_PATH];
-        assert_eq!(Word::of(&note).death(), None);
+        assert_eq!(LastWords::of(&note).death(), None);
         note[WORD_AT] = 7;
         note[OFFSET_AT..OFFSET_AT + 8].copy_from_slice(&8192u64.to_ne_bytes());
         note[LEN_AT..LEN_AT + 4].copy_from_slice(&6u32.to_ne_bytes());
         note[PATH_AT..PATH_AT + 6].copy_from_slice(b"/a/b.p");
-        let word = Word::of(&note);
+        let word = LastWords::of(&note);
         assert_eq!(word.death().unwrap(), "signal 7");
         assert_eq!(word.fault, Some(("/a/b.p".into(), 8192)));
-        assert_eq!(Word::of(b"short"), Word::default());
+        assert_eq!(LastWords::of(b"short"), LastWords::default());
     }
 }

@@ -48,7 +48,7 @@ pub struct Watermark {
 /// A merge of several capture points.
 #[derive(Debug)]
 pub struct Merge<'a> {
-    points: Vec<Point<'a>>,
+    points: Vec<MergePoint<'a>>,
     is_begun: bool,
 }
 
@@ -192,7 +192,7 @@ impl<'a> Merge<'a> {
     ) -> Self {
         let points = points
             .into_iter()
-            .map(|(inputs, position)| Point::new(inputs, position, is_final))
+            .map(|(inputs, position)| MergePoint::new(inputs, position, is_final))
             .collect();
         Self {
             points,
@@ -223,7 +223,7 @@ impl<'a> Merge<'a> {
         let mut merged = Merged::default();
         let mut left_out: u64 = 0;
         while let Some((number, point)) = self.next(until)
-            && let Some(Head { record, timeline }) = point.head
+            && let Some(NextRecord { record, timeline }) = point.head
         {
             let clock = timeline.clock().unwrap_or(0);
             point.position.timeline = timeline;
@@ -244,7 +244,7 @@ impl<'a> Merge<'a> {
         }
         merged.bytes = capture.finish()?;
         merged.is_all = self.next(until).is_none();
-        self.points.iter().for_each(Point::release);
+        self.points.iter().for_each(MergePoint::release);
         Ok(merged)
     }
 
@@ -256,7 +256,7 @@ impl<'a> Merge<'a> {
 
     /// The point with the next record up to a watermark, and its number.
     #[inline]
-    fn next(&mut self, until: Watermark) -> Option<(usize, &mut Point<'a>)> {
+    fn next(&mut self, until: Watermark) -> Option<(usize, &mut MergePoint<'a>)> {
         let heads = self
             .points
             .iter_mut()
@@ -276,13 +276,13 @@ impl<'a> Merge<'a> {
 
 /// One capture point.
 #[derive(Debug)]
-struct Point<'a> {
+struct MergePoint<'a> {
     inputs: Vec<&'a Input>,
     reader: Reader<'a>,
     look_ahead: LookAhead<'a>,
     /// The next record; `None` at the end, and where a leap waits for the records that decide on
     /// it.
-    head: Option<Head<'a>>,
+    head: Option<NextRecord<'a>>,
     /// True when nothing follows the inputs.
     is_final: bool,
     /// The position of the next record.
@@ -291,12 +291,12 @@ struct Point<'a> {
 
 /// The next record of a point, and the point's clock at it.
 #[derive(Clone, Copy, Debug)]
-struct Head<'a> {
+struct NextRecord<'a> {
     record: Record<'a>,
     timeline: Timeline,
 }
 
-impl<'a> Point<'a> {
+impl<'a> MergePoint<'a> {
     fn new(inputs: Vec<&'a Input>, position: MergePosition, is_final: bool) -> Self {
         let reader = Reader::at(&inputs, position);
         Self {
@@ -339,7 +339,7 @@ impl<'a> Point<'a> {
             }
             timeline.advance(timestamp_ns, || Evidence::BorneOut);
         }
-        self.head = Some(Head { record, timeline });
+        self.head = Some(NextRecord { record, timeline });
     }
 
     /// Releases the memory of merged records.

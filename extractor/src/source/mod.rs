@@ -34,7 +34,7 @@ pub use self::{
     compressed::Damage,
     duplicates::RecentPackets,
     error::InputError,
-    name::{Left, Name},
+    name::{Name, NamedInput},
     patience::patiently,
     scratch::Scratch,
 };
@@ -45,7 +45,7 @@ use self::{
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
-    segments::{Content, Identity, content_of},
+    segments::{ContentHash, Identity, content_of},
     timeline::Later,
 };
 
@@ -79,7 +79,7 @@ pub struct Input {
     reached_ns: Option<u64>,
     damage: Option<Damage>,
     /// The content of the file, if the map does not have its bytes.
-    packed: Option<Content>,
+    packed: Option<ContentHash>,
 }
 
 /// The memory that holds a capture.
@@ -456,16 +456,17 @@ impl Input {
 
     /// The content of the whole file, if that was decompressed, or copied.
     #[must_use]
-    pub fn packed(&self) -> Option<Content> {
+    pub fn packed(&self) -> Option<ContentHash> {
         self.packed
     }
 
     /// The content of the first `size` bytes of the file.
     #[must_use]
-    pub fn content(&self, size: u64) -> Content {
+    pub fn content(&self, size: u64) -> ContentHash {
         let len = usize::try_from(size).unwrap_or(usize::MAX);
-        self.packed
-            .unwrap_or_else(|| Content::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes())))
+        self.packed.unwrap_or_else(|| {
+            ContentHash::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes()))
+        })
     }
 
     /// The name of the capture, for messages.
@@ -555,7 +556,7 @@ pub fn first_time(
     let first = first_bytes(&mut file)?;
     if let Some(compression) = Compression::of(&first) {
         file.rewind()?;
-        let mut head = Head(Vec::new());
+        let mut head = HeadWriter(Vec::new());
         // The end of decompression once `head` is full is not an error of the file.
         let damage = compression.decompress(&file, &mut head).ok().flatten();
         if let Some(error) = damage.as_ref().and_then(Damage::read_error) {
@@ -572,11 +573,11 @@ pub fn first_time(
 }
 
 /// A writer that keeps the beginning and refuses the rest.
-struct Head(Vec<u8>);
+struct HeadWriter(Vec<u8>);
 
 const HEAD_LEN: usize = 256 * 1024;
 
-impl Write for Head {
+impl Write for HeadWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() >= HEAD_LEN {
             return Err(io::ErrorKind::StorageFull.into());

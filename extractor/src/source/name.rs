@@ -26,7 +26,7 @@ impl Name {
 
 /// A capture that is still to be read, or was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
+pub struct NamedInput {
     /// The path of the capture.
     pub path: Name,
     /// The identity of the capture, which tells whether it is still the same.

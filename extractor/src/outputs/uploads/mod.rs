@@ -34,7 +34,7 @@ pub(super) use self::due::Due;
 use self::{due::DueUploads, sender::Sender};
 pub use self::{
     sender::{check, region},
-    settings::{Class, Cleanup, Encryption, Settings, Tags},
+    settings::{Class, Cleanup, Encryption, Tags, UploadSettings},
 };
 
 /// True when this build can upload.
@@ -70,7 +70,7 @@ pub struct Uploads(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
-    settings: Option<Settings>,
+    settings: Option<UploadSettings>,
     account: Mutex<Account>,
     /// Notified when a task has finished, for the run.
     task_ended: Condvar,
@@ -106,7 +106,7 @@ impl Uploads {
     ///
     /// # Errors
     /// The thread cannot start.
-    pub fn begin(directory: &Path, settings: Option<Settings>) -> Result<Self> {
+    pub fn begin(directory: &Path, settings: Option<UploadSettings>) -> Result<Self> {
         let uploads = Self::of(directory, settings);
         if let Some(settings) = uploads.0.settings.clone() {
             let sender = Sender::begin(&uploads.0, settings)?;
@@ -121,7 +121,7 @@ impl Uploads {
         Self::of(directory, None)
     }
 
-    fn of(directory: &Path, settings: Option<Settings>) -> Self {
+    fn of(directory: &Path, settings: Option<UploadSettings>) -> Self {
         let (account, task_ended) = (Mutex::default(), Condvar::new());
         Self(Arc::new(Shared {
             directory: directory.to_owned(),
@@ -261,7 +261,7 @@ impl Shared {
 
     fn finish(
         &self,
-        settings: &Settings,
+        settings: &UploadSettings,
         tables: &[PathBuf],
         patience: Option<Duration>,
         mut alive: impl FnMut(),
@@ -311,7 +311,7 @@ impl Shared {
 
     /// Ends the sending thread. With `for_good` and cleanup `Always`, deletes the files that could
     /// not be sent, too.
-    fn end(&self, settings: &Settings, for_good: bool) {
+    fn end(&self, settings: &UploadSettings, for_good: bool) {
         let mut account = self.account();
         account.due_uploads.close();
         account.has_ended = true;

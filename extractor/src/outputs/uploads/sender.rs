@@ -28,10 +28,10 @@ use tokio::{
 };
 
 use self::{
-    store::{CAPTURE, FileId, Order, Sent, Store, TABLE, file_at},
+    store::{CAPTURE, InodeId, Sent, Store, TABLE, UploadOrder, file_at},
     trouble::Trouble,
 };
-use super::{Account, Cleanup, Due, Settings, Shared};
+use super::{Account, Cleanup, Due, Shared, UploadSettings};
 
 /// The handle of the sending thread.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Sender {
     ///
     /// # Errors
     /// The thread cannot start.
-    pub(super) fn begin(shared: &Arc<Shared>, settings: Settings) -> Result<Self> {
+    pub(super) fn begin(shared: &Arc<Shared>, settings: UploadSettings) -> Result<Self> {
         let (shared, runtime, new_task) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
         let wake = Arc::clone(&new_task);
         let serve = move || {
@@ -92,7 +92,7 @@ impl Sender {
 ///
 /// # Errors
 /// They cannot; the error says why and what to do.
-pub fn check(settings: Settings) -> Result<()> {
+pub fn check(settings: UploadSettings) -> Result<()> {
     runtime()?.block_on(async {
         let to = settings.to.clone();
         let store = Store::new(settings).await;
@@ -127,7 +127,7 @@ impl Shared {
     }
 
     /// Sends due files until the run ends.
-    async fn serve(&self, settings: Settings, wake: &Notify) {
+    async fn serve(&self, settings: UploadSettings, wake: &Notify) {
         let begun = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ").to_string();
         let store = Arc::new(Store::new(settings.clone()).await);
         let check = async {
@@ -193,9 +193,9 @@ impl Shared {
         }
     }
 
-    fn order(&self, task: &Task, settings: &Settings, begun: &str) -> Order {
+    fn order(&self, task: &Task, settings: &UploadSettings, begun: &str) -> UploadOrder {
         match task {
-            Task::File(_, due) => Order {
+            Task::File(_, due) => UploadOrder {
                 path: self.directory.join(&due.file_name),
                 to: due.to.clone(),
                 name: due.file_name.clone(),
@@ -210,7 +210,7 @@ impl Shared {
                     .map(|ending| format!(".{}", ending.to_string_lossy()))
                     .unwrap_or_default();
                 let name = format!("{stem}_{begun}{ending}");
-                Order {
+                UploadOrder {
                     path: path.clone(),
                     to: settings.to.clone(),
                     name,
@@ -275,7 +275,7 @@ impl Shared {
             .as_ref()
             .is_some_and(|settings| settings.cleanup != Cleanup::Never);
         // Another file may have this name by now, and not be due yet.
-        let is_still_there = |file: &FileId| {
+        let is_still_there = |file: &InodeId| {
             file_at(&self.directory.join(&due.file_name)).is_ok_and(|there| there == *file)
         };
         if deletes && sent.file.as_ref().is_some_and(is_still_there) {

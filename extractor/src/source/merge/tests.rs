@@ -12,7 +12,7 @@ const START: u64 = 1_700_000_000 * SECOND;
 
 /// A record, as a test writes and reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Packet {
+struct TestPacket {
     ns: Option<u64>,
     frame: Vec<u8>,
     wire_len: u32,
@@ -20,8 +20,8 @@ struct Packet {
     precision: Precision,
 }
 
-fn packet(ns: u64, frame: &[u8]) -> Packet {
-    Packet {
+fn packet(ns: u64, frame: &[u8]) -> TestPacket {
+    TestPacket {
         ns: Some(ns),
         frame: frame.to_vec(),
         wire_len: frame.len() as u32,
@@ -30,8 +30,8 @@ fn packet(ns: u64, frame: &[u8]) -> Packet {
     }
 }
 
-fn nano(ns: u64, frame: &[u8]) -> Packet {
-    Packet {
+fn nano(ns: u64, frame: &[u8]) -> TestPacket {
+    TestPacket {
         precision: Precision::Nano,
         ..packet(ns, frame)
     }
@@ -49,7 +49,7 @@ fn ip_frame(n: u8) -> Vec<u8> {
     .concat()
 }
 
-impl Packet {
+impl TestPacket {
     fn of(record: &Record<'_>) -> Self {
         let Record {
             timestamp_ns,
@@ -69,7 +69,7 @@ impl Packet {
     }
 }
 
-fn classic(packets: &[Packet]) -> Vec<u8> {
+fn classic(packets: &[TestPacket]) -> Vec<u8> {
     let (link, precision) = packets.first().map_or((1, Precision::Micro), |packet| {
         (packet.link, packet.precision)
     });
@@ -93,7 +93,7 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
 
 /// A pcapng that describes each interface just before its first packet. The first interface has
 /// Ethernet and microseconds: simple packets belong to it.
-fn ng(packets: &[Packet]) -> Vec<u8> {
+fn ng(packets: &[TestPacket]) -> Vec<u8> {
     let mut interfaces = vec![(1, Precision::Micro)];
     let mut file = [
         ng_section_header(),
@@ -163,11 +163,11 @@ fn merge_of<'a>(queues: &'a Queues, positions: &[MergePosition]) -> Merge<'a> {
     )
 }
 
-fn packets_of(file: &[u8]) -> Vec<Packet> {
+fn packets_of(file: &[u8]) -> Vec<TestPacket> {
     let (layout, offset) = Layout::detect(file).unwrap();
     let mut walk = layout.walk(file, offset);
     let packets = std::iter::from_fn(|| match walk.next_step()? {
-        Step::Record(record) => Some(Packet::of(&record)),
+        Step::Record(record) => Some(TestPacket::of(&record)),
         Step::Gap(gap) => panic!("{gap}"),
     });
     packets.collect()
@@ -175,13 +175,13 @@ fn packets_of(file: &[u8]) -> Vec<Packet> {
 
 /// The result of a merge, regardless of the steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    packets: Vec<Packet>,
+struct MergeOutcome {
+    packets: Vec<TestPacket>,
     duplicates: u64,
     gaps: Vec<(usize, Gap)>,
 }
 
-impl Outcome {
+impl MergeOutcome {
     fn take(
         &mut self,
         merge: &mut Merge<'_>,
@@ -205,8 +205,8 @@ impl Outcome {
     }
 }
 
-fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> Outcome {
-    let mut outcome = Outcome::default();
+fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> MergeOutcome {
+    let mut outcome = MergeOutcome::default();
     let mut merge = merge_of(queues, &vec![MergePosition::default(); queues.len()]);
     let merged = outcome.take(&mut merge, Watermark::END, u64::MAX, recent.as_mut());
     assert!(merged.is_all);
@@ -219,7 +219,7 @@ fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> Outcome 
     outcome
 }
 
-fn merged(points: &[Vec<Vec<u8>>]) -> Vec<Packet> {
+fn merged(points: &[Vec<Vec<u8>>]) -> Vec<TestPacket> {
     merged_in_one(&opened(points), None).packets
 }
 
@@ -234,7 +234,7 @@ fn records_come_by_time_and_those_of_equal_time_by_point() {
         vec![at(0, "a0"), at(2, "a2"), at(2, "a2'"), at(9, "a9")],
         vec![at(0, "b0"), at(1, "b1"), at(2, "b2")],
     );
-    let names = |packets: Vec<Packet>| {
+    let names = |packets: Vec<TestPacket>| {
         packets
             .into_iter()
             .map(|packet| String::from_utf8(packet.frame).unwrap())
@@ -306,14 +306,14 @@ fn a_time_that_the_next_record_contradicts_moves_nothing() {
 
 #[test]
 fn frames_times_and_lengths_stay_as_they_are() {
-    let cooked = Packet {
+    let cooked = TestPacket {
         link: 113,
         wire_len: 9000,
         ..nano(START + 7, b"snapped")
     };
     let empty = packet(START + 1000, b"");
     let far = packet(i64::MAX as u64, b"far");
-    let unknown = Packet {
+    let unknown = TestPacket {
         link: 147,
         ..packet(START, b"of a link type that is not read")
     };
@@ -327,7 +327,7 @@ fn frames_times_and_lengths_stay_as_they_are() {
             nano(START + 3, b"a"),
             cooked,
             empty,
-            Packet {
+            TestPacket {
                 ns: Some(last_whole),
                 ..far
             }
@@ -371,7 +371,7 @@ fn times_in_ticks_of_a_power_of_two_stay_as_they_are() {
 
 #[test]
 fn what_has_no_time_takes_that_of_its_point() {
-    let timeless = |name: &str| Packet {
+    let timeless = |name: &str| TestPacket {
         ns: None,
         ..packet(0, name.as_bytes())
     };
@@ -416,7 +416,7 @@ fn what_cannot_be_read_is_told_once() {
         [(1, orphan().len()), (1, 5)]
     );
 
-    let mut steps = Outcome::default();
+    let mut steps = MergeOutcome::default();
     let mut positions = vec![MergePosition::default(); 2];
     for count in 1..4 {
         let mut merge = merge_of(&queues, &positions);
@@ -448,7 +448,7 @@ fn nothing_comes_before_the_watermark_allows_it() {
     ]);
     let mut merge = merge_of(&queues, &[MergePosition::default(); 2]);
     let mut step = |until| {
-        let mut outcome = Outcome::default();
+        let mut outcome = MergeOutcome::default();
         assert!(outcome.take(&mut merge, until, u64::MAX, None).is_all);
         outcome.packets
     };
@@ -494,7 +494,7 @@ fn delivered(inputs: &[&Input], before: Timeline) -> Option<Clock> {
 #[test]
 fn a_delivery_ends_where_its_point_will_be_then() {
     let at = |ms: u64| packet(START + ms * MS, b"x");
-    let later: Vec<Packet> = (0..16).map(|n| at(800 + n)).collect();
+    let later: Vec<TestPacket> = (0..16).map(|n| at(800 + n)).collect();
     let queues = opened(&[vec![
         classic(&[at(5), at(3 * HOUR / MS)]),
         classic(&later),
@@ -560,7 +560,7 @@ fn what_cannot_be_written_is_an_error() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
-fn some_packet() -> impl Strategy<Value = Packet> {
+fn some_packet() -> impl Strategy<Value = TestPacket> {
     let ms = prop_oneof![8 => 0u64..400, 1 => Just(5_000_000), 1 => 0u64..9_000_000];
     let ns = prop_oneof![9 => ms.prop_map(|ms| Some(START + ms * MS)), 1 => (0u64..400_000_000).prop_map(|ns| Some(START + ns)), 1 => Just(None)];
     let frame = prop_oneof![3 => (0u8..6).prop_map(ip_frame), 1 => proptest::collection::vec(any::<u8>(), 0..40)];
@@ -576,7 +576,7 @@ fn some_packet() -> impl Strategy<Value = Packet> {
             } else {
                 Precision::Micro
             };
-            Packet {
+            TestPacket {
                 ns,
                 wire_len: frame.len() as u32 + more,
                 frame,
@@ -621,17 +621,17 @@ fn some_points() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
 }
 
 /// The expected result, by sorting: the records with the times at which they come.
-fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
+fn sorted(queues: &Queues) -> Vec<(Clock, TestPacket)> {
     let mut all = Vec::new();
     for inputs in queues {
         let steps = inputs.iter().flat_map(|input| {
             let mut walk = input.layout.walk(input.bytes(), input.start);
             std::iter::from_fn(move || walk.next_step())
         });
-        let packets: Vec<Packet> = steps
+        let packets: Vec<TestPacket> = steps
             .filter_map(|step| {
                 if let Step::Record(record) = step {
-                    Some(Packet::of(&record))
+                    Some(TestPacket::of(&record))
                 } else {
                     None
                 }
@@ -654,7 +654,7 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
             let ns = Some(packet.ns.unwrap_or(clock));
             all.push((
                 clock,
-                Packet {
+                TestPacket {
                     ns,
                     ..packet.clone()
                 },
@@ -677,7 +677,7 @@ proptest! {
     fn merging_is_sorting(points in some_points()) {
         let queues = opened(&points);
         let outcome = merged_in_one(&queues, None);
-        let essence = |packet: &Packet| (packet.ns, packet.frame.clone(), packet.wire_len, packet.link);
+        let essence = |packet: &TestPacket| (packet.ns, packet.frame.clone(), packet.wire_len, packet.link);
         let want: Vec<_> = sorted(&queues).iter().map(|(_, packet)| essence(packet)).collect();
         prop_assert_eq!(outcome.packets.iter().map(essence).collect::<Vec<_>>(), want);
     }
@@ -687,7 +687,7 @@ proptest! {
         let queues = opened(&points);
         let recent = || dedup.then(RecentPackets::default);
         let want = merged_in_one(&queues, recent());
-        let mut got = Outcome::default();
+        let mut got = MergeOutcome::default();
         let mut recent = recent();
         let mut positions = vec![MergePosition::default(); queues.len()];
         let mut merge = merge_of(&queues, &positions);
@@ -710,7 +710,7 @@ proptest! {
     fn what_is_delivered_is_where_merging_ends(points in some_points()) {
         let queues = opened(&points);
         let mut merge = merge_of(&queues, &vec![MergePosition::default(); queues.len()]);
-        Outcome::default().take(&mut merge, Watermark::END, u64::MAX, None);
+        MergeOutcome::default().take(&mut merge, Watermark::END, u64::MAX, None);
         for (inputs, position) in queues.iter().zip(merge.positions()) {
             let inputs: Vec<&Input> = inputs.iter().collect();
             let delivered = delivered(&inputs, Timeline::default());
@@ -734,7 +734,7 @@ proptest! {
         }).collect();
         let queues = opened(&files.chunks(2).map(<[Vec<u8>]>::to_vec).collect::<Vec<_>>());
         let want = merged_in_one(&queues, None);
-        let mut got = Outcome::default();
+        let mut got = MergeOutcome::default();
         let mut there = [0usize; 3];
         let mut positions = [MergePosition::default(); 3];
         for point in arrivals {
