@@ -3,11 +3,11 @@
 //! Packet time is the highest timestamp so far. Every timer runs on it, so a clock that fails
 //! during the capture must not move it:
 //!
-//! * A *leap* is a timestamp more than [`NEAR_NS`] ahead of packet time: either nothing was
+//! * A *leap* is a timestamp more than a minute (`NEAR_NS`) ahead of packet time: either nothing was
 //!   captured for a while, or the timestamp is wrong. Packet time follows it unless one of the next
-//!   [`LOOK_AHEAD`] records contradicts it, by a timestamp more than [`NEAR_NS`] before it. So up
+//!   [`LOOK_AHEAD`] records contradicts it, by a timestamp more than a minute before it. So up
 //!   to 16 consecutive frames that are hours ahead move nothing.
-//! * A timestamp that *lags* more than [`NEAR_NS`] behind packet time moves nothing, either. If
+//! * A timestamp that *lags* more than a minute behind packet time moves nothing, either. If
 //!   timestamps keep lagging, the clock was set back, or packet time was wrong before. Then packet
 //!   time continues from its present value, at the pace of these timestamps: the difference is
 //!   added to each as its *offset*. Earlier offsets are remembered, so two clocks that alternate
