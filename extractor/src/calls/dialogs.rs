@@ -396,7 +396,7 @@ impl Attempt {
         )
     }
 
-    /// Tries the next phone after a proxy was refused.
+    /// Handles a repeated INVITE: a proxy that was refused tries the next phone.
     fn repeat(&mut self, invite: &Message<'_>) {
         if self.add_branch(invite)
             && matches!(
@@ -418,7 +418,8 @@ impl Attempt {
         is_new
     }
 
-    /// Another phone that rings keeps an attempt alive that one phone has refused.
+    /// Handles a provisional response: a phone that rings keeps an attempt alive that another phone
+    /// has refused.
     fn proceed(&mut self, status: u16, response: &Message<'_>) {
         if status > 100 && self.early.len() < MAX_BRANCHES {
             let early = Tag::of(response.to);
@@ -487,8 +488,8 @@ impl Attempt {
     }
 
     /// Notes that a transaction failed. Returns true if the attempt fails with it, because no
-    /// outermost transaction is under way any more. (One without any response may not be captured
-    /// on its way back.)
+    /// outermost transaction is under way any more. (One without responses does not count:
+    /// the capture may not have them.)
     fn fails_with(&mut self, name: u64) -> bool {
         let outermost = self.outermost_vias();
         self.branches

@@ -282,7 +282,7 @@ impl Endpoints {
         if !owners.calls.is_empty() {
             return owners;
         }
-        // If no call gave an end, a near call may still come.
+        // A near call may still come that gives one end only.
         SureOwners {
             gave_both: false,
             ..sure_owners(from, to, &|_| true)

@@ -299,7 +299,7 @@ mod tests {
         );
     }
 
-    /// The verdict on a conversation of the router's port 4000, which is guessed by calls that also
+    /// The owner by guess of a conversation of the router's port 4000, which is guessed by calls that also
     /// hold these endpoints.
     fn verdict_on(
         other: Endpoint,
