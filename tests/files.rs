@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use shared::pcap::{Layout, Precision, Step};
 use sip_call_extractor::source::{
     Input, Scratch,
-    merge::{Merge, Place, Watermark},
+    merge::{Merge, MergePosition, Watermark},
 };
 use support::{
     capture::{Capture, Clock, Order, PacketBlock, Section, gzip, zstd},
@@ -195,7 +195,9 @@ fn merged(points: &[Vec<u8>]) -> Vec<u8> {
         })
         .collect();
     let mut merge = Merge::new(
-        opened.iter().map(|input| (vec![input], Place::default())),
+        opened
+            .iter()
+            .map(|input| (vec![input], MergePosition::default())),
         true,
     );
     let mut file = Vec::new();

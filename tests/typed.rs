@@ -324,7 +324,7 @@ fn why_is_said_to_those_who_ask() {
     verbose
         .says("description gives endpoints call_id=first from=192.0.2.1:5060")
         .says("endpoints=\"192.0.2.1:4000, 192.0.2.1:4001 (RTCP, implied)\"");
-    verbose.says("RTP of no call: no call that was open then gave either end source=192.0.2.9:7000 destination=192.0.2.8:7000");
+    verbose.says("RTP of no call: no call that was open at its time gave either endpoint source=192.0.2.9:7000 destination=192.0.2.8:7000");
     verbose.says("no RTP came to an endpoint that a description gives call_id=second endpoint=192.0.2.1:4010");
     verbose.says("no RTP came from an endpoint that a description gives call_id=second endpoint=192.0.2.2:4010");
     verbose.keeps_to_itself("description gives call_id=first endpoint");
@@ -659,7 +659,7 @@ fn to_overwrite_is_to_replace_rows_too() {
     shell
         .types(whole)
         .is(0)
-        .says("those of calls that come again are replaced");
+        .says("rows of calls that come again are replaced");
     assert_eq!(
         shell.results("out"),
         want,
@@ -886,7 +886,7 @@ fn words_for_times_do_not_keep_a_run_from_going_on() {
     shell
         .types(day)
         .is(0)
-        .says("--since -90000h stays what it was for the run that began: 20");
+        .says("--since -90000h keeps its meaning from the start of the interrupted run: 20");
     shell
         .types("spool/whole.pcap -o want --since 2001-01-01")
         .is(0);
@@ -896,7 +896,7 @@ fn words_for_times_do_not_keep_a_run_from_going_on() {
     let cron = "spool -o cron --since -90000h --until -1h";
     shell.types(cron).is(0).says("--since -90000h is taken as");
     fs::copy(shell.path("one.pcap"), shell.path("spool/later.pcap")).unwrap();
-    shell.types(cron).is(0).keeps_to_itself("stays what it was");
+    shell.types(cron).is(0).keeps_to_itself("keeps its meaning");
     shell.types(&format!("{cron} --final")).is(0);
     let table = fs::read_to_string(shell.path("cron/detected_calls.csv")).unwrap();
     assert_eq!(table.lines().count(), 4, "{table}");

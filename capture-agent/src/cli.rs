@@ -237,10 +237,10 @@ impl Arguments {
         }
     }
 
-    pub(crate) fn retention(&self) -> retention::Limits {
+    pub(crate) fn retention(&self) -> retention::RetentionLimits {
         // A limit of 0 would delete every segment as soon as it is closed.
         let bytes = |size: Option<ByteSize>| size.map(|size| size.0).filter(|&bytes| bytes != 0);
-        retention::Limits {
+        retention::RetentionLimits {
             max_disk_bytes: bytes(self.max_disk_bytes),
             max_age: self.max_age.map(|age| age.0).filter(|age| !age.is_zero()),
             min_free_bytes: bytes(self.min_free_bytes),
@@ -351,7 +351,7 @@ mod tests {
         let arguments =
             parse("agent --interface eth0 --max-disk-bytes 1 --max-age 1s --min-free-bytes 2")
                 .unwrap();
-        let limits = retention::Limits {
+        let limits = retention::RetentionLimits {
             max_disk_bytes: Some(1),
             max_age: Some(Duration::from_secs(1)),
             min_free_bytes: Some(2),

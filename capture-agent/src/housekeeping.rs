@@ -16,9 +16,9 @@ use std::{
 use crate::{
     clock::Pace,
     metrics, metrics_file,
-    retention::{Limits, surplus},
-    spool::Spool,
-    tally::{SpoolTally, Tally},
+    retention::{RetentionLimits, surplus},
+    segment_dir::SegmentDir,
+    tally::{SegmentDirTally, Tally},
 };
 
 /// How often the thread checks for due work.
@@ -36,11 +36,11 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps one output directory within its limits.
 pub(crate) struct Housekeeper {
-    pub(crate) spool: Spool,
-    pub(crate) limits: Limits,
+    pub(crate) segment_dir: SegmentDir,
+    pub(crate) limits: RetentionLimits,
     pub(crate) metrics_file: Option<PathBuf>,
     pub(crate) interfaces: Vec<(String, Arc<Tally>)>,
-    pub(crate) tally: Arc<SpoolTally>,
+    pub(crate) tally: Arc<SegmentDirTally>,
 }
 
 impl Housekeeper {
@@ -85,11 +85,11 @@ impl Housekeeper {
     fn make_room(&self, remind: &mut Pace) {
         self.tally
             .free_bytes
-            .set(self.spool.free_bytes().unwrap_or(0));
+            .set(self.segment_dir.free_bytes().unwrap_or(0));
         if self.limits.are_none() {
             return;
         }
-        let surplus = match self.spool.stock() {
+        let surplus = match self.segment_dir.stock() {
             Ok(stock) => surplus(stock, &self.limits),
             Err(error) if remind.is_due() => {
                 return tracing::error!("no segment can be deleted: {error}");
@@ -98,7 +98,7 @@ impl Housekeeper {
         };
         for (segment, cause) in surplus {
             let name = &segment.name;
-            match self.spool.delete(name) {
+            match self.segment_dir.delete(name) {
                 Ok(()) if segment.is_processed => {
                     self.tally.deleted.add(1);
                     tracing::info!(segment = %name, bytes = segment.bytes, "deleted for {cause}");

@@ -22,8 +22,8 @@ mod ring;
 mod rotation;
 mod run;
 mod sandbox;
+mod segment_dir;
 mod signals;
-mod spool;
 mod tally;
 mod writer;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::tally::{SpoolTally, Tally};
+use crate::tally::{SegmentDirTally, Tally};
 
 /// One metric of each interface.
 struct Metric {
@@ -99,7 +99,7 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&Tally) -> Stri
 /// Formats the metrics file.
 pub(crate) fn text<'a>(
     interfaces: &(impl Iterator<Item = (&'a str, &'a Tally)> + Clone),
-    spool: &SpoolTally,
+    segment_dir: &SegmentDirTally,
 ) -> String {
     let mut text = String::new();
     for Metric {
@@ -137,13 +137,13 @@ pub(crate) fn text<'a>(
         &mut text,
         "segments_deleted_total",
         "processed=\"yes\"",
-        &spool.deleted.get().to_string(),
+        &segment_dir.deleted.get().to_string(),
     );
     line(
         &mut text,
         "segments_deleted_total",
         "processed=\"no\"",
-        &spool.deleted_unprocessed.get().to_string(),
+        &segment_dir.deleted_unprocessed.get().to_string(),
     );
     head(
         &mut text,
@@ -155,7 +155,7 @@ pub(crate) fn text<'a>(
         &mut text,
         "free_bytes",
         "",
-        &spool.free_bytes.get().to_string(),
+        &segment_dir.free_bytes.get().to_string(),
     );
     text
 }
@@ -198,9 +198,12 @@ mod tests {
         let (eth0, odd) = (Tally::default(), Tally::default());
         eth0.received.add(7);
         eth0.last_packet_ns.set(1_700_000_000_000_000_001);
-        let spool = SpoolTally::default();
-        spool.free_bytes.set(1000);
-        let text = text(&[("eth0", &eth0), ("a\"b\\", &odd)].into_iter(), &spool);
+        let segment_dir = SegmentDirTally::default();
+        segment_dir.free_bytes.set(1000);
+        let text = text(
+            &[("eth0", &eth0), ("a\"b\\", &odd)].into_iter(),
+            &segment_dir,
+        );
         for want in [
             "# TYPE sip_capture_agent_packets_received_total counter\n",
             "sip_capture_agent_packets_received_total{interface=\"eth0\"} 7\n",

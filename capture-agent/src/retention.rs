@@ -8,7 +8,7 @@ use shared::segment::SegmentName;
 
 /// The limits of retention; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct RetentionLimits {
     /// The bytes of all segments in the output directory.
     pub(crate) max_disk_bytes: Option<u64>,
     /// The time since a segment was closed.
@@ -17,7 +17,7 @@ pub(crate) struct Limits {
     pub(crate) min_free_bytes: Option<u64>,
 }
 
-impl Limits {
+impl RetentionLimits {
     pub(crate) fn are_none(&self) -> bool {
         *self == Self::default()
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Cause {
 }
 
 /// Returns the segments to delete, in order, with the reason for each.
-pub(crate) fn surplus(stock: Stock, limits: &Limits) -> Vec<(Closed, Cause)> {
+pub(crate) fn surplus(stock: Stock, limits: &RetentionLimits) -> Vec<(Closed, Cause)> {
     let Stock {
         mut closed,
         part_bytes,
@@ -133,31 +133,31 @@ mod tests {
 
     #[test]
     fn without_limits_everything_stays() {
-        assert_eq!(surplus(stock([true; 4]), &Limits::default()), []);
+        assert_eq!(surplus(stock([true; 4]), &RetentionLimits::default()), []);
     }
 
     #[test]
     fn the_oldest_go_first_and_no_more_than_must() {
-        let limits = Limits {
+        let limits = RetentionLimits {
             max_disk_bytes: Some(300),
-            ..Limits::default()
+            ..RetentionLimits::default()
         };
         assert_eq!(
             minutes(&surplus(stock([true; 4]), &limits)),
             [(1, Cause::DiskBytes), (2, Cause::DiskBytes)]
         );
-        let limits = Limits {
+        let limits = RetentionLimits {
             max_disk_bytes: Some(450),
-            ..Limits::default()
+            ..RetentionLimits::default()
         };
         assert_eq!(surplus(stock([true; 4]), &limits), []);
     }
 
     #[test]
     fn unprocessed_segments_go_last() {
-        let limits = Limits {
+        let limits = RetentionLimits {
             max_disk_bytes: Some(200),
-            ..Limits::default()
+            ..RetentionLimits::default()
         };
         let gone = minutes(&surplus(stock([false, true, false, true]), &limits));
         assert_eq!(
@@ -168,9 +168,9 @@ mod tests {
 
     #[test]
     fn segments_that_are_too_old_go_and_others_stay() {
-        let limits = Limits {
+        let limits = RetentionLimits {
             max_age: Some(Duration::from_secs(6000 - 121)),
-            ..Limits::default()
+            ..RetentionLimits::default()
         };
         assert_eq!(
             minutes(&surplus(stock([false, true, true, true]), &limits)),
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn deletions_free_room_on_the_disk() {
-        let limits = Limits {
+        let limits = RetentionLimits {
             min_free_bytes: Some(1150),
-            ..Limits::default()
+            ..RetentionLimits::default()
         };
         assert_eq!(
             minutes(&surplus(stock([true; 4]), &limits)),
@@ -197,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_part_file_that_is_too_large_takes_all_the_others_and_no_more() {
-        let limits = Limits {
+        let limits = RetentionLimits {
             max_disk_bytes: Some(10),
-            ..Limits::default()
+            ..RetentionLimits::default()
         };
         assert_eq!(surplus(stock([true; 4]), &limits).len(), 4);
     }
@@ -214,7 +214,7 @@ mod tests {
             free in 0u64..10_000,
         ) {
             let closed: Vec<_> = segments.into_iter().map(|(minute, bytes, is_processed)| segment(minute, bytes, is_processed)).collect();
-            let limits = Limits { max_disk_bytes, max_age, min_free_bytes };
+            let limits = RetentionLimits { max_disk_bytes, max_age, min_free_bytes };
             let gone = surplus(Stock { closed: closed.clone(), part_bytes: 0, free_bytes: Some(free) }, &limits);
             let bytes = |segments: &[Closed]| segments.iter().map(|segment| segment.bytes).sum::<u64>();
             let mut left = closed.clone();

@@ -58,12 +58,12 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) struct Ring {
     max_bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<RingState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RingState {
     chunks: VecDeque<Chunk>,
     bytes: usize,
     spare: Vec<Vec<u8>>,
@@ -105,7 +105,7 @@ impl Ring {
 
     /// Removes and returns the next chunk. Waits at most `patience` for it.
     pub(crate) fn take(&self, patience: Duration) -> Taken {
-        let is_idle = |state: &mut State| state.chunks.is_empty() && !state.is_closed;
+        let is_idle = |state: &mut RingState| state.chunks.is_empty() && !state.is_closed;
         let waited = self
             .changed
             .wait_timeout_while(self.lock(), patience, is_idle);
@@ -159,7 +159,7 @@ impl Ring {
     }
 
     /// Locks the state. A panic under the lock cannot leave it inconsistent, so poison is ignored.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,9 +25,9 @@ use crate::{
     recorder::{Control, Recorder},
     ring::{Chunk, Ring},
     sandbox,
+    segment_dir::{Repaired, SegmentDir},
     signals::{self, Request},
-    spool::{Repaired, Spool},
-    tally::{Snapshot, SpoolTally, Tally},
+    tally::{SegmentDirTally, Snapshot, Tally},
     writer::Writer,
 };
 
@@ -47,7 +47,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(5);
 const DROPS_EVERY: Duration = Duration::from_secs(10);
 
 /// The capture of one interface with its threads.
-struct Point {
+struct InterfaceCapture {
     interface: String,
     control: Arc<Control>,
     tally: Arc<Tally>,
@@ -56,7 +56,7 @@ struct Point {
     writer: JoinHandle<()>,
 }
 
-impl Point {
+impl InterfaceCapture {
     /// True when no thread is left to wait for.
     fn has_ended(&self) -> bool {
         self.recorder.is_finished() && (self.writer.is_finished() || !self.tally.is_done.get())
@@ -84,21 +84,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .map(Source::open)
         .collect::<Result<Vec<Tap>, TapError>>()?;
     let instance = arguments.instance.clone().unwrap_or_else(short_host_name);
-    let spool = Spool::new(&arguments.output_dir, &instance, &arguments.interface);
-    spool.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
+    let segment_dir = SegmentDir::new(&arguments.output_dir, &instance, &arguments.interface);
+    segment_dir.prepare(user.as_ref().map(|user| (user.uid, user.gid)))?;
     privileges::drop_to(user.as_ref())?;
-    spool.check_access()?;
+    segment_dir.check_access()?;
     // The sandbox must be entered before the first thread starts.
     if !arguments.no_sandbox {
         sandbox::enter();
     }
-    let newest = newest_of_each(&spool, arguments);
-    let left = unrepaired_parts(&spool);
+    let newest = newest_of_each(&segment_dir, arguments);
+    let left = unrepaired_parts(&segment_dir);
 
     let (requests, requested) = mpsc::channel();
     signals::pass_on(signals, requests)
         .context("cannot start the thread that waits for signals")?;
-    let repair = Arc::new(repair(spool.clone(), left).context("cannot start a thread")?);
+    let repair = Arc::new(repair(segment_dir.clone(), left).context("cannot start a thread")?);
     let points = sources
         .into_iter()
         .zip(taps)
@@ -108,9 +108,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             start(arguments, source, tap, namer, Arc::clone(&repair))
                 .context("cannot start a thread")
         });
-    let points = points.collect::<anyhow::Result<Vec<Point>>>()?;
+    let points = points.collect::<anyhow::Result<Vec<InterfaceCapture>>>()?;
     let (until, housekeeping) =
-        start_housekeeping(arguments, spool, &points).context("cannot start a thread")?;
+        start_housekeeping(arguments, segment_dir, &points).context("cannot start a thread")?;
     service::ready();
     let reporters = supervise(arguments, &points, &requested);
     service::stopping();
@@ -157,18 +157,18 @@ fn short_host_name() -> String {
 
 /// Returns the newest segment of each interface. Part files count, repaired or not: their names
 /// come before those of this run.
-fn newest_of_each(spool: &Spool, arguments: &Arguments) -> Vec<Option<SegmentName>> {
+fn newest_of_each(segment_dir: &SegmentDir, arguments: &Arguments) -> Vec<Option<SegmentName>> {
     arguments
         .interface
         .iter()
-        .map(|interface| spool.newest(interface).unwrap_or_default())
+        .map(|interface| segment_dir.newest(interface).unwrap_or_default())
         .collect()
 }
 
 /// Lists the part files of earlier runs, before this run creates one. The capture goes on without
 /// the list if the directory cannot be read.
-fn unrepaired_parts(spool: &Spool) -> Vec<SegmentName> {
-    spool.parts().unwrap_or_else(|error| {
+fn unrepaired_parts(segment_dir: &SegmentDir) -> Vec<SegmentName> {
+    segment_dir.parts().unwrap_or_else(|error| {
         tracing::error!("part files of an earlier run are not repaired: {error}");
         Vec::new()
     })
@@ -176,10 +176,10 @@ fn unrepaired_parts(spool: &Spool) -> Vec<SegmentName> {
 
 /// Repairs part files in a thread of its own: they may be large, and their disk may hang. No
 /// capture waits for it.
-fn repair(spool: Spool, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
+fn repair(segment_dir: SegmentDir, parts: Vec<SegmentName>) -> io::Result<JoinHandle<()>> {
     let repair = move || {
         for name in parts {
-            match spool.repair(&name) {
+            match segment_dir.repair(&name) {
                 Err(error) => {
                     tracing::error!("a part file of an earlier run stays as it is: {error}");
                 }
@@ -207,7 +207,7 @@ fn start(
     tap: Tap,
     namer: Namer,
     repair: Arc<JoinHandle<()>>,
-) -> io::Result<Point> {
+) -> io::Result<InterfaceCapture> {
     let interface = source.interface.clone();
     tracing::info!(%interface, filter = tap.filter(), link = %tap.format().link, "capturing");
     let (control, tally) = (Arc::<Control>::default(), Arc::<Tally>::default());
@@ -243,7 +243,7 @@ fn start(
     let recorder = thread::Builder::new()
         .name(format!("read {interface}"))
         .spawn(move || recorder.run())?;
-    Ok(Point {
+    Ok(InterfaceCapture {
         interface,
         control,
         tally,
@@ -255,19 +255,19 @@ fn start(
 
 fn start_housekeeping(
     arguments: &Arguments,
-    spool: Spool,
-    points: &[Point],
+    segment_dir: SegmentDir,
+    points: &[InterfaceCapture],
 ) -> io::Result<(Sender<()>, JoinHandle<()>)> {
     let (end, until) = mpsc::channel();
     let housekeeper = Housekeeper {
-        spool,
+        segment_dir,
         limits: arguments.retention(),
         metrics_file: arguments.metrics_file.clone(),
         interfaces: points
             .iter()
             .map(|point| (point.interface.clone(), Arc::clone(&point.tally)))
             .collect(),
-        tally: Arc::<SpoolTally>::default(),
+        tally: Arc::<SegmentDirTally>::default(),
     };
     let thread = thread::Builder::new()
         .name("housekeeping".to_owned())
@@ -278,7 +278,7 @@ fn start_housekeeping(
 /// Supervises the captures until they are to end.
 fn supervise(
     arguments: &Arguments,
-    points: &[Point],
+    points: &[InterfaceCapture],
     requested: &Receiver<Request>,
 ) -> Vec<Reporter> {
     let begun = monotonic();
@@ -289,7 +289,7 @@ fn supervise(
     };
     let are_done = || points.iter().all(|point| point.recorder.is_finished());
     let mut supervisor = Supervisor::new(arguments, points);
-    while !is_time() && !are_done() && !points.iter().any(Point::has_died) {
+    while !is_time() && !are_done() && !points.iter().any(InterfaceCapture::has_died) {
         match requested.recv_timeout(TICK) {
             Ok(Request::End) => {
                 tracing::info!("ending");
@@ -306,7 +306,7 @@ fn supervise(
 }
 
 struct Supervisor<'a> {
-    points: &'a [Point],
+    points: &'a [InterfaceCapture],
     reporters: Vec<Reporter>,
     statistics: Option<Pace>,
     status: Pace,
@@ -314,7 +314,7 @@ struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(arguments: &Arguments, points: &'a [Point]) -> Self {
+    fn new(arguments: &Arguments, points: &'a [InterfaceCapture]) -> Self {
         Self {
             points,
             reporters: points.iter().map(|_| Reporter::default()).collect(),
@@ -351,19 +351,20 @@ impl<'a> Supervisor<'a> {
 /// Ends all captures, then their writers: no captured packet is lost. The service manager decides
 /// how long a disk may take, because it kills a service that does not end in time.
 fn end(
-    points: Vec<Point>,
+    points: Vec<InterfaceCapture>,
     mut reporters: Vec<Reporter>,
     requested: &Receiver<Request>,
 ) -> anyhow::Result<()> {
     points.iter().for_each(|point| point.control.end());
     let mut remind = Pace::after(REMIND_EVERY);
-    while !points.iter().all(Point::has_ended) {
+    while !points.iter().all(InterfaceCapture::has_ended) {
         // Any request is ignored: the agent is ending.
         if requested.recv_timeout(END_TICK) == Err(RecvTimeoutError::Disconnected) {
             break;
         }
         // Without its writer the ring never empties, so the capture must not wait for it.
-        let is_alone = |point: &&Point| point.writer.is_finished() && !point.recorder.is_finished();
+        let is_alone =
+            |point: &&InterfaceCapture| point.writer.is_finished() && !point.recorder.is_finished();
         points
             .iter()
             .filter(is_alone)
@@ -402,8 +403,8 @@ fn end(
     }
 }
 
-fn status_line(points: &[Point]) -> String {
-    let of_point = |point: &Point| {
+fn status_line(points: &[InterfaceCapture]) -> String {
+    let of_point = |point: &InterfaceCapture| {
         let Snapshot {
             received,
             disk_dropped,
@@ -459,7 +460,7 @@ impl Reporter {
         );
     }
 
-    fn warn_of_drops(&mut self, point: &Point) {
+    fn warn_of_drops(&mut self, point: &InterfaceCapture) {
         let now = point.tally.snapshot();
         if now.dropped() > self.warned.dropped() && self.drops.is_due() {
             let before = mem::replace(&mut self.warned, now);
@@ -489,7 +490,7 @@ impl Watchdog {
         }
     }
 
-    fn notify(&mut self, points: &[Point]) {
+    fn notify(&mut self, points: &[InterfaceCapture]) {
         if !self.pace.as_mut().is_some_and(Pace::is_due) {
             return;
         }

@@ -69,7 +69,7 @@ pub(crate) struct Tally {
 
 /// The counters of the output directory.
 #[derive(Debug, Default)]
-pub(crate) struct SpoolTally {
+pub(crate) struct SegmentDirTally {
     pub(crate) deleted: Count,
     pub(crate) deleted_unprocessed: Count,
     pub(crate) free_bytes: Count,

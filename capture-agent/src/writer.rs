@@ -10,7 +10,7 @@
 //! capture order.
 //!
 //! After a partial write the writer truncates the file, so the part file ends with a whole record.
-//! (A crash may still cut one: spool.rs repairs that at the next start.) Every step of
+//! (A crash may still cut one: segment_dir.rs repairs that at the next start.) Every step of
 //! [`Writer::try_store`] can be repeated where it failed; keep it so.
 #![allow(clippy::disallowed_methods, reason = "a door: writes segments")]
 
@@ -441,7 +441,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::spool::Spool;
+    use crate::segment_dir::SegmentDir;
 
     fn beginning() -> Beginning {
         let name = SegmentName::new("edge1", "eth0", 1_701_441_022_123_456, 1);
@@ -575,12 +575,12 @@ mod tests {
         let is_over = AtomicBool::new(false);
         let (found, closed) = thread::scope(|scope| {
             let other = scope.spawn(|| {
-                let spool = Spool::new(directory.path(), "edge1", &[]);
+                let segment_dir = SegmentDir::new(directory.path(), "edge1", &[]);
                 let mut found = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    for name in spool.parts().unwrap() {
+                    for name in segment_dir.parts().unwrap() {
                         // The repair removes only a file that is empty and has no packet yet.
-                        spool.repair(&name).unwrap();
+                        segment_dir.repair(&name).unwrap();
                         found += 1;
                     }
                 }

@@ -25,7 +25,7 @@ use shared::{
 use sip_call_extractor::{
     calls::{CallTable, Rules, Work},
     index::{Behind, Chunk, ChunkIndex, Timing},
-    outputs::{Directory, Outputs, Records, Settings, uploads::Uploads},
+    outputs::{Directory, OutputSettings, Outputs, Records, uploads::Uploads},
     packet::{Decoder, Packet},
     sdp::Description,
     selection::Selection,
@@ -297,7 +297,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
         let end = window.end.clock;
         let (calls, work) = correlate(window);
         let folder = tempfile::tempdir_in(opened.folder.path()).unwrap();
-        let settings = Settings {
+        let settings = OutputSettings {
             selection: Selection::default(),
             location: None,
             directory: folder.path().to_owned(),

@@ -121,7 +121,7 @@ struct Failure {
 
 /// The content of the note.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Body {
+struct NoteContent {
     /// The segments that are being read.
     reading: Vec<Which>,
     /// The length of the unit of work that merges several of them, in bytes.
@@ -138,7 +138,7 @@ struct Body {
 #[derive(Debug)]
 pub struct Attempts {
     path: PathBuf,
-    body: Body,
+    body: NoteContent,
     is_there: bool,
     /// Segments that failed in this process; each counts once.
     failed_now: BTreeSet<Name>,
@@ -158,7 +158,7 @@ impl Attempts {
         let found = load(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let mut attempts = Self {
             path,
-            body: Body::default(),
+            body: NoteContent::default(),
             is_there: found.is_some(),
             failed_now: BTreeSet::new(),
             passed_over: BTreeSet::new(),
@@ -187,7 +187,7 @@ impl Attempts {
     }
 
     /// Determines the effect of the segments on the process that was reading them.
-    fn judge(&mut self, word: last_words::Word) {
+    fn judge(&mut self, word: last_words::LastWords) {
         let reading = std::mem::take(&mut self.body.reading);
         let unit_len = self.body.unit_len.take();
         if word.is_none() {
@@ -371,7 +371,7 @@ impl Attempts {
     /// # Errors
     /// The note cannot be written.
     pub fn progress(&mut self) -> Result<()> {
-        let Body {
+        let NoteContent {
             reading, failures, ..
         } = &mut self.body;
         let before = failures.len();
@@ -406,7 +406,7 @@ impl Attempts {
         if !self.is_there {
             return Ok(());
         }
-        let Body {
+        let NoteContent {
             reading,
             careful,
             careful_len,
@@ -513,7 +513,7 @@ impl Attempts {
     }
 
     fn save(&mut self) -> Result<()> {
-        let Body {
+        let NoteContent {
             reading,
             careful,
             failures,
@@ -579,7 +579,7 @@ fn log_set_aside(which: &Which, why: &str) {
 
 /// The last word and the body. A damaged file, or one of another version, has neither failures nor
 /// segments.
-fn load(path: &Path) -> io::Result<Option<(last_words::Word, Body)>> {
+fn load(path: &Path) -> io::Result<Option<(last_words::LastWords, NoteContent)>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         read => read?,
@@ -595,7 +595,7 @@ fn load(path: &Path) -> io::Result<Option<(last_words::Word, Body)>> {
         );
     }
     Ok(Some((
-        last_words::Word::of(&bytes),
+        last_words::LastWords::of(&bytes),
         body.unwrap_or_default(),
     )))
 }

@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     config::{Config, UnitLen},
-    outputs::{Settings, is_of_a_call, uploads as store},
+    outputs::{OutputSettings, is_of_a_call, uploads as store},
     progress::Verbosity,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
@@ -284,12 +284,12 @@ impl Arguments {
 
     /// The settings of a command that only tries whether objects can be stored.
     #[must_use]
-    pub fn check(&self) -> Option<store::Settings> {
+    pub fn check(&self) -> Option<store::UploadSettings> {
         self.store()
             .filter(|_| self.uploads.s3_check && !self.input.has_captures())
     }
 
-    fn store(&self) -> Option<store::Settings> {
+    fn store(&self) -> Option<store::UploadSettings> {
         self.uploads.settings(self.output.overwrite)
     }
 
@@ -307,7 +307,7 @@ impl Arguments {
                 .map_or_else(UnitLen::default, UnitLen::Exactly),
             sip_ports: self.input.sip_ports_range,
             rules: self.timers.rules(),
-            outputs: Settings {
+            outputs: OutputSettings {
                 location,
                 selection: self.calls.selection(self.sound, self.output.min_messages),
                 directory: self.output.output_dir,
@@ -315,7 +315,7 @@ impl Arguments {
                 stats_filename: self.output.stats_filename,
                 overwrite: self.output.overwrite,
                 tells_of_calls: !self.input.input_dir.is_empty(),
-                // A run over files should be as fast as a copy; it can be run again.
+                // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),
             },
             sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),

@@ -6,7 +6,7 @@ use shared::units::{ByteSize, SipPorts};
 
 use crate::{
     calls::Rules,
-    outputs::{Settings, uploads},
+    outputs::{OutputSettings, uploads},
     packet::Decoder,
     segments::AfterProcessing,
     windows::Sizes,
@@ -31,9 +31,9 @@ pub struct Config {
     /// The timers and limits of calls.
     pub rules: Rules,
     /// The output directory and its files.
-    pub outputs: Settings,
+    pub outputs: OutputSettings,
     /// The upload settings, if files are uploaded.
-    pub uploads: Option<uploads::Settings>,
+    pub uploads: Option<uploads::UploadSettings>,
     /// The sizes of windows and chunks.
     pub sizes: Sizes,
 }

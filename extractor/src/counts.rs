@@ -1,7 +1,7 @@
 //! All counters, and their texts in the summary.
 //!
 //! A counter is one line of a table: its name, its type and, if the summary names it among the
-//! packets that were not used, its `Rank` and the text after the number. The text is also the key
+//! packets that were not used, its `Importance` and the text after the number. The text is also the key
 //! in the JSON summary. Sums, summary lines and the exit status follow from the table. Lines with a
 //! variable text are made in `report.rs`. So are the lines of uploads and of flows without a call:
 //! their counters are not summed field by field, and share lines.
@@ -13,7 +13,7 @@ use crate::elsewhere::Elsewhere;
 /// The importance of something that was not used. The summary lists the most important first;
 /// within a rank, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
+pub(crate) enum Importance {
     /// It should have been used; the exit status reports it.
     LeftBehind,
     /// Calls may be incomplete without it.
@@ -31,13 +31,13 @@ pub(crate) enum Rank {
 /// Something that was not used: a line of the summary, if the count is not 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NotUsed {
-    pub(crate) rank: Rank,
+    pub(crate) rank: Importance,
     pub(crate) count: u64,
     pub(crate) what: String,
 }
 
 impl NotUsed {
-    pub(crate) fn new(rank: Rank, count: u64, what: impl Into<String>) -> Self {
+    pub(crate) fn new(rank: Importance, count: u64, what: impl Into<String>) -> Self {
         Self {
             rank,
             count,
@@ -92,7 +92,7 @@ macro_rules! counts {
 
             /// The lines of the summary, including counters that are 0.
             pub(crate) fn not_used(&self) -> Vec<NotUsed> {
-                vec![$($(NotUsed::new(Rank::$rank, self.$counter, $what),)?)*]
+                vec![$($(NotUsed::new(Importance::$rank, self.$counter, $what),)?)*]
             }
         }
     };
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(all, Counts { not_ip: 5, ..more });
         assert!(
             all.not_used()
-                .contains(&NotUsed::new(Rank::Usual, 5, "frames without IP"))
+                .contains(&NotUsed::new(Importance::Usual, 5, "frames without IP"))
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What the index finds for the calls: SIP messages one by one, everything else on UDP as flows.
+//! Events that the index gives to the calls: SIP messages one by one, all other UDP packets as
+//! flows.
 
 use std::{
     collections::HashMap,
@@ -13,41 +14,42 @@ use smallvec::SmallVec;
 
 use crate::{
     moment::{Moment, Position},
-    packet::{Datagram, Endpoint, Fragment, Network, Segment},
+    packet::{Datagram, Endpoint, Fragment, Network, TcpSegment},
     sdp::Description,
     sip::Message,
 };
 
-/// The places of the frames that carry something, in capture order. Nearly always there is one.
+/// The moments of the frames of a message, in capture order: nearly always one.
 pub type Frames = SmallVec<[Moment; 1]>;
 
-/// A SIP message that names a call, and the frames that carried it.
+/// A SIP message with a Call-ID, and the frames that carried it.
 #[derive(Debug)]
 pub struct SipEvent<'w> {
-    /// When it was whole.
+    /// The moment at which the message was complete.
     pub at: Moment,
     /// Its frames.
     pub frames: Frames,
-    /// The timestamp of its first frame in nanoseconds since 1970.
+    /// The timestamp of its first frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
-    /// The time that HEP over TCP gave it: its frames, when they are written, do not tell.
+    /// The time that HEP over TCP gives for the message; the frames do not show it when they are
+    /// written.
     pub told_ns: Option<u64>,
-    /// The network through which it came.
+    /// The network in which the message was captured.
     pub network: Network,
-    /// Who sent it.
+    /// The sender.
     pub source: Endpoint,
-    /// The message, in the map of the input.
+    /// The message; it borrows from the map of the input.
     pub message: Message<'w>,
-    /// The offers and answers in it.
+    /// The offers and answers in the message.
     pub descriptions: Vec<Description>,
 }
 
-/// Frames that repeat what messages of a call were made of.
+/// Frames that repeat parts of a call's messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repetition {
-    /// When.
+    /// The moment of the repetition.
     pub at: Moment,
-    /// Whose.
+    /// The Call-ID of the messages.
     pub call_id: Arc<[u8]>,
     /// The frames.
     pub frames: Frames,
@@ -56,49 +58,49 @@ pub struct Repetition {
 /// A part of an IP datagram.
 #[derive(Clone, Debug)]
 pub struct FragmentEvent<'w> {
-    /// When it was there.
+    /// The moment of the frame.
     pub at: Moment,
-    /// The frames that hold it: one, unless what holds it came in fragments itself.
+    /// The frames that hold the fragment: one, unless its tunnel packet was fragmented, too.
     pub frames: Frames,
-    /// The timestamp of the first of them in nanoseconds since 1970.
+    /// The timestamp of the first frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
-    /// What it is.
+    /// The fragment.
     pub fragment: Fragment<'w>,
 }
 
 /// A TCP segment that may carry SIP or HEP.
 #[derive(Clone, Debug)]
 pub struct SegmentEvent<'w> {
-    /// When it was there.
+    /// The moment of the frame.
     pub at: Moment,
-    /// The frames that hold it: one, unless it came in fragments.
+    /// The frames that hold the segment: one, unless it came in fragments.
     pub frames: Frames,
-    /// The timestamp of the first of them in nanoseconds since 1970.
+    /// The timestamp of the first frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
-    /// It goes to a port of HEP.
+    /// True when the segment goes to a port of HEP.
     pub may_be_hep: bool,
-    /// Why it is looked at.
+    /// The reason why the segment is looked at.
     pub cause: Cause,
-    /// What it is.
-    pub segment: Segment<'w>,
+    /// The segment.
+    pub segment: TcpSegment<'w>,
 }
 
-/// Why a TCP segment is looked at. Of a capture of the web, nearly none is.
+/// The reason why a TCP segment is looked at. In a capture of web traffic, nearly none is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The port is one of SIP or HEP.
     Port,
-    /// It begins like SIP: from here on its connection is followed, both ways.
+    /// The segment begins like SIP: from here on, its connection is followed in both directions.
     Content,
-    /// Its connection may be followed.
+    /// The connection may be followed.
     Connection,
 }
 
 impl SegmentEvent<'_> {
-    /// The stream that it belongs to.
+    /// The flow of the segment.
     #[must_use]
     pub fn flow(&self) -> FlowKey {
-        let Segment {
+        let TcpSegment {
             network,
             source,
             destination,
@@ -115,11 +117,11 @@ impl SegmentEvent<'_> {
 /// The packets from one endpoint to another, in one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FlowKey {
-    /// The network that they come through.
+    /// The network in which the packets were captured.
     pub network: Network,
-    /// Where they come from.
+    /// The sender.
     pub source: Endpoint,
-    /// Where they go.
+    /// The receiver.
     pub destination: Endpoint,
 }
 
@@ -135,7 +137,7 @@ impl FlowKey {
         }
     }
 
-    /// The flow between two endpoints, whatever the network.
+    /// The flow between two endpoints, without a network.
     #[must_use]
     pub fn between(source: Endpoint, destination: Endpoint) -> Self {
         Self {
@@ -145,7 +147,7 @@ impl FlowKey {
         }
     }
 
-    /// The conversation that it is one direction of: the same for both.
+    /// The same key for both directions of a conversation.
     #[must_use]
     pub fn either_way(self) -> Self {
         if self.source <= self.destination {
@@ -166,8 +168,7 @@ impl FlowKey {
     }
 }
 
-/// In as few words as there are: it is asked for with each packet of a flow that is not the one of
-/// the packet before.
+/// Hashes few words, because this runs for each packet whose flow is not that of the packet before.
 impl Hash for FlowKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -183,41 +184,41 @@ impl Hash for FlowKey {
     }
 }
 
-/// A hash table with seeded keys: they come off the wire.
+/// A hash table with seeded keys, because keys come off the wire.
 pub type Table<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// A hash that is the same on every run, for what the result follows from.
+/// A hash that is the same on every run, for decisions that change the result.
 #[must_use]
 pub fn stable_hash(bytes: &[u8]) -> u64 {
     foldhash::fast::FixedState::default().hash_one(bytes)
 }
 
-/// UDP packets that are not SIP, grouped by flow, in capture order within each. Flows are numbered
-/// from 0 by first appearance.
+/// UDP packets that are not SIP, by flow, in capture order within each flow. Flows are numbered
+/// from 0, by first appearance.
 #[derive(Debug, Default)]
 pub struct Flows {
     keys: Vec<FlowKey>,
-    /// Where the packets of each flow end; those of the next begin there.
+    /// The end of each flow's packets, where those of the next flow begin.
     ends: Vec<usize>,
     packets: Vec<Moment>,
-    /// The earliest and the latest packet of all, if there is one.
+    /// The earliest and the latest packet, if there are packets.
     bounds: Option<(Moment, Moment)>,
-    /// Packets that came in fragments, by the frame that made them whole.
+    /// Packets that came in fragments, by the frame that completed them.
     fragmented: Table<Position, Fragmented>,
 }
 
 /// A packet that came in fragments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragmented {
-    /// The frames before the one that made it whole, in capture order.
+    /// The frames before the one that completed the packet, in capture order.
     pub earlier: Frames,
-    /// The frame with the packet's header; none where a frame only repeats a fragment of a packet.
+    /// The frame with the packet's header; `None` if a frame only repeats a fragment of a packet.
     pub beginning: Option<Position>,
 }
 
 impl Flows {
-    /// Flows of which it is known already what is in them: of each its packets, in capture order,
-    /// and of all the packets that came in fragments.
+    /// Flows with the given packets, which are in capture order; `fragmented` lists the packets
+    /// that came in fragments.
     #[must_use]
     pub fn resume(
         flows: Vec<(FlowKey, Vec<Moment>)>,
@@ -241,13 +242,13 @@ impl Flows {
         resumed
     }
 
-    /// The flows, by number.
+    /// The keys of the flows, by number.
     #[must_use]
     pub fn keys(&self) -> &[FlowKey] {
         &self.keys
     }
 
-    /// The packets of one flow.
+    /// The packets of a flow.
     #[must_use]
     pub fn packets(&self, flow: usize) -> &[Moment] {
         self.packets.get(self.range(flow)).unwrap_or_default()
@@ -259,8 +260,8 @@ impl Flows {
         &self.packets
     }
 
-    /// Of one flow, the packets from one moment up to, not including, another: nearly always all or
-    /// none, which is found out without looking at them.
+    /// The packets of a flow in `from..until`. Nearly always these are all or none, and only the
+    /// bounds are compared.
     #[must_use]
     pub fn packets_between(&self, flow: usize, from: Moment, until: Moment) -> &[Moment] {
         let Some((first, last)) = self
@@ -283,7 +284,7 @@ impl Flows {
         packets.get(start..end).unwrap_or_default()
     }
 
-    /// What came before of a packet that came in fragments.
+    /// The earlier frames of a packet that came in fragments.
     #[must_use]
     pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
         if self.fragmented.is_empty() {
@@ -293,14 +294,14 @@ impl Flows {
         }
     }
 
-    /// Whether any packet came in fragments.
+    /// True when a packet came in fragments.
     #[must_use]
     pub fn has_fragmented(&self) -> bool {
         !self.fragmented.is_empty()
     }
 
-    /// Puts the packets of each flow in order: those that came in fragments are found when they are
-    /// whole.
+    /// Sorts the packets of each flow: packets that came in fragments were added when they were
+    /// complete.
     pub fn sort(&mut self) {
         if self.has_fragmented() {
             for flow in 0..self.keys.len() {
@@ -312,7 +313,7 @@ impl Flows {
         }
     }
 
-    /// Raises the packet time of what came out of a chunk to what it was where the chunk began.
+    /// Raises the packet time of a chunk's packets to at least its value where the chunk began.
     pub fn not_before(&mut self, clock: u64) {
         let bounds = self
             .bounds
@@ -323,7 +324,7 @@ impl Flows {
         }
     }
 
-    /// Packet time was `clock` already from a place on.
+    /// Raises the packet time of packets from a position on to at least `clock`.
     pub fn not_before_from(&mut self, from: Position, clock: u64) {
         let bounds = self
             .bounds
@@ -352,8 +353,8 @@ impl Flows {
 /// Groups packets by flow as they are read.
 #[derive(Debug, Default)]
 pub struct FlowBuilder {
-    /// Flows by key. Only numbers, so that what is asked for each packet stays in the processor's
-    /// cache with tens of thousands of flows.
+    /// Flow numbers by key. The table has only numbers, so that it fits into the processor's cache
+    /// with tens of thousands of flows.
     numbers: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     flows: Vec<FlowSize>,
@@ -362,7 +363,7 @@ pub struct FlowBuilder {
     fragmented: Table<Position, Fragmented>,
 }
 
-/// A flow, and how many packets it has.
+/// A flow, and the number of its packets.
 #[derive(Clone, Copy, Debug)]
 struct FlowSize {
     key: FlowKey,
@@ -370,11 +371,11 @@ struct FlowSize {
 }
 
 impl FlowBuilder {
-    /// How much memory a packet takes, in bytes.
+    /// The memory that a packet takes, in bytes.
     pub const PACKET_MEMORY: usize = size_of::<(u32, Moment)>();
 
-    /// One with room for so many packets. Growing would touch twice as much memory, and memory that
-    /// is touched for the first time is a fifth of the time of a run with thousands of calls.
+    /// A builder with room for this many packets. Growing would touch twice as much memory, and the
+    /// first touch of memory takes a fifth of the time of a run with thousands of calls.
     #[must_use]
     pub fn with_capacity(packets: usize) -> Self {
         Self {
@@ -383,7 +384,7 @@ impl FlowBuilder {
         }
     }
 
-    /// Takes in the next packet of the capture.
+    /// Adds the next packet of the capture.
     #[inline]
     pub fn push(&mut self, key: FlowKey, packet: Moment) {
         let number = match self.last {
@@ -396,14 +397,13 @@ impl FlowBuilder {
         self.packets.push((number, packet));
     }
 
-    /// Takes in a packet that came in fragments: the frame that made it whole, and what came
-    /// before.
+    /// Adds a packet that came in fragments: the frame that completed it, and the frames before.
     pub fn push_fragmented(&mut self, key: FlowKey, packet: Moment, fragmented: Fragmented) {
         self.push(key, packet);
         self.fragmented.insert(packet.position, fragmented);
     }
 
-    /// A chunk has fewer packets than 32 bits can count.
+    /// The number of a flow. A chunk has fewer packets than 32 bits can count.
     fn number(&mut self, key: FlowKey) -> u32 {
         let Self {
             numbers,
@@ -435,7 +435,7 @@ impl FlowBuilder {
         number
     }
 
-    /// Packets come in capture order, but those in fragments when they are whole.
+    /// Packets come in capture order, except that fragmented ones come when they are complete.
     fn bounds(&self) -> Option<(Moment, Moment)> {
         let mut packets = self.packets.iter().map(|(_, packet)| *packet);
         if self.fragmented.is_empty() {
@@ -445,7 +445,7 @@ impl FlowBuilder {
         Some((packets.clone().min()?, packets.max()?))
     }
 
-    /// The packets by flow: a counting sort.
+    /// Groups the packets by flow: a counting sort.
     #[must_use]
     pub fn finish(self) -> Flows {
         let mut end = 0usize;
@@ -464,7 +464,7 @@ impl FlowBuilder {
                 *place = place.saturating_add(1);
             }
         }
-        // Where the next packet of a flow would be, it ends.
+        // The position for the next packet of a flow is now the end of the flow.
         let keys = self.flows.iter().map(|flow| flow.key).collect();
         Flows {
             keys,

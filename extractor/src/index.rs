@@ -1,9 +1,9 @@
-//! One chunk of records, indexed: SIP messages one by one, everything else on UDP by flow.
+//! Indexes one chunk of records: SIP messages one by one, all other UDP packets by flow.
 //!
-//! Pure, and the same for every chunk, so that chunks can be indexed side by side. What depends on
-//! what came before is left open: packet time counts from the chunk's own beginning
-//! ([`ChunkIndex::not_before`]), and whether a record really began where the chunk
-//! was told to begin is for the caller to find out ([`ChunkIndex::start`]).
+//! This module is pure and treats every chunk alike, so chunks can be indexed in parallel. It
+//! leaves open what depends on earlier chunks: packet time counts from the chunk's own beginning
+//! ([`ChunkIndex::not_before`]), and the caller checks that a record really began where the chunk
+//! was told to begin ([`ChunkIndex::start`]).
 
 use std::ops::Range;
 
@@ -16,44 +16,44 @@ use crate::{
     counts::Counts,
     events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
     moment::{Clock, Moment, Pace, Position},
-    packet::{self, Datagram, Decoder, Fragment, Packet, Segment, TcpFlags},
+    packet::{self, Datagram, Decoder, Fragment, Packet, TcpFlags, TcpSegment},
     sdp::Description,
     sip::{self, Body, Message},
     source::{Input, records_behind, records_of},
     timeline::{Advance, Evidence, LookAhead, Stretch, Timeline},
 };
 
-/// What was found in one chunk of an input.
+/// The index of one chunk of an input.
 #[derive(Debug)]
 pub struct ChunkIndex<'w> {
-    /// The offset at which its first record begins.
+    /// The offset of the chunk's first record.
     pub start: usize,
-    /// The offset at which the first record after it begins.
+    /// The offset of the first record after the chunk.
     pub end: usize,
-    /// The last records, which were left out: it takes more records to tell packet time at the
-    /// first of them.
+    /// The last records, which are not indexed: packet time at the first of them depends on more
+    /// records.
     pub held: Vec<Record<'w>>,
-    /// Whether it was cut short there, because its index would have become too large.
+    /// True when the chunk was cut short because its index would have become too large.
     pub is_full: bool,
-    /// How much memory it takes, in bytes, about.
+    /// The approximate memory of the index, in bytes.
     pub memory: usize,
-    /// What the chunk taught about the file.
+    /// The layouts of the file that the chunk has read.
     pub layouts: Vec<Layout>,
     /// Messages of calls and other dialogs, in capture order.
     pub sip: Vec<SipEvent<'w>>,
-    /// All other UDP.
+    /// All other UDP packets, by flow.
     pub flows: Flows,
-    /// Parts of IP datagrams.
+    /// Fragments of IP datagrams.
     pub fragments: Vec<FragmentEvent<'w>>,
-    /// TCP on ports of SIP and HEP, and what begins like SIP on others.
+    /// TCP segments on ports of SIP and HEP, and segments on other ports that begin like SIP.
     pub segments: Vec<SegmentEvent<'w>>,
-    /// Other TCP, which is of use if something before it has opened its connection.
+    /// Other TCP segments, which matter if an earlier segment has opened their connection as SIP.
     pub passed: Vec<Passed>,
-    /// What could not be read.
+    /// Parts that could not be read.
     pub gaps: Vec<Gap>,
-    /// What was seen.
+    /// The counters of the chunk.
     pub counts: Counts,
-    /// Packet time at its first record, and at its end.
+    /// Packet time at the first record, and at the end.
     first_clock: Clock,
     last_clock: Clock,
     stretch: Stretch,
@@ -62,19 +62,19 @@ pub struct ChunkIndex<'w> {
 /// A TCP segment that was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
-    /// When it was there.
+    /// The moment of the segment.
     pub at: Moment,
     /// The ports of its connection.
     pub ports: PortPair,
 }
 
-/// The ports of a connection, the lower one first, in 32 bits: nearly all connections of a capture
-/// differ from those that are followed by them alone.
+/// The ports of a connection in 32 bits, the lower one first. The ports alone already tell nearly
+/// all connections of a capture from those that are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PortPair(u32);
 
 impl PortPair {
-    /// That of a connection between two ports.
+    /// The pair of two ports, in either order.
     #[must_use]
     #[inline]
     pub fn of(one: u16, other: u16) -> Self {
@@ -87,41 +87,41 @@ impl PortPair {
 pub struct Chunk<'w, 'l> {
     /// The number of the input.
     pub input: usize,
-    /// All of it.
+    /// The whole file.
     pub file: &'w [u8],
-    /// How to read it.
+    /// The layout of the file where the chunk begins.
     pub layout: &'l Layout,
-    /// Where the records of the chunk begin, the first at its start.
+    /// The offsets at which records of the chunk begin; the first begins at the start.
     pub range: Range<usize>,
-    /// What comes after the input.
+    /// The records that follow the input.
     pub behind: Behind<'w>,
 }
 
-/// What comes after an input: it may tell that the times of its last records are wrong.
+/// The records that follow an input: they may show that the times of its last records are wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct Behind<'w> {
-    /// The inputs after it.
+    /// The inputs that follow.
     pub inputs: &'w [Input],
-    /// The time that the capture has reached behind those, in nanoseconds since 1970, if that is
+    /// The time that the capture has reached behind these inputs, in nanoseconds since 1970, if
     /// known.
     pub reached_ns: Option<u64>,
-    /// Nothing comes after those.
+    /// True when nothing follows these inputs.
     pub is_final: bool,
 }
 
-/// How packet time is told in a chunk.
+/// The knowledge of packet time at the start of a chunk.
 #[derive(Clone, Copy, Debug)]
 pub enum Timing {
-    /// It was known before the first record.
+    /// Packet time before the first record is known.
     Behind(Timeline),
-    /// It is known up to some place before.
+    /// Packet time is known up to some earlier position.
     SomewhereBehind(Timeline),
-    /// It is not told: all records are held.
+    /// Packet time cannot be known: all records are held.
     Held,
 }
 
 impl<'w> ChunkIndex<'w> {
-    /// Indexes the records of a chunk; no more of them than need about `room` bytes of memory.
+    /// Indexes the records of a chunk, until the index takes about `room` bytes of memory.
     #[must_use]
     pub fn of(
         chunk: Chunk<'w, '_>,
@@ -148,7 +148,7 @@ impl<'w> ChunkIndex<'w> {
                     if holds {
                         held.push(record);
                     } else {
-                        indexer.take(&record);
+                        indexer.add(&record);
                     }
                 }
                 Some(Step::Gap(gap)) => indexer.gaps.push(gap),
@@ -160,19 +160,20 @@ impl<'w> ChunkIndex<'w> {
         Self { held, ..found }
     }
 
-    /// Tells whether packet time in it is right where it stands behind `before`.
+    /// True when packet time in the chunk is right if the chunk stands behind `before`.
     #[must_use]
     pub fn fits(&self, before: &Timeline) -> bool {
         self.stretch.fits(before)
     }
 
-    /// Packet time at the end of the chunk by the timestamps alone, where it stands behind `before`.
+    /// Packet time at the end of the chunk, by the timestamps alone, if it stands behind `before`.
     #[must_use]
     pub fn timeline(&self, before: &Timeline) -> Timeline {
         self.stretch.end(before)
     }
 
-    /// Packet time was `clock` already where the chunk begins. Gives packet time at its end.
+    /// Raises packet time to at least `clock`, its value where the chunk begins. Returns packet
+    /// time at the end of the chunk.
     pub fn not_before(&mut self, clock: Clock) -> Clock {
         if self.first_clock < clock {
             self.flows.not_before(clock);
@@ -183,8 +184,8 @@ impl<'w> ChunkIndex<'w> {
         self.last_clock
     }
 
-    /// Has packet time, which [`Self::not_before`] has made right, go on where it stands still;
-    /// `every` is [`Pace::EVERY`]. Gives packet time at the chunk's end.
+    /// Advances packet time where it stands still; `every` is [`Pace::EVERY`]. [`Self::not_before`]
+    /// has been called before. Returns packet time at the end of the chunk.
     pub fn keep_pace(&mut self, pace: &mut Pace, every: u64) -> Clock {
         let kept = [
             self.flows.all_packets().len(),
@@ -213,7 +214,8 @@ impl<'w> ChunkIndex<'w> {
         self.last_clock
     }
 
-    /// The moment of a packet that is kept, in capture order, from 1.
+    /// The moment of the packet with this number; packets that are kept are numbered from 1, in
+    /// capture order.
     fn kept_moment(&self, number: u64) -> Option<Moment> {
         let of_sip = self.sip.iter().map(|event| event.at);
         let of_fragments = self.fragments.iter().map(|event| event.at);
@@ -227,8 +229,8 @@ impl<'w> ChunkIndex<'w> {
         Some(*moments.select_nth_unstable(place).1)
     }
 
-    /// The moments of all but the packets of flows. What was passed over does not count for the
-    /// pace, for it may or may not be kept.
+    /// The moments of all events except packets of flows. Passed segments do not count for the
+    /// pace, because they may not be kept.
     fn events_mut(&mut self) -> impl Iterator<Item = &mut Moment> {
         let of_sip = self
             .sip
@@ -250,18 +252,18 @@ impl<'w> ChunkIndex<'w> {
     }
 }
 
-/// How much memory the messages in a TCP segment take, in bytes for each of its own. Of such as are
-/// sent it is less; of the smallest that there can be it is fifteen.
+/// The memory that the messages in a TCP segment take, in bytes per byte of the segment. Real
+/// messages take less; the smallest possible ones take fifteen.
 const MESSAGE_BYTES_A_BYTE: usize = 4;
 
-/// Of media, in bytes: hardly any is shorter.
+/// The usual length of a media record, in bytes: hardly any is shorter.
 const USUAL_RECORD_LEN: usize = 128;
 
-/// Of the segments of other connections, in bytes: most are full, and of those without payload
-/// nothing is noted. A list that has to grow is moved, which is half of what it costs to note them.
+/// The usual length of a segment of another connection, in bytes: most are full, and segments
+/// without payload are not noted. Moving a list that has to grow is half the cost of noting them.
 const USUAL_SEGMENT_LEN: usize = 1024;
 
-/// A record can be kept by itself, as a capture of the same precision.
+/// True when the record can be kept by itself, as a capture of the same precision.
 fn can_be_kept(record: &Record<'_>) -> bool {
     let is_exact = |ns: u64| record.precision == Precision::Nano || ns.is_multiple_of(1_000);
     record.timestamp_ns.is_some_and(is_exact)
@@ -269,7 +271,7 @@ fn can_be_kept(record: &Record<'_>) -> bool {
 
 struct Indexer<'w, 'd> {
     input: usize,
-    /// How much memory what was found takes, in bytes.
+    /// The memory that the index takes, in bytes.
     memory: usize,
     decoder: &'d Decoder,
     ports: SipPorts,
@@ -287,7 +289,7 @@ struct Indexer<'w, 'd> {
 }
 
 impl<'w, 'd> Indexer<'w, 'd> {
-    /// One for a chunk of so many bytes.
+    /// An empty index for a chunk of this length.
     fn new(
         input: usize,
         len: usize,
@@ -321,7 +323,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         }
     }
 
-    /// Moves packet time on by a record, behind which `walk` stands.
+    /// Advances packet time by a record; `walk` stands behind it.
     #[inline]
     fn tell_time(&mut self, record: &Record<'w>, walk: &Walk<'w>) -> Advance {
         let Some(timestamp_ns) = record.timestamp_ns else {
@@ -345,10 +347,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     #[inline]
-    fn take(&mut self, record: &Record<'w>) {
+    fn add(&mut self, record: &Record<'w>) {
         let packet = self.decoder.decode(record.link, record.frame);
-        // A time that was told goes into the rows. It sets no clock: anybody may tell one, and
-        // would time out all calls.
+        // A time that a tunnel header gives goes into the rows. It does not move packet time: any
+        // sender could give one, and would time out all calls.
         let timestamp_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
         self.first_clock.get_or_insert(self.stretch.clock());
         let counts = &mut self.counts;
@@ -356,10 +358,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
         counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.take_datagram(record, timestamp_ns, &datagram);
+                self.add_datagram(record, timestamp_ns, &datagram);
             }
-            Packet::Tcp(segment) => self.take_segment(record, segment),
-            Packet::Fragment(fragment) => self.take_fragment(record, fragment),
+            Packet::Tcp(segment) => self.add_segment(record, segment),
+            Packet::Fragment(fragment) => self.add_fragment(record, fragment),
             Packet::Encrypted => increment(&mut counts.encrypted),
             Packet::OtherIp => increment(&mut counts.other_ip),
             Packet::NotIp => increment(&mut counts.not_ip),
@@ -367,11 +369,11 @@ impl<'w, 'd> Indexer<'w, 'd> {
             Packet::OtherSession => increment(&mut counts.other_sessions),
             Packet::OtherHep => increment(&mut counts.other_hep),
             Packet::TooDeep => increment(&mut counts.too_deep),
-            Packet::Unreadable => self.take_unreadable(record.link),
+            Packet::Unreadable => self.count_unreadable(record.link),
         }
     }
 
-    fn take_unreadable(&mut self, link: LinkType) {
+    fn count_unreadable(&mut self, link: LinkType) {
         if packet::is_supported(link) {
             increment(&mut self.counts.unreadable);
         } else {
@@ -387,11 +389,11 @@ impl<'w, 'd> Indexer<'w, 'd> {
         }
     }
 
-    fn take_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
+    fn add_fragment(&mut self, record: &Record<'w>, fragment: Fragment<'w>) {
         increment(&mut self.counts.fragments);
         let at = self.moment(record);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
-        // The datagram that it is a part of is put together in memory.
+        // The fragment's datagram will be put together in memory.
         self.add_memory(size_of::<FragmentEvent<'_>>().saturating_add(fragment.payload.len()));
         self.fragments.push(FragmentEvent {
             at,
@@ -401,7 +403,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
         });
     }
 
-    fn take_segment(&mut self, record: &Record<'w>, segment: Segment<'w>) {
+    fn add_segment(&mut self, record: &Record<'w>, segment: TcpSegment<'w>) {
         let at = self.moment(record);
         let may_be_hep = self.decoder.reads_hep_to(segment.destination.port());
         let is_of_use = segment.wire_len > 0 || segment.flags != TcpFlags::default();
@@ -431,15 +433,15 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 
     #[inline]
-    fn take_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
+    fn add_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
         let at = self.moment(record);
-        match Content::of(datagram, self.ports, &mut self.counts) {
-            Content::Sip(message, descriptions) => {
+        match DatagramContent::of(datagram, self.ports, &mut self.counts) {
+            DatagramContent::Sip(message, descriptions) => {
                 let frames = Frames::from_buf([at]);
                 let of_descriptions = descriptions
                     .iter()
                     .fold(0usize, |sum, one| sum.saturating_add(one.memory()));
-                // As much again for what becomes of it: calls, their media, their rows.
+                // As much again for the calls, the media and the rows that follow from it.
                 self.add_memory(
                     size_of::<SipEvent<'_>>()
                         .saturating_add(of_descriptions)
@@ -459,8 +461,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
                     descriptions,
                 });
             }
-            Content::Malformed => {}
-            Content::Media => {
+            DatagramContent::Malformed => {}
+            DatagramContent::Media => {
                 self.add_memory(FlowBuilder::PACKET_MEMORY);
                 self.flows.push(FlowKey::of(datagram), at);
             }
@@ -494,8 +496,8 @@ impl<'w, 'd> Indexer<'w, 'd> {
     }
 }
 
-/// What the records behind one that leaps say of its timestamp. It waits for more of them if all
-/// that are there can be kept until then.
+/// The evidence of the records behind one that leaps. If all records that are there can be kept
+/// until later, a leap may wait for more of them.
 #[inline(never)]
 fn evidence<'w>(
     record: &Record<'w>,
@@ -518,23 +520,23 @@ fn evidence<'w>(
     evidence
 }
 
-/// The records behind a place.
+/// The records behind `walk`, and those of the inputs that follow.
 fn records_left<'w>(walk: Walk<'w>, inputs: &'w [Input]) -> impl Iterator<Item = Record<'w>> {
     records_of(walk).chain(inputs.iter().flat_map(Input::records))
 }
 
-/// What a datagram is to the calls.
-pub(crate) enum Content<'w> {
-    /// A message, and the offers and answers in it.
+/// The meaning of a datagram's payload.
+pub(crate) enum DatagramContent<'w> {
+    /// A message, with its offers and answers.
     Sip(Message<'w>, Vec<Description>),
-    /// SIP that names no call.
+    /// SIP without a call identifier.
     Malformed,
     /// Anything else.
     Media,
 }
 
-impl<'w> Content<'w> {
-    /// Finds out, and counts it.
+impl<'w> DatagramContent<'w> {
+    /// Classifies a payload, and counts it.
     #[inline]
     pub(crate) fn of(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
         if sip::may_be_message(datagram.payload) {
@@ -543,8 +545,7 @@ impl<'w> Content<'w> {
         Self::other(datagram, ports, counts)
     }
 
-    /// Kept apart from what most packets need, so that it does not hinder that from becoming a part
-    /// of its callers.
+    /// A function of its own, so that the fast path for most packets can be inlined.
     #[inline(never)]
     fn of_text(datagram: &Datagram<'w>, ports: SipPorts, counts: &mut Counts) -> Self {
         let &Datagram {
@@ -577,10 +578,10 @@ impl<'w> Content<'w> {
     }
 }
 
-/// Why a segment is looked at, if it is. SIP on other ports than those of a range is counted.
+/// The reason to follow a segment, if there is one. SIP on ports outside the range is counted.
 #[inline]
 pub(crate) fn cause_to_follow(
-    segment: &Segment<'_>,
+    segment: &TcpSegment<'_>,
     may_be_hep: bool,
     ports: SipPorts,
     counts: &mut Counts,
@@ -602,7 +603,7 @@ pub(crate) fn cause_to_follow(
     None
 }
 
-/// The offers and answers in a message, which is counted.
+/// Counts a message, and returns its offers and answers.
 pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Description> {
     increment(&mut counts.sip);
     if !message.can_negotiate() {
@@ -624,7 +625,7 @@ pub(crate) fn negotiated(message: &Message<'_>, counts: &mut Counts) -> Vec<Desc
     descriptions
 }
 
-/// A payload, or the whole lines of what the snap length left of it.
+/// The payload; if the snap length cut it, only its complete lines.
 #[inline]
 pub(crate) fn readable<'a>(datagram: &Datagram<'a>) -> &'a [u8] {
     if datagram.payload.len() < datagram.wire_len {
@@ -645,7 +646,7 @@ mod tests {
 
     use super::*;
 
-    /// UDP between two hosts, with such a port.
+    /// A UDP frame between two hosts; `port` is its last byte.
     fn datagram(port: u8, payload: &[u8]) -> Vec<u8> {
         let len = (8 + payload.len()) as u8;
         let ip = [
@@ -691,7 +692,7 @@ mod tests {
         file
     }
 
-    /// Packet time of all packets in their order, of a file that is indexed in chunks of so many
+    /// Packet time of all packets in capture order, if the file is indexed in chunks of `chunk_len`
     /// bytes.
     fn clocks(file: &[u8], chunk_len: usize, every: u64) -> Vec<Clock> {
         let (layout, mut start) = Layout::detect(file).unwrap();
@@ -746,7 +747,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         for (every, want) in [
-            // At the second mark, and at each that follows.
+            // At the second mark, and at each mark after it.
             (
                 5,
                 (1..=40)

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 /// Checks whether objects can be put.
-fn check(settings: uploads::Settings) -> ExitCode {
+fn check(settings: uploads::UploadSettings) -> ExitCode {
     let to = settings.to.clone();
     match uploads::check(settings) {
         Ok(()) => {

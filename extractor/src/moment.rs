@@ -1,41 +1,39 @@
-//! Packet time, and places in the capture.
+//! Packet time, and positions in the capture.
 
 use serde::{Deserialize, Serialize};
 
-/// Packet time: nanoseconds since 1970-01-01T00:00:00Z, as the highest capture timestamp so far
-/// says. It never goes back, whatever the timestamps do.
+/// Packet time, in nanoseconds since 1970-01-01T00:00:00Z: the highest capture timestamp so far. It
+/// never goes back, even if timestamps do.
 pub type Clock = u64;
 
-/// Keeps packet time going where timestamps stand still.
+/// Advances packet time where timestamps stand still.
 ///
-/// Nothing is written before packet time is past what a description may still claim, no call ends
-/// before its timer, and what waits for its parts is given up in time only. In a capture with one
-/// timestamp for all packets, or behind one that is far ahead of all others, that is never: all
-/// that is kept of each packet would stay in memory, 16 bytes for a packet of media. So where
-/// packet time was the same at two marks, which are [`Pace::EVERY`] packets apart, it goes on by
-/// [`Pace::STEP_NS`] at the second. No clock that works shows that many packets at one instant, so
-/// of usual captures nothing changes.
+/// Several things wait for packet time: packets are written when no description can claim them any
+/// more, calls end by timers, and incomplete messages are given up. In a capture with one timestamp
+/// for all packets, or behind a timestamp far ahead of all others, packet time never comes so far,
+/// and everything would stay in memory: 16 bytes for each media packet. So if packet time is the
+/// same at two marks, which are [`Pace::EVERY`] packets apart, it advances by [`Pace::STEP_NS`] at
+/// the second mark. A clock that works does not show that many packets at one instant, so usual
+/// captures are not changed.
 ///
-/// Counted are the packets that the index keeps, whatever the chunks, the windows and the inputs
-/// that they are found in.
+/// Only packets that the index keeps are counted, so chunks, windows and inputs make no difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// How many packets came since the last mark.
+    /// The number of packets since the last mark.
     since_mark: u64,
     /// Packet time at the last mark.
     at_mark: Option<Clock>,
 }
 
 impl Pace {
-    /// How many packets lie between two marks: their moments are 16 MiB.
+    /// The number of packets between two marks: their moments take 16 MiB.
     pub const EVERY: u64 = 1 << 20;
 
-    /// Ten seconds: longer than a message may take to become whole, and than what a BYE leaves is
-    /// waited for.
+    /// Ten seconds: longer than the limit for incomplete messages, and than the linger after a BYE.
     pub const STEP_NS: u64 = 10_000_000_000;
 
-    /// How many of `coming` packets there are up to the next mark and with it, if it is one of
-    /// them. They count as passed.
+    /// Counts `coming` packets, up to the next mark if it is among them. Returns the number of
+    /// packets up to that mark, including it.
     pub fn next_mark(&mut self, coming: u64, every: u64) -> Option<u64> {
         let wanted = every.saturating_sub(self.since_mark);
         if wanted > coming {
@@ -46,7 +44,7 @@ impl Pace {
         Some(wanted)
     }
 
-    /// The next mark is at packet time `clock`: what it becomes there if it has stood still.
+    /// Passes a mark at packet time `clock`. Returns the new packet time if it has stood still.
     pub fn mark(&mut self, clock: Clock) -> Option<Clock> {
         let stands_still = self.at_mark == Some(clock);
         let next = stands_still.then(|| clock.saturating_add(Self::STEP_NS));
@@ -55,7 +53,7 @@ impl Pace {
     }
 }
 
-/// Where a record lies: in which of the inputs, and at which offset.
+/// The position of a record: the number of its input, and the offset in it.
 ///
 /// Positions sort in capture order: inputs are numbered in the order in which they are read.
 #[derive(
@@ -63,7 +61,8 @@ impl Pace {
 )]
 pub struct Position(u64);
 
-/// 4 TiB of offset leave room for four million inputs, after which their numbers begin anew.
+/// An offset up to 4 TiB leaves 22 bits for the input number; after four million inputs, numbers
+/// start again.
 const OFFSET_BITS: u32 = 42;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 
@@ -71,20 +70,20 @@ const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 pub const MAX_INPUTS: usize = 1 << (u64::BITS - OFFSET_BITS);
 
 impl Position {
-    /// The place `offset` bytes into the input of this number.
+    /// The position `offset` bytes into the input with this number.
     #[must_use]
     #[inline]
     pub fn new(input: usize, offset: usize) -> Self {
         Self(((input as u64) << OFFSET_BITS) | (offset as u64 & OFFSET_MASK))
     }
 
-    /// As one number, which sorts likewise.
+    /// The position as one number, which sorts alike.
     #[must_use]
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// Of such a number.
+    /// The position for a number from [`Self::to_bits`].
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -97,7 +96,7 @@ impl Position {
         (self.0 >> OFFSET_BITS) as usize
     }
 
-    /// The offset in it, in bytes.
+    /// The offset in the input, in bytes.
     #[must_use]
     #[inline]
     pub fn offset(self) -> usize {
@@ -105,15 +104,15 @@ impl Position {
     }
 }
 
-/// A point in the capture: what packet time it was, and how far it had been read.
+/// A point in the capture: packet time, and position.
 ///
 /// Both only grow from record to record, so moments compare by time first. The instant at which a
-/// timer fires has no record of its own: it stands before every record of that time.
+/// timer fires has no record: it comes before every record of that time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Moment {
     /// Packet time.
     pub clock: Clock,
-    /// The record.
+    /// The position of the record.
     pub position: Position,
 }
 

@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use shared::{pcap::Gap, units::grouped};
 
 use crate::{
-    calls::{State, UnclaimedCounts},
-    counts::{CallCounts, Counts, Excess, FragmentCounts, NotUsed, Rank, StreamCounts},
+    calls::{CallState, UnclaimedCounts},
+    counts::{CallCounts, Counts, Excess, FragmentCounts, Importance, NotUsed, StreamCounts},
     events::FlowKey,
     outputs::uploads::UploadCounts,
     survey::Survey,
@@ -96,14 +96,14 @@ impl CallCounts {
     }
 
     /// Counts a call.
-    pub fn add(&mut self, state: State) {
+    pub fn add(&mut self, state: CallState) {
         let count = match state {
-            State::Completed => &mut self.completed,
-            State::Cancelled => &mut self.cancelled,
-            State::Failed => &mut self.failed,
-            State::Timeout => &mut self.timeout,
-            State::Incomplete => &mut self.incomplete,
-            State::Flood => &mut self.flood,
+            CallState::Completed => &mut self.completed,
+            CallState::Cancelled => &mut self.cancelled,
+            CallState::Failed => &mut self.failed,
+            CallState::Timeout => &mut self.timeout,
+            CallState::Incomplete => &mut self.incomplete,
+            CallState::Flood => &mut self.flood,
         };
         *count = count.saturating_add(1);
     }
@@ -164,7 +164,7 @@ impl Report {
         let unused = self
             .all_not_used()
             .into_iter()
-            .filter(|line| line.rank == Rank::LeftBehind)
+            .filter(|line| line.rank == Importance::LeftBehind)
             .map(|line| line.count);
         unsent
             .into_iter()
@@ -212,29 +212,33 @@ impl Report {
         let passed = counts.other_tcp.saturating_sub(self.streams.followed);
         vec![
             NotUsed::new(
-                Rank::LeftBehind,
+                Importance::LeftBehind,
                 self.refused_inputs,
                 "inputs could not be read",
             ),
             NotUsed::new(
-                Rank::LeftBehind,
+                Importance::LeftBehind,
                 self.set_aside,
                 "segments are set aside, for they could not be read",
             ),
             NotUsed::new(
-                Rank::LeftBehind,
+                Importance::LeftBehind,
                 self.damaged_inputs,
                 "compressed inputs are cut or damaged",
             ),
-            NotUsed::new(Rank::LeftBehind, self.gaps, unreadable),
-            NotUsed::new(Rank::LeftBehind, counts.unknown_link, unknown_link),
+            NotUsed::new(Importance::LeftBehind, self.gaps, unreadable),
+            NotUsed::new(Importance::LeftBehind, counts.unknown_link, unknown_link),
             NotUsed::new(
-                Rank::Part,
+                Importance::Part,
                 passed,
                 "TCP segments of connections without SIP",
             ),
-            NotUsed::new(Rank::NoCall, self.stray_messages, "SIP messages of no call"),
-            NotUsed::new(Rank::Usual, self.copies, "copies of packets"),
+            NotUsed::new(
+                Importance::NoCall,
+                self.stray_messages,
+                "SIP messages of no call",
+            ),
+            NotUsed::new(Importance::Usual, self.copies, "copies of packets"),
         ]
     }
 }
@@ -244,7 +248,11 @@ impl UnclaimedCounts {
         let flows = grouped(self.doubtful_flows);
         let what =
             format!("packets in {flows} flows that several calls may own are in no call's file");
-        vec![NotUsed::new(Rank::Missing, self.doubtful_packets, what)]
+        vec![NotUsed::new(
+            Importance::Missing,
+            self.doubtful_packets,
+            what,
+        )]
     }
 }
 

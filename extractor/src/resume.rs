@@ -1,4 +1,4 @@
-//! What becomes of what an earlier run left.
+//! The state that an earlier run has left, and its use.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::{
     calls::CallTable,
     config::Config,
     outputs::{
-        Books, Directory, Outputs, Settings,
+        Books, Directory, OutputSettings, Outputs,
         uploads::{UploadCounts, Uploads},
     },
     reassembly::Unfinished,
@@ -15,25 +15,24 @@ use crate::{
     terms::Terms,
 };
 
-/// A state as it is read.
-pub type State = state::State<CallTable, Unfinished, Books>;
+/// The state with the types of this program.
+pub type SavedState = state::State<CallTable, Unfinished, Books>;
 
-/// What an earlier run left.
+/// The state that an earlier run has left.
 #[derive(Debug)]
 pub enum Resume {
-    /// Nothing.
+    /// There is no state.
     Fresh,
-    /// A run over the same files had done all of it; only files may have to be given their names,
-    /// or to be uploaded.
-    Finished(Box<State>, Carried),
-    /// Something to be gone on with.
-    Continue(Box<State>, Carried),
+    /// A run over the same files has read them all; only renames and uploads may be left.
+    Finished(Box<SavedState>, Carried),
+    /// An unfinished run, which continues.
+    Continue(Box<SavedState>, Carried),
 }
 
 impl Resume {
-    /// The terms and the outputs of a run that goes on like this.
+    /// The terms and the output settings of the run that continues.
     #[must_use]
-    pub fn settle(&self, terms: Terms, outputs: &Settings) -> (Terms, Settings) {
+    pub fn settle(&self, terms: Terms, outputs: &OutputSettings) -> (Terms, OutputSettings) {
         match self {
             Self::Fresh => (terms, outputs.clone()),
             Self::Finished(state, _) | Self::Continue(state, _) => {
@@ -42,12 +41,12 @@ impl Resume {
         }
     }
 
-    /// Finds out what is left in the output directory, for a run on these `terms`. What a run on
-    /// other terms had finished is published, and forgotten.
+    /// Loads the state of the output directory, for a run on these `terms`. If a run on other terms
+    /// was complete, publishes its files and forgets it.
     ///
     /// # Errors
-    /// The state cannot be read, or is that of another run that is not finished. Nothing was
-    /// changed then.
+    /// The state cannot be read, or belongs to another run that is not complete. Nothing has been
+    /// changed.
     pub fn find(
         file: &StateFile,
         terms: &Terms,
@@ -60,16 +59,16 @@ impl Resume {
         };
         let is_of_files = state.terms.files.is_some();
         if !is_of_files && terms.files.is_none() && state.checkpoint.is_closed() {
-            // All was done of what there was: what is known of the directories goes on, on other
+            // That run was complete: the known segments of the directories stay known, on other
             // terms.
             let published = publish(state, config, directory, uploads)?;
             return Ok(Self::Continue(Box::new(published), carried));
         }
         let is_done = is_of_files && state.checkpoint.left.is_empty();
-        // A run that uploads nothing does not go on for the sake of what is due.
+        // A run without uploads does not continue for due files only.
         if is_done && (state.terms != *terms || state.books.has_due() && !uploads.are_wanted()) {
             publish(state, config, directory, uploads)?;
-            // What is due for upload is nowhere else, until there is another state.
+            // Only this state lists the due uploads, until there is another state.
             if uploads.is_empty() {
                 file.remove()?;
             }
@@ -85,26 +84,26 @@ impl Resume {
     }
 }
 
-/// Gives the files of a state that is done the names that they have there.
+/// Renames the files of a complete state to their final names.
 fn publish(
-    state: State,
+    state: SavedState,
     config: &Config,
     directory: &Directory,
     uploads: &Uploads,
-) -> Result<State> {
+) -> Result<SavedState> {
     let settings = state.terms.named(&config.outputs);
     let mut outputs = Outputs::open(directory.try_clone()?, &settings, uploads.clone())?;
     outputs.resume(Some(state.books))?;
-    Ok(State {
+    Ok(SavedState {
         books: outputs.into_books(),
         ..state
     })
 }
 
-/// Removes the state, but not before what was finished by it is published.
+/// Publishes the files that the state has finished, and then removes the state.
 pub fn give_up(file: &StateFile, config: &Config, directory: &Directory) {
     let publish = || -> Result<()> {
-        if let Some((State { books, terms, .. }, _)) = file.load()? {
+        if let Some((SavedState { books, terms, .. }, _)) = file.load()? {
             let given_up = Uploads::none(&config.outputs.directory);
             Outputs::open(
                 directory.try_clone()?,
@@ -123,7 +122,7 @@ pub fn give_up(file: &StateFile, config: &Config, directory: &Directory) {
         Ok(())
     };
     if let Err(error) = publish() {
-        tracing::warn!("what the state had finished may not be complete: {error:#}");
+        tracing::warn!("files that the state had finished may not be complete: {error:#}");
     }
     if let Err(error) = file.remove() {
         tracing::warn!("{error:#}");

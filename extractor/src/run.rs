@@ -1,5 +1,4 @@
-//! The whole job: what is to be read, unit of work by unit of work, until there is no more; and
-//! each of them window by window.
+//! The whole job: reads the inputs in units of work, and each unit window by window.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,27 +14,27 @@ use crate::{
     progress::Progress,
     report::{Exit, Report},
     session::{Rest, Session},
-    source::{Inputs, Left, Name, Scratch, shown},
+    source::{Inputs, Name, NamedInput, Scratch, shown},
     state::StateFile,
     terms::Terms,
     unit::{Done, Seals, Unit},
     watch::{Heartbeat, Wake, Watch},
 };
 
-/// What a run has come to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What happened.
+    /// The figures of the run.
     pub report: Report,
-    /// What the shell is told.
+    /// The exit status.
     pub exit: Exit,
-    /// The state of a run that leaves nothing to others. As long as it is there, the same command
-    /// finds that all is done.
+    /// The state of a run that leaves nothing for a later one. As long as the file exists, the same
+    /// command finds that everything is done.
     finished: Option<StateFile>,
 }
 
 impl Outcome {
-    /// Removes the state of a run that leaves nothing to others: the last thing that is done.
+    /// Removes the state of a run that leaves nothing for a later one. This is the last step.
     ///
     /// # Errors
     /// It cannot be removed.
@@ -47,8 +46,8 @@ impl Outcome {
 /// Extracts every call of the captures.
 ///
 /// # Errors
-/// No input can be used, or an output cannot be written. What was published is right then, and the
-/// state is that of the last unit of work that was done.
+/// No input can be used, or an output cannot be written. The published files are right, and the
+/// state is that of the last complete unit of work.
 pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
     let uploads = Uploads::begin(&config.outputs.directory, config.uploads.clone())?;
     let uploads = &uploads;
@@ -56,8 +55,8 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
         Source::Files(paths) => {
             let report = run_files(config, paths, uploads, progress)?;
             let state = StateFile::of(&config.outputs.directory, config.outputs.syncs);
-            // It has what is still to be uploaded, too; and whoever runs it again for the sake of a
-            // table is not to extract again.
+            // The state also lists the uploads that are due. While a table is not sent, it stays,
+            // so that another run need not extract again.
             let is_all_sent = uploads.is_empty() && report.uploads.unsent_tables == 0;
             Ok(Outcome {
                 exit: report.exit(),
@@ -65,8 +64,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
                 finished: Some(state).filter(|_| is_all_sent),
             })
         }
-        // One who is told to end after months has done what he should, whatever the log has named
-        // since.
+        // A watch that is stopped by a signal exits 0, whatever it logged earlier.
         Source::Directories(directories) if directories.stays => Ok(Outcome {
             exit: Exit::Done,
             report: stay(config, directories, uploads, progress)?,
@@ -83,10 +81,11 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
     }
 }
 
-/// Works on a unit, window by window: *index, correlate, write, save*. When it is done, it counts.
+/// Works on a unit, window by window: *index, correlate, write, save*. The end of the unit commits
+/// it.
 ///
 /// # Errors
-/// A file cannot be written. The session cannot be gone on with then; the state is that of before.
+/// A file cannot be written. The old state is still there, and the session cannot continue.
 fn work(
     session: &mut Session<'_>,
     mut unit: Unit,
@@ -95,7 +94,7 @@ fn work(
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
     let inputs = inputs.reaching(unit.reached_ns);
     let is_final = unit.is_final;
-    // What a directory holds is known again; files are the user's business.
+    // Segments of a directory are recognized by their content later; named files are not.
     let mut seals = if points.is_some() {
         Seals::of(&unit, before, &inputs)
     } else {
@@ -105,10 +104,10 @@ fn work(
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
     while let Some(window) = reading.next_window(indexed, &arena) {
-        session.take_note(&window, &inputs);
+        session.note_window(&window, &inputs);
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
-        // While one window is correlated, which one thread does alone, and written, the next is
+        // Correlating needs one thread. So while one window is correlated and written, the next is
         // indexed.
         let (ahead, (left_since, ())) = rayon::join(
             || reading.index(open),
@@ -138,7 +137,7 @@ fn work(
             if let Some(points) = points.as_deref_mut() {
                 points.note_progress()?;
             }
-            // One who watches has to be able to end: he waits between units.
+            // A watch can be stopped between units, so it waits there.
             if points.is_none() {
                 session.keep_pace(|| true);
             }
@@ -166,13 +165,13 @@ fn run_files(
 ) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
     let mut refused: u64 = 0;
-    let mut inputs = Inputs::open(paths, &spool(config), |path, error| {
+    let mut inputs = Inputs::open(paths, &scratch(config), |path, error| {
         refused = refused.saturating_add(1);
         tracing::error!("{} is not used: {error}", shown(path));
     })?;
-    let files: Vec<Left> = inputs
+    let files: Vec<NamedInput> = inputs
         .iter()
-        .map(|input| Left {
+        .map(|input| NamedInput {
             path: Name::of(input.name()),
             identity: input.identity(),
         })
@@ -189,16 +188,16 @@ fn run_files(
     session.report.refused_inputs = refused;
     if rest.is_finished {
         tracing::info!(
-            "all of it was done before; only files were left to be given their names, or to be uploaded"
+            "an earlier run has read all of these files; only renames and uploads were left"
         );
         return Ok(end(session, None, None));
     }
     let mut left = files;
     if session.report.is_resumed {
-        tracing::info!("going on where an earlier run was broken off");
+        tracing::info!("resuming where an earlier run stopped");
         left = rest.left;
         inputs.drain(..inputs.len().saturating_sub(left.len()));
-        // Only the first of them was begun.
+        // Only the first input was begun.
         let mut offset = rest.offset;
         inputs = inputs
             .into_iter()
@@ -224,7 +223,7 @@ fn run_files(
     }
 }
 
-/// Reads what is new in the directories, and stops.
+/// Reads the new segments of the directories, and stops.
 fn pass(
     config: &Config,
     directories: &Directories,
@@ -245,7 +244,7 @@ fn pass(
         })?;
         keep_what_was_learned(&mut session, &mut points)?;
         if let Some(waiting) = points.waiting() {
-            tracing::warn!("{waiting}; run with --final to have them read without it");
+            tracing::warn!("{waiting}; run with --final to read them without it");
         }
         if directories.closes_all {
             work(&mut session, Unit::last(), Some(&mut points))?;
@@ -263,7 +262,7 @@ fn pass(
     }
 }
 
-/// Opens the output directory and the input directories, with what an earlier run left.
+/// Opens the output directory and the input directories, and loads the state.
 fn open<'c>(
     config: &'c Config,
     directories: &'c Directories,
@@ -289,7 +288,7 @@ fn open<'c>(
         session,
         Points::new(
             directories,
-            spool(config),
+            scratch(config),
             attempts,
             config.unit.wanted(0),
             Duration::from_nanos(config.rules.linger_ns),
@@ -299,9 +298,8 @@ fn open<'c>(
     ))
 }
 
-/// Works on all that is there, first on the rest of what was left half done. After each unit
-/// `goes_on` is told of the segments that are done with, and says whether there is time for
-/// another.
+/// Works on all segments that are there, beginning with those that an earlier run left. After each
+/// unit, `goes_on` gets the segments that are read, and returns false to stop.
 fn work_through(
     session: &mut Session<'_>,
     points: &mut Points<'_>,
@@ -322,14 +320,14 @@ fn work_through(
         if next.is_none() {
             next = points.next_unit(&mut session.report, looks_closely)?;
         }
-        // Only calls have timers that somebody waits for.
+        // Only open calls have timers.
         if next.is_none() && session.all_open_calls() > 0 {
             next = points.quiet_unit();
         }
         let Some(unit) = next.take() else {
             return Ok(());
         };
-        // There may have been more than a unit takes.
+        // There may be more segments than a unit takes.
         looks_closely = true;
         work(session, unit, Some(points))?;
         let settled = points.settle()?;
@@ -340,7 +338,7 @@ fn work_through(
     }
 }
 
-/// Nothing is being read any more, and what was is not to blame.
+/// Saves the note of attempts, because nothing is being read any more.
 fn put_down(points: &mut Points<'_>) {
     if let Err(error) = points.put_down() {
         tracing::warn!("{error:#}");
@@ -348,44 +346,43 @@ fn put_down(points: &mut Points<'_>) {
 }
 
 /// The directory of temporary files.
-fn spool(config: &Config) -> Scratch {
+fn scratch(config: &Config) -> Scratch {
     Scratch::new(&config.outputs.directory, config.max_decompressed)
 }
 
-/// Tells the capture points of the inputs that were read to their end.
+/// Reports the inputs that have been read to their end to the capture points.
 fn note_ended(points: Option<&mut Points<'_>>, tell: impl FnOnce(&mut dyn FnMut(Done))) {
     if let Some(points) = points {
         tell(&mut |done| points.note(done));
     }
 }
 
-/// Has the state say what was found out about segments that are not read again.
+/// Saves what was learnt about segments that are not read again.
 fn keep_what_was_learned(session: &mut Session<'_>, points: &mut Points<'_>) -> Result<()> {
-    if points.take_learned() {
+    if points.take_changes() {
         work(session, Unit::default(), Some(points))
     } else {
         Ok(())
     }
 }
 
-/// What the state is to have of the capture points.
+/// The part of the state for the capture points.
 fn stored(points: Option<&Points<'_>>) -> StoredPoints {
     points.map(Points::stored).unwrap_or_default()
 }
 
-/// Takes back what a unit of work did that could not be done: nothing half-written stays.
+/// Discards an uncommitted unit of work, with its unfinished files.
 fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
     let none = Uploads::none(&config.outputs.directory);
     let rolled_back = Directory::open(&config.outputs).and_then(|directory| {
         Session::open(config, directory, terms, false, &none, progress).map(drop)
     });
     if let Err(error) = rolled_back {
-        tracing::warn!("what was half-written will be removed by the next run: {error:#}");
+        tracing::warn!("the next run will remove the unfinished files of this one: {error:#}");
     }
 }
 
-/// Uploads what is due as far as that is possible now, no longer than for `patience`, and has the
-/// state say what is left.
+/// Uploads the due files, for at most `patience`, and saves the files that are left in the state.
 fn end(
     mut session: Session<'_>,
     points: Option<&mut Points<'_>>,
@@ -394,20 +391,19 @@ fn end(
     if session.finish_uploads(patience)
         && let Err(error) = work(&mut session, Unit::default(), points)
     {
-        tracing::warn!("the next run has to find out which files were uploaded: {error:#}");
+        tracing::warn!("the next run will ask the store which files were uploaded: {error:#}");
     }
     session.into_report()
 }
 
-/// A state larger than this is not written more often than every few seconds, in bytes: some 50
-/// MB/s of media make one.
+/// A state larger than this, in bytes, is written only every few seconds: some 50 MB/s of media
+/// make one.
 const LARGE_STATE: u64 = 128 << 20;
 
-/// How long a watch that is told to end waits for what is being uploaded: service managers wait
-/// longer.
+/// The time that a stopped watch waits for uploads in progress: service managers wait longer.
 const LAST_UPLOADS: Duration = Duration::from_secs(8);
 
-/// Reads each segment when it is closed, until it is told to end.
+/// Reads each segment when it is closed, until a signal stops the watch.
 fn stay(
     config: &Config,
     directories: &Directories,
@@ -452,8 +448,8 @@ fn stay(
             Ok(()) if watch.is_ending() => Wake::End,
             Ok(()) => {
                 failed = None;
-                // Where much is carried over, some segments are gathered: to write it for each
-                // would cost more than they do.
+                // If the carry-over is large, several segments are gathered: writing it for each
+                // one would cost more than reading them.
                 if session.state_len() > LARGE_STATE {
                     watch.sleep_until_retry()
                 } else {
@@ -465,7 +461,7 @@ fn stay(
                 put_down(&mut points);
                 let report = session.into_report();
                 progress.flush();
-                // Makes room: what was half-written is removed.
+                // Frees disk space: unfinished files are removed.
                 (session, points, rest) = loop {
                     let reopened = open(config, directories, [false; 2], uploads, progress);
                     wake = watch.sleep_until_retry();
@@ -484,11 +480,11 @@ fn stay(
     Ok(end(session, Some(&mut points), Some(LAST_UPLOADS)))
 }
 
-/// Says what has failed, unless it was said before.
+/// Logs an error, unless it was logged before.
 fn say_once(said: &mut Option<String>, error: &anyhow::Error) {
     let sentence = format!("{error:#}");
     if said.as_ref() != Some(&sentence) {
-        tracing::error!("{sentence}; it is tried again every few seconds");
+        tracing::error!("{sentence}; the next attempt is in a few seconds");
         *said = Some(sentence);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::calls::{Call, State};
+use crate::calls::{Call, CallState};
 
 /// Regular expressions for the identities of a call. They match anywhere in the text.
 #[derive(Clone, Debug, Default)]
@@ -52,12 +52,12 @@ impl Patterns {
     }
 }
 
-/// A moment that the user has named.
+/// A moment that the user has given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The moment.
     pub at: Timestamp,
-    /// The user's words, where they mean another moment later: `-2h`, `today`.
+    /// The user's words, if they mean another moment later: `-2h`, `today`.
     pub words: Option<String>,
 }
 
@@ -67,18 +67,18 @@ impl From<Timestamp> for Named {
     }
 }
 
-/// What the user wants of the calls.
+/// The user's selection of calls.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// The patterns for the identities of selected calls.
     pub wanted: Patterns,
     /// The patterns for numbers; the number of the caller or of the called party must match.
     pub numbers: Vec<Regex>,
-    /// They end then or later.
+    /// Selected calls end at this moment or later.
     pub since: Option<Named>,
-    /// They begin then or earlier.
+    /// Selected calls begin at this moment or earlier.
     pub until: Option<Named>,
-    /// Those with fewer SIP messages get no file.
+    /// Calls with fewer SIP messages get no file.
     pub min_messages: u64,
     /// True when the sound of all calls is left out.
     pub mutes_all: bool,
@@ -101,14 +101,13 @@ pub struct Written {
     not_muted: WrittenPatterns,
 }
 
-/// A moment as it is written down: `2024-03-01T09:00:00Z`, or with the user's words before it,
-/// `-2h = 2024-03-01T09:00:00Z`. The same words are the same, whatever they meant. Empty without a
-/// moment.
+/// The stored form of a moment: `2024-03-01T09:00:00Z`, or with the user's words, `-2h =
+/// 2024-03-01T09:00:00Z`. Equal words are equal, whatever they meant. Empty without a moment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 struct WrittenTime(String);
 
-/// Stands between words and the moment that they meant.
+/// The separator between words and the moment that they meant.
 const MEANS: &str = " = ";
 
 impl WrittenTime {
@@ -124,7 +123,7 @@ impl WrittenTime {
         self.0.split(MEANS).next().unwrap_or_default()
     }
 
-    /// The moment, if it was named by words.
+    /// The moment, if words gave it.
     fn meant(&self) -> Option<Named> {
         let (words, at) = self.0.split_once(MEANS)?;
         Some(Named {
@@ -207,7 +206,7 @@ impl Written {
         }
     }
 
-    /// The selection, with the moments that its words meant when this was written.
+    /// The selection, with the moments that its words meant when it was stored.
     #[must_use]
     pub fn with_moments(&self, selection: &Selection) -> Selection {
         Selection {
@@ -217,7 +216,7 @@ impl Written {
         }
     }
 
-    /// The flags that it comes from, and what these say.
+    /// The flags of the selection, with their values.
     pub fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self {
             wanted,
@@ -258,8 +257,8 @@ impl Selection {
     /// Returns true if a call with this final state and number of SIP messages gets a file. It has
     /// rows in any case.
     #[must_use]
-    pub fn gives_file(&self, state: State, messages: u64) -> bool {
-        state != State::Flood && messages >= self.min_messages
+    pub fn gives_file(&self, state: CallState, messages: u64) -> bool {
+        state != CallState::Flood && messages >= self.min_messages
     }
 
     /// Returns true if a new call may be selected, as far as its INVITE shows.
@@ -301,7 +300,7 @@ impl Selection {
 }
 
 /// The number in a header value, without `+` or `00` before it, and without separators (RFC 3966,
-/// 3). `None` if the URI has no number.
+/// section 3). `None` if the URI has no number.
 fn number(header: &[u8]) -> Option<Vec<u8>> {
     let uri = header.rsplit(|byte| *byte == b'<').next()?;
     let colon = uri.iter().position(|byte| *byte == b':')?;

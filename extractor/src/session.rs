@@ -1,4 +1,4 @@
-//! What goes on from unit to unit: the calls, the files, and the state in which both are saved.
+//! Data that live from unit to unit: the calls, their files, and the state in which both are saved.
 
 use std::{mem, ops::Range, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
     progress::Progress,
     reassembly::Unfinished,
     report::Report,
-    resume::{Resume, State, give_up},
+    resume::{Resume, SavedState, give_up},
     sdp::Rank,
-    source::{Carried, Input, InputError, Inputs, Left},
+    source::{Carried, Input, InputError, Inputs, NamedInput},
     state::StateFile,
     survey::Survey,
     terms::Terms,
@@ -24,10 +24,10 @@ use crate::{
     windows::{Start, Window},
 };
 
-/// Packets that come so much later than they were captured are unusual: an hour, in nanoseconds.
+/// A delay between capture and reading that is unusual: an hour, in nanoseconds.
 const FAR_NS: u64 = 3_600_000_000_000;
 
-/// What goes on from unit to unit.
+/// Data that live from unit to unit.
 #[derive(Debug)]
 pub struct Session<'c> {
     config: &'c Config,
@@ -40,7 +40,7 @@ pub struct Session<'c> {
     carried: Carried,
     /// The calls, and their files.
     pub extraction: Extraction<'c>,
-    /// What happened.
+    /// The outcome so far.
     pub report: Report,
 }
 
@@ -52,25 +52,25 @@ pub struct Extraction<'c> {
     outputs: Outputs,
 }
 
-/// What an earlier run has left to be read, and what it knew of the input directories.
+/// The part of the state that tells which inputs to read next.
 #[derive(Debug, Default)]
 pub struct Rest {
-    /// It had done all that it was asked for.
+    /// True when the earlier run was complete.
     pub is_finished: bool,
-    /// Inputs that are not read to their end.
-    pub left: Vec<Left>,
-    /// The offset in the first of them at which to go on, in bytes.
+    /// The inputs that were not read to their end.
+    pub left: Vec<NamedInput>,
+    /// The offset in the first of them at which reading continues, in bytes.
     pub offset: Option<usize>,
-    /// What is known of the input directories.
+    /// The known segments of the input directories.
     pub points: StoredPoints,
 }
 
 impl<'c> Session<'c> {
-    /// Goes on where the state says, or begins anew, as where it `resets` what runs before left.
-    /// The state must have been written on the same `terms`.
+    /// Resumes from the state, or begins anew if there is none, or if the run `resets` it. The
+    /// state must have been written on the same `terms`.
     ///
     /// # Errors
-    /// The directory cannot be used, or the state does not fit. Nothing was changed then.
+    /// The directory cannot be used, or the state does not fit. Nothing has been changed.
     pub fn open(
         config: &'c Config,
         directory: Directory,
@@ -116,8 +116,8 @@ impl<'c> Session<'c> {
         Ok((session, rest))
     }
 
-    fn resume(&mut self, state: State, carried: Carried) -> Result<Rest> {
-        let State {
+    fn resume(&mut self, state: SavedState, carried: Carried) -> Result<Rest> {
+        let SavedState {
             points,
             calls,
             unfinished,
@@ -142,23 +142,24 @@ impl<'c> Session<'c> {
         Ok(rest)
     }
 
-    /// The input that comes next is not there: what is carried over from it keeps its number.
+    /// Skips an input that is missing now; the records that are carried over from it keep its
+    /// number.
     pub fn pass_over_input(&mut self) {
         self.checkpoint.next_input = self.checkpoint.next_input.saturating_add(1);
     }
 
-    /// The inputs of a unit, behind what is left of those before them, and how many of them are not
-    /// the unit's.
+    /// Numbers the inputs of a unit, after the held records. Returns all inputs, and the number of
+    /// held records.
     ///
     /// # Errors
-    /// A record that was held cannot be read.
+    /// A held record cannot be read.
     pub fn number(&mut self, inputs: Vec<Input>) -> Result<(Inputs, usize), InputError> {
         let held = mem::take(&mut self.checkpoint.held).into_iter();
         let held = held.map(|held| Input::of_record(held.name, held.file));
         let held: Vec<Input> = held.collect::<Result<_, _>>()?;
         let before = held.len();
-        // Packets of two inputs compare by time: numbers may begin anew, long before those of
-        // before come again.
+        // Packets of different inputs compare by time. So numbers may start again, long before the
+        // old ones are reached.
         let after = self
             .checkpoint
             .next_input
@@ -177,13 +178,13 @@ impl<'c> Session<'c> {
         Ok((inputs, before))
     }
 
-    /// Begins to read the inputs of a unit, of which so many are `before` its own.
+    /// Begins to read the inputs of a unit, which follow `before` held records.
     pub fn begin<'w>(&mut self, inputs: &'w Inputs, before: usize, unit: Unit) -> Reading<'w>
     where
         'c: 'w,
     {
-        self.take_note_of_damage(inputs);
-        self.take_note_of_time(inputs);
+        self.note_damage(inputs);
+        self.warn_of_lag(inputs);
         self.progress.begin(inputs.total_bytes());
         let Checkpoint {
             clock,
@@ -200,38 +201,38 @@ impl<'c> Session<'c> {
         Reading::begin(inputs, before, unit.left, start, self.config, unit.is_final)
     }
 
-    /// How many calls are open, of those that are wanted.
+    /// The number of open calls that are selected.
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.extraction.outputs.open_calls()
     }
 
-    /// How many calls are open, wanted or not.
+    /// The number of all open calls.
     #[must_use]
     pub fn all_open_calls(&self) -> usize {
         self.extraction.calls.open()
     }
 
-    /// How large the state is that was written last, in bytes.
+    /// The size of the last saved state, in bytes.
     #[must_use]
     pub fn state_len(&self) -> u64 {
         self.carried.bytes().len() as u64
     }
 
-    /// Packet time so far, in nanoseconds since 1970.
+    /// Packet time, in nanoseconds since 1970.
     #[must_use]
     pub fn clock(&self) -> u64 {
         self.checkpoint.clock
     }
 
-    /// How many calls have been closed.
+    /// The number of closed calls.
     #[must_use]
     pub fn closed_calls(&self) -> u64 {
         self.extraction.outputs.counts().total()
     }
 
-    /// Counts what was seen in a window, and says what could not be read of it.
-    pub fn take_note(&mut self, window: &Window<'_>, inputs: &Inputs) {
+    /// Adds the counters of a window to the report, and logs its unreadable parts.
+    pub fn note_window(&mut self, window: &Window<'_>, inputs: &Inputs) {
         self.report.counts.add_all(&window.counts);
         for (input, gap) in &window.gaps {
             self.report
@@ -239,8 +240,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// A window is done with: shows how far that is, and, as long as there is no call, finds out
-    /// what there is instead.
+    /// Ends a window: updates the progress, and surveys the capture as long as it has no call.
     pub fn end_window(&mut self, window: Range<Moment>, reading: &Reading<'_>) {
         let calls = self.closed_calls().saturating_add(self.open_calls() as u64);
         self.progress.advance(reading.bytes_read(), calls);
@@ -251,16 +251,16 @@ impl<'c> Session<'c> {
             .records()
             .for_each_between(window.start.position..window.end.position, |record| {
                 let packet = self.config.decoder.decode(record.link, record.frame);
-                self.report.survey.take(&packet, &self.config.decoder);
+                self.report.survey.add_packet(&packet, &self.config.decoder);
                 !self.report.survey.is_full()
             });
     }
 
-    /// Makes all that was done so far count: from here on a run that is killed goes on from
-    /// `checkpoint`. Gives the records that are carried over.
+    /// Commits the work so far: a run that is killed later resumes from `checkpoint`. Returns the
+    /// records that are carried over.
     ///
     /// # Errors
-    /// It cannot be written. The session cannot be gone on with then; the state is that of before.
+    /// The state cannot be written. The old state is still there, and the session cannot continue.
     pub fn save(
         &mut self,
         unfinished: &Unfinished,
@@ -288,7 +288,7 @@ impl<'c> Session<'c> {
         Ok(carried)
     }
 
-    /// Ends a unit, of which all was read, and saves that.
+    /// Ends a unit that has been read completely, and saves the state.
     ///
     /// # Errors
     /// The state cannot be written: see [`Self::save`].
@@ -304,8 +304,8 @@ impl<'c> Session<'c> {
         let mut checkpoint = reading.last_checkpoint();
         let (mut unfinished, layouts) = reading.into_parts();
         if is_final {
-            // What comes next has nothing to do with this: packet time begins anew, too, wherever a
-            // damaged clock has taken it.
+            // The next unit has nothing to do with this one, so packet time begins anew, too, even
+            // if a wrong clock has moved it far ahead.
             self.note_calls();
             self.extraction.calls = CallTable::new(self.config.rules);
             (checkpoint, unfinished) = (Checkpoint::default(), Unfinished::default());
@@ -321,7 +321,7 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    /// Waits while uploads are far behind, as long as it `goes_on`.
+    /// Waits while uploads are far behind, as long as `goes_on` returns true.
     pub fn keep_pace(&self, mut goes_on: impl FnMut() -> bool) {
         self.extraction.outputs.keep_pace(|| {
             self.progress.alive();
@@ -329,17 +329,17 @@ impl<'c> Session<'c> {
         });
     }
 
-    /// Uploads what is due as far as that is possible now, no longer than for `patience`. Tells
-    /// whether there is something new for the state.
+    /// Uploads the due files, for at most `patience`. Returns true if the state must be saved
+    /// again.
     pub fn finish_uploads(&mut self, patience: Option<Duration>) -> bool {
-        // How long extraction took is of interest; networks are what they are.
+        // The summary shows how long extraction took, without the uploads.
         self.report.elapsed = self.progress.finish();
         self.extraction
             .outputs
             .finish_uploads(patience, || self.progress.alive())
     }
 
-    /// The figures of the run.
+    /// The report of the run.
     #[must_use]
     pub fn into_report(mut self) -> Report {
         self.note_calls();
@@ -374,8 +374,8 @@ impl<'c> Session<'c> {
             .add_all(&self.extraction.calls.unclaimed().counts());
     }
 
-    /// Says so where the next timestamps lag far behind packet time.
-    fn take_note_of_time(&self, inputs: &Inputs) {
+    /// Warns if the first timestamp of the inputs lags far behind packet time.
+    fn warn_of_lag(&self, inputs: &Inputs) {
         let first = inputs
             .all()
             .iter()
@@ -391,8 +391,8 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Says what could not be decompressed.
-    fn take_note_of_damage(&mut self, inputs: &Inputs) {
+    /// Logs the inputs that could not be decompressed completely.
+    fn note_damage(&mut self, inputs: &Inputs) {
         for input in inputs.all() {
             if let Some(damage) = input.damage() {
                 self.report.damaged_inputs = self.report.damaged_inputs.saturating_add(1);
@@ -403,8 +403,8 @@ impl<'c> Session<'c> {
 }
 
 impl Extraction<'_> {
-    /// Finds out which call every packet of a window belongs to. Gives the moment before which that
-    /// is settled: a description that is still to come may claim later ones.
+    /// Assigns the packets of a window to calls. Returns the moment before which the assignment is
+    /// settled: a later description may claim later packets.
     pub fn correlate(&mut self, window: Window<'_>) -> Moment {
         let calls = &mut self.calls;
         calls.begin_window(window.flows, window.start, window.end);
@@ -438,8 +438,8 @@ impl Extraction<'_> {
             .fold(looked_back_to, Moment::min)
     }
 
-    /// Writes what came before `settled`, and forgets it. Gives the moment since when something is
-    /// left to be written.
+    /// Writes the packets before `settled`, and forgets them. Returns the moment of the first
+    /// packet that is left to be written.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -456,14 +456,14 @@ impl Extraction<'_> {
             let is_rtp = records.are_rtp(left);
             if is_rtp {
                 let FlowKey { source, destination, .. } = left.key;
-                tracing::debug!(%source, %destination, "RTP of no call: no call that was open then gave either end");
+                tracing::debug!(%source, %destination, "RTP of no call: no call that was open at its time gave either endpoint");
             }
             is_rtp
         });
         Ok(left_since)
     }
 
-    /// Says so where calls were given up in this unit of work, and whose they were.
+    /// Warns if calls were given up as a flood in this unit of work, and names the senders.
     fn warn_of_flood(&self) {
         let sources = self.calls.flood_sources(3);
         if !sources.is_empty() {
@@ -473,12 +473,12 @@ impl Extraction<'_> {
                 .map(|(source, count)| format!("{count} from {}", source.ip()));
             let sources = sources.collect::<Vec<_>>().join(", ");
             tracing::warn!(
-                "more than {max} calls were open (--max-open-calls): calls that nobody answered are closed as a flood; most INVITEs: {sources}"
+                "more than {max} calls were open (--max-open-calls): unanswered calls are closed as a flood; most INVITEs: {sources}"
             );
         }
     }
 
-    /// Nothing comes after `now`: closes the calls that are open, and writes them.
+    /// Ends the input at `now`: closes and writes the open calls.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -489,7 +489,7 @@ impl Extraction<'_> {
     }
 }
 
-/// Logs what became of a message: it belongs to no call, or says where media goes.
+/// Logs a message that belongs to no call, or that gives endpoints.
 fn tell_of(event: &SipEvent<'_>, is_stray: bool) {
     let SipEvent {
         message, source, ..

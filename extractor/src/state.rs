@@ -1,4 +1,4 @@
-//! What one run leaves to the next: the state file in the output directory.
+//! The state that one run leaves to the next: a file in the output directory.
 //!
 //! ```text
 //!  0  magic                    8
@@ -9,7 +9,7 @@
 //! 32  body (postcard), then records (see `source::Carried`)
 //! ```
 //!
-//! It is replaced as a whole, so there is one good state at any moment. Numbers are little-endian.
+//! The file is replaced as a whole, so there is always one good state. Numbers are little-endian.
 #![allow(clippy::disallowed_methods, reason = "a door: the state file")]
 
 use std::{
@@ -28,30 +28,30 @@ use crate::{points::StoredPoints, source::Carried, terms::Terms, unit::Checkpoin
 
 const FILE_NAME: &str = ".sip-call-extractor.state";
 const MAGIC: [u8; 8] = *b"SIPCALLS";
-/// Every change of what is carried over gets a new one.
+/// The version of the format; every change of the carried types increases it.
 const VERSION: u32 = 10;
 const HEADER_LEN: usize = 32;
-/// Nobody else's business: it holds packets.
+/// Only the owner may read it: the state contains packets.
 const MODE: u32 = 0o600;
 
-/// All that is carried over; what is large is borrowed when it is written.
+/// The carried data; large parts are borrowed when the state is written.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct State<Calls, Unfinished, Books> {
-    /// What it must fit to.
+    /// The terms that a run must have to resume.
     pub terms: Terms,
-    /// How far all has been read.
+    /// The point up to which everything has been read.
     pub checkpoint: Checkpoint,
-    /// What is known of the input directories.
+    /// The known segments of the input directories.
     pub points: StoredPoints,
     /// The calls that are open.
     pub calls: Calls,
-    /// What is not whole yet.
+    /// The incomplete messages.
     pub unfinished: Unfinished,
-    /// The files.
+    /// The output files.
     pub books: Books,
 }
 
-/// A state as it is read, and the records that it holds.
+/// A state that was read, with its records.
 pub type Loaded<Calls, Unfinished, Books> = (State<Calls, Unfinished, Books>, Carried);
 
 /// The state file of an output directory.
@@ -62,8 +62,7 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// That of a directory. With `syncs`, a loss of power leaves the state of before or the new
-    /// one.
+    /// The state file of a directory. With `syncs`, the old or the new state survives a power loss.
     #[must_use]
     pub fn of(directory: &Path, syncs: bool) -> Self {
         Self {
@@ -72,10 +71,10 @@ impl StateFile {
         }
     }
 
-    /// The state, if there is one, and the records that it holds.
+    /// Reads the state, if there is one, with its records.
     ///
     /// # Errors
-    /// It cannot be read, is damaged, or was written by a later version.
+    /// The state cannot be read, is damaged, or was written by a later version.
     pub fn load<C, U, B>(&self) -> Result<Option<Loaded<C, U, B>>>
     where
         State<C, U, B>: for<'a> Deserialize<'a>,
@@ -85,11 +84,11 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.with_context(|| format!("the state {path} cannot be opened"))?,
         };
-        let header =
-            Header::read(&mut file).with_context(|| format!("the state {path} cannot be read"))?;
+        let header = StateHeader::read(&mut file)
+            .with_context(|| format!("the state {path} cannot be read"))?;
         let advice = "restore it, or give up the calls that were open with --reset-state";
         let Some(header) = header else {
-            bail!("the state {path} is damaged: it does not begin like one; {advice}")
+            bail!("the state {path} is damaged: it does not begin with the magic number; {advice}")
         };
         if header.version != VERSION {
             let age = if header.version > VERSION {
@@ -109,7 +108,7 @@ impl StateFile {
         {
             bail!("the state {path} is damaged: its checksum is wrong; {advice}");
         }
-        // The file is as long as the header has it: no more is read than is there.
+        // The lengths in the header fit the file's length, so no more is read than is there.
         let mut body = Vec::new();
         file.seek(SeekFrom::Start(HEADER_LEN as u64))
             .and_then(|_| (&file).take(header.body_len).read_to_end(&mut body))
@@ -123,11 +122,11 @@ impl StateFile {
         Ok(Some((state, carried)))
     }
 
-    /// Replaces the state. `records` writes the records that it holds, and gives their length; they
-    /// come back.
+    /// Replaces the state. `records` writes the carried records, and returns their length. Returns
+    /// the records as they can be read now.
     ///
     /// # Errors
-    /// It cannot be written; the one of before is still there.
+    /// The state cannot be written; the old one is still there.
     pub fn save<C, U, B>(
         &self,
         state: &State<C, U, B>,
@@ -144,7 +143,7 @@ impl StateFile {
         });
         saved.with_context(|| {
             format!(
-                "the state {} cannot be written ({} bytes and what is carried over)",
+                "the state {} cannot be written ({} bytes and the carried records)",
                 self.path.display(),
                 body.len()
             )
@@ -155,7 +154,7 @@ impl StateFile {
         &self,
         body: &[u8],
         records: impl FnOnce(&mut dyn Write) -> io::Result<u64>,
-    ) -> io::Result<(NamedTempFile, Header)> {
+    ) -> io::Result<(NamedTempFile, StateHeader)> {
         let new = files::replacement(&self.path, MODE)?;
         let mut file = new.as_file();
         let mut out = Summed {
@@ -168,7 +167,7 @@ impl StateFile {
         out.to.flush()?;
         let sum = out.sum.clone().finalize();
         drop(out);
-        let header = Header {
+        let header = StateHeader {
             version: VERSION,
             sum,
             body_len: body.len() as u64,
@@ -185,13 +184,13 @@ impl StateFile {
     /// Removes the state.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The state cannot be removed.
     pub fn remove(&self) -> Result<()> {
         let removed = remove_if_there(&self.path).and_then(|()| self.sync_directory());
         removed.with_context(|| format!("the state {} cannot be removed", self.path.display()))
     }
 
-    /// Removes states that were broken off while they were written.
+    /// Removes state files that a killed run had not finished writing.
     ///
     /// # Errors
     /// They cannot be removed.
@@ -199,7 +198,7 @@ impl StateFile {
         let removed = files::remove_leftovers(&self.path);
         removed.with_context(|| {
             format!(
-                "what a run that was killed has left of {} cannot be removed",
+                "unfinished state files of a killed run ({}) cannot be removed",
                 self.path.display()
             )
         })
@@ -220,14 +219,14 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-struct Header {
+struct StateHeader {
     version: u32,
     sum: u32,
     body_len: u64,
     records_len: u64,
 }
 
-impl Header {
+impl StateHeader {
     fn read(file: &mut File) -> io::Result<Option<Self>> {
         let mut bytes = Vec::new();
         file.take(HEADER_LEN as u64).read_to_end(&mut bytes)?;
@@ -264,7 +263,7 @@ impl Header {
         MAGIC.into_iter().chain(numbers).chain(lens).collect()
     }
 
-    /// Whether the rest of a file is what the header says.
+    /// True when the length and the checksum of the file are those of the header.
     fn fits(&self, file: &mut File) -> io::Result<bool> {
         let mut sum = Summed {
             to: io::sink(),
@@ -276,7 +275,7 @@ impl Header {
     }
 
     fn records(&self, file: &File) -> io::Result<Carried> {
-        // What is not addressable cannot be mapped.
+        // A file that is not addressable cannot be mapped.
         let start = usize::try_from(self.body_len)
             .unwrap_or(usize::MAX)
             .saturating_add(HEADER_LEN);
@@ -285,7 +284,7 @@ impl Header {
     }
 }
 
-/// Sums up what passes through.
+/// A writer that computes a checksum of the bytes that pass through.
 struct Summed<W> {
     to: W,
     sum: Hasher,
@@ -369,7 +368,7 @@ mod tests {
         assert_eq!(
             fs::read_dir(directory.path()).unwrap().count(),
             1,
-            "what was broken off is removed"
+            "the unfinished file is removed"
         );
         assert_eq!(
             file.load::<u8, (), ()>()

@@ -7,7 +7,7 @@ use shared::units::grouped;
 
 use crate::{
     index::readable,
-    packet::{Datagram, Decoder, Fragment, Packet, Segment},
+    packet::{Datagram, Decoder, Fragment, Packet, TcpSegment},
     reassembly::is_tls,
     rtp,
     sip::{self, Message},
@@ -37,12 +37,12 @@ enum Transport {
 struct Talker {
     packets: u64,
     /// The number of packets that look like each protocol.
-    looks: BTreeMap<Look, u64>,
+    looks: BTreeMap<Protocol, u64>,
 }
 
 /// The protocol that a packet looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
+enum Protocol {
     Sip,
     SipInFragments,
     Rtp,
@@ -60,7 +60,7 @@ struct Line {
     ports: RangeInclusive<u16>,
     talkers: usize,
     packets: u64,
-    look: Option<Look>,
+    look: Option<Protocol>,
 }
 
 impl Survey {
@@ -71,11 +71,11 @@ impl Survey {
     }
 
     /// Adds the next packet.
-    pub fn take(&mut self, packet: &Packet<'_>, decoder: &Decoder) {
+    pub fn add_packet(&mut self, packet: &Packet<'_>, decoder: &Decoder) {
         self.packets = self.packets.saturating_add(1);
         match packet {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.add_datagram(datagram, Look::of_datagram(datagram));
+                self.add_datagram(datagram, Protocol::of_datagram(datagram));
             }
             Packet::Tcp(segment) => self.add_segment(segment),
             Packet::Fragment(fragment) => self.add_fragment(fragment, decoder),
@@ -86,12 +86,12 @@ impl Survey {
     fn add_fragment(&mut self, fragment: &Fragment<'_>, decoder: &Decoder) {
         match decoder.decode_beginning(fragment) {
             Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                let look = Look::of_datagram(&datagram);
+                let look = Protocol::of_datagram(&datagram);
                 self.add_datagram(
                     &datagram,
                     look.map(|look| {
-                        if look == Look::Sip {
-                            Look::SipInFragments
+                        if look == Protocol::Sip {
+                            Protocol::SipInFragments
                         } else {
                             look
                         }
@@ -103,7 +103,7 @@ impl Survey {
         }
     }
 
-    fn add_datagram(&mut self, datagram: &Datagram<'_>, look: Option<Look>) {
+    fn add_datagram(&mut self, datagram: &Datagram<'_>, look: Option<Protocol>) {
         self.add(
             Transport::Udp,
             [datagram.source.port(), datagram.destination.port()],
@@ -111,19 +111,19 @@ impl Survey {
         );
     }
 
-    fn add_segment(&mut self, segment: &Segment<'_>) {
+    fn add_segment(&mut self, segment: &TcpSegment<'_>) {
         // Segments without payload reveal no protocol.
         if segment.wire_len > 0 {
             self.add(
                 Transport::Tcp,
                 [segment.source.port(), segment.destination.port()],
-                Look::of_segment(segment),
+                Protocol::of_segment(segment),
             );
         }
     }
 
     /// The lower port is nearly always that of the server.
-    fn add(&mut self, transport: Transport, ports: [u16; 2], look: Option<Look>) {
+    fn add(&mut self, transport: Transport, ports: [u16; 2], look: Option<Protocol>) {
         let port = ports.into_iter().min().unwrap_or(0);
         let talker = self.talkers.entry((transport, port)).or_default();
         talker.packets = talker.packets.saturating_add(1);
@@ -144,7 +144,7 @@ impl Survey {
         let mut lines: Vec<Line> = Vec::new();
         for (&(transport, port), talker) in &self.talkers {
             let look = talker.look();
-            let is_media = |line: &&mut Line| look == Some(Look::Rtp) && line.look == look;
+            let is_media = |line: &&mut Line| look == Some(Protocol::Rtp) && line.look == look;
             match lines.iter_mut().find(is_media) {
                 Some(line) => {
                     line.ports = *line.ports.start()..=port;
@@ -169,9 +169,9 @@ impl Survey {
 impl Talker {
     /// The protocol of most packets. In an encrypted stream, few packets reveal it, and random
     /// bytes often look like RTP.
-    fn look(&self) -> Option<Look> {
-        let is_certain = |look: Look, count: u64| {
-            let least = if look == Look::Rtp {
+    fn look(&self) -> Option<Protocol> {
+        let is_certain = |look: Protocol, count: u64| {
+            let least = if look == Protocol::Rtp {
                 self.packets / 2
             } else {
                 self.packets / 1_000
@@ -188,7 +188,7 @@ impl Talker {
     }
 }
 
-impl Look {
+impl Protocol {
     fn of_datagram(datagram: &Datagram<'_>) -> Option<Self> {
         let payload = datagram.payload;
         match *payload {
@@ -212,7 +212,7 @@ impl Look {
         }
     }
 
-    fn of_segment(segment: &Segment<'_>) -> Option<Self> {
+    fn of_segment(segment: &TcpSegment<'_>) -> Option<Self> {
         let payload = segment.payload;
         let begins = |with: &[u8]| payload.starts_with(with);
         if is_tls(payload) {
@@ -266,7 +266,7 @@ impl fmt::Display for Line {
             look,
             ..
         } = self;
-        let says = look.map_or("an unknown protocol", Look::says);
+        let says = look.map_or("an unknown protocol", Protocol::says);
         if *talkers == 1 {
             return write!(f, "packets, {transport} port {}: {says}", ports.start());
         }
@@ -323,7 +323,7 @@ mod tests {
             Endpoint::v4([192, 0, 2, 2], ports.1),
         );
         let (network, flags, wire_len) = (Network::PLAIN, TcpFlags::default(), payload.len());
-        Packet::Tcp(Segment {
+        Packet::Tcp(TcpSegment {
             network,
             source,
             destination,
@@ -337,7 +337,7 @@ mod tests {
     fn told(packets: &[(usize, Packet<'_>)]) -> Vec<String> {
         let mut survey = Survey::default();
         for (times, packet) in packets {
-            (0..*times).for_each(|_| survey.take(packet, &Decoder::default()));
+            (0..*times).for_each(|_| survey.add_packet(packet, &Decoder::default()));
         }
         survey
             .to_string()

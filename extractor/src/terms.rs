@@ -8,17 +8,17 @@ use crate::{
     calls::Rules,
     config::{Config, Source},
     events::stable_hash,
-    outputs::Settings,
+    outputs::OutputSettings,
     packet::Decoder,
     selection::{Named, Written},
-    source::{Left, Name},
+    source::{Name, NamedInput},
 };
 
 /// The terms of a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// The files, in the order of reading; `None` for directories.
-    pub files: Option<Vec<Left>>,
+    pub files: Option<Vec<NamedInput>>,
     conditions: Conditions,
     /// A hash value of this build. Hashes are carried over, so a build with another hash function
     /// cannot continue.
@@ -41,7 +41,7 @@ struct Conditions {
 impl Terms {
     /// The terms of a run over these files, or over directories.
     #[must_use]
-    pub fn new(config: &Config, files: Option<Vec<Left>>) -> Self {
+    pub fn new(config: &Config, files: Option<Vec<NamedInput>>) -> Self {
         let Config {
             source,
             decoder,
@@ -67,17 +67,17 @@ impl Terms {
         }
     }
 
-    /// The outputs of the runs that wrote the state: pending rows belong into the tables with their
-    /// names.
+    /// The output settings of the runs that wrote the state: pending rows go into the tables with
+    /// the names of that time.
     #[must_use]
-    pub fn named(&self, outputs: &Settings) -> Settings {
+    pub fn named(&self, outputs: &OutputSettings) -> OutputSettings {
         let Conditions {
             calls_table,
             streams_table,
             overwrite,
             ..
         } = &self.conditions;
-        Settings {
+        OutputSettings {
             overwrite: *overwrite,
             detected_calls_filename: calls_table.to_path().to_owned(),
             stats_filename: streams_table.to_path().to_owned(),
@@ -85,10 +85,11 @@ impl Terms {
         }
     }
 
-    /// The same in a run that goes on with a state: of files, with the moments that its words for
-    /// times meant to the run that began. Over directories they mean what they mean now.
+    /// The terms and settings of a run that continues from a state. Over files, relative times keep
+    /// the moments that they meant when the first run began. Over directories they have their
+    /// present meaning.
     #[must_use]
-    pub fn going_on(self, state: &Self, outputs: &Settings) -> (Self, Settings) {
+    pub fn going_on(self, state: &Self, outputs: &OutputSettings) -> (Self, OutputSettings) {
         let mut outputs = outputs.clone();
         if self.files.is_none() {
             return (self, outputs);
@@ -106,7 +107,9 @@ impl Terms {
             }) = then
                 && *then != now
             {
-                tracing::info!("{flag} {words} stays what it was for the run that began: {at}");
+                tracing::info!(
+                    "{flag} {words} keeps its meaning from the start of the interrupted run: {at}"
+                );
             }
         }
         let conditions = Conditions {
@@ -116,10 +119,10 @@ impl Terms {
         (Self { conditions, ..self }, outputs)
     }
 
-    /// Whether a state that was written on `other` terms can be gone on with.
+    /// Checks whether a run may continue from a state that was written on `other` terms.
     ///
     /// # Errors
-    /// It may not; the error says why and what to do.
+    /// It may not; the error has the reason and the remedy.
     pub fn check(&self, other: &Self) -> Result<()> {
         let advice =
             "choose another --output-dir, or discard the unfinished work with --reset-state";
@@ -216,7 +219,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// The terms of a run with this linger, in nanoseconds.
-    pub(crate) fn terms(files: Option<Vec<Left>>, linger_ns: u64) -> Terms {
+    pub(crate) fn terms(files: Option<Vec<NamedInput>>, linger_ns: u64) -> Terms {
         let conditions = Conditions {
             sip_ports: SipPorts::Any,
             decoder: Decoder::default(),

@@ -1,20 +1,20 @@
 //! Packet time, out of the timestamps of frames.
 //!
-//! Packet time is the highest timestamp so far. Every timer runs on it, so a clock that fails while it
-//! captures must not carry it along:
+//! Packet time is the highest timestamp so far. Every timer runs on it, so a clock that fails
+//! during the capture must not move it:
 //!
-//! * A *leap* is a timestamp more than [`NEAR_NS`] ahead of packet time: nothing was captured for a
-//!   while, or it is wrong. Packet time follows it unless one of the next [`LOOK_AHEAD`] records
-//!   contradicts it, by a timestamp more than [`NEAR_NS`] before it. So up to 16 frames in a row that
-//!   are hours ahead move nothing.
-//! * Timestamps that *lag* more than [`NEAR_NS`] behind packet time move nothing, either. Where they
-//!   go on like that, the clock was set back, or packet time was led astray before. Then packet
-//!   time goes on from where it stands, at the pace of these timestamps: what lies between is added to
-//!   each as its *offset*. Earlier offsets are remembered, so two clocks that take turns are
-//!   both understood.
+//! * A *leap* is a timestamp more than a minute (`NEAR_NS`) ahead of packet time: either nothing was
+//!   captured for a while, or the timestamp is wrong. Packet time follows it unless one of the next
+//!   [`LOOK_AHEAD`] records contradicts it, by a timestamp more than a minute before it. So up
+//!   to 16 consecutive frames that are hours ahead move nothing.
+//! * A timestamp that *lags* more than a minute behind packet time moves nothing, either. If
+//!   timestamps keep lagging, the clock was set back, or packet time was wrong before. Then packet
+//!   time continues from its present value, at the pace of these timestamps: the difference is
+//!   added to each as its *offset*. Earlier offsets are remembered, so two clocks that alternate
+//!   are both understood.
 //!
 //! All of it follows from the records in capture order, so it makes no difference how a capture is
-//! cut. A leap at the end of what is there waits for the records that decide on it.
+//! cut. A leap at the end of the input waits for the records that decide on it.
 
 use std::{collections::VecDeque, fmt};
 
@@ -25,30 +25,30 @@ use crate::moment::{Clock, Position};
 /// The number of records that may contradict a leap.
 pub const LOOK_AHEAD: usize = 16;
 
-/// A minute. Timestamps within it of packet time are as good as any: captures of several interfaces are
-/// out of order by less, and no call times out for it.
+/// A minute. Timestamps within a minute of packet time are normal: captures of several interfaces
+/// are out of order by less, and no call times out because of it.
 const NEAR_NS: u64 = 60 * 1_000_000_000;
 
-/// Timestamps that lag for ten seconds of their own are believed.
+/// A lag that lasts ten seconds, by the lagging timestamps, is believed.
 const LAG_NS: u64 = 10 * 1_000_000_000;
 
-/// Timestamps that lag for so many records are believed if they stand still.
+/// A lag of this many records is believed if their timestamps stand still.
 const LAG_RECORDS: u32 = 4096;
 
-/// Offsets that are remembered.
+/// The number of offsets that are remembered.
 const OFFSETS: usize = 4;
 
 /// Packet time after some of the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
-    /// Packet time; none before the first record that has a time.
+    /// Packet time; `None` before the first record with a timestamp.
     clock: Option<Clock>,
-    /// Nanoseconds that are added to timestamps. The first is the one in use.
+    /// Nanoseconds that are added to timestamps. The first offset is the one in use.
     offsets: [u64; OFFSETS],
     lag: Option<Lag>,
 }
 
-/// Timestamps that lag behind packet time, one record after the other.
+/// Consecutive timestamps that lag behind packet time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Lag {
     first_ns: u64,
@@ -56,43 +56,44 @@ struct Lag {
     records: u32,
 }
 
-/// The part that a record plays for packet time.
+/// The effect of a record on packet time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// It is the first one, or near packet time.
+    /// The record is the first one, or near packet time.
     Steady,
-    /// It leaps ahead, and nothing contradicts it.
+    /// The record leaps ahead, and nothing contradicts it.
     Leap,
-    /// It leaps ahead, and is contradicted: packet time does not move.
+    /// The record leaps ahead and is contradicted: packet time does not move.
     Odd,
-    /// It leaps ahead, and the records that decide on it are not there yet. Nothing has changed.
+    /// The record leaps ahead, and the records that decide on it are not there yet. Nothing has
+    /// changed.
     Undecided,
-    /// It lags behind, or is near only by an earlier offset.
+    /// The record lags behind, or is near only by an earlier offset.
     Lagging,
-    /// It is the one with which timestamps have lagged for long enough to be believed.
+    /// The record with which timestamps have lagged for long enough to be believed.
     SetBack,
 }
 
-/// What the records behind one say of its timestamp.
+/// The evidence of the next records for or against a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// None of them contradicts it.
+    /// No record contradicts it.
     BorneOut,
-    /// One of them contradicts it.
+    /// A record contradicts it.
     Contradicted,
-    /// There are too few to tell.
+    /// There are too few records to tell.
     Missing,
 }
 
 impl Timeline {
-    /// Packet time, if any record had a time yet.
+    /// Packet time, if a record had a timestamp.
     #[must_use]
     #[inline]
     pub fn clock(&self) -> Option<Clock> {
         self.clock
     }
 
-    /// The same clocks at another place: packet time is that of the next record.
+    /// The same offsets without a time: packet time becomes that of the next record.
     #[must_use]
     pub fn at_any_time(self) -> Self {
         Self {
@@ -102,7 +103,7 @@ impl Timeline {
         }
     }
 
-    /// Moves on by a record. `look_ahead` is asked about a leap, and only then.
+    /// Advances by a record. `look_ahead` is called only for a leap.
     #[inline]
     pub fn advance(&mut self, timestamp_ns: u64, look_ahead: impl FnOnce() -> Evidence) -> Advance {
         let [offset, ..] = self.offsets;
@@ -121,7 +122,7 @@ impl Timeline {
         }
     }
 
-    /// Kept apart from what nearly all records need.
+    /// A function of its own, because nearly no record needs it.
     #[inline(never)]
     fn advance_from_afar(
         &mut self,
@@ -178,14 +179,14 @@ impl Timeline {
         Advance::SetBack
     }
 
-    /// Makes the offset at a place the one in use.
+    /// Makes the offset with this index the one in use.
     fn use_offset(&mut self, place: usize) {
         if let Some(up_to) = self.offsets.get_mut(..=place) {
             up_to.rotate_right(1);
         }
     }
 
-    /// How far a timestamp lags behind packet time, in nanoseconds, by the offset that comes nearest.
+    /// The lag of a timestamp behind packet time, in nanoseconds, by the offset that comes nearest.
     #[must_use]
     pub fn lag_ns(&self, timestamp_ns: u64) -> Option<u64> {
         let clock = self.clock?;
@@ -193,7 +194,8 @@ impl Timeline {
         self.offsets.iter().map(lag).min()
     }
 
-    /// The capture has reached this time, in nanoseconds since 1970, whether records followed or not.
+    /// Advances to the time that the capture has reached, in nanoseconds since 1970, with or
+    /// without records.
     pub fn reach(&mut self, timestamp_ns: u64) {
         let [offset, ..] = self.offsets;
         let time = timestamp_ns.saturating_add(offset);
@@ -213,16 +215,16 @@ fn is_near(one: u64, other: u64) -> bool {
     one.abs_diff(other) <= NEAR_NS
 }
 
-/// Packet time over a stretch of a capture of which it is not known what came before.
+/// Packet time in a stretch of a capture, without knowledge of the records before.
 ///
-/// Stretches are gone through side by side. Each begins with the offsets that were in use before all
-/// of them, and at its own first timestamp. [`Stretch::fits`] tells whether that gives what going
-/// through them one after the other would have given; if not, it is gone through again.
+/// Stretches are read in parallel. Each begins with the offsets that were in use before all of
+/// them, and with its own first timestamp. [`Stretch::fits`] tells whether reading them in sequence
+/// would give the same; if not, the stretch is read again.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
     begun_with: Timeline,
     timeline: Timeline,
-    /// Packet time before was not known.
+    /// True when packet time before the stretch was unknown.
     is_guessed: bool,
     first: Option<Clock>,
     lowest: Clock,
@@ -231,7 +233,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// A stretch behind a known one.
+    /// A stretch directly behind a known one.
     #[must_use]
     pub fn behind(timeline: Timeline) -> Self {
         Self {
@@ -245,7 +247,7 @@ impl Stretch {
         }
     }
 
-    /// A stretch somewhere behind `timeline`.
+    /// A stretch at an unknown distance behind `timeline`.
     #[must_use]
     pub fn somewhere_behind(timeline: Timeline) -> Self {
         Self {
@@ -254,14 +256,14 @@ impl Stretch {
         }
     }
 
-    /// Packet time, 0 as long as no record had a time.
+    /// Packet time; 0 before the first record with a timestamp.
     #[must_use]
     #[inline]
     pub fn clock(&self) -> Clock {
         self.timeline.clock().unwrap_or(0)
     }
 
-    /// Moves on by a record; see [`Timeline::advance`].
+    /// Advances by a record; see [`Timeline::advance`].
     #[inline]
     pub fn advance(
         &mut self,
@@ -286,7 +288,7 @@ impl Stretch {
         advance
     }
 
-    /// True if the stretch is right where it stands behind `before`.
+    /// True when the stretch is right if it stands behind `before`.
     #[must_use]
     pub fn fits(&self, before: &Timeline) -> bool {
         if !self.is_guessed {
@@ -296,8 +298,8 @@ impl Stretch {
         if self.is_unsure || self.begun_with.offsets != before.offsets {
             return false;
         }
-        // Where it begins at packet time or later, all goes as it went. Where it begins a little
-        // before, only what is steady does. A leap may be near by an earlier offset.
+        // If the stretch begins at packet time or later, every record had its effect. If it begins
+        // slightly before, only steady records had. A leap may be near by an earlier offset.
         let [offset, ..] = before.offsets;
         let is_told = before.offsets.iter().all(|other| *other == offset);
         before.clock.is_none_or(|clock| {
@@ -309,7 +311,7 @@ impl Stretch {
         })
     }
 
-    /// Packet time behind the stretch, which fits behind `before`.
+    /// Packet time at the end of the stretch, if it fits behind `before`.
     #[must_use]
     pub fn end(&self, before: &Timeline) -> Timeline {
         if self.first.is_none() {
@@ -322,30 +324,31 @@ impl Stretch {
     }
 }
 
-/// A record that comes later.
+/// The next record, or the time that the capture has reached without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Later {
-    /// Its timestamp, in nanoseconds since 1970.
+    /// The record's timestamp, in nanoseconds since 1970.
     Record(Option<u64>),
-    /// There is none, but the capture has reached this time.
+    /// There is no record, but the capture has reached this time.
     Reached(u64),
 }
 
-/// Looks at the records behind the one that is being read.
+/// Looks at the records behind the current one.
 #[derive(Default)]
 pub struct LookAhead<'w> {
     records: Option<Box<dyn Iterator<Item = (Position, Later)> + 'w>>,
-    /// The place behind which they begin.
+    /// The position behind which they begin.
     from: Position,
     seen: VecDeque<(Position, Later)>,
 }
 
-/// In bytes: what lies further ahead is begun anew, so that nothing is gone through for nothing.
+/// The longest look-ahead that is kept, in bytes. A position further ahead starts a new one, so
+/// that no record is read for nothing.
 const LOOK_AHEAD_LEN: usize = 64 * 1024;
 
 impl<'w> LookAhead<'w> {
-    /// What the records behind a place say of the timestamp there. `records` gives them, in capture
-    /// order.
+    /// The evidence of the records behind a position for the timestamp there. `records` returns
+    /// them in capture order.
     pub fn evidence<I: Iterator<Item = (Position, Later)> + 'w>(
         &mut self,
         timestamp_ns: u64,
@@ -379,7 +382,7 @@ impl<'w> LookAhead<'w> {
         Evidence::BorneOut
     }
 
-    /// The record of this number, from 0, behind a place.
+    /// The record with this number, from 0, behind a position.
     fn get(&mut self, number: usize, at: Position) -> Option<Later> {
         while self.seen.len() <= number {
             let later = self.records.as_mut()?.next()?;
@@ -414,7 +417,7 @@ mod tests {
         times.iter().enumerate().map(later)
     }
 
-    /// Packet time at each record of a capture that ends behind them.
+    /// Packet time at each record of a capture that ends after them.
     fn clocks(times: &[u64]) -> Vec<Clock> {
         let mut timeline = Timeline::default();
         let mut ahead = LookAhead::default();
@@ -440,7 +443,7 @@ mod tests {
         clock.cast_signed().wrapping_sub(START.cast_signed()) / SECOND.cast_signed()
     }
 
-    /// A record each second from `from` on, in seconds behind [`START`].
+    /// One record per second from `from` on, in seconds after [`START`].
     fn each_second(from: u64, count: u64) -> impl Iterator<Item = u64> {
         (from..from + count).map(|second| START + second * SECOND)
     }
@@ -504,7 +507,8 @@ mod tests {
         }
         let clocks = clocks(&times);
         assert!(clocks.is_sorted());
-        // Once it leaps, once it waits until it understands; from then on it goes by the second.
+        // Packet time leaps once, then waits until the lag is believed; from then on it advances by
+        // seconds.
         let led = (5 * HOUR / SECOND) as i64;
         assert_eq!(seconds(clocks[89]), led + 59 + 14);
         assert_eq!(seconds(clocks[90]), led + 90);
@@ -542,7 +546,7 @@ mod tests {
         }
     }
 
-    /// Timestamps with pauses, leaps, two clocks and such as are out of order.
+    /// Timestamps with pauses, leaps, two clocks, and some out of order.
     fn times() -> impl Strategy<Value = Vec<u64>> {
         let step = prop_oneof![
             8 => (0..2 * SECOND).prop_map(Some),

@@ -1,7 +1,7 @@
-//! A unit of work: some inputs, read window by window.
+//! A unit of work: inputs that are read window by window and committed together.
 //!
-//! Between two units all that is known is in the state file, so a run may end there and another go
-//! on; after some of the windows, too.
+//! Between two units, the state file has everything that is known, so a run may end there and
+//! another may continue. A checkpoint after a window allows the same.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,28 +14,28 @@ use crate::{
     moment::{Clock, Moment, Pace, Position},
     outputs::Records,
     reassembly::{Assembler, Unfinished},
-    segments::{Content, Contents},
-    source::{Input, Inputs, Layouts, Left},
+    segments::{ContentHash, ContentHasher},
+    source::{Input, Inputs, Layouts, NamedInput},
     timeline::Timeline,
     windows::{Indexed, Start, Window, Windows},
 };
 
-/// One unit of work.
+/// A unit of work.
 #[derive(Debug, Default)]
 pub struct Unit {
     /// The inputs, in the order of reading.
     pub inputs: Vec<Input>,
-    /// Their names and identities, for the state, as long as they are not read to their end. A unit
-    /// without them cannot be broken off in the middle.
-    pub left: Vec<Left>,
-    /// The packet time that the capture has reached behind them, if that is known.
+    /// The names and identities of the inputs, for the state, until they have been read to their
+    /// end. A unit without them has no checkpoints.
+    pub left: Vec<NamedInput>,
+    /// The packet time that the capture has reached behind the inputs, if known.
     pub reached_ns: Option<Clock>,
-    /// The unit is the last one.
+    /// True for the last unit.
     pub is_final: bool,
 }
 
 impl Unit {
-    /// The last one, in which nothing more is read: what is open is closed.
+    /// The last unit, which has no inputs: it closes the open calls.
     #[must_use]
     pub fn last() -> Self {
         Self {
@@ -45,56 +45,56 @@ impl Unit {
     }
 
     /// Adds an input.
-    pub fn push(&mut self, input: Input, left: Left) {
+    pub fn push(&mut self, input: Input, left: NamedInput) {
         self.inputs.push(input);
         self.left.push(left);
     }
 }
 
-/// How far a unit has been read, for whoever keeps account of the inputs.
+/// An input of a unit that has been read to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// The place of an input in the unit, which is read to its end now.
-    pub place: usize,
-    /// How far it could be read, in bytes.
+    /// The index of the input in the unit.
+    pub index: usize,
+    /// The offset up to which the input could be read, in bytes.
     pub read_to: usize,
-    /// What it is known by.
-    pub content: Option<Content>,
+    /// The content of the input, by which it is recognized.
+    pub content: Option<ContentHash>,
 }
 
-/// How far all has been read: where a run goes on.
+/// The point up to which everything has been read, and where a run resumes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Packet time so far.
+    /// Packet time.
     pub clock: Clock,
-    /// The same by the timestamps alone.
+    /// Packet time by the timestamps alone.
     pub timeline: Timeline,
-    /// How long it has stood still.
+    /// The packets for which packet time has stood still.
     pub pace: Pace,
     /// The number of the next input.
     pub next_input: usize,
-    /// The last records, which wait for those that decide on packet time.
-    pub held: Vec<Held>,
-    /// Inputs that are not read to their end.
-    pub left: Vec<Left>,
-    /// The offset in the first of them at which to read on, in bytes.
+    /// The last records, which wait for records that decide on packet time.
+    pub held: Vec<HeldRecord>,
+    /// The inputs that have not been read to their end.
+    pub left: Vec<NamedInput>,
+    /// The offset in the first of these inputs at which reading continues, in bytes.
     pub offset: Option<usize>,
 }
 
 impl Checkpoint {
-    /// Whether a run with `--final` ended there: nothing goes on.
+    /// True after a run with `--final`: nothing follows.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.clock == 0 && self.held.is_empty() && self.left.is_empty()
     }
 }
 
-/// A record that waits for later ones.
+/// A record that waits for later records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Held {
-    /// What to call its input.
+pub struct HeldRecord {
+    /// The name of its input.
     pub name: String,
-    /// A capture with nothing else in it.
+    /// A capture that contains only this record.
     pub file: Vec<u8>,
 }
 
@@ -105,27 +105,27 @@ pub struct Reading<'w> {
     config: &'w Config,
     windows: Windows<'w>,
     layouts: Layouts,
-    left: Vec<Left>,
-    /// How many inputs stand before those of the unit.
+    left: Vec<NamedInput>,
+    /// The number of inputs before those of the unit: held records.
     before: usize,
     /// The end of the last window.
     end: Moment,
-    /// The ends of windows of which something is still to be written.
+    /// The ends of windows from which packets are still to be written.
     window_ends: VecDeque<Moment>,
     ends: Ends,
-    /// How many bytes had been read at the last checkpoint, and how many there are to be until the
-    /// next one.
+    /// The bytes that had been read at the last checkpoint, and the bytes to read until the next
+    /// one.
     saved_at: u64,
     wanted: u64,
 }
 
 impl<'w> Reading<'w> {
-    /// Begins with inputs of which so many stand `before` those of the unit.
+    /// Begins to read `inputs`; the first `before` of them hold earlier records.
     #[must_use]
     pub fn begin(
         inputs: &'w Inputs,
         before: usize,
-        left: Vec<Left>,
+        left: Vec<NamedInput>,
         start: Start,
         config: &'w Config,
         is_final: bool,
@@ -154,15 +154,15 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// Indexes the next window, which can go on while the one before is worked on. So many `calls`
-    /// are open.
+    /// Indexes the next window, which may run while the window before is worked on. `calls` is the
+    /// number of open calls.
     #[must_use]
     pub fn index(&self, calls: usize) -> Indexed<'w> {
         self.windows.index(&self.layouts, calls)
     }
 
-    /// The window that was indexed last, if there was something. What is put together from parts
-    /// lives in `arena`.
+    /// The window of the chunks that were indexed last; `None` at the end. Messages that are put
+    /// together live in `arena`.
     pub fn next_window<'a>(&mut self, indexed: Indexed<'w>, arena: &'a Bump) -> Option<Window<'a>>
     where
         'w: 'a,
@@ -170,7 +170,7 @@ impl<'w> Reading<'w> {
         let window = self.windows.join(indexed, &mut self.layouts, arena)?;
         self.end = window.end;
         self.window_ends.push_back(window.end);
-        self.ends.take(&window);
+        self.ends.add_window(&window);
         Some(window)
     }
 
@@ -190,26 +190,26 @@ impl<'w> Reading<'w> {
         self.end
     }
 
-    /// How many bytes have been read.
+    /// The number of bytes that have been read.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.inputs.bytes_before(self.end.position)
     }
 
-    /// What is not whole yet.
+    /// The incomplete messages.
     #[must_use]
     pub fn unfinished(&self) -> &Unfinished {
         self.assembler().unfinished()
     }
 
-    /// What puts parts together, and knows what became of them.
+    /// The assembler of incomplete messages.
     #[must_use]
     pub fn assembler(&self) -> &Assembler {
         self.windows.assembler()
     }
 
-    /// Where to go on after the last window, if enough was read since the last checkpoint: what is
-    /// carried over is written each time, and should be little beside what was done.
+    /// The checkpoint after the last window, if enough was read since the one before: each
+    /// checkpoint writes the carry-over, which should be small beside the work.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let position = self.end.position;
@@ -232,14 +232,14 @@ impl<'w> Reading<'w> {
         })
     }
 
-    /// A checkpoint was saved, with which so many bytes were carried over.
+    /// Notes that a checkpoint was saved, with `carried_len` bytes of carry-over.
     pub fn note_checkpoint(&mut self, carried_len: u64) {
         self.saved_at = self.bytes_read();
         self.wanted = self.config.unit.wanted(carried_len);
     }
 
-    /// Tells of those inputs of the unit that the last window has read to their end, and that were
-    /// not told of before.
+    /// Calls `tell` for each input that the last window has read to its end and that was not
+    /// reported before.
     pub fn tell_ended(&mut self, seals: &mut Seals, tell: impl FnMut(Done)) {
         let ended = self
             .end
@@ -249,13 +249,13 @@ impl<'w> Reading<'w> {
         self.ends.tell(self.inputs, self.before, ended, seals, tell);
     }
 
-    /// Tells of all inputs of the unit that were not told of before.
+    /// Calls `tell` for each input that was not reported before.
     pub fn tell_all(&mut self, seals: &mut Seals, tell: impl FnMut(Done)) {
         self.ends
             .tell(self.inputs, self.before, usize::MAX, seals, tell);
     }
 
-    /// Lets go of the input of windows of which nothing is left to be written.
+    /// Releases the memory of windows from which no packets are left to be written.
     pub fn release_before(&mut self, left_since: Moment) {
         while let Some(end) = self.window_ends.pop_front_if(|end| *end < left_since) {
             self.inputs.release_before(end.position);
@@ -263,7 +263,7 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// All of it was read: where the next unit goes on.
+    /// The checkpoint after the whole unit, where the next one begins.
     #[must_use]
     pub fn last_checkpoint(&self) -> Checkpoint {
         let kept = self.windows.held().iter();
@@ -281,23 +281,23 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// What is not whole yet, and how to read the records that it is in.
+    /// The incomplete messages, and the layouts that are needed to read their records.
     #[must_use]
     pub fn into_parts(self) -> (Unfinished, Layouts) {
         (self.windows.into_unfinished(), self.layouts)
     }
 }
 
-/// The inputs of a unit that are read to their end.
+/// The inputs of a unit that have been read to their end.
 #[derive(Debug, Default)]
 struct Ends {
-    /// The offsets at which inputs end in the middle of a record.
+    /// The offset of the cut for each input that ends in the middle of a record.
     cut_at: BTreeMap<usize, usize>,
     told: usize,
 }
 
 impl Ends {
-    fn take(&mut self, window: &Window<'_>) {
+    fn add_window(&mut self, window: &Window<'_>) {
         let cut = window
             .gaps
             .iter()
@@ -306,7 +306,8 @@ impl Ends {
             .extend(cut.map(|(input, gap)| (*input, gap.offset)));
     }
 
-    /// Tells of those before the input `number`, of which so many stand `before` those of the unit.
+    /// Calls `tell` for each unreported input below `number`; the first `before` inputs are not the
+    /// unit's.
     fn tell(
         &mut self,
         inputs: &Inputs,
@@ -316,12 +317,12 @@ impl Ends {
         mut tell: impl FnMut(Done),
     ) {
         let end = number.min(inputs.all().len()).saturating_sub(before);
-        for place in self.told..end {
-            let number = inputs.first().saturating_add(before).saturating_add(place);
+        for index in self.told..end {
+            let number = inputs.first().saturating_add(before).saturating_add(index);
             let len = inputs.get(number).map_or(0, |input| input.bytes().len());
-            let content = seals.content(inputs, place);
+            let content = seals.content(inputs, index);
             tell(Done {
-                place,
+                index,
                 read_to: self.cut_at.get(&number).copied().unwrap_or(len),
                 content,
             });
@@ -330,34 +331,34 @@ impl Ends {
     }
 }
 
-/// What the segments of a unit will be known by. They are gone through window by window, beside
-/// those who work: what is in memory anyway is not read once more.
+/// Checksums of a unit's segments. They advance window by window, in parallel with the calls, while
+/// the bytes are in memory anyway.
 #[derive(Debug, Default)]
 pub struct Seals {
-    /// The number of the first of them.
+    /// The number of the first segment.
     first: usize,
     seals: Vec<Seal>,
-    /// Those before this one are complete.
+    /// The number of leading segments that are complete.
     complete: usize,
 }
 
-/// One of them: how much of it was gone through, and how much there is, in bytes.
+/// The checksum of a segment: the bytes it has covered, and the size of the segment.
 #[derive(Debug, Default)]
 struct Seal {
-    contents: Contents,
+    contents: ContentHasher,
     at: usize,
     size: usize,
-    known: Option<Content>,
+    known: Option<ContentHash>,
 }
 
 impl Seals {
-    /// Those of a unit, of whose inputs so many stand `before` its own. What has no name needs
-    /// none.
+    /// Checksums for the inputs of a unit, which follow `before` others. An input without a name
+    /// needs none.
     #[must_use]
     pub fn of(unit: &Unit, before: usize, inputs: &Inputs) -> Self {
         let first = inputs.first().saturating_add(before);
-        let seal = |(number, left): (usize, &Left)| Seal {
-            // What is larger is not in memory.
+        let seal = |(number, left): (usize, &NamedInput)| Seal {
+            // A larger file is not in memory.
             size: usize::try_from(left.identity.size).unwrap_or(usize::MAX),
             known: inputs.get(number).and_then(Input::packed),
             ..Seal::default()
@@ -369,14 +370,14 @@ impl Seals {
         }
     }
 
-    /// Goes through all that lies before a place.
+    /// Adds the bytes before a position.
     pub fn advance(&mut self, inputs: &Inputs, end: Position) {
         let last = end.input().saturating_sub(self.first);
-        for place in self.complete..=last {
+        for index in self.complete..=last {
             self.advance_one(
                 inputs,
-                place,
-                if place < last {
+                index,
+                if index < last {
                     usize::MAX
                 } else {
                     end.offset()
@@ -386,16 +387,16 @@ impl Seals {
         self.complete = self.complete.max(last);
     }
 
-    fn advance_one(&mut self, inputs: &Inputs, place: usize, end: usize) {
+    fn advance_one(&mut self, inputs: &Inputs, index: usize, end: usize) {
         let Some(seal) = self
             .seals
-            .get_mut(place)
+            .get_mut(index)
             .filter(|seal| seal.known.is_none())
         else {
             return;
         };
         let bytes = inputs
-            .get(self.first.saturating_add(place))
+            .get(self.first.saturating_add(index))
             .map_or(&[][..], Input::bytes);
         let end = end.min(seal.size).min(bytes.len());
         if let Some(next) = bytes.get(seal.at..end) {
@@ -404,10 +405,10 @@ impl Seals {
         }
     }
 
-    /// The content of one of them.
-    fn content(&mut self, inputs: &Inputs, place: usize) -> Option<Content> {
-        self.advance_one(inputs, place, usize::MAX);
-        let seal = self.seals.get_mut(place)?;
+    /// The content of a segment.
+    fn content(&mut self, inputs: &Inputs, index: usize) -> Option<ContentHash> {
+        self.advance_one(inputs, index, usize::MAX);
+        let seal = self.seals.get_mut(index)?;
         seal.known = seal
             .known
             .or_else(|| Some(std::mem::take(&mut seal.contents).done()));
@@ -415,12 +416,17 @@ impl Seals {
     }
 }
 
-/// A record by itself, as a capture.
-fn keep(input: usize, record: &Record<'_>, inputs: &Inputs, layouts: &Layouts) -> Option<Held> {
+/// A capture that contains only this record.
+fn keep(
+    input: usize,
+    record: &Record<'_>,
+    inputs: &Inputs,
+    layouts: &Layouts,
+) -> Option<HeldRecord> {
     let of = inputs.get(input)?;
     let precision = record.precision;
     let layout = layouts.at(Position::new(input, record.offset))?;
-    // A frame lies in memory whole, and came with a 32-bit length.
+    // A frame is in memory, and came with a 32-bit length.
     let len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
     let mut file = file_header(record.link, precision, len.max(DEFAULT_SNAPLEN)).to_vec();
     let header = record_header(record.timestamp_ns?, precision, len, record.wire_len);
@@ -432,7 +438,7 @@ fn keep(input: usize, record: &Record<'_>, inputs: &Inputs, layouts: &Layouts) -
             .unwrap_or(&header),
     );
     file.extend(record.frame);
-    Some(Held {
+    Some(HeldRecord {
         name: of.name().to_owned(),
         file,
     })

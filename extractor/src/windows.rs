@@ -1,8 +1,8 @@
-//! Windows: the inputs, cut into stretches of bounded size, each indexed in parallel.
+//! Cuts the inputs into windows of bounded size, and indexes each window in parallel.
 //!
-//! A window is cut into chunks. Where a chunk begins is a guess, for captures have no marks to find
-//! a record by; the guess is accepted only if the chunk before ends exactly there, with the same
-//! knowledge of the file. Otherwise that chunk is indexed again, from where its records really
+//! A window is cut into chunks. The start of a chunk is guessed, because a capture has no marks
+//! between records. The guess is accepted only if the chunk before ends exactly there, with the
+//! same knowledge of the file. Otherwise the chunk is indexed again, from where its records really
 //! begin. So the result is that of reading from the first record to the last, whatever the sizes
 //! and the number of threads.
 
@@ -26,18 +26,19 @@ use crate::{
     timeline::Timeline,
 };
 
-/// How much is worked on at once. No value changes the result.
+/// The amount of work that is done at once. No value changes the result.
 #[derive(Clone, Debug)]
 pub struct Sizes {
-    /// Of a window, in bytes of input: the least, and what thousands of calls make of it. A call's
-    /// file is opened and closed for each window, so that there should be something to write each
-    /// time.
+    /// The length of a window, in bytes of input: the least, and the most that thousands of open
+    /// calls make of it. A call's file is opened and closed once per window, so a window should
+    /// have something to write for each call.
     pub window: RangeInclusive<usize>,
-    /// Of a chunk, what one thread indexes at a time, in bytes of input; nothing for what suits the
-    /// window.
+    /// The length of a chunk, in bytes of input: the part that one thread indexes at a time. `None`
+    /// derives it from the window.
     pub chunk: Option<usize>,
-    /// Of a window's index, in bytes of memory, about; with thousands of calls twice as much. It
-    /// bounds windows of which nearly everything is an event of its own: small SIP messages.
+    /// The approximate memory of a window's index, in bytes; with thousands of calls, twice as
+    /// much. It limits windows in which nearly every packet is an event of its own: small SIP
+    /// messages.
     pub index: usize,
 }
 
@@ -53,82 +54,82 @@ impl Default for Sizes {
 
 const MIB: usize = 1 << 20;
 
-/// What a call should find of its own in a window, and all calls likewise.
+/// The bytes of input per open call in a window, so that each call finds packets of its own.
 const BYTES_A_CALL: usize = 48 * 1024;
 
-/// Of a window, so that chunks which take longer than others do not leave threads without work.
+/// The fewest chunks of a window, so that a slow chunk does not leave threads without work.
 const MIN_CHUNKS: usize = 8;
 
-/// In bytes.
+/// The unit of `memory_a_unit`, in bytes of input.
 const INPUT_UNIT: usize = 1024;
 
-/// One stretch of the inputs, indexed.
+/// A stretch of the inputs, indexed.
 #[derive(Debug)]
 pub struct Window<'w> {
-    /// Where it begins.
+    /// The moment at which the window begins.
     pub start: Moment,
-    /// Where the next one begins.
+    /// The moment at which the next window begins.
     pub end: Moment,
-    /// Its SIP messages, in the order in which they were whole.
+    /// The SIP messages, in the order in which they were complete.
     pub sip: Vec<SipEvent<'w>>,
-    /// Frames that repeat what messages were made of, in capture order.
+    /// Frames that repeat parts of messages, in capture order.
     pub repetitions: Vec<Repetition>,
-    /// Its other UDP packets, of one chunk after the other.
+    /// The other UDP packets, chunk by chunk.
     pub flows: Vec<Flows>,
-    /// Since when frames may still turn out to be parts of something.
+    /// The time since which frames may still turn out to be parts of a message.
     pub held_since: Option<Clock>,
-    /// What could not be read: in which input, and where.
+    /// Parts that could not be read, with the numbers of their inputs.
     pub gaps: Vec<(usize, Gap)>,
-    /// What was seen.
+    /// The counters of the window.
     pub counts: Counts,
 }
 
-/// Goes through the inputs window by window.
+/// Reads the inputs window by window.
 #[derive(Debug)]
 pub struct Windows<'w> {
     inputs: &'w Inputs,
     sizes: Sizes,
     decoder: &'w Decoder,
     ports: SipPorts,
-    /// The next record to be read.
+    /// The moment of the next record.
     next: Moment,
-    /// Packet time there, by the timestamps alone.
+    /// Packet time at `next`, by the timestamps alone.
     timeline: Timeline,
     pace: Pace,
-    /// How much memory the index of the last window took for each [`INPUT_UNIT`] of input.
+    /// The memory that the index of the last window took for each [`INPUT_UNIT`] of input.
     memory_a_unit: usize,
     assembler: Assembler,
-    /// Whether nothing comes after the last input.
+    /// True when nothing comes after the last input.
     is_final: bool,
-    /// The last records of all, with the numbers of their inputs: packet time at the first of them
-    /// depends on records that are not there yet.
+    /// The last records of the inputs, with the numbers of their inputs: packet time at the first
+    /// of them depends on records that are not there yet.
     held: Vec<(usize, Record<'w>)>,
     is_finished: bool,
 }
 
-/// Where to go on.
+/// The state in which reading starts.
 #[derive(Debug, Default)]
 pub struct Start {
-    /// Packet time so far.
+    /// Packet time.
     pub clock: Clock,
-    /// The same by the timestamps alone.
+    /// Packet time by the timestamps alone.
     pub timeline: Timeline,
-    /// How long it has stood still.
+    /// The packets for which packet time has stood still.
     pub pace: Pace,
-    /// What is not whole yet.
+    /// The incomplete messages.
     pub unfinished: Unfinished,
 }
 
-/// The chunks of one window and what was found in each, if a record could begin there.
+/// The chunks of a window, with the index of each in which a record could begin.
 #[derive(Debug)]
 pub struct Indexed<'w> {
     chunks: Vec<Planned>,
     found: Vec<Option<ChunkIndex<'w>>>,
-    /// How much memory the index of each chunk was allowed, in bytes.
+    /// The memory that each chunk's index was allowed, in bytes.
     room: usize,
 }
 
-/// What the chunks of a window leave for the assembler.
+/// The parts that the chunks of a window leave for the assembler.
 #[derive(Debug, Default)]
 struct Parts<'w> {
     fragments: Vec<FragmentEvent<'w>>,
@@ -142,14 +143,14 @@ struct Planned {
     input: usize,
     start: usize,
     end: usize,
-    /// Whether a record is known to begin at its start.
+    /// True when a record is known to begin at `start`.
     is_exact: bool,
 }
 
 impl<'w> Windows<'w> {
-    /// Begins with the first record of the first input. If the last one is not `is_final`, a leap of
-    /// packet time at its end waits for the records that decide on it, and so do parts for what they
-    /// are parts of.
+    /// Begins with the first record of the first input. If `is_final` is false, a leap of packet
+    /// time at the end waits for the records that decide on it, and incomplete messages wait for
+    /// their missing parts.
     #[must_use]
     pub fn new(
         inputs: &'w Inputs,
@@ -183,19 +184,19 @@ impl<'w> Windows<'w> {
         }
     }
 
-    /// What puts parts together, and knows what became of them.
+    /// The assembler of incomplete messages.
     #[must_use]
     pub fn assembler(&self) -> &Assembler {
         &self.assembler
     }
 
-    /// The place up to which all is read.
+    /// The moment up to which the inputs have been read.
     #[must_use]
     pub fn next(&self) -> Moment {
         self.next
     }
 
-    /// The last records of all, with the numbers of their inputs, if they wait for later ones.
+    /// The last records, with the numbers of their inputs, if they wait for later records.
     #[must_use]
     pub fn held(&self) -> &[(usize, Record<'w>)] {
         &self.held
@@ -207,26 +208,26 @@ impl<'w> Windows<'w> {
         self.timeline
     }
 
-    /// How long packet time has stood still there.
+    /// The packets for which packet time has stood still after the last window.
     #[must_use]
     pub fn pace(&self) -> Pace {
         self.pace
     }
 
-    /// What is not whole yet, for others to go on with.
+    /// The incomplete messages, for the next reader.
     #[must_use]
     pub fn into_unfinished(self) -> Unfinished {
         self.assembler.into_unfinished()
     }
 
-    /// Indexes the chunks of the next window, side by side. What they are to each other is left to
-    /// [`Self::join`], so that this can go on while the window before is still being worked on. So
-    /// many `calls` are open.
+    /// Indexes the chunks of the next window in parallel. [`Self::join`] compares the chunks, so
+    /// this can run while the window before is still being worked on. `calls` is the number of open
+    /// calls.
     #[must_use]
     pub fn index(&self, layouts: &Layouts, calls: usize) -> Indexed<'w> {
         let (least, most) = (*self.sizes.window.start(), *self.sizes.window.end());
         let wanted = calls.saturating_mul(BYTES_A_CALL).clamp(least, most);
-        // Many calls are worth more memory.
+        // A window with many calls may use more memory.
         let memory = if wanted > least {
             self.sizes.index.saturating_mul(2)
         } else {
@@ -237,7 +238,7 @@ impl<'w> Windows<'w> {
             .checked_div(self.memory_a_unit)
             .unwrap_or(usize::MAX);
         let chunks = self.plan(wanted.min(likely_to_fit));
-        // Chunks differ: one may take three times its share. There is room for one record always.
+        // Chunks differ: one may take three times its share. One record always fits.
         let room = memory
             .saturating_mul(3)
             .checked_div(chunks.len())
@@ -257,11 +258,13 @@ impl<'w> Windows<'w> {
         }
     }
 
-    /// Makes a window of what was indexed last. After the end of the last input, if it is final,
-    /// comes one more, without records: what is there of messages that did not become whole. If it
-    /// is not, and segments without records tell that the capture has come further, comes one that
-    /// lasts until then. Then nothing. What is learnt of the files goes to `layouts`, what is put
-    /// together from parts lives in `arena`.
+    /// Makes a window of the chunks that were indexed last. After the end of the inputs, one more
+    /// window follows. If the last input is final, it has no records, only the rest of incomplete
+    /// messages. Otherwise it lasts until the time that segments without records have reached, if
+    /// there are such. After that, there are no more windows.
+    ///
+    /// Layouts that the chunks have read are added to `layouts`; messages that are put together
+    /// live in `arena`.
     pub fn join<'a>(
         &mut self,
         indexed: Indexed<'w>,
@@ -320,7 +323,7 @@ impl<'w> Windows<'w> {
             self.held.extend(held);
             self.append(&mut window, &mut parts, chunk.input, found, layouts);
             if is_full {
-                // What was indexed behind it was in vain.
+                // The chunks behind it were indexed in vain.
                 break;
             }
         }
@@ -347,13 +350,13 @@ impl<'w> Windows<'w> {
         Some(window)
     }
 
-    /// The next window will be like the last one, whose index took so much `memory`.
+    /// Assumes that the next window is like the last one, whose index took `memory` bytes.
     fn learn_what_fits(&mut self, window_len: u64, memory: usize) {
         let units = usize::try_from(window_len).unwrap_or(usize::MAX) / INPUT_UNIT;
         self.memory_a_unit = memory.checked_div(units).unwrap_or(memory);
     }
 
-    /// The chunks of the next window, which has `len` bytes.
+    /// Plans the chunks of the next window, which has `len` bytes.
     fn plan(&self, len: usize) -> Vec<Planned> {
         let len = len.max(1);
         let chunk_count = MIN_CHUNKS.max(rayon::current_num_threads().saturating_mul(4));
@@ -376,7 +379,7 @@ impl<'w> Windows<'w> {
         chunks
     }
 
-    /// How packet time is told in a chunk: one that `is_next` stands where the last window ended.
+    /// The timing of a chunk; a chunk that `is_next` begins where the last window ended.
     fn timing(&self, is_next: bool) -> Timing {
         match (self.held.is_empty(), is_next) {
             (false, _) => Timing::Held,
@@ -420,7 +423,7 @@ impl<'w> Windows<'w> {
         ))
     }
 
-    /// A window without records, if inputs without records tell that packet time goes on.
+    /// A window without records, if inputs without records show that packet time has advanced.
     fn quiet_window<'a>(&mut self, arena: &'a Bump) -> Option<Window<'a>> {
         let reached = self.inputs.reached_ns().filter(|_| self.held.is_empty())?;
         self.timeline.reach(reached);
@@ -475,7 +478,8 @@ impl<'w> Windows<'w> {
         parts.passed.push(found.passed);
     }
 
-    /// The position of the record at an offset, which may be the first one of the next input.
+    /// The position of the record at `offset`; at the end of an input, that of the next input's
+    /// first record.
     fn after(&self, input: usize, offset: usize) -> Position {
         let is_at_end = self
             .inputs
@@ -514,8 +518,8 @@ impl<'w> Window<'w> {
     }
 }
 
-/// Of the TCP segments that were passed over, those whose ports are the ports of a connection that
-/// is followed.
+/// Reads those passed TCP segments again whose ports are the ports of a connection that is
+/// followed.
 fn fetch_passed<'w>(
     passed: &[Vec<Passed>],
     followed: &HashSet<PortPair>,

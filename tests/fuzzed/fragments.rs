@@ -5,7 +5,7 @@ use sip_call_extractor::{
     events::{FragmentEvent, Frames},
     moment::{Moment, Position},
     packet::{Endpoint, Fragment, Network},
-    reassembly::{Belonging, IpFragments, Taken, Whole},
+    reassembly::{Belonging, Handled, IpFragments, Whole},
 };
 
 use super::Input;
@@ -82,8 +82,8 @@ fn cut_up(mut input: Input<'_>) {
     let (mut whole, mut frames, mut missing) = (0, 0, vec![true; pieces.len()]);
     for (at, number) in order.enumerate() {
         let is_last = missing.iter().filter(|missing| **missing).count() == 1 && missing[number];
-        match fragments.take(&event(at, at as u64, pieces[number])) {
-            Taken::Whole(name, found) => {
+        match fragments.handle(&event(at, at as u64, pieces[number])) {
+            Handled::Whole(name, found) => {
                 assert!(is_last, "whole with its last fragment");
                 assert_eq!(
                     (found.payload.as_slice(), found.wire_len),
@@ -93,11 +93,11 @@ fn cut_up(mut input: Input<'_>) {
                 fragments.remember(&name, Belonging::Call((*b"1").into()));
                 whole += 1;
             }
-            Taken::Repeated(belonging) => {
+            Handled::Repeated(belonging) => {
                 assert_eq!((whole, belonging), (1, Belonging::Call((*b"1").into())));
                 frames += 1;
             }
-            Taken::Nothing => assert!(whole == 0 && !is_last),
+            Handled::Nothing => assert!(whole == 0 && !is_last),
         }
         missing[number] = false;
     }
@@ -145,7 +145,7 @@ fn any(mut input: Input<'_>) {
             was_offered(&offered, &beginning.part);
         }
         offered.push(taken);
-        if let Taken::Whole(name, found) = fragments.take(&event(offered.len(), clock, taken)) {
+        if let Handled::Whole(name, found) = fragments.handle(&event(offered.len(), clock, taken)) {
             whole += 1;
             fragments.remember(&name, Belonging::Nothing);
             was_offered(&offered, &found);

@@ -1,18 +1,18 @@
 //! Messages in a stream: lengths are within the bytes, and later bytes do not change a decision.
 
-use sip_call_extractor::sip::{Message, Unit, find_start, message_len, next_start};
+use sip_call_extractor::sip::{Message, SipUnit, find_start, message_len, next_start};
 
 pub fn check(stream: &[u8]) {
-    let unit = Unit::at_start_of(stream);
+    let unit = SipUnit::at_start_of(stream);
     let found = find_start(stream);
     bounds(stream, unit, found);
     for less in ends_of_interest(stream).map(|end| &stream[..end]) {
-        let before = Unit::at_start_of(less);
+        let before = SipUnit::at_start_of(less);
         match (before, unit) {
-            (Unit::Incomplete(_), _) => {}
-            (Unit::Blank(before), Unit::Blank(now)) => assert!(before <= now),
+            (SipUnit::Incomplete(_), _) => {}
+            (SipUnit::Blank(before), SipUnit::Blank(now)) => assert!(before <= now),
             // A line whose end was missing.
-            (Unit::Foreign(before), Unit::Foreign(now)) if before == less.len() => {
+            (SipUnit::Foreign(before), SipUnit::Foreign(now)) if before == less.len() => {
                 assert!(before <= now);
             }
             _ => assert_eq!(
@@ -32,28 +32,28 @@ pub fn check(stream: &[u8]) {
     }
 }
 
-fn bounds(stream: &[u8], unit: Unit, found: Result<usize, usize>) {
+fn bounds(stream: &[u8], unit: SipUnit, found: Result<usize, usize>) {
     match unit {
-        Unit::Incomplete(needed) => assert!(needed > stream.len()),
-        Unit::Message(len)
-        | Unit::Unbounded(len)
-        | Unit::Blank(len)
-        | Unit::Handshake(len)
-        | Unit::Foreign(len) => {
+        SipUnit::Incomplete(needed) => assert!(needed > stream.len()),
+        SipUnit::Message(len)
+        | SipUnit::Unbounded(len)
+        | SipUnit::Blank(len)
+        | SipUnit::Handshake(len)
+        | SipUnit::Foreign(len) => {
             assert!(len > 0 && len <= stream.len() || stream.is_empty());
         }
     }
     match unit {
-        Unit::Message(len) => {
+        SipUnit::Message(len) => {
             assert_eq!(message_len(stream), Some(len));
             assert!(Message::parse(&stream[..len]).is_some());
         }
-        Unit::Unbounded(header) => assert!(Message::parse(&stream[..header]).is_some()),
+        SipUnit::Unbounded(header) => assert!(Message::parse(&stream[..header]).is_some()),
         _ => {}
     }
     if matches!(
         unit,
-        Unit::Message(_) | Unit::Unbounded(_) | Unit::Handshake(_)
+        SipUnit::Message(_) | SipUnit::Unbounded(_) | SipUnit::Handshake(_)
     ) {
         assert_eq!(found, Ok(0));
     }

@@ -6,7 +6,7 @@ use shared::units::SipPorts;
 use sip_call_extractor::{
     calls::{Rules, UnclaimedCounts},
     config::{Config, Source, UnitLen},
-    outputs::Settings,
+    outputs::OutputSettings,
     packet::Decoder,
     progress::{Progress, Verbosity},
     report::Report,
@@ -98,7 +98,7 @@ fn extract(
     let input = folder.path().join("input.pcap");
     fs::write(&input, file).unwrap();
     let directory = folder.path().join("out");
-    let outputs = Settings {
+    let outputs = OutputSettings {
         selection,
         location: None,
         directory: directory.clone(),

@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use sip_call_extractor::{
     events::{Cause, Frames, SegmentEvent},
     moment::{Moment, Position},
-    packet::{Endpoint, Network, Packet, Segment, TcpFlags},
+    packet::{Endpoint, Network, Packet, TcpFlags, TcpSegment},
     reassembly::{Found, SipStreams},
     sip::{Body, Message},
 };
@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-fn event(number: usize, clock: u64, may_be_hep: bool, segment: Segment<'_>) -> SegmentEvent<'_> {
+fn event(number: usize, clock: u64, may_be_hep: bool, segment: TcpSegment<'_>) -> SegmentEvent<'_> {
     let at = Moment {
         clock,
         position: Position::new(0, number),
@@ -43,13 +43,13 @@ fn segment(
     flags: TcpFlags,
     payload: &[u8],
     wire_len: usize,
-) -> Segment<'_> {
+) -> TcpSegment<'_> {
     let ends = [
         Endpoint::v4([192, 0, 2, 1], 49_152),
         Endpoint::v4([192, 0, 2, 2], 5060),
     ];
     let [source, destination] = if is_answer { [ends[1], ends[0]] } else { ends };
-    Segment {
+    TcpSegment {
         network: Network::PLAIN,
         source,
         destination,
@@ -166,7 +166,7 @@ impl<'a> Whole<'a> {
                 syn: is_syn,
                 ..TcpFlags::default()
             };
-            streams.take(
+            streams.handle(
                 &event(
                     number,
                     number as u64,
@@ -390,7 +390,7 @@ fn outcome(events: &[SegmentEvent<'_>], times: &[u64]) -> Vec<(String, Frames)> 
         while let Some(time) = times.next_if(|time| **time <= event.at.clock) {
             streams.expire(*time, &arena, &mut found);
         }
-        streams.take(event, &arena, &mut found);
+        streams.handle(event, &arena, &mut found);
     }
     streams.finish(
         Moment {

@@ -146,7 +146,7 @@ fn a_copy_is_named_once_and_goes_where_the_original_went() {
         desk.deliver("copy.pcap", &segment.1);
         let ran = desk.run(flags).is(0);
         ran.says("WARN").says(&format!(
-            "copy.pcap is not read: all of it is the same as {}",
+            "copy.pcap is not read: it has the same content as {}",
             segment.0
         ));
         assert_eq!(desk.delivered().is_empty(), flags.contains(&"delete"));

@@ -1,4 +1,4 @@
-//! Payload types and packet times of a call's streams, by its descriptions.
+//! The payload types and packet times of a call's streams, by its descriptions.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,29 +9,29 @@ use crate::{
     sdp::{Format, Media, format_of_static},
 };
 
-/// A call that says more than this is not believed: the rest is not kept.
-const MAX_WORDS: usize = 1024;
-/// Offers that are not answered are remembered for this many dialogs and attempts.
+/// The most media descriptions that are kept of a call: a call with more is not believed.
+const MAX_STATEMENTS: usize = 1024;
+/// The most dialogs and attempts whose unanswered offers are remembered.
 const MAX_OFFERS: usize = 16;
 
-/// The words of a call's descriptions, in the order in which they came, and when. Repeated ones are
-/// kept once.
+/// The statements of a call's descriptions, in the order in which they came, with their times.
+/// Repeated ones are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptions {
-    words: Vec<(Moment, Word)>,
+    statements: Vec<(Moment, Statement)>,
     /// The latest.
     offers: Vec<Offer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Word {
-    /// A media description, and which words said first that it is refused, or accepted, if any did.
+enum Statement {
+    /// A media description, and the statements that first refused or accepted it, if there are any.
     Media {
         media: Media,
         refused: Option<usize>,
         accepted: Option<usize>,
     },
-    /// An answer to one of them.
+    /// An answer to a media description.
     Answer,
 }
 
@@ -39,30 +39,31 @@ enum Word {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Offer {
     exchange: Exchange,
-    /// Which words its media descriptions are.
-    words: Vec<Option<usize>>,
+    /// The statements of its media descriptions.
+    statements: Vec<Option<usize>>,
 }
 
-/// The place of a description in the signalling.
+/// The transaction of a description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
     /// A request, its responses and its ACK have the same number.
     pub number: u64,
-    /// It stands in a response.
+    /// True when the description is in a response.
     pub is_response: bool,
 }
 
-/// How many words were said at some time: those that are in force, and those that will be soon.
+/// The number of statements that are in force at some time, and of those that soon will be.
 /// Captures deliver media ahead of signalling, so the latter count where the former say nothing.
-/// Both are in one number, which goes with each packet.
+/// Both are packed into one number, which goes with each packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known(u64);
+pub struct KnownStatements(u64);
 
 impl Descriptions {
-    /// Takes in a description. The first of an exchange is the offer; the n-th medium of one that
-    /// comes from the other side is the answer to its n-th (RFC 3264, 6).
+    /// Adds a description. The first of a transaction is the offer; the n-th medium of a
+    /// description from the other side is the answer to its n-th (RFC 3264, section 6).
     pub fn add(&mut self, at: Moment, exchange: Exchange, media: &[Media]) {
-        let words: Vec<Option<usize>> = media.iter().map(|media| self.say(at, media)).collect();
+        let statements: Vec<Option<usize>> =
+            media.iter().map(|media| self.say(at, media)).collect();
         match self
             .offers
             .iter()
@@ -73,38 +74,44 @@ impl Descriptions {
                     .offers
                     .get(place)
                     .filter(|offer| offer.exchange.is_response != exchange.is_response);
-                let answered = offer.map(|offer| offer.words.clone()).unwrap_or_default();
-                for (word, answer) in answered.into_iter().zip(media) {
-                    word.into_iter()
-                        .for_each(|word| self.answer(at, word, answer.refused));
+                let answered = offer
+                    .map(|offer| offer.statements.clone())
+                    .unwrap_or_default();
+                for (statement, answer) in answered.into_iter().zip(media) {
+                    statement
+                        .into_iter()
+                        .for_each(|statement| self.answer(at, statement, answer.refused));
                 }
             }
             None => {
                 if self.offers.len() >= MAX_OFFERS {
                     self.offers.remove(0);
                 }
-                self.offers.push(Offer { exchange, words });
+                self.offers.push(Offer {
+                    exchange,
+                    statements,
+                });
             }
         }
     }
 
-    /// Adds a media description, unless it repeats the latest of its place. Gives the word's
-    /// number.
+    /// Adds a media description, unless it repeats the latest one of its place. Returns the number
+    /// of the statement.
     fn say(&mut self, at: Moment, media: &Media) -> Option<usize> {
         let Some((first, _)) = media.endpoints.first() else {
             return self.say_nowhere(at, media);
         };
         let known = self
-            .words
+            .statements
             .iter()
             .enumerate()
             .rev()
-            .find_map(|(number, (_, word))| Some((number, word.of(*first)?)));
+            .find_map(|(number, (_, statement))| Some((number, statement.of(*first)?)));
         match known {
             Some((number, known)) if known == media => Some(number),
             _ => self.push(
                 at,
-                Word::Media {
+                Statement::Media {
                     media: media.clone(),
                     refused: None,
                     accepted: None,
@@ -113,15 +120,15 @@ impl Descriptions {
         }
     }
 
-    /// Adds a media description that gives no endpoint, but formats, unless it is known.
+    /// Adds a media description with formats but no endpoint, unless it is known.
     fn say_nowhere(&mut self, at: Moment, media: &Media) -> Option<usize> {
-        let is_it = |(_, word): &(Moment, Word)| matches!(word, Word::Media { media: known, .. } if known == media);
-        match self.words.iter().position(is_it) {
+        let is_it = |(_, statement): &(Moment, Statement)| matches!(statement, Statement::Media { media: known, .. } if known == media);
+        match self.statements.iter().position(is_it) {
             Some(number) => Some(number),
             None if media.formats.is_empty() => None,
             None => self.push(
                 at,
-                Word::Media {
+                Statement::Media {
                     media: media.clone(),
                     refused: None,
                     accepted: None,
@@ -130,76 +137,88 @@ impl Descriptions {
         }
     }
 
-    /// One phone of several may accept what others refuse.
+    /// Adds an answer. One phone of several may accept a medium that others refuse.
     fn answer(&mut self, at: Moment, number: usize, is_refusal: bool) {
-        let next = self.words.len();
+        let next = self.statements.len();
         let Some((
             _,
-            Word::Media {
+            Statement::Media {
                 refused, accepted, ..
             },
-        )) = self.words.get_mut(number)
+        )) = self.statements.get_mut(number)
         else {
             return;
         };
         let first = if is_refusal { refused } else { accepted };
         if first.is_none() {
             *first = Some(next);
-            self.push(at, Word::Answer);
+            self.push(at, Statement::Answer);
         }
     }
 
-    fn push(&mut self, at: Moment, word: Word) -> Option<usize> {
-        let number = self.words.len();
-        (number < MAX_WORDS).then(|| {
-            self.words.push((at, word));
+    fn push(&mut self, at: Moment, statement: Statement) -> Option<usize> {
+        let number = self.statements.len();
+        (number < MAX_STATEMENTS).then(|| {
+            self.statements.push((at, statement));
             number
         })
     }
 
-    /// All media that were described, each once, in the order in which they came.
+    /// All described media, each once, in the order in which they came.
     pub fn media(&self) -> impl Iterator<Item = &Media> {
-        self.words.iter().filter_map(|(_, word)| match word {
-            Word::Media { media, .. } => Some(media),
-            Word::Answer => None,
-        })
+        self.statements
+            .iter()
+            .filter_map(|(_, statement)| match statement {
+                Statement::Media { media, .. } => Some(media),
+                Statement::Answer => None,
+            })
     }
 
-    /// The words that are known at packet time `now`, and those at `horizon`; at an earlier time
-    /// they were `before`.
+    /// The statements that are known at packet time `now`, and at `horizon`; `before` is the result
+    /// for an earlier time.
     #[must_use]
     #[inline]
-    pub fn known_at(&self, now: Moment, horizon: Clock, before: Known) -> Known {
-        // Nearly always, everything was said long ago.
-        if before.in_force() >= self.words.len() {
+    pub fn known_at(
+        &self,
+        now: Moment,
+        horizon: Clock,
+        before: KnownStatements,
+    ) -> KnownStatements {
+        // Nearly always, all statements are old.
+        if before.in_force() >= self.statements.len() {
             return before;
         }
         self.known_since(now, horizon, before)
     }
 
-    fn known_since(&self, now: Moment, horizon: Clock, before: Known) -> Known {
+    fn known_since(&self, now: Moment, horizon: Clock, before: KnownStatements) -> KnownStatements {
         let after = |known: usize, is_said: &dyn Fn(Moment) -> bool| {
-            let words = self.words.get(known..).unwrap_or_default();
-            known.saturating_add(words.iter().take_while(|(at, _)| is_said(*at)).count())
+            let statements = self.statements.get(known..).unwrap_or_default();
+            known.saturating_add(statements.iter().take_while(|(at, _)| is_said(*at)).count())
         };
-        Known::new(
+        KnownStatements::new(
             after(before.in_force(), &|at| at <= now),
             after(before.soon(), &|at| at.clock <= horizon),
         )
     }
 
-    /// All that was ever said is in force.
+    /// All statements of the call, in force.
     #[must_use]
-    pub fn all(&self) -> Known {
-        Known::new(self.words.len(), self.words.len())
+    pub fn all(&self) -> KnownStatements {
+        KnownStatements::new(self.statements.len(), self.statements.len())
     }
 
-    /// The meaning of a payload type in a flow. The receiver says what it wants it to mean; where
-    /// it does not, the sender may have; some are agreed upon for ever. The latest word counts.
-    /// Where nobody described either end (candidates that trickled in, host names), what all
-    /// descriptions of the call say counts, if they say the same.
+    /// The meaning of a payload type in a flow. The receiver's description defines it; if it does
+    /// not, the sender's may; some types are static. The latest statement counts. If no description
+    /// has either end (trickled candidates, host names), the descriptions of the call count if they
+    /// agree.
     #[must_use]
-    pub fn format(&self, payload_type: u8, flow: FlowKey, known: Known) -> Option<Format> {
+    pub fn format(
+        &self,
+        payload_type: u8,
+        flow: FlowKey,
+        known: KnownStatements,
+    ) -> Option<Format> {
         let of = |media: &Media| {
             media
                 .formats
@@ -207,7 +226,7 @@ impl Descriptions {
                 .find(|format| format.payload_type == payload_type)
                 .copied()
         };
-        self.word(flow, known, of)
+        self.statement(flow, known, of)
             .or_else(|| format_of_static(payload_type))
             .or_else(|| self.unanimous(flow, known, of))
     }
@@ -215,49 +234,49 @@ impl Descriptions {
     fn unanimous(
         &self,
         flow: FlowKey,
-        known: Known,
-        word: impl Fn(&Media) -> Option<Format>,
+        known: KnownStatements,
+        statement: impl Fn(&Media) -> Option<Format>,
     ) -> Option<Format> {
         let is_described = |media: &Media| (!media.formats.is_empty()).then_some(());
-        if self.word(flow, known, is_described).is_some() {
+        if self.statement(flow, known, is_described).is_some() {
             return None;
         }
-        let said = self.words.get(..known.soon()).unwrap_or_default();
+        let said = self.statements.get(..known.soon()).unwrap_or_default();
         let mut said = said.iter().filter_map(|(_, said)| match said {
-            Word::Media { media, .. } => word(media),
-            Word::Answer => None,
+            Statement::Media { media, .. } => statement(media),
+            Statement::Answer => None,
         });
         let first = said.next()?;
         said.all(|format| format.is_same(&first)).then_some(first)
     }
 
-    /// How much time a packet of a flow holds, in milliseconds.
+    /// The duration of a packet of a flow, in milliseconds.
     #[must_use]
     pub fn ptime_ms(&self, flow: FlowKey) -> Option<u32> {
-        self.word(flow, self.all(), |media| media.ptime_ms)
+        self.statement(flow, self.all(), |media| media.ptime_ms)
     }
 
-    /// The latest word in force on something; where there is none, the first of those that come
-    /// soon.
-    fn word<T>(
+    /// The latest statement in force on something; otherwise the first of those that soon are.
+    fn statement<T>(
         &self,
         flow: FlowKey,
-        known: Known,
-        word: impl Fn(&Media) -> Option<T>,
+        known: KnownStatements,
+        statement: impl Fn(&Media) -> Option<T>,
     ) -> Option<T> {
         let (in_force, soon) = (known.in_force(), known.soon());
-        let said = self.words.get(..in_force).unwrap_or_default();
-        let coming = self.words.get(in_force..soon).unwrap_or_default();
-        let explain =
-            |said: &(Moment, Word), end| word(said.1.of(end).filter(|_| !said.1.is_refused(soon))?);
+        let said = self.statements.get(..in_force).unwrap_or_default();
+        let coming = self.statements.get(in_force..soon).unwrap_or_default();
+        let explain = |said: &(Moment, Statement), end| {
+            statement(said.1.of(end).filter(|_| !said.1.is_refused(soon))?)
+        };
         let ends = || [flow.destination, flow.source].into_iter();
         let latest = ends().find_map(|end| said.iter().rev().find_map(|said| explain(said, end)));
         latest.or_else(|| ends().find_map(|end| coming.iter().find_map(|said| explain(said, end))))
     }
 }
 
-impl Known {
-    /// There are no more than [`MAX_WORDS`].
+impl KnownStatements {
+    /// `MAX_STATEMENTS` limits both numbers.
     fn new(in_force: usize, soon: usize) -> Self {
         Self((in_force as u64) << 32 | soon as u64)
     }
@@ -271,21 +290,21 @@ impl Known {
         (self.0 & u64::from(u32::MAX)) as usize
     }
 
-    /// As one number.
+    /// The pair as one number.
     #[must_use]
     #[inline]
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The words that such a number stands for.
+    /// The pair for a number from `to_bits`.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 }
 
-impl Word {
+impl Statement {
     fn of(&self, end: Endpoint) -> Option<&Media> {
         match self {
             Self::Media { media, .. } => media
@@ -297,7 +316,7 @@ impl Word {
         }
     }
 
-    /// It was refused, and never accepted, by the words that are known.
+    /// True when the known statements refuse it, and none accepts it.
     fn is_refused(&self, known: usize) -> bool {
         let is_known = |answer: &Option<usize>| answer.is_some_and(|number| number < known);
         matches!(self, Self::Media { refused, accepted, .. } if is_known(refused) && !is_known(accepted))
@@ -326,7 +345,7 @@ mod tests {
     }
 
     fn codec_at(descriptions: &Descriptions, now: Clock) -> Option<Codec> {
-        let known = descriptions.known_at(Moment::at(now), now + 10, Known::default());
+        let known = descriptions.known_at(Moment::at(now), now + 10, KnownStatements::default());
         descriptions
             .format(96, FlowKey::between(REMOTE, LOCAL), known)
             .map(|format| format.codec)
@@ -435,7 +454,11 @@ mod tests {
                 &[audio(LOCAL, "opus/48000")],
             );
         }
-        assert!(descriptions.words.len() <= 2, "{:?}", descriptions.words);
+        assert!(
+            descriptions.statements.len() <= 2,
+            "{:?}",
+            descriptions.statements
+        );
         for clock in 0..5_000u16 {
             descriptions.add(
                 Moment::at(clock.into()),
@@ -444,8 +467,8 @@ mod tests {
             );
         }
         assert_eq!(
-            (descriptions.words.len(), descriptions.offers.len()),
-            (MAX_WORDS, MAX_OFFERS)
+            (descriptions.statements.len(), descriptions.offers.len()),
+            (MAX_STATEMENTS, MAX_OFFERS)
         );
     }
 }

@@ -1,29 +1,29 @@
-//! The dialogs and attempts of one Call-ID, and when the call is over (RFC 3261, 12 to 17).
+//! The dialogs and attempts of one Call-ID, and the end of the call (RFC 3261, sections 12 to 17).
 //!
-//! A *dialog* is a Call-ID and two tags. A Call-ID has several where a proxy forks and two phones
-//! answer, and where a back-to-back agent keeps the Call-ID on its other legs. An *attempt* is an
-//! INVITE outside a dialog, told by its From tag and its CSeq; a ring group has several under way
-//! at once. The call is over when no dialog is left and no attempt is under way.
+//! A *dialog* is a Call-ID and two tags. A Call-ID has several dialogs where a proxy forks and two
+//! phones answer, and where a back-to-back user agent keeps the Call-ID on its other legs. An
+//! *attempt* is an INVITE outside a dialog, known by its From tag and CSeq; a ring group has
+//! several under way at once. The call is over when no dialog is left and no attempt is under way.
 //!
-//! A capture sees an attempt at one place or at several: on both sides of a proxy the same INVITE
-//! comes by in two transactions, the inner one with one Via more. So an attempt has *branches*. It
-//! has failed when none of the outermost ones that the capture sees is under way any more; what
-//! happens behind them is the proxy's affair.
+//! A capture sees an attempt at one point or at several: on both sides of a proxy, the same INVITE
+//! belongs to two transactions, and the inner one has one Via more. So an attempt has *branches*.
+//! It has failed when none of the outermost captured branches is under way; inner branches are left
+//! to the proxy.
 //!
 //! | message | attempt with its From tag and CSeq | dialog with its two tags |
 //! | --- | --- | --- |
 //! | INVITE without To tag, new | begins; an earlier one of the same From tag that does not ring is doubtful until it is answered | |
-//! | … known, through another branch | has a branch more; is under way again if it was refused or cancelled | |
+//! | … known, in another branch | gets another branch; is under way again if it was refused or cancelled | |
 //! | INVITE with To tag that opens the call | counts as answered | begins |
-//! | 1xx to INVITE | is under way (again, if an outermost branch rings on) | its To tag is an early dialog |
+//! | 1xx to INVITE | is under way (again, if an outermost branch still rings) | its To tag is an early dialog |
 //! | 2xx to INVITE | is answered | begins, unless it is known |
 //! | 3xx to 6xx to INVITE, not answered | is refused (cancelled: 487, or after CANCEL) with its last outermost branch | |
 //! | CANCEL, not answered | is cancelled, likewise | |
 //! | BYE whose tags fit a known dialog | | ends |
-//! | BYE of no known dialog, with the From tag of an attempt | is hung up with its last early dialog | has ended |
+//! | BYE of no known dialog, with the From tag of an attempt | is ended with its last early dialog | has ended |
 //! | anything else, a BYE with foreign tags included | | |
 //!
-//! A tag that is missing (RFC 2543) fits any.
+//! A missing tag (RFC 2543) matches any tag.
 
 use std::fmt;
 
@@ -35,24 +35,24 @@ use crate::{
     sip::{self, Message, Method, StartLine},
 };
 
-/// How a call ended, in the words of the CSV.
+/// The end of a call, in the words of the CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
-    /// A dialog was confirmed, and the last one was ended by BYE.
+pub enum CallState {
+    /// A dialog was confirmed, and BYE ended the last one.
     Completed,
-    /// A CANCEL, or 487, and never a 2xx.
+    /// CANCEL or 487 came, and never a 2xx.
     Cancelled,
-    /// Another failing answer to the INVITE.
+    /// Another failure response to the INVITE came.
     Failed,
-    /// Silence.
+    /// No message came for the timeout.
     Timeout,
-    /// The input ended first.
+    /// The input ended before the call.
     Incomplete,
-    /// Nobody had answered when too many calls were open.
+    /// The call was unanswered when too many calls were open.
     Flood,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CallState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Completed => "completed",
@@ -65,54 +65,56 @@ impl fmt::Display for State {
     }
 }
 
-/// A call follows this many attempts at once, and this many dialogs. Ring groups have some dozens.
+/// The most attempts that a call follows at once, and the most dialogs. Ring groups have some
+/// dozens.
 const MAX_ATTEMPTS: usize = 64;
 const MAX_DIALOGS: usize = 64;
-/// More transactions than this for one INVITE are not told apart, nor are more early dialogs.
+/// The most transactions of one INVITE that are distinguished, and the most early dialogs.
 const MAX_BRANCHES: usize = 64;
 
 /// The dialogs and attempts of one call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dialogs {
-    /// In the order in which they began. Those that ended are kept, so that late copies are known.
+    /// In the order in which they began. Ended ones are kept, so that late copies are recognized.
     attempts: SmallVec<[Attempt; 1]>,
-    /// Likewise.
+    /// In the order in which they began.
     dialogs: SmallVec<[Dialog; 1]>,
-    /// The capture began after the call was answered.
+    /// True when the capture began after the call was answered.
     mid_dialog: bool,
-    /// A dialog was confirmed.
+    /// True when a dialog was confirmed.
     confirmed: bool,
-    /// How many attempts and dialogs were beyond the most.
+    /// The number of attempts and dialogs beyond the limits.
     excess: u64,
 }
 
-/// A dialog that was confirmed.
+/// A confirmed dialog.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Dialog {
     tags: (Tag, Tag),
     is_open: bool,
 }
 
-/// An INVITE outside a dialog, and how far it got.
+/// An INVITE outside a dialog, and its progress.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Attempt {
     id: AttemptId,
-    progress: Progress,
-    /// Its transactions: one from the caller, and those of proxies.
+    progress: AttemptProgress,
+    /// Its transactions: that of the caller, and those of proxies.
     branches: SmallVec<[Branch; 2]>,
-    /// To tags of provisional answers.
+    /// The To tags of provisional responses.
     early: SmallVec<[Tag; 1]>,
-    /// The last final answer.
+    /// The last final response.
     status: Option<u16>,
     was_cancelled: bool,
-    /// The INVITE that opened the call, or one that repeats it after 401, 407, 3xx and the like.
+    /// True for the INVITE that opened the call, and for those that repeat it after 401, 407, 3xx
+    /// and the like.
     is_callers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Progress {
+enum AttemptProgress {
     UnderWay,
-    /// The caller tries again; what became of this attempt was not seen.
+    /// The caller tries again; the capture does not have the end of this attempt.
     Doubtful,
     Answered,
     Refused,
@@ -120,39 +122,38 @@ enum Progress {
     HungUp,
 }
 
-/// The name of an attempt: its answers repeat both.
+/// The key of an attempt: its responses repeat both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct AttemptId {
     from: Tag,
-    /// The number of CSeq, as text, hashed.
+    /// The number in CSeq, as text, hashed.
     cseq: u64,
 }
 
-/// One side of a dialog: its tag, hashed, for it is only ever compared with others of the same
-/// call.
+/// The tag of one side of a dialog, hashed: it is only compared with other tags of the same call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Tag(u64);
 
-/// One transaction.
+/// A transaction.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Branch {
     name: u64,
     vias: usize,
-    /// It has had a provisional answer.
+    /// True when it has had a provisional response.
     proceeding: bool,
-    /// It was refused or cancelled.
+    /// True when it was refused or cancelled.
     failed: bool,
 }
 
 impl Dialogs {
-    /// Those of the call that an INVITE opens.
+    /// The dialogs of the call that an INVITE opens.
     #[must_use]
     pub fn open(invite: &Message<'_>) -> Self {
         let mid_dialog = sip::tag(invite.to).is_some();
         let mut opening = Attempt::new(invite, true);
         let mut dialogs = SmallVec::new();
         if mid_dialog {
-            opening.progress = Progress::Answered;
+            opening.progress = AttemptProgress::Answered;
             dialogs.push(Dialog {
                 tags: tags(invite),
                 is_open: true,
@@ -167,59 +168,59 @@ impl Dialogs {
         }
     }
 
-    /// The call was under way before the capture saw it.
+    /// True when the call was under way before the capture began.
     #[must_use]
     pub fn is_mid_dialog(&self) -> bool {
         self.mid_dialog
     }
 
-    /// The last final answer to the INVITE that opened the call, or to the one that repeats it.
+    /// The last final response to the INVITE that opened the call, or to the one that repeats it.
     #[must_use]
     pub fn final_status(&self) -> Option<u16> {
         self.callers().and_then(|attempt| attempt.status)
     }
 
-    /// How the call ended, if it is over but for stragglers.
+    /// The end of the call, if only stragglers may follow.
     #[must_use]
-    pub fn over(&self) -> Option<State> {
-        let is_under_way = |attempt: &Attempt| attempt.progress == Progress::UnderWay;
+    pub fn over(&self) -> Option<CallState> {
+        let is_under_way = |attempt: &Attempt| attempt.progress == AttemptProgress::UnderWay;
         if self.dialogs.iter().any(|dialog| dialog.is_open)
             || self.attempts.iter().any(is_under_way)
         {
             return None;
         }
         if self.confirmed {
-            return Some(State::Completed);
+            return Some(CallState::Completed);
         }
         Some(match self.callers().map(|attempt| attempt.progress) {
-            Some(Progress::Cancelled) => State::Cancelled,
-            Some(Progress::HungUp | Progress::Answered) => State::Completed,
-            _ => State::Failed,
+            Some(AttemptProgress::Cancelled) => CallState::Cancelled,
+            Some(AttemptProgress::HungUp | AttemptProgress::Answered) => CallState::Completed,
+            _ => CallState::Failed,
         })
     }
 
-    /// The call waits for a person who types a password.
+    /// True while the caller may be typing a password.
     #[must_use]
     pub fn wants_credentials(&self) -> bool {
-        self.over() == Some(State::Failed) && matches!(self.final_status(), Some(401 | 407))
+        self.over() == Some(CallState::Failed) && matches!(self.final_status(), Some(401 | 407))
     }
 
-    /// A message begins another call, though it has the Call-ID of this one: it is an INVITE for a
-    /// new dialog, after the BYE of the last one.
+    /// True when a message begins another call with the same Call-ID: an INVITE for a new dialog,
+    /// after the BYE of the last one.
     #[must_use]
     pub fn is_succeeded_by(&self, message: &Message<'_>) -> bool {
         is_initial_invite(message)
-            && self.over() == Some(State::Completed)
+            && self.over() == Some(CallState::Completed)
             && self.position(AttemptId::of(message)).is_none()
     }
 
-    /// How many attempts and dialogs were beyond the most that are followed.
+    /// The number of attempts and dialogs beyond the limits.
     #[must_use]
     pub fn excess(&self) -> u64 {
         self.excess
     }
 
-    /// Takes in the next message of the call.
+    /// Handles the next message of the call.
     pub fn handle(&mut self, message: &Message<'_>) {
         match message.start {
             StartLine::Request(Method::Invite) if is_initial_invite(message) => {
@@ -242,7 +243,10 @@ impl Dialogs {
     /// that got furthest.
     fn callers(&self) -> Option<&Attempt> {
         let is_up = |attempt: &&Attempt| {
-            matches!(attempt.progress, Progress::UnderWay | Progress::Answered)
+            matches!(
+                attempt.progress,
+                AttemptProgress::UnderWay | AttemptProgress::Answered
+            )
         };
         let callers = || self.attempts.iter().filter(|attempt| attempt.is_callers);
         callers().find(is_up).or_else(|| callers().next_back())
@@ -256,7 +260,7 @@ impl Dialogs {
         self.attempts.iter_mut().find(|attempt| attempt.id == id)
     }
 
-    /// The INVITE again, the INVITE on its way through a proxy, or a new attempt.
+    /// Handles a repeated INVITE, an INVITE on its way through a proxy, or a new attempt.
     fn handle_invite(&mut self, invite: &Message<'_>) {
         match self.attempt(AttemptId::of(invite)) {
             Some(known) => known.repeat(invite),
@@ -276,9 +280,9 @@ impl Dialogs {
             .filter(|attempt| attempt.id.from == from);
         earlier
             .filter(|attempt| attempt.is_silent())
-            .for_each(|attempt| attempt.progress = Progress::Doubtful);
+            .for_each(|attempt| attempt.progress = AttemptProgress::Doubtful);
         let has_room = make_room(&mut self.attempts, MAX_ATTEMPTS, |attempt| {
-            attempt.progress != Progress::UnderWay
+            attempt.progress != AttemptProgress::UnderWay
         });
         if has_room {
             self.attempts.push(Attempt::new(invite, is_callers));
@@ -320,8 +324,8 @@ impl Dialogs {
         }
     }
 
-    /// A CANCEL counts if it is the caller's: a proxy also cancels the phones that were not picked
-    /// up.
+    /// A CANCEL counts only if the caller sent it: a proxy also cancels the phones that did not
+    /// answer.
     fn handle_cancel(&mut self, cancel: &Message<'_>) {
         let branch = stable_hash(cancel.branch);
         let by_branch =
@@ -334,8 +338,9 @@ impl Dialogs {
         }
     }
 
-    /// RFC 3261, 15: a BYE ends the dialog that it is sent in. One that fits no dialog but the From
-    /// tag of an attempt ends an early dialog, or one whose 2xx the capture does not have.
+    /// RFC 3261, section 15: a BYE ends the dialog in which it is sent. A BYE that matches no
+    /// dialog, but the From tag of an attempt, ends an early dialog, or one whose 2xx was not
+    /// captured.
     fn handle_bye(&mut self, tags: (Tag, Tag)) {
         let mut fits_any = false;
         for dialog in self.dialogs.iter_mut().filter(|dialog| dialog.has(tags)) {
@@ -352,14 +357,14 @@ impl Dialogs {
             .filter(|has_tag| *has_tag)
             .count();
         if hung_up > 0 {
-            // A 2xx that crosses the BYE, or that comes through another queue, begins nothing.
+            // A 2xx that crosses the BYE, or comes through another queue, begins no dialog.
             self.note_dialog(tags, false);
         }
     }
 }
 
 impl Dialog {
-    /// RFC 3261, 12: the same two tags, whoever of the two sends.
+    /// RFC 3261, section 12: the same two tags, in either direction.
     fn has(&self, (a, b): (Tag, Tag)) -> bool {
         let (local, remote) = self.tags;
         local.fits(a) && remote.fits(b) || local.fits(b) && remote.fits(a)
@@ -370,7 +375,7 @@ impl Attempt {
     fn new(invite: &Message<'_>, is_callers: bool) -> Self {
         Self {
             id: AttemptId::of(invite),
-            progress: Progress::UnderWay,
+            progress: AttemptProgress::UnderWay,
             branches: smallvec![Branch::of(invite)],
             early: SmallVec::new(),
             status: None,
@@ -379,25 +384,31 @@ impl Attempt {
         }
     }
 
-    /// No phone is known to ring.
+    /// True when no phone is known to ring.
     fn is_silent(&self) -> bool {
-        self.progress == Progress::UnderWay && self.early.is_empty()
+        self.progress == AttemptProgress::UnderWay && self.early.is_empty()
     }
 
     fn is_pending(&self) -> bool {
-        matches!(self.progress, Progress::UnderWay | Progress::Doubtful)
+        matches!(
+            self.progress,
+            AttemptProgress::UnderWay | AttemptProgress::Doubtful
+        )
     }
 
-    /// A proxy that was refused tries the next phone.
+    /// Handles a repeated INVITE: a proxy that was refused tries the next phone.
     fn repeat(&mut self, invite: &Message<'_>) {
         if self.add_branch(invite)
-            && matches!(self.progress, Progress::Refused | Progress::Cancelled)
+            && matches!(
+                self.progress,
+                AttemptProgress::Refused | AttemptProgress::Cancelled
+            )
         {
             *self = Self::new(invite, self.is_callers);
         }
     }
 
-    /// Adds a transaction. Tells whether it was not known before.
+    /// Adds a transaction. Returns true if it is new.
     fn add_branch(&mut self, invite: &Message<'_>) -> bool {
         let branch = Branch::of(invite);
         let is_new = self.branches.iter().all(|known| known.name != branch.name);
@@ -407,7 +418,8 @@ impl Attempt {
         is_new
     }
 
-    /// Another phone that rings keeps an attempt up of which one phone has refused.
+    /// Handles a provisional response: a phone that rings keeps an attempt alive that another phone
+    /// has refused.
     fn proceed(&mut self, status: u16, response: &Message<'_>) {
         if status > 100 && self.early.len() < MAX_BRANCHES {
             let early = Tag::of(response.to);
@@ -416,27 +428,29 @@ impl Attempt {
             }
         }
         let rings_on = self.note_progress(stable_hash(response.branch));
-        if self.progress == Progress::Doubtful || rings_on && self.progress == Progress::Refused {
-            self.progress = Progress::UnderWay;
+        if self.progress == AttemptProgress::Doubtful
+            || rings_on && self.progress == AttemptProgress::Refused
+        {
+            self.progress = AttemptProgress::UnderWay;
         }
     }
 
     fn answer(&mut self, status: u16) {
-        self.progress = Progress::Answered;
+        self.progress = AttemptProgress::Answered;
         self.status = Some(status);
     }
 
     fn fail(&mut self, status: u16, response: &Message<'_>) {
-        if self.progress == Progress::Answered {
+        if self.progress == AttemptProgress::Answered {
             return;
         }
         self.status = Some(status);
         if self.fails_with(stable_hash(response.branch)) {
             let is_cancelled = status == 487 || self.was_cancelled;
             self.progress = if is_cancelled {
-                Progress::Cancelled
+                AttemptProgress::Cancelled
             } else {
-                Progress::Refused
+                AttemptProgress::Refused
             };
         }
     }
@@ -444,11 +458,11 @@ impl Attempt {
     fn cancel(&mut self, branch: u64) {
         if self.is_pending() && self.fails_with(branch) {
             self.was_cancelled = true;
-            self.progress = Progress::Cancelled;
+            self.progress = AttemptProgress::Cancelled;
         }
     }
 
-    /// A BYE ends its last early dialog. Tells whether the BYE has its From tag.
+    /// Ends the last early dialog, for a BYE. Returns true if the BYE has the attempt's From tag.
     fn hang_up(&mut self, (a, b): (Tag, Tag)) -> bool {
         let other = match self.id.from {
             from if from.fits(a) => b,
@@ -457,13 +471,13 @@ impl Attempt {
         };
         self.early.retain(|early| *early != other);
         if self.is_pending() && self.early.is_empty() {
-            self.progress = Progress::HungUp;
+            self.progress = AttemptProgress::HungUp;
         }
         true
     }
 
-    /// A transaction had a provisional answer. Tells whether it is an outermost one that is under
-    /// way.
+    /// Notes a provisional response to a transaction. Returns true if it is an outermost one that
+    /// is under way.
     fn note_progress(&mut self, name: u64) -> bool {
         let outermost = self.outermost_vias();
         let Some(branch) = self.branches.iter_mut().find(|branch| branch.name == name) else {
@@ -473,8 +487,9 @@ impl Attempt {
         branch.vias == outermost && !branch.failed
     }
 
-    /// A transaction failed. Tells whether the attempt fails with it: whether no outermost one is
-    /// under way any more. (One without a sign of life may be beyond what the capture sees.)
+    /// Notes that a transaction failed. Returns true if the attempt fails with it, because no
+    /// outermost transaction is under way any more. (One without responses does not count:
+    /// the capture may not have them.)
     fn fails_with(&mut self, name: u64) -> bool {
         let outermost = self.outermost_vias();
         self.branches
@@ -531,7 +546,7 @@ impl Branch {
     }
 }
 
-/// An INVITE that asks for a new dialog: RFC 3261, 8.1.1.2.
+/// True for an INVITE that asks for a new dialog: RFC 3261, section 8.1.1.2.
 fn is_initial_invite(message: &Message<'_>) -> bool {
     message.start == StartLine::Request(Method::Invite) && sip::tag(message.to).is_none()
 }
@@ -540,8 +555,8 @@ fn tags(message: &Message<'_>) -> (Tag, Tag) {
     (Tag::of(message.from), Tag::of(message.to))
 }
 
-/// Makes room for one more, if need be at the cost of the first that `may_go`. Tells whether there
-/// is room.
+/// Makes room for one more entry, if necessary by removing the first that `may_go`. Returns true if
+/// there is room.
 fn make_room<T, const N: usize>(
     items: &mut SmallVec<[T; N]>,
     most: usize,
@@ -564,7 +579,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One message of a leg, which has tags and a transaction of its own.
+    /// A message of a leg, which has tags and a transaction of its own.
     fn text(leg: usize, start: &str, method: &str) -> String {
         let to_tag = if ["INVITE", "CANCEL"]
             .iter()
@@ -587,7 +602,8 @@ mod tests {
         text(leg, &format!("SIP/2.0 {status} X"), method)
     }
 
-    /// The messages of a leg with this fate; which of them ends it, and which one answers it.
+    /// The messages of a leg with this fate, the index of the one that ends it, and of the one that
+    /// answers it.
     fn ladder(leg: usize, fate: u8) -> (Vec<String>, usize, Option<usize>) {
         let invite = || vec![request(leg, "INVITE"), answer(leg, 180, "INVITE")];
         match fate {
@@ -622,8 +638,8 @@ mod tests {
     }
 
     proptest! {
-        /// A call is over exactly when none of its legs is under way, whatever the order in which
-        /// they come.
+        /// A call is over exactly when none of its legs is under way, whatever the order of
+        /// messages.
         #[test]
         fn legs_in_any_order(fates in proptest::collection::vec(0u8..3, 1..8), picks in proptest::collection::vec(any::<prop::sample::Index>(), 60)) {
             let legs: Vec<_> = fates.iter().enumerate().map(|(leg, fate)| ladder(leg, *fate)).collect();
@@ -663,7 +679,7 @@ mod tests {
                 }
                 let over = call.as_ref().unwrap().over();
                 prop_assert_eq!(over.is_none(), !open.is_empty(), "after {} of leg {}", messages[step].lines().next().unwrap(), leg);
-                prop_assert!(over.is_none() || (over == Some(State::Completed)) == was_answered);
+                prop_assert!(over.is_none() || (over == Some(CallState::Completed)) == was_answered);
             }
         }
     }
@@ -685,7 +701,7 @@ mod tests {
         }
         assert_eq!((call.dialogs.len(), call.excess()), (MAX_DIALOGS, 15));
         (0..MAX_DIALOGS).for_each(|leg| call.handle(&message(&request(leg, "BYE"))));
-        assert_eq!(call.over(), Some(State::Completed));
+        assert_eq!(call.over(), Some(CallState::Completed));
         call.handle(&message(&request(500, "INVITE")));
         assert_eq!(
             (call.attempts.len(), call.over(), call.excess()),

@@ -1,4 +1,4 @@
-//! Which open calls gave an endpoint, and when: the first half of "which call a packet belongs to"
+//! The open calls that gave an endpoint, and when: the first part of assigning packets to calls
 //! (docs/calls.md).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,58 +17,57 @@ use crate::{
     sdp::Rank,
 };
 
-/// The most calls whose guess of one end of a conversation tells something: of more, a call must
-/// have guessed both ends. The most that both ends tell apart, too.
+/// The most calls whose guess of one end of a conversation counts: if more calls guess it, a call
+/// must have guessed both ends. It is also the limit for calls that guess both ends.
 pub(super) const MAX_GUESSING: usize = 16;
-/// Calls that guess one endpoint within ten seconds count as if they did so at once, though each may
-/// have ended before the next one began.
+/// Calls that guess an endpoint within ten seconds count as simultaneous, even if each has ended
+/// before the next began.
 const CROWDING_NS: u64 = 10_000_000_000;
-/// So many conversations of one guessed endpoint are remembered: more than a media server has peers
-/// on one port.
+/// The most conversations of a guessed endpoint that are remembered: more than a media server has
+/// peers on one port.
 const MAX_CONVERSATIONS: usize = 1024;
 
-/// All endpoints that open calls gave, and for a while those that closed calls gave.
+/// The endpoints that open calls hold, and for a while those of closed calls.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Endpoints {
-    table: Table<Endpoint, Held>,
-    /// Counts every giving: a later one has a higher number.
+    table: Table<Endpoint, HeldEndpoint>,
+    /// The number of times that endpoints were given: later ones have higher numbers.
     given: u64,
 }
 
 /// An endpoint that calls hold, or held shortly before.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Held {
+struct HeldEndpoint {
     holders: Holders,
-    /// Calls that were over while they held it, and since when, in the order of time. Some may have
+    /// Calls that were over while they held it, and since when, in order of time. Some may have
     /// been released since.
     over: VecDeque<(Moment, CallNumber)>,
-    /// When at least one call held it that did not guess.
+    /// The times at which a call held it that did not guess.
     sure: History,
-    /// When at least one call held it, guessed or not.
+    /// The times at which a call held it, guessed or not.
     any: History,
-    /// Conversations of this endpoint that a call has, or had, while it is a guess.
+    /// Conversations of this endpoint that a call has or had, while it is a guess.
     conversations: BTreeMap<FlowKey, Had>,
-    /// When the last calls began to guess it, at most one more than [`MAX_GUESSING`], up to the last
-    /// of them.
+    /// The times at which calls began to guess it, only the last [`MAX_GUESSING`] and one more.
     guessed_at: VecDeque<Clock>,
 }
 
 /// Stretches of time in which an endpoint was held.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct History {
-    /// The beginning of the present one, if it is held.
+    /// The beginning of the present stretch, if it is held.
     since: Option<Moment>,
-    /// Those that ended no further back than media is looked back for.
+    /// The stretches that ended within the lookback.
     past: SmallVec<[(Moment, Moment); 1]>,
 }
 
-/// The call that has a conversation of which nobody gave an end for sure.
+/// The call that has a conversation of which no call gave an end for sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Had {
-    /// A call that guessed: no other guess takes it.
+    /// A call that guessed: no other guess takes the conversation.
     By(CallNumber),
-    /// A call that is closed, while its packets were still coming. They are no sign of another call
-    /// at one end only.
+    /// A closed call, whose packets were still coming. They do not indicate another call at one end
+    /// only.
     Before,
 }
 
@@ -78,23 +77,24 @@ pub(super) type CallNumbers = SmallVec<[CallNumber; 1]>;
 /// Stretches of time.
 pub(super) type Stretches = SmallVec<[(Moment, Moment); 1]>;
 
-/// The calls that have a packet for sure.
+/// The calls that surely own a packet.
 #[derive(Debug, Default)]
 pub(super) struct SureOwners {
     /// By number.
     pub(super) calls: CallNumbers,
-    /// They gave both its ends: a call that did not give one of them changes nothing at the other.
+    /// True when they gave both ends of its flow: a call that did not give one end changes nothing
+    /// at the other.
     pub(super) gave_both: bool,
 }
 
-/// How an endpoint is held.
+/// The way in which an endpoint is held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hold {
     /// By a call that does not guess.
     pub(super) is_sure: bool,
     /// By a call that guesses.
     pub(super) is_guessed: bool,
-    /// By more of them than tell anything.
+    /// By more guessing calls than count.
     pub(super) is_crowded: bool,
 }
 
@@ -108,13 +108,13 @@ impl Hold {
     }
 }
 
-impl Held {
-    /// Many calls guessed it one after the other.
+impl HeldEndpoint {
+    /// True when many calls guessed it one after the other.
     fn is_crowded(&self) -> bool {
         self.guessed_at.len() > MAX_GUESSING
     }
 
-    /// A call begins to guess it.
+    /// Notes that a call begins to guess it.
     fn note_guess(&mut self, at: Moment) {
         let since = at.clock.saturating_sub(CROWDING_NS);
         while self
@@ -128,7 +128,7 @@ impl Held {
         self.guessed_at.push_back(at.clock);
     }
 
-    /// As it will be held when one more call gives it.
+    /// The hold after one more call gives it.
     fn with(&self, rank: Rank, at: Moment) -> Hold {
         let since = at.clock.saturating_sub(CROWDING_NS);
         let recently = self
@@ -151,24 +151,25 @@ impl Held {
     }
 }
 
-/// What giving an endpoint changed.
+/// The effect of giving an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// Nothing: the call was the preferred one already.
+    /// The call was the preferred one already.
     Unchanged,
-    /// The call held it already, and is now the preferred one.
+    /// The call held it already, and is now preferred.
     Again,
     /// The call holds it now.
     New,
 }
 
 impl Endpoints {
-    /// A call gives an endpoint at the moment `at`.
+    /// Notes that a call gives an endpoint at the moment `at`.
     pub fn give(&mut self, endpoint: Endpoint, call: CallNumber, rank: Rank, at: Moment) -> Given {
         self.given = self.given.saturating_add(1);
         let held = self.table.entry(endpoint).or_default();
         let (given, rank) = match held.holders.get(call) {
-            // Surer of it than before, the call may now own what another did.
+            // If it is surer of the endpoint than before, the call may now own flows of another
+            // call.
             Some(before) if held.holders.last() == Some(before) && rank <= before.rank => {
                 (Given::Unchanged, before.rank)
             }
@@ -187,7 +188,7 @@ impl Endpoints {
         given
     }
 
-    /// A call closes, and holds the endpoint no more.
+    /// Notes that a call has closed and does not hold the endpoint any more.
     pub fn release(&mut self, endpoint: Endpoint, call: CallNumber, at: Moment) {
         let Some(held) = self.table.get_mut(&endpoint) else {
             return;
@@ -204,7 +205,7 @@ impl Endpoints {
         }
     }
 
-    /// How an endpoint is held now.
+    /// The present hold of an endpoint.
     pub(super) fn hold(&self, endpoint: Endpoint) -> Hold {
         self.table
             .get(&endpoint)
@@ -218,16 +219,16 @@ impl Endpoints {
             .unwrap_or_default()
     }
 
-    /// How an endpoint will be held when one more call has given it.
+    /// The hold of an endpoint after one more call gives it.
     pub(super) fn hold_with(&self, endpoint: Endpoint, rank: Rank, at: Moment) -> Hold {
         let held = self.table.get(&endpoint);
         held.map_or_else(
-            || Held::default().with(rank, at),
+            || HeldEndpoint::default().with(rank, at),
             |held| held.with(rank, at),
         )
     }
 
-    /// How an endpoint will be held when a call has released it.
+    /// The hold of an endpoint after a call has released it.
     pub(super) fn hold_without(&self, endpoint: Endpoint, call: CallNumber) -> Hold {
         let Some(held) = self.table.get(&endpoint) else {
             return Hold::default();
@@ -258,12 +259,12 @@ impl Endpoints {
             .map(|(conversation, _)| *conversation)
     }
 
-    /// The calls to which a packet belongs for sure, by number: those that gave both its ends; else
-    /// the one that last gave the destination; else the one that last gave the source. Those that
-    /// are `near` come first, if there are any.
+    /// The calls to which a packet surely belongs, by number: those that gave both its ends;
+    /// otherwise the one that last gave the destination; otherwise the one that last gave the
+    /// source. If some calls are `near`, only they count.
     ///
-    /// A guess never takes a packet from a call that knows one of its ends for sure: it tells which
-    /// of the calls that do is meant.
+    /// A guess never takes a packet from a call that surely knows one of its ends: it only decides
+    /// between such calls.
     #[must_use]
     pub(super) fn owners(
         &self,
@@ -281,14 +282,14 @@ impl Endpoints {
         if !owners.calls.is_empty() {
             return owners;
         }
-        // A call that is near may come, whatever it gave.
+        // A near call may still come that gives one end only.
         SureOwners {
             gave_both: false,
             ..sure_owners(from, to, &|_| true)
         }
     }
 
-    /// The calls that only guess an endpoint: how many, and which.
+    /// The number of calls that only guess an endpoint, and the calls.
     pub(super) fn guessing(&self, endpoint: Endpoint) -> (usize, impl Iterator<Item = CallNumber>) {
         let holders = self.holders(endpoint);
         let guesses = holders.map_or(0, Holders::guesses);
@@ -302,7 +303,7 @@ impl Endpoints {
         )
     }
 
-    /// The calls that hold both of two endpoints.
+    /// The calls that hold both endpoints.
     pub(super) fn holding_both(
         &self,
         one: Endpoint,
@@ -314,34 +315,34 @@ impl Endpoints {
             .map(|(holder, _)| holder.call)
     }
 
-    /// The call only guesses the endpoint.
+    /// True when the call only guesses the endpoint.
     #[must_use]
     pub(super) fn is_guess(&self, endpoint: Endpoint, call: CallNumber) -> bool {
         self.holding(endpoint, call)
             .is_some_and(|holder| holder.is_guess())
     }
 
-    /// The call gave the endpoint for sure.
+    /// True when the call gave the endpoint for sure.
     #[must_use]
     pub fn is_sure(&self, endpoint: Endpoint, call: CallNumber) -> bool {
         self.holding(endpoint, call)
             .is_some_and(|holder| !holder.is_guess())
     }
 
-    /// The call that has a conversation by a guess, or had it.
+    /// The call that has, or had, a conversation by a guess.
     #[must_use]
     pub fn had(&self, conversation: FlowKey) -> Option<Had> {
         let of = |end| {
             self.table
                 .get(&end)
-                .and_then(|held: &Held| held.conversations.get(&conversation))
+                .and_then(|held: &HeldEndpoint| held.conversations.get(&conversation))
                 .copied()
         };
         of(conversation.source).or_else(|| of(conversation.destination))
     }
 
-    /// A call has a conversation, or had it: no other guess takes it. Remembered as long as one of
-    /// its ends is guessed, by the call that has it if there is one.
+    /// Notes that a call has or had a conversation: no other guess takes it. It is remembered as
+    /// long as one of its ends is guessed, by the call that has it if there is one.
     pub fn note_had(&mut self, conversation: FlowKey, had: Had) {
         for end in [conversation.source, conversation.destination] {
             let Some(held) = self.table.get_mut(&end) else {
@@ -360,7 +361,7 @@ impl Endpoints {
         }
     }
 
-    /// The stretches between two moments in which no call held the endpoint that did not guess.
+    /// The stretches between two moments in which no call held the endpoint without guessing.
     #[must_use]
     pub fn free_of_sure(&self, endpoint: Endpoint, from: Moment, until: Moment) -> Stretches {
         self.free(endpoint, from, until, |held| &held.sure)
@@ -372,8 +373,8 @@ impl Endpoints {
         self.free(endpoint, from, until, |held| &held.any)
     }
 
-    /// The stretches between two moments in which no other call held the endpoint, as far as is
-    /// known: all or nothing, where others hold it now.
+    /// The stretches between two moments in which no other call is known to have held the endpoint:
+    /// all or nothing, if others hold it now.
     #[must_use]
     pub fn free_of_others(
         &self,
@@ -400,7 +401,7 @@ impl Endpoints {
         endpoint: Endpoint,
         from: Moment,
         until: Moment,
-        history: impl Fn(&Held) -> &History,
+        history: impl Fn(&HeldEndpoint) -> &History,
     ) -> Stretches {
         match self.table.get(&endpoint) {
             Some(held) => history(held).free_between(from, until),
@@ -408,7 +409,7 @@ impl Endpoints {
         }
     }
 
-    /// A call that holds the endpoint is over since a moment.
+    /// Notes that a call that holds the endpoint is over since a moment.
     pub(super) fn note_over(&mut self, endpoint: Endpoint, call: CallNumber, since: Moment) {
         let Some(held) = self.table.get_mut(&endpoint) else {
             return;
@@ -417,10 +418,10 @@ impl Endpoints {
         held.over.insert(place, (since, call));
     }
 
-    /// The calls that hold an endpoint no surer than `rank`, and were over before another one
-    /// `opened`, in the order of preference; not those that are not over any more, of which
-    /// `over_since` tells. They are told once: who asks releases them. (All that do not guess are
-    /// as sure.)
+    /// Removes and returns, in order of preference, the calls that hold an endpoint no surer than
+    /// `rank` and were over before another call `opened`. Calls that are under way again, by
+    /// `over_since`, are left out. The caller releases them. (All calls that do not guess are
+    /// equally sure.)
     pub(super) fn stragglers(
         &mut self,
         endpoint: Endpoint,
@@ -454,7 +455,7 @@ impl Endpoints {
             .collect()
     }
 
-    /// A call holds the endpoint.
+    /// True when a call holds the endpoint.
     #[must_use]
     pub fn is_held(&self, endpoint: Endpoint) -> bool {
         self.holders(endpoint)
@@ -469,7 +470,7 @@ impl Endpoints {
         self.table.get(&endpoint).map(|held| &held.holders)
     }
 
-    /// Forgets what closed calls held before `clock`.
+    /// Forgets the endpoints that closed calls held before `clock`.
     pub fn forget_before(&mut self, clock: Clock) {
         self.table.retain(|_, held| {
             held.sure.forget_before(clock);
@@ -483,7 +484,7 @@ impl Endpoints {
     }
 }
 
-/// See [`Endpoints::owners`], of those that are near.
+/// See [`Endpoints::owners`]; only `near` calls.
 fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) -> SureOwners {
     let shared = |is_meant: &dyn Fn(Holder, Holder) -> bool| {
         let shared = from
@@ -518,8 +519,8 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
     }
 }
 
-impl Held {
-    /// The calls that hold it changed at a moment.
+impl HeldEndpoint {
+    /// Notes that the calls that hold it changed at a moment.
     fn note_history(&mut self, at: Moment) {
         self.sure.note(self.holders.sure() > 0, at);
         self.any.note(!self.holders.is_empty(), at);

@@ -1,5 +1,4 @@
-//! Calls of which nothing came but their INVITE: the first that are given up where too many are
-//! open.
+//! Unanswered calls: the first that are given up when too many calls are open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +7,35 @@ use serde::{Deserialize, Serialize};
 use super::CallNumber;
 use crate::packet::Endpoint;
 
-/// So many sources of a flood are told apart.
+/// The most sources of a flood that are counted separately.
 const MAX_SOURCES: usize = 4096;
 
-/// Which calls are the least promising, and what became of them.
+/// The unanswered calls, and the sources of those that were given up.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Floods {
     unanswered: BTreeSet<CallNumber>,
-    // Counted for each unit of work anew.
+    // Counted anew in each unit of work.
     #[serde(skip)]
     by_source: BTreeMap<Endpoint, u64>,
 }
 
 impl Floods {
-    /// A call opens.
+    /// Notes that a call has opened.
     pub(super) fn open(&mut self, call: CallNumber) {
         self.unanswered.insert(call);
     }
 
-    /// A call is answered, or closes.
+    /// Notes that a call was answered, or has closed.
     pub(super) fn forget(&mut self, call: CallNumber) {
         self.unanswered.remove(&call);
     }
 
-    /// The least promising call: of those that nobody has answered, the one that opened first.
+    /// The call that is given up next: the oldest unanswered one.
     pub(super) fn least_promising(&self) -> Option<CallNumber> {
         self.unanswered.first().copied()
     }
 
-    /// A call was given up; its INVITE came from this source.
+    /// Notes that a call was given up; its INVITE came from `source`.
     pub(super) fn count(&mut self, source: Endpoint) {
         let address = source.with_port(0);
         let has_room = self.by_source.len() < MAX_SOURCES;
@@ -47,7 +46,7 @@ impl Floods {
         }
     }
 
-    /// The addresses that most of these calls came from, and how many came from each.
+    /// The source addresses of most of these calls, with the number of calls.
     pub(super) fn largest_sources(&self, most: usize) -> Vec<(Endpoint, u64)> {
         let mut sources: Vec<(Endpoint, u64)> = self
             .by_source

@@ -1,4 +1,4 @@
-//! The flows of which something is left to be written, and whose each of them is.
+//! The flows with packets that are left to be written, and their owners.
 
 use std::{cmp::Reverse, collections::VecDeque};
 
@@ -12,34 +12,33 @@ use crate::{
     packet::Endpoint,
 };
 
-/// The number of a flow, for as long as any of its packets is kept.
+/// The number of a flow, valid as long as a packet of the flow is kept.
 pub type FlowNumber = usize;
 
 /// The packets of the latest windows, by flow.
 ///
-/// A window's packets stay where they are until nothing of them is left to be written: with ten
-/// thousand calls, what media may still be claimed by a description that is to come is more than a
-/// window holds.
+/// A window's packets stay in memory until none of them is left to be written: with ten thousand
+/// calls, the media that a later description may claim exceed a window.
 #[derive(Debug, Default)]
 pub struct FlowTable {
     numbers: Table<FlowKey, FlowNumber>,
-    /// By number. Those that are in `free` are no flows now.
+    /// By number. Flows in `free` are unused.
     flows: Vec<Flow>,
     free: Vec<FlowNumber>,
     touching: Touching,
     windows: VecDeque<WindowPackets>,
-    /// How many windows came before those, and are forgotten.
+    /// The number of earlier windows that are forgotten.
     forgotten: usize,
-    /// Nothing that came before this is left to be written.
+    /// No packet before this moment is left to be written.
     since: Moment,
-    /// The start of the latest window: the owners of all that came before are told.
+    /// The start of the latest window: the owners of all earlier packets are known.
     started: Moment,
 }
 
-/// What of a table is carried over from one process to the next: the packets that are left to be
-/// written, as if they had been found in one window.
+/// The carry-over of a table: packets that are left to be written, as if they had been found in one
+/// window.
 #[derive(Debug, Serialize, Deserialize)]
-struct Carried {
+struct CarriedFlows {
     since: Moment,
     end: Moment,
     flows: Vec<CarriedFlow>,
@@ -59,52 +58,52 @@ struct CarriedFlow {
 struct Flow {
     key: FlowKey,
     owners: Owners,
-    /// A call has had some of it, or may have had.
+    /// True when a call has had packets of it, or may have had.
     is_claimed: bool,
-    /// Its first packet whose owners are to be told, if there is one. All before belong to the
-    /// owners that are known.
+    /// The first packet whose owners are still unknown, if there is one. All earlier packets belong
+    /// to the known owners.
     next: Option<Moment>,
-    /// Its owners change only when a call changes that gave both its ends: the next packet need not
-    /// be looked for.
+    /// True when its owners change only if a call changes that gave both its ends: then the next
+    /// packet need not be searched.
     is_settled: bool,
-    /// Its packets: of each part of a window in capture order, but packets that came in fragments
-    /// are found after all others of their window.
-    stretches: SmallVec<[Stretch; 2]>,
+    /// Its packets, in capture order within a part of a window, except that packets that came in
+    /// fragments come after all others of their window.
+    stretches: SmallVec<[FlowPart; 2]>,
 }
 
 /// The packets of a flow in one part of a window.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct FlowPart {
     /// The number of the window.
     window: usize,
-    /// The part of it, and the number that the flow has there.
+    /// The part of the window, and the flow's number in it.
     part: u32,
     flow: u32,
 }
 
-/// The packets of a window, as they were found: part by part, in each of them by flow.
+/// The packets of a window, part by part, by flow.
 #[derive(Debug)]
 struct WindowPackets {
-    /// The first moment after it.
+    /// The first moment after the window.
     end: Moment,
     parts: Vec<Flows>,
-    /// The flows that have any.
+    /// The flows that have packets.
     flows: Vec<FlowNumber>,
 }
 
-/// The packets of a flow in a window that is forgotten.
+/// The packets of a flow in a window that is being forgotten.
 #[derive(Debug)]
-pub struct Left<'a> {
+pub struct FlowPackets<'a> {
     /// The flow.
     pub key: FlowKey,
-    /// A call has had some of it, or may have had.
+    /// True when a call has had packets of it, or may have had.
     pub is_claimed: bool,
     /// The packets, part by part.
     pub packets: SmallVec<[&'a [Moment]; 2]>,
 }
 
-impl Left<'_> {
-    /// How many packets there are.
+impl FlowPackets<'_> {
+    /// The number of packets.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.packets
@@ -112,7 +111,7 @@ impl Left<'_> {
             .fold(0, |sum, part| sum.saturating_add(part.len() as u64))
     }
 
-    /// So many of them, evenly spread.
+    /// At most this many of the packets, evenly spread.
     pub fn sample(&self, most: usize) -> impl Iterator<Item = Moment> {
         let count = usize::try_from(self.count()).unwrap_or(usize::MAX);
         let step = count.checked_div(most).unwrap_or(0).max(1);
@@ -129,21 +128,21 @@ impl Left<'_> {
 /// The owners of one flow, by call.
 pub type Owners = SmallVec<[Owner; 1]>;
 
-/// A call that owns a flow, and since when. What was settled in between is not its business any
-/// more.
+/// A call that owns a flow, and the moment since when. Packets that are settled are not its concern
+/// any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The call.
     pub call: CallNumber,
     /// The first moment that belongs to it.
     pub from: Moment,
-    /// It only guessed the ends of the flow.
+    /// True when the call only guessed the ends of the flow.
     pub is_guess: bool,
 }
 
 impl FlowTable {
-    /// Takes in what was found in the next window, from `start` up to `end`, of one part of it
-    /// after the other. Gives the flows that were not known.
+    /// Adds the flows of the next window, from `start` to `end`, part by part. Returns the new
+    /// flows.
     pub fn add_window(
         &mut self,
         mut parts: Vec<Flows>,
@@ -168,7 +167,7 @@ impl FlowTable {
                 {
                     flows.push(number);
                 }
-                known.stretches.push(Stretch { window, part, flow });
+                known.stretches.push(FlowPart { window, part, flow });
             }
         }
         self.windows.push_back(WindowPackets {
@@ -182,9 +181,9 @@ impl FlowTable {
         new
     }
 
-    /// Forgets the windows that ended at `moment` or earlier, after a last `look` at what is in
-    /// them, and the flows of which nothing is left.
-    pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(Left<'_>)) {
+    /// Forgets the windows that ended at `moment` or earlier, and the flows without packets. `look`
+    /// gets their packets before.
+    pub fn forget_before(&mut self, moment: Moment, mut look: impl FnMut(FlowPackets<'_>)) {
         self.since = moment;
         let mut empty: Vec<FlowKey> = Vec::new();
         while let Some(window) = self.windows.pop_front_if(|window| window.end <= moment) {
@@ -200,13 +199,13 @@ impl FlowTable {
                     .stretches
                     .iter()
                     .filter(|stretch| stretch.window < self.forgotten);
-                let packets_of = |stretch: &Stretch| {
+                let packets_of = |stretch: &FlowPart| {
                     window
                         .parts
                         .get(stretch.part as usize)
                         .map(|part| part.packets(stretch.flow as usize))
                 };
-                look(Left {
+                look(FlowPackets {
                     key,
                     is_claimed,
                     packets: gone.filter_map(packets_of).collect(),
@@ -229,12 +228,12 @@ impl FlowTable {
         });
     }
 
-    /// The flows that there are.
+    /// The numbers of all flows.
     pub fn numbers(&self) -> impl Iterator<Item = FlowNumber> + use<> {
         0..self.flows.len()
     }
 
-    /// Between whom a flow is.
+    /// The key of a flow.
     #[must_use]
     #[inline]
     pub fn key(&self, flow: FlowNumber) -> Option<FlowKey> {
@@ -253,24 +252,24 @@ impl FlowTable {
         self.touching.between(one, other)
     }
 
-    /// An endpoint changed: the owners of flows there may not be told yet.
+    /// Notes that an endpoint has changed: owners of flows there may be unknown.
     pub fn note_change(&mut self, endpoint: Endpoint) {
         self.touching.note_change(endpoint);
     }
 
-    /// An endpoint changed since the owners of all flows were told.
+    /// True when an endpoint has changed since the owners of all flows were determined.
     #[must_use]
     pub fn has_changed(&self, endpoint: Endpoint) -> bool {
         self.touching.has_changed(endpoint)
     }
 
-    /// Takes the endpoints that changed.
+    /// Removes and returns the endpoints that have changed.
     pub fn take_changed(&mut self) -> Vec<Endpoint> {
         self.touching.take_changed()
     }
 
-    /// Takes the next flow at an endpoint that has a packet before `until` whose owners are to be
-    /// told, and that packet.
+    /// Removes and returns the next flow at an endpoint that has a packet before `until` without
+    /// known owners, with that packet.
     pub fn pop_due(&mut self, endpoint: Endpoint, until: Moment) -> Option<(Moment, FlowNumber)> {
         loop {
             let (packet, flow) = self.touching.pop_due(endpoint, until)?;
@@ -280,7 +279,7 @@ impl FlowTable {
         }
     }
 
-    /// The first packet of a flow whose owners are to be told, if there is one.
+    /// The first packet of a flow without known owners, if there is one.
     #[must_use]
     pub fn next(&self, flow: FlowNumber) -> Option<Moment> {
         self.flows
@@ -290,14 +289,14 @@ impl FlowTable {
             .filter(|next| *next >= self.started)
     }
 
-    /// The owners of a flow change only when a call changes that gave both its ends.
+    /// True when the owners of a flow change only if a call changes that gave both its ends.
     #[must_use]
     pub fn is_settled(&self, flow: FlowNumber) -> bool {
         self.flows.get(flow).is_some_and(|flow| flow.is_settled)
     }
 
-    /// All packets of a flow before `until` belong to the owners that are known; those that follow
-    /// do, too, if the flow `is_settled`, until it is [reopened](Self::reopen).
+    /// Notes that all packets of a flow before `until` belong to the known owners. If the flow
+    /// `is_settled`, later packets do, too, until it is [reopened](Self::reopen).
     pub fn note_told(&mut self, flow: FlowNumber, until: Moment, is_settled: bool) {
         if let Some(known) = self.flows.get_mut(flow) {
             known.is_settled = is_settled;
@@ -307,7 +306,7 @@ impl FlowTable {
         }
     }
 
-    /// The packets of a flow from `at` on may belong to others, if it was settled.
+    /// Notes that the packets of a flow from `at` on may belong to other calls, if it was settled.
     pub fn reopen(&mut self, flow: FlowNumber, at: Moment) {
         if let Some(known) = self.flows.get_mut(flow)
             && known.is_settled
@@ -329,7 +328,7 @@ impl FlowTable {
         }
     }
 
-    /// Finds the first packet of a flow since a moment, if its owners are to be told.
+    /// Searches the first packet of a flow since a moment, if its owners must be determined.
     fn look_for_next(&mut self, flow: FlowNumber, since: Moment) {
         let next = self.first_packet_since(flow, since);
         let window = self.forgotten.saturating_add(self.windows.len());
@@ -344,13 +343,13 @@ impl FlowTable {
         }
     }
 
-    /// Whose a flow is.
+    /// The owners of a flow.
     #[must_use]
     pub fn owners(&self, flow: FlowNumber) -> &[Owner] {
         self.flows.get(flow).map_or(&[], |flow| &flow.owners)
     }
 
-    /// Since when a flow is a call's, if it is.
+    /// The moment since which a flow belongs to a call, if it does.
     #[must_use]
     pub fn owned_since(&self, flow: FlowNumber, call: CallNumber) -> Option<Moment> {
         let owners = self.owners(flow);
@@ -360,14 +359,14 @@ impl FlowTable {
         Some(owners.get(place)?.from)
     }
 
-    /// A call has had some of a flow.
+    /// Notes that a call has had packets of a flow.
     pub fn note_claim(&mut self, flow: FlowNumber) {
         if let Some(flow) = self.flows.get_mut(flow) {
             flow.is_claimed = true;
         }
     }
 
-    /// Gives the flow to others; whose it was before.
+    /// Replaces the owners of a flow. Returns the old ones.
     pub fn replace_owners(&mut self, flow: FlowNumber, owners: Owners) -> Owners {
         self.flows
             .get_mut(flow)
@@ -375,8 +374,7 @@ impl FlowTable {
             .unwrap_or_default()
     }
 
-    /// Of one flow, the packets from one moment up to, not including, another, part by part; each
-    /// part in capture order.
+    /// The packets of a flow in `from..until`, part by part; each part is in capture order.
     pub fn packets_between(
         &self,
         flow: FlowNumber,
@@ -397,7 +395,7 @@ impl FlowTable {
         packets.filter(|packets| !packets.is_empty())
     }
 
-    /// The latest of these packets.
+    /// The latest packet of these.
     #[must_use]
     pub fn last_packet_between(
         &self,
@@ -416,7 +414,7 @@ impl FlowTable {
         }
     }
 
-    /// What came before of a packet that came in fragments.
+    /// The earlier frames of a packet that came in fragments.
     #[must_use]
     pub fn fragmented(&self, packet: Moment) -> Option<&Fragmented> {
         self.windows
@@ -425,7 +423,7 @@ impl FlowTable {
             .find_map(|part| part.fragmented(packet))
     }
 
-    /// Whether any packet came in fragments.
+    /// True when a packet came in fragments.
     #[must_use]
     pub fn has_fragmented(&self) -> bool {
         self.windows
@@ -434,8 +432,7 @@ impl FlowTable {
             .any(Flows::has_fragmented)
     }
 
-    /// The latest moment, not after `moment`, at which none of the packets has some of its frames
-    /// before and some after.
+    /// The latest moment up to `moment` that does not separate the frames of a packet.
     pub fn between_packets(
         &self,
         mut moment: Moment,
@@ -453,7 +450,7 @@ impl FlowTable {
         moment
     }
 
-    /// The earliest frame of the packets that were whole at `moment` or later.
+    /// The earliest frame of the packets that were complete at `moment` or later.
     #[must_use]
     pub fn earliest_frame_since(&self, moment: Moment) -> Option<Moment> {
         let parts = self
@@ -471,7 +468,7 @@ impl FlowTable {
         earliest.min().copied()
     }
 
-    /// Visits the frames of all packets that are left to be written.
+    /// Calls `visit` for each frame of the packets that are left to be written.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         for number in self.numbers() {
             for packet in self
@@ -487,7 +484,7 @@ impl FlowTable {
         }
     }
 
-    fn to_carry(&self) -> Carried {
+    fn to_carry(&self) -> CarriedFlows {
         let flow = |number: FlowNumber| {
             let Flow {
                 key,
@@ -519,7 +516,7 @@ impl FlowTable {
             .filter_map(|packet| Some((packet.position, self.fragmented(*packet)?.clone())))
             .collect();
         let end = self.windows.back().map_or(self.since, |window| window.end);
-        Carried {
+        CarriedFlows {
             since: self.since,
             end,
             flows,
@@ -527,8 +524,8 @@ impl FlowTable {
         }
     }
 
-    fn resume(carried: Carried) -> Self {
-        let Carried {
+    fn resume(carried: CarriedFlows) -> Self {
+        let CarriedFlows {
             since,
             end,
             flows,
@@ -555,7 +552,7 @@ impl FlowTable {
                 table.free.push(table.flows.len());
                 table.flows.push(Flow::new(key));
             }
-            let stretches = SmallVec::from_slice(&[Stretch {
+            let stretches = SmallVec::from_slice(&[FlowPart {
                 window: 0,
                 part: 0,
                 flow: place,
@@ -570,7 +567,7 @@ impl FlowTable {
             numbers.push(number);
             keys.push((key, packets));
         }
-        // At the end of all captures nothing is left, and nothing must wait for a moment after it.
+        // At the end of all captures, no packet is left, and no moment follows.
         if !numbers.is_empty() {
             table.windows.push_back(WindowPackets {
                 end,
@@ -586,7 +583,7 @@ impl FlowTable {
         self.touching.add(number, key);
     }
 
-    /// The number of a flow, which becomes one if it is none.
+    /// The number of a flow; a new flow gets one.
     fn number(&mut self, key: FlowKey, new: &mut Vec<FlowNumber>) -> FlowNumber {
         if let Some(number) = self.numbers.get(&key) {
             return *number;
@@ -625,7 +622,7 @@ impl Serialize for FlowTable {
 
 impl<'de> Deserialize<'de> for FlowTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Carried::deserialize(deserializer).map(Self::resume)
+        CarriedFlows::deserialize(deserializer).map(Self::resume)
     }
 }
 

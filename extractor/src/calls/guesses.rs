@@ -1,9 +1,8 @@
-//! Conversations of which no call gave an end for sure, and guesses at the ends of media
+//! Conversations of which no call gave an end for sure, and guesses at the endpoints of media
 //! (docs/calls.md, "Guesses").
 //!
-//! One call's sound in another call's file is the worst that can happen here. So a guess has a
-//! conversation only where no other guess fits as well, keeps it, and gives it to nobody else;
-//! where there is doubt, nobody has it.
+//! The worst error here is media of one call in the file of another. So a guess gets a conversation
+//! only if no other guess fits as well, and keeps it; in doubt, no call gets it.
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -21,23 +20,23 @@ use crate::{
 /// A call that gives more addresses than this is not believed.
 const MAX_ADDRESSES: usize = 64;
 
-/// Whose a conversation is by guesses.
+/// The call that has a conversation by guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// A call's.
+pub(super) enum GuessedOwner {
+    /// This call has it.
     Of(CallNumber),
-    /// Some calls may have it, and it cannot be told which.
+    /// Several calls may have it, and none fits best.
     InDoubt,
     /// No call guesses any of its ends.
     Nobodys,
 }
 
-/// How well a guess fits a conversation.
+/// The fit of a guess to a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
-    /// At one end; nothing is known of the other.
+    /// At one end; nothing is known of the other end.
     OneEnd,
-    /// At one end; the other is at an address of the call whose translator may have chosen another
+    /// At one end; the other is at an address of the call, whose NAT may have chosen another
     /// port.
     Address,
     /// At both ends.
@@ -47,17 +46,18 @@ enum Fit {
 /// The addresses of a call, as the capture sees them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Addresses {
-    /// Those that its descriptions have and its messages come from: no translator is before them.
+    /// The addresses that its descriptions have and its messages come from: there is no NAT before
+    /// them.
     own: SmallVec<[Endpoint; 2]>,
-    /// Those of servers that are known from outside by another address. Their translator keeps
+    /// The addresses of servers that are known from outside by another address. Their NAT keeps
     /// ports.
     mapped: SmallVec<[Endpoint; 1]>,
 }
 
 impl Addresses {
-    /// The endpoints at which media may be seen that a description does not have, if its sender is
-    /// behind a translator of addresses, or names hosts. The ports of the description are looked
-    /// for at the address that the message came from, if that is the sender's.
+    /// The endpoints at which media may be captured, although the description has others, because
+    /// its sender is behind NAT or gives host names. They have the ports of the description, at the
+    /// address from which the message came, if that is the sender's.
     pub(super) fn guess(&mut self, media: &Media, event: &SipEvent<'_>) -> Vec<Endpoint> {
         let source = event.source.with_port(0);
         let given = || media.endpoints.iter().map(|(endpoint, _)| *endpoint);
@@ -87,7 +87,7 @@ impl Addresses {
         guesses
     }
 
-    /// The call has no other ports at the address of an endpoint than those that it gave.
+    /// True when the call gave all its ports at the address of an endpoint.
     fn are_exact_at(&self, endpoint: Endpoint) -> bool {
         is_noted(&self.mapped, endpoint)
     }
@@ -106,22 +106,22 @@ fn is_noted(addresses: &[Endpoint], endpoint: Endpoint) -> bool {
     addresses.iter().any(|address| address.is_at(endpoint))
 }
 
-/// The facts about a call that guesses.
+/// The properties of a call that guesses.
 pub(super) struct Facts<'a> {
     /// Its addresses.
     pub(super) addresses: &'a Addresses,
     /// Its endpoints.
     pub(super) held: &'a [Endpoint],
-    /// Its signalling came through the network of the conversation.
+    /// True when its signalling came through the network of the conversation.
     pub(super) is_near: bool,
 }
 
-/// Whose a conversation is that no call gave an end of for sure.
-pub(super) fn verdict<'a>(
+/// The call that has a conversation of which no call gave an end for sure.
+pub(super) fn guessed_owner<'a>(
     conversation: FlowKey,
     endpoints: &Endpoints,
     facts: impl Fn(CallNumber) -> Option<Facts<'a>>,
-) -> Verdict {
+) -> GuessedOwner {
     let FlowKey {
         source,
         destination,
@@ -130,13 +130,13 @@ pub(super) fn verdict<'a>(
     let ((at_source, of_source), (at_destination, of_destination)) =
         (endpoints.guessing(source), endpoints.guessing(destination));
     if at_source == 0 && at_destination == 0 {
-        return Verdict::Nobodys;
+        return GuessedOwner::Nobodys;
     }
     let had = endpoints.had(conversation.either_way());
     if let Some(Had::By(call)) = had
         && (endpoints.is_guess(source, call) || endpoints.is_guess(destination, call))
     {
-        return Verdict::Of(call);
+        return GuessedOwner::Of(call);
     }
     let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING
         || endpoints.hold(source).is_crowded
@@ -150,7 +150,7 @@ pub(super) fn verdict<'a>(
         of_source.chain(of_destination).collect()
     };
     if is_crowded && guessing.len() > MAX_GUESSING {
-        return Verdict::InDoubt;
+        return GuessedOwner::InDoubt;
     }
     guessing.sort_unstable();
     guessing.dedup();
@@ -163,15 +163,15 @@ pub(super) fn verdict<'a>(
     candidates.sort_unstable();
     match candidates.as_slice() {
         [.., (near, fit, _), (best_near, best_fit, _)] if (near, fit) == (best_near, best_fit) => {
-            Verdict::InDoubt
+            GuessedOwner::InDoubt
         }
-        [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => Verdict::Of(*call),
-        _ => Verdict::InDoubt,
+        [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => GuessedOwner::Of(*call),
+        _ => GuessedOwner::InDoubt,
     }
 }
 
-/// How well a call fits that guesses one end. Not at all where it says that its media are at other
-/// ports of the other end's address.
+/// The fit of a call that guesses one end; `None` if the call gives other ports at the address of
+/// the other end.
 fn fit(
     call: CallNumber,
     conversation: FlowKey,
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(
             guess(ROUTER, "", private),
             ["198.51.100.7:4000", "198.51.100.7:4001"],
-            "a phone behind a translator"
+            "a phone behind NAT"
         );
         assert_eq!(
             guess(CLOUD, "", public),
@@ -299,13 +299,13 @@ mod tests {
         );
     }
 
-    /// The verdict on a conversation of the router's port 4000, which calls guess that hold these
-    /// endpoints besides.
+    /// The owner by guess of a conversation of the router's port 4000, which is guessed by calls that also
+    /// hold these endpoints.
     fn verdict_on(
         other: Endpoint,
         calls: &[(CallNumber, &[(Endpoint, Rank)])],
         had: Option<Had>,
-    ) -> Verdict {
+    ) -> GuessedOwner {
         let mut endpoints = Endpoints::default();
         let mut held = Vec::new();
         for (call, others) in calls {
@@ -329,7 +329,7 @@ mod tests {
             .for_each(|had| endpoints.note_had(conversation.either_way(), had));
         let mut addresses = Addresses::default();
         note(&mut addresses.mapped, CLOUD);
-        verdict(conversation, &endpoints, |number| {
+        guessed_owner(conversation, &endpoints, |number| {
             let (_, held) = held.iter().find(|(call, _)| *call == number)?;
             Some(Facts {
                 addresses: &addresses,
@@ -343,30 +343,30 @@ mod tests {
     fn who_fits_better() {
         let guessed = |endpoint| (endpoint, Rank::Guessed);
         let other_port = STRANGER.with_port(1);
-        assert_eq!(verdict_on(STRANGER, &[], None), Verdict::Nobodys);
-        assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), Verdict::Of(A));
+        assert_eq!(verdict_on(STRANGER, &[], None), GuessedOwner::Nobodys);
+        assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), GuessedOwner::Of(A));
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[]), (B, &[])], None),
-            Verdict::InDoubt
+            GuessedOwner::InDoubt
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[guessed(STRANGER)]), (B, &[])], None),
-            Verdict::Of(A),
+            GuessedOwner::Of(A),
             "both ends"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(other_port)])], None),
-            Verdict::Of(B),
+            GuessedOwner::Of(B),
             "the address"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[(other_port, Rank::Named)])], None),
-            Verdict::InDoubt,
+            GuessedOwner::InDoubt,
             "its media are elsewhere"
         );
         assert_eq!(
             verdict_on(CLOUD.with_port(2), &[(A, &[guessed(CLOUD)])], None),
-            Verdict::InDoubt,
+            GuessedOwner::InDoubt,
             "ports are kept there"
         );
     }
@@ -380,16 +380,16 @@ mod tests {
                 &[(A, &[]), (B, &[guessed(STRANGER)])],
                 Some(Had::By(A))
             ),
-            Verdict::Of(A)
+            GuessedOwner::Of(A)
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[])], Some(Had::Before)),
-            Verdict::InDoubt,
+            GuessedOwner::InDoubt,
             "left running by another"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[guessed(STRANGER)])], Some(Had::Before)),
-            Verdict::Of(A)
+            GuessedOwner::Of(A)
         );
     }
 }

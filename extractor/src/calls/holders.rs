@@ -8,31 +8,31 @@ use smallvec::SmallVec;
 use super::CallNumber;
 use crate::sdp::Rank;
 
-/// So many holders are looked through one by one. Nearly every endpoint has one; those of load
-/// generators, and of media servers with one port for all, have thousands.
+/// The most holders that are searched linearly. Nearly every endpoint has one holder; those of load
+/// generators, and of media servers with one port for all calls, have thousands.
 const FEW: usize = 16;
 
-/// A call that holds an endpoint. Sorts by preference: packets go to the last one.
+/// A call that holds an endpoint. Holders sort by preference: packets go to the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Holder {
-    /// How sure the call is.
+    /// The certainty of the call.
     pub(super) rank: Rank,
-    /// The number of the giving: a later one is higher.
+    /// The sequence number of the giving: later ones are higher.
     pub(super) given: u64,
     /// The call.
     pub(super) call: CallNumber,
 }
 
-/// The holders of one endpoint. Each step costs at most the logarithm of their number.
+/// The holders of one endpoint. Each operation costs at most the logarithm of their number.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Holders {
-    /// In the order of preference.
+    /// At most `FEW`, in order of preference.
     Few(SmallVec<[Holder; 1]>),
-    /// More than that.
+    /// More than `FEW`.
     Many(Box<Many>),
 }
 
-/// Many holders, found both ways.
+/// Many holders, by call and by preference.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Many {
     preference: BTreeSet<Holder>,
@@ -55,12 +55,12 @@ impl Holders {
         }
     }
 
-    /// No call holds the endpoint.
+    /// True when no call holds the endpoint.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The calls that only guess it.
+    /// The number of calls that only guess it.
     pub(super) fn guesses(&self) -> usize {
         match self {
             Self::Few(few) => few.partition_point(Holder::is_guess),
@@ -68,12 +68,12 @@ impl Holders {
         }
     }
 
-    /// The calls that do not guess.
+    /// The number of calls that do not guess.
     pub(super) fn sure(&self) -> usize {
         self.len().saturating_sub(self.guesses())
     }
 
-    /// A call, if it holds the endpoint.
+    /// The hold of a call, if it holds the endpoint.
     pub(super) fn get(&self, call: CallNumber) -> Option<Holder> {
         match self {
             Self::Few(few) => few.iter().find(|holder| holder.call == call).copied(),
@@ -81,7 +81,7 @@ impl Holders {
         }
     }
 
-    /// All of them, in the order of preference: first those who guess, last the preferred one.
+    /// All holders in order of preference: guesses first, the preferred one last.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = Holder> {
         let (few, many) = match self {
             Self::Few(few) => (few.as_slice(), None),
@@ -93,7 +93,7 @@ impl Holders {
         )
     }
 
-    /// The preferred one.
+    /// The preferred holder.
     pub(super) fn last(&self) -> Option<Holder> {
         self.iter().next_back()
     }
@@ -133,8 +133,8 @@ impl Holders {
         }
     }
 
-    /// The calls that hold both this endpoint and another, with what they hold here and there.
-    /// Costs as much as the shorter of the two.
+    /// The calls that hold both this endpoint and another, with both holds. It costs as much as the
+    /// shorter list.
     pub(super) fn shared_with<'a>(
         &'a self,
         other: &'a Self,
@@ -157,7 +157,7 @@ impl Holders {
 }
 
 impl Holder {
-    /// The call only guesses the endpoint.
+    /// True when the call only guesses the endpoint.
     pub(super) fn is_guess(&self) -> bool {
         self.rank.is_guess()
     }

@@ -1,20 +1,19 @@
-//! Calls: who is talking, since when, until when, and whose packets are whose.
+//! Calls: who talks, from when to when, and which packets belong to which call.
 //!
-//! Pure: no file, no clock. [`CallTable`] is told of SIP messages in capture order
-//! ([`CallTable::handle`]) and of the flows of the window that is being worked on
-//! ([`CallTable::begin_window`]). It answers with [`Work`]: for each call the frames that carry its
-//! SIP, and *claims*, each a stretch of time in which a flow belongs to the call. No packet of
-//! media is looked at here. Ownership changes with SIP messages and timers only, so a call of an
-//! hour with two flows has two claims a window, however many packets flow.
+//! This module is pure: no file, no clock. [`CallTable`] gets SIP messages in capture order
+//! ([`CallTable::handle`]) and the flows of the current window ([`CallTable::begin_window`]). It
+//! returns [`Work`]: for each call, the frames of its SIP, and *claims*, each a stretch of time in
+//! which a flow belongs to the call. It looks at no media packet. Ownership changes with SIP
+//! messages and timers only, so an hour's call with two flows has two claims per window, however
+//! many packets flow.
 //!
-//! * [`Dialogs`]: what one call's messages mean for its state;
+//! * [`Dialogs`]: the dialogs of one call, and its end;
 //! * [`Endpoints`]: which open calls gave an endpoint, and when;
-//! * `guesses`: endpoints that no description has, and whose they may be;
-//! * [`FlowTable`]: the flows of the latest windows, which of them an endpoint touches, and whose
-//!   they are;
+//! * `guesses`: endpoints that no description has, and the calls that may have them;
+//! * [`FlowTable`]: the flows of the latest windows, by endpoint, and their owners;
 //! * [`Strays`]: messages that came shortly before their call;
-//! * [`Unclaimed`]: the media that no call has;
-//! * [`CallTable`]: puts them together, and runs the timers.
+//! * [`Unclaimed`]: media of no call;
+//! * [`CallTable`]: combines them, and runs the timers.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,14 +29,14 @@ mod table;
 mod touching;
 mod unclaimed;
 
-pub use descriptions::{Descriptions, Known};
-pub use dialogs::{Dialogs, State};
+pub use descriptions::{Descriptions, KnownStatements};
+pub use dialogs::{CallState, Dialogs};
 pub use endpoints::{Endpoints, Given};
-pub use flows::{FlowNumber, FlowTable, Left, Owner, Owners};
+pub use flows::{FlowNumber, FlowPackets, FlowTable, Owner, Owners};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
 pub use unclaimed::{Unclaimed, UnclaimedCounts};
 
-/// The number of a call in the order in which calls open, from 0.
+/// The number of a call, from 0, in the order in which calls open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallNumber(pub u64);

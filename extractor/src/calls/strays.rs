@@ -1,9 +1,9 @@
-//! SIP messages of no open call, remembered for a moment.
+//! SIP messages of no open call, which are remembered for a moment.
 //!
-//! Captures that are put together from several queues deliver a call's first answers ahead of its
-//! INVITE, and some clients register with the Call-ID of the call that they make next. What came
-//! shortly before the INVITE with its Call-ID is part of the call: its frames go into the file, and
-//! what belongs to INVITE counts as if it had come just after it.
+//! Captures that merge several queues deliver a call's first answers before its INVITE, and some
+//! clients register with the Call-ID of the call that they make next. Messages that come shortly
+//! before the INVITE with their Call-ID belong to the call: their frames go into the file, and
+//! messages of the INVITE transaction count as if they came just after it.
 
 use std::collections::VecDeque;
 
@@ -18,27 +18,28 @@ use crate::{
     sip::{Message, Method, StartLine},
 };
 
-/// At most this many messages are remembered, of this many bytes in all; the oldest go first.
+/// The most messages that are remembered, and the most bytes; the oldest go first.
 const MAX_MESSAGES: usize = 16_384;
 const MAX_BYTES: usize = 16 << 20;
 
 /// Strays by Call-ID.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Strays {
-    /// In capture order, numbered from `forgotten` on; those that a call took leave a hole.
+    /// In capture order, numbered from `forgotten` on; those that were taken by a call leave a
+    /// hole.
     messages: VecDeque<Option<Stray>>,
     forgotten: u64,
     /// The numbers of the messages with a Call-ID.
     by_call_id: Table<Box<[u8]>, VecDeque<u64>>,
-    /// How many bytes they hold.
+    /// The bytes that the messages hold.
     bytes: usize,
-    /// Calls that closed a moment ago, and when: what comes of them now is their own, not the next
-    /// call's.
+    /// Calls that closed a moment ago, and when: messages that come now belong to them, not to the
+    /// next call.
     closed: Table<Box<[u8]>, Clock>,
     closed_order: VecDeque<(Clock, Box<[u8]>)>,
 }
 
-/// One message.
+/// A remembered message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stray {
     at: Clock,
@@ -48,19 +49,19 @@ pub struct Stray {
     source: Endpoint,
     timestamp_ns: u64,
     told_ns: Option<u64>,
-    /// The message itself, if it may say something of a call.
+    /// The message itself, if it may concern a call.
     message: Box<[u8]>,
 }
 
 impl Strays {
-    /// A call closed.
+    /// Notes that a call has closed.
     pub fn close(&mut self, call_id: &[u8], at: Clock) {
         self.closed.insert(call_id.into(), at);
         self.closed_order.push_back((at, call_id.into()));
     }
 
-    /// Remembers a message, unless its call closed a moment ago. Tells how many others are
-    /// forgotten for lack of room.
+    /// Remembers a message, unless its call closed a moment ago. Returns the number of messages
+    /// that are forgotten to make room.
     pub fn add(&mut self, event: &SipEvent<'_>) -> u64 {
         let call_id = event.message.call_id;
         if self.closed.contains_key(call_id) {
@@ -81,7 +82,7 @@ impl Strays {
         forgotten
     }
 
-    /// Takes out the messages of a call that opens, in capture order.
+    /// Removes and returns the messages of a call that opens, in capture order.
     pub fn take(&mut self, call_id: &[u8]) -> Vec<Stray> {
         let numbers = self.by_call_id.remove(call_id).unwrap_or_default();
         let taken: Vec<Stray> = numbers
@@ -94,7 +95,7 @@ impl Strays {
         taken
     }
 
-    /// Visits their frames.
+    /// Calls `visit` for each frame of the messages.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         self.messages
             .iter()
@@ -103,7 +104,7 @@ impl Strays {
             .for_each(|frame| visit(frame.position));
     }
 
-    /// Forgets what came before `clock`.
+    /// Forgets messages from before `clock`.
     pub fn forget_before(&mut self, clock: Clock) {
         while let Some((at, call_id)) = self.closed_order.pop_front_if(|(at, _)| *at < clock) {
             if self.closed.get(&call_id) == Some(&at) {
@@ -124,7 +125,7 @@ impl Strays {
         self.messages.get_mut(usize::try_from(place).ok()?)
     }
 
-    /// Tells whether there was a message in the place of the oldest.
+    /// Forgets the oldest entry. Returns true if it was a message.
     fn forget_oldest(&mut self) -> bool {
         let Some(oldest) = self.messages.pop_front() else {
             return false;
@@ -133,7 +134,7 @@ impl Strays {
         let Some(stray) = oldest else { return false };
         self.bytes = self.bytes.saturating_sub(stray.weight());
         if let Some(numbers) = self.by_call_id.get_mut(&stray.call_id) {
-            // Its own number: older ones are forgotten.
+            // The number of this message: older ones are forgotten.
             numbers.pop_front();
             if numbers.is_empty() {
                 self.by_call_id.remove(&stray.call_id);
@@ -172,17 +173,17 @@ impl Stray {
         }
     }
 
-    /// Its frames.
+    /// The frames of the message.
     #[must_use]
     pub fn frames(&self) -> &[Moment] {
         &self.frames
     }
 
-    /// The message, as if it had come at the moment `at`. None of one that says nothing of a call.
+    /// The message, as if it came at the moment `at`; `None` if it does not concern a call.
     #[must_use]
     pub fn as_of(&self, at: Moment) -> Option<SipEvent<'_>> {
         let message = Message::parse(&self.message)?.ok()?;
-        // They were counted when the message came.
+        // The counters counted them when the message came.
         let descriptions = negotiated(&message, &mut Counts::default());
         let Self {
             frames,
@@ -204,7 +205,7 @@ impl Stray {
         })
     }
 
-    /// How many bytes it holds, about.
+    /// The approximate number of bytes that the message holds.
     fn weight(&self) -> usize {
         size_of::<Self>()
             .saturating_add(self.call_id.len())
@@ -212,7 +213,7 @@ impl Stray {
     }
 }
 
-/// Registrations and the like say nothing.
+/// False for registrations and the like.
 fn may_speak_of_a_call(message: &Message<'_>) -> bool {
     let method = match message.start {
         StartLine::Request(method) => Some(method),

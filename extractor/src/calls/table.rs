@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, State, Strays,
-    Unclaimed, descriptions::Exchange, floods::Floods, flows::Left, guesses::Addresses,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, Strays,
+    Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets, guesses::Addresses,
 };
 use crate::{
     counts::Excess,
@@ -25,34 +25,33 @@ use crate::{
 
 mod ownership;
 
-use ownership::{Before, Change, ChangedBy};
+use ownership::{Change, ChangedBy, EndpointBefore};
 
-/// A call that gives more endpoints than this is not believed: the rest are not matched with media.
+/// The most endpoints of a call that are matched with media: a call with more is not believed.
 const MAX_ENDPOINTS: usize = 1024;
-/// A call's signalling comes through no more networks than this; those of handsets that move may be
-/// many.
+/// The most networks of a call's signalling; mobile phones may use many.
 const MAX_NETWORKS: usize = 16;
-/// How long a caller may take to answer a challenge (401, 407), in nanoseconds: people type
+/// The time in which a caller may answer a challenge (401, 407), in nanoseconds: people type
 /// passwords.
 const CREDENTIALS_NS: u64 = 60_000_000_000;
 
 /// The timers, in nanoseconds of packet time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
-    /// How long stragglers are waited for after a call is over.
+    /// The linger: the time for stragglers after a call is over.
     pub linger_ns: u64,
-    /// How long a call may be silent; for ever if none.
+    /// The time after which a silent call is closed; never if `None`.
     pub call_timeout_ns: Option<u64>,
-    /// How far before its description media is taken.
+    /// The lookback: the time before a description in which media belong to it.
     pub lookback_ns: u64,
-    /// How many calls may be open at once; beyond that, those that nobody answers are given up.
+    /// The most calls that may be open; beyond it, unanswered calls are given up.
     pub max_open_calls: u64,
 }
 
-/// One call.
+/// A call.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Call {
-    /// Its number in the order in which calls open.
+    /// The number of the call, in the order in which calls open.
     pub number: CallNumber,
     /// Its Call-ID.
     pub call_id: Box<[u8]>,
@@ -62,28 +61,29 @@ pub struct Call {
     pub to: Box<[u8]>,
     /// The timestamp of the first frame of that INVITE, in nanoseconds since 1970.
     pub start_ns: u64,
-    /// The words of its descriptions.
+    /// The statements of its descriptions.
     pub descriptions: Descriptions,
-    /// Where that frame is.
+    /// The moment of that frame.
     pub first_frame: Moment,
-    /// The last frame that ends a message told of by HEP over TCP, and the time that was told.
+    /// The last frame that completes a message reported by HEP over TCP, and the time that HEP
+    /// gave.
     pub last_told: Option<(Position, u64)>,
-    /// When that INVITE was whole.
+    /// The moment at which that INVITE was complete.
     opened: Moment,
-    /// Where that INVITE came from.
+    /// The source of that INVITE.
     source: Endpoint,
     dialogs: Dialogs,
     held: Vec<Endpoint>,
-    /// Those of them that it guessed at first.
+    /// The endpoints that it guessed at first.
     guessed: SmallVec<[Endpoint; 2]>,
     addresses: Addresses,
-    /// The networks through which its signalling came.
+    /// The networks of its signalling.
     networks: SmallVec<[Network; 1]>,
-    /// Since when nothing but stragglers is expected.
+    /// The moment since which only stragglers are expected.
     over_since: Option<Moment>,
     last_sip: Moment,
     last_media: Clock,
-    /// The timer that will fire for this call.
+    /// The time of the timer that is set for this call.
     armed: Option<Clock>,
     end: Option<End>,
     announced: bool,
@@ -96,39 +96,39 @@ pub struct Call {
 pub struct Claim {
     /// The flow.
     pub flow: FlowNumber,
-    /// The first moment that belongs.
+    /// The first moment in it.
     pub from: Moment,
-    /// The first one that does not.
+    /// The first moment after it.
     pub until: Moment,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// When its linger or its timeout was over; `Clock::MAX` if the end of the input closed it.
+    /// The end of its linger or timeout; `Clock::MAX` if the end of the input closed it.
     pub closed_at: Clock,
-    /// In which state.
-    pub state: State,
-    /// The last final answer to its initial INVITE.
+    /// The state in which it ended.
+    pub state: CallState,
+    /// The last final response to its initial INVITE.
     pub final_status: Option<u16>,
 }
 
-/// What is settled of a call since the window before.
+/// The packets of a call that have been settled since the window before.
 #[derive(Debug)]
 pub struct Work {
-    /// Which call.
+    /// The number of the call.
     pub number: CallNumber,
-    /// It opened since.
+    /// True when the call opened since then.
     pub is_new: bool,
-    /// Frames that carry its SIP, in capture order.
+    /// The frames of its SIP, in capture order.
     pub frames: Vec<Moment>,
-    /// Flows that belong to it. Claims may overlap.
+    /// The flows that belong to it. Claims may overlap.
     pub claims: Vec<Claim>,
-    /// It ended.
+    /// The end of the call, if it has ended.
     pub end: Option<End>,
 }
 
-/// All calls that are open, and those that ended in this window.
+/// The open calls, and those that ended in this window.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CallTable {
     rules: Rules,
@@ -140,11 +140,11 @@ pub struct CallTable {
     strays: Strays,
     floods: Floods,
     opened: u64,
-    /// The network through which signalling came first, and whether it came through others, too.
+    /// The first network of any signalling, and true if there were others.
     networks: (Option<Network>, bool),
-    /// A call has guessed an endpoint: as long as none has, nothing needs to be asked.
+    /// True when a call has guessed an endpoint: before that, guesses cost nothing.
     has_guesses: bool,
-    // Counted for each process anew.
+    // Counted anew in each process.
     #[serde(skip)]
     stray_messages: u64,
     #[serde(skip)]
@@ -154,7 +154,7 @@ pub struct CallTable {
 }
 
 impl CallTable {
-    /// No calls yet.
+    /// A table without calls.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
@@ -175,32 +175,31 @@ impl CallTable {
         }
     }
 
-    /// How many calls are open.
+    /// The number of open calls.
     #[must_use]
     pub fn open(&self) -> usize {
         self.by_call_id.len()
     }
 
-    /// How many SIP messages belonged to no call: registrations, and what came after a call closed.
+    /// The number of SIP messages of no call: registrations, and messages after the end of a call.
     #[must_use]
     pub fn stray_messages(&self) -> u64 {
         self.stray_messages
     }
 
-    /// How much was beyond the most.
+    /// The numbers of entries beyond the limits.
     #[must_use]
     pub fn excess(&self) -> Excess {
         self.excess
     }
 
-    /// The addresses that most calls came from of those that were given up as a flood, and how many
-    /// came from each.
+    /// The source addresses of most calls that were given up as a flood, with the number of calls.
     #[must_use]
     pub fn flood_sources(&self, most: usize) -> Vec<(Endpoint, u64)> {
         self.floods.largest_sources(most)
     }
 
-    /// The media that no call has had so far, of windows that are forgotten.
+    /// The media of forgotten windows that no call has had.
     #[must_use]
     pub fn unclaimed(&self) -> &Unclaimed {
         &self.unclaimed
@@ -212,13 +211,14 @@ impl CallTable {
         self.calls.get(&number)
     }
 
-    /// The flows of this window, and of those before of which something is left to be written.
+    /// The flows of this window, and those of earlier windows with packets that are left to be
+    /// written.
     #[must_use]
     pub fn flows(&self) -> &FlowTable {
         &self.flows
     }
 
-    /// Visits the frames that are left to be written, or may be.
+    /// Calls `visit` for each frame that is or may be left to be written.
     pub fn for_each_frame(&self, visit: &mut impl FnMut(Position)) {
         self.calls
             .values()
@@ -228,14 +228,14 @@ impl CallTable {
         self.strays.for_each_frame(visit);
     }
 
-    /// Begins a window, from `start` up to `end`, with the flows that were found in it.
+    /// Begins a window from `start` to `end`, with the flows that were found in it.
     pub fn begin_window(&mut self, found: Vec<Flows>, start: Moment, end: Moment) {
         for flow in self.flows.add_window(found, start, end) {
             self.introduce(flow, start);
         }
     }
 
-    /// Takes in frames that repeat what messages of a call were made of.
+    /// Adds frames that repeat parts of a call's messages.
     pub fn repeat(&mut self, repetition: &Repetition) {
         self.expire(repetition.at.clock);
         let number = self.by_call_id.get(&*repetition.call_id);
@@ -244,12 +244,12 @@ impl CallTable {
         }
     }
 
-    /// Takes in the next SIP message of the capture.
+    /// Handles the next SIP message of the capture.
     pub fn handle(&mut self, event: &SipEvent<'_>) {
         self.expire(event.at.clock);
         match self.by_call_id.get(event.message.call_id).copied() {
             Some(number) if self.is_succeeded_by(number, event) => {
-                self.close(number, event.at, State::Completed, event.at.clock);
+                self.close(number, event.at, CallState::Completed, event.at.clock);
                 self.open_call(event);
             }
             Some(number) => self.deliver(number, event),
@@ -260,22 +260,22 @@ impl CallTable {
         }
     }
 
-    /// Ends the window at `end`: all that came before has been handled.
+    /// Ends the window at `end`: all earlier messages have been handled.
     pub fn end_window(&mut self, end: Moment) {
         self.expire(end.clock);
         self.tell_all(end);
     }
 
-    /// The end of the input, at `end`: closes what is open.
+    /// Ends the input at `end`: closes the open calls.
     pub fn finish(&mut self, end: Moment) {
-        let open: Vec<(CallNumber, State)> = self
+        let open: Vec<(CallNumber, CallState)> = self
             .calls
             .values()
             .filter(|call| call.end.is_none())
             .map(|call| {
                 (
                     call.number,
-                    call.dialogs.over().unwrap_or(State::Incomplete),
+                    call.dialogs.over().unwrap_or(CallState::Incomplete),
                 )
             })
             .collect();
@@ -285,10 +285,10 @@ impl CallTable {
         self.tell_all(end);
     }
 
-    /// What can be written: of calls that ended everything, of open ones what came before
-    /// `settled`. From then on, a description may still claim packets that came before it.
+    /// The packets that can be written: all of ended calls, and those of open calls from before
+    /// `settled`. Later descriptions may still claim packets from `settled` on.
     ///
-    /// Gives it with the moment before which nothing is left to be written.
+    /// Also returns the moment before which no packet is left to be written.
     pub fn work(&mut self, settled: Moment) -> (Vec<Work>, Moment) {
         let earlier = self.settled_earlier(settled);
         let left_since = earlier.values().copied().fold(settled, Moment::min);
@@ -305,7 +305,7 @@ impl CallTable {
         (work, left_since)
     }
 
-    /// The open calls of which less is settled than of others: no packet that came in fragments is
+    /// The open calls that are settled less far than others, so that no fragmented packet is
     /// written in two parts.
     fn settled_earlier(&self, settled: Moment) -> BTreeMap<CallNumber, Moment> {
         if !self.flows.has_fragmented() {
@@ -333,7 +333,7 @@ impl CallTable {
             .collect()
     }
 
-    /// Gives the packets of a flow that are settled to those who own it.
+    /// Gives the settled packets of a flow to its owners.
     fn settle(&mut self, flow: FlowNumber, settled: &impl Fn(CallNumber) -> Moment) {
         let mut owners = self.flows.replace_owners(flow, Owners::new());
         for owner in &mut owners {
@@ -346,14 +346,14 @@ impl CallTable {
         self.flows.replace_owners(flow, owners);
     }
 
-    /// Forgets the flows of which nothing is left that came since `left_since`, and the calls that
-    /// ended. What came before `settled` will not be asked for any more by what is still to come.
-    /// Flows that no call has had are counted, if what is left of them `is_rtp`.
+    /// Forgets the ended calls, and the flows without packets since `left_since`. Later messages do
+    /// not need packets from before `settled`. Flows that no call has had are counted, if their
+    /// remaining packets are RTP by `is_rtp`.
     pub fn retire_window(
         &mut self,
         settled: Moment,
         left_since: Moment,
-        is_rtp: impl Fn(&Left<'_>) -> bool,
+        is_rtp: impl Fn(&FlowPackets<'_>) -> bool,
     ) {
         let unclaimed = &mut self.unclaimed;
         self.flows.forget_before(left_since, |left| {
@@ -381,8 +381,7 @@ impl CallTable {
         self.excess.strays = self.excess.strays.saturating_add(self.strays.add(event));
     }
 
-    /// Opens a call. Its messages that came ahead of the INVITE count as if they had come right
-    /// after it.
+    /// Opens a call. Messages that came before the INVITE count as if they came right after it.
     fn open_call(&mut self, event: &SipEvent<'_>) {
         let number = CallNumber(self.opened);
         self.opened = self.opened.saturating_add(1);
@@ -405,7 +404,7 @@ impl CallTable {
         self.give_up_beyond_most(event.at);
     }
 
-    /// Closes the least promising calls where more are open than may be.
+    /// Closes the least promising calls if too many are open.
     fn give_up_beyond_most(&mut self, at: Moment) {
         while self.by_call_id.len() as u64 > self.rules.max_open_calls
             && let Some(number) = self.floods.least_promising()
@@ -413,7 +412,7 @@ impl CallTable {
             if let Some(call) = self.calls.get(&number) {
                 self.floods.count(call.source);
             }
-            self.close(number, at, State::Flood, at.clock);
+            self.close(number, at, CallState::Flood, at.clock);
         }
     }
 
@@ -462,8 +461,7 @@ impl CallTable {
         }
     }
 
-    /// Signalling came through a network: it is a reason to prefer the call for media that came
-    /// through it.
+    /// Notes the network of a message: the call is preferred for media that come through it.
     fn note_network(&mut self, number: CallNumber, event: &SipEvent<'_>) {
         let (first, are_several) = self.networks;
         if !are_several && first.is_some_and(|first| first != event.network) {
@@ -486,7 +484,7 @@ impl CallTable {
         let prepare = |endpoint: &Endpoint| {
             self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), event.at)
         };
-        let before: Vec<Before> = held.iter().map(prepare).collect();
+        let before: Vec<EndpointBefore> = held.iter().map(prepare).collect();
         if let Some(call) = self.calls.get_mut(&number) {
             call.networks.push(event.network);
         }
@@ -495,7 +493,7 @@ impl CallTable {
         }
     }
 
-    /// Takes in a description of a call.
+    /// Adds a description to a call.
     fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
@@ -525,7 +523,7 @@ impl CallTable {
         self.give_all(number, &endpoints, event.at);
     }
 
-    /// Sets the timer of a call, unless one fires before: that one will set it again.
+    /// Sets the timer of a call, unless it fires earlier: then it is set again.
     fn arm(&mut self, number: CallNumber, deadline: Clock) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
@@ -567,8 +565,8 @@ impl CallTable {
         match call.deadline(&self.rules, call.last_sip.clock.max(last_media)) {
             Some(later) if later > deadline => self.arm(number, later),
             Some(_) => {
-                let state = call.dialogs.over().unwrap_or(State::Timeout);
-                // Without linger, the time is over with the message that ended the call, not before
+                let state = call.dialogs.over().unwrap_or(CallState::Timeout);
+                // Without linger, the time ends with the message that ended the call, not before
                 // it.
                 let at = Moment::at(deadline).max(call.last_sip);
                 self.close(number, at, state, deadline);
@@ -577,7 +575,7 @@ impl CallTable {
         }
     }
 
-    fn close(&mut self, number: CallNumber, at: Moment, state: State, closed_at: Clock) {
+    fn close(&mut self, number: CallNumber, at: Moment, state: CallState, closed_at: Clock) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
@@ -625,8 +623,7 @@ impl Call {
         }
     }
 
-    /// Adds the frames of a message, each in its place: parts of it may have come before other
-    /// messages.
+    /// Adds the frames of a message in capture order: some may come before those of other messages.
     fn add_frames(&mut self, frames: &[Moment]) {
         for frame in frames {
             let place = self.frames.partition_point(|known| known < frame);
@@ -636,8 +633,8 @@ impl Call {
         }
     }
 
-    /// When the call closes if nothing comes after `last_activity` (media is none, once it is
-    /// over).
+    /// The time at which the call closes if nothing follows `last_activity`. Media do not count
+    /// once the call is over.
     fn deadline(&self, rules: &Rules, last_activity: Clock) -> Option<Clock> {
         match self.dialogs.over() {
             Some(_) if self.dialogs.wants_credentials() => Some(
@@ -652,7 +649,7 @@ impl Call {
         }
     }
 
-    /// The flows that are the call's now, and since when each is.
+    /// The present flows of the call, with the moments since when they are its.
     fn flows_owned(&self, flows: &FlowTable) -> impl Iterator<Item = (FlowNumber, Moment)> {
         let touching = self
             .held
@@ -669,7 +666,8 @@ impl Call {
             .fold(self.last_media, |media, packet| media.max(packet.clock))
     }
 
-    /// Media of a call that opens now cannot have come before; that of one that was under way can.
+    /// The lookback: a call that opens now has no earlier media, but one that was under way may
+    /// have.
     fn looks_back_to(&self, at: Moment, rules: &Rules) -> Moment {
         let earliest = Moment::at(at.clock.saturating_sub(rules.lookback_ns));
         if self.dialogs.is_mid_dialog() {
@@ -697,7 +695,7 @@ impl Call {
         (work.is_new || work.end.is_some() || !is_empty).then_some(work)
     }
 
-    /// Splits the claims at a moment: what comes before is given away, what comes after is kept.
+    /// Splits the claims at `settled`: returns the part before, and keeps the part after.
     fn take_claims(&mut self, settled: Moment, flows: &FlowTable) -> Vec<Claim> {
         let is_settled = |claim: &Claim| claim.until <= settled;
         if self.claims.iter().all(is_settled) {
@@ -716,15 +714,15 @@ impl Call {
         self.claims
             .iter_mut()
             .for_each(|claim| claim.from = claim.from.max(settled));
-        // A flow of which nothing is kept leaves its number to another one.
+        // The number of a flow without packets is used again for another flow.
         self.claims
             .retain(|claim| claim.from < claim.until && has_packets(claim));
         taken
     }
 }
 
-/// An offer and its answers stand in messages with the same CSeq and From tag: a request, its
-/// responses, its ACK.
+/// The transaction of an offer and its answers: a request, its responses and its ACK have the same
+/// CSeq and From tag.
 fn exchange_of(message: &Message<'_>) -> Exchange {
     let cseq = message.cseq.map(|cseq| cseq.number).unwrap_or_default();
     let from = sip::tag(message.from).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The flows at each endpoint, and which of them have packets since their owners were last told.
+//! The flows at each endpoint, and those with packets since their owners were last determined.
 
 use std::{
     cmp::Reverse,
@@ -14,29 +14,29 @@ use crate::{
     packet::Endpoint,
 };
 
-/// The flows that come from or go to endpoints.
+/// The flows at each endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Touching {
     at: Table<Endpoint, AtEndpoint>,
     between: Table<[Endpoint; 2], SmallVec<[FlowNumber; 2]>>,
-    /// Endpoints with flows whose owners may not be told yet.
+    /// Endpoints with flows whose owners may be unknown.
     changed: Vec<Endpoint>,
 }
 
 #[derive(Debug, Default)]
 struct AtEndpoint {
     flows: SmallVec<[FlowNumber; 2]>,
-    /// Flows with a packet whose owners are to be told, by that packet. A flow of which another
-    /// packet is the next one has an entry for that, too, and this one is out of date.
+    /// Flows with a packet of unknown owners, by that packet. If another packet becomes the next
+    /// one of a flow, it gets an entry of its own, and the old one is obsolete.
     due: BinaryHeap<Reverse<(Moment, FlowNumber)>>,
-    /// The number of the window that `due` is of.
+    /// The number of the window that `due` belongs to.
     window: usize,
-    /// It is in the list of those that changed.
+    /// True when the endpoint is in the list of changed ones.
     has_changed: bool,
 }
 
 impl Touching {
-    /// A flow becomes known.
+    /// Adds a flow.
     pub(super) fn add(&mut self, flow: FlowNumber, key: FlowKey) {
         for end in ends(key) {
             self.at.entry(end).or_default().flows.push(flow);
@@ -47,7 +47,7 @@ impl Touching {
             .push(flow);
     }
 
-    /// Flows are forgotten, all at once: those of these ends that are not kept.
+    /// Removes the flows with these keys that are not kept, all at once.
     pub(super) fn forget(&mut self, gone: &[FlowKey], is_kept: impl Fn(FlowNumber) -> bool) {
         let mut gone_ends: Vec<Endpoint> = gone.iter().flat_map(|key| ends(*key)).collect();
         gone_ends.sort_unstable();
@@ -85,7 +85,7 @@ impl Touching {
             .map_or(&[], SmallVec::as_slice)
     }
 
-    /// An endpoint changed: the owners of flows there may not be told yet.
+    /// Notes that an endpoint has changed: owners of flows there may be unknown.
     pub(super) fn note_change(&mut self, endpoint: Endpoint) {
         if let Some(at) = self.at.get_mut(&endpoint)
             && !std::mem::replace(&mut at.has_changed, true)
@@ -94,12 +94,12 @@ impl Touching {
         }
     }
 
-    /// An endpoint changed since the owners of all flows were told.
+    /// True when an endpoint has changed since the owners of all flows were determined.
     pub(super) fn has_changed(&self, endpoint: Endpoint) -> bool {
         self.at.get(&endpoint).is_some_and(|at| at.has_changed)
     }
 
-    /// Takes the endpoints that changed, in the order in which they did.
+    /// Removes and returns the endpoints that have changed, in the order in which they did.
     pub(super) fn take_changed(&mut self) -> Vec<Endpoint> {
         let changed = std::mem::take(&mut self.changed);
         for endpoint in &changed {
@@ -110,8 +110,8 @@ impl Touching {
         changed
     }
 
-    /// The owners of a flow are to be told of `packet` of a window, when an end of it changes
-    /// later.
+    /// Notes that the owners of a flow must be determined at `packet` of a window, before an end of
+    /// it changes.
     pub(super) fn push_due(
         &mut self,
         flow: FlowNumber,
@@ -131,7 +131,8 @@ impl Touching {
         }
     }
 
-    /// Takes the next flow of an endpoint that has a packet before `until`, and that packet.
+    /// Removes and returns the next flow at an endpoint that has a packet before `until`, with that
+    /// packet.
     pub(super) fn pop_due(
         &mut self,
         endpoint: Endpoint,
@@ -143,7 +144,7 @@ impl Touching {
     }
 }
 
-/// The ends of a flow: one, if it comes from where it goes.
+/// The ends of a flow: only one, if source and destination are equal.
 fn ends(key: FlowKey) -> impl Iterator<Item = Endpoint> {
     let other = (key.destination != key.source).then_some(key.destination);
     [key.source].into_iter().chain(other)

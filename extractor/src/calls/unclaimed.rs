@@ -1,47 +1,46 @@
-//! Media of no call: how much there is, and the largest flows, so that nobody has to guess that
-//! something is missing.
+//! Media of no call: the amount, and the largest flows, which show that a call may be missing.
 
 use std::collections::BTreeMap;
 
 use crate::events::FlowKey;
 
-/// The ends of more flows than this are not kept; their packets are counted.
+/// The most flows whose ends are kept; packets of other flows are only counted.
 const MAX_FLOWS: usize = 65_536;
-/// So many are named.
+/// The number of flows that are named.
 const NAMED: usize = 3;
 
 /// Flows that no call has had so far, and stretches of flows that several calls may have.
 #[derive(Debug, Default)]
 pub struct Unclaimed {
-    nobodys: Tally,
-    doubtful: Tally,
+    nobodys: FlowTally,
+    doubtful: FlowTally,
 }
 
 /// Packets by flow.
 #[derive(Debug, Default)]
-struct Tally {
+struct FlowTally {
     flows: BTreeMap<FlowKey, u64>,
-    /// Flows beyond the most, and their packets.
+    /// The number of flows beyond the limit, and of their packets.
     beyond: (u64, u64),
 }
 
-/// The figures.
+/// The figures for the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnclaimedCounts {
-    /// Flows of RTP, and packets in them.
+    /// The number of RTP flows of no call, and of their packets.
     pub flows: u64,
     /// See `flows`.
     pub packets: u64,
-    /// Flows that several calls may have, and packets in them.
+    /// The number of flows that several calls may have, and of their packets.
     pub doubtful_flows: u64,
     /// See `doubtful_flows`.
     pub doubtful_packets: u64,
-    /// The largest of the former, and their packets.
+    /// The largest flows of no call, and their packets.
     pub largest: Vec<(FlowKey, u64)>,
 }
 
 impl Unclaimed {
-    /// Packets of the flow were added before.
+    /// True when packets of the flow were added before.
     #[must_use]
     pub fn knows(&self, flow: &FlowKey) -> bool {
         self.nobodys.flows.contains_key(flow)
@@ -59,11 +58,11 @@ impl Unclaimed {
             destination,
             ..
         } = flow;
-        tracing::debug!(packets, %source, %destination, "no call has packets that several calls may have, by what they guess");
+        tracing::debug!(packets, %source, %destination, "packets that several calls may have, by guesses, go to no call");
         self.doubtful.add(flow, packets);
     }
 
-    /// A call has the flow after all.
+    /// Removes a flow that a call has after all.
     pub fn remove(&mut self, flow: &FlowKey) {
         if !self.nobodys.flows.is_empty() {
             self.nobodys.flows.remove(flow);
@@ -92,7 +91,7 @@ impl Unclaimed {
     }
 }
 
-impl Tally {
+impl FlowTally {
     fn add(&mut self, flow: FlowKey, packets: u64) {
         let is_full = self.flows.len() >= MAX_FLOWS;
         match self.flows.get_mut(&flow) {
@@ -109,7 +108,7 @@ impl Tally {
         }
     }
 
-    /// How many flows, and packets in them.
+    /// The number of flows, and of their packets.
     fn sum(&self) -> (u64, u64) {
         let packets = self
             .flows
@@ -130,7 +129,7 @@ fn keep_largest(flows: &mut Vec<(FlowKey, u64)>) {
 }
 
 impl UnclaimedCounts {
-    /// Adds those of another part of the run.
+    /// Adds the figures of another part of the run.
     pub fn add_all(&mut self, other: &Self) {
         for (mine, theirs) in [
             (&mut self.flows, other.flows),

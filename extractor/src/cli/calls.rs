@@ -1,4 +1,4 @@
-//! Flags that say which calls are wanted, and which are written without their sound.
+//! Flags that select calls, and calls that are written without their sound.
 
 use clap::Args;
 use regex::bytes::Regex;
@@ -149,7 +149,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
 }
 
 fn number(text: &str) -> Result<Regex, String> {
-    // A person may have put a plus first, behind an anchor or a backslash.
+    // The user may have written a plus first, after an anchor or a backslash.
     let plain = text.trim_start_matches(['^', '\\']);
     match plain.strip_prefix('+') {
         Some(digits) if digits.starts_with(|first: char| first.is_ascii_digit()) => Err(format!(

@@ -1,4 +1,4 @@
-//! Flags that say what is read, and what becomes of segments afterwards.
+//! Flags for the input, and for segments after they were read.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 

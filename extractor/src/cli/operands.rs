@@ -1,4 +1,4 @@
-//! Captures that are named without a flag, and the flags of live capture.
+//! Captures that are given without a flag, and the flags of live capture.
 
 use std::{
     ffi::{OsStr, OsString},

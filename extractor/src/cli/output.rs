@@ -1,4 +1,4 @@
-//! Flags that say where the results go, and how they are written.
+//! Flags for the output directory and the form of the results.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Flags that say how long a call stays open, and how many do.
+//! Flags for the timers of calls, and for the number of open calls.
 
 use clap::Args;
 use shared::units::GoDuration;

@@ -1,4 +1,4 @@
-//! Times as people type them: with a zone, without one, or counted back from now.
+//! Times as users type them: with a time zone, without one, or relative to now.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: the clock and the zone of whoever types"
@@ -77,7 +77,7 @@ fn in_words(text: &str, edge: Edge, now: &ZonedDateTime) -> Option<Result<ZonedD
 
 /// A day, or a time of a day.
 fn in_digits(text: &str, edge: Edge, now: &ZonedDateTime) -> Option<Result<ZonedDateTime, String>> {
-    // A date has no time behind it.
+    // A date without a time of day.
     if !text.contains([':', 'T', ' '])
         && let Ok(date) = text.parse()
     {

@@ -9,7 +9,7 @@ use shared::{
     units::{ByteSize, GoDuration},
 };
 
-use crate::outputs::uploads::{Class, Cleanup, Encryption, Settings, Tags};
+use crate::outputs::uploads::{Class, Cleanup, Encryption, Tags, UploadSettings};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct UploadArguments {
@@ -115,9 +115,9 @@ impl UploadArguments {
     }
 
     /// The settings, if a place and a region are known.
-    pub(super) fn settings(&self, overwrite: bool) -> Option<Settings> {
+    pub(super) fn settings(&self, overwrite: bool) -> Option<UploadSettings> {
         let (to, region) = self.location().zip(self.s3_region.clone())?;
-        Some(Settings {
+        Some(UploadSettings {
             to,
             region,
             endpoint_url: self.s3_endpoint_url.clone(),

@@ -13,7 +13,7 @@ use super::{buffer::GatherBuffer, directory::Directory, names::FileName};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CallFile {
     name: FileName,
-    kind: Kind,
+    kind: PcapFormat,
     life: Life,
 }
 
@@ -59,7 +59,7 @@ impl Life {
 
 /// The format of a file: classic pcap, or pcapng if its frames have several link types.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kind {
+struct PcapFormat {
     /// The link types of its frames, in the order of their first frames. More than one requires a
     /// pcapng.
     links: Vec<LinkType>,
@@ -71,7 +71,7 @@ impl CallFile {
     pub(super) fn new(name: FileName, first: &Record<'_>) -> Self {
         Self {
             name,
-            kind: Kind {
+            kind: PcapFormat {
                 links: vec![first.link],
                 precision: first.precision,
             },
@@ -222,7 +222,7 @@ impl CallFile {
     }
 }
 
-impl Kind {
+impl PcapFormat {
     fn is_ng(&self) -> bool {
         self.links.len() > 1
     }

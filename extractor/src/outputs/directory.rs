@@ -20,7 +20,7 @@ use shared::{
 use super::{
     names::FileName,
     parts::{append, cut, hidden, is_there, open_for_appending, remove, unhidden},
-    settings::Settings,
+    settings::OutputSettings,
 };
 
 /// The output directory, and the lock on it.
@@ -36,7 +36,7 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be made, or another process works on it.
-    pub fn open(settings: &Settings) -> Result<Self> {
+    pub fn open(settings: &OutputSettings) -> Result<Self> {
         let path = settings.directory.clone();
         fs::create_dir_all(&path)
             .with_context(|| format!("the output directory {} cannot be made", path.display()))?;

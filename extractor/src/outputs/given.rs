@@ -17,7 +17,7 @@ const MAX_REMEMBERED: usize = 1 << 14;
 /// The names of call files that are in use.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FileNames {
-    given: Table<Stem, Given>,
+    given: Table<Stem, NameUse>,
     /// The stems of published files, the oldest first.
     done: VecDeque<Stem>,
     /// The latest second among the names that were forgotten. For later seconds, every file in the
@@ -29,7 +29,7 @@ pub(super) struct FileNames {
 
 /// The names with one stem.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Given {
+struct NameUse {
     /// The number of the last name; 0 while there is none.
     number: u64,
     /// The number of names whose files are not published yet.
@@ -93,12 +93,12 @@ impl FileNames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{outputs::settings::Settings, selection::Selection};
+    use crate::{outputs::settings::OutputSettings, selection::Selection};
 
     #[test]
     fn what_is_forgotten_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings {
+        let settings = OutputSettings {
             directory: folder.path().to_owned(),
             detected_calls_filename: "d".into(),
             stats_filename: "s".into(),

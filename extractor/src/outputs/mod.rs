@@ -48,7 +48,7 @@ use self::{
     uploads::{Due, Uploads},
 };
 pub use self::{
-    directory::Directory, names::is_of_a_call, records::Records, settings::Settings,
+    directory::Directory, names::is_of_a_call, records::Records, settings::OutputSettings,
     text::printable,
 };
 use crate::{
@@ -210,7 +210,7 @@ impl Outputs {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn open(directory: Directory, settings: &Settings, uploads: Uploads) -> Result<Self> {
+    pub fn open(directory: Directory, settings: &OutputSettings, uploads: Uploads) -> Result<Self> {
         let detected_calls = CsvFile::new(
             &directory,
             &settings.detected_calls_filename,

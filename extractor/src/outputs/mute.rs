@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::{
     packet::{Datagram, Decoder, Fragment, Packet},
-    reassembly::Name as DatagramName,
+    reassembly::DatagramId,
     rtp::Header,
 };
 
@@ -55,7 +55,7 @@ fn sound_of_datagram(
         let Some(inner) = decoder.decode_first(&outer) else {
             break;
         };
-        if DatagramName::of(&outer) == DatagramName::of(fragment) {
+        if DatagramId::of(&outer) == DatagramId::of(fragment) {
             of_datagram = Some(outer);
         }
         if let (Some(whole), Packet::Fragment(part)) = (of_datagram, inner) {

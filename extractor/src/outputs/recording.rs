@@ -18,7 +18,7 @@ use super::{
     text::printable,
 };
 use crate::{
-    calls::{Call, Known},
+    calls::{Call, KnownStatements},
     moment::{Moment, Position},
     packet::{Endpoint, Packet},
 };
@@ -82,7 +82,7 @@ impl Recording {
         job: &Settled<'_>,
     ) -> Result<Option<String>> {
         let mut obsolete = None;
-        let mut known = Known::default();
+        let mut known = KnownStatements::default();
         let mut records = job.records.cursor();
         let frames = job.frames();
         let has_fragmented = job.flows.has_fragmented();

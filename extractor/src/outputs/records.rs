@@ -8,7 +8,7 @@ use std::{
 use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
 
 use crate::{
-    calls::Left,
+    calls::FlowPackets,
     moment::{Moment, Position},
     packet::{Decoder, Packet},
     rtp::Header,
@@ -40,7 +40,7 @@ impl<'a> Records<'a> {
     /// Returns true if the packets of a flow look like RTP: at least half of a sample. Fewer than
     /// five packets prove nothing.
     #[must_use]
-    pub fn are_rtp(self, left: &Left<'_>) -> bool {
+    pub fn are_rtp(self, left: &FlowPackets<'_>) -> bool {
         const FEWEST: u64 = 5;
         const SAMPLE: usize = 8;
         if left.count() < FEWEST {

@@ -6,7 +6,7 @@ use shared::s3_uri::S3Uri;
 
 use super::{names::rfc3339, recording::Recording, table::csv_rows, text::field};
 use crate::{
-    calls::{Call, End, Known},
+    calls::{Call, End, KnownStatements},
     events::FlowKey,
     rtp::{Payload, Stream, mos},
 };
@@ -131,7 +131,7 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
         call.descriptions.format(
             payload.payload_type,
             key,
-            Known::from_bits(payload.clock.known),
+            KnownStatements::from_bits(payload.clock.known),
         )
     };
     let payload =

@@ -8,7 +8,7 @@ use crate::selection::Selection;
 
 /// The settings of the outputs.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct OutputSettings {
     /// The output directory.
     pub directory: PathBuf,
     /// The name of the CSV file with a row for each call.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    calls::{Descriptions, FlowNumber, FlowTable, Known},
+    calls::{Descriptions, FlowNumber, FlowTable, KnownStatements},
     counts::CallCounts,
     events::{FlowKey, Table},
     packet::Packet,
@@ -86,7 +86,7 @@ impl Streams {
         arrival_ns: u64,
         flow: MediaFlow<'_>,
         descriptions: &Descriptions,
-        known: Known,
+        known: KnownStatements,
     ) {
         let (Packet::Udp(datagram) | Packet::Told(_, datagram)) = packet else {
             return;
@@ -149,7 +149,7 @@ fn clock_of(
     payload_type: u8,
     flow: Option<FlowKey>,
     descriptions: &Descriptions,
-    known: Known,
+    known: KnownStatements,
 ) -> MediaClock {
     let format = flow.and_then(|flow| descriptions.format(payload_type, flow, known));
     MediaClock {

@@ -31,8 +31,8 @@ const CALL_ID: usize = 0;
 const START: usize = 1;
 const FILE_NAME: usize = 2;
 
-/// The calls whose rows take the place of rows of before: their files, and their Call-IDs with
-/// their starts. Of these, true if the call has no file.
+/// The calls whose rows replace earlier rows: their files, and their Call-IDs with their starts.
+/// For the latter, true if the call has no file.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     files: BTreeSet<Vec<u8>>,
@@ -52,9 +52,10 @@ impl Replaced {
         }
     }
 
-    /// True if a row goes. Where both rows have a file, files tell: the same call may have several.
-    /// Elsewhere Call-ID and start do, but for rows of this run: in a capture with one time for
-    /// all, two calls may look the same.
+    /// Returns true if a row is replaced. If both rows have a file, the files decide, because
+    /// several calls may have the same Call-ID and start. Otherwise Call-ID and start decide,
+    /// except for rows of this run: in a capture with one time for all packets, two calls may look
+    /// the same.
     fn has(&self, row: &ByteRecord, is_of_this_run: bool) -> bool {
         let file = field(row, FILE_NAME);
         let is_same_call = || {
@@ -81,7 +82,7 @@ pub(super) struct CsvFile {
     /// The open file with the lock.
     locked: Option<File>,
     columns: &'static [&'static str],
-    /// Rows that are not written to the hidden file yet.
+    /// Rows that are not in the hidden file yet.
     rows: Vec<u8>,
 }
 
@@ -90,14 +91,14 @@ pub(super) struct CsvFile {
 pub(super) struct CsvProgress {
     /// The number of the unit of work.
     unit: u64,
-    /// The bytes of its rows, in the hidden file, and their number.
+    /// The bytes of its rows in the hidden file, and the number of rows.
     pending: u64,
     pending_rows: u64,
     /// The length of the file to which they will be appended.
     published: u64,
-    /// The number of its last rows that are of this run.
+    /// The number of its last rows that this run wrote.
     own_rows: u64,
-    /// This process has prepared it, so none of the unit's rows is published yet.
+    /// True when this process has prepared it, so that none of the unit's rows is published yet.
     #[serde(skip)]
     is_prepared: bool,
 }
@@ -226,10 +227,10 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Prepares the publication of rows: records the length of the file before them.
+    /// Prepares the publication of rows: records the present length of the file.
     pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
         progress.is_prepared = true;
-        // To take an error for a file that is not there would have its rows cut off.
+        // If an error counted as a missing file, its rows would be cut off.
         progress.published = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             metadata => self.looked_at(metadata)?,
@@ -257,9 +258,9 @@ impl CsvFile {
         Ok(calls)
     }
 
-    /// Appends the rows of a unit of work to the file, and begins with the next unit. Where that
-    /// was begun and broken off, it is done again; where it was done, the hidden file is gone. Rows
-    /// of before of calls that are `replaced` go.
+    /// Appends the rows of a unit of work to the file, and begins the next unit. An interrupted
+    /// publication is done again; after a complete one, the hidden file is gone. Earlier rows of
+    /// `replaced` calls are removed.
     pub(super) fn publish(
         &mut self,
         progress: &mut CsvProgress,
@@ -280,7 +281,7 @@ impl CsvFile {
         };
         if replaced.is_empty() {
             if is_pending {
-                self.take_rows(&part, progress, directory)
+                self.append_rows(&part, progress, directory)
                     .with_context(what)?;
             }
         } else if is_pending || progress.pending == 0 {
@@ -303,7 +304,12 @@ impl CsvFile {
         Ok(())
     }
 
-    fn take_rows(&self, part: &Path, progress: &CsvProgress, directory: &Directory) -> Result<()> {
+    fn append_rows(
+        &self,
+        part: &Path,
+        progress: &CsvProgress,
+        directory: &Directory,
+    ) -> Result<()> {
         let mut rows = BufReader::new(files::open(OpenOptions::new().read(true), part)?);
         let mut file = files::open(
             OpenOptions::new()
@@ -342,9 +348,9 @@ impl CsvFile {
         Ok(())
     }
 
-    /// Writes the file anew, without the rows of calls that are `replaced`, and with those of a unit
-    /// of work. It takes the place of the old one as a whole, so that what was broken off is done
-    /// again from either: the rows of the unit may be there already.
+    /// Writes the file anew, without the rows of `replaced` calls, and with those of a unit of
+    /// work. It replaces the old file as a whole, so an interrupted publication can be done again
+    /// from either: the rows of the unit may already be there.
     fn replace_rows(
         &mut self,
         part: Option<&Path>,
@@ -413,9 +419,9 @@ impl CsvFile {
         Ok(())
     }
 
-    /// How many rows at the beginning of the file are of others, its header with them, and how many
-    /// behind them are of this run. Those of the unit of work come last, and do not count: a process
-    /// that was killed may have published them.
+    /// The number of leading rows that others wrote, with the header, and the number of rows of
+    /// this run after them. The rows of the unit of work come last and do not count: a process that
+    /// was killed may have published them.
     fn rows_of_whom(
         &self,
         file: &File,
@@ -440,7 +446,7 @@ impl CsvFile {
         Ok((count.saturating_sub(own), own))
     }
 
-    /// Says how many rows are there, to which others will be appended.
+    /// Logs the number of rows to which others will be appended.
     pub(super) fn tell_of_rows(&self, overwrites: bool) -> Result<()> {
         let path = self.path.display();
         let file = files::open(OpenOptions::new().read(true), &self.path)
@@ -459,7 +465,7 @@ impl CsvFile {
             }
             (_, true) => {
                 tracing::info!(
-                    "appending to {rows} rows that {path} has; those of calls that come again are replaced"
+                    "appending to {path}, which has {rows} rows; rows of calls that come again are replaced"
                 );
             }
         }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use shared::pcap::LinkType;
 
 use super::{
-    Endpoint, HepPorts, Layer, Network, Session, be16, esp, hep,
-    ip::{self, Body, IpPacket},
+    Endpoint, ErspanSession, HepPorts, Layer, Network, be16, esp, hep,
+    ip::{self, IpPacket, IpPayload},
     link,
     tunnels::{
         self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD, ETHERTYPE_VLAN,
@@ -49,7 +49,7 @@ pub struct Datagram<'a> {
 
 /// A TCP segment: RFC 9293, 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment<'a> {
+pub struct TcpSegment<'a> {
     /// The network that it came through.
     pub network: Network,
     /// The sender.
@@ -111,7 +111,7 @@ pub enum Packet<'a> {
     /// A fragment of an IP datagram.
     Fragment(Fragment<'a>),
     /// A TCP segment, which the snap length may have cut.
-    Tcp(Segment<'a>),
+    Tcp(TcpSegment<'a>),
     /// ESP that is encrypted, or that looks encrypted.
     Encrypted,
     /// An IP packet with another protocol.
@@ -222,7 +222,7 @@ impl Decoder {
         payload: &'a [u8],
         wire_len: usize,
     ) -> Packet<'a> {
-        let body = Body::put_together(protocol, payload, wire_len);
+        let body = IpPayload::put_together(protocol, payload, wire_len);
         body.map_or(Packet::Unreadable, |body| {
             self.in_ip(IpPacket { ends, body }, network, MAX_TUNNELS)
         })
@@ -319,7 +319,7 @@ impl Decoder {
     }
 
     /// ERSPAN type I names neither session nor VLAN, so a selection excludes it.
-    fn wants(&self, session: Option<Session>) -> bool {
+    fn wants(&self, session: Option<ErspanSession>) -> bool {
         let is_in = |asked_for: &BTreeSet<u16>, number: Option<u16>| {
             asked_for.is_empty() || number.is_some_and(|number| asked_for.contains(&number))
         };
@@ -339,14 +339,14 @@ impl Decoder {
         let IpPacket {
             ends: (source, destination),
             body:
-                Body {
+                IpPayload {
                     protocol,
                     payload,
                     wire_len,
                     part,
                 },
         } = packet;
-        if let Some(ip::Part {
+        if let Some(ip::FragmentPosition {
             identification,
             offset,
             more,
@@ -631,7 +631,7 @@ fn tcp(
     segment: &[u8],
     wire_len: usize,
     ends: impl FnOnce(u16, u16) -> (Network, Endpoint, Endpoint),
-) -> Option<Segment<'_>> {
+) -> Option<TcpSegment<'_>> {
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
@@ -658,7 +658,7 @@ fn tcp(
         .checked_sub(header_len)
         .filter(|_| header_len >= MIN_HEADER_LEN)?;
     let (network, source, destination) = ends(be16([s0, s1]), be16([d0, d1]));
-    Some(Segment {
+    Some(TcpSegment {
         network,
         source,
         destination,
@@ -849,7 +849,7 @@ mod tests {
             .tcp(1, 2, 3, 4)
             .write(&mut tcp, b"x")
             .unwrap();
-        let want = Segment {
+        let want = TcpSegment {
             network: Network::PLAIN,
             source: Endpoint::v4(SOURCE, 1),
             destination: Endpoint::v4(DESTINATION, 2),
@@ -885,7 +885,7 @@ mod tests {
             };
             assert_eq!(
                 cut,
-                Segment {
+                TcpSegment {
                     payload: b"",
                     ..whole
                 },

@@ -14,7 +14,7 @@ use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
 use super::{
     Datagram,
-    ip::{self, Body, UNKNOWN_LEN},
+    ip::{self, IpPayload, UNKNOWN_LEN},
 };
 
 /// The IP protocol.
@@ -35,7 +35,7 @@ const UDP: u8 = 17;
 const IPV6: u8 = 41;
 
 /// The payload of a packet, if the packet is whole and not encrypted.
-pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Body<'_>> {
+pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<IpPayload<'_>> {
     let inside = packet
         .get(HEADER_LEN..)
         .filter(|_| packet.len() == wire_len)?;
@@ -48,14 +48,14 @@ pub(super) fn read(packet: &[u8], wire_len: usize) -> Option<Body<'_>> {
 }
 
 /// The payload that a packet without its end seems to have, after the whole packet has been read.
-pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
+pub(super) fn read_beginning(packet: &[u8]) -> Option<IpPayload<'_>> {
     let payload = packet.get(HEADER_LEN..)?;
     let seems = |len: usize| payload.len() < len.saturating_add(MAX_TRAILER_LEN);
     let protocol = [IPV4, IPV6]
         .into_iter()
         .find(|protocol| is_ip(*protocol, payload, seems));
     let protocol = protocol.or_else(|| is_udp(payload, seems).then_some(UDP))?;
-    Some(Body {
+    Some(IpPayload {
         protocol,
         payload,
         wire_len: UNKNOWN_LEN,
@@ -64,7 +64,7 @@ pub(super) fn read_beginning(packet: &[u8]) -> Option<Body<'_>> {
 }
 
 /// Returns true if the body is an IP packet: tunnel mode (RFC 4303, 3.1.2).
-pub(super) fn is_tunnel(body: &Body<'_>) -> bool {
+pub(super) fn is_tunnel(body: &IpPayload<'_>) -> bool {
     matches!(body.protocol, IPV4 | IPV6)
 }
 
@@ -78,7 +78,7 @@ pub(super) fn may_be_in(datagram: &Datagram<'_>) -> bool {
 }
 
 /// Removes the trailer, which ends at a multiple of four bytes: RFC 4303, 2.4.
-fn without_trailer(bytes: &[u8]) -> Option<Body<'_>> {
+fn without_trailer(bytes: &[u8]) -> Option<IpPayload<'_>> {
     let [ref padded @ .., padding_len, next] = *bytes else {
         return None;
     };
@@ -87,7 +87,7 @@ fn without_trailer(bytes: &[u8]) -> Option<Body<'_>> {
     let is_exact = bytes.len().is_multiple_of(4)
         && padding.iter().copied().eq(1..=padding_len)
         && fits(next, payload);
-    is_exact.then_some(Body {
+    is_exact.then_some(IpPayload {
         protocol: next,
         payload,
         wire_len: payload.len(),

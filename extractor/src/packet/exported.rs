@@ -29,7 +29,7 @@ mod tag {
 
 /// The PDU of a frame.
 pub(super) fn pdu(frame: &[u8]) -> Option<Layer<'_>> {
-    let mut tags = Tags::default();
+    let mut tags = PduTags::default();
     let mut rest = frame;
     loop {
         let [t0, t1, l0, l1] = *rest.first_chunk()?;
@@ -47,8 +47,8 @@ pub(super) fn pdu(frame: &[u8]) -> Option<Layer<'_>> {
 
 /// The tags of a PDU.
 #[derive(Default)]
-struct Tags<'a> {
-    content: Content<'a>,
+struct PduTags<'a> {
+    content: PduName<'a>,
     source: Option<Endpoint>,
     destination: Option<Endpoint>,
     port_type: u32,
@@ -59,7 +59,7 @@ struct Tags<'a> {
 
 /// The name that Wireshark gives a PDU; of several names the first counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Content<'a> {
+enum PduName<'a> {
     #[default]
     Unnamed,
     Name(&'a [u8]),
@@ -67,7 +67,7 @@ enum Content<'a> {
     Table(&'a [u8]),
 }
 
-impl<'a> Tags<'a> {
+impl<'a> PduTags<'a> {
     fn add(&mut self, tag: u16, value: &'a [u8]) {
         let v4 = || {
             value
@@ -85,9 +85,9 @@ impl<'a> Tags<'a> {
         let port = || u16::try_from(number()).unwrap_or(0);
         let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
         match tag {
-            tag::NAME => self.name(Content::Name(text)),
-            tag::HEURISTIC_NAME => self.name(Content::HeuristicName(text)),
-            tag::TABLE => self.name(Content::Table(text)),
+            tag::NAME => self.name(PduName::Name(text)),
+            tag::HEURISTIC_NAME => self.name(PduName::HeuristicName(text)),
+            tag::TABLE => self.name(PduName::Table(text)),
             tag::SOURCE_V4 => self.source = v4(),
             tag::DESTINATION_V4 => self.destination = v4(),
             tag::SOURCE_V6 => self.source = v6(),
@@ -100,16 +100,16 @@ impl<'a> Tags<'a> {
         }
     }
 
-    fn name(&mut self, content: Content<'a>) {
-        if self.content == Content::Unnamed {
+    fn name(&mut self, content: PduName<'a>) {
+        if self.content == PduName::Unnamed {
             self.content = content;
         }
     }
 
     fn layer(&self, pdu: &'a [u8]) -> Layer<'a> {
         match self.content {
-            Content::Name(b"ip" | b"ipv6") => Layer::Ip(pdu),
-            Content::Name(b"sip" | b"rtp" | b"rtcp") => self.datagram(pdu),
+            PduName::Name(b"ip" | b"ipv6") => Layer::Ip(pdu),
+            PduName::Name(b"sip" | b"rtp" | b"rtcp") => self.datagram(pdu),
             _ if self.is_payload_of_udp() => self.datagram(pdu),
             _ => Layer::OtherKind,
         }
@@ -122,15 +122,15 @@ impl<'a> Tags<'a> {
         let is_known_port = || self.known_by.is_none_or(|port| self.ports.contains(&port));
         self.port_type == UDP
             && match self.content {
-                Content::Name(name) => {
+                PduName::Name(name) => {
                     matches!(
                         name,
                         b"data" | b"srtp" | b"srtcp" | b"stun-udp" | b"zrtp" | b"dtls" | b"t38_udp"
                     )
                 }
-                Content::HeuristicName(name) => name.ends_with(b"_udp"),
-                Content::Table(name) => name == b"udp.port" && is_known_port(),
-                Content::Unnamed => false,
+                PduName::HeuristicName(name) => name.ends_with(b"_udp"),
+                PduName::Table(name) => name == b"udp.port" && is_known_port(),
+                PduName::Unnamed => false,
             }
     }
 

@@ -18,12 +18,12 @@ pub(super) struct IpPacket<'a> {
     /// Source and destination; the ports are 0.
     pub(super) ends: (Endpoint, Endpoint),
     /// The payload of the packet.
-    pub(super) body: Body<'a>,
+    pub(super) body: IpPayload<'a>,
 }
 
 /// The payload of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Body<'a> {
+pub(super) struct IpPayload<'a> {
     /// The protocol of the payload.
     pub(super) protocol: u8,
     /// The captured part of the payload.
@@ -31,12 +31,12 @@ pub(super) struct Body<'a> {
     /// The length of the payload on the wire, in bytes.
     pub(super) wire_len: usize,
     /// The position of the payload in the datagram, if it is a fragment.
-    pub(super) part: Option<Part>,
+    pub(super) part: Option<FragmentPosition>,
 }
 
 /// The place of a fragment in its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct FragmentPosition {
     pub(super) identification: u32,
     pub(super) offset: usize,
     pub(super) more: bool,
@@ -103,9 +103,9 @@ fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
     let header_len = header.slice().len();
     // A length of 0 means that the network card would have set it.
     let declared = usize::from(header.total_len()).checked_sub(header_len);
-    let body = Body::new(header.protocol().0, packet.get(header_len..)?, declared);
+    let body = IpPayload::new(header.protocol().0, packet.get(header_len..)?, declared);
     let offset = usize::from(header.fragments_offset().byte_offset());
-    let part = Part {
+    let part = FragmentPosition {
         identification: header.identification().into(),
         offset,
         more: header.more_fragments(),
@@ -118,7 +118,7 @@ fn ipv4(packet: &[u8]) -> Option<IpPacket<'_>> {
         body: if part.is_all() {
             body.behind_extensions()?
         } else {
-            Body {
+            IpPayload {
                 part: Some(part),
                 ..body
             }
@@ -135,19 +135,19 @@ fn ipv6(packet: &[u8]) -> Option<IpPacket<'_>> {
             Endpoint::v6(header.source(), 0),
             Endpoint::v6(header.destination(), 0),
         ),
-        body: Body::new(header.next_header().0, behind, v6_payload_len(&header))
+        body: IpPayload::new(header.next_header().0, behind, v6_payload_len(&header))
             .behind_extensions()?,
     })
 }
 
-impl Part {
+impl FragmentPosition {
     /// Returns true if the fragment is the whole datagram: an atomic fragment (RFC 6946).
     fn is_all(&self) -> bool {
         self.offset == 0 && !self.more
     }
 }
 
-impl<'a> Body<'a> {
+impl<'a> IpPayload<'a> {
     /// Takes the captured payload without padding, and its length on the wire.
     fn new(protocol: u8, captured: &'a [u8], declared: Option<usize>) -> Self {
         let wire_len = declared.unwrap_or(captured.len());
@@ -196,7 +196,7 @@ impl<'a> Body<'a> {
                 FRAGMENT => {
                     let header = Ipv6FragmentHeaderSlice::from_slice(self.payload).ok()?;
                     let offset = usize::from(header.fragment_offset().byte_offset());
-                    let part = Part {
+                    let part = FragmentPosition {
                         identification: header.identification(),
                         offset,
                         more: header.more_fragments(),
@@ -316,12 +316,12 @@ mod tests {
     fn a_fragment_is_not_looked_into() {
         let ah_that_is_none = [17u8, 0, 0, 0, 0, 0, 0, 0];
         let packet = v4(&[(6, 0x20), (7, 5), (9, 51)], &ah_that_is_none);
-        let part = Part {
+        let part = FragmentPosition {
             identification: 9,
             offset: 40,
             more: true,
         };
-        let want = Body {
+        let want = IpPayload {
             protocol: 51,
             payload: &ah_that_is_none,
             wire_len: 8,
@@ -329,22 +329,22 @@ mod tests {
         };
         assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
         let packet = v6(44, &[60, 0, 0, 0x28, 0, 1, 0, 2, 17, 200, 0, 0]);
-        let part = Part {
+        let part = FragmentPosition {
             identification: 0x1_0002,
             offset: 40,
             more: false,
         };
-        let want = Body {
+        let want = IpPayload {
             protocol: 60,
             payload: &[17, 200, 0, 0],
             wire_len: 4,
             part: Some(part),
         };
         assert_eq!(read(&packet).map(|ip| ip.body), Some(want));
-        let whole = Body::put_together(60, &[17, 0, 0, 0, 0, 0, 0, 0, b'a'], 9);
+        let whole = IpPayload::put_together(60, &[17, 0, 0, 0, 0, 0, 0, 0, b'a'], 9);
         assert_eq!(
             whole,
-            Some(Body {
+            Some(IpPayload {
                 protocol: 17,
                 payload: b"a",
                 wire_len: 1,

@@ -20,7 +20,7 @@ mod told;
 mod tunnels;
 mod wlan;
 
-pub use decode::{Datagram, Decoder, Fragment, Packet, Segment, TcpFlags};
+pub use decode::{Datagram, Decoder, Fragment, Packet, TcpFlags, TcpSegment};
 pub use endpoint::Endpoint;
 pub use hep::HepPorts;
 pub use hep3::{HepUnit, begins as begins_hep, find_start as find_hep, read as read_hep};
@@ -46,7 +46,7 @@ enum Layer<'a> {
     /// The payload of a UDP datagram, with the endpoints that the capture gives for it.
     Datagram(Datagram<'a>),
     /// An Ethernet frame that ERSPAN mirrors; type I does not name the session.
-    Mirrored(Option<Session>, &'a [u8]),
+    Mirrored(Option<ErspanSession>, &'a [u8]),
     /// A valid frame without IP.
     Other,
     /// A protocol that the header names and that is not supported.
@@ -55,7 +55,7 @@ enum Layer<'a> {
 
 /// The ERSPAN header of a mirrored frame: draft-foschiano-erspan, 4.2 and 4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Session {
+struct ErspanSession {
     /// The mirroring session, 10 bits.
     span_id: u16,
     /// The VLAN of the frame, 12 bits.

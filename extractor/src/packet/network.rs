@@ -19,7 +19,7 @@ pub struct Network(u32);
 /// The kind of an identifier. Equal numbers of two kinds are two networks.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Kind {
+enum NetworkKind {
     Vlan = 1,
     Instance,
     Mpls,
@@ -50,7 +50,7 @@ impl Network {
         if vlan == 0 {
             self
         } else {
-            self.inside(Kind::Vlan, vlan.into())
+            self.inside(NetworkKind::Vlan, vlan.into())
         }
     }
 
@@ -70,7 +70,9 @@ impl Network {
                 let tag = SingleVlanHeaderSlice::from_slice(header).ok()?;
                 self.inside_vlan(tag.vlan_identifier().value())
             }
-            tunnels::ETHERTYPE_BACKBONE => self.inside(Kind::Instance, be32(header)? & 0x00ff_ffff),
+            tunnels::ETHERTYPE_BACKBONE => {
+                self.inside(NetworkKind::Instance, be32(header)? & 0x00ff_ffff)
+            }
             tunnels::ETHERTYPE_MPLS | tunnels::ETHERTYPE_MPLS_UPSTREAM => self.mpls(header),
             _ => return None,
         })
@@ -82,7 +84,7 @@ impl Network {
         let mut network = self;
         for entry in stack.chunks_exact(4) {
             let entry = be32(entry).unwrap_or(BOTTOM);
-            network = network.inside(Kind::Mpls, entry >> 12);
+            network = network.inside(NetworkKind::Mpls, entry >> 12);
             if entry & BOTTOM != 0 {
                 break;
             }
@@ -97,7 +99,7 @@ impl Network {
         } else {
             None
         };
-        key.map_or(self, |key| self.inside(Kind::Gre, key))
+        key.map_or(self, |key| self.inside(NetworkKind::Gre, key))
     }
 
     /// The network inside a tunnel in a UDP datagram.
@@ -109,10 +111,10 @@ impl Network {
         let word = |at: usize| be32(datagram.payload.get(at..)?);
         Some(match datagram.destination.port() {
             tunnels::VXLAN | tunnels::VXLAN_LINUX | tunnels::VXLAN_GPE => {
-                self.inside(Kind::Vxlan, word(4)? >> 8)
+                self.inside(NetworkKind::Vxlan, word(4)? >> 8)
             }
-            tunnels::GENEVE => self.inside(Kind::Geneve, word(4)? >> 8),
-            tunnels::GTP_U => self.inside(Kind::Gtp, word(4)?),
+            tunnels::GENEVE => self.inside(NetworkKind::Geneve, word(4)? >> 8),
+            tunnels::GTP_U => self.inside(NetworkKind::Gtp, word(4)?),
             _ => return None,
         })
     }
@@ -120,7 +122,7 @@ impl Network {
     /// Multiplicative hashing; the constants are the fractions of the golden ratio and of the
     /// square root of 3.
     #[inline]
-    fn inside(self, kind: Kind, identifier: u32) -> Self {
+    fn inside(self, kind: NetworkKind, identifier: u32) -> Self {
         let outer = u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (outer ^ (kind as u64) << 32 ^ u64::from(identifier))
             .wrapping_mul(0xbb67_ae85_84ca_a73b);

@@ -3,7 +3,7 @@
 //! A reader returns `None` for everything that its RFC does not allow, because a payload on the
 //! port of a tunnel may be anything. A new reader must do the same.
 
-use super::{Datagram, Layer, Session, be16, esp, l2tp, link, nsh};
+use super::{Datagram, ErspanSession, Layer, be16, esp, l2tp, link, nsh};
 
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -200,7 +200,7 @@ fn after_source_routes(mut entries: &[u8]) -> Option<&[u8]> {
 /// III, with twelve, and with eight more if its last bit is set.
 fn erspan(packet: &[u8]) -> Option<Layer<'_>> {
     let [v0, v1, s0, s1, ..] = *packet.first_chunk::<8>()?;
-    let session = Session {
+    let session = ErspanSession {
         span_id: be16([s0, s1]) & 0x03ff,
         vlan: be16([v0, v1]) & 0x0fff,
     };
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn erspan_in_its_three_types() {
         let erspan = |gre: [u8; 4], header: &[u8]| [&gre[..], &[0; 4], header, FRAME].concat();
-        let session = Some(Session {
+        let session = Some(ErspanSession {
             span_id: 0x3ff,
             vlan: 0xabc,
         });

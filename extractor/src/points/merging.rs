@@ -1,4 +1,4 @@
-//! Several capture points, or several series of segments in one, put into one order.
+//! Merges several capture points, or several series of segments in one.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{
     MAX_OPEN, Points,
     point::Point,
-    segment::{Queued, Segment},
+    segment::{FoundSegment, Queued},
     stored::{Begun, Merging},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     unit::Unit,
 };
 
-/// What is merged with others: a series of segments of a directory.
+/// A series of segments of a directory, which is merged with others.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) point: usize,
@@ -34,8 +34,8 @@ pub(super) struct Lane {
 }
 
 impl Points<'_> {
-    /// All that is merged, in the order in which packets of the same time are taken. A directory of
-    /// which nothing is known has one series, too: it is waited for.
+    /// All series that are merged; packets of the same time are taken in this order. A directory
+    /// without known segments has one series, too: it is waited for.
     pub(super) fn lanes(&self) -> Vec<Lane> {
         let of_point = |(number, point): (usize, &Point)| {
             let series: Vec<Series> = point.stored.series.keys().cloned().collect();
@@ -52,9 +52,8 @@ impl Points<'_> {
         self.points.iter().enumerate().flat_map(of_point).collect()
     }
 
-    /// Whether one of the capture points has several series of segments, with those that were
-    /// found.
-    pub(super) fn has_several_series(&self, found: &[Segment]) -> bool {
+    /// True when a capture point has several series of segments, including those in `found`.
+    pub(super) fn has_several_series(&self, found: &[FoundSegment]) -> bool {
         let of_point = |(number, point): (usize, &Point)| {
             let found = found
                 .iter()
@@ -75,11 +74,11 @@ impl Points<'_> {
             .any(|series| series > 1)
     }
 
-    /// What comes next of all of them, put together into one capture, up to where each of them has
+    /// The next packets of all series, merged into one capture, up to the time to which each has
     /// delivered.
     pub(super) fn merged(
         &mut self,
-        found: Vec<Segment>,
+        found: Vec<FoundSegment>,
         report: &mut Report,
     ) -> Result<Option<Unit>> {
         self.queue(found, report)?;
@@ -98,7 +97,7 @@ impl Points<'_> {
         let points = &self.points;
         let inputs = lanes.iter().map(|lane| {
             let merging = merging(points, lane);
-            let place = merge::Place {
+            let position = merge::MergePosition {
                 finished: 0,
                 offset: merging.begun.map_or(0, |begun| begun.offset),
                 timeline: merging.timeline,
@@ -107,11 +106,11 @@ impl Points<'_> {
                 .get(lane.point)
                 .into_iter()
                 .flat_map(|point| point.queued(&lane.series));
-            (queue.map(|queued| &queued.input).collect(), place)
+            (queue.map(|queued| &queued.input).collect(), position)
         });
         let mut merge = Merge::new(inputs, self.config.closes_all);
         let room = self.attempts.unit_len(self.unit_len);
-        let file = self.spool.file()?;
+        let file = self.scratch.file()?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
         let copies = self.config.leaves_out_copies.then_some(&mut self.recent);
         let merged = merge
@@ -121,23 +120,24 @@ impl Points<'_> {
             .and_then(|merged| out.flush().map(|()| merged))
             .with_context(|| {
                 format!(
-                    "what was captured at several points cannot be put together in {}",
-                    self.spool.directory().display()
+                    "the packets of several capture points cannot be merged in {}",
+                    self.scratch.directory().display()
                 )
             })?;
         drop(out);
         report.copies = report.copies.saturating_add(merged.duplicates);
-        let places: Vec<merge::Place> = merge.places().collect();
+        let positions: Vec<merge::MergePosition> = merge.positions().collect();
         drop(merge);
-        let read = self.read_for(&lanes, &places);
-        let has_moved = self.move_on(&lanes, places) || merged.packets > 0 || merged.duplicates > 0;
+        let read = self.read_for(&lanes, &positions);
+        let has_moved =
+            self.move_on(&lanes, positions) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
             unit.inputs.push(Input::of_written(
                 "the capture points' packets".to_owned(),
-                self.spool.directory(),
+                self.scratch.directory(),
                 file,
             )?);
         }
@@ -145,9 +145,9 @@ impl Points<'_> {
         Ok(has_moved.then_some(unit))
     }
 
-    /// The segments that something was merged of, up to these places.
-    fn read_for(&self, lanes: &[Lane], places: &[merge::Place]) -> Vec<Which> {
-        let of_lane = |(lane, place): (&Lane, &merge::Place)| {
+    /// The segments with packets that were merged, up to these positions.
+    fn read_for(&self, lanes: &[Lane], positions: &[merge::MergePosition]) -> Vec<Which> {
+        let of_lane = |(lane, position): (&Lane, &merge::MergePosition)| {
             let begun = merging(&self.points, lane)
                 .begun
                 .map_or(0, |begun| begun.offset);
@@ -161,7 +161,8 @@ impl Points<'_> {
                     .input
                     .start()
                     .max(if *number == 0 { begun } else { 0 });
-                *number < place.finished || (*number == place.finished && place.offset > from)
+                *number < position.finished
+                    || (*number == position.finished && position.offset > from)
             };
             queue
                 .enumerate()
@@ -169,21 +170,23 @@ impl Points<'_> {
                 .map(|(_, queued)| queued)
                 .collect::<Vec<_>>()
         };
-        let read = lanes.iter().zip(places).flat_map(of_lane);
+        let read = lanes.iter().zip(positions).flat_map(of_lane);
         read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed))
             .collect()
     }
 
-    /// What is queued was merged up to these places. Tells whether a segment was read to its end
-    /// with that.
-    fn move_on(&mut self, lanes: &[Lane], places: Vec<merge::Place>) -> bool {
+    /// Notes that the queued segments were merged up to these positions. Returns true if a segment
+    /// was read to its end.
+    fn move_on(&mut self, lanes: &[Lane], positions: Vec<merge::MergePosition>) -> bool {
         let before = self.done.len();
-        for (lane, place) in lanes.iter().zip(places) {
+        for (lane, position) in lanes.iter().zip(positions) {
             let Some(point) = self.points.get_mut(lane.point) else {
                 continue;
             };
-            let mut timeline = place.timeline;
-            for Queued { segment, input, .. } in point.take_finished(&lane.series, place.finished) {
+            let mut timeline = position.timeline;
+            for Queued { segment, input, .. } in
+                point.take_finished(&lane.series, position.finished)
+            {
                 segment
                     .named_ns()
                     .into_iter()
@@ -194,12 +197,12 @@ impl Points<'_> {
             let begun = point
                 .queued(&lane.series)
                 .next()
-                .filter(|_| place.offset > 0);
+                .filter(|_| position.offset > 0);
             let begun = begun.and_then(|Queued { segment, .. }| {
                 Some(Begun {
                     identity: segment.identity,
                     content: segment.content?,
-                    offset: place.offset,
+                    offset: position.offset,
                 })
             });
             if let Some(merging) = point.stored.series.get_mut(&lane.series) {
@@ -210,7 +213,7 @@ impl Points<'_> {
         self.done.len() > before
     }
 
-    /// What waits to be merged, point by point.
+    /// The segments that wait to be merged, point by point.
     fn queued(&self) -> Vec<Vec<Identity>> {
         self.points
             .iter()
@@ -225,7 +228,7 @@ impl Points<'_> {
     }
 
     /// Opens segments that are to be merged.
-    fn queue(&mut self, found: Vec<Segment>, report: &mut Report) -> Result<()> {
+    fn queue(&mut self, found: Vec<FoundSegment>, report: &mut Report) -> Result<()> {
         self.points
             .iter_mut()
             .for_each(|point| point.crowded.clear());
@@ -280,9 +283,9 @@ impl Points<'_> {
         Watermark::of(delivered)
     }
 
-    /// The packet time up to which a series has been delivered, which its part file's first record
-    /// may tell. Of several in a directory, what agents are writing there tells more: of one that
-    /// is not being written, nothing is to come that belongs before what has been closed for a
+    /// The packet time up to which a series has been delivered. The first record of its part file
+    /// may show it. If a directory has several series, files of the others show it, too: while a
+    /// series has no part file, all its earlier packets are in files that have been closed for a
     /// while.
     pub(super) fn delivered(&self, lane: &Lane, now: SystemTime) -> Option<Clock> {
         let point = self.points.get(lane.point)?;
@@ -295,7 +298,8 @@ impl Points<'_> {
         delivered.max(self.being_written(lane, now).or_else(|| point.at_rest(now)))
     }
 
-    /// Where the part file of a series begins that is waited for, in nanoseconds since 1970.
+    /// The time at which the part file of a series begins, in nanoseconds since 1970, if the series
+    /// is waited for.
     pub(super) fn being_written(&self, lane: &Lane, now: SystemTime) -> Option<u64> {
         let start_ns = self
             .points
@@ -320,20 +324,20 @@ fn merging(points: &[Point], lane: &Lane) -> Merging {
 }
 
 impl Point {
-    /// Whether no more segments of a series should be open at the same time.
+    /// True when no more segments of a series should be open at the same time.
     fn is_full(&self, series: &Series, unit_len: u64) -> bool {
-        let spooled = self.queued(series).fold(0, |sum: u64, queued| {
-            sum.saturating_add(queued.input.spooled_len())
+        let temporary = self.queued(series).fold(0, |sum: u64, queued| {
+            sum.saturating_add(queued.input.temporary_len())
         });
         self.queued(series).count()
             >= MAX_OPEN
                 .checked_div(self.stored.series.len())
                 .unwrap_or(MAX_OPEN)
                 .max(1)
-            || spooled >= unit_len.saturating_mul(4)
+            || temporary >= unit_len.saturating_mul(4)
     }
 
-    /// A segment that was begun and is not there any more is not waited for.
+    /// Gives up a segment that was begun and is gone.
     fn give_up_what_is_gone(&mut self, report: &mut Report) {
         for (series, merging) in &mut self.stored.series {
             let mut queued = self
@@ -347,7 +351,7 @@ impl Point {
                 report.refused_inputs = report.refused_inputs.saturating_add(1);
                 let directory = self.listing.directory().display();
                 tracing::error!(
-                    "a segment of {directory} is gone before it was read to its end; what is left of it is lost"
+                    "a segment of {directory} is gone before it was read to its end; the rest of it is lost"
                 );
             }
         }

@@ -1,11 +1,12 @@
-//! Capture points: which segments of which directory are to be read next, and what becomes of them.
+//! Capture points: which segment of which directory is read next, and what is done with it
+//! afterwards.
 //!
 //! ```text
-//! mod.rs      what is to be read next, and what was
-//! merging.rs  several points, or several series in one, put into one order
-//! point.rs    one directory: what is in it, and what of that is to be read
+//! mod.rs      the next unit of work, and its end
+//! merging.rs  several points, or several series of one point, in one order
+//! point.rs    one directory: its files, and which of them are to be read
 //! segment.rs  a segment that is to be read, or waits to be merged
-//! stored.rs   what the state keeps of all this
+//! stored.rs   the part of the state for all this
 //! ```
 #![allow(
     clippy::disallowed_methods,
@@ -23,7 +24,7 @@ pub use self::stored::StoredPoints;
 use self::{
     merging::Lane,
     point::Point,
-    segment::Segment,
+    segment::FoundSegment,
     stored::{Seen, Stored},
 };
 use crate::{
@@ -34,7 +35,9 @@ use crate::{
     segments::{
         AfterProcessing, FileId, Identity, Listed, Series, capture_order, identity, whole_path,
     },
-    source::{Input, InputError, Left, Name, RecentPackets, Scratch, merge::Watermark, patiently},
+    source::{
+        Input, InputError, Name, NamedInput, RecentPackets, Scratch, merge::Watermark, patiently,
+    },
     timeline::Timeline,
     unit::{Done, Unit},
     watch::Silence,
@@ -45,16 +48,15 @@ mod point;
 mod segment;
 mod stored;
 
-/// No more segments than this are open at a time: each is a map, and a process may not have many.
+/// The most segments that are open at a time: each is a map, and a process may have only so many.
 const MAX_OPEN: usize = 4096;
 
-/// A packet that was captured is in a part file after so long, at the latest, unless it waits for a
-/// disk that hangs.
+/// The time after which a captured packet is in a part file, unless the agent's disk hangs.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
-/// What a look into a directory has at hand.
+/// The tools for looking into a directory.
 struct Look<'l> {
-    spool: &'l Scratch,
+    scratch: &'l Scratch,
     attempts: &'l mut Attempts,
     after_processing: &'l AfterProcessing,
 }
@@ -71,10 +73,10 @@ impl Look<'_> {
     }
 }
 
-/// A segment cannot be read, of which so much had been read before, in bytes. It is set aside.
+/// Sets a segment aside that cannot be read; it had been read up to `from` before.
 ///
 /// # Errors
-/// It is to be tried again before anything is read that comes after it.
+/// The segment must be tried again before anything after it is read.
 fn trouble(
     attempts: &mut Attempts,
     which: &Which,
@@ -94,7 +96,7 @@ fn trouble(
         Verdict::SetAside => Ok(()),
         Verdict::TryAgain => {
             bail!(
-                "{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails then",
+                "{} cannot be read: {error}; it is tried again by the next run, and set aside if it fails again",
                 path.display()
             )
         }
@@ -105,35 +107,35 @@ fn trouble(
 #[derive(Debug)]
 pub struct Points<'c> {
     config: &'c Directories,
-    spool: Scratch,
+    scratch: Scratch,
     attempts: Attempts,
     unit_len: u64,
     linger: Duration,
     points: Vec<Point>,
-    /// What is known of directories that are not given this time.
+    /// The state of directories that this run does not use.
     others: Vec<Stored>,
-    /// Packets of which copies are left out.
+    /// The latest packets, whose copies are left out.
     recent: RecentPackets,
     silence: Silence,
-    /// The packet time that a unit was told to reach.
+    /// The packet time that the last quiet unit has reached.
     reached_ns: Option<Clock>,
-    /// What was queued when there was nothing left of it up to a watermark: another look would find
-    /// nothing else.
+    /// The queued segments from which nothing was left up to this watermark: another look would
+    /// find nothing more.
     exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
-    /// Segments of the unit that is worked on, in its order.
-    working: Vec<Segment>,
-    /// Segments that were read to their end, until that is durable.
-    done: Vec<Segment>,
+    /// The segments of the current unit, in its order.
+    working: Vec<FoundSegment>,
+    /// The segments that were read to their end, until that is durable.
+    done: Vec<FoundSegment>,
 }
 
 impl<'c> Points<'c> {
-    /// Those of a run, of which the state has this. What is put together goes to temporary files in
-    /// `spool`; a unit of work has about `unit_len` bytes. A part file tells packet time when its
-    /// first record is older than `linger`: one that is closed sooner need not.
+    /// The capture points of a run, with their part of the state. Merged captures go to temporary
+    /// files in `scratch`; a unit of work has about `unit_len` bytes. Part files are read for packet
+    /// time only if their first record is older than `linger`: younger files need not be.
     #[must_use]
     pub fn new(
         config: &'c Directories,
-        spool: Scratch,
+        scratch: Scratch,
         attempts: Attempts,
         unit_len: u64,
         linger: Duration,
@@ -151,14 +153,14 @@ impl<'c> Points<'c> {
         for other in known.iter().filter(|other| other.is_begun()) {
             let directory = other.directory.to_path().display();
             tracing::warn!(
-                "a segment of {directory} is not read to its end, and the directory is not given any more"
+                "a segment of {directory} was not read to its end, and this run does not use the directory"
             );
         }
         let silence = Silence::new(points.len(), config.timeout, Instant::now());
         let (working, done) = (Vec::new(), Vec::new());
         Self {
             config,
-            spool,
+            scratch,
             attempts,
             unit_len,
             linger,
@@ -173,7 +175,7 @@ impl<'c> Points<'c> {
         }
     }
 
-    /// What the state is to have: the directories of this run first, in their order.
+    /// The part of the state: the directories of this run first, in their order.
     #[must_use]
     pub fn stored(&self) -> StoredPoints {
         let points = self
@@ -189,7 +191,7 @@ impl<'c> Points<'c> {
         }
     }
 
-    /// What comes next has nothing to do with what was: packet time begins anew.
+    /// Begins packet time anew: the next unit has nothing to do with earlier ones.
     pub fn begin_anew(&mut self) {
         let of_run = self.points.iter_mut().map(|point| &mut point.stored);
         let series = of_run
@@ -199,24 +201,25 @@ impl<'c> Points<'c> {
         self.recent = RecentPackets::default();
     }
 
-    /// What an earlier process has not read to its end, and whether the first of it is there.
+    /// The unit that an earlier process has not read to its end, and whether its first segment is
+    /// there.
     ///
     /// # Errors
-    /// It cannot be read now.
+    /// A segment cannot be read now.
     pub fn left(
         &mut self,
-        left: &[Left],
+        left: &[NamedInput],
         mut offset: Option<usize>,
         report: &mut Report,
     ) -> Result<(Unit, bool)> {
         let mut unit = Unit::default();
         let mut is_first_there = true;
         self.working.clear();
-        let which = |left: &Left| {
+        let which = |left: &NamedInput| {
             let path = left.path.to_path();
             Listed::at(path).map_or_else(|_| Which::at(path), |listed| Which::of(path, &listed))
         };
-        // What comes after one that is to be read by itself is found again.
+        // If a segment must be read by itself, those after it are found again later.
         let wants_care = left
             .iter()
             .any(|left| self.attempts.wants_care(left.path.to_path()));
@@ -241,7 +244,7 @@ impl<'c> Points<'c> {
                         .position(|point| Some(point.listing.directory()) == path.parent());
                     let order = capture_order(&name, || input.first_ns());
                     let (point, series) = (point.unwrap_or(usize::MAX), Series::named(&name));
-                    let segment = Segment {
+                    let segment = FoundSegment {
                         point,
                         series,
                         path,
@@ -260,7 +263,7 @@ impl<'c> Points<'c> {
                     | InputError::UnsupportedLink(_)),
                 ) => {
                     is_first_there &= from.is_none();
-                    // If it comes back, it is not begun again.
+                    // If the segment comes back, it is not begun again.
                     if let (Some(stored), Some(read_to)) = (self.stored_of(path.parent()), from) {
                         let (name, file) = (Name::of(&name), FileId::default());
                         stored.seen.push(Seen {
@@ -273,7 +276,7 @@ impl<'c> Points<'c> {
                     }
                     report.refused_inputs = report.refused_inputs.saturating_add(1);
                     tracing::error!(
-                        "{} was not read to its end, and what is left of it is lost: {error}",
+                        "{} was not read to its end, and the rest of it is lost: {error}",
                         path.display()
                     );
                 }
@@ -286,7 +289,11 @@ impl<'c> Points<'c> {
         Ok((unit, is_first_there))
     }
 
-    fn open_left(&self, left: &Left, has_faulted: bool) -> Result<(Listed, Input), InputError> {
+    fn open_left(
+        &self,
+        left: &NamedInput,
+        has_faulted: bool,
+    ) -> Result<(Listed, Input), InputError> {
         let path = left.path.to_path();
         let listed = Listed::at(path)?;
         let as_it_was = Listed {
@@ -298,7 +305,7 @@ impl<'c> Points<'c> {
         }
         Ok((
             listed,
-            Input::of_segment(path, &self.spool, left.identity.size, has_faulted)?,
+            Input::of_segment(path, &self.scratch, left.identity.size, has_faulted)?,
         ))
     }
 
@@ -311,11 +318,11 @@ impl<'c> Points<'c> {
         all.find(|stored| Some(stored.directory.to_path()) == directory)
     }
 
-    /// The next unit of work, if there is one. With `looks_closely` every file is looked at, else
-    /// only what may have changed.
+    /// The next unit of work, if there is one. With `looks_closely`, every file is examined;
+    /// otherwise only those that may have changed.
     ///
     /// # Errors
-    /// A directory or a segment cannot be read, or what is merged cannot be written.
+    /// A directory or a segment cannot be read, or the merged capture cannot be written.
     pub fn next_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
         let unit = self.find_unit(report, looks_closely)?;
         if unit.is_none() {
@@ -327,7 +334,7 @@ impl<'c> Points<'c> {
 
     fn find_unit(&mut self, report: &mut Report, looks_closely: bool) -> Result<Option<Unit>> {
         let mut found = self.look(looks_closely)?;
-        // A segment that was begun by merging is ended by merging.
+        // If a segment was begun by merging, merging continues.
         let is_begun = self.points.iter().any(|point| point.stored.is_begun());
         if self.config.paths.len() > 1
             || self.config.leaves_out_copies
@@ -339,7 +346,7 @@ impl<'c> Points<'c> {
         let mut unit = Unit::default();
         self.working.clear();
         while self.working.is_empty() && !found.is_empty() {
-            let next: Vec<Segment> = found.drain(..self.fitting(&found)).collect();
+            let next: Vec<FoundSegment> = found.drain(..self.fitting(&found)).collect();
             self.attempts.begin(
                 next.iter()
                     .map(|segment| Which::of(&segment.path, &segment.listed))
@@ -351,8 +358,8 @@ impl<'c> Points<'c> {
         Ok((!self.working.is_empty()).then_some(unit))
     }
 
-    /// A unit without segments, if there is no other: the part files of all that is waited for say
-    /// that the capture has come further, and all that was captured before is read.
+    /// A unit without segments, if there is no other. The part files of all series that are waited
+    /// for show that the capture has come further, and all earlier packets have been read.
     pub fn quiet_unit(&mut self) -> Option<Unit> {
         let mut points = self.points.iter();
         if self.exhausted.is_none() && points.any(|point| !point.queue.is_empty()) {
@@ -376,8 +383,8 @@ impl<'c> Points<'c> {
         })
     }
 
-    /// How many of these segments a unit takes.
-    fn fitting(&self, found: &[Segment]) -> usize {
+    /// The number of these segments that a unit takes.
+    fn fitting(&self, found: &[FoundSegment]) -> usize {
         let mut len: u64 = 0;
         let fit = found.iter().take(MAX_OPEN).take_while(|segment| {
             let is_first = len == 0;
@@ -391,10 +398,10 @@ impl<'c> Points<'c> {
         if is_alone { 1 } else { fitting }
     }
 
-    /// Opens segments of a unit, as long as there is room in it.
+    /// Opens segments of a unit, as long as the unit has room.
     fn open_some(
         &mut self,
-        segments: Vec<Segment>,
+        segments: Vec<FoundSegment>,
         unit: &mut Unit,
         report: &mut Report,
     ) -> Result<()> {
@@ -404,16 +411,16 @@ impl<'c> Points<'c> {
                 break;
             }
             let input = match self.open(&segment, report) {
-                // First what comes before.
+                // The segments before it are read first.
                 Err(_) if !self.working.is_empty() => break,
                 opened => opened?,
             };
             let Some(input) = input else { continue };
-            // Decompressed, it may be many times as much.
+            // Decompressed, it may be many times larger.
             len = len.saturating_add(input.bytes().len() as u64);
             unit.push(
                 input,
-                Left {
+                NamedInput {
                     path: Name::of(&segment.path),
                     identity: segment.identity,
                 },
@@ -423,47 +430,47 @@ impl<'c> Points<'c> {
         Ok(())
     }
 
-    /// Some of the unit is durable.
+    /// Notes that a part of the unit is durable.
     ///
     /// # Errors
-    /// That cannot be noted.
+    /// The note cannot be written.
     pub fn note_progress(&mut self) -> Result<()> {
         self.attempts.progress()
     }
 
-    /// The unit is given up; nothing of it is to blame.
+    /// Notes that the unit was given up, through no fault of its segments.
     ///
     /// # Errors
-    /// That cannot be noted.
+    /// The note cannot be written.
     pub fn put_down(&mut self) -> Result<()> {
         self.attempts.put_down()
     }
 
-    /// An input of the unit was read to its end.
+    /// Notes that an input of the unit was read to its end.
     pub fn note(
         &mut self,
         Done {
-            place,
+            index,
             read_to,
             content,
         }: Done,
     ) {
-        let Some(segment) = self.working.get(place).cloned() else {
+        let Some(segment) = self.working.get(index).cloned() else {
             return;
         };
-        let segment = Segment { content, ..segment };
-        // Of a directory that is not given this time, too.
+        let segment = FoundSegment { content, ..segment };
+        // The directory may be one that this run does not use.
         if let Some(stored) = self.stored_of(segment.path.parent()) {
             stored.remember(&segment, read_to);
         }
         self.done.push(segment);
     }
 
-    /// The unit of work is durable: segments that were read to their end go where the user wants
-    /// them. Gives how many there are, and their bytes.
+    /// Notes that the unit of work is durable, and marks, deletes or moves the segments that were
+    /// read to their end. Returns their number and their bytes.
     ///
     /// # Errors
-    /// It cannot be noted that they were read.
+    /// The note cannot be written.
     pub fn settle(&mut self) -> Result<(u64, u64)> {
         self.attempts.succeed()?;
         let done = std::mem::take(&mut self.done);
@@ -481,9 +488,8 @@ impl<'c> Points<'c> {
         Ok(sizes)
     }
 
-    /// Whether there is something for the state since this was asked last, without a segment that
-    /// was read.
-    pub fn take_learned(&mut self) -> bool {
+    /// True when something must be saved although no segment was read; then resets that.
+    pub fn take_changes(&mut self) -> bool {
         self.points
             .iter_mut()
             .filter_map(|point| std::mem::take(&mut point.has_learned).then_some(()))
@@ -491,16 +497,16 @@ impl<'c> Points<'c> {
             > 0
     }
 
-    /// What is in the directories and was not read yet, in capture order.
-    fn look(&mut self, looks_closely: bool) -> Result<Vec<Segment>> {
+    /// The segments in the directories that have not been read yet, in capture order.
+    fn look(&mut self, looks_closely: bool) -> Result<Vec<FoundSegment>> {
         let mut found = Vec::new();
-        let (spool, attempts, after_processing) = (
-            &self.spool,
+        let (scratch, attempts, after_processing) = (
+            &self.scratch,
             &mut self.attempts,
             &self.config.after_processing,
         );
         let mut look = Look {
-            spool,
+            scratch,
             attempts,
             after_processing,
         };
@@ -509,12 +515,12 @@ impl<'c> Points<'c> {
                 Ok(listed) => {
                     point.is_missing = false;
                     if let Some(listed) = listed {
-                        found.extend(point.take_listed(number, listed, &mut look)?);
+                        found.extend(point.new_segments(number, listed, &mut look)?);
                     }
                 }
                 Err(error) if self.config.stays => {
                     if !std::mem::replace(&mut point.is_missing, true) {
-                        tracing::warn!("{error}; it is waited for");
+                        tracing::warn!("{error}; the run waits for it");
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -527,12 +533,12 @@ impl<'c> Points<'c> {
         Ok(found)
     }
 
-    /// Opens a segment. One that is no capture is remembered, so that it is not tried again and
-    /// again; one that cannot be read is set aside when it has failed twice.
+    /// Opens a segment. A file that is no capture is remembered, so that it is not tried again; one
+    /// that cannot be read is set aside when it has failed twice.
     ///
     /// # Errors
-    /// It is not the segment that is to blame, or it is tried again.
-    fn open(&mut self, segment: &Segment, report: &mut Report) -> Result<Option<Input>> {
+    /// The segment is not at fault, or must be tried again.
+    fn open(&mut self, segment: &FoundSegment, report: &mut Report) -> Result<Option<Input>> {
         let Some(point) = self.points.get_mut(segment.point) else {
             return Ok(None);
         };
@@ -541,7 +547,7 @@ impl<'c> Points<'c> {
         let opened = patiently(|| {
             Input::of_segment(
                 &segment.path,
-                &self.spool,
+                &self.scratch,
                 segment.identity.size,
                 has_faulted,
             )
@@ -555,7 +561,7 @@ impl<'c> Points<'c> {
                     .or_default();
                 if segment.order.start_ns < point.stored.latest_ns && segment.from.is_none() {
                     tracing::warn!(
-                        "{} is late: it begins before segments that were processed; its packets are taken as they come",
+                        "{} is late: it begins before segments that were processed; its packets get the present packet time",
                         segment.path.display()
                     );
                 }
@@ -590,7 +596,7 @@ impl<'c> Points<'c> {
         Ok(None)
     }
 
-    /// Segments that wait for others: how many there are, and what for.
+    /// The number of segments that wait, and the series that they wait for.
     #[must_use]
     pub fn waiting(&self) -> Option<String> {
         let waiting: usize = self.points.iter().map(|point| point.queue.len()).sum();
@@ -600,22 +606,21 @@ impl<'c> Points<'c> {
         let directory = point.listing.directory().display();
         let of_series = match point.stored.series.len() {
             ..2 => String::new(),
-            // Five seconds are nothing to speak of.
+            // Five seconds are not worth a message.
             _ => format!(
                 " ({})",
                 self.being_written(least, now).map(|_| &least.series)?
             ),
         };
-        (waiting > 0).then(|| {
-            format!("{waiting} segments wait for what {directory}{of_series} has still to deliver")
-        })
+        (waiting > 0)
+            .then(|| format!("{waiting} segments wait for {directory}{of_series} to deliver"))
     }
 }
 
-/// Takes what is known of a directory out of all that is.
+/// Removes the state of a directory from `known`.
 fn take(known: &mut Vec<Stored>, directory: &Path) -> Option<Stored> {
-    let place = known
+    let index = known
         .iter()
         .position(|stored| stored.directory.to_path() == directory)?;
-    Some(known.remove(place))
+    Some(known.remove(index))
 }

@@ -1,5 +1,4 @@
-//! One capture point: a directory, what is known of it from earlier runs, and what is seen in it
-//! now.
+//! A capture point: a directory, its state from earlier runs, and the files that are in it now.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,58 +13,58 @@ use nix::libc::ELOOP;
 
 use super::{
     Look, ON_ITS_WAY,
-    segment::{Queued, Segment, has_packets},
-    stored::{Begun, Known, Likeness, Seen, Stored, is_longer},
+    segment::{FoundSegment, Queued, has_packets},
+    stored::{Begun, KnownSegments, Likeness, Seen, Stored, is_longer},
 };
 use crate::{
     attempts::{Attempts, Which},
     moment::Clock,
     segments::{
-        AfterProcessing, Applied, Content, Identity, Listed, Listing, Series, capture_order,
+        AfterProcessing, Applied, ContentHash, Identity, Listed, Listing, Series, capture_order,
         content, identity, part_begins, whole_path,
     },
     source::{Input, InputError, Name, Scratch, first_time, merge::Delivery, patiently},
 };
 
-/// What is to be done with a file.
+/// The use of a file.
 enum Sorted<New> {
-    /// It is to be read.
+    /// The file is to be read.
     New(New),
-    /// It was read: the one with this number.
+    /// The file was read: it is the segment with this number.
     Read(usize),
-    /// One that waits to be read is the same.
+    /// The file is the same as one that waits to be read.
     Waiting,
 }
 
 /// A capture point.
 #[derive(Debug)]
 pub(super) struct Point {
-    /// What is known of it from run to run.
+    /// The state of the directory.
     pub(super) stored: Stored,
     pub(super) listing: Listing,
-    /// Files that need not be looked at again as long as they are like this.
+    /// Files that are not examined again until they change.
     pub(super) settled: BTreeMap<OsString, Listed>,
-    /// When the first packet of files whose name does not tell it was captured.
+    /// The time of the first packet in files whose name does not tell it.
     first_ns: BTreeMap<OsString, (Listed, Option<u64>)>,
-    /// When the first records of part files were captured, by the files' names.
+    /// The time of the first record in part files, by file name.
     parts_begin: BTreeMap<String, Clock>,
-    /// Segments that are open, where several points are merged.
+    /// Open segments, if several points are merged.
     pub(super) queue: Vec<Queued>,
-    /// The series of which there are more.
+    /// Series with more segments than can be open.
     pub(super) crowded: BTreeSet<Series>,
-    /// What is in the directory and cannot be looked at.
+    /// Files in the directory that cannot be examined.
     refused: Vec<PathBuf>,
     pub(super) is_missing: bool,
-    /// Whether it has been silent for so long that the others are not held back for it any more.
+    /// True when the point has been silent for so long that the others do not wait for it any more.
     pub(super) is_silent: bool,
-    /// Whether the log says already that segments cannot be marked, deleted or moved.
+    /// True when the log already says that segments cannot be marked, deleted or moved.
     has_complained: bool,
-    /// Whether there is something for the state, without a segment that was read.
+    /// True when something must be saved although no segment was read.
     pub(super) has_learned: bool,
 }
 
 impl Point {
-    /// That of a directory, of which this is `known`, or nothing.
+    /// The capture point of a directory; `known` is its state, if there is one.
     pub(super) fn new(directory: &Path, known: Option<Stored>) -> Self {
         let whole = whole_path(directory);
         let fresh = || Stored {
@@ -88,14 +87,14 @@ impl Point {
         }
     }
 
-    /// What is in the directory now; nothing where it is the same as the last time, if it is not
-    /// looked at `closely`.
+    /// The files in the directory; `None` if nothing has changed since the last time, unless
+    /// `closely` is set.
     pub(super) fn list(&mut self, closely: bool) -> io::Result<Option<Vec<Listed>>> {
         let refused = &mut self.refused;
         refused.clear();
         let note = |path: &Path, error: &io::Error| match error.raw_os_error() {
             Some(ELOOP) => tracing::warn!("{} cannot be looked at: {error}", path.display()),
-            // There may be a capture behind it, and others come after that.
+            // It may be a capture, and others come after it.
             _ => refused.push(path.to_owned()),
         };
         let now = Instant::now();
@@ -106,14 +105,14 @@ impl Point {
         }
     }
 
-    /// Of what was listed in the directory, which has the number `number`, what is to be read and
-    /// does not wait already.
-    pub(super) fn take_listed(
+    /// The listed files that are to be read and do not wait already. `number` is that of the
+    /// directory.
+    pub(super) fn new_segments(
         &mut self,
         number: usize,
         mut listed: Vec<Listed>,
         look: &mut Look<'_>,
-    ) -> Result<Vec<Segment>> {
+    ) -> Result<Vec<FoundSegment>> {
         for path in std::mem::take(&mut self.refused) {
             match patiently(|| Listed::at(&path).map_err(InputError::from)) {
                 Ok(found) => listed.push(found),
@@ -121,7 +120,7 @@ impl Point {
             }
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
-        // What has grown while it waited is read as it is now.
+        // A file that has grown while it waited is listed anew.
         let is_as_listed = |queued: &Queued| {
             let now = listed
                 .iter()
@@ -134,13 +133,13 @@ impl Point {
         self.sift(number, listed, look)
     }
 
-    /// Those of the files in the directory that are to be read.
+    /// The segments among the listed files that are to be read.
     fn sift(
         &mut self,
         number: usize,
         listed: Vec<Listed>,
         look: &mut Look<'_>,
-    ) -> Result<Vec<Segment>> {
+    ) -> Result<Vec<FoundSegment>> {
         self.stored.forget_some(&listed);
         let names: BTreeSet<&OsString> = listed.iter().map(|listed| &listed.name).collect();
         self.settled.retain(|name, _| names.contains(name));
@@ -152,9 +151,9 @@ impl Point {
         if unsettled.is_empty() {
             return Ok(Vec::new());
         }
-        let known = Known::of(&self.stored);
+        let known = KnownSegments::of(&self.stored);
         let directory = self.listing.directory().to_owned();
-        let mut found: Vec<Segment> = Vec::new();
+        let mut found: Vec<FoundSegment> = Vec::new();
         let mut new = Vec::new();
         for listed in unsettled {
             let path = directory.join(&listed.name);
@@ -197,16 +196,16 @@ impl Point {
         Ok(found)
     }
 
-    /// Finds out what is to be done with a file.
+    /// Decides on the use of a file.
     fn examine(
         &mut self,
         number: usize,
         path: &Path,
         listed: &Listed,
-        known: &Known,
-        found: &mut [Segment],
+        known: &KnownSegments,
+        found: &mut [FoundSegment],
         look: &mut Look<'_>,
-    ) -> Result<Sorted<Segment>, InputError> {
+    ) -> Result<Sorted<FoundSegment>, InputError> {
         let identity = identity(path, listed)?;
         let content = match self.sort_out(number, listed, identity, known, found)? {
             Sorted::New(content) => content,
@@ -221,12 +220,12 @@ impl Point {
             .or_else(|| look.attempts.read_to(&which));
         let mut first_ns = Ok(None);
         let order = capture_order(&listed.name, || {
-            first_ns = self.first_ns(path, listed, &which, look.spool, look.attempts);
+            first_ns = self.first_ns(path, listed, &which, look.scratch, look.attempts);
             *first_ns.as_ref().unwrap_or(&None)
         });
         first_ns?;
         let (path, listed) = (path.to_owned(), listed.clone());
-        Ok(Sorted::New(Segment {
+        Ok(Sorted::New(FoundSegment {
             point: number,
             series,
             path,
@@ -238,7 +237,7 @@ impl Point {
         }))
     }
 
-    /// Takes note of a segment that has grown since it was read in part.
+    /// Notes that a segment has grown since it was read in part.
     fn note_growth(
         &mut self,
         path: &Path,
@@ -259,16 +258,16 @@ impl Point {
         Ok(())
     }
 
-    /// Whether a file is one that was read, or waits to be read, whatever its name. Of one that is
-    /// to be read, gives all of it where that had to be found out.
+    /// Decides on the use of a file: it may have been read, or wait to be read, under any name. For
+    /// a file that is to be read, returns its content if that was needed for the decision.
     fn sort_out(
         &self,
         number: usize,
         listed: &Listed,
         identity: Identity,
-        known: &Known,
-        found: &mut [Segment],
-    ) -> io::Result<Sorted<Option<Content>>> {
+        known: &KnownSegments,
+        found: &mut [FoundSegment],
+    ) -> io::Result<Sorted<Option<ContentHash>>> {
         let path = self.listing.directory().join(&listed.name);
         if !has_packets(listed) {
             return Ok(
@@ -279,7 +278,7 @@ impl Point {
             );
         }
         let mut all = None;
-        let mut of_it = || -> io::Result<Content> {
+        let mut of_it = || -> io::Result<ContentHash> {
             all.map_or_else(|| content(&path, listed.size), Ok)
                 .inspect(|content| all = Some(*content))
         };
@@ -296,7 +295,7 @@ impl Point {
             .iter()
             .filter(|queued| queued.segment.identity == identity)
         {
-            // The same by another name.
+            // The same content under another name.
             if queued.segment.content == Some(of_it()?) {
                 return Ok(Sorted::Waiting);
             }
@@ -309,7 +308,7 @@ impl Point {
                 .map_or_else(|| content(&other.path, identity.size), Ok)?;
             other.content = Some(content);
             if content == of_it()? {
-                // It will be known when the other one has been read.
+                // The next look recognizes it, when the other one has been read.
                 return Ok(Sorted::Waiting);
             }
             self.say_it_is_another(&path, Some(other.path.as_path()));
@@ -328,7 +327,7 @@ impl Point {
         );
     }
 
-    /// All of a file was read before, by this name or another.
+    /// Skips a file whose content was read before, under any name.
     fn pass_over(
         &mut self,
         path: &Path,
@@ -348,12 +347,12 @@ impl Point {
         if is_renamed {
             let other = before.name.to_path().display();
             tracing::warn!(
-                "{} is not read: all of it is the same as {other}, which was processed",
+                "{} is not read: it has the same content as {other}, which was processed",
                 path.display()
             );
         }
         let is_to_go = now.is_read_to_its_end() && *after_processing != AfterProcessing::Keep;
-        // The next run need not compare all of it again.
+        // With the new file identity, the next run need not compare the contents again.
         if before.file != now.file && !is_to_go {
             self.has_learned = true;
             if is_renamed {
@@ -362,7 +361,7 @@ impl Point {
                 *before = now.clone();
             }
         }
-        // What was no capture is nobody's to delete.
+        // A file that was no capture is not deleted or moved.
         if now.is_read_to_its_end() {
             self.apply(after_processing, path, &listed);
         }
@@ -374,7 +373,7 @@ impl Point {
         path: &Path,
         listed: &Listed,
         which: &Which,
-        spool: &Scratch,
+        scratch: &Scratch,
         attempts: &Attempts,
     ) -> Result<Option<u64>, InputError> {
         if let Some((_, first_ns)) = self
@@ -384,9 +383,9 @@ impl Point {
         {
             return Ok(*first_ns);
         }
-        let first_ns = match first_time(path, spool, attempts.has_faulted(which)) {
+        let first_ns = match first_time(path, scratch, attempts.has_faulted(which)) {
             Ok(first_ns) => first_ns,
-            // It will be named when its turn has come.
+            // Opening it later reports the error.
             Err(InputError::NotACapture(_) | InputError::UnsupportedLink(_)) => None,
             Err(error) => return Err(error),
         };
@@ -395,15 +394,15 @@ impl Point {
         Ok(first_ns)
     }
 
-    /// A segment was read to its end, which is durable: does with it what the user wants.
-    pub(super) fn settle(&mut self, after_processing: &AfterProcessing, segment: Segment) {
-        let Segment { path, listed, .. } = segment;
+    /// Marks, deletes or moves a segment that was read to its end, after that is durable.
+    pub(super) fn settle(&mut self, after_processing: &AfterProcessing, segment: FoundSegment) {
+        let FoundSegment { path, listed, .. } = segment;
         if !self.apply(after_processing, &path, &listed) {
             self.settled.insert(listed.name.clone(), listed);
         }
     }
 
-    /// Does with a segment what the user wants. Tells whether it has grown: then there is more to
+    /// Marks, deletes or moves a segment. Returns true if it has grown, so that there is more to
     /// read.
     fn apply(&mut self, what: &AfterProcessing, path: &Path, listed: &Listed) -> bool {
         match what.apply(path, listed) {
@@ -413,26 +412,26 @@ impl Point {
                 false
             }
             Err(error) => {
-                tracing::warn!("{error}; further ones are not named");
+                tracing::warn!("{error}; further segments are not reported");
                 false
             }
         }
     }
 
-    /// Whether it is this segment that is read in part.
-    pub(super) fn has_begun(&self, segment: &Segment) -> bool {
+    /// True when this segment was read in part.
+    pub(super) fn has_begun(&self, segment: &FoundSegment) -> bool {
         self.stored
             .has_begun(&segment.series, segment.identity, segment.content)
     }
 
-    /// What waits of a series.
+    /// The waiting segments of a series.
     pub(super) fn queued(&self, series: &Series) -> impl Iterator<Item = &Queued> {
         self.queue
             .iter()
             .filter(move |queued| queued.segment.series == *series)
     }
 
-    /// Puts a segment in its place: the one that was begun comes first.
+    /// Adds a segment to the queue; one that was begun comes first.
     pub(super) fn enqueue(&mut self, queued: Queued) {
         let begun = self
             .queue
@@ -441,15 +440,15 @@ impl Point {
             .count();
         let rest = self.queue.get(begun..).unwrap_or_default();
         let behind = rest.partition_point(|before| before.segment.order < queued.segment.order);
-        let place = if self.has_begun(&queued.segment) {
+        let index = if self.has_begun(&queued.segment) {
             0
         } else {
             begun.saturating_add(behind)
         };
-        self.queue.insert(place, queued);
+        self.queue.insert(index, queued);
     }
 
-    /// Takes the first so many of a series out of the queue.
+    /// Removes the first `count` segments of a series from the queue.
     pub(super) fn take_finished(&mut self, series: &Series, count: usize) -> Vec<Queued> {
         let mut left = count;
         let is_finished = |queued: &mut Queued| {
@@ -460,7 +459,7 @@ impl Point {
         self.queue.extract_if(.., is_finished).collect()
     }
 
-    /// Finds out how far the segments that wait go, each behind those before it.
+    /// Determines how far the waiting segments deliver, each after those before it.
     pub(super) fn note_deliveries(&mut self) {
         let Self { queue, stored, .. } = self;
         for (series, merging) in &stored.series {
@@ -478,8 +477,8 @@ impl Point {
         }
     }
 
-    /// The packet time up to which what is there of a series goes. The name of a segment without
-    /// packets says that there were none before.
+    /// The packet time up to which a series has delivered. The name of a segment without packets
+    /// shows that none came before.
     pub(super) fn delivered(&self, series: &Series) -> Option<Clock> {
         let merged = self
             .stored
@@ -495,7 +494,7 @@ impl Point {
         merged.max(queued.flatten()).max(named)
     }
 
-    /// How far packet time has come in segments that were closed a while ago.
+    /// The packet time that segments which were closed a while ago have reached.
     pub(super) fn at_rest(&self, now: SystemTime) -> Option<Clock> {
         let is_at_rest = |queued: &&Queued| {
             now.duration_since(queued.segment.listed.modified)
@@ -517,7 +516,7 @@ impl Point {
             .max()
     }
 
-    /// Looks when the segments that are being written begin, of those that are as old as that.
+    /// Reads the first record of part files that are at least `least_age` old.
     pub(super) fn look_at_parts(&mut self, now: SystemTime, least_age: Duration) {
         let directory = self.listing.directory();
         let parts = self.listing.being_written().values();
@@ -530,7 +529,7 @@ impl Point {
             .collect();
     }
 
-    /// When the segment of a series begins that is being written, if all before it is at hand.
+    /// The beginning of the part file of a series, if all earlier segments are in the queue.
     pub(super) fn next_begins(&self, series: &Series) -> Option<Clock> {
         let part = self.listing.being_written().get(series)?;
         let begins = self.parts_begin.get(&part.name).copied();
@@ -542,7 +541,7 @@ impl Point {
         match (std::mem::replace(&mut self.is_silent, is_silent), is_silent) {
             (false, true) => {
                 tracing::warn!(
-                    "nothing has come to {directory} for longer than --source-timeout; the others do not wait for it any more"
+                    "nothing has come to {directory} for longer than --source-timeout; the other directories do not wait for it any more"
                 );
             }
             (true, false) => tracing::info!("{directory} delivers again; the others wait for it"),

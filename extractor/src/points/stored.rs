@@ -1,5 +1,5 @@
-//! What is known of input directories from run to run: which segments were processed, and how far
-//! those are that are merged.
+//! The part of the state for input directories: which segments were processed, and how far merged
+//! segments have been read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,83 +10,84 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::segment::Segment;
+use super::segment::FoundSegment;
 use crate::{
-    segments::{Content, FileId, Identity, Listed, Series, content, identity},
+    segments::{ContentHash, FileId, Identity, Listed, Series, content, identity},
     source::{Name, RecentPackets},
     timeline::Timeline,
 };
 
-/// Of segments that are gone, so many are remembered, to know them if they are delivered again.
+/// The most missing segments that are remembered, in case they are delivered again.
 const MAX_REMEMBERED: usize = 4096;
 
-/// A series that is gone for an hour of packet time needs no watching.
+/// A series that is gone for an hour of packet time is forgotten.
 const LONG_GONE_NS: u64 = 3_600_000_000_000;
 
-/// What the state has of the input directories.
+/// The state of the input directories.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StoredPoints {
-    /// What is known of each.
+    /// The state of each directory.
     pub(super) points: Vec<Stored>,
-    /// Packets of which copies are left out.
+    /// The latest packets, whose copies are left out.
     pub(super) recent: RecentPackets,
 }
 
-/// What is known of an input directory.
+/// The state of an input directory.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stored {
-    /// Where it is.
+    /// The path of the directory.
     pub(super) directory: Name,
-    /// The segments that were processed, the latest last.
+    /// The processed segments, the latest last.
     pub(super) seen: Vec<Seen>,
-    /// When the latest of them began, in nanoseconds since 1970.
+    /// The beginning of the latest segment, in nanoseconds since 1970.
     pub(super) latest_ns: u64,
-    /// The series of segments in it, and how far those are that are merged with others.
+    /// The series of segments in the directory, and how far each has been merged.
     pub(super) series: BTreeMap<Series, Merging>,
 }
 
-/// How far a series of segments has been merged with others.
+/// The position up to which a series of segments has been merged with others.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Merging {
-    /// The segment that was begun.
+    /// The segment that was read in part.
     pub(super) begun: Option<Begun>,
-    /// The series' clock there.
+    /// The clock of the series at that position.
     pub(super) timeline: Timeline,
 }
 
-/// A segment that is read in part.
+/// A segment that was read in part.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Begun {
     pub(super) identity: Identity,
-    pub(super) content: Content,
-    /// How far it is read, in bytes.
+    pub(super) content: ContentHash,
+    /// The offset up to which it has been read, in bytes.
     pub(super) offset: usize,
 }
 
 impl Begun {
-    /// Whether it is this one. Its content is known wherever the identity might not do.
-    pub(super) fn is(&self, identity: Identity, content: Option<Content>) -> bool {
+    /// True when this is the segment. Its content is known whenever the identity may not suffice.
+    pub(super) fn is(&self, identity: Identity, content: Option<ContentHash>) -> bool {
         self.identity == identity && content.is_none_or(|content| self.content == content)
     }
 }
 
-/// A segment that was processed.
+/// A processed segment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Seen {
-    /// Its name.
+    /// The name of the segment.
     pub(super) name: Name,
-    /// What it is looked up by, whatever its name.
+    /// The identity of the segment, to look it up under any name.
     pub(super) identity: Identity,
-    /// What it is known by for sure; nothing if it was not read to its end.
-    pub(super) content: Option<Content>,
-    /// The very file.
+    /// The content, which identifies it for sure; `None` if the segment was not read to its end.
+    pub(super) content: Option<ContentHash>,
+    /// The file itself.
     pub(super) file: FileId,
-    /// How far it could be read, in bytes: it may be seen again when it has grown.
+    /// The offset up to which it could be read, in bytes: a file that has grown is read again from
+    /// there.
     pub(super) read_to: usize,
 }
 
 impl Seen {
-    /// Whether all that is in it was read. Not so of what is no capture, or was gone too early.
+    /// True when the whole segment was read. False if it was no capture, or disappeared too early.
     pub(super) fn is_read_to_its_end(&self) -> bool {
         self.read_to > 0 && self.content.is_some()
     }
@@ -97,23 +98,23 @@ impl Stored {
         self.series.values().any(|merging| merging.begun.is_some())
     }
 
-    /// Whether it is this segment of a series that is read in part.
+    /// True when this segment of a series was read in part.
     pub(super) fn has_begun(
         &self,
         series: &Series,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) -> bool {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
         begun.is_some_and(|begun| begun.is(identity, content))
     }
 
-    /// How far a segment of a series was read that was begun, in bytes.
+    /// The offset up to which a segment of a series was read in part, in bytes.
     pub(super) fn read_in_part(
         &self,
         series: &Series,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) -> Option<usize> {
         let begun = self.series.get(series).and_then(|merging| merging.begun);
         begun
@@ -121,19 +122,19 @@ impl Stored {
             .map(|begun| begun.offset)
     }
 
-    /// A segment that was begun is not gone on with now.
+    /// Forgets that a segment of a series was begun.
     pub(super) fn give_up_begun(
         &mut self,
         series: &Series,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) {
         if let Some(merging) = self.series.get_mut(series) {
             merging.begun.take_if(|begun| begun.is(identity, content));
         }
     }
 
-    /// Whether a segment that is read in part might be this one.
+    /// True when a segment with this identity may have been read in part.
     pub(super) fn may_have_begun(&self, identity: Identity) -> bool {
         self.series
             .values()
@@ -141,13 +142,13 @@ impl Stored {
             .any(|begun| begun.identity == identity)
     }
 
-    /// The series of a capture: a segment that is read in part stays in its own, whatever it is
-    /// called by now.
+    /// The series of a segment: a segment that was read in part stays in its series, even under
+    /// another name.
     pub(super) fn series_of(
         &self,
         name: &OsStr,
         identity: Identity,
-        content: Option<Content>,
+        content: Option<ContentHash>,
     ) -> Series {
         let is_it = |merging: &Merging| {
             merging
@@ -162,8 +163,8 @@ impl Stored {
         begun.unwrap_or_else(|| Series::named(name))
     }
 
-    /// Takes note of the series that are being written. One of which nothing is there any more is
-    /// kept as long as its last packets may matter.
+    /// Notes the series that are being written. A series without files is kept as long as its last
+    /// packets may matter.
     pub(super) fn note_series<'s>(
         &mut self,
         listed: &[Listed],
@@ -191,9 +192,9 @@ impl Stored {
         }
     }
 
-    /// A segment was read up to there. One without packets has no time at which it begins.
-    pub(super) fn remember(&mut self, segment: &Segment, read_to: usize) {
-        let Segment {
+    /// Notes that a segment was read up to an offset. A segment without packets has no beginning.
+    pub(super) fn remember(&mut self, segment: &FoundSegment, read_to: usize) {
+        let FoundSegment {
             listed,
             identity,
             content,
@@ -213,7 +214,7 @@ impl Stored {
         }
     }
 
-    /// Forgets the oldest of many segments that are not in the directory any more.
+    /// Forgets the oldest segments that are not in the directory any more, if there are many.
     pub(super) fn forget_some(&mut self, listed: &[Listed]) {
         if self.seen.len() > MAX_REMEMBERED.saturating_add(listed.len()) {
             let excess = self
@@ -233,26 +234,27 @@ impl Stored {
     }
 }
 
-/// The segments of a directory that were processed, to look them up in.
-pub(super) struct Known {
+/// An index of the processed segments of a directory.
+pub(super) struct KnownSegments {
     by_identity: BTreeMap<Identity, Vec<usize>>,
-    /// The latest of each name.
+    /// The latest segment of each name.
     by_name: BTreeMap<Name, usize>,
 }
 
-/// How a file compares to the segments that were processed.
+/// The result of comparing a file with the processed segments.
 pub(super) enum Likeness {
-    /// It is none of them.
+    /// The file is new.
     New,
-    /// It is the one with this number, which was looked at before.
+    /// The file is the segment with this number itself.
     Itself(usize),
-    /// All of it is the same as all of the one with this number.
+    /// The file has the same content as the segment with this number.
     Copy(usize),
-    /// It has the length and the first bytes of the one with this number, and is another capture.
+    /// The file has the length and the first bytes of the segment with this number, but other
+    /// content.
     Another(usize),
 }
 
-impl Known {
+impl KnownSegments {
     pub(super) fn of(stored: &Stored) -> Self {
         let mut by_identity: BTreeMap<Identity, Vec<usize>> = BTreeMap::new();
         for (number, seen) in stored.seen.iter().enumerate() {
@@ -270,24 +272,25 @@ impl Known {
         }
     }
 
-    /// The number of the segment of this name, if it is the very file: nothing of it need be read.
+    /// The number of the segment with this name, if it is the same file: nothing of it need be
+    /// read.
     pub(super) fn very_file(&self, stored: &Stored, listed: &Listed) -> Option<usize> {
         let number = *self.by_name.get(&Name::of(&listed.name))?;
         let seen = stored.seen.get(number)?;
         (seen.identity.size == listed.size && seen.file == listed.file_id()).then_some(number)
     }
 
-    /// How a file with packets compares to what was processed. Its `content` is asked for only
-    /// where the very file is not known.
+    /// Compares a file with packets to the processed segments. `content` is called only if the file
+    /// itself is not known.
     ///
     /// # Errors
-    /// There is no content.
+    /// `content` fails.
     pub(super) fn likeness<E>(
         &self,
         stored: &Stored,
         listed: &Listed,
         identity: Identity,
-        content: impl FnOnce() -> Result<Content, E>,
+        content: impl FnOnce() -> Result<ContentHash, E>,
     ) -> Result<Likeness, E> {
         let alike = self
             .by_identity
@@ -307,12 +310,12 @@ impl Known {
             return Ok(Likeness::New);
         };
         let content = content()?;
-        // One that was gone before it was read to its end is not begun again.
+        // A segment that disappeared before it was read to its end is not begun again.
         let copied = find(&|seen| seen.content.map_or(seen.read_to > 0, |all| all == content));
         Ok(copied.map_or(Likeness::Another(*latest), Likeness::Copy))
     }
 
-    /// The same of one without packets, of which each has only its name.
+    /// Compares a file without packets, which has only its name.
     pub(super) fn likeness_by_name(
         &self,
         stored: &Stored,
@@ -329,7 +332,7 @@ impl Known {
         number.filter(is_it).map_or(Likeness::New, Likeness::Itself)
     }
 
-    /// Where to read on in a file that was shorter when it was read.
+    /// The offset at which reading continues in a file that was shorter when it was read.
     ///
     /// # Errors
     /// It cannot be read.
@@ -350,14 +353,14 @@ impl Known {
             return Ok(None);
         }
         tracing::info!(
-            "{} has grown since it was read; what is new is read",
+            "{} has grown since it was read; the new part is read",
             path.display()
         );
         Ok(Some(shorter.read_to))
     }
 }
 
-/// Whether a file is what another was that was shorter.
+/// True when a file begins with the content of a shorter one.
 ///
 /// # Errors
 /// It cannot be read.
@@ -365,7 +368,7 @@ pub(super) fn is_longer(
     path: &Path,
     listed: &Listed,
     shorter: Identity,
-    then: Option<Content>,
+    then: Option<ContentHash>,
 ) -> io::Result<bool> {
     if shorter.size >= listed.size {
         return Ok(false);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use shared::units::SipPorts;
 
 use super::{
-    Beginning, Belonging, Found, IpFragments, MAX_HOLD_NS, SipStreams, StreamMessage, Taken,
+    Beginning, Belonging, Found, Handled, IpFragments, MAX_HOLD_NS, SipStreams, StreamMessage,
     ToldPacket, Whole,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Fragmented, Frames, Repetition,
         SegmentEvent, SipEvent,
     },
-    index::{self, Content, PortPair},
+    index::{self, DatagramContent, PortPair},
     moment::{Clock, Moment, Position},
     packet::{Datagram, Decoder, Fragment, Packet},
     sdp::Description,
@@ -64,7 +64,7 @@ pub struct Assembled<'a> {
 }
 
 /// The state of the work on one window.
-struct Work<'a> {
+struct Assembly<'a> {
     arena: &'a Bump,
     sip: Vec<SipEvent<'a>>,
     repetitions: Vec<Repetition>,
@@ -139,7 +139,7 @@ impl Assembler {
         end: Clock,
         arena: &'a Bump,
     ) -> Assembled<'a> {
-        let mut work = Work::new(arena);
+        let mut work = Assembly::new(arena);
         for event in fragments {
             self.add_beginnings(event.at.clock, &mut work);
             self.add_fragment(&event, MAX_NESTED, &mut work);
@@ -156,7 +156,7 @@ impl Assembler {
         }
         let mut found = Vec::new();
         for event in &segments {
-            self.unfinished.streams.take(event, arena, &mut found);
+            self.unfinished.streams.handle(event, arena, &mut found);
         }
         self.unfinished.streams.expire(end, arena, &mut found);
         self.finish_window(work, found)
@@ -183,7 +183,7 @@ impl Assembler {
 
     /// Ends the input at `at`, and completes messages from the parts that are there.
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump) -> Assembled<'a> {
-        let mut work = Work::new(arena);
+        let mut work = Assembly::new(arena);
         self.add_beginnings(Clock::MAX, &mut work);
         work.sip
             .iter_mut()
@@ -193,7 +193,7 @@ impl Assembler {
         self.finish_window(work, found)
     }
 
-    fn finish_window<'a>(&self, mut work: Work<'a>, found: Vec<Found<'a>>) -> Assembled<'a> {
+    fn finish_window<'a>(&self, mut work: Assembly<'a>, found: Vec<Found<'a>>) -> Assembled<'a> {
         for found in found {
             match found {
                 Found::Message(message) => work.add_message(message),
@@ -219,7 +219,7 @@ impl Assembler {
 
     /// Adds a packet that HEP over TCP reports. Media is only counted: the writer of call files
     /// does not read streams.
-    fn add_reported<'a>(&self, told: ToldPacket<'a>, work: &mut Work<'a>) {
+    fn add_reported<'a>(&self, told: ToldPacket<'a>, work: &mut Assembly<'a>) {
         let ToldPacket {
             at,
             timestamp_ns,
@@ -236,10 +236,10 @@ impl Assembler {
             return;
         };
         let mut counts = Counts::default();
-        match Content::of(&datagram, self.ports, &mut counts) {
-            Content::Media => return index::increment(&mut work.counts.hep_media),
-            Content::Malformed => {}
-            Content::Sip(message, descriptions) => {
+        match DatagramContent::of(&datagram, self.ports, &mut counts) {
+            DatagramContent::Media => return index::increment(&mut work.counts.hep_media),
+            DatagramContent::Malformed => {}
+            DatagramContent::Sip(message, descriptions) => {
                 let told_ns = packet.told_ns();
                 let (frames, timestamp_ns) =
                     (settled(&frames, at), told_ns.unwrap_or(timestamp_ns));
@@ -263,7 +263,7 @@ impl Assembler {
 
     /// Adds SIP messages whose first fragment waited in vain for the rest, up to the last whole
     /// line, as if the snap length had cut them.
-    fn add_beginnings(&mut self, now: Clock, work: &mut Work<'_>) {
+    fn add_beginnings(&mut self, now: Clock, work: &mut Assembly<'_>) {
         while let Some(Beginning { at, name, mut part }) =
             self.unfinished.fragments.next_beginning(now)
         {
@@ -278,8 +278,8 @@ impl Assembler {
             part.timestamp_ns = packet.told_ns().unwrap_or(part.timestamp_ns);
             let mut counts = Counts::default();
             if let Packet::Udp(datagram) | Packet::Told(_, datagram) = packet
-                && let Content::Sip(message, descriptions) =
-                    Content::of(&datagram, self.ports, &mut counts)
+                && let DatagramContent::Sip(message, descriptions) =
+                    DatagramContent::of(&datagram, self.ports, &mut counts)
             {
                 work.counts.add_all(&counts);
                 let at = Moment::at(at);
@@ -292,11 +292,11 @@ impl Assembler {
         &mut self,
         event: &FragmentEvent<'_>,
         nested_left: u8,
-        work: &mut Work<'a>,
+        work: &mut Assembly<'a>,
     ) {
-        match self.unfinished.fragments.take(event) {
-            Taken::Nothing => {}
-            Taken::Repeated(Belonging::Call(call_id)) => {
+        match self.unfinished.fragments.handle(event) {
+            Handled::Nothing => {}
+            Handled::Repeated(Belonging::Call(call_id)) => {
                 let frames = settled(&event.frames, event.at);
                 work.repetitions.push(Repetition {
                     at: event.at,
@@ -304,12 +304,12 @@ impl Assembler {
                     frames,
                 });
             }
-            Taken::Repeated(Belonging::Flow(key)) => {
+            Handled::Repeated(Belonging::Flow(key)) => {
                 work.flows
                     .push_fragmented(key, event.at, Fragmented::default());
             }
-            Taken::Repeated(Belonging::Nothing) => {}
-            Taken::Whole(name, whole) => {
+            Handled::Repeated(Belonging::Nothing) => {}
+            Handled::Whole(name, whole) => {
                 let belonging = self.add_whole(event, whole, nested_left, work);
                 self.unfinished.fragments.remember(&name, belonging);
             }
@@ -322,7 +322,7 @@ impl Assembler {
         event: &FragmentEvent<'_>,
         mut whole: Whole,
         nested_left: u8,
-        work: &mut Work<'a>,
+        work: &mut Assembly<'a>,
     ) -> Belonging {
         let Whole {
             timestamp_ns,
@@ -397,18 +397,18 @@ impl Assembler {
         datagram: &Datagram<'a>,
         at: Moment,
         whole: &Whole,
-        work: &mut Work<'a>,
+        work: &mut Assembly<'a>,
     ) -> Belonging {
         let Whole {
             frames, beginning, ..
         } = whole;
-        match Content::of(datagram, self.ports, &mut work.counts) {
-            Content::Sip(message, descriptions) => {
+        match DatagramContent::of(datagram, self.ports, &mut work.counts) {
+            DatagramContent::Sip(message, descriptions) => {
                 work.push_sip(at, whole, datagram, message, descriptions);
                 Belonging::Call(message.call_id.into())
             }
-            Content::Malformed => Belonging::Nothing,
-            Content::Media => {
+            DatagramContent::Malformed => Belonging::Nothing,
+            DatagramContent::Media => {
                 let key = FlowKey::of(datagram);
                 let mut earlier = settled(frames, at);
                 earlier.retain(|frame| frame.position != at.position);
@@ -421,7 +421,7 @@ impl Assembler {
     }
 }
 
-impl<'a> Work<'a> {
+impl<'a> Assembly<'a> {
     fn new(arena: &'a Bump) -> Self {
         Self {
             arena,

@@ -29,14 +29,14 @@ const MAX_LEN: usize = 65_535;
 /// Incomplete datagrams, and completed ones for the detection of repetitions.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct IpFragments {
-    waiting: Table<Name, Partial>,
+    waiting: Table<DatagramId, Partial>,
     /// The arrival of the first fragment of each datagram.
-    order: VecDeque<(Clock, Name)>,
+    order: VecDeque<(Clock, DatagramId)>,
     /// Recently completed datagrams.
-    whole: Table<Name, Remembered>,
-    whole_order: VecDeque<(Clock, Name)>,
+    whole: Table<DatagramId, CompletedDatagram>,
+    whole_order: VecDeque<(Clock, DatagramId)>,
     /// The time at which the beginning of a datagram is used.
-    beginning_timers: VecDeque<(Clock, Name)>,
+    beginning_timers: VecDeque<(Clock, DatagramId)>,
     // Each process counts from 0.
     #[serde(skip)]
     counts: FragmentCounts,
@@ -55,9 +55,9 @@ pub enum Belonging {
 
 /// The effect of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Handled {
     /// It completes its datagram. The caller passes the owner to [`IpFragments::remember`].
-    Whole(Name, Whole),
+    Whole(DatagramId, Whole),
     /// It repeats a fragment of a completed datagram.
     Repeated(Belonging),
     /// It has no effect yet.
@@ -66,7 +66,7 @@ pub enum Taken {
 
 /// A completed datagram.
 #[derive(Debug, Serialize, Deserialize)]
-struct Remembered {
+struct CompletedDatagram {
     since: Clock,
     pieces: Vec<(usize, u64)>,
     belonging: Belonging,
@@ -74,7 +74,7 @@ struct Remembered {
 
 /// The identity that all fragments of a datagram share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Name {
+pub struct DatagramId {
     /// The network that it came through.
     pub network: Network,
     /// The sender; the port is 0.
@@ -130,7 +130,7 @@ pub struct Beginning {
     /// The time at which the wait ended.
     pub at: Clock,
     /// The identity of the datagram.
-    pub name: Name,
+    pub name: DatagramId,
     /// The frames so far. `payload` ends at the first gap, and `wire_len` is the maximum, because
     /// the length is unknown.
     pub part: Whole,
@@ -159,12 +159,12 @@ impl IpFragments {
     }
 
     /// Adds the next fragment of the capture.
-    pub fn take(&mut self, event: &FragmentEvent<'_>) -> Taken {
+    pub fn handle(&mut self, event: &FragmentEvent<'_>) -> Handled {
         let now = event.at.clock;
         self.expire(now);
-        let name = Name::of(&event.fragment);
+        let name = DatagramId::of(&event.fragment);
         if let Some(belonging) = self.repeats(name, &event.fragment) {
-            return Taken::Repeated(belonging);
+            return Handled::Repeated(belonging);
         }
         let partial = self.waiting.entry(name).or_insert_with(|| {
             self.order.push_back((now, name));
@@ -182,7 +182,7 @@ impl IpFragments {
                 self.counts.whole = self.counts.whole.saturating_add(1);
                 if let Some(partial) = self.waiting.remove(&name) {
                     self.remember_pieces(name, &partial, now);
-                    return Taken::Whole(name, partial.finish());
+                    return Handled::Whole(name, partial.finish());
                 }
             }
             Added::Refused => {
@@ -190,7 +190,7 @@ impl IpFragments {
                 self.waiting.remove(&name);
             }
         }
-        Taken::Nothing
+        Handled::Nothing
     }
 
     /// The next datagram whose wait has ended by `now`, if its first fragment is there.
@@ -213,13 +213,13 @@ impl IpFragments {
 
     /// Stores the owner of a completed datagram: frames that repeat its fragments have the same
     /// owner.
-    pub fn remember(&mut self, name: &Name, belonging: Belonging) {
+    pub fn remember(&mut self, name: &DatagramId, belonging: Belonging) {
         if let Some(remembered) = self.whole.get_mut(name) {
             remembered.belonging = belonging;
         }
     }
 
-    fn remember_pieces(&mut self, name: Name, partial: &Partial, now: Clock) {
+    fn remember_pieces(&mut self, name: DatagramId, partial: &Partial, now: Clock) {
         let pieces = partial
             .pieces
             .iter()
@@ -227,7 +227,7 @@ impl IpFragments {
             .collect();
         self.whole.insert(
             name,
-            Remembered {
+            CompletedDatagram {
                 since: now,
                 pieces,
                 belonging: Belonging::Nothing,
@@ -241,7 +241,7 @@ impl IpFragments {
 
     /// Returns the owner if the fragment repeats one of a completed datagram. Senders reuse
     /// identifications after some time, so only equal bytes are a repetition.
-    fn repeats(&self, name: Name, fragment: &Fragment<'_>) -> Option<Belonging> {
+    fn repeats(&self, name: DatagramId, fragment: &Fragment<'_>) -> Option<Belonging> {
         let remembered = self
             .whole
             .get(&name)
@@ -305,7 +305,7 @@ impl IpFragments {
             self.give_up_oldest();
         }
         if self.order.len() > MAX_DATAGRAMS.saturating_mul(4) {
-            let is_waiting = |(began, name): &(Clock, Name)| {
+            let is_waiting = |(began, name): &(Clock, DatagramId)| {
                 self.waiting
                     .get(name)
                     .is_some_and(|partial| partial.began == *began)
@@ -331,7 +331,7 @@ impl IpFragments {
     }
 }
 
-impl Name {
+impl DatagramId {
     /// The identity of a fragment's datagram: RFC 791, 3.2; RFC 8200, 4.5.
     #[must_use]
     pub fn of(fragment: &Fragment<'_>) -> Self {
@@ -500,7 +500,7 @@ mod tests {
         }
     }
 
-    impl Taken {
+    impl Handled {
         fn whole(self) -> Option<Whole> {
             if let Self::Whole(_, whole) = self {
                 Some(whole)
@@ -513,17 +513,20 @@ mod tests {
     #[test]
     fn in_any_order_and_with_repetitions() {
         let mut fragments = IpFragments::default();
-        assert_eq!(fragments.take(&event(1, 16, false, b"c")), Taken::Nothing);
         assert_eq!(
-            fragments.take(&event(2, 0, true, b"aaaaaaaa")),
-            Taken::Nothing
+            fragments.handle(&event(1, 16, false, b"c")),
+            Handled::Nothing
         );
         assert_eq!(
-            fragments.take(&event(3, 0, true, b"aaaaaaaa")),
-            Taken::Nothing
+            fragments.handle(&event(2, 0, true, b"aaaaaaaa")),
+            Handled::Nothing
+        );
+        assert_eq!(
+            fragments.handle(&event(3, 0, true, b"aaaaaaaa")),
+            Handled::Nothing
         );
         let whole = fragments
-            .take(&event(4, 8, true, b"bbbbbbbb"))
+            .handle(&event(4, 8, true, b"bbbbbbbb"))
             .whole()
             .unwrap();
         assert_eq!(whole.payload, b"aaaaaaaabbbbbbbbc");
@@ -547,20 +550,25 @@ mod tests {
     #[test]
     fn what_repeats_a_datagram_belongs_to_the_same_until_the_name_is_used_anew() {
         let mut fragments = IpFragments::default();
-        fragments.take(&event(1, 0, true, b"aaaaaaaa"));
-        let Taken::Whole(name, _) = fragments.take(&event(2, 8, false, b"b")) else {
+        fragments.handle(&event(1, 0, true, b"aaaaaaaa"));
+        let Handled::Whole(name, _) = fragments.handle(&event(2, 8, false, b"b")) else {
             panic!()
         };
         fragments.remember(&name, Belonging::Call((*b"id").into()));
         assert_eq!(
-            fragments.take(&event(3, 8, false, b"b")),
-            Taken::Repeated(Belonging::Call((*b"id").into()))
+            fragments.handle(&event(3, 8, false, b"b")),
+            Handled::Repeated(Belonging::Call((*b"id").into()))
         );
         assert_eq!(
-            fragments.take(&event(4, 0, true, b"cccccccc")),
-            Taken::Nothing
+            fragments.handle(&event(4, 0, true, b"cccccccc")),
+            Handled::Nothing
         );
-        assert!(fragments.take(&event(5, 8, false, b"b")).whole().is_some());
+        assert!(
+            fragments
+                .handle(&event(5, 8, false, b"b"))
+                .whole()
+                .is_some()
+        );
     }
 
     #[test]
@@ -568,8 +576,8 @@ mod tests {
         let mut fragments = IpFragments::default();
         let mut snapped = event(1, 0, true, b"aaaaa");
         snapped.fragment.wire_len = 8;
-        fragments.take(&snapped);
-        let whole = fragments.take(&event(2, 8, false, b"b")).whole().unwrap();
+        fragments.handle(&snapped);
+        let whole = fragments.handle(&event(2, 8, false, b"b")).whole().unwrap();
         assert_eq!(
             (whole.payload.as_slice(), whole.wire_len),
             (&b"aaaaa"[..], 9)
@@ -585,11 +593,11 @@ mod tests {
             (20, true, b"yyyyyyyy"),
         ] {
             let mut fragments = IpFragments::default();
-            fragments.take(&event(1, 8, true, b"bbbbbbbb"));
-            fragments.take(&event(2, 24, false, b"zz"));
+            fragments.handle(&event(1, 8, true, b"bbbbbbbb"));
+            fragments.handle(&event(2, 24, false, b"zz"));
             assert_eq!(
-                fragments.take(&event(3, offset, more, payload)),
-                Taken::Nothing
+                fragments.handle(&event(3, offset, more, payload)),
+                Handled::Nothing
             );
             assert_eq!(fragments.counts().overlapping, 1, "{offset}");
         }
@@ -598,10 +606,10 @@ mod tests {
     #[test]
     fn what_does_not_become_whole_is_given_up() {
         let mut fragments = IpFragments::default();
-        fragments.take(&event(1, 0, true, b"aaaaaaaa"));
+        fragments.handle(&event(1, 0, true, b"aaaaaaaa"));
         assert_eq!(
-            fragments.take(&event(1 + TIMEOUT_NS, 8, false, b"b")),
-            Taken::Nothing
+            fragments.handle(&event(1 + TIMEOUT_NS, 8, false, b"b")),
+            Handled::Nothing
         );
         assert_eq!(fragments.counts().incomplete, 2);
         assert_eq!(fragments.waiting.len(), 1);
@@ -613,7 +621,7 @@ mod tests {
         for identification in 0..10_000 {
             let mut event = event(1, 0, true, b"aaaaaaaa");
             event.fragment.identification = identification;
-            fragments.take(&event);
+            fragments.handle(&event);
         }
         assert_eq!(
             (fragments.waiting.len(), fragments.order.len()),
@@ -636,7 +644,7 @@ mod tests {
             for index in order {
                 let (number, piece) = pieces[index];
                 prop_assert!(whole.is_none());
-                whole = fragments.take(&event(1, number * words * 8, number + 1 < pieces.len(), piece)).whole();
+                whole = fragments.handle(&event(1, number * words * 8, number + 1 < pieces.len(), piece)).whole();
             }
             prop_assert_eq!(whole.map(|whole| whole.payload), Some(payload));
         }

@@ -12,7 +12,7 @@ mod sip_streams;
 mod tcp_bytes;
 
 pub use assembler::{Assembled, Assembler, Unfinished};
-pub use ip_fragments::{Beginning, Belonging, IpFragments, Name, Taken, Whole};
+pub use ip_fragments::{Beginning, Belonging, DatagramId, Handled, IpFragments, Whole};
 pub(crate) use sip_streams::is_tls;
 pub use sip_streams::{Found, SipStreams, StreamMessage, ToldPacket};
 

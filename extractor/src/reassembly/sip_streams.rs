@@ -15,14 +15,14 @@ use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::tcp_bytes::{Frame, Offset, Place, Stretch, TcpBytes};
+use super::tcp_bytes::{Offset, SegmentPosition, StreamFrame, StreamRange, TcpBytes};
 use crate::{
     counts::StreamCounts,
     events::{Cause, FlowKey, Frames, Repetition, SegmentEvent, Table},
     index,
     moment::{Clock, Moment, Position},
     packet::{self, Endpoint, HepUnit, Network, Packet},
-    sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, Unit},
+    sip::{self, FrameHeader, MAX_MESSAGE_LEN, Malformed, Message, NoFrame, Opcode, SipUnit},
 };
 
 /// The wait for a missing segment: a sender retransmits a segment that was lost before the capture
@@ -86,8 +86,8 @@ pub struct ToldPacket<'a> {
 /// All connections on ports of SIP and HEP, and connections on other ports that began like SIP.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SipStreams {
-    streams: Table<FlowKey, Stream>,
-    /// The streams in the order of their last use, as `Stream::used` counts it.
+    streams: Table<FlowKey, TcpDirection>,
+    /// The streams in the order of their last use, as `TcpDirection::used` counts it.
     by_use: BTreeMap<u64, FlowKey>,
     uses: u64,
     weight: usize,
@@ -100,7 +100,7 @@ pub struct SipStreams {
 
 /// One direction of a connection.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stream {
+struct TcpDirection {
     used: u64,
     weight: usize,
     /// True when the stream is followed because of its port, whatever its content.
@@ -116,11 +116,11 @@ struct Stream {
     fin: Option<Offset>,
     armed: Option<Clock>,
     /// The latest messages: their positions and their Call-IDs.
-    past: VecDeque<(Stretch, Arc<[u8]>)>,
+    past: VecDeque<(StreamRange, Arc<[u8]>)>,
     /// Gaps that were given up, which a late segment may still fill.
-    lost: VecDeque<Stretch>,
+    lost: VecDeque<StreamRange>,
     /// The frames of an incomplete WebSocket message.
-    part_frames: Vec<Frame>,
+    part_frames: Vec<StreamFrame>,
 }
 
 /// Finds the message boundaries in a stream.
@@ -150,7 +150,7 @@ enum Mode {
 }
 
 /// The next step in a stream. Lengths are in bytes.
-enum Step {
+enum StreamStep {
     /// Wait for more bytes.
     Wait,
     /// Skip bytes.
@@ -185,7 +185,7 @@ impl SipStreams {
 
     /// Adds the next segment of the capture. The results go to `out`; a message in several segments
     /// is reassembled in `arena`.
-    pub fn take<'a>(
+    pub fn handle<'a>(
         &mut self,
         event: &SegmentEvent<'a>,
         arena: &'a Bump,
@@ -201,12 +201,12 @@ impl SipStreams {
         }
         self.expire(at.clock, arena, out);
         if event.segment.flags.rst {
-            self.with_stream(key, at, arena, out, Stream::give_up_all);
-            self.with_stream(key.reversed(), at, arena, out, Stream::give_up_all);
+            self.with_stream(key, at, arena, out, TcpDirection::give_up_all);
+            self.with_stream(key.reversed(), at, arena, out, TcpDirection::give_up_all);
             return;
         }
         if !self.streams.contains_key(&key) {
-            self.insert(key, Stream::first_seen(event));
+            self.insert(key, TcpDirection::first_seen(event));
         }
         let was_tls = self.is_tls(key);
         self.with_stream(key, at, arena, out, |stream, sink| stream.push(event, sink));
@@ -232,7 +232,7 @@ impl SipStreams {
         let is_followed = |key| {
             self.streams
                 .get(&key)
-                .is_some_and(|stream: &Stream| !stream.is_on_port)
+                .is_some_and(|stream: &TcpDirection| !stream.is_on_port)
         };
         is_followed(key) || is_followed(key.reversed())
     }
@@ -242,7 +242,7 @@ impl SipStreams {
         let is_taken = |key| {
             self.streams
                 .get(&key)
-                .is_some_and(|stream: &Stream| stream.is_taken)
+                .is_some_and(|stream: &TcpDirection| stream.is_taken)
         };
         let is_mistaken = self
             .streams
@@ -269,7 +269,7 @@ impl SipStreams {
     pub fn finish<'a>(&mut self, at: Moment, arena: &'a Bump, out: &mut Vec<Found<'a>>) {
         let keys: Vec<FlowKey> = self.by_use.values().copied().collect();
         for key in keys {
-            self.with_stream(key, at, arena, out, Stream::give_up_all);
+            self.with_stream(key, at, arena, out, TcpDirection::give_up_all);
         }
     }
 
@@ -315,7 +315,7 @@ impl SipStreams {
             {
                 self.counts.evicted = self.counts.evicted.saturating_add(1);
             }
-            self.with_stream(oldest, at, arena, out, Stream::give_up_all);
+            self.with_stream(oldest, at, arena, out, TcpDirection::give_up_all);
             self.remove(oldest);
         }
     }
@@ -328,7 +328,7 @@ impl SipStreams {
         at: Moment,
         arena: &'a Bump,
         out: &mut Vec<Found<'a>>,
-        what: impl FnOnce(&mut Stream, &mut Sink<'a, '_>),
+        what: impl FnOnce(&mut TcpDirection, &mut Sink<'a, '_>),
     ) {
         let Some(mut stream) = self.remove(key) else {
             return;
@@ -352,14 +352,14 @@ impl SipStreams {
         self.insert(key, stream);
     }
 
-    fn remove(&mut self, key: FlowKey) -> Option<Stream> {
+    fn remove(&mut self, key: FlowKey) -> Option<TcpDirection> {
         let stream = self.streams.remove(&key)?;
         self.by_use.remove(&stream.used);
         self.weight = self.weight.saturating_sub(stream.weight);
         Some(stream)
     }
 
-    fn insert(&mut self, key: FlowKey, mut stream: Stream) {
+    fn insert(&mut self, key: FlowKey, mut stream: TcpDirection) {
         self.uses = self.uses.saturating_add(1);
         stream.used = self.uses;
         stream.weight = stream.weigh();
@@ -369,7 +369,7 @@ impl SipStreams {
     }
 }
 
-impl Stream {
+impl TcpDirection {
     fn begin(sequence: u32, mode: Mode, may_be_hep: bool) -> Self {
         Self {
             used: 0,
@@ -415,7 +415,7 @@ impl Stream {
     /// A stream that was open before the capture: segments from before may still arrive.
     fn begin_inside(sequence: u32, may_be_hep: bool) -> Self {
         let mut stream = Self::begin(sequence, Mode::Searching { searched: 0 }, may_be_hep);
-        stream.lost.push_back(Stretch {
+        stream.lost.push_back(StreamRange {
             start: 0,
             end: stream.bytes.start(),
         });
@@ -430,7 +430,10 @@ impl Stream {
             Mode::WebSocket { parts: Some(parts) } => parts.len(),
             _ => 0,
         };
-        let frames = self.part_frames.len().saturating_mul(size_of::<Frame>());
+        let frames = self
+            .part_frames
+            .len()
+            .saturating_mul(size_of::<StreamFrame>());
         [self.bytes.weight(), past, parts, frames]
             .iter()
             .fold(STREAM_WEIGHT, |sum, part| sum.saturating_add(*part))
@@ -454,7 +457,7 @@ impl Stream {
             self.handle_syn(segment.sequence, sink);
         }
         let start = self.locate(sequence, sink);
-        let stretch = Stretch {
+        let stretch = StreamRange {
             start,
             end: start.saturating_add(segment.wire_len as u64),
         };
@@ -462,7 +465,7 @@ impl Stream {
             return;
         }
         self.repeat(stretch, event, sink);
-        let captured = Stretch {
+        let captured = StreamRange {
             start,
             end: start.saturating_add(segment.payload.len() as u64),
         };
@@ -483,8 +486,7 @@ impl Stream {
     /// arrives late.
     fn handle_syn(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) {
         let first = sequence.wrapping_add(1);
-        let is_behind =
-            || matches!(self.bytes.place(first), Place::Here(offset) if offset <= self.bytes.end());
+        let is_behind = || matches!(self.bytes.position(first), SegmentPosition::Here(offset) if offset <= self.bytes.end());
         let is_late = self.syn.is_none() && is_behind();
         if self.syn != Some(sequence) && !is_late {
             self.begin_again(
@@ -504,9 +506,9 @@ impl Stream {
     }
 
     fn locate(&mut self, sequence: u32, sink: &mut Sink<'_, '_>) -> Offset {
-        match self.bytes.place(sequence) {
-            Place::Here(offset) => offset,
-            Place::Elsewhere => {
+        match self.bytes.position(sequence) {
+            SegmentPosition::Here(offset) => offset,
+            SegmentPosition::Elsewhere => {
                 self.begin_again(Self::begin_inside(sequence, self.framer.may_be_hep), sink);
                 self.bytes.start()
             }
@@ -514,7 +516,7 @@ impl Stream {
     }
 
     /// Reports a segment that repeats bytes of delivered messages.
-    fn repeat(&self, stretch: Stretch, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) {
+    fn repeat(&self, stretch: StreamRange, event: &SegmentEvent<'_>, sink: &mut Sink<'_, '_>) {
         let mut call_ids: SmallVec<[&Arc<[u8]>; 4]> = SmallVec::new();
         for (_, call_id) in self.past.iter().filter(|(past, _)| past.overlaps(stretch)) {
             if !call_ids.contains(&call_id) {
@@ -533,7 +535,7 @@ impl Stream {
 
     fn read_segment<'a>(
         &mut self,
-        stretch: Stretch,
+        stretch: StreamRange,
         payload: &'a [u8],
         now: Clock,
         sink: &mut Sink<'a, '_>,
@@ -580,22 +582,22 @@ impl Stream {
                 .get(used..)
                 .unwrap_or_default();
             let base = self.bytes.start().saturating_add(used as u64);
-            let stretch = |len: usize| Stretch {
+            let stretch = |len: usize| StreamRange {
                 start: base,
                 end: base.saturating_add(len as u64),
             };
             let len = match self.framer.next_step(rest, base) {
-                Step::Wait => break,
-                Step::Pass(len) => len,
-                Step::Foreign(len) => {
+                StreamStep::Wait => break,
+                StreamStep::Pass(len) => len,
+                StreamStep::Foreign(len) => {
                     self.foreign_bytes = self.foreign_bytes.saturating_add(len as u64);
                     len
                 }
-                Step::Part(len) => {
+                StreamStep::Part(len) => {
                     self.part_frames.extend(self.bytes.frames_of(stretch(len)));
                     len
                 }
-                Step::Message(len) => {
+                StreamStep::Message(len) => {
                     let text = match segment {
                         Some(segment) => segment
                             .get(used..used.saturating_add(len))
@@ -607,11 +609,11 @@ impl Stream {
                     self.deliver(stretch(len), text, sink);
                     len
                 }
-                Step::Unwrapped(len, text) => {
+                StreamStep::Unwrapped(len, text) => {
                     self.deliver(stretch(len), sink.arena.alloc_slice_copy(&text), sink);
                     len
                 }
-                Step::Compressed(len) => {
+                StreamStep::Compressed(len) => {
                     sink.counts.compressed = sink.counts.compressed.saturating_add(1);
                     len
                 }
@@ -634,7 +636,7 @@ impl Stream {
     }
 
     /// Delivers the message at a stretch of the stream.
-    fn deliver<'a>(&mut self, stretch: Stretch, text: &'a [u8], sink: &mut Sink<'a, '_>) {
+    fn deliver<'a>(&mut self, stretch: StreamRange, text: &'a [u8], sink: &mut Sink<'a, '_>) {
         if self.framer.is_hep() {
             return self.deliver_reported(stretch, text, sink);
         }
@@ -647,7 +649,7 @@ impl Stream {
                     earlier
                         .into_iter()
                         .chain(self.bytes.give(stretch, sink.at, message.call_id));
-                let mut frames: Vec<Frame> = of_parts.collect();
+                let mut frames: Vec<StreamFrame> = of_parts.collect();
                 frames.sort_by_key(|frame| frame.moment);
                 frames.dedup_by_key(|frame| frame.moment);
                 sink.message(message, &frames);
@@ -659,7 +661,12 @@ impl Stream {
     }
 
     /// Delivers the packet that HEP reports at a stretch of the stream.
-    fn deliver_reported<'a>(&mut self, stretch: Stretch, hep: &'a [u8], sink: &mut Sink<'a, '_>) {
+    fn deliver_reported<'a>(
+        &mut self,
+        stretch: StreamRange,
+        hep: &'a [u8],
+        sink: &mut Sink<'a, '_>,
+    ) {
         let wire_len = stretch.end.saturating_sub(stretch.start);
         let Some(packet) = packet::read_hep(hep, usize::try_from(wire_len).unwrap_or(usize::MAX))
         else {
@@ -676,7 +683,7 @@ impl Stream {
         sink.told(packet, &frames);
     }
 
-    fn remember(&mut self, stretch: Stretch, message: &Message<'_>) {
+    fn remember(&mut self, stretch: StreamRange, message: &Message<'_>) {
         let known = self
             .past
             .iter()
@@ -693,7 +700,12 @@ impl Stream {
     }
 
     /// Delivers the messages that lie whole in a segment that fills a gap which was given up.
-    fn salvage<'a>(&mut self, stretch: Stretch, event: &SegmentEvent<'a>, sink: &mut Sink<'a, '_>) {
+    fn salvage<'a>(
+        &mut self,
+        stretch: StreamRange,
+        event: &SegmentEvent<'a>,
+        sink: &mut Sink<'a, '_>,
+    ) {
         let is_known = |at: Offset| {
             self.past
                 .iter()
@@ -705,16 +717,17 @@ impl Stream {
         {
             return;
         }
-        let frames: Vec<Frame> = frames_of(event).collect();
+        let frames: Vec<StreamFrame> = frames_of(event).collect();
         let mut used = 0usize;
         while let Some(rest) = event.segment.payload.get(used..)
             && let Ok(start) = sip::find_start(rest)
-            && let Unit::Message(len) = Unit::at_start_of(rest.get(start..).unwrap_or_default())
+            && let SipUnit::Message(len) =
+                SipUnit::at_start_of(rest.get(start..).unwrap_or_default())
         {
             let begin = used.saturating_add(start);
             used = begin.saturating_add(len);
             let at = |used: usize| stretch.start.saturating_add(used as u64);
-            let of_message = Stretch {
+            let of_message = StreamRange {
                 start: at(begin),
                 end: at(used),
             };
@@ -749,7 +762,7 @@ impl Stream {
             return;
         };
         sink.counts.gaps = sink.counts.gaps.saturating_add(1);
-        self.lost.push_back(Stretch {
+        self.lost.push_back(StreamRange {
             start: self.bytes.end(),
             end: after,
         });
@@ -797,7 +810,7 @@ impl Stream {
         };
         if self.framer.is_hep() || matches!(Message::parse(text), Some(Ok(_))) {
             self.deliver(
-                Stretch { start, end },
+                StreamRange { start, end },
                 sink.arena.alloc_slice_copy(text),
                 sink,
             );
@@ -806,21 +819,21 @@ impl Stream {
     }
 }
 
-fn frames_of(event: &SegmentEvent<'_>) -> impl Iterator<Item = Frame> {
-    event.frames.iter().map(|moment| Frame {
+fn frames_of(event: &SegmentEvent<'_>) -> impl Iterator<Item = StreamFrame> {
+    event.frames.iter().map(|moment| StreamFrame {
         moment: *moment,
         timestamp_ns: event.timestamp_ns,
     })
 }
 
 /// RFC 1122, 4.2.3.6: at most one byte, which has been acknowledged already.
-fn is_keepalive(stretch: Stretch, end: Offset) -> bool {
+fn is_keepalive(stretch: StreamRange, end: Offset) -> bool {
     let len = stretch.end.saturating_sub(stretch.start);
     len <= 1 && stretch.start.saturating_add(1) == end
 }
 
 impl<'a> Sink<'a, '_> {
-    fn message(&mut self, message: Message<'a>, frames: &[Frame]) {
+    fn message(&mut self, message: Message<'a>, frames: &[StreamFrame]) {
         let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
         let frames = frames.iter().map(|frame| frame.moment).collect();
         let Self {
@@ -840,7 +853,7 @@ impl<'a> Sink<'a, '_> {
         }));
     }
 
-    fn told(&mut self, packet: Packet<'a>, frames: &[Frame]) {
+    fn told(&mut self, packet: Packet<'a>, frames: &[StreamFrame]) {
         let timestamp_ns = frames.first().map_or(0, |frame| frame.timestamp_ns);
         let frames = frames.iter().map(|frame| frame.moment).collect();
         self.out.push(Found::Told(ToldPacket {
@@ -892,66 +905,68 @@ impl Framer {
     }
 
     /// The next step for `rest`, which lies at `base` in the stream.
-    fn next_step(&mut self, rest: &[u8], base: Offset) -> Step {
+    fn next_step(&mut self, rest: &[u8], base: Offset) -> StreamStep {
         if rest.is_empty() {
-            return Step::Wait;
+            return StreamStep::Wait;
         }
         if let Some(skipped) = self
             .skip_to
             .checked_sub(base)
             .filter(|skipped| *skipped > 0)
         {
-            return Step::Pass(
+            return StreamStep::Pass(
                 rest.len()
                     .min(usize::try_from(skipped).unwrap_or(usize::MAX)),
             );
         }
         match &mut self.mode {
-            Mode::Tls => Step::Pass(rest.len()),
-            Mode::InStep if base.saturating_add(rest.len() as u64) < self.needed => Step::Wait,
+            Mode::Tls => StreamStep::Pass(rest.len()),
+            Mode::InStep if base.saturating_add(rest.len() as u64) < self.needed => {
+                StreamStep::Wait
+            }
             Mode::InStep => self.in_step(rest, base),
             Mode::Hep => match HepUnit::at_start_of(rest) {
-                HepUnit::Packet(len) => Step::Message(len),
-                HepUnit::Incomplete(_) => Step::Wait,
-                HepUnit::Foreign(len) => Step::Foreign(len),
+                HepUnit::Packet(len) => StreamStep::Message(len),
+                HepUnit::Incomplete(_) => StreamStep::Wait,
+                HepUnit::Foreign(len) => StreamStep::Foreign(len),
             },
             Mode::Searching { .. } => self.searching(rest),
             Mode::WebSocket { parts } => match FrameHeader::parse(rest) {
                 Ok(header) if header.len() <= rest.len() => websocket_frame(parts, &header, rest),
-                Ok(_) | Err(NoFrame::Incomplete) => Step::Wait,
+                Ok(_) | Err(NoFrame::Incomplete) => StreamStep::Wait,
                 Err(NoFrame::Invalid) => self.out_of_step(rest.len()),
             },
         }
     }
 
-    fn in_step(&mut self, rest: &[u8], base: Offset) -> Step {
+    fn in_step(&mut self, rest: &[u8], base: Offset) -> StreamStep {
         if self.may_be_hep && packet::begins_hep(rest) {
             self.mode = Mode::Hep;
-            return Step::Pass(0);
+            return StreamStep::Pass(0);
         }
-        match Unit::at_start_of(rest) {
-            Unit::Message(len) => Step::Message(len),
-            Unit::Unbounded(header) => {
-                Step::Message(sip::next_start(rest, header).unwrap_or(rest.len()))
+        match SipUnit::at_start_of(rest) {
+            SipUnit::Message(len) => StreamStep::Message(len),
+            SipUnit::Unbounded(header) => {
+                StreamStep::Message(sip::next_start(rest, header).unwrap_or(rest.len()))
             }
-            Unit::Blank(len) => Step::Pass(len),
-            Unit::Handshake(len) => {
+            SipUnit::Blank(len) => StreamStep::Pass(len),
+            SipUnit::Handshake(len) => {
                 self.mode = Mode::WebSocket { parts: None };
-                Step::Pass(len)
+                StreamStep::Pass(len)
             }
-            Unit::Incomplete(needed) => {
+            SipUnit::Incomplete(needed) => {
                 self.needed = base.saturating_add(needed as u64);
-                Step::Wait
+                StreamStep::Wait
             }
-            Unit::Foreign(_) if is_tls(rest) => {
+            SipUnit::Foreign(_) if is_tls(rest) => {
                 self.mode = Mode::Tls;
-                Step::Pass(rest.len())
+                StreamStep::Pass(rest.len())
             }
-            Unit::Foreign(_) if sip::begins_sip(rest) => {
+            SipUnit::Foreign(_) if sip::begins_sip(rest) => {
                 self.mode = Mode::WebSocket { parts: None };
-                Step::Pass(0)
+                StreamStep::Pass(0)
             }
-            Unit::Foreign(len) => {
+            SipUnit::Foreign(len) => {
                 let (Ok(before_hep) | Err(before_hep)) = self.find_hep(rest);
                 self.out_of_step(len.min(before_hep))
             }
@@ -967,33 +982,33 @@ impl Framer {
         }
     }
 
-    fn searching(&mut self, rest: &[u8]) -> Step {
+    fn searching(&mut self, rest: &[u8]) -> StreamStep {
         if is_tls(rest) {
             self.mode = Mode::Tls;
-            return Step::Pass(rest.len());
+            return StreamStep::Pass(rest.len());
         }
         if sip::begins_sip(rest) {
             self.mode = Mode::WebSocket { parts: None };
-            return Step::Pass(0);
+            return StreamStep::Pass(0);
         }
         // HEP has priority: SIP before its next packet is the rest of a packet that reports SIP.
         match (self.find_hep(rest), sip::find_start(rest)) {
             (Ok(start), _) => {
                 self.mode = Mode::Hep;
-                Step::Foreign(start)
+                StreamStep::Foreign(start)
             }
             (Err(_), Ok(start)) => {
                 self.mode = Mode::InStep;
-                Step::Foreign(start)
+                StreamStep::Foreign(start)
             }
             (Err(of_hep), Err(of_sip)) => self.out_of_step(of_hep.min(of_sip)),
         }
     }
 
     /// Skips bytes that are not SIP, and searches from there on.
-    fn out_of_step(&mut self, len: usize) -> Step {
+    fn out_of_step(&mut self, len: usize) -> StreamStep {
         if len == 0 {
-            return Step::Wait;
+            return StreamStep::Wait;
         }
         let before = if let Mode::Searching { searched } = self.mode {
             searched
@@ -1003,7 +1018,7 @@ impl Framer {
         self.mode = Mode::Searching {
             searched: before.saturating_add(len as u64),
         };
-        Step::Foreign(len)
+        StreamStep::Foreign(len)
     }
 
     /// The captured part of a message whose end is missing, and the length of the whole message in
@@ -1029,29 +1044,29 @@ impl Framer {
 }
 
 /// RFC 6455, 5.4: a message may be in several frames, with control frames between them.
-fn websocket_frame(parts: &mut Option<Vec<u8>>, header: &FrameHeader, frame: &[u8]) -> Step {
+fn websocket_frame(parts: &mut Option<Vec<u8>>, header: &FrameHeader, frame: &[u8]) -> StreamStep {
     let len = header.len();
     match header.opcode {
-        Opcode::Control => return Step::Pass(len),
+        Opcode::Control => return StreamStep::Pass(len),
         // The first frame of the message is missing.
-        Opcode::Continuation if parts.is_none() => return Step::Foreign(len),
+        Opcode::Continuation if parts.is_none() => return StreamStep::Foreign(len),
         Opcode::Continuation => {}
         Opcode::Data if header.is_extended => {
             *parts = None;
-            return Step::Compressed(len);
+            return StreamStep::Compressed(len);
         }
         Opcode::Data => *parts = Some(Vec::new()),
     }
     let mut text = parts.take().unwrap_or_default();
     text.extend(header.unmasked(frame));
     if header.is_final {
-        return Step::Unwrapped(len, text);
+        return StreamStep::Unwrapped(len, text);
     }
     if text.len() > MAX_MESSAGE_LEN {
-        return Step::Foreign(len);
+        return StreamStep::Foreign(len);
     }
     *parts = Some(text);
-    Step::Part(len)
+    StreamStep::Part(len)
 }
 
 /// RFC 8446, 5.1: a content type and a version, which has been 3.x since SSL 3.0.

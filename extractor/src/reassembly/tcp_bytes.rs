@@ -24,14 +24,14 @@ pub(super) type Offset = u64;
 
 /// A frame that carries a part of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Frame {
+pub(super) struct StreamFrame {
     pub(super) moment: Moment,
     pub(super) timestamp_ns: u64,
 }
 
 /// A stretch of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stretch {
+pub(super) struct StreamRange {
     pub(super) start: Offset,
     pub(super) end: Offset,
 }
@@ -65,8 +65,8 @@ pub(super) struct TcpBytes {
 /// A frame that carries bytes that are not consumed yet.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Noted {
-    stretch: Stretch,
-    frame: Frame,
+    stretch: StreamRange,
+    frame: StreamFrame,
     /// A hash of the Call-ID to which the frame was given last. It is only compared with others of
     /// the same connection.
     given_to: Option<u64>,
@@ -74,14 +74,14 @@ struct Noted {
 
 /// The position of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SegmentPosition {
     /// At this offset.
     Here(Offset),
     /// Too far away: the segment belongs to another connection.
     Elsewhere,
 }
 
-impl Stretch {
+impl StreamRange {
     pub(super) fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
@@ -125,21 +125,21 @@ impl TcpBytes {
             .saturating_add(frames)
     }
 
-    pub(super) fn place(&self, sequence: u32) -> Place {
+    pub(super) fn position(&self, sequence: u32) -> SegmentPosition {
         let end = self.end();
         // RFC 9293, 3.4: sequence numbers are compared modulo 2^32.
         let [_, _, _, _, low @ ..] = end.to_be_bytes();
         let ahead = sequence.wrapping_sub(u32::from_be_bytes(low)).cast_signed();
         let offset = end.saturating_add_signed(ahead.into());
         if offset.abs_diff(end) > MAX_DISTANCE {
-            Place::Elsewhere
+            SegmentPosition::Elsewhere
         } else {
-            Place::Here(offset)
+            SegmentPosition::Here(offset)
         }
     }
 
     /// Remembers that a frame carries a stretch of the stream.
-    pub(super) fn note(&mut self, stretch: Stretch, frame: Frame) {
+    pub(super) fn note(&mut self, stretch: StreamRange, frame: StreamFrame) {
         if stretch.end > self.start && self.frames.len() < MAX_FRAMES {
             self.frames.push(Noted {
                 stretch,
@@ -244,7 +244,7 @@ impl TcpBytes {
     }
 
     /// The frames that carry any part of a stretch that is not consumed yet, in capture order.
-    pub(super) fn frames_of(&self, stretch: Stretch) -> impl Iterator<Item = Frame> {
+    pub(super) fn frames_of(&self, stretch: StreamRange) -> impl Iterator<Item = StreamFrame> {
         self.frames
             .iter()
             .filter(move |noted| noted.stretch.overlaps(stretch))
@@ -253,7 +253,12 @@ impl TcpBytes {
 
     /// The frames of a stretch, for a message of this call. A frame that the call got before the
     /// hold time is left out, because it may be in the call's file already.
-    pub(super) fn give(&mut self, stretch: Stretch, at: Moment, call_id: &[u8]) -> Vec<Frame> {
+    pub(super) fn give(
+        &mut self,
+        stretch: StreamRange,
+        at: Moment,
+        call_id: &[u8],
+    ) -> Vec<StreamFrame> {
         let call = Some(stable_hash(call_id));
         let written_before = at.clock.saturating_sub(MAX_HOLD_NS);
         let carrying = self
@@ -316,15 +321,15 @@ impl TcpBytes {
 mod tests {
     use super::*;
 
-    fn frame(n: u64) -> Frame {
-        Frame {
+    fn frame(n: u64) -> StreamFrame {
+        StreamFrame {
             moment: Moment::at(n),
             timestamp_ns: n,
         }
     }
 
     fn push(stream: &mut TcpBytes, sequence: u32, payload: &[u8]) {
-        let Place::Here(offset) = stream.place(sequence) else {
+        let SegmentPosition::Here(offset) = stream.position(sequence) else {
             panic!("{sequence}")
         };
         let fresh = stream.push(offset, payload, 0, 1).to_vec();
@@ -352,14 +357,17 @@ mod tests {
         stream.consume(3, 0);
         push(&mut stream, 5, b"hi");
         assert_eq!(stream.bytes(), b"defghi");
-        assert_eq!(stream.place(6u32.wrapping_sub(2_000_000)), Place::Elsewhere);
+        assert_eq!(
+            stream.position(6u32.wrapping_sub(2_000_000)),
+            SegmentPosition::Elsewhere
+        );
     }
 
     #[test]
     fn frames_are_known_until_their_bytes_are_taken_out() {
         let mut stream = TcpBytes::begin(0);
         let at = stream.start();
-        let stretch = |start, end| Stretch {
+        let stretch = |start, end| StreamRange {
             start: at + start,
             end: at + end,
         };
@@ -390,8 +398,8 @@ mod tests {
         stream.jump(after);
         let fresh = stream.next_early().unwrap();
         assert_eq!(
-            (fresh.as_slice(), stream.place(11)),
-            (&b"xy"[..], Place::Here(after + 2))
+            (fresh.as_slice(), stream.position(11)),
+            (&b"xy"[..], SegmentPosition::Here(after + 2))
         );
     }
 }

@@ -25,7 +25,7 @@ const READ_LEN: usize = 256 * 1024;
 
 /// The key of a capture, whatever its name. A capture that was delivered twice has the same key.
 /// Another capture may have it, too, such as a replayed recording, or one whose times are zero: see
-/// [`Content`].
+/// [`ContentHash`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The length in bytes.
@@ -37,11 +37,11 @@ pub struct Identity {
 /// The BLAKE3 of a whole capture. Captures with the same hash are the same. (SHA-256 took a quarter
 /// of the CPU time of a run over directories.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Content([u8; 32]);
+pub struct ContentHash([u8; 32]);
 
-/// A [`Content`] hash in progress.
+/// A [`ContentHash`] hash in progress.
 #[derive(Clone, Debug, Default)]
-pub struct Contents(blake3::Hasher);
+pub struct ContentHasher(blake3::Hasher);
 
 /// The identity of a capture as it was listed. If the file has grown since, only its former length
 /// counts.
@@ -62,7 +62,7 @@ pub fn identity(path: &Path, listed: &Listed) -> io::Result<Identity> {
 ///
 /// # Errors
 /// It cannot be read, or has fewer bytes.
-pub fn content(path: &Path, size: u64) -> io::Result<Content> {
+pub fn content(path: &Path, size: u64) -> io::Result<ContentHash> {
     content_of(&mut File::open(path)?, size)
 }
 
@@ -70,8 +70,8 @@ pub fn content(path: &Path, size: u64) -> io::Result<Content> {
 ///
 /// # Errors
 /// They cannot be read, or are fewer.
-pub fn content_of(from: &mut impl Read, size: u64) -> io::Result<Content> {
-    let mut contents = Contents::default();
+pub fn content_of(from: &mut impl Read, size: u64) -> io::Result<ContentHash> {
+    let mut contents = ContentHasher::default();
     let mut buffer = vec![0; READ_LEN];
     let mut left = size;
     while left > 0 {
@@ -95,7 +95,7 @@ pub fn content_of(from: &mut impl Read, size: u64) -> io::Result<Content> {
     Ok(contents.done())
 }
 
-impl Content {
+impl ContentHash {
     /// The identity of a capture in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
@@ -103,7 +103,7 @@ impl Content {
     }
 }
 
-impl Contents {
+impl ContentHasher {
     /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -111,8 +111,8 @@ impl Contents {
 
     /// Returns the hash of the added bytes.
     #[must_use]
-    pub fn done(self) -> Content {
-        Content(*self.0.finalize().as_bytes())
+    pub fn done(self) -> ContentHash {
+        ContentHash(*self.0.finalize().as_bytes())
     }
 }
 
@@ -193,8 +193,8 @@ mod tests {
                 identity(&path, &listed).unwrap(),
                 content(&path, listed.size).unwrap(),
             );
-            assert_eq!(all, Content::of(bytes));
-            assert_eq!(content(&path, 100).unwrap(), Content::of(&bytes[..100]));
+            assert_eq!(all, ContentHash::of(bytes));
+            assert_eq!(content(&path, 100).unwrap(), ContentHash::of(&bytes[..100]));
             assert_eq!(
                 content(&path, listed.size + 1).unwrap_err().kind(),
                 ErrorKind::UnexpectedEof

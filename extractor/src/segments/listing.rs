@@ -63,7 +63,7 @@ impl Listed {
         listed.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    /// `None` if it is not a file.
+    /// The capture at a path; `None` if it is not a file.
     pub(super) fn of(path: &Path, name: OsString) -> io::Result<Option<Self>> {
         let metadata = fs::metadata(path)?;
         let modified = metadata.modified()?;
@@ -122,14 +122,14 @@ pub fn list(
 /// A segment that an agent is writing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartFile {
-    /// When it begins by its name, in nanoseconds since 1970.
+    /// The beginning of the segment by its name, in nanoseconds since 1970.
     pub start_ns: u64,
-    /// Its name in the directory.
+    /// The file name.
     pub name: String,
 }
 
-/// When the first record of a part file was captured, in nanoseconds since 1970: nothing as long as
-/// there is none, or it is younger than `least_age`. A time that is ahead of the file's own is not
+/// The timestamp of a part file's first record, in nanoseconds since 1970. `None` if there is no
+/// record, or if it is younger than `least_age`. A timestamp ahead of the file's own time is not
 /// believed: it would end all calls.
 pub fn part_begins(path: &Path, now: SystemTime, least_age: Duration) -> Option<u64> {
     if !fs::symlink_metadata(path).ok()?.is_file() {
@@ -180,7 +180,7 @@ fn unreadable(directory: &Path) -> impl Fn(io::Error) -> io::Error {
     }
 }
 
-/// Lists a directory repeatedly, and reads it only where something may have changed.
+/// Lists a directory repeatedly, but reads it only if something may have changed.
 #[derive(Debug)]
 pub struct Listing {
     directory: PathBuf,
@@ -226,8 +226,8 @@ impl Listing {
         }
     }
 
-    /// The first part file of each series that agents were writing there when it was gone through.
-    /// All that they have captured before is in the segments that were listed.
+    /// The first part file of each series that agents were writing at the last listing. All earlier
+    /// packets of theirs are in the segments that were listed.
     #[must_use]
     pub fn being_written(&self) -> &BTreeMap<Series, PartFile> {
         &self.being_written

@@ -10,7 +10,7 @@ mod testing;
 
 pub use self::{
     afterwards::{AfterProcessing, Applied},
-    identity::{Content, Contents, Identity, content, content_of, identity},
+    identity::{ContentHash, ContentHasher, Identity, content, content_of, identity},
     listing::{FileId, Listed, Listing, list, part_begins, whole_path},
     names::{Order, Series, capture_order, is_capture_name, is_named},
 };

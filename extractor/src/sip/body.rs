@@ -44,9 +44,9 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn bodies(&self) -> Bodies<'a> {
         let wanted = if self.start == StartLine::Request(Method::Info) {
-            Kind::Fragment
+            BodyKind::Fragment
         } else {
-            Kind::Description
+            BodyKind::Description
         };
         let mut search = Search {
             wanted,
@@ -54,7 +54,7 @@ impl<'a> Message<'a> {
             undecodable: 0,
         };
         let mut found = Vec::new();
-        let body = Part {
+        let body = BodyPart {
             content_type: self.content_type,
             encoding: self.content_encoding,
             body: self.body,
@@ -69,8 +69,8 @@ impl<'a> Message<'a> {
     /// Returns true if the body is a fragment of a description, or may have one among its parts.
     pub(super) fn may_have_fragment(&self) -> bool {
         matches!(
-            Kind::of(self.content_type),
-            Some(Kind::Fragment | Kind::Multipart)
+            BodyKind::of(self.content_type),
+            Some(BodyKind::Fragment | BodyKind::Multipart)
         )
     }
 }
@@ -93,13 +93,13 @@ impl Body<'_> {
 
 /// The kind of a body, by its Content-Type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum BodyKind {
     Description,
     Fragment,
     Multipart,
 }
 
-impl Kind {
+impl BodyKind {
     /// `None` for any other type. A body without Content-Type may be a description.
     fn of(content_type: &[u8]) -> Option<Self> {
         let labels: [(&[u8], Self); 3] = [
@@ -118,7 +118,7 @@ impl Kind {
 }
 
 /// A body, or a part of one, with its header fields.
-struct Part<'a> {
+struct BodyPart<'a> {
     content_type: &'a [u8],
     encoding: &'a [u8],
     body: &'a [u8],
@@ -126,18 +126,18 @@ struct Part<'a> {
 
 struct Search {
     /// Descriptions or fragments.
-    wanted: Kind,
+    wanted: BodyKind,
     /// The number of bytes that may still be decoded.
     room: usize,
     undecodable: u64,
 }
 
 impl Search {
-    fn collect<'a>(&mut self, part: &Part<'a>, depth: u8, found: &mut Vec<Body<'a>>) {
-        let is_wanted = |kind: &Kind| {
-            found.len() < MAX_FOUND && (*kind == Kind::Multipart || *kind == self.wanted)
+    fn collect<'a>(&mut self, part: &BodyPart<'a>, depth: u8, found: &mut Vec<Body<'a>>) {
+        let is_wanted = |kind: &BodyKind| {
+            found.len() < MAX_FOUND && (*kind == BodyKind::Multipart || *kind == self.wanted)
         };
-        let Some(kind) = Kind::of(part.content_type).filter(is_wanted) else {
+        let Some(kind) = BodyKind::of(part.content_type).filter(is_wanted) else {
             return;
         };
         match Encoding::of(part.encoding) {
@@ -147,7 +147,7 @@ impl Search {
                 Ok(body) => {
                     let mut inside = Vec::new();
                     self.collect_plain(
-                        &Part {
+                        &BodyPart {
                             body: &body,
                             ..*part
                         },
@@ -164,27 +164,27 @@ impl Search {
 
     fn collect_plain<'a>(
         &mut self,
-        part: &Part<'a>,
-        kind: Kind,
+        part: &BodyPart<'a>,
+        kind: BodyKind,
         depth: u8,
         found: &mut Vec<Body<'a>>,
     ) {
-        let &Part {
+        let &BodyPart {
             content_type, body, ..
         } = part;
         match kind {
-            Kind::Fragment => found.push(Body::Fragment(body.into())),
+            BodyKind::Fragment => found.push(Body::Fragment(body.into())),
             // A body without Content-Type must begin like a description.
-            Kind::Description
+            BodyKind::Description
                 if content_type.is_empty() && !body.trim_ascii_start().starts_with(b"v=") => {}
-            Kind::Description => found.push(Body::Description(body.into())),
-            Kind::Multipart => {
+            BodyKind::Description => found.push(Body::Description(body.into())),
+            BodyKind::Multipart => {
                 if let Some(depth) = depth.checked_sub(1)
                     && let Some(boundary) = boundary(content_type, body)
                 {
                     parts(body, boundary)
                         .take(MAX_PARTS)
-                        .for_each(|part| self.collect(&Part::of(part), depth, found));
+                        .for_each(|part| self.collect(&BodyPart::of(part), depth, found));
                 }
             }
         }
@@ -231,7 +231,7 @@ fn is_line_start(body: &[u8], at: usize) -> bool {
         .is_none_or(|before| body.get(before) == Some(&b'\n'))
 }
 
-impl<'a> Part<'a> {
+impl<'a> BodyPart<'a> {
     /// Reads a part of a multipart body, which begins after its delimiter.
     fn of(bytes: &'a [u8]) -> Self {
         let mut part = Self {
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     fn search<'a>(
-        wanted: Kind,
+        wanted: BodyKind,
         content_type: &'a str,
         encoding: &'a str,
         body: &'a [u8],
@@ -286,7 +286,7 @@ mod tests {
             undecodable: 0,
         };
         let mut found = Vec::new();
-        let part = Part {
+        let part = BodyPart {
             content_type: content_type.as_bytes(),
             encoding: encoding.as_bytes(),
             body,
@@ -310,7 +310,7 @@ mod tests {
 
     fn found(content_type: &str, body: &str) -> Vec<String> {
         texts(&search(
-            Kind::Description,
+            BodyKind::Description,
             content_type,
             "",
             body.as_bytes(),
@@ -358,17 +358,17 @@ mod tests {
         let bodies = |wanted, content_type, body: &'static str| {
             texts(&search(wanted, content_type, "", body.as_bytes()))
         };
-        assert_eq!(bodies(Kind::Fragment, fragment, "a=mid:0"), ["a=mid:0"]);
-        assert!(bodies(Kind::Description, fragment, "a=mid:0").is_empty());
-        assert!(bodies(Kind::Fragment, "application/sdp", "v=0").is_empty());
-        assert!(bodies(Kind::Fragment, "", "v=0").is_empty());
+        assert_eq!(bodies(BodyKind::Fragment, fragment, "a=mid:0"), ["a=mid:0"]);
+        assert!(bodies(BodyKind::Description, fragment, "a=mid:0").is_empty());
+        assert!(bodies(BodyKind::Fragment, "application/sdp", "v=0").is_empty());
+        assert!(bodies(BodyKind::Fragment, "", "v=0").is_empty());
         let parts = "--b\nContent-Type: application/sdp\n\nv=0\n--b\nContent-Type: application/trickle-ice-sdpfrag\n\na=mid:0\n--b--";
         assert_eq!(
-            bodies(Kind::Fragment, "multipart/mixed;boundary=b", parts),
+            bodies(BodyKind::Fragment, "multipart/mixed;boundary=b", parts),
             ["a=mid:0"]
         );
         assert_eq!(
-            bodies(Kind::Description, "multipart/mixed;boundary=b", parts),
+            bodies(BodyKind::Description, "multipart/mixed;boundary=b", parts),
             ["v=0"]
         );
     }
@@ -376,12 +376,12 @@ mod tests {
     #[test]
     fn what_is_encoded() {
         let sdp = gzip(b"v=0");
-        let bodies = search(Kind::Description, "application/sdp", "gzip", &sdp);
+        let bodies = search(BodyKind::Description, "application/sdp", "gzip", &sdp);
         assert_eq!(
             (texts(&bodies), bodies.undecodable),
             (vec!["v=0".to_owned()], 0)
         );
-        let bodies = search(Kind::Description, "", "gzip", &sdp);
+        let bodies = search(BodyKind::Description, "", "gzip", &sdp);
         assert_eq!(
             (texts(&bodies), bodies.undecodable),
             (vec!["v=0".to_owned()], 0),
@@ -393,7 +393,12 @@ mod tests {
             b"\r\n--b--\r\n",
         ]
         .concat();
-        let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "", &part);
+        let bodies = search(
+            BodyKind::Description,
+            "multipart/mixed;boundary=b",
+            "",
+            &part,
+        );
         assert_eq!(
             (texts(&bodies), bodies.undecodable),
             (vec!["v=0".to_owned()], 0),
@@ -401,7 +406,7 @@ mod tests {
         );
         let twice = gzip(&part);
         let bodies = search(
-            Kind::Description,
+            BodyKind::Description,
             "multipart/mixed;boundary=b",
             "gzip",
             &twice,
@@ -417,7 +422,7 @@ mod tests {
     fn what_cannot_be_decoded_is_counted_if_it_is_of_interest() {
         let large = gzip(&[0; MAX_DECODED + 1]);
         let undecodable = |content_type, encoding, body| {
-            search(Kind::Description, content_type, encoding, body).undecodable
+            search(BodyKind::Description, content_type, encoding, body).undecodable
         };
         assert_eq!(undecodable("application/sdp", "br", b"v=0"), 1, "unknown");
         assert_eq!(undecodable("application/sdp", "gzip", b"v=0"), 1, "broken");
@@ -456,7 +461,12 @@ mod tests {
             &pack(&pack(&sdp, "application/sdp"), "multipart/mixed;boundary=b"),
             "multipart/mixed;boundary=b",
         );
-        let bodies = search(Kind::Description, "multipart/mixed;boundary=b", "", &body);
+        let bodies = search(
+            BodyKind::Description,
+            "multipart/mixed;boundary=b",
+            "",
+            &body,
+        );
         assert!(bodies.found.len() <= MAX_FOUND && bodies.undecodable > 0);
         assert!(
             bodies

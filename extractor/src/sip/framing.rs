@@ -19,7 +19,7 @@ pub(super) const MAX_LINE_LEN: usize = 8 * 1024;
 
 /// The start of a stream. Lengths are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum SipUnit {
     /// A message.
     Message(usize),
     /// A message that does not declare its length; its header has this length.
@@ -34,7 +34,7 @@ pub enum Unit {
     Foreign(usize),
 }
 
-impl Unit {
+impl SipUnit {
     /// Returns the unit that `bytes` begin with.
     #[must_use]
     pub fn at_start_of(bytes: &[u8]) -> Self {
@@ -197,16 +197,19 @@ mod tests {
     #[test]
     fn a_message_is_as_long_as_it_says() {
         assert_eq!(
-            Unit::at_start_of(&[BYE, b"SIP/2.0 200 OK\r\n"].concat()),
-            Unit::Message(BYE.len())
+            SipUnit::at_start_of(&[BYE, b"SIP/2.0 200 OK\r\n"].concat()),
+            SipUnit::Message(BYE.len())
         );
         let unbounded = b"BYE sip:x SIP/2.0\nCall-ID: 1\n\nSIP";
         assert_eq!(
-            Unit::at_start_of(unbounded),
-            Unit::Unbounded(unbounded.len() - 3)
+            SipUnit::at_start_of(unbounded),
+            SipUnit::Unbounded(unbounded.len() - 3)
         );
         let absurd = b"BYE sip:x SIP/2.0\nl: 999999999999\n\n";
-        assert_eq!(Unit::at_start_of(absurd), Unit::Unbounded(absurd.len()));
+        assert_eq!(
+            SipUnit::at_start_of(absurd),
+            SipUnit::Unbounded(absurd.len())
+        );
     }
 
     #[test]
@@ -218,8 +221,8 @@ mod tests {
                 BYE.len()
             };
             assert_eq!(
-                Unit::at_start_of(&BYE[..len]),
-                Unit::Incomplete(needed),
+                SipUnit::at_start_of(&BYE[..len]),
+                SipUnit::Incomplete(needed),
                 "{len}"
             );
         }
@@ -227,12 +230,12 @@ mod tests {
 
     #[test]
     fn what_stands_between_messages() {
-        assert_eq!(Unit::at_start_of(b"\r\n\r\nBYE"), Unit::Blank(4));
-        assert_eq!(Unit::at_start_of(b"hello\r\nBYE"), Unit::Foreign(7));
-        assert_eq!(Unit::at_start_of(b"\x16\x03\x01"), Unit::Foreign(3));
+        assert_eq!(SipUnit::at_start_of(b"\r\n\r\nBYE"), SipUnit::Blank(4));
+        assert_eq!(SipUnit::at_start_of(b"hello\r\nBYE"), SipUnit::Foreign(7));
+        assert_eq!(SipUnit::at_start_of(b"\x16\x03\x01"), SipUnit::Foreign(3));
         assert_eq!(
-            Unit::at_start_of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-            Unit::Foreign(16)
+            SipUnit::at_start_of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+            SipUnit::Foreign(16)
         );
     }
 
@@ -252,10 +255,10 @@ mod tests {
             (header(MAX_HEADER_LEN), 64 * 1024),
         ] {
             assert!(matches!(
-                Unit::at_start_of(&long[..enough]),
-                Unit::Foreign(_)
+                SipUnit::at_start_of(&long[..enough]),
+                SipUnit::Foreign(_)
             ));
-            assert!(matches!(Unit::at_start_of(&long), Unit::Foreign(_)));
+            assert!(matches!(SipUnit::at_start_of(&long), SipUnit::Foreign(_)));
         }
         assert_eq!(
             find_start(&line(MAX_LINE_LEN)),
@@ -264,8 +267,8 @@ mod tests {
         assert_eq!(find_start(&line(8000)), Ok(0));
         let odd = "BYE \u{e9} SIP/2.0\r\n".as_bytes();
         assert!((1..odd.len()).all(|len| matches!(
-            Unit::at_start_of(&odd[..len]),
-            Unit::Incomplete(_)
+            SipUnit::at_start_of(&odd[..len]),
+            SipUnit::Incomplete(_)
         ) && find_start(&odd[..len]) == Err(0)));
     }
 
@@ -273,12 +276,15 @@ mod tests {
     fn the_handshake_of_a_websocket() {
         let get = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade : WebSocket\r\n\r\n";
         assert_eq!(
-            Unit::at_start_of(&[get, &[0x81, 5][..]].concat()),
-            Unit::Handshake(get.len())
+            SipUnit::at_start_of(&[get, &[0x81, 5][..]].concat()),
+            SipUnit::Handshake(get.len())
         );
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
-        assert_eq!(Unit::at_start_of(answer), Unit::Handshake(answer.len()));
-        assert_eq!(Unit::at_start_of(&get[..30]), Unit::Incomplete(31));
+        assert_eq!(
+            SipUnit::at_start_of(answer),
+            SipUnit::Handshake(answer.len())
+        );
+        assert_eq!(SipUnit::at_start_of(&get[..30]), SipUnit::Incomplete(31));
     }
 
     #[test]
@@ -293,9 +299,9 @@ mod tests {
         #[test]
         fn a_unit_is_never_longer_than_the_bytes(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
             for bytes in [bytes.clone(), [BYE, &bytes].concat(), [&bytes, BYE].concat()] {
-                match Unit::at_start_of(&bytes) {
-                    Unit::Incomplete(needed) => prop_assert!(needed > bytes.len()),
-                    Unit::Message(n) | Unit::Unbounded(n) | Unit::Blank(n) | Unit::Handshake(n) | Unit::Foreign(n) => {
+                match SipUnit::at_start_of(&bytes) {
+                    SipUnit::Incomplete(needed) => prop_assert!(needed > bytes.len()),
+                    SipUnit::Message(n) | SipUnit::Unbounded(n) | SipUnit::Blank(n) | SipUnit::Handshake(n) | SipUnit::Foreign(n) => {
                         prop_assert!(n > 0 && n <= bytes.len());
                     }
                 }

@@ -1,5 +1,5 @@
 //! SIP messages, as far as calls need them: borrowed views over the bytes of a datagram or of a
-//! stream ([`Unit`], [`FrameHeader`]).
+//! stream ([`SipUnit`], [`FrameHeader`]).
 //!
 //! These readers are tolerant. They read what RFC 3261 forbids but phones send in the way that the
 //! sender meant, and they skip what they cannot read.
@@ -12,7 +12,7 @@ mod opening;
 mod websocket;
 
 pub use body::{Bodies, Body};
-pub use framing::{MAX_MESSAGE_LEN, Unit, find_start, message_len, next_start, whole_lines};
+pub use framing::{MAX_MESSAGE_LEN, SipUnit, find_start, message_len, next_start, whole_lines};
 pub use message::{CSeq, Malformed, Message, Method, StartLine, may_be_message, tag, unfolded};
 pub use opening::opens_stream;
 pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};

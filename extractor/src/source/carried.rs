@@ -1,5 +1,5 @@
-//! Records that are left to be written when a unit of work ends, as the state keeps them: nothing
-//! depends on their segment any more.
+//! Records that are still to be written when a unit of work ends, as the state keeps them. They do
+//! not depend on their segment any more.
 //!
 //! ```text
 //!  0  position                          8
@@ -12,7 +12,7 @@
 //! 36  frame
 //! ```
 //!
-//! In order of their positions; numbers are little-endian.
+//! Records are sorted by position; numbers are little-endian.
 
 use std::{
     fs::File,
@@ -33,16 +33,16 @@ const NO_TIME: u8 = 0;
 const NATIVE: u8 = 1;
 const BUILT: u8 = 2;
 
-/// Records that are carried over, by their positions.
+/// Carried records, by position.
 #[derive(Debug)]
 pub struct Carried {
-    /// What holds them; nothing if there are none.
+    /// The map of the file with the records; `None` if there are no records.
     map: Option<Map>,
-    /// Where each begins in it.
+    /// The position of each record, and its offset in the map.
     entries: Vec<(Position, usize)>,
     micro: Layout,
     nano: Layout,
-    /// Of what cannot be copied as it is.
+    /// The layout of records that cannot be copied unchanged.
     other: Layout,
 }
 
@@ -74,10 +74,10 @@ impl Carried {
         if stretch.is_empty() {
             return Ok(carried);
         }
-        let map = Map::of(file, Path::new("what is carried over"))?;
+        let map = Map::of(file, Path::new("the carried records"))?;
         let bytes = map.bytes().get(..stretch.end).unwrap_or_default();
         let mut offset = stretch.start;
-        while let Some(entry) = Entry::at(bytes, offset) {
+        while let Some(entry) = CarriedRecord::at(bytes, offset) {
             carried.entries.push((entry.position, offset));
             offset = entry.end();
         }
@@ -85,13 +85,13 @@ impl Carried {
         Ok(carried)
     }
 
-    /// What holds the records: offsets of records count from its beginning.
+    /// The map of the records: their offsets count from its beginning.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.map.as_ref().map_or(&[], Map::bytes)
     }
 
-    /// The record that was at a position, and how it can be read in [`Self::bytes`].
+    /// The record that was at a position, and its layout in [`Self::bytes`].
     #[must_use]
     pub fn get(&self, position: Position) -> Option<(Record<'_>, &Layout)> {
         let entry = self.entry(position)?;
@@ -103,17 +103,17 @@ impl Carried {
         Some((entry.record(self.bytes())?, layout))
     }
 
-    fn entry(&self, position: Position) -> Option<Entry> {
+    fn entry(&self, position: Position) -> Option<CarriedRecord> {
         let place = self
             .entries
             .binary_search_by_key(&position, |(position, _)| *position)
             .ok()?;
-        Entry::at(self.bytes(), self.entries.get(place)?.1)
+        CarriedRecord::at(self.bytes(), self.entries.get(place)?.1)
     }
 }
 
-/// Writes a record that is carried over; `raw` is the header that a call's file will have before
-/// it, if it has that already. Gives how many bytes that took.
+/// Writes a carried record; `raw` is the record header for the call's file, if the record has it
+/// already. Returns the number of bytes.
 ///
 /// # Errors
 /// `to` cannot be written.
@@ -123,7 +123,7 @@ pub fn write_carried(
     record: &Record<'_>,
     raw: Option<&[u8]>,
 ) -> io::Result<usize> {
-    // A frame lies in memory whole, and came with a 32-bit length.
+    // A frame is in memory, and came with a 32-bit length.
     let len = u32::try_from(record.frame.len()).unwrap_or(u32::MAX);
     let [a, b, c, d, e, f, g, h] = record.timestamp_ns.unwrap_or(0).to_le_bytes();
     let time = [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -145,8 +145,8 @@ pub fn write_carried(
         .saturating_add(record.frame.len()))
 }
 
-/// One record as it is kept.
-struct Entry {
+/// A stored record.
+struct CarriedRecord {
     offset: usize,
     position: Position,
     len: usize,
@@ -156,8 +156,8 @@ struct Entry {
     kind: u8,
 }
 
-impl Entry {
-    /// The one at an offset, if all of it is there.
+impl CarriedRecord {
+    /// The record at an offset, if it is complete.
     fn at(bytes: &[u8], offset: usize) -> Option<Self> {
         let [
             position @ ..,
@@ -190,7 +190,7 @@ impl Entry {
         (entry.end() <= bytes.len()).then_some(entry)
     }
 
-    /// Where the header of the record is.
+    /// The offset of the record's header.
     fn header(&self) -> usize {
         self.offset.saturating_add(ENTRY_LEN)
     }
@@ -217,7 +217,7 @@ impl Entry {
         };
         let timestamp_ns = match self.kind {
             NO_TIME => None,
-            // Both are of 32 bits.
+            // Both have 32 bits.
             NATIVE => Some(
                 seconds
                     .saturating_mul(1_000_000_000)

@@ -1,9 +1,9 @@
-//! Compressed captures: gzip (RFC 1952) and zstd (RFC 8878), told by how they begin and never by
-//! their names.
+//! Compressed captures: gzip (RFC 1952) and zstd (RFC 8878), recognized by their first bytes and
+//! never by their names.
 //!
-//! Both are decompressed step by step through two small buffers, so that what they grow to costs
-//! disk and no memory. A step gives all that it can: of a stream that is cut or damaged, everything
-//! before that place comes out.
+//! Both are decompressed step by step through two small buffers, so the decompressed size costs
+//! disk space and no memory. A step gives all that it can: if a stream is cut or damaged,
+//! everything before that position comes out.
 
 use std::{
     fmt,
@@ -13,31 +13,31 @@ use std::{
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{self, InBuffer, Operation, OutBuffer};
 
-/// How many bytes [`Compression::of`] wants to see.
+/// The number of bytes that [`Compression::of`] needs.
 pub(super) const MAGIC_LEN: u64 = 4;
 
 const INPUT_BYTES: usize = 128 * 1024;
-/// Room for a whole block of zstd, the most that one of its steps gives.
+/// A whole block of zstd, the most that one of its steps gives.
 const OUTPUT_BYTES: usize = 256 * 1024;
-/// 32 KiB, the largest window that gzip has.
+/// 32 KiB, the largest window of gzip.
 const GZIP_WINDOW_BITS: u8 = 15;
-/// What stands before each block of zstd.
+/// The header before each block of zstd.
 const ZSTD_BLOCK_HEADER_LEN: usize = 3;
-/// The shortest beginning of a frame of zstd.
+/// The shortest header of a zstd frame.
 const ZSTD_FRAME_START_LEN: usize = 5;
 
-/// How a capture is compressed.
+/// The compression of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     Gzip,
     Zstd,
 }
 
-/// Where a compressed capture stops being readable, and why.
+/// The point at which a compressed capture becomes unreadable, and the reason.
 #[derive(Debug)]
 pub struct Damage {
     compression: Compression,
-    /// How many bytes came out before.
+    /// The number of bytes that came out before.
     pub(super) offset: u64,
     what: What,
 }
@@ -50,7 +50,7 @@ enum What {
 }
 
 impl Damage {
-    /// It is the file that could not be read.
+    /// The error of reading the file, if that is the reason.
     pub(super) fn read_error(&self) -> Option<&io::Error> {
         if let What::Unreadable(error) = &self.what {
             Some(error)
@@ -61,20 +61,20 @@ impl Damage {
 }
 
 impl Compression {
-    /// Told by the first bytes.
+    /// Recognizes the compression by the first bytes.
     pub(super) fn of(first: &[u8]) -> Option<Self> {
         match first {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            // A frame, or one that is to be skipped: some tools put their index first.
+            // A frame, or a skippable frame: some tools put their index first.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             _ => None,
         }
     }
 
-    /// Decompresses all of `from`, or as much as can be.
+    /// Decompresses `from`, as far as possible.
     ///
     /// # Errors
-    /// `to` cannot be written. What is wrong with `from` is no error, but damage.
+    /// `to` cannot be written. A fault of `from` is not an error, but damage.
     pub(super) fn decompress(
         self,
         from: impl Read,
@@ -82,7 +82,7 @@ impl Compression {
     ) -> io::Result<Option<Damage>> {
         let mut from = BufReader::with_capacity(INPUT_BYTES, from);
         let mut output = vec![0; OUTPUT_BYTES];
-        let mut decoder = Decoder::new(self)?;
+        let mut decoder = Decompressor::new(self)?;
         let mut offset: u64 = 0;
         loop {
             let input = match from.fill_buf() {
@@ -97,7 +97,7 @@ impl Compression {
                 }
             };
             let is_end = input.is_empty();
-            let Step { used, given, wrong } = decoder.step(input, &mut output);
+            let DecompressionStep { used, given, wrong } = decoder.step(input, &mut output);
             to.write_all(output.get(..given).unwrap_or_default())?;
             offset = offset.saturating_add(given as u64);
             from.consume(used);
@@ -144,27 +144,27 @@ impl fmt::Display for Damage {
         }
         write!(
             f,
-            "at decompressed offset {offset}; only what is before is used"
+            "at decompressed offset {offset}; only the data before it are used"
         )
     }
 }
 
-/// What one step of decompressing did.
+/// The result of a decompression step.
 #[derive(Default)]
-struct Step {
-    /// How much of the input was used.
+struct DecompressionStep {
+    /// The number of input bytes that were used.
     used: usize,
-    /// How much of the output was filled, also if something is wrong.
+    /// The number of output bytes that were filled, even if the step failed.
     given: usize,
     wrong: Option<String>,
 }
 
-enum Decoder {
+enum Decompressor {
     Gzip(Gzip),
     Zstd(Zstd),
 }
 
-impl Decoder {
+impl Decompressor {
     fn new(compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::Gzip => Self::Gzip(Gzip {
@@ -179,14 +179,14 @@ impl Decoder {
         })
     }
 
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> DecompressionStep {
         match self {
             Self::Gzip(gzip) => gzip.step(input, output),
             Self::Zstd(zstd) => zstd.step(input, output),
         }
     }
 
-    /// Whether the input may end here.
+    /// True when the input may end here.
     fn may_end(&self) -> bool {
         match self {
             Self::Gzip(gzip) => gzip.is_between,
@@ -195,22 +195,22 @@ impl Decoder {
     }
 }
 
-/// Members, one behind the other: RFC 1952, 2.2.
+/// Consecutive members: RFC 1952, section 2.2.
 struct Gzip {
     inflate: Decompress,
-    /// Whether a member has ended and no other has begun.
+    /// True when a member has ended and the next one has not begun.
     is_between: bool,
 }
 
 impl Gzip {
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> DecompressionStep {
         if self.is_between {
-            // Tapes and some writers fill up with zeros behind the last member.
+            // Tapes and some writers add zeros after the last member.
             let padding = input.iter().take_while(|byte| **byte == 0).count();
             if padding > 0 || input.is_empty() {
-                return Step {
+                return DecompressionStep {
                     used: padding,
-                    ..Step::default()
+                    ..DecompressionStep::default()
                 };
             }
             self.inflate.reset(true);
@@ -221,8 +221,8 @@ impl Gzip {
             .inflate
             .decompress(input, output, FlushDecompress::None);
         self.is_between = matches!(result, Ok(Status::StreamEnd));
-        Step {
-            // No more than the buffers hold.
+        DecompressionStep {
+            // The buffers limit it.
             used: self.inflate.total_in().saturating_sub(in_before) as usize,
             given: self.inflate.total_out().saturating_sub(out_before) as usize,
             wrong: result.err().map(|error| {
@@ -235,19 +235,19 @@ impl Gzip {
     }
 }
 
-/// Frames, one behind the other: RFC 8878, 3.1.
+/// Consecutive frames: RFC 8878, section 3.1.
 struct Zstd {
     decoder: raw::Decoder<'static>,
-    /// How much the next step is given.
+    /// The number of bytes that the next step gets.
     wanted: usize,
-    /// Whether a frame has ended and no other has begun.
+    /// True when a frame has ended and the next one has not begun.
     is_between: bool,
 }
 
 impl Zstd {
-    /// The decoder keeps to itself what came before an error in the same step. So a step is given
-    /// no more than one block, and the header of the next in a step of its own.
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+    /// The decoder withholds the output before an error in the same step. So a step gets at most
+    /// one block, and the header of the next block gets a step of its own.
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> DecompressionStep {
         let mut from = InBuffer::around(input.get(..self.wanted).unwrap_or(input));
         let mut to = OutBuffer::around(output);
         let result = self.decoder.run(&mut from, &mut to);
@@ -262,13 +262,13 @@ impl Zstd {
                     1..=ZSTD_BLOCK_HEADER_LEN => expected,
                     _ => expected.saturating_sub(ZSTD_BLOCK_HEADER_LEN),
                 };
-                Step {
+                DecompressionStep {
                     used,
                     given,
                     wrong: None,
                 }
             }
-            Err(error) => Step {
+            Err(error) => DecompressionStep {
                 used,
                 given,
                 wrong: Some(error.to_string()),
@@ -281,7 +281,7 @@ impl Zstd {
 mod tests {
     use super::*;
 
-    /// Something that compresses to half, anywhere.
+    /// Data that compress to half their size everywhere.
     fn plain() -> Vec<u8> {
         let next = |state: &u64| {
             Some(
@@ -318,7 +318,7 @@ mod tests {
         (plain, damage)
     }
 
-    /// Gives a byte at a time: nothing may depend on how a pipe delivers.
+    /// A reader that gives one byte at a time: the result must not depend on how a pipe delivers.
     struct Dripping<'a>(&'a [u8]);
 
     impl Read for Dripping<'_> {
@@ -399,7 +399,7 @@ mod tests {
                 "{same} of {}",
                 plain.len()
             );
-            // Byte by byte, nothing more comes out.
+            // Decompressing byte by byte gives no more.
             let mut careful = Vec::new();
             let _ = Compression::of(&compressed)
                 .unwrap()
@@ -446,7 +446,7 @@ mod tests {
         );
     }
 
-    /// Ten gigabytes would not fit; that they are never held is what the sink checks.
+    /// Ten gigabytes would not fit; the sink checks that they are never held.
     #[test]
     fn a_bomb_passes_through_small_buffers() {
         struct Full(usize);

@@ -1,4 +1,4 @@
-//! IP packets that were captured twice: at two points of the network, or twice at one.
+//! IP packets that were captured twice: at two points of the network, or twice at one point.
 
 use std::collections::VecDeque;
 
@@ -8,37 +8,37 @@ use shared::pcap::Record;
 
 use crate::{events::Table, moment::Clock, packet};
 
-/// How far copies of a packet lie apart, in packet time: less than it takes any protocol to send
-/// the same again.
+/// The longest distance between copies of a packet, in packet time: less than any protocol needs to
+/// send the same packet again.
 const MAX_APART_NS: u64 = 50_000_000;
 
-/// So many packets are remembered at most: what 10 Gbit/s of the smallest frames bring in that
-/// time, and some. Where timestamps stand still, the oldest are forgotten first.
+/// The most packets that are remembered: somewhat more than 10 Gbit/s of the smallest frames bring
+/// in that time. Where timestamps stand still, the oldest packets are forgotten first.
 const MAX_REMEMBERED: usize = 1 << 20;
 
-/// 128 bits of SHA-256: nobody can make two packets that have the same. A faster hash would need a
-/// key that is secret, and the same in every run.
+/// 128 bits of SHA-256: nobody can make two packets with the same fingerprint. A faster hash would
+/// need a secret key that is the same in every run.
 type Fingerprint = [u8; 16];
 
-/// The IP packets that came last.
+/// The latest IP packets.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "Remembered")]
+#[serde(from = "StoredPackets")]
 pub struct RecentPackets {
-    /// The oldest first, but for capture points that come late.
+    /// The oldest first, except for late capture points.
     in_order: VecDeque<(Clock, Fingerprint)>,
-    /// When each of them came last.
+    /// The latest time of each packet.
     #[serde(skip)]
     came: Table<Fingerprint, Clock>,
 }
 
-/// What is stored of [`RecentPackets`]: the rest follows from it.
+/// The stored part of [`RecentPackets`]: the rest follows from it.
 #[derive(Deserialize)]
-struct Remembered {
+struct StoredPackets {
     in_order: VecDeque<(Clock, Fingerprint)>,
 }
 
-impl From<Remembered> for RecentPackets {
-    fn from(Remembered { in_order }: Remembered) -> Self {
+impl From<StoredPackets> for RecentPackets {
+    fn from(StoredPackets { in_order }: StoredPackets) -> Self {
         let came = in_order
             .iter()
             .map(|&(clock, fingerprint)| (fingerprint, clock))
@@ -48,8 +48,8 @@ impl From<Remembered> for RecentPackets {
 }
 
 impl RecentPackets {
-    /// Whether a frame that comes at packet time `clock` holds an IP packet that came before. If
-    /// not, it is remembered. A frame without IP never does.
+    /// True when a frame at packet time `clock` holds an IP packet that is remembered. Otherwise
+    /// its packet is remembered now. A frame without IP is never a copy.
     pub(super) fn is_repeated(&mut self, record: &Record<'_>, clock: Clock) -> bool {
         self.forget_far_from(clock);
         let Some(fingerprint) = fingerprint(record) else {
@@ -84,15 +84,14 @@ impl RecentPackets {
         let Some((clock, fingerprint)) = self.in_order.pop_front() else {
             return;
         };
-        // It may have come again since, too late to be a copy.
+        // The packet may have been captured again since, too late to be a copy.
         if self.came.get(&fingerprint) == Some(&clock) {
             self.came.remove(&fingerprint);
         }
     }
 }
 
-/// What copies of an IP packet have in common, and nothing else has: its bytes, and how many there
-/// were on the wire.
+/// A fingerprint of the bytes of an IP packet and of its length on the wire: copies have the same.
 fn fingerprint(record: &Record<'_>) -> Option<Fingerprint> {
     let packet = packet::outermost_ip(record.link, record.frame)?;
     let wire_len = packet.declared_len.unwrap_or_else(|| {
@@ -138,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Which of these frames hold packets that came before.
+    /// For each frame, true when it holds an earlier packet.
     fn repeated(frames: &[(u64, &[u8])]) -> Vec<bool> {
         let mut recent = RecentPackets::default();
         frames
@@ -168,7 +167,7 @@ mod tests {
                 },
                 0
             ),
-            "of another link type"
+            "another link type"
         );
     }
 
@@ -188,12 +187,12 @@ mod tests {
         assert_eq!(
             at(&[0, 40 * MS, 80 * MS, 120 * MS]),
             [false, true, false, true],
-            "a copy that is left out has no copies"
+            "a copy that is left out has no copies itself"
         );
         assert_eq!(
             at(&[900 * MS, 860 * MS, 0, 0]),
             [false, true, false, true],
-            "of points that come late"
+            "late capture points"
         );
     }
 
@@ -225,8 +224,8 @@ mod tests {
         assert!(!recent.is_repeated(&snapped(frame.len()), 0));
         assert!(!recent.is_repeated(&snapped(36), 0), "less of it");
         assert!(recent.is_repeated(&snapped(36), 0));
-        // Without a length of its own, as from a network card that was to fill it in, a packet is
-        // as long as its frame says.
+        // Without a length of its own, as before a network card fills it in, a packet is as long as
+        // its frame.
         let mut offloaded = frame.clone();
         offloaded[16..18].copy_from_slice(&[0, 0]);
         let of_wire_len = |wire_len| Record {
@@ -247,7 +246,7 @@ mod tests {
         let mut recent: RecentPackets = postcard::from_bytes(&stored).unwrap();
         assert!(recent.is_repeated(&record(&frame), 7 + 50 * MS));
         assert!(!recent.is_repeated(&record(&frame), 8 + 50 * MS));
-        assert_eq!(recent.in_order.len(), 1, "what is too old is forgotten");
+        assert_eq!(recent.in_order.len(), 1, "old packets are forgotten");
         assert_eq!(recent.came.len(), 1);
     }
 

@@ -1,38 +1,38 @@
-//! Why a capture cannot be read, by what is to be done about it.
+//! Errors of reading a capture, by the action that they call for.
 
 use std::io;
 
 use shared::pcap::LinkType;
 
-/// Why a capture cannot be read.
+/// The reason why a capture cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// It is not there any more: nobody needs to be told.
+    /// The capture is gone: nobody needs to be told.
     #[error("{0}")]
     Gone(String),
-    /// The disk is full, or this process may not have more of something. The capture is not to
-    /// blame, and is tried again.
+    /// The disk is full, or this process has reached a limit. The capture is not at fault, and is
+    /// tried again.
     #[error("{0}")]
     Environment(String),
-    /// It is something else. It is not tried again.
+    /// It is no capture. It is not tried again.
     #[error("{0}")]
     NotACapture(String),
-    /// Its frames are of a kind that is not read. It is not tried again.
+    /// The link type of its frames is not supported. It is not tried again.
     #[error("its frames are of a kind that is not read: {0}")]
     UnsupportedLink(LinkType),
-    /// It has more bytes when it is decompressed than the user allows.
+    /// It has more decompressed bytes than the user allows.
     #[error("{0}")]
     TooLarge(String),
-    /// It has more bytes when it is decompressed than there is room for, and there is much.
+    /// It has more decompressed bytes than there is room for, although there is much room.
     #[error("{0}")]
     NoRoom(String),
-    /// It cannot be read, or may not be. It is tried again.
+    /// It cannot be read, or permission is missing. It is tried again.
     #[error("{0}")]
     Unreadable(String),
 }
 
 impl InputError {
-    /// Of what the system says of the capture, in such a sentence.
+    /// The kind of an error that the system reports for a capture, with a sentence.
     #[must_use]
     pub fn of(error: &io::Error, sentence: String) -> Self {
         let is_of_process = error
@@ -48,13 +48,13 @@ impl InputError {
         }
     }
 
-    /// The same, where something was done that the sentence begins with.
+    /// The same, with a sentence that begins with the failed action.
     pub(super) fn while_doing(what: &str) -> impl Fn(io::Error) -> Self {
         move |error| Self::of(&error, format!("{what}: {error}"))
     }
 
-    /// Of a temporary file, which is for a capture that has nothing to do with it.
-    pub(super) fn of_spool(what: String) -> impl FnOnce(io::Error) -> Self {
+    /// An error of a temporary file, which is not the fault of the capture.
+    pub(super) fn of_scratch(what: String) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Environment(format!("{what}: {error}"))
     }
 }
@@ -99,10 +99,10 @@ mod tests {
                 "{code}"
             );
         }
-        let spool =
-            InputError::of_spool("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
+        let scratch =
+            InputError::of_scratch("no temporary file".to_owned())(io::ErrorKind::NotFound.into());
         assert!(
-            matches!(spool, InputError::Environment(text) if text.starts_with("no temporary file: "))
+            matches!(scratch, InputError::Environment(text) if text.starts_with("no temporary file: "))
         );
     }
 }

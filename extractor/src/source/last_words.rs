@@ -1,8 +1,9 @@
-//! The last words of a process that dies of what it reads: which signal, and of a file in memory
-//! that the disk does not give, which file and where in it.
+//! The last words of a process that dies while it reads its input: the signal and, if the disk
+//! fails to deliver a mapped file, the file and the offset.
 //!
-//! They go to the note of what is being read (`attempts.rs`), for the next run, and to standard
-//! error. Handlers of signals may do little (signal-safety(7)): they write to files that are open
+//! They go to the note of segments that are being read (`attempts.rs`), for the next run, and to
+//! standard error. Signal handlers may do little (signal-safety(7)): these write to files that are
+//! already open, from tables that are already filled.
 //! already, from tables that are filled already.
 #![allow(unsafe_code, reason = "handlers of signals, and what they read")]
 
@@ -22,21 +23,22 @@ use std::{
 
 use nix::libc;
 
-/// Where the word stands in the note, the offset, the length of the path, and the path.
+/// The offset of the word in the note; it is followed by the offset, the length of the path, and
+/// the path.
 const WORD_AT: usize = 8;
 const OFFSET_AT: usize = 16;
 const LEN_AT: usize = 24;
 pub(crate) const PATH_AT: usize = 28;
-/// The longest path that the system has.
+/// The longest path that the system allows.
 pub(crate) const MAX_PATH: usize = 4096;
 
-/// No signal has this number.
+/// The code of a panic: no signal has this number.
 const PANIC: u8 = 255;
-/// Nor this one: the note could not be removed.
+/// The code of a note that could not be removed: no signal has this number, either.
 const NEVER_MIND: u8 = 254;
 
-/// The signals that a process sends itself by what it does. What systemd sends a service that hangs
-/// is one of them, SIGABRT.
+/// The signals of faults of the process itself. SIGABRT is also the signal that systemd sends to a
+/// service that hangs.
 const DEADLY: [c_int; 5] = [
     libc::SIGABRT,
     libc::SIGBUS,
@@ -45,21 +47,20 @@ const DEADLY: [c_int; 5] = [
     libc::SIGSEGV,
 ];
 
-/// Files in memory of which a name is known; no more are open at a time, as a rule.
+/// The most named files in memory; a process usually has fewer.
 const MAX_MAPS: usize = 16_384;
 
-/// The note.
 static NOTE: AtomicI32 = AtomicI32::new(-1);
 static MAPS: [Slot; MAX_MAPS] = [const { Slot::new() }; MAX_MAPS];
-/// Where the next free slot is likely to be.
+/// The slot that is likely to be free.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
-/// What was done about each of [`DEADLY`] before.
+/// The earlier action for each of [`DEADLY`].
 static BEFORE: [AtomicPtr<libc::sigaction>; DEADLY.len()] =
     [const { AtomicPtr::new(ptr::null_mut()) }; DEADLY.len()];
 
 /// A file in memory.
 struct Slot {
-    /// Its first address; 0 if there is none, 1 while it changes.
+    /// The first address of the file; 0 if the slot is free, 1 while it changes.
     start: AtomicUsize,
     len: AtomicUsize,
     path: AtomicPtr<Vec<u8>>,
@@ -75,12 +76,12 @@ impl Slot {
     }
 }
 
-/// A file in memory that has a name here, as long as this lives.
+/// A named file in memory, registered as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Registered(Option<usize>);
 
 impl Registered {
-    /// The file at a path lies in memory there.
+    /// Registers `bytes`, the map of the file at `path`.
     pub(super) fn new(bytes: &[u8], path: &Path) -> Self {
         listen();
         if bytes.is_empty() {
@@ -116,48 +117,48 @@ impl Drop for Registered {
         slot.start.store(1, Ordering::Relaxed);
         let path = slot.path.swap(ptr::null_mut(), Ordering::AcqRel);
         if !path.is_null() {
-            // SAFETY: it came from `Box::into_raw`, and nobody else has it: a handler looks only at
-            // what is in use.
+            // SAFETY: the pointer came from `Box::into_raw`, and nobody else has it: a handler
+            // looks only at slots that are in use.
             drop(unsafe { Box::from_raw(path) });
         }
         slot.start.store(0, Ordering::Release);
     }
 }
 
-/// From here on last words go to this note.
+/// Writes last words to this note from now on.
 pub(crate) fn go_to(note: File) {
     listen();
     close(NOTE.swap(note.into_raw_fd(), Ordering::AcqRel));
 }
 
-/// This is the note, and nothing is being read.
+/// Registers the note while nothing is being read.
 pub(crate) fn go_nowhere(note: File) {
     drop(note);
     close(NOTE.swap(-1, Ordering::AcqRel));
 }
 
-/// The note is of no use any more, but it is still there.
+/// Marks a note that is obsolete, but cannot be removed.
 pub(crate) fn never_mind() {
     say(NEVER_MIND);
 }
 
 fn close(file: c_int) {
     if file >= 0 {
-        // SAFETY: nobody else has it: it was taken out of `NOTE`.
+        // SAFETY: nobody else has the file: it was taken out of `NOTE`.
         let _ = unsafe { libc::close(file) };
     }
 }
 
-/// The word that a note has.
+/// The last words in a note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct LastWords {
     code: u8,
-    /// The file in memory that could not be read, and the offset in it.
+    /// The file in memory that could not be read, and the offset.
     pub(crate) fault: Option<(std::path::PathBuf, u64)>,
 }
 
-impl Word {
-    /// That of a note of these bytes.
+impl LastWords {
+    /// Reads the last words in the bytes of a note.
     pub(crate) fn of(note: &[u8]) -> Self {
         let code = note.get(WORD_AT).copied().unwrap_or(0);
         let offset = note
@@ -177,7 +178,7 @@ impl Word {
         Self { code, fault }
     }
 
-    /// What the process died of, if it could say so.
+    /// The cause of the process's death, if it was recorded.
     pub(crate) fn death(&self) -> Option<String> {
         match self.code {
             0 => None,
@@ -186,7 +187,7 @@ impl Word {
         }
     }
 
-    /// It did not die: it could not remove the note.
+    /// True when the process did not die, but could not remove the note.
     pub(crate) fn is_none(&self) -> bool {
         self.code == NEVER_MIND
     }
@@ -199,7 +200,7 @@ fn say(code: u8) {
 fn write_at(bytes: &[u8], at: usize) {
     let note = NOTE.load(Ordering::Acquire);
     if note >= 0 {
-        // SAFETY: the bytes are there, and pwrite may be called in a handler.
+        // SAFETY: the bytes are valid, and pwrite may be called in a handler.
         let _ = unsafe {
             libc::pwrite(
                 note,
@@ -211,13 +212,13 @@ fn write_at(bytes: &[u8], at: usize) {
     }
 }
 
-/// Has signals and panics say what they are, once.
+/// Installs the handlers for signals and panics, once.
 fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for (signal, before) in DEADLY.iter().zip(&BEFORE) {
-            // SAFETY: both structures are whole: all zeros is a `sigaction` without flags and with
-            // an empty mask.
+            // SAFETY: both structures are initialized: all zeros is a `sigaction` without flags and
+            // with an empty mask.
             unsafe {
                 let mut action: libc::sigaction = mem::zeroed();
                 action.sa_sigaction = handle
@@ -238,11 +239,11 @@ fn listen() {
     });
 }
 
-/// Says what has happened, and lets happen what would have without this.
+/// Records the signal, and then lets the earlier action happen.
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    // SAFETY: the system gives it to handlers that ask for it.
+    // SAFETY: the system passes it to handlers that ask for it.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    // Not what somebody sent, nor what the system sent for somebody.
+    // Excludes signals that another process or the kernel sent on purpose.
     let is_own_doing = code > 0 && code < libc::SI_KERNEL;
     say(u8::try_from(signal).unwrap_or(0));
     if signal == libc::SIGBUS && is_own_doing {
@@ -252,10 +253,10 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) 
     let before = place
         .and_then(|place| BEFORE.get(place))
         .map_or(ptr::null_mut(), |before| before.load(Ordering::Acquire));
-    // SAFETY: what was stored is never freed. All three may be called in a handler.
+    // SAFETY: the stored pointers are never freed. All three functions may be called in a handler.
     unsafe {
-        // What the process did itself it does again when this returns; the standard library tells
-        // of a stack that is full.
+        // The process repeats its own fault when this returns; the standard library reports a stack
+        // overflow.
         if !is_own_doing
             || before.is_null()
             || libc::sigaction(signal, before, ptr::null_mut()) != 0
@@ -268,8 +269,8 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) 
     }
 }
 
-/// If an address is in a file, ends the process with the file's name, like any other input that
-/// cannot be read.
+/// If an address is in a mapped file, ends the process with the file's name, like any other input
+/// that cannot be read.
 fn tell_of_file(address: usize) {
     for slot in &MAPS {
         let start = slot.start.load(Ordering::Acquire);
@@ -279,7 +280,7 @@ fn tell_of_file(address: usize) {
         else {
             continue;
         };
-        // SAFETY: the file is in use, or there would be no fault: so its path is there.
+        // SAFETY: the slot is in use, otherwise there would be no fault, so its path is valid.
         let Some(path) = (unsafe { slot.path.load(Ordering::Relaxed).as_ref() }) else {
             continue;
         };
@@ -298,18 +299,18 @@ fn tell_of_file(address: usize) {
             decimal(offset, &mut digits),
             WAS_CUT,
         ] {
-            // SAFETY: the bytes are there, and write may be called in a handler.
+            // SAFETY: the bytes are valid, and write may be called in a handler.
             let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
         }
-        // SAFETY: it may be called in a handler.
+        // SAFETY: `_exit` may be called in a handler.
         unsafe { libc::_exit(1) };
     }
 }
 
 const CANNOT_BE_READ: &[u8] = b" cannot be read at offset ";
 const WAS_CUT: &[u8] =
-    b": an input became shorter while it was read, or the disk could not give it; read captures that nobody writes \
-    to any more. What is published is right; the next run removes what is half-written, and goes on\n";
+    b": an input became shorter while it was read, or the disk failed; use captures that no program \
+    writes any more. Published files are right; the next run removes unfinished files, and resumes\n";
 
 /// A number as text.
 fn decimal(number: usize, digits: &mut [u8; 20]) -> &[u8] {
@@ -341,14 +342,14 @@ mod tests {
     #[test]
     fn a_word_is_read_as_it_was_written() {
         let mut note = vec![0; PATH_AT + MAX_PATH];
-        assert_eq!(Word::of(&note).death(), None);
+        assert_eq!(LastWords::of(&note).death(), None);
         note[WORD_AT] = 7;
         note[OFFSET_AT..OFFSET_AT + 8].copy_from_slice(&8192u64.to_ne_bytes());
         note[LEN_AT..LEN_AT + 4].copy_from_slice(&6u32.to_ne_bytes());
         note[PATH_AT..PATH_AT + 6].copy_from_slice(b"/a/b.p");
-        let word = Word::of(&note);
+        let word = LastWords::of(&note);
         assert_eq!(word.death().unwrap(), "signal 7");
         assert_eq!(word.fault, Some(("/a/b.p".into(), 8192)));
-        assert_eq!(Word::of(b"short"), Word::default());
+        assert_eq!(LastWords::of(b"short"), LastWords::default());
     }
 }

@@ -1,4 +1,4 @@
-//! A file in memory. Beside `last_words.rs`, the only room with `unsafe` in it.
+//! A file in memory. Apart from `last_words.rs`, this is the only module with `unsafe`.
 #![allow(
     unsafe_code,
     reason = "a file that is mapped can change under the program"
@@ -15,7 +15,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use super::last_words::Registered;
 
-/// Has the processor fetch what lies at an offset, without waiting for it.
+/// Prefetches the bytes at an offset into the processor's cache, without waiting for them.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], offset: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -31,19 +31,19 @@ pub(crate) fn prefetch(bytes: &[u8], offset: usize) {
 /// A read-only map of a whole file.
 #[derive(Debug)]
 pub(super) struct Map {
-    /// Goes before the map does.
+    /// Dropped before the map.
     _name: Registered,
     map: Mmap,
     released: AtomicUsize,
 }
 
 impl Map {
-    /// That of a file with this path, or of a temporary one in this directory.
+    /// Maps a file with this path, or a temporary file in this directory.
     pub(super) fn of(file: &File, path: &Path) -> io::Result<Self> {
-        // SAFETY: the bytes are only ever read, and every use of them is checked against the length
-        // of the map. A file that another program rewrites meanwhile gives wrong records, not wrong
-        // memory; one that it cuts has no more bytes for some of the map, and the kernel ends the
-        // program: see `last_words.rs`.
+        // SAFETY: the bytes are only read, and every use of them is checked against the length of
+        // the map. A file that another program rewrites meanwhile gives wrong records, but no wrong
+        // memory. If another program cuts the file, the kernel ends this program when it reads
+        // beyond the end: see `last_words.rs`.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self {
             _name: Registered::new(&map, path),
@@ -58,7 +58,7 @@ impl Map {
     }
 
     /// Drops the pages before `end` from this process. They stay in the page cache as long as the
-    /// kernel likes, and come back if they are touched again.
+    /// kernel wants, and are mapped again when they are read.
     pub(super) fn release_before(&self, end: usize) {
         let start = self.released.swap(end, Ordering::Relaxed);
         if start < end {

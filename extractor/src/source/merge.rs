@@ -1,10 +1,9 @@
-//! The captures of several points, merged into one by packet time.
+//! Merges the captures of several points into one by packet time.
 //!
-//! Each point has a clock, the highest of its timestamps so far. Records are put in the order of
-//! these clocks, and of the points' numbers where clocks are equal; those of one point stay in
-//! their order. So a record that comes late comes at once, and the order follows from the captures
-//! alone: how much of it is written at a time, and when a process ends and the next goes on, makes
-//! no difference.
+//! Each point has a clock: the highest of its timestamps so far. Records are sorted by these clocks
+//! and, where clocks are equal, by the points' numbers; records of one point keep their order. So a
+//! late record comes at once, and the order follows from the captures alone: it makes no difference
+//! how much is written at a time, or when a process ends and the next one continues.
 
 use std::{
     collections::BTreeMap,
@@ -23,58 +22,59 @@ use crate::{
     timeline::{Advance, Evidence, LookAhead, Timeline},
 };
 
-/// How far the inputs of a capture point have been merged.
+/// The position up to which the inputs of a capture point have been merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// How many of its inputs are done.
+pub struct MergePosition {
+    /// The number of inputs that have been merged completely.
     pub finished: usize,
-    /// Where the next record lies in the one after them, in bytes. 0 for its first record.
+    /// The offset of the next record in the first input that is left, in bytes; 0 for its first
+    /// record.
     pub offset: usize,
     /// The point's clock at the record before.
     pub timeline: Timeline,
 }
 
-/// A moment that no capture point will fall behind of: what comes up to it may be written.
+/// A moment that every capture point has reached: earlier records may be written.
 ///
-/// Of the point that set it, more may come at the same time; but nothing that belongs before.
+/// The point that set it may still have records of this time, but none before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Watermark {
     /// Packet time.
     pub clock: Clock,
-    /// The number of the last point whose records of that time come up to it.
+    /// The last point whose records of that time come before the watermark.
     pub point: usize,
 }
 
-/// Several capture points, being merged.
+/// A merge of several capture points.
 #[derive(Debug)]
 pub struct Merge<'a> {
-    points: Vec<Point<'a>>,
+    points: Vec<MergePoint<'a>>,
     is_begun: bool,
 }
 
-/// What was written at a time.
+/// The result of a call of [`Merge::write`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// Records.
+    /// The number of records.
     pub packets: u64,
     /// The length of the capture, in bytes.
     pub bytes: u64,
-    /// Records that were left out, for their IP packets had been written before.
+    /// Records that were left out because their IP packets had been written before.
     pub duplicates: u64,
-    /// Whether there is no more up to the watermark.
+    /// True when no record is left up to the watermark.
     pub is_all: bool,
 }
 
 impl Watermark {
-    /// After everything.
+    /// A watermark after everything.
     pub const END: Self = Self {
         clock: Clock::MAX,
         point: usize::MAX,
     };
 
-    /// The least moment to which one of the points has delivered; they come in the order of their
-    /// numbers: up to when each has delivered, if it has delivered anything yet, and whether others
-    /// wait for it. Nothing while one of these has delivered nothing.
+    /// The earliest moment to which a capture point has delivered. `points` has, in the order of
+    /// their numbers, the time to which each point has delivered, if it has delivered anything, and
+    /// whether others wait for it. `None` while a point with waiting others has delivered nothing.
     #[must_use]
     pub fn of(points: impl IntoIterator<Item = (Option<Clock>, bool)>) -> Option<Self> {
         let holding = points
@@ -87,7 +87,7 @@ impl Watermark {
     }
 }
 
-/// How far the clock of a point comes in one of its inputs.
+/// The clock of a point in one of its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     before: Timeline,
@@ -96,8 +96,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Goes through an input from an offset on, at which the clock of its point was `before`. Others
-    /// come `later`.
+    /// Reads an input from an offset on, at which the clock of its point is `before`. The inputs
+    /// `later` follow.
     fn of(input: &Input, offset: usize, before: Timeline, later: &[&Input]) -> Self {
         let mut after = before;
         let mut look_ahead = LookAhead::default();
@@ -121,9 +121,9 @@ impl Delivery {
         }
     }
 
-    /// How far each of the inputs of a point goes, the first from an offset on, at which the clock is
-    /// `before`. Nothing is told behind a leap that waits for the records that decide on it. What is
-    /// `known` already is not gone through again.
+    /// The delivery of each input of a point: the first from an offset on, at which the clock is
+    /// `before`. The list ends at a leap that waits for the records that decide on it. Inputs in
+    /// `known` are not read again.
     #[must_use]
     pub fn of_all(
         inputs: &[&Input],
@@ -138,7 +138,7 @@ impl Delivery {
             let offset = if number == 0 { offset } else { 0 };
             let delivery = before.map(|before| {
                 let known = known.get(number).copied().flatten();
-                // One that is read in part goes as far as it did.
+                // The known result holds for an input that was partly merged, too.
                 let holds =
                     |known: &Self| known.is_decided && (offset > 0 || known.before == before);
                 known
@@ -153,14 +153,15 @@ impl Delivery {
         deliveries
     }
 
-    /// The clock behind all of its records of which it can be told.
+    /// The clock after the last record for which it is decided.
     #[must_use]
     pub fn clock(&self) -> Option<Clock> {
         self.after.clock()
     }
 }
 
-/// Moves the clock of a point on by a record, behind which `walk` stands, in its input of this number.
+/// Advances the clock of a point by a record; `walk` stands behind the record, in the input
+/// `number`.
 #[inline]
 fn advance<'a>(
     timeline: &mut Timeline,
@@ -181,14 +182,17 @@ fn advance<'a>(
 }
 
 impl<'a> Merge<'a> {
-    /// Of each capture point, in the order of their numbers: its inputs in capture order, and how
-    /// far they have been merged. Nothing comes after those that are `is_final`; a leap at the end of
-    /// others waits for the records that decide on it.
+    /// Begins a merge. `points` has, in the order of their numbers, each point's inputs in capture
+    /// order, and the position up to which they have been merged. Nothing follows inputs that are
+    /// `is_final`; a leap at the end of others waits for the records that decide on it.
     #[must_use]
-    pub fn new(points: impl IntoIterator<Item = (Vec<&'a Input>, Place)>, is_final: bool) -> Self {
+    pub fn new(
+        points: impl IntoIterator<Item = (Vec<&'a Input>, MergePosition)>,
+        is_final: bool,
+    ) -> Self {
         let points = points
             .into_iter()
-            .map(|(inputs, place)| Point::new(inputs, place, is_final))
+            .map(|(inputs, position)| MergePoint::new(inputs, position, is_final))
             .collect();
         Self {
             points,
@@ -196,14 +200,12 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Writes a pcapng of the records that come next, up to a watermark, and until there is about
-    /// as much of them as `room` says, in bytes; at least one, if there is one. Where `recent`
-    /// packets are given, copies of them are left out. What cannot be read is told: the number of
-    /// the point, its input, and where in it.
+    /// Writes a pcapng of the next records, up to a watermark, until it has about `room` bytes; at
+    /// least one record, if there is one. Copies of `recent` packets are left out. `unreadable`
+    /// gets each unreadable part, with the number of the point and the input.
     ///
     /// # Errors
-    /// The capture cannot be written. Nothing holds then, neither the places nor the recent
-    /// packets.
+    /// The capture cannot be written. Then neither the positions nor the recent packets are valid.
     pub fn write(
         &mut self,
         out: &mut impl Write,
@@ -221,10 +223,10 @@ impl<'a> Merge<'a> {
         let mut merged = Merged::default();
         let mut left_out: u64 = 0;
         while let Some((number, point)) = self.next(until)
-            && let Some(Head { record, timeline }) = point.head
+            && let Some(NextRecord { record, timeline }) = point.head
         {
             let clock = timeline.clock().unwrap_or(0);
-            point.place.timeline = timeline;
+            point.position.timeline = timeline;
             point.move_on(|input, gap| unreadable(number, input, gap));
             if recent
                 .as_deref_mut()
@@ -242,19 +244,19 @@ impl<'a> Merge<'a> {
         }
         merged.bytes = capture.finish()?;
         merged.is_all = self.next(until).is_none();
-        self.points.iter().for_each(Point::release);
+        self.points.iter().for_each(MergePoint::release);
         Ok(merged)
     }
 
-    /// How far each point has been merged. It may be further than before where nothing was written:
-    /// behind what cannot be read.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.points.iter().map(|point| point.place)
+    /// The position of each point. It may advance even if nothing was written: past an unreadable
+    /// part.
+    pub fn positions(&self) -> impl Iterator<Item = MergePosition> {
+        self.points.iter().map(|point| point.position)
     }
 
-    /// The point whose record comes next, up to a watermark, and its number.
+    /// The point with the next record up to a watermark, and its number.
     #[inline]
-    fn next(&mut self, until: Watermark) -> Option<(usize, &mut Point<'a>)> {
+    fn next(&mut self, until: Watermark) -> Option<(usize, &mut MergePoint<'a>)> {
         let heads = self
             .points
             .iter_mut()
@@ -274,35 +276,36 @@ impl<'a> Merge<'a> {
 
 /// One capture point.
 #[derive(Debug)]
-struct Point<'a> {
+struct MergePoint<'a> {
     inputs: Vec<&'a Input>,
     reader: Reader<'a>,
     look_ahead: LookAhead<'a>,
-    /// Nothing at the end, and where a leap waits for the records that decide on it.
-    head: Option<Head<'a>>,
-    /// Nothing comes after the inputs.
+    /// The next record; `None` at the end, and where a leap waits for the records that decide on
+    /// it.
+    head: Option<NextRecord<'a>>,
+    /// True when nothing follows the inputs.
     is_final: bool,
-    /// That of the next record.
-    place: Place,
+    /// The position of the next record.
+    position: MergePosition,
 }
 
 /// The next record of a point, and the point's clock at it.
 #[derive(Clone, Copy, Debug)]
-struct Head<'a> {
+struct NextRecord<'a> {
     record: Record<'a>,
     timeline: Timeline,
 }
 
-impl<'a> Point<'a> {
-    fn new(inputs: Vec<&'a Input>, place: Place, is_final: bool) -> Self {
-        let reader = Reader::at(&inputs, place);
+impl<'a> MergePoint<'a> {
+    fn new(inputs: Vec<&'a Input>, position: MergePosition, is_final: bool) -> Self {
+        let reader = Reader::at(&inputs, position);
         Self {
             inputs,
             reader,
             look_ahead: LookAhead::default(),
             head: None,
             is_final,
-            place,
+            position,
         }
     }
 
@@ -313,17 +316,17 @@ impl<'a> Point<'a> {
         self.set_head(record);
     }
 
-    /// Tells the clock at the next record, if that can be told.
+    /// Determines the clock at the next record, if that is possible.
     #[inline]
     fn set_head(&mut self, record: Option<Record<'a>>) {
         let number = self.reader.number;
-        self.place.finished = number;
-        self.place.offset = record.map_or(0, |record| record.offset);
+        self.position.finished = number;
+        self.position.offset = record.map_or(0, |record| record.offset);
         self.head = None;
         let (Some(record), Some(walk)) = (record, &self.reader.walk) else {
             return;
         };
-        let mut timeline = self.place.timeline;
+        let mut timeline = self.position.timeline;
         let later = self
             .inputs
             .get(number.saturating_add(1)..)
@@ -336,14 +339,14 @@ impl<'a> Point<'a> {
             }
             timeline.advance(timestamp_ns, || Evidence::BorneOut);
         }
-        self.head = Some(Head { record, timeline });
+        self.head = Some(NextRecord { record, timeline });
     }
 
-    /// Lets go of what has been merged.
+    /// Releases the memory of merged records.
     fn release(&self) {
-        let Place {
+        let MergePosition {
             finished, offset, ..
-        } = self.place;
+        } = self.position;
         self.inputs
             .iter()
             .take(finished)
@@ -354,23 +357,23 @@ impl<'a> Point<'a> {
     }
 }
 
-/// Reads inputs one behind the other.
+/// Reads inputs one after the other.
 #[derive(Clone, Debug)]
 struct Reader<'a> {
-    /// Which of them it is in.
+    /// The index of the current input.
     number: usize,
     walk: Option<Walk<'a>>,
-    /// What lies before this offset has been read before, and is walked through only to learn how
-    /// to read on.
+    /// The offset up to which the input was merged before; the reader walks through that part only
+    /// to learn the layout.
     from: usize,
 }
 
 impl<'a> Reader<'a> {
     fn at(
         inputs: &[&'a Input],
-        Place {
+        MergePosition {
             finished, offset, ..
-        }: Place,
+        }: MergePosition,
     ) -> Self {
         let walk = inputs.get(finished).map(|input| {
             let known_from = if let Layout::Ng(_) = input.layout {
@@ -387,7 +390,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next record; passes over what cannot be read.
+    /// The next record; unreadable parts are skipped.
     #[inline]
     fn next(
         &mut self,
@@ -408,9 +411,9 @@ impl<'a> Reader<'a> {
                     let finished = self.number.saturating_add(1);
                     *self = Self::at(
                         inputs,
-                        Place {
+                        MergePosition {
                             finished,
-                            ..Place::default()
+                            ..MergePosition::default()
                         },
                     );
                 }
@@ -419,8 +422,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// So much is gathered before it is written, in bytes: enough to make the system call cheap, and it
-/// stays in the second-level cache.
+/// The bytes that are gathered before they are written: enough to make the system call cheap, and
+/// few enough for the second-level cache.
 const GATHERED_LEN: usize = 192 * 1024;
 
 /// The merged capture: a pcapng of one section.
@@ -428,8 +431,8 @@ struct Capture<'o, W> {
     out: &'o mut W,
     gathered: Vec<u8>,
     written_len: u64,
-    /// Their numbers. A frame's interface says how it begins, and in which unit its time is
-    /// written.
+    /// The numbers of the interfaces. A frame's interface defines its link type and the unit of its
+    /// time.
     interfaces: BTreeMap<(LinkType, Precision), u32>,
 }
 
@@ -445,11 +448,11 @@ impl<'o, W: Write> Capture<'o, W> {
         }
     }
 
-    /// Adds a record. One without a time takes the clock of its point.
+    /// Adds a record. A record without a timestamp gets the clock of its point.
     #[inline]
     fn push(&mut self, record: &Record<'_>, clock: Clock) -> io::Result<()> {
         let timestamp_ns = record.timestamp_ns.unwrap_or(clock);
-        // Ticks of a power of two are hardly ever whole microseconds, however long they are.
+        // Ticks of a power of two are hardly ever whole microseconds, even long ticks.
         let precision = if timestamp_ns.is_multiple_of(1000) {
             record.precision
         } else {
@@ -471,7 +474,7 @@ impl<'o, W: Write> Capture<'o, W> {
         }
     }
 
-    /// The number of an interface; one that is new is described first.
+    /// The number of an interface; a new interface is described first.
     #[inline]
     fn interface(&mut self, link: LinkType, precision: Precision) -> u32 {
         let next = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
@@ -482,7 +485,7 @@ impl<'o, W: Write> Capture<'o, W> {
         })
     }
 
-    /// How long it is so far, in bytes.
+    /// The length of the capture so far, in bytes.
     fn len(&self) -> u64 {
         self.written_len.saturating_add(self.gathered.len() as u64)
     }

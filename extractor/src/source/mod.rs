@@ -34,7 +34,7 @@ pub use self::{
     compressed::Damage,
     duplicates::RecentPackets,
     error::InputError,
-    name::{Left, Name},
+    name::{Name, NamedInput},
     patience::patiently,
     scratch::Scratch,
 };
@@ -45,26 +45,27 @@ use self::{
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
-    segments::{Content, Identity, content_of},
+    segments::{ContentHash, Identity, content_of},
     timeline::Later,
 };
 
-/// The name that stands for standard input.
+/// The name of standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// The inputs that are worked on, in the order in which they are read, and what is left of those
-/// before them.
+/// The inputs of a unit of work in the order of reading, and the records that are carried over from
+/// earlier inputs.
 #[derive(Debug, Default)]
 pub struct Inputs {
-    /// The number of the first one.
+    /// The number of the first input.
     first: usize,
     inputs: Vec<Input>,
     carried: Carried,
-    /// The time that the capture has reached behind them, in nanoseconds since 1970, if others know.
+    /// The time that the capture has reached behind the inputs, in nanoseconds since 1970, if it is
+    /// known from elsewhere.
     reached_ns: Option<u64>,
 }
 
-/// One capture.
+/// A capture.
 #[derive(Debug)]
 pub struct Input {
     name: String,
@@ -73,27 +74,26 @@ pub struct Input {
     /// The offset of the first record.
     start: usize,
     first_ns: Option<u64>,
-    /// The time that the capture had reached when this began, in nanoseconds since 1970, if its
-    /// name tells.
+    /// The time that the capture had reached when this file began, in nanoseconds since 1970, if
+    /// its name tells.
     reached_ns: Option<u64>,
     damage: Option<Damage>,
-    /// All of the file, where that is not in memory as it is.
-    packed: Option<Content>,
+    /// The content of the file, if the map does not have its bytes.
+    packed: Option<ContentHash>,
 }
 
-/// Where a capture lies.
+/// The memory that holds a capture.
 #[derive(Debug)]
 enum Bytes {
     Mapped(Map),
     /// In a temporary file.
-    Spooled(Map),
-    /// A record by itself.
+    Temporary(Map),
+    /// A single record.
     Owned(Vec<u8>),
 }
 
-/// The beginning of a segment as its agent named it: a time that the capture had reached, whether
-/// packets followed or not. A name that is ahead of the file's own time is not believed: it would
-/// end all calls.
+/// The beginning of a segment, by its name: the capture had reached that time, with or without
+/// packets. A name that is ahead of the file's own time is not believed: it would end all calls.
 fn reached_ns(path: &Path, file: &File) -> Option<u64> {
     let start = Duration::from_micros(SegmentName::of_capture(path.file_name()?)?.start_us());
     let changed = file
@@ -106,7 +106,7 @@ fn reached_ns(path: &Path, file: &File) -> Option<u64> {
     u64::try_from(start.as_nanos()).ok().filter(|_| is_past)
 }
 
-/// The name of an input, for sentences.
+/// The name of an input, for messages.
 #[must_use]
 pub fn shown(path: &Path) -> String {
     if path == Path::new(STANDARD_INPUT) {
@@ -117,8 +117,7 @@ pub fn shown(path: &Path) -> String {
 }
 
 impl Inputs {
-    /// Inputs that are numbered from `first` on, in this order; of those before, records are
-    /// carried over.
+    /// Numbers inputs from `first` on, in this order; `carried` has records of earlier inputs.
     #[must_use]
     pub fn new(first: usize, inputs: Vec<Input>, carried: Carried) -> Self {
         Self {
@@ -129,23 +128,23 @@ impl Inputs {
         }
     }
 
-    /// The same, behind which the capture has reached that time, in nanoseconds since 1970.
+    /// Sets the time that the capture has reached behind the inputs, in nanoseconds since 1970.
     #[must_use]
     pub fn reaching(self, reached_ns: Option<u64>) -> Self {
         Self { reached_ns, ..self }
     }
 
-    /// Opens captures and puts them in the order of their first packets. What cannot be used is
-    /// told to `refused`, with the reason; the others are used all the same.
+    /// Opens captures, and sorts them by their first packets. Inputs that cannot be used are
+    /// reported to `refused` with the reason; the others are used.
     ///
-    /// `-` is standard input. What is compressed or no regular file is first brought into a
-    /// nameless one in `spool`.
+    /// `-` is standard input. Compressed inputs, and inputs that are no regular files, are first
+    /// copied to a nameless file in `scratch`.
     ///
     /// # Errors
-    /// None of them can be used.
+    /// No input can be used.
     pub fn open(
         paths: &[PathBuf],
-        spool: &Scratch,
+        scratch: &Scratch,
         mut refused: impl FnMut(&Path, &InputError),
     ) -> anyhow::Result<Vec<Input>> {
         if paths.len() > MAX_INPUTS {
@@ -156,7 +155,7 @@ impl Inputs {
         }
         let mut inputs = Vec::new();
         for path in paths {
-            match Input::open(path, spool) {
+            match Input::open(path, scratch) {
                 Ok(input) => inputs.push(input),
                 Err(error) => refused(path, &error),
             }
@@ -164,54 +163,54 @@ impl Inputs {
         if inputs.is_empty() {
             bail!("no input can be used");
         }
-        // Stable: inputs without packets come last, the rest as they were given where times are
-        // equal.
+        // A stable sort: inputs without packets come last, and inputs with equal times keep the
+        // order in which they were given.
         inputs.sort_by_key(|input: &Input| input.first_ns.unwrap_or(u64::MAX));
         Ok(inputs)
     }
 
-    /// The number of the first of them.
+    /// The number of the first input.
     #[must_use]
     pub fn first(&self) -> usize {
         self.first
     }
 
-    /// The number of the first that comes after them.
+    /// The number of the first input after these.
     #[must_use]
     pub fn after_last(&self) -> usize {
         self.first.saturating_add(self.inputs.len())
     }
 
-    /// The one that holds the record at a position; none if that is carried over.
+    /// The input that holds the record at a position; `None` if the record is carried over.
     #[must_use]
     #[inline]
     pub fn holding(&self, position: Position) -> Option<&Input> {
-        // One that is read on from its middle does not know how to read what is before.
+        // An input that is resumed in its middle does not know the layout of the part before.
         self.get(position.input())
             .filter(|input| position.offset() >= input.start)
     }
 
-    /// All of them.
+    /// All inputs.
     #[must_use]
     pub fn all(&self) -> &[Input] {
         &self.inputs
     }
 
-    /// What is left of those before them.
+    /// The records that are carried over from earlier inputs.
     #[must_use]
     pub fn carried(&self) -> &Carried {
         &self.carried
     }
 
-    /// Those that come after one of them.
+    /// The inputs after the one with this number.
     #[must_use]
     pub fn after(&self, number: usize) -> &[Input] {
         let next = number.saturating_add(1).saturating_sub(self.first);
         self.inputs.get(next..).unwrap_or_default()
     }
 
-    /// The time that the capture has reached behind the last record, by the names of inputs without
-    /// records, or by what others know.
+    /// The time that the capture has reached behind the last record: by the names of inputs without
+    /// records, or as it is known from elsewhere.
     #[must_use]
     pub fn reached_ns(&self) -> Option<u64> {
         let empty = self
@@ -225,14 +224,14 @@ impl Inputs {
             .max(self.reached_ns)
     }
 
-    /// One of them, by its number in the order of reading.
+    /// The input with this number.
     #[must_use]
     #[inline]
     pub fn get(&self, number: usize) -> Option<&Input> {
         self.inputs.get(number.checked_sub(self.first)?)
     }
 
-    /// The bytes of all of them together, decompressed.
+    /// The length of all inputs together, decompressed, in bytes.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.inputs.iter().fold(0, |sum, input| {
@@ -240,7 +239,7 @@ impl Inputs {
         })
     }
 
-    /// The bytes that lie before `position`.
+    /// The number of bytes before `position`.
     #[must_use]
     pub fn bytes_before(&self, position: Position) -> u64 {
         let Some(place) = position.input().checked_sub(self.first) else {
@@ -252,8 +251,8 @@ impl Inputs {
         earlier.saturating_add(position.offset() as u64)
     }
 
-    /// Tells the kernel that what lies before `position` will not be read again soon, so that a run
-    /// holds no more of the page cache than it works on.
+    /// Tells the kernel that the bytes before `position` will not be read again soon, so that a run
+    /// occupies no more of the page cache than it works on.
     pub fn release_before(&self, position: Position) {
         for (number, input) in (self.first..=position.input()).zip(&self.inputs) {
             let end = if number == position.input() {
@@ -267,38 +266,38 @@ impl Inputs {
 }
 
 impl Input {
-    /// Opens a capture. What is compressed or no regular file is first brought into a nameless one
-    /// in `spool`.
+    /// Opens a capture. A compressed input, or one that is no regular file, is first copied to a
+    /// nameless file in `scratch`.
     ///
     /// # Errors
-    /// It cannot be read, or is none.
-    pub fn open(path: &Path, spool: &Scratch) -> Result<Self, InputError> {
+    /// It cannot be read, or is no capture.
+    pub fn open(path: &Path, scratch: &Scratch) -> Result<Self, InputError> {
         if path == Path::new(STANDARD_INPUT) {
-            let plain = Plain::of_stream(&mut io::stdin().lock(), None, spool)?;
-            return Self::of_plain(shown(path), spool.directory(), plain);
+            let plain = Plain::of_stream(&mut io::stdin().lock(), None, scratch)?;
+            return Self::of_plain(shown(path), scratch.directory(), plain);
         }
-        let plain = Plain::of_file(File::open(path)?, false, spool)?;
+        let plain = Plain::of_file(File::open(path)?, false, scratch)?;
         Self::of_plain(path.display().to_string(), path, plain)
     }
 
-    /// The same of a segment, of which the first `size` bytes are to be known again. That a disk
-    /// does not give all of it is an error, also where it is compressed. One that `has_faulted` in
-    /// memory is copied, which ends with an error in its stead.
+    /// Opens a segment, whose first `size` bytes are to be recognized later. If the disk does not
+    /// deliver all of it, that is an error, even if it is compressed. A segment that `has_faulted`
+    /// in memory is copied, because a failing copy ends with an error.
     ///
     /// # Errors
     /// It cannot be read, or is no capture.
     pub fn of_segment(
         path: &Path,
-        spool: &Scratch,
+        scratch: &Scratch,
         size: u64,
         has_faulted: bool,
     ) -> Result<Self, InputError> {
         let mut file = File::open(path)?;
-        let plain = Plain::of_file(file.try_clone()?, has_faulted, spool)?;
+        let plain = Plain::of_file(file.try_clone()?, has_faulted, scratch)?;
         if let Some(error) = plain.damage.as_ref().and_then(Damage::read_error) {
             return Err(InputError::of(error, error.to_string()));
         }
-        let packed = if plain.is_spooled {
+        let packed = if plain.is_temporary {
             file.rewind()?;
             Some(content_of(&mut file, size)?)
         } else {
@@ -312,10 +311,10 @@ impl Input {
         })
     }
 
-    /// A capture of one record, of an input of this name.
+    /// A capture of a single record; `name` is that of its input.
     ///
     /// # Errors
-    /// There is no record.
+    /// `file` has no record.
     pub fn of_record(name: String, file: Vec<u8>) -> Result<Self, InputError> {
         let (layout, start) = Layout::detect(&file).map_err(|error| unusable(&error, None))?;
         let first_ns = first_record(&layout, &file, start).and_then(|(_, _, first_ns)| first_ns);
@@ -331,7 +330,7 @@ impl Input {
         })
     }
 
-    /// A file that was written by this program, in this directory.
+    /// A file that this program has written to `directory`.
     ///
     /// # Errors
     /// It cannot be mapped.
@@ -342,7 +341,7 @@ impl Input {
             Plain {
                 file,
                 damage: None,
-                is_spooled: false,
+                is_temporary: false,
             },
         )
     }
@@ -351,10 +350,10 @@ impl Input {
         let Plain {
             file,
             damage,
-            is_spooled,
+            is_temporary,
         } = plain;
-        // A fault in a temporary file is no fault of the capture.
-        let mapped = if is_spooled {
+        // A fault in a temporary file is not the fault of the capture.
+        let mapped = if is_temporary {
             Path::new("a temporary file")
         } else {
             path
@@ -368,8 +367,8 @@ impl Input {
         }
         let first = first_record(&layout, map.bytes(), offset);
         let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
-        let bytes = if is_spooled {
-            Bytes::Spooled(map)
+        let bytes = if is_temporary {
+            Bytes::Temporary(map)
         } else {
             Bytes::Mapped(map)
         };
@@ -385,12 +384,12 @@ impl Input {
         })
     }
 
-    /// Its records.
+    /// The records of the capture.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         records_of(self.layout.walk(self.bytes(), self.start))
     }
 
-    /// Its records, or the time that it tells in their stead.
+    /// The records with their times, or the time in the file name if there are none.
     fn later(&self, number: usize) -> impl Iterator<Item = (Position, Later)> {
         let reached = self.reached_ns.filter(|_| self.is_empty());
         let of_record = move |record: Record<'_>| {
@@ -405,12 +404,12 @@ impl Input {
         self.records().next().is_none()
     }
 
-    /// The same, from an offset on up to which it was read before, if it was.
+    /// The input from `offset` on, if it was read up to there before.
     #[must_use]
     pub fn going_on_at(mut self, offset: Option<usize>) -> Self {
         let Some(offset) = offset else { return self };
         if let Layout::Ng(_) = self.layout {
-            // What describes the interfaces stands before.
+            // The descriptions of the interfaces come before the offset.
             let mut walk = self.layout.walk(self.bytes(), self.start);
             while walk.offset() < offset && walk.next_step().is_some() {}
             if let Some(layout) = walk.into_layouts().pop() {
@@ -422,54 +421,55 @@ impl Input {
     }
 
     fn release_before(&self, end: usize) {
-        if let Bytes::Mapped(map) | Bytes::Spooled(map) = &self.bytes {
+        if let Bytes::Mapped(map) | Bytes::Temporary(map) = &self.bytes {
             map.release_before(end);
         }
     }
 
-    /// The time of its first packet.
+    /// The timestamp of the first packet.
     #[must_use]
     pub fn first_ns(&self) -> Option<u64> {
         self.first_ns
     }
 
-    /// How much room it takes in temporary files, in bytes.
+    /// The length of its temporary file, in bytes.
     #[must_use]
-    pub fn spooled_len(&self) -> u64 {
-        if let Bytes::Spooled(map) = &self.bytes {
+    pub fn temporary_len(&self) -> u64 {
+        if let Bytes::Temporary(map) = &self.bytes {
             map.bytes().len() as u64
         } else {
             0
         }
     }
 
-    /// Where a part of it could not be decompressed, and why.
+    /// The damage that stopped its decompression, if there was any.
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
     }
 
-    /// What it is known by: its length, decompressed, and its first bytes.
+    /// The identity of the capture: its decompressed length, and its first bytes.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::of(self.bytes())
     }
 
-    /// All of the file, if that was decompressed, or copied.
+    /// The content of the whole file, if that was decompressed, or copied.
     #[must_use]
-    pub fn packed(&self) -> Option<Content> {
+    pub fn packed(&self) -> Option<ContentHash> {
         self.packed
     }
 
-    /// The first `size` bytes of the file.
+    /// The content of the first `size` bytes of the file.
     #[must_use]
-    pub fn content(&self, size: u64) -> Content {
+    pub fn content(&self, size: u64) -> ContentHash {
         let len = usize::try_from(size).unwrap_or(usize::MAX);
-        self.packed
-            .unwrap_or_else(|| Content::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes())))
+        self.packed.unwrap_or_else(|| {
+            ContentHash::of(self.bytes().get(..len).unwrap_or_else(|| self.bytes()))
+        })
     }
 
-    /// What to call it when talking to a person.
+    /// The name of the capture, for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -480,12 +480,12 @@ impl Input {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Mapped(map) | Bytes::Spooled(map) => map.bytes(),
+            Bytes::Mapped(map) | Bytes::Temporary(map) => map.bytes(),
             Bytes::Owned(bytes) => bytes,
         }
     }
 
-    /// How its first record is to be read.
+    /// The layout at the first record.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -497,7 +497,7 @@ impl Input {
         self.start
     }
 
-    /// The record at an offset, in a file of this layout.
+    /// The record at an offset, in a file with this layout.
     #[must_use]
     #[inline]
     pub fn record<'a>(&'a self, layout: &Layout, offset: usize) -> Option<Record<'a>> {
@@ -505,8 +505,9 @@ impl Input {
     }
 }
 
-/// The records behind a place in the input of this number, and the times that are told in their stead,
-/// for those who look ahead. Behind all of them the capture has reached `reached_ns`, if that is known.
+/// The records behind a position in the input `number`, or the times of inputs without records, for
+/// a look-ahead. `reached_ns` is the time that the capture has reached behind all of them, if
+/// known.
 pub fn records_behind<'a>(
     walk: Walk<'a>,
     number: usize,
@@ -526,12 +527,12 @@ pub fn records_behind<'a>(
         .chain(reached)
 }
 
-/// The records of a walk. What cannot be read is passed over.
+/// The records of a walk, without unreadable parts.
 pub fn records_of<'a>(mut walk: Walk<'a>) -> impl Iterator<Item = Record<'a>> {
     std::iter::from_fn(move || next_record(&mut walk))
 }
 
-/// The next record, wherever it is.
+/// The next record; unreadable parts are skipped.
 #[must_use]
 pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
     loop {
@@ -541,22 +542,22 @@ pub fn next_record<'a>(walk: &mut Walk<'a>) -> Option<Record<'a>> {
     }
 }
 
-/// The time of a capture's first packet, in nanoseconds since 1970. Of one that is compressed no
-/// more is decompressed than that takes, as a rule.
+/// The time of a capture's first packet, in nanoseconds since 1970. A compressed file is usually
+/// decompressed no further than that.
 ///
 /// # Errors
 /// It cannot be read, or is no capture.
 pub fn first_time(
     path: &Path,
-    spool: &Scratch,
+    scratch: &Scratch,
     has_faulted: bool,
 ) -> Result<Option<u64>, InputError> {
     let mut file = File::open(path)?;
     let first = first_bytes(&mut file)?;
     if let Some(compression) = Compression::of(&first) {
         file.rewind()?;
-        let mut head = Head(Vec::new());
-        // That it has enough is no error of its.
+        let mut head = HeadWriter(Vec::new());
+        // The end of decompression once `head` is full is not an error of the file.
         let damage = compression.decompress(&file, &mut head).ok().flatten();
         if let Some(error) = damage.as_ref().and_then(Damage::read_error) {
             return Err(InputError::of(error, error.to_string()));
@@ -568,15 +569,15 @@ pub fn first_time(
             return Ok(first_ns);
         }
     }
-    Ok(Input::of_segment(path, spool, 0, has_faulted)?.first_ns)
+    Ok(Input::of_segment(path, scratch, 0, has_faulted)?.first_ns)
 }
 
-/// Takes the beginning of something, and then no more.
-struct Head(Vec<u8>);
+/// A writer that keeps the beginning and refuses the rest.
+struct HeadWriter(Vec<u8>);
 
 const HEAD_LEN: usize = 256 * 1024;
 
-impl Write for Head {
+impl Write for HeadWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() >= HEAD_LEN {
             return Err(io::ErrorKind::StorageFull.into());
@@ -590,7 +591,7 @@ impl Write for Head {
     }
 }
 
-/// Why an input is no capture: of a damaged one, the damage is the reason.
+/// The reason why an input is no capture; if it is damaged, the damage.
 fn unusable(error: &FormatError, damage: Option<&Damage>) -> InputError {
     InputError::NotACapture(match damage {
         Some(damage) => format!("{damage}, and that is no capture: {error}"),
@@ -606,9 +607,9 @@ fn check_link(link: LinkType) -> Result<(), InputError> {
     }
 }
 
-/// Reads up to the first record: in a pcapng, what describes the interfaces stands before it. Where
-/// something unreadable stands before it too, only its time is taken, so that reading begins with
-/// what is unreadable.
+/// Reads up to the first record: in a pcapng, the interface descriptions come before it. If an
+/// unreadable part comes before it, too, only the record's time is used, so that reading begins
+/// with the unreadable part.
 fn first_record(
     layout: &Layout,
     bytes: &[u8],
@@ -633,15 +634,19 @@ fn first_record(
     }
 }
 
-/// A capture in a file that can be mapped, as it was before it was compressed.
+/// A decompressed capture in a file that can be mapped.
 struct Plain {
     file: File,
     damage: Option<Damage>,
-    is_spooled: bool,
+    is_temporary: bool,
 }
 
 impl Plain {
-    fn of_file(mut file: File, is_to_be_copied: bool, spool: &Scratch) -> Result<Self, InputError> {
+    fn of_file(
+        mut file: File,
+        is_to_be_copied: bool,
+        scratch: &Scratch,
+    ) -> Result<Self, InputError> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(InputError::NotACapture(
@@ -649,36 +654,37 @@ impl Plain {
             ));
         }
         if !metadata.is_file() {
-            return Self::of_stream(&mut file, None, spool);
+            return Self::of_stream(&mut file, None, scratch);
         }
         let first = first_bytes(&mut file)?;
         file.rewind()?;
         if is_to_be_copied || Compression::of(&first).is_some() {
-            return Self::of_stream(&mut file, Some(metadata.len()), spool);
+            return Self::of_stream(&mut file, Some(metadata.len()), scratch);
         }
         Ok(Self {
             file,
             damage: None,
-            is_spooled: false,
+            is_temporary: false,
         })
     }
 
-    /// Of what can be read only once, or not as it is. So long is the file, if it is one.
+    /// Copies or decompresses an input that cannot be mapped. `len` is the length of the file, if
+    /// it is one.
     fn of_stream(
         from: &mut impl Read,
         len: Option<u64>,
-        spool: &Scratch,
+        scratch: &Scratch,
     ) -> Result<Self, InputError> {
         let first = first_bytes(from)?;
         let whole = first.as_slice().chain(from);
         let (file, damage) = match Compression::of(&first) {
-            Some(compression) => spool.decompressed(compression, whole, len)?,
-            None => (spool.copied(whole)?, None),
+            Some(compression) => scratch.decompressed(compression, whole, len)?,
+            None => (scratch.copied(whole)?, None),
         };
         Ok(Self {
             file,
             damage,
-            is_spooled: true,
+            is_temporary: true,
         })
     }
 }
@@ -689,9 +695,9 @@ fn first_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(first)
 }
 
-/// Where each part of each input begins, and how it is to be read.
+/// The layouts of each input, with the offsets at which they begin.
 ///
-/// A pcapng may have several sections, of which the later ones are found while reading.
+/// A pcapng may have several sections; the later ones are found while it is read.
 #[derive(Debug)]
 pub struct Layouts {
     /// The number of the first input.
@@ -700,7 +706,7 @@ pub struct Layouts {
 }
 
 impl Layouts {
-    /// What is known before anything is read.
+    /// The layouts that are known before anything is read.
     #[must_use]
     pub fn of(inputs: &Inputs) -> Self {
         Self {
@@ -713,7 +719,7 @@ impl Layouts {
         }
     }
 
-    /// Takes in what a stretch of an input taught, in the order of the stretches.
+    /// Adds the layouts that were read in a stretch of an input; stretches come in order.
     pub fn learn(&mut self, input: usize, layouts: Vec<Layout>) {
         let place = input.checked_sub(self.first);
         let Some(known) = place.and_then(|place| self.of_input.get_mut(place)) else {
@@ -747,13 +753,13 @@ impl Layouts {
             .map(Vec::as_slice)
     }
 
-    /// How to read on after all that was learnt.
+    /// The latest layout of an input.
     #[must_use]
     pub fn latest(&self, input: usize) -> Option<&Layout> {
         self.known(input)?.last()
     }
 
-    /// How to read any record of an input, where the same holds for all that are still to be read.
+    /// The layout of all records of an input that are still to be read, if there is only one.
     #[must_use]
     pub fn only(&self, input: usize) -> Option<&Layout> {
         if let [only] = self.known(input)? {
@@ -763,7 +769,7 @@ impl Layouts {
         }
     }
 
-    /// How to read the record at a position.
+    /// The layout of the record at a position.
     #[must_use]
     #[inline]
     pub fn at(&self, position: Position) -> Option<&Layout> {

@@ -1,5 +1,4 @@
-//! Temporary files: for what is compressed, what comes through a pipe, and what cannot be read
-//! where it is.
+//! Temporary files for inputs that are compressed, come through a pipe, or cannot be mapped.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: temporary files, and how much room there is for them"
@@ -19,17 +18,16 @@ use super::{
     error::InputError,
 };
 
-/// So much of the disk is left for results, in bytes, unless a quarter of all of it is less; and a
-/// tenth of it, if that is more.
+/// Disk space that is left for results, in bytes; at most a quarter of the disk, at least a tenth.
 const LEFT_FOR_RESULTS: u64 = 1 << 30;
 
-/// A capture that does not fit into so many times its compressed length is to blame itself, not the
+/// A capture that needs more than this many times its compressed length is at fault itself, not the
 /// disk.
 const FAIR_SHARE: u64 = 10;
 
 const BUFFER_LEN: usize = 256 * 1024;
 
-/// The directory of temporary files, and what may be in one.
+/// The directory of temporary files, and the limit for each file.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     directory: PathBuf,
@@ -37,8 +35,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// In this directory. A capture may have `most` bytes when it is decompressed; if nothing is
-    /// said, as many as there is room for.
+    /// Makes temporary files in this directory. A decompressed capture may have `most` bytes, or as
+    /// many as there is room for.
     #[must_use]
     pub fn new(directory: &Path, most: Option<ByteSize>) -> Self {
         Self {
@@ -53,7 +51,7 @@ impl Scratch {
         &self.directory
     }
 
-    /// A nameless file that is gone when it is not used any more.
+    /// A nameless file that disappears when it is closed.
     ///
     /// # Errors
     /// It cannot be made.
@@ -62,10 +60,10 @@ impl Scratch {
             "no temporary file can be made in {}",
             self.directory.display()
         );
-        tempfile::tempfile_in(&self.directory).map_err(InputError::of_spool(what))
+        tempfile::tempfile_in(&self.directory).map_err(InputError::of_scratch(what))
     }
 
-    /// What can be read only once, or not as it is.
+    /// A copy of an input that can be read only once, or cannot be mapped.
     pub(super) fn copied(&self, mut from: impl Read) -> Result<File, InputError> {
         let mut file = self.file()?;
         let mut buffer = vec![0; BUFFER_LEN];
@@ -88,11 +86,11 @@ impl Scratch {
                 self.directory.display()
             );
             file.write_all(buffer.get(..len).unwrap_or_default())
-                .map_err(InputError::of_spool(what))?;
+                .map_err(InputError::of_scratch(what))?;
         }
     }
 
-    /// What is compressed, in a file of so many bytes, if it is one.
+    /// A decompressed copy of an input; `len` is the length of the file, if it is one.
     pub(super) fn decompressed(
         &self,
         compression: Compression,
@@ -118,22 +116,22 @@ impl Scratch {
             "its {compression} data cannot be decompressed to a temporary file in {}",
             self.directory.display()
         );
-        let damage = damage.map_err(InputError::of_spool(what))?;
+        let damage = damage.map_err(InputError::of_scratch(what))?;
         Ok((file, damage))
     }
 
-    /// How many bytes a capture may have.
+    /// The number of bytes that a capture may have.
     fn room(&self) -> Result<u64, InputError> {
         if let Some(ByteSize(most)) = self.most {
             return Ok(most);
         }
         let what = format!(
-            "how much room there is in {} cannot be found out",
+            "the free space in {} cannot be determined",
             self.directory.display()
         );
         let disk = statvfs(&self.directory)
             .map_err(io::Error::from)
-            .map_err(InputError::of_spool(what))?;
+            .map_err(InputError::of_scratch(what))?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
         let all = bytes(disk.blocks());
         let left_for_results = (all / 10).max(LEFT_FOR_RESULTS.min(all / 4));
@@ -143,7 +141,7 @@ impl Scratch {
     fn does_not_fit(&self, room: u64, len: Option<u64>) -> InputError {
         if let Some(most) = self.most {
             return InputError::TooLarge(format!(
-                "it has more than {most} when it is decompressed, which is the most that --max-decompressed allows; allow more if it is right as it is"
+                "it has more than {most} when it is decompressed, which is the most that --max-decompressed allows; allow more if the file is as it should be"
             ));
         }
         let sentence = format!(
@@ -159,7 +157,7 @@ impl Scratch {
     }
 }
 
-/// A file that takes so much.
+/// A writer with a limit.
 struct Limited<'f> {
     to: &'f mut File,
     left: u64,

@@ -1,4 +1,4 @@
-//! Signals and events of the file system, and what they ask for.
+//! Signals and events of the file system, and the actions that they ask for.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: events of the file system may gather while their thread sleeps"
@@ -19,25 +19,25 @@ use signal_hook::consts::SIGHUP;
 
 use crate::segments::is_capture_name;
 
-/// The time for events to gather when somebody writes to a file.
+/// The time in which events gather while a program writes to a file.
 ///
-/// `notify` asks for an event at each write, also to the part files of an agent. 1,000 writes a
-/// second would cost 1.1 % of a processor, 10,000 of them 7 %; when they may gather, it is 0.2 and
-/// 0.5 %. Events of one file that are the same and have not been read become one.
+/// `notify` reports each write, also to the part files of an agent. 1,000 writes a second would
+/// cost 1.1 % of a processor, 10,000 would cost 7 %; if they gather, it is 0.2 and 0.5 %. Equal
+/// events of one file become one until they are read.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Those that have gathered are read without another pause, as long as that takes no longer.
+/// The longest reading without another pause.
 const READ: Duration = Duration::from_millis(1);
 
-/// All that has been asked for since the last wait.
+/// The actions that were asked for since the last wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asked {
     pub(super) end: bool,
-    /// A look at once, by a person.
+    /// A look at once, by SIGHUP.
     pub(super) now: bool,
     /// A look at a segment.
     pub(super) look: bool,
-    /// A directory is another, or events were lost.
+    /// A directory was replaced, or events were lost.
     pub(super) watch_again: bool,
 }
 
@@ -47,7 +47,7 @@ impl Asked {
     }
 }
 
-/// Signals and files ring it; however often, it is heard once.
+/// Collects what signals and files ask for, and wakes the waiting thread.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     asked: Mutex<Asked>,
@@ -70,7 +70,7 @@ impl Bell {
         });
     }
 
-    /// Tells whether enough was asked for.
+    /// Waits for an action, at most for `patience`. Returns true if `is_enough`.
     pub(super) fn wait(&self, patience: Duration, is_enough: fn(&Asked) -> bool) -> bool {
         let waited = self
             .rung
@@ -78,7 +78,7 @@ impl Bell {
         is_enough(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// Takes what was asked for, once; an end stays asked for.
+    /// Removes and returns the actions that were asked for; an end stays.
     pub(super) fn take(&self) -> Asked {
         let mut asked = self.lock();
         let taken = *asked;
@@ -94,17 +94,17 @@ impl Bell {
     }
 }
 
-/// The meaning of an event to us.
+/// The meaning of an event for a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Nothing,
-    /// Somebody writes to a file, and will do so again.
+    /// A program writes to a file, and will continue to.
     Writing,
     Segment,
     WatchAgain,
 }
 
-/// Hears the events, on the thread of `notify`.
+/// Receives the events on the thread of `notify`.
 pub(super) struct Ear {
     bell: Arc<Bell>,
     directories: Vec<PathBuf>,
@@ -142,7 +142,7 @@ impl EventHandler for Ear {
 }
 
 fn meaning(event: &Event, directories: &[PathBuf]) -> Meaning {
-    // The queue was full: nobody knows what is missing.
+    // The queue was full: events are missing.
     if event.need_rescan() {
         return Meaning::WatchAgain;
     }
@@ -157,7 +157,7 @@ fn meaning(event: &Event, directories: &[PathBuf]) -> Meaning {
     match event.kind {
         EventKind::Modify(ModifyKind::Data(_)) => Meaning::Writing,
         EventKind::Access(AccessKind::Close(AccessMode::Write))
-        // A link to what is complete elsewhere. (A folder is never a capture.)
+        // A link to a file that is complete. (A directory is never a capture.)
         | EventKind::Create(CreateKind::Any | CreateKind::File | CreateKind::Other)
         | EventKind::Modify(ModifyKind::Name(RenameMode::To))
             if is_of_capture() =>

@@ -1,4 +1,4 @@
-//! A line in the log each minute, and in `systemctl status`: how it goes.
+//! The state of a watch, as a line in the log each minute, and in `systemctl status`.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: the clocks, for a line a minute"
@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// The log says this often how it goes.
+/// The interval of the line in the log.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
 
-/// All that happened in the last minute, for a line in the log each minute.
+/// The figures of the current minute.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     since: Instant,
@@ -22,23 +22,23 @@ pub struct Heartbeat {
     newest_packet_ns: Option<u64>,
 }
 
-/// The figures of a minute, and of now.
+/// The figures of a minute, and the present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// Segments processed since the last one.
+    /// Segments that were processed in the last minute.
     pub segments: u64,
-    /// The bytes of those.
+    /// The bytes of these segments.
     pub bytes: u64,
-    /// Calls closed since the last one.
+    /// Calls that were closed in the last minute.
     pub calls_closed: u64,
-    /// Calls that are open now.
+    /// Calls that are open.
     pub open_calls: u64,
-    /// The time since the newest packet of all was captured, if there was any.
+    /// The time since the newest packet was captured, if there was one.
     pub newest_packet_age: Option<Duration>,
 }
 
 impl Heartbeat {
-    /// The first line is due a minute from now.
+    /// Begins a minute at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -50,29 +50,29 @@ impl Heartbeat {
         }
     }
 
-    /// The first line is due in a minute.
+    /// Begins a minute.
     #[must_use]
     pub fn begin() -> Self {
         Self::new(Instant::now())
     }
 
-    /// So many segments were processed, of so many bytes together.
+    /// Counts processed segments.
     pub fn note_segments(&mut self, segments: u64, bytes: u64) {
         self.segments = self.segments.saturating_add(segments);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// So many calls were closed.
+    /// Counts closed calls.
     pub fn note_calls_closed(&mut self, calls: u64) {
         self.calls_closed = self.calls_closed.saturating_add(calls);
     }
 
-    /// A packet of this time, in nanoseconds since 1970, was seen.
+    /// Notes a packet of this time, in nanoseconds since 1970.
     pub fn note_packet(&mut self, time_ns: u64) {
         self.newest_packet_ns = self.newest_packet_ns.max(Some(time_ns));
     }
 
-    /// Says in the log how it goes, if it is time to. Gives what was said, for `systemctl status`.
+    /// Logs the figures once a minute. Returns them for `systemctl status`.
     pub fn beat(&mut self, open_calls: u64) -> Option<Beat> {
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -82,7 +82,7 @@ impl Heartbeat {
         Some(beat)
     }
 
-    /// Gives what is to be said, if it is time to; then all of it begins anew.
+    /// The figures, if a minute is over; then a new minute begins.
     fn due(&mut self, now: Instant, since_1970: Duration, open_calls: u64) -> Option<Beat> {
         if now.saturating_duration_since(self.since) < HEARTBEAT_EVERY {
             return None;

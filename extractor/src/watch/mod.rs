@@ -1,7 +1,7 @@
-//! Waiting for segments, and saying meanwhile that all is well.
+//! Waits for segments, and reports to the service manager meanwhile.
 //!
-//! Events of the file system make it quick; that it looks again every few seconds makes it certain,
-//! because events can be lost, and some file systems have none.
+//! Events of the file system make it fast. It also looks every few seconds, because events can be
+//! lost, and some file systems have none.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: signals, watches on directories, the clock that ends a wait"
@@ -35,23 +35,23 @@ pub use self::{
     silence::Silence,
 };
 
-/// There is a look this often without an event.
+/// The interval of looks without events.
 const RESCAN: Duration = Duration::from_secs(3);
 
-/// The same, where a directory has no events, or is not there.
+/// The interval of looks if a directory has no events, or does not exist.
 const RESCAN_UNWATCHED: Duration = Duration::from_millis(500);
 
-/// Anything that has failed is left alone for this long.
+/// The pause after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Why a wait is over.
+/// The reason why a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// There may be a new segment, or one that was written to.
+    /// A segment may be new, or may have been written to.
     Look,
-    /// Nobody has said so: a cheap look is enough ([`crate::segments::Listing::if_changed`]).
+    /// No event came: a cheap look is enough ([`crate::segments::Listing::if_changed`]).
     Rescan,
-    /// The program is to end.
+    /// The program must end.
     End,
 }
 
@@ -60,27 +60,27 @@ pub enum Wake {
 pub struct Watch {
     bell: Arc<Bell>,
     watcher: Option<RecommendedWatcher>,
-    places: Vec<Place>,
+    directories: Vec<WatchedDirectory>,
     watchdog: Watchdog,
     rescan: Duration,
 }
 
-/// A directory that is watched, if it can be.
+/// A directory that is watched, if possible.
 #[derive(Debug)]
-struct Place {
+struct WatchedDirectory {
     path: PathBuf,
-    /// The device and the number of the directory that it was when the watch was set up.
+    /// The device and the inode of the directory when the watch was set up.
     watched: Option<(u64, u64)>,
-    /// The log has said that it cannot be watched.
+    /// True when the log has said that it cannot be watched.
     is_reported: bool,
 }
 
 impl Watch {
-    /// Watches directories, which need not be there. From here on signals do not end the process:
-    /// SIGTERM and SIGINT ask for its end, SIGHUP for a look.
+    /// Watches directories, which need not exist. From now on, signals do not end the process:
+    /// SIGTERM and SIGINT ask for its end, SIGHUP asks for a look.
     ///
     /// # Errors
-    /// Signals cannot be waited for.
+    /// The signal handlers cannot be installed.
     pub fn begin(directories: &[PathBuf]) -> io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let watch = Self::on(directories)?;
@@ -94,19 +94,22 @@ impl Watch {
 
     /// The same without signals.
     fn on(directories: &[PathBuf]) -> io::Result<Self> {
-        let place = |path: &PathBuf| {
-            Ok(Place {
+        let directory = |path: &PathBuf| {
+            Ok(WatchedDirectory {
                 path: path::absolute(path)?,
                 watched: None,
                 is_reported: false,
             })
         };
-        let places = directories.iter().map(place).collect::<io::Result<_>>()?;
+        let directories = directories
+            .iter()
+            .map(directory)
+            .collect::<io::Result<_>>()?;
         let watchdog = Watchdog::of_process();
         let mut watch = Self {
             bell: Arc::default(),
             watcher: None,
-            places,
+            directories,
             watchdog,
             rescan: RESCAN,
         };
@@ -114,10 +117,12 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Waits until there may be a new segment. Whatever comes after the wait is over ends the next
-    /// one.
+    /// Waits until there may be a new segment. Events after the wait end the next one.
     pub fn wait(&mut self) -> Wake {
-        let is_blind = self.places.iter().any(|place| place.watched.is_none());
+        let is_blind = self
+            .directories
+            .iter()
+            .any(|directory| directory.watched.is_none());
         let patience = if is_blind {
             RESCAN_UNWATCHED.min(self.rescan)
         } else {
@@ -129,9 +134,9 @@ impl Watch {
             return Wake::End;
         }
         if asked.watch_again {
-            self.places
+            self.directories
                 .iter_mut()
-                .for_each(|place| place.watched = None);
+                .for_each(|directory| directory.watched = None);
         }
         let is_renewed = self.tend();
         if is_renewed || asked.is_anything() {
@@ -141,8 +146,8 @@ impl Watch {
         }
     }
 
-    /// Waits before something that has failed is tried again: some seconds, whatever happens to
-    /// files, or until SIGHUP.
+    /// Waits before another attempt after a failure: some seconds, whatever happens to files, or
+    /// until SIGHUP.
     pub fn sleep_until_retry(&mut self) -> Wake {
         self.listen(RETRY_AFTER, |asked| asked.end || asked.now);
         self.bell.lock().now = false;
@@ -153,19 +158,18 @@ impl Watch {
         }
     }
 
-    /// Tells whether the program is to end: whoever works may ask whenever it could stop.
+    /// True when the program must end. Long work asks whenever it can stop.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.bell.lock().end
     }
 
-    /// Says that all is well, if it is time to: for those who work longer than a moment. Waiting
-    /// says so itself.
+    /// Reports to the service manager if it is time to, during long work. Waiting does so itself.
     pub fn alive(&mut self) {
         self.watchdog.tell(Instant::now());
     }
 
-    /// Until something is asked for that is enough, but no longer than that.
+    /// Waits until an action `is_enough`, at most for `patience`.
     fn listen(&mut self, patience: Duration, is_enough: fn(&Asked) -> bool) {
         let begun = Instant::now();
         loop {
@@ -178,39 +182,40 @@ impl Watch {
         }
     }
 
-    /// Watches what can be watched and is not. Tells whether there was such.
+    /// Watches the directories that can be watched and are not. Returns true if there were some.
     fn tend(&mut self) -> bool {
         let (watcher, bell) = (&mut self.watcher, &self.bell);
-        let directories: Vec<PathBuf> =
-            self.places.iter().map(|place| place.path.clone()).collect();
+        let directories: Vec<PathBuf> = self
+            .directories
+            .iter()
+            .map(|directory| directory.path.clone())
+            .collect();
         let mut is_renewed = false;
-        for place in &mut self.places {
-            let before = place.watched;
-            let outcome = number_of(&place.path).and_then(|number| {
+        for directory in &mut self.directories {
+            let before = directory.watched;
+            let outcome = number_of(&directory.path).and_then(|number| {
                 if before != Some(number) {
-                    watch_anew(watcher, &place.path, || {
+                    watch_anew(watcher, &directory.path, || {
                         Ear::new(Arc::clone(bell), directories.clone())
                     })?;
                 }
                 Ok(number)
             });
-            place.watched = outcome.as_ref().ok().copied();
-            is_renewed |= place.watched.is_some() && place.watched != before;
-            place.report(outcome.err().as_ref());
+            directory.watched = outcome.as_ref().ok().copied();
+            is_renewed |= directory.watched.is_some() && directory.watched != before;
+            directory.report(outcome.err().as_ref());
         }
         is_renewed
     }
 }
 
-impl Place {
-    /// Says what is new: that it cannot be watched, or can be again.
+impl WatchedDirectory {
+    /// Logs a change: the directory cannot be watched, or can be again.
     fn report(&mut self, error: Option<&io::Error>) {
         let path = self.path.display();
         match error {
             Some(error) if !self.is_reported => {
-                tracing::warn!(
-                    "{path} cannot be watched, it is looked at now and then until it can be: {error}"
-                );
+                tracing::warn!("{path} cannot be watched; until it can be, it is polled: {error}");
             }
             None if self.is_reported => tracing::info!("{path} is watched now"),
             _ => {}
@@ -219,7 +224,7 @@ impl Place {
     }
 }
 
-/// The device and the number, which tell a directory from another that has its name later.
+/// The device and the inode, which distinguish a directory from a later one with its name.
 fn number_of(directory: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(directory)?;
     if metadata.is_dir() {
@@ -241,7 +246,7 @@ fn watch_anew(
     let Some(watcher) = watcher else {
         return Ok(());
     };
-    // An earlier directory of this name would go on being watched in its stead. Mostly there is
+    // If an earlier directory of this name is still watched, its watch would stay. Usually there is
     // none.
     let _ = watcher.unwatch(path);
     watcher
@@ -263,9 +268,9 @@ mod tests {
     };
     use tempfile::{TempDir, tempdir};
 
-    /// Long enough for an event to come, short enough to wait for that none does.
+    /// Long enough for an event to come, and short enough to wait until none has come.
     const SHORT: Duration = Duration::from_millis(300);
-    /// Whatever comes before that was told by an event.
+    /// A wait that ends earlier was ended by an event.
     const LONG: Duration = Duration::from_secs(60);
 
     fn watch(path: &Path, rescan: Duration) -> Watch {
@@ -280,7 +285,7 @@ mod tests {
         (directory, watch)
     }
 
-    /// An event has told, and at once.
+    /// Asserts that an event ended the wait at once.
     fn assert_told(watch: &mut Watch) {
         let begun = Instant::now();
         assert_eq!(watch.wait(), Wake::Look);
@@ -291,7 +296,7 @@ mod tests {
         );
     }
 
-    /// All that is still on its way has come.
+    /// Waits until all pending events have come.
     fn settle(watch: &mut Watch) {
         watch.rescan = SHORT;
         while watch.wait() == Wake::Look {}
@@ -396,7 +401,7 @@ mod tests {
             fs::remove_dir_all(&directory).unwrap();
             assert_told(&mut watch);
             assert!(
-                watch.places[0].watched.is_none() && watch.places[0].is_reported,
+                watch.directories[0].watched.is_none() && watch.directories[0].is_reported,
                 "{round}"
             );
             let begun = Instant::now();
@@ -405,7 +410,7 @@ mod tests {
             fs::create_dir(&directory).unwrap();
             assert_told(&mut watch);
             assert!(
-                watch.places[0].watched.is_some() && !watch.places[0].is_reported,
+                watch.directories[0].watched.is_some() && !watch.directories[0].is_reported,
                 "{round}"
             );
             fs::write(directory.join(".hidden.pcap"), "").unwrap();
@@ -488,7 +493,7 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, "").unwrap();
         let watch = watch(&path, LONG);
-        assert!(watch.places[0].watched.is_none() && watch.places[0].is_reported);
+        assert!(watch.directories[0].watched.is_none() && watch.directories[0].is_reported);
     }
 
     #[test]
@@ -535,8 +540,8 @@ mod tests {
         );
     }
 
-    /// Signals are a whole process's, so this test is run again in one of its own, which is told
-    /// so.
+    /// Signals concern a whole process, so this test runs itself again in a process of its own,
+    /// with this variable.
     const IN_CHILD: &str = "WATCH_IN_CHILD";
 
     #[test]

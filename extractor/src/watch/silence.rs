@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Knows which capture points have been silent for too long to be waited for.
+/// Tracks which capture points have been silent for too long to be waited for.
 #[derive(Clone, Debug)]
 pub struct Silence {
     timeout: Duration,
@@ -10,7 +10,7 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// So many capture points, all of which have time from now on.
+    /// Begins the timeout of each capture point now.
     #[must_use]
     pub fn new(points: usize, timeout: Duration, now: Instant) -> Self {
         Self {
@@ -19,14 +19,14 @@ impl Silence {
         }
     }
 
-    /// A capture point has delivered something.
+    /// Notes that a capture point has delivered something.
     pub fn delivered(&mut self, point: usize, now: Instant) {
         if let Some(last) = self.last.get_mut(point) {
             *last = now;
         }
     }
 
-    /// Tells whether a capture point has delivered nothing for longer than the timeout.
+    /// Returns true if a capture point has delivered nothing for longer than the timeout.
     #[must_use]
     pub fn is_silent(&self, point: usize, now: Instant) -> bool {
         self.last
@@ -34,7 +34,7 @@ impl Silence {
             .is_some_and(|last| now.saturating_duration_since(*last) > self.timeout)
     }
 
-    /// All of those.
+    /// The capture points that are silent.
     pub fn silent(&self, now: Instant) -> impl Iterator<Item = usize> {
         (0..self.last.len()).filter(move |point| self.is_silent(*point, now))
     }

@@ -1,22 +1,22 @@
-//! Telling the service manager that all is well, when it wants to hear it.
+//! Reports to the service manager's watchdog, if it has one.
 
 use std::time::{Duration, Instant};
 
 use shared::service;
 
-/// No service manager is told that all is well more often than that.
+/// The shortest interval of reports.
 const SHORTEST_WATCHDOG: Duration = Duration::from_millis(10);
 
-/// Tells the service manager that all is well, when it wants to hear it.
+/// Reports to the service manager's watchdog, if it has one.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    /// Nobody wants to hear it where there is none.
+    /// The interval of reports; `None` without a watchdog.
     pub(super) every: Option<Duration>,
     last: Option<Instant>,
 }
 
 impl Watchdog {
-    /// As the service manager of this process has it.
+    /// The watchdog that the service manager has set for this process.
     pub(crate) fn of_process() -> Self {
         Self::new(service::watchdog())
     }
@@ -34,7 +34,7 @@ impl Watchdog {
         }
     }
 
-    /// If so, it is not due again at once.
+    /// Returns true if a report is due; the next one is due an interval later.
     fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.every.is_some_and(|every| {
             self.last

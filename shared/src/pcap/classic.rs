@@ -92,7 +92,7 @@ impl Precision {
 
 /// The file header of a classic pcap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct FileHeader {
     pub(super) order: ByteOrder,
     pub(super) precision: Precision,
     pub(super) link: LinkType,
@@ -131,13 +131,13 @@ struct Chain {
 /// The evidence for a chain, most important first: all times of a file may be odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Evidence {
-    /// See [`Header::is_captured_whole`].
+    /// See [`FileHeader::is_captured_whole`].
     do_lens_agree: bool,
     /// The times are like those of the file, and do not jump.
     do_times_agree: bool,
 }
 
-impl Header {
+impl FileHeader {
     /// Parses the file header; `None` if the magic number is not that of a pcap.
     pub(super) fn parse(file: &[u8]) -> Result<Option<Self>, FormatError> {
         let Some(Magic {

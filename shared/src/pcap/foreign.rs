@@ -7,7 +7,7 @@
 use super::{ByteOrder, FormatError};
 
 /// A file format with a fixed byte string at a fixed offset.
-struct Kind {
+struct ForeignFormat {
     offset: usize,
     magic: &'static [u8],
     what: &'static str,
@@ -19,8 +19,8 @@ const fn kind(
     magic: &'static [u8],
     what: &'static str,
     advice: &'static str,
-) -> Kind {
-    Kind {
+) -> ForeignFormat {
+    ForeignFormat {
         offset,
         magic,
         what,
@@ -38,7 +38,7 @@ const HEX_DUMP: &str =
 const FROM_ETL: &str =
     "convert it on Windows, with `etl2pcapng in out` or, if it is of pktmon, `pktmon etl2pcap in`";
 
-const KINDS: &[Kind] = &[
+const KINDS: &[ForeignFormat] = &[
     kind(
         0,
         b"GMBU",
@@ -215,7 +215,7 @@ const ERF_TYPES: std::ops::RangeInclusive<u8> = 1..=48;
 
 /// Explains what a file is that does not begin like a supported capture.
 pub(super) fn explain(file: &[u8]) -> FormatError {
-    let is_it = |kind: &&Kind| {
+    let is_it = |kind: &&ForeignFormat| {
         file.get(kind.offset..)
             .is_some_and(|rest| rest.starts_with(kind.magic))
     };

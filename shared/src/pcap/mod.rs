@@ -181,9 +181,9 @@ impl ByteOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Classic pcap: the fields of the file header.
-    Classic(classic::Header),
+    Classic(classic::FileHeader),
     /// Classic pcap in the modified format of 1998.
-    Modified(classic::Header),
+    Modified(classic::FileHeader),
     /// pcapng: the section and the interfaces described so far.
     Ng(Section),
 }
@@ -195,7 +195,7 @@ pub const HEAD_LEN: usize = FILE_HEADER_LEN + RECORD_HEADER_LEN;
 /// [`HEAD_LEN`] bytes. Nothing if there is no record, or its header makes no sense.
 #[must_use]
 pub fn first_time_ns(head: &[u8]) -> Option<u64> {
-    classic::Header::parse(head).ok()??.first_time_ns(head)
+    classic::FileHeader::parse(head).ok()??.first_time_ns(head)
 }
 
 impl Layout {
@@ -209,7 +209,7 @@ impl Layout {
         if file.is_empty() {
             return Err(FormatError::Empty);
         }
-        if let Some(header) = classic::Header::parse(file)? {
+        if let Some(header) = classic::FileHeader::parse(file)? {
             let layout = if header.is_modified() {
                 Self::Modified(header)
             } else {
@@ -350,13 +350,13 @@ impl<'a> Walk<'a> {
                 let offset = self.offset;
                 self.offset = block.end;
                 match section.read(&block) {
-                    ng::Content::Packet(record) => return Some(Step::Record(record)),
-                    ng::Content::Section(ended) if ended.is_used => {
+                    ng::BlockContent::Packet(record) => return Some(Step::Record(record)),
+                    ng::BlockContent::Section(ended) if ended.is_used => {
                         self.ended.push(Layout::Ng(ended));
                     }
-                    ng::Content::Section(_) => {}
-                    ng::Content::Other => {}
-                    ng::Content::Orphan => {
+                    ng::BlockContent::Section(_) => {}
+                    ng::BlockContent::Other => {}
+                    ng::BlockContent::Orphan => {
                         let len = block.end.saturating_sub(offset);
                         return Some(Step::Gap(Gap {
                             offset,

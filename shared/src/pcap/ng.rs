@@ -94,7 +94,7 @@ pub(super) struct Block<'a> {
 }
 
 /// The contents of a block.
-pub(super) enum Content<'a> {
+pub(super) enum BlockContent<'a> {
     Packet(Record<'a>),
     /// A packet whose interface is not described.
     Orphan,
@@ -247,7 +247,7 @@ impl Section {
     }
 
     /// Stores the description in a block, or returns its packet.
-    pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> Content<'a> {
+    pub(super) fn read<'a>(&mut self, block: &Block<'a>) -> BlockContent<'a> {
         match block.kind {
             SECTION_HEADER => {
                 let next = Self {
@@ -255,7 +255,7 @@ impl Section {
                     order: Some(block.order),
                     ..Self::default()
                 };
-                return Content::Section(std::mem::replace(self, next));
+                return BlockContent::Section(std::mem::replace(self, next));
             }
             INTERFACE if self.interfaces.len() < MAX_INTERFACES => {
                 // An unreadable description still counts: packets name interfaces by position.
@@ -265,11 +265,11 @@ impl Section {
             ENHANCED_PACKET | SIMPLE_PACKET | PACKET => {
                 let packet = self.packet(block);
                 self.is_used |= packet.is_some();
-                return packet.map_or(Content::Orphan, Content::Packet);
+                return packet.map_or(BlockContent::Orphan, BlockContent::Packet);
             }
             _ => {}
         }
-        Content::Other
+        BlockContent::Other
     }
 
     pub(super) fn record_at<'a>(&self, file: &'a [u8], offset: usize) -> Option<Record<'a>> {

@@ -1,24 +1,24 @@
-//! Whose a flow is: what changes when a call gives an endpoint, or gives it up.
+//! The owners of flows, and their change when a call gives or releases an endpoint.
 //!
 //! A change at an endpoint may concern all flows there, and media servers and load generators have
-//! thousands of both. So the owners of a flow are told when it matters: at the next change at one
-//! of its ends if packets came since the one before, else at the end of the window. Between two
-//! changes owners are the same, so nothing depends on when they are told. Two kinds of flows are
-//! told otherwise:
+//! thousands of both. So the owners of a flow are determined late: at the next change at one of its
+//! ends if packets came since the last one, otherwise at the end of the window. Between two
+//! changes, owners are the same, so it makes no difference when they are determined. Two kinds of
+//! flows are treated differently:
 //!
-//! * where calls gave both ends, only a call that holds both changes anything: such a flow is
+//! * if calls gave both ends, only a call that holds both can change anything: such a flow is
 //!   *settled*;
-//! * guesses depend on what flowed shortly before, so they are told at each change, as is what may
-//!   become one.
+//! * guesses depend on recent packets, so their owners are determined at each change, and so are
+//!   those of flows that may become a guess.
 
 use smallvec::SmallVec;
 
-use super::{Call, CallTable, Claim, MAX_ENDPOINTS, State};
+use super::{Call, CallState, CallTable, Claim, MAX_ENDPOINTS};
 use crate::{
     calls::{
         CallNumber, FlowNumber, Given, Owner, Owners,
         endpoints::{CallNumbers, Had, Hold, Stretches, SureOwners},
-        guesses::{Facts, Verdict, verdict},
+        guesses::{Facts, GuessedOwner, guessed_owner},
     },
     events::FlowKey,
     moment::Moment,
@@ -26,41 +26,41 @@ use crate::{
     sdp::Rank,
 };
 
-/// Owns what several calls may have: it goes into no file, and is counted.
+/// The owner of packets that several calls may have: they go into no file, and are counted.
 const DOUBT: CallNumber = CallNumber(u64::MAX);
 
-/// Why a flow may be another call's from now on.
+/// The reason why a flow may belong to another call from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is new, or a call gave one of its ends.
+    /// The flow is new, or a call gave one of its ends.
     Given,
-    /// A call gave up one of its ends.
+    /// A call released one of its ends.
     Released,
 }
 
-/// A call at whose endpoints something changes.
+/// A call whose endpoints change.
 #[derive(Clone, Copy)]
 pub(super) struct ChangedBy<'a> {
     /// The call.
     pub(super) call: CallNumber,
-    /// The endpoints that it holds, or is about to.
+    /// The endpoints that it holds, or is about to hold.
     pub(super) held: &'a [Endpoint],
 }
 
 /// An endpoint before a change.
-pub(super) struct Before {
+pub(super) struct EndpointBefore {
     hold: Hold,
     /// The flows there that only this call's change concerns.
     own_flows: Vec<FlowNumber>,
 }
 
-/// The flows at an endpoint of which a change must be told at once.
+/// The flows at an endpoint whose owners must be determined at once.
 enum Urgent {
     All,
-    /// Those of the call that changes: in a crowd, one that guesses an end more makes no difference
-    /// to the others.
+    /// The flows of the changing call: in a crowd, one more guess of an end makes no difference to
+    /// the others.
     Own,
-    /// Those whose other end is guessed.
+    /// The flows whose other end is guessed.
     GuessedAtOtherEnd,
     None,
 }
@@ -78,14 +78,14 @@ impl Urgent {
 }
 
 impl CallTable {
-    /// Tells the owners of a flow that was not known, from the start of its window on.
+    /// Determines the owners of a new flow, from the start of its window on.
     pub(super) fn introduce(&mut self, flow: FlowNumber, start: Moment) {
         self.transfer(flow, Change::Given, start);
     }
 
-    /// A call gives endpoints: what comes to them or from them belongs to the call from now on. So
-    /// may flows of endpoints that the call guesses, for how well they fit depends on what else it
-    /// gave.
+    /// Notes that a call gives endpoints: packets to or from them belong to the call from now on.
+    /// So may flows at endpoints that the call guesses, because their fit depends on its other
+    /// endpoints.
     pub(super) fn give_all(
         &mut self,
         number: CallNumber,
@@ -111,7 +111,7 @@ impl CallTable {
         for endpoint in &guessed {
             self.prepare(*endpoint, by, self.endpoints.hold(*endpoint), at);
         }
-        let mut changed: SmallVec<[(Endpoint, Before); 8]> = SmallVec::new();
+        let mut changed: SmallVec<[(Endpoint, EndpointBefore); 8]> = SmallVec::new();
         for &(endpoint, rank) in endpoints {
             let before = self.give(by, endpoint, rank, at);
             changed.extend(before.map(|before| (endpoint, before)));
@@ -136,20 +136,21 @@ impl CallTable {
             .unwrap_or_default()
     }
 
-    /// A call gives an endpoint: what came there shortly before, while nobody held it, belongs to
-    /// it. Tells how the endpoint was before, if what comes from now on may be another call's.
+    /// Notes that a call gives an endpoint: earlier packets there belong to it, too, from the
+    /// lookback and while no call held the endpoint. Returns the endpoint's state before, if later
+    /// packets may now belong to another call.
     fn give(
         &mut self,
         by: ChangedBy<'_>,
         endpoint: Endpoint,
         rank: Rank,
         at: Moment,
-    ) -> Option<Before> {
+    ) -> Option<EndpointBefore> {
         let number = by.call;
         let call = self.calls.get(&number)?;
         let is_held = call.held.contains(&endpoint);
-        // A description repeated after the BYE takes nothing from a call that came after.
-        if call.dialogs.over() == Some(State::Completed)
+        // A description that is repeated after the BYE takes nothing from a later call.
+        if call.dialogs.over() == Some(CallState::Completed)
             && (is_held || self.endpoints.is_held(endpoint))
         {
             return None;
@@ -192,7 +193,7 @@ impl CallTable {
         (given != Given::Unchanged).then_some(before)
     }
 
-    /// A call that ended gives up what it held.
+    /// Releases the endpoints of a call that has ended.
     pub(super) fn release_all(&mut self, number: CallNumber, held: &[Endpoint], at: Moment) {
         for endpoint in held {
             let by = ChangedBy { call: number, held };
@@ -207,8 +208,8 @@ impl CallTable {
         }
     }
 
-    /// The call that gives an endpoint now has the packets from before, when nobody held it, not a
-    /// call that only guessed the other end.
+    /// Gives the earlier packets of an endpoint, from times when no call held it, to the call that
+    /// gives the endpoint now, and not to a call that only guessed the other end.
     fn look_back(&mut self, endpoint: Endpoint, number: CallNumber, free: &[(Moment, Moment)]) {
         let Some(&(first, _)) = free.first() else {
             return;
@@ -241,7 +242,7 @@ impl CallTable {
         }
     }
 
-    /// A guess takes only what was nobody's, at its other end either.
+    /// A guess takes only packets that belonged to no call, at the other end either.
     fn look_back_by_guess(
         &mut self,
         endpoint: Endpoint,
@@ -293,9 +294,8 @@ impl CallTable {
         }
     }
 
-    /// A call that opened when another was over, and gives an endpoint of that one, uses it anew:
-    /// the two are not legs of one conversation, and the one that is over gets no more of what
-    /// flows there.
+    /// Takes an endpoint from calls that were over when another call opened which gives it now: the
+    /// calls are not legs of one conversation, and those that are over get no more packets there.
     fn take_from_stragglers(&mut self, endpoint: Endpoint, rank: Rank, opened: Moment, at: Moment) {
         let calls = &self.calls;
         let over_since = |number: CallNumber| calls.get(&number)?.over_since;
@@ -303,7 +303,7 @@ impl CallTable {
             .endpoints
             .stragglers(endpoint, rank, opened, over_since)
         {
-            // How well the guesses of the other call fit depends on what else it holds.
+            // The fit of the other call's guesses depends on its other endpoints.
             let others = self
                 .guessed_by(number)
                 .into_iter()
@@ -338,8 +338,7 @@ impl CallTable {
         }
     }
 
-    /// Remembers which guesses have the conversations of an endpoint so far, before another call
-    /// gives it.
+    /// Remembers which guesses have the conversations of an endpoint, before another call gives it.
     fn note_conversations(&mut self, endpoint: Endpoint, by: ChangedBy<'_>, at: Moment) {
         let hold = self.endpoints.hold(endpoint);
         // No guess has a flow of an endpoint that a call gave for sure.
@@ -370,15 +369,15 @@ impl CallTable {
         }
     }
 
-    /// A change is to come at an endpoint, after which it `becomes` held so. Tells whose all flows
-    /// there were until now, as far as it matters.
+    /// Prepares a change at an endpoint, which then `becomes` held this way: determines the owners
+    /// of flows there up to now, as far as they matter.
     pub(super) fn prepare(
         &mut self,
         endpoint: Endpoint,
         by: ChangedBy<'_>,
         becomes: Hold,
         at: Moment,
-    ) -> Before {
+    ) -> EndpointBefore {
         self.tell_due(endpoint, at);
         let touching = self.flows.touching(endpoint);
         let own_flows = if touching.len() <= by.held.len().max(8) {
@@ -389,7 +388,7 @@ impl CallTable {
         own_flows
             .iter()
             .for_each(|flow| self.flows.reopen(*flow, at));
-        let before = Before {
+        let before = EndpointBefore {
             hold: self.endpoints.hold(endpoint),
             own_flows,
         };
@@ -409,11 +408,11 @@ impl CallTable {
         before
     }
 
-    /// An endpoint changed: see [`Self::prepare`].
+    /// Notes that an endpoint has changed: see [`Self::prepare`].
     pub(super) fn note_change(
         &mut self,
         endpoint: Endpoint,
-        before: &Before,
+        before: &EndpointBefore,
         change: Change,
         at: Moment,
     ) {
@@ -423,7 +422,7 @@ impl CallTable {
         self.flows.note_change(endpoint);
     }
 
-    /// The flows at an endpoint that go to another one of the call, or that it has by a guess.
+    /// The flows at an endpoint that go to another endpoint of the call, or that it has by a guess.
     fn own_flows(&self, endpoint: Endpoint, by: ChangedBy<'_>) -> Vec<FlowNumber> {
         let ends = by
             .held
@@ -440,7 +439,12 @@ impl CallTable {
     }
 
     /// The flows that a guess may have before a change at an endpoint, or after it.
-    fn urgent_flows(&self, endpoint: Endpoint, before: &Before, after: Hold) -> Vec<FlowNumber> {
+    fn urgent_flows(
+        &self,
+        endpoint: Endpoint,
+        before: &EndpointBefore,
+        after: Hold,
+    ) -> Vec<FlowNumber> {
         if !self.has_guesses && !after.is_guessed {
             return Vec::new();
         }
@@ -470,7 +474,8 @@ impl CallTable {
         }
     }
 
-    /// How well the guesses of a call fit at an endpoint may have changed.
+    /// Determines the owners anew at an endpoint where the fit of a call's guesses may have
+    /// changed.
     fn transfer_guessed(
         &mut self,
         endpoint: Endpoint,
@@ -488,15 +493,15 @@ impl CallTable {
         }
     }
 
-    /// Tells the owners of the flows at an endpoint that have packets before `until`, which is not
-    /// after the next change.
+    /// Determines the owners of the flows at an endpoint that have packets before `until`, which is
+    /// not after the next change.
     pub(super) fn tell_due(&mut self, endpoint: Endpoint, until: Moment) {
         while let Some((_, flow)) = self.flows.pop_due(endpoint, until) {
             self.tell(flow, until);
         }
     }
 
-    /// Tells the owners of all flows at endpoints that changed.
+    /// Determines the owners of all flows at endpoints that have changed.
     pub(super) fn tell_all(&mut self, until: Moment) {
         for endpoint in self.flows.take_changed() {
             for flow in self.flows.touching(endpoint).to_vec() {
@@ -505,7 +510,7 @@ impl CallTable {
         }
     }
 
-    /// Tells the owners of all flows, since the networks of calls matter from now on.
+    /// Determines the owners of all flows, because the networks of calls matter from now on.
     pub(super) fn tell_anew(&mut self, at: Moment) {
         for flow in self.flows.numbers() {
             self.flows.reopen(flow, at);
@@ -513,8 +518,8 @@ impl CallTable {
         }
     }
 
-    /// Tells whose the packets of a flow are from the first one of which it is not known, before
-    /// `until`.
+    /// Determines the owners of a flow's packets before `until`, from the first one without known
+    /// owners.
     fn tell(&mut self, flow: FlowNumber, until: Moment) {
         let Some(key) = self
             .flows
@@ -525,7 +530,7 @@ impl CallTable {
         };
         let SureOwners { calls, gave_both } = self.sure_owners(key);
         let is_guessed = |endpoint| self.endpoints.hold(endpoint).is_guessed;
-        // Guesses were told at once.
+        // Guessed owners were determined at once.
         if !calls.is_empty()
             || !self.has_guesses
             || !(is_guessed(key.source) || is_guessed(key.destination))
@@ -536,7 +541,7 @@ impl CallTable {
         self.flows.note_told(flow, until, gave_both);
     }
 
-    /// Finds out whose a flow is from now on.
+    /// Determines the owners of a flow from now on.
     fn transfer(&mut self, flow: FlowNumber, change: Change, at: Moment) {
         let Some(key) = self.flows.key(flow) else {
             return;
@@ -560,8 +565,8 @@ impl CallTable {
         self.flows.note_told(flow, at, gave_both);
     }
 
-    /// A flow is of these calls from now on, which are sorted. Those that lose it have it up to
-    /// now.
+    /// Gives a flow to these calls from now on; they are sorted. Calls that lose it keep its
+    /// packets up to now.
     fn replace_owners(&mut self, flow: FlowNumber, calls: CallNumbers, is_guess: bool, at: Moment) {
         let before = self.flows.replace_owners(flow, Owners::new());
         let mut owners = Owners::new();
@@ -572,7 +577,7 @@ impl CallTable {
                 self.claim(&owner, flow, at);
             }
         }
-        // Both are sorted by call: of a load test's endpoints there are thousands of owners.
+        // Both are sorted by call: endpoints of a load test have thousands of owners.
         let known = owners.len();
         for call in calls {
             if owners.get(..known).is_none_or(|known| {
@@ -591,7 +596,7 @@ impl CallTable {
         self.flows.replace_owners(flow, owners);
     }
 
-    /// The calls that own a flow for sure, by what is known now.
+    /// The calls that surely own a flow at present.
     fn sure_owners(&self, key: FlowKey) -> SureOwners {
         let (_, are_several) = self.networks;
         let is_near = |number: CallNumber| self.is_near(number, key);
@@ -600,7 +605,7 @@ impl CallTable {
         self.endpoints.owners(key.source, key.destination, near)
     }
 
-    /// The call that has a flow by a guess, if no call has it for sure.
+    /// The call that has a flow by a guess, if no call surely has it.
     fn guessed_owners(&self, key: FlowKey) -> CallNumbers {
         let facts = |number: CallNumber| {
             let Call {
@@ -612,22 +617,23 @@ impl CallTable {
                 is_near: self.is_near(number, key),
             })
         };
-        match verdict(key, &self.endpoints, facts) {
-            Verdict::Of(call) => SmallVec::from_buf([call]),
-            Verdict::InDoubt => SmallVec::from_buf([DOUBT]),
-            Verdict::Nobodys => CallNumbers::new(),
+        match guessed_owner(key, &self.endpoints, facts) {
+            GuessedOwner::Of(call) => SmallVec::from_buf([call]),
+            GuessedOwner::InDoubt => SmallVec::from_buf([DOUBT]),
+            GuessedOwner::Nobodys => CallNumbers::new(),
         }
     }
 
-    /// The signalling of a call came through the network of a flow.
+    /// True when the signalling of a call came through the network of a flow.
     fn is_near(&self, number: CallNumber, key: FlowKey) -> bool {
         self.calls
             .get(&number)
             .is_some_and(|call| call.networks.contains(&key.network))
     }
 
-    /// A call loses a flow while its packets still come: those that follow are most likely its own,
-    /// though it has closed. The packets that this looks at are kept whatever the windows.
+    /// True when a call loses a flow while its packets still come: the next ones most likely belong
+    /// to it, although it has closed. The packets that are examined here are kept whatever the
+    /// windows.
     fn is_left_running(&self, flow: FlowNumber, after: &[CallNumber], at: Moment) -> bool {
         let recently = Moment::at(at.clock.saturating_sub(self.rules.lookback_ns));
         let mut lost = self
@@ -642,8 +648,8 @@ impl CallTable {
         })
     }
 
-    /// A stretch of a flow is a call's. One without a packet need not be kept: an endpoint with
-    /// thousands of peers that goes from call to call would leave thousands of them with each.
+    /// Adds a stretch of a flow to a call. A stretch without packets is not kept: an endpoint with
+    /// thousands of peers that moves from call to call would leave thousands of them with each.
     pub(super) fn claim(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
         let Some(last) = self.flows.last_packet_between(flow, owner.from, until) else {
             return;
@@ -662,7 +668,7 @@ impl CallTable {
         }
     }
 
-    /// A call has some of a flow by a guess; or it is in doubt which call has it.
+    /// Notes that a call has packets of a flow by a guess, or that its owner is in doubt.
     fn note_guess(&mut self, owner: &Owner, flow: FlowNumber, until: Moment) {
         let Some(key) = self.flows.key(flow) else {
             return;

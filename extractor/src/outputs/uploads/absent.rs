@@ -4,14 +4,14 @@ use std::{sync::Arc, thread};
 
 use anyhow::{Result, bail};
 
-use super::{MISSING, Settings, Shared};
+use super::{MISSING, Shared, UploadSettings};
 
 /// A type without values: this build has no sender.
 #[derive(Debug)]
 pub(super) enum Sender {}
 
 impl Sender {
-    pub(super) fn begin(_shared: &Arc<Shared>, _settings: Settings) -> Result<Self> {
+    pub(super) fn begin(_shared: &Arc<Shared>, _settings: UploadSettings) -> Result<Self> {
         bail!(MISSING)
     }
 
@@ -38,6 +38,6 @@ pub fn region() -> Option<String> {
 ///
 /// # Errors
 /// Always.
-pub fn check(_settings: Settings) -> Result<()> {
+pub fn check(_settings: UploadSettings) -> Result<()> {
     bail!(MISSING)
 }

@@ -10,14 +10,14 @@
 )]
 
 // A build without the feature has no sender, but keeps the uploads in the state.
-#[cfg_attr(not(feature = "uploads"), path = "absent.rs")]
-mod sender;
-mod settings;
 #[cfg_attr(
     not(feature = "uploads"),
     allow(dead_code, reason = "the sender asks for it")
 )]
-mod spool;
+mod due;
+#[cfg_attr(not(feature = "uploads"), path = "absent.rs")]
+mod sender;
+mod settings;
 
 use std::{
     collections::HashSet,
@@ -30,11 +30,11 @@ use std::{
 use anyhow::Result;
 use shared::s3_uri::S3Uri;
 
-pub(super) use self::spool::Due;
-use self::{sender::Sender, spool::Spool};
+pub(super) use self::due::Due;
+use self::{due::DueUploads, sender::Sender};
 pub use self::{
     sender::{check, region},
-    settings::{Class, Cleanup, Encryption, Settings, Tags},
+    settings::{Class, Cleanup, Encryption, Tags, UploadSettings},
 };
 
 /// True when this build can upload.
@@ -70,7 +70,7 @@ pub struct Uploads(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
-    settings: Option<Settings>,
+    settings: Option<UploadSettings>,
     account: Mutex<Account>,
     /// Notified when a task has finished, for the run.
     task_ended: Condvar,
@@ -78,7 +78,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Account {
-    spool: Spool,
+    due_uploads: DueUploads,
     counts: UploadCounts,
     /// The due files in the saved state.
     saved: Vec<Due>,
@@ -106,7 +106,7 @@ impl Uploads {
     ///
     /// # Errors
     /// The thread cannot start.
-    pub fn begin(directory: &Path, settings: Option<Settings>) -> Result<Self> {
+    pub fn begin(directory: &Path, settings: Option<UploadSettings>) -> Result<Self> {
         let uploads = Self::of(directory, settings);
         if let Some(settings) = uploads.0.settings.clone() {
             let sender = Sender::begin(&uploads.0, settings)?;
@@ -121,7 +121,7 @@ impl Uploads {
         Self::of(directory, None)
     }
 
-    fn of(directory: &Path, settings: Option<Settings>) -> Self {
+    fn of(directory: &Path, settings: Option<UploadSettings>) -> Self {
         let (account, task_ended) = (Mutex::default(), Condvar::new());
         Self(Arc::new(Shared {
             directory: directory.to_owned(),
@@ -146,7 +146,12 @@ impl Uploads {
     pub(super) fn carried_over(&self, newly_due: &[Due]) -> Vec<Due> {
         let mut account = self.0.account();
         account.settled.clear();
-        account.saved = account.spool.all().chain(newly_due).cloned().collect();
+        account.saved = account
+            .due_uploads
+            .all()
+            .chain(newly_due)
+            .cloned()
+            .collect();
         account.saved.clone()
     }
 
@@ -156,8 +161,10 @@ impl Uploads {
         account.saved = saved.to_vec();
         let now = Instant::now();
         for due in saved {
-            if !account.spool.holds(&due.file_name) && !account.settled.contains(&due.file_name) {
-                account.spool.add(due.clone(), now);
+            if !account.due_uploads.holds(&due.file_name)
+                && !account.settled.contains(&due.file_name)
+            {
+                account.due_uploads.add(due.clone(), now);
             }
         }
         account.wake_sender();
@@ -166,7 +173,7 @@ impl Uploads {
     /// Returns true if no file is due.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.account().spool.len() == 0
+        self.0.account().due_uploads.len() == 0
     }
 
     /// Adds files that are due now.
@@ -175,9 +182,9 @@ impl Uploads {
         let now = Instant::now();
         for due in due {
             account.settled.remove(&due.file_name);
-            account.spool.add(due, now);
+            account.due_uploads.add(due, now);
         }
-        if account.spool.has_no_store() {
+        if account.due_uploads.has_no_store() {
             self.0.give_up_excess(&mut account);
         }
         account.wake_sender();
@@ -186,7 +193,7 @@ impl Uploads {
     /// Waits while extraction is far ahead of the uploads, as long as `goes_on` returns true.
     pub(super) fn keep_pace(&self, mut goes_on: impl FnMut() -> bool) {
         let mut account = self.0.account();
-        while account.spool.is_ahead() && account.is_sending() && goes_on() {
+        while account.due_uploads.is_ahead() && account.is_sending() && goes_on() {
             account = self.0.wait(account);
         }
     }
@@ -205,14 +212,17 @@ impl Uploads {
             None => self.0.say_what_waits(),
         }
         let account = self.0.account();
-        account.spool.all().ne(&account.saved)
+        account.due_uploads.all().ne(&account.saved)
     }
 
     /// The counters so far.
     #[must_use]
     pub fn counts(&self) -> UploadCounts {
         let account = self.0.account();
-        let (waiting, waiting_bytes) = (account.spool.len() as u64, account.spool.bytes());
+        let (waiting, waiting_bytes) = (
+            account.due_uploads.len() as u64,
+            account.due_uploads.bytes(),
+        );
         UploadCounts {
             waiting,
             waiting_bytes,
@@ -240,7 +250,7 @@ impl Shared {
     }
 
     fn say_what_waits(&self) {
-        let waiting = self.account().spool.len();
+        let waiting = self.account().due_uploads.len();
         if waiting > 0 {
             tracing::warn!(
                 "{waiting} files in {} wait for upload since an earlier run; --auto-upload-to-s3 sends them, --reset-state forgets them",
@@ -251,7 +261,7 @@ impl Shared {
 
     fn finish(
         &self,
-        settings: &Settings,
+        settings: &UploadSettings,
         tables: &[PathBuf],
         patience: Option<Duration>,
         mut alive: impl FnMut(),
@@ -259,16 +269,16 @@ impl Shared {
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut wait = |is_over: fn(&Account) -> bool| self.wait_until(is_over, until, &mut alive);
         if until.is_some() {
-            self.account().spool.close();
+            self.account().due_uploads.close();
         }
         wait(|account| account.is_open);
-        self.change(|account| account.spool.begin_last_round(Instant::now()));
-        wait(|account| account.spool.is_at_rest(Instant::now()));
+        self.change(|account| account.due_uploads.begin_last_round(Instant::now()));
+        wait(|account| account.due_uploads.is_at_rest(Instant::now()));
         if settings.with_tables {
             self.change(|account| account.tables = tables.to_vec());
             wait(|account| {
                 account.tables_on_their_way == 0
-                    && (account.tables.is_empty() || !account.spool.has_store())
+                    && (account.tables.is_empty() || !account.due_uploads.has_store())
             });
         }
         self.end(settings, patience.is_none());
@@ -291,8 +301,8 @@ impl Shared {
                 said = Instant::now();
                 tracing::info!(
                     "{} files ({} bytes) are still to be uploaded",
-                    account.spool.len(),
-                    account.spool.bytes()
+                    account.due_uploads.len(),
+                    account.due_uploads.bytes()
                 );
             }
             account = self.wait(account);
@@ -301,9 +311,9 @@ impl Shared {
 
     /// Ends the sending thread. With `for_good` and cleanup `Always`, deletes the files that could
     /// not be sent, too.
-    fn end(&self, settings: &Settings, for_good: bool) {
+    fn end(&self, settings: &UploadSettings, for_good: bool) {
         let mut account = self.account();
-        account.spool.close();
+        account.due_uploads.close();
         account.has_ended = true;
         let unsent_tables = account
             .tables
@@ -325,13 +335,13 @@ impl Shared {
         }
         let mut account = self.account();
         if settings.cleanup == Cleanup::Always && for_good {
-            let left = account.spool.overflow(0);
+            let left = account.due_uploads.overflow(0);
             self.give_up(
                 &mut account,
                 left,
                 "its upload failed, and --local-cleanup always keeps nothing",
             );
-        } else if !account.spool.has_store() {
+        } else if !account.due_uploads.has_store() {
             self.give_up_excess(&mut account);
         }
     }
@@ -342,7 +352,7 @@ impl Shared {
             return;
         };
         if settings.cleanup != Cleanup::Never {
-            let excess = account.spool.overflow(settings.spool_max_bytes);
+            let excess = account.due_uploads.overflow(settings.spool_max_bytes);
             self.give_up(
                 account,
                 excess,

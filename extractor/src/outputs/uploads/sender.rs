@@ -28,10 +28,10 @@ use tokio::{
 };
 
 use self::{
-    store::{CAPTURE, FileId, Order, Sent, Store, TABLE, file_at},
+    store::{CAPTURE, InodeId, Sent, Store, TABLE, UploadOrder, file_at},
     trouble::Trouble,
 };
-use super::{Account, Cleanup, Due, Settings, Shared};
+use super::{Account, Cleanup, Due, Shared, UploadSettings};
 
 /// The handle of the sending thread.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Sender {
     ///
     /// # Errors
     /// The thread cannot start.
-    pub(super) fn begin(shared: &Arc<Shared>, settings: Settings) -> Result<Self> {
+    pub(super) fn begin(shared: &Arc<Shared>, settings: UploadSettings) -> Result<Self> {
         let (shared, runtime, new_task) = (Arc::clone(shared), runtime()?, Arc::new(Notify::new()));
         let wake = Arc::clone(&new_task);
         let serve = move || {
@@ -92,12 +92,12 @@ impl Sender {
 ///
 /// # Errors
 /// They cannot; the error says why and what to do.
-pub fn check(settings: Settings) -> Result<()> {
+pub fn check(settings: UploadSettings) -> Result<()> {
     runtime()?.block_on(async {
         let to = settings.to.clone();
         let store = Store::new(settings).await;
         let checked = store.check(&to).await;
-        checked.or_else(|trouble| bail!("{}", trouble.at(&store.place(&to))))
+        checked.or_else(|trouble| bail!("{}", trouble.at(&store.location(&to))))
     })
 }
 
@@ -127,7 +127,7 @@ impl Shared {
     }
 
     /// Sends due files until the run ends.
-    async fn serve(&self, settings: Settings, wake: &Notify) {
+    async fn serve(&self, settings: UploadSettings, wake: &Notify) {
         let begun = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ").to_string();
         let store = Arc::new(Store::new(settings.clone()).await);
         let check = async {
@@ -142,7 +142,7 @@ impl Shared {
             () = self.has_ended(wake) => return,
         };
         if let Err(trouble) = checked {
-            let why = trouble.at(&store.place(&settings.to)).to_string();
+            let why = trouble.at(&store.location(&settings.to)).to_string();
             match trouble {
                 // The credentials may be limited to the calls' files.
                 Trouble::AccessDenied(_) => {
@@ -169,7 +169,7 @@ impl Shared {
                     tasks.insert(handle.id(), task);
                 }
                 account
-                    .spool
+                    .due_uploads
                     .next_time()
                     .filter(|_| sending.len() < settings.concurrency)
             };
@@ -193,9 +193,9 @@ impl Shared {
         }
     }
 
-    fn order(&self, task: &Task, settings: &Settings, begun: &str) -> Order {
+    fn order(&self, task: &Task, settings: &UploadSettings, begun: &str) -> UploadOrder {
         match task {
-            Task::File(_, due) => Order {
+            Task::File(_, due) => UploadOrder {
                 path: self.directory.join(&due.file_name),
                 to: due.to.clone(),
                 name: due.file_name.clone(),
@@ -210,7 +210,7 @@ impl Shared {
                     .map(|ending| format!(".{}", ending.to_string_lossy()))
                     .unwrap_or_default();
                 let name = format!("{stem}_{begun}{ending}");
-                Order {
+                UploadOrder {
                     path: path.clone(),
                     to: settings.to.clone(),
                     name,
@@ -227,12 +227,12 @@ impl Shared {
             Task::File(number, due) => self.note_file(store, number, &due, sent),
             Task::Table(path) => {
                 if let Err(trouble) = &sent {
-                    let place = self
+                    let location = self
                         .settings
                         .as_ref()
-                        .map(|settings| store.place(&settings.to));
-                    let why = place
-                        .map(|place| trouble.at(&place).to_string())
+                        .map(|settings| store.location(&settings.to));
+                    let why = location
+                        .map(|location| trouble.at(&location).to_string())
                         .unwrap_or_default();
                     tracing::error!(
                         "{} is not uploaded: {why}; the next run sends it, with the rows that it has by then",
@@ -258,7 +258,7 @@ impl Shared {
                 self.settle(&mut account, number, due, sent);
             }
             Err(trouble) => {
-                let why = trouble.at(&store.place(&due.to)).to_string();
+                let why = trouble.at(&store.location(&due.to)).to_string();
                 self.note_trouble(&mut account, number, due, &trouble, &why);
             }
         }
@@ -266,7 +266,7 @@ impl Shared {
 
     fn settle(&self, account: &mut Account, number: u64, due: &Due, sent: Sent) {
         account.count(sent, due.len);
-        if !account.spool.settle(number, Instant::now()) {
+        if !account.due_uploads.settle(number, Instant::now()) {
             return;
         }
         account.settled.insert(due.file_name.clone());
@@ -275,7 +275,7 @@ impl Shared {
             .as_ref()
             .is_some_and(|settings| settings.cleanup != Cleanup::Never);
         // Another file may have this name by now, and not be due yet.
-        let is_still_there = |file: &FileId| {
+        let is_still_there = |file: &InodeId| {
             file_at(&self.directory.join(&due.file_name)).is_ok_and(|there| there == *file)
         };
         if deletes && sent.file.as_ref().is_some_and(is_still_there) {
@@ -306,21 +306,21 @@ impl Shared {
                 _ => self.note_bad_store(account, why),
             }
         }
-        if account.spool.begin_again(number, Instant::now()) {
+        if account.due_uploads.begin_again(number, Instant::now()) {
             return;
         }
         if *trouble == Trouble::Missing {
-            account.spool.remove(number);
+            account.due_uploads.remove(number);
             account.settled.insert(due.file_name.clone());
             account.counts.lost = account.counts.lost.saturating_add(1);
             tracing::error!("{} is lost: {why}", due.file_name);
         } else if settings.cleanup == Cleanup::Always {
-            account.spool.remove(number);
+            account.due_uploads.remove(number);
             self.give_up(account, vec![due.clone()], why);
         } else if is_of_store {
-            account.spool.put_back(number, Instant::now());
+            account.due_uploads.put_back(number, Instant::now());
         } else {
-            account.spool.put_off(number, Instant::now());
+            account.due_uploads.put_off(number, Instant::now());
             account.named = account.named.saturating_add(1);
             match account.named {
                 ..MAX_NAMED => tracing::error!(
@@ -334,14 +334,14 @@ impl Shared {
                 _ => tracing::debug!("{} is not uploaded: {why}", due.file_name),
             }
         }
-        if account.spool.has_no_store() {
+        if account.due_uploads.has_no_store() {
             self.give_up_excess(account);
         }
     }
 
     /// Logs once why nothing can be sent for now.
     fn note_bad_store(&self, account: &mut Account, why: &str) {
-        if account.spool.note_failure(Instant::now()) {
+        if account.due_uploads.note_failure(Instant::now()) {
             tracing::error!(
                 "nothing can be uploaded for now: {why}; files wait in {}",
                 self.directory.display()
@@ -352,10 +352,10 @@ impl Shared {
 
 impl Account {
     fn next_task(&mut self) -> Option<Task> {
-        if let Some((number, due)) = self.spool.take(Instant::now()) {
+        if let Some((number, due)) = self.due_uploads.take(Instant::now()) {
             return Some(Task::File(number, due));
         }
-        let table = if self.spool.has_store() {
+        let table = if self.due_uploads.has_store() {
             self.tables.pop()?
         } else {
             return None;

@@ -6,7 +6,7 @@ use shared::s3_uri::S3Uri;
 
 /// The settings of uploads.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct UploadSettings {
     /// The bucket and the prefix of objects.
     pub to: S3Uri,
     /// The region of the bucket.

@@ -10,9 +10,9 @@ const HOUR: u64 = 3600 * SECOND;
 /// 2023-11-14T22:13:20Z.
 const START: u64 = 1_700_000_000 * SECOND;
 
-/// A record, as a test writes it and finds it again.
+/// A record, as a test writes and reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Packet {
+struct TestPacket {
     ns: Option<u64>,
     frame: Vec<u8>,
     wire_len: u32,
@@ -20,8 +20,8 @@ struct Packet {
     precision: Precision,
 }
 
-fn packet(ns: u64, frame: &[u8]) -> Packet {
-    Packet {
+fn packet(ns: u64, frame: &[u8]) -> TestPacket {
+    TestPacket {
         ns: Some(ns),
         frame: frame.to_vec(),
         wire_len: frame.len() as u32,
@@ -30,15 +30,15 @@ fn packet(ns: u64, frame: &[u8]) -> Packet {
     }
 }
 
-fn nano(ns: u64, frame: &[u8]) -> Packet {
-    Packet {
+fn nano(ns: u64, frame: &[u8]) -> TestPacket {
+    TestPacket {
         precision: Precision::Nano,
         ..packet(ns, frame)
     }
 }
 
-/// Behind Ethernet; so short that frames are told apart at a glance, and no two are the same unless
-/// they are meant to be.
+/// An Ethernet frame so short that frames are easy to tell apart. No two are the same unless a test
+/// means them to be.
 fn ip_frame(n: u8) -> Vec<u8> {
     [
         &[0; 12][..],
@@ -49,7 +49,7 @@ fn ip_frame(n: u8) -> Vec<u8> {
     .concat()
 }
 
-impl Packet {
+impl TestPacket {
     fn of(record: &Record<'_>) -> Self {
         let Record {
             timestamp_ns,
@@ -69,7 +69,7 @@ impl Packet {
     }
 }
 
-fn classic(packets: &[Packet]) -> Vec<u8> {
+fn classic(packets: &[TestPacket]) -> Vec<u8> {
     let (link, precision) = packets.first().map_or((1, Precision::Micro), |packet| {
         (packet.link, packet.precision)
     });
@@ -91,9 +91,9 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &len, body, &len].concat()
 }
 
-/// A pcapng that describes each interface just before its first packet. The first one is of
+/// A pcapng that describes each interface just before its first packet. The first interface has
 /// Ethernet and microseconds: simple packets belong to it.
-fn ng(packets: &[Packet]) -> Vec<u8> {
+fn ng(packets: &[TestPacket]) -> Vec<u8> {
     let mut interfaces = vec![(1, Precision::Micro)];
     let mut file = [
         ng_section_header(),
@@ -128,7 +128,7 @@ fn ng(packets: &[Packet]) -> Vec<u8> {
     file
 }
 
-/// A packet of an interface that nothing describes.
+/// A packet of an interface without a description.
 fn orphan() -> Vec<u8> {
     let mut block = Vec::new();
     push_ng_packet(&mut block, 99, START, Precision::Micro, b"orphan", 6);
@@ -137,12 +137,12 @@ fn orphan() -> Vec<u8> {
 
 type Queues = Vec<Vec<Input>>;
 
-/// Files, point by point, opened. What is no capture any more is left out.
+/// Opens the files, point by point, without those that are no longer captures.
 fn opened(points: &[Vec<Vec<u8>>]) -> Queues {
     let folder = tempfile::tempdir().unwrap();
     let open = |file: &Vec<u8>| {
         let path = folder.path().join("input");
-        // Another file each time: the one before is still mapped.
+        // A new file each time: the old one is still mapped.
         _ = std::fs::remove_file(&path);
         std::fs::write(&path, file).unwrap();
         Input::open(&path, &crate::source::Scratch::new(folder.path(), None)).ok()
@@ -153,35 +153,35 @@ fn opened(points: &[Vec<Vec<u8>>]) -> Queues {
         .collect()
 }
 
-fn merge_of<'a>(queues: &'a Queues, places: &[Place]) -> Merge<'a> {
+fn merge_of<'a>(queues: &'a Queues, positions: &[MergePosition]) -> Merge<'a> {
     Merge::new(
         queues
             .iter()
             .map(|inputs| inputs.iter().collect())
-            .zip(places.iter().copied()),
+            .zip(positions.iter().copied()),
         true,
     )
 }
 
-fn packets_of(file: &[u8]) -> Vec<Packet> {
+fn packets_of(file: &[u8]) -> Vec<TestPacket> {
     let (layout, offset) = Layout::detect(file).unwrap();
     let mut walk = layout.walk(file, offset);
     let packets = std::iter::from_fn(|| match walk.next_step()? {
-        Step::Record(record) => Some(Packet::of(&record)),
+        Step::Record(record) => Some(TestPacket::of(&record)),
         Step::Gap(gap) => panic!("{gap}"),
     });
     packets.collect()
 }
 
-/// All that comes out of captures, whatever the steps.
+/// The result of a merge, regardless of the steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Outcome {
-    packets: Vec<Packet>,
+struct MergeOutcome {
+    packets: Vec<TestPacket>,
     duplicates: u64,
     gaps: Vec<(usize, Gap)>,
 }
 
-impl Outcome {
+impl MergeOutcome {
     fn take(
         &mut self,
         merge: &mut Merge<'_>,
@@ -205,21 +205,21 @@ impl Outcome {
     }
 }
 
-fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> Outcome {
-    let mut outcome = Outcome::default();
-    let mut merge = merge_of(queues, &vec![Place::default(); queues.len()]);
+fn merged_in_one(queues: &Queues, mut recent: Option<RecentPackets>) -> MergeOutcome {
+    let mut outcome = MergeOutcome::default();
+    let mut merge = merge_of(queues, &vec![MergePosition::default(); queues.len()]);
     let merged = outcome.take(&mut merge, Watermark::END, u64::MAX, recent.as_mut());
     assert!(merged.is_all);
     let ends = merge
-        .places()
+        .positions()
         .zip(queues)
-        .all(|(place, inputs)| place.finished == inputs.len() && place.offset == 0);
+        .all(|(position, inputs)| position.finished == inputs.len() && position.offset == 0);
     assert!(ends);
     outcome.gaps.sort_by_key(|(point, _)| *point);
     outcome
 }
 
-fn merged(points: &[Vec<Vec<u8>>]) -> Vec<Packet> {
+fn merged(points: &[Vec<Vec<u8>>]) -> Vec<TestPacket> {
     merged_in_one(&opened(points), None).packets
 }
 
@@ -234,7 +234,7 @@ fn records_come_by_time_and_those_of_equal_time_by_point() {
         vec![at(0, "a0"), at(2, "a2"), at(2, "a2'"), at(9, "a9")],
         vec![at(0, "b0"), at(1, "b1"), at(2, "b2")],
     );
-    let names = |packets: Vec<Packet>| {
+    let names = |packets: Vec<TestPacket>| {
         packets
             .into_iter()
             .map(|packet| String::from_utf8(packet.frame).unwrap())
@@ -272,7 +272,7 @@ fn what_comes_late_comes_at_once() {
 fn a_time_that_the_next_record_contradicts_moves_nothing() {
     let at = |ns: u64, name: &str| packet(START + ns, name.as_bytes());
     let odd = at(2 * HOUR, "odd");
-    // The next one may stand in the next file.
+    // The next one may be in the next file.
     for first in [
         vec![classic(&[at(0, "a0"), odd.clone(), at(SECOND, "a1")])],
         vec![
@@ -306,14 +306,14 @@ fn a_time_that_the_next_record_contradicts_moves_nothing() {
 
 #[test]
 fn frames_times_and_lengths_stay_as_they_are() {
-    let cooked = Packet {
+    let cooked = TestPacket {
         link: 113,
         wire_len: 9000,
         ..nano(START + 7, b"snapped")
     };
     let empty = packet(START + 1000, b"");
     let far = packet(i64::MAX as u64, b"far");
-    let unknown = Packet {
+    let unknown = TestPacket {
         link: 147,
         ..packet(START, b"of a link type that is not read")
     };
@@ -327,7 +327,7 @@ fn frames_times_and_lengths_stay_as_they_are() {
             nano(START + 3, b"a"),
             cooked,
             empty,
-            Packet {
+            TestPacket {
                 ns: Some(last_whole),
                 ..far
             }
@@ -335,7 +335,7 @@ fn frames_times_and_lengths_stay_as_they_are() {
     );
 }
 
-/// A tick of 1/1024 s is a long one, but no number of microseconds.
+/// A tick of 1/1024 s is long, but not a whole number of microseconds.
 #[test]
 fn times_in_ticks_of_a_power_of_two_stay_as_they_are() {
     let interface = block(
@@ -371,7 +371,7 @@ fn times_in_ticks_of_a_power_of_two_stay_as_they_are() {
 
 #[test]
 fn what_has_no_time_takes_that_of_its_point() {
-    let timeless = |name: &str| Packet {
+    let timeless = |name: &str| TestPacket {
         ns: None,
         ..packet(0, name.as_bytes())
     };
@@ -416,27 +416,27 @@ fn what_cannot_be_read_is_told_once() {
         [(1, orphan().len()), (1, 5)]
     );
 
-    let mut steps = Outcome::default();
-    let mut places = vec![Place::default(); 2];
+    let mut steps = MergeOutcome::default();
+    let mut positions = vec![MergePosition::default(); 2];
     for count in 1..4 {
-        let mut merge = merge_of(&queues, &places);
+        let mut merge = merge_of(&queues, &positions);
         let merged = steps.take(&mut merge, Watermark::END, 0, None);
         assert_eq!(merged.is_all, count >= 2);
-        places = merge.places().collect();
+        positions = merge.positions().collect();
     }
     assert_eq!(steps, whole);
     assert_eq!(
-        places,
+        positions,
         [
-            Place::default(),
-            Place {
+            MergePosition::default(),
+            MergePosition {
                 finished: 1,
                 offset: 0,
-                timeline: places[1].timeline,
+                timeline: positions[1].timeline,
             }
         ]
     );
-    assert_eq!(places[1].timeline.clock(), Some(START + SECOND));
+    assert_eq!(positions[1].timeline.clock(), Some(START + SECOND));
 }
 
 #[test]
@@ -446,16 +446,16 @@ fn nothing_comes_before_the_watermark_allows_it() {
         vec![classic(&[at(1, "a1"), at(3, "a3"), at(3, "a3'")])],
         vec![classic(&[at(2, "b2"), at(3, "b3")])],
     ]);
-    let mut merge = merge_of(&queues, &[Place::default(); 2]);
+    let mut merge = merge_of(&queues, &[MergePosition::default(); 2]);
     let mut step = |until| {
-        let mut outcome = Outcome::default();
+        let mut outcome = MergeOutcome::default();
         assert!(outcome.take(&mut merge, until, u64::MAX, None).is_all);
         outcome.packets
     };
     assert_eq!(step(watermark(START, 9)), []);
     assert_eq!(step(watermark(START + 2 * SECOND, 0)), [at(1, "a1")]);
     assert_eq!(step(watermark(START + 2 * SECOND, 1)), [at(2, "b2")]);
-    // The first point may have more of that time, which comes before what the second one has.
+    // The first point may have more records of that time, which come before those of the second.
     assert_eq!(
         step(watermark(START + 3 * SECOND, 0)),
         [at(3, "a3"), at(3, "a3'")]
@@ -484,7 +484,7 @@ fn the_watermark_is_what_all_have_delivered_who_are_waited_for() {
     );
 }
 
-/// The clock of a point of which so much is there.
+/// The clock of a point that has delivered these inputs.
 fn delivered(inputs: &[&Input], before: Timeline) -> Option<Clock> {
     let deliveries = Delivery::of_all(inputs, &[], 0, before);
     let queued = deliveries.into_iter().flatten().last();
@@ -494,7 +494,7 @@ fn delivered(inputs: &[&Input], before: Timeline) -> Option<Clock> {
 #[test]
 fn a_delivery_ends_where_its_point_will_be_then() {
     let at = |ms: u64| packet(START + ms * MS, b"x");
-    let later: Vec<Packet> = (0..16).map(|n| at(800 + n)).collect();
+    let later: Vec<TestPacket> = (0..16).map(|n| at(800 + n)).collect();
     let queues = opened(&[vec![
         classic(&[at(5), at(3 * HOUR / MS)]),
         classic(&later),
@@ -540,7 +540,7 @@ fn copies_are_left_out_if_that_is_asked_for() {
     assert_eq!(got.duplicates, 2);
 }
 
-/// An error of the place that is written to.
+/// An error of the output.
 #[test]
 fn what_cannot_be_written_is_an_error() {
     struct Full;
@@ -553,14 +553,14 @@ fn what_cannot_be_written_is_an_error() {
         }
     }
     let queues = opened(&[vec![classic(&[packet(START, b"a")])]]);
-    let mut merge = merge_of(&queues, &[Place::default()]);
+    let mut merge = merge_of(&queues, &[MergePosition::default()]);
     let error = merge
         .write(&mut Full, Watermark::END, u64::MAX, None, |_, _, _| {})
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
-fn some_packet() -> impl Strategy<Value = Packet> {
+fn some_packet() -> impl Strategy<Value = TestPacket> {
     let ms = prop_oneof![8 => 0u64..400, 1 => Just(5_000_000), 1 => 0u64..9_000_000];
     let ns = prop_oneof![9 => ms.prop_map(|ms| Some(START + ms * MS)), 1 => (0u64..400_000_000).prop_map(|ns| Some(START + ns)), 1 => Just(None)];
     let frame = prop_oneof![3 => (0u8..6).prop_map(ip_frame), 1 => proptest::collection::vec(any::<u8>(), 0..40)];
@@ -576,7 +576,7 @@ fn some_packet() -> impl Strategy<Value = Packet> {
             } else {
                 Precision::Micro
             };
-            Packet {
+            TestPacket {
                 ns,
                 wire_len: frame.len() as u32 + more,
                 frame,
@@ -586,7 +586,7 @@ fn some_packet() -> impl Strategy<Value = Packet> {
         })
 }
 
-/// A file, perhaps a damaged one.
+/// A file that may be damaged.
 fn some_file() -> impl Strategy<Value = Vec<u8>> {
     let damage = (
         any::<proptest::sample::Index>(),
@@ -620,18 +620,18 @@ fn some_points() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
     proptest::collection::vec(proptest::collection::vec(some_file(), 0..4), 1..5)
 }
 
-/// What the merge should give, by sorting: the records with the times at which they come.
-fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
+/// The expected result, by sorting: the records with the times at which they come.
+fn sorted(queues: &Queues) -> Vec<(Clock, TestPacket)> {
     let mut all = Vec::new();
     for inputs in queues {
         let steps = inputs.iter().flat_map(|input| {
             let mut walk = input.layout.walk(input.bytes(), input.start);
             std::iter::from_fn(move || walk.next_step())
         });
-        let packets: Vec<Packet> = steps
+        let packets: Vec<TestPacket> = steps
             .filter_map(|step| {
                 if let Step::Record(record) = step {
-                    Some(Packet::of(&record))
+                    Some(TestPacket::of(&record))
                 } else {
                     None
                 }
@@ -654,7 +654,7 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
             let ns = Some(packet.ns.unwrap_or(clock));
             all.push((
                 clock,
-                Packet {
+                TestPacket {
                     ns,
                     ..packet.clone()
                 },
@@ -665,7 +665,7 @@ fn sorted(queues: &Queues) -> Vec<(Clock, Packet)> {
     all
 }
 
-/// How much is written at a time: whether another process goes on, up to when, and how much.
+/// The steps: whether another process continues, the watermark, and the number of bytes.
 fn some_steps() -> impl Strategy<Value = Vec<(bool, u64, usize, u64)>> {
     proptest::collection::vec((any::<bool>(), 0u64..500, 0usize..5, 0u64..600), 0..30)
 }
@@ -677,7 +677,7 @@ proptest! {
     fn merging_is_sorting(points in some_points()) {
         let queues = opened(&points);
         let outcome = merged_in_one(&queues, None);
-        let essence = |packet: &Packet| (packet.ns, packet.frame.clone(), packet.wire_len, packet.link);
+        let essence = |packet: &TestPacket| (packet.ns, packet.frame.clone(), packet.wire_len, packet.link);
         let want: Vec<_> = sorted(&queues).iter().map(|(_, packet)| essence(packet)).collect();
         prop_assert_eq!(outcome.packets.iter().map(essence).collect::<Vec<_>>(), want);
     }
@@ -687,18 +687,18 @@ proptest! {
         let queues = opened(&points);
         let recent = || dedup.then(RecentPackets::default);
         let want = merged_in_one(&queues, recent());
-        let mut got = Outcome::default();
+        let mut got = MergeOutcome::default();
         let mut recent = recent();
-        let mut places = vec![Place::default(); queues.len()];
-        let mut merge = merge_of(&queues, &places);
+        let mut positions = vec![MergePosition::default(); queues.len()];
+        let mut merge = merge_of(&queues, &positions);
         for (is_other_process, ms, point, room) in steps {
             let before = got.packets.len();
             let merged = got.take(&mut merge, watermark(START + ms * MS, point), room, recent.as_mut());
             prop_assert!(merged.is_all || got.packets.len() > before || merged.duplicates > 0);
             if is_other_process {
-                let stored = postcard::to_stdvec(&(merge.places().collect::<Vec<_>>(), &recent)).unwrap();
-                (places, recent) = postcard::from_bytes(&stored).unwrap();
-                merge = merge_of(&queues, &places);
+                let stored = postcard::to_stdvec(&(merge.positions().collect::<Vec<_>>(), &recent)).unwrap();
+                (positions, recent) = postcard::from_bytes(&stored).unwrap();
+                merge = merge_of(&queues, &positions);
             }
         }
         got.take(&mut merge, Watermark::END, u64::MAX, recent.as_mut());
@@ -709,19 +709,19 @@ proptest! {
     #[test]
     fn what_is_delivered_is_where_merging_ends(points in some_points()) {
         let queues = opened(&points);
-        let mut merge = merge_of(&queues, &vec![Place::default(); queues.len()]);
-        Outcome::default().take(&mut merge, Watermark::END, u64::MAX, None);
-        for (inputs, place) in queues.iter().zip(merge.places()) {
+        let mut merge = merge_of(&queues, &vec![MergePosition::default(); queues.len()]);
+        MergeOutcome::default().take(&mut merge, Watermark::END, u64::MAX, None);
+        for (inputs, position) in queues.iter().zip(merge.positions()) {
             let inputs: Vec<&Input> = inputs.iter().collect();
             let delivered = delivered(&inputs, Timeline::default());
-            prop_assert!(delivered <= place.timeline.clock());
+            prop_assert!(delivered <= position.timeline.clock());
             let waits = Delivery::of_all(&inputs, &[], 0, Timeline::default()).iter().any(|known| known.is_none_or(|known| !known.is_decided));
-            prop_assert!(waits || delivered == place.timeline.clock());
+            prop_assert!(waits || delivered == position.timeline.clock());
         }
     }
 
-    /// Segments come one by one. As long as no time is odd, what comes out is what would if all had
-    /// been there.
+    /// Segments come one by one. As long as no time is odd, the output is the same as with all
+    /// segments at once.
     #[test]
     fn when_segments_come_does_not_matter(
         times in proptest::collection::vec(proptest::collection::vec(0u64..40, 1..5), 6),
@@ -734,24 +734,24 @@ proptest! {
         }).collect();
         let queues = opened(&files.chunks(2).map(<[Vec<u8>]>::to_vec).collect::<Vec<_>>());
         let want = merged_in_one(&queues, None);
-        let mut got = Outcome::default();
+        let mut got = MergeOutcome::default();
         let mut there = [0usize; 3];
-        let mut places = [Place::default(); 3];
+        let mut positions = [MergePosition::default(); 3];
         for point in arrivals {
             there[point] = (there[point] + 1).min(2);
             let points: Vec<Vec<&Input>> = queues.iter().zip(there).map(|(inputs, count)| inputs[..count].iter().collect()).collect();
             let delivered = points.iter().map(|inputs| (delivered(inputs, Timeline::default()), true));
             let Some(until) = Watermark::of(delivered) else { continue };
-            let mut merge = Merge::new(points.into_iter().zip(places), false);
+            let mut merge = Merge::new(points.into_iter().zip(positions), false);
             prop_assert!(got.take(&mut merge, until, u64::MAX, None).is_all);
-            places = merge.places().collect::<Vec<_>>().try_into().unwrap();
-            prop_assert!(places[until.point].finished >= there[until.point], "who is waited for is done");
+            positions = merge.positions().collect::<Vec<_>>().try_into().unwrap();
+            prop_assert!(positions[until.point].finished >= there[until.point], "a series that is waited for is done");
         }
-        got.take(&mut merge_of(&queues, &places), Watermark::END, u64::MAX, None);
+        got.take(&mut merge_of(&queues, &positions), Watermark::END, u64::MAX, None);
         prop_assert_eq!(got, want);
     }
 
-    /// A capture that was made at several points at once: each of its records at one of them.
+    /// A capture at several points at once: each record at one of them.
     #[test]
     fn a_capture_that_was_split_comes_together_again(
         records in proptest::collection::vec((0u64..3, 0usize..5, any::<bool>()), 0..80),
@@ -761,7 +761,7 @@ proptest! {
         let (mut ns, mut last) = (START, 0);
         for (index, (step, point, is_cut)) in records.into_iter().enumerate() {
             ns += step * MS;
-            // Of equal times, those of the first points come first.
+            // Records of equal times come in the order of their points.
             last = if step == 0 { point.max(last) } else { point };
             let record = packet(ns, &(index as u32).to_le_bytes());
             want.push(record.clone());

@@ -42,8 +42,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::trouble::{Place, Trouble, causes};
-use crate::outputs::uploads::settings::{Encryption, Settings, Tags};
+use super::trouble::{BucketLocation, Trouble, causes};
+use crate::outputs::uploads::settings::{Encryption, Tags, UploadSettings};
 
 /// The IANA media type of a capture.
 pub(super) const CAPTURE: &str = "application/vnd.tcpdump.pcap";
@@ -91,7 +91,7 @@ const CHECK: &str = ".sip-call-extractor-check";
 pub(super) struct Store {
     client: Client,
     credentials: Option<SharedCredentialsProvider>,
-    settings: Settings,
+    settings: UploadSettings,
     /// Every task acquires this before `memory`.
     requests: Arc<Semaphore>,
     /// See [`MAX_IN_MEMORY`].
@@ -104,7 +104,7 @@ pub(super) struct Store {
 
 /// A file to be sent.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(super) struct UploadOrder {
     pub(super) path: PathBuf,
     pub(super) to: S3Uri,
     /// The last part of the key.
@@ -122,20 +122,20 @@ pub(super) struct Sent {
     /// True when the object existed before.
     pub(super) was_there: bool,
     /// The identity of the sent file, whatever has its name now.
-    pub(super) file: Option<FileId>,
+    pub(super) file: Option<InodeId>,
 }
 
 /// The device and inode number of a file.
-pub(super) type FileId = (u64, u64);
+pub(super) type InodeId = (u64, u64);
 
 /// The identity of the file at a path.
-pub(super) fn file_at(path: &Path) -> io::Result<FileId> {
+pub(super) fn file_at(path: &Path) -> io::Result<InodeId> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// The length and the checksums of a file's content.
 #[derive(Clone, Debug)]
-struct Content {
+struct FileChecksums {
     len: u64,
     crc32: u32,
     /// In hexadecimal digits.
@@ -143,14 +143,14 @@ struct Content {
 }
 
 /// A part of a file, or all of it, with its permits.
-struct Piece {
+struct FilePart {
     bytes: Vec<u8>,
     _turn: Vec<OwnedSemaphorePermit>,
 }
 
 impl Store {
     /// Creates a client, without a request.
-    pub(super) async fn new(settings: Settings) -> Self {
+    pub(super) async fn new(settings: UploadSettings) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT.min(settings.deadline))
             .operation_attempt_timeout(ATTEMPT.min(settings.deadline))
@@ -179,7 +179,7 @@ impl Store {
     }
 
     /// The location of a bucket, for messages.
-    pub(super) fn place(&self, to: &S3Uri) -> Place {
+    pub(super) fn location(&self, to: &S3Uri) -> BucketLocation {
         let region = self.settings.region.clone();
         let of_environment = || {
             ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
@@ -192,7 +192,7 @@ impl Store {
             .clone()
             .or_else(of_environment)
             .unwrap_or_else(|| format!("S3 in {region}"));
-        Place::new(&to.bucket, region, endpoint, self.settings.path_style)
+        BucketLocation::new(&to.bucket, region, endpoint, self.settings.path_style)
     }
 
     /// Checks whether objects can be put, by an empty one.
@@ -225,7 +225,7 @@ impl Store {
             tracing::debug!(
                 "{} stays: {}",
                 to.of_object(CHECK),
-                Trouble::of(&error).at(&self.place(to))
+                Trouble::of(&error).at(&self.location(to))
             );
         }
         Ok(())
@@ -235,7 +235,7 @@ impl Store {
     ///
     /// # Errors
     /// The object does not exist, or its existence is unknown.
-    pub(super) async fn send(self: &Arc<Self>, order: &Order) -> Result<Sent, Trouble> {
+    pub(super) async fn send(self: &Arc<Self>, order: &UploadOrder) -> Result<Sent, Trouble> {
         let sent = match self.open(&order.path).await {
             Ok((source, whole)) => self.send_content(order, &source, whole).await,
             // A killed run may have removed the file after its upload.
@@ -248,7 +248,7 @@ impl Store {
         }
     }
 
-    async fn find(&self, order: &Order) -> Result<Sent, Trouble> {
+    async fn find(&self, order: &UploadOrder) -> Result<Sent, Trouble> {
         let sent = Ok(Sent {
             was_there: true,
             file: None,
@@ -298,9 +298,9 @@ impl Store {
 
     async fn send_content(
         self: &Arc<Self>,
-        order: &Order,
-        source: &Source,
-        whole: Option<Piece>,
+        order: &UploadOrder,
+        source: &OpenFile,
+        whole: Option<FilePart>,
     ) -> Result<Sent, Trouble> {
         let file = Some(source.id);
         match timeout(self.time_for(0), self.head(order))
@@ -343,7 +343,7 @@ impl Store {
     }
 
     /// The metadata of an object; `None` if it does not exist.
-    async fn head(&self, order: &Order) -> Result<Option<HeadObjectOutput>, Trouble> {
+    async fn head(&self, order: &UploadOrder) -> Result<Option<HeadObjectOutput>, Trouble> {
         if !self.may_ask() {
             return Err(Trouble::AccessDenied("HEAD".to_owned()));
         }
@@ -397,11 +397,11 @@ impl Store {
 
     async fn send_whole(
         &self,
-        order: &Order,
-        content: &Content,
-        piece: Piece,
+        order: &UploadOrder,
+        content: &FileChecksums,
+        piece: FilePart,
     ) -> Result<(), Trouble> {
-        let Piece { bytes, _turn } = piece;
+        let FilePart { bytes, _turn } = piece;
         let key = order.to.key(&order.name);
         let body = SdkBody::from(bytes);
         let mut tries = Tries::of(&key);
@@ -430,7 +430,11 @@ impl Store {
         aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
     }
 
-    async fn send_parts(self: &Arc<Self>, order: &Order, source: &Source) -> Result<(), Trouble> {
+    async fn send_parts(
+        self: &Arc<Self>,
+        order: &UploadOrder,
+        source: &OpenFile,
+    ) -> Result<(), Trouble> {
         let settings = &self.settings;
         let (to, key) = (&order.to, order.to.key(&order.name));
         let create = self
@@ -479,7 +483,7 @@ impl Store {
         to: &S3Uri,
         key: &str,
         id: &str,
-        source: &Source,
+        source: &OpenFile,
     ) -> Result<Vec<CompletedPart>, Trouble> {
         let len = source.content.len;
         let part_len = PART.max(len.div_ceil(MAX_PARTS));
@@ -497,7 +501,7 @@ impl Store {
                 .await
                 .map_err(io::Error::other)
                 .flatten();
-            let piece = Piece {
+            let piece = FilePart {
                 bytes: bytes.map_err(|error| Trouble::Unreadable(error.to_string()))?,
                 _turn: turn,
             };
@@ -552,9 +556,9 @@ impl Store {
         key: &str,
         id: &str,
         number: i32,
-        piece: Piece,
+        piece: FilePart,
     ) -> Result<CompletedPart, Trouble> {
-        let Piece { bytes, _turn } = piece;
+        let FilePart { bytes, _turn } = piece;
         let (len, crc32) = (bytes.len() as u64, crc32fast::hash(&bytes));
         let body = SdkBody::from(bytes);
         let mut tries = Tries::of(key);
@@ -597,15 +601,15 @@ impl Store {
     }
 
     /// Opens a file and hashes its content. A short file is returned in memory.
-    async fn open(&self, path: &Path) -> io::Result<(Source, Option<Piece>)> {
+    async fn open(&self, path: &Path) -> io::Result<(OpenFile, Option<FilePart>)> {
         let file = files::open(OpenOptions::new().read(true), path)?;
         let metadata = file.metadata()?;
         let (id, len) = ((metadata.dev(), metadata.ino()), metadata.len());
         if len > MAX_PIECE {
-            let of = move || Content::of(&file).map(|content| (content, file));
+            let of = move || FileChecksums::of(&file).map(|content| (content, file));
             let (content, file) = spawn_blocking(of).await.map_err(io::Error::other)??;
             return Ok((
-                Source {
+                OpenFile {
                     file: Arc::new(file),
                     id,
                     content,
@@ -616,27 +620,27 @@ impl Store {
         let turn = self.turn(len).await;
         let read = move || {
             let bytes = read_at(&file, 0, len)?;
-            io::Result::Ok((Content::of(bytes.as_slice())?, bytes, file))
+            io::Result::Ok((FileChecksums::of(bytes.as_slice())?, bytes, file))
         };
         let (content, bytes, file) = spawn_blocking(read).await.map_err(io::Error::other)??;
         Ok((
-            Source {
+            OpenFile {
                 file: Arc::new(file),
                 id,
                 content,
             },
-            Some(Piece { bytes, _turn: turn }),
+            Some(FilePart { bytes, _turn: turn }),
         ))
     }
 }
 
 /// An open file that is to be sent.
 #[derive(Debug)]
-struct Source {
+struct OpenFile {
     /// The open file, which stays the same when its name is reused.
     file: Arc<File>,
-    id: FileId,
-    content: Content,
+    id: InodeId,
+    content: FileChecksums,
 }
 
 /// TLS without C code, and through a proxy if the environment names one.
@@ -650,7 +654,7 @@ fn http_client() -> SharedHttpClient {
     })
 }
 
-impl Content {
+impl FileChecksums {
     fn of(mut from: impl Read) -> io::Result<Self> {
         let (mut len, mut crc32, mut sha256): (u64, _, _) =
             (0, crc32fast::Hasher::new(), Sha256::new());
@@ -748,14 +752,14 @@ impl<'a> Tries<'a> {
     }
 }
 
-fn class(settings: &Settings) -> Option<StorageClass> {
+fn class(settings: &UploadSettings) -> Option<StorageClass> {
     settings
         .storage_class
         .as_ref()
         .map(|class| StorageClass::from(class.name()))
 }
 
-fn encryption(settings: &Settings) -> Option<ServerSideEncryption> {
+fn encryption(settings: &UploadSettings) -> Option<ServerSideEncryption> {
     settings
         .encryption
         .as_ref()
@@ -765,7 +769,7 @@ fn encryption(settings: &Settings) -> Option<ServerSideEncryption> {
         })
 }
 
-fn key_id(settings: &Settings) -> Option<String> {
+fn key_id(settings: &UploadSettings) -> Option<String> {
     match settings.encryption.as_ref()? {
         Encryption::Aes256 => None,
         Encryption::Kms(key_id) => key_id.clone(),

@@ -143,18 +143,18 @@ impl Trouble {
     }
 
     /// The message, for a bucket in a region at an endpoint.
-    pub(super) fn at<'a>(&'a self, place: &'a Place) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| self.say(place, f))
+    pub(super) fn at<'a>(&'a self, location: &'a BucketLocation) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| self.say(location, f))
     }
 
     fn say(
         &self,
-        Place {
+        BucketLocation {
             bucket,
             region,
             endpoint,
             host_of_bucket,
-        }: &Place,
+        }: &BucketLocation,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         match self {
@@ -236,7 +236,7 @@ const REGION: &str = "x-amz-bucket-region";
 
 /// The location of a bucket, for messages.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct BucketLocation {
     pub(super) bucket: String,
     pub(super) region: String,
     pub(super) endpoint: String,
@@ -244,7 +244,7 @@ pub(super) struct Place {
     pub(super) host_of_bucket: Option<String>,
 }
 
-impl Place {
+impl BucketLocation {
     /// A bucket at an endpoint, which may be a URL.
     pub(super) fn new(bucket: &str, region: String, endpoint: String, path_style: bool) -> Self {
         let host = endpoint
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn sentences_say_what_to_do() {
-        let place = Place::new(
+        let location = BucketLocation::new(
             "calls",
             "eu-west-1".to_owned(),
             "https://s3.example.com".to_owned(),
@@ -392,9 +392,9 @@ mod tests {
         ] {
             assert!(trouble.is_of_store());
             assert!(
-                trouble.at(&place).to_string().contains(words),
+                trouble.at(&location).to_string().contains(words),
                 "{}",
-                trouble.at(&place)
+                trouble.at(&location)
             );
         }
     }
@@ -402,14 +402,14 @@ mod tests {
     #[test]
     fn the_host_that_was_asked_is_named() {
         let says = |endpoint: &str, path_style| {
-            let place = Place::new(
+            let location = BucketLocation::new(
                 "calls",
                 "eu-west-1".to_owned(),
                 endpoint.to_owned(),
                 path_style,
             );
             Trouble::Unreachable("refused".to_owned())
-                .at(&place)
+                .at(&location)
                 .to_string()
         };
         let words = says("http://localhost:9000", false);

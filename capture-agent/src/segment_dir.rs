@@ -41,7 +41,7 @@ const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// The output directory, with the instance and the interfaces of this agent.
 #[derive(Clone, Debug)]
-pub(crate) struct Spool {
+pub(crate) struct SegmentDir {
     directory: PathBuf,
     /// As the names of segments spell them.
     instance: String,
@@ -57,8 +57,8 @@ pub(crate) enum Repaired {
     Removed(PathBuf),
 }
 
-impl Spool {
-    /// The spool of this instance and these interfaces.
+impl SegmentDir {
+    /// The segments of this instance and these interfaces.
     pub(crate) fn new(directory: &Path, instance: &str, interfaces: &[String]) -> Self {
         let interfaces = interfaces
             .iter()
@@ -358,8 +358,8 @@ mod tests {
 
     const START_US: u64 = 1_700_000_000_000_000;
 
-    fn spool(directory: &TempDir) -> Spool {
-        Spool::new(directory.path(), "edge1", &["eth0".to_owned()])
+    fn segment_dir(directory: &TempDir) -> SegmentDir {
+        SegmentDir::new(directory.path(), "edge1", &["eth0".to_owned()])
     }
 
     fn name(interface: &str, second: u64) -> SegmentName {
@@ -401,12 +401,12 @@ mod tests {
     }
 
     fn outcomes(directory: &TempDir) -> Vec<io::Result<Repaired>> {
-        let spool = spool(directory);
-        spool
+        let segment_dir = segment_dir(directory);
+        segment_dir
             .parts()
             .unwrap()
             .iter()
-            .filter_map(|name| spool.repair(name).transpose())
+            .filter_map(|name| segment_dir.repair(name).transpose())
             .collect()
     }
 
@@ -566,7 +566,7 @@ mod tests {
     #[test]
     fn a_directory_that_anybody_may_write_to_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let spool = spool(&directory);
+        let segment_dir = segment_dir(&directory);
         for (mode, is_fine) in [
             (0o750, true),
             (0o2770, true),
@@ -574,7 +574,7 @@ mod tests {
             (0o1777, false),
         ] {
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let outcome = spool.prepare(None);
+            let outcome = segment_dir.prepare(None);
             assert_eq!(outcome.is_ok(), is_fine, "{mode:o}: {outcome:?}");
             assert!(is_fine || outcome.unwrap_err().to_string().contains("chmod o-w"));
         }
@@ -584,15 +584,15 @@ mod tests {
     fn a_directory_that_is_not_there_is_made_for_its_group() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("segments");
-        let spool = Spool::new(&directory, "edge1", &[]);
-        spool.prepare(None).unwrap();
-        spool.check_access().unwrap();
+        let segment_dir = SegmentDir::new(&directory, "edge1", &[]);
+        segment_dir.prepare(None).unwrap();
+        segment_dir.check_access().unwrap();
         assert_eq!(
             fs::metadata(&directory).unwrap().permissions().mode() & 0o777 & !DIRECTORY_MODE,
             0
         );
         fs::write(directory.join("file"), "").unwrap();
-        let none = Spool::new(&directory.join("file"), "edge1", &[]);
+        let none = SegmentDir::new(&directory.join("file"), "edge1", &[]);
         assert!(
             none.prepare(None)
                 .unwrap_err()
@@ -619,7 +619,7 @@ mod tests {
         ] {
             write(&directory, &file_name, &vec![0; bytes]);
         }
-        let mut stock = spool(&directory).stock().unwrap();
+        let mut stock = segment_dir(&directory).stock().unwrap();
         stock.closed.sort_by(|a, b| a.name.cmp(&b.name));
         let closed: Vec<_> = stock
             .closed
@@ -638,11 +638,11 @@ mod tests {
         );
         assert_eq!(stock.part_bytes, 50);
         assert!(stock.free_bytes.unwrap() > 0);
-        let spool = spool(&directory);
-        spool.delete(&processed).unwrap();
-        spool.delete(&processed).unwrap();
+        let segment_dir = segment_dir(&directory);
+        segment_dir.delete(&processed).unwrap();
+        segment_dir.delete(&processed).unwrap();
         assert_eq!(names_in(&directory).len(), 5, "the segment and its mark");
-        assert_eq!(spool.newest("eth0").unwrap(), Some(name("eth0", 3)));
-        assert_eq!(spool.newest("eth2").unwrap(), None);
+        assert_eq!(segment_dir.newest("eth0").unwrap(), Some(name("eth0", 3)));
+        assert_eq!(segment_dir.newest("eth2").unwrap(), None);
     }
 }

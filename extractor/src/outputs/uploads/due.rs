@@ -34,7 +34,7 @@ const MAX_AHEAD: (usize, u64) = (20_000, 1 << 30);
 
 /// The due files, in the order in which they were added.
 #[derive(Debug, Default)]
-pub(super) struct Spool {
+pub(super) struct DueUploads {
     due: BTreeMap<u64, Entry>,
     /// The files that are not being sent: the earliest time of their next attempt, and their
     /// number.
@@ -74,7 +74,7 @@ enum Health {
     },
 }
 
-impl Spool {
+impl DueUploads {
     /// Adds a file. It replaces a due file with the same name.
     pub(super) fn add(&mut self, due: Due, now: Instant) {
         self.bytes = self.bytes.saturating_add(due.len);
@@ -159,7 +159,7 @@ impl Spool {
         may_be_tried && !self.is_closed
     }
 
-    /// The time at which [`Spool::take`] may have a file, if nothing else happens.
+    /// The time at which [`DueUploads::take`] may have a file, if nothing else happens.
     pub(super) fn next_time(&self) -> Option<Instant> {
         let (not_before, _) = *self.waiting.first()?;
         match self.health {
@@ -171,7 +171,7 @@ impl Spool {
     }
 
     /// Handles a success. Returns true if the sent file is still the current one of its name; then
-    /// it is removed from the spool.
+    /// it is removed from the due uploads.
     pub(super) fn settle(&mut self, number: u64, now: Instant) -> bool {
         self.health = Health::Works;
         let is_it = !self.begin_again(number, now);
@@ -347,183 +347,204 @@ mod tests {
         }
     }
 
-    fn spool(names: &[&str]) -> (Spool, Instant) {
-        let (mut spool, now) = (Spool::default(), Instant::now());
-        names.iter().for_each(|name| spool.add(due(name, 10), now));
-        (spool, now)
+    fn due_uploads(names: &[&str]) -> (DueUploads, Instant) {
+        let (mut due_uploads, now) = (DueUploads::default(), Instant::now());
+        names
+            .iter()
+            .for_each(|name| due_uploads.add(due(name, 10), now));
+        (due_uploads, now)
     }
 
-    fn taken(spool: &mut Spool, now: Instant) -> Option<String> {
-        spool.take(now).map(|(_, due)| due.file_name)
+    fn taken(due_uploads: &mut DueUploads, now: Instant) -> Option<String> {
+        due_uploads.take(now).map(|(_, due)| due.file_name)
     }
 
     #[test]
     fn the_oldest_goes_first_and_each_once() {
-        let (mut spool, now) = spool(&["a", "b", "a"]);
-        assert_eq!((spool.len(), spool.bytes()), (2, 20));
-        let (number, _) = spool.take(now).unwrap();
-        assert_eq!(taken(&mut spool, now).as_deref(), Some("b"));
-        assert_eq!(taken(&mut spool, now), None);
-        assert!(spool.holds("a") && !spool.holds("c"));
-        assert!(spool.settle(number, now));
+        let (mut due_uploads, now) = due_uploads(&["a", "b", "a"]);
+        assert_eq!((due_uploads.len(), due_uploads.bytes()), (2, 20));
+        let (number, _) = due_uploads.take(now).unwrap();
+        assert_eq!(taken(&mut due_uploads, now).as_deref(), Some("b"));
+        assert_eq!(taken(&mut due_uploads, now), None);
+        assert!(due_uploads.holds("a") && !due_uploads.holds("c"));
+        assert!(due_uploads.settle(number, now));
         assert_eq!(
-            (spool.len(), spool.bytes(), spool.on_their_way()),
+            (
+                due_uploads.len(),
+                due_uploads.bytes(),
+                due_uploads.on_their_way()
+            ),
             (1, 10, 1)
         );
     }
 
     #[test]
     fn a_store_that_fails_is_left_alone_and_then_asked_by_one() {
-        let (mut spool, now) = spool(&["a", "b", "c", "d"]);
-        let [(a, _), (b, _)] = [spool.take(now).unwrap(), spool.take(now).unwrap()];
+        let (mut due_uploads, now) = due_uploads(&["a", "b", "c", "d"]);
+        let [(a, _), (b, _)] = [
+            due_uploads.take(now).unwrap(),
+            due_uploads.take(now).unwrap(),
+        ];
         let soon = now + Duration::from_millis(1);
-        spool.put_back(a, soon);
-        assert!(spool.note_failure(now), "this is news");
-        spool.put_back(b, soon);
-        assert!(!spool.note_failure(now));
-        assert!(spool.is_at_rest(now) && taken(&mut spool, now).is_none());
+        due_uploads.put_back(a, soon);
+        assert!(due_uploads.note_failure(now), "this is news");
+        due_uploads.put_back(b, soon);
+        assert!(!due_uploads.note_failure(now));
+        assert!(due_uploads.is_at_rest(now) && taken(&mut due_uploads, now).is_none());
         let later = now + PAUSES.0;
-        assert_eq!(spool.next_time(), Some(later));
-        let (c, probe) = spool.take(later).unwrap();
+        assert_eq!(due_uploads.next_time(), Some(later));
+        let (c, probe) = due_uploads.take(later).unwrap();
         assert_eq!(probe.file_name, "c", "those that failed come last");
-        assert!(taken(&mut spool, later).is_none(), "one is enough");
-        spool.put_back(c, later);
-        assert!(!spool.note_failure(later));
+        assert!(taken(&mut due_uploads, later).is_none(), "one is enough");
+        due_uploads.put_back(c, later);
+        assert!(!due_uploads.note_failure(later));
         assert!(
-            taken(&mut spool, later + PAUSES.0).is_none(),
+            taken(&mut due_uploads, later + PAUSES.0).is_none(),
             "the pause is longer now"
         );
-        let (d, _) = spool.take(later + PAUSES.0 * 2).unwrap();
-        spool.settle(d, later);
+        let (d, _) = due_uploads.take(later + PAUSES.0 * 2).unwrap();
+        due_uploads.settle(d, later);
         assert_eq!(
-            taken(&mut spool, later + PAUSES.0 * 2).as_deref(),
+            taken(&mut due_uploads, later + PAUSES.0 * 2).as_deref(),
             Some("a")
         );
         assert_eq!(
-            taken(&mut spool, later + PAUSES.0 * 2).as_deref(),
+            taken(&mut due_uploads, later + PAUSES.0 * 2).as_deref(),
             Some("b")
         );
     }
 
     #[test]
     fn the_longest_pause_is_five_minutes() {
-        let (mut spool, mut now) = spool(&["a"]);
+        let (mut due_uploads, mut now) = due_uploads(&["a"]);
         for _ in 0..20 {
-            let (a, _) = spool.take(now).unwrap();
-            spool.put_back(a, now);
-            spool.note_failure(now);
-            let next = spool.next_time().unwrap();
+            let (a, _) = due_uploads.take(now).unwrap();
+            due_uploads.put_back(a, now);
+            due_uploads.note_failure(now);
+            let next = due_uploads.next_time().unwrap();
             assert!(next - now <= PAUSES.1);
             now = next;
         }
-        spool.note_failure(now);
-        spool.begin_last_round(now);
-        assert!(spool.is_at_rest(now), "it has just been tried");
+        due_uploads.note_failure(now);
+        due_uploads.begin_last_round(now);
+        assert!(due_uploads.is_at_rest(now), "it has just been tried");
         let later = now + PAUSES.0;
-        spool.begin_last_round(later);
-        assert!(!spool.is_at_rest(later) && spool.take(later).is_some());
+        due_uploads.begin_last_round(later);
+        assert!(!due_uploads.is_at_rest(later) && due_uploads.take(later).is_some());
     }
 
     #[test]
     fn a_file_that_fails_keeps_nobody() {
-        let (mut spool, now) = spool(&["a", "b"]);
-        let (a, _) = spool.take(now).unwrap();
-        spool.put_off(a, now);
-        let (b, _) = spool.take(now).unwrap();
-        assert!(!spool.is_at_rest(now));
-        spool.settle(b, now);
-        assert!(spool.is_at_rest(now), "the other one is not due again yet");
-        assert_eq!(spool.len(), 1);
-        assert_eq!(taken(&mut spool, now + FILE_PAUSE).as_deref(), Some("a"));
+        let (mut due_uploads, now) = due_uploads(&["a", "b"]);
+        let (a, _) = due_uploads.take(now).unwrap();
+        due_uploads.put_off(a, now);
+        let (b, _) = due_uploads.take(now).unwrap();
+        assert!(!due_uploads.is_at_rest(now));
+        due_uploads.settle(b, now);
+        assert!(
+            due_uploads.is_at_rest(now),
+            "the other one is not due again yet"
+        );
+        assert_eq!(due_uploads.len(), 1);
+        assert_eq!(
+            taken(&mut due_uploads, now + FILE_PAUSE).as_deref(),
+            Some("a")
+        );
     }
 
     #[test]
     fn the_oldest_are_given_up_where_there_are_too_many() {
-        let (mut spool, now) = spool(&["a", "b", "c", "d"]);
-        spool.take(now).unwrap();
-        let lost: Vec<String> = spool
+        let (mut due_uploads, now) = due_uploads(&["a", "b", "c", "d"]);
+        due_uploads.take(now).unwrap();
+        let lost: Vec<String> = due_uploads
             .overflow(15)
             .into_iter()
             .map(|due| due.file_name)
             .collect();
         assert_eq!(lost, ["b", "c", "d"], "what is on its way stays");
-        assert_eq!(spool.bytes(), 10);
-        assert!(spool.overflow(10).is_empty());
-        assert!(taken(&mut spool, now).is_none());
+        assert_eq!(due_uploads.bytes(), 10);
+        assert!(due_uploads.overflow(10).is_empty());
+        assert!(taken(&mut due_uploads, now).is_none());
     }
 
     #[test]
     fn who_is_ahead_waits_as_long_as_it_helps() {
-        let (mut spool, now) = spool(&["a"]);
-        spool.add(due("large", MAX_AHEAD.1), now);
-        assert!(spool.is_ahead());
-        spool.note_failure(now);
-        assert!(!spool.is_ahead(), "no waiting helps");
+        let (mut due_uploads, now) = due_uploads(&["a"]);
+        due_uploads.add(due("large", MAX_AHEAD.1), now);
+        assert!(due_uploads.is_ahead());
+        due_uploads.note_failure(now);
+        assert!(!due_uploads.is_ahead(), "no waiting helps");
     }
 
     #[test]
     fn what_fails_holds_up_neither_extraction_nor_the_end() {
-        let (mut spool, now) = spool(&["a"]);
-        spool.add(due("large", MAX_AHEAD.1 + 1), now);
-        let [(a, _), (large, _)] = [spool.take(now).unwrap(), spool.take(now).unwrap()];
-        spool.put_off(large, now);
-        assert!(!spool.is_ahead(), "it would be waited for in vain");
-        spool.begin_last_round(now);
-        spool.put_off(a, now);
+        let (mut due_uploads, now) = due_uploads(&["a"]);
+        due_uploads.add(due("large", MAX_AHEAD.1 + 1), now);
+        let [(a, _), (large, _)] = [
+            due_uploads.take(now).unwrap(),
+            due_uploads.take(now).unwrap(),
+        ];
+        due_uploads.put_off(large, now);
+        assert!(!due_uploads.is_ahead(), "it would be waited for in vain");
+        due_uploads.begin_last_round(now);
+        due_uploads.put_off(a, now);
         assert!(
-            spool
+            due_uploads
                 .take(now + FILE_PAUSE)
                 .is_some_and(|(_, due)| due.file_name == "large"),
             "once more"
         );
-        spool.put_off(large, now);
-        assert!(spool.is_at_rest(now + FILE_PAUSE * 9), "and not again");
+        due_uploads.put_off(large, now);
+        assert!(
+            due_uploads.is_at_rest(now + FILE_PAUSE * 9),
+            "and not again"
+        );
     }
 
     #[test]
     fn a_file_that_takes_the_place_of_another_is_sent_too() {
-        let (mut spool, now) = spool(&["a", "b"]);
-        let (a, _) = spool.take(now).unwrap();
-        spool.add(due("a", 70), now);
-        spool.add(due("b", 5), now);
-        assert_eq!((spool.len(), spool.bytes()), (2, 75));
-        assert!(!spool.settle(a, now), "it was the other one");
-        let left: Vec<(String, u64)> = std::iter::from_fn(|| spool.take(now))
+        let (mut due_uploads, now) = due_uploads(&["a", "b"]);
+        let (a, _) = due_uploads.take(now).unwrap();
+        due_uploads.add(due("a", 70), now);
+        due_uploads.add(due("b", 5), now);
+        assert_eq!((due_uploads.len(), due_uploads.bytes()), (2, 75));
+        assert!(!due_uploads.settle(a, now), "it was the other one");
+        let left: Vec<(String, u64)> = std::iter::from_fn(|| due_uploads.take(now))
             .map(|(_, due)| (due.file_name, due.len))
             .collect();
         assert_eq!(left, [("a".to_owned(), 70), ("b".to_owned(), 5)]);
-        assert!(!spool.begin_again(a, now) && spool.settle(a, now));
-        assert_eq!(spool.bytes(), 5);
+        assert!(!due_uploads.begin_again(a, now) && due_uploads.settle(a, now));
+        assert_eq!(due_uploads.bytes(), 5);
     }
 
     #[test]
     fn a_probe_does_not_wait_for_what_was_sent_before() {
-        let (mut spool, now) = spool(&["long", "b", "c"]);
-        let (long, _) = spool.take(now).unwrap();
-        let (b, _) = spool.take(now).unwrap();
-        spool.note_failure(now);
-        spool.put_back(b, now);
+        let (mut due_uploads, now) = due_uploads(&["long", "b", "c"]);
+        let (long, _) = due_uploads.take(now).unwrap();
+        let (b, _) = due_uploads.take(now).unwrap();
+        due_uploads.note_failure(now);
+        due_uploads.put_back(b, now);
         let later = now + PAUSES.0;
-        let (probe, _) = spool.take(later).unwrap();
-        assert!(spool.take(later).is_none());
+        let (probe, _) = due_uploads.take(later).unwrap();
+        assert!(due_uploads.take(later).is_none());
         assert!(
-            spool.remove(probe).is_some() && spool.take(later).is_some(),
+            due_uploads.remove(probe).is_some() && due_uploads.take(later).is_some(),
             "another one has to find out"
         );
-        spool.settle(long, later);
-        assert!(spool.has_store());
+        due_uploads.settle(long, later);
+        assert!(due_uploads.has_store());
     }
 
     #[test]
     fn nothing_is_sent_after_the_end() {
-        let (mut spool, now) = spool(&["a", "b"]);
-        let (a, _) = spool.take(now).unwrap();
-        spool.close();
-        assert!(taken(&mut spool, now).is_none() && !spool.is_at_rest(now));
-        spool.settle(a, now);
-        assert!(spool.is_at_rest(now));
+        let (mut due_uploads, now) = due_uploads(&["a", "b"]);
+        let (a, _) = due_uploads.take(now).unwrap();
+        due_uploads.close();
+        assert!(taken(&mut due_uploads, now).is_none() && !due_uploads.is_at_rest(now));
+        due_uploads.settle(a, now);
+        assert!(due_uploads.is_at_rest(now));
         assert_eq!(
-            spool
+            due_uploads
                 .all()
                 .map(|due| due.file_name.as_str())
                 .collect::<Vec<_>>(),
