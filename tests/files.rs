@@ -5,9 +5,12 @@ use std::{fs, io::Read, net::SocketAddr, process::Command};
 
 use proptest::prelude::*;
 use shared::pcap::{Layout, Precision, Step};
-use sip_call_extractor::source::{
-    Input, Scratch,
-    merge::{Merge, MergePosition, Watermark},
+use sip_call_extractor::{
+    source::{
+        Input, Scratch,
+        merge::{Merge, MergePosition, Watermark},
+    },
+    timeline::Later,
 };
 use support::{
     capture::{Capture, Clock, Order, PacketBlock, Section, gzip, zstd},
@@ -197,8 +200,7 @@ fn merged(points: &[Vec<u8>]) -> Vec<u8> {
     let mut merge = Merge::new(
         opened
             .iter()
-            .map(|input| (vec![input], MergePosition::default())),
-        true,
+            .map(|input| (vec![input], MergePosition::default(), Some(Later::END))),
     );
     let mut file = Vec::new();
     merge

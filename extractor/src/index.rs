@@ -20,7 +20,7 @@ use crate::{
     sdp::Description,
     sip::{self, Body, Message},
     source::{Input, records_behind, records_of},
-    timeline::{Advance, Evidence, LookAhead, Stretch, Timeline},
+    timeline::{Advance, Evidence, Later, LookAhead, Stretch, Timeline},
 };
 
 /// The index of one chunk of an input.
@@ -266,7 +266,10 @@ const USUAL_SEGMENT_LEN: usize = 1024;
 /// True when the record can be kept by itself, as a capture of the same precision.
 fn can_be_kept(record: &Record<'_>) -> bool {
     let is_exact = |ns: u64| record.precision == Precision::Nano || ns.is_multiple_of(1_000);
-    record.timestamp_ns.is_some_and(is_exact)
+    let has_seconds = |ns: u64| u32::try_from(ns / 1_000_000_000).is_ok();
+    record
+        .timestamp_ns
+        .is_some_and(|ns| is_exact(ns) && has_seconds(ns))
 }
 
 struct Indexer<'w, 'd> {
@@ -508,7 +511,8 @@ fn evidence<'w>(
     look_ahead: &mut LookAhead<'w>,
 ) -> Evidence {
     let at = Position::new(input, record.offset);
-    let records = || records_behind(walk.clone(), input, behind.inputs, behind.reached_ns);
+    let told = behind.reached_ns.map(Later::Reached);
+    let records = || records_behind(walk.clone(), input, behind.inputs, told);
     let evidence = look_ahead.evidence(timestamp_ns, at, records);
     let waits = || {
         let mut left = records_left(walk.clone(), behind.inputs);

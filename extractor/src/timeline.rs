@@ -54,6 +54,8 @@ struct Lag {
     first_ns: u64,
     highest_ns: u64,
     records: u32,
+    /// Consecutive records that lag by another time.
+    others: u32,
 }
 
 /// The effect of a record on packet time.
@@ -106,20 +108,26 @@ impl Timeline {
     /// Advances by a record. `look_ahead` is called only for a leap.
     #[inline]
     pub fn advance(&mut self, timestamp_ns: u64, look_ahead: impl FnOnce() -> Evidence) -> Advance {
+        if self.advance_steadily(timestamp_ns).is_some() {
+            return Advance::Steady;
+        }
+        let Some(clock) = self.clock else {
+            let [offset, ..] = self.offsets;
+            self.clock = Some(timestamp_ns.saturating_add(offset));
+            return Advance::Steady;
+        };
+        self.advance_from_afar(timestamp_ns, clock, look_ahead)
+    }
+
+    /// Advances by a record whose time is near packet time, and returns that time.
+    #[inline]
+    fn advance_steadily(&mut self, timestamp_ns: u64) -> Option<Clock> {
         let [offset, ..] = self.offsets;
         let time = timestamp_ns.saturating_add(offset);
-        match self.clock {
-            Some(clock) if is_near(time, clock) => {
-                self.clock = Some(clock.max(time));
-                self.lag = None;
-                Advance::Steady
-            }
-            Some(clock) => self.advance_from_afar(timestamp_ns, clock, look_ahead),
-            None => {
-                self.clock = Some(time);
-                Advance::Steady
-            }
-        }
+        let clock = self.clock.filter(|clock| is_near(time, *clock))?;
+        self.clock = Some(clock.max(time));
+        self.lag = None;
+        Some(time)
     }
 
     /// A function of its own, because nearly no record needs it.
@@ -130,23 +138,16 @@ impl Timeline {
         clock: Clock,
         look_ahead: impl FnOnce() -> Evidence,
     ) -> Advance {
-        let earlier = |offset: &u64| is_near(timestamp_ns.saturating_add(*offset), clock);
-        if let Some(place) = self.offsets.iter().position(earlier) {
-            self.use_offset(place);
-            let [offset, ..] = self.offsets;
-            self.clock = Some(clock.max(timestamp_ns.saturating_add(offset)));
-            self.lag = None;
+        if self.advance_by_offset(timestamp_ns, clock) {
             return Advance::Lagging;
         }
         let [offset, ..] = self.offsets;
-        let time = timestamp_ns.saturating_add(offset);
-        if time < clock {
+        if timestamp_ns.saturating_add(offset) < clock {
             return self.lag_behind(timestamp_ns, clock);
         }
         match look_ahead() {
             Evidence::BorneOut => {
-                self.clock = Some(time);
-                self.lag = None;
+                self.leap(timestamp_ns, clock);
                 Advance::Leap
             }
             Evidence::Contradicted => Advance::Odd,
@@ -154,20 +155,54 @@ impl Timeline {
         }
     }
 
+    /// Advances to a time that is near packet time by one of the offsets, if there is one.
+    fn advance_by_offset(&mut self, timestamp_ns: u64, clock: Clock) -> bool {
+        let is_near = |offset: &u64| is_near(timestamp_ns.saturating_add(*offset), clock);
+        let Some(place) = self.offsets.iter().position(is_near) else {
+            return false;
+        };
+        self.use_offset(place);
+        let [offset, ..] = self.offsets;
+        self.clock = Some(clock.max(timestamp_ns.saturating_add(offset)));
+        self.lag = None;
+        true
+    }
+
+    /// Advances to a time ahead of packet time, by the offset with which it is the least ahead: a
+    /// clock may have been put right meanwhile.
+    fn leap(&mut self, timestamp_ns: u64, clock: Clock) {
+        let times = self
+            .offsets
+            .iter()
+            .map(|offset| timestamp_ns.saturating_add(*offset));
+        let ahead = times.enumerate().filter(|(_, time)| *time >= clock);
+        if let Some((place, time)) = ahead.min_by_key(|(_, time)| *time) {
+            self.use_offset(place);
+            self.clock = Some(time);
+            self.lag = None;
+        }
+    }
+
     fn lag_behind(&mut self, timestamp_ns: u64, clock: Clock) -> Advance {
-        let before = self.lag.filter(|lag| is_near(timestamp_ns, lag.highest_ns));
-        let lag = before.map_or(
-            Lag {
+        let lag = match self.lag {
+            Some(lag) if is_near(timestamp_ns, lag.highest_ns) => Lag {
+                highest_ns: lag.highest_ns.max(timestamp_ns),
+                records: lag.records.saturating_add(1),
+                others: 0,
+                ..lag
+            },
+            // A few records with other times, of another clock or of none, change nothing.
+            Some(lag) if (lag.others as usize) < LOOK_AHEAD => Lag {
+                others: lag.others.saturating_add(1),
+                ..lag
+            },
+            _ => Lag {
                 first_ns: timestamp_ns,
                 highest_ns: timestamp_ns,
                 records: 1,
+                others: 0,
             },
-            |lag| Lag {
-                highest_ns: lag.highest_ns.max(timestamp_ns),
-                records: lag.records.saturating_add(1),
-                ..lag
-            },
-        );
+        };
         if !lag.is_believed() {
             self.lag = Some(lag);
             return Advance::Lagging;
@@ -197,9 +232,14 @@ impl Timeline {
     /// Advances to the time that the capture has reached, in nanoseconds since 1970, with or
     /// without records.
     pub fn reach(&mut self, timestamp_ns: u64) {
-        let [offset, ..] = self.offsets;
-        let time = timestamp_ns.saturating_add(offset);
-        self.clock = Some(self.clock.unwrap_or(0).max(time));
+        let Some(clock) = self.clock else {
+            let [offset, ..] = self.offsets;
+            self.clock = Some(timestamp_ns.saturating_add(offset));
+            return;
+        };
+        if !self.advance_by_offset(timestamp_ns, clock) {
+            self.leap(timestamp_ns, clock);
+        }
     }
 }
 
@@ -265,7 +305,17 @@ impl Stretch {
 
     /// Advances by a record; see [`Timeline::advance`].
     #[inline]
-    pub fn advance(
+    pub fn advance(&mut self, timestamp_ns: u64, look_ahead: impl FnMut() -> Evidence) -> Advance {
+        if let Some(time) = self.timeline.advance_steadily(timestamp_ns) {
+            self.lowest = self.lowest.min(time);
+            return Advance::Steady;
+        }
+        self.advance_otherwise(timestamp_ns, look_ahead)
+    }
+
+    /// A function of its own, because nearly no record needs it.
+    #[inline(never)]
+    fn advance_otherwise(
         &mut self,
         timestamp_ns: u64,
         mut look_ahead: impl FnMut() -> Evidence,
@@ -275,15 +325,11 @@ impl Stretch {
             self.is_unsure = true;
         }
         let advance = self.timeline.advance(timestamp_ns, look_ahead);
-        self.first = self.first.or(self.timeline.clock());
-        match advance {
-            Advance::Steady | Advance::Leap => {
-                let [offset, ..] = self.timeline.offsets;
-                self.lowest = self.lowest.min(timestamp_ns.saturating_add(offset));
-            }
-            Advance::Odd | Advance::Undecided | Advance::Lagging | Advance::SetBack => {
-                self.is_steady = false;
-            }
+        if is_first {
+            self.first = self.timeline.clock();
+            self.lowest = self.lowest.min(self.clock());
+        } else {
+            self.is_steady = false;
         }
         advance
     }
@@ -298,8 +344,8 @@ impl Stretch {
         if self.is_unsure || self.begun_with.offsets != before.offsets {
             return false;
         }
-        // If the stretch begins at packet time or later, every record had its effect. If it begins
-        // slightly before, only steady records had. A leap may be near by an earlier offset.
+        // If the stretch begins at packet time or later, every record had its effect; but a leap may
+        // be near by an earlier offset. If it begins slightly before, only steady records had.
         let [offset, ..] = before.offsets;
         let is_told = before.offsets.iter().all(|other| *other == offset);
         before.clock.is_none_or(|clock| {
@@ -314,7 +360,7 @@ impl Stretch {
     /// Packet time at the end of the stretch, if it fits behind `before`.
     #[must_use]
     pub fn end(&self, before: &Timeline) -> Timeline {
-        if self.first.is_none() {
+        if self.is_guessed && self.first.is_none() {
             return *before;
         }
         Timeline {
@@ -331,6 +377,13 @@ pub enum Later {
     Record(Option<u64>),
     /// There is no record, but the capture has reached this time.
     Reached(u64),
+    /// There is no record, but the capture has reached at least this time.
+    ReachedAtLeast(u64),
+}
+
+impl Later {
+    /// There is no record any more: nothing contradicts what came before.
+    pub const END: Self = Self::ReachedAtLeast(u64::MAX);
 }
 
 /// Looks at the records behind the current one.
@@ -369,6 +422,14 @@ impl<'w> LookAhead<'w> {
             let Some(later) = self.get(number, at) else {
                 return Evidence::Missing;
             };
+            if let Later::ReachedAtLeast(ns) = later {
+                let is_there = ns.saturating_add(NEAR_NS) >= timestamp_ns;
+                return if is_there {
+                    Evidence::BorneOut
+                } else {
+                    Evidence::Missing
+                };
+            }
             let (Later::Record(Some(later_ns)) | Later::Reached(later_ns)) = later else {
                 continue;
             };
@@ -498,6 +559,37 @@ mod tests {
         );
     }
 
+    /// Records without a time, and those of another clock that lags, change nothing of that.
+    #[test]
+    fn packet_time_goes_on_among_records_with_other_times() {
+        for other in [
+            |_: usize| Some(0),
+            |number: usize| Some(number as u64 * SECOND),
+        ] {
+            let mut times: Vec<u64> = each_second(7200, 20).collect();
+            for (number, ns) in each_second(0, 200).enumerate() {
+                times.push(ns);
+                times.extend(other(number).filter(|_| number % 3 == 0));
+            }
+            let clocks = clocks(&times);
+            let led = seconds(*clocks.last().unwrap());
+            assert!((7219 + 150..7219 + 200).contains(&led), "{led}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_reached_may_be_that_of_an_earlier_clock() {
+        let times: Vec<u64> = each_second(7200, 20).chain(each_second(0, 30)).collect();
+        let mut timeline = Timeline::default();
+        for ns in times {
+            timeline.advance(ns, || Evidence::BorneOut);
+        }
+        // The clock was set back and is put right now.
+        let before = seconds(timeline.clock().unwrap());
+        timeline.reach(START + 7250 * SECOND);
+        assert_eq!([before, seconds(timeline.clock().unwrap())], [7233, 7250]);
+    }
+
     #[test]
     fn two_clocks_that_take_turns_are_both_understood() {
         let mut times = Vec::new();
@@ -553,7 +645,13 @@ mod tests {
             1 => (0..3 * HOUR).prop_map(Some),
             2 => Just(None),
         ];
-        let ahead = prop_oneof![5 => Just(0), 1 => 0..HOUR, 1 => Just(2 * HOUR), 1 => 0..START];
+        let ahead = prop_oneof![
+            5 => Just(0),
+            2 => 0..400 * SECOND,
+            1 => 0..HOUR,
+            1 => Just(2 * HOUR),
+            1 => 0..START,
+        ];
         let run = (1..30usize, ahead, any::<bool>());
         (
             prop::collection::vec(run, 1..20),

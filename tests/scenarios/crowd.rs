@@ -252,3 +252,34 @@ fn many_calls_in_turn_that_guess_one_endpoint_are_a_crowd() {
         assert_eq!(got, want, "call {number}");
     }
 }
+
+/// A crowd that is gone says nothing of an endpoint that nobody guesses any more, whatever is still
+/// remembered of it.
+#[test]
+fn a_crowd_that_is_gone_leaves_no_doubt() {
+    const ROUTER: SocketAddr = end([198, 51, 100, 9], 5060);
+    const PORT: SocketAddr = end([198, 51, 100, 9], 4000);
+    const OTHER_ROUTER: SocketAddr = end([198, 51, 100, 50], 5060);
+    const OTHER_PORT: SocketAddr = end([198, 51, 100, 50], 6000);
+    let mut t = Ladder::new().flag("--linger").flag("0s");
+    for number in 0..20u64 {
+        let (at, id) = (number * 400, format!("turn-{number}"));
+        let private = Sdp::audio(end([10, 0, 0, 5], PORT.port()));
+        t.sip(at, ROUTER, A, request("INVITE", &id).sdp(&private));
+        t.sip(at + 200, A, ROUTER, response(486, "INVITE", &id));
+    }
+    let private = Sdp::audio(end([10, 0, 0, 6], OTHER_PORT.port()));
+    t.sip(
+        100_000,
+        OTHER_ROUTER,
+        A,
+        request("INVITE", "later").sdp(&private),
+    );
+    t.rtp(100_100, PORT, OTHER_PORT, 7, 1..=50);
+    hung_up(&mut t, 102_000, "later");
+    for second in 0..110 {
+        meanwhile(&mut t, second * 1_000);
+    }
+    let out = extract(&mut t);
+    out.call("later").has_rtp(7, 1..=50);
+}

@@ -139,8 +139,8 @@ pub(super) fn guessed_owner<'a>(
         return GuessedOwner::Of(call);
     }
     let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING
-        || endpoints.hold(source).is_crowded
-        || endpoints.hold(destination).is_crowded;
+        || (at_source > 0 && endpoints.hold(source).is_crowded)
+        || (at_destination > 0 && endpoints.hold(destination).is_crowded);
     let mut guessing: SmallVec<[CallNumber; 4]> = if is_crowded {
         endpoints
             .holding_both(source, destination)

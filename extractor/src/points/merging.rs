@@ -23,6 +23,7 @@ use crate::{
         Input,
         merge::{self, Merge, Watermark},
     },
+    timeline::Later,
     unit::Unit,
 };
 
@@ -90,7 +91,9 @@ impl Points<'_> {
         let Some(until) = self.watermark(&lanes) else {
             return Ok(None);
         };
-        let all = (until, self.queued());
+        let now = SystemTime::now();
+        let told: Vec<Option<Later>> = lanes.iter().map(|lane| self.told(lane, now)).collect();
+        let all = (until, told.clone(), self.queued());
         if self.exhausted.as_ref() == Some(&all) {
             return Ok(None);
         }
@@ -106,9 +109,14 @@ impl Points<'_> {
                 .get(lane.point)
                 .into_iter()
                 .flat_map(|point| point.queued(&lane.series));
-            (queue.map(|queued| &queued.input).collect(), position)
+            let inputs: Vec<&Input> = queue.map(|queued| &queued.input).collect();
+            (inputs, position)
         });
-        let mut merge = Merge::new(inputs, self.config.closes_all);
+        let mut merge = Merge::new(
+            inputs
+                .zip(&told)
+                .map(|((inputs, position), told)| (inputs, position, *told)),
+        );
         let room = self.attempts.unit_len(self.unit_len);
         let file = self.scratch.file()?;
         let mut out = BufWriter::with_capacity(256 * 1024, &file);
@@ -131,7 +139,7 @@ impl Points<'_> {
         let read = self.read_for(&lanes, &positions);
         let has_moved =
             self.move_on(&lanes, positions) || merged.packets > 0 || merged.duplicates > 0;
-        self.exhausted = Some((until, self.queued())).filter(|_| merged.is_all);
+        self.exhausted = Some((until, told, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
         let mut unit = Unit::default();
         if merged.packets > 0 {
@@ -259,7 +267,10 @@ impl Points<'_> {
         for point in self.points.iter_mut().filter(|point| !point.is_missing) {
             point.give_up_what_is_gone(report);
         }
-        self.points.iter_mut().for_each(Point::note_deliveries);
+        let (is_final, unit_len) = (self.config.closes_all, self.unit_len);
+        self.points
+            .iter_mut()
+            .for_each(|point| point.note_deliveries(is_final, unit_len));
         Ok(())
     }
 
@@ -281,6 +292,24 @@ impl Points<'_> {
             (self.delivered(lane, since), is_waited_for)
         });
         Watermark::of(delivered)
+    }
+
+    /// The time that a series has reached behind its segments, if it is known. It decides on a leap
+    /// at their end, which must not be passed by the packets of others.
+    fn told(&self, lane: &Lane, now: SystemTime) -> Option<Later> {
+        let point = self.points.get(lane.point)?;
+        if self.config.closes_all || point.is_silent || point.is_full(&lane.series, self.unit_len) {
+            return Some(Later::END);
+        }
+        let is_one_of_several = point.stored.series.len() >= 2;
+        let written = self
+            .being_written(lane, now)
+            .filter(|_| is_one_of_several)
+            .max(point.next_begins(&lane.series));
+        if written.is_some() || !is_one_of_several {
+            return written.map(Later::Reached);
+        }
+        point.at_rest(now).map(Later::ReachedAtLeast)
     }
 
     /// The packet time up to which a series has been delivered. The first record of its part file
@@ -325,7 +354,7 @@ fn merging(points: &[Point], lane: &Lane) -> Merging {
 
 impl Point {
     /// True when no more segments of a series should be open at the same time.
-    fn is_full(&self, series: &Series, unit_len: u64) -> bool {
+    pub(super) fn is_full(&self, series: &Series, unit_len: u64) -> bool {
         let temporary = self.queued(series).fold(0, |sum: u64, queued| {
             sum.saturating_add(queued.input.temporary_len())
         });

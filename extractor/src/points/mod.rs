@@ -38,7 +38,7 @@ use crate::{
     source::{
         Input, InputError, Name, NamedInput, RecentPackets, Scratch, merge::Watermark, patiently,
     },
-    timeline::Timeline,
+    timeline::{Later, Timeline},
     unit::{Done, Unit},
     watch::Silence,
 };
@@ -103,6 +103,10 @@ fn trouble(
     }
 }
 
+/// A merge that wrote all: up to this watermark, with these times told behind the series, of these
+/// queued segments.
+type Exhausted = (Watermark, Vec<Option<Later>>, Vec<Vec<Identity>>);
+
 /// The capture points of a run.
 #[derive(Debug)]
 pub struct Points<'c> {
@@ -121,7 +125,7 @@ pub struct Points<'c> {
     reached_ns: Option<Clock>,
     /// The queued segments from which nothing was left up to this watermark: another look would
     /// find nothing more.
-    exhausted: Option<(Watermark, Vec<Vec<Identity>>)>,
+    exhausted: Option<Exhausted>,
     /// The segments of the current unit, in its order.
     working: Vec<FoundSegment>,
     /// The segments that were read to their end, until that is durable.

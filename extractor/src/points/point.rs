@@ -24,6 +24,7 @@ use crate::{
         content, identity, part_begins, whole_path,
     },
     source::{Input, InputError, Name, Scratch, first_time, merge::Delivery, patiently},
+    timeline::Later,
 };
 
 /// The use of a file.
@@ -460,16 +461,21 @@ impl Point {
     }
 
     /// Determines how far the waiting segments deliver, each after those before it.
-    pub(super) fn note_deliveries(&mut self) {
+    pub(super) fn note_deliveries(&mut self, is_final: bool, unit_len: u64) {
+        let is_decided =
+            |series: &&Series| is_final || self.is_silent || self.is_full(series, unit_len);
+        let series = self.stored.series.keys();
+        let decided: BTreeSet<Series> = series.filter(is_decided).cloned().collect();
         let Self { queue, stored, .. } = self;
         for (series, merging) in &stored.series {
+            let told = decided.contains(series).then_some(Later::END);
             let of_series = |queued: &&Queued| queued.segment.series == *series;
             let queued = queue.iter().filter(of_series);
             let (inputs, known): (Vec<&Input>, Vec<_>) = queued
                 .map(|queued| (&queued.input, queued.delivery))
                 .unzip();
             let offset = merging.begun.map_or(0, |begun| begun.offset);
-            let told = Delivery::of_all(&inputs, &known, offset, merging.timeline);
+            let told = Delivery::of_all(&inputs, &known, offset, merging.timeline, told);
             let queued = queue.iter_mut().filter(|queued| of_series(&&**queued));
             queued
                 .zip(told)

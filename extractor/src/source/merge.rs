@@ -19,7 +19,7 @@ use shared::pcap::{
 use super::{Input, duplicates::RecentPackets, next_record, records_behind};
 use crate::{
     moment::{Clock, Position},
-    timeline::{Advance, Evidence, LookAhead, Timeline},
+    timeline::{Advance, Later, LookAhead, Timeline},
 };
 
 /// The position up to which the inputs of a capture point have been merged.
@@ -92,24 +92,31 @@ impl Watermark {
 pub struct Delivery {
     before: Timeline,
     after: Timeline,
-    is_decided: bool,
+    /// The offset of a leap that waits for the records that decide on it.
+    undecided: Option<usize>,
 }
 
 impl Delivery {
-    /// Reads an input from an offset on, at which the clock of its point is `before`. The inputs
-    /// `later` follow.
-    fn of(input: &Input, offset: usize, before: Timeline, later: &[&Input]) -> Self {
-        let mut after = before;
+    /// Reads an input from an offset on, at which the clock of its point is `timeline`; it is
+    /// `before` at the beginning. `next` follows.
+    fn of(
+        input: &Input,
+        offset: usize,
+        timeline: Timeline,
+        before: Timeline,
+        next: &Next<'_>,
+    ) -> Self {
+        let mut after = timeline;
         let mut look_ahead = LookAhead::default();
-        let mut walk = input.layout.walk(input.bytes(), input.start);
-        let mut is_decided = true;
+        let mut walk = walk_from(input, offset);
+        let mut undecided = None;
         while let Some(record) = next_record(&mut walk) {
             if record.offset < offset {
                 continue;
             }
-            let advance = advance(&mut after, &record, 0, &walk, later, &mut look_ahead);
+            let advance = advance(&mut after, &record, 0, &walk, next, &mut look_ahead);
             if advance == Advance::Undecided {
-                is_decided = false;
+                undecided = Some(record.offset);
                 break;
             }
         }
@@ -117,36 +124,40 @@ impl Delivery {
         Self {
             before,
             after,
-            is_decided,
+            undecided,
         }
     }
 
     /// The delivery of each input of a point: the first from an offset on, at which the clock is
-    /// `before`. The list ends at a leap that waits for the records that decide on it. Inputs in
-    /// `known` are not read again.
+    /// `before`. The list ends at a leap that waits for the records that decide on it; `told` may
+    /// decide on it, too. Records in `known` are not read again.
     #[must_use]
     pub fn of_all(
         inputs: &[&Input],
         known: &[Option<Self>],
         offset: usize,
         before: Timeline,
+        told: Option<Later>,
     ) -> Vec<Option<Self>> {
         let mut deliveries = Vec::new();
         let mut before = Some(before);
         for (number, input) in inputs.iter().enumerate() {
-            let later = inputs.get(number.saturating_add(1)..).unwrap_or_default();
+            let next = Next::of(inputs, number, told);
             let offset = if number == 0 { offset } else { 0 };
             let delivery = before.map(|before| {
                 let known = known.get(number).copied().flatten();
                 // The known result holds for an input that was partly merged, too.
-                let holds =
-                    |known: &Self| known.is_decided && (offset > 0 || known.before == before);
-                known
-                    .filter(holds)
-                    .unwrap_or_else(|| Self::of(input, offset, before, later))
+                let known = known.filter(|known| offset > 0 || known.before == before);
+                match known.map(|known| (known, known.undecided)) {
+                    Some((known, None)) => known,
+                    Some((known, Some(from))) if from >= offset => {
+                        Self::of(input, from, known.after, known.before, &next)
+                    }
+                    _ => Self::of(input, offset, before, before, &next),
+                }
             });
             before = delivery
-                .filter(|known| known.is_decided)
+                .filter(|known| known.undecided.is_none())
                 .map(|known| known.after);
             deliveries.push(delivery);
         }
@@ -160,6 +171,38 @@ impl Delivery {
     }
 }
 
+/// What follows an input of a point.
+#[derive(Debug)]
+struct Next<'a> {
+    /// The number of the input.
+    number: usize,
+    inputs: Vec<&'a Input>,
+    /// The time of the capture behind the last input, if it is known.
+    told: Option<Later>,
+}
+
+impl<'a> Next<'a> {
+    fn of(inputs: &[&'a Input], number: usize, told: Option<Later>) -> Self {
+        let inputs = inputs.get(number.saturating_add(1)..).unwrap_or_default();
+        Self {
+            number,
+            inputs: inputs.to_vec(),
+            told,
+        }
+    }
+}
+
+/// A walk over the records of an input from an offset on, or from the beginning, if the interfaces
+/// are described there.
+fn walk_from(input: &Input, offset: usize) -> Walk<'_> {
+    let known_from = if let Layout::Ng(_) = input.layout {
+        input.start
+    } else {
+        input.start.max(offset)
+    };
+    input.layout.walk(input.bytes(), known_from)
+}
+
 /// Advances the clock of a point by a record; `walk` stands behind the record, in the input
 /// `number`.
 #[inline]
@@ -168,14 +211,14 @@ fn advance<'a>(
     record: &Record<'a>,
     number: usize,
     walk: &Walk<'a>,
-    later: &[&'a Input],
+    next: &Next<'a>,
     look_ahead: &mut LookAhead<'a>,
 ) -> Advance {
     let Some(timestamp_ns) = record.timestamp_ns else {
         return Advance::Steady;
     };
     let at = Position::new(number, record.offset);
-    let records = || records_behind(walk.clone(), number, later.to_vec(), None);
+    let records = || records_behind(walk.clone(), number, next.inputs.clone(), next.told);
     timeline.advance(timestamp_ns, || {
         look_ahead.evidence(timestamp_ns, at, records)
     })
@@ -183,16 +226,16 @@ fn advance<'a>(
 
 impl<'a> Merge<'a> {
     /// Begins a merge. `points` has, in the order of their numbers, each point's inputs in capture
-    /// order, and the position up to which they have been merged. Nothing follows inputs that are
-    /// `is_final`; a leap at the end of others waits for the records that decide on it.
+    /// order, the position up to which they have been merged, and the time that the capture has
+    /// reached behind them, if it is known. If not, a leap at the end waits for the records that
+    /// decide on it.
     #[must_use]
     pub fn new(
-        points: impl IntoIterator<Item = (Vec<&'a Input>, MergePosition)>,
-        is_final: bool,
+        points: impl IntoIterator<Item = (Vec<&'a Input>, MergePosition, Option<Later>)>,
     ) -> Self {
         let points = points
             .into_iter()
-            .map(|(inputs, position)| MergePoint::new(inputs, position, is_final))
+            .map(|(inputs, position, told)| MergePoint::new(inputs, position, told))
             .collect();
         Self {
             points,
@@ -283,8 +326,7 @@ struct MergePoint<'a> {
     /// The next record; `None` at the end, and where a leap waits for the records that decide on
     /// it.
     head: Option<NextRecord<'a>>,
-    /// True when nothing follows the inputs.
-    is_final: bool,
+    next: Next<'a>,
     /// The position of the next record.
     position: MergePosition,
 }
@@ -297,14 +339,15 @@ struct NextRecord<'a> {
 }
 
 impl<'a> MergePoint<'a> {
-    fn new(inputs: Vec<&'a Input>, position: MergePosition, is_final: bool) -> Self {
+    fn new(inputs: Vec<&'a Input>, position: MergePosition, told: Option<Later>) -> Self {
         let reader = Reader::at(&inputs, position);
+        let next = Next::of(&inputs, reader.number, told);
         Self {
             inputs,
             reader,
             look_ahead: LookAhead::default(),
             head: None,
-            is_final,
+            next,
             position,
         }
     }
@@ -326,18 +369,14 @@ impl<'a> MergePoint<'a> {
         let (Some(record), Some(walk)) = (record, &self.reader.walk) else {
             return;
         };
+        if self.next.number != number {
+            self.next = Next::of(&self.inputs, number, self.next.told);
+        }
         let mut timeline = self.position.timeline;
-        let later = self
-            .inputs
-            .get(number.saturating_add(1)..)
-            .unwrap_or_default();
-        let look_ahead = &mut self.look_ahead;
-        let told = advance(&mut timeline, &record, number, walk, later, look_ahead);
-        if let (Advance::Undecided, Some(timestamp_ns)) = (told, record.timestamp_ns) {
-            if !self.is_final {
-                return;
-            }
-            timeline.advance(timestamp_ns, || Evidence::BorneOut);
+        let (next, look_ahead) = (&self.next, &mut self.look_ahead);
+        let told = advance(&mut timeline, &record, number, walk, next, look_ahead);
+        if told == Advance::Undecided {
+            return;
         }
         self.head = Some(NextRecord { record, timeline });
     }

@@ -512,7 +512,7 @@ pub fn records_behind<'a>(
     walk: Walk<'a>,
     number: usize,
     inputs: impl IntoIterator<Item = &'a Input>,
-    reached_ns: Option<u64>,
+    told: Option<Later>,
 ) -> impl Iterator<Item = (Position, Later)> {
     let of_record = move |record: Record<'_>| {
         let at = Position::new(number, record.offset);
@@ -520,11 +520,11 @@ pub fn records_behind<'a>(
     };
     let later = (number.saturating_add(1)..).zip(inputs);
     let end = Position::new(MAX_INPUTS.saturating_sub(1), usize::MAX);
-    let reached = reached_ns.map(|ns| (end, Later::Reached(ns)));
+    let told = told.map(|told| (end, told));
     records_of(walk)
         .map(of_record)
         .chain(later.flat_map(|(number, input)| input.later(number)))
-        .chain(reached)
+        .chain(told)
 }
 
 /// The records of a walk, without unreadable parts.

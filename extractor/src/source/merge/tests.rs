@@ -157,9 +157,8 @@ fn merge_of<'a>(queues: &'a Queues, positions: &[MergePosition]) -> Merge<'a> {
     Merge::new(
         queues
             .iter()
-            .map(|inputs| inputs.iter().collect())
-            .zip(positions.iter().copied()),
-        true,
+            .zip(positions)
+            .map(|(inputs, position)| (inputs.iter().collect(), *position, Some(Later::END))),
     )
 }
 
@@ -486,7 +485,7 @@ fn the_watermark_is_what_all_have_delivered_who_are_waited_for() {
 
 /// The clock of a point that has delivered these inputs.
 fn delivered(inputs: &[&Input], before: Timeline) -> Option<Clock> {
-    let deliveries = Delivery::of_all(inputs, &[], 0, before);
+    let deliveries = Delivery::of_all(inputs, &[], 0, before, None);
     let queued = deliveries.into_iter().flatten().last();
     queued.map_or(before.clock(), |last| last.clock())
 }
@@ -502,7 +501,7 @@ fn a_delivery_ends_where_its_point_will_be_then() {
     ]]);
     let inputs: Vec<&Input> = queues[0].iter().collect();
     let nothing = Timeline::default();
-    let known = Delivery::of_all(&inputs[..1], &[], 0, nothing);
+    let known = Delivery::of_all(&inputs[..1], &[], 0, nothing, None);
     assert_eq!(
         known[0].and_then(|known| known.clock()),
         Some(START + 5 * MS),
@@ -514,8 +513,8 @@ fn a_delivery_ends_where_its_point_will_be_then() {
         "it is contradicted"
     );
     assert_eq!(
-        Delivery::of_all(&inputs, &known, 0, nothing),
-        Delivery::of_all(&inputs, &[], 0, nothing)
+        Delivery::of_all(&inputs, &known, 0, nothing, None),
+        Delivery::of_all(&inputs, &[], 0, nothing, None)
     );
     let mut ahead = nothing;
     ahead.reach(START + SECOND);
@@ -715,8 +714,9 @@ proptest! {
             let inputs: Vec<&Input> = inputs.iter().collect();
             let delivered = delivered(&inputs, Timeline::default());
             prop_assert!(delivered <= position.timeline.clock());
-            let waits = Delivery::of_all(&inputs, &[], 0, Timeline::default()).iter().any(|known| known.is_none_or(|known| !known.is_decided));
-            prop_assert!(waits || delivered == position.timeline.clock());
+            let all = Delivery::of_all(&inputs, &[], 0, Timeline::default(), Some(Later::END));
+            let last = all.last().copied().flatten().and_then(|last| last.clock());
+            prop_assert_eq!(last, position.timeline.clock());
         }
     }
 
@@ -742,7 +742,7 @@ proptest! {
             let points: Vec<Vec<&Input>> = queues.iter().zip(there).map(|(inputs, count)| inputs[..count].iter().collect()).collect();
             let delivered = points.iter().map(|inputs| (delivered(inputs, Timeline::default()), true));
             let Some(until) = Watermark::of(delivered) else { continue };
-            let mut merge = Merge::new(points.into_iter().zip(positions), false);
+            let mut merge = Merge::new(points.into_iter().zip(positions).map(|(inputs, position)| (inputs, position, None)));
             prop_assert!(got.take(&mut merge, until, u64::MAX, None).is_all);
             positions = merge.positions().collect::<Vec<_>>().try_into().unwrap();
             prop_assert!(positions[until.point].finished >= there[until.point], "a series that is waited for is done");
