@@ -385,8 +385,11 @@ fn colours_are_for_those_who_want_them() {
 fn ctrl_c_loses_nothing_and_says_so() {
     let shell = Shell::new();
     let begin = || {
-        let mut command = extractor();
+        // Tests that run in the background ignore the signal, and so would the program.
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=INT")
+            .arg(extractor().get_program())
             .args(["-", "-o", "out"])
             .current_dir(shell.folder.path())
             .stdin(Stdio::piped())

@@ -22,7 +22,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit status (README, "Flags of sip-call-extractor").
+    /// The exit status (docs/operations.md).
     #[must_use]
     pub fn code(self) -> u8 {
         match self {

@@ -1,4 +1,4 @@
-//! Names of call files (README, "What comes out"). No part of a name comes off the wire.
+//! Names of call files (docs/statistics.md). No part of a name comes off the wire.
 
 use std::{ffi::OsStr, fmt, path::Path};
 

@@ -1,4 +1,4 @@
-//! Rows of the two CSV files (README, "What comes out").
+//! Rows of the two CSV files (docs/statistics.md).
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
