@@ -101,8 +101,8 @@ fn reads_back(records: &[Record<'_>]) {
         let in_units = |record: &Record<'_>| record.timestamp_ns.unwrap_or(0) / unit * unit;
         // Only odd records may be doubted. A usual one has a frame that is captured whole, with any
         // time up to 2106 (where the seconds of the classic format end), or is cut and from after
-        // 1970.
-        let times = 31_536_000_000_000_000..u64::from(u32::MAX) * 1_000_000_000;
+        // September 2001, where seconds have ten digits.
+        let times = 1_000_000_000_000_000_000..u64::from(u32::MAX) * 1_000_000_000;
         let is_usual = |record: &Record<'_>| {
             let (len, wire_len) = (record.frame.len() as u32, record.wire_len);
             let is_snapped = len < wire_len
