@@ -112,18 +112,23 @@ impl Timeline {
             return Advance::Steady;
         }
         let Some(clock) = self.clock else {
-            let [offset, ..] = self.offsets;
-            self.clock = Some(timestamp_ns.saturating_add(offset));
+            self.clock = Some(self.time(timestamp_ns));
             return Advance::Steady;
         };
         self.advance_from_afar(timestamp_ns, clock, look_ahead)
     }
 
+    /// The time of a timestamp, by the offset in use.
+    #[inline]
+    fn time(&self, timestamp_ns: u64) -> Clock {
+        let [offset, ..] = self.offsets;
+        timestamp_ns.saturating_add(offset)
+    }
+
     /// Advances by a record whose time is near packet time, and returns that time.
     #[inline]
     fn advance_steadily(&mut self, timestamp_ns: u64) -> Option<Clock> {
-        let [offset, ..] = self.offsets;
-        let time = timestamp_ns.saturating_add(offset);
+        let time = self.time(timestamp_ns);
         let clock = self.clock.filter(|clock| is_near(time, *clock))?;
         self.clock = Some(clock.max(time));
         self.lag = None;
@@ -141,8 +146,7 @@ impl Timeline {
         if self.advance_by_offset(timestamp_ns, clock) {
             return Advance::Lagging;
         }
-        let [offset, ..] = self.offsets;
-        if timestamp_ns.saturating_add(offset) < clock {
+        if self.time(timestamp_ns) < clock {
             return self.lag_behind(timestamp_ns, clock);
         }
         match look_ahead() {
@@ -162,10 +166,7 @@ impl Timeline {
             return false;
         };
         self.use_offset(place);
-        let [offset, ..] = self.offsets;
-        self.clock = Some(clock.max(timestamp_ns.saturating_add(offset)));
-        self.lag = None;
-        true
+        self.advance_steadily(timestamp_ns).is_some()
     }
 
     /// Advances to a time ahead of packet time, by the offset with which it is the least ahead: a
@@ -233,8 +234,7 @@ impl Timeline {
     /// without records.
     pub fn reach(&mut self, timestamp_ns: u64) {
         let Some(clock) = self.clock else {
-            let [offset, ..] = self.offsets;
-            self.clock = Some(timestamp_ns.saturating_add(offset));
+            self.clock = Some(self.time(timestamp_ns));
             return;
         };
         if !self.advance_by_offset(timestamp_ns, clock) {

@@ -53,7 +53,7 @@ fn at_other_times(mut t: Ladder, time: impl Fn(usize, u64) -> u64) -> Capture {
     t.capture
 }
 
-/// What comes of a capture, whole; small pieces and segments, one run for each, give the same.
+/// Extracts a capture as a whole. Small pieces, and segments with a run for each, give the same.
 fn extracted(capture: &Capture, what: &str) -> Extracted {
     let file = capture.to_pcap();
     let whole = extract_bytes(&file, &[]);

@@ -382,7 +382,7 @@ fn a_call_that_ended_appears_while_the_next_segment_is_written() {
         let part = desk.segments.join(next.part_file_name());
         desk.deliver(&before.to_string(), &frames_of(&t, 0..3));
         if is_being_written {
-            // Of its first record, the agent has not written all.
+            // The agent has not written all of the first record.
             fs::write(&part, &second[..60]).unwrap();
         }
         let mut watch = desk.start(WATCHES);

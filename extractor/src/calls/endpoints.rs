@@ -128,6 +128,12 @@ impl HeldEndpoint {
         self.guessed_at.push_back(at.clock);
     }
 
+    /// Notes that the calls that hold it changed at a moment.
+    fn note_history(&mut self, at: Moment) {
+        self.sure.note(self.holders.sure() > 0, at);
+        self.any.note(!self.holders.is_empty(), at);
+    }
+
     /// The hold after one more call gives it.
     fn with(&self, rank: Rank, at: Moment) -> Hold {
         let since = at.clock.saturating_sub(CROWDING_NS);
@@ -210,22 +216,16 @@ impl Endpoints {
         self.table
             .get(&endpoint)
             .map(|held| {
-                Hold::by(
-                    held.holders.sure(),
-                    held.holders.guesses(),
-                    held.is_crowded(),
-                )
+                let HeldEndpoint { holders, .. } = held;
+                Hold::by(holders.sure(), holders.guesses(), held.is_crowded())
             })
             .unwrap_or_default()
     }
 
     /// The hold of an endpoint after one more call gives it.
     pub(super) fn hold_with(&self, endpoint: Endpoint, rank: Rank, at: Moment) -> Hold {
-        let held = self.table.get(&endpoint);
-        held.map_or_else(
-            || HeldEndpoint::default().with(rank, at),
-            |held| held.with(rank, at),
-        )
+        let nobody = HeldEndpoint::default();
+        self.table.get(&endpoint).unwrap_or(&nobody).with(rank, at)
     }
 
     /// The hold of an endpoint after a call has released it.
@@ -516,14 +516,6 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
     SureOwners {
         calls: last.into_iter().collect(),
         gave_both: false,
-    }
-}
-
-impl HeldEndpoint {
-    /// Notes that the calls that hold it changed at a moment.
-    fn note_history(&mut self, at: Moment) {
-        self.sure.note(self.holders.sure() > 0, at);
-        self.any.note(!self.holders.is_empty(), at);
     }
 }
 

@@ -142,7 +142,7 @@ impl Delivery {
         let mut deliveries = Vec::new();
         let mut before = Some(before);
         for (number, input) in inputs.iter().enumerate() {
-            let next = Next::of(inputs, number, told);
+            let next = || Next::of(inputs, number, told);
             let offset = if number == 0 { offset } else { 0 };
             let delivery = before.map(|before| {
                 let known = known.get(number).copied().flatten();
@@ -151,9 +151,9 @@ impl Delivery {
                 match known.map(|known| (known, known.undecided)) {
                     Some((known, None)) => known,
                     Some((known, Some(from))) if from >= offset => {
-                        Self::of(input, from, known.after, known.before, &next)
+                        Self::of(input, from, known.after, known.before, &next())
                     }
-                    _ => Self::of(input, offset, before, before, &next),
+                    _ => Self::of(input, offset, before, before, &next()),
                 }
             });
             before = delivery
@@ -171,7 +171,7 @@ impl Delivery {
     }
 }
 
-/// What follows an input of a point.
+/// The inputs, and the time, that follow an input of a point.
 #[derive(Debug)]
 struct Next<'a> {
     /// The number of the input.
@@ -414,14 +414,7 @@ impl<'a> Reader<'a> {
             finished, offset, ..
         }: MergePosition,
     ) -> Self {
-        let walk = inputs.get(finished).map(|input| {
-            let known_from = if let Layout::Ng(_) = input.layout {
-                input.start
-            } else {
-                input.start.max(offset)
-            };
-            input.layout.walk(input.bytes(), known_from)
-        });
+        let walk = inputs.get(finished).map(|input| walk_from(input, offset));
         Self {
             number: finished.min(inputs.len()),
             walk,

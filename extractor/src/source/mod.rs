@@ -392,10 +392,7 @@ impl Input {
     /// The records with their times, or the time in the file name if there are none.
     fn later(&self, number: usize) -> impl Iterator<Item = (Position, Later)> {
         let reached = self.reached_ns.filter(|_| self.is_empty());
-        let of_record = move |record: Record<'_>| {
-            let at = Position::new(number, record.offset);
-            (at, Later::Record(record.timestamp_ns))
-        };
+        let of_record = move |record: Record<'_>| later_record(number, &record);
         let reached = reached.map(|ns| (Position::new(number, 0), Later::Reached(ns)));
         self.records().map(of_record).chain(reached)
     }
@@ -506,18 +503,14 @@ impl Input {
 }
 
 /// The records behind a position in the input `number`, or the times of inputs without records, for
-/// a look-ahead. `reached_ns` is the time that the capture has reached behind all of them, if
-/// known.
+/// a look-ahead. `told` is the time that the capture has reached behind all of them, if known.
 pub fn records_behind<'a>(
     walk: Walk<'a>,
     number: usize,
     inputs: impl IntoIterator<Item = &'a Input>,
     told: Option<Later>,
 ) -> impl Iterator<Item = (Position, Later)> {
-    let of_record = move |record: Record<'_>| {
-        let at = Position::new(number, record.offset);
-        (at, Later::Record(record.timestamp_ns))
-    };
+    let of_record = move |record: Record<'_>| later_record(number, &record);
     let later = (number.saturating_add(1)..).zip(inputs);
     let end = Position::new(MAX_INPUTS.saturating_sub(1), usize::MAX);
     let told = told.map(|told| (end, told));
@@ -525,6 +518,12 @@ pub fn records_behind<'a>(
         .map(of_record)
         .chain(later.flat_map(|(number, input)| input.later(number)))
         .chain(told)
+}
+
+/// A record of the input `number`, for a look-ahead.
+fn later_record(number: usize, record: &Record<'_>) -> (Position, Later) {
+    let at = Position::new(number, record.offset);
+    (at, Later::Record(record.timestamp_ns))
 }
 
 /// The records of a walk, without unreadable parts.
