@@ -195,6 +195,31 @@ fn calls_of_a_time() {
     leaves(&["--since=1969-12-31T23:59:59Z", "--call-id=a-2"], &[2]);
 }
 
+/// Without files, the rows are the same but for the names.
+#[test]
+fn rows_without_files() {
+    let all = four_calls().extract();
+    let some = four_calls().flag("--no-pcaps").extract();
+    assert_eq!(ids(&some), ids(&all));
+    assert_eq!(some.files().len(), 2, "the tables: {:?}", some.files());
+    let file_name = "output_pcap_filename";
+    for (id, ..) in CALLS {
+        let (call, streams) = rows(&some.call(id));
+        let (with_file, of_file) = rows(&all.call(id));
+        assert_eq!(call.get(file_name), "", "{id}");
+        assert_eq!(call.without(file_name), with_file.without(file_name));
+        assert_eq!(streams.len(), of_file.len(), "{id}");
+        for (stream, of_file) in streams.iter().zip(&of_file) {
+            assert_eq!(stream.without(file_name), of_file.without(file_name));
+        }
+    }
+    assert!(
+        some.log.contains("4   calls have rows only"),
+        "{}",
+        some.log
+    );
+}
+
 /// Times can be copied from the tables, though a capture may be more exact.
 #[test]
 fn times_to_the_microsecond() {

@@ -309,7 +309,7 @@ impl Arguments {
             rules: self.timers.rules(),
             outputs: OutputSettings {
                 location,
-                selection: self.calls.selection(self.sound, self.output.min_messages),
+                selection: self.calls.selection(self.sound, &self.output),
                 directory: self.output.output_dir,
                 detected_calls_filename: self.output.detected_calls_filename,
                 stats_filename: self.output.stats_filename,

@@ -80,6 +80,8 @@ pub struct Selection {
     pub until: Option<Named>,
     /// Calls with fewer SIP messages get no file.
     pub min_messages: u64,
+    /// True when no call gets a file.
+    pub has_no_files: bool,
     /// True when the sound of all calls is left out.
     pub mutes_all: bool,
     /// Calls whose sound is left out.
@@ -96,6 +98,7 @@ pub struct Written {
     since: WrittenTime,
     until: WrittenTime,
     min_messages: u64,
+    has_no_files: bool,
     mutes_all: bool,
     muted: WrittenPatterns,
     not_muted: WrittenPatterns,
@@ -190,6 +193,7 @@ impl Written {
             since,
             until,
             min_messages,
+            has_no_files,
             mutes_all,
             muted,
             not_muted,
@@ -200,6 +204,7 @@ impl Written {
             since: WrittenTime::of(since.as_ref()),
             until: WrittenTime::of(until.as_ref()),
             min_messages: *min_messages,
+            has_no_files: *has_no_files,
             mutes_all: *mutes_all,
             muted: WrittenPatterns::of(muted),
             not_muted: WrittenPatterns::of(not_muted),
@@ -224,6 +229,7 @@ impl Written {
             since,
             until,
             min_messages,
+            has_no_files,
             mutes_all,
             muted,
             not_muted,
@@ -233,6 +239,7 @@ impl Written {
             ("--since", since.to_string()),
             ("--until", until.to_string()),
             ("--min-messages", min_messages.to_string()),
+            ("--no-pcaps", has_no_files.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
         ];
         let muted = muted.flags([
@@ -258,7 +265,16 @@ impl Selection {
     /// rows in any case.
     #[must_use]
     pub fn gives_file(&self, state: CallState, messages: u64) -> bool {
-        state != CallState::Flood && messages >= self.min_messages
+        !self.has_no_files && state != CallState::Flood && messages >= self.min_messages
+    }
+
+    /// Returns true if a call may get a file, as far as is known: an open call has no final state.
+    #[must_use]
+    pub fn may_give_file(&self, state: Option<CallState>, messages: u64) -> bool {
+        match state {
+            Some(state) => self.gives_file(state, messages),
+            None => !self.has_no_files,
+        }
     }
 
     /// Returns true if a new call may be selected, as far as its INVITE shows.

@@ -248,6 +248,12 @@ impl Row {
             .unwrap_or_else(|| panic!("no column {column}"))
     }
 
+    /// The cells of all other columns.
+    pub fn without(&self, column: &str) -> Vec<&str> {
+        let others = self.0.iter().filter(|(name, _)| *name != column);
+        others.map(|(_, cell)| cell.as_str()).collect()
+    }
+
     /// Checks a column.
     #[track_caller]
     pub fn has(&self, column: &str, value: &str) -> &Self {

@@ -3,7 +3,10 @@
 use clap::Args;
 use regex::bytes::Regex;
 
-use super::times::{self, Time};
+use super::{
+    output::OutputArguments,
+    times::{self, Time},
+};
 use crate::selection::{Patterns, Selection};
 
 #[derive(Clone, Debug, Args)]
@@ -113,7 +116,7 @@ pub(super) struct SoundArguments {
 }
 
 impl CallArguments {
-    pub(super) fn selection(self, sound: SoundArguments, min_messages: u64) -> Selection {
+    pub(super) fn selection(self, sound: SoundArguments, output: &OutputArguments) -> Selection {
         Selection {
             wanted: Patterns {
                 call_id: self.call_id,
@@ -123,7 +126,8 @@ impl CallArguments {
             numbers: self.number,
             since: self.since.map(|since| since.named),
             until: self.until.map(|until| until.named),
-            min_messages,
+            min_messages: output.min_messages,
+            has_no_files: output.no_pcaps,
             mutes_all: sound.no_rtp_dump,
             muted: Patterns {
                 call_id: sound.no_rtp_dump_for_callid_pattern,

@@ -31,6 +31,12 @@ pub(super) struct OutputArguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) min_messages: u64,
 
+    /// Write the tables only, no call files.
+    ///
+    /// The rows are as with files, without a file name. It takes a third of the time.
+    #[arg(long, conflicts_with = "auto_upload_to_s3")]
+    pub(super) no_pcaps: bool,
+
     /// Do not wait for the disk: for scratch work.
     ///
     /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.

@@ -168,9 +168,8 @@ impl Job<'_> {
         let messages = recording
             .sip_packets
             .saturating_add(work.frames.len() as u64);
-        let may_have_file = work
-            .end
-            .is_none_or(|end| to.selection.gives_file(end.state, messages));
+        let state = work.end.map(|end| end.state);
+        let may_have_file = to.selection.may_give_file(state, messages);
         *obsolete = recording.write(
             to.directory,
             may_have_file,
