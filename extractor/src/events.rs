@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, Hasher},
+    num::NonZeroU16,
     ops::Range,
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     moment::{Moment, Position},
-    packet::{Datagram, Endpoint, Fragment, Network, TcpSegment},
+    packet::{Datagram, Endpoint, Fragment, Network, PlainMedia, TcpSegment},
     sdp::Description,
     sip::Message,
 };
@@ -200,12 +201,18 @@ pub struct Flows {
     keys: Vec<FlowKey>,
     /// The end of each flow's packets, where those of the next flow begin.
     ends: Vec<usize>,
+    payloads: Vec<PayloadAt>,
     packets: Vec<Moment>,
     /// The earliest and the latest packet, if there are packets.
     bounds: Option<(Moment, Moment)>,
     /// Packets that came in fragments, by the frame that completed them.
     fragmented: Table<Position, Fragmented>,
 }
+
+/// The offset of the UDP payload in a frame, if the frame needs no decoding: its payload was
+/// captured whole, and follows its UDP header, which has the length. Of a flow, the offset that all
+/// its frames have.
+pub type PayloadAt = Option<NonZeroU16>;
 
 /// A packet that came in fragments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,6 +259,12 @@ impl Flows {
     #[must_use]
     pub fn packets(&self, flow: usize) -> &[Moment] {
         self.packets.get(self.range(flow)).unwrap_or_default()
+    }
+
+    /// The offset of the payload in all frames of a flow.
+    #[must_use]
+    pub fn payload_at(&self, flow: usize) -> PayloadAt {
+        *self.payloads.get(flow)?
     }
 
     /// The packets of all flows.
@@ -356,6 +369,8 @@ pub struct FlowBuilder {
     /// Flow numbers by key. The table has only numbers, so that it fits into the processor's cache
     /// with tens of thousands of flows.
     numbers: HashTable<u32>,
+    /// Flow numbers by the bytes of plain media, so that their frames need no decoding.
+    plain: HashTable<(PlainMedia, u32)>,
     hasher: foldhash::fast::RandomState,
     flows: Vec<FlowSize>,
     packets: Vec<(u32, Moment)>,
@@ -368,6 +383,19 @@ pub struct FlowBuilder {
 struct FlowSize {
     key: FlowKey,
     packets: u32,
+    payload_at: PayloadAt,
+}
+
+impl FlowSize {
+    #[inline]
+    fn count(&mut self, payload_at: PayloadAt) {
+        if self.packets == 0 {
+            self.payload_at = payload_at;
+        } else if self.payload_at != payload_at {
+            self.payload_at = None;
+        }
+        self.packets = self.packets.saturating_add(1);
+    }
 }
 
 impl FlowBuilder {
@@ -386,20 +414,51 @@ impl FlowBuilder {
 
     /// Adds the next packet of the capture.
     #[inline]
-    pub fn push(&mut self, key: FlowKey, packet: Moment) {
+    pub fn push(&mut self, key: FlowKey, packet: Moment, payload_at: PayloadAt) {
         let number = match self.last {
             Some((last, number)) if last == key => number,
             _ => self.number(key),
         };
+        self.push_numbered(number, packet, payload_at);
+    }
+
+    #[inline]
+    fn push_numbered(&mut self, number: u32, packet: Moment, payload_at: PayloadAt) {
         if let Some(flow) = self.flows.get_mut(number as usize) {
-            flow.packets = flow.packets.saturating_add(1);
+            flow.count(payload_at);
         }
         self.packets.push((number, packet));
     }
 
+    /// Adds the next packet of the capture if its flow is known by its plain media. Returns false
+    /// if it is not.
+    #[inline]
+    pub fn push_plain(&mut self, media: &PlainMedia, packet: Moment) -> bool {
+        let hash = self.hasher.hash_one(media.bits());
+        match self.plain.find(hash, |(known, _)| known == media) {
+            Some(&(_, number)) => {
+                let payload_at = NonZeroU16::new(media.payload_at().into());
+                self.push_numbered(number, packet, payload_at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes that plain media like this belong to the flow of the packet that was added last.
+    #[cold]
+    pub fn learn(&mut self, media: PlainMedia) {
+        let Some((number, _)) = self.packets.last() else {
+            return;
+        };
+        let hash = self.hasher.hash_one(media.bits());
+        let hash_of = |(known, _): &(PlainMedia, u32)| self.hasher.hash_one(known.bits());
+        self.plain.insert_unique(hash, (media, *number), hash_of);
+    }
+
     /// Adds a packet that came in fragments: the frame that completed it, and the frames before.
     pub fn push_fragmented(&mut self, key: FlowKey, packet: Moment, fragmented: Fragmented) {
-        self.push(key, packet);
+        self.push(key, packet, None);
         self.fragmented.insert(packet.position, fragmented);
     }
 
@@ -427,7 +486,11 @@ impl FlowBuilder {
                         .map_or(0, |flow: &FlowSize| hasher.hash_one(flow.key))
                 };
                 numbers.insert_unique(hash, number, hash_of);
-                flows.push(FlowSize { key, packets: 0 });
+                flows.push(FlowSize {
+                    key,
+                    packets: 0,
+                    payload_at: None,
+                });
                 number
             }
         };
@@ -466,9 +529,11 @@ impl FlowBuilder {
         }
         // The position for the next packet of a flow is now the end of the flow.
         let keys = self.flows.iter().map(|flow| flow.key).collect();
+        let payloads = self.flows.iter().map(|flow| flow.payload_at).collect();
         Flows {
             keys,
             ends: next,
+            payloads,
             packets,
             bounds,
             fragmented: self.fragmented,
@@ -498,7 +563,7 @@ pub(crate) mod tests {
         let mut builder = FlowBuilder::default();
         packets
             .iter()
-            .for_each(|&(key, n)| builder.push(flow(key), packet(n)));
+            .for_each(|&(key, n)| builder.push(flow(key), packet(n), None));
         builder.finish()
     }
 

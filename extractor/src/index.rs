@@ -14,9 +14,12 @@ use shared::{
 
 use crate::{
     counts::Counts,
-    events::{Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, SegmentEvent, SipEvent},
+    events::{
+        Cause, FlowBuilder, FlowKey, Flows, FragmentEvent, Frames, PayloadAt, SegmentEvent,
+        SipEvent,
+    },
     moment::{Clock, Moment, Pace, Position},
-    packet::{self, Datagram, Decoder, Fragment, Packet, TcpFlags, TcpSegment},
+    packet::{self, Datagram, Decoder, Fragment, Packet, PlainMedia, TcpFlags, TcpSegment},
     sdp::Description,
     sip::{self, Body, Message},
     source::{Input, records_behind, records_of},
@@ -351,17 +354,38 @@ impl<'w, 'd> Indexer<'w, 'd> {
 
     #[inline]
     fn add(&mut self, record: &Record<'w>) {
+        self.first_clock.get_or_insert(self.stretch.clock());
+        increment(&mut self.counts.packets);
+        self.counts.bytes = self.counts.bytes.saturating_add(record.frame.len() as u64);
+        let plain = PlainMedia::of(record.link, record.frame);
+        if let Some(media) = &plain
+            && self.flows.push_plain(media, self.moment(record))
+        {
+            increment(&mut self.counts.udp);
+            self.add_memory(FlowBuilder::PACKET_MEMORY);
+            return;
+        }
+        self.add_decoded(record, plain);
+    }
+
+    /// Adds a record that needs decoding.
+    #[inline(never)]
+    fn add_decoded(&mut self, record: &Record<'w>, plain: Option<PlainMedia>) {
         let packet = self.decoder.decode(record.link, record.frame);
         // A time that a tunnel header gives goes into the rows. It does not move packet time: any
         // sender could give one, and would time out all calls.
         let timestamp_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
-        self.first_clock.get_or_insert(self.stretch.clock());
         let counts = &mut self.counts;
-        increment(&mut counts.packets);
-        counts.bytes = counts.bytes.saturating_add(record.frame.len() as u64);
         match packet {
-            Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-                self.add_datagram(record, timestamp_ns, &datagram);
+            Packet::Udp(datagram) => {
+                let payload_at = datagram.payload_at(record.frame);
+                let is_media = self.add_datagram(record, timestamp_ns, &datagram, payload_at);
+                if is_media && let Some(plain) = plain {
+                    self.learn(plain, &datagram);
+                }
+            }
+            Packet::Told(_, datagram) => {
+                self.add_datagram(record, timestamp_ns, &datagram, None);
             }
             Packet::Tcp(segment) => self.add_segment(record, segment),
             Packet::Fragment(fragment) => self.add_fragment(record, fragment),
@@ -435,8 +459,24 @@ impl<'w, 'd> Indexer<'w, 'd> {
         }
     }
 
+    /// Notes that frames like this need no decoding. On ports of SIP, packets that are not SIP are
+    /// counted.
+    fn learn(&mut self, plain: PlainMedia, datagram: &Datagram<'_>) {
+        let (source, destination) = (datagram.source.port(), datagram.destination.port());
+        if plain.is(datagram) && !self.ports.are_for_sip(source, destination) {
+            self.flows.learn(plain);
+        }
+    }
+
+    /// Adds a datagram; returns true if it is media.
     #[inline]
-    fn add_datagram(&mut self, record: &Record<'w>, timestamp_ns: u64, datagram: &Datagram<'w>) {
+    fn add_datagram(
+        &mut self,
+        record: &Record<'w>,
+        timestamp_ns: u64,
+        datagram: &Datagram<'w>,
+        payload_at: PayloadAt,
+    ) -> bool {
         let at = self.moment(record);
         match DatagramContent::of(datagram, self.ports, &mut self.counts) {
             DatagramContent::Sip(message, descriptions) => {
@@ -463,11 +503,13 @@ impl<'w, 'd> Indexer<'w, 'd> {
                     message,
                     descriptions,
                 });
+                false
             }
-            DatagramContent::Malformed => {}
+            DatagramContent::Malformed => false,
             DatagramContent::Media => {
                 self.add_memory(FlowBuilder::PACKET_MEMORY);
-                self.flows.push(FlowKey::of(datagram), at);
+                self.flows.push(FlowKey::of(datagram), at, payload_at);
+                true
             }
         }
     }

@@ -98,6 +98,10 @@ pub struct HeldRecord {
     pub file: Vec<u8>,
 }
 
+/// Before the end of a unit there is no checkpoint if less than this part of the usual distance is
+/// left.
+const END_SHARE: u64 = 8;
+
 /// The inputs of a unit while they are read.
 #[derive(Debug)]
 pub struct Reading<'w> {
@@ -213,23 +217,29 @@ impl<'w> Reading<'w> {
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let position = self.end.position;
-        let is_much = self.bytes_read().saturating_sub(self.saved_at) >= self.wanted;
+        let read = self.bytes_read();
+        let is_much = read.saturating_sub(self.saved_at) >= self.wanted;
+        // The end of the unit is a checkpoint, too.
+        let is_far_from_end =
+            self.inputs.total_bytes().saturating_sub(read) >= self.wanted / END_SHARE;
         let number = position.input().saturating_sub(self.inputs.first());
         let is_inside = number >= self.before && position.input() < self.inputs.after_last();
         let is_settled = self.windows.held().is_empty();
-        (is_much && !self.left.is_empty() && is_inside && is_settled).then(|| Checkpoint {
-            clock: self.end.clock,
-            timeline: self.windows.timeline(),
-            pace: self.windows.pace(),
-            next_input: position.input(),
-            held: Vec::new(),
-            left: self
-                .left
-                .get(number.saturating_sub(self.before)..)
-                .unwrap_or_default()
-                .to_vec(),
-            offset: Some(position.offset()),
-        })
+        (is_much && is_far_from_end && !self.left.is_empty() && is_inside && is_settled).then(
+            || Checkpoint {
+                clock: self.end.clock,
+                timeline: self.windows.timeline(),
+                pace: self.windows.pace(),
+                next_input: position.input(),
+                held: Vec::new(),
+                left: self
+                    .left
+                    .get(number.saturating_sub(self.before)..)
+                    .unwrap_or_default()
+                    .to_vec(),
+                offset: Some(position.offset()),
+            },
+        )
     }
 
     /// Notes that a checkpoint was saved, with `carried_len` bytes of carry-over.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{CallNumber, touching::Touching};
 use crate::{
-    events::{FlowKey, Flows, Fragmented, Table},
+    events::{FlowKey, Flows, Fragmented, PayloadAt, Table},
     moment::{Moment, Position},
     packet::Endpoint,
 };
@@ -381,18 +381,31 @@ impl FlowTable {
         from: Moment,
         until: Moment,
     ) -> impl DoubleEndedIterator<Item = &[Moment]> {
+        self.parts_between(flow, from, until)
+            .map(|(packets, _)| packets)
+    }
+
+    /// The packets of a flow in `from..until`, part by part; each part is in capture order, and all
+    /// its frames have the payload at the same offset, if that is known.
+    pub fn parts_between(
+        &self,
+        flow: FlowNumber,
+        from: Moment,
+        until: Moment,
+    ) -> impl DoubleEndedIterator<Item = (&[Moment], PayloadAt)> {
         let stretches = self.flows.get(flow).map_or(&[][..], |flow| &flow.stretches);
-        let packets = stretches.iter().filter_map(move |stretch| {
+        let parts = stretches.iter().filter_map(move |stretch| {
             let window = self
                 .windows
                 .get(stretch.window.checked_sub(self.forgotten)?)?;
-            Some(window.parts.get(stretch.part as usize)?.packets_between(
-                stretch.flow as usize,
-                from,
-                until,
+            let part = window.parts.get(stretch.part as usize)?;
+            let flow = stretch.flow as usize;
+            Some((
+                part.packets_between(flow, from, until),
+                part.payload_at(flow),
             ))
         });
-        packets.filter(|packets| !packets.is_empty())
+        parts.filter(|(packets, _)| !packets.is_empty())
     }
 
     /// The latest packet of these.

@@ -133,7 +133,8 @@ pub struct Work {
 pub struct CallTable {
     rules: Rules,
     by_call_id: Table<Box<[u8]>, CallNumber>,
-    calls: BTreeMap<CallNumber, Call>,
+    /// In boxes, because a node of the map that holds its calls is too large to be searched fast.
+    calls: BTreeMap<CallNumber, Box<Call>>,
     endpoints: Endpoints,
     flows: FlowTable,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
@@ -208,7 +209,7 @@ impl CallTable {
     /// A call that is open, or ended in this window.
     #[must_use]
     pub fn call(&self, number: CallNumber) -> Option<&Call> {
-        self.calls.get(&number)
+        self.calls.get(&number).map(Box::as_ref)
     }
 
     /// The flows of this window, and those of earlier windows with packets that are left to be
@@ -391,7 +392,7 @@ impl CallTable {
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
         let call = Call::open(number, event);
         self.by_call_id.insert(call.call_id.clone(), number);
-        self.calls.insert(number, call);
+        self.calls.insert(number, Box::new(call));
         self.floods.open(number);
         self.deliver(number, event);
         for stray in &strays {

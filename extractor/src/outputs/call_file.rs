@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::pcap::{
-    DEFAULT_SNAPLEN, Layout, LinkType, Precision, RECORD_HEADER_LEN, Record, file_header,
+    DEFAULT_SNAPLEN, Layout, LinkType, Native, Precision, RECORD_HEADER_LEN, Record, file_header,
     ng_interface, ng_packet, ng_section_header, record_header,
 };
 
@@ -168,6 +168,34 @@ impl CallFile {
         }
     }
 
+    /// The layout of the records that the file takes as they are.
+    #[inline]
+    pub(super) fn native(&self) -> Option<Native> {
+        match *self.kind.links.as_slice() {
+            [link] => Some(Native {
+                link,
+                precision: self.kind.precision,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Adds a record that is laid out like [`Self::native`] to the buffer; returns true when the
+    /// buffer should be written.
+    #[inline]
+    pub(super) fn gather_native(&mut self, buffer: &mut GatherBuffer, record: &[u8]) -> bool {
+        if self.life == Life::NotMade {
+            self.begin(buffer);
+        }
+        buffer.push(record)
+    }
+
+    #[cold]
+    fn begin(&mut self, buffer: &mut GatherBuffer) {
+        buffer.push(&self.kind.head());
+        self.life = Life::Gathered;
+    }
+
     /// Adds a frame to the buffer, muted if `muted` is given; returns true when the buffer should
     /// be written.
     #[inline]
@@ -179,8 +207,7 @@ impl CallFile {
         muted: Option<&[u8]>,
     ) -> bool {
         if self.life == Life::NotMade {
-            buffer.push(&self.kind.head());
-            self.life = Life::Gathered;
+            self.begin(buffer);
         }
         if self.kind.is_ng() {
             return buffer.push(&self.kind.ng_packet(&Record {

@@ -10,7 +10,7 @@
 //! ```text
 //! rows -> table, recording; recording -> call_file, streams, settled
 //! call_file, table, given -> directory -> parts, names, settings
-//! settled -> records, mute
+//! settled -> records, mute, runs
 //! ```
 
 mod buffer;
@@ -23,6 +23,7 @@ mod parts;
 mod recording;
 mod records;
 mod rows;
+mod runs;
 mod settings;
 mod settled;
 mod streams;
@@ -84,7 +85,7 @@ pub struct Outputs {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Books {
     names: FileNames,
-    recordings: BTreeMap<CallNumber, Recording>,
+    recordings: BTreeMap<CallNumber, Box<Recording>>,
     /// The rows of closed calls, until no call can have closed before them.
     closed: BTreeMap<CloseOrder, Rows>,
     /// The files of ended calls, ready to be published.
@@ -112,7 +113,7 @@ type CloseOrder = (Clock, u64, Box<[u8]>, CallNumber);
 struct Job<'a> {
     work: Work,
     call: &'a Call,
-    recording: Recording,
+    recording: Box<Recording>,
     /// The hidden file that the call's file has replaced.
     obsolete: Option<String>,
     /// The rows of an ended call.
@@ -422,7 +423,8 @@ impl Outputs {
                     is_muted,
                     call,
                     records,
-                ),
+                )
+                .map(Box::new),
                 Course::IsNotWanted => {
                     self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
                     None

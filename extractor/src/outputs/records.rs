@@ -5,7 +5,7 @@ use std::{
     ops::Range,
 };
 
-use shared::pcap::{Layout, RECORD_HEADER_LEN, Record};
+use shared::pcap::{Layout, Native, RECORD_HEADER_LEN, Record};
 
 use crate::{
     calls::FlowPackets,
@@ -124,6 +124,7 @@ impl<'a> Records<'a> {
             input: usize::MAX,
             start: 0,
             layout: None,
+            native: None,
             file: &[],
         }
     }
@@ -137,6 +138,8 @@ pub(super) struct Cursor<'a> {
     /// The offset of its first record; records before it are carried over.
     start: usize,
     layout: Option<&'a Layout>,
+    /// The layout, if a call's file has the records as they are.
+    native: Option<Native>,
     file: &'a [u8],
 }
 
@@ -171,6 +174,18 @@ impl<'a> Cursor<'a> {
         ))
     }
 
+    /// The record at a position with its header, and its timestamp in nanoseconds since 1970, if it
+    /// is laid out like this. Nothing is checked that the index has checked.
+    #[inline]
+    pub(super) fn native_at(&self, position: Position, like: Native) -> Option<(&'a [u8], u64)> {
+        let is_here = self.input == position.input() && position.offset() >= self.start;
+        if is_here && self.native == Some(like) {
+            like.record_at(self.file, position.offset())
+        } else {
+            None
+        }
+    }
+
     /// Moves to the input that holds a position; returns false if there is none.
     #[cold]
     fn enter(&mut self, position: Position) -> bool {
@@ -179,6 +194,7 @@ impl<'a> Cursor<'a> {
         };
         (self.input, self.start) = (position.input(), input.start());
         self.layout = self.records.layouts.only(self.input);
+        self.native = self.layout.and_then(Layout::native);
         self.file = input.bytes();
         true
     }

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use shared::pcap::Record;
 
-use super::{mute, records::Records};
+use super::{
+    mute,
+    records::Records,
+    runs::{self, Runs},
+};
 use crate::{
-    calls::{Call, FlowNumber, FlowTable, Work},
-    events::Fragmented,
+    calls::{Call, FlowNumber, FlowTable, KnownStatements, Work},
+    events::{Fragmented, PayloadAt},
     moment::{Moment, Position},
     packet::Packet,
 };
@@ -26,46 +30,43 @@ pub(super) struct Settled<'a> {
 pub(super) enum Reason {
     /// The frame carries SIP.
     Sip,
-    /// The frame holds or completes a packet of this flow.
-    Media(FlowNumber),
+    /// The frame holds or completes a packet of this flow, with the payload at this offset.
+    Media(FlowNumber, PayloadAt),
     /// The frame holds a part of a packet that a later frame completes.
     Part,
 }
 
 impl<'a> Settled<'a> {
-    /// The frames in capture order, each once, though several claims may include it.
+    /// The frames in capture order, each once, though several claims may include it. SIP comes
+    /// first.
     pub(super) fn frames(&self) -> Vec<(Moment, Reason)> {
-        let mut frames: Vec<(Moment, Reason)> = self
-            .work
-            .frames
-            .iter()
-            .map(|frame| (*frame, Reason::Sip))
-            .collect();
+        let mut runs = Runs::default();
+        runs.add([(self.work.frames.as_slice(), Reason::Sip)]);
         for claim in &self.work.claims {
-            for packets in self
+            let parts = self
                 .flows
-                .packets_between(claim.flow, claim.from, claim.until)
-            {
-                frames.extend(
-                    packets
-                        .iter()
-                        .map(|packet| (*packet, Reason::Media(claim.flow))),
-                );
-            }
+                .parts_between(claim.flow, claim.from, claim.until);
+            runs.add(parts.map(|(packets, at)| (packets, Reason::Media(claim.flow, at))));
         }
-        if self.flows.has_fragmented() {
+        if self.flows.has_fragmented() || !self.work.frames.is_sorted() {
+            let mut frames = runs.in_sequence();
             let parts = frames
                 .iter()
                 .filter_map(|(packet, _)| self.flows.fragmented(*packet))
                 .flat_map(|packet| &packet.earlier);
             let parts: Vec<(Moment, Reason)> = parts.map(|part| (*part, Reason::Part)).collect();
             frames.extend(parts);
+            return runs::sorted(frames);
         }
-        // Each claim is sorted, so the sort merges runs. It is stable, and SIP comes first among
-        // equals.
-        frames.sort_by_key(|(moment, _)| *moment);
-        frames.dedup_by_key(|(moment, _)| *moment);
-        frames
+        runs.merged()
+    }
+
+    /// The statements of the call's descriptions that count for a packet; `before` is the result for
+    /// an earlier packet.
+    #[inline]
+    pub(super) fn known_at(&self, place: Moment, before: KnownStatements) -> KnownStatements {
+        let horizon = place.clock.saturating_add(self.lookback_ns);
+        self.call.descriptions.known_at(place, horizon, before)
     }
 
     /// Replaces the last fragment of a packet by its first one, which has the headers. Returns

@@ -11,7 +11,7 @@
 //! parser has such an input. ARP is not read. One property test compares the two paths, another
 //! compares the general path with etherparse on whole packets.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU16};
 
 use etherparse::UdpHeaderSlice;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,32 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// The length of the payload on the wire, in bytes.
     pub wire_len: usize,
+}
+
+impl<'a> Datagram<'a> {
+    /// The offset of the payload in the frame, if a reader finds the payload by that offset alone:
+    /// it was captured whole, and follows its UDP header, which has the length.
+    #[must_use]
+    #[inline]
+    pub fn payload_at(&self, frame: &[u8]) -> Option<NonZeroU16> {
+        let at = self
+            .payload
+            .as_ptr()
+            .addr()
+            .checked_sub(frame.as_ptr().addr())?;
+        let len = payload_behind(frame, at)?.len();
+        let at = NonZeroU16::new(u16::try_from(at).ok()?)?;
+        (len == self.payload.len() && len == self.wire_len).then_some(at)
+    }
+}
+
+/// The payload at an offset in a frame, behind its UDP header; `None` if it was not captured whole.
+#[must_use]
+#[inline]
+pub fn payload_behind(frame: &[u8], at: usize) -> Option<&[u8]> {
+    let header = frame.get(at.checked_sub(UDP_HEADER_LEN)?..)?;
+    let [_, _, _, _, l0, l1, ..] = *header.first_chunk::<UDP_HEADER_LEN>()?;
+    header.get(UDP_HEADER_LEN..usize::from(be16([l0, l1])))
 }
 
 /// A TCP segment: RFC 9293, 3.1.

@@ -16,17 +16,19 @@ mod network;
 mod nflog;
 mod nsh;
 mod pktap;
+mod plain;
 mod told;
 mod tunnels;
 mod wlan;
 
-pub use decode::{Datagram, Decoder, Fragment, Packet, TcpFlags, TcpSegment};
+pub use decode::{Datagram, Decoder, Fragment, Packet, TcpFlags, TcpSegment, payload_behind};
 pub use endpoint::Endpoint;
 pub use hep::HepPorts;
 pub use hep3::{HepUnit, begins as begins_hep, find_start as find_hep, read as read_hep};
 pub use ip::Extent;
 pub use link::{is_supported, outermost_ip};
 pub use network::Network;
+pub use plain::PlainMedia;
 
 /// The layer that follows a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stream::delta_ns;
+
 /// The running value J: `J(i) = J(i-1) + (|D(i-1,i)| - J(i-1)) / 16`, where D is the difference
 /// between the spacing of two packets on arrival and that of their timestamps. Stored in seconds,
 /// because the clock rate of a stream may change.
@@ -30,7 +32,8 @@ struct Before {
 impl Before {
     /// D: the difference between the spacing on arrival and that of the timestamps, in seconds.
     fn difference(&self, arrival_ns: u64, timestamp: u32, clock_rate: u32) -> f64 {
-        let arrived = signed_seconds(self.arrival_ns, arrival_ns);
+        // Far below the 104 days that a double holds exactly in nanoseconds.
+        let arrived = delta_ns(self.arrival_ns, arrival_ns) as f64 / 1e9;
         let sent =
             f64::from(timestamp.wrapping_sub(self.timestamp).cast_signed()) / f64::from(clock_rate);
         (arrived - sent).abs()
@@ -59,20 +62,35 @@ impl Jitter {
             payload_type,
             clock_rate,
         };
-        let Some(before) = self.before.replace(now) else {
-            return;
-        };
-        if before.clock_rate == clock_rate {
-            self.compare(before.difference(arrival_ns, timestamp, clock_rate));
-        } else if before.payload_type == payload_type {
-            let as_before = before.difference(arrival_ns, timestamp, before.clock_rate);
-            if as_before <= before.difference(arrival_ns, timestamp, clock_rate) {
-                self.before = Some(Before {
-                    clock_rate: before.clock_rate,
-                    ..now
-                });
-                self.compare(as_before);
+        match &mut self.before {
+            // Nearly always.
+            Some(before) if before.clock_rate == clock_rate => {
+                let difference = before.difference(arrival_ns, timestamp, clock_rate);
+                *before = now;
+                self.compare(difference);
             }
+            before => {
+                if let Some(before) = before.replace(now) {
+                    self.compare_clocks(before, now);
+                }
+            }
+        }
+    }
+
+    /// Compares two packets with different clock rates.
+    #[cold]
+    fn compare_clocks(&mut self, before: Before, now: Before) {
+        if before.payload_type != now.payload_type {
+            return;
+        }
+        let (arrival_ns, timestamp) = (now.arrival_ns, now.timestamp);
+        let as_before = before.difference(arrival_ns, timestamp, before.clock_rate);
+        if as_before <= before.difference(arrival_ns, timestamp, now.clock_rate) {
+            self.before = Some(Before {
+                clock_rate: before.clock_rate,
+                ..now
+            });
+            self.compare(as_before);
         }
     }
 
@@ -125,15 +143,6 @@ fn mean_ms(sum_seconds: f64, count: u64) -> f64 {
         0.0
     } else {
         sum_seconds * 1e3 / count as f64
-    }
-}
-
-fn signed_seconds(from_ns: u64, to_ns: u64) -> f64 {
-    // Two packets of one stream: far below the 104 days that a double holds exactly in ns.
-    if to_ns >= from_ns {
-        to_ns.abs_diff(from_ns) as f64 / 1e9
-    } else {
-        -(to_ns.abs_diff(from_ns) as f64 / 1e9)
     }
 }
 

@@ -156,8 +156,9 @@ impl Arrivals {
         }
     }
 
+    #[inline]
     fn push(&mut self, arrival_ns: u64) {
-        let delta = clamped(difference(self.last_ns, arrival_ns));
+        let delta = delta_ns(self.last_ns, arrival_ns);
         self.max_delta_ns = self.max_delta_ns.max(delta);
         self.min_delta_ns = self.min_delta_ns.min(delta);
         self.last_ns = arrival_ns;
@@ -174,6 +175,17 @@ impl Arrivals {
             Some(mean) => (self.max_delta_ns, self.min_delta_ns, clamped(mean)),
             None => (0, 0, 0),
         }
+    }
+}
+
+/// The time between two packets, limited to 292 years.
+#[inline]
+pub(super) fn delta_ns(from: u64, to: u64) -> i64 {
+    let (from, to) = (from.cast_signed(), to.cast_signed());
+    match to.checked_sub(from) {
+        // All times up to the year 2262.
+        Some(delta) if from >= 0 && to >= 0 => delta,
+        _ => clamped(difference(from.cast_unsigned(), to.cast_unsigned())),
     }
 }
 

@@ -90,6 +90,31 @@ impl Precision {
     }
 }
 
+/// The layout of a classic pcap in little-endian order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Native {
+    /// The link type of all its records.
+    pub link: LinkType,
+    /// The unit of its timestamps.
+    pub precision: Precision,
+}
+
+impl Native {
+    /// The record at an offset with its header, and its timestamp in nanoseconds since 1970. The
+    /// caller knows that there is a record: nothing but the end of the file is checked.
+    #[must_use]
+    #[inline]
+    pub fn record_at(self, file: &[u8], offset: usize) -> Option<(&[u8], u64)> {
+        let rest = file.get(offset..)?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *rest.first_chunk::<RECORD_HEADER_LEN>()?;
+        let seconds = u32::from_le_bytes([a, b, c, d]);
+        let fraction = u32::from_le_bytes([e, f, g, h]);
+        let len = u32::from_le_bytes([i, j, k, l]) as usize;
+        let record = rest.get(..RECORD_HEADER_LEN.checked_add(len)?)?;
+        Some((record, nanoseconds(seconds, fraction, self.precision)))
+    }
+}
+
 /// The file header of a classic pcap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileHeader {
@@ -495,10 +520,15 @@ impl RecordHeader {
 
     #[inline]
     fn timestamp_ns(&self, precision: Precision) -> u64 {
-        // Both factors have 32 bits: no product or sum here exceeds 64.
-        let seconds = u64::from(self.seconds).saturating_mul(1_000_000_000);
-        seconds.saturating_add(u64::from(self.fraction).saturating_mul(precision.unit_ns().into()))
+        nanoseconds(self.seconds, self.fraction, precision)
     }
+}
+
+#[inline]
+fn nanoseconds(seconds: u32, fraction: u32, precision: Precision) -> u64 {
+    // Both factors have 32 bits: no product or sum here exceeds 64.
+    let seconds = u64::from(seconds).wrapping_mul(1_000_000_000);
+    seconds.wrapping_add(u64::from(fraction).wrapping_mul(precision.unit_ns().into()))
 }
 
 /// The meaning of a file's first four bytes.

@@ -15,7 +15,7 @@ mod write;
 use std::{fmt, ops::Range};
 
 use classic::MODIFIED_HEADER_LEN;
-pub use classic::{FILE_HEADER_LEN, Precision, RECORD_HEADER_LEN};
+pub use classic::{FILE_HEADER_LEN, Native, Precision, RECORD_HEADER_LEN};
 pub use link::LinkType;
 pub use ng::Section;
 pub use write::{
@@ -245,6 +245,18 @@ impl Layout {
         }
     }
 
+    /// The layout of records that are as a call's file has them, byte for byte.
+    #[must_use]
+    pub fn native(&self) -> Option<Native> {
+        match self {
+            Self::Classic(header) if header.is_native(header.precision) => Some(Native {
+                link: header.link,
+                precision: header.precision,
+            }),
+            _ => None,
+        }
+    }
+
     /// Guesses the first place in `range` where records begin: one from which a chain of several
     /// plausible records follows. Neither format has sync marks.
     #[must_use]
@@ -316,8 +328,9 @@ impl<'a> Walk<'a> {
         layouts
     }
 
-    /// Returns the next record or gap; `None` at the end of the file.
-    #[inline]
+    /// Returns the next record or gap; `None` at the end of the file. Inlined by force: otherwise
+    /// the record goes through memory.
+    #[inline(always)]
     pub fn next_step(&mut self) -> Option<Step<'a>> {
         if let Layout::Classic(header) = &self.layout
             && let Some(record) = header.record_at::<RECORD_HEADER_LEN>(self.file, self.offset)
@@ -332,6 +345,7 @@ impl<'a> Walk<'a> {
         self.next_step_slowly()
     }
 
+    #[inline(never)]
     fn next_step_slowly(&mut self) -> Option<Step<'a>> {
         if self.offset >= self.file.len() {
             return None;

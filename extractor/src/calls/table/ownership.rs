@@ -610,7 +610,7 @@ impl CallTable {
         let facts = |number: CallNumber| {
             let Call {
                 addresses, held, ..
-            } = self.calls.get(&number)?;
+            } = self.call(number)?;
             Some(Facts {
                 addresses,
                 held,
