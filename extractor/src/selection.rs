@@ -3,14 +3,16 @@
 //! Pure. Calls that are not selected are followed, too, because their packets belong to no other
 //! call; they are only not written.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
+use shared::units::GoDuration;
 
 use crate::{
     calls::{Call, CallState},
+    problems::Problems,
     sip::number,
 };
 
@@ -75,12 +77,18 @@ impl From<Timestamp> for Named {
 pub struct Selection {
     /// The patterns for the identities of selected calls.
     pub wanted: Patterns,
-    /// The patterns for numbers; the number of the caller or of the called party must match.
+    /// The patterns for numbers; a number of the INVITE that opened the call must match.
     pub numbers: Vec<Regex>,
     /// Selected calls end at this moment or later.
     pub since: Option<Named>,
     /// Selected calls begin at this moment or earlier.
     pub until: Option<Named>,
+    /// Selected calls last this long, in nanoseconds, or longer.
+    pub min_duration_ns: u64,
+    /// The states in which selected calls end; any if there are none.
+    pub states: Vec<CallState>,
+    /// Selected calls have one of these problems; any or none if there are none.
+    pub problems: Problems,
     /// Calls with fewer SIP messages get no file.
     pub min_messages: u64,
     /// True when the sound of all calls is left out.
@@ -91,6 +99,19 @@ pub struct Selection {
     pub not_muted: Patterns,
 }
 
+/// The values of a call that are known at its end, by which calls are selected.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// The time of its last packet, in nanoseconds since 1970.
+    pub last_ns: u64,
+    /// From its start to that packet, in nanoseconds.
+    pub duration_ns: u64,
+    /// The state in which it ended.
+    pub state: CallState,
+    /// Its problems.
+    pub problems: Problems,
+}
+
 /// A selection in a form that can be stored and compared: patterns are texts in sorted order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
@@ -98,6 +119,9 @@ pub struct Written {
     numbers: String,
     since: WrittenTime,
     until: WrittenTime,
+    min_duration_ns: u64,
+    states: String,
+    problems: Problems,
     min_messages: u64,
     mutes_all: bool,
     muted: WrittenPatterns,
@@ -183,6 +207,12 @@ fn joined(patterns: &[Regex]) -> String {
     each.join(" ")
 }
 
+/// The words of states, each once, in alphabetical order.
+fn words(states: &[CallState]) -> String {
+    let words: BTreeSet<String> = states.iter().map(ToString::to_string).collect();
+    words.into_iter().collect::<Vec<_>>().join(",")
+}
+
 impl Written {
     /// The stored form of a selection.
     #[must_use]
@@ -192,6 +222,9 @@ impl Written {
             numbers,
             since,
             until,
+            min_duration_ns,
+            states,
+            problems,
             min_messages,
             mutes_all,
             muted,
@@ -202,6 +235,9 @@ impl Written {
             numbers: joined(numbers),
             since: WrittenTime::of(since.as_ref()),
             until: WrittenTime::of(until.as_ref()),
+            min_duration_ns: *min_duration_ns,
+            states: words(states),
+            problems: *problems,
             min_messages: *min_messages,
             mutes_all: *mutes_all,
             muted: WrittenPatterns::of(muted),
@@ -226,6 +262,9 @@ impl Written {
             numbers,
             since,
             until,
+            min_duration_ns,
+            states,
+            problems,
             min_messages,
             mutes_all,
             muted,
@@ -235,6 +274,12 @@ impl Written {
             ("--number", numbers.clone()),
             ("--since", since.to_string()),
             ("--until", until.to_string()),
+            (
+                "--min-duration",
+                GoDuration::from_ns(*min_duration_ns).to_string(),
+            ),
+            ("--state", states.clone()),
+            ("--problems", problems.to_string()),
             ("--min-messages", min_messages.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
         ];
@@ -278,20 +323,23 @@ impl Selection {
     }
 
     fn has_number(&self, call: &Call) -> bool {
-        let is_asked_for = |header: &[u8]| {
-            number(header)
-                .is_some_and(|number| self.numbers.iter().any(|pattern| pattern.is_match(&number)))
-        };
-        self.numbers.is_empty() || is_asked_for(&call.from) || is_asked_for(&call.to)
+        let is_asked_for =
+            |number: &[u8]| self.numbers.iter().any(|pattern| pattern.is_match(number));
+        let is_in = |header: &[u8]| number(header).is_some_and(|number| is_asked_for(&number));
+        self.numbers.is_empty()
+            || is_in(&call.from)
+            || is_in(&call.to)
+            || call.facts.numbers.iter().any(|number| is_asked_for(number))
     }
 
-    /// Returns true if a call whose last packet came at `last_ns`, in nanoseconds since 1970, may
-    /// be selected.
+    /// Returns true if a call that may be selected by its INVITE is selected by its end, too.
     #[must_use]
-    pub fn ends_late_enough(&self, last_ns: u64) -> bool {
-        self.since
-            .as_ref()
-            .is_none_or(|since| i128::from(last_ns) >= since.at.as_nanosecond())
+    pub fn wants(&self, ended: &Ended) -> bool {
+        let is_late_enough = |since: &Named| i128::from(ended.last_ns) >= since.at.as_nanosecond();
+        self.since.as_ref().is_none_or(is_late_enough)
+            && ended.duration_ns >= self.min_duration_ns
+            && (self.states.is_empty() || self.states.contains(&ended.state))
+            && (self.problems.are_none() || self.problems.share_any(ended.problems))
     }
 
     /// Returns true if the sound of a call is left out.
