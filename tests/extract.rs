@@ -765,6 +765,65 @@ fn a_table_with_other_columns_is_left_alone() {
     );
 }
 
+/// Writes a table with these rows, extracts nothing, and returns the table afterwards.
+fn appended(file: &str, table: &str, flags: &[&str]) -> (Extracted, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join(file), table).unwrap();
+    let input = folder.path().join("input.pcap");
+    let mut t = Ladder::new();
+    let [a, b] = ["192.0.2.1:5060", "192.0.2.2:5060"].map(|end| end.parse().unwrap());
+    t.sip(0, a, b, request("INVITE", "1"));
+    fs::write(&input, t.capture.to_pcap()).unwrap();
+    let extracted = extract_files(folder, &[input], flags);
+    let table = fs::read_to_string(extracted.out.join(file)).unwrap();
+    (extracted, table)
+}
+
+#[test]
+fn a_table_of_the_version_before_is_continued_with_its_columns() {
+    const FILE: &str = "detected_calls.csv";
+    let header = |flags: &[&str]| {
+        let (extracted, _) = appended("other.csv", "", flags);
+        let table = fs::read_to_string(extracted.out.join(FILE)).unwrap();
+        format!("{}\n", table.lines().next().unwrap())
+    };
+    let (classic, all) = (header(&["--columns=classic"]), header(&[]));
+    assert!(classic.ends_with(",rtp_stream_count\n"));
+    assert!(all.starts_with(classic.trim_end()) && all.ends_with(",problems\n"));
+    for line_end in ["\n", "\r\n"] {
+        let before = classic.replace('\n', line_end);
+        let (extracted, table) = appended(FILE, &before, &[]);
+        assert_eq!((extracted.status, &table), (Some(1), &before));
+        for words in [
+            "detected_calls.csv was begun by an earlier version, without the columns pdd_ms, answer_ms,",
+            "move it away (mv ",
+            "--columns classic",
+        ] {
+            assert!(extracted.log.contains(words), "{}", extracted.log);
+        }
+        let (extracted, table) = appended(FILE, &before, &["--columns=classic"]);
+        assert_eq!(extracted.status, Some(0), "{}", extracted.log);
+        let row = table.strip_prefix(&before).unwrap();
+        assert!(
+            row.ends_with(&format!(",incomplete,,1,0,0{line_end}")),
+            "{row}"
+        );
+    }
+    let (extracted, table) = appended(FILE, &all, &["--columns=classic"]);
+    assert_eq!((extracted.status, &table), (Some(1), &all));
+    let words = "has more columns than --columns classic writes";
+    assert!(extracted.log.contains(words), "{}", extracted.log);
+    let (extracted, _) = appended(FILE, "", &["--columns=both"]);
+    assert_eq!(extracted.status, Some(2));
+    assert!(
+        extracted.log.contains("write all or classic"),
+        "{}",
+        extracted.log
+    );
+}
+
 #[test]
 fn an_output_directory_that_cannot_be_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -220,6 +220,136 @@ fn rows_without_files() {
     );
 }
 
+/// Four calls that end differently: one without sound one way, one refused, one cancelled, and one
+/// without problems.
+fn four_ends() -> Ladder {
+    let mut t = Ladder::new();
+    let [a, b] = ["192.0.2.1:5060", "192.0.2.2:5060"].map(end);
+    for (number, id) in ["one-way", "refused", "cancelled", "good"]
+        .into_iter()
+        .enumerate()
+    {
+        let at = number as u64 * 100_000;
+        let media = |address: &str| end(&format!("{address}:{}", 4_000 + 10 * number));
+        let (a_media, b_media) = (media("192.0.2.1"), media("192.0.2.2"));
+        t.sip(at, a, b, request("INVITE", id).sdp(&Sdp::audio(a_media)));
+        t.sip(at + 100, b, a, response(180, "INVITE", id));
+        match id {
+            "refused" => t.sip(at + 200, b, a, response(503, "INVITE", id)),
+            "cancelled" => t.sip(at + 30_000, a, b, request("CANCEL", id)),
+            _ => {
+                let answer = response(200, "INVITE", id).sdp(&Sdp::audio(b_media));
+                t.sip(at + 200, b, a, answer);
+                t.rtp(at + 300, a_media, b_media, 7, 1..=50);
+                if id == "good" {
+                    t.rtp(at + 301, b_media, a_media, 8, 1..=50);
+                }
+                t.sip(at + 10_000, a, b, request("BYE", id).cseq(2).to_tag("bob"));
+            }
+        }
+    }
+    t
+}
+
+/// Checks that these flags select just these calls, with their rows, statistics and files.
+#[track_caller]
+fn leaves_ends(flags: &[&str], want: &[&str]) {
+    let all = four_ends().extract();
+    let mut t = flags.iter().fold(four_ends(), |t, flag| t.flag(flag));
+    let some = t.extract();
+    assert_eq!(ids(&some), want, "{flags:?}");
+    for id in want {
+        assert_eq!(rows(&some.call(id)), rows(&all.call(id)), "{flags:?}");
+        assert_eq!(some.call(id).frames(), all.call(id).frames(), "{flags:?}");
+    }
+    let files = some.files();
+    let names: Vec<_> = files.keys().filter(|name| name.contains("call_")).collect();
+    assert_eq!(names.len(), want.len(), "{names:?}");
+    let streams: usize = want.iter().map(|id| some.call(id).streams().len()).sum();
+    assert_eq!(some.streams.len(), streams, "{flags:?}");
+    let left_out = format!("{}   calls that were not selected", 4 - want.len());
+    assert_eq!(some.log.contains(&left_out), want.len() < 4, "{}", some.log);
+    let small = ["--window-bytes=900", "--chunk-bytes=400", "--unit-bytes=1"];
+    let pieces = small.iter().fold(t, |t, flag| t.flag(flag));
+    assert_eq!(pieces.extract_as_drawn().files(), files, "{flags:?}");
+}
+
+#[test]
+fn calls_by_their_end() {
+    leaves_ends(&[], &["one-way", "refused", "cancelled", "good"]);
+    leaves_ends(&["--state=completed"], &["one-way", "good"]);
+    leaves_ends(&["--state=failed,cancelled"], &["refused", "cancelled"]);
+    leaves_ends(&["--state=failed", "--state=timeout"], &["refused"]);
+    leaves_ends(&["--problems=one-way"], &["one-way"]);
+    leaves_ends(&["--problems=mos,server-error"], &["refused"]);
+    leaves_ends(&["--problems=any"], &["one-way", "refused"]);
+    let slow = ["--problems=slow-setup", "--problem-setup=99ms"];
+    let mut t = slow.iter().fold(four_ends(), |t, flag| t.flag(flag));
+    assert_eq!(t.extract().calls.len(), 4);
+    leaves_ends(&["--problems=jitter"], &[]);
+    leaves_ends(&["--min-duration=10s"], &["one-way", "cancelled", "good"]);
+    leaves_ends(&["--min-duration=10001ms"], &["cancelled"]);
+    leaves_ends(
+        &["--min-duration=10s", "--state=completed", "--problems=any"],
+        &["one-way"],
+    );
+}
+
+/// A number may stand in From, To, the Request-URI, P-Asserted-Identity or Diversion.
+#[test]
+fn numbers_wherever_they_stand() {
+    let mut t = Ladder::new();
+    let [a, b] = ["192.0.2.1:5060", "192.0.2.2:5060"].map(end);
+    let mut from = request("INVITE", "from");
+    from.from = "\"A\" <sip:+49-301@x>;tag=1".to_owned();
+    let mut to = request("INVITE", "to");
+    to.to = "<tel:0049(30)1>".to_owned();
+    let identity = "P-Asserted-Identity: \"A, B\" <sip:anonymous@x>, <tel:+49.301>";
+    let uri = String::from_utf8(request("INVITE", "uri").bytes()).unwrap();
+    let uri = uri.replacen("sip:bob@example.com", "sip:0049301;npdi@example.com", 1);
+    t.sip(0, a, b, from);
+    t.sip(10, a, b, to);
+    t.udp(20, a, b, uri.as_bytes());
+    t.sip(30, a, b, request("INVITE", "identity").header(identity));
+    let diversion = "Diversion: <sip:7@x>;reason=no-answer\r\nDiversion: <sip:%2B49301@x>";
+    t.sip(40, a, b, request("INVITE", "diversion").header(diversion));
+    // Only the INVITE that opens the call counts: a later one may be read in another run.
+    t.sip(50, a, b, request("INVITE", "later"));
+    t.sip(
+        60,
+        a,
+        b,
+        request("INVITE", "later").cseq(2).header(identity),
+    );
+    let found = t.flag("--number=^49301$").extract();
+    assert_eq!(ids(&found), ["from", "to", "uri", "identity", "diversion"]);
+    assert_eq!(ids(&t.flag("--number=^7$").extract()), ["diversion"]);
+}
+
+#[test]
+fn filters_that_cannot_be_meant() {
+    for (flag, words) in [
+        (
+            "--state=ended",
+            "the states are completed, cancelled, failed",
+        ),
+        (
+            "--problems=noise",
+            "the problems are loss, jitter, mos, one-way",
+        ),
+        ("--min-duration=x", "duration"),
+        (
+            "--number=^0049",
+            "numbers stand without their leading 00; write '^49'",
+        ),
+        ("--problem-loss=1%", "no number with at most two decimals"),
+    ] {
+        let out = extract_bytes(&Ladder::new().capture.to_pcap(), &[flag]);
+        assert_eq!(out.status, Some(2), "{flag}: {}", out.log);
+        assert!(out.log.contains(words), "{flag}: {}", out.log);
+    }
+}
+
 /// Times can be copied from the tables, though a capture may be more exact.
 #[test]
 fn times_to_the_microsecond() {

@@ -478,7 +478,7 @@ fn catches(process: u32, signal: u32) -> bool {
 #[test]
 fn rows_end_as_those_before_them() {
     let shell = Shell::new();
-    shell.types("one.pcap -o out").is(0);
+    shell.types("one.pcap -o out --columns classic").is(0);
     let read = |name: &str| fs::read_to_string(shell.path(name)).unwrap();
     let tables = ["out/detected_calls.csv", "out/calls_statistics.csv"];
     for table in tables {
@@ -488,7 +488,7 @@ fn rows_end_as_those_before_them() {
     for table in tables {
         fs::write(shell.path(table), read(table).replace('\n', "\r\n")).unwrap();
     }
-    shell.types("two.pcap -o out").is(0);
+    shell.types("two.pcap -o out --columns classic").is(0);
     for table in tables {
         let text = read(table);
         assert!(
@@ -503,7 +503,9 @@ fn rows_end_as_those_before_them() {
         .unwrap();
     assert_eq!(last.stdout, b"1\r\n");
     fs::remove_dir_all(shell.path("out")).unwrap();
-    shell.types("one.pcap two.pcap -o out").is(0);
+    shell
+        .types("one.pcap two.pcap -o out --columns classic")
+        .is(0);
     let ones = Command::new("grep")
         .args(["-c", ",1$"])
         .arg(shell.path("out/detected_calls.csv"))

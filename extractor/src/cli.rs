@@ -18,7 +18,7 @@ use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::{config_file, log::LogFormat};
 
 use self::{
-    calls::{CallArguments, SoundArguments},
+    calls::{CallArguments, ProblemArguments, SoundArguments},
     input::InputArguments,
     output::OutputArguments,
     timers::TimerArguments,
@@ -70,6 +70,9 @@ pub struct Arguments {
 
     #[command(flatten, next_help_heading = "Calls and timers")]
     timers: TimerArguments,
+
+    #[command(flatten, next_help_heading = "Problems of calls")]
+    problems: ProblemArguments,
 
     #[command(flatten, next_help_heading = "Output")]
     output: OutputArguments,
@@ -313,6 +316,8 @@ impl Arguments {
                 directory: self.output.output_dir,
                 detected_calls_filename: self.output.detected_calls_filename,
                 stats_filename: self.output.stats_filename,
+                columns: self.output.columns,
+                thresholds: self.problems.thresholds(),
                 overwrite: self.output.overwrite,
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.
@@ -356,6 +361,7 @@ mod tests {
                 "Input:",
                 "Which calls:",
                 "Calls and timers:",
+                "Problems of calls:",
                 "Output:",
                 "Uploads:",
                 "Logging:"

@@ -39,6 +39,8 @@ pub struct SipEvent<'w> {
     pub network: Network,
     /// The sender.
     pub source: Endpoint,
+    /// The receiver.
+    pub destination: Endpoint,
     /// The message; it borrows from the map of the input.
     pub message: Message<'w>,
     /// The offers and answers in the message.

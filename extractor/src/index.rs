@@ -491,7 +491,10 @@ impl<'w, 'd> Indexer<'w, 'd> {
                         .saturating_mul(2),
                 );
                 let Datagram {
-                    network, source, ..
+                    network,
+                    source,
+                    destination,
+                    ..
                 } = *datagram;
                 self.sip.push(SipEvent {
                     at,
@@ -500,6 +503,7 @@ impl<'w, 'd> Indexer<'w, 'd> {
                     told_ns: None,
                     network,
                     source,
+                    destination,
                     message,
                     descriptions,
                 });

@@ -24,6 +24,7 @@ pub mod moment;
 pub mod outputs;
 pub mod packet;
 pub mod points;
+pub mod problems;
 pub mod progress;
 pub mod reassembly;
 pub mod report;

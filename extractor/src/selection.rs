@@ -3,13 +3,18 @@
 //! Pure. Calls that are not selected are followed, too, because their packets belong to no other
 //! call; they are only not written.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::Timestamp;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
+use shared::units::GoDuration;
 
-use crate::calls::{Call, CallState};
+use crate::{
+    calls::{Call, CallState},
+    problems::Problems,
+    sip::number,
+};
 
 /// Regular expressions for the identities of a call. They match anywhere in the text.
 #[derive(Clone, Debug, Default)]
@@ -72,12 +77,18 @@ impl From<Timestamp> for Named {
 pub struct Selection {
     /// The patterns for the identities of selected calls.
     pub wanted: Patterns,
-    /// The patterns for numbers; the number of the caller or of the called party must match.
+    /// The patterns for numbers; a number of the INVITE that opened the call must match.
     pub numbers: Vec<Regex>,
     /// Selected calls end at this moment or later.
     pub since: Option<Named>,
     /// Selected calls begin at this moment or earlier.
     pub until: Option<Named>,
+    /// Selected calls last this long, in nanoseconds, or longer.
+    pub min_duration_ns: u64,
+    /// The states in which selected calls end; any if there are none.
+    pub states: Vec<CallState>,
+    /// Selected calls have one of these problems; any or none if there are none.
+    pub problems: Problems,
     /// Calls with fewer SIP messages get no file.
     pub min_messages: u64,
     /// True when no call gets a file.
@@ -90,6 +101,19 @@ pub struct Selection {
     pub not_muted: Patterns,
 }
 
+/// The values of a call that are known at its end, by which calls are selected.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// The time of its last packet, in nanoseconds since 1970.
+    pub last_ns: u64,
+    /// From its start to that packet, in nanoseconds.
+    pub duration_ns: u64,
+    /// The state in which it ended.
+    pub state: CallState,
+    /// Its problems.
+    pub problems: Problems,
+}
+
 /// A selection in a form that can be stored and compared: patterns are texts in sorted order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
@@ -97,6 +121,9 @@ pub struct Written {
     numbers: String,
     since: WrittenTime,
     until: WrittenTime,
+    min_duration_ns: u64,
+    states: String,
+    problems: Problems,
     min_messages: u64,
     has_no_files: bool,
     mutes_all: bool,
@@ -183,6 +210,12 @@ fn joined(patterns: &[Regex]) -> String {
     each.join(" ")
 }
 
+/// The words of states, each once, in alphabetical order.
+fn words(states: &[CallState]) -> String {
+    let words: BTreeSet<String> = states.iter().map(ToString::to_string).collect();
+    words.into_iter().collect::<Vec<_>>().join(",")
+}
+
 impl Written {
     /// The stored form of a selection.
     #[must_use]
@@ -192,6 +225,9 @@ impl Written {
             numbers,
             since,
             until,
+            min_duration_ns,
+            states,
+            problems,
             min_messages,
             has_no_files,
             mutes_all,
@@ -203,6 +239,9 @@ impl Written {
             numbers: joined(numbers),
             since: WrittenTime::of(since.as_ref()),
             until: WrittenTime::of(until.as_ref()),
+            min_duration_ns: *min_duration_ns,
+            states: words(states),
+            problems: *problems,
             min_messages: *min_messages,
             has_no_files: *has_no_files,
             mutes_all: *mutes_all,
@@ -228,6 +267,9 @@ impl Written {
             numbers,
             since,
             until,
+            min_duration_ns,
+            states,
+            problems,
             min_messages,
             has_no_files,
             mutes_all,
@@ -238,6 +280,12 @@ impl Written {
             ("--number", numbers.clone()),
             ("--since", since.to_string()),
             ("--until", until.to_string()),
+            (
+                "--min-duration",
+                GoDuration::from_ns(*min_duration_ns).to_string(),
+            ),
+            ("--state", states.clone()),
+            ("--problems", problems.to_string()),
             ("--min-messages", min_messages.to_string()),
             ("--no-pcaps", has_no_files.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
@@ -291,20 +339,23 @@ impl Selection {
     }
 
     fn has_number(&self, call: &Call) -> bool {
-        let is_asked_for = |header: &[u8]| {
-            number(header)
-                .is_some_and(|number| self.numbers.iter().any(|pattern| pattern.is_match(&number)))
-        };
-        self.numbers.is_empty() || is_asked_for(&call.from) || is_asked_for(&call.to)
+        let is_asked_for =
+            |number: &[u8]| self.numbers.iter().any(|pattern| pattern.is_match(number));
+        let is_in = |header: &[u8]| number(header).is_some_and(|number| is_asked_for(&number));
+        self.numbers.is_empty()
+            || is_in(&call.from)
+            || is_in(&call.to)
+            || call.facts.numbers.iter().any(|number| is_asked_for(number))
     }
 
-    /// Returns true if a call whose last packet came at `last_ns`, in nanoseconds since 1970, may
-    /// be selected.
+    /// Returns true if a call that may be selected by its INVITE is selected by its end, too.
     #[must_use]
-    pub fn ends_late_enough(&self, last_ns: u64) -> bool {
-        self.since
-            .as_ref()
-            .is_none_or(|since| i128::from(last_ns) >= since.at.as_nanosecond())
+    pub fn wants(&self, ended: &Ended) -> bool {
+        let is_late_enough = |since: &Named| i128::from(ended.last_ns) >= since.at.as_nanosecond();
+        self.since.as_ref().is_none_or(is_late_enough)
+            && ended.duration_ns >= self.min_duration_ns
+            && (self.states.is_empty() || self.states.contains(&ended.state))
+            && (self.problems.are_none() || self.problems.share_any(ended.problems))
     }
 
     /// Returns true if the sound of a call is left out.
@@ -313,44 +364,6 @@ impl Selection {
         let mutes_others = self.mutes_all || !self.not_muted.are_none();
         self.muted.matches_any(call) || (mutes_others && !self.not_muted.matches_any(call))
     }
-}
-
-/// The number in a header value, without `+` or `00` before it, and without separators (RFC 3966,
-/// section 3). `None` if the URI has no number.
-fn number(header: &[u8]) -> Option<Vec<u8>> {
-    let uri = header.rsplit(|byte| *byte == b'<').next()?;
-    let colon = uri.iter().position(|byte| *byte == b':')?;
-    let (scheme, rest) = uri.split_at_checked(colon)?;
-    let rest = rest.strip_prefix(b":")?;
-    let user = match scheme.trim_ascii().to_ascii_lowercase().as_slice() {
-        b"sip" | b"sips" => rest.get(..rest.iter().position(|byte| *byte == b'@')?)?,
-        b"tel" => rest,
-        _ => return None,
-    };
-    let user = user.split(|byte| b";:>?".contains(byte)).next()?;
-    // Some phones encode the plus sign.
-    let user = user
-        .strip_prefix(b"%2B")
-        .or_else(|| user.strip_prefix(b"%2b"))
-        .or_else(|| user.strip_prefix(b"+"))
-        .unwrap_or(user);
-    let digits: Vec<u8> = user
-        .iter()
-        .copied()
-        .filter(|byte| !b"-.() /".contains(byte))
-        .collect();
-    if digits.is_empty()
-        || !digits
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || b"*#".contains(byte))
-    {
-        return None;
-    }
-    let international = digits
-        .strip_prefix(b"00")
-        .filter(|rest| !rest.is_empty())
-        .map(<[u8]>::to_vec);
-    Some(international.unwrap_or(digits))
 }
 
 #[cfg(test)]
@@ -380,36 +393,5 @@ mod tests {
             Written::of(&of(Some("-2h"), then)),
             Written::of(&of(Some("-3h"), then))
         );
-    }
-
-    #[test]
-    fn numbers_are_told_whatever_their_dress() {
-        for (header, want) in [
-            (
-                "\"Alice <3\" <sip:+49301234@example.com>;tag=1",
-                Some("49301234"),
-            ),
-            (
-                "<sip:0049-30-12.34@example.com;user=phone>",
-                Some("49301234"),
-            ),
-            ("<tel:+49(30)1234;phone-context=x>;tag=1", Some("49301234")),
-            ("SIP:%2B49301234:secret@[2001:db8::1]", Some("49301234")),
-            ("<sips:0301234@x>", Some("0301234")),
-            ("<sip:*21*5#@x>", Some("*21*5#")),
-            ("tel:110", Some("110")),
-            ("<sip:00@x>", Some("00")),
-            ("<sip:alice@example.com>", None),
-            ("<sip:192.0.2.1>", None),
-            ("<sip:+@x>", None),
-            ("<mailto:1@x>", None),
-            ("", None),
-        ] {
-            assert_eq!(
-                number(header.as_bytes()).as_deref(),
-                want.map(str::as_bytes),
-                "{header}"
-            );
-        }
     }
 }

@@ -8,8 +8,9 @@ use crate::{
     calls::Rules,
     config::{Config, Source},
     events::stable_hash,
-    outputs::OutputSettings,
+    outputs::{Columns, OutputSettings},
     packet::Decoder,
+    problems::Thresholds,
     selection::{Named, Written},
     source::{Name, NamedInput},
 };
@@ -33,6 +34,8 @@ struct Conditions {
     rules: Rules,
     calls_table: Name,
     streams_table: Name,
+    columns: Columns,
+    thresholds: Thresholds,
     overwrite: bool,
     leaves_out_copies: bool,
     selection: Written,
@@ -56,6 +59,8 @@ impl Terms {
             rules: *rules,
             calls_table: Name::of(&outputs.detected_calls_filename),
             streams_table: Name::of(&outputs.stats_filename),
+            columns: outputs.columns,
+            thresholds: outputs.thresholds,
             overwrite: outputs.overwrite,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
@@ -74,10 +79,12 @@ impl Terms {
         let Conditions {
             calls_table,
             streams_table,
+            columns,
             overwrite,
             ..
         } = &self.conditions;
         OutputSettings {
+            columns: *columns,
             overwrite: *overwrite,
             detected_calls_filename: calls_table.to_path().to_owned(),
             stats_filename: streams_table.to_path().to_owned(),
@@ -173,6 +180,8 @@ impl Conditions {
             rules,
             calls_table,
             streams_table,
+            columns,
+            thresholds,
             overwrite,
             leaves_out_copies,
             selection,
@@ -206,6 +215,17 @@ impl Conditions {
                 "--stats-filename",
                 streams_table.to_path().display().to_string(),
             ),
+            ("--columns", columns.to_string()),
+            ("--problem-loss", thresholds.loss_percent.to_string()),
+            (
+                "--problem-jitter",
+                GoDuration::from_ns(thresholds.jitter_ns).to_string(),
+            ),
+            ("--problem-mos", thresholds.mos.to_string()),
+            (
+                "--problem-setup",
+                GoDuration::from_ns(thresholds.setup_ns).to_string(),
+            ),
             ("--overwrite", overwrite.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
@@ -231,6 +251,8 @@ pub(crate) mod tests {
             },
             calls_table: Name::of("calls.csv"),
             streams_table: Name::of("streams.csv"),
+            columns: Columns::All,
+            thresholds: Thresholds::default(),
             overwrite: false,
             leaves_out_copies: false,
             selection: Written::default(),

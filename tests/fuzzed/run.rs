@@ -104,6 +104,8 @@ fn extract(
         directory: directory.clone(),
         detected_calls_filename: "detected_calls.csv".into(),
         stats_filename: "calls_statistics.csv".into(),
+        columns: sip_call_extractor::outputs::Columns::All,
+        thresholds: sip_call_extractor::problems::Thresholds::default(),
         overwrite: false,
         tells_of_calls: false,
         syncs: false,

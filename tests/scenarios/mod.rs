@@ -5,11 +5,13 @@
 
 mod calls;
 mod clocks;
+mod columns;
 mod crowd;
 mod dialogs;
 mod floods;
 mod media;
 mod networks;
+mod problems;
 mod rows;
 mod statistics;
 mod world;
@@ -86,4 +88,58 @@ fn meanwhile(t: &mut Ladder, at: u64) {
 
 fn packet(t: &mut Ladder, at: u64, from: SocketAddr, to: SocketAddr, ssrc: u32, sequence: u16) {
     t.rtp(at, from, to, ssrc, sequence..=sequence);
+}
+
+/// Extracts, also in small pieces and in two runs, which must give the same.
+#[track_caller]
+fn extracted(t: &mut Ladder) -> Extracted {
+    use support::{
+        capture::Capture,
+        desk::{Desk, assert_same},
+    };
+
+    let out = t.extract();
+    let small = [
+        "--window-bytes=900",
+        "--chunk-bytes=400",
+        "--unit-bytes=1",
+        "--index-bytes=1",
+    ];
+    let pieces = small.iter().fold(t.clone(), |t, flag| t.flag(flag));
+    assert_same(
+        &out.files(),
+        &pieces.extract_as_drawn().files(),
+        "in small pieces",
+    );
+    let desk = Desk::new();
+    let (before, after) = t.capture.frames.split_at(t.capture.frames.len() / 2);
+    let flags: Vec<&str> = t.flags().collect();
+    for (name, frames, is_last) in [("1.pcap", before, false), ("2.pcap", after, true)] {
+        let segment = Capture {
+            frames: frames.to_vec(),
+            ..Capture::default()
+        };
+        desk.deliver(name, &segment.to_pcap());
+        let last = ["--final"].into_iter().filter(|_| is_last);
+        desk.run(&flags.iter().copied().chain(last).collect::<Vec<_>>())
+            .is(0);
+    }
+    desk.has(&out.files(), "in two runs");
+    out
+}
+
+/// Checks columns of the only call: `name=value`.
+#[track_caller]
+fn has(t: &mut Ladder, columns: &[&str]) {
+    let out = extracted(t);
+    for column in columns {
+        let (name, value) = column.split_once('=').unwrap();
+        out.only_call().has(name, value);
+    }
+}
+
+/// Draws a second of RTP each way.
+fn talk(t: &mut Ladder, at: u64) {
+    t.rtp(at, A_MEDIA, B_MEDIA, 7, 1..=50);
+    t.rtp(at + 1, B_MEDIA, A_MEDIA, 8, 1..=50);
 }

@@ -8,7 +8,8 @@ fn the_columns() {
     assert_eq!(
         text(&out, "detected_calls.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,s3_location,\
-         end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count\n"
+         end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count,\
+         pdd_ms,answer_ms,talk_s,hangup_by,caller_ua,callee_ua,codecs,one_way,no_media,reason,source_ip,destination_ip,problems\n"
     );
     assert_eq!(
         text(&out, "calls_statistics.csv"),

@@ -47,6 +47,11 @@ impl Ladder {
         ladder
     }
 
+    /// Returns the flags that were added.
+    pub fn flags(&self) -> impl Iterator<Item = &str> {
+        self.flags.iter().map(String::as_str)
+    }
+
     pub fn sip(&mut self, at_ms: u64, from: SocketAddr, to: SocketAddr, message: Sip) {
         self.udp(at_ms, from, to, &message.bytes());
     }
@@ -90,10 +95,7 @@ impl Ladder {
 
     /// Extracts from the capture in drawing order, and does not check the exit status.
     pub fn extract_as_drawn(&self) -> Extracted {
-        extract_bytes(
-            &self.capture.to_pcap(),
-            &self.flags.iter().map(String::as_str).collect::<Vec<_>>(),
-        )
+        extract_bytes(&self.capture.to_pcap(), &self.flags().collect::<Vec<_>>())
     }
 }
 

@@ -52,6 +52,18 @@ pub enum CallState {
     Flood,
 }
 
+impl CallState {
+    /// All states.
+    pub const ALL: [Self; 6] = [
+        Self::Completed,
+        Self::Cancelled,
+        Self::Failed,
+        Self::Timeout,
+        Self::Incomplete,
+        Self::Flood,
+    ];
+}
+
 impl fmt::Display for CallState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -63,6 +75,31 @@ impl fmt::Display for CallState {
             Self::Flood => "flood",
         })
     }
+}
+
+/// A side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    /// The side that sent the INVITE that opened the call.
+    Caller,
+    /// The other side, as the caller sees it.
+    Callee,
+}
+
+/// A step of the call that its caller makes or notices. Legs that a back-to-back user agent adds
+/// under the same Call-ID, and phones that a proxy tries, have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Milestone {
+    /// A phone rings: 180 to 189 to the caller's INVITE.
+    Rings,
+    /// A 2xx to the caller's INVITE.
+    Answered,
+    /// A 3xx to 6xx to the caller's INVITE, with this status code, and no answer before it.
+    Refused(u16),
+    /// The CANCEL with which the caller gave up.
+    Cancelled,
+    /// The BYE that ended the caller's last dialog, from this side.
+    HungUp(Side),
 }
 
 /// The most attempts that a call follows at once, and the most dialogs. Ring groups have some
@@ -220,23 +257,44 @@ impl Dialogs {
         self.excess
     }
 
-    /// Handles the next message of the call.
-    pub fn handle(&mut self, message: &Message<'_>) {
+    /// The side that wrote a message, by the tags. `None` if the message is of another leg, or has
+    /// no tag that tells.
+    #[must_use]
+    pub fn writer(&self, message: &Message<'_>) -> Option<Side> {
+        let (from, to) = tags(message);
+        let (own, other) = match message.start {
+            StartLine::Request(_) => (from, to),
+            StartLine::Status(_) => (to, from),
+        };
+        if self.is_callers_tag(own) {
+            return Some(Side::Caller);
+        }
+        (self.is_callers_tag(other) && !own.is_missing()).then_some(Side::Callee)
+    }
+
+    /// Handles the next message of the call. Returns the step that it is for the caller.
+    pub fn handle(&mut self, message: &Message<'_>) -> Option<Milestone> {
         match message.start {
             StartLine::Request(Method::Invite) if is_initial_invite(message) => {
                 self.handle_invite(message);
+                None
             }
-            StartLine::Request(Method::Bye) => self.handle_bye(tags(message)),
+            StartLine::Request(Method::Bye) => self.handle_bye(message),
             StartLine::Request(Method::Cancel) => self.handle_cancel(message),
             StartLine::Status(status)
                 if message
                     .cseq
                     .is_some_and(|cseq| cseq.method == Method::Invite) =>
             {
-                self.handle_answer(status, message);
+                self.handle_answer(status, message)
             }
-            _ => {}
+            _ => None,
         }
+    }
+
+    fn is_callers_tag(&self, tag: Tag) -> bool {
+        let has_it = |attempt: &Attempt| attempt.is_callers && attempt.id.from == tag;
+        !tag.is_missing() && self.attempts.iter().any(has_it)
     }
 
     /// The caller's attempt: of the INVITE that opened the call and those that repeat it, the one
@@ -291,22 +349,35 @@ impl Dialogs {
         }
     }
 
-    fn handle_answer(&mut self, status: u16, response: &Message<'_>) {
+    fn handle_answer(&mut self, status: u16, response: &Message<'_>) -> Option<Milestone> {
+        let was_answered = self.mid_dialog;
         let attempt = self.attempt(AttemptId::of(response));
-        match status {
-            ..200 => attempt
-                .into_iter()
-                .for_each(|attempt| attempt.proceed(status, response)),
+        let is_callers = attempt.as_ref().is_some_and(|attempt| attempt.is_callers);
+        let milestone = match status {
+            ..200 => {
+                attempt
+                    .into_iter()
+                    .for_each(|attempt| attempt.proceed(status, response));
+                (180..190).contains(&status).then_some(Milestone::Rings)
+            }
             200..300 => {
                 attempt
                     .into_iter()
                     .for_each(|attempt| attempt.answer(status));
                 self.begin_dialog(tags(response));
+                Some(Milestone::Answered)
             }
-            _ => attempt
-                .into_iter()
-                .for_each(|attempt| attempt.fail(status, response)),
-        }
+            _ => {
+                let fails = |attempt: &mut Attempt| {
+                    attempt.fail(status, response);
+                    attempt.progress != AttemptProgress::Answered
+                };
+                attempt
+                    .is_some_and(fails)
+                    .then_some(Milestone::Refused(status))
+            }
+        };
+        milestone.filter(|_| is_callers && !was_answered)
     }
 
     fn begin_dialog(&mut self, tags: (Tag, Tag)) {
@@ -326,30 +397,49 @@ impl Dialogs {
 
     /// A CANCEL counts only if the caller sent it: a proxy also cancels the phones that did not
     /// answer.
-    fn handle_cancel(&mut self, cancel: &Message<'_>) {
+    fn handle_cancel(&mut self, cancel: &Message<'_>) -> Option<Milestone> {
         let branch = stable_hash(cancel.branch);
         let by_branch =
             |attempt: &Attempt| attempt.branches.iter().any(|known| known.name == branch);
         let found = self
             .position(AttemptId::of(cancel))
             .or_else(|| self.attempts.iter().position(by_branch));
-        if let Some(attempt) = found.and_then(|place| self.attempts.get_mut(place)) {
-            attempt.cancel(branch);
-        }
+        let attempt = found.and_then(|place| self.attempts.get_mut(place))?;
+        (attempt.cancel(branch) && attempt.is_callers).then_some(Milestone::Cancelled)
     }
 
     /// RFC 3261, section 15: a BYE ends the dialog in which it is sent. A BYE that matches no
     /// dialog, but the From tag of an attempt, ends an early dialog, or one whose 2xx was not
     /// captured.
-    fn handle_bye(&mut self, tags: (Tag, Tag)) {
-        let mut fits_any = false;
+    fn handle_bye(&mut self, bye: &Message<'_>) -> Option<Milestone> {
+        let tags = tags(bye);
+        let sides = [(tags.0, Side::Caller), (tags.1, Side::Callee)];
+        let hung_up = sides
+            .into_iter()
+            .find(|(tag, _)| self.is_callers_tag(*tag))
+            .map(|(_, side)| Milestone::HungUp(side));
+        let (mut fits_any, mut was_open) = (false, false);
         for dialog in self.dialogs.iter_mut().filter(|dialog| dialog.has(tags)) {
             fits_any = true;
-            dialog.is_open = false;
+            was_open |= std::mem::replace(&mut dialog.is_open, false);
         }
         if fits_any {
-            return;
+            return hung_up.filter(|_| was_open && !self.caller_talks());
         }
+        self.hang_up_early(tags).then_some(hung_up).flatten()
+    }
+
+    /// True while a dialog of the caller is open: of two phones that answered, the caller hangs up
+    /// on one, and talks to the other.
+    fn caller_talks(&self) -> bool {
+        let is_callers = |(a, b)| self.is_callers_tag(a) || self.is_callers_tag(b);
+        self.dialogs
+            .iter()
+            .any(|dialog| dialog.is_open && is_callers(dialog.tags))
+    }
+
+    /// Ends early dialogs, for a BYE. Returns true if the BYE has the From tag of an attempt.
+    fn hang_up_early(&mut self, tags: (Tag, Tag)) -> bool {
         let hung_up = self
             .attempts
             .iter_mut()
@@ -360,6 +450,7 @@ impl Dialogs {
             // A 2xx that crosses the BYE, or comes through another queue, begins no dialog.
             self.note_dialog(tags, false);
         }
+        hung_up > 0
     }
 }
 
@@ -455,11 +546,14 @@ impl Attempt {
         }
     }
 
-    fn cancel(&mut self, branch: u64) {
-        if self.is_pending() && self.fails_with(branch) {
+    /// Returns true if the attempt is cancelled now.
+    fn cancel(&mut self, branch: u64) -> bool {
+        let is_cancelled = self.is_pending() && self.fails_with(branch);
+        if is_cancelled {
             self.was_cancelled = true;
             self.progress = AttemptProgress::Cancelled;
         }
+        is_cancelled
     }
 
     /// Ends the last early dialog, for a BYE. Returns true if the BYE has the attempt's From tag.
@@ -700,7 +794,9 @@ mod tests {
             call.handle(&message(&answer(leg, 200, "INVITE")));
         }
         assert_eq!((call.dialogs.len(), call.excess()), (MAX_DIALOGS, 15));
-        (0..MAX_DIALOGS).for_each(|leg| call.handle(&message(&request(leg, "BYE"))));
+        for leg in 0..MAX_DIALOGS {
+            call.handle(&message(&request(leg, "BYE")));
+        }
         assert_eq!(call.over(), Some(CallState::Completed));
         call.handle(&message(&request(500, "INVITE")));
         assert_eq!(

@@ -236,6 +236,7 @@ mod tests {
             told_ns: None,
             network: Network::PLAIN,
             source,
+            destination: source,
             message,
             descriptions: Vec::new(),
         };

@@ -8,6 +8,7 @@
 //! many packets flow.
 //!
 //! * [`Dialogs`]: the dialogs of one call, and its end;
+//! * [`Facts`]: what its messages say beside that, for its row;
 //! * [`Endpoints`]: which open calls gave an endpoint, and when;
 //! * `guesses`: endpoints that no description has, and the calls that may have them;
 //! * [`FlowTable`]: the flows of the latest windows, by endpoint, and their owners;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 mod descriptions;
 mod dialogs;
 mod endpoints;
+mod facts;
 mod floods;
 mod flows;
 mod guesses;
@@ -30,8 +32,9 @@ mod touching;
 mod unclaimed;
 
 pub use descriptions::{Descriptions, KnownStatements};
-pub use dialogs::{CallState, Dialogs};
+pub use dialogs::{CallState, Dialogs, Milestone, Side};
 pub use endpoints::{Endpoints, Given};
+pub use facts::{Facts, HangUp};
 pub use flows::{FlowNumber, FlowPackets, FlowTable, Owner, Owners};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};

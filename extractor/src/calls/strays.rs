@@ -47,6 +47,7 @@ pub struct Stray {
     frames: Frames,
     network: Network,
     source: Endpoint,
+    destination: Endpoint,
     timestamp_ns: u64,
     told_ns: Option<u64>,
     /// The message itself, if it may concern a call.
@@ -153,6 +154,7 @@ impl Stray {
             told_ns,
             network,
             source,
+            destination,
             message,
             ..
         } = event;
@@ -167,6 +169,7 @@ impl Stray {
             frames: frames.clone(),
             network: *network,
             source: *source,
+            destination: *destination,
             timestamp_ns: *timestamp_ns,
             told_ns: *told_ns,
             message: kept.into(),
@@ -191,6 +194,7 @@ impl Stray {
             told_ns,
             network,
             source,
+            destination,
             ..
         } = self;
         Some(SipEvent {
@@ -200,6 +204,7 @@ impl Stray {
             told_ns: *told_ns,
             network: *network,
             source: *source,
+            destination: *destination,
             message,
             descriptions,
         })
@@ -246,6 +251,7 @@ mod tests {
             told_ns: Some(8),
             network,
             source,
+            destination: source,
             message,
             descriptions: Vec::new(),
         }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, CallState, Descriptions, Dialogs, Endpoints, FlowNumber, FlowTable, Owners, Strays,
-    Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets, guesses::Addresses,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Owners,
+    Strays, Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets,
+    guesses::Addresses,
 };
 use crate::{
     counts::Excess,
@@ -70,8 +71,8 @@ pub struct Call {
     pub last_told: Option<(Position, u64)>,
     /// The moment at which that INVITE was complete.
     opened: Moment,
-    /// The source of that INVITE.
-    source: Endpoint,
+    /// What its messages said, for its row.
+    pub facts: Facts,
     dialogs: Dialogs,
     held: Vec<Endpoint>,
     /// The endpoints that it guessed at first.
@@ -411,7 +412,7 @@ impl CallTable {
             && let Some(number) = self.floods.least_promising()
         {
             if let Some(call) = self.calls.get(&number) {
-                self.floods.count(call.source);
+                self.floods.count(call.facts.source);
             }
             self.close(number, at, CallState::Flood, at.clock);
         }
@@ -438,7 +439,8 @@ impl CallTable {
             self.floods.forget(number);
         }
         let excess = call.dialogs.excess();
-        call.dialogs.handle(&event.message);
+        let milestone = call.dialogs.handle(&event.message);
+        call.facts.learn(event, milestone, &call.dialogs);
         self.excess.dialogs = self
             .excess
             .dialogs
@@ -607,7 +609,7 @@ impl Call {
             first_frame: event.frames.first().copied().unwrap_or(event.at),
             last_told: None,
             opened: event.at,
-            source: event.source,
+            facts: Facts::open(event),
             dialogs: Dialogs::open(message),
             held: Vec::new(),
             guessed: SmallVec::new(),
@@ -622,6 +624,12 @@ impl Call {
             frames: Vec::new(),
             claims: Vec::new(),
         }
+    }
+
+    /// Returns true if the call was answered: the capture has the answer, or began after it.
+    #[must_use]
+    pub fn was_answered(&self) -> bool {
+        self.dialogs.is_mid_dialog() || self.facts.answered_ns.is_some()
     }
 
     /// Adds the frames of a message in capture order: some may come before those of other messages.

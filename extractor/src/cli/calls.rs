@@ -2,12 +2,17 @@
 
 use clap::Args;
 use regex::bytes::Regex;
+use shared::units::GoDuration;
 
 use super::{
     output::OutputArguments,
     times::{self, Time},
 };
-use crate::selection::{Patterns, Selection};
+use crate::{
+    calls::CallState,
+    problems::{Hundredths, Problems, Thresholds},
+    selection::{Patterns, Selection},
+};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct CallArguments {
@@ -34,7 +39,8 @@ pub(super) struct CallArguments {
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     to: Vec<Regex>,
 
-    /// Extract only calls from or to a number that matches this regular expression.
+    /// Extract only calls with a number that matches this regular expression: in From, To, the
+    /// Request-URI, P-Asserted-Identity or Diversion of the INVITE that opened the call.
     ///
     /// Numbers are compared without +, 00 and separators: +49 (30) 123-4 and 0049301234 are
     /// 49301234, so `^4930` finds both. May be repeated: one match is enough.
@@ -54,6 +60,60 @@ pub(super) struct CallArguments {
     /// A day counts to its end.
     #[arg(long, value_name = "TIME", value_parser = times::until, allow_hyphen_values = true)]
     pub(super) until: Option<Time>,
+
+    /// Extract only calls of at least this duration: the column `duration_s`, from the INVITE to
+    /// the last packet.
+    ///
+    /// With `--state completed`, calls that nobody answered are left out, however long they rang.
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    min_duration: GoDuration,
+
+    /// Extract only calls that end in this state: completed, cancelled, failed, timeout,
+    /// incomplete or flood.
+    ///
+    /// May be repeated, or a list with commas between: one of the states is enough.
+    #[arg(long, value_name = "STATE", value_parser = state, value_delimiter = ',')]
+    state: Vec<CallState>,
+
+    /// Extract only calls with this problem: loss, jitter, mos, one-way, no-media, slow-setup,
+    /// early-media-only, retransmitted-invite or server-error; `any` for all of them.
+    ///
+    /// May be repeated, or a list with commas between: one of the problems is enough. The column
+    /// `problems` has the problems of a call.
+    #[arg(long, value_name = "PROBLEM", value_delimiter = ',')]
+    problems: Vec<Problems>,
+}
+
+/// Flags for the values from which on something is a problem.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ProblemArguments {
+    /// The problem `loss`: a stream lost more than this percentage of its packets.
+    #[arg(long, value_name = "PERCENT", default_value_t = Thresholds::default().loss_percent)]
+    problem_loss: Hundredths,
+
+    /// The problem `jitter`: the mean jitter of a stream is higher.
+    #[arg(long, value_name = "DURATION", default_value_t = GoDuration::from_ns(Thresholds::default().jitter_ns))]
+    problem_jitter: GoDuration,
+
+    /// The problem `mos`: the MOS of a stream is lower.
+    #[arg(long, value_name = "MOS", default_value_t = Thresholds::default().mos)]
+    problem_mos: Hundredths,
+
+    /// The problem `slow-setup`: the first ringing tone (180 to 189), or the answer where no phone
+    /// rang, came later.
+    #[arg(long, value_name = "DURATION", default_value_t = GoDuration::from_ns(Thresholds::default().setup_ns))]
+    problem_setup: GoDuration,
+}
+
+impl ProblemArguments {
+    pub(super) fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            loss_percent: self.problem_loss,
+            jitter_ns: self.problem_jitter.as_ns(),
+            mos: self.problem_mos,
+            setup_ns: self.problem_setup.as_ns(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -128,6 +188,12 @@ impl CallArguments {
             until: self.until.map(|until| until.named),
             min_messages: output.min_messages,
             has_no_files: output.no_pcaps,
+            min_duration_ns: self.min_duration.as_ns(),
+            states: self.state,
+            problems: self
+                .problems
+                .into_iter()
+                .fold(Problems::default(), Problems::with),
             mutes_all: sound.no_rtp_dump,
             muted: Patterns {
                 call_id: sound.no_rtp_dump_for_callid_pattern,
@@ -152,9 +218,26 @@ fn pattern(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| format!("that is no regular expression: {error}"))
 }
 
+fn state(text: &str) -> Result<CallState, String> {
+    let known = CallState::ALL
+        .into_iter()
+        .find(|state| state.to_string() == text);
+    known.ok_or_else(|| {
+        let words = CallState::ALL.map(|state| state.to_string()).join(", ");
+        format!("the states are {words}")
+    })
+}
+
 fn number(text: &str) -> Result<Regex, String> {
     // The user may have written a plus first, after an anchor or a backslash.
     let plain = text.trim_start_matches(['^', '\\']);
+    let begins_with_00 = text.starts_with('^') && plain.starts_with("00");
+    if begins_with_00 && plain.as_bytes().get(2).is_some_and(u8::is_ascii_digit) {
+        return Err(format!(
+            "numbers stand without their leading 00; write '^{}'",
+            plain.trim_start_matches('0')
+        ));
+    }
     match plain.strip_prefix('+') {
         Some(digits) if digits.starts_with(|first: char| first.is_ascii_digit()) => Err(format!(
             r"numbers stand without their plus sign; write '^{digits}' (in --from and --to, it would be '\+{digits}')"

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::outputs::Columns;
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct OutputArguments {
     /// Directory for the results; it is made if it is not there.
@@ -17,6 +19,12 @@ pub(super) struct OutputArguments {
     /// Name of the table with a row per RTP stream; it must not be a symbolic link.
     #[arg(long, value_name = "NAME", default_value = "calls_statistics.csv")]
     pub(super) stats_filename: PathBuf,
+
+    /// Columns of both tables: all, or classic for those of the version before.
+    ///
+    /// A table goes on with the columns with which it was begun.
+    #[arg(long, value_name = "WHICH", default_value_t, value_parser = columns)]
+    pub(super) columns: Columns,
 
     /// Replace calls' files that are there already, and their rows, instead of choosing another
     /// name.
@@ -42,4 +50,11 @@ pub(super) struct OutputArguments {
     /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.
     #[arg(long)]
     pub(super) no_sync: bool,
+}
+
+fn columns(text: &str) -> Result<Columns, String> {
+    [Columns::All, Columns::Classic]
+        .into_iter()
+        .find(|columns| columns.to_string() == text)
+        .ok_or_else(|| "write all or classic".to_owned())
 }

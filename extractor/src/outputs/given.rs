@@ -102,6 +102,8 @@ mod tests {
             directory: folder.path().to_owned(),
             detected_calls_filename: "d".into(),
             stats_filename: "s".into(),
+            columns: crate::outputs::Columns::All,
+            thresholds: crate::problems::Thresholds::default(),
             overwrite: false,
             selection: Selection::default(),
             location: None,

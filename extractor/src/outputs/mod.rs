@@ -8,13 +8,14 @@
 //! The modules import each other in one direction:
 //!
 //! ```text
-//! rows -> table, recording; recording -> call_file, streams, settled
+//! rows -> table, summary, columns; summary -> recording -> call_file, streams, settled
 //! call_file, table, given -> directory -> parts, names, settings
 //! settled -> records, mute, runs
 //! ```
 
 mod buffer;
 mod call_file;
+mod columns;
 mod directory;
 mod given;
 mod mute;
@@ -27,6 +28,7 @@ mod runs;
 mod settings;
 mod settled;
 mod streams;
+mod summary;
 mod table;
 mod text;
 pub mod uploads;
@@ -45,17 +47,19 @@ use self::{
     recording::Recording,
     rows::Rows,
     settled::Settled,
+    summary::CallSummary,
     table::{CsvFile, CsvProgress, Replaced},
     uploads::{Due, Uploads},
 };
 pub use self::{
-    directory::Directory, names::is_of_a_call, records::Records, settings::OutputSettings,
-    text::printable,
+    columns::Columns, directory::Directory, names::is_of_a_call, records::Records,
+    settings::OutputSettings, text::printable,
 };
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     counts::CallCounts,
     moment::Clock,
+    problems::Thresholds,
     selection::Selection,
 };
 
@@ -75,6 +79,8 @@ pub struct Outputs {
     selection: Selection,
     /// The location of the call files as objects, for the CSV rows.
     location: Option<S3Uri>,
+    columns: Columns,
+    thresholds: Thresholds,
     tells_of_calls: bool,
     uploads: Uploads,
     /// Files that become due for upload when they are published.
@@ -135,6 +141,8 @@ struct Destination<'a> {
     directory: &'a Directory,
     selection: &'a Selection,
     location: Option<&'a S3Uri>,
+    columns: Columns,
+    thresholds: &'a Thresholds,
     tells_of_calls: bool,
 }
 
@@ -184,22 +192,22 @@ impl Job<'_> {
             },
         )?;
         let Some(end) = work.end else { return Ok(()) };
-        if to.selection.ends_late_enough(recording.last_ns()) {
+        let summary = CallSummary::of(call, end, recording, to.thresholds);
+        if to.selection.wants(&summary.ended()) {
             *has_file = to.selection.gives_file(end.state, recording.sip_packets);
             let file_name = has_file.then(|| recording.file.name());
             *rows = Some(Rows::of(
-                call,
-                &end,
-                recording,
+                &summary,
                 file_name.as_deref(),
                 to.location,
+                to.columns,
             )?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
             if tracing::enabled!(tracing::Level::DEBUG) {
                 recording.tell_of_silence(call);
             }
         } else {
-            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: it ended before --since");
+            tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), "call left out: --since, --min-duration, --state or --problems excludes it");
         }
         Ok(())
     }
@@ -214,9 +222,15 @@ impl Outputs {
         let detected_calls = CsvFile::new(
             &directory,
             &settings.detected_calls_filename,
-            rows::DETECTED_CALLS,
+            columns::DETECTED_CALLS,
+            settings.columns,
         );
-        let statistics = CsvFile::new(&directory, &settings.stats_filename, rows::STATISTICS);
+        let statistics = CsvFile::new(
+            &directory,
+            &settings.stats_filename,
+            columns::STATISTICS,
+            settings.columns,
+        );
         let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
             recordings: BTreeMap::new(),
@@ -236,6 +250,8 @@ impl Outputs {
             counts: CallCounts::default(),
             selection: settings.selection.clone(),
             location: settings.location.clone(),
+            columns: settings.columns,
+            thresholds: settings.thresholds,
             tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
@@ -382,6 +398,8 @@ impl Outputs {
             directory: &self.directory,
             selection: &self.selection,
             location: self.location.as_ref(),
+            columns: self.columns,
+            thresholds: &self.thresholds,
             tells_of_calls: self.tells_of_calls,
         };
         jobs.par_iter_mut()

@@ -4,65 +4,14 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use shared::s3_uri::S3Uri;
 
-use super::{names::rfc3339, recording::Recording, table::csv_rows, text::field};
-use crate::{
-    calls::{Call, End, KnownStatements},
-    events::FlowKey,
-    rtp::{Payload, Stream, mos},
+use super::{
+    columns::{Columns, DETECTED_CALLS, STATISTICS},
+    names::rfc3339,
+    summary::{CallSummary, StreamSummary},
+    table::csv_rows,
+    text::field,
 };
-
-/// The columns of `detected_calls.csv`: those of the original program, then additional ones.
-pub(super) const DETECTED_CALLS: &[&str] = &[
-    "call_id",
-    "start_timestamp",
-    "output_pcap_filename",
-    "sip_from",
-    "sip_to",
-    "s3_location",
-    "end_timestamp",
-    "duration_s",
-    "state",
-    "final_status",
-    "sip_packet_count",
-    "rtp_packet_count",
-    "rtp_stream_count",
-];
-
-/// The columns of `calls_statistics.csv`: those of the original program, then additional ones.
-pub(super) const STATISTICS: &[&str] = &[
-    "call_id",
-    "start_timestamp",
-    "output_pcap_filename",
-    "sip_from",
-    "sip_to",
-    "ssrc_hex",
-    "src_rtp_endpoint",
-    "dst_rtp_endpoint",
-    "rtp_packet_count",
-    "expected_rtp_packets",
-    "lost_packets",
-    "out_of_order_count",
-    "duplicate_count",
-    "max_delta_ms",
-    "min_delta_ms",
-    "avg_delta_ms",
-    "ptime_ms",
-    "s3_location",
-    "jitter_ms",
-    "max_jitter_ms",
-    "mean_jitter_ms",
-    "payload_type",
-    "codec",
-    "clock_rate",
-    "loss_percent",
-    "max_burst_loss",
-    "mos",
-    "first_timestamp",
-    "last_timestamp",
-];
-
-/// The packet duration if no description gives one.
-const DEFAULT_PTIME_MS: u32 = 20;
+use crate::calls::Side;
 
 /// The CSV rows of one call.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,72 +25,88 @@ impl Rows {
     /// Creates the rows of a call. `file_name` is the name of its file, if it has one; `location`
     /// is the place where that file is or will be an object.
     pub(super) fn of(
-        call: &Call,
-        end: &End,
-        recording: &Recording,
+        summary: &CallSummary<'_>,
         file_name: Option<&str>,
         location: Option<&S3Uri>,
+        columns: Columns,
     ) -> Result<Self> {
-        let name = file_name.unwrap_or_default().to_owned();
+        let call = summary.call;
         let common = [
             field(&call.call_id),
             rfc3339(call.start_ns),
-            name,
+            file_name.unwrap_or_default().to_owned(),
             field(&call.from),
             field(&call.to),
         ];
-        let s3_location = || {
-            location
-                .zip(file_name)
-                .map(|(location, name)| location.of_object(name))
-                .unwrap_or_default()
+        let s3_location = location
+            .zip(file_name)
+            .map(|(location, name)| location.of_object(name))
+            .unwrap_or_default();
+        let with_common = |row: Vec<String>, count: usize| {
+            let fields = common.iter().cloned().chain(row);
+            fields.take(count).collect::<Vec<_>>()
         };
-        let own = [
-            s3_location(),
-            rfc3339(recording.last_ns()),
-            seconds(recording.last_ns().saturating_sub(call.start_ns)),
-            end.state.to_string(),
-            end.final_status
-                .map(|status| status.to_string())
-                .unwrap_or_default(),
-            recording.sip_packets.to_string(),
-            recording.streams.packets().to_string(),
-            recording.streams.all().len().to_string(),
-        ];
-        let with_common = |row: &[String]| common.iter().chain(row).cloned().collect::<Vec<_>>();
-        let of_streams = recording
-            .streams
-            .all()
-            .iter()
-            .map(|stream| with_common(&statistics(call, stream, s3_location())));
+        let own = detected_call(summary, s3_location.clone());
+        let detected_call = with_common(own, DETECTED_CALLS.columns(columns).len());
+        let statistics_len = STATISTICS.columns(columns).len();
+        let of_streams = summary.streams.iter().map(|stream| {
+            let own = statistics(stream, s3_location.clone());
+            with_common(own, statistics_len)
+        });
         Ok(Self {
-            detected_call: csv_rows([with_common(&own)])?,
+            detected_call: csv_rows([detected_call])?,
             statistics: csv_rows(of_streams)?,
         })
     }
 }
 
-fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24] {
-    let totals = stream.sequence.totals();
+/// The fields of a call, from the sixth column on.
+fn detected_call(summary: &CallSummary<'_>, s3_location: String) -> Vec<String> {
+    let facts = &summary.call.facts;
+    let codecs: Vec<String> = summary
+        .codecs
+        .iter()
+        .map(|codec| field(codec.name()))
+        .collect();
+    vec![
+        s3_location,
+        rfc3339(summary.end_ns),
+        seconds(summary.duration_ns),
+        summary.end.state.to_string(),
+        or_empty(summary.end.final_status),
+        summary.sip_packets.to_string(),
+        summary.rtp_packets.to_string(),
+        summary.streams.len().to_string(),
+        summary.pdd_ns.map(milliseconds).unwrap_or_default(),
+        summary.answer_ns.map(milliseconds).unwrap_or_default(),
+        summary.talk_ns.map(seconds).unwrap_or_default(),
+        summary.hangup_by.map(side).unwrap_or_default().to_owned(),
+        facts.caller_agent.as_deref().map(field).unwrap_or_default(),
+        facts.callee_agent().map(field).unwrap_or_default(),
+        codecs.join(" "),
+        or_empty(summary.one_way),
+        or_empty(summary.no_media),
+        facts
+            .reason
+            .as_ref()
+            .map(|reason| field(&reason.to_bytes()))
+            .unwrap_or_default(),
+        facts.source.ip().to_string(),
+        facts.destination.ip().to_string(),
+        summary.problems.to_string(),
+    ]
+}
+
+/// The fields of a stream, from the sixth column on.
+fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
+    let StreamSummary {
+        stream,
+        totals,
+        format,
+        ..
+    } = summary;
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
-    let key = FlowKey::between(stream.source, stream.destination);
-    let ptime_ms = call.descriptions.ptime_ms(key).unwrap_or(DEFAULT_PTIME_MS);
-    // The meaning at the last packet, because the meaning of a payload type may change.
-    let format_of = |payload: &Payload| {
-        call.descriptions.format(
-            payload.payload_type,
-            key,
-            KnownStatements::from_bits(payload.clock.known),
-        )
-    };
-    let payload =
-        stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
-    let format = payload.as_ref().and_then(format_of);
-    let codec = format.map(|format| format.codec);
-    // A receiver waits for a packet to be complete, and for twice the jitter, which covers nearly
-    // all of it.
-    let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
-    [
+    vec![
         format!("{:#010x}", stream.ssrc),
         stream.source.to_string(),
         stream.destination.to_string(),
@@ -153,27 +118,36 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
         ms(max_delta),
         ms(min_delta),
         ms(avg_delta),
-        ptime_ms.to_string(),
+        summary.ptime_ms.to_string(),
         s3_location,
         format!("{:.3}", stream.jitter.ms()),
         format!("{:.3}", stream.jitter.max_ms()),
         format!("{:.3}", stream.jitter.mean_ms()),
-        payload
-            .map(|payload| payload.payload_type.to_string())
-            .unwrap_or_default(),
-        codec.map(|codec| field(codec.name())).unwrap_or_default(),
+        or_empty(summary.payload_type),
         format
-            .map(|format| format.clock_rate.to_string())
+            .map(|format| field(format.codec.name()))
             .unwrap_or_default(),
+        or_empty(format.map(|format| format.clock_rate)),
         percent(totals.lost, totals.expected),
         totals.longest_burst.to_string(),
-        codec
-            .and_then(|codec| mos(codec.name(), &totals, delay_ms))
+        summary
+            .mos
             .map(|mos| format!("{mos:.2}"))
             .unwrap_or_default(),
         rfc3339(stream.arrivals.first_ns),
         rfc3339(stream.arrivals.last_ns),
     ]
+}
+
+fn side(side: Side) -> &'static str {
+    match side {
+        Side::Caller => "caller",
+        Side::Callee => "callee",
+    }
+}
+
+fn or_empty(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// A percentage with two decimals, rounded half up.
@@ -199,6 +173,11 @@ fn seconds(ns: u64) -> String {
     format!("{}.{:06}", ns / 1_000_000_000, ns / 1_000 % 1_000_000)
 }
 
+/// Nanoseconds as milliseconds with three decimals, truncated as timestamps are.
+fn milliseconds(ns: u64) -> String {
+    format!("{}.{:03}", ns / 1_000_000, ns / 1_000 % 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +194,7 @@ mod tests {
             assert_eq!(ms(ns), want);
         }
         assert_eq!(seconds(61_000_001_999), "61.000001");
+        assert_eq!(milliseconds(1_002_003_999), "1002.003");
         for (part, whole, want) in [
             (0, 0, "0.00"),
             (0, 7, "0.00"),

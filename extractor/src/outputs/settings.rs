@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use shared::s3_uri::S3Uri;
 
-use crate::selection::Selection;
+use super::Columns;
+use crate::{problems::Thresholds, selection::Selection};
 
 /// The settings of the outputs.
 #[derive(Clone, Debug)]
@@ -15,6 +16,10 @@ pub struct OutputSettings {
     pub detected_calls_filename: PathBuf,
     /// The name of the CSV file with a row for each stream.
     pub stats_filename: PathBuf,
+    /// The columns of both.
+    pub columns: Columns,
+    /// The values from which on something is a problem of a call.
+    pub thresholds: Thresholds,
     /// True when a call's file may replace an existing file.
     pub overwrite: bool,
     /// The selection of calls that get a file.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use shared::{files, units::grouped};
 
 use super::{
+    columns::{Columns, Table},
     directory::Directory,
     parts::{MODE, append, cut, hidden, is_there, remove, unhidden},
 };
@@ -81,7 +82,8 @@ pub(super) struct CsvFile {
     is_elsewhere: bool,
     /// The open file with the lock.
     locked: Option<File>,
-    columns: &'static [&'static str],
+    table: &'static Table,
+    columns: Columns,
     /// Rows that are not in the hidden file yet.
     rows: Vec<u8>,
 }
@@ -104,17 +106,19 @@ pub(super) struct CsvProgress {
 }
 
 impl CsvFile {
-    /// A CSV file with these columns, which need not exist yet.
+    /// A CSV file with these columns of a table, which need not exist yet.
     pub(super) fn new(
         directory: &Directory,
         name: &Path,
-        columns: &'static [&'static str],
+        table: &'static Table,
+        columns: Columns,
     ) -> Self {
         let is_elsewhere = name.components().nth(1).is_some();
         Self {
             path: directory.path().join(name),
             is_elsewhere,
             locked: None,
+            table,
             columns,
             rows: Vec::new(),
         }
@@ -167,7 +171,7 @@ impl CsvFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} cannot be opened", self.path.display()))
             }
-            _ => append_to(&self.path, &csv_rows([self.columns])?),
+            _ => append_to(&self.path, &csv_rows([self.header()])?),
         }
     }
 
@@ -185,18 +189,13 @@ impl CsvFile {
         let read = BufReader::new(&mut file)
             .take(MAX_HEADER)
             .read_line(&mut header);
-        let want = self.columns.join(",");
         match read {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
                 return Err(error).with_context(|| format!("{path} cannot be read"));
             }
             _ => {}
         }
-        if header.trim_end() != want {
-            bail!(
-                "{path} has other columns than the rows to be appended; move it away, or choose another name"
-            );
-        }
+        self.check_header(header.trim_end())?;
         let mut last = [0];
         file.seek(SeekFrom::End(-1))
             .and_then(|_| file.read_exact(&mut last))
@@ -207,6 +206,31 @@ impl CsvFile {
             );
         }
         Ok(())
+    }
+
+    /// The names of the columns.
+    fn header(&self) -> &'static [&'static str] {
+        self.table.columns(self.columns)
+    }
+
+    fn check_header(&self, header: &str) -> Result<()> {
+        let is_of = |columns| header == self.table.columns(columns).join(",");
+        if is_of(self.columns) {
+            return Ok(());
+        }
+        let path = self.path.display();
+        match self.columns {
+            Columns::All if is_of(Columns::Classic) => bail!(
+                "{path} was begun by an earlier version, without the columns {}; move it away (mv {path} {path}.old), and a new table begins, or keep to its columns with --columns classic",
+                self.table.newer().join(", ")
+            ),
+            Columns::Classic if is_of(Columns::All) => bail!(
+                "{path} has more columns than --columns classic writes; leave that flag out, move the table away, or choose another name"
+            ),
+            _ => bail!(
+                "{path} has other columns than the rows to be appended; move it away, or choose another name"
+            ),
+        }
     }
 
     /// Adds rows, which [`CsvFile::append`] writes.
@@ -324,7 +348,7 @@ impl CsvFile {
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
         let header = if before == 0 {
-            csv_rows([self.columns])?
+            csv_rows([self.header()])?
         } else {
             Vec::new()
         };
@@ -393,7 +417,7 @@ impl CsvFile {
             }
         }
         if !has_header {
-            to.write_record(self.columns)?;
+            to.write_record(self.header())?;
         }
         for row in &new_rows {
             to.write_byte_record(row)?;

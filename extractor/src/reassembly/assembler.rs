@@ -244,7 +244,10 @@ impl Assembler {
                 let (frames, timestamp_ns) =
                     (settled(&frames, at), told_ns.unwrap_or(timestamp_ns));
                 let Datagram {
-                    network, source, ..
+                    network,
+                    source,
+                    destination,
+                    ..
                 } = datagram;
                 work.sip.push(SipEvent {
                     at,
@@ -253,6 +256,7 @@ impl Assembler {
                     told_ns,
                     network,
                     source,
+                    destination,
                     message,
                     descriptions,
                 });
@@ -442,7 +446,10 @@ impl<'a> Assembly<'a> {
             ..
         }: &Whole,
         &Datagram {
-            network, source, ..
+            network,
+            source,
+            destination,
+            ..
         }: &Datagram<'_>,
         message: Message<'a>,
         descriptions: Vec<Description>,
@@ -456,6 +463,7 @@ impl<'a> Assembly<'a> {
             told_ns: None,
             network,
             source,
+            destination,
             message,
             descriptions,
         });
@@ -466,6 +474,7 @@ impl<'a> Assembly<'a> {
             at,
             network,
             source,
+            destination,
             timestamp_ns,
             frames,
             message,
@@ -479,6 +488,7 @@ impl<'a> Assembly<'a> {
             told_ns: None,
             network,
             source,
+            destination,
             message,
             descriptions,
         });

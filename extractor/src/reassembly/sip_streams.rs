@@ -62,6 +62,8 @@ pub struct StreamMessage<'a> {
     pub network: Network,
     /// The sender.
     pub source: Endpoint,
+    /// The receiver.
+    pub destination: Endpoint,
     /// The timestamp of its first frame, in nanoseconds since 1970.
     pub timestamp_ns: u64,
     /// All its frames, in capture order.
@@ -838,15 +840,19 @@ impl<'a> Sink<'a, '_> {
         let frames = frames.iter().map(|frame| frame.moment).collect();
         let Self {
             at,
-            key: FlowKey {
-                network, source, ..
-            },
+            key:
+                FlowKey {
+                    network,
+                    source,
+                    destination,
+                },
             ..
         } = *self;
         self.out.push(Found::Message(StreamMessage {
             at,
             network,
             source,
+            destination,
             timestamp_ns,
             frames,
             message,

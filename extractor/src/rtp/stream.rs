@@ -118,6 +118,12 @@ impl Stream {
         clock.rate
     }
 
+    /// The payload types, in the order of their first packets.
+    #[must_use]
+    pub fn payloads(&self) -> &[Payload] {
+        &self.payloads
+    }
+
     /// The payload type with the most packets, and of several with as many the first. Events and
     /// comfort noise (`is_beside`) count only if there is nothing else.
     #[must_use]

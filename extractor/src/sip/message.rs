@@ -130,6 +130,37 @@ impl<'a> Message<'a> {
     }
 }
 
+impl<'a> Message<'a> {
+    /// The values of all header fields with this name, which has no compact form, as they are
+    /// written. This reads the header again: calls ask for few fields, and of few messages.
+    pub fn fields(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut rest = split_line(self.raw).1;
+        std::iter::from_fn(move || {
+            while !rest.is_empty() {
+                let (field, after) = split_field(rest);
+                rest = if field.is_empty() { &[] } else { after };
+                if let Some((found, value)) = name_and_value(field)
+                    && found.eq_ignore_ascii_case(name.as_bytes())
+                {
+                    return Some(value);
+                }
+            }
+            None
+        })
+    }
+
+    /// The Request-URI (RFC 3261, 8.1.1.1); `None` for a response.
+    #[must_use]
+    pub fn request_uri(&self) -> Option<&'a [u8]> {
+        if matches!(self.start, StartLine::Status(_)) {
+            return None;
+        }
+        let (_, uri) = method_and_rest(split_line(self.raw).0)?;
+        let (uri, _) = uri.trim_ascii_end().split_last_chunk::<8>()?;
+        Some(uri.trim_ascii())
+    }
+}
+
 impl Message<'_> {
     /// Returns true if the message comes directly from the user agent that wrote it, as far as the
     /// message shows: no proxy has added a Via to the request (RFC 3261, 16.6, step 8), and no
@@ -413,6 +444,24 @@ pub(super) fn parameter<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         })
 }
 
+/// The values in one field (RFC 3261, 7.3.1). Commas inside quotation marks and angle brackets
+/// separate none.
+pub fn list(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped, mut is_in_brackets) = (false, false, false);
+    field.split(move |byte| {
+        let was_escaped = std::mem::take(&mut is_escaped);
+        match byte {
+            b'\\' if is_quoted => is_escaped = !was_escaped,
+            b'"' if !was_escaped => is_quoted = !is_quoted,
+            b'<' if !is_quoted => is_in_brackets = true,
+            b'>' if !is_quoted => is_in_brackets = false,
+            b',' => return !is_quoted && !is_in_brackets,
+            _ => {}
+        }
+        false
+    })
+}
+
 /// A header value on one line: each fold becomes a single blank (RFC 3261, 7.3.1).
 #[must_use]
 pub fn unfolded(value: &[u8]) -> Cow<'_, [u8]> {
@@ -625,6 +674,44 @@ mod tests {
                 "{header}"
             );
         }
+    }
+
+    #[test]
+    fn fields_by_name() {
+        let text = INVITE.replace(
+            "CSeq",
+            "User-Agent : Phone/1\r\nreason: SIP;cause=200\r\nREASON: Q.850\r\n ;cause=16\r\nCSeq",
+        );
+        let text = text.replace("v=0\nmore", "Reason: in the body\n");
+        let of = |name| parse(&text).fields(name).collect::<Vec<_>>();
+        assert_eq!(of("User-Agent"), [b"Phone/1"]);
+        assert_eq!(
+            of("Reason"),
+            [&b"SIP;cause=200"[..], b"Q.850\r\n ;cause=16"]
+        );
+        assert!(of("Server").is_empty());
+        assert_eq!(
+            parse(&text).request_uri(),
+            Some(&b"sip:bob@example.com"[..])
+        );
+        let answer = INVITE.replace("INVITE sip:bob@example.com SIP/2.0", "SIP/2.0 200 OK");
+        assert_eq!(parse(&answer).request_uri(), None);
+    }
+
+    #[test]
+    fn lists() {
+        let of = |field: &'static str| -> Vec<&str> {
+            list(field.as_bytes())
+                .map(|value| std::str::from_utf8(value).unwrap().trim())
+                .collect()
+        };
+        assert_eq!(of("a, b ,c"), ["a", "b", "c"]);
+        assert_eq!(
+            of("\"A, \\\"x\\\", <y\" <sip:1,2@x>;p=1, <tel:3>"),
+            ["\"A, \\\"x\\\", <y\" <sip:1,2@x>;p=1", "<tel:3>"]
+        );
+        assert_eq!(of("\"a\\\\\", b"), ["\"a\\\\\"", "b"]);
+        assert_eq!(of(""), [""]);
     }
 
     #[test]

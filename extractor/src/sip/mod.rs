@@ -8,11 +8,17 @@ mod body;
 mod encoding;
 mod framing;
 mod message;
+mod number;
 mod opening;
+mod reason;
 mod websocket;
 
 pub use body::{Bodies, Body};
 pub use framing::{MAX_MESSAGE_LEN, SipUnit, find_start, message_len, next_start, whole_lines};
-pub use message::{CSeq, Malformed, Message, Method, StartLine, may_be_message, tag, unfolded};
+pub use message::{
+    CSeq, Malformed, Message, Method, StartLine, list, may_be_message, tag, unfolded,
+};
+pub use number::number;
 pub use opening::opens_stream;
+pub use reason::Reason;
 pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};
