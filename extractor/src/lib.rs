@@ -28,6 +28,7 @@ pub mod progress;
 pub mod reassembly;
 pub mod report;
 pub mod resume;
+pub mod rtcp;
 pub mod rtp;
 pub mod run;
 pub mod sandbox;

@@ -256,10 +256,35 @@ impl Descriptions {
         self.statement(flow, self.all(), |media| media.ptime_ms)
     }
 
+    /// Returns true if the packets of a flow are encrypted: all ends that are described say so. An
+    /// offer may have keys for a receiver that wants none (RFC 8643). If neither end is described,
+    /// all descriptions of the call have to say so.
+    #[must_use]
+    pub fn is_secured(&self, flow: FlowKey, known: KnownStatements) -> bool {
+        let is_secured = |media: &Media| media.is_secured;
+        let of_end = |end| self.statement_of(&[end], known, is_secured);
+        let of_ends = [of_end(flow.destination), of_end(flow.source)];
+        if of_ends != [None, None] {
+            return !of_ends.contains(&Some(false));
+        }
+        let mut all = self.media().filter_map(is_secured).peekable();
+        all.peek().is_some() && all.all(|is_secured| is_secured)
+    }
+
     /// The latest statement in force on something; otherwise the first of those that soon are.
     fn statement<T>(
         &self,
         flow: FlowKey,
+        known: KnownStatements,
+        statement: impl Fn(&Media) -> Option<T>,
+    ) -> Option<T> {
+        self.statement_of(&[flow.destination, flow.source], known, statement)
+    }
+
+    /// The same for these ends, of which the first comes first.
+    fn statement_of<T>(
+        &self,
+        ends: &[Endpoint],
         known: KnownStatements,
         statement: impl Fn(&Media) -> Option<T>,
     ) -> Option<T> {
@@ -269,7 +294,7 @@ impl Descriptions {
         let explain = |said: &(Moment, Statement), end| {
             statement(said.1.of(end).filter(|_| !said.1.is_refused(soon))?)
         };
-        let ends = || [flow.destination, flow.source].into_iter();
+        let ends = || ends.iter().copied();
         let latest = ends().find_map(|end| said.iter().rev().find_map(|said| explain(said, end)));
         latest.or_else(|| ends().find_map(|end| coming.iter().find_map(|said| explain(said, end))))
     }

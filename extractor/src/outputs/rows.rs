@@ -8,6 +8,7 @@ use super::{names::rfc3339, recording::Recording, table::csv_rows, text::field};
 use crate::{
     calls::{Call, End, KnownStatements},
     events::FlowKey,
+    rtcp::{FarEnd, Reception},
     rtp::{Payload, Stream, mos},
 };
 
@@ -59,6 +60,11 @@ pub(super) const STATISTICS: &[&str] = &[
     "mos",
     "first_timestamp",
     "last_timestamp",
+    "rtcp_loss_percent",
+    "rtcp_jitter_ms",
+    "rtcp_rtt_ms",
+    "rtcp_mos",
+    "cname",
 ];
 
 /// The packet duration if no description gives one.
@@ -113,7 +119,10 @@ impl Rows {
             .streams
             .all()
             .iter()
-            .map(|stream| with_common(&statistics(call, stream, s3_location())));
+            .zip(recording.streams.far_ends())
+            .map(|(stream, far_end)| {
+                with_common(&statistics(call, stream, &far_end, s3_location()))
+            });
         Ok(Self {
             detected_call: csv_rows([with_common(&own)])?,
             statistics: csv_rows(of_streams)?,
@@ -121,7 +130,12 @@ impl Rows {
     }
 }
 
-fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24] {
+fn statistics(
+    call: &Call,
+    stream: &Stream,
+    far_end: &FarEnd<'_>,
+    s3_location: String,
+) -> [String; 29] {
     let totals = stream.sequence.totals();
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
     let key = FlowKey::between(stream.source, stream.destination);
@@ -141,6 +155,11 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
     // A receiver waits for a packet to be complete, and for twice the jitter, which covers nearly
     // all of it.
     let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
+    let clock_rate = format.map(|format| format.clock_rate);
+    let [far_loss, far_jitter, round_trip, far_mos] = far_end
+        .reception
+        .map(|reception| received(reception, stream, clock_rate))
+        .unwrap_or_default();
     [
         format!("{:#010x}", stream.ssrc),
         stream.source.to_string(),
@@ -162,9 +181,7 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
             .map(|payload| payload.payload_type.to_string())
             .unwrap_or_default(),
         codec.map(|codec| field(codec.name())).unwrap_or_default(),
-        format
-            .map(|format| format.clock_rate.to_string())
-            .unwrap_or_default(),
+        clock_rate.map(|rate| rate.to_string()).unwrap_or_default(),
         percent(totals.lost, totals.expected),
         totals.longest_burst.to_string(),
         codec
@@ -173,7 +190,29 @@ fn statistics(call: &Call, stream: &Stream, s3_location: String) -> [String; 24]
             .unwrap_or_default(),
         rfc3339(stream.arrivals.first_ns),
         rfc3339(stream.arrivals.last_ns),
+        far_loss,
+        far_jitter,
+        round_trip,
+        far_mos,
+        far_end.cname.map(field).unwrap_or_default(),
     ]
+}
+
+/// What the receiver of a stream reports: loss, jitter, round trip, MOS.
+fn received(reception: &Reception, stream: &Stream, clock_rate: Option<u32>) -> [String; 4] {
+    let (first, expected) = stream.sequence.run();
+    let ns = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
+    [
+        reception
+            .loss(first, expected)
+            .map(|loss| percent(loss.lost, loss.expected)),
+        clock_rate
+            .and_then(|rate| reception.jitter_ms(rate))
+            .map(|ms| format!("{ms:.3}")),
+        reception.round_trip_ns().map(|trip| ms(ns(trip))),
+        reception.mos().map(|mos| format!("{mos:.1}")),
+    ]
+    .map(Option::unwrap_or_default)
 }
 
 /// A percentage with two decimals, rounded half up.

@@ -6,7 +6,8 @@ use crate::{
     calls::{Descriptions, FlowNumber, FlowTable, KnownStatements},
     counts::CallCounts,
     events::{FlowKey, Table},
-    packet::Packet,
+    packet::{Datagram, Packet},
+    rtcp::{FarEnd, Reports, is_rtcp},
     rtp::{Header, MediaClock, Stream},
     sdp::Format,
 };
@@ -26,6 +27,7 @@ pub(super) struct Streams {
     latest: [Option<(FlowNumber, u32, usize)>; 4],
     packets: u64,
     excess_packets: u64,
+    reports: Reports,
 }
 
 /// The flow of a packet. The number is stored here; the endpoints are in the flow table.
@@ -54,6 +56,15 @@ impl Streams {
         &self.all
     }
 
+    /// What RTCP says about each stream, in the order of [`Streams::all`].
+    pub(super) fn far_ends(&self) -> Vec<FarEnd<'_>> {
+        let key = |stream: &Stream| {
+            let flow = FlowKey::between(stream.source, stream.destination);
+            (stream.ssrc, flow)
+        };
+        self.reports.matched(self.all.iter().map(key))
+    }
+
     /// The number of RTP packets.
     pub(super) fn packets(&self) -> u64 {
         self.packets
@@ -69,6 +80,7 @@ impl Streams {
             (&mut counts.rtp_packets, self.packets),
             (&mut counts.lost_packets, lost),
             (&mut counts.excess_rtp_packets, self.excess_packets),
+            (&mut counts.unread_rtcp, self.reports.unread()),
         ] {
             *count = count.saturating_add(more);
         }
@@ -79,7 +91,7 @@ impl Streams {
         self.latest = [None; 4];
     }
 
-    /// Adds a packet to the statistics of its stream, if it is RTP.
+    /// Adds a packet to the statistics of its stream if it is RTP, and reads it if it is RTCP.
     pub(super) fn measure(
         &mut self,
         packet: &Packet<'_>,
@@ -92,6 +104,9 @@ impl Streams {
             return;
         };
         let Some(header) = Header::parse(datagram.payload, datagram.wire_len) else {
+            if is_rtcp(datagram.payload) {
+                self.read_reports(datagram, arrival_ns, flow, descriptions, known);
+            }
             return;
         };
         let clock = || clock_of(header.payload_type, flow.key(), descriptions, known);
@@ -110,6 +125,26 @@ impl Streams {
             }
         }
         self.packets = self.packets.saturating_add(1);
+    }
+
+    /// Reads RTCP. Encrypted RTCP is only counted, because its headers are plain and the rest is
+    /// not (RFC 3711, 3.4).
+    #[cold]
+    fn read_reports(
+        &mut self,
+        datagram: &Datagram<'_>,
+        arrival_ns: u64,
+        flow: MediaFlow<'_>,
+        descriptions: &Descriptions,
+        known: KnownStatements,
+    ) {
+        let Some(key) = flow.key() else { return };
+        if descriptions.is_secured(key, known) {
+            self.reports.add_unread();
+        } else {
+            self.reports
+                .add(datagram.payload, datagram.wire_len, key, arrival_ns);
+        }
     }
 
     /// The index of the stream with this flow and SSRC.

@@ -149,6 +149,13 @@ impl Sequence {
         }
     }
 
+    /// The first sequence number since the last restart, and the number of packets expected since
+    /// then.
+    #[must_use]
+    pub fn run(&self) -> (u16, u64) {
+        ((self.lowest & 0xffff) as u16, self.run_expected())
+    }
+
     fn begin_run(&mut self, number: u16) {
         self.lowest = u64::from(number).saturating_add(1 << 16);
         self.highest = self.lowest;
