@@ -304,6 +304,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             detected_calls_filename: "detected_calls.csv".into(),
             stats_filename: "calls_statistics.csv".into(),
             overwrite: false,
+            shows_digits: true,
             tells_of_calls: false,
             syncs: false,
         };

@@ -17,6 +17,7 @@ pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod counts;
+pub mod dtmf;
 pub mod elsewhere;
 pub mod events;
 pub mod index;

@@ -34,6 +34,7 @@ struct Conditions {
     calls_table: Name,
     streams_table: Name,
     overwrite: bool,
+    shows_digits: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -57,6 +58,7 @@ impl Terms {
             calls_table: Name::of(&outputs.detected_calls_filename),
             streams_table: Name::of(&outputs.stats_filename),
             overwrite: outputs.overwrite,
+            shows_digits: outputs.shows_digits,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -174,6 +176,7 @@ impl Conditions {
             calls_table,
             streams_table,
             overwrite,
+            shows_digits,
             leaves_out_copies,
             selection,
         } = self;
@@ -207,6 +210,7 @@ impl Conditions {
                 streams_table.to_path().display().to_string(),
             ),
             ("--overwrite", overwrite.to_string()),
+            ("--dtmf-digits", shows_digits.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -232,6 +236,7 @@ pub(crate) mod tests {
             calls_table: Name::of("calls.csv"),
             streams_table: Name::of("streams.csv"),
             overwrite: false,
+            shows_digits: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

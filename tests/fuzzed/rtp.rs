@@ -47,6 +47,7 @@ fn stream(mut steps: Input<'_>) {
     let mut at = steps.u64();
     let first = packet(&mut steps, number);
     let clock = |header: &Header, known| MediaClock {
+        is_event: false,
         rate: format_of_static(header.payload_type).map(|format| format.clock_rate),
         known,
     };

@@ -105,6 +105,7 @@ fn extract(
         detected_calls_filename: "detected_calls.csv".into(),
         stats_filename: "calls_statistics.csv".into(),
         overwrite: false,
+        shows_digits: true,
         tells_of_calls: false,
         syncs: false,
     };

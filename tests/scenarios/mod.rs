@@ -7,10 +7,12 @@ mod calls;
 mod clocks;
 mod crowd;
 mod dialogs;
+mod digits;
 mod floods;
 mod media;
 mod networks;
 mod rows;
+mod rtcp;
 mod statistics;
 mod world;
 

@@ -31,6 +31,12 @@ pub(super) struct OutputArguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) min_messages: u64,
 
+    /// Write the digits that were pressed (DTMF) to the column `dtmf`, instead of their number.
+    ///
+    /// They may be PINs and numbers of cards.
+    #[arg(long)]
+    pub(super) dtmf_digits: bool,
+
     /// Do not wait for the disk: for scratch work.
     ///
     /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.

@@ -105,6 +105,7 @@ mod tests {
             overwrite: false,
             selection: Selection::default(),
             location: None,
+            shows_digits: true,
             tells_of_calls: false,
             syncs: false,
         };

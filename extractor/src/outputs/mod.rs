@@ -74,6 +74,7 @@ pub struct Outputs {
     selection: Selection,
     /// The location of the call files as objects, for the CSV rows.
     location: Option<S3Uri>,
+    shows_digits: bool,
     tells_of_calls: bool,
     uploads: Uploads,
     /// Files that become due for upload when they are published.
@@ -134,6 +135,7 @@ struct Destination<'a> {
     directory: &'a Directory,
     selection: &'a Selection,
     location: Option<&'a S3Uri>,
+    shows_digits: bool,
     tells_of_calls: bool,
 }
 
@@ -193,6 +195,7 @@ impl Job<'_> {
                 recording,
                 file_name.as_deref(),
                 to.location,
+                to.shows_digits,
             )?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
             if tracing::enabled!(tracing::Level::DEBUG) {
@@ -236,6 +239,7 @@ impl Outputs {
             counts: CallCounts::default(),
             selection: settings.selection.clone(),
             location: settings.location.clone(),
+            shows_digits: settings.shows_digits,
             tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
@@ -382,6 +386,7 @@ impl Outputs {
             directory: &self.directory,
             selection: &self.selection,
             location: self.location.as_ref(),
+            shows_digits: self.shows_digits,
             tells_of_calls: self.tells_of_calls,
         };
         jobs.par_iter_mut()

@@ -27,6 +27,7 @@ pub(super) const DETECTED_CALLS: &[&str] = &[
     "sip_packet_count",
     "rtp_packet_count",
     "rtp_stream_count",
+    "dtmf",
 ];
 
 /// The columns of `calls_statistics.csv`: those of the original program, then additional ones.
@@ -80,13 +81,15 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Creates the rows of a call. `file_name` is the name of its file, if it has one; `location`
-    /// is the place where that file is or will be an object.
+    /// is the place where that file is or will be an object. Without `shows_digits`, the row has
+    /// only the number of digits: they may be a PIN.
     pub(super) fn of(
         call: &Call,
         end: &End,
         recording: &Recording,
         file_name: Option<&str>,
         location: Option<&S3Uri>,
+        shows_digits: bool,
     ) -> Result<Self> {
         let name = file_name.unwrap_or_default().to_owned();
         let common = [
@@ -113,6 +116,7 @@ impl Rows {
             recording.sip_packets.to_string(),
             recording.streams.packets().to_string(),
             recording.streams.all().len().to_string(),
+            dtmf(call, recording, shows_digits),
         ];
         let with_common = |row: &[String]| common.iter().chain(row).cloned().collect::<Vec<_>>();
         let of_streams = recording
@@ -127,6 +131,15 @@ impl Rows {
             detected_call: csv_rows([with_common(&own)])?,
             statistics: csv_rows(of_streams)?,
         })
+    }
+}
+
+fn dtmf(call: &Call, recording: &Recording, shows_digits: bool) -> String {
+    let digits = recording.streams.digits().with(&call.info_digits);
+    if shows_digits {
+        field(&digits)
+    } else {
+        digits.len().to_string()
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     calls::{Descriptions, FlowNumber, FlowTable, KnownStatements},
     counts::CallCounts,
+    dtmf::{Digits, Event},
     events::{FlowKey, Table},
     packet::{Datagram, Packet},
     rtcp::{FarEnd, Reports, is_rtcp},
@@ -28,6 +29,7 @@ pub(super) struct Streams {
     packets: u64,
     excess_packets: u64,
     reports: Reports,
+    digits: Digits,
 }
 
 /// The flow of a packet. The number is stored here; the endpoints are in the flow table.
@@ -63,6 +65,11 @@ impl Streams {
             (stream.ssrc, flow)
         };
         self.reports.matched(self.all.iter().map(key))
+    }
+
+    /// The digits in RTP.
+    pub(super) fn digits(&self) -> &Digits {
+        &self.digits
     }
 
     /// The number of RTP packets.
@@ -110,21 +117,38 @@ impl Streams {
             return;
         };
         let clock = || clock_of(header.payload_type, flow.key(), descriptions, known);
-        match self.stream(flow, header.ssrc) {
-            Some(index) => {
-                if let Some(stream) = self.all.get_mut(index) {
-                    stream.push(&header, arrival_ns, known.to_bits(), clock);
-                }
-            }
+        let is_event = match self.stream(flow, header.ssrc) {
+            Some(index) => self.all.get_mut(index).is_some_and(|stream| {
+                stream
+                    .push(&header, arrival_ns, known.to_bits(), clock)
+                    .is_event
+            }),
             None if self.all.len() < MAX_STREAMS => {
-                self.begin_stream(&header, flow, arrival_ns, clock());
+                let clock = clock();
+                self.begin_stream(&header, flow, arrival_ns, clock);
+                clock.is_event
             }
             None => {
                 self.excess_packets = self.excess_packets.saturating_add(1);
                 return;
             }
-        }
+        };
         self.packets = self.packets.saturating_add(1);
+        if is_event {
+            self.read_event(datagram, &header, arrival_ns);
+        }
+    }
+
+    /// Reads a telephone-event.
+    #[cold]
+    fn read_event(&mut self, datagram: &Datagram<'_>, header: &Header, arrival_ns: u64) {
+        let payload = Header::len(datagram.payload, datagram.wire_len)
+            .and_then(|len| datagram.payload.get(len..));
+        let has_marker = matches!(datagram.payload, [_, second, ..] if second & 0x80 != 0);
+        if let Some(event) = payload.and_then(Event::parse) {
+            self.digits
+                .add_event(event, header.ssrc, header.timestamp, has_marker, arrival_ns);
+        }
     }
 
     /// Reads RTCP. Encrypted RTCP is only counted, because its headers are plain and the rest is
@@ -187,10 +211,12 @@ fn clock_of(
     known: KnownStatements,
 ) -> MediaClock {
     let format = flow.and_then(|flow| descriptions.format(payload_type, flow, known));
+    let is_event = format.as_ref().is_some_and(Format::is_event);
     MediaClock {
         rate: format
             .filter(Format::is_sampled)
             .map(|format| format.clock_rate),
+        is_event: is_event && !flow.is_some_and(|flow| descriptions.is_secured(flow, known)),
         known: known.to_bits(),
     }
 }

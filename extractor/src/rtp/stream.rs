@@ -41,6 +41,8 @@ pub struct MediaClock {
     /// Timestamp units per second. `None` if the format is unknown, or not sent at the pace of its
     /// timestamps.
     pub rate: Option<u32>,
+    /// True when the packets are telephone-events (RFC 4733) that can be read.
+    pub is_event: bool,
     /// The version of the call's media descriptions; it grows when they say more.
     pub known: u64,
 }
@@ -78,7 +80,7 @@ impl Stream {
     }
 
     /// Adds the next packet, which arrived at `arrival_ns` (since 1970). It calls `clock` only when
-    /// `known` has changed since the last call.
+    /// `known` has changed since the last call. Returns the clock of the packet.
     #[inline]
     pub fn push(
         &mut self,
@@ -86,10 +88,10 @@ impl Stream {
         arrival_ns: u64,
         known: u64,
         clock: impl FnOnce() -> MediaClock,
-    ) {
+    ) -> MediaClock {
         self.sequence.push(header.sequence);
         self.arrivals.push(arrival_ns);
-        let rate = match self
+        let clock = match self
             .payloads
             .iter_mut()
             .find(|payload| payload.payload_type == header.payload_type)
@@ -99,23 +101,28 @@ impl Stream {
                 if payload.clock.known != known {
                     payload.clock = clock();
                 }
-                payload.clock.rate
+                payload.clock
             }
             None => self.begin_payload(header.payload_type, clock()),
         };
-        self.jitter
-            .push(arrival_ns, header.timestamp, header.payload_type, rate);
+        self.jitter.push(
+            arrival_ns,
+            header.timestamp,
+            header.payload_type,
+            clock.rate,
+        );
+        clock
     }
 
     /// Adds a payload type; there are at most 128.
     #[cold]
-    fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> Option<u32> {
+    fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> MediaClock {
         self.payloads.push(Payload {
             payload_type,
             packets: 1,
             clock,
         });
-        clock.rate
+        clock
     }
 
     /// The payload type with the most packets, and of several with as many the first. Events and
@@ -212,6 +219,7 @@ mod tests {
         };
         let clock = MediaClock {
             rate: None,
+            is_event: false,
             known: 1,
         };
         let of_most = |stream: &Stream| {
@@ -247,13 +255,18 @@ mod tests {
             0,
             MediaClock {
                 rate: Some(8_000),
+                is_event: false,
                 known: 1,
             },
         );
         for (payload_type, known) in [(0, 1), (96, 1), (0, 1), (96, 2), (0, 2), (96, 2), (0, 1)] {
             stream.push(&header(payload_type), 0, known, || {
                 asked.push((payload_type, known));
-                MediaClock { rate: None, known }
+                MediaClock {
+                    rate: None,
+                    is_event: false,
+                    known,
+                }
             });
         }
         assert_eq!(asked, [(96, 1), (96, 2), (0, 2), (0, 1)]);
