@@ -305,6 +305,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             stats_filename: "calls_statistics.csv".into(),
             overwrite: false,
             shows_digits: true,
+            keeps_series: false,
             tells_of_calls: false,
             syncs: false,
         };

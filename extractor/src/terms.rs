@@ -35,6 +35,7 @@ struct Conditions {
     streams_table: Name,
     overwrite: bool,
     shows_digits: bool,
+    keeps_series: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -59,6 +60,7 @@ impl Terms {
             streams_table: Name::of(&outputs.stats_filename),
             overwrite: outputs.overwrite,
             shows_digits: outputs.shows_digits,
+            keeps_series: outputs.keeps_series,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -177,6 +179,7 @@ impl Conditions {
             streams_table,
             overwrite,
             shows_digits,
+            keeps_series,
             leaves_out_copies,
             selection,
         } = self;
@@ -211,6 +214,7 @@ impl Conditions {
             ),
             ("--overwrite", overwrite.to_string()),
             ("--dtmf-digits", shows_digits.to_string()),
+            ("--json", keeps_series.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -237,6 +241,7 @@ pub(crate) mod tests {
             streams_table: Name::of("streams.csv"),
             overwrite: false,
             shows_digits: false,
+            keeps_series: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

@@ -106,6 +106,7 @@ fn extract(
         stats_filename: "calls_statistics.csv".into(),
         overwrite: false,
         shows_digits: true,
+        keeps_series: true,
         tells_of_calls: false,
         syncs: false,
     };

@@ -37,6 +37,10 @@ pub(super) struct OutputArguments {
     #[arg(long)]
     pub(super) dtmf_digits: bool,
 
+    /// Keep the figures of each stream for every five seconds, for calls.jsonl.
+    #[arg(long)]
+    pub(super) json: bool,
+
     /// Do not wait for the disk: for scratch work.
     ///
     /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.

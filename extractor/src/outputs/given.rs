@@ -106,6 +106,7 @@ mod tests {
             selection: Selection::default(),
             location: None,
             shows_digits: true,
+            keeps_series: false,
             tells_of_calls: false,
             syncs: false,
         };

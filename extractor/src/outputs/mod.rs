@@ -75,6 +75,7 @@ pub struct Outputs {
     /// The location of the call files as objects, for the CSV rows.
     location: Option<S3Uri>,
     shows_digits: bool,
+    keeps_series: bool,
     tells_of_calls: bool,
     uploads: Uploads,
     /// Files that become due for upload when they are published.
@@ -240,6 +241,7 @@ impl Outputs {
             selection: settings.selection.clone(),
             location: settings.location.clone(),
             shows_digits: settings.shows_digits,
+            keeps_series: settings.keeps_series,
             tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
@@ -426,6 +428,7 @@ impl Outputs {
                 Course::Begins { stem, is_muted } => Recording::new(
                     self.books.names.give(stem, &self.directory)?,
                     is_muted,
+                    self.keeps_series,
                     call,
                     records,
                 ),

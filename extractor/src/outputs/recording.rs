@@ -52,13 +52,14 @@ impl Recording {
     pub(super) fn new(
         name: FileName,
         is_muted: bool,
+        keeps_series: bool,
         call: &Call,
         records: Records<'_>,
     ) -> Option<Self> {
         let (first, _) = records.at(call.first_frame.position)?;
         Some(Self {
             file: CallFile::new(name, &first),
-            streams: Streams::default(),
+            streams: Streams::new(keeps_series),
             sip_packets: 0,
             last: LastTime::Captured(first.timestamp_ns.unwrap_or(0)),
             is_muted,
@@ -134,6 +135,7 @@ impl Recording {
                         self.streams.measure(
                             &packet,
                             arrival_ns,
+                            clock,
                             flow,
                             &job.call.descriptions,
                             known,

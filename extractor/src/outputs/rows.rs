@@ -9,7 +9,7 @@ use crate::{
     calls::{Call, End, KnownStatements},
     events::FlowKey,
     rtcp::{FarEnd, Reception},
-    rtp::{Payload, Stream, mos},
+    rtp::{Payload, Stream, delay_ms, mos},
 };
 
 /// The columns of `detected_calls.csv`: those of the original program, then additional ones.
@@ -165,9 +165,7 @@ fn statistics(
         stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
     let format = payload.as_ref().and_then(format_of);
     let codec = format.map(|format| format.codec);
-    // A receiver waits for a packet to be complete, and for twice the jitter, which covers nearly
-    // all of it.
-    let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
+    let delay_ms = delay_ms(ptime_ms, stream.jitter.steady_mean_ms());
     let clock_rate = format.map(|format| format.clock_rate);
     let [far_loss, far_jitter, round_trip, far_mos] = far_end
         .reception

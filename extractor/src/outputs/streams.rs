@@ -7,6 +7,7 @@ use crate::{
     counts::CallCounts,
     dtmf::{Digits, Event},
     events::{FlowKey, Table},
+    moment::Clock,
     packet::{Datagram, Packet},
     rtcp::{FarEnd, Reports, is_rtcp},
     rtp::{Header, MediaClock, Stream},
@@ -28,6 +29,8 @@ pub(super) struct Streams {
     latest: [Option<(FlowNumber, u32, usize)>; 4],
     packets: u64,
     excess_packets: u64,
+    /// True when each stream has a series.
+    keeps_series: bool,
     reports: Reports,
     digits: Digits,
 }
@@ -53,6 +56,14 @@ impl MediaFlow<'_> {
 }
 
 impl Streams {
+    /// No streams yet. With `keeps_series`, each will have a series.
+    pub(super) fn new(keeps_series: bool) -> Self {
+        Self {
+            keeps_series,
+            ..Self::default()
+        }
+    }
+
     /// All streams, by first packet.
     pub(super) fn all(&self) -> &[Stream] {
         &self.all
@@ -98,11 +109,13 @@ impl Streams {
         self.latest = [None; 4];
     }
 
-    /// Adds a packet to the statistics of its stream if it is RTP, and reads it if it is RTCP.
+    /// Adds a packet to the statistics of its stream if it is RTP, and reads it if it is RTCP. It
+    /// arrived at `arrival_ns` (since 1970) and packet time `now`.
     pub(super) fn measure(
         &mut self,
         packet: &Packet<'_>,
         arrival_ns: u64,
+        now: Clock,
         flow: MediaFlow<'_>,
         descriptions: &Descriptions,
         known: KnownStatements,
@@ -120,12 +133,12 @@ impl Streams {
         let is_event = match self.stream(flow, header.ssrc) {
             Some(index) => self.all.get_mut(index).is_some_and(|stream| {
                 stream
-                    .push(&header, arrival_ns, known.to_bits(), clock)
+                    .push(&header, arrival_ns, now, known.to_bits(), clock)
                     .is_event
             }),
             None if self.all.len() < MAX_STREAMS => {
                 let clock = clock();
-                self.begin_stream(&header, flow, arrival_ns, clock);
+                self.begin_stream(&header, flow, arrival_ns, now, clock);
                 clock.is_event
             }
             None => {
@@ -190,17 +203,17 @@ impl Streams {
         header: &Header,
         flow: MediaFlow<'_>,
         arrival_ns: u64,
+        now: Clock,
         clock: MediaClock,
     ) {
         let Some(key) = flow.key() else { return };
         self.by_name.insert((key, header.ssrc), self.all.len());
-        self.all.push(Stream::new(
-            header,
-            key.source,
-            key.destination,
-            arrival_ns,
-            clock,
-        ));
+        let stream = Stream::new(header, key.source, key.destination, arrival_ns, clock);
+        self.all.push(if self.keeps_series {
+            stream.with_series(now)
+        } else {
+            stream
+        });
     }
 }
 

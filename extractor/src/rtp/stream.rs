@@ -1,7 +1,7 @@
 //! An RTP stream: SSRC, source, destination and statistics.
 
-use super::{Header, Jitter, Sequence};
-use crate::packet::Endpoint;
+use super::{Header, Jitter, Measured, Sequence, Series};
+use crate::{moment::Clock, packet::Endpoint};
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
@@ -22,6 +22,8 @@ pub struct Stream {
     pub jitter: Jitter,
     /// Its payload types, in the order of their first packets.
     payloads: SmallVec<[Payload; 2]>,
+    /// The course of its figures, if an output wants it.
+    series: Option<Box<Series>>,
 }
 
 /// The packets of a stream with one payload type.
@@ -76,20 +78,43 @@ impl Stream {
                 packets: 1,
                 clock
             }],
+            series: None,
         }
     }
 
-    /// Adds the next packet, which arrived at `arrival_ns` (since 1970). It calls `clock` only when
-    /// `known` has changed since the last call. Returns the clock of the packet.
+    /// The same stream with a series, whose first packet came at packet time `now`.
+    #[must_use]
+    pub fn with_series(self, now: Clock) -> Self {
+        Self {
+            series: Some(Box::new(Series::new(now))),
+            ..self
+        }
+    }
+
+    /// The series up to now, if there is one. `codec` and `ptime_ms` are for the MOS.
+    #[must_use]
+    pub fn measured(&self, codec: Option<&[u8]>, ptime_ms: u32) -> Option<Vec<Measured>> {
+        let series = self.series.as_ref()?;
+        Some(series.measured(&self.sequence, codec, ptime_ms))
+    }
+
+    /// Adds the next packet, which arrived at `arrival_ns` (since 1970) and packet time `now`. It
+    /// calls `clock` only when `known` has changed since the last call. Returns the clock of the
+    /// packet.
     #[inline]
     pub fn push(
         &mut self,
         header: &Header,
         arrival_ns: u64,
+        now: Clock,
         known: u64,
         clock: impl FnOnce() -> MediaClock,
     ) -> MediaClock {
-        self.sequence.push(header.sequence);
+        if let Some(series) = &mut self.series {
+            series.push(&mut self.sequence, header.sequence, now);
+        } else {
+            self.sequence.push(header.sequence);
+        }
         self.arrivals.push(arrival_ns);
         let clock = match self
             .payloads
@@ -111,6 +136,9 @@ impl Stream {
             header.payload_type,
             clock.rate,
         );
+        if let Some(series) = &mut self.series {
+            series.add_jitter(self.jitter.steady_ms());
+        }
         clock
     }
 
@@ -229,12 +257,12 @@ mod tests {
         };
         let mut stream = Stream::new(&header(101, 1), end, end, 0, clock);
         assert_eq!(of_most(&stream), Some(101), "nothing else");
-        stream.push(&header(101, 2), 0, 1, || clock);
-        stream.push(&header(8, 3), 0, 1, || clock);
+        stream.push(&header(101, 2), 0, 0, 1, || clock);
+        stream.push(&header(8, 3), 0, 0, 1, || clock);
         assert_eq!(of_most(&stream), Some(8), "events are beside it");
-        stream.push(&header(0, 4), 0, 1, || clock);
+        stream.push(&header(0, 4), 0, 0, 1, || clock);
         assert_eq!(of_most(&stream), Some(8), "the first of as many");
-        stream.push(&header(0, 5), 0, 1, || clock);
+        stream.push(&header(0, 5), 0, 0, 1, || clock);
         assert_eq!(of_most(&stream), Some(0));
     }
 
@@ -260,7 +288,7 @@ mod tests {
             },
         );
         for (payload_type, known) in [(0, 1), (96, 1), (0, 1), (96, 2), (0, 2), (96, 2), (0, 1)] {
-            stream.push(&header(payload_type), 0, known, || {
+            stream.push(&header(payload_type), 0, 0, known, || {
                 asked.push((payload_type, known));
                 MediaClock {
                     rate: None,
