@@ -117,7 +117,7 @@ fn reports(mut steps: Input<'_>) {
         let wire_len = payload.len() + usize::from(steps.byte() & 0x3f);
         reports.add(payload, wire_len, flow, at);
     }
-    let matched = reports.matched([(7, FlowKey::between(a, b))].into_iter());
+    let matched = reports.matched([(7, FlowKey::between(a, b), 9)].into_iter());
     if let Some(reception) = matched[0].reception {
         for (first, expected) in [(0, 1), (7, 1_000), (u16::MAX, u64::MAX)] {
             if let Some(loss) = reception.loss(first, expected) {

@@ -470,6 +470,62 @@ mod tests {
     }
 
     #[test]
+    fn packets_are_encrypted_if_all_ends_say_so() {
+        let profile = |end: Endpoint, profile: &str| {
+            let text = format!(
+                "c=IN IP4 {}\nm=audio {} {profile} 0\n",
+                end.ip(),
+                end.port()
+            );
+            Description::parse(text.as_bytes()).media.remove(0)
+        };
+        let is_secured = |said: &[Media], source: Endpoint, destination: Endpoint| {
+            let mut descriptions = Descriptions::default();
+            for (number, media) in said.iter().enumerate() {
+                let media = std::slice::from_ref(media);
+                descriptions.add(Moment::at(100), request(number as u64), media);
+            }
+            descriptions.is_secured(FlowKey::between(source, destination), descriptions.all())
+        };
+        let stranger = end(9, 9_000);
+        let candidates = b"a=candidate:1 1 UDP 1 192.0.2.9 9000 typ host\n";
+        let candidates = Description::parse_fragment(candidates).media.remove(0);
+        for (what, said, source, want) in [
+            ("nothing", &[][..], REMOTE, false),
+            ("one end", &[profile(LOCAL, "RTP/SAVP")], REMOTE, true),
+            ("the sender", &[profile(REMOTE, "RTP/SAVPF")], REMOTE, true),
+            (
+                "both",
+                &[profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/SAVP")],
+                REMOTE,
+                true,
+            ),
+            ("plain", &[profile(LOCAL, "RTP/AVP")], REMOTE, false),
+            (
+                "one is plain",
+                &[profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/AVP")],
+                REMOTE,
+                false,
+            ),
+            (
+                "candidates say nothing",
+                &[profile(LOCAL, "RTP/SAVP"), candidates],
+                stranger,
+                true,
+            ),
+        ] {
+            assert_eq!(is_secured(said, source, LOCAL), want, "{what}");
+        }
+        let said = [profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/SAVP")];
+        assert!(
+            is_secured(&said, stranger, end(8, 8_000)),
+            "neither end is described"
+        );
+        let said = [profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/AVP")];
+        assert!(!is_secured(&said, stranger, end(8, 8_000)));
+    }
+
+    #[test]
     fn what_is_repeated_is_kept_once_and_nobody_can_say_too_much() {
         let mut descriptions = Descriptions::default();
         for clock in 0..5_000 {

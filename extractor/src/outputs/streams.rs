@@ -73,7 +73,7 @@ impl Streams {
     pub(super) fn far_ends(&self) -> Vec<FarEnd<'_>> {
         let key = |stream: &Stream| {
             let flow = FlowKey::between(stream.source, stream.destination);
-            (stream.ssrc, flow)
+            (stream.ssrc, flow, stream.arrivals.packets)
         };
         self.reports.matched(self.all.iter().map(key))
     }

@@ -126,7 +126,7 @@ impl<'a> Compound<'a> {
                 Packet::Sdes(description) => {
                     for chunk in description.chunks() {
                         let name = chunk.items().find(|item| item.type_() == SdesItem::CNAME);
-                        if let Some(name) = name.map(SdesItem::value) {
+                        if let Some(name) = name.map(|name| without_end(name.value())) {
                             visit(Item::Cname {
                                 ssrc: chunk.ssrc(),
                                 name,
@@ -139,6 +139,14 @@ impl<'a> Compound<'a> {
             }
         }
     }
+}
+
+/// A name without the zeros that some senders write behind it, as C does.
+fn without_end(mut name: &[u8]) -> &[u8] {
+    while let [before @ .., 0] = name {
+        name = before;
+    }
+    name
 }
 
 /// The length of the packet at the beginning of `rest` on the wire; `None` if it is not RTCP.
@@ -306,6 +314,13 @@ mod tests {
         ];
         let want = want.iter().map(|item| format!("{item:?}")).collect();
         assert_eq!(said(&payload, payload.len()), Some(want));
+    }
+
+    #[test]
+    fn a_name_may_end_with_zeros() {
+        let mut ended = NAME;
+        ended[9] = 5;
+        assert_eq!(said(&ended, ended.len()), said(&NAME, NAME.len()));
     }
 
     #[test]

@@ -157,26 +157,29 @@ impl Reports {
             .find_map(|(_, sender)| sender.sent_ns(ntp))
     }
 
-    /// What is reported about each of these streams, which are given by SSRC and flow. A report
-    /// counts for one stream: the one with its SSRC between the same two addresses whose ports fit
-    /// best, and of several the latest.
+    /// What is reported about each of these streams, which are given by SSRC, flow and number of
+    /// packets. A report counts for one stream: the one with its SSRC between the same two
+    /// addresses whose ports fit best, and of several the one with the most packets.
     #[must_use]
-    pub fn matched(&self, streams: impl Iterator<Item = (u32, FlowKey)>) -> Vec<FarEnd<'_>> {
-        let streams: Vec<Subject> = streams.collect();
+    pub fn matched(&self, streams: impl Iterator<Item = (u32, FlowKey, u64)>) -> Vec<FarEnd<'_>> {
+        let streams: Vec<(u32, FlowKey, u64)> = streams.collect();
         let mut matched = vec![FarEnd::default(); streams.len()];
         if self.senders.is_empty() && self.receptions.is_empty() {
             return matched;
         }
-        let mut by_ssrc: BTreeMap<u32, Vec<(usize, FlowKey)>> = BTreeMap::new();
-        for (index, (ssrc, flow)) in streams.into_iter().enumerate() {
-            by_ssrc.entry(ssrc).or_default().push((index, flow));
+        let mut by_ssrc: BTreeMap<u32, Vec<(usize, FlowKey, u64)>> = BTreeMap::new();
+        for (index, (ssrc, flow, packets)) in streams.into_iter().enumerate() {
+            by_ssrc
+                .entry(ssrc)
+                .or_default()
+                .push((index, flow, packets));
         }
         let best = |ssrc: u32, flow: FlowKey| {
-            let fits = by_ssrc
-                .get(&ssrc)?
-                .iter()
-                .filter_map(|(index, of_stream)| Some((fit(flow, *of_stream)?, *index)));
-            fits.max()
+            let fits = by_ssrc.get(&ssrc)?.iter();
+            let fits = fits.filter_map(|(index, of_stream, packets)| {
+                Some((fit(flow, *of_stream)?, *packets, *index))
+            });
+            fits.max().map(|(fit, _, index)| (fit, index))
         };
         let mut fits = vec![(0, 0); matched.len()];
         for (&(ssrc, flow), sender) in &self.senders {

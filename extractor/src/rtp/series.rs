@@ -415,6 +415,27 @@ mod tests {
         assert!(parts.len() <= MAX_INTERVALS, "{}", parts.len());
     }
 
+    /// A series goes on from the state as if there had been none.
+    #[test]
+    fn it_is_carried_over() {
+        let packets: Vec<(u64, u16)> = (0..60u16).map(|n| (u64::from(n), n * 2 - n % 3)).collect();
+        let (whole, sequence) = series(&packets);
+        let want = whole.measured(&sequence, Some(b"PCMA"), 20);
+        for cut in 1..packets.len() {
+            let (mut carried, mut sequence) = series(&packets[..cut]);
+            let state = postcard::to_stdvec(&carried).unwrap();
+            carried = postcard::from_bytes(&state).unwrap();
+            for (at, number) in &packets[cut..] {
+                carried.push(&mut sequence, *number, START + at * SECOND);
+            }
+            assert_eq!(
+                carried.measured(&sequence, Some(b"PCMA"), 20),
+                want,
+                "{cut}"
+            );
+        }
+    }
+
     /// For any numbers and times, the intervals add up to the stream.
     #[test]
     fn intervals_add_up() {

@@ -33,7 +33,7 @@ fn sent(reports: &mut Reports, ntp: u32, at_ms: u64) {
 }
 
 fn of_stream(reports: &Reports) -> FarEnd<'_> {
-    reports.matched([(SSRC, FlowKey::between(A, B))].into_iter())[0]
+    reports.matched([(SSRC, FlowKey::between(A, B), 1)].into_iter())[0]
 }
 
 fn reception(reports: &Reports) -> &Reception {
@@ -214,7 +214,7 @@ fn a_report_counts_for_the_leg_that_it_is_about() {
     for (lost, from, to) in [(1, relay, A), (2, B, relay)] {
         reports.add_item(Item::Reception(report(lost, 99)), rtcp(from, to), 0);
     }
-    let matched = reports.matched(legs.into_iter().map(|leg| (SSRC, leg)));
+    let matched = reports.matched(legs.into_iter().map(|leg| (SSRC, leg, 1)));
     let lost = matched
         .iter()
         .map(|far_end| far_end.reception.unwrap().loss(0, 100).unwrap().lost);
@@ -224,11 +224,14 @@ fn a_report_counts_for_the_leg_that_it_is_about() {
 #[test]
 fn ports_decide_between_streams_of_the_same_addresses() {
     let moved = A.with_port(4_100);
-    let streams = [FlowKey::between(A, B), FlowKey::between(moved, B)];
+    let streams = [
+        (SSRC, FlowKey::between(A, B), 10),
+        (SSRC, FlowKey::between(moved, B), 50),
+    ];
     let of_streams = |reporter: FlowKey| {
         let mut reports = Reports::default();
         reports.add_item(Item::Reception(report(1, 99)), reporter, 0);
-        let matched = reports.matched(streams.into_iter().map(|flow| (SSRC, flow)));
+        let matched = reports.matched(streams.into_iter());
         [0, 1].map(|index| matched[index].reception.is_some())
     };
     assert_eq!(of_streams(rtcp(B, A)), [true, false]);
@@ -239,7 +242,11 @@ fn ports_decide_between_streams_of_the_same_addresses() {
         "on one port"
     );
     let elsewhere = FlowKey::between(B.with_port(1), A.with_port(2));
-    assert_eq!(of_streams(elsewhere), [false, true], "the latest");
+    assert_eq!(
+        of_streams(elsewhere),
+        [false, true],
+        "the one with the most packets"
+    );
     let other_way = FlowKey::between(A, B);
     assert_eq!(of_streams(other_way), [false, false], "from the sender");
 }
