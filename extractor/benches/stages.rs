@@ -306,6 +306,8 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             columns: sip_call_extractor::outputs::Columns::All,
             thresholds: sip_call_extractor::problems::Thresholds::default(),
             overwrite: false,
+            shows_digits: true,
+            keeps_series: false,
             tells_of_calls: false,
             syncs: false,
         };

@@ -319,6 +319,8 @@ impl Arguments {
                 columns: self.output.columns,
                 thresholds: self.problems.thresholds(),
                 overwrite: self.output.overwrite,
+                shows_digits: self.output.dtmf_digits,
+                keeps_series: self.output.json,
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),

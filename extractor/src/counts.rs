@@ -183,6 +183,8 @@ counts! {
         pub lost_packets: u64;
         /// RTP packets beyond the stream limit of a call.
         pub excess_rtp_packets: u64 => LeftBehind, "RTP packets belong to more streams than one call may have";
+        /// RTCP packets that are encrypted, or are not a chain of RTCP packets up to their end.
+        pub unread_rtcp: u64 => Usual, "RTCP packets encrypted or broken, which are in the calls' files";
         /// Calls that the user did not select.
         pub not_wanted: u64;
     }

@@ -37,6 +37,8 @@ struct Conditions {
     columns: Columns,
     thresholds: Thresholds,
     overwrite: bool,
+    shows_digits: bool,
+    keeps_series: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -62,6 +64,8 @@ impl Terms {
             columns: outputs.columns,
             thresholds: outputs.thresholds,
             overwrite: outputs.overwrite,
+            shows_digits: outputs.shows_digits,
+            keeps_series: outputs.keeps_series,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -183,6 +187,8 @@ impl Conditions {
             columns,
             thresholds,
             overwrite,
+            shows_digits,
+            keeps_series,
             leaves_out_copies,
             selection,
         } = self;
@@ -227,6 +233,8 @@ impl Conditions {
                 GoDuration::from_ns(thresholds.setup_ns).to_string(),
             ),
             ("--overwrite", overwrite.to_string()),
+            ("--dtmf-digits", shows_digits.to_string()),
+            ("--json", keeps_series.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -254,6 +262,8 @@ pub(crate) mod tests {
             columns: Columns::All,
             thresholds: Thresholds::default(),
             overwrite: false,
+            shows_digits: false,
+            keeps_series: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

@@ -9,7 +9,7 @@ use shared::pcap::{
 };
 use support::{
     frames,
-    media::{Rtp, sender_report},
+    media::{Block, Rtp, cname, press, receiver_report, sender_report, voip_metrics},
     sip::{Sdp, request, response},
 };
 
@@ -93,6 +93,30 @@ fn described(input: &mut Input<'_>, kind: u8) -> Vec<u8> {
     file
 }
 
+/// Returns RTCP, which may be damaged.
+fn rtcp(which: u8) -> Vec<u8> {
+    if which & 0x40 == 0 {
+        return sender_report(7);
+    }
+    let block = Block {
+        ssrc: 7,
+        lost: 1,
+        highest: u32::from(which),
+        ..Block::default()
+    };
+    let parts = [
+        receiver_report(8, block),
+        cname(8, "bob"),
+        voip_metrics(8, 7, which, 40),
+    ];
+    let mut compound = parts.concat();
+    if which & 0x20 != 0 {
+        let place = usize::from(which) * 7 % compound.len();
+        compound[place] = !compound[place];
+    }
+    compound
+}
+
 fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> Vec<Vec<u8>> {
     let which = input.byte();
     let call = usize::from(which & 1);
@@ -106,6 +130,11 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
             let rtp = |n: u8| {
                 Rtp::new(7 + u32::from(is_answer), u16::from(first.wrapping_add(n))).bytes()
             };
+            if which & 4 != 0 {
+                let first = Rtp::new(7 + u32::from(is_answer), first.into());
+                let packets = press(&first, which >> 3);
+                return packets.iter().map(|p| frames::udp(from, to, p)).collect();
+            }
             (0..1 + (which >> 5))
                 .map(|n| frames::udp(from, to, &rtp(n)[..60]))
                 .collect()
@@ -115,7 +144,7 @@ fn frames_of(kind: u8, input: &mut Input<'_>, sequences: &mut [[u32; 2]; 2]) -> 
             let told = || hep(which, from, to, &message(which, call));
             let server = SocketAddr::new(to.ip(), 9060);
             vec![if which & 0x80 == 0 {
-                frames::udp(from, to, &sender_report(7))
+                frames::udp(from, to, &rtcp(which))
             } else {
                 frames::udp(from, server, &told())
             }]

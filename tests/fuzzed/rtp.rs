@@ -1,18 +1,21 @@
-//! RTP: the header, and stream statistics that are consistent.
+//! RTP: the header, and stream statistics that are consistent; RTCP about a stream.
 
 use sip_call_extractor::{
+    events::FlowKey,
     packet::Endpoint,
+    rtcp::Reports,
     rtp::{Header, MediaClock, Sequence, Stream, Totals},
     sdp::format_of_static,
 };
 
 use super::Input;
 
-/// The bytes of a packet; or, after a first byte of 0, the packets of a stream.
+/// The bytes of a packet; or, after a first byte of 0 or 1, the packets of a stream; of 2, RTCP.
 pub fn check(input: &[u8]) {
     match input.split_first() {
         Some((0, steps)) => stream(Input(steps)),
         Some((1, steps)) => near(Input(steps)),
+        Some((2, steps)) => reports(Input(steps)),
         _ => header(input),
     }
 }
@@ -47,10 +50,13 @@ fn stream(mut steps: Input<'_>) {
     let mut at = steps.u64();
     let first = packet(&mut steps, number);
     let clock = |header: &Header, known| MediaClock {
+        is_event: false,
         rate: format_of_static(header.payload_type).map(|format| format.clock_rate),
         known,
     };
-    let mut stream = Stream::new(&first, end, end, at, clock(&first, 0));
+    let stream = Stream::new(&first, end, end, at, clock(&first, 0));
+    let mut now = at;
+    let mut stream = stream.with_series(now);
     let mut packets = 1;
     while !steps.is_empty() {
         match steps.byte() {
@@ -63,7 +69,8 @@ fn stream(mut steps: Input<'_>) {
         }
         let header = packet(&mut steps, number);
         let known = u64::from(header.timestamp.is_multiple_of(3));
-        stream.push(&header, at, known, || clock(&header, known));
+        now = now.max(at);
+        stream.push(&header, at, now, known, || clock(&header, known));
         packets += 1;
     }
     assert_eq!(stream.arrivals.packets, packets);
@@ -72,6 +79,14 @@ fn stream(mut steps: Input<'_>) {
     assert!(stream.jitter.ms().is_finite() && stream.jitter.ms() >= 0.0);
     let totals = stream.sequence.totals();
     assert!(totals.expected >= 1 && totals.lost < totals.expected);
+    let series = stream.measured(Some(b"PCMA"), 20).unwrap();
+    assert_eq!(series.iter().map(|part| part.packets).sum::<u64>(), packets);
+    assert_eq!(
+        series.iter().map(|part| part.lost).sum::<u64>(),
+        totals.lost
+    );
+    let is_sound = |mos: f64| (1.0..=4.5).contains(&mos);
+    assert!(series.iter().all(|part| part.mos.is_some_and(is_sound)));
     let Totals {
         lost,
         bursts,
@@ -85,6 +100,33 @@ fn stream(mut steps: Input<'_>) {
     assert!(totals.duplicates + totals.out_of_order < packets);
     // Packets of a jump that the stream did not follow count as nothing: only the rest is distinct.
     assert!(totals.lost >= totals.expected.saturating_sub(packets - totals.duplicates));
+}
+
+/// RTCP of both ends about the stream with the SSRC 7.
+fn reports(mut steps: Input<'_>) {
+    let [a, b] = [1, 2].map(|host| Endpoint::v4([192, 0, 2, host], 4000));
+    let mut reports = Reports::default();
+    let mut at = 0;
+    while !steps.is_empty() {
+        let flow = match steps.byte() & 1 {
+            0 => FlowKey::between(a, b),
+            _ => FlowKey::between(b, a),
+        };
+        at += u64::from(steps.byte()) << 24;
+        let payload = steps.some();
+        let wire_len = payload.len() + usize::from(steps.byte() & 0x3f);
+        reports.add(payload, wire_len, flow, at);
+    }
+    let matched = reports.matched([(7, FlowKey::between(a, b), 9)].into_iter());
+    if let Some(reception) = matched[0].reception {
+        for (first, expected) in [(0, 1), (7, 1_000), (u16::MAX, u64::MAX)] {
+            if let Some(loss) = reception.loss(first, expected) {
+                assert!(loss.lost <= loss.expected && loss.expected > 0, "{loss:?}");
+            }
+        }
+        assert!(reception.round_trip_ns().is_none_or(|trip| trip <= at));
+        assert!(reception.mos().is_none_or(|mos| (1.0..=5.0).contains(&mos)));
+    }
 }
 
 /// Numbers that never jump: each packet is either the first of its number or a duplicate.

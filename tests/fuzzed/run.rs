@@ -107,6 +107,8 @@ fn extract(
         columns: sip_call_extractor::outputs::Columns::All,
         thresholds: sip_call_extractor::problems::Thresholds::default(),
         overwrite: false,
+        shows_digits: true,
+        keeps_series: true,
         tells_of_calls: false,
         syncs: false,
     };

@@ -20,7 +20,9 @@ fn phone(lab: &Lab, index: usize, more: &str) -> Program {
     )
 }
 
-fn made_and_found(lab: Lab, transport: &str) {
+/// Makes a call of some seconds. Returns the number of streams whose reception is reported: the
+/// first report comes after five seconds.
+fn made_and_found(lab: Lab, transport: &str, seconds: u32) -> usize {
     fs::write(lab.folder().join("tone.wav"), tone()).unwrap();
     (0..2).for_each(|index| configure(&lab, index, transport));
     let tap = lab.tap();
@@ -30,28 +32,33 @@ fn made_and_found(lab: Lab, transport: &str) {
     let mut caller = phone(
         &lab,
         CALLER,
-        &format!("-t 3 -e /dial\u{a0}sip:bob@{}", at_host(&lab, CALLEE)),
+        &format!(
+            "-t {seconds} -e /dial\u{a0}sip:bob@{}",
+            at_host(&lab, CALLEE)
+        ),
     );
     callee.says("terminated (duration");
     assert!(caller.end().success());
     let checked = check(lab, tap, 1);
     assert!(checked.count("rtp") > 200, "more than two seconds each way");
     assert!(checked.count("rtcp") > 0);
+    checked.reported
 }
 
 #[test]
 fn over_udp() {
-    made_and_found(Lab::new(), "udp");
+    let reported = made_and_found(Lab::new(), "udp", 7);
+    assert_eq!(reported, 2, "both ends report");
 }
 
 #[test]
 fn over_tcp() {
-    made_and_found(Lab::new(), "tcp");
+    made_and_found(Lab::new(), "tcp", 3);
 }
 
 #[test]
 fn over_tcp_and_ipv6_with_media_over_ipv4() {
-    made_and_found(Lab::new().at(V6), "tcp");
+    made_and_found(Lab::new().at(V6), "tcp", 3);
 }
 
 /// Writes a configuration without sound cards: a file is played to the peer, and received audio is
@@ -82,9 +89,9 @@ fn at_host(lab: &Lab, index: usize) -> String {
     }
 }
 
-/// Returns three seconds of a tone, 8000 samples of 16 bits per second.
+/// Returns seven seconds of a tone, 8000 samples of 16 bits per second.
 fn tone() -> Vec<u8> {
-    let samples: Vec<u8> = (0..24_000)
+    let samples: Vec<u8> = (0..56_000)
         .flat_map(|at| (((f64::from(at) * 0.345).sin() * 8000.0) as i16).to_le_bytes())
         .collect();
     let len = samples.len() as u32;

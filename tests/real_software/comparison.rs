@@ -14,7 +14,7 @@ use support::{
     ladder::{Extracted, Row, extract_files, read_frames},
 };
 
-use super::websocket::WEBSOCKET_PORT;
+use super::{reports, websocket::WEBSOCKET_PORT};
 
 /// Frames by number, from 1.
 type Frames = BTreeSet<usize>;
@@ -38,6 +38,8 @@ pub struct Capture {
 /// A capture whose results were compared. Its file exists as long as this value.
 pub struct Checked {
     capture: Capture,
+    /// The number of streams whose reception is reported.
+    pub reported: usize,
     _extracted: Extracted,
 }
 
@@ -72,8 +74,10 @@ pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<St
         &["--sip-ports-range", "5060-5079"],
     );
     capture.is_same_as(&extracted);
+    let reported = reports::are_same(&capture.file, &extracted);
     Ok(Checked {
         capture,
+        reported,
         _extracted: extracted,
     })
 }
@@ -197,7 +201,7 @@ impl Capture {
 
 /// Returns fields of a capture from tshark: one row per packet, the fields in this order. Several
 /// values of a field are joined with commas.
-fn of_tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+pub fn of_tshark(capture: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
     command.arg("-n").args([
         "-o",
@@ -445,7 +449,7 @@ fn packets(row: &Row) -> usize {
     number(row.get("rtp_packet_count"))
 }
 
-fn list(field: &str) -> Vec<String> {
+pub fn list(field: &str) -> Vec<String> {
     field
         .split(',')
         .filter(|item| !item.is_empty())
@@ -453,7 +457,7 @@ fn list(field: &str) -> Vec<String> {
         .collect()
 }
 
-fn number(text: &str) -> usize {
+pub fn number(text: &str) -> usize {
     text.parse()
         .unwrap_or_else(|_| panic!("{text:?} is no number"))
 }

@@ -8,11 +8,13 @@ mod clocks;
 mod columns;
 mod crowd;
 mod dialogs;
+mod digits;
 mod floods;
 mod media;
 mod networks;
 mod problems;
 mod rows;
+mod rtcp;
 mod statistics;
 mod world;
 

@@ -9,14 +9,15 @@ fn the_columns() {
         text(&out, "detected_calls.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,s3_location,\
          end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count,\
-         pdd_ms,answer_ms,talk_s,hangup_by,caller_ua,callee_ua,codecs,one_way,no_media,reason,source_ip,destination_ip,problems\n"
+         pdd_ms,answer_ms,talk_s,hangup_by,caller_ua,callee_ua,codecs,dtmf,one_way,no_media,reason,source_ip,destination_ip,problems\n"
     );
     assert_eq!(
         text(&out, "calls_statistics.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,ssrc_hex,src_rtp_endpoint,dst_rtp_endpoint,\
          rtp_packet_count,expected_rtp_packets,lost_packets,out_of_order_count,duplicate_count,\
          max_delta_ms,min_delta_ms,avg_delta_ms,ptime_ms,s3_location,jitter_ms,max_jitter_ms,mean_jitter_ms,\
-         payload_type,codec,clock_rate,loss_percent,max_burst_loss,mos,first_timestamp,last_timestamp\n"
+         payload_type,codec,clock_rate,loss_percent,max_burst_loss,mos,first_timestamp,last_timestamp,\
+         rtcp_loss_percent,rtcp_jitter_ms,rtcp_rtt_ms,rtcp_mos,cname\n"
     );
 }
 

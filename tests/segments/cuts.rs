@@ -47,6 +47,7 @@ const SIZES: [&[&str]; 4] = [
         "900",
         "--unit-bytes",
         "20000",
+        "--json",
     ],
     &[
         "--window-bytes",

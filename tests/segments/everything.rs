@@ -22,7 +22,10 @@ use support::{
     frames,
     ladder::{Ladder, START_NS},
     layers::{FRAMINGS, Framing, Hep, LINKS, TUNNELS, Tunnel},
-    media::{Rtp, sender_report, stun},
+    media::{
+        Block, Rtp, cname, press, receiver_report, sender_report, sender_report_at, stun,
+        voip_metrics,
+    },
     sip::{Sdp, Sip, request, response},
     tcp::{CLOSE, CONTINUATION, LAST, PING, SWITCHING, TEXT, Tcp, UPGRADE, websocket},
 };
@@ -71,6 +74,38 @@ const INTERFACES: [LinkType; 2] = [LinkType::ETHERNET, LinkType::LINUX_SLL];
 const LINK_STRETCH: usize = 30;
 
 static FRAMES: LazyLock<Frames> = LazyLock::new(Story::told);
+
+/// Draws a press of a key as events in RTP, and as INFO.
+fn digits(t: &mut Ladder, at: u64, id: &str, a: Phone, b: Phone, ssrc: u32) {
+    for (n, packet) in press(&Rtp::new(ssrc, 13), 5).iter().enumerate() {
+        t.udp(at + n as u64 * 20, a.media, b.media, packet);
+    }
+    for (at, cseq, signal) in [(at + 110, 3, "5"), (at + 400, 4, "#")] {
+        let info = request("INFO", id).cseq(cseq).to_tag("bob");
+        let body = format!("Signal={signal}\r\n");
+        let info = info.body("application/dtmf-relay", body);
+        t.sip(at, a.sip, b.sip, info);
+    }
+}
+
+/// Draws a report of the caller, and the callee's about the caller's stream 20 ms later.
+fn reports(t: &mut Ladder, at: u64, a: Phone, b: Phone, n: u32) {
+    let sent = [sender_report_at(0x300, n + 1), cname(0x300, "caller")];
+    t.udp(at, a.rtcp(), b.rtcp(), &sent.concat());
+    let block = Block {
+        ssrc: 0x300,
+        lost: (n / 9) as i32,
+        highest: n * 2 + 1,
+        jitter: n,
+        last: n + 1,
+        delay: 655,
+    };
+    let answer = [
+        receiver_report(0x301, block),
+        voip_metrics(0x301, 0x300, 40 + (n % 4) as u8, 127),
+    ];
+    t.udp(at + 20, b.rtcp(), a.rtcp(), &answer.concat());
+}
 
 impl Packets {
     /// Returns everything in this form.
@@ -372,6 +407,9 @@ impl Story {
             talk(&mut self.t, at + 240, a, b, 0x100 + n * 2, 1..=12);
             self.t
                 .udp(at + 350, a.rtcp(), b.rtcp(), &sender_report(0x100 + n * 2));
+            if n % 2 == 0 {
+                digits(&mut self.t, at + 500, &id, a, b, 0x100 + n * 2);
+            }
             hung_up(&mut self.t, at + 1_200, &id, a, b);
         }
     }
@@ -1031,6 +1069,7 @@ impl Story {
                 n as u16 * 2..=n as u16 * 2 + 1,
             );
             t.rtp(at + 310, b.media, a.media, 0x301, n as u16..=n as u16);
+            reports(t, at + 400, a, b, n as u32);
         }
         t.sip(
             600_000,

@@ -152,6 +152,8 @@ fn a_state_of_other_flags_is_refused() {
         &["--detected-calls-filename", "other.csv"],
         &["--stats-filename", "other.csv"],
         &["--erspan-vlans", "1,2"],
+        &["--dtmf-digits"],
+        &["--json"],
     ] {
         is_refused(
             &desk,

@@ -68,6 +68,19 @@ fn everything_is_in_it() {
     ] {
         assert!(got.log.contains(what), "{what}: {}", got.log);
     }
+    got.call("overlapping-2").has("dtmf", "2");
+    got.call("overlapping-3").has("dtmf", "0");
+    let long = got
+        .streams
+        .iter()
+        .find(|row| row.get("ssrc_hex") == "0x00000300")
+        .unwrap();
+    // Four of eighty; 39 units of 8000 Hz; 20 ms without 655 / 65536 s.
+    long.has("rtcp_loss_percent", "5.00")
+        .has("rtcp_jitter_ms", "4.875")
+        .has("rtcp_rtt_ms", "10.01")
+        .has("rtcp_mos", "4.3")
+        .has("cname", "caller");
     let sum = |column: &str| {
         got.streams
             .iter()

@@ -256,10 +256,35 @@ impl Descriptions {
         self.statement(flow, self.all(), |media| media.ptime_ms)
     }
 
+    /// Returns true if the packets of a flow are encrypted: all ends that are described say so. An
+    /// offer may have keys for a receiver that wants none (RFC 8643). If neither end is described,
+    /// all descriptions of the call have to say so.
+    #[must_use]
+    pub fn is_secured(&self, flow: FlowKey, known: KnownStatements) -> bool {
+        let is_secured = |media: &Media| media.is_secured;
+        let of_end = |end| self.statement_of(&[end], known, is_secured);
+        let of_ends = [of_end(flow.destination), of_end(flow.source)];
+        if of_ends != [None, None] {
+            return !of_ends.contains(&Some(false));
+        }
+        let mut all = self.media().filter_map(is_secured).peekable();
+        all.peek().is_some() && all.all(|is_secured| is_secured)
+    }
+
     /// The latest statement in force on something; otherwise the first of those that soon are.
     fn statement<T>(
         &self,
         flow: FlowKey,
+        known: KnownStatements,
+        statement: impl Fn(&Media) -> Option<T>,
+    ) -> Option<T> {
+        self.statement_of(&[flow.destination, flow.source], known, statement)
+    }
+
+    /// The same for these ends, of which the first comes first.
+    fn statement_of<T>(
+        &self,
+        ends: &[Endpoint],
         known: KnownStatements,
         statement: impl Fn(&Media) -> Option<T>,
     ) -> Option<T> {
@@ -269,7 +294,7 @@ impl Descriptions {
         let explain = |said: &(Moment, Statement), end| {
             statement(said.1.of(end).filter(|_| !said.1.is_refused(soon))?)
         };
-        let ends = || [flow.destination, flow.source].into_iter();
+        let ends = || ends.iter().copied();
         let latest = ends().find_map(|end| said.iter().rev().find_map(|said| explain(said, end)));
         latest.or_else(|| ends().find_map(|end| coming.iter().find_map(|said| explain(said, end))))
     }
@@ -442,6 +467,62 @@ mod tests {
             &[refusal, audio(REMOTE, "iLBC/8000")],
         );
         assert_eq!(codec_at(&descriptions, 350), Some(Codec::of(b"iLBC")));
+    }
+
+    #[test]
+    fn packets_are_encrypted_if_all_ends_say_so() {
+        let profile = |end: Endpoint, profile: &str| {
+            let text = format!(
+                "c=IN IP4 {}\nm=audio {} {profile} 0\n",
+                end.ip(),
+                end.port()
+            );
+            Description::parse(text.as_bytes()).media.remove(0)
+        };
+        let is_secured = |said: &[Media], source: Endpoint, destination: Endpoint| {
+            let mut descriptions = Descriptions::default();
+            for (number, media) in said.iter().enumerate() {
+                let media = std::slice::from_ref(media);
+                descriptions.add(Moment::at(100), request(number as u64), media);
+            }
+            descriptions.is_secured(FlowKey::between(source, destination), descriptions.all())
+        };
+        let stranger = end(9, 9_000);
+        let candidates = b"a=candidate:1 1 UDP 1 192.0.2.9 9000 typ host\n";
+        let candidates = Description::parse_fragment(candidates).media.remove(0);
+        for (what, said, source, want) in [
+            ("nothing", &[][..], REMOTE, false),
+            ("one end", &[profile(LOCAL, "RTP/SAVP")], REMOTE, true),
+            ("the sender", &[profile(REMOTE, "RTP/SAVPF")], REMOTE, true),
+            (
+                "both",
+                &[profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/SAVP")],
+                REMOTE,
+                true,
+            ),
+            ("plain", &[profile(LOCAL, "RTP/AVP")], REMOTE, false),
+            (
+                "one is plain",
+                &[profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/AVP")],
+                REMOTE,
+                false,
+            ),
+            (
+                "candidates say nothing",
+                &[profile(LOCAL, "RTP/SAVP"), candidates],
+                stranger,
+                true,
+            ),
+        ] {
+            assert_eq!(is_secured(said, source, LOCAL), want, "{what}");
+        }
+        let said = [profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/SAVP")];
+        assert!(
+            is_secured(&said, stranger, end(8, 8_000)),
+            "neither end is described"
+        );
+        let said = [profile(LOCAL, "RTP/SAVP"), profile(REMOTE, "RTP/AVP")];
+        assert!(!is_secured(&said, stranger, end(8, 8_000)));
     }
 
     #[test]

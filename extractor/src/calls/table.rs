@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     counts::Excess,
+    dtmf::Digits,
     events::{Flows, Repetition, SipEvent, Table, stable_hash},
     moment::{Clock, Moment, Position},
     packet::{Endpoint, Network},
@@ -69,6 +70,8 @@ pub struct Call {
     /// The last frame that completes a message reported by HEP over TCP, and the time that HEP
     /// gave.
     pub last_told: Option<(Position, u64)>,
+    /// The digits in its INFO messages.
+    pub info_digits: Digits,
     /// The moment at which that INVITE was complete.
     opened: Moment,
     /// What its messages said, for its row.
@@ -431,6 +434,8 @@ impl CallTable {
                 .map(|frame| frame.position)
                 .zip(event.told_ns),
         );
+        call.info_digits
+            .add_info(&event.message, event.told_ns.unwrap_or(event.timestamp_ns));
         call.last_sip = event.at;
         if !matches!(
             event.message.start,
@@ -608,6 +613,7 @@ impl Call {
             descriptions: Descriptions::default(),
             first_frame: event.frames.first().copied().unwrap_or(event.at),
             last_told: None,
+            info_digits: Digits::default(),
             opened: event.at,
             facts: Facts::open(event),
             dialogs: Dialogs::open(message),

@@ -44,6 +44,15 @@ pub(super) struct OutputArguments {
     /// The rows are as with files, without a file name. It takes a third of the time.
     #[arg(long, conflicts_with = "auto_upload_to_s3")]
     pub(super) no_pcaps: bool,
+    /// Write the digits that were pressed (DTMF) to the column `dtmf`, instead of their number.
+    ///
+    /// They may be PINs and numbers of cards.
+    #[arg(long)]
+    pub(super) dtmf_digits: bool,
+
+    /// Keep the figures of each stream for every five seconds, for calls.jsonl.
+    #[arg(long)]
+    pub(super) json: bool,
 
     /// Do not wait for the disk: for scratch work.
     ///

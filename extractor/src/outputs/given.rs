@@ -107,6 +107,8 @@ mod tests {
             overwrite: false,
             selection: Selection::default(),
             location: None,
+            shows_digits: true,
+            keeps_series: false,
             tells_of_calls: false,
             syncs: false,
         };

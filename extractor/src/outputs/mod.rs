@@ -81,6 +81,8 @@ pub struct Outputs {
     location: Option<S3Uri>,
     columns: Columns,
     thresholds: Thresholds,
+    shows_digits: bool,
+    keeps_series: bool,
     tells_of_calls: bool,
     uploads: Uploads,
     /// Files that become due for upload when they are published.
@@ -143,6 +145,7 @@ struct Destination<'a> {
     location: Option<&'a S3Uri>,
     columns: Columns,
     thresholds: &'a Thresholds,
+    shows_digits: bool,
     tells_of_calls: bool,
 }
 
@@ -200,6 +203,7 @@ impl Job<'_> {
                 &summary,
                 file_name.as_deref(),
                 to.location,
+                to.shows_digits,
                 to.columns,
             )?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
@@ -252,6 +256,8 @@ impl Outputs {
             location: settings.location.clone(),
             columns: settings.columns,
             thresholds: settings.thresholds,
+            shows_digits: settings.shows_digits,
+            keeps_series: settings.keeps_series,
             tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
@@ -400,6 +406,7 @@ impl Outputs {
             location: self.location.as_ref(),
             columns: self.columns,
             thresholds: &self.thresholds,
+            shows_digits: self.shows_digits,
             tells_of_calls: self.tells_of_calls,
         };
         jobs.par_iter_mut()
@@ -439,6 +446,7 @@ impl Outputs {
                 Course::Begins { stem, is_muted } => Recording::new(
                     self.books.names.give(stem, &self.directory)?,
                     is_muted,
+                    self.keeps_series,
                     call,
                     records,
                 )

@@ -14,14 +14,13 @@ use super::{
     names::FileName,
     records::Records,
     settled::{Reason, Settled},
-    streams::{MediaFlow, Streams},
+    streams::{Arrived, MediaFlow, Streams},
     text::printable,
 };
 use crate::{
     calls::{Call, KnownStatements},
     moment::{Moment, Position},
     packet::{Endpoint, Packet, payload_behind},
-    rtp::Header,
 };
 
 /// The file of one call, and its statistics.
@@ -86,13 +85,14 @@ impl Recording {
     pub(super) fn new(
         name: FileName,
         is_muted: bool,
+        keeps_series: bool,
         call: &Call,
         records: Records<'_>,
     ) -> Option<Self> {
         let (first, _) = records.at(call.first_frame.position)?;
         Some(Self {
             file: CallFile::new(name, &first),
-            streams: Streams::default(),
+            streams: Streams::new(keeps_series),
             sip_packets: 0,
             last: LastTime::Captured(first.timestamp_ns.unwrap_or(0)),
             is_muted,
@@ -146,18 +146,17 @@ impl Recording {
                 }
                 self.last = LastTime::Captured(timestamp_ns);
                 let frame = record.get(RECORD_HEADER_LEN..).unwrap_or_default();
-                if let Some(payload) = payload_behind(frame, payload_at.get().into())
-                    && let Some(header) = Header::parse(payload, payload.len())
-                {
+                if let Some(payload) = payload_behind(frame, payload_at.get().into()) {
                     known = job.known_at(place, known);
+                    let packet = Arrived {
+                        payload,
+                        wire_len: payload.len(),
+                        at_ns: timestamp_ns,
+                        clock: place.clock,
+                    };
                     let flow = MediaFlow::new(flow, job.flows);
-                    self.streams.measure(
-                        &header,
-                        timestamp_ns,
-                        flow,
-                        &job.call.descriptions,
-                        known,
-                    );
+                    self.streams
+                        .measure(packet, flow, &job.call.descriptions, known);
                 }
                 continue;
             }
@@ -208,12 +207,17 @@ impl Recording {
             Reason::Media(flow, _) => {
                 *known = job.known_at(place, *known);
                 if (!fragments.are_there || job.complete(place, &mut packet))
-                    && let Some(header) = rtp_header(&packet)
+                    && let Packet::Udp(datagram) | Packet::Told(_, datagram) = packet
                 {
-                    let arrival_ns = packet.told_ns().or(record.timestamp_ns).unwrap_or(0);
+                    let packet = Arrived {
+                        payload: datagram.payload,
+                        wire_len: datagram.wire_len,
+                        at_ns: packet.told_ns().or(record.timestamp_ns).unwrap_or(0),
+                        clock: place.clock,
+                    };
                     let flow = MediaFlow::new(flow, job.flows);
                     self.streams
-                        .measure(&header, arrival_ns, flow, &job.call.descriptions, *known);
+                        .measure(packet, flow, &job.call.descriptions, *known);
                 }
             }
         }
@@ -267,15 +271,5 @@ impl Recording {
             None if matches!(self.last, LastTime::Told(_)) && job.is_part(packet) => return,
             None => LastTime::Captured(record.timestamp_ns.unwrap_or(self.last_ns())),
         };
-    }
-}
-
-/// The RTP header of a packet, if it is RTP.
-fn rtp_header(packet: &Packet<'_>) -> Option<Header> {
-    match packet {
-        Packet::Udp(datagram) | Packet::Told(_, datagram) => {
-            Header::parse(datagram.payload, datagram.wire_len)
-        }
-        _ => None,
     }
 }

@@ -23,11 +23,13 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Creates the rows of a call. `file_name` is the name of its file, if it has one; `location`
-    /// is the place where that file is or will be an object.
+    /// is the place where that file is or will be an object. Without `shows_digits`, the row has
+    /// only the number of digits: they may be a PIN.
     pub(super) fn of(
         summary: &CallSummary<'_>,
         file_name: Option<&str>,
         location: Option<&S3Uri>,
+        shows_digits: bool,
         columns: Columns,
     ) -> Result<Self> {
         let call = summary.call;
@@ -46,7 +48,7 @@ impl Rows {
             let fields = common.iter().cloned().chain(row);
             fields.take(count).collect::<Vec<_>>()
         };
-        let own = detected_call(summary, s3_location.clone());
+        let own = detected_call(summary, shows_digits, s3_location.clone());
         let detected_call = with_common(own, DETECTED_CALLS.columns(columns).len());
         let statistics_len = STATISTICS.columns(columns).len();
         let of_streams = summary.streams.iter().map(|stream| {
@@ -61,7 +63,11 @@ impl Rows {
 }
 
 /// The fields of a call, from the sixth column on.
-fn detected_call(summary: &CallSummary<'_>, s3_location: String) -> Vec<String> {
+fn detected_call(
+    summary: &CallSummary<'_>,
+    shows_digits: bool,
+    s3_location: String,
+) -> Vec<String> {
     let facts = &summary.call.facts;
     let codecs: Vec<String> = summary
         .codecs
@@ -84,6 +90,11 @@ fn detected_call(summary: &CallSummary<'_>, s3_location: String) -> Vec<String> 
         facts.caller_agent.as_deref().map(field).unwrap_or_default(),
         facts.callee_agent().map(field).unwrap_or_default(),
         codecs.join(" "),
+        if shows_digits {
+            field(&summary.digits)
+        } else {
+            summary.digits.len().to_string()
+        },
         or_empty(summary.one_way),
         or_empty(summary.no_media),
         facts
@@ -103,6 +114,7 @@ fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
         stream,
         totals,
         format,
+        far_end,
         ..
     } = summary;
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
@@ -136,6 +148,23 @@ fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
             .unwrap_or_default(),
         rfc3339(stream.arrivals.first_ns),
         rfc3339(stream.arrivals.last_ns),
+        far_end
+            .loss
+            .map(|loss| percent(loss.lost, loss.expected))
+            .unwrap_or_default(),
+        far_end
+            .jitter_ms
+            .map(|ms| format!("{ms:.3}"))
+            .unwrap_or_default(),
+        far_end
+            .round_trip_ns
+            .map(|ns| ms(i64::try_from(ns).unwrap_or(i64::MAX)))
+            .unwrap_or_default(),
+        far_end
+            .mos
+            .map(|mos| format!("{mos:.1}"))
+            .unwrap_or_default(),
+        far_end.cname.map(field).unwrap_or_default(),
     ]
 }
 

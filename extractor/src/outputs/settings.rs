@@ -26,6 +26,10 @@ pub struct OutputSettings {
     pub selection: Selection,
     /// The location of the call files as objects, if they are uploaded.
     pub location: Option<S3Uri>,
+    /// True when the table of calls has the digits that were pressed, and not only their number.
+    pub shows_digits: bool,
+    /// True when an output wants the figures of streams for each five seconds.
+    pub keeps_series: bool,
     /// True when the log has a line for each call, for services. A user at a terminal reads the
     /// table instead.
     pub tells_of_calls: bool,

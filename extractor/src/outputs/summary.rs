@@ -42,6 +42,8 @@ pub(super) struct CallSummary<'a> {
     pub(super) hangup_by: Option<Side>,
     /// The codecs of its streams, each once, by first packet.
     pub(super) codecs: Vec<Codec>,
+    /// The digits that were pressed.
+    pub(super) digits: Vec<u8>,
     /// Of an answered call: true if RTP went in one direction only.
     pub(super) one_way: Option<bool>,
     /// Of an answered call: true if there is no RTP.
@@ -61,7 +63,8 @@ impl<'a> CallSummary<'a> {
         let all = recording.streams.all();
         let streams: Vec<StreamSummary<'_>> = all
             .iter()
-            .map(|stream| StreamSummary::of(call, stream))
+            .zip(recording.streams.far_ends())
+            .map(|(stream, far_end)| StreamSummary::of(call, stream, far_end))
             .collect();
         let facts = &call.facts;
         let since_start = |ns: Option<u64>| Some(ns?.saturating_sub(call.start_ns));
@@ -84,6 +87,7 @@ impl<'a> CallSummary<'a> {
                 .map(|answered_ns| over_ns.saturating_sub(answered_ns)),
             hangup_by: hang_up.map(|hang_up| hang_up.by).or(cancelled_by),
             codecs: codecs(call, all),
+            digits: recording.streams.digits().with(&call.info_digits),
             one_way: of_answered(!all.is_empty() && !go_both_ways(all)),
             no_media: of_answered(all.is_empty()),
             problems: Problems::default(),

@@ -126,6 +126,12 @@ impl Jitter {
         mean_ms(self.sum_seconds, self.compared)
     }
 
+    /// The current value in milliseconds, without leaps: see [`Jitter::steady_mean_ms`].
+    #[must_use]
+    pub fn steady_ms(&self) -> f64 {
+        self.steady_seconds * 1e3
+    }
+
     /// The same mean without packets whose timestamp or arrival leaps by a second or more. Such a
     /// leap is another source, a pause or a damaged timestamp, not variation that the buffer of a
     /// receiver absorbs.

@@ -31,6 +31,13 @@ pub fn mos(codec: &[u8], totals: &Totals, delay_ms: f64) -> Option<f64> {
     })
 }
 
+/// The delay of a receiver, in milliseconds: it waits for a packet to be complete, and for twice the
+/// jitter, which covers nearly all of it.
+#[must_use]
+pub fn delay_ms(ptime_ms: u32, jitter_ms: f64) -> f64 {
+    f64::from(ptime_ms) + 2.0 * jitter_ms
+}
+
 fn impairment(codec: &[u8]) -> Option<Impairment> {
     let (equipment, robustness) = match codec.to_ascii_uppercase().as_slice() {
         // With the packet loss concealment of G.711 appendix I, which phones have.

@@ -60,6 +60,28 @@ impl Bursts {
     }
 }
 
+/// A witness of what becomes of each number. `()` looks at nothing, and costs nothing.
+pub(super) trait Witness {
+    /// A run began with a packet.
+    fn begin_run(&mut self);
+    /// A packet raised the highest number by this much.
+    fn advance(&mut self, ahead: u64);
+    /// A packet came late: `back` behind the highest number, and `below` below the lowest of the
+    /// run until then.
+    fn late(&mut self, back: u64, below: u64);
+}
+
+impl Witness for () {
+    #[inline]
+    fn begin_run(&mut self) {}
+
+    #[inline]
+    fn advance(&mut self, _ahead: u64) {}
+
+    #[inline]
+    fn late(&mut self, _back: u64, _below: u64) {}
+}
+
 /// The totals of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
@@ -99,6 +121,12 @@ impl Sequence {
     /// Adds the next packet.
     #[inline]
     pub fn push(&mut self, number: u16) {
+        self.push_seen(number, &mut ());
+    }
+
+    /// The same before a witness.
+    #[inline]
+    pub(super) fn push_seen(&mut self, number: u16, witness: &mut impl Witness) {
         if let Some((jumped, copies)) = self.jumped.take() {
             if number == jumped {
                 self.jumped = Some((jumped, copies.saturating_add(1)));
@@ -110,9 +138,10 @@ impl Sequence {
                     .saturating_add(self.run_expected());
                 self.end_run();
                 self.begin_run(jumped);
+                witness.begin_run();
                 self.duplicates = self.duplicates.saturating_add(copies);
             } else {
-                self.settle(jumped, copies);
+                self.settle(jumped, copies, witness);
             }
         }
         let ahead = number.wrapping_sub(self.highest_number());
@@ -121,8 +150,9 @@ impl Sequence {
             self.duplicates = self.duplicates.saturating_add(1);
         } else if ahead < MAX_DROPOUT {
             self.advance(ahead);
+            witness.advance(ahead.into());
         } else if back < MAX_MISORDER {
-            self.late(back);
+            self.late(back, witness);
         } else {
             self.jumped = Some((number, 0));
         }
@@ -131,10 +161,7 @@ impl Sequence {
     /// The totals so far; a jump without confirmation is not a restart.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut settled = *self;
-        if let Some((jumped, copies)) = settled.jumped.take() {
-            settled.settle(jumped, copies);
-        }
+        let mut settled = self.settled(&mut ());
         let expected = settled
             .earlier_runs_expected
             .saturating_add(settled.run_expected());
@@ -147,6 +174,22 @@ impl Sequence {
             bursts: settled.bursts.count,
             longest_burst: settled.bursts.longest,
         }
+    }
+
+    /// The numbers when no packet follows: a jump without confirmation is not a restart.
+    pub(super) fn settled(&self, witness: &mut impl Witness) -> Self {
+        let mut settled = *self;
+        if let Some((jumped, copies)) = settled.jumped.take() {
+            settled.settle(jumped, copies, witness);
+        }
+        settled
+    }
+
+    /// The first sequence number since the last restart, and the number of packets expected since
+    /// then.
+    #[must_use]
+    pub fn run(&self) -> (u16, u64) {
+        ((self.lowest & 0xffff) as u16, self.run_expected())
     }
 
     fn begin_run(&mut self, number: u16) {
@@ -181,10 +224,10 @@ impl Sequence {
     /// Handles a jump that the next packet did not continue: it was a single late packet, or a
     /// stray that says nothing about the stream. A packet from before the run counts as a stray,
     /// because it may belong to the run before.
-    fn settle(&mut self, jumped: u16, copies: u64) {
+    fn settle(&mut self, jumped: u16, copies: u64, witness: &mut impl Witness) {
         let back = self.highest_number().wrapping_sub(jumped);
         if u64::from(back) < MEMORY && self.extended(back) >= self.lowest {
-            self.late(back);
+            self.late(back, witness);
         }
         self.duplicates = self.duplicates.saturating_add(copies);
     }
@@ -205,11 +248,12 @@ impl Sequence {
 
     /// Adds a packet below the highest number. If it is below the lowest, too, the run begins with
     /// it: it is less than [`MAX_MISORDER`] back, so no number after it has been counted as lost.
-    fn late(&mut self, back: u16) {
+    fn late(&mut self, back: u16, witness: &mut impl Witness) {
         let number = self.extended(back);
         if self.is_received(number) {
             self.duplicates = self.duplicates.saturating_add(1);
         } else {
+            witness.late(back.into(), self.lowest.saturating_sub(number));
             self.lowest = self.lowest.min(number);
             self.receive(number);
             self.out_of_order = self.out_of_order.saturating_add(1);

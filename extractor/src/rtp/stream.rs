@@ -1,7 +1,7 @@
 //! An RTP stream: SSRC, source, destination and statistics.
 
-use super::{Header, Jitter, Sequence};
-use crate::packet::Endpoint;
+use super::{Header, Jitter, Measured, Sequence, Series};
+use crate::{moment::Clock, packet::Endpoint};
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
@@ -22,6 +22,8 @@ pub struct Stream {
     pub jitter: Jitter,
     /// Its payload types, in the order of their first packets.
     payloads: SmallVec<[Payload; 2]>,
+    /// The course of its figures, if an output wants it.
+    series: Option<Box<Series>>,
 }
 
 /// The packets of a stream with one payload type.
@@ -41,6 +43,8 @@ pub struct MediaClock {
     /// Timestamp units per second. `None` if the format is unknown, or not sent at the pace of its
     /// timestamps.
     pub rate: Option<u32>,
+    /// True when the packets are telephone-events (RFC 4733) that can be read.
+    pub is_event: bool,
     /// The version of the call's media descriptions; it grows when they say more.
     pub known: u64,
 }
@@ -74,22 +78,45 @@ impl Stream {
                 packets: 1,
                 clock
             }],
+            series: None,
         }
     }
 
-    /// Adds the next packet, which arrived at `arrival_ns` (since 1970). It calls `clock` only when
-    /// `known` has changed since the last call.
+    /// The same stream with a series, whose first packet came at packet time `now`.
+    #[must_use]
+    pub fn with_series(self, now: Clock) -> Self {
+        Self {
+            series: Some(Box::new(Series::new(now))),
+            ..self
+        }
+    }
+
+    /// The series up to now, if there is one. `codec` and `ptime_ms` are for the MOS.
+    #[must_use]
+    pub fn measured(&self, codec: Option<&[u8]>, ptime_ms: u32) -> Option<Vec<Measured>> {
+        let series = self.series.as_ref()?;
+        Some(series.measured(&self.sequence, codec, ptime_ms))
+    }
+
+    /// Adds the next packet, which arrived at `arrival_ns` (since 1970) and packet time `now`. It
+    /// calls `clock` only when `known` has changed since the last call. Returns the clock of the
+    /// packet.
     #[inline]
     pub fn push(
         &mut self,
         header: &Header,
         arrival_ns: u64,
+        now: Clock,
         known: u64,
         clock: impl FnOnce() -> MediaClock,
-    ) {
-        self.sequence.push(header.sequence);
+    ) -> MediaClock {
+        if let Some(series) = &mut self.series {
+            series.push(&mut self.sequence, header.sequence, now);
+        } else {
+            self.sequence.push(header.sequence);
+        }
         self.arrivals.push(arrival_ns);
-        let rate = match self
+        let clock = match self
             .payloads
             .iter_mut()
             .find(|payload| payload.payload_type == header.payload_type)
@@ -99,23 +126,31 @@ impl Stream {
                 if payload.clock.known != known {
                     payload.clock = clock();
                 }
-                payload.clock.rate
+                payload.clock
             }
             None => self.begin_payload(header.payload_type, clock()),
         };
-        self.jitter
-            .push(arrival_ns, header.timestamp, header.payload_type, rate);
+        self.jitter.push(
+            arrival_ns,
+            header.timestamp,
+            header.payload_type,
+            clock.rate,
+        );
+        if let Some(series) = &mut self.series {
+            series.add_jitter(self.jitter.steady_ms());
+        }
+        clock
     }
 
     /// Adds a payload type; there are at most 128.
     #[cold]
-    fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> Option<u32> {
+    fn begin_payload(&mut self, payload_type: u8, clock: MediaClock) -> MediaClock {
         self.payloads.push(Payload {
             payload_type,
             packets: 1,
             clock,
         });
-        clock.rate
+        clock
     }
 
     /// The payload types, in the order of their first packets.
@@ -230,6 +265,7 @@ mod tests {
         };
         let clock = MediaClock {
             rate: None,
+            is_event: false,
             known: 1,
         };
         let of_most = |stream: &Stream| {
@@ -239,12 +275,12 @@ mod tests {
         };
         let mut stream = Stream::new(&header(101, 1), end, end, 0, clock);
         assert_eq!(of_most(&stream), Some(101), "nothing else");
-        stream.push(&header(101, 2), 0, 1, || clock);
-        stream.push(&header(8, 3), 0, 1, || clock);
+        stream.push(&header(101, 2), 0, 0, 1, || clock);
+        stream.push(&header(8, 3), 0, 0, 1, || clock);
         assert_eq!(of_most(&stream), Some(8), "events are beside it");
-        stream.push(&header(0, 4), 0, 1, || clock);
+        stream.push(&header(0, 4), 0, 0, 1, || clock);
         assert_eq!(of_most(&stream), Some(8), "the first of as many");
-        stream.push(&header(0, 5), 0, 1, || clock);
+        stream.push(&header(0, 5), 0, 0, 1, || clock);
         assert_eq!(of_most(&stream), Some(0));
     }
 
@@ -265,13 +301,18 @@ mod tests {
             0,
             MediaClock {
                 rate: Some(8_000),
+                is_event: false,
                 known: 1,
             },
         );
         for (payload_type, known) in [(0, 1), (96, 1), (0, 1), (96, 2), (0, 2), (96, 2), (0, 1)] {
-            stream.push(&header(payload_type), 0, known, || {
+            stream.push(&header(payload_type), 0, 0, known, || {
                 asked.push((payload_type, known));
-                MediaClock { rate: None, known }
+                MediaClock {
+                    rate: None,
+                    is_event: false,
+                    known,
+                }
             });
         }
         assert_eq!(asked, [(96, 1), (96, 2), (0, 2), (0, 1)]);

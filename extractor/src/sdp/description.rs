@@ -50,6 +50,10 @@ pub struct Media {
     pub formats: Vec<Format>,
     /// `a=ptime` in milliseconds, of the media description or else of the session.
     pub ptime_ms: Option<u32>,
+    /// True when its packets are encrypted, or may be: the profile is SAVP or SAVPF (RFC 3711, 12;
+    /// RFC 5764, 8), or it offers a key (RFC 4568) or a fingerprint (RFC 8122) with another profile
+    /// (RFC 8643). `None` if its lines do not say: candidates that are sent later.
+    pub is_secured: Option<bool>,
     /// True when the port is 0: an answer refuses the media (RFC 3264, 6), an offer removes it
     /// (8.2). With `a=bundle-only`, the media uses the port of its bundle (RFC 8843, 6) and is not
     /// refused.
@@ -218,6 +222,8 @@ struct Section<'a> {
     candidates: Vec<Candidate>,
     formats: Vec<Format>,
     ptime_ms: Option<u32>,
+    /// True when the profile is SRTP's, or a line offers a key or a fingerprint.
+    is_secured: bool,
     mid: Option<&'a [u8]>,
     is_bundle_only: bool,
     bundles: Bundles<'a>,
@@ -242,7 +248,10 @@ impl<'a> Section<'a> {
 
     /// RFC 4566, 5.14: `audio 49170/2 RTP/AVP 0`.
     fn of_media(value: &[u8]) -> Self {
-        let port_field = fields(value).nth(1).unwrap_or_default();
+        let mut parts = fields(value).skip(1);
+        let port_field = parts.next().unwrap_or_default();
+        let profile = parts.next().unwrap_or_default().to_ascii_uppercase();
+        let is_secured = profile.windows(4).any(|name| name == b"SAVP");
         let mut parts = port_field.split(|&byte| byte == b'/');
         let port = parts.next().and_then(number);
         let port_pairs = parts
@@ -253,6 +262,7 @@ impl<'a> Section<'a> {
         Self {
             port,
             port_pairs,
+            is_secured,
             ..Self::default()
         }
     }
@@ -298,6 +308,7 @@ impl<'a> Section<'a> {
             b"rtpmap" if self.formats.len() < MAX_ITEMS => {
                 self.formats.extend(Format::of_rtpmap(value));
             }
+            b"crypto" | b"fingerprint" => self.is_secured = true,
             b"ptime" => self.ptime_ms = whole_ms(value).or(self.ptime_ms),
             b"group" => self.bundles.add_group(value),
             b"mid" => self.mid = self.mid.or(Some(value)),
@@ -334,6 +345,7 @@ impl<'a> Section<'a> {
     fn media(&self, session: &Self) -> Media {
         Media {
             ptime_ms: self.ptime_ms.or(session.ptime_ms),
+            is_secured: Some(self.is_secured || session.is_secured),
             refused: self.port == Some(0) && self.bundle(session).is_none(),
             ..Media::default()
         }

@@ -125,14 +125,18 @@ impl Format {
             && self.codec.name().eq_ignore_ascii_case(other.codec.name())
     }
 
+    /// Returns true for the digits and signals of RFC 4733.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        self.codec.name().eq_ignore_ascii_case(b"telephone-event")
+    }
+
     /// Returns true for audio and video, whose packets are sent at the pace of their timestamps. A
     /// telephone-event (RFC 4733) has one timestamp from its beginning to its end; comfort noise
     /// (RFC 3389) is sent when the noise changes.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
-        !["telephone-event", "CN"]
-            .iter()
-            .any(|name| self.codec.name().eq_ignore_ascii_case(name.as_bytes()))
+        !self.is_event() && !self.codec.name().eq_ignore_ascii_case(b"CN")
     }
 }
 

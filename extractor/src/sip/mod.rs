@@ -7,6 +7,7 @@
 mod body;
 mod encoding;
 mod framing;
+mod info;
 mod message;
 mod number;
 mod opening;

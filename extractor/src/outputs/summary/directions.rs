@@ -34,6 +34,7 @@ mod tests {
         };
         let end = |(host, port)| Endpoint::v4([192, 0, 2, host], port);
         let clock = MediaClock {
+            is_event: false,
             rate: None,
             known: 0,
         };

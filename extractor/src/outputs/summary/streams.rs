@@ -4,7 +4,8 @@ use crate::{
     calls::{Call, KnownStatements},
     events::FlowKey,
     problems::Hundredths,
-    rtp::{Payload, Stream, Totals, mos},
+    rtcp::{FarEnd, Loss, Reception},
+    rtp::{Payload, Stream, Totals, delay_ms, mos},
     sdp::{Codec, Format},
 };
 
@@ -28,11 +29,44 @@ pub(in super::super) struct StreamSummary<'a> {
     pub(in super::super) format: Option<Format>,
     /// The mean opinion score, 1 to 4.5.
     pub(in super::super) mos: Option<f64>,
+    /// What RTCP says.
+    pub(in super::super) far_end: FarEndSummary<'a>,
+}
+
+/// What RTCP says about a stream, at its end.
+#[derive(Debug)]
+pub(in super::super) struct FarEndSummary<'a> {
+    /// The canonical name of its sender.
+    pub(in super::super) cname: Option<&'a [u8]>,
+    /// The loss at its receiver.
+    pub(in super::super) loss: Option<Loss>,
+    /// The jitter at its receiver, in milliseconds.
+    pub(in super::super) jitter_ms: Option<f64>,
+    /// The mean time from the capture point to its receiver and back.
+    pub(in super::super) round_trip_ns: Option<u64>,
+    /// The mean opinion score that its receiver reports.
+    pub(in super::super) mos: Option<f64>,
+}
+
+impl<'a> FarEndSummary<'a> {
+    fn of(far_end: FarEnd<'a>, stream: &Stream, clock_rate: Option<u32>) -> Self {
+        let reception = far_end.reception;
+        let (first, expected) = stream.sequence.run();
+        Self {
+            cname: far_end.cname,
+            loss: reception.and_then(|reception| reception.loss(first, expected)),
+            jitter_ms: reception
+                .zip(clock_rate)
+                .and_then(|(reception, rate)| reception.jitter_ms(rate)),
+            round_trip_ns: reception.and_then(Reception::round_trip_ns),
+            mos: reception.and_then(Reception::mos),
+        }
+    }
 }
 
 impl<'a> StreamSummary<'a> {
     /// The summary of a stream.
-    pub(super) fn of(call: &Call, stream: &'a Stream) -> Self {
+    pub(super) fn of(call: &Call, stream: &'a Stream, far_end: FarEnd<'a>) -> Self {
         let totals = stream.sequence.totals();
         let key = FlowKey::between(stream.source, stream.destination);
         let ptime_ms = call.descriptions.ptime_ms(key).unwrap_or(DEFAULT_PTIME_MS);
@@ -40,9 +74,8 @@ impl<'a> StreamSummary<'a> {
         let payload =
             stream.payload(|payload| format_of(payload).is_some_and(|format| !format.is_sampled()));
         let format = payload.as_ref().and_then(format_of);
-        // A receiver waits for a packet to be complete, and for twice the jitter, which covers
-        // nearly all of it.
-        let delay_ms = f64::from(ptime_ms) + 2.0 * stream.jitter.steady_mean_ms();
+        let delay_ms = delay_ms(ptime_ms, stream.jitter.steady_mean_ms());
+        let clock_rate = format.map(|format| format.clock_rate);
         Self {
             stream,
             ptime_ms,
@@ -50,6 +83,7 @@ impl<'a> StreamSummary<'a> {
             format,
             mos: format.and_then(|format| mos(format.codec.name(), &totals, delay_ms)),
             totals,
+            far_end: FarEndSummary::of(far_end, stream, clock_rate),
         }
     }
 

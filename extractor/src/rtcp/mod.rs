@@ -1,0 +1,7 @@
+//! RTCP (RFC 3550, 6; RFC 3611): what the ends of a call say about its streams.
+
+mod compound;
+mod reports;
+
+pub use compound::{Compound, Item, ReceptionReport, is_rtcp};
+pub use reports::{FarEnd, Loss, Reception, Reports};
