@@ -74,8 +74,9 @@ enum Way {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Digits {
     presses: Vec<Press>,
-    /// The latest events or messages, the oldest first.
-    recent: SmallVec<[Recent; 2]>,
+    /// The latest events or messages, the oldest first. On the heap, because the many calls of a
+    /// flood have none.
+    recent: Vec<Recent>,
 }
 
 /// An event or a message whose packets may come again.
