@@ -234,6 +234,9 @@ impl<'c> Session<'c> {
     /// Adds the counters of a window to the report, and logs its unreadable parts.
     pub fn note_window(&mut self, window: &Window<'_>, inputs: &Inputs) {
         self.report.counts.add_all(&window.counts);
+        for (_, drops) in &window.drops {
+            self.report.dropped.add(drops);
+        }
         for (input, gap) in &window.gaps {
             self.report
                 .note_gap(inputs.get(*input).map_or("", Input::name), gap);
@@ -407,6 +410,9 @@ impl Extraction<'_> {
     /// settled: a later description may claim later packets.
     pub fn correlate(&mut self, window: Window<'_>) -> Moment {
         let calls = &mut self.calls;
+        for (clock, drops) in &window.drops {
+            calls.add_drops(drops, *clock);
+        }
         calls.begin_window(window.flows, window.start, window.end);
         let mut repetitions = window.repetitions.iter().peekable();
         for event in &window.sip {

@@ -338,7 +338,7 @@ mod tests {
         #[test]
         fn any_drops_are_read_as_they_were_written(from_us in 0u64..2000, len in 0u64..2000, drops in proptest::collection::vec((0u64..4000, 0u64..100, 0u64..1000), 0..2000)) {
             let sum: u64 = drops.iter().map(|(.., packets)| packets).sum();
-            let drops = SegmentDrops::new(from_us, from_us + len, drops.into_iter().map(|(from, len, packets)| kernel(from, from + len, packets)));
+            let drops = SegmentDrops::new(from_us, from_us.saturating_add(len), drops.into_iter().map(|(from, len, packets)| kernel(from, from.saturating_add(len), packets)));
             let text = drops.to_json();
             prop_assert!(text.len() as u64 <= MAX_DROPS_FILE_BYTES && drops.packets() == sum);
             prop_assert_eq!(SegmentDrops::parse(text.as_bytes()).unwrap(), drops);

@@ -48,7 +48,10 @@ use self::{
     uploads::{Due, Uploads},
 };
 pub use self::{
-    directory::Directory, names::is_of_a_call, records::Records, settings::OutputSettings,
+    directory::Directory,
+    names::{is_of_a_call, rfc3339},
+    records::Records,
+    settings::OutputSettings,
     text::printable,
 };
 use crate::{

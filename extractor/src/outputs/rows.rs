@@ -26,6 +26,7 @@ pub(super) const DETECTED_CALLS: &[&str] = &[
     "sip_packet_count",
     "rtp_packet_count",
     "rtp_stream_count",
+    "capture_drops",
 ];
 
 /// The columns of `calls_statistics.csv`: those of the original program, then additional ones.
@@ -107,6 +108,9 @@ impl Rows {
             recording.sip_packets.to_string(),
             recording.streams.packets().to_string(),
             recording.streams.all().len().to_string(),
+            end.capture_drops
+                .map(|packets| packets.to_string())
+                .unwrap_or_default(),
         ];
         let with_common = |row: &[String]| common.iter().chain(row).cloned().collect::<Vec<_>>();
         let of_streams = recording
