@@ -8,7 +8,7 @@ fn the_columns() {
     assert_eq!(
         text(&out, "detected_calls.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,s3_location,\
-         end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count\n"
+         end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count,capture_drops\n"
     );
     assert_eq!(
         text(&out, "calls_statistics.csv"),

@@ -139,6 +139,7 @@ impl Points<'_> {
         drop(merge);
         let read = self.read_for(&lanes, &positions);
         let drops = self.drops_of_begun(&lanes, &positions);
+        let has_drops = !drops.is_empty();
         let has_moved =
             self.move_on(&lanes, positions) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, told, self.queued())).filter(|_| merged.is_all);
@@ -155,7 +156,7 @@ impl Points<'_> {
             )?);
         }
         self.attempts.begin(read, Some(room))?;
-        Ok(has_moved.then_some(unit))
+        Ok((has_moved || has_drops).then_some(unit))
     }
 
     /// The segments with packets that were merged, up to these positions.
