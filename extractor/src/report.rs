@@ -53,6 +53,8 @@ pub struct Report {
     pub excess: Excess,
     /// Packets that were dropped at capture.
     pub dropped: DroppedPackets,
+    /// SIP messages of which more than their keys was blanked.
+    pub blanked_messages: u64,
     /// RTP that belongs to no call.
     pub unclaimed: UnclaimedCounts,
     /// IP datagrams that came in fragments.
@@ -278,6 +280,11 @@ impl Report {
                 "SIP messages of no call",
             ),
             NotUsed::new(Importance::Usual, self.copies, "copies of packets"),
+            NotUsed::new(
+                Importance::Usual,
+                self.blanked_messages,
+                "SIP messages were blanked in part, for their keys cannot be found in compressed bodies and masked frames",
+            ),
         ]
     }
 }

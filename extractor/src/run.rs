@@ -114,7 +114,7 @@ fn work(
         let (ahead, (left_since, ())) = rayon::join(
             || reading.index(open),
             || {
-                let settled = extraction.correlate(window);
+                let settled = extraction.correlate(window, reading.records());
                 rayon::join(
                     || extraction.write(settled, reading.end(), reading.records()),
                     || seals.advance(&inputs, reading.end().position),

@@ -82,6 +82,10 @@ pub struct Selection {
     pub min_messages: u64,
     /// True when the sound of all calls is left out.
     pub mutes_all: bool,
+    /// True when the media of all calls is cut after the RTP headers.
+    pub cuts_media: bool,
+    /// True when keys in SIP are blanked.
+    pub redacts_keys: bool,
     /// Calls whose sound is left out.
     pub muted: Patterns,
     /// If there are any patterns, the sound of all other calls is left out.
@@ -97,6 +101,8 @@ pub struct Written {
     until: WrittenTime,
     min_messages: u64,
     mutes_all: bool,
+    cuts_media: bool,
+    redacts_keys: bool,
     muted: WrittenPatterns,
     not_muted: WrittenPatterns,
 }
@@ -191,6 +197,8 @@ impl Written {
             until,
             min_messages,
             mutes_all,
+            cuts_media,
+            redacts_keys,
             muted,
             not_muted,
         } = selection;
@@ -201,6 +209,8 @@ impl Written {
             until: WrittenTime::of(until.as_ref()),
             min_messages: *min_messages,
             mutes_all: *mutes_all,
+            cuts_media: *cuts_media,
+            redacts_keys: *redacts_keys,
             muted: WrittenPatterns::of(muted),
             not_muted: WrittenPatterns::of(not_muted),
         }
@@ -225,6 +235,8 @@ impl Written {
             until,
             min_messages,
             mutes_all,
+            cuts_media,
+            redacts_keys,
             muted,
             not_muted,
         } = self;
@@ -234,6 +246,8 @@ impl Written {
             ("--until", until.to_string()),
             ("--min-messages", min_messages.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
+            ("--headers-only", cuts_media.to_string()),
+            ("--redact-keys", redacts_keys.to_string()),
         ];
         let muted = muted.flags([
             "--no-rtp-dump-for-callid-pattern",

@@ -347,6 +347,7 @@ impl<'c> Session<'c> {
     pub fn into_report(mut self) -> Report {
         self.note_calls();
         self.report.calls.add_all(self.extraction.outputs.counts());
+        self.report.blanked_messages = self.extraction.outputs.blanked_messages();
         self.report.open_calls = self.open_calls() as u64;
         if self.has_calls() {
             self.report.survey = Survey::default();
@@ -408,8 +409,8 @@ impl<'c> Session<'c> {
 impl Extraction<'_> {
     /// Assigns the packets of a window to calls. Returns the moment before which the assignment is
     /// settled: a later description may claim later packets.
-    pub fn correlate(&mut self, window: Window<'_>) -> Moment {
-        let calls = &mut self.calls;
+    pub fn correlate(&mut self, window: Window<'_>, records: Records<'_>) -> Moment {
+        let (calls, outputs) = (&mut self.calls, &mut self.outputs);
         for (clock, drops) in &window.drops {
             calls.add_drops(drops, *clock);
         }
@@ -419,14 +420,19 @@ impl Extraction<'_> {
             while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at)
             {
                 calls.repeat(repetition);
+                outputs.note_repeated_keys(repetition, records);
             }
+            outputs.note_keys(event, records);
             let strays = calls.stray_messages();
             calls.handle(event);
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tell_of(event, calls.stray_messages() > strays);
             }
         }
-        repetitions.for_each(|repetition| calls.repeat(repetition));
+        for repetition in repetitions {
+            calls.repeat(repetition);
+            outputs.note_repeated_keys(repetition, records);
+        }
         calls.end_window(window.end);
         let looked_back_to = Moment::at(
             window

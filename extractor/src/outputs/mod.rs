@@ -10,7 +10,7 @@
 //! ```text
 //! rows -> table, recording; recording -> call_file, streams, settled
 //! call_file, table, given -> directory -> parts, names, settings
-//! settled -> records, mute
+//! settled -> records, mute, redact; redact -> records, mute
 //! ```
 
 mod buffer;
@@ -22,6 +22,7 @@ mod names;
 mod parts;
 mod recording;
 mod records;
+mod redact;
 mod rows;
 mod settings;
 mod settled;
@@ -40,8 +41,10 @@ use shared::s3_uri::S3Uri;
 use self::{
     buffer::GatherBuffer,
     given::FileNames,
+    mute::MediaForm,
     names::Stem,
     recording::Recording,
+    redact::Redactions,
     rows::Rows,
     settled::Settled,
     table::{CsvFile, CsvProgress, Replaced},
@@ -57,6 +60,7 @@ pub use self::{
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     counts::CallCounts,
+    events::{Repetition, SipEvent},
     moment::Clock,
     selection::Selection,
 };
@@ -98,6 +102,7 @@ pub struct Books {
     due: Vec<Due>,
     detected_calls: CsvProgress,
     statistics: CsvProgress,
+    redactions: Redactions,
 }
 
 impl Books {
@@ -126,7 +131,7 @@ struct Job<'a> {
 
 /// The handling of a call in this window: it gets a recording, it has one, or it is skipped.
 enum Course {
-    Begins { stem: Stem, is_muted: bool },
+    Begins { stem: Stem, media: MediaForm },
     IsNotWanted,
     GoesOn,
 }
@@ -138,6 +143,7 @@ struct Destination<'a> {
     selection: &'a Selection,
     location: Option<&'a S3Uri>,
     tells_of_calls: bool,
+    redactions: Option<&'a Redactions>,
 }
 
 /// Logs a call event: at level info for services and for users who ask, else at level debug.
@@ -184,6 +190,7 @@ impl Job<'_> {
                 flows,
                 records,
                 lookback_ns,
+                redactions: to.redactions,
             },
         )?;
         let Some(end) = work.end else { return Ok(()) };
@@ -229,6 +236,7 @@ impl Outputs {
             due: Vec::new(),
             detected_calls: CsvProgress::default(),
             statistics: CsvProgress::default(),
+            redactions: Redactions::default(),
         };
         Ok(Self {
             directory,
@@ -361,6 +369,28 @@ impl Outputs {
         self.books.recordings.len()
     }
 
+    /// Notes the keys of a message, which are blanked in its frames if the user wants that.
+    #[inline]
+    pub fn note_keys(&mut self, event: &SipEvent<'_>, records: Records<'_>) {
+        if self.selection.redacts_keys {
+            self.books.redactions.note(event, records);
+        }
+    }
+
+    /// Notes the keys in frames that repeat parts of messages.
+    #[inline]
+    pub fn note_repeated_keys(&mut self, repetition: &Repetition, records: Records<'_>) {
+        if self.selection.redacts_keys {
+            self.books.redactions.note_repetition(repetition, records);
+        }
+    }
+
+    /// The number of messages of which more than their keys was blanked.
+    #[must_use]
+    pub fn blanked_messages(&self) -> u64 {
+        self.books.redactions.blanked
+    }
+
     /// The sums over all closed calls.
     #[must_use]
     pub fn counts(&self) -> &CallCounts {
@@ -381,11 +411,13 @@ impl Outputs {
         now: Clock,
     ) -> Result<()> {
         let mut jobs = self.jobs(work, table, records)?;
+        let redactions = &self.books.redactions;
         let to = Destination {
             directory: &self.directory,
             selection: &self.selection,
             location: self.location.as_ref(),
             tells_of_calls: self.tells_of_calls,
+            redactions: self.selection.redacts_keys.then_some(redactions),
         };
         jobs.par_iter_mut()
             .with_max_len(64)
@@ -395,6 +427,7 @@ impl Outputs {
         for job in jobs {
             self.put_away(job)?;
         }
+        self.books.redactions.forget_written(now, lookback_ns);
         self.write_rows(now)
     }
 
@@ -410,7 +443,7 @@ impl Outputs {
         let course = |work: &Work| match table.call(work.number).filter(|_| work.is_new) {
             Some(call) if selection.may_want(call) => Course::Begins {
                 stem: Stem::of(call),
-                is_muted: selection.mutes(call),
+                media: MediaForm::of(selection, call),
             },
             Some(_) => Course::IsNotWanted,
             None => Course::GoesOn,
@@ -421,9 +454,9 @@ impl Outputs {
                 return Ok(None);
             };
             let recording = match course {
-                Course::Begins { stem, is_muted } => Recording::new(
+                Course::Begins { stem, media } => Recording::new(
                     self.books.names.give(stem, &self.directory)?,
-                    is_muted,
+                    media,
                     call,
                     records,
                 ),

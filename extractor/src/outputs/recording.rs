@@ -11,6 +11,7 @@ use super::{
     buffer::GatherBuffer,
     call_file::CallFile,
     directory::Directory,
+    mute::MediaForm,
     names::FileName,
     records::Records,
     settled::{Reason, Settled},
@@ -30,8 +31,7 @@ pub(super) struct Recording {
     pub(super) streams: Streams,
     pub(super) sip_packets: u64,
     last: LastTime,
-    /// True when the user does not want the call's sound.
-    is_muted: bool,
+    media: MediaForm,
 }
 
 /// The time of the last frame, in nanoseconds since 1970.
@@ -51,7 +51,7 @@ impl Recording {
     /// The recording of a call. Its file gets the format of the call's first frame.
     pub(super) fn new(
         name: FileName,
-        is_muted: bool,
+        media: MediaForm,
         call: &Call,
         records: Records<'_>,
     ) -> Option<Self> {
@@ -61,7 +61,7 @@ impl Recording {
             streams: Streams::default(),
             sip_packets: 0,
             last: LastTime::Captured(first.timestamp_ns.unwrap_or(0)),
-            is_muted,
+            media,
         })
     }
 
@@ -86,7 +86,8 @@ impl Recording {
         let mut records = job.records.cursor();
         let frames = job.frames();
         let has_fragmented = job.flows.has_fragmented();
-        let beginnings = if self.is_muted && has_fragmented {
+        let is_changed = self.media != MediaForm::AsCaptured;
+        let beginnings = if is_changed && has_fragmented {
             job.beginnings(&frames)
         } else {
             BTreeMap::new()
@@ -108,14 +109,15 @@ impl Recording {
             if may_have_file && let Some(classic) = self.file.admit(record.link, to, buffer)? {
                 obsolete = Some(classic);
             }
-            let has_sound = self.is_muted && reason != Reason::Sip;
-            let muted = if has_sound {
-                job.muted(position, &record, &packet, &beginnings)
-            } else {
-                None
+            let changed = match reason {
+                Reason::Sip => job.without_keys(position, &record),
+                _ if is_changed => {
+                    job.without_sound(self.media, position, &record, &packet, &beginnings)
+                }
+                _ => None,
             };
             let raw = self.file.raw(&record, layout, file);
-            if may_have_file && self.file.gather(buffer, &record, raw, muted.as_deref()) {
+            if may_have_file && self.file.gather(buffer, &record, raw, changed.as_deref()) {
                 self.file.flush(to, buffer)?;
             }
             self.note_time(&record, &packet, position, job);

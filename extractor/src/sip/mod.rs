@@ -7,12 +7,14 @@
 mod body;
 mod encoding;
 mod framing;
+mod keys;
 mod message;
 mod opening;
 mod websocket;
 
 pub use body::{Bodies, Body};
 pub use framing::{MAX_MESSAGE_LEN, SipUnit, find_start, message_len, next_start, whole_lines};
+pub use keys::keys_in;
 pub use message::{CSeq, Malformed, Message, Method, StartLine, may_be_message, tag, unfolded};
 pub use opening::opens_stream;
 pub use websocket::{FrameHeader, NoFrame, Opcode, begins_sip};
