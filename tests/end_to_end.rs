@@ -27,6 +27,7 @@ mod fuzzed;
 mod hostile;
 mod layers;
 mod links;
+mod privacy;
 mod real_software;
 mod recipes;
 mod sandbox;

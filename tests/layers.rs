@@ -140,6 +140,20 @@ fn check(
         "{name} on {} without sound",
         link.0
     );
+    let out = t.flag("--headers-only").extract();
+    assert_eq!(rows(&out), *want, "{name} on {} cut", link.0);
+    let capture = std::fs::read(out.only_call().path()).unwrap();
+    let again = support::ladder::extract_piped(&capture, &[]);
+    assert_eq!(rows(&again), *want, "{name} on {} cut, again", link.0);
+    let sounds = |(_, frame): &(u64, Vec<u8>)| {
+        let mut runs = frame.chunk_by(|a, b| a == b);
+        runs.any(|run| run[0] == SOUND && run.len() > 1)
+    };
+    assert!(
+        !out.only_call().frames().iter().any(sounds),
+        "{name} on {} cut",
+        link.0
+    );
 }
 
 /// Returns the frames without their sound: all sound bytes of `Rtp` are equal.

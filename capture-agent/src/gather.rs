@@ -10,9 +10,11 @@ use std::{mem, sync::Arc};
 use shared::{
     pcap::{LinkType, Precision, RECORD_HEADER_LEN, file_header, record_header},
     segment::SegmentName,
+    segment_drops::DropCauses,
 };
 
 use crate::{
+    drops::{CountedDrops, Stretch, WaitingDrops},
     ring::{Beginning, Chunk, HEADER_BYTES, Ring},
     rotation::{Limits, Reason, Rotation},
     tally::Tally,
@@ -89,13 +91,19 @@ pub(crate) struct Gatherer {
     wants_empty: bool,
     /// True while a segment has begun and has not ended.
     is_open: bool,
+    /// The number of the segment, from 1, and its beginning in nanoseconds since 1970.
+    segment: u64,
+    start_ns: u64,
     chunk: Chunk,
+    drops: WaitingDrops,
+    counted: Arc<CountedDrops>,
 }
 
 impl Gatherer {
     pub(crate) fn new(
         ring: Arc<Ring>,
         tally: Arc<Tally>,
+        counted: Arc<CountedDrops>,
         namer: Namer,
         limits: Limits,
         format: Format,
@@ -113,7 +121,11 @@ impl Gatherer {
             format,
             wants_empty,
             is_open: false,
+            segment: 0,
+            start_ns: 0,
             chunk,
+            drops: WaitingDrops::default(),
+            counted,
         }
     }
 
@@ -127,10 +139,10 @@ impl Gatherer {
             && self.chunk.ends.is_none()
             && let Some(reason) = self.rotation.ends_before(frame.timestamp_ns, record_bytes)
         {
-            self.chunk.ends = Some(reason);
+            self.end(reason, frame.timestamp_ns);
         }
         if (self.chunk.ends.is_some() || !self.has_room(record_len)) && !self.hand_over() {
-            self.tally.disk_dropped.add(1);
+            self.drop(frame.timestamp_ns);
             return;
         }
         if !self.is_open {
@@ -154,8 +166,11 @@ impl Gatherer {
         if self.wants_empty && !self.is_open {
             self.begin(now_ns);
         }
-        if self.is_open && self.chunk.ends.is_none() {
-            self.chunk.ends = self.rotation.ends_at(now_ns);
+        if self.is_open
+            && self.chunk.ends.is_none()
+            && let Some(reason) = self.rotation.ends_at(now_ns)
+        {
+            self.end(reason, now_ns);
         }
         if self.chunk.ends.is_some() {
             if self.hand_over() && self.wants_empty {
@@ -179,21 +194,65 @@ impl Gatherer {
             && self.is_open
             && self.chunk.ends.is_none()
         {
-            self.chunk.ends = Some(Reason::LinkChanged);
+            self.end(Reason::LinkChanged, 0);
         }
     }
 
-    /// Ends the last segment and closes the ring.
+    /// Ends the last segment and closes the ring. All drops are noted.
     pub(crate) fn finish(mut self) {
         if self.is_open && self.chunk.ends.is_none() {
-            self.chunk.ends = Some(Reason::End);
+            self.end(Reason::End, 0);
         }
+        self.drops.assign(&self.counted);
         self.ring.close(self.chunk);
     }
 
     /// Returns how many packets of any size fit for sure: a chunk holds at least one.
     pub(crate) fn room(&self) -> usize {
         self.ring.free_chunks()
+    }
+
+    /// Notes packets that were dropped between two times, in nanoseconds since 1970.
+    pub(crate) fn note_drops(&mut self, from_ns: u64, until_ns: u64, causes: DropCauses) {
+        self.drops.add(from_ns, until_ns, causes);
+    }
+
+    /// True when a segment has ended since [`Self::assign_drops`].
+    #[inline]
+    pub(crate) fn awaits_drops(&self) -> bool {
+        self.drops.has_ended()
+    }
+
+    /// Assigns the drops to the segments that have ended: all drops so far are noted.
+    pub(crate) fn assign_drops(&mut self) {
+        self.drops.assign(&self.counted);
+    }
+
+    /// Ends the segment before the time `at_ns`, if the reason depends on a time.
+    #[cold]
+    fn end(&mut self, reason: Reason, at_ns: u64) {
+        let until_ns = match reason {
+            Reason::Time | Reason::Size | Reason::Asked => Some(at_ns),
+            Reason::ClockSetBack | Reason::LinkChanged | Reason::End => None,
+        };
+        self.chunk.ends = Some(reason);
+        self.chunk.stretch = Stretch {
+            number: self.segment,
+            from_ns: self.start_ns,
+            until_ns,
+        };
+        self.drops.end(self.chunk.stretch);
+    }
+
+    /// Counts a packet that has no room.
+    #[cold]
+    fn drop(&mut self, timestamp_ns: u64) {
+        self.tally.disk_dropped.add(1);
+        let causes = DropCauses {
+            agent: 1,
+            ..DropCauses::default()
+        };
+        self.drops.add(timestamp_ns, timestamp_ns, causes);
     }
 
     fn has_room(&self, record_len: usize) -> bool {
@@ -215,6 +274,8 @@ impl Gatherer {
         });
         self.rotation.begin(start_ns, HEADER_BYTES);
         self.is_open = true;
+        self.segment = self.segment.saturating_add(1);
+        self.start_ns = start_ns;
     }
 
     /// Pushes the chunk to the ring and begins another. Returns false if the ring is full.
@@ -255,6 +316,7 @@ mod tests {
         let namer = Namer::new("edge1", "eth0", None, T0);
         Gatherer::new(
             Arc::new(Ring::new(ring_bytes)),
+            Arc::default(),
             Arc::default(),
             namer,
             limits,
@@ -363,6 +425,49 @@ mod tests {
             (segments[0].1, segments[0].2.len()),
             (Some(Reason::Time), 1)
         );
+    }
+
+    #[test]
+    fn drops_go_to_the_segment_of_their_time_when_the_counters_have_been_read() {
+        let mut gatherer = gatherer(MINUTE, 1 << 24);
+        let minute = T0 / (60 * S) * 60 * S;
+        let kernel = |packets| DropCauses {
+            kernel: packets,
+            ..DropCauses::default()
+        };
+        let counted = Arc::clone(&gatherer.counted);
+        gatherer.append(&frame(minute + 10 * S, b"one"));
+        gatherer.note_drops(minute + 58 * S, minute + 59 * S, kernel(3));
+        gatherer.assign_drops();
+        gatherer.append(&frame(minute + 60 * S, b"two"));
+        assert!(gatherer.awaits_drops() && !counted.are_of(1));
+        gatherer.note_drops(minute + 59 * S, minute + 60 * S + 1000, kernel(4));
+        gatherer.note_drops(minute + 62 * S, minute + 63 * S, kernel(5));
+        gatherer.assign_drops();
+        assert!(!gatherer.awaits_drops());
+        gatherer.finish();
+        let [first, second] = [1, 2].map(|number| counted.take(number).unwrap());
+        assert_eq!((first.packets(), second.packets()), (7, 5));
+        assert_eq!(first.from_us(), (minute + 10 * S) / 1000);
+        assert_eq!(first.until_us(), (minute + 60 * S) / 1000);
+        assert_eq!(second.until_us(), (minute + 63 * S) / 1000);
+    }
+
+    #[test]
+    fn a_packet_without_room_is_dropped_in_the_segment_of_its_time() {
+        let mut gatherer = gatherer(MINUTE, 2 * CHUNK_BYTES);
+        let (ring, counted) = (Arc::clone(&gatherer.ring), Arc::clone(&gatherer.counted));
+        let bytes = [7; 1000];
+        let fits = 3 * (CHUNK_BYTES / 1016) as u64;
+        (0..fits + 100).for_each(|ns| gatherer.append(&frame(T0 + ns, &bytes)));
+        gatherer.append(&frame(T0 + 60 * S, &bytes));
+        while let Taken::Chunk(_) = ring.take(Duration::ZERO) {}
+        gatherer.append(&frame(T0 + 61 * S, &bytes));
+        gatherer.finish();
+        let [first, second] = [1, 2].map(|number| counted.take(number).unwrap());
+        assert_eq!((first.packets(), second.packets()), (100, 1));
+        assert_eq!(first.drops()[0].from_us, T0 / 1000);
+        assert_eq!(second.drops()[0].from_us, second.from_us());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod capture;
 mod cli;
 mod clock;
+mod drops;
 mod filter;
 mod gather;
 mod housekeeping;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use pcap::Stat;
+use shared::segment_drops::DropCauses;
 
 use crate::{
     capture::{BLOCK_TIMEOUT, Source, Tap, TapError, Waited, pause},
@@ -92,6 +93,8 @@ pub(crate) struct Recorder {
     held_at_end: Duration,
     last_ns: u64,
     counted: Stat,
+    /// When the counters were last read, in nanoseconds since 1970.
+    counted_at_ns: u64,
     /// True if packets were left in the kernel's buffer, because of the disk, since the counters
     /// were last read.
     has_held: bool,
@@ -124,6 +127,7 @@ impl Recorder {
             held_at_end: Duration::ZERO,
             last_ns: 0,
             counted: NOTHING_COUNTED,
+            counted_at_ns: wall_ns(),
             has_held: false,
             has_counted_all: false,
             check: Pace::after(CHECK_EVERY),
@@ -221,6 +225,10 @@ impl Recorder {
             self.tally.last_packet_ns.set(last_ns);
             self.false_alarms = 0;
         }
+        // The drops of a segment that has ended are known when the counters have been read.
+        if self.gatherer.awaits_drops() {
+            self.count();
+        }
         outcome
     }
 
@@ -250,6 +258,9 @@ impl Recorder {
     fn wait(&mut self) {
         let settling_ns = u64::try_from(SETTLING.as_nanos()).unwrap_or(u64::MAX);
         self.gatherer.settle(wall_ns().saturating_sub(settling_ns));
+        if self.gatherer.awaits_drops() {
+            self.count();
+        }
         match &self.tap {
             Some(tap) if self.false_alarms < MAX_FALSE_ALARMS => {
                 if tap.wait(BLOCK_TIMEOUT) == Waited::Something {
@@ -288,6 +299,7 @@ impl Recorder {
                 self.gatherer.set_format(tap.format());
                 self.tap = Some(tap);
                 self.counted = NOTHING_COUNTED;
+                self.counted_at_ns = wall_ns();
                 self.tally.is_capturing.set(true);
             }
             Err(error) if self.remind.is_due() => tracing::warn!("still waiting: {error}"),
@@ -295,8 +307,14 @@ impl Recorder {
         }
     }
 
-    /// Adds what libpcap has counted since the last call; its 32-bit counters wrap around.
+    /// Reads the counters, and assigns the drops to the segments that have ended.
     fn count(&mut self) {
+        self.read_counters();
+        self.gatherer.assign_drops();
+    }
+
+    /// Adds what libpcap has counted since the last call; its 32-bit counters wrap around.
+    fn read_counters(&mut self) {
         if self.has_counted_all {
             return;
         }
@@ -306,20 +324,28 @@ impl Recorder {
         let Some(counters) = self.tap.as_mut().and_then(Tap::counters) else {
             return;
         };
-        // Drops while the ring was full are the disk's fault, not the kernel's.
-        let dropped = if mem::take(&mut self.has_held) {
-            &self.tally.disk_dropped
-        } else {
-            &self.tally.kernel_dropped
-        };
-        dropped.add(counters.dropped.wrapping_sub(self.counted.dropped).into());
-        self.tally.interface_dropped.add(
-            counters
+        let dropped = counters.dropped.wrapping_sub(self.counted.dropped).into();
+        let mut causes = DropCauses {
+            interface: counters
                 .if_dropped
                 .wrapping_sub(self.counted.if_dropped)
                 .into(),
-        );
+            ..DropCauses::default()
+        };
+        // Drops while the ring was full are the disk's fault, not the kernel's.
+        if mem::take(&mut self.has_held) {
+            causes.agent = dropped;
+        } else {
+            causes.kernel = dropped;
+        }
+        self.tally.kernel_dropped.add(causes.kernel);
+        self.tally.disk_dropped.add(causes.agent);
+        self.tally.interface_dropped.add(causes.interface);
         self.counted = counters;
+        let now_ns = wall_ns();
+        let since_ns = mem::replace(&mut self.counted_at_ns, now_ns);
+        self.gatherer
+            .note_drops(since_ns.min(now_ns), now_ns, causes);
     }
 }
 

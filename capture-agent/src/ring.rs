@@ -15,7 +15,7 @@ use std::{
 
 use shared::{pcap::FILE_HEADER_LEN, segment::SegmentName};
 
-use crate::rotation::Reason;
+use crate::{drops::Stretch, rotation::Reason};
 
 /// The size of a chunk's buffer: one write to the disk. Larger chunks fall out of the processor's
 /// cache between the capture and the disk.
@@ -43,6 +43,8 @@ pub(crate) struct Chunk {
     pub(crate) packets: u64,
     /// Present if these records are the last of their segment.
     pub(crate) ends: Option<Reason>,
+    /// The number and the time of a segment that ends.
+    pub(crate) stretch: Stretch,
 }
 
 /// The result of a wait for a chunk.

@@ -19,6 +19,7 @@ use crate::{
     capture::{Source, Tap, TapError},
     cli::Arguments,
     clock::{Pace, monotonic, wall_ns},
+    drops::CountedDrops,
     gather::{Gatherer, Namer},
     housekeeping::Housekeeper,
     privileges,
@@ -214,9 +215,11 @@ fn start(
     let ring = Arc::new(Ring::new(
         usize::try_from(arguments.queue_size.0).unwrap_or(usize::MAX),
     ));
+    let counted = Arc::<CountedDrops>::default();
     let gatherer = Gatherer::new(
         Arc::clone(&ring),
         Arc::clone(&tally),
+        Arc::clone(&counted),
         namer,
         arguments.rotation(),
         tap.format(),
@@ -235,6 +238,7 @@ fn start(
         &arguments.output_dir,
         Arc::clone(&ring),
         Arc::clone(&tally),
+        counted,
         repair,
     );
     let writer = thread::Builder::new()

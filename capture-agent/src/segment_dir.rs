@@ -125,7 +125,7 @@ impl SegmentDir {
         let interface = interface_label(interface);
         let names = self.files()?.into_iter().filter_map(|file| match file {
             SegmentFile::Part(name) | SegmentFile::Closed(name) => Some(name),
-            SegmentFile::Processed(_) => None,
+            SegmentFile::Drops(_) | SegmentFile::Processed(_) => None,
         });
         Ok(names
             .filter(|name| name.instance() == self.instance && name.interface() == interface)
@@ -169,6 +169,12 @@ impl SegmentDir {
         }
         let len = part.metadata().map_err(in_file)?.len();
         let whole_len = whole_records(&part, len).map_err(in_file)?;
+        let drops = self.directory.join(name.drops_file_name());
+        files::remove_leftovers(&drops).map_err(in_file)?;
+        // The agent that died between the two renames has written the drops of the whole segment.
+        if whole_len < len || whole_len == 0 {
+            remove(&drops).map_err(in_file)?;
+        }
         if whole_len == 0 {
             fs::remove_file(&path).map_err(in_file)?;
             return Ok(Some(Repaired::Removed(path)));
@@ -221,13 +227,13 @@ impl SegmentDir {
                         .map_or(0, |metadata| metadata.len());
                     stock.part_bytes = stock.part_bytes.saturating_add(bytes);
                 }
-                SegmentFile::Processed(_) => {}
+                SegmentFile::Drops(_) | SegmentFile::Processed(_) => {}
             }
         }
         Ok(stock)
     }
 
-    /// Deletes a closed segment and the mark beside it.
+    /// Deletes a closed segment, the file of its drops before it, and its mark after it.
     pub(crate) fn delete(&self, name: &SegmentName) -> io::Result<()> {
         let path = self.directory.join(name.to_string());
         let in_file = |error: io::Error| {
@@ -236,14 +242,12 @@ impl SegmentDir {
                 format!("cannot delete {}: {error}", path.display()),
             )
         };
-        for path in [&path, &self.directory.join(name.processed_file_name())] {
-            match fs::remove_file(path) {
-                // The extractor may have deleted it first.
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(in_file(error)),
-                _ => {}
-            }
-        }
-        Ok(())
+        let drops = self.directory.join(name.drops_file_name());
+        let mark = self.directory.join(name.processed_file_name());
+        // The extractor may have deleted them first.
+        [&drops, &path, &mark]
+            .into_iter()
+            .try_for_each(|path| remove(path).map_err(in_file))
     }
 
     /// Returns the bytes of the file system that this process may still use.
@@ -253,8 +257,10 @@ impl SegmentDir {
     }
 
     fn is_own(&self, file: &SegmentFile) -> bool {
-        let (SegmentFile::Part(name) | SegmentFile::Closed(name) | SegmentFile::Processed(name)) =
-            file;
+        let (SegmentFile::Part(name)
+        | SegmentFile::Closed(name)
+        | SegmentFile::Drops(name)
+        | SegmentFile::Processed(name)) = file;
         name.instance() == self.instance
             && self
                 .interfaces
@@ -279,6 +285,14 @@ impl SegmentDir {
             files.extend(name.to_str().and_then(SegmentFile::named));
         }
         Ok(files)
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -536,6 +550,37 @@ mod tests {
     }
 
     #[test]
+    fn the_drops_of_a_whole_segment_stay_and_those_of_another_go() {
+        for (cut, drops_stay) in [(0, true), (20, false)] {
+            let directory = tempfile::tempdir().unwrap();
+            let name = name("eth0", 1);
+            let file = capture(3, 30);
+            write(
+                &directory,
+                &name.part_file_name(),
+                &file[..file.len() - cut],
+            );
+            let drops = name.drops_file_name();
+            write(&directory, &drops, b"{}");
+            write(&directory, &format!("{drops}.a1B2c3D4.part"), b"{");
+            repaired(&directory);
+            let mut left = vec![name.to_string()];
+            left.splice(0..0, drops_stay.then_some(drops));
+            assert_eq!(names_in(&directory), left);
+        }
+    }
+
+    #[test]
+    fn a_part_file_without_packets_goes_with_its_drops() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = name("eth0", 1);
+        write(&directory, &name.part_file_name(), &capture(0, 0));
+        write(&directory, &name.drops_file_name(), b"{}");
+        repaired(&directory);
+        assert_eq!(names_in(&directory), [""; 0]);
+    }
+
+    #[test]
     fn the_part_file_of_another_agent_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = write(
@@ -608,6 +653,7 @@ mod tests {
         for (file_name, bytes) in [
             (processed.to_string(), 100),
             (processed.processed_file_name(), 0),
+            (processed.drops_file_name(), 0),
             (open.part_file_name(), 50),
             (name("eth0", 3).to_string(), 10),
             (name("eth1", 1).to_string(), 1000),

@@ -26,11 +26,12 @@ use std::{
     time::Duration,
 };
 
-use shared::{files, segment::SegmentName};
+use shared::{files, segment::SegmentName, segment_drops::SegmentDrops};
 
 use crate::{
     capture::pause,
     clock::Pace,
+    drops::{CountedDrops, Stretch},
     ring::{Beginning, Chunk, HEADER_BYTES, Ring, Taken},
     rotation::Reason,
     tally::Tally,
@@ -50,6 +51,9 @@ const REMIND_EVERY: Duration = Duration::from_secs(30);
 
 /// How long the writer waits for a chunk before it looks for segments to name.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it waits if there are any: their drops are counted in a moment.
+const SHORT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// After this many bytes the file is synced: one sync at the end of a large segment would hold up
 /// the ring for too long.
@@ -76,6 +80,18 @@ struct Segment {
     unsynced_bytes: u64,
 }
 
+/// A segment that is complete and has no name yet.
+#[derive(Debug)]
+struct Unnamed {
+    segment: Segment,
+    reason: Reason,
+    stretch: Stretch,
+    /// Packets in its time that were captured and could not be written.
+    lost: u64,
+    /// True when the file of its drops has been written, or cannot be.
+    has_drops: bool,
+}
+
 /// Writes one interface's segments.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -86,7 +102,10 @@ pub(crate) struct Writer {
     /// The thread that repairs the segments of an earlier run.
     repair: Arc<JoinHandle<()>>,
     /// Segments that are complete and durable, in order.
-    unnamed: VecDeque<(Segment, Reason)>,
+    unnamed: VecDeque<Unnamed>,
+    counted: Arc<CountedDrops>,
+    /// Packets that were captured and could not be written, and belong to no segment yet.
+    lost: u64,
     /// The drop counter at the moment when the disk began to refuse writes; `None` while it accepts
     /// them.
     refused_at: Option<u64>,
@@ -98,6 +117,7 @@ impl Writer {
         directory: &Path,
         ring: Arc<Ring>,
         tally: Arc<Tally>,
+        counted: Arc<CountedDrops>,
         repair: Arc<JoinHandle<()>>,
     ) -> Self {
         Self {
@@ -107,6 +127,8 @@ impl Writer {
             segment: None,
             repair,
             unnamed: VecDeque::new(),
+            counted,
+            lost: 0,
             refused_at: None,
             remind: Pace::after(REMIND_EVERY),
         }
@@ -115,7 +137,9 @@ impl Writer {
     /// Writes until the ring is closed and empty.
     pub(crate) fn run(mut self) {
         loop {
-            match self.ring.take(PATIENCE) {
+            let is_soon = !self.unnamed.is_empty() && self.repair.is_finished();
+            let patience = if is_soon { SHORT_PATIENCE } else { PATIENCE };
+            match self.ring.take(patience) {
                 Taken::Chunk(chunk) => self.store(chunk),
                 // Closed segments may wait for their names.
                 Taken::NothingYet => self.store(Chunk::default()),
@@ -142,6 +166,7 @@ impl Writer {
             return;
         };
         self.tally.disk_dropped.add(chunk.packets);
+        self.lost = self.lost.saturating_add(chunk.packets);
         tracing::error!(
             packets = chunk.packets,
             "packets are lost at the end: {error}"
@@ -169,7 +194,7 @@ impl Writer {
             self.append(chunk)?;
         }
         if let Some(reason) = chunk.ends {
-            self.close(reason);
+            self.close(reason, chunk.stretch);
             chunk.ends = None;
         }
         self.name_closed()
@@ -225,16 +250,17 @@ impl Writer {
         }
     }
 
-    fn count_lost(&self, lost: &Segment) {
+    fn count_lost(&mut self, lost: &Segment) {
         tracing::error!(
             packets = lost.packets,
             "{} was removed while it was being written",
             lost.part_path.display()
         );
         self.tally.disk_dropped.add(lost.packets);
+        self.lost = self.lost.saturating_add(lost.packets);
     }
 
-    fn close(&mut self, reason: Reason) {
+    fn close(&mut self, reason: Reason, stretch: Stretch) {
         let Some(segment) = self.segment.take() else {
             return;
         };
@@ -246,24 +272,65 @@ impl Writer {
                 segment.part_path.display()
             );
         }
-        self.unnamed.push_back((segment, reason));
+        self.unnamed.push_back(Unnamed {
+            segment,
+            reason,
+            stretch,
+            lost: mem::take(&mut self.lost),
+            has_drops: stretch.number == 0,
+        });
         self.tally.segment_bytes.set(0);
     }
 
-    /// Gives closed segments their names, in order, unless the repair of earlier ones still runs.
+    /// Gives closed segments their names, in order, unless the repair of earlier ones still runs, or
+    /// their drops are not counted yet.
     fn name_closed(&mut self) -> io::Result<()> {
-        while (self.repair.is_finished() || self.unnamed.len() > MAX_UNNAMED)
-            && let Some((segment, reason)) = self.unnamed.front()
+        while let Some(first) = self.unnamed.front()
+            && (self.may_be_named(first) || self.unnamed.len() > MAX_UNNAMED)
+            && let Some(mut unnamed) = self.unnamed.pop_front()
         {
-            match publish(&self.directory, &segment.beginning.name) {
-                Err(error) if error.kind() == ErrorKind::NotFound => self.count_lost(segment),
-                Err(error) => return Err(error),
-                Ok(path) => {
-                    tracing::info!(segment = %path.display(), packets = segment.packets, bytes = segment.bytes, %reason, "closed");
-                    self.tally.segments.add(1);
-                }
+            if let Err(error) = self.name(&mut unnamed) {
+                self.unnamed.push_front(unnamed);
+                return Err(error);
             }
-            self.unnamed.pop_front();
+        }
+        Ok(())
+    }
+
+    fn may_be_named(&self, unnamed: &Unnamed) -> bool {
+        self.repair.is_finished()
+            && (unnamed.has_drops || self.counted.are_of(unnamed.stretch.number))
+    }
+
+    fn name(&mut self, unnamed: &mut Unnamed) -> io::Result<()> {
+        let drops = self.counted.take(unnamed.stretch.number);
+        let Unnamed {
+            segment,
+            reason,
+            lost,
+            has_drops,
+            ..
+        } = unnamed;
+        let name = &segment.beginning.name;
+        let path = self.directory.join(name.part_file_name());
+        if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            self.count_lost(segment);
+            return Ok(());
+        }
+        *has_drops = true;
+        if let Some(drops) = drops.map(|drops| drops.with_lost(*lost))
+            && let Err(error) = write_drops(&self.directory, name, &drops)
+        {
+            // A full disk must not keep the segment from its reader, who may make room.
+            tracing::error!("the drops of {name} are not known to its readers: {error}");
+        }
+        match publish(&self.directory, name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.count_lost(segment),
+            Err(error) => return Err(error),
+            Ok(path) => {
+                tracing::info!(segment = %path.display(), packets = segment.packets, bytes = segment.bytes, %reason, "closed");
+                self.tally.segments.add(1);
+            }
         }
         Ok(())
     }
@@ -398,6 +465,17 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     !is_removed && fs::symlink_metadata(path).is_ok()
 }
 
+/// Writes the file of a segment's drops, complete and durable: it must be there before the segment
+/// is, so that nobody sees the segment without it.
+fn write_drops(directory: &Path, name: &SegmentName, drops: &SegmentDrops) -> io::Result<()> {
+    let path = directory.join(name.drops_file_name());
+    let mut file = files::replacement(&path, FILE_MODE)?;
+    file.write_all(drops.to_json().as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(&path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
 /// Renames a part file to the name of its segment.
 pub(crate) fn publish(directory: &Path, name: &SegmentName) -> io::Result<PathBuf> {
     let path = directory.join(name.to_string());
@@ -437,11 +515,14 @@ mod tests {
         thread,
     };
 
-    use shared::pcap::{DEFAULT_SNAPLEN, LinkType, Precision, file_header};
+    use shared::{
+        pcap::{DEFAULT_SNAPLEN, LinkType, Precision, file_header},
+        segment_drops::DropCauses,
+    };
     use tempfile::TempDir;
 
     use super::*;
-    use crate::segment_dir::SegmentDir;
+    use crate::{drops::WaitingDrops, segment_dir::SegmentDir};
 
     fn beginning() -> Beginning {
         let name = SegmentName::new("edge1", "eth0", 1_701_441_022_123_456, 1);
@@ -471,6 +552,7 @@ mod tests {
         Writer::new(
             directory,
             Arc::new(Ring::new(1 << 20)),
+            Arc::default(),
             Arc::default(),
             Arc::new(repair),
         )
@@ -652,6 +734,117 @@ mod tests {
             (writer.tally.segments.get(), writer.tally.disk_dropped.get()),
             (3, 0)
         );
+    }
+
+    /// The drops of a segment with this number, 7 packets, as the recorder counts them.
+    fn counted(writer: &Writer, number: u64) {
+        let mut waiting = WaitingDrops::default();
+        let causes = DropCauses {
+            kernel: 7,
+            ..DropCauses::default()
+        };
+        waiting.add(START_NS, START_NS, causes);
+        waiting.end(stretch(number));
+        waiting.assign(&writer.counted);
+    }
+
+    const START_NS: u64 = 1_701_441_022_123_456_000;
+
+    fn stretch(number: u64) -> Stretch {
+        Stretch {
+            number,
+            from_ns: START_NS,
+            until_ns: Some(START_NS + 60_000_000_000),
+        }
+    }
+
+    fn with_stretch(sequence: u32) -> Chunk {
+        Chunk {
+            stretch: stretch(sequence.into()),
+            ..whole(sequence)
+        }
+    }
+
+    fn drops_of(directory: &TempDir, sequence: u32) -> SegmentDrops {
+        let name = whole(sequence).begins.unwrap().name;
+        let path = directory.path().join(name.drops_file_name());
+        SegmentDrops::parse(&fs::read(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_segment_gets_its_name_when_its_drops_are_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer(directory.path());
+        let [name, next] = [1, 2].map(|sequence| whole(sequence).begins.unwrap().name);
+        writer.store(with_stretch(1));
+        writer.store(with_stretch(2));
+        counted(&writer, 2);
+        writer.store(Chunk::default());
+        assert_eq!(
+            names_in(&directory),
+            [name.part_file_name(), next.part_file_name()],
+            "the first is not counted"
+        );
+        counted(&writer, 1);
+        writer.store(Chunk::default());
+        assert_eq!(
+            names_in(&directory),
+            [
+                name.drops_file_name(),
+                next.drops_file_name(),
+                name.to_string(),
+                next.to_string()
+            ]
+        );
+        assert_eq!(drops_of(&directory, 1).packets(), 7);
+        let path = directory.path().join(name.drops_file_name());
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777 & !FILE_MODE,
+            0
+        );
+    }
+
+    #[test]
+    fn drops_that_cannot_be_written_do_not_hold_their_segment_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer(directory.path());
+        let name = whole(1).begins.unwrap().name;
+        fs::create_dir_all(directory.path().join(name.drops_file_name()).join("x")).unwrap();
+        counted(&writer, 1);
+        writer.store(with_stretch(1));
+        assert_eq!(
+            names_in(&directory),
+            [name.drops_file_name(), name.to_string()]
+        );
+    }
+
+    #[test]
+    fn packets_of_a_part_file_that_was_removed_are_dropped_in_the_segment() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = begun(directory.path());
+        let name = beginning().name;
+        fs::remove_file(directory.path().join(name.part_file_name())).unwrap();
+        counted(&writer, 1);
+        writer.store(Chunk {
+            ends: Some(Reason::Time),
+            stretch: stretch(1),
+            ..chunk(b"two")
+        });
+        assert_eq!(drops_of(&directory, 1).packets(), 8);
+    }
+
+    #[test]
+    fn no_drops_stay_of_a_part_file_that_was_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = begun(directory.path());
+        fs::remove_file(directory.path().join(beginning().name.part_file_name())).unwrap();
+        counted(&writer, 1);
+        writer.store(Chunk {
+            ends: Some(Reason::Time),
+            stretch: stretch(1),
+            ..Chunk::default()
+        });
+        assert_eq!(names_in(&directory), [""; 0]);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use shared::{pcap::Gap, units::grouped};
+use shared::{pcap::Gap, segment_drops::SegmentDrops, units::grouped};
 
 use crate::{
     calls::{CallState, UnclaimedCounts},
     counts::{CallCounts, Counts, Excess, FragmentCounts, Importance, NotUsed, StreamCounts},
     events::FlowKey,
-    outputs::uploads::UploadCounts,
+    outputs::{rfc3339, uploads::UploadCounts},
     survey::Survey,
 };
 
@@ -51,6 +51,10 @@ pub struct Report {
     pub gap_bytes: u64,
     /// Endpoints and the like beyond the limits of a call.
     pub excess: Excess,
+    /// Packets that were dropped at capture.
+    pub dropped: DroppedPackets,
+    /// SIP messages of which more than their keys was blanked.
+    pub blanked_messages: u64,
     /// RTP that belongs to no call.
     pub unclaimed: UnclaimedCounts,
     /// IP datagrams that came in fragments.
@@ -75,6 +79,43 @@ pub struct Report {
     pub is_resumed: bool,
     /// The duration of the run.
     pub elapsed: Duration,
+}
+
+/// Packets that were dropped at capture, as segments say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedPackets {
+    /// Their number.
+    pub packets: u64,
+    /// The time in which they were dropped, in microseconds since 1970.
+    time_us: Option<(u64, u64)>,
+}
+
+impl DroppedPackets {
+    /// Adds those of a segment.
+    pub fn add(&mut self, drops: &SegmentDrops) {
+        self.packets = self.packets.saturating_add(drops.packets());
+        for drop in drops.drops() {
+            let (from_us, until_us) = self.time_us.unwrap_or((u64::MAX, 0));
+            self.time_us = Some((from_us.min(drop.from_us), until_us.max(drop.until_us)));
+        }
+    }
+}
+
+/// A line of the summary; none if nothing was dropped.
+impl fmt::Display for DroppedPackets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((from_us, until_us)) = self.time_us else {
+            return Ok(());
+        };
+        let time = |us: u64| rfc3339(us.saturating_mul(1000));
+        write!(
+            f,
+            "\ndropped   {:>14}   packets were dropped at capture between {} and {}: loss in calls of that time may be the capture's",
+            grouped(self.packets),
+            time(from_us),
+            time(until_us)
+        )
+    }
 }
 
 impl CallCounts {
@@ -239,6 +280,11 @@ impl Report {
                 "SIP messages of no call",
             ),
             NotUsed::new(Importance::Usual, self.copies, "copies of packets"),
+            NotUsed::new(
+                Importance::Usual,
+                self.blanked_messages,
+                "SIP messages were blanked in part, for their keys cannot be found in compressed bodies and masked frames",
+            ),
         ]
     }
 }
@@ -339,6 +385,7 @@ impl fmt::Display for Report {
             grouped(rate.round() as u64)
         )?;
         self.uploads.fmt(f)?;
+        self.dropped.fmt(f)?;
         self.unclaimed.fmt(f)?;
         for (index, (count, what)) in self.not_used().enumerate() {
             let title = if index == 0 { "not used" } else { "" };

@@ -92,7 +92,9 @@ fn work(
     mut points: Option<&mut Points<'_>>,
 ) -> Result<()> {
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
-    let inputs = inputs.reaching(unit.reached_ns);
+    let inputs = inputs
+        .reaching(unit.reached_ns)
+        .with_drops(std::mem::take(&mut unit.drops));
     let is_final = unit.is_final;
     // Segments of a directory are recognized by their content later; named files are not.
     let mut seals = if points.is_some() {
@@ -112,7 +114,7 @@ fn work(
         let (ahead, (left_since, ())) = rayon::join(
             || reading.index(open),
             || {
-                let settled = extraction.correlate(window);
+                let settled = extraction.correlate(window, reading.records());
                 rayon::join(
                     || extraction.write(settled, reading.end(), reading.records()),
                     || seals.advance(&inputs, reading.end().position),

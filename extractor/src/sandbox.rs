@@ -25,6 +25,7 @@ use nix::errno::Errno;
 use crate::{
     config::{Config, Directories, Source},
     segments::{AfterProcessing, whole_path},
+    source::drops_path,
 };
 
 /// The versions of Landlock with the rights that are used here. Later versions only restrict
@@ -79,7 +80,9 @@ impl Kept {
         }
         match &config.source {
             Source::Files(paths) if config.uploads.is_none() => {
-                paths.iter().for_each(|path| kept.add(path, READ));
+                let beside = paths.iter().filter_map(|path| drops_path(path));
+                let all = paths.iter().cloned().chain(beside);
+                all.for_each(|path| kept.add(path, READ));
                 // The standard library reads CPU limits there, and `/dev/fd/3` leads through it.
                 ["/proc", "/sys"]
                     .iter()

@@ -95,6 +95,10 @@ pub struct Selection {
     pub has_no_files: bool,
     /// True when the sound of all calls is left out.
     pub mutes_all: bool,
+    /// True when the media of all calls is cut after the RTP headers.
+    pub cuts_media: bool,
+    /// True when keys in SIP are blanked.
+    pub redacts_keys: bool,
     /// Calls whose sound is left out.
     pub muted: Patterns,
     /// If there are any patterns, the sound of all other calls is left out.
@@ -127,6 +131,8 @@ pub struct Written {
     min_messages: u64,
     has_no_files: bool,
     mutes_all: bool,
+    cuts_media: bool,
+    redacts_keys: bool,
     muted: WrittenPatterns,
     not_muted: WrittenPatterns,
 }
@@ -231,6 +237,8 @@ impl Written {
             min_messages,
             has_no_files,
             mutes_all,
+            cuts_media,
+            redacts_keys,
             muted,
             not_muted,
         } = selection;
@@ -245,6 +253,8 @@ impl Written {
             min_messages: *min_messages,
             has_no_files: *has_no_files,
             mutes_all: *mutes_all,
+            cuts_media: *cuts_media,
+            redacts_keys: *redacts_keys,
             muted: WrittenPatterns::of(muted),
             not_muted: WrittenPatterns::of(not_muted),
         }
@@ -273,6 +283,8 @@ impl Written {
             min_messages,
             has_no_files,
             mutes_all,
+            cuts_media,
+            redacts_keys,
             muted,
             not_muted,
         } = self;
@@ -289,6 +301,8 @@ impl Written {
             ("--min-messages", min_messages.to_string()),
             ("--no-pcaps", has_no_files.to_string()),
             ("--no-rtp-dump", mutes_all.to_string()),
+            ("--headers-only", cuts_media.to_string()),
+            ("--redact-keys", redacts_keys.to_string()),
         ];
         let muted = muted.flags([
             "--no-rtp-dump-for-callid-pattern",

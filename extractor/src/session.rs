@@ -234,6 +234,9 @@ impl<'c> Session<'c> {
     /// Adds the counters of a window to the report, and logs its unreadable parts.
     pub fn note_window(&mut self, window: &Window<'_>, inputs: &Inputs) {
         self.report.counts.add_all(&window.counts);
+        for (_, drops) in &window.drops {
+            self.report.dropped.add(drops);
+        }
         for (input, gap) in &window.gaps {
             self.report
                 .note_gap(inputs.get(*input).map_or("", Input::name), gap);
@@ -344,6 +347,7 @@ impl<'c> Session<'c> {
     pub fn into_report(mut self) -> Report {
         self.note_calls();
         self.report.calls.add_all(self.extraction.outputs.counts());
+        self.report.blanked_messages = self.extraction.outputs.blanked_messages();
         self.report.open_calls = self.open_calls() as u64;
         if self.has_calls() {
             self.report.survey = Survey::default();
@@ -405,22 +409,30 @@ impl<'c> Session<'c> {
 impl Extraction<'_> {
     /// Assigns the packets of a window to calls. Returns the moment before which the assignment is
     /// settled: a later description may claim later packets.
-    pub fn correlate(&mut self, window: Window<'_>) -> Moment {
-        let calls = &mut self.calls;
+    pub fn correlate(&mut self, window: Window<'_>, records: Records<'_>) -> Moment {
+        let (calls, outputs) = (&mut self.calls, &mut self.outputs);
+        for (clock, drops) in &window.drops {
+            calls.add_drops(drops, *clock);
+        }
         calls.begin_window(window.flows, window.start, window.end);
         let mut repetitions = window.repetitions.iter().peekable();
         for event in &window.sip {
             while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at)
             {
                 calls.repeat(repetition);
+                outputs.note_repeated_keys(repetition, records);
             }
+            outputs.note_keys(event, records);
             let strays = calls.stray_messages();
             calls.handle(event);
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tell_of(event, calls.stray_messages() > strays);
             }
         }
-        repetitions.for_each(|repetition| calls.repeat(repetition));
+        for repetition in repetitions {
+            calls.repeat(repetition);
+            outputs.note_repeated_keys(repetition, records);
+        }
         calls.end_window(window.end);
         let looked_back_to = Moment::at(
             window

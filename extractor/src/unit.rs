@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
-use shared::pcap::{DEFAULT_SNAPLEN, GapReason, Record, file_header, record_header};
+use shared::{
+    pcap::{DEFAULT_SNAPLEN, GapReason, Record, file_header, record_header},
+    segment_drops::SegmentDrops,
+};
 
 use crate::{
     config::Config,
@@ -30,6 +33,9 @@ pub struct Unit {
     pub left: Vec<NamedInput>,
     /// The packet time that the capture has reached behind the inputs, if known.
     pub reached_ns: Option<Clock>,
+    /// What was dropped at capture in the time of the segments that begin in the unit, if the inputs
+    /// do not say it themselves.
+    pub drops: Vec<SegmentDrops>,
     /// True for the last unit.
     pub is_final: bool,
 }

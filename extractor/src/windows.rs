@@ -12,6 +12,7 @@ use bumpalo::Bump;
 use rayon::prelude::*;
 use shared::{
     pcap::{Gap, Record},
+    segment_drops::SegmentDrops,
     units::SipPorts,
 };
 
@@ -82,6 +83,9 @@ pub struct Window<'w> {
     pub gaps: Vec<(usize, Gap)>,
     /// The counters of the window.
     pub counts: Counts,
+    /// What was dropped at capture in the time of the segments that begin in the window, and packet
+    /// time where they begin.
+    pub drops: Vec<(Clock, SegmentDrops)>,
 }
 
 /// Reads the inputs window by window.
@@ -101,6 +105,10 @@ pub struct Windows<'w> {
     assembler: Assembler,
     /// True when nothing comes after the last input.
     is_final: bool,
+    /// The number of the first input that has not begun.
+    not_begun: usize,
+    /// The drops of segments that have begun, for the next window.
+    drops: Vec<(Clock, SegmentDrops)>,
     /// The last records of the inputs, with the numbers of their inputs: packet time at the first
     /// of them depends on records that are not there yet.
     held: Vec<(usize, Record<'w>)>,
@@ -168,6 +176,8 @@ impl<'w> Windows<'w> {
         };
         let Start { timeline, pace, .. } = start;
         let assembler = Assembler::new(decoder.clone(), ports, start.unfinished);
+        let drops = inputs.drops().iter();
+        let drops = drops.map(|drops| (start.clock, drops.clone())).collect();
         Self {
             inputs,
             sizes,
@@ -179,6 +189,8 @@ impl<'w> Windows<'w> {
             memory_a_unit: 0,
             assembler,
             is_final,
+            not_begun: first,
+            drops,
             held: Vec::new(),
             is_finished: false,
         }
@@ -275,6 +287,7 @@ impl<'w> Windows<'w> {
         'w: 'a,
     {
         if indexed.chunks.is_empty() {
+            self.begin_before(self.inputs.after_last());
             let is_first = !std::mem::replace(&mut self.is_finished, true);
             return match (is_first, self.is_final) {
                 (true, true) => Some(self.last_window(arena)),
@@ -317,6 +330,7 @@ impl<'w> Windows<'w> {
             let Some(found) = guess.filter(is_right).or_else(again) else {
                 continue;
             };
+            self.begin_before(chunk.input.saturating_add(1));
             memory = memory.saturating_add(found.memory);
             let is_full = found.is_full;
             let held = found.held.iter().map(|record| (chunk.input, *record));
@@ -333,6 +347,7 @@ impl<'w> Windows<'w> {
             .saturating_sub(self.inputs.bytes_before(window.start.position));
         self.learn_what_fits(len, memory);
         window.end = self.next;
+        window.drops = std::mem::take(&mut self.drops);
         let Self {
             inputs, decoder, ..
         } = *self;
@@ -348,6 +363,17 @@ impl<'w> Windows<'w> {
         ));
         window.held_since = self.assembler.holds_since(self.next.clock);
         Some(window)
+    }
+
+    /// Notes the drops of the segments before input `number`, of which none has begun yet at packet
+    /// time now.
+    fn begin_before(&mut self, number: usize) {
+        for begins in self.not_begun..number {
+            let drops = self.inputs.get(begins).and_then(Input::drops);
+            self.drops
+                .extend(drops.map(|drops| (self.next.clock, drops.clone())));
+        }
+        self.not_begun = self.not_begun.max(number);
     }
 
     /// Assumes that the next window is like the last one, whose index took `memory` bytes.
@@ -423,15 +449,18 @@ impl<'w> Windows<'w> {
         ))
     }
 
-    /// A window without records, if inputs without records show that packet time has advanced.
+    /// A window without records, if inputs without records show that packet time has advanced, or
+    /// say what was dropped.
     fn quiet_window<'a>(&mut self, arena: &'a Bump) -> Option<Window<'a>> {
-        let reached = self.inputs.reached_ns().filter(|_| self.held.is_empty())?;
-        self.timeline.reach(reached);
-        let clock = self
-            .timeline
-            .clock()
-            .filter(|clock| *clock > self.next.clock)?;
+        let reached = self.inputs.reached_ns().filter(|_| self.held.is_empty());
+        reached.into_iter().for_each(|ns| self.timeline.reach(ns));
+        let later = self.timeline.clock().filter(|_| reached.is_some());
+        let clock = later.unwrap_or(0).max(self.next.clock);
+        if clock == self.next.clock && self.drops.is_empty() {
+            return None;
+        }
         let mut window = Window::beginning_at(self.next);
+        window.drops = std::mem::take(&mut self.drops);
         self.next.clock = clock;
         window.end = self.next;
         window.add(self.assembler.put_together(
@@ -447,6 +476,7 @@ impl<'w> Windows<'w> {
 
     fn last_window<'a>(&mut self, arena: &'a Bump) -> Window<'a> {
         let mut window = Window::beginning_at(self.next);
+        window.drops = std::mem::take(&mut self.drops);
         window.add(self.assembler.finish(self.next, arena));
         window
     }
@@ -504,6 +534,7 @@ impl<'w> Window<'w> {
             held_since: None,
             gaps: Vec::new(),
             counts: Counts::default(),
+            drops: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ pub mod log;
 pub mod pcap;
 pub mod s3_uri;
 pub mod segment;
+pub mod segment_drops;
 pub mod service;
 pub mod units;
 pub mod words;

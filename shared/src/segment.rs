@@ -3,6 +3,7 @@
 //! ```text
 //! .<instance>_<interface>_<start>_<sequence>.pcap.part       being written
 //! <instance>_<interface>_<start>_<sequence>.pcap             closed
+//! .<instance>_<interface>_<start>_<sequence>.pcap.drops.json what was dropped in its time
 //! .<instance>_<interface>_<start>_<sequence>.pcap.processed  empty: the segment was processed
 //!
 //! edge1_eth0_20231201T143022.123456Z_000001.pcap
@@ -11,6 +12,12 @@
 //! The agent writes a part file and holds a lock (`flock`) on it meanwhile; a part file without a
 //! lock is the remains of a crash, or empty. A part file that is complete and durable is renamed to
 //! the segment's name, after those before it; from then on nobody changes it.
+//!
+//! Before that, the agent writes the file of its drops ([`SegmentDrops`](crate::segment_drops)),
+//! complete and durable: whoever sees a segment may read its drops. A segment without the file, such
+//! as one that was repaired after a crash, does not know its drops. A program that deletes a segment
+//! deletes this file before it, so the file never outlives the segment; one that moves the segment
+//! takes the file along.
 //!
 //! The extractor tells the agent which segments it has processed, so that the agent deletes
 //! unprocessed segments last. If the extractor deletes or moves segments, a segment that is still
@@ -96,6 +103,12 @@ impl SegmentName {
         format!(".{self}.part")
     }
 
+    /// Returns the name of the hidden file that says what was dropped in the segment's time.
+    #[must_use]
+    pub fn drops_file_name(&self) -> String {
+        format!(".{self}.drops.json")
+    }
+
     /// Returns the name of the hidden mark that the segment was processed.
     #[must_use]
     pub fn processed_file_name(&self) -> String {
@@ -134,6 +147,8 @@ pub enum SegmentFile {
     Part(SegmentName),
     /// The segment is complete.
     Closed(SegmentName),
+    /// What was dropped in the segment's time.
+    Drops(SegmentName),
     /// The mark that the segment was processed.
     Processed(SegmentName),
 }
@@ -145,6 +160,9 @@ impl SegmentFile {
         let hidden = file_name.strip_prefix('.');
         if let Some(part) = hidden.and_then(|name| name.strip_suffix(".part")) {
             return part.parse().ok().map(Self::Part);
+        }
+        if let Some(drops) = hidden.and_then(|name| name.strip_suffix(".drops.json")) {
+            return drops.parse().ok().map(Self::Drops);
         }
         if let Some(processed) = hidden.and_then(|name| name.strip_suffix(".processed")) {
             return processed.parse().ok().map(Self::Processed);
@@ -317,6 +335,10 @@ mod tests {
             Some(SegmentFile::Closed(name.clone()))
         );
         assert_eq!(
+            SegmentFile::named(&name.drops_file_name()),
+            Some(SegmentFile::Drops(name.clone()))
+        );
+        assert_eq!(
             SegmentFile::named(&name.processed_file_name()),
             Some(SegmentFile::Processed(name.clone()))
         );
@@ -408,7 +430,8 @@ mod tests {
         fn a_name_is_read_as_it_was_written(instance in any::<String>(), interface in any::<String>(), start in any::<u64>(), sequence in any::<u32>()) {
             let name = SegmentName::new(&instance, &interface, start, sequence);
             let text = name.to_string();
-            prop_assert!(!text.contains('/') && name.processed_file_name().len() <= 255);
+            let hidden = format!("{}..12345678.part", name.drops_file_name());
+            prop_assert!(!text.contains('/') && hidden.len() <= 255);
             prop_assert_eq!(text.parse(), Ok(name));
         }
 

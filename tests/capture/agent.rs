@@ -255,10 +255,13 @@ pub fn ipv4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     [&header[..], payload].concat()
 }
 
+/// Returns the names of a directory's files, sorted, without the files of drops: each segment has
+/// one beside it.
 pub fn names_in(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".drops.json"))
         .collect();
     names.sort();
     names

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Returns the extractor, set to write to this directory. A build of the workspace provides it.
-fn extractor(output: &Path) -> Command {
+pub fn extractor(output: &Path) -> Command {
     let path =
         Path::new(env!("CARGO_BIN_EXE_sip-capture-agent")).with_file_name("sip-call-extractor");
     assert!(
@@ -43,7 +43,7 @@ fn extractor(output: &Path) -> Command {
     command
 }
 
-fn ends_well(command: &mut Command) {
+pub fn ends_well(command: &mut Command) {
     let run = command.output().unwrap();
     assert!(
         run.status.success(),
@@ -114,9 +114,10 @@ fn without_times(row: &Row) -> String {
             .any(|part| name.contains(part))
             && name != "ptime_ms"
     };
-    let fields = row
-        .iter()
-        .filter(|(name, _)| !is_time(name) || name.ends_with("_count"));
+    // Only the agent says what was dropped.
+    let fields = row.iter().filter(|(name, _)| {
+        (!is_time(name) || name.ends_with("_count")) && *name != "capture_drops"
+    });
     fields
         .map(|(name, value)| format!("{name}={value} "))
         .collect()

@@ -164,12 +164,14 @@ fn segments_there(output: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Reads and removes a segment.
+/// Reads and removes a segment, with the file of its drops.
 fn take(path: &Path) -> Vec<u64> {
     let numbers = read(path)
         .iter()
         .map(crate::agent::Captured::number)
         .collect();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    fs::remove_file(path.with_file_name(format!(".{name}.drops.json"))).unwrap();
     fs::remove_file(path).unwrap();
     numbers
 }

@@ -23,6 +23,7 @@
 mod agent;
 mod calls;
 mod disks;
+mod drops;
 mod loopback;
 mod service;
 mod wires;

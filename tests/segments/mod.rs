@@ -8,6 +8,7 @@ mod arrivals;
 mod cuts;
 mod directory;
 mod disks;
+mod drops;
 mod everything;
 mod faults;
 mod golden;

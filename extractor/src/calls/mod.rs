@@ -14,12 +14,14 @@
 //! * [`FlowTable`]: the flows of the latest windows, by endpoint, and their owners;
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`Unclaimed`]: media of no call;
+//! * `drops`: packets that were dropped at capture while a call was open;
 //! * [`CallTable`]: combines them, and runs the timers.
 
 use serde::{Deserialize, Serialize};
 
 mod descriptions;
 mod dialogs;
+mod drops;
 mod endpoints;
 mod facts;
 mod floods;

@@ -7,11 +7,16 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
 use super::{
     CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Owners,
-    Strays, Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets,
+    Strays, Unclaimed,
+    descriptions::Exchange,
+    drops::{CaptureDrops, DropSum},
+    floods::Floods,
+    flows::FlowPackets,
     guesses::Addresses,
 };
 use crate::{
@@ -85,6 +90,8 @@ pub struct Call {
     networks: SmallVec<[Network; 1]>,
     /// The moment since which only stragglers are expected.
     over_since: Option<Moment>,
+    /// What had been dropped at capture when it opened, and then.
+    drops: (DropSum, DropSum),
     last_sip: Moment,
     last_media: Clock,
     /// The time of the timer that is set for this call.
@@ -115,6 +122,8 @@ pub struct End {
     pub state: CallState,
     /// The last final response to its initial INVITE.
     pub final_status: Option<u16>,
+    /// The packets that were dropped at capture while it was open; `None` if no segment says.
+    pub capture_drops: Option<u64>,
 }
 
 /// The packets of a call that have been settled since the window before.
@@ -144,6 +153,7 @@ pub struct CallTable {
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
     strays: Strays,
     floods: Floods,
+    drops: CaptureDrops,
     opened: u64,
     /// The first network of any signalling, and true if there were others.
     networks: (Option<Network>, bool),
@@ -171,6 +181,7 @@ impl CallTable {
             timers: BinaryHeap::new(),
             strays: Strays::default(),
             floods: Floods::default(),
+            drops: CaptureDrops::default(),
             opened: 0,
             networks: (None, false),
             has_guesses: false,
@@ -233,6 +244,12 @@ impl CallTable {
         self.strays.for_each_frame(visit);
     }
 
+    /// Adds what was dropped at capture in the time of a segment, which begins at packet time
+    /// `clock`: before the window that it begins in.
+    pub fn add_drops(&mut self, drops: &SegmentDrops, clock: Clock) {
+        self.drops.add(drops, clock);
+    }
+
     /// Begins a window from `start` to `end`, with the flows that were found in it.
     pub fn begin_window(&mut self, found: Vec<Flows>, start: Moment, end: Moment) {
         for flow in self.flows.add_window(found, start, end) {
@@ -268,6 +285,7 @@ impl CallTable {
     /// Ends the window at `end`: all earlier messages have been handled.
     pub fn end_window(&mut self, end: Moment) {
         self.expire(end.clock);
+        self.drops.until(end.clock);
         self.tell_all(end);
     }
 
@@ -394,7 +412,8 @@ impl CallTable {
             .forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
         let strays = self.strays.take(event.message.call_id);
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
-        let call = Call::open(number, event);
+        let dropped = self.drops.ended_before(event.at.clock);
+        let call = Call::open(number, event, dropped);
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, Box::new(call));
         self.floods.open(number);
@@ -453,6 +472,9 @@ impl CallTable {
         let over = call.dialogs.over();
         let is_over_now = over.is_some() && call.over_since.is_none();
         call.over_since = over.and(call.over_since.or(Some(event.at)));
+        if is_over_now {
+            call.drops.1 = self.drops.until(event.at.clock);
+        }
         if is_over_now {
             call.held
                 .iter()
@@ -587,10 +609,17 @@ impl CallTable {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
+        let (dropped_before, dropped_until) = call.drops;
+        // What is dropped after its end is no loss of the call.
+        let dropped = match call.over_since {
+            Some(_) => dropped_until,
+            None => self.drops.until(closed_at),
+        };
         call.end = Some(End {
             closed_at,
             state,
             final_status: call.dialogs.final_status(),
+            capture_drops: dropped.since(dropped_before),
         });
         self.by_call_id.remove(&call.call_id);
         self.floods.forget(number);
@@ -602,7 +631,7 @@ impl CallTable {
 
 impl Call {
     /// The call that an INVITE opens.
-    fn open(number: CallNumber, event: &SipEvent<'_>) -> Self {
+    fn open(number: CallNumber, event: &SipEvent<'_>, dropped: DropSum) -> Self {
         let message = &event.message;
         Self {
             number,
@@ -622,6 +651,7 @@ impl Call {
             addresses: Addresses::default(),
             networks: SmallVec::new(),
             over_since: None,
+            drops: (dropped, dropped),
             last_sip: event.at,
             last_media: 0,
             armed: None,

@@ -173,6 +173,22 @@ pub(super) struct SoundArguments {
     /// matches a --no-rtp-dump-for-... pattern, too, has no sound.
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     no_rtp_dump_except_for_to_pattern: Vec<Regex>,
+
+    /// Cut the RTP of all calls after its headers: calls' pcaps become small, and have no sound.
+    ///
+    /// The packets' own lengths, times and all figures stay, also when such a pcap is read again.
+    /// RTCP, STUN, DTLS and T.38 stay whole. RTP that cannot be cut without becoming another packet
+    /// is written as with --no-rtp-dump.
+    #[arg(long)]
+    headers_only: bool,
+
+    /// Blank the keys of encrypted media in SIP: keys of `a=crypto` (RFC 4568) and of `k=` (RFC 4566)
+    /// are written as asterisks.
+    ///
+    /// Lengths, times and all figures stay. Compressed bodies, and messages in masked WebSocket
+    /// frames, are blanked as a whole if they may have keys.
+    #[arg(long)]
+    redact_keys: bool,
 }
 
 impl CallArguments {
@@ -195,6 +211,8 @@ impl CallArguments {
                 .into_iter()
                 .fold(Problems::default(), Problems::with),
             mutes_all: sound.no_rtp_dump,
+            cuts_media: sound.headers_only,
+            redacts_keys: sound.redact_keys,
             muted: Patterns {
                 call_id: sound.no_rtp_dump_for_callid_pattern,
                 from: sound.no_rtp_dump_for_from_pattern,

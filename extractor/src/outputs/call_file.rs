@@ -9,6 +9,10 @@ use shared::pcap::{
 
 use super::{buffer::GatherBuffer, directory::Directory, names::FileName};
 
+/// The offset of the captured length in the header of a record, little-endian in files of this
+/// program.
+const CAPTURED_LEN_AT: usize = 8;
+
 /// The file of one call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CallFile {
@@ -196,34 +200,34 @@ impl CallFile {
         self.life = Life::Gathered;
     }
 
-    /// Adds a frame to the buffer, muted if `muted` is given; returns true when the buffer should
-    /// be written.
+    /// Adds a frame to the buffer, or what it is `changed` into: muted, or cut; returns true when the
+    /// buffer should be written.
     #[inline]
     pub(super) fn gather(
         &mut self,
         buffer: &mut GatherBuffer,
         record: &Record<'_>,
         raw: Option<&[u8]>,
-        muted: Option<&[u8]>,
+        changed: Option<&[u8]>,
     ) -> bool {
         if self.life == Life::NotMade {
             self.begin(buffer);
         }
         if self.kind.is_ng() {
             return buffer.push(&self.kind.ng_packet(&Record {
-                frame: muted.unwrap_or(record.frame),
+                frame: changed.unwrap_or(record.frame),
                 ..*record
             }));
         }
-        match (raw, muted) {
+        match (raw, changed) {
             (Some(raw), None) => return buffer.push(raw),
-            (Some(raw), Some(muted)) => {
-                buffer.push(raw.get(..RECORD_HEADER_LEN).unwrap_or_default());
-                return buffer.push(muted);
+            (Some(raw), Some(changed)) => {
+                buffer.push(&with_captured_len(raw, changed.len()));
+                return buffer.push(changed);
             }
             (None, _) => {}
         }
-        let frame = muted.unwrap_or(record.frame);
+        let frame = changed.unwrap_or(record.frame);
         // A frame lies in memory as a whole, and its record had a 32-bit length.
         let captured_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let timestamp_ns = record.timestamp_ns.unwrap_or(0);
@@ -247,6 +251,20 @@ impl CallFile {
         }
         Ok(())
     }
+}
+
+/// The header of a record in a file of this program's own format, with another captured length.
+/// Everything else stays, also a timestamp that this program would write in another way.
+fn with_captured_len(raw: &[u8], len: usize) -> [u8; RECORD_HEADER_LEN] {
+    let mut header = [0; RECORD_HEADER_LEN];
+    header
+        .iter_mut()
+        .zip(raw)
+        .for_each(|(byte, raw)| *byte = *raw);
+    let len = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let field = header.iter_mut().skip(CAPTURED_LEN_AT);
+    field.zip(len).for_each(|(byte, of_len)| *byte = of_len);
+    header
 }
 
 impl PcapFormat {
@@ -291,6 +309,15 @@ impl PcapFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_frame_changes_one_length() {
+        let header = record_header(1_701_441_022_123_456_789, Precision::Nano, 1000, 2000);
+        let cut = record_header(1_701_441_022_123_456_789, Precision::Nano, 54, 2000);
+        let raw = [&header[..], &[7; 1000]].concat();
+        assert_eq!(with_captured_len(&raw, 54), cut);
+        assert_eq!(with_captured_len(&raw, 1000), header);
+    }
 
     #[test]
     fn a_state_tells_only_of_a_file_that_is_there() {

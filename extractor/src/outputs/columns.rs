@@ -77,6 +77,7 @@ pub(super) const DETECTED_CALLS: &Table = &Table {
         "source_ip",
         "destination_ip",
         "problems",
+        "capture_drops",
     ],
     classic: 13,
 };

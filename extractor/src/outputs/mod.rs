@@ -10,7 +10,7 @@
 //! ```text
 //! rows -> table, summary, columns; summary -> recording -> call_file, streams, settled
 //! call_file, table, given -> directory -> parts, names, settings
-//! settled -> records, mute, runs
+//! settled -> records, mute, redact, runs; redact -> records, mute
 //! ```
 
 mod buffer;
@@ -23,6 +23,7 @@ mod names;
 mod parts;
 mod recording;
 mod records;
+mod redact;
 mod rows;
 mod runs;
 mod settings;
@@ -43,8 +44,10 @@ use shared::s3_uri::S3Uri;
 use self::{
     buffer::GatherBuffer,
     given::FileNames,
+    mute::MediaForm,
     names::Stem,
     recording::Recording,
+    redact::Redactions,
     rows::Rows,
     settled::Settled,
     summary::CallSummary,
@@ -52,12 +55,17 @@ use self::{
     uploads::{Due, Uploads},
 };
 pub use self::{
-    columns::Columns, directory::Directory, names::is_of_a_call, records::Records,
-    settings::OutputSettings, text::printable,
+    columns::Columns,
+    directory::Directory,
+    names::{is_of_a_call, rfc3339},
+    records::Records,
+    settings::OutputSettings,
+    text::printable,
 };
 use crate::{
     calls::{Call, CallNumber, CallTable, FlowTable, Work},
     counts::CallCounts,
+    events::{Repetition, SipEvent},
     moment::Clock,
     problems::Thresholds,
     selection::Selection,
@@ -104,6 +112,7 @@ pub struct Books {
     due: Vec<Due>,
     detected_calls: CsvProgress,
     statistics: CsvProgress,
+    redactions: Redactions,
 }
 
 impl Books {
@@ -132,7 +141,7 @@ struct Job<'a> {
 
 /// The handling of a call in this window: it gets a recording, it has one, or it is skipped.
 enum Course {
-    Begins { stem: Stem, is_muted: bool },
+    Begins { stem: Stem, media: MediaForm },
     IsNotWanted,
     GoesOn,
 }
@@ -147,6 +156,7 @@ struct Destination<'a> {
     thresholds: &'a Thresholds,
     shows_digits: bool,
     tells_of_calls: bool,
+    redactions: Option<&'a Redactions>,
 }
 
 /// Logs a call event: at level info for services and for users who ask, else at level debug.
@@ -192,6 +202,7 @@ impl Job<'_> {
                 flows,
                 records,
                 lookback_ns,
+                redactions: to.redactions,
             },
         )?;
         let Some(end) = work.end else { return Ok(()) };
@@ -244,6 +255,7 @@ impl Outputs {
             due: Vec::new(),
             detected_calls: CsvProgress::default(),
             statistics: CsvProgress::default(),
+            redactions: Redactions::default(),
         };
         Ok(Self {
             directory,
@@ -380,6 +392,28 @@ impl Outputs {
         self.books.recordings.len()
     }
 
+    /// Notes the keys of a message, which are blanked in its frames if the user wants that.
+    #[inline]
+    pub fn note_keys(&mut self, event: &SipEvent<'_>, records: Records<'_>) {
+        if self.selection.redacts_keys {
+            self.books.redactions.note(event, records);
+        }
+    }
+
+    /// Notes the keys in frames that repeat parts of messages.
+    #[inline]
+    pub fn note_repeated_keys(&mut self, repetition: &Repetition, records: Records<'_>) {
+        if self.selection.redacts_keys {
+            self.books.redactions.note_repetition(repetition, records);
+        }
+    }
+
+    /// The number of messages of which more than their keys was blanked.
+    #[must_use]
+    pub fn blanked_messages(&self) -> u64 {
+        self.books.redactions.blanked
+    }
+
     /// The sums over all closed calls.
     #[must_use]
     pub fn counts(&self) -> &CallCounts {
@@ -400,6 +434,7 @@ impl Outputs {
         now: Clock,
     ) -> Result<()> {
         let mut jobs = self.jobs(work, table, records)?;
+        let redactions = &self.books.redactions;
         let to = Destination {
             directory: &self.directory,
             selection: &self.selection,
@@ -408,6 +443,7 @@ impl Outputs {
             thresholds: &self.thresholds,
             shows_digits: self.shows_digits,
             tells_of_calls: self.tells_of_calls,
+            redactions: self.selection.redacts_keys.then_some(redactions),
         };
         jobs.par_iter_mut()
             .with_max_len(64)
@@ -417,6 +453,7 @@ impl Outputs {
         for job in jobs {
             self.put_away(job)?;
         }
+        self.books.redactions.forget_written(now, lookback_ns);
         self.write_rows(now)
     }
 
@@ -432,7 +469,7 @@ impl Outputs {
         let course = |work: &Work| match table.call(work.number).filter(|_| work.is_new) {
             Some(call) if selection.may_want(call) => Course::Begins {
                 stem: Stem::of(call),
-                is_muted: selection.mutes(call),
+                media: MediaForm::of(selection, call),
             },
             Some(_) => Course::IsNotWanted,
             None => Course::GoesOn,
@@ -443,9 +480,9 @@ impl Outputs {
                 return Ok(None);
             };
             let recording = match course {
-                Course::Begins { stem, is_muted } => Recording::new(
+                Course::Begins { stem, media } => Recording::new(
                     self.books.names.give(stem, &self.directory)?,
-                    is_muted,
+                    media,
                     self.keeps_series,
                     call,
                     records,

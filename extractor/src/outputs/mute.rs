@@ -1,13 +1,68 @@
-//! Finds the payload of RTP in a frame (`--no-rtp-dump`): audio, video or digits. Everything else
-//! in the frame is kept.
+//! Finds the payload of RTP in a frame (`--no-rtp-dump`, `--headers-only`): audio, video or digits.
+//! Everything else in the frame is kept.
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+use shared::pcap::LinkType;
+
 use crate::{
+    calls::Call,
     packet::{Datagram, Decoder, Fragment, Packet},
     reassembly::DatagramId,
     rtp::Header,
+    selection::Selection,
 };
+
+/// The form in which the media of a call is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum MediaForm {
+    /// As captured.
+    AsCaptured,
+    /// With zeros instead of RTP payloads.
+    Muted,
+    /// Cut after the RTP headers.
+    Headers,
+}
+
+impl MediaForm {
+    /// The form that the user wants for a call.
+    pub(super) fn of(selection: &Selection, call: &Call) -> Self {
+        if selection.cuts_media {
+            Self::Headers
+        } else if selection.mutes(call) {
+            Self::Muted
+        } else {
+            Self::AsCaptured
+        }
+    }
+}
+
+/// Returns true if a reader takes a cut frame for the same packet, whose payload was not captured.
+pub(super) fn are_alike(decoder: &Decoder, link: LinkType, whole: &[u8], cut: &[u8]) -> bool {
+    match (decoder.decode(link, whole), decoder.decode(link, cut)) {
+        (Packet::Udp(whole), Packet::Udp(cut)) => are_alike_rtp(&whole, &cut),
+        (Packet::Told(at, whole), Packet::Told(of_cut, cut)) => {
+            at == of_cut && are_alike_rtp(&whole, &cut)
+        }
+        (Packet::Fragment(whole), Packet::Fragment(cut)) => {
+            let payload = cut.payload;
+            whole.payload.starts_with(payload) && Fragment { payload, ..whole } == cut
+        }
+        _ => false,
+    }
+}
+
+fn are_alike_rtp(whole: &Datagram<'_>, cut: &Datagram<'_>) -> bool {
+    let payload = cut.payload;
+    let headers = |datagram: &Datagram<'_>| {
+        Some((
+            headers_len(datagram)?,
+            Header::parse(datagram.payload, datagram.wire_len)?,
+        ))
+    };
+    Datagram { payload, ..*whole } == *cut && headers(whole) == headers(cut)
+}
 
 /// The whole of an IP datagram, whatever its length.
 const ALL: Range<usize> = 0..usize::MAX;
@@ -103,7 +158,7 @@ fn is_padded(datagram: &Datagram<'_>) -> bool {
 }
 
 /// The range of `part` in `whole`, of which it is a subslice.
-fn place(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+pub(super) fn place(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     let end = start
         .checked_add(part.len())

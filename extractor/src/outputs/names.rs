@@ -99,7 +99,7 @@ impl fmt::Display for FileName {
 }
 
 /// `2023-12-01T14:30:22.123456Z`.
-pub(super) fn rfc3339(ns: u64) -> String {
+pub fn rfc3339(ns: u64) -> String {
     utc(ns).map(|time| format!("{time:.6}")).unwrap_or_default()
 }
 

@@ -11,6 +11,7 @@ use super::{
     buffer::GatherBuffer,
     call_file::CallFile,
     directory::Directory,
+    mute::MediaForm,
     names::FileName,
     records::Records,
     settled::{Reason, Settled},
@@ -30,8 +31,7 @@ pub(super) struct Recording {
     pub(super) streams: Streams,
     pub(super) sip_packets: u64,
     last: LastTime,
-    /// True when the user does not want the call's sound.
-    is_muted: bool,
+    media: MediaForm,
 }
 
 /// The time of the last frame, in nanoseconds since 1970.
@@ -47,14 +47,14 @@ enum LastTime {
 struct Fragments {
     are_there: bool,
     /// For each frame of such a packet of the call, the position of its first fragment, if the
-    /// call is muted.
+    /// call's sound is left out.
     beginnings: BTreeMap<Position, Position>,
 }
 
 impl Fragments {
-    fn of(job: &Settled<'_>, frames: &[(Moment, Reason)], is_muted: bool) -> Self {
+    fn of(job: &Settled<'_>, frames: &[(Moment, Reason)], media: MediaForm) -> Self {
         let are_there = job.flows.has_fragmented();
-        let beginnings = if is_muted && are_there {
+        let beginnings = if media != MediaForm::AsCaptured && are_there {
             job.beginnings(frames)
         } else {
             BTreeMap::new()
@@ -84,7 +84,7 @@ impl Recording {
     /// The recording of a call. Its file gets the format of the call's first frame.
     pub(super) fn new(
         name: FileName,
-        is_muted: bool,
+        media: MediaForm,
         keeps_series: bool,
         call: &Call,
         records: Records<'_>,
@@ -95,7 +95,7 @@ impl Recording {
             streams: Streams::new(keeps_series),
             sip_packets: 0,
             last: LastTime::Captured(first.timestamp_ns.unwrap_or(0)),
-            is_muted,
+            media,
         })
     }
 
@@ -118,7 +118,7 @@ impl Recording {
         let mut known = KnownStatements::default();
         let mut records = job.records.cursor();
         let frames = job.frames();
-        let fragments = Fragments::of(job, &frames, self.is_muted);
+        let fragments = Fragments::of(job, &frames, self.media);
         self.streams.forget_flows();
         let mut native = self.plain_records(&fragments);
         let mut decoded = Decoded {
@@ -190,14 +190,16 @@ impl Recording {
         if may_have_file && let Some(classic) = self.file.admit(record.link, to, buffer)? {
             *obsolete = Some(classic);
         }
-        let has_sound = self.is_muted && reason != Reason::Sip;
-        let muted = if has_sound {
-            job.muted(place.position, &record, &packet, &fragments.beginnings)
-        } else {
-            None
+        let changed = match reason {
+            Reason::Sip => job.without_keys(place.position, &record),
+            _ if self.media != MediaForm::AsCaptured => {
+                let beginnings = &fragments.beginnings;
+                job.without_sound(self.media, place.position, &record, &packet, beginnings)
+            }
+            _ => None,
         };
         let raw = self.file.raw(&record, layout, file);
-        if may_have_file && self.file.gather(buffer, &record, raw, muted.as_deref()) {
+        if may_have_file && self.file.gather(buffer, &record, raw, changed.as_deref()) {
             self.file.flush(to, buffer)?;
         }
         self.note_time(&record, &packet, place.position, job);
@@ -229,7 +231,7 @@ impl Recording {
     fn plain_records(&self, fragments: &Fragments) -> Option<Native> {
         self.file
             .native()
-            .filter(|_| !self.is_muted && !fragments.are_there)
+            .filter(|_| self.media == MediaForm::AsCaptured && !fragments.are_there)
     }
 
     /// Logs each described endpoint that sent or received no RTP, which the user hears as one-way

@@ -105,6 +105,7 @@ fn detected_call(
         facts.source.ip().to_string(),
         facts.destination.ip().to_string(),
         summary.problems.to_string(),
+        or_empty(summary.end.capture_drops),
     ]
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use shared::pcap::Record;
 
 use super::{
-    mute,
+    mute::{self, MediaForm},
     records::Records,
+    redact::Redactions,
     runs::{self, Runs},
 };
 use crate::{
@@ -23,6 +24,8 @@ pub(super) struct Settled<'a> {
     pub(super) flows: &'a FlowTable,
     pub(super) records: Records<'a>,
     pub(super) lookback_ns: u64,
+    /// What is blanked in frames of SIP, if keys are.
+    pub(super) redactions: Option<&'a Redactions>,
 }
 
 /// The reason why a frame is in a call's file.
@@ -104,9 +107,12 @@ impl<'a> Settled<'a> {
         beginnings
     }
 
-    /// The frame with its RTP payload muted; `None` if it has none.
-    pub(super) fn muted(
+    /// The frame without its RTP payload; `None` if it has none. A frame that would be another packet
+    /// if it were cut, such as one with a trailer that its reader needs, is muted in either form.
+    #[cold]
+    pub(super) fn without_sound(
         &self,
+        form: MediaForm,
         at: Position,
         record: &Record<'a>,
         packet: &Packet<'a>,
@@ -118,9 +124,22 @@ impl<'a> Settled<'a> {
             .and_then(|first| self.records.at(*first));
         let first = first.map(|(first, _)| decoder.decode(first.link, first.frame));
         let sound = mute::sound(record.frame, packet, decoder, first)?;
+        if form == MediaForm::Headers {
+            let cut = record.frame.get(..sound.start)?;
+            if mute::are_alike(decoder, record.link, record.frame, cut) {
+                return Some(cut.to_vec());
+            }
+        }
         let mut frame = record.frame.to_vec();
         frame.get_mut(sound)?.fill(0);
         Some(frame)
+    }
+
+    /// The frame without the keys in its SIP; `None` if it has none, or if keys are kept.
+    #[inline]
+    pub(super) fn without_keys(&self, at: Position, record: &Record<'a>) -> Option<Vec<u8>> {
+        let packet = || self.records.decoder.decode(record.link, record.frame);
+        self.redactions?.blanked(at, record.frame, packet())
     }
 
     /// Returns true if the frame may hold a part of a packet that has its own time.

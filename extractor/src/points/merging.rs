@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use shared::segment_drops::SegmentDrops;
 
 use super::{
     MAX_OPEN, Points,
@@ -137,11 +138,16 @@ impl Points<'_> {
         let positions: Vec<merge::MergePosition> = merge.positions().collect();
         drop(merge);
         let read = self.read_for(&lanes, &positions);
+        let drops = self.drops_of_begun(&lanes, &positions);
+        let has_drops = !drops.is_empty();
         let has_moved =
             self.move_on(&lanes, positions) || merged.packets > 0 || merged.duplicates > 0;
         self.exhausted = Some((until, told, self.queued())).filter(|_| merged.is_all);
         self.working.clear();
-        let mut unit = Unit::default();
+        let mut unit = Unit {
+            drops,
+            ..Unit::default()
+        };
         if merged.packets > 0 {
             unit.inputs.push(Input::of_written(
                 "the capture points' packets".to_owned(),
@@ -150,7 +156,7 @@ impl Points<'_> {
             )?);
         }
         self.attempts.begin(read, Some(room))?;
-        Ok(has_moved.then_some(unit))
+        Ok((has_moved || has_drops).then_some(unit))
     }
 
     /// The segments with packets that were merged, up to these positions.
@@ -181,6 +187,34 @@ impl Points<'_> {
         let read = lanes.iter().zip(positions).flat_map(of_lane);
         read.map(|Queued { segment, .. }| Which::of(&segment.path, &segment.listed))
             .collect()
+    }
+
+    /// What was dropped at capture in the time of the segments that the merge has begun, up to these
+    /// positions.
+    fn drops_of_begun(
+        &self,
+        lanes: &[Lane],
+        positions: &[merge::MergePosition],
+    ) -> Vec<SegmentDrops> {
+        let of_lane = |(lane, position): (&Lane, &merge::MergePosition)| {
+            let had_begun = merging(&self.points, lane).begun.is_some();
+            let is_begun = |number: usize| {
+                let is_now = number < position.finished
+                    || (number == position.finished && position.offset > 0);
+                is_now && !(number == 0 && had_begun)
+            };
+            let queue = self
+                .points
+                .get(lane.point)
+                .into_iter()
+                .flat_map(|point| point.queued(&lane.series))
+                .enumerate();
+            queue
+                .filter(|(number, _)| is_begun(*number))
+                .filter_map(|(_, queued)| queued.input.drops().cloned())
+                .collect::<Vec<_>>()
+        };
+        lanes.iter().zip(positions).flat_map(of_lane).collect()
     }
 
     /// Notes that the queued segments were merged up to these positions. Returns true if a segment

@@ -25,6 +25,7 @@ use nix::{
 use shared::{files, segment::SegmentName};
 
 use super::{listing::Listed, names::split_ending};
+use crate::source::drops_path;
 
 /// Only the owner may read an incomplete copy; a complete copy gets the mode of the original.
 const COPY_MODE: u32 = 0o600;
@@ -93,8 +94,19 @@ impl AfterProcessing {
     fn apply_unchecked(&self, path: &Path) -> io::Result<()> {
         match self {
             Self::Keep => mark(path),
-            Self::Delete => fs::remove_file(path).and_then(|()| unmark(path)),
-            Self::Move(directory) => move_into(directory, path).and_then(|()| unmark(path)),
+            Self::Delete => {
+                remove_drops(path)?;
+                fs::remove_file(path)?;
+                unmark(path)
+            }
+            Self::Move(directory) => {
+                let placed = move_into(directory, path)?;
+                // The segment is moved whatever happens, so it is not tried again.
+                if let Err(error) = move_drops(path, &placed) {
+                    tracing::warn!("the drops of {} are left behind: {error}", path.display());
+                }
+                unmark(path)
+            }
         }
     }
 }
@@ -150,18 +162,51 @@ fn unmark(path: &Path) -> io::Result<()> {
     }
 }
 
-fn move_into(directory: &Path, path: &Path) -> io::Result<()> {
+/// Removes the file of a segment's drops, if there is one: before the segment, so it does not outlive
+/// it.
+fn remove_drops(path: &Path) -> io::Result<()> {
+    let Some(drops) = drops_path(path) else {
+        return Ok(());
+    };
+    match fs::remove_file(drops) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the file of a segment's drops to where the segment is now.
+fn move_drops(path: &Path, placed: &Path) -> io::Result<()> {
+    let Some(drops) = drops_path(path).filter(|drops| fs::symlink_metadata(drops).is_ok()) else {
+        return Ok(());
+    };
+    let to = drops_path(placed).unwrap_or_else(|| {
+        let name = placed.file_name().unwrap_or_default();
+        let hidden = [b".", name.as_bytes(), b".drops.json"].concat();
+        placed.with_file_name(OsString::from_vec(hidden))
+    });
+    match rename_to_new(&drops, &to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            let part = files::replacement(&to, COPY_MODE)?;
+            copy(&drops, part.as_file())?;
+            rename_to_new(part.path(), &to)?;
+            fs::remove_file(drops)
+        }
+        renamed => renamed,
+    }
+}
+
+fn move_into(directory: &Path, path: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(directory)?;
     let name = path.file_name().unwrap_or_default();
     match rename_into(directory, name, path) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => copy_into(directory, name, path),
-        renamed => renamed.map(drop),
+        renamed => renamed,
     }
 }
 
 /// Copies to another file system. The copy appears there only when it is complete, and is durable
 /// before the original is removed.
-fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
+fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<PathBuf> {
     let to = directory.join(name);
     files::remove_leftovers(&to)?;
     let part = files::replacement(&to, COPY_MODE)?;
@@ -171,7 +216,8 @@ fn copy_into(directory: &Path, name: &OsStr, path: &Path) -> io::Result<()> {
         .and_then(|directory| directory.sync_all())
         .and_then(|()| fs::remove_file(path));
     // The move will be tried again, and must not leave a copy each time.
-    removed.inspect_err(|_| drop(fs::remove_file(&placed)))
+    removed.inspect_err(|_| drop(fs::remove_file(&placed)))?;
+    Ok(placed)
 }
 
 fn copy(from: &Path, mut to: &File) -> io::Result<()> {

@@ -8,6 +8,7 @@ mod body;
 mod encoding;
 mod framing;
 mod info;
+mod keys;
 mod message;
 mod number;
 mod opening;
@@ -16,6 +17,7 @@ mod websocket;
 
 pub use body::{Bodies, Body};
 pub use framing::{MAX_MESSAGE_LEN, SipUnit, find_start, message_len, next_start, whole_lines};
+pub use keys::keys_in;
 pub use message::{
     CSeq, Malformed, Message, Method, StartLine, list, may_be_message, tag, unfolded,
 };

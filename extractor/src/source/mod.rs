@@ -6,6 +6,7 @@
 
 mod carried;
 mod compressed;
+mod drops;
 mod duplicates;
 mod error;
 pub(crate) mod last_words;
@@ -26,12 +27,14 @@ use anyhow::bail;
 use shared::{
     pcap::{FormatError, Layout, LinkType, Record, Step, Walk},
     segment::SegmentName,
+    segment_drops::SegmentDrops,
 };
 
 pub(crate) use self::map::prefetch;
 pub use self::{
     carried::{Carried, write_carried},
     compressed::Damage,
+    drops::drops_path,
     duplicates::RecentPackets,
     error::InputError,
     name::{Name, NamedInput},
@@ -40,6 +43,7 @@ pub use self::{
 };
 use self::{
     compressed::{Compression, MAGIC_LEN},
+    drops::drops_of,
     map::Map,
 };
 use crate::{
@@ -63,6 +67,8 @@ pub struct Inputs {
     /// The time that the capture has reached behind the inputs, in nanoseconds since 1970, if it is
     /// known from elsewhere.
     reached_ns: Option<u64>,
+    /// What was dropped at capture in the time of segments whose packets these inputs begin.
+    drops: Vec<SegmentDrops>,
 }
 
 /// A capture.
@@ -80,6 +86,8 @@ pub struct Input {
     damage: Option<Damage>,
     /// The content of the file, if the map does not have its bytes.
     packed: Option<ContentHash>,
+    /// What was dropped at capture in its time, if it is a segment that says so.
+    drops: Option<SegmentDrops>,
 }
 
 /// The memory that holds a capture.
@@ -125,7 +133,21 @@ impl Inputs {
             inputs,
             carried,
             reached_ns: None,
+            drops: Vec::new(),
         }
+    }
+
+    /// Sets what was dropped at capture in the time of segments that begin in these inputs.
+    #[must_use]
+    pub fn with_drops(self, drops: Vec<SegmentDrops>) -> Self {
+        Self { drops, ..self }
+    }
+
+    /// What was dropped at capture in the time of segments that begin in these inputs, other than
+    /// what the inputs themselves say.
+    #[must_use]
+    pub fn drops(&self) -> &[SegmentDrops] {
+        &self.drops
     }
 
     /// Sets the time that the capture has reached behind the inputs, in nanoseconds since 1970.
@@ -277,7 +299,10 @@ impl Input {
             return Self::of_plain(shown(path), scratch.directory(), plain);
         }
         let plain = Plain::of_file(File::open(path)?, false, scratch)?;
-        Self::of_plain(path.display().to_string(), path, plain)
+        Ok(Self {
+            drops: drops_of(path),
+            ..Self::of_plain(path.display().to_string(), path, plain)?
+        })
     }
 
     /// Opens a segment, whose first `size` bytes are to be recognized later. If the disk does not
@@ -307,6 +332,7 @@ impl Input {
         Ok(Self {
             packed,
             reached_ns,
+            drops: drops_of(path),
             ..Self::of_plain(path.display().to_string(), path, plain)?
         })
     }
@@ -327,6 +353,7 @@ impl Input {
             reached_ns: None,
             damage: None,
             packed: None,
+            drops: None,
         })
     }
 
@@ -381,7 +408,15 @@ impl Input {
             reached_ns: None,
             damage,
             packed: None,
+            drops: None,
         })
+    }
+
+    /// What was dropped at capture in its time, if it is a segment that says so, and reading begins
+    /// with its first record.
+    #[must_use]
+    pub fn drops(&self) -> Option<&SegmentDrops> {
+        self.drops.as_ref()
     }
 
     /// The records of the capture.
@@ -413,7 +448,9 @@ impl Input {
                 self.layout = layout;
             }
         }
-        self.start = self.start.max(offset);
+        if offset > self.start {
+            (self.start, self.drops) = (offset, None);
+        }
         self
     }
 
