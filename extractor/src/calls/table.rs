@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
@@ -146,8 +146,10 @@ pub struct Work {
 pub struct CallTable {
     rules: Rules,
     by_call_id: Table<Box<[u8]>, CallNumber>,
-    /// In boxes, because a node of the map that holds its calls is too large to be searched fast.
-    calls: BTreeMap<CallNumber, Box<Call>>,
+    /// A hash table of boxes: a message looks its call up a dozen times. Where the order of calls
+    /// matters, they are sorted.
+    #[serde(serialize_with = "in_order")]
+    calls: Table<CallNumber, Box<Call>>,
     endpoints: Endpoints,
     flows: FlowTable,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
@@ -168,6 +170,18 @@ pub struct CallTable {
     unclaimed: Unclaimed,
 }
 
+/// Writes the calls in the order of their numbers, so that equal states are equal bytes.
+fn in_order<S: Serializer>(
+    calls: &Table<CallNumber, Box<Call>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let calls: BTreeMap<&CallNumber, &Call> = calls
+        .iter()
+        .map(|(number, call)| (number, call.as_ref()))
+        .collect();
+    calls.serialize(serializer)
+}
+
 impl CallTable {
     /// A table without calls.
     #[must_use]
@@ -175,7 +189,7 @@ impl CallTable {
         Self {
             rules,
             by_call_id: Table::default(),
-            calls: BTreeMap::new(),
+            calls: Table::default(),
             endpoints: Endpoints::default(),
             flows: FlowTable::default(),
             timers: BinaryHeap::new(),
@@ -291,7 +305,7 @@ impl CallTable {
 
     /// Ends the input at `end`: closes the open calls.
     pub fn finish(&mut self, end: Moment) {
-        let open: Vec<(CallNumber, CallState)> = self
+        let mut open: Vec<(CallNumber, CallState)> = self
             .calls
             .values()
             .filter(|call| call.end.is_none())
@@ -302,6 +316,7 @@ impl CallTable {
                 )
             })
             .collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
         for (number, state) in open {
             self.close(number, end, state, Clock::MAX);
         }
@@ -320,11 +335,12 @@ impl CallTable {
             self.settle(flow, &settled);
         }
         let flows = &self.flows;
-        let work = self
+        let mut work: Vec<Work> = self
             .calls
             .values_mut()
             .filter_map(|call| call.work(settled(call.number), flows))
             .collect();
+        work.sort_unstable_by_key(|work| work.number);
         (work, left_since)
     }
 

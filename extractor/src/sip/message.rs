@@ -26,6 +26,7 @@ pub struct Message<'a> {
     /// The number of Record-Route values: one for each proxy that wants to stay on the path (RFC
     /// 3261, 20.30).
     record_routes: usize,
+    noted: Noted,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
     /// Content-Encoding, or empty.
@@ -130,11 +131,46 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Which of some rare header fields a message has: only then its header is read again for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Noted(u8);
+
+impl Noted {
+    const NAMES: [&str; 5] = [
+        "User-Agent",
+        "Server",
+        "Reason",
+        "P-Asserted-Identity",
+        "Diversion",
+    ];
+
+    /// The bit of a field; 0 if it is not noted.
+    fn bit(is_it: impl FnMut(&&str) -> bool) -> u8 {
+        let place = Self::NAMES.iter().position(is_it);
+        place.map_or(0, |place| 1 << place)
+    }
+
+    /// Notes a field by its name, which is in any case.
+    fn add(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(|noted| name.eq_ignore_ascii_case(noted.as_bytes()));
+    }
+
+    /// Returns false if the message has no such field.
+    fn may_have(self, name: &str) -> bool {
+        let bit = Self::bit(|noted| *noted == name);
+        bit == 0 || self.0 & bit != 0
+    }
+}
+
 impl<'a> Message<'a> {
     /// The values of all header fields with this name, which has no compact form, as they are
     /// written. This reads the header again: calls ask for few fields, and of few messages.
     pub fn fields(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let mut rest = split_line(self.raw).1;
+        let mut rest = if self.noted.may_have(name) {
+            split_line(self.raw).1
+        } else {
+            &[]
+        };
         std::iter::from_fn(move || {
             while !rest.is_empty() {
                 let (field, after) = split_field(rest);
@@ -259,6 +295,7 @@ struct Headers<'a> {
     content_encoding: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
     body: &'a [u8],
+    noted: Noted,
 }
 
 impl<'a> Headers<'a> {
@@ -303,6 +340,10 @@ impl<'a> Headers<'a> {
                 self.record_routes = self.record_routes.saturating_add(values(value));
                 return;
             }
+            Some(b'u' | b's' | b'r' | b'p' | b'd') => {
+                self.noted.add(name);
+                return;
+            }
             _ => return,
         };
         slot.get_or_insert(value);
@@ -325,6 +366,7 @@ impl<'a> Headers<'a> {
             branch: self.via.and_then(branch).unwrap_or_default(),
             vias: self.vias,
             record_routes: self.record_routes,
+            noted: self.noted,
             content_type: self.content_type.unwrap_or_default(),
             content_encoding: self.content_encoding.unwrap_or_default(),
             body: self
