@@ -19,6 +19,7 @@ pub mod config;
 pub mod counts;
 pub mod elsewhere;
 pub mod events;
+pub mod explain;
 pub mod index;
 pub mod moment;
 pub mod outputs;

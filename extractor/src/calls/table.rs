@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Owners,
-    Strays, Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets,
+    Strays, Trace, Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets,
     guesses::Addresses,
 };
 use crate::{
@@ -153,6 +153,9 @@ pub struct CallTable {
     excess: Excess,
     #[serde(skip)]
     unclaimed: Unclaimed,
+    /// Reasons, if somebody asks for them.
+    #[serde(skip)]
+    trace: Option<Box<Trace>>,
 }
 
 impl CallTable {
@@ -174,7 +177,23 @@ impl CallTable {
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
+            trace: None,
         }
+    }
+
+    /// A table without calls that keeps reasons.
+    #[must_use]
+    pub fn traced(rules: Rules, trace: Trace) -> Self {
+        Self {
+            trace: Some(Box::new(trace)),
+            ..Self::new(rules)
+        }
+    }
+
+    /// The reasons, if they were kept.
+    #[must_use]
+    pub fn into_trace(self) -> Option<Trace> {
+        self.trace.map(|trace| *trace)
     }
 
     /// The number of open calls.
@@ -358,7 +377,11 @@ impl CallTable {
         is_rtp: impl Fn(&FlowPackets<'_>) -> bool,
     ) {
         let unclaimed = &mut self.unclaimed;
+        let mut trace = self.trace.as_mut();
         self.flows.forget_before(left_since, |left| {
+            if let Some(trace) = &mut trace {
+                trace.tally(&left);
+            }
             if left.is_claimed {
                 unclaimed.remove(&left.key);
             } else if unclaimed.knows(&left.key) || is_rtp(&left) {
@@ -392,6 +415,9 @@ impl CallTable {
         let strays = self.strays.take(event.message.call_id);
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
         let call = Call::open(number, event);
+        if let Some(trace) = &mut self.trace {
+            trace.open(&call, call.dialogs.is_mid_dialog());
+        }
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, Box::new(call));
         self.floods.open(number);
@@ -432,6 +458,9 @@ impl CallTable {
                 .zip(event.told_ns),
         );
         call.last_sip = event.at;
+        if let Some(trace) = &mut self.trace {
+            trace.note_message(number, event);
+        }
         if !matches!(
             event.message.start,
             StartLine::Request(Method::Invite) | StartLine::Status(..=100)
@@ -587,6 +616,9 @@ impl CallTable {
             state,
             final_status: call.dialogs.final_status(),
         });
+        if let (Some(trace), Some(end)) = (&mut self.trace, call.end) {
+            trace.close(call, at, end);
+        }
         self.by_call_id.remove(&call.call_id);
         self.floods.forget(number);
         self.strays.close(&call.call_id, at.clock);
