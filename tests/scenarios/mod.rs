@@ -8,6 +8,7 @@ mod clocks;
 mod columns;
 mod crowd;
 mod dialogs;
+mod explain;
 mod floods;
 mod media;
 mod networks;

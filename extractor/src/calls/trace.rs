@@ -95,6 +95,9 @@ pub struct TracedCall {
     pub messages: Vec<TracedMessage>,
     /// The time of the message that came last.
     latest_ns: u64,
+    /// The hosts that sent or received its messages, or that it gives for media; known in the
+    /// second reading.
+    pub hosts: BTreeSet<IpAddr>,
     /// The number of messages beyond the limit.
     pub messages_beyond: u64,
     /// The endpoints that it gave.
@@ -198,6 +201,7 @@ impl Trace {
         let mut watched: BTreeMap<Endpoint, SmallVec<[usize; 1]>> = BTreeMap::new();
         for (index, call) in self.calls.iter_mut().enumerate() {
             call.messages.sort_by_key(|message| message.time_ns);
+            call.hosts = call.all_hosts();
             for grant in call.grants.iter().filter(|grant| grant.is_given()) {
                 let calls = watched.entry(grant.endpoint).or_default();
                 if !calls.contains(&index) {
@@ -344,25 +348,21 @@ impl Trace {
                 self.others.entry(*number).or_insert_with(|| call_id.into());
             }
         }
+        let basis = self.first_basis(key, calls, basis);
         self.decisions
             .entry(key)
             .or_default()
             .add(calls, basis, from);
     }
 
-    /// Notes a stretch of a flow from before a description that a call may have.
-    #[cold]
-    pub(super) fn note_look_back(
-        &mut self,
-        key: FlowKey,
-        call: CallNumber,
-        from: Moment,
-        until: Moment,
-    ) {
-        if self.watches(key) {
-            let decisions = self.decisions.entry(key).or_default();
-            decisions.look_back(call, from, until);
+    /// The reason for which a call got the conversation that it keeps, in either direction: when
+    /// it counts as kept depends on the windows.
+    fn first_basis(&self, key: FlowKey, calls: &[CallNumber], basis: Basis) -> Basis {
+        if basis != Basis::Kept {
+            return basis;
         }
+        let of = |key| self.decisions.get(&key)?.guess_of(calls);
+        of(key).or_else(|| of(key.reversed())).unwrap_or(basis)
     }
 
     /// Notes a stretch of a flow that a call has.
@@ -433,6 +433,7 @@ impl TracedCall {
             first_frame: call.first_frame,
             is_mid_dialog,
             messages: Vec::new(),
+            hosts: BTreeSet::new(),
             latest_ns: call.start_ns,
             messages_beyond: 0,
             grants: Vec::new(),
@@ -444,9 +445,7 @@ impl TracedCall {
         }
     }
 
-    /// The hosts that sent or received its messages, or that it gives for media.
-    #[must_use]
-    pub fn hosts(&self) -> BTreeSet<IpAddr> {
+    fn all_hosts(&self) -> BTreeSet<IpAddr> {
         let of_messages = self
             .messages
             .iter()
@@ -489,8 +488,8 @@ impl TracedCall {
             destination,
             ..
         } = left.key;
-        let hosts = self.hosts();
-        if !hosts.contains(&source.ip()) || !hosts.contains(&destination.ip()) {
+        let is_host = |end: Endpoint| self.hosts.contains(&end.ip());
+        if !is_host(source) || !is_host(destination) {
             return;
         }
         if self.beside.len() >= MAX_BESIDE && !self.beside.contains_key(&left.key) {

@@ -45,9 +45,9 @@ pub(super) fn tell(
     page.heading("Findings");
     let mut found = Sentences::new();
     signalling(call, sightings, task, &mut found);
-    descriptions(call, &mut found);
+    descriptions(call, sightings, &mut found);
     media::flow(call, sightings, &mut found);
-    left(call, trace, task, &mut found);
+    left(call, trace, sightings, task, &mut found);
     if found.is_empty() {
         found.push("Nothing is missing.".to_owned());
     }
@@ -87,12 +87,13 @@ fn signalling(call: &TracedCall, sightings: &Sightings, task: &Task, found: &mut
     let copies = copies.count() as u64;
     if copies > 0 {
         let messages = counted(copies, "message");
-        found.push(format!("{messages} in the capture twice: two capture points, or a mirror of both ports of a flow. With --input-dir, --dedup leaves out copies."));
+        let is = if copies == 1 { "is" } else { "are" };
+        found.push(format!("{messages} {is} in the capture twice: two capture points, or a mirror of both ports of a flow. With --input-dir, --dedup leaves out copies."));
     }
-    let tls = sightings.tls.iter().filter(|(pair, _)| {
-        let hosts = call.hosts();
-        pair.iter().all(|host| hosts.contains(host))
-    });
+    let tls = sightings
+        .tls
+        .iter()
+        .filter(|(pair, _)| pair.iter().all(|host| call.hosts.contains(host)));
     for ([one, other], records) in tls.take(MAX_ALIKE) {
         let records = counted(*records, "record");
         found.push(format!("TLS runs between {one} and {other} ({records}): SIP in it cannot be read. Capture behind the proxy where TLS ends."));
@@ -143,23 +144,22 @@ fn negotiating(call: &TracedCall) -> impl Iterator<Item = (usize, &TracedMessage
 }
 
 /// What the SDP says, or does not say.
-fn descriptions(call: &TracedCall, found: &mut Sentences) {
+fn descriptions(call: &TracedCall, sightings: &Sightings, found: &mut Sentences) {
     let senders: BTreeSet<Endpoint> = negotiating(call)
-        .map(|(_, message)| message.source.with_port(0))
+        .map(|(_, message)| message.source)
         .collect();
     match senders.first() {
         None => found.push("No message describes media (SDP), so nothing says which packets are the call's. If bodies were cut, capture with a larger --snaplen.".to_owned()),
-        Some(sender) if senders.len() == 1 && call.was_answered => found.push(format!("Only {} describes media; the other side's SDP is not in the capture. Capture where both directions pass.", sender.ip())),
+        Some(sender) if senders.len() == 1 && call.was_answered => found.push(format!("Only {} describes media; the other side's SDP is not in the capture. Capture where both directions pass.", sender)),
         _ => {}
     }
     let mut said: BTreeSet<String> = BTreeSet::new();
     for (number, message) in negotiating(call) {
         for media in &message.media {
-            let sentence = line(call, number, message, media);
-            let about = printable(&media.kind);
+            let sentence = line(call, sightings, number, message, media);
             if let Some((key, sentence)) = sentence
                 && said.len() < MAX_ALIKE
-                && said.insert(format!("{key} {about} {}", message.source.ip()))
+                && said.insert(format!("{key} {}", message.source.ip()))
             {
                 found.push(sentence);
             }
@@ -176,6 +176,7 @@ fn descriptions(call: &TracedCall, found: &mut Sentences) {
 /// The finding in a media line, and its kind.
 fn line(
     call: &TracedCall,
+    sightings: &Sightings,
     number: usize,
     message: &TracedMessage,
     media: &MediaLine,
@@ -184,7 +185,7 @@ fn line(
     let who = format!("Message {number}");
     if media.port == Some(0) {
         return Some((
-            "refused",
+            "port 0",
             format!("{who} refuses or removes the {kind} (port 0): nothing is sent."),
         ));
     }
@@ -234,7 +235,9 @@ fn line(
                 })
             };
             let is_behind = given.is_private() && !message.source.is_private();
-            if is_own || !(is_behind || is_guessed()) {
+            let is_used = media::rtp(call, sightings)
+                .any(|key| key.source == given || key.destination == given);
+            if is_own || is_used || !(is_behind || is_guessed()) {
                 return None;
             }
             let what = if given.is_private() {
@@ -249,19 +252,22 @@ fn line(
 }
 
 /// Packets at the endpoints that the call does not have.
-fn left(call: &TracedCall, trace: &Trace, task: &Task, found: &mut Sentences) {
+fn left(
+    call: &TracedCall,
+    trace: &Trace,
+    sightings: &Sightings,
+    task: &Task,
+    found: &mut Sentences,
+) {
+    // STUN and the like before and after a call are usual.
+    let is_rtp = |key: &FlowKey| sightings.look(key).is_none_or(|look| look.rtp > 0);
     let of = |is_meant: &dyn Fn(&Fate) -> bool| {
-        let fates = call.flows.values().flat_map(|flow| &flow.fates);
+        let flows = call.flows.iter().filter(|(key, _)| is_rtp(key));
+        let fates = flows.flat_map(|(_, flow)| &flow.fates);
         let mut sum = Stretch::default();
-        for (_, stretch) in fates.filter(|(fate, _)| is_meant(fate)) {
-            sum.first = if sum.packets == 0 {
-                stretch.first
-            } else {
-                sum.first.min(stretch.first)
-            };
-            sum.last = sum.last.max(stretch.last);
-            sum.packets = sum.packets.saturating_add(stretch.packets);
-        }
+        fates
+            .filter(|(fate, _)| is_meant(fate))
+            .for_each(|(_, stretch)| sum.merge(stretch));
         (sum.packets > 0).then_some(sum)
     };
     let outside = |which| of(&|fate| *fate == Fate::Outside(which));
@@ -306,7 +312,7 @@ fn left(call: &TracedCall, trace: &Trace, task: &Task, found: &mut Sentences) {
         }
     }
     let mut others: BTreeSet<String> = BTreeSet::new();
-    for (_, flow) in &call.flows {
+    for flow in call.flows.values() {
         for fate in flow.fates.keys() {
             if let Fate::Others {
                 call: other,

@@ -5,11 +5,10 @@ use super::{
     sightings::{Look, Sightings},
 };
 use crate::{
-    calls::{
-        Basis, Doubt, Fate, Fit, Given, Grant, GrantOutcome, Outside, Stretch, Trace, TracedCall,
-    },
+    calls::{Basis, Doubt, Fate, Fit, Grant, GrantOutcome, Outside, Stretch, Trace, TracedCall},
     events::FlowKey,
     outputs::printable,
+    packet::Endpoint,
     sdp::{Rank, format_of_static},
 };
 
@@ -38,10 +37,6 @@ pub(super) fn endpoints(page: &mut Page, call: &TracedCall) {
         page.line("  none");
         return;
     }
-    let end = match call.end {
-        Some((at, end)) if end.closed_at < u64::MAX => since(call.start_ns, at.clock),
-        _ => "the end of the capture".to_owned(),
-    };
     let row = |grant: &Grant| {
         let rank = match grant.rank {
             Rank::Named => "named",
@@ -54,34 +49,39 @@ pub(super) fn endpoints(page: &mut Page, call: &TracedCall) {
         );
         let how = match grant.rank {
             Rank::Named => format!("written in {message}"),
-            Rank::Implied => format!("RTCP, one port above RTP in {message}"),
-            Rank::Guessed => format!(
-                "{message} cannot be right here: its ports at the sender's address, or the base of a candidate"
-            ),
+            Rank::Implied => format!("RTCP, one port above RTP of {message}"),
+            Rank::Guessed => format!("port of {message} at its sender, or base of a candidate"),
         };
-        let from = since(call.start_ns, grant.at.clock);
         let what = match (grant.outcome, grant.taken_over) {
             (GrantOutcome::TooLate, _) => {
-                "; not taken: the call was over, and it or another call has the endpoint".to_owned()
+                "; not taken, because the call was over, and it or another has the endpoint"
             }
-            (GrantOutcome::TooMany, _) => "; not taken: the call has too many".to_owned(),
-            (_, Some(at)) => format!(
-                "; from {from} to {}, when a later call gave it",
-                since(call.start_ns, at.clock)
-            ),
-            (GrantOutcome::Given(Given::Unchanged | Given::Again | Given::New), None) => {
-                format!("; from {from} to {end}")
-            }
+            (GrantOutcome::TooMany, _) => "; not taken, because the call has too many",
+            (GrantOutcome::Given(_), Some(_)) => "; then a later call gave it",
+            (GrantOutcome::Given(_), None) => "",
         };
         [
             grant.endpoint.to_string(),
             rank.to_owned(),
+            span(call, grant),
             format!("{how}{what}"),
         ]
     };
-    let rows: Vec<[String; 3]> = call.grants.iter().take(MAX_ROWS).map(row).collect();
+    let rows: Vec<[String; 4]> = call.grants.iter().take(MAX_ROWS).map(row).collect();
     page.table(&rows);
     more(page, call.grants.len(), "endpoint");
+}
+
+/// The time in which the call has an endpoint.
+fn span(call: &TracedCall, grant: &Grant) -> String {
+    let from = since(call.start_ns, grant.at.clock);
+    match (grant.taken_over, call.end) {
+        (Some(at), _) => format!("{from} to {}", since(call.start_ns, at.clock)),
+        (None, Some((at, end))) if end.closed_at < u64::MAX => {
+            format!("{from} to {}", since(call.start_ns, at.clock))
+        }
+        _ => format!("{from} to the end"),
+    }
 }
 
 fn more(page: &mut Page, count: usize, what: &str) {
@@ -98,14 +98,11 @@ pub(super) fn taken(page: &mut Page, call: &TracedCall, sightings: &Sightings) {
     for (key, flow) in &call.flows {
         for (fate, stretch) in &flow.fates {
             if let Fate::Taken(basis) = fate {
-                rows.push((
-                    *stretch,
-                    row(call, key, stretch, sightings, because(*basis)),
-                ));
+                rows.push(Row::new(call, key, stretch, sightings, because(*basis)));
             }
         }
     }
-    write(page, rows);
+    write(page, call, rows);
 }
 
 /// Writes the flows at the call's endpoints that it does not have, and the reasons.
@@ -135,10 +132,10 @@ pub(super) fn left(page: &mut Page, call: &TracedCall, trace: &Trace, sightings:
                 Fate::Doubt(doubt) => format!("of no call: {}", in_doubt(*doubt)),
                 Fate::Outside(outside) => format!("of no call: {}", outside_words(*outside)),
             };
-            rows.push((*stretch, row(call, key, stretch, sightings, &why)));
+            rows.push(Row::new(call, key, stretch, sightings, &why));
         }
     }
-    write(page, rows);
+    write(page, call, rows);
     if elsewhen_flows > 0 {
         page.line(&format!(
             "  and {} in {}, of other calls before or after this one",
@@ -151,41 +148,88 @@ pub(super) fn left(page: &mut Page, call: &TracedCall, trace: &Trace, sightings:
     }
 }
 
-/// Writes rows by the time of their first packet.
-fn write(page: &mut Page, mut rows: Vec<(Stretch, [String; 5])>) {
+/// A row of the tables of flows.
+struct Row {
+    source: Endpoint,
+    destination: Endpoint,
+    content: String,
+    stretch: Stretch,
+    why: String,
+    /// Flows between the same ends, in so many networks.
+    networks: u64,
+}
+
+/// Writes rows by the time of their first packet; flows that differ in their network are one.
+fn write(page: &mut Page, call: &TracedCall, found: Vec<Row>) {
+    let mut rows: Vec<Row> = Vec::new();
+    for row in found {
+        let mut same = rows.iter_mut().filter(|known| {
+            (known.source, known.destination, &known.why, &known.content)
+                == (row.source, row.destination, &row.why, &row.content)
+        });
+        if let Some(known) = same.next() {
+            known.networks = known.networks.saturating_add(1);
+            known.stretch.merge(&row.stretch);
+        } else {
+            rows.push(row);
+        }
+    }
     if rows.is_empty() {
         page.line("  none");
         return;
     }
-    rows.sort_by_key(|(stretch, _)| stretch.first);
+    rows.sort_by_key(|row| row.stretch.first);
     let count = rows.len();
     let rows: Vec<[String; 5]> = rows
-        .into_iter()
-        .map(|(_, row)| row)
+        .iter()
         .take(MAX_ROWS)
+        .map(|row| row.cells(call))
         .collect();
     page.table(&rows);
     more(page, count, "row");
 }
 
-fn row(
-    call: &TracedCall,
-    key: &FlowKey,
-    stretch: &Stretch,
-    sightings: &Sightings,
-    why: &str,
-) -> [String; 5] {
-    [
-        format!("{} -> {}", key.source, key.destination),
-        shared::units::grouped(stretch.packets),
-        format!(
-            "{} to {}",
-            since(call.start_ns, stretch.first),
-            since(call.start_ns, stretch.last)
-        ),
-        content(call, sightings.look(key)),
-        why.to_owned(),
-    ]
+impl Row {
+    fn new(
+        call: &TracedCall,
+        key: &FlowKey,
+        stretch: &Stretch,
+        sightings: &Sightings,
+        why: &str,
+    ) -> Self {
+        Self {
+            source: key.source,
+            destination: key.destination,
+            content: content(call, sightings.look(key)),
+            stretch: *stretch,
+            why: why.to_owned(),
+            networks: 1,
+        }
+    }
+
+    fn cells(&self, call: &TracedCall) -> [String; 5] {
+        let Stretch {
+            packets,
+            first,
+            last,
+        } = self.stretch;
+        let networks = if self.networks > 1 {
+            format!(" (in {} networks)", self.networks)
+        } else {
+            String::new()
+        };
+        [
+            format!("{} -> {}", self.source, self.destination),
+            shared::units::grouped(packets),
+            format!(
+                "{} to {}",
+                since(call.start_ns, first),
+                since(call.start_ns, last)
+            ),
+            self.content.clone(),
+            format!("{}{networks}", self.why),
+        ]
+    }
 }
 
 /// What the packets of a flow are: `RTP PCMU`.

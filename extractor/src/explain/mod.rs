@@ -84,7 +84,7 @@ pub fn explain(task: &Task, columns: usize, progress: &Progress) -> Result<Expla
         records.for_each_between(window, |record| {
             let packet = task.decoder.decode(record.link, record.frame);
             sightings.add(&packet);
-            if trace_is_empty(&counts, &survey) {
+            if counts.sip == 0 && !survey.is_full() {
                 survey.add_packet(&packet, &task.decoder);
             }
             true
@@ -105,11 +105,6 @@ pub fn explain(task: &Task, columns: usize, progress: &Progress) -> Result<Expla
         text: page.into_text(),
         is_found,
     })
-}
-
-/// True while a survey of a capture without SIP is worth its time.
-fn trace_is_empty(counts: &Counts, survey: &Survey) -> bool {
-    counts.sip == 0 && !survey.is_full()
 }
 
 /// Reads the capture.

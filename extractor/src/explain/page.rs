@@ -4,10 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use crate::{
-    calls::{CallState, TracedCall},
-    outputs::printable,
-};
+use crate::{calls::TracedCall, outputs::printable};
 
 /// The narrowest text that is tried.
 const MIN_COLUMNS: usize = 60;
@@ -144,11 +141,10 @@ pub(super) fn head(page: &mut Page, call: &TracedCall) {
         return;
     };
     let status = end.final_status.map(|status| format!(", status {status}"));
-    let closed = if end.state == CallState::Incomplete {
+    let closed = if end.closed_at == u64::MAX {
         String::new()
     } else {
-        let closed_ns = at.clock.min(end.closed_at);
-        format!(", closed at {}", since(call.start_ns, closed_ns))
+        format!(", closed at {}", since(call.start_ns, at.clock))
     };
     page.line(&format!(
         "  end    {}{}{closed}",

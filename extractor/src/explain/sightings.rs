@@ -62,10 +62,7 @@ impl Sightings {
             wanted: task.wanted.clone(),
             ports: task.sip_ports,
             ends: grants.map(|grant| grant.endpoint).collect(),
-            hosts: calls
-                .iter()
-                .flat_map(crate::calls::TracedCall::hosts)
-                .collect(),
+            hosts: calls.iter().flat_map(|call| &call.hosts).copied().collect(),
             looks: BTreeMap::new(),
             tls: BTreeMap::new(),
             elsewhere: BTreeMap::new(),

@@ -253,7 +253,6 @@ impl CallTable {
                     .for_each(|owner| self.claim(owner, flow, first));
             }
             for &(from, until) in free {
-                self.note_look_back(flow, number, from, until);
                 self.claim(
                     &Owner {
                         call: number,
@@ -264,16 +263,6 @@ impl CallTable {
                     until,
                 );
             }
-        }
-    }
-
-    /// Keeps a stretch of time that a call looks back to, if somebody asks for reasons.
-    #[inline]
-    fn note_look_back(&mut self, flow: FlowNumber, call: CallNumber, from: Moment, until: Moment) {
-        if let Some(trace) = &mut self.trace
-            && let Some(key) = self.flows.key(flow)
-        {
-            trace.note_look_back(key, call, from, until);
         }
     }
 
@@ -315,7 +304,6 @@ impl CallTable {
                 });
                 let free: Stretches = free.collect();
                 for (from, until) in free {
-                    self.note_look_back(flow, number, from, until);
                     self.claim(
                         &Owner {
                             call: number,

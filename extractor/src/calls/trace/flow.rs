@@ -24,8 +24,6 @@ pub(super) struct Decisions {
     decisions: VecDeque<Decision>,
     /// Stretches of time in which a call has the flow.
     claims: VecDeque<Claimed>,
-    /// Stretches of time before a description in which a call may have the flow.
-    looked_back: VecDeque<Claimed>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,12 +111,17 @@ impl Decisions {
         });
     }
 
-    pub(super) fn claim(&mut self, call: CallNumber, from: Moment, until: Moment) {
-        push(&mut self.claims, Claimed { call, from, until });
+    /// The reason of the latest decision, if it is a guess of these calls.
+    pub(super) fn guess_of(&self, owners: &[CallNumber]) -> Option<Basis> {
+        let last = self.decisions.back();
+        let of_them = last.filter(|last| *last.owners == *owners);
+        of_them
+            .map(|last| last.basis)
+            .filter(|basis| matches!(basis, Basis::Guess(_)))
     }
 
-    pub(super) fn look_back(&mut self, call: CallNumber, from: Moment, until: Moment) {
-        push(&mut self.looked_back, Claimed { call, from, until });
+    pub(super) fn claim(&mut self, call: CallNumber, from: Moment, until: Moment) {
+        push(&mut self.claims, Claimed { call, from, until });
     }
 
     /// What became of a packet of the flow, as a call sees it.
@@ -134,13 +137,11 @@ impl Decisions {
         let has = |claimed: &&Claimed| claimed.from <= packet && packet < claimed.until;
         let mut claims = self.claims.iter().rev().filter(has);
         if claims.clone().any(|claimed| claimed.call == call.number) {
-            let mut looked_back = self.looked_back.iter().filter(has);
-            let is_from_before =
-                !is_owner(call.number) || looked_back.any(|claimed| claimed.call == call.number);
-            return Fate::Taken(if is_from_before {
-                Basis::Lookback
-            } else {
+            // Only the lookback gives a flow to a call that is not its owner then.
+            return Fate::Taken(if is_owner(call.number) {
                 basis
+            } else {
+                Basis::Lookback
             });
         }
         if let Some(claimed) = claims.next() {
@@ -200,15 +201,27 @@ impl Outside {
 }
 
 impl Stretch {
+    /// Adds the packets of another stretch.
+    pub fn merge(&mut self, other: &Self) {
+        if other.packets == 0 {
+            return;
+        }
+        self.first = if self.packets == 0 {
+            other.first
+        } else {
+            self.first.min(other.first)
+        };
+        self.last = self.last.max(other.last);
+        self.packets = self.packets.saturating_add(other.packets);
+    }
+
     /// Adds a packet.
     pub fn add(&mut self, clock: Clock) {
-        self.first = if self.packets == 0 {
-            clock
-        } else {
-            self.first.min(clock)
-        };
-        self.last = self.last.max(clock);
-        self.packets = self.packets.saturating_add(1);
+        self.merge(&Self {
+            packets: 1,
+            first: clock,
+            last: clock,
+        });
     }
 }
 

@@ -13,8 +13,7 @@ use crate::{
 
 /// RTP that is missing, goes one way only, is encrypted, or runs beside the descriptions.
 pub(super) fn flow(call: &TracedCall, sightings: &Sightings, found: &mut Sentences) {
-    let has_rtp = |key: &&FlowKey| sightings.look(key).is_some_and(|look| look.rtp > 0);
-    let rtp: Vec<&FlowKey> = taken(call).filter(has_rtp).collect();
+    let rtp: Vec<&FlowKey> = rtp(call, sightings).collect();
     if rtp.is_empty() && call.was_answered {
         found.push("The call was answered and has no RTP: its media takes another way than its signalling, or a filter for ports left it out. Capture without such a filter, where the media passes.".to_owned());
     } else if !rtp.is_empty() {
@@ -25,12 +24,22 @@ pub(super) fn flow(call: &TracedCall, sightings: &Sightings, found: &mut Sentenc
     beside(call, sightings, found);
 }
 
+/// The flows of the call that carry RTP.
+pub(super) fn rtp<'a>(
+    call: &'a TracedCall,
+    sightings: &'a Sightings,
+) -> impl Iterator<Item = &'a FlowKey> {
+    taken(call).filter(|key| sightings.look(key).is_some_and(|look| look.rtp > 0))
+}
+
 fn one_way(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
     let is_answered = |key: &&&FlowKey| {
         rtp.iter().any(|other| {
-            (other.source == key.destination)
-                || (other.destination == key.source)
-                || (other.source.is_at(key.destination) && other.destination.is_at(key.source))
+            let (from, to) = (key.source, key.destination);
+            let is_elsewhere = !from.is_at(to);
+            other.source == to
+                || other.destination == from
+                || (is_elsewhere && other.source.is_at(to) && other.destination.is_at(from))
         })
     };
     if rtp.iter().any(|key| is_answered(&key)) {
@@ -55,11 +64,23 @@ fn one_way(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
     ));
 }
 
-/// Described endpoints without RTP.
+/// Described endpoints without RTP. The last description of a side counts; where a medium was
+/// refused, or its ports are guessed elsewhere, other findings say so.
 fn silence(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
     let mut silent: BTreeSet<Endpoint> = BTreeSet::new();
+    let is_refused = |kind: &[u8]| {
+        let mut lines = negotiating(call).flat_map(|(_, message)| &message.media);
+        lines.any(|media| *media.kind == *kind && media.port == Some(0))
+    };
     for (number, message) in negotiating(call) {
+        let mut later = negotiating(call).skip_while(|(other, _)| *other <= number);
+        if later.any(|(_, other)| other.source == message.source) {
+            continue;
+        }
         for media in &message.media {
+            if is_refused(&media.kind) {
+                continue;
+            }
             let (Place::Ip(ip), Some(port)) = (&media.place, media.port) else {
                 continue;
             };
@@ -68,9 +89,12 @@ fn silence(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
                 .grants
                 .iter()
                 .any(|grant| grant.endpoint == endpoint && grant.is_given());
-            let is_quiet = !rtp
-                .iter()
-                .any(|key| key.source == endpoint || key.destination == endpoint);
+            let at_sender = message.source.with_port(port);
+            let is_quiet = !rtp.iter().any(|key| {
+                [key.source, key.destination]
+                    .iter()
+                    .any(|end| *end == endpoint || *end == at_sender)
+            });
             if is_given && is_quiet && silent.len() < MAX_ALIKE && silent.insert(endpoint) {
                 found.push(format!("No RTP came from or went to {endpoint}, which message {number} gives: that medium was not used, or passes elsewhere."));
             }
