@@ -32,10 +32,13 @@ fn explain_calls(arguments: ExplainArguments) -> ExitCode {
     progress.log(LogFormat::Text, arguments.verbosity());
     let columns = arguments.columns.map_or_else(output_columns, usize::from);
     let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let task = arguments.task();
+    // The sandbox must be entered before there is another thread.
+    sandbox::enter_to_read(&task.files, &task.scratch);
     let explained = threads
         .build_global()
         .context("threads cannot be started")
-        .and_then(|()| explain(&arguments.task(), columns, &progress));
+        .and_then(|()| explain(&task, columns, &progress));
     match explained {
         Ok(explained) => {
             progress.flush();

@@ -50,7 +50,19 @@ struct Kept {
 /// Gives up all rights that the run does not need, for this thread and the threads that it starts.
 /// If that fails, the log says so.
 pub fn enter(config: &Config) {
-    match Kept::of(config).restrict() {
+    confine(Kept::of(config));
+}
+
+/// Gives up all rights but to read these files, and to make temporary files.
+pub fn enter_to_read(files: &[PathBuf], temporary: &Path) {
+    let mut kept = Kept::default();
+    kept.read(files);
+    kept.add(temporary, WRITE);
+    confine(kept);
+}
+
+fn confine(kept: Kept) {
+    match kept.restrict() {
         Ok(RulesetStatus::NotEnforced) => {
             tracing::debug!(
                 "not in the sandbox: the kernel has no Landlock, or does not let this program use it"
@@ -79,11 +91,7 @@ impl Kept {
         }
         match &config.source {
             Source::Files(paths) if config.uploads.is_none() => {
-                paths.iter().for_each(|path| kept.add(path, READ));
-                // The standard library reads CPU limits there, and `/dev/fd/3` leads through it.
-                ["/proc", "/sys"]
-                    .iter()
-                    .for_each(|path| kept.add(path, READ));
+                kept.read(paths);
             }
             Source::Files(_) => kept.add("/", READ),
             Source::Directories(directories) => {
@@ -100,6 +108,14 @@ impl Kept {
             );
         }
         kept
+    }
+
+    fn read(&mut self, files: &[PathBuf]) {
+        files.iter().for_each(|path| self.add(path, READ));
+        // The standard library reads CPU limits there, and `/dev/fd/3` leads through it.
+        ["/proc", "/sys"]
+            .iter()
+            .for_each(|path| self.add(path, READ));
     }
 
     fn inputs(&mut self, directories: &Directories) {

@@ -241,8 +241,8 @@ fn packets_outside_the_time_of_the_call() {
         .says("of no call: too long before the SDP that gives the endpoint")
         .says("type --media-lookback 4s.")
         .says("of no call: after the call closed")
-        .says("type --linger 15s.");
-    explained(&mut t, "1", &["--media-lookback=4s", "--linger=15s"])
+        .says("type --linger 10s.");
+    explained(&mut t, "1", &["--media-lookback=4s", "--linger=10s"])
         .says_not("too long before")
         .says_not("after the call closed");
 }

@@ -454,10 +454,10 @@ impl TracedCall {
         of_messages.chain(of_media).map(Endpoint::ip).collect()
     }
 
-    /// True when it was open at packet time `clock`.
+    /// True when it was open at a moment.
     #[must_use]
-    pub fn is_open_at(&self, clock: Clock) -> bool {
-        clock >= self.first_frame.clock && self.end.is_none_or(|(at, _)| clock < at.clock)
+    pub fn is_open_at(&self, moment: Moment) -> bool {
+        moment >= self.first_frame && self.end.is_none_or(|(at, _)| moment < at)
     }
 
     fn add(&mut self, event: &SipEvent<'_>) {
@@ -497,8 +497,8 @@ impl TracedCall {
         }
         let packets = left.packets.iter().copied().flatten();
         let clocks: Vec<Clock> = packets
+            .filter(|packet| self.is_open_at(**packet))
             .map(|packet| packet.clock)
-            .filter(|clock| self.is_open_at(*clock))
             .collect();
         for clock in clocks {
             self.beside.entry(left.key).or_default().add(clock);

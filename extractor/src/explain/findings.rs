@@ -150,7 +150,7 @@ fn descriptions(call: &TracedCall, sightings: &Sightings, found: &mut Sentences)
         .collect();
     match senders.first() {
         None => found.push("No message describes media (SDP), so nothing says which packets are the call's. If bodies were cut, capture with a larger --snaplen.".to_owned()),
-        Some(sender) if senders.len() == 1 && call.was_answered => found.push(format!("Only {} describes media; the other side's SDP is not in the capture. Capture where both directions pass.", sender)),
+        Some(sender) if senders.len() == 1 && call.was_answered => found.push(format!("Only {sender} describes media; the other side's SDP is not in the capture. Capture where both directions pass.")),
         _ => {}
     }
     let mut said: BTreeSet<String> = BTreeSet::new();
@@ -197,7 +197,7 @@ fn line(
             );
         }
         format!(
-            "{who} gives {place}, and came from {source}: its ports are guessed at {source}. The phone should give the address that others see (STUN, or a public address in its settings)."
+            "{who} gives {place}, where no RTP is, and came from {source}: its ports are guessed there, too. A phone behind a NAT should give the address that others see (STUN, or a public address in its settings)."
         )
     };
     let found = match &media.place {

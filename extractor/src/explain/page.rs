@@ -134,9 +134,10 @@ pub(super) fn head(page: &mut Page, call: &TracedCall) {
     page.wrapped("  to     ", &printable(&call.to));
     let start = Timestamp::from_nanosecond(call.start_ns.into());
     let start = start.map_or_else(|_| call.start_ns.to_string(), |start| start.to_string());
-    page.line(&format!(
-        "  start  {start}; all times below are seconds since then"
-    ));
+    page.wrapped(
+        "  start  ",
+        &format!("{start}; all times below are seconds since then"),
+    );
     let Some((at, end)) = call.end else {
         return;
     };
@@ -146,9 +147,6 @@ pub(super) fn head(page: &mut Page, call: &TracedCall) {
     } else {
         format!(", closed at {}", since(call.start_ns, at.clock))
     };
-    page.line(&format!(
-        "  end    {}{}{closed}",
-        end.state,
-        status.unwrap_or_default()
-    ));
+    let status = status.unwrap_or_default();
+    page.wrapped("  end    ", &format!("{}{status}{closed}", end.state));
 }

@@ -152,7 +152,7 @@ impl Decisions {
                 } else {
                     Basis::Lookback
                 },
-                is_during: call.is_open_at(packet.clock),
+                is_during: call.is_open_at(packet),
             };
         }
         match basis {

@@ -17,7 +17,9 @@ pub(super) fn flow(call: &TracedCall, sightings: &Sightings, found: &mut Sentenc
     if rtp.is_empty() && call.was_answered {
         found.push("The call was answered and has no RTP: its media takes another way than its signalling, or a filter for ports left it out. Capture without such a filter, where the media passes.".to_owned());
     } else if !rtp.is_empty() {
-        one_way(call, &rtp, found);
+        if call.was_answered {
+            one_way(call, &rtp, found);
+        }
         silence(call, &rtp, found);
     }
     encrypted(call, sightings, found);
