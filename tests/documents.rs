@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::CommandFactory;
-use sip_call_extractor::cli::Arguments;
+use sip_call_extractor::cli::{Arguments, ExplainArguments};
 use support::flags;
 
 /// Lines that a reader of the README has to scroll through, at most.
@@ -22,6 +22,11 @@ const PARAGRAPH_LINES: usize = 5;
 #[test]
 fn flags_md_has_the_flags_of_the_extractor() {
     flags::compare(Arguments::command());
+}
+
+#[test]
+fn flags_md_has_the_flags_of_explain() {
+    flags::compare(ExplainArguments::command());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod calls;
+mod explain;
 mod input;
 mod operands;
 mod output;
@@ -17,6 +18,7 @@ use std::{
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::{config_file, log::LogFormat};
 
+pub use self::explain::ExplainArguments;
 use self::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
     input::InputArguments,
@@ -40,6 +42,9 @@ use crate::{
 ///
 /// Durations are written as 500ms, 5s, 5m0s or 1h30m, and measured in packet time (the timestamps
 /// of the capture) unless a flag says otherwise; sizes as 65536, 64KiB, 20GiB, 10GB.
+///
+/// With `explain` as its first word, the program explains a call instead: see `sip-call-extractor
+/// explain --help`. A file of that name is ./explain.
 ///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but a part of the input or of the
 /// uploads was left out (the log and the closing summary name it).
@@ -134,6 +139,29 @@ pub struct Arguments {
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub threads: usize,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Extract calls, or try a store.
+    Extract(Box<Arguments>),
+    /// Explain calls.
+    Explain(Box<ExplainArguments>),
+}
+
+impl Command {
+    /// Reads the command line; ends the program with exit status 2 and a sentence if it is wrong.
+    #[must_use]
+    pub fn read() -> Self {
+        let line: Vec<OsString> = env::args_os().collect();
+        if line.get(1).is_some_and(|word| word == "explain") {
+            let words = line.into_iter().enumerate();
+            let words = words.filter(|(place, _)| *place != 1).map(|(_, word)| word);
+            return Self::Explain(Box::new(ExplainArguments::parse_from(words)));
+        }
+        Self::Extract(Box::new(Arguments::read()))
+    }
 }
 
 impl Arguments {

@@ -20,6 +20,7 @@ pub mod counts;
 pub mod dtmf;
 pub mod elsewhere;
 pub mod events;
+pub mod explain;
 pub mod index;
 pub mod moment;
 pub mod outputs;

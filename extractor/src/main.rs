@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use shared::log::LogFormat;
 use sip_call_extractor::{
-    cli::Arguments,
+    cli::{Arguments, Command, ExplainArguments},
+    explain::explain,
     outputs::uploads,
-    progress::Progress,
+    progress::{Progress, output_columns, print},
     report::Report,
     run::{Outcome, run},
     sandbox,
@@ -19,7 +20,39 @@ use sip_call_extractor::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::read();
+    match Command::read() {
+        Command::Extract(arguments) => extract_or_check(*arguments),
+        Command::Explain(arguments) => explain_calls(*arguments),
+    }
+}
+
+/// Writes what is known of a call to standard output.
+fn explain_calls(arguments: ExplainArguments) -> ExitCode {
+    let progress = Progress::new(arguments.verbosity());
+    progress.log(LogFormat::Text, arguments.verbosity());
+    let columns = arguments.columns.map_or_else(output_columns, usize::from);
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let task = arguments.task();
+    // The sandbox must be entered before there is another thread.
+    sandbox::enter_to_read(&task.files, &task.scratch);
+    let explained = threads
+        .build_global()
+        .context("threads cannot be started")
+        .and_then(|()| explain(&task, columns, &progress));
+    match explained {
+        Ok(explained) => {
+            progress.flush();
+            print(&explained.text);
+            ExitCode::from(u8::from(!explained.is_found))
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn extract_or_check(arguments: Arguments) -> ExitCode {
     let (log_format, verbosity) = (arguments.log_format, arguments.verbosity());
     let progress = Progress::new(verbosity);
     progress.log(log_format, verbosity);

@@ -197,6 +197,20 @@ impl Drop for Progress {
     }
 }
 
+/// The width of a text on standard output: that of the terminal, or 100 columns.
+#[must_use]
+pub fn output_columns() -> usize {
+    let columns = Term::stdout().size_checked().map(|(_, columns)| columns);
+    columns
+        .filter(|_| io::stdout().is_terminal())
+        .map_or(100, usize::from)
+}
+
+/// Writes a text to standard output. A reader that stops early, such as `head`, is no error.
+pub fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
 /// The width of standard error, if it is a terminal.
 fn columns() -> Option<usize> {
     let (_, columns) = Term::stderr().size_checked()?;

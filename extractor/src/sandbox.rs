@@ -51,7 +51,19 @@ struct Kept {
 /// Gives up all rights that the run does not need, for this thread and the threads that it starts.
 /// If that fails, the log says so.
 pub fn enter(config: &Config) {
-    match Kept::of(config).restrict() {
+    confine(Kept::of(config));
+}
+
+/// Gives up all rights but to read these files, and to make temporary files.
+pub fn enter_to_read(files: &[PathBuf], temporary: &Path) {
+    let mut kept = Kept::default();
+    kept.read(files);
+    kept.add(temporary, WRITE);
+    confine(kept);
+}
+
+fn confine(kept: Kept) {
+    match kept.restrict() {
         Ok(RulesetStatus::NotEnforced) => {
             tracing::debug!(
                 "not in the sandbox: the kernel has no Landlock, or does not let this program use it"
@@ -80,13 +92,9 @@ impl Kept {
         }
         match &config.source {
             Source::Files(paths) if config.uploads.is_none() => {
+                kept.read(paths);
                 let beside = paths.iter().filter_map(|path| drops_path(path));
-                let all = paths.iter().cloned().chain(beside);
-                all.for_each(|path| kept.add(path, READ));
-                // The standard library reads CPU limits there, and `/dev/fd/3` leads through it.
-                ["/proc", "/sys"]
-                    .iter()
-                    .for_each(|path| kept.add(path, READ));
+                beside.for_each(|path| kept.add(path, READ));
             }
             Source::Files(_) => kept.add("/", READ),
             Source::Directories(directories) => {
@@ -103,6 +111,14 @@ impl Kept {
             );
         }
         kept
+    }
+
+    fn read(&mut self, files: &[PathBuf]) {
+        files.iter().for_each(|path| self.add(path, READ));
+        // The standard library reads CPU limits there, and `/dev/fd/3` leads through it.
+        ["/proc", "/sys"]
+            .iter()
+            .for_each(|path| self.add(path, READ));
     }
 
     fn inputs(&mut self, directories: &Directories) {

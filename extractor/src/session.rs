@@ -407,47 +407,11 @@ impl<'c> Session<'c> {
 }
 
 impl Extraction<'_> {
-    /// Assigns the packets of a window to calls. Returns the moment before which the assignment is
-    /// settled: a later description may claim later packets.
+    /// Assigns the packets of a window to calls: see [`correlate`].
     pub fn correlate(&mut self, window: Window<'_>, records: Records<'_>) -> Moment {
-        let (calls, outputs) = (&mut self.calls, &mut self.outputs);
-        for (clock, drops) in &window.drops {
-            calls.add_drops(drops, *clock);
-        }
-        calls.begin_window(window.flows, window.start, window.end);
-        let mut repetitions = window.repetitions.iter().peekable();
-        for event in &window.sip {
-            while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at)
-            {
-                calls.repeat(repetition);
-                outputs.note_repeated_keys(repetition, records);
-            }
-            outputs.note_keys(event, records);
-            let strays = calls.stray_messages();
-            calls.handle(event);
-            if tracing::enabled!(tracing::Level::DEBUG) {
-                tell_of(event, calls.stray_messages() > strays);
-            }
-        }
-        for repetition in repetitions {
-            calls.repeat(repetition);
-            outputs.note_repeated_keys(repetition, records);
-        }
-        calls.end_window(window.end);
-        let looked_back_to = Moment::at(
-            window
-                .end
-                .clock
-                .saturating_sub(self.config.rules.lookback_ns),
-        );
-        let held_since = [
-            window.held_since.map(Moment::at),
-            calls.flows().earliest_frame_since(looked_back_to),
-        ];
-        held_since
-            .into_iter()
-            .flatten()
-            .fold(looked_back_to, Moment::min)
+        self.outputs
+            .note_keys(&window.sip, &window.repetitions, records);
+        correlate(&mut self.calls, window, self.config.rules.lookback_ns)
     }
 
     /// Writes the packets before `settled`, and forgets them. Returns the moment of the first
@@ -499,6 +463,37 @@ impl Extraction<'_> {
         self.write(Moment::NEVER, now, records)?;
         self.outputs.finish()
     }
+}
+
+/// Assigns the packets of a window to calls. Returns the moment before which the assignment is
+/// settled: a later description may claim later packets, up to `lookback_ns` before it.
+pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) -> Moment {
+    for (clock, drops) in &window.drops {
+        calls.add_drops(drops, *clock);
+    }
+    calls.begin_window(window.flows, window.start, window.end);
+    let mut repetitions = window.repetitions.iter().peekable();
+    for event in &window.sip {
+        while let Some(repetition) = repetitions.next_if(|repetition| repetition.at < event.at) {
+            calls.repeat(repetition);
+        }
+        let strays = calls.stray_messages();
+        calls.handle(event);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tell_of(event, calls.stray_messages() > strays);
+        }
+    }
+    repetitions.for_each(|repetition| calls.repeat(repetition));
+    calls.end_window(window.end);
+    let looked_back_to = Moment::at(window.end.clock.saturating_sub(lookback_ns));
+    let held_since = [
+        window.held_since.map(Moment::at),
+        calls.flows().earliest_frame_since(looked_back_to),
+    ];
+    held_since
+        .into_iter()
+        .flatten()
+        .fold(looked_back_to, Moment::min)
 }
 
 /// Logs a message that belongs to no call, or that gives endpoints.

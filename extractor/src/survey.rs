@@ -42,7 +42,7 @@ struct Talker {
 
 /// The protocol that a packet looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Protocol {
+pub(crate) enum Protocol {
     Sip,
     SipInFragments,
     Rtp,
@@ -189,7 +189,7 @@ impl Talker {
 }
 
 impl Protocol {
-    fn of_datagram(datagram: &Datagram<'_>) -> Option<Self> {
+    pub(crate) fn of_datagram(datagram: &Datagram<'_>) -> Option<Self> {
         let payload = datagram.payload;
         match *payload {
             _ if sip::may_be_message(payload) && Message::parse(readable(datagram)).is_some() => {

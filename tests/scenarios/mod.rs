@@ -9,6 +9,7 @@ mod columns;
 mod crowd;
 mod dialogs;
 mod digits;
+mod explain;
 mod floods;
 mod media;
 mod networks;

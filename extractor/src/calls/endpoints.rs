@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber,
+    Basis, CallNumber,
     holders::{Holder, Holders},
 };
 use crate::{
@@ -85,6 +85,8 @@ pub(super) struct SureOwners {
     /// True when they gave both ends of its flow: a call that did not give one end changes nothing
     /// at the other.
     pub(super) gave_both: bool,
+    /// The reason.
+    pub(super) basis: Basis,
 }
 
 /// The way in which an endpoint is held.
@@ -486,7 +488,7 @@ impl Endpoints {
 
 /// See [`Endpoints::owners`]; only `near` calls.
 fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) -> SureOwners {
-    let shared = |is_meant: &dyn Fn(Holder, Holder) -> bool| {
+    let shared = |is_meant: &dyn Fn(Holder, Holder) -> bool, basis| {
         let shared = from
             .shared_with(to)
             .filter(|(from, to)| is_meant(*from, *to) && near(from.call));
@@ -495,9 +497,13 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
         SureOwners {
             calls,
             gave_both: true,
+            basis,
         }
     };
-    let both = shared(&|from, to| !from.is_guess() && !to.is_guess());
+    let both = shared(
+        &|from, to| !from.is_guess() && !to.is_guess(),
+        Basis::BothEnds,
+    );
     if !both.calls.is_empty() {
         return both;
     }
@@ -506,9 +512,18 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
         sure.find(|holder| near(holder.call))
             .map(|holder| holder.call)
     };
-    let (both, last) = match last_of(to) {
-        Some(last) => (shared(&|_, to| !to.is_guess()), Some(last)),
-        None => (shared(&|from, _| !from.is_guess()), last_of(from)),
+    let one_end = Basis::OneEndAndGuess;
+    let (both, last, basis) = match last_of(to) {
+        Some(last) => (
+            shared(&|_, to| !to.is_guess(), one_end),
+            Some(last),
+            Basis::Destination,
+        ),
+        None => (
+            shared(&|from, _| !from.is_guess(), one_end),
+            last_of(from),
+            Basis::Source,
+        ),
     };
     if !both.calls.is_empty() {
         return both;
@@ -516,6 +531,7 @@ fn sure_owners(from: &Holders, to: &Holders, near: &dyn Fn(CallNumber) -> bool) 
     SureOwners {
         calls: last.into_iter().collect(),
         gave_both: false,
+        basis,
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, Endpoints,
+    Basis, CallNumber, Doubt, Endpoints, Fit,
     endpoints::{Had, MAX_GUESSING},
 };
 use crate::{
@@ -23,24 +23,12 @@ const MAX_ADDRESSES: usize = 64;
 /// The call that has a conversation by guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GuessedOwner {
-    /// This call has it.
-    Of(CallNumber),
+    /// This call has it, for this reason.
+    Of(CallNumber, Basis),
     /// Several calls may have it, and none fits best.
-    InDoubt,
+    InDoubt(Doubt),
     /// No call guesses any of its ends.
     Nobodys,
-}
-
-/// The fit of a guess to a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    /// At one end; nothing is known of the other end.
-    OneEnd,
-    /// At one end; the other is at an address of the call, whose NAT may have chosen another
-    /// port.
-    Address,
-    /// At both ends.
-    BothEnds,
 }
 
 /// The addresses of a call, as the capture sees them.
@@ -136,7 +124,7 @@ pub(super) fn guessed_owner<'a>(
     if let Some(Had::By(call)) = had
         && (endpoints.is_guess(source, call) || endpoints.is_guess(destination, call))
     {
-        return GuessedOwner::Of(call);
+        return GuessedOwner::Of(call, Basis::Kept);
     }
     let is_crowded = at_source.saturating_add(at_destination) > MAX_GUESSING
         || (at_source > 0 && endpoints.hold(source).is_crowded)
@@ -150,7 +138,7 @@ pub(super) fn guessed_owner<'a>(
         of_source.chain(of_destination).collect()
     };
     if is_crowded && guessing.len() > MAX_GUESSING {
-        return GuessedOwner::InDoubt;
+        return GuessedOwner::InDoubt(Doubt::Crowd);
     }
     guessing.sort_unstable();
     guessing.dedup();
@@ -163,10 +151,14 @@ pub(super) fn guessed_owner<'a>(
     candidates.sort_unstable();
     match candidates.as_slice() {
         [.., (near, fit, _), (best_near, best_fit, _)] if (near, fit) == (best_near, best_fit) => {
-            GuessedOwner::InDoubt
+            GuessedOwner::InDoubt(Doubt::Tie)
         }
-        [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => GuessedOwner::Of(*call),
-        _ => GuessedOwner::InDoubt,
+        [.., (_, fit, call)] if had.is_none() || *fit == Fit::BothEnds => {
+            GuessedOwner::Of(*call, Basis::Guess(*fit))
+        }
+        [_, ..] => GuessedOwner::InDoubt(Doubt::LeftRunning),
+        [] if is_crowded => GuessedOwner::InDoubt(Doubt::Crowd),
+        [] => GuessedOwner::InDoubt(Doubt::OtherPorts),
     }
 }
 
@@ -345,29 +337,32 @@ mod tests {
         let guessed = |endpoint| (endpoint, Rank::Guessed);
         let other_port = STRANGER.with_port(1);
         assert_eq!(verdict_on(STRANGER, &[], None), GuessedOwner::Nobodys);
-        assert_eq!(verdict_on(STRANGER, &[(A, &[])], None), GuessedOwner::Of(A));
+        assert_eq!(
+            verdict_on(STRANGER, &[(A, &[])], None),
+            GuessedOwner::Of(A, Basis::Guess(Fit::OneEnd))
+        );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[]), (B, &[])], None),
-            GuessedOwner::InDoubt
+            GuessedOwner::InDoubt(Doubt::Tie)
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[guessed(STRANGER)]), (B, &[])], None),
-            GuessedOwner::Of(A),
+            GuessedOwner::Of(A, Basis::Guess(Fit::BothEnds)),
             "both ends"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[]), (B, &[guessed(other_port)])], None),
-            GuessedOwner::Of(B),
+            GuessedOwner::Of(B, Basis::Guess(Fit::Address)),
             "the address"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[(other_port, Rank::Named)])], None),
-            GuessedOwner::InDoubt,
+            GuessedOwner::InDoubt(Doubt::OtherPorts),
             "its media are elsewhere"
         );
         assert_eq!(
             verdict_on(CLOUD.with_port(2), &[(A, &[guessed(CLOUD)])], None),
-            GuessedOwner::InDoubt,
+            GuessedOwner::InDoubt(Doubt::OtherPorts),
             "ports are kept there"
         );
     }
@@ -381,16 +376,16 @@ mod tests {
                 &[(A, &[]), (B, &[guessed(STRANGER)])],
                 Some(Had::By(A))
             ),
-            GuessedOwner::Of(A)
+            GuessedOwner::Of(A, Basis::Kept)
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[])], Some(Had::Before)),
-            GuessedOwner::InDoubt,
+            GuessedOwner::InDoubt(Doubt::LeftRunning),
             "left running by another"
         );
         assert_eq!(
             verdict_on(STRANGER, &[(A, &[guessed(STRANGER)])], Some(Had::Before)),
-            GuessedOwner::Of(A)
+            GuessedOwner::Of(A, Basis::Guess(Fit::BothEnds))
         );
     }
 }

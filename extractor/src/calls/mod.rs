@@ -15,6 +15,7 @@
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`Unclaimed`]: media of no call;
 //! * `drops`: packets that were dropped at capture while a call was open;
+//! * [`Trace`]: what was decided on some calls and why, if somebody asks;
 //! * [`CallTable`]: combines them, and runs the timers.
 
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,11 @@ mod floods;
 mod flows;
 mod guesses;
 mod holders;
+mod reasons;
 mod strays;
 mod table;
 mod touching;
+mod trace;
 mod unclaimed;
 
 pub use descriptions::{Descriptions, KnownStatements};
@@ -38,8 +41,13 @@ pub use dialogs::{CallState, Dialogs, Milestone, Side};
 pub use endpoints::{Endpoints, Given};
 pub use facts::{Facts, HangUp};
 pub use flows::{FlowNumber, FlowPackets, FlowTable, Owner, Owners};
+pub use reasons::{Basis, Doubt, Fit};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
+pub use trace::{
+    Fate, Grant, GrantOutcome, Outside, Repeats, Stretch, Trace, TracedCall, TracedFlow,
+    TracedMessage, Wanted,
+};
 pub use unclaimed::{Unclaimed, UnclaimedCounts};
 
 /// The number of a call, from 0, in the order in which calls open.

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Owners,
-    Strays, Unclaimed,
+    Strays, Trace, Unclaimed,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
     floods::Floods,
@@ -168,6 +168,9 @@ pub struct CallTable {
     excess: Excess,
     #[serde(skip)]
     unclaimed: Unclaimed,
+    /// Reasons, if somebody asks for them.
+    #[serde(skip)]
+    trace: Option<Box<Trace>>,
 }
 
 /// Writes the calls in the order of their numbers, so that equal states are equal bytes.
@@ -202,7 +205,23 @@ impl CallTable {
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
+            trace: None,
         }
+    }
+
+    /// A table without calls that keeps reasons.
+    #[must_use]
+    pub fn traced(rules: Rules, trace: Trace) -> Self {
+        Self {
+            trace: Some(Box::new(trace)),
+            ..Self::new(rules)
+        }
+    }
+
+    /// The reasons, if they were kept.
+    #[must_use]
+    pub fn into_trace(self) -> Option<Trace> {
+        self.trace.map(|trace| *trace)
     }
 
     /// The number of open calls.
@@ -395,7 +414,11 @@ impl CallTable {
         is_rtp: impl Fn(&FlowPackets<'_>) -> bool,
     ) {
         let unclaimed = &mut self.unclaimed;
+        let mut trace = self.trace.as_mut();
         self.flows.forget_before(left_since, |left| {
+            if let Some(trace) = &mut trace {
+                trace.tally(&left);
+            }
             if left.is_claimed {
                 unclaimed.remove(&left.key);
             } else if unclaimed.knows(&left.key) || is_rtp(&left) {
@@ -430,6 +453,9 @@ impl CallTable {
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
         let dropped = self.drops.ended_before(event.at.clock);
         let call = Call::open(number, event, dropped);
+        if let Some(trace) = &mut self.trace {
+            trace.open(&call, call.dialogs.is_mid_dialog());
+        }
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, Box::new(call));
         self.floods.open(number);
@@ -472,6 +498,9 @@ impl CallTable {
         call.info_digits
             .add_info(&event.message, event.told_ns.unwrap_or(event.timestamp_ns));
         call.last_sip = event.at;
+        if let Some(trace) = &mut self.trace {
+            trace.note_message(number, event);
+        }
         if !matches!(
             event.message.start,
             StartLine::Request(Method::Invite) | StartLine::Status(..=100)
@@ -637,6 +666,9 @@ impl CallTable {
             final_status: call.dialogs.final_status(),
             capture_drops: dropped.since(dropped_before),
         });
+        if let (Some(trace), Some(end)) = (&mut self.trace, call.end) {
+            trace.close(call, at, end);
+        }
         self.by_call_id.remove(&call.call_id);
         self.floods.forget(number);
         self.strays.close(&call.call_id, at.clock);

@@ -98,6 +98,13 @@ pub(super) struct InputArguments {
     #[arg(long, value_name = "START-END", default_value = "any")]
     pub(super) sip_ports_range: SipPorts,
 
+    #[command(flatten)]
+    decoder: DecoderArguments,
+}
+
+/// Flags for the reader of frames.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DecoderArguments {
     /// Look for HEP (Homer) on these ports, separated by commas; `any` for all, an empty list for
     /// none.
     ///
@@ -118,6 +125,12 @@ pub(super) struct InputArguments {
     /// May be repeated. Without it, all VLANs are read. Frames outside ERSPAN are always read.
     #[arg(long, value_name = "LIST")]
     erspan_vlans: Vec<Numbers<4095>>,
+}
+
+impl DecoderArguments {
+    pub(super) fn decoder(self) -> Decoder {
+        Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)).with_hep_on(self.hep_ports)
+    }
 }
 
 impl InputArguments {
@@ -141,7 +154,7 @@ impl InputArguments {
     }
 
     pub(super) fn decoder(self) -> Decoder {
-        Decoder::new(all(self.erspan_span_ids), all(self.erspan_vlans)).with_hep_on(self.hep_ports)
+        self.decoder.decoder()
     }
 }
 

@@ -392,20 +392,26 @@ impl Outputs {
         self.books.recordings.len()
     }
 
-    /// Notes the keys of a message, which are blanked in its frames if the user wants that.
-    #[inline]
-    pub fn note_keys(&mut self, event: &SipEvent<'_>, records: Records<'_>) {
-        if self.selection.redacts_keys {
-            self.books.redactions.note(event, records);
+    /// Notes where the keys in the messages of a window are, and in frames that repeat parts of
+    /// messages, both in capture order, if the user wants them blanked.
+    pub fn note_keys(
+        &mut self,
+        messages: &[SipEvent<'_>],
+        repetitions: &[Repetition],
+        records: Records<'_>,
+    ) {
+        if !self.selection.redacts_keys {
+            return;
         }
-    }
-
-    /// Notes the keys in frames that repeat parts of messages.
-    #[inline]
-    pub fn note_repeated_keys(&mut self, repetition: &Repetition, records: Records<'_>) {
-        if self.selection.redacts_keys {
-            self.books.redactions.note_repetition(repetition, records);
+        let redactions = &mut self.books.redactions;
+        let mut repetitions = repetitions.iter().peekable();
+        for message in messages {
+            while let Some(repetition) = repetitions.next_if(|one| one.at < message.at) {
+                redactions.note_repetition(repetition, records);
+            }
+            redactions.note(message, records);
         }
+        repetitions.for_each(|repetition| redactions.note_repetition(repetition, records));
     }
 
     /// The number of messages of which more than their keys was blanked.

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::{Call, CallState, CallTable, Claim, MAX_ENDPOINTS};
 use crate::{
     calls::{
-        CallNumber, FlowNumber, Given, Owner, Owners,
+        Basis, CallNumber, FlowNumber, Given, GrantOutcome, Owner, Owners,
         endpoints::{CallNumbers, Had, Hold, Stretches, SureOwners},
         guesses::{Facts, GuessedOwner, guessed_owner},
     },
@@ -153,10 +153,12 @@ impl CallTable {
         if call.dialogs.over() == Some(CallState::Completed)
             && (is_held || self.endpoints.is_held(endpoint))
         {
+            self.note_grant(number, (endpoint, rank), at, at, GrantOutcome::TooLate);
             return None;
         }
         if !is_held && call.held.len() >= MAX_ENDPOINTS {
             self.excess.endpoints = self.excess.endpoints.saturating_add(1);
+            self.note_grant(number, (endpoint, rank), at, at, GrantOutcome::TooMany);
             return None;
         }
         let (opened, over_since, back_to) = (
@@ -173,6 +175,13 @@ impl CallTable {
         let becomes = self.endpoints.hold_with(endpoint, rank, at);
         let before = self.prepare(endpoint, by, becomes, at);
         let given = self.endpoints.give(endpoint, number, rank, at);
+        self.note_grant(
+            number,
+            (endpoint, rank),
+            at,
+            back_to,
+            GrantOutcome::Given(given),
+        );
         if given == Given::New {
             if let Some(since) = over_since {
                 self.endpoints.note_over(endpoint, number, since);
@@ -191,6 +200,21 @@ impl CallTable {
             }
         }
         (given != Given::Unchanged).then_some(before)
+    }
+
+    /// Keeps what became of an endpoint that a call gave, if somebody asks for reasons.
+    #[inline]
+    fn note_grant(
+        &mut self,
+        call: CallNumber,
+        endpoint: (Endpoint, Rank),
+        at: Moment,
+        back_to: Moment,
+        outcome: GrantOutcome,
+    ) {
+        if let Some(trace) = &mut self.trace {
+            trace.note_grant(call, endpoint, at, back_to, outcome);
+        }
     }
 
     /// Releases the endpoints of a call that has ended.
@@ -268,7 +292,7 @@ impl CallTable {
                 continue;
             };
             if self.sure_owners(key).calls.is_empty()
-                && self.guessed_owners(key).as_slice() == [number]
+                && self.guessed_owners(key).0.as_slice() == [number]
             {
                 let other = if key.source == endpoint {
                     key.destination
@@ -328,6 +352,9 @@ impl CallTable {
                 at,
             );
             self.endpoints.release(endpoint, number, at);
+            if let Some(trace) = &mut self.trace {
+                trace.note_taken_over(number, endpoint, at);
+            }
             if let Some(call) = self.calls.get_mut(&number) {
                 call.held.retain(|held| *held != endpoint);
             }
@@ -528,7 +555,11 @@ impl CallTable {
         else {
             return;
         };
-        let SureOwners { calls, gave_both } = self.sure_owners(key);
+        let SureOwners {
+            calls,
+            gave_both,
+            basis,
+        } = self.sure_owners(key);
         let is_guessed = |endpoint| self.endpoints.hold(endpoint).is_guessed;
         // Guessed owners were determined at once.
         if !calls.is_empty()
@@ -536,6 +567,7 @@ impl CallTable {
             || !(is_guessed(key.source) || is_guessed(key.destination))
         {
             let from = self.flows.next(flow).map_or(until, |next| next.min(until));
+            self.note_decision(key, &calls, basis, from);
             self.replace_owners(flow, calls, false, from);
         }
         self.flows.note_told(flow, until, gave_both);
@@ -549,18 +581,20 @@ impl CallTable {
         let SureOwners {
             mut calls,
             gave_both,
+            mut basis,
         } = self.sure_owners(key);
         let is_guess = calls.is_empty() && self.has_guesses;
         if is_guess {
-            calls = self.guessed_owners(key);
+            (calls, basis) = self.guessed_owners(key);
             if change == Change::Released
                 && !calls.is_empty()
                 && self.is_left_running(flow, &calls, at)
             {
                 self.endpoints.note_had(key.either_way(), Had::Before);
-                calls = self.guessed_owners(key);
+                (calls, basis) = self.guessed_owners(key);
             }
         }
+        self.note_decision(key, &calls, basis, at);
         self.replace_owners(flow, calls, is_guess, at);
         self.flows.note_told(flow, at, gave_both);
     }
@@ -605,8 +639,17 @@ impl CallTable {
         self.endpoints.owners(key.source, key.destination, near)
     }
 
-    /// The call that has a flow by a guess, if no call surely has it.
-    fn guessed_owners(&self, key: FlowKey) -> CallNumbers {
+    /// Keeps a decision on the owners of a flow, if somebody asks for its reason.
+    #[inline]
+    fn note_decision(&mut self, key: FlowKey, calls: &CallNumbers, basis: Basis, from: Moment) {
+        if let Some(trace) = &mut self.trace {
+            let call_id = |number| self.calls.get(&number).map(|call| &*call.call_id);
+            trace.note_decision(key, calls, basis, from, call_id);
+        }
+    }
+
+    /// The call that has a flow by a guess, if no call surely has it, and the reason.
+    fn guessed_owners(&self, key: FlowKey) -> (CallNumbers, Basis) {
         let facts = |number: CallNumber| {
             let Call {
                 addresses, held, ..
@@ -618,9 +661,9 @@ impl CallTable {
             })
         };
         match guessed_owner(key, &self.endpoints, facts) {
-            GuessedOwner::Of(call) => SmallVec::from_buf([call]),
-            GuessedOwner::InDoubt => SmallVec::from_buf([DOUBT]),
-            GuessedOwner::Nobodys => CallNumbers::new(),
+            GuessedOwner::Of(call, basis) => (SmallVec::from_buf([call]), basis),
+            GuessedOwner::InDoubt(doubt) => (SmallVec::from_buf([DOUBT]), Basis::Doubt(doubt)),
+            GuessedOwner::Nobodys => (CallNumbers::new(), Basis::Nobody),
         }
     }
 
@@ -655,6 +698,12 @@ impl CallTable {
             return;
         };
         self.flows.note_claim(flow);
+        if let Some(trace) = &mut self.trace
+            && owner.call != DOUBT
+            && let Some(key) = self.flows.key(flow)
+        {
+            trace.note_claim(key, owner, until);
+        }
         if owner.is_guess {
             self.note_guess(owner, flow, until);
         }
