@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Owners,
-    Strays, Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal,
+    Owners, Strays, Unclaimed, descriptions::Exchange, floods::Floods, flows::FlowPackets,
     guesses::Addresses,
 };
 use crate::{
@@ -76,7 +76,10 @@ pub struct Call {
     opened: Moment,
     /// What its messages said, for its row.
     pub facts: Facts,
-    dialogs: Dialogs,
+    /// Its dialogs and attempts.
+    pub dialogs: Dialogs,
+    /// Its messages and descriptions one by one, if a record wants them.
+    pub journal: Option<Box<Journal>>,
     held: Vec<Endpoint>,
     /// The endpoints that it guessed at first.
     guessed: SmallVec<[Endpoint; 2]>,
@@ -149,6 +152,7 @@ pub struct CallTable {
     networks: (Option<Network>, bool),
     /// True when a call has guessed an endpoint: before that, guesses cost nothing.
     has_guesses: bool,
+    keeps_journals: bool,
     // Counted anew in each process.
     #[serde(skip)]
     stray_messages: u64,
@@ -174,9 +178,19 @@ impl CallTable {
             opened: 0,
             networks: (None, false),
             has_guesses: false,
+            keeps_journals: false,
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
+        }
+    }
+
+    /// The same table, whose calls will have journals if `keeps_journals`.
+    #[must_use]
+    pub fn with_journals(self, keeps_journals: bool) -> Self {
+        Self {
+            keeps_journals,
+            ..self
         }
     }
 
@@ -394,7 +408,8 @@ impl CallTable {
             .forget_before(event.at.clock.saturating_sub(self.rules.lookback_ns));
         let strays = self.strays.take(event.message.call_id);
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
-        let call = Call::open(number, event);
+        let mut call = Call::open(number, event);
+        call.journal = self.keeps_journals.then(Box::default);
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, Box::new(call));
         self.floods.open(number);
@@ -446,6 +461,9 @@ impl CallTable {
         let excess = call.dialogs.excess();
         let milestone = call.dialogs.handle(&event.message);
         call.facts.learn(event, milestone, &call.dialogs);
+        if let Some(journal) = &mut call.journal {
+            journal.add(event, call.dialogs.writer(&event.message));
+        }
         self.excess.dialogs = self
             .excess
             .dialogs
@@ -462,10 +480,9 @@ impl CallTable {
             self.arm(number, deadline);
         }
         if event.message.can_negotiate() {
-            event
-                .descriptions
-                .iter()
-                .for_each(|description| self.learn(number, &description.media, event));
+            for (place, description) in event.descriptions.iter().enumerate() {
+                self.learn(number, &description.media, event, place);
+            }
         }
     }
 
@@ -501,8 +518,8 @@ impl CallTable {
         }
     }
 
-    /// Adds a description to a call.
-    fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>) {
+    /// Adds a description to a call: that at this place in the message.
+    fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>, place: usize) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
@@ -523,6 +540,9 @@ impl CallTable {
         };
         call.descriptions
             .add(event.at, exchange_of(&event.message), &media);
+        if let Some(journal) = &mut call.journal {
+            journal.describe(event, place, &media);
+        }
         let endpoints: Vec<_> = media
             .iter()
             .flat_map(|media| &media.endpoints)
@@ -617,6 +637,7 @@ impl Call {
             opened: event.at,
             facts: Facts::open(event),
             dialogs: Dialogs::open(message),
+            journal: None,
             held: Vec::new(),
             guessed: SmallVec::new(),
             addresses: Addresses::default(),

@@ -4,6 +4,8 @@ mod bundle;
 mod description;
 mod format;
 mod lines;
+mod outline;
 
 pub use description::{Description, Media, Rank};
 pub use format::{Codec, Format, format_of_static};
+pub use outline::{Direction, Outline};
