@@ -13,7 +13,7 @@ mod floods;
 mod media;
 mod networks;
 mod problems;
-mod records;
+pub mod records;
 mod rows;
 mod rtcp;
 mod statistics;

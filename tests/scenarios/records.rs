@@ -284,6 +284,16 @@ fn a_file_of_another_version_is_not_appended_to() {
     }
 }
 
+#[test]
+fn no_table_may_have_its_name() {
+    use support::desk::Desk;
+
+    let desk = Desk::new();
+    let ran = desk.run(&["--json", "--stats-filename", "calls.jsonl"]);
+    assert_eq!(ran.status, Some(2));
+    ran.says("give the tables other names");
+}
+
 /// The schema refuses what is not described: otherwise the other tests would prove nothing.
 #[test]
 fn the_schema_is_tight() {

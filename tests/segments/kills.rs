@@ -387,7 +387,7 @@ fn while_it_watches() {
         let is_done = within(Duration::from_secs(20), || desk.delivered().is_empty());
         assert!(is_done, "{:?} is left: {}", desk.delivered(), watch.log());
         watch.end("TERM").is(0);
-        desk.run(&["--final"]).is(0);
+        desk.run(&["--json", "--final"]).is(0);
         desk.has(&kills.want, "killed while it watched");
     }
 }

@@ -17,7 +17,7 @@ use super::{
     names::rfc3339,
     summary::CallSummary,
 };
-use crate::problems::Problem;
+use crate::{problems::Problem, sdp::Codec, sip::Reason};
 
 /// The version of the form. It changes when a member is renamed or removed, or changes its meaning;
 /// new members do not change it.
@@ -52,7 +52,7 @@ pub(super) fn line(
     to.put("destination_ip", facts.destination.ip().to_string());
     to.put("state", summary.end.state.to_string());
     to.maybe("final_status", summary.end.final_status);
-    let reason = facts.reason.as_ref().map(|reason| reason.to_bytes());
+    let reason = facts.reason.as_ref().map(Reason::to_bytes);
     to.bytes("reason", reason.as_deref());
     to.maybe("hangup_by", summary.hangup_by.map(side));
     for (name, ns) in [("pdd_ms", summary.pdd_ns), ("answer_ms", summary.answer_ns)] {
@@ -64,7 +64,7 @@ pub(super) fn line(
     to.put("sip_packet_count", summary.sip_packets);
     to.put("rtp_packet_count", summary.rtp_packets);
     to.put("rtp_stream_count", summary.streams.len());
-    to.list_of_bytes("codecs", summary.codecs.iter().map(|codec| codec.name()));
+    to.list_of_bytes("codecs", summary.codecs.iter().map(Codec::name));
     to.put("dtmf_count", summary.digits.len());
     to.bytes("dtmf", Some(&*summary.digits).filter(|_| shows_digits));
     to.maybe("one_way", summary.one_way);

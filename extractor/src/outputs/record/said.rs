@@ -120,8 +120,8 @@ fn media(described: &Described, journal: &Journal) -> Value {
         to.maybe("port", outline.port);
         to.bytes("protocol", Some(&outline.protocol));
         to.put("direction", outline.direction.word());
-        let of_line = |name: &Box<[u8]>| format(name, &media.formats);
-        let formats: Vec<Value> = outline.formats.iter().map(of_line).collect();
+        let names = outline.formats.iter();
+        let formats: Vec<Value> = names.map(|name| format(name, &media.formats)).collect();
         to.put("formats", formats);
     }
     let endpoints: Vec<Value> = media.endpoints.iter().map(endpoint).collect();
