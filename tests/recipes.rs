@@ -1,4 +1,4 @@
-//! Runs the commands of `docs/recipes.md` unchanged.
+//! Runs the commands of `docs/recipes.md` and `docs/records.md` unchanged.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -168,4 +168,50 @@ fn the_recipes_do_what_they_say() {
     );
     assert_eq!(log("-o from-cron"), "");
     assert!(log("-o sent").contains("127.0.0.1"), "{}", log("-o sent"));
+}
+
+#[test]
+fn records_are_read_with_jq() {
+    let folder = tempfile::tempdir().unwrap();
+    deliver(folder.path());
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/records.md"))
+        .unwrap();
+    let path = format!(
+        "{}:{}",
+        folder.path().join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let said: Vec<String> = blocks(&page)
+        .into_iter()
+        .map(|block| {
+            let output = Command::new("bash")
+                .args(["-euo", "pipefail", "-c", block])
+                .current_dir(folder.path())
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{block}\n{log}");
+            String::from_utf8(output.stdout).unwrap()
+        })
+        .collect();
+    let [failed, worst, ladder, endpoints] = &said[..] else {
+        panic!("{} recipes", said.len())
+    };
+    assert_eq!(failed, "", "no call failed");
+    assert_eq!(worst.lines().count(), 5, "{worst}");
+    assert!(
+        worst.lines().all(|line| line.contains("\tcall-1")),
+        "{worst}"
+    );
+    let ladder: Vec<&str> = ladder.lines().collect();
+    assert_eq!(ladder.len(), 3, "{ladder:?}");
+    assert!(
+        ladder[0].starts_with("14:30:27.023 192.0.2.1:5060 -> 192.0.2.2:5060 INVITE "),
+        "{ladder:?}"
+    );
+    assert_eq!(
+        endpoints,
+        "caller\tsendrecv\t192.0.2.1:4014\ncallee\tsendrecv\t192.0.2.2:6014\n"
+    );
 }

@@ -307,7 +307,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             thresholds: sip_call_extractor::problems::Thresholds::default(),
             overwrite: false,
             shows_digits: true,
-            keeps_series: false,
+            writes_json: false,
             tells_of_calls: false,
             syncs: false,
         };

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     config::{Config, UnitLen},
-    outputs::{OutputSettings, is_of_a_call, uploads as store},
+    outputs::{JSON_NAME, OutputSettings, is_of_a_call, uploads as store},
     progress::Verbosity,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
@@ -209,6 +209,17 @@ impl Arguments {
                 .error(ErrorKind::ArgumentConflict, why)
                 .exit();
         }
+        let tables = [
+            &arguments.output.detected_calls_filename,
+            &arguments.output.stats_filename,
+        ];
+        let is_json = |table: &&PathBuf| table.file_name() == Some(OsStr::new(JSON_NAME));
+        if arguments.output.json && tables.iter().any(is_json) {
+            let why = "--json writes calls.jsonl; give the tables other names";
+            Self::command()
+                .error(ErrorKind::ArgumentConflict, why)
+                .exit();
+        }
         if arguments.uploads.s3_check
             && !arguments.uploads.auto_upload_to_s3
             && arguments.input.has_captures()
@@ -348,7 +359,7 @@ impl Arguments {
                 thresholds: self.problems.thresholds(),
                 overwrite: self.output.overwrite,
                 shows_digits: self.output.dtmf_digits,
-                keeps_series: self.output.json,
+                writes_json: self.output.json,
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),

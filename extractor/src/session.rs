@@ -93,7 +93,7 @@ impl<'c> Session<'c> {
             terms,
             extraction: Extraction {
                 config,
-                calls: CallTable::new(config.rules),
+                calls: new_calls(config),
                 outputs: Outputs::open(directory, &settings, uploads.clone())?,
             },
             checkpoint: Checkpoint::default(),
@@ -310,7 +310,7 @@ impl<'c> Session<'c> {
             // The next unit has nothing to do with this one, so packet time begins anew, too, even
             // if a wrong clock has moved it far ahead.
             self.note_calls();
-            self.extraction.calls = CallTable::new(self.config.rules);
+            self.extraction.calls = new_calls(self.config);
             (checkpoint, unfinished) = (Checkpoint::default(), Unfinished::default());
         }
         let records = Records {
@@ -497,6 +497,11 @@ pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) ->
 }
 
 /// Logs a message that belongs to no call, or that gives endpoints.
+/// A table without calls, for the outputs that the user wants.
+fn new_calls(config: &Config) -> CallTable {
+    CallTable::new(config.rules).with_journals(config.outputs.writes_json)
+}
+
 fn tell_of(event: &SipEvent<'_>, is_stray: bool) {
     let SipEvent {
         message, source, ..

@@ -38,7 +38,7 @@ struct Conditions {
     thresholds: Thresholds,
     overwrite: bool,
     shows_digits: bool,
-    keeps_series: bool,
+    writes_json: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -65,7 +65,7 @@ impl Terms {
             thresholds: outputs.thresholds,
             overwrite: outputs.overwrite,
             shows_digits: outputs.shows_digits,
-            keeps_series: outputs.keeps_series,
+            writes_json: outputs.writes_json,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -84,11 +84,13 @@ impl Terms {
             calls_table,
             streams_table,
             columns,
+            writes_json,
             overwrite,
             ..
         } = &self.conditions;
         OutputSettings {
             columns: *columns,
+            writes_json: *writes_json,
             overwrite: *overwrite,
             detected_calls_filename: calls_table.to_path().to_owned(),
             stats_filename: streams_table.to_path().to_owned(),
@@ -188,7 +190,7 @@ impl Conditions {
             thresholds,
             overwrite,
             shows_digits,
-            keeps_series,
+            writes_json,
             leaves_out_copies,
             selection,
         } = self;
@@ -234,7 +236,7 @@ impl Conditions {
             ),
             ("--overwrite", overwrite.to_string()),
             ("--dtmf-digits", shows_digits.to_string()),
-            ("--json", keeps_series.to_string()),
+            ("--json", writes_json.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -263,7 +265,7 @@ pub(crate) mod tests {
             thresholds: Thresholds::default(),
             overwrite: false,
             shows_digits: false,
-            keeps_series: false,
+            writes_json: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

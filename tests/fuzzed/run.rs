@@ -108,7 +108,7 @@ fn extract(
         thresholds: sip_call_extractor::problems::Thresholds::default(),
         overwrite: false,
         shows_digits: true,
-        keeps_series: true,
+        writes_json: true,
         tells_of_calls: false,
         syncs: false,
     };

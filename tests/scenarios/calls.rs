@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_plain_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(240, A_MEDIA, B_MEDIA, 7, 1..=50);
     t.rtp(250, B_MEDIA, A_MEDIA, 8, 1..=50);
@@ -25,7 +25,7 @@ fn a_plain_call() {
 
 #[test]
 fn cancelled_while_ringing() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(100, B, A, response(180, "INVITE", "1"));
     t.sip(5_000, A, B, request("CANCEL", "1"));
@@ -42,7 +42,7 @@ fn cancelled_while_ringing() {
 
 #[test]
 fn cancelled_and_never_answered() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(100, B, A, response(180, "INVITE", "1"));
     t.sip(5_000, A, B, request("CANCEL", "1"));
@@ -55,7 +55,7 @@ fn cancelled_and_never_answered() {
 
 #[test]
 fn a_487_that_nobody_is_seen_to_have_asked_for() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(100, B, A, response(487, "INVITE", "1"));
     t.extract()
@@ -67,7 +67,7 @@ fn a_487_that_nobody_is_seen_to_have_asked_for() {
 
 #[test]
 fn a_cancel_that_crosses_the_200() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(100, B, A, response(180, "INVITE", "1"));
     t.sip(1_000, A, B, request("CANCEL", "1"));
@@ -92,7 +92,7 @@ fn a_cancel_that_crosses_the_200() {
 #[test]
 fn refused_and_tried_again_is_one_call() {
     for status in [302, 401, 407, 422, 491] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
         t.sip(20, B, A, response(status, "INVITE", "1"));
         t.sip(40, A, B, ack("1"));
@@ -120,7 +120,7 @@ fn refused_and_tried_again_is_one_call() {
 #[test]
 fn refused_for_good() {
     for status in [302, 401, 404, 486, 503, 603] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
         t.sip(50, B, A, response(status, "INVITE", "1"));
         t.sip(60, A, B, ack("1"));
@@ -135,7 +135,7 @@ fn refused_for_good() {
 
 #[test]
 fn retransmissions_are_kept_and_counted() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for at in [0, 500, 1_500] {
         t.sip(at, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     }
@@ -166,7 +166,7 @@ fn retransmissions_are_kept_and_counted() {
 
 #[test]
 fn a_re_invite_that_fails_does_not_end_the_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=600);
     t.sip(
@@ -188,7 +188,7 @@ fn a_re_invite_that_fails_does_not_end_the_call() {
 
 #[test]
 fn a_re_invite_of_the_callee_that_fails_does_not_end_the_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=600);
     // Caller and callee number their requests independently: RFC 3261, 12.2.1.1.
@@ -211,7 +211,7 @@ fn a_re_invite_of_the_callee_that_fails_does_not_end_the_call() {
 
 #[test]
 fn no_bye() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
     meanwhile(&mut t, 200_000);
@@ -227,7 +227,7 @@ fn no_bye() {
 
 #[test]
 fn silence_for_the_call_timeout() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
     hung_up(&mut t, 302_000, "1");
@@ -243,7 +243,7 @@ fn silence_for_the_call_timeout() {
 
 #[test]
 fn media_keeps_a_call_alive() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     (1..=9).for_each(|n| packet(&mut t, u64::from(n) * 250_000, A_MEDIA, B_MEDIA, 7, n));
     hung_up(&mut t, 2_500_000, "1");
@@ -261,7 +261,7 @@ fn the_call_timeout_is_a_flag() {
         ("--call-timeout=1h1m", "completed", 6),
         ("--call-timeout=10s", "timeout", 4),
     ] {
-        let mut t = Ladder::new().flag(flag);
+        let mut t = ladder().flag(flag);
         answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
         meanwhile(&mut t, 20_000);
         hung_up(&mut t, 3_600_000, "1");
@@ -271,7 +271,7 @@ fn the_call_timeout_is_a_flag() {
 
 #[test]
 fn no_media() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 3_000, "1");
     let out = t.extract();
@@ -285,7 +285,7 @@ fn no_media() {
 
 #[test]
 fn one_way() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, B_MEDIA, A_MEDIA, 8, 1..=50);
     hung_up(&mut t, 3_000, "1");
@@ -301,7 +301,7 @@ fn one_way() {
 
 #[test]
 fn a_spiral_through_a_proxy_is_one_call_with_both_copies() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let (offer, answer) = (Sdp::audio(A_MEDIA), Sdp::audio(B_MEDIA));
     t.sip(0, A, PROXY, invite("1").branch("outer").sdp(&offer));
     t.sip(1, PROXY, B, invite("1").branch("inner").sdp(&offer));
@@ -335,7 +335,7 @@ fn a_spiral_through_a_proxy_is_one_call_with_both_copies() {
 
 #[test]
 fn forked_answers_own_the_media_of_every_fork() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
         200,
@@ -379,7 +379,7 @@ fn forked_answers_own_the_media_of_every_fork() {
 
 #[test]
 fn one_fork_refuses_while_the_other_rings_on() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let (offer, answer) = (Sdp::audio(A_MEDIA), Sdp::audio(C_MEDIA));
     t.sip(0, A, PROXY, invite("1").branch("caller").sdp(&offer));
     t.sip(1, PROXY, B, invite("1").branch("to-b").sdp(&offer));
@@ -441,7 +441,7 @@ fn one_fork_refuses_while_the_other_rings_on() {
 
 #[test]
 fn two_legs_share_media_that_runs_directly() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let (offer, answer) = (Sdp::audio(A_MEDIA), Sdp::audio(B_MEDIA));
     t.sip(0, A, PROXY, invite("in").sdp(&offer));
     t.sip(10, PROXY, B, invite("out").from_tag("proxy").sdp(&offer));
@@ -480,7 +480,7 @@ fn two_legs_share_media_that_runs_directly() {
 
 #[test]
 fn messages_that_open_no_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for (n, method) in ["REGISTER", "OPTIONS", "SUBSCRIBE", "NOTIFY", "MESSAGE"]
         .into_iter()
         .enumerate()
@@ -500,13 +500,13 @@ fn messages_that_open_no_call() {
     assert!(out.calls.is_empty() && out.streams.is_empty());
     assert_eq!(
         out.files().into_keys().collect::<Vec<_>>(),
-        ["calls_statistics.csv", "detected_calls.csv"]
+        ["calls.jsonl", "calls_statistics.csv", "detected_calls.csv"]
     );
 }
 
 #[test]
 fn a_re_invite_opens_a_call_that_began_before_the_capture() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     // Number 101 is the first that comes less than 2 s before the INVITE: at 3,010 ms.
     t.rtp(1_010, B_MEDIA, A_MEDIA, 8, 1..=300);
     t.sip(5_000, A, B, re_invite("1", 5).sdp(&Sdp::audio(A_MEDIA)));
@@ -531,7 +531,7 @@ fn a_re_invite_opens_a_call_that_began_before_the_capture() {
 
 #[test]
 fn a_call_id_used_again_after_the_call_closed() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 1_000, "1");
     answered(&mut t, 10_000, "1", A_MEDIA, B_MEDIA);
@@ -556,7 +556,7 @@ fn a_call_id_used_again_after_the_call_closed() {
 
 #[test]
 fn a_call_id_used_again_within_the_linger_and_the_same_second() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 400, "1");
     t.sip(
@@ -599,7 +599,7 @@ fn a_call_id_used_again_within_the_linger_and_the_same_second() {
 
 #[test]
 fn media_after_the_bye_belongs_within_the_linger() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 2_000, "1");
     // The linger counts from the answer to the BYE, at 2,020 ms, even if media comes: number 250
@@ -616,7 +616,7 @@ fn media_after_the_bye_belongs_within_the_linger() {
 
 #[test]
 fn sip_starts_the_linger_anew() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.sip(2_000, A, B, request("BYE", "1").cseq(2).to_tag("bob"));
     t.sip(6_000, A, B, request("BYE", "1").cseq(2).to_tag("bob"));
@@ -633,7 +633,7 @@ fn sip_starts_the_linger_anew() {
 
 #[test]
 fn the_linger_is_a_flag_and_may_be_none() {
-    let mut t = Ladder::new().flag("--linger=0s");
+    let mut t = ladder().flag("--linger=0s");
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 2_000, "1");
     t.extract().only_call().is("completed").has_sip(5);

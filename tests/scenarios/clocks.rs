@@ -85,7 +85,7 @@ fn extracted(capture: &Capture, what: &str) -> Extracted {
 fn frames_in_a_row_that_are_hours_ahead_end_no_call() {
     for ahead in [2 * HOUR_MS, 20 * 365 * 24 * HOUR_MS] {
         for wrong in [1, 2, 5, 16] {
-            let mut t = Ladder::new();
+            let mut t = ladder();
             a_call(&mut t, 0, "innocent");
             let capture = at_other_times(t, |number, ns| {
                 let is_wrong = (100..100 + wrong).contains(&number);
@@ -104,7 +104,7 @@ fn frames_in_a_row_that_are_hours_ahead_end_no_call() {
 
 #[test]
 fn a_clock_that_jumps_back_and_forth_ends_no_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     a_call(&mut t, 0, "innocent");
     noise(&mut t, 0, 900, 11);
     // Every other packet of the others is at some time between 1970 and far ahead.
@@ -118,7 +118,7 @@ fn a_clock_that_jumps_back_and_forth_ends_no_call() {
 
 #[test]
 fn two_clocks_hours_apart_end_no_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     a_call(&mut t, 0, "innocent");
     let capture = at_other_times(t, |number, ns| ns + (number as u64 % 2) * 5 * HOUR_MS * MS);
     let out = extracted(&capture, "two clocks");
@@ -129,7 +129,7 @@ fn two_clocks_hours_apart_end_no_call() {
 /// captured from then on is extracted as ever, without waiting for a year.
 #[test]
 fn calls_end_when_they_should_behind_a_clock_that_was_wrong() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     noise(&mut t, 0, 600, 100);
     for call in 0..6 {
         a_call(&mut t, 60_000 + call * 30_000, &format!("call-{call}"));
@@ -172,7 +172,7 @@ fn calls_end_when_they_should_behind_a_clock_that_was_wrong() {
 /// A leap is a pause as long as nothing contradicts it: with the next records it is known.
 #[test]
 fn behind_a_quiet_night_calls_of_the_evening_have_timed_out() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "evening", C_MEDIA, RELAY);
     a_call(&mut t, 9 * HOUR_MS, "morning");
     let out = extracted(&at_other_times(t, |_, ns| ns), "a night");

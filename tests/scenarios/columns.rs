@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_call_without_problems() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     talk(&mut t, 300);
     hung_up(&mut t, 61_200, "1");
@@ -30,7 +30,7 @@ fn a_call_without_problems() {
 
 #[test]
 fn without_a_bye_a_call_lasts_to_its_last_packet() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     talk(&mut t, 300);
     has(&mut t, &["talk_s=1.081000", "hangup_by="]);
@@ -38,7 +38,7 @@ fn without_a_bye_a_call_lasts_to_its_last_packet() {
 
 #[test]
 fn the_callee_hangs_up() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     let bye = request("BYE", "1").from_callee();
     t.sip(
@@ -65,7 +65,7 @@ fn the_callee_hangs_up() {
 
 #[test]
 fn cancelled_by_the_caller() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(90, B, A, response(100, "INVITE", "1"));
     t.sip(5_100, B, A, response(183, "INVITE", "1"));
@@ -95,7 +95,7 @@ fn cancelled_by_the_caller() {
 
 #[test]
 fn a_487_tells_nobody_who_hung_up() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(100, B, A, response(487, "INVITE", "1"));
     has(&mut t, &["state=cancelled", "hangup_by="]);
@@ -103,7 +103,7 @@ fn a_487_tells_nobody_who_hung_up() {
 
 #[test]
 fn refused_with_a_reason() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     let refused = response(503, "INVITE", "1").header("reason: SIP ;cause=503, Q.850;cause=34");
     t.sip(100, B, A, refused);
@@ -122,7 +122,7 @@ fn refused_with_a_reason() {
 
 #[test]
 fn the_reason_of_an_attempt_is_not_that_of_the_next() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(
         100,
@@ -138,7 +138,7 @@ fn the_reason_of_an_attempt_is_not_that_of_the_next() {
 /// The delays count from the first INVITE, as the start does.
 #[test]
 fn delays_after_a_challenge() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
         20,
@@ -172,7 +172,7 @@ fn delays_after_a_challenge() {
 /// A re-INVITE rings and is answered, too: that is not the call's doing.
 #[test]
 fn a_re_invite_changes_no_delay() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
         200,
@@ -200,7 +200,7 @@ fn a_re_invite_changes_no_delay() {
 /// A capture that begins inside the call: the caller is the side that sends the first INVITE.
 #[test]
 fn what_a_call_from_before_the_capture_does_not_tell() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let hold = re_invite("1", 7).header("User-Agent: Phone A");
     t.sip(0, A, B, hold.sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
@@ -233,7 +233,7 @@ fn what_a_call_from_before_the_capture_does_not_tell() {
 /// Of two phones that answer, the caller hangs up on one at once. That is not the end.
 #[test]
 fn a_fork_that_is_hung_up_on_is_not_the_hang_up() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -275,7 +275,7 @@ fn a_fork_that_is_hung_up_on_is_not_the_hang_up() {
 #[test]
 fn two_legs_with_one_call_id() {
     let leg = |message: Sip| message.from_tag("agent");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -343,7 +343,7 @@ fn two_legs_with_one_call_id() {
 /// A queue delivers the answer ahead of the INVITE.
 #[test]
 fn an_answer_ahead_of_its_invite() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, B, A, response(200, "INVITE", "1").header("Server: Bob"));
     t.sip(1, A, B, invite("1").header("User-Agent: Alice"));
     hung_up(&mut t, 5_000, "1");
@@ -355,7 +355,7 @@ fn an_answer_ahead_of_its_invite() {
 
 #[test]
 fn names_of_software_are_text() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let long = "x".repeat(2_000);
     t.sip(
         0,
@@ -386,7 +386,7 @@ fn the_codecs_that_were_used() {
             .line("a=rtpmap:98 pcma/8000")
             .line("a=rtpmap:18 G729/8000")
     };
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&sdp(A_MEDIA)));
     t.sip(100, B, A, response(200, "INVITE", "1").sdp(&sdp(B_MEDIA)));
     for (number, payload_type) in [97, 101, 8, 98, 13, 77].into_iter().enumerate() {
@@ -407,7 +407,7 @@ fn addresses_without_ports() {
             5060,
         )
     };
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, v6(1), v6(2), invite("1"));
     has(
         &mut t,

@@ -68,7 +68,7 @@ fn found(out: &Extracted, ssrc: u32) -> BTreeMap<String, Vec<u16>> {
 /// Calls begin every 100 ms, and all talk until the end; so do strangers, whose packets belong to
 /// the latest call.
 fn media_server(wrap: impl Fn(&mut Ladder)) {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let (begin, end) = (|call: u64| call * 100, CALLS * 100);
     for call in 0..CALLS {
         call_begins(&mut t, begin(call), call, client(call), SERVER);
@@ -140,7 +140,7 @@ fn a_media_server_whose_signalling_is_in_another_network() {
 
 #[test]
 fn a_load_generator_gives_each_packet_to_all_its_calls() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for call in 0..CALLS {
         call_begins(&mut t, call * 50, call, A_MEDIA, B_MEDIA);
     }
@@ -164,7 +164,7 @@ fn a_load_generator_gives_each_packet_to_all_its_calls() {
 fn owners_do_not_depend_on_when_they_are_told() {
     for seed in 0..support::dice::tries(40, 2_000) {
         let mut dice = Dice::new(seed as u64);
-        let mut t = Ladder::new();
+        let mut t = ladder();
         let private = |number: u64| end([10, 0, 0, 5 + number as u8], 4_000);
         for call in 0..25 {
             let since = t.capture.frames.len();
@@ -224,7 +224,7 @@ fn many_calls_in_turn_that_guess_one_endpoint_are_a_crowd() {
     const ROUTER: SocketAddr = end([198, 51, 100, 9], 5060);
     const PORT: SocketAddr = end([198, 51, 100, 9], 4000);
     const FEW: u64 = 16;
-    let mut t = Ladder::new()
+    let mut t = ladder()
         .flag("--linger")
         .flag("0s")
         .flag("--media-lookback")
@@ -261,7 +261,7 @@ fn a_crowd_that_is_gone_leaves_no_doubt() {
     const PORT: SocketAddr = end([198, 51, 100, 9], 4000);
     const OTHER_ROUTER: SocketAddr = end([198, 51, 100, 50], 5060);
     const OTHER_PORT: SocketAddr = end([198, 51, 100, 50], 6000);
-    let mut t = Ladder::new().flag("--linger").flag("0s");
+    let mut t = ladder().flag("--linger").flag("0s");
     for number in 0..20u64 {
         let (at, id) = (number * 400, format!("turn-{number}"));
         let private = Sdp::audio(end([10, 0, 0, 5], PORT.port()));

@@ -19,7 +19,7 @@ fn leg_answer(status: u16, method: &str, tag: &str) -> Sip {
 
 #[test]
 fn a_fork_that_is_hung_up_on_does_not_end_the_other() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     for (at, tag, media) in [(1_000, "bob", B_MEDIA), (1_100, "carol", C_MEDIA)] {
         t.sip(
@@ -52,7 +52,7 @@ fn a_fork_that_is_hung_up_on_does_not_end_the_other() {
 #[test]
 fn a_bye_with_foreign_tags_changes_nothing() {
     for status in [481, 401, 403, 407, 200] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
         t.sip(
             1_000,
@@ -84,7 +84,7 @@ fn a_bye_with_foreign_tags_changes_nothing() {
 
 #[test]
 fn a_bye_with_foreign_tags_while_it_rings_changes_nothing() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(100, B, A, response(180, "INVITE", "1"));
     t.sip(
@@ -122,7 +122,7 @@ fn a_bye_with_foreign_tags_while_it_rings_changes_nothing() {
 
 #[test]
 fn a_refused_leg_of_a_ring_group_ends_nothing_else() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(10, PROXY, B, leg("INVITE", "s1").sdp(&Sdp::audio(RELAY)));
     t.sip(20, PROXY, C, leg("INVITE", "s2").sdp(&Sdp::audio(RELAY)));
@@ -157,7 +157,7 @@ fn a_refused_leg_of_a_ring_group_ends_nothing_else() {
 
 #[test]
 fn a_leg_that_fails_for_good_ends_with_its_callers_status() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(10, PROXY, B, leg("INVITE", "s1"));
     t.sip(100, B, PROXY, leg_answer(603, "INVITE", "s1"));
@@ -172,7 +172,7 @@ fn a_leg_that_fails_for_good_ends_with_its_callers_status() {
 
 #[test]
 fn a_leg_that_is_cancelled_ends_nothing_else() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(10, PROXY, B, leg("INVITE", "s1"));
     t.sip(15, B, PROXY, leg_answer(180, "INVITE", "s1"));
@@ -201,7 +201,7 @@ fn a_leg_that_is_cancelled_ends_nothing_else() {
 
 #[test]
 fn the_caller_may_hang_up_on_an_early_dialog_and_go_on_with_another() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
         100,
@@ -233,7 +233,7 @@ fn the_caller_may_hang_up_on_an_early_dialog_and_go_on_with_another() {
 
 #[test]
 fn a_bye_ends_a_call_whose_answer_was_not_captured() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.rtp(300, STRANGER, A_MEDIA, 7, 1..=50);
     t.sip(3_000, B, A, request("BYE", "1").from_callee());
@@ -248,7 +248,7 @@ fn a_bye_ends_a_call_whose_answer_was_not_captured() {
 
 #[test]
 fn phones_without_tags() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let untagged = |mut message: Sip| {
         message.from = "<sip:alice@example.com>".to_owned();
         message.to = "<sip:bob@example.com>".to_owned();
@@ -274,7 +274,7 @@ fn phones_without_tags() {
 #[test]
 fn a_password_may_take_a_minute() {
     for status in [401, 407] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
         t.sip(20, B, A, response(status, "INVITE", "1"));
         t.sip(40, A, B, ack("1"));
@@ -300,7 +300,7 @@ fn a_password_may_take_a_minute() {
 
 #[test]
 fn a_challenge_that_was_not_captured() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(100, A, B, invite("1").cseq(2).sdp(&Sdp::audio(A_MEDIA)));
     t.sip(200, B, A, response(486, "INVITE", "1").cseq(2));
@@ -316,7 +316,7 @@ fn a_challenge_that_was_not_captured() {
 fn sequence_numbers_of_any_length() {
     let long = "99999999999999999999999";
     let renumbered = |message: Sip, method: &str| message.with_cseq(&format!("{long} {method}"));
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, renumbered(invite("1"), "INVITE"));
     t.sip(
         100,
@@ -342,7 +342,7 @@ fn sequence_numbers_of_any_length() {
 
 #[test]
 fn an_answer_ahead_of_its_invite_counts() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, B, A, response(404, "INVITE", "1"));
     t.sip(1, A, B, invite("1"));
     t.sip(20, A, B, ack("1"));
@@ -358,7 +358,7 @@ fn an_answer_ahead_of_its_invite_counts() {
 
 #[test]
 fn a_description_ahead_of_its_invite_counts() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         B,
@@ -378,7 +378,7 @@ fn a_description_ahead_of_its_invite_counts() {
 
 #[test]
 fn messages_long_before_the_invite_do_not_count() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, B, A, response(404, "INVITE", "1"));
     t.sip(2_001, A, B, invite("1"));
     t.sip(2_100, B, A, response(180, "INVITE", "1"));
@@ -391,7 +391,7 @@ fn messages_long_before_the_invite_do_not_count() {
 
 #[test]
 fn the_end_of_the_call_before_does_not_end_the_next() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -419,7 +419,7 @@ fn the_end_of_the_call_before_does_not_end_the_next() {
 
 #[test]
 fn a_bye_ahead_of_the_answer_ends_the_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(100, A, B, request("BYE", "1").cseq(2).to_tag("bob"));
     t.sip(101, B, A, response(200, "INVITE", "1"));

@@ -30,7 +30,7 @@ fn told(t: &mut Ladder, at: u64, cseq: u32, signal: &str) {
 
 #[track_caller]
 fn has_digits(draw: impl Fn(&mut Ladder), want: &str) -> Extracted {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     draw(&mut t);
     hung_up(&mut t, 60_000, "1");
@@ -87,7 +87,7 @@ fn none() {
 
 #[test]
 fn what_is_encrypted_is_not_read() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let secured = |at| Sdp::audio(at).to_string().replace("RTP/AVP", "RTP/SAVP");
     t.sip(
         0,
@@ -108,7 +108,7 @@ fn what_is_encrypted_is_not_read() {
 
 #[test]
 fn without_sound_they_are_still_counted() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     pressed(&mut t, 1_000, A_MEDIA, B_MEDIA, '4');
     hung_up(&mut t, 60_000, "1");

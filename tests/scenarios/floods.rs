@@ -28,7 +28,7 @@ fn floods(t: &mut Ladder, calls: usize, from_ms: u64) {
 /// still be answered.
 #[test]
 fn beyond_the_most_the_oldest_call_that_nobody_answered_is_given_up() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.sip(230, C, B, invite("2").sdp(&Sdp::audio(C_MEDIA)));
     t.sip(240, B, C, response(180, "INVITE", "2"));
@@ -80,7 +80,7 @@ fn pcaps(out: &Extracted) -> usize {
 /// Scanners send a message and go. Their rows stay.
 #[test]
 fn calls_with_few_messages_get_no_file() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 2_000, "1");
     t.sip(100, ATTACKER, B, invite("scan"));

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn early_media() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(
         200,
@@ -25,7 +25,7 @@ fn early_media() {
 
 #[test]
 fn a_late_offer() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(
         200,
@@ -47,7 +47,7 @@ fn a_late_offer() {
 
 #[test]
 fn a_re_invite_with_a_new_port_adds_it() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, STRANGER, A_MEDIA, 7, 1..=200);
     t.sip(2_000, A, B, re_invite("1", 2).sdp(&Sdp::audio(A_NEW_MEDIA)));
@@ -72,7 +72,7 @@ fn a_re_invite_with_a_new_port_adds_it() {
 
 #[test]
 fn prack_and_update_carry_offers_too() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(
         100,
@@ -128,7 +128,7 @@ fn hold_keeps_the_endpoints_and_resume_goes_on() {
         Sdp::audio(nowhere),
     ];
     for hold in holds {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
         t.rtp(300, STRANGER, A_MEDIA, 7, 1..=600);
         t.sip(2_000, A, B, re_invite("1", 2).sdp(&hold));
@@ -166,7 +166,7 @@ fn a_call_held_from_the_start_gives_its_endpoint_on_resume() {
         Sdp::audio(A_MEDIA).session_line("a=inactive"),
         Sdp::audio(nowhere),
     ] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&hold));
         t.sip(
             100,
@@ -192,7 +192,7 @@ fn port_0_is_no_endpoint() {
         SocketAddr::new(A_MEDIA.ip(), 0),
         SocketAddr::new(A_MEDIA.ip(), 1),
     );
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", port_0, B_MEDIA);
     t.rtp(300, STRANGER, port_0, 7, 1..=10);
     t.rtp(305, STRANGER, port_1, 7, 1..=10);
@@ -211,7 +211,7 @@ fn every_media_line_counts_with_its_own_address() {
         .line("m=video 9000/2 RTP/AVP 31")
         .line("c=IN IP4 198.51.100.7")
         .line("m=image 9100 udptl t38");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&sdp));
     for (n, to) in [
         (1, end([198, 51, 100, 7], 9000)),
@@ -230,7 +230,7 @@ fn sdp_in_a_multipart_body() {
         "--b1\r\nContent-Type: application/isup\r\n\r\n\x01\x02\r\n--b1\r\nContent-Type: application/sdp\r\n\r\n{}\r\n--b1--\r\n",
         Sdp::audio(A_MEDIA)
     );
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -244,7 +244,7 @@ fn sdp_in_a_multipart_body() {
 #[test]
 fn ice_candidates_are_endpoints() {
     let sdp = Sdp::audio(RELAY).line("a=candidate:1 1 UDP 2130706431 192.0.2.1 4000 typ host");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&sdp));
     t.udp(100, STRANGER, A_MEDIA, &stun());
     t.rtp(200, STRANGER, A_MEDIA, 7, 1..=10);
@@ -264,7 +264,7 @@ const TRICKLED: &str = "application/trickle-ice-sdpfrag";
 /// Draws a call whose descriptions have no address, and whose INFOs have these bodies.
 fn trickling(content_type: &'static str, a: &str, b: &str) -> Ladder {
     let nowhere = Sdp::audio(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 9)).line("a=mid:0");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&nowhere));
     t.sip(50, B, A, response(183, "INVITE", "1").sdp(&nowhere));
     t.sip(
@@ -347,7 +347,7 @@ fn the_media_of_a_bundle_explain_each_other() {
     };
     let offer = video(bundled(A_MEDIA), &["m=video 4100 RTP/SAVPF 96"]);
     let row = |answer: &Sdp| {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&offer));
         t.sip(100, B, A, response(200, "INVITE", "1").sdp(answer));
         for number in 1..=10u16 {
@@ -403,7 +403,7 @@ fn the_media_of_a_bundle_explain_each_other() {
     let alone = Sdp::audio(A_MEDIA)
         .line("m=video 4100 RTP/SAVPF 96")
         .line("a=rtpmap:96 VP8/90000");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&alone));
     t.udp(
         200,
@@ -449,7 +449,7 @@ fn sdp_in_an_encoded_body() {
         ("E: deflate", deflate(&sdp)),
         ("Content-Encoding: identity", sdp.clone().into_bytes()),
     ] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(
             0,
             A,
@@ -470,7 +470,7 @@ fn sdp_in_an_encoded_part_of_a_body() {
         &gzip(&Sdp::audio(A_MEDIA).to_string())[..],
         b"\r\n--b1--\r\n",
     ];
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -493,7 +493,7 @@ fn bodies_that_cannot_be_decoded_are_counted() {
         ("gzip", bomb),
     ] {
         let header = format!("Content-Encoding: {encoding}");
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(
             0,
             A,
@@ -528,7 +528,7 @@ fn sdp_whose_lines_end_with_cr_or_lf() {
             .line("m=audio 9000 RTP/AVP 8")
             .to_string()
             .replace("\r\n", end);
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").body("application/sdp", sdp));
         t.rtp(100, STRANGER, A_MEDIA, 7, 1..=10);
         t.rtp(
@@ -549,7 +549,7 @@ fn sdp_whose_lines_end_with_cr_or_lf() {
 fn several_addresses_of_multicast() {
     let layer = |last| end([224, 2, 1, last], 4000);
     let sdp = Sdp::audio(layer(1)).line("c=IN IP4 224.2.1.1/127/3");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&sdp));
     (1..=4).for_each(|last| {
         packet(
@@ -566,7 +566,7 @@ fn several_addresses_of_multicast() {
 
 #[test]
 fn addresses_with_leading_zeros_and_others() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -612,7 +612,7 @@ fn a_call_over_ipv6() {
             port,
         )
     }
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         end6(1, 5060),
@@ -647,7 +647,7 @@ fn a_call_over_ipv6() {
 #[test]
 fn media_through_nat_matches_by_the_end_that_is_known() {
     let private = end([10, 0, 0, 5], 4000);
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", private, B_MEDIA);
     t.rtp(300, STRANGER, B_MEDIA, 7, 1..=50);
     t.rtp(305, B_MEDIA, STRANGER, 8, 1..=50);
@@ -665,7 +665,7 @@ fn media_through_nat_matches_by_the_end_that_is_known() {
 
 #[test]
 fn the_destination_comes_before_the_source() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("sends").sdp(&Sdp::audio(A_MEDIA)));
     t.sip(10, B, PROXY, invite("receives").sdp(&Sdp::audio(B_MEDIA)));
     t.rtp(100, A_MEDIA, B_MEDIA, 7, 1..=10);
@@ -676,7 +676,7 @@ fn the_destination_comes_before_the_source() {
 
 #[test]
 fn a_port_used_again_after_a_call_ended() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "first", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
     hung_up(&mut t, 2_000, "first");
@@ -696,7 +696,7 @@ fn a_port_used_again_after_a_call_ended() {
 
 #[test]
 fn a_relay_port_used_again_after_a_call_whose_bye_was_never_seen() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "first", A_MEDIA, RELAY);
     t.rtp(300, A_MEDIA, RELAY, 1, 1..=10);
     t.rtp(310, STRANGER, RELAY, 2, 1..=10);
@@ -720,7 +720,7 @@ fn a_relay_port_used_again_after_a_call_whose_bye_was_never_seen() {
 
 #[test]
 fn an_endpoint_given_again_is_taken_back() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "first", A_MEDIA, RELAY);
     answered(&mut t, 1_000, "second", C_MEDIA, RELAY);
     t.rtp(1_300, STRANGER, RELAY, 7, 1..=10);
@@ -741,7 +741,7 @@ fn an_endpoint_given_again_is_taken_back() {
 
 #[test]
 fn media_up_to_two_seconds_before_its_description() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     // Number 51 is the first that comes less than 2 s before the answer: at 3,010 ms.
     t.rtp(2_010, B_MEDIA, A_MEDIA, 8, 1..=300);
@@ -762,7 +762,7 @@ fn media_up_to_two_seconds_before_its_description() {
 
 #[test]
 fn the_lookback_is_a_flag() {
-    let mut t = Ladder::new().flag("--media-lookback=500ms");
+    let mut t = ladder().flag("--media-lookback=500ms");
     t.sip(0, A, B, invite("1"));
     packet(&mut t, 4_490, STRANGER, B_MEDIA, 8, 1);
     packet(&mut t, 4_510, STRANGER, B_MEDIA, 8, 2);
@@ -777,7 +777,7 @@ fn the_lookback_is_a_flag() {
 
 #[test]
 fn no_media_from_before_the_invite_of_a_new_call() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     // Number 26 is the first that comes after the INVITE: at 1,010 ms.
     t.rtp(510, STRANGER, A_MEDIA, 7, 1..=100);
     t.sip(1_000, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
@@ -797,7 +797,7 @@ fn no_media_from_before_the_invite_of_a_new_call() {
 
 #[test]
 fn no_media_from_where_another_call_held_the_endpoint() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "first", A_MEDIA, RELAY);
     hung_up(&mut t, 2_000, "first");
     t.sip(6_000, C, B, invite("second"));
@@ -816,7 +816,7 @@ fn no_media_from_where_another_call_held_the_endpoint() {
 
 #[test]
 fn timestamps_that_go_back_leave_frames_in_capture_order() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
     hung_up(&mut t, 2_000, "1");
@@ -838,7 +838,7 @@ fn timestamps_that_go_back_leave_frames_in_capture_order() {
 
 #[test]
 fn timers_never_go_back() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 2_000, "1");
     meanwhile(&mut t, 9_000);
@@ -860,7 +860,7 @@ fn as_drawn(t: &Ladder) -> Extracted {
 
 #[test]
 fn rtcp_is_on_the_port_above() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.udp(300, STRANGER, A_RTCP, &sender_report(7));
     let out = t.extract();
@@ -873,7 +873,7 @@ fn rtcp_is_on_the_port_above() {
 
 #[test]
 fn rtcp_is_where_it_is_declared() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -911,7 +911,7 @@ fn rtcp_is_where_it_is_declared() {
 
 #[test]
 fn rtcp_that_shares_the_port_is_not_counted_as_rtp() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(
         0,
         A,
@@ -964,7 +964,7 @@ fn all_packets_to_an_endpoint_are_kept_but_only_rtp_is_counted() {
         header(0x83, 8, 24),
         header(0x90, 8, 16),
     ];
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     not_rtp
         .iter()

@@ -14,6 +14,7 @@ mod floods;
 mod media;
 mod networks;
 mod problems;
+pub mod records;
 mod rows;
 mod rtcp;
 mod statistics;
@@ -51,6 +52,11 @@ const fn end([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
 }
 
 const NONE: [u16; 0] = [];
+
+/// An empty ladder. The records of its calls are checked, too.
+fn ladder() -> Ladder {
+    Ladder::new().flag("--json").checked(records::check)
+}
 
 fn invite(id: &str) -> Sip {
     request("INVITE", id)

@@ -89,7 +89,7 @@ fn two_tenants(
     wrap_sip: impl Fn(&[u8], u8) -> Vec<u8>,
     wrap_media: impl Fn(&[u8], u8) -> Vec<u8>,
 ) -> Ladder {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for (id, ssrc) in [(10u8, 0x10), (20, 0x20)] {
         let name = format!("tenant-{id}");
         let at = u64::from(id);
@@ -143,7 +143,7 @@ fn the_media_of_tenants_with_the_same_addresses_are_told_apart() {
 #[test]
 fn signalling_in_one_network_and_media_in_another_is_one_call() {
     for (what, wrap) in WRAPS {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
         hung_up(&mut t, 3_000, "1");
         wrap_since(&mut t, 0, |frame| wrap(frame, 99));
@@ -167,7 +167,7 @@ fn without_a_near_call_all_get_the_packets() {
 
 #[test]
 fn a_tenant_that_gave_one_end_comes_before_another_that_gave_both() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "other", A_MEDIA, B_MEDIA);
     wrap_since(&mut t, 0, |frame| vlan(frame, 20));
     let since = t.capture.frames.len();
@@ -181,7 +181,7 @@ fn a_tenant_that_gave_one_end_comes_before_another_that_gave_both() {
 
 #[test]
 fn packets_that_are_seen_with_a_tag_and_without_are_one_stream() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=50);
     let tagged: Vec<_> = t
@@ -203,7 +203,7 @@ fn packets_that_are_seen_with_a_tag_and_without_are_one_stream() {
 
 #[test]
 fn fragments_of_two_tenants_are_not_put_together() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for (id, codec) in [(10u8, "first"), (20, "second")] {
         let name = format!("tenant-{id}");
         let long = invite(&name)

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn problems_of_a_stream_by_their_thresholds() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=100);
     // 25 of 100 are lost, and every other packet is 100 ms late.
@@ -44,7 +44,7 @@ fn problems_of_a_stream_by_their_thresholds() {
 
 #[test]
 fn sound_in_one_direction_through_a_relay() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     let relay_out = end([198, 51, 100, 7], 16_402);
     t.rtp(300, A_MEDIA, RELAY, 7, 1..=50);
@@ -66,7 +66,7 @@ fn early_media_only() {
         // Nobody knows whether an answer was lost.
         (0, "incomplete", ""),
     ] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&Sdp::audio(A_MEDIA)));
         t.sip(
             100,
@@ -99,14 +99,14 @@ fn a_retransmitted_invite() {
         (51, "problems=retransmitted-invite"),
         (500, "problems=retransmitted-invite"),
     ] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, PROXY, invite("1"));
         t.sip(2, PROXY, B, inner());
         t.sip(again_at, A, PROXY, invite("1"));
         t.sip(600, B, PROXY, response(486, "INVITE", "1"));
         has(&mut t, &[problems]);
     }
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, PROXY, invite("1"));
     t.sip(200, PROXY, B, inner());
     t.sip(700, PROXY, B, inner());

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_columns() {
-    let out = Ladder::new().extract();
+    let out = ladder().extract();
     assert_eq!(
         text(&out, "detected_calls.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,s3_location,\
@@ -23,7 +23,7 @@ fn the_columns() {
 
 #[test]
 fn when_it_began_and_ended() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.capture.precision = Precision::Nano;
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     packet(&mut t, 300, A_MEDIA, B_MEDIA, 0x0a1b_2c3d, 1);
@@ -55,7 +55,7 @@ fn when_it_began_and_ended() {
 
 #[test]
 fn files_are_for_their_owner_and_group() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     let out = t.extract();
     let mode = std::fs::metadata(out.only_call().path())
@@ -68,6 +68,7 @@ fn files_are_for_their_owner_and_group() {
         names,
         [
             "call_6b86b273_20231201_143022.pcap",
+            "calls.jsonl",
             "calls_statistics.csv",
             "detected_calls.csv"
         ]
@@ -76,7 +77,7 @@ fn files_are_for_their_owner_and_group() {
 
 #[test]
 fn rows_are_in_the_order_in_which_calls_close() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for (start, id, bye) in [
         (0, "closes second", 20_000),
         (500, "lingers at the end", 24_000),
@@ -100,7 +101,7 @@ fn rows_are_in_the_order_in_which_calls_close() {
 
 #[test]
 fn rows_of_calls_that_close_at_once_are_by_start_then_call_id() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     for (start, id) in [(0, "b"), (0, "a"), (10, "0")] {
         answered(&mut t, start, id, A_MEDIA, B_MEDIA);
         hung_up(&mut t, 1_000, id);
@@ -111,7 +112,7 @@ fn rows_of_calls_that_close_at_once_are_by_start_then_call_id() {
 
 #[test]
 fn a_timeout_closes_a_call_when_it_is_over() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "silent until 300.22 s", A_MEDIA, B_MEDIA);
     for (id, bye) in [
         ("lingers until 300.12 s", 295_100),
@@ -133,7 +134,7 @@ fn a_timeout_closes_a_call_when_it_is_over() {
 
 #[test]
 fn statistics_of_a_call_stand_together_by_first_packet() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "first", A_MEDIA, B_MEDIA);
     answered(&mut t, 10, "second", C_MEDIA, RELAY);
     for (at, ssrc) in [(400, 3), (300, 9)] {
@@ -167,7 +168,7 @@ fn values_off_the_wire_are_text() {
     message.from =
         "\"Smith, \\\"J\\\"\r\n J\u{f6}rg\u{7}\" <sip:smith@example.com>;tag=alice".to_owned();
     message.to = "@SUM(1+1)*cmd|' /C calc'!A0 <sip:bob@example.com>".to_owned();
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, message);
     answered(&mut t, 10, "neighbour", A_MEDIA, B_MEDIA);
     let out = t.extract();

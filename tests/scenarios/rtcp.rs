@@ -11,7 +11,7 @@ const OF_B: u32 = 8;
 
 /// Draws a call with a second of media both ways from 1,000 ms on.
 fn talking(id: &str) -> Ladder {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, id, A_MEDIA, B_MEDIA);
     t.rtp(1_000, A_MEDIA, B_MEDIA, OF_A, 100..=149);
     t.rtp(1_000, B_MEDIA, A_MEDIA, OF_B, 300..=349);
@@ -87,7 +87,7 @@ fn on_one_port_with_the_media() {
 
 #[test]
 fn on_the_port_that_the_description_names() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let rtcp = end([192, 0, 2, 1], 5_555);
     let offer = Sdp::audio(A_MEDIA).line("a=rtcp:5555");
     t.sip(0, A, B, invite("1").sdp(&offer));
@@ -159,7 +159,7 @@ fn what_is_encrypted_is_counted_and_not_read() {
             sdp.to_string()
                 .replace("RTP/AVP", profile.trim_end_matches("+crypto"))
         };
-        let mut t = Ladder::new();
+        let mut t = ladder();
         let body = sdp(A_MEDIA, offer);
         t.sip(0, A, B, invite("1").body("application/sdp", body));
         let body = sdp(B_MEDIA, answer);

@@ -4,7 +4,7 @@ use super::*;
 
 /// Returns the row of a stream with these packets, given by arrival time.
 fn measured(packets: impl IntoIterator<Item = (u64, Rtp)>) -> Row {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     packets
         .into_iter()
@@ -273,7 +273,7 @@ fn jitter_by_the_clock_that_was_described() {
         ..Rtp::new(7, number)
     };
     let sdp = |at| Sdp::audio(at).line("a=rtpmap:96 opus/48000/2");
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&sdp(A_MEDIA)));
     t.sip(100, B, A, response(200, "INVITE", "1").sdp(&sdp(B_MEDIA)));
     (1..=10).for_each(|number| {
@@ -295,7 +295,7 @@ fn described(lines: &[&str], payload_type: u8, units: u32) -> Row {
             .iter()
             .fold(Sdp::audio(at), |sdp, line| sdp.line(line))
     };
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1").sdp(&sdp(A_MEDIA)));
     t.sip(100, B, A, response(200, "INVITE", "1").sdp(&sdp(B_MEDIA)));
     for number in 1..=10u16 {
@@ -383,7 +383,7 @@ fn telephone_events_and_comfort_noise_leave_jitter_alone() {
 
 #[test]
 fn two_directions_with_one_ssrc_are_two_streams() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=10);
     t.rtp(305, B_MEDIA, A_MEDIA, 7, 1..=20);
@@ -411,7 +411,7 @@ fn two_directions_with_one_ssrc_are_two_streams() {
 
 #[test]
 fn two_ssrcs_between_the_same_endpoints_are_two_streams() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
     t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=10);
     t.rtp(305, A_MEDIA, B_MEDIA, 8, 101..=120);
@@ -448,7 +448,7 @@ fn ptime_is_the_receivers_else_the_senders_else_20() {
             "20",
         ),
     ] {
-        let mut t = Ladder::new();
+        let mut t = ladder();
         t.sip(0, A, B, invite("1").sdp(&a));
         t.sip(100, B, A, response(200, "INVITE", "1").sdp(&b));
         t.rtp(300, A_MEDIA, B_MEDIA, 7, 1..=10);
@@ -462,7 +462,7 @@ fn ptime_is_the_receivers_else_the_senders_else_20() {
 /// The capture point is behind the proxy: it sees the phones ring, but not the caller's side.
 #[test]
 fn one_phone_refuses_and_another_is_picked_up_later() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let via = "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK-caller";
     t.sip(
         0,
@@ -531,7 +531,7 @@ fn one_phone_refuses_and_another_is_picked_up_later() {
 /// The proxy refuses the caller before the phone behind it has answered: the call is over.
 #[test]
 fn the_callers_refusal_counts_whatever_the_phones_do() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let via = "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK-caller";
     t.sip(0, A, PROXY, invite("1").branch("caller"));
     t.sip(1, PROXY, B, invite("1").branch("to-b").header(via));
@@ -557,7 +557,7 @@ fn the_callers_refusal_counts_whatever_the_phones_do() {
 
 #[test]
 fn a_late_copy_of_an_earlier_attempt_changes_nothing() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(50, B, A, response(407, "INVITE", "1"));
     t.sip(100, A, B, invite("1").cseq(2));
@@ -572,7 +572,7 @@ fn a_late_copy_of_an_earlier_attempt_changes_nothing() {
 
 #[test]
 fn the_answer_to_an_attempt_that_was_repeated_does_not_count() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     t.sip(0, A, B, invite("1"));
     t.sip(50, B, A, response(407, "INVITE", "1"));
     t.sip(100, A, B, invite("1").cseq(2));
@@ -585,7 +585,7 @@ fn the_answer_to_an_attempt_that_was_repeated_does_not_count() {
 /// After the BYE the call's 200 is repeated, while another call already uses the port.
 #[test]
 fn a_description_repeated_after_the_bye_takes_no_port_back() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     answered(&mut t, 0, "one", A_MEDIA, B_MEDIA);
     hung_up(&mut t, 1_000, "one");
     answered(&mut t, 2_000, "two", C_MEDIA, B_MEDIA);
@@ -604,7 +604,7 @@ fn a_description_repeated_after_the_bye_takes_no_port_back() {
 /// A later meaning of the payload type does not change a stream that has ended.
 #[test]
 fn a_stream_is_what_it_was_sent_as() {
-    let mut t = Ladder::new();
+    let mut t = ladder();
     let opus = |at| Sdp::audio(at).line("a=rtpmap:96 opus/48000/2");
     t.sip(0, A, B, invite("1").sdp(&opus(A_MEDIA)));
     t.sip(200, B, A, response(200, "INVITE", "1").sdp(&opus(B_MEDIA)));

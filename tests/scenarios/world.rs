@@ -54,7 +54,7 @@ impl World {
     fn new(number: u64) -> Self {
         Self {
             dice: Dice::new(number),
-            t: Ladder::new(),
+            t: ladder(),
             ports: BTreeSet::new(),
             packets: 0,
             has_stragglers: false,
@@ -276,7 +276,12 @@ fn in_three_runs(world: &mut World, want: &desk::Files, what: &str) {
         };
         desk.deliver(&format!("{number}.pcap"), &segment.to_pcap());
         let is_last = number == 2;
-        desk.run(if is_last { &["--final"] } else { &[] }).is(0);
+        let flags = if is_last {
+            &["--json", "--final"][..]
+        } else {
+            &["--json"]
+        };
+        desk.run(flags).is(0);
     }
     desk.has(want, what);
 }

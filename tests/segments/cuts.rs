@@ -47,7 +47,6 @@ const SIZES: [&[&str]; 4] = [
         "900",
         "--unit-bytes",
         "20000",
-        "--json",
     ],
     &[
         "--window-bytes",
@@ -61,6 +60,13 @@ const SIZES: [&[&str]; 4] = [
 
 pub fn results_of_the_whole(packets: &Packets) -> Files {
     let got = extract_bytes(&packets.whole(), &[]);
+    assert_eq!(got.status, Some(0), "{}", got.log);
+    got.files()
+}
+
+/// The same with the records in JSON.
+pub fn results_with_records(packets: &Packets) -> Files {
+    let got = extract_bytes(&packets.whole(), &["--json"]);
     assert_eq!(got.status, Some(0), "{}", got.log);
     got.files()
 }
@@ -96,7 +102,7 @@ impl Trial<'_> {
     }
 
     fn step(&self, desk: &Desk, flags: &[&str]) {
-        let ran = desk.run(&[self.sizes, &["--no-sync"], flags].concat());
+        let ran = desk.run(&[self.sizes, &["--no-sync", "--json"], flags].concat());
         assert_eq!(ran.status, Some(0), "{}: {}", self.what, ran.log);
         desk.shows_only(self.want, &self.what);
     }
@@ -133,7 +139,13 @@ impl Trial<'_> {
         let mut watch = desk.start(
             &[
                 self.sizes,
-                &["--no-sync", "--watch", "--after-processing", "delete"],
+                &[
+                    "--no-sync",
+                    "--json",
+                    "--watch",
+                    "--after-processing",
+                    "delete",
+                ],
             ]
             .concat(),
         );
@@ -161,7 +173,7 @@ fn cut_and_processed(way: Way) {
     let mut dice = Dice::new(100 + way as u64);
     for form in [Form::Micro, Form::Nano, Form::TwoLinks] {
         let packets = Packets::everything(form);
-        let want = results_of_the_whole(&packets);
+        let want = results_with_records(&packets);
         for pieces in [1, 2, 3, 7, 50] {
             for _ in 0..tries(1, 10) {
                 let names = *dice.one_of(&Names::BOTH);
@@ -216,7 +228,7 @@ fn watched() {
 fn at_any_packet() {
     let mut dice = Dice::new(110);
     let packets = Packets::everything(Form::Micro);
-    let want = results_of_the_whole(&packets);
+    let want = results_with_records(&packets);
     let damaged = packets
         .places_of_damage()
         .into_iter()
@@ -249,7 +261,7 @@ fn at_every_packet_at_once() {
         packets: whole.packets[..tries(300, whole.len())].to_vec(),
         ..whole
     };
-    let want = results_of_the_whole(&packets);
+    let want = results_with_records(&packets);
     let segments = agents(
         &packets,
         &packets.cut_at(&(1..packets.len()).collect::<Vec<_>>()),
@@ -268,7 +280,7 @@ fn at_every_packet_at_once() {
 #[test]
 fn with_nothing_in_between() {
     let packets = Packets::everything(Form::Micro);
-    let want = results_of_the_whole(&packets);
+    let want = results_with_records(&packets);
     let middle = packets.len() / 2;
     let segments = agents(
         &packets,
@@ -292,12 +304,12 @@ fn with_nothing_in_between() {
         .run(&mut Dice::new(112));
     }
     let desk = Desk::new();
-    desk.run(&["--no-sync"]).is(0);
+    desk.run(&["--no-sync", "--json"]).is(0);
     desk.deliver_all(&segments);
     for _ in 0..3 {
-        desk.run(&["--no-sync"]).is(0);
+        desk.run(&["--no-sync", "--json"]).is(0);
     }
-    desk.run(&["--no-sync", "--final"]).is(0);
-    desk.run(&["--no-sync", "--final"]).is(0);
+    desk.run(&["--no-sync", "--json", "--final"]).is(0);
+    desk.run(&["--no-sync", "--json", "--final"]).is(0);
     desk.has(&want, "with runs that had nothing to do");
 }

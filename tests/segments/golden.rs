@@ -39,7 +39,7 @@ fn written_now() -> Vec<u8> {
     let segments = Names::Agents.cut(&Packets::everything(Form::Micro), 2, &mut Dice::new(500));
     let desk = Desk::new();
     desk.deliver_all(&segments[..1]);
-    desk.run(&["--dedup"]).is(0);
+    desk.run(&["--dedup", "--json"]).is(0);
     fs::read(desk.out.join(STATE)).unwrap()
 }
 

@@ -14,19 +14,20 @@ use support::{
 };
 
 use super::{
-    cuts::results_of_the_whole,
+    cuts::results_with_records,
     directory::{Names, Segment},
     everything::{Container, Form, Packets, in_good_time},
 };
 
 /// Flags that give much work between two states, and many states.
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 7] = [
     "--window-bytes",
     "9000",
     "--chunk-bytes",
     "3000",
     "--unit-bytes",
     "40000",
+    "--json",
 ];
 
 /// The kind of run that is killed.
@@ -86,7 +87,7 @@ impl Kills {
             job,
             segments,
             others,
-            want: results_of_the_whole(&packets),
+            want: results_with_records(&packets),
             flags,
         }
     }
@@ -296,10 +297,10 @@ fn while_rows_are_written() {
     let mut dice = Dice::new(205);
     for job in [Job::Keep, Job::File] {
         let kills = Kills {
-            flags: vec!["--no-sync".to_owned()],
+            flags: vec!["--no-sync".to_owned(), "--json".to_owned()],
             ..Kills::of(job, Form::Micro, 2, &[], &mut dice)
         };
-        for name in ["detected_calls.csv", "calls_statistics.csv"] {
+        for name in ["detected_calls.csv", "calls_statistics.csv", "calls.jsonl"] {
             let mut killed = 0;
             for nth in 1.. {
                 let (desk, what) = (
@@ -386,7 +387,7 @@ fn while_it_watches() {
         let is_done = within(Duration::from_secs(20), || desk.delivered().is_empty());
         assert!(is_done, "{:?} is left: {}", desk.delivered(), watch.log());
         watch.end("TERM").is(0);
-        desk.run(&["--final"]).is(0);
+        desk.run(&["--json", "--final"]).is(0);
         desk.has(&kills.want, "killed while it watched");
     }
 }

@@ -7,10 +7,12 @@ use support::{
 };
 
 use super::everything::{Container, Form, Packets};
+use crate::scenarios::records;
 
 fn extracted(form: Form) -> Extracted {
-    let got = extract_bytes(&Packets::everything(form).whole(), &[]);
+    let got = extract_bytes(&Packets::everything(form).whole(), &["--json"]);
     assert_eq!(got.status, Some(0), "{}", got.log);
+    records::check(&got);
     got
 }
 

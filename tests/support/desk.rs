@@ -147,7 +147,7 @@ impl Desk {
             let wanted = want
                 .get(&name)
                 .unwrap_or_else(|| panic!("{what}: {name} is there, and should never be"));
-            let is_right = if name.ends_with(".csv") {
+            let is_right = if name.ends_with(".csv") || name.ends_with(".jsonl") {
                 wanted.starts_with(&bytes)
             } else {
                 *wanted == bytes

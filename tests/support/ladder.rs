@@ -33,6 +33,7 @@ pub const START_NS: u64 = 1_701_441_022_123_456_000;
 pub struct Ladder {
     pub capture: Capture,
     flags: Vec<String>,
+    check: Option<fn(&Extracted)>,
 }
 
 impl Ladder {
@@ -45,6 +46,14 @@ impl Ladder {
         let mut ladder = self.clone();
         ladder.flags.push(flag.to_owned());
         ladder
+    }
+
+    /// Adds a check of all results.
+    pub fn checked(&self, check: fn(&Extracted)) -> Self {
+        Self {
+            check: Some(check),
+            ..self.clone()
+        }
     }
 
     /// Returns the flags that were added.
@@ -95,7 +104,12 @@ impl Ladder {
 
     /// Extracts from the capture in drawing order, and does not check the exit status.
     pub fn extract_as_drawn(&self) -> Extracted {
-        extract_bytes(&self.capture.to_pcap(), &self.flags().collect::<Vec<_>>())
+        let flags: Vec<&str> = self.flags().collect();
+        let extracted = extract_bytes(&self.capture.to_pcap(), &flags);
+        if let Some(check) = self.check {
+            check(&extracted);
+        }
+        extracted
     }
 }
 
@@ -248,6 +262,12 @@ impl Row {
         self.0
             .get(column)
             .unwrap_or_else(|| panic!("no column {column}"))
+    }
+
+    /// The columns with their cells.
+    pub fn cells(&self) -> impl Iterator<Item = (&str, &str)> {
+        let cells = self.0.iter();
+        cells.map(|(column, cell)| (column.as_str(), cell.as_str()))
     }
 
     /// The cells of all other columns.

@@ -73,6 +73,7 @@ fn they_have_the_names_they_have_here() {
     let site = Site::new();
     site.run(&[
         "--s3-upload-csv",
+        "--json",
         "--detected-calls-filename",
         "calls.csv",
         "--stats-filename",
@@ -85,13 +86,17 @@ fn they_have_the_names_they_have_here() {
         .into_keys()
         .filter(|name| !name.starts_with("call_"))
         .collect();
-    assert_eq!(names.len(), 2);
+    assert_eq!(names.len(), 3);
     assert!(
         names[0].starts_with("calls_2") && names[0].ends_with("Z.csv"),
         "{names:?}"
     );
     assert!(
-        names[1].starts_with("no_ending_2") && names[1].ends_with('Z'),
+        names[1].starts_with("calls_2") && names[1].ends_with("Z.jsonl"),
+        "{names:?}"
+    );
+    assert!(
+        names[2].starts_with("no_ending_2") && names[2].ends_with('Z'),
         "{names:?}"
     );
 }

@@ -148,15 +148,46 @@ struct Attempt {
     is_callers: bool,
 }
 
+/// The progress of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum AttemptProgress {
+pub enum AttemptProgress {
+    /// It has no end yet.
     UnderWay,
     /// The caller tries again; the capture does not have the end of this attempt.
     Doubtful,
+    /// A 2xx came.
     Answered,
+    /// A 3xx to 6xx came.
     Refused,
+    /// CANCEL or 487 came.
     Cancelled,
+    /// A BYE came before an answer.
     HungUp,
+}
+
+/// An attempt, for records. Tags are hashed, and 0 where there is none; see [`stable_hash`].
+#[derive(Clone, Copy, Debug)]
+pub struct Leg<'a> {
+    /// The hash of its From tag.
+    pub from_tag: u64,
+    /// The hash of its sequence number in CSeq, as text.
+    pub cseq: u64,
+    /// Its progress.
+    pub progress: AttemptProgress,
+    /// Its last final response.
+    pub status: Option<u16>,
+    /// True for the INVITE that opened the call, and for those that repeat it.
+    pub is_callers: bool,
+    /// The number of its transactions: one for each hop that the capture has.
+    pub transactions: usize,
+    early: &'a [Tag],
+}
+
+impl Leg<'_> {
+    /// The hashed To tags of the phones that ring, or rang.
+    pub fn early_tags(&self) -> impl Iterator<Item = u64> {
+        self.early.iter().map(|tag| tag.0)
+    }
 }
 
 /// The key of an attempt: its responses repeat both.
@@ -249,6 +280,28 @@ impl Dialogs {
         is_initial_invite(message)
             && self.over() == Some(CallState::Completed)
             && self.position(AttemptId::of(message)).is_none()
+    }
+
+    /// The attempts, in the order in which they began.
+    pub fn legs(&self) -> impl Iterator<Item = Leg<'_>> {
+        self.attempts.iter().map(|attempt| Leg {
+            from_tag: attempt.id.from.0,
+            cseq: attempt.id.cseq,
+            progress: attempt.progress,
+            status: attempt.status,
+            is_callers: attempt.is_callers,
+            transactions: attempt.branches.len(),
+            early: &attempt.early,
+        })
+    }
+
+    /// The confirmed dialogs, in the order in which they began: their hashed tags, and true while
+    /// no BYE has come.
+    pub fn confirmed(&self) -> impl Iterator<Item = ([u64; 2], bool)> {
+        self.dialogs.iter().map(|dialog| {
+            let (Tag(a), Tag(b)) = dialog.tags;
+            ([a, b], dialog.is_open)
+        })
     }
 
     /// The number of attempts and dialogs beyond the limits.

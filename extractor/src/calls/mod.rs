@@ -12,6 +12,7 @@
 //! * [`Endpoints`]: which open calls gave an endpoint, and when;
 //! * `guesses`: endpoints that no description has, and the calls that may have them;
 //! * [`FlowTable`]: the flows of the latest windows, by endpoint, and their owners;
+//! * [`Journal`]: its messages and descriptions one by one, where a record wants them;
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`Unclaimed`]: media of no call;
 //! * `drops`: packets that were dropped at capture while a call was open;
@@ -29,6 +30,7 @@ mod floods;
 mod flows;
 mod guesses;
 mod holders;
+mod journal;
 mod reasons;
 mod strays;
 mod table;
@@ -37,10 +39,11 @@ mod trace;
 mod unclaimed;
 
 pub use descriptions::{Descriptions, KnownStatements};
-pub use dialogs::{CallState, Dialogs, Milestone, Side};
+pub use dialogs::{AttemptProgress, CallState, Dialogs, Leg, Milestone, Side};
 pub use endpoints::{Endpoints, Given};
 pub use facts::{Facts, HangUp};
 pub use flows::{FlowNumber, FlowPackets, FlowTable, Owner, Owners};
+pub use journal::{Described, Heard, Journal};
 pub use reasons::{Basis, Doubt, Fit};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};

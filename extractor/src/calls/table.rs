@@ -11,8 +11,8 @@ use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Owners,
-    Strays, Trace, Unclaimed,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal,
+    Owners, Strays, Trace, Unclaimed,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
     floods::Floods,
@@ -81,7 +81,10 @@ pub struct Call {
     opened: Moment,
     /// What its messages said, for its row.
     pub facts: Facts,
-    dialogs: Dialogs,
+    /// Its dialogs and attempts.
+    pub dialogs: Dialogs,
+    /// Its messages and descriptions one by one, if a record wants them.
+    pub journal: Option<Box<Journal>>,
     held: Vec<Endpoint>,
     /// The endpoints that it guessed at first.
     guessed: SmallVec<[Endpoint; 2]>,
@@ -161,6 +164,7 @@ pub struct CallTable {
     networks: (Option<Network>, bool),
     /// True when a call has guessed an endpoint: before that, guesses cost nothing.
     has_guesses: bool,
+    keeps_journals: bool,
     // Counted anew in each process.
     #[serde(skip)]
     stray_messages: u64,
@@ -202,6 +206,7 @@ impl CallTable {
             opened: 0,
             networks: (None, false),
             has_guesses: false,
+            keeps_journals: false,
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
@@ -222,6 +227,15 @@ impl CallTable {
     #[must_use]
     pub fn into_trace(self) -> Option<Trace> {
         self.trace.map(|trace| *trace)
+    }
+
+    /// The same table, whose calls will have journals if `keeps_journals`.
+    #[must_use]
+    pub fn with_journals(self, keeps_journals: bool) -> Self {
+        Self {
+            keeps_journals,
+            ..self
+        }
     }
 
     /// The number of open calls.
@@ -452,7 +466,8 @@ impl CallTable {
         let strays = self.strays.take(event.message.call_id);
         self.stray_messages = self.stray_messages.saturating_sub(strays.len() as u64);
         let dropped = self.drops.ended_before(event.at.clock);
-        let call = Call::open(number, event, dropped);
+        let mut call = Call::open(number, event, dropped);
+        call.journal = self.keeps_journals.then(Box::default);
         if let Some(trace) = &mut self.trace {
             trace.open(&call, call.dialogs.is_mid_dialog());
         }
@@ -510,6 +525,9 @@ impl CallTable {
         let excess = call.dialogs.excess();
         let milestone = call.dialogs.handle(&event.message);
         call.facts.learn(event, milestone, &call.dialogs);
+        if let Some(journal) = &mut call.journal {
+            journal.add(event, call.dialogs.writer(&event.message));
+        }
         self.excess.dialogs = self
             .excess
             .dialogs
@@ -529,10 +547,9 @@ impl CallTable {
             self.arm(number, deadline);
         }
         if event.message.can_negotiate() {
-            event
-                .descriptions
-                .iter()
-                .for_each(|description| self.learn(number, &description.media, event));
+            for (place, description) in event.descriptions.iter().enumerate() {
+                self.learn(number, &description.media, event, place);
+            }
         }
     }
 
@@ -568,8 +585,8 @@ impl CallTable {
         }
     }
 
-    /// Adds a description to a call.
-    fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>) {
+    /// Adds a description to a call: that at this place in the message.
+    fn learn(&mut self, number: CallNumber, media: &[Media], event: &SipEvent<'_>, place: usize) {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
@@ -590,6 +607,9 @@ impl CallTable {
         };
         call.descriptions
             .add(event.at, exchange_of(&event.message), &media);
+        if let Some(journal) = &mut call.journal {
+            journal.describe(event, place, &media);
+        }
         let endpoints: Vec<_> = media
             .iter()
             .flat_map(|media| &media.endpoints)
@@ -694,6 +714,7 @@ impl Call {
             opened: event.at,
             facts: Facts::open(event),
             dialogs: Dialogs::open(message),
+            journal: None,
             held: Vec::new(),
             guessed: SmallVec::new(),
             addresses: Addresses::default(),

@@ -19,7 +19,7 @@ use crate::{
     events::{FlowKey, SipEvent, stable_hash},
     moment::{Clock, Moment},
     packet::Endpoint,
-    sdp::{MediaLine, Rank, outline},
+    sdp::{MediaLine, Rank, media_lines},
     sip::StartLine,
 };
 
@@ -525,7 +525,7 @@ impl TracedMessage {
             media: bodies
                 .found
                 .iter()
-                .flat_map(|body| outline(body.text()))
+                .flat_map(|body| media_lines(body.text()))
                 .collect(),
             can_negotiate: message.can_negotiate(),
             is_first_hand: message.is_first_hand(),

@@ -44,13 +44,18 @@ pub(super) struct OutputArguments {
     /// The rows are as with files, without a file name. It takes a third of the time.
     #[arg(long, conflicts_with = "auto_upload_to_s3")]
     pub(super) no_pcaps: bool,
-    /// Write the digits that were pressed (DTMF) to the column `dtmf`, instead of their number.
+
+    /// Write the digits that were pressed (DTMF) to the column `dtmf` and to calls.jsonl, instead of
+    /// their number.
     ///
     /// They may be PINs and numbers of cards.
     #[arg(long)]
     pub(super) dtmf_digits: bool,
 
-    /// Keep the figures of each stream for every five seconds, for calls.jsonl.
+    /// Write calls.jsonl, too: a JSON object a call, with its messages, media descriptions, streams
+    /// and their course.
+    ///
+    /// `docs/records.md` describes it. A file of another version is refused.
     #[arg(long)]
     pub(super) json: bool,
 

@@ -62,8 +62,8 @@ pub(super) struct UploadArguments {
     #[arg(long, value_name = "N", default_value = "8", requires = "s3_uri", value_parser = value_parser!(u16).range(1..=256))]
     s3_concurrency: u16,
 
-    /// Upload both tables when a run ends, under the same prefix, with the time of the run's start
-    /// in their names.
+    /// Upload both tables, and calls.jsonl, when a run ends, under the same prefix, with the time of
+    /// the run's start in their names.
     #[arg(long, requires = "auto_upload_to_s3")]
     pub(super) s3_upload_csv: bool,
 

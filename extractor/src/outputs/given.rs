@@ -108,7 +108,7 @@ mod tests {
             selection: Selection::default(),
             location: None,
             shows_digits: true,
-            keeps_series: false,
+            writes_json: false,
             tells_of_calls: false,
             syncs: false,
         };

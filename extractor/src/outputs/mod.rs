@@ -1,4 +1,4 @@
-//! The outputs: a pcap for each call, and rows in two CSV files.
+//! The outputs: a pcap for each call, rows in two CSV files, and records in JSON.
 //!
 //! For each window, each call with something to write is a separate job. Jobs run in parallel; each
 //! opens the file of its call, writes, and closes it. So the number of open files is the number of
@@ -8,7 +8,8 @@
 //! The modules import each other in one direction:
 //!
 //! ```text
-//! rows -> table, summary, columns; summary -> recording -> call_file, streams, settled
+//! rows -> record, table, summary, columns; summary -> recording -> call_file, streams, settled
+//! table, record -> figures, text; record -> summary
 //! call_file, table, given -> directory -> parts, names, settings
 //! settled -> records, mute, redact, runs; redact -> records, mute
 //! ```
@@ -17,10 +18,12 @@ mod buffer;
 mod call_file;
 mod columns;
 mod directory;
+mod figures;
 mod given;
 mod mute;
 mod names;
 mod parts;
+mod record;
 mod recording;
 mod records;
 mod redact;
@@ -34,7 +37,11 @@ mod table;
 mod text;
 pub mod uploads;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -48,10 +55,10 @@ use self::{
     names::Stem,
     recording::Recording,
     redact::Redactions,
-    rows::Rows,
+    rows::{RowForm, Rows},
     settled::Settled,
     summary::CallSummary,
-    table::{CsvFile, CsvProgress, Replaced},
+    table::{Form, Replaced, RowFile, RowProgress},
     uploads::{Due, Uploads},
 };
 pub use self::{
@@ -71,6 +78,9 @@ use crate::{
     selection::Selection,
 };
 
+/// The name of the records in JSON.
+pub const JSON_NAME: &str = "calls.jsonl";
+
 /// All files that a run writes.
 ///
 /// A unit of work appends to hidden files only. When it is done and the state has its [`Books`],
@@ -79,8 +89,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Outputs {
     directory: Directory,
-    detected_calls: CsvFile,
-    statistics: CsvFile,
+    detected_calls: RowFile,
+    statistics: RowFile,
+    /// `calls.jsonl`, if the user wants it.
+    json: Option<RowFile>,
     books: Books,
     overwrites: bool,
     counts: CallCounts,
@@ -90,7 +102,6 @@ pub struct Outputs {
     columns: Columns,
     thresholds: Thresholds,
     shows_digits: bool,
-    keeps_series: bool,
     tells_of_calls: bool,
     uploads: Uploads,
     /// Files that become due for upload when they are published.
@@ -110,8 +121,9 @@ pub struct Books {
     obsolete: Vec<String>,
     /// Files that are due for upload, the oldest first.
     due: Vec<Due>,
-    detected_calls: CsvProgress,
-    statistics: CsvProgress,
+    detected_calls: RowProgress,
+    statistics: RowProgress,
+    json: RowProgress,
     redactions: Redactions,
 }
 
@@ -155,6 +167,7 @@ struct Destination<'a> {
     columns: Columns,
     thresholds: &'a Thresholds,
     shows_digits: bool,
+    writes_json: bool,
     tells_of_calls: bool,
     redactions: Option<&'a Redactions>,
 }
@@ -210,13 +223,14 @@ impl Job<'_> {
         if to.selection.wants(&summary.ended()) {
             *has_file = to.selection.gives_file(end.state, recording.sip_packets);
             let file_name = has_file.then(|| recording.file.name());
-            *rows = Some(Rows::of(
-                &summary,
-                file_name.as_deref(),
-                to.location,
-                to.shows_digits,
-                to.columns,
-            )?);
+            let form = RowForm {
+                file_name: file_name.as_deref(),
+                location: to.location,
+                shows_digits: to.shows_digits,
+                columns: to.columns,
+                writes_json: to.writes_json,
+            };
+            *rows = Some(Rows::of(&summary, &form)?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
             if tracing::enabled!(tracing::Level::DEBUG) {
                 recording.tell_of_silence(call);
@@ -234,18 +248,18 @@ impl Outputs {
     /// # Errors
     /// The directory cannot be read.
     pub fn open(directory: Directory, settings: &OutputSettings, uploads: Uploads) -> Result<Self> {
-        let detected_calls = CsvFile::new(
+        let detected_calls = RowFile::new(
             &directory,
             &settings.detected_calls_filename,
-            columns::DETECTED_CALLS,
-            settings.columns,
+            Form::Csv(columns::DETECTED_CALLS, settings.columns),
         );
-        let statistics = CsvFile::new(
+        let statistics = RowFile::new(
             &directory,
             &settings.stats_filename,
-            columns::STATISTICS,
-            settings.columns,
+            Form::Csv(columns::STATISTICS, settings.columns),
         );
+        let json = || RowFile::new(&directory, Path::new(JSON_NAME), Form::Json);
+        let json = settings.writes_json.then(json);
         let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
             recordings: BTreeMap::new(),
@@ -253,14 +267,16 @@ impl Outputs {
             complete: Vec::new(),
             obsolete: Vec::new(),
             due: Vec::new(),
-            detected_calls: CsvProgress::default(),
-            statistics: CsvProgress::default(),
+            detected_calls: RowProgress::default(),
+            statistics: RowProgress::default(),
+            json: RowProgress::default(),
             redactions: Redactions::default(),
         };
         Ok(Self {
             directory,
             detected_calls,
             statistics,
+            json,
             books,
             overwrites: settings.overwrite,
             counts: CallCounts::default(),
@@ -269,7 +285,6 @@ impl Outputs {
             columns: settings.columns,
             thresholds: settings.thresholds,
             shows_digits: settings.shows_digits,
-            keeps_series: settings.keeps_series,
             tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
@@ -290,12 +305,14 @@ impl Outputs {
                 self.books.names.ask_always();
             }
         }
-        self.detected_calls.lock()?;
-        self.statistics.lock()?;
+        for file in self.row_files() {
+            file.lock()?;
+        }
         self.publish()?;
         self.uploads.resume(&self.books.due);
-        self.detected_calls.begin()?;
-        self.statistics.begin()?;
+        for file in self.row_files() {
+            file.begin()?;
+        }
         // A service appends in each of its runs, so it needs no notice.
         if is_fresh && !self.tells_of_calls {
             self.detected_calls.tell_of_rows(self.overwrites)?;
@@ -310,7 +327,17 @@ impl Outputs {
             .collect();
         self.directory.cut_back(&known)?;
         self.detected_calls.cut_back(&self.books.detected_calls)?;
-        self.statistics.cut_back(&self.books.statistics)
+        self.statistics.cut_back(&self.books.statistics)?;
+        if let Some(json) = &self.json {
+            json.cut_back(&self.books.json)?;
+        }
+        Ok(())
+    }
+
+    fn row_files(&mut self) -> impl Iterator<Item = &mut RowFile> {
+        [&mut self.detected_calls, &mut self.statistics]
+            .into_iter()
+            .chain(&mut self.json)
     }
 
     /// The books, with which another process can continue.
@@ -328,6 +355,9 @@ impl Outputs {
             .prepare(&mut self.books.detected_calls, &self.directory)?;
         self.statistics
             .prepare(&mut self.books.statistics, &self.directory)?;
+        if let Some(json) = &self.json {
+            json.prepare(&mut self.books.json, &self.directory)?;
+        }
         self.directory.sync()?;
         self.books.due = self.uploads.carried_over(&self.newly_due);
         self.books
@@ -360,6 +390,9 @@ impl Outputs {
         };
         self.statistics
             .publish(&mut self.books.statistics, directory, &replaced)?;
+        if let Some(json) = &mut self.json {
+            json.publish(&mut self.books.json, directory, &replaced)?;
+        }
         self.detected_calls
             .publish(&mut self.books.detected_calls, directory, &replaced)?;
         self.books
@@ -379,11 +412,10 @@ impl Outputs {
     /// upload, and waits no longer than that. Returns true if the saved state is out of date
     /// afterwards.
     pub fn finish_uploads(&self, patience: Option<Duration>, alive: impl FnMut()) -> bool {
-        self.uploads.finish(
-            &[self.detected_calls.path(), self.statistics.path()],
-            patience,
-            alive,
-        )
+        let json = self.json.iter().map(RowFile::path);
+        let tables = [self.detected_calls.path(), self.statistics.path()];
+        let tables: Vec<PathBuf> = tables.into_iter().chain(json).collect();
+        self.uploads.finish(&tables, patience, alive)
     }
 
     /// The number of calls with a recording.
@@ -448,6 +480,7 @@ impl Outputs {
             columns: self.columns,
             thresholds: &self.thresholds,
             shows_digits: self.shows_digits,
+            writes_json: self.json.is_some(),
             tells_of_calls: self.tells_of_calls,
             redactions: self.selection.redacts_keys.then_some(redactions),
         };
@@ -489,7 +522,7 @@ impl Outputs {
                 Course::Begins { stem, media } => Recording::new(
                     self.books.names.give(stem, &self.directory)?,
                     media,
-                    self.keeps_series,
+                    self.json.is_some(),
                     call,
                     records,
                 )
@@ -593,8 +626,15 @@ impl Outputs {
         for rows in ready.values() {
             self.detected_calls.push(&rows.detected_call);
             self.statistics.push(&rows.statistics);
+            if let Some(json) = &mut self.json {
+                json.push(&rows.json);
+            }
         }
         self.detected_calls.append(&mut self.books.detected_calls)?;
-        self.statistics.append(&mut self.books.statistics)
+        self.statistics.append(&mut self.books.statistics)?;
+        if let Some(json) = &mut self.json {
+            json.append(&mut self.books.json)?;
+        }
+        Ok(())
     }
 }

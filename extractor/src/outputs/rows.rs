@@ -1,4 +1,4 @@
-//! Rows of the two CSV files (docs/statistics.md).
+//! The rows of a call: of the two CSV files (docs/statistics.md), and of the records in JSON.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -6,32 +6,48 @@ use shared::s3_uri::S3Uri;
 
 use super::{
     columns::{Columns, DETECTED_CALLS, STATISTICS},
+    figures::{milliseconds, ms, percent, seconds, side},
     names::rfc3339,
+    record,
     summary::{CallSummary, StreamSummary},
     table::csv_rows,
     text::field,
 };
-use crate::calls::Side;
 
-/// The CSV rows of one call.
+/// The form of rows, and what they have beside the summary of a call.
+pub(super) struct RowForm<'a> {
+    /// The name of the call's file, if it has one.
+    pub(super) file_name: Option<&'a str>,
+    /// The place where that file is or will be an object.
+    pub(super) location: Option<&'a S3Uri>,
+    /// True when the rows have the digits, and not only their number: they may be a PIN.
+    pub(super) shows_digits: bool,
+    /// The columns of the tables.
+    pub(super) columns: Columns,
+    /// True when there is a record in JSON.
+    pub(super) writes_json: bool,
+}
+
+/// The rows of one call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rows {
     pub(super) detected_call: Vec<u8>,
     /// One row for each stream, in the order of their first packets.
     pub(super) statistics: Vec<u8>,
+    /// Its record in JSON, if the user wants it.
+    pub(super) json: Vec<u8>,
 }
 
 impl Rows {
-    /// Creates the rows of a call. `file_name` is the name of its file, if it has one; `location`
-    /// is the place where that file is or will be an object. Without `shows_digits`, the row has
-    /// only the number of digits: they may be a PIN.
-    pub(super) fn of(
-        summary: &CallSummary<'_>,
-        file_name: Option<&str>,
-        location: Option<&S3Uri>,
-        shows_digits: bool,
-        columns: Columns,
-    ) -> Result<Self> {
+    /// Creates the rows of a call.
+    pub(super) fn of(summary: &CallSummary<'_>, form: &RowForm<'_>) -> Result<Self> {
+        let &RowForm {
+            file_name,
+            location,
+            shows_digits,
+            columns,
+            writes_json,
+        } = form;
         let call = summary.call;
         let common = [
             field(&call.call_id),
@@ -40,10 +56,15 @@ impl Rows {
             field(&call.from),
             field(&call.to),
         ];
-        let s3_location = location
+        let object = location
             .zip(file_name)
-            .map(|(location, name)| location.of_object(name))
-            .unwrap_or_default();
+            .map(|(location, name)| location.of_object(name));
+        let json = if writes_json {
+            record::line(summary, file_name, object.as_deref(), shows_digits)?
+        } else {
+            Vec::new()
+        };
+        let s3_location = object.unwrap_or_default();
         let with_common = |row: Vec<String>, count: usize| {
             let fields = common.iter().cloned().chain(row);
             fields.take(count).collect::<Vec<_>>()
@@ -58,6 +79,7 @@ impl Rows {
         Ok(Self {
             detected_call: csv_rows([detected_call])?,
             statistics: csv_rows(of_streams)?,
+            json,
         })
     }
 }
@@ -169,71 +191,6 @@ fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
     ]
 }
 
-fn side(side: Side) -> &'static str {
-    match side {
-        Side::Caller => "caller",
-        Side::Callee => "callee",
-    }
-}
-
 fn or_empty(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-/// A percentage with two decimals, rounded half up.
-fn percent(part: u64, whole: u64) -> String {
-    let doubled = u128::from(part)
-        .saturating_mul(20_000)
-        .saturating_add(whole.into());
-    let hundredths = doubled
-        .checked_div(u128::from(whole).saturating_mul(2))
-        .unwrap_or(0);
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
-}
-
-/// Nanoseconds as milliseconds with two decimals, rounded half away from zero.
-fn ms(ns: i64) -> String {
-    let hundredths = ns.unsigned_abs().saturating_add(5_000) / 10_000;
-    let sign = if ns < 0 && hundredths > 0 { "-" } else { "" };
-    format!("{sign}{}.{:02}", hundredths / 100, hundredths % 100)
-}
-
-/// Nanoseconds as seconds with six decimals, truncated as timestamps are.
-fn seconds(ns: u64) -> String {
-    format!("{}.{:06}", ns / 1_000_000_000, ns / 1_000 % 1_000_000)
-}
-
-/// Nanoseconds as milliseconds with three decimals, truncated as timestamps are.
-fn milliseconds(ns: u64) -> String {
-    format!("{}.{:03}", ns / 1_000_000, ns / 1_000 % 1_000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers() {
-        for (ns, want) in [
-            (0, "0.00"),
-            (20_005_000, "20.01"),
-            (20_004_999, "20.00"),
-            (-1_500_000, "-1.50"),
-            (-4_999, "0.00"),
-        ] {
-            assert_eq!(ms(ns), want);
-        }
-        assert_eq!(seconds(61_000_001_999), "61.000001");
-        assert_eq!(milliseconds(1_002_003_999), "1002.003");
-        for (part, whole, want) in [
-            (0, 0, "0.00"),
-            (0, 7, "0.00"),
-            (1, 3, "33.33"),
-            (2, 3, "66.67"),
-            (1, 20_000, "0.01"),
-            (4, 4, "100.00"),
-        ] {
-            assert_eq!(percent(part, whole), want);
-        }
-    }
 }

@@ -28,8 +28,8 @@ pub struct OutputSettings {
     pub location: Option<S3Uri>,
     /// True when the table of calls has the digits that were pressed, and not only their number.
     pub shows_digits: bool,
-    /// True when an output wants the figures of streams for each five seconds.
-    pub keeps_series: bool,
+    /// True when there are records in JSON, for which calls have journals and streams have series.
+    pub writes_json: bool,
     /// True when the log has a line for each call, for services. A user at a terminal reads the
     /// table instead.
     pub tells_of_calls: bool,

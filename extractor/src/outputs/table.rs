@@ -1,7 +1,7 @@
-//! A CSV file and its pending rows.
+//! A file of rows, and its pending rows: a table, or objects of JSON.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a door: appends to the CSV files"
+    reason = "a door: appends to the files of rows"
 )]
 
 use std::{
@@ -18,16 +18,18 @@ use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
 use shared::{files, units::grouped};
 
+mod form;
+
+pub(super) use self::form::Form;
 use super::{
-    columns::{Columns, Table},
     directory::Directory,
     parts::{MODE, append, cut, hidden, is_there, remove, unhidden},
 };
 
-/// The longest header that is accepted, in bytes.
+/// The most bytes of the first line that are read: a header, or the beginning of a record.
 const MAX_HEADER: u64 = 64 * 1024;
 
-/// The columns of both tables that say which call it is: its Call-ID, its start, its file.
+/// The first fields of a row, which say which call it is: its Call-ID, its start, its file.
 const CALL_ID: usize = 0;
 const START: usize = 1;
 const FILE_NAME: usize = 2;
@@ -75,22 +77,21 @@ fn call(row: &ByteRecord) -> [Vec<u8>; 2] {
     [field(row, CALL_ID), field(row, START)]
 }
 
-/// A CSV file. Rows go to a hidden file beside it first, a new one for each unit of work.
+/// A file of rows. Rows go to a hidden file beside it first, a new one for each unit of work.
 #[derive(Debug)]
-pub(super) struct CsvFile {
+pub(super) struct RowFile {
     path: PathBuf,
     is_elsewhere: bool,
     /// The open file with the lock.
     locked: Option<File>,
-    table: &'static Table,
-    columns: Columns,
+    form: Form,
     /// Rows that are not in the hidden file yet.
     rows: Vec<u8>,
 }
 
-/// The lengths of a CSV file and its hidden file.
+/// The lengths of a file of rows and its hidden file.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct CsvProgress {
+pub(super) struct RowProgress {
     /// The number of the unit of work.
     unit: u64,
     /// The bytes of its rows in the hidden file, and the number of rows.
@@ -105,31 +106,25 @@ pub(super) struct CsvProgress {
     is_prepared: bool,
 }
 
-impl CsvFile {
-    /// A CSV file with these columns of a table, which need not exist yet.
-    pub(super) fn new(
-        directory: &Directory,
-        name: &Path,
-        table: &'static Table,
-        columns: Columns,
-    ) -> Self {
+impl RowFile {
+    /// A file with rows in this form, which need not exist yet.
+    pub(super) fn new(directory: &Directory, name: &Path, form: Form) -> Self {
         let is_elsewhere = name.components().nth(1).is_some();
         Self {
             path: directory.path().join(name),
             is_elsewhere,
             locked: None,
-            table,
-            columns,
+            form,
             rows: Vec::new(),
         }
     }
 
-    /// The path of the CSV file.
+    /// The path of the file.
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
-    /// Locks a CSV file outside the output directory, because runs with other output directories
+    /// Locks a file outside the output directory, because runs with other output directories
     /// may use it, too.
     ///
     /// # Errors
@@ -171,7 +166,7 @@ impl CsvFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} cannot be opened", self.path.display()))
             }
-            _ => append_to(&self.path, &csv_rows([self.header()])?),
+            _ => append_to(&self.path, &self.form.header()?),
         }
     }
 
@@ -182,20 +177,17 @@ impl CsvFile {
             .len())
     }
 
-    /// Refuses a file with other columns, or with an incomplete last row.
+    /// Refuses a file whose rows are of another form, or with an incomplete last row.
     fn check(&self, mut file: File) -> Result<()> {
         let path = self.path.display();
-        let mut header = String::new();
-        let read = BufReader::new(&mut file)
+        let mut first = Vec::new();
+        BufReader::new(&mut file)
             .take(MAX_HEADER)
-            .read_line(&mut header);
-        match read {
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                return Err(error).with_context(|| format!("{path} cannot be read"));
-            }
-            _ => {}
-        }
-        self.check_header(header.trim_end())?;
+            .read_until(b'\n', &mut first)
+            .with_context(|| format!("{path} cannot be read"))?;
+        let first = String::from_utf8_lossy(&first);
+        let is_right = self.form.check(first.trim_end(), &path.to_string());
+        is_right.map_err(anyhow::Error::msg)?;
         let mut last = [0];
         file.seek(SeekFrom::End(-1))
             .and_then(|_| file.read_exact(&mut last))
@@ -208,42 +200,17 @@ impl CsvFile {
         Ok(())
     }
 
-    /// The names of the columns.
-    fn header(&self) -> &'static [&'static str] {
-        self.table.columns(self.columns)
-    }
-
-    fn check_header(&self, header: &str) -> Result<()> {
-        let is_of = |columns| header == self.table.columns(columns).join(",");
-        if is_of(self.columns) {
-            return Ok(());
-        }
-        let path = self.path.display();
-        match self.columns {
-            Columns::All if is_of(Columns::Classic) => bail!(
-                "{path} was begun by an earlier version, without the columns {}; move it away (mv {path} {path}.old), and a new table begins, or keep to its columns with --columns classic",
-                self.table.newer().join(", ")
-            ),
-            Columns::Classic if is_of(Columns::All) => bail!(
-                "{path} has more columns than --columns classic writes; leave that flag out, move the table away, or choose another name"
-            ),
-            _ => bail!(
-                "{path} has other columns than the rows to be appended; move it away, or choose another name"
-            ),
-        }
-    }
-
-    /// Adds rows, which [`CsvFile::append`] writes.
+    /// Adds rows, which [`RowFile::append`] writes.
     pub(super) fn push(&mut self, rows: &[u8]) {
         self.rows.extend_from_slice(rows);
     }
 
     /// Appends the added rows to the hidden file, in one write.
-    pub(super) fn append(&mut self, progress: &mut CsvProgress) -> Result<()> {
+    pub(super) fn append(&mut self, progress: &mut RowProgress) -> Result<()> {
         if !self.rows.is_empty() {
             append(&self.part(progress.unit), progress.pending == 0, &self.rows)?;
             progress.pending = progress.pending.saturating_add(self.rows.len() as u64);
-            // No field has a line end in it: see `text.rs`.
+            // No row has a line end in it: see `text.rs`; JSON escapes it.
             let rows = self.rows.iter().filter(|byte| **byte == b'\n').count() as u64;
             progress.pending_rows = progress.pending_rows.saturating_add(rows);
             self.rows.clear();
@@ -252,7 +219,7 @@ impl CsvFile {
     }
 
     /// Prepares the publication of rows: records the present length of the file.
-    pub(super) fn prepare(&self, progress: &mut CsvProgress, directory: &Directory) -> Result<()> {
+    pub(super) fn prepare(&self, progress: &mut RowProgress, directory: &Directory) -> Result<()> {
         progress.is_prepared = true;
         // If an error counted as a missing file, its rows would be cut off.
         progress.published = match fs::metadata(&self.path) {
@@ -270,14 +237,16 @@ impl CsvFile {
     }
 
     /// The calls in the rows that are to be published.
-    pub(super) fn pending_calls(&self, progress: &CsvProgress) -> Result<Replaced> {
+    pub(super) fn pending_calls(&self, progress: &RowProgress) -> Result<Replaced> {
         let part = self.part(progress.unit);
         let mut calls = Replaced::default();
         if progress.pending == 0 || !is_there(&part)? {
             return Ok(calls);
         }
         cut(&part, progress.pending)?;
-        let rows = rows_of(&part).with_context(|| format!("{} cannot be read", part.display()))?;
+        let rows = self
+            .rows_of(&part)
+            .with_context(|| format!("{} cannot be read", part.display()))?;
         rows.iter().for_each(|row| calls.add(row));
         Ok(calls)
     }
@@ -287,7 +256,7 @@ impl CsvFile {
     /// `replaced` calls are removed.
     pub(super) fn publish(
         &mut self,
-        progress: &mut CsvProgress,
+        progress: &mut RowProgress,
         directory: &Directory,
         replaced: &Replaced,
     ) -> Result<()> {
@@ -320,10 +289,10 @@ impl CsvFile {
         if is_pending {
             remove(&part)?;
         }
-        *progress = CsvProgress {
+        *progress = RowProgress {
             unit: progress.unit.saturating_add(1),
             own_rows: progress.own_rows.saturating_add(progress.pending_rows),
-            ..CsvProgress::default()
+            ..RowProgress::default()
         };
         Ok(())
     }
@@ -331,7 +300,7 @@ impl CsvFile {
     fn append_rows(
         &self,
         part: &Path,
-        progress: &CsvProgress,
+        progress: &RowProgress,
         directory: &Directory,
     ) -> Result<()> {
         let mut rows = BufReader::new(files::open(OpenOptions::new().read(true), part)?);
@@ -348,7 +317,7 @@ impl CsvFile {
         let before = file.metadata()?.len().min(progress.published);
         file.set_len(before)?;
         let header = if before == 0 {
-            csv_rows([self.header()])?
+            self.form.header()?
         } else {
             Vec::new()
         };
@@ -378,11 +347,11 @@ impl CsvFile {
     fn replace_rows(
         &mut self,
         part: Option<&Path>,
-        progress: &CsvProgress,
+        progress: &RowProgress,
         directory: &Directory,
         replaced: &Replaced,
     ) -> Result<()> {
-        let new_rows = part.map_or_else(|| Ok(Vec::new()), rows_of)?;
+        let new_rows = part.map_or_else(|| Ok(Vec::new()), |part| self.rows_of(part))?;
         let open = |path: &Path| files::open(OpenOptions::new().read(true), path);
         let mut old = match open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -393,34 +362,25 @@ impl CsvFile {
         })?;
         let end = old.as_mut().map_or(Ok(&b"\n"[..]), line_end)?;
         let new = files::replacement(&self.path, mode)?;
-        let terminator = if end == b"\n" {
-            csv::Terminator::Any(b'\n')
-        } else {
-            csv::Terminator::CRLF
-        };
-        let mut to = csv::WriterBuilder::new()
-            .terminator(terminator)
-            .flexible(true)
-            .from_writer(new.as_file());
-        let mut has_header = false;
+        let mut to = self.form.writer(new.as_file(), end);
+        let mut has_header = self.form.header_rows() == 0;
         if let Some(mut old) = old {
             let (others, own) = self.rows_of_whom(&old, progress, &new_rows)?;
             old.seek(SeekFrom::Start(0))?;
-            for (number, row) in
-                (0..others.saturating_add(own)).zip(records(old).into_byte_records())
-            {
+            for (number, row) in (0..others.saturating_add(own)).zip(self.form.rows(old)) {
                 let row = row?;
-                if !has_header || !replaced.has(&row, number >= others) {
-                    to.write_byte_record(&row)?;
+                let is_header = number < self.form.header_rows();
+                if is_header || !replaced.has(&row, number >= others) {
+                    to.write(&row)?;
                 }
-                has_header = true;
+                has_header |= is_header;
             }
         }
         if !has_header {
-            to.write_record(self.header())?;
+            to.write_header(self.form)?;
         }
         for row in &new_rows {
-            to.write_byte_record(row)?;
+            to.write(row)?;
         }
         to.flush()?;
         drop(to);
@@ -449,14 +409,14 @@ impl CsvFile {
     fn rows_of_whom(
         &self,
         file: &File,
-        progress: &CsvProgress,
+        progress: &RowProgress,
         new_rows: &[ByteRecord],
     ) -> Result<(u64, u64)> {
         let mut file = file.try_clone()?;
         file.seek(SeekFrom::Start(0))?;
         let mut count: u64 = 0;
         let mut last = VecDeque::new();
-        for row in records(file).into_byte_records() {
+        for row in self.form.rows(file) {
             count = count.saturating_add(1);
             last.push_back(row?);
             if last.len() > new_rows.len() {
@@ -498,7 +458,7 @@ impl CsvFile {
 
     /// Removes the hidden files of other units of work, truncates the hidden file of this unit to
     /// its known length, and removes unfinished replacements of the file.
-    pub(super) fn cut_back(&self, progress: &CsvProgress) -> Result<()> {
+    pub(super) fn cut_back(&self, progress: &RowProgress) -> Result<()> {
         if progress.pending > 0 {
             cut(&self.part(progress.unit), progress.pending)?;
         }
@@ -519,6 +479,11 @@ impl CsvFile {
         Ok(())
     }
 
+    fn rows_of(&self, part: &Path) -> Result<Vec<ByteRecord>> {
+        let file = files::open(OpenOptions::new().read(true), part)?;
+        self.form.rows(file).collect()
+    }
+
     /// The path of a unit's hidden file.
     fn part(&self, unit: u64) -> PathBuf {
         self.path
@@ -528,19 +493,6 @@ impl CsvFile {
     fn file_name(&self) -> Cow<'_, str> {
         self.path.file_name().unwrap_or_default().to_string_lossy()
     }
-}
-
-fn rows_of(part: &Path) -> Result<Vec<ByteRecord>> {
-    let rows = records(files::open(OpenOptions::new().read(true), part)?);
-    Ok(rows.into_byte_records().collect::<csv::Result<_>>()?)
-}
-
-/// The rows of a table, or of a part of one.
-fn records(file: File) -> csv::Reader<File> {
-    csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(file)
 }
 
 /// The line end of the table's header. Earlier versions ended lines with CRLF.

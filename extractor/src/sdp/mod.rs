@@ -4,8 +4,10 @@ mod bundle;
 mod description;
 mod format;
 mod lines;
+mod media_lines;
 mod outline;
 
 pub use description::{Description, Media, Rank};
 pub use format::{Codec, Format, format_of_static};
-pub use outline::{MediaLine, Place, outline};
+pub use media_lines::{MediaLine, Place, media_lines};
+pub use outline::{Direction, Outline};

@@ -1,158 +1,117 @@
-//! A description in a few words, for people. [`Description`](super::Description) is what calls use.
+//! The outline of a description, for records: what its `m=` lines say beside the endpoints.
 
-use std::net::IpAddr;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use super::{
-    format::format_of_static,
-    lines::{Address, fields, lines, number},
-};
+use super::lines::{fields, lines, number};
 
-/// The most media lines that are kept.
-const MAX_LINES: usize = 16;
-/// The most formats of a line that are kept.
-const MAX_FORMATS: usize = 8;
-/// The most bytes of a word.
+/// The most `m=` lines that are read: as many as [`super::Description`] has media.
+const MAX_LINES: usize = 64;
+/// The most formats of an `m=` line that are kept.
+const MAX_FORMATS: usize = 32;
+/// The most bytes of a word that are kept.
 const MAX_WORD_LEN: usize = 32;
 
-/// An `m=` line, and what the lines behind it say, or those of the session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MediaLine {
-    /// `audio`, `video` and so on.
-    pub kind: Box<[u8]>,
-    /// The port, if it can be read.
+/// An `m=` line, and the direction of its media.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outline {
+    /// RFC 8866, 5.14: `audio`, `video`, `image` and the like.
+    pub media: Box<[u8]>,
+    /// The port; `None` if it cannot be read.
     pub port: Option<u16>,
-    /// The transport: `RTP/AVP` and so on.
+    /// `RTP/AVP` and the like.
     pub protocol: Box<[u8]>,
-    /// The address of the connection.
-    pub place: Place,
-    /// The direction, if a line gives one.
-    pub direction: Option<&'static str>,
-    /// The names of its formats, with their payload types.
-    pub formats: Vec<(Option<u8>, Box<[u8]>)>,
-    /// True with keys for SRTP: `a=crypto` (RFC 4568), or a fingerprint for DTLS (RFC 8122).
-    pub has_keys: bool,
+    /// The formats: payload types, if the protocol is RTP.
+    pub formats: SmallVec<[Box<[u8]>; 4]>,
+    /// The direction, of the media or else of the session.
+    pub direction: Direction,
 }
 
-/// The address of a connection line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Place {
-    /// There is none.
+/// The direction of media, as the sender of the description sees it: RFC 8866, 6.7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// Also where no line says so.
     #[default]
-    Nowhere,
-    /// An address.
-    Ip(IpAddr),
-    /// A host name.
-    HostName(Box<[u8]>),
-    /// Something else.
-    Unreadable,
+    SendReceive,
+    /// The sender only sends: the other side is on hold.
+    SendOnly,
+    /// The sender only receives.
+    ReceiveOnly,
+    /// Neither.
+    Inactive,
 }
 
-impl MediaLine {
-    /// Returns true if the media is encrypted: SRTP by its profile (RFC 3711, RFC 5764), or with
-    /// keys.
+impl Direction {
+    /// Its name in descriptions.
     #[must_use]
-    pub fn is_encrypted(&self) -> bool {
-        let is_secure = self.protocol.windows(4).any(|word| word == b"SAVP");
-        is_secure || self.has_keys
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SendReceive => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::ReceiveOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
     }
 
-    fn of(value: &[u8]) -> Self {
-        let mut words = fields(value);
-        let kind = word(words.next().unwrap_or_default());
-        let port = words.next().unwrap_or_default();
-        let port = port.split(|byte| *byte == b'/').next().and_then(number);
-        let protocol = word(words.next().unwrap_or_default());
-        let format = |field: &[u8]| {
-            let payload_type: Option<u8> = number(field);
-            let known = payload_type.and_then(format_of_static);
-            let name = known.map_or_else(|| word(field), |format| word(format.codec.name()));
-            (payload_type, name)
+    fn of_attribute(attribute: &[u8]) -> Option<Self> {
+        [
+            Self::SendReceive,
+            Self::SendOnly,
+            Self::ReceiveOnly,
+            Self::Inactive,
+        ]
+        .into_iter()
+        .find(|direction| attribute.eq_ignore_ascii_case(direction.word().as_bytes()))
+    }
+}
+
+impl Outline {
+    /// The `m=` lines of a description, in the order of its media.
+    #[must_use]
+    pub fn read_all(description: &[u8]) -> Vec<Self> {
+        let mut of_session = Direction::default();
+        let mut outlines: Vec<(Self, Option<Direction>)> = Vec::new();
+        for (kind, value) in lines(description) {
+            match kind {
+                b'm' if outlines.len() >= MAX_LINES => {}
+                b'm' => outlines.push((Self::of_line(value), None)),
+                b'a' => {
+                    let Some(direction) = Direction::of_attribute(value.trim_ascii()) else {
+                        continue;
+                    };
+                    match outlines.last_mut() {
+                        Some((_, of_media)) => *of_media = Some(direction),
+                        None => of_session = direction,
+                    }
+                }
+                _ => {}
+            }
+        }
+        let with_direction = |(outline, of_media): (Self, Option<Direction>)| Self {
+            direction: of_media.unwrap_or(of_session),
+            ..outline
         };
+        outlines.into_iter().map(with_direction).collect()
+    }
+
+    /// RFC 8866, 5.14: `audio 49170/2 RTP/AVP 0 96`.
+    fn of_line(value: &[u8]) -> Self {
+        let mut parts = fields(value);
+        let media = word(parts.next().unwrap_or_default());
+        let port = parts.next().unwrap_or_default();
+        let protocol = word(parts.next().unwrap_or_default());
         Self {
-            kind,
-            port,
+            media,
+            port: port.split(|&byte| byte == b'/').next().and_then(number),
             protocol,
-            formats: words.take(MAX_FORMATS).map(format).collect(),
-            ..Self::default()
-        }
-    }
-
-    fn add(&mut self, kind: u8, value: &[u8]) {
-        match kind {
-            b'c' => self.place = Place::of(value),
-            b'a' => self.add_attribute(value),
-            _ => {}
-        }
-    }
-
-    fn add_attribute(&mut self, attribute: &[u8]) {
-        let mut halves = attribute.splitn(2, |byte| *byte == b':');
-        let name = halves.next().unwrap_or_default().trim_ascii();
-        let value = halves.next().unwrap_or_default().trim_ascii();
-        for direction in ["sendrecv", "sendonly", "recvonly", "inactive"] {
-            if name.eq_ignore_ascii_case(direction.as_bytes()) {
-                self.direction = Some(direction);
-            }
-        }
-        if name.eq_ignore_ascii_case(b"crypto") || name.eq_ignore_ascii_case(b"fingerprint") {
-            self.has_keys = true;
-        }
-        if name.eq_ignore_ascii_case(b"rtpmap") {
-            let mut words = fields(value);
-            let payload_type: Option<u8> = words.next().and_then(number);
-            let codec = words.next().unwrap_or_default();
-            let codec = codec.split(|byte| *byte == b'/').next().unwrap_or_default();
-            let mut formats = self.formats.iter_mut();
-            if payload_type.is_some()
-                && !codec.is_empty()
-                && let Some(format) = formats.find(|format| format.0 == payload_type)
-            {
-                format.1 = word(codec);
-            }
+            formats: parts.take(MAX_FORMATS).map(word).collect(),
+            direction: Direction::default(),
         }
     }
 }
 
-impl Place {
-    fn of(value: &[u8]) -> Self {
-        match Address::of_connection(value).next() {
-            Some(Address::Ip(ip)) => Self::Ip(ip),
-            Some(Address::HostName) => {
-                Self::HostName(word(fields(value).nth(2).unwrap_or_default()))
-            }
-            Some(Address::Unreadable) => Self::Unreadable,
-            None => Self::Nowhere,
-        }
-    }
-}
-
-/// The `m=` lines of a description.
-#[must_use]
-pub fn outline(description: &[u8]) -> Vec<MediaLine> {
-    let mut session = MediaLine::default();
-    let mut media: Vec<MediaLine> = Vec::new();
-    for (kind, value) in lines(description) {
-        if kind == b'm' {
-            if media.len() >= MAX_LINES {
-                break;
-            }
-            media.push(MediaLine::of(value));
-        } else {
-            media.last_mut().unwrap_or(&mut session).add(kind, value);
-        }
-    }
-    for line in &mut media {
-        if line.place == Place::Nowhere {
-            line.place = session.place.clone();
-        }
-        line.direction = line.direction.or(session.direction);
-        line.has_keys |= session.has_keys;
-    }
-    media
-}
-
-fn word(bytes: &[u8]) -> Box<[u8]> {
-    bytes.get(..MAX_WORD_LEN).unwrap_or(bytes).into()
+fn word(field: &[u8]) -> Box<[u8]> {
+    field.get(..MAX_WORD_LEN).unwrap_or(field).into()
 }
 
 #[cfg(test)]
@@ -160,41 +119,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_inherits_from_the_session() {
-        let sdp = b"v=0\r\nc=IN IP4 192.0.2.1\r\na=sendonly\r\nm=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\nm=video 0 RTP/SAVP 99\r\nc=IN IP4 media.example.com\r\na=inactive\r\n";
-        let lines = outline(sdp);
-        let [audio, video] = lines.as_slice() else {
-            panic!("{lines:?}")
+    fn media_with_their_directions() {
+        let text = "v=0\r\na=recvonly\r\nm=audio 49170/2 RTP/AVP 0 96\r\na=rtpmap:96 opus/48000/2\r\nm=image 4000 udptl t38\r\na=inactive\r\nm=video x\r\n";
+        let read = Outline::read_all(text.as_bytes());
+        let words = |outline: &Outline| {
+            let formats: Vec<String> = outline
+                .formats
+                .iter()
+                .map(|format| String::from_utf8_lossy(format).into_owned())
+                .collect();
+            format!(
+                "{} {:?} {} {} {}",
+                String::from_utf8_lossy(&outline.media),
+                outline.port,
+                String::from_utf8_lossy(&outline.protocol),
+                formats.join(","),
+                outline.direction.word()
+            )
         };
-        assert_eq!(audio.place, Place::Ip("192.0.2.1".parse().unwrap()));
+        let read: Vec<String> = read.iter().map(words).collect();
         assert_eq!(
-            (audio.port, audio.direction),
-            (Some(4000), Some("sendonly"))
+            read,
+            [
+                "audio Some(49170) RTP/AVP 0,96 recvonly",
+                "image Some(4000) udptl t38 inactive",
+                "video None   recvonly"
+            ]
         );
-        let formats: Vec<&[u8]> = audio.formats.iter().map(|(_, name)| &**name).collect();
-        assert_eq!(formats, [&b"PCMU"[..], b"telephone-event"]);
-        assert!(!audio.is_encrypted() && video.is_encrypted());
-        assert_eq!(
-            video.place,
-            Place::HostName(b"media.example.com"[..].into())
-        );
-        assert_eq!((video.port, video.direction), (Some(0), Some("inactive")));
     }
 
     #[test]
-    fn any_bytes_are_read() {
-        for bytes in [
-            &b""[..],
-            b"m=",
-            b"m=audio",
-            b"c=\nm=\na=rtpmap:\na=:",
-            b"m=\xff x y z",
-        ] {
-            assert!(outline(bytes).len() <= 1);
-        }
-        assert_eq!(
-            outline(&b"m=audio 1 RTP/AVP 0\n".repeat(500)).len(),
-            MAX_LINES
-        );
+    fn no_more_than_the_limits() {
+        let long = format!("m={} 1 RTP/AVP{}\r\n", "a".repeat(99), " 0".repeat(99));
+        let read = Outline::read_all(long.repeat(99).as_bytes());
+        assert_eq!(read.len(), MAX_LINES);
+        assert_eq!(read[0].media.len(), MAX_WORD_LEN);
+        assert_eq!(read[0].formats.len(), MAX_FORMATS);
     }
 }

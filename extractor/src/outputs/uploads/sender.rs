@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use self::{
-    store::{CAPTURE, InodeId, Sent, Store, TABLE, UploadOrder, file_at},
+    store::{CAPTURE, InodeId, RECORDS, Sent, Store, TABLE, UploadOrder, file_at},
     trouble::Trouble,
 };
 use super::{Account, Cleanup, Due, Shared, UploadSettings};
@@ -210,12 +210,13 @@ impl Shared {
                     .map(|ending| format!(".{}", ending.to_string_lossy()))
                     .unwrap_or_default();
                 let name = format!("{stem}_{begun}{ending}");
+                let content_type = if ending == ".jsonl" { RECORDS } else { TABLE };
                 UploadOrder {
                     path: path.clone(),
                     to: settings.to.clone(),
                     name,
                     len: 0,
-                    content_type: TABLE,
+                    content_type,
                     replaces: true,
                 }
             }

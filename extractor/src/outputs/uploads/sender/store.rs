@@ -49,6 +49,8 @@ use crate::outputs::uploads::settings::{Encryption, Tags, UploadSettings};
 pub(super) const CAPTURE: &str = "application/vnd.tcpdump.pcap";
 /// RFC 4180, section 3.
 pub(super) const TABLE: &str = "text/csv";
+/// The usual media type of an object of JSON a line; IANA has none.
+pub(super) const RECORDS: &str = "application/x-ndjson";
 
 /// The longest object that is sent in one piece, in bytes.
 const MAX_PIECE: u64 = 16 << 20;
