@@ -113,6 +113,7 @@ fn an_input_may_end_with_a_damaged_time() {
     for place in packets.places_of_damage().into_iter().filter(is_in_order) {
         let desk = Desk::new();
         let mut command = desk.extractor();
+        command.arg("--json");
         for (n, stretch) in packets.cut_at(&[place + 1]).into_iter().enumerate() {
             let path = desk.segments.join(format!("{n}.pcap"));
             std::fs::write(&path, packets.file(stretch, Container::Plain)).unwrap();
@@ -134,6 +135,7 @@ fn inputs_that_are_given_one_by_one_are_one_capture() {
         for pieces in [2, 7, 50] {
             let desk = Desk::new();
             let mut command = desk.extractor();
+            command.arg("--json");
             for (n, stretch) in packets
                 .cut_in_order_of_time(pieces, &mut dice)
                 .into_iter()

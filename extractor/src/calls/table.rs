@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
@@ -149,10 +149,8 @@ pub struct Work {
 pub struct CallTable {
     rules: Rules,
     by_call_id: Table<Box<[u8]>, CallNumber>,
-    /// A hash table of boxes: a message looks its call up a dozen times. Where the order of calls
-    /// matters, they are sorted.
-    #[serde(serialize_with = "in_order")]
-    calls: Table<CallNumber, Box<Call>>,
+    /// In boxes, because a node of the map that holds its calls is too large to be searched fast.
+    calls: BTreeMap<CallNumber, Box<Call>>,
     endpoints: Endpoints,
     flows: FlowTable,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
@@ -177,18 +175,6 @@ pub struct CallTable {
     trace: Option<Box<Trace>>,
 }
 
-/// Writes the calls in the order of their numbers, so that equal states are equal bytes.
-fn in_order<S: Serializer>(
-    calls: &Table<CallNumber, Box<Call>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let calls: BTreeMap<&CallNumber, &Call> = calls
-        .iter()
-        .map(|(number, call)| (number, call.as_ref()))
-        .collect();
-    calls.serialize(serializer)
-}
-
 impl CallTable {
     /// A table without calls.
     #[must_use]
@@ -196,7 +182,7 @@ impl CallTable {
         Self {
             rules,
             by_call_id: Table::default(),
-            calls: Table::default(),
+            calls: BTreeMap::new(),
             endpoints: Endpoints::default(),
             flows: FlowTable::default(),
             timers: BinaryHeap::new(),
@@ -338,7 +324,7 @@ impl CallTable {
 
     /// Ends the input at `end`: closes the open calls.
     pub fn finish(&mut self, end: Moment) {
-        let mut open: Vec<(CallNumber, CallState)> = self
+        let open: Vec<(CallNumber, CallState)> = self
             .calls
             .values()
             .filter(|call| call.end.is_none())
@@ -349,7 +335,6 @@ impl CallTable {
                 )
             })
             .collect();
-        open.sort_unstable_by_key(|(number, _)| *number);
         for (number, state) in open {
             self.close(number, end, state, Clock::MAX);
         }
@@ -368,12 +353,11 @@ impl CallTable {
             self.settle(flow, &settled);
         }
         let flows = &self.flows;
-        let mut work: Vec<Work> = self
+        let work = self
             .calls
             .values_mut()
             .filter_map(|call| call.work(settled(call.number), flows))
             .collect();
-        work.sort_unstable_by_key(|work| work.number);
         (work, left_since)
     }
 

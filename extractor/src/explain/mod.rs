@@ -1,7 +1,7 @@
 //! `explain`: for a few calls of a capture, what was decided and why, in words and a ladder.
 //!
 //! The same engine as in a run reads the capture, twice, with a [`Trace`] and without outputs. The
-//! [`Sightings`] have what the calls do not look at: the content of packets.
+//! `Sightings` have what the calls do not look at: the content of packets.
 
 mod findings;
 mod flows;
