@@ -41,7 +41,7 @@ pub(super) struct OutputArguments {
 
     /// Write the tables only, no call files.
     ///
-    /// The rows are as with files, without a file name. It takes a third of the time.
+    /// The rows are as with files, without a file name. It takes about two thirds of the time.
     #[arg(long, conflicts_with = "auto_upload_to_s3")]
     pub(super) no_pcaps: bool,
 
