@@ -27,6 +27,8 @@ pub(crate) struct Stretch {
     pub(crate) from_ns: u64,
     /// The first time after it; `None` if all drops so far are its own.
     pub(crate) until_ns: Option<u64>,
+    /// The last time that is known to be its own, of a packet or of a moment without packets.
+    pub(crate) latest_ns: u64,
 }
 
 /// Drops whose segment has not ended.
@@ -87,6 +89,7 @@ impl WaitingDrops {
             number,
             from_ns,
             until_ns,
+            latest_ns,
         } in self.ended.drain(..)
         {
             let is_of_segment = |drop: &Dropped| {
@@ -97,8 +100,14 @@ impl WaitingDrops {
                 .drain(..)
                 .partition(|(drop, _)| is_of_segment(drop));
             self.drops = later;
-            let last_us = own.iter().map(|(drop, _)| drop.until_us).max().unwrap_or(0);
-            let until_us = until_ns.map_or(last_us, |until_ns| until_ns.div_ceil(1000));
+            let after_latest_us = (latest_ns / 1000).saturating_add(1);
+            let until_us = until_ns.map_or_else(
+                || {
+                    let ends_us = own.iter().map(|(drop, _)| drop.until_us);
+                    ends_us.fold(after_latest_us, u64::max)
+                },
+                |until_ns| until_ns.div_ceil(1000),
+            );
             to.lock()
                 .insert(number, SegmentDrops::new(from_ns / 1000, until_us, own));
         }
@@ -151,6 +160,7 @@ mod tests {
             number,
             from_ns: from_s * S,
             until_ns: Some(until_s * S),
+            latest_ns: from_s * S,
         }
     }
 
@@ -183,10 +193,17 @@ mod tests {
         assert!(counted.take(1).is_none());
         waiting.end(Stretch {
             until_ns: None,
+            latest_ns: 75 * S,
             ..segment(2, 70, 0)
         });
         waiting.assign(&counted);
-        assert_eq!(of(&counted, 2), [(70_000_000, 70_000_000, 4)]);
+        let last = counted.take(2).unwrap();
+        assert_eq!((last.from_us(), last.until_us()), (70_000_000, 75_000_001));
+        let drop = last.drops()[0];
+        assert_eq!(
+            (drop.from_us, drop.until_us, drop.packets),
+            (70_000_000, 70_000_000, 4)
+        );
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(crate) struct Gatherer {
     /// The number of the segment, from 1, and its beginning in nanoseconds since 1970.
     segment: u64,
     start_ns: u64,
+    /// The latest time that belongs to the segment, of a packet or of a moment without packets.
+    latest_ns: u64,
     chunk: Chunk,
     drops: WaitingDrops,
     counted: Arc<CountedDrops>,
@@ -123,6 +125,7 @@ impl Gatherer {
             is_open: false,
             segment: 0,
             start_ns: 0,
+            latest_ns: 0,
             chunk,
             drops: WaitingDrops::default(),
             counted,
@@ -149,6 +152,7 @@ impl Gatherer {
             self.begin(frame.timestamp_ns);
         }
         self.rotation.add(record_bytes);
+        self.latest_ns = self.latest_ns.max(frame.timestamp_ns);
         let header = record_header(
             frame.timestamp_ns,
             self.format.precision,
@@ -166,11 +170,11 @@ impl Gatherer {
         if self.wants_empty && !self.is_open {
             self.begin(now_ns);
         }
-        if self.is_open
-            && self.chunk.ends.is_none()
-            && let Some(reason) = self.rotation.ends_at(now_ns)
-        {
-            self.end(reason, now_ns);
+        if self.is_open && self.chunk.ends.is_none() {
+            match self.rotation.ends_at(now_ns) {
+                Some(reason) => self.end(reason, now_ns),
+                None => self.latest_ns = self.latest_ns.max(now_ns),
+            }
         }
         if self.chunk.ends.is_some() {
             if self.hand_over() && self.wants_empty {
@@ -240,6 +244,7 @@ impl Gatherer {
             number: self.segment,
             from_ns: self.start_ns,
             until_ns,
+            latest_ns: self.latest_ns,
         };
         self.drops.end(self.chunk.stretch);
     }
@@ -276,6 +281,7 @@ impl Gatherer {
         self.is_open = true;
         self.segment = self.segment.saturating_add(1);
         self.start_ns = start_ns;
+        self.latest_ns = start_ns;
     }
 
     /// Pushes the chunk to the ring and begins another. Returns false if the ring is full.
@@ -451,6 +457,31 @@ mod tests {
         assert_eq!(first.from_us(), (minute + 10 * S) / 1000);
         assert_eq!(first.until_us(), (minute + 60 * S) / 1000);
         assert_eq!(second.until_us(), (minute + 63 * S) / 1000);
+    }
+
+    #[test]
+    fn the_last_segment_covers_its_packets_and_the_silence_after_them() {
+        let until_us = |steps: &dyn Fn(&mut Gatherer)| {
+            let mut gatherer = gatherer(MINUTE, 1 << 24);
+            let counted = Arc::clone(&gatherer.counted);
+            gatherer.append(&frame(T0, b"one"));
+            steps(&mut gatherer);
+            gatherer.finish();
+            let drops = counted.take(1).unwrap();
+            assert_eq!((drops.packets(), drops.from_us()), (0, T0 / 1000));
+            drops.until_us()
+        };
+        let microsecond = |ns: u64| (T0 + ns) / 1000 + 1;
+        assert_eq!(until_us(&|_| ()), microsecond(0));
+        let later = |gatherer: &mut Gatherer| gatherer.append(&frame(T0 + 5 * S, b"two"));
+        assert_eq!(until_us(&later), microsecond(5 * S));
+        let silent = |gatherer: &mut Gatherer| gatherer.settle(T0 + 7 * S);
+        assert_eq!(until_us(&silent), microsecond(7 * S));
+        let set_back = |gatherer: &mut Gatherer| {
+            gatherer.append(&frame(T0 + 5 * S, b"two"));
+            gatherer.append(&frame(T0 - 3600 * S, b"three"));
+        };
+        assert_eq!(until_us(&set_back), microsecond(5 * S));
     }
 
     #[test]

@@ -755,6 +755,7 @@ mod tests {
             number,
             from_ns: START_NS,
             until_ns: Some(START_NS + 60_000_000_000),
+            latest_ns: 0,
         }
     }
 

@@ -13,7 +13,7 @@
 //! | member | meaning |
 //! | --- | --- |
 //! | `version` | 1 |
-//! | `from_us`, `until_us` | the time of the segment: from its first packet to the end that the agent gave it |
+//! | `from_us`, `until_us` | the time of the segment: from its first packet to the end that the agent gave it; of the last one of a run, to the last moment at which the agent looked for packets |
 //! | `kernel` | packets for which the kernel's buffer had no room |
 //! | `interface` | packets that the interface dropped |
 //! | `agent` | packets that the agent dropped, because the disk was too slow or refused them |
@@ -22,7 +22,7 @@
 //! Times are microseconds since 1970, of the clock that stamps the packets. The kernel counts
 //! without times, so a drop is known as well as the agent reads the counters: each second, and when
 //! a segment ends. A drop that lasts beyond the end of its segment stands in the segment in whose
-//! time it began.
+//! time it began. One that comes between two segments stands at the beginning of the later one.
 
 use serde::{Deserialize, Serialize};
 

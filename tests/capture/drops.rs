@@ -65,6 +65,11 @@ fn a_segment_without_drops_says_so() {
         let [before, after] = [0, 1].map(|number| pair[number].2.as_ref().unwrap());
         assert_eq!(before.until_us() / 1000, after.from_us() / 1000);
     }
+    let last = told
+        .last()
+        .and_then(|(_, _, drops)| drops.as_ref())
+        .unwrap();
+    assert!(last.until_us() > last.from_us(), "{last:?}");
     assert_eq!(hidden(&network.segments()).len(), told.len());
 }
 
@@ -110,6 +115,7 @@ fn a_call_says_what_the_kernel_dropped() {
         row.rsplit(',').next().unwrap().to_owned()
     };
     assert_eq!(of("during"), dropped.to_string(), "{table}");
+    assert_eq!(of("after"), "0", "{table}");
     // The counters are read each second, so a call that ended shortly before may have them, too.
     assert!(
         ["0", &dropped.to_string()].contains(&of("before").as_str()),
