@@ -120,8 +120,10 @@ fn reports(mut steps: Input<'_>) {
     let matched = reports.matched([(7, FlowKey::between(a, b), 9)].into_iter());
     if let Some(reception) = matched[0].reception {
         for (first, expected) in [(0, 1), (7, 1_000), (u16::MAX, u64::MAX)] {
-            if let Some(loss) = reception.loss(first, expected) {
-                assert!(loss.lost <= loss.expected && loss.expected > 0, "{loss:?}");
+            for may_be_older in [false, true] {
+                if let Some(loss) = reception.loss(first, expected, may_be_older) {
+                    assert!(loss.lost <= loss.expected && loss.expected > 0, "{loss:?}");
+                }
             }
         }
         assert!(reception.round_trip_ns().is_none_or(|trip| trip <= at));

@@ -453,7 +453,7 @@ impl CallTable {
         let mut call = Call::open(number, event, dropped);
         call.journal = self.keeps_journals.then(Box::default);
         if let Some(trace) = &mut self.trace {
-            trace.open(&call, call.dialogs.is_mid_dialog());
+            trace.open(&call, call.was_under_way());
         }
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, Box::new(call));
@@ -718,7 +718,13 @@ impl Call {
     /// Returns true if the call was answered: the capture has the answer, or began after it.
     #[must_use]
     pub fn was_answered(&self) -> bool {
-        self.dialogs.is_mid_dialog() || self.facts.answered_ns.is_some()
+        self.was_under_way() || self.facts.answered_ns.is_some()
+    }
+
+    /// Returns true if the capture began inside the call.
+    #[must_use]
+    pub fn was_under_way(&self) -> bool {
+        self.dialogs.is_mid_dialog()
     }
 
     /// Adds the frames of a message in capture order: some may come before those of other messages.
@@ -768,7 +774,7 @@ impl Call {
     /// have.
     fn looks_back_to(&self, at: Moment, rules: &Rules) -> Moment {
         let earliest = Moment::at(at.clock.saturating_sub(rules.lookback_ns));
-        if self.dialogs.is_mid_dialog() {
+        if self.was_under_way() {
             earliest
         } else {
             earliest.max(self.first_frame)

@@ -262,18 +262,25 @@ impl Reception {
     }
 
     /// The packets that never came to the receiver, of a stream whose first sequence number and
-    /// number of expected packets are those at the capture point.
+    /// number of expected packets are those at the capture point. `may_be_older` is true if the
+    /// stream may have begun before the capture.
     ///
-    /// A report has no first sequence number. If the receiver expected more packets than passed the
-    /// capture point, the stream is older than the capture: then the loss is that between the first
-    /// and the last report. `None` if that makes no sense either.
+    /// A report has no first sequence number, and counts from the stream's true beginning. So the
+    /// loss of a stream that is older than the capture is that between the first report and the
+    /// last. A stream is older, too, if the receiver expected more packets than passed the capture
+    /// point, or if the first report has more losses than that. `None` if nothing makes sense.
     #[must_use]
-    pub fn loss(&self, first: u16, expected: u64) -> Option<Loss> {
+    pub fn loss(&self, first: u16, expected: u64, may_be_older: bool) -> Option<Loss> {
         let (earliest, latest) = self.counts?;
         let most = expected.saturating_add(MAX_AHEAD);
-        let since = |number: u32| u64::from(latest.highest.wrapping_sub(number));
+        let between = |number: u32, highest: u32| u64::from(highest.wrapping_sub(number));
+        let since = |number: u32| between(number, latest.highest);
         let from_first = since(first.into()).saturating_add(1);
-        let (lost, expected) = if from_first <= most {
+        let at_first_report = between(first.into(), earliest.highest).saturating_add(1);
+        let is_older = may_be_older
+            || from_first > most
+            || u64::try_from(earliest.lost).is_ok_and(|lost| lost > at_first_report);
+        let (lost, expected) = if !is_older {
             (latest.lost.into(), from_first)
         } else {
             let lost = i64::from(latest.lost).saturating_sub(earliest.lost.into());

@@ -49,12 +49,13 @@ pub(in super::super) struct FarEndSummary<'a> {
 }
 
 impl<'a> FarEndSummary<'a> {
-    fn of(far_end: FarEnd<'a>, stream: &Stream, clock_rate: Option<u32>) -> Self {
+    fn of(call: &Call, far_end: FarEnd<'a>, stream: &Stream, clock_rate: Option<u32>) -> Self {
         let reception = far_end.reception;
         let (first, expected) = stream.sequence.run();
+        let may_be_older = call.was_under_way();
         Self {
             cname: far_end.cname,
-            loss: reception.and_then(|reception| reception.loss(first, expected)),
+            loss: reception.and_then(|reception| reception.loss(first, expected, may_be_older)),
             jitter_ms: reception
                 .zip(clock_rate)
                 .and_then(|(reception, rate)| reception.jitter_ms(rate)),
@@ -83,7 +84,7 @@ impl<'a> StreamSummary<'a> {
             format,
             mos: format.and_then(|format| mos(format.codec.name(), &totals, delay_ms)),
             totals,
-            far_end: FarEndSummary::of(far_end, stream, clock_rate),
+            far_end: FarEndSummary::of(call, far_end, stream, clock_rate),
         }
     }
 
@@ -92,9 +93,9 @@ impl<'a> StreamSummary<'a> {
         percent.is_exceeded(self.totals.lost, self.totals.expected)
     }
 
-    /// Returns true if the mean jitter is more than this, in nanoseconds.
+    /// Returns true if the mean jitter without leaps is more than this, in nanoseconds.
     pub(super) fn jitters_more_than(&self, ns: u64) -> bool {
-        self.stream.jitter.mean_ms() * 1e6 > ns as f64
+        self.stream.jitter.steady_mean_ms() * 1e6 > ns as f64
     }
 
     /// Returns true if the mean opinion score is known, and below this.

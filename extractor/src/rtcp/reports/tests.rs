@@ -46,8 +46,25 @@ fn loss(reports: &[(i32, u32)], first: u16, expected: u64) -> Option<(u64, u64)>
     for (lost, highest) in reports {
         received(&mut all, report(*lost, *highest), 0);
     }
-    let loss = reception(&all).loss(first, expected)?;
+    let loss = reception(&all).loss(first, expected, false)?;
     Some((loss.lost, loss.expected))
+}
+
+/// The receiver lost 300 packets before the capture began, and 2 since.
+#[test]
+fn losses_from_before_the_capture_are_none_of_it() {
+    let before = [(300, 30_100), (302, 30_600)];
+    assert_eq!(loss(&before, 30_000, 700), Some((2, 500)));
+    assert_eq!(loss(&before[..1], 30_000, 700), None);
+    // The counts do not tell: 50 of 101 may have been lost.
+    let mut all = Reports::default();
+    for (lost, highest) in [(50, 30_100), (52, 30_600)] {
+        received(&mut all, report(lost, highest), 0);
+    }
+    let of_call = |is_under_way| reception(&all).loss(30_000, 700, is_under_way);
+    let lost = |loss: Option<Loss>| loss.map(|loss| (loss.lost, loss.expected));
+    assert_eq!(lost(of_call(false)), Some((52, 601)));
+    assert_eq!(lost(of_call(true)), Some((2, 500)));
 }
 
 #[test]
@@ -68,7 +85,14 @@ fn loss_by_hand() {
             Some((3, 200)),
         ),
         ("duplicates", &[(-4, 199)], 100, 100, Some((0, 100))),
-        ("more than all", &[(900, 199)], 100, 100, Some((100, 100))),
+        (
+            "more than all",
+            &[(0, 99), (900, 199)],
+            100,
+            100,
+            Some((100, 100)),
+        ),
+        ("more than all, at once", &[(900, 199)], 100, 100, None),
         (
             "older than the capture",
             &[(40, 0x5_0000), (50, 0x5_0064)],
@@ -201,7 +225,7 @@ fn the_last_opinion_and_the_last_name_count() {
     }
     assert_eq!(reception(&reports).mos(), Some(3.8));
     assert_eq!(of_stream(&reports).cname, Some(&b"a@two"[..]));
-    assert_eq!(reception(&reports).loss(0, 100), None);
+    assert_eq!(reception(&reports).loss(0, 100, false), None);
     assert_eq!(reception(&reports).jitter_ms(8_000), None);
 }
 
@@ -217,7 +241,7 @@ fn a_report_counts_for_the_leg_that_it_is_about() {
     let matched = reports.matched(legs.into_iter().map(|leg| (SSRC, leg, 1)));
     let lost = matched
         .iter()
-        .map(|far_end| far_end.reception.unwrap().loss(0, 100).unwrap().lost);
+        .map(|far_end| far_end.reception.unwrap().loss(0, 100, false).unwrap().lost);
     assert_eq!(lost.collect::<Vec<_>>(), [1, 2]);
 }
 
@@ -273,7 +297,7 @@ fn nobody_can_report_too_much() {
     assert_eq!(reports.receptions.len(), MAX_SUBJECTS);
     assert_eq!(reports.senders.len(), MAX_SUBJECTS);
     assert!(
-        reception(&reports).loss(1, 100).is_some(),
+        reception(&reports).loss(1, 100, false).is_some(),
         "the first ones go on"
     );
 }
