@@ -146,9 +146,10 @@ impl<'a> CallSummary<'a> {
     }
 
     /// RFC 3960, 1: early media is exchanged before a session is accepted. Where the capture may
-    /// have lost the answer, media is not known to be early.
+    /// have lost the answer, media is not known to be early. A call that the caller gives up while
+    /// it rings has a ringing tone: that is no problem.
     fn has_early_media_only(&self) -> bool {
-        let was_refused = matches!(self.end.state, CallState::Cancelled | CallState::Failed);
+        let was_refused = self.end.state == CallState::Failed;
         let is_early = |stream: &StreamSummary<'_>| {
             self.call
                 .facts
