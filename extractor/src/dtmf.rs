@@ -34,10 +34,13 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads the payload of a telephone-event packet.
+    /// Reads the payload of a telephone-event packet. Four zeros are none: that is what is left of
+    /// an event in a capture without sound, and a digit 0 that begins so goes on with a duration.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let [code, flags, _, _] = *payload.first_chunk()?;
+        let [code, flags, ..] = *payload
+            .first_chunk::<4>()
+            .filter(|event| **event != [0; 4])?;
         Some(Self {
             code,
             is_end: flags & 0x80 != 0,
@@ -412,5 +415,7 @@ mod tests {
     #[test]
     fn what_is_too_short_is_no_event() {
         assert_eq!(Event::parse(&[5, 0x8a, 0]), None);
+        assert_eq!(Event::parse(&[0; 12]), None, "sound was left out");
+        assert!(Event::parse(&[0, 0, 0, 1]).is_some());
     }
 }

@@ -176,9 +176,9 @@ pub(super) struct SoundArguments {
 
     /// Cut the RTP of all calls after its headers: calls' pcaps become small, and have no sound.
     ///
-    /// The packets' own lengths, times and all figures stay, also when such a pcap is read again.
-    /// RTCP, STUN, DTLS and T.38 stay whole. RTP that cannot be cut without becoming another packet
-    /// is written as with --no-rtp-dump.
+    /// The packets' own lengths, times and all figures stay, also when such a pcap is read again,
+    /// but for digits in RTP. RTCP, STUN, DTLS and T.38 stay whole. RTP that cannot be cut without
+    /// becoming another packet is written as with --no-rtp-dump.
     #[arg(long)]
     headers_only: bool,
 
