@@ -66,7 +66,9 @@ pub struct Described {
     pub at_ns: u64,
     /// The source of its message.
     pub source: Endpoint,
-    /// Its place among the media of that message.
+    /// The place of its description among those of that message.
+    pub body: u32,
+    /// Its place among the media of that description.
     pub place: u32,
     /// What its `m=` line says; `None` for candidates that are sent later (RFC 8840).
     pub outline: Option<Outline>,
@@ -136,6 +138,7 @@ impl Journal {
         } else {
             None
         };
+        let body = u32::try_from(place).unwrap_or(u32::MAX);
         let outlines = outlines.into_iter().map(Some);
         let outlines = outlines.chain(std::iter::repeat(None));
         for ((place, media), outline) in (0..).zip(media).zip(outlines) {
@@ -143,6 +146,7 @@ impl Journal {
                 message,
                 at_ns: time(event),
                 source: event.source,
+                body,
                 place,
                 outline,
                 media: limited(media),
@@ -151,11 +155,9 @@ impl Journal {
     }
 
     fn describe_one(&mut self, new: Described) {
-        let latest = self
-            .described
-            .iter()
-            .rev()
-            .find(|known| known.source == new.source && known.place == new.place);
+        let place = |media: &Described| (media.source, media.body, media.place);
+        let mut known = self.described.iter().rev();
+        let latest = known.find(|known| place(known) == place(&new));
         if latest.is_some_and(|known| known.outline == new.outline && known.media == new.media) {
             return;
         }

@@ -104,6 +104,7 @@ fn media(described: &Described, journal: &Journal) -> Value {
         message,
         at_ns,
         source,
+        body: _,
         place,
         outline,
         media,
