@@ -1,6 +1,12 @@
 //! The flags of a program as Markdown, for `docs/flags.md`.
 
-use std::{env, fmt::Write, fs, path::Path};
+use std::{
+    env,
+    fmt::Write,
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use clap::{Arg, Command};
 
@@ -14,6 +20,9 @@ const COLUMNS: usize = 100;
 /// They differ.
 #[track_caller]
 pub fn compare(command: Command) {
+    // Tests that run side by side write their sections of one page.
+    static PAGE: Mutex<()> = Mutex::new(());
+    let _page = PAGE.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/flags.md");
     let page = fs::read_to_string(&path).unwrap();
     let title = format!("## {}\n", command.get_name());

@@ -403,7 +403,6 @@ impl Dialogs {
     }
 
     fn handle_answer(&mut self, status: u16, response: &Message<'_>) -> Option<Milestone> {
-        let was_answered = self.mid_dialog;
         let attempt = self.attempt(AttemptId::of(response));
         let is_callers = attempt.as_ref().is_some_and(|attempt| attempt.is_callers);
         let milestone = match status {
@@ -430,7 +429,7 @@ impl Dialogs {
                     .then_some(Milestone::Refused(status))
             }
         };
-        milestone.filter(|_| is_callers && !was_answered)
+        milestone.filter(|_| is_callers && !self.mid_dialog)
     }
 
     fn begin_dialog(&mut self, tags: (Tag, Tag)) {

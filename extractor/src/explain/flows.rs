@@ -74,11 +74,11 @@ pub(super) fn endpoints(page: &mut Page, call: &TracedCall) {
 
 /// The time in which the call has an endpoint.
 fn span(call: &TracedCall, grant: &Grant) -> String {
-    let from = since(call.start_ns, grant.at.clock);
+    let from = since(call.first_frame.clock, grant.at.clock);
     match (grant.taken_over, call.end) {
-        (Some(at), _) => format!("{from} to {}", since(call.start_ns, at.clock)),
+        (Some(at), _) => format!("{from} to {}", since(call.first_frame.clock, at.clock)),
         (None, Some((at, end))) if end.closed_at < u64::MAX => {
-            format!("{from} to {}", since(call.start_ns, at.clock))
+            format!("{from} to {}", since(call.first_frame.clock, at.clock))
         }
         _ => format!("{from} to the end"),
     }
@@ -223,8 +223,8 @@ impl Row {
             shared::units::grouped(packets),
             format!(
                 "{} to {}",
-                since(call.start_ns, first),
-                since(call.start_ns, last)
+                since(call.first_frame.clock, first),
+                since(call.first_frame.clock, last)
             ),
             self.content.clone(),
             format!("{}{networks}", self.why),

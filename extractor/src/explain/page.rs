@@ -145,7 +145,7 @@ pub(super) fn head(page: &mut Page, call: &TracedCall) {
     let closed = if end.closed_at == u64::MAX {
         String::new()
     } else {
-        format!(", closed at {}", since(call.start_ns, at.clock))
+        format!(", closed at {}", since(call.first_frame.clock, at.clock))
     };
     let status = status.unwrap_or_default();
     page.wrapped("  end    ", &format!("{}{status}{closed}", end.state));
