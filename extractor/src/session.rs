@@ -496,12 +496,15 @@ pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) ->
         .fold(looked_back_to, Moment::min)
 }
 
-/// Logs a message that belongs to no call, or that gives endpoints.
 /// A table without calls, for the outputs that the user wants.
 fn new_calls(config: &Config) -> CallTable {
-    CallTable::new(config.rules).with_journals(config.outputs.writes_json)
+    let settings = &config.outputs;
+    CallTable::new(config.rules)
+        .with_journals(settings.writes_json)
+        .with_numbers(!settings.selection.numbers.is_empty())
 }
 
+/// Logs a message that belongs to no call, or that gives endpoints.
 fn tell_of(event: &SipEvent<'_>, is_stray: bool) {
     let SipEvent {
         message, source, ..
