@@ -576,6 +576,10 @@ fn records_left<'w>(walk: Walk<'w>, inputs: &'w [Input]) -> impl Iterator<Item =
 }
 
 /// The meaning of a datagram's payload.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "short-lived, one at a time; a box would cost each message an allocation"
+)]
 pub(crate) enum DatagramContent<'w> {
     /// A message, with its offers and answers.
     Sip(Message<'w>, Vec<Description>),

@@ -112,8 +112,13 @@ impl Problems {
 /// `loss one-way`.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<&str> = self.iter().map(Problem::word).collect();
-        f.write_str(&words.join(" "))
+        for (number, problem) in self.iter().enumerate() {
+            if number > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(problem.word())?;
+        }
+        Ok(())
     }
 }
 

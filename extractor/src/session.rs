@@ -498,7 +498,10 @@ pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) ->
 
 /// A table without calls, for the outputs that the user wants.
 fn new_calls(config: &Config) -> CallTable {
-    CallTable::new(config.rules).with_journals(config.outputs.writes_json)
+    let settings = &config.outputs;
+    CallTable::new(config.rules)
+        .with_journals(settings.writes_json)
+        .with_numbers(!settings.selection.numbers.is_empty())
 }
 
 /// Logs a message that belongs to no call, or that gives endpoints.

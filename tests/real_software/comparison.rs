@@ -14,7 +14,7 @@ use support::{
     ladder::{Extracted, Row, extract_files, read_frames},
 };
 
-use super::{reports, websocket::WEBSOCKET_PORT};
+use super::{figures, reports, websocket::WEBSOCKET_PORT};
 
 /// Frames by number, from 1.
 type Frames = BTreeSet<usize>;
@@ -74,6 +74,7 @@ pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<St
         &["--sip-ports-range", "5060-5079"],
     );
     capture.is_same_as(&extracted);
+    figures::are_same(&capture.file, &extracted);
     let reported = reports::are_same(&capture.file, &extracted);
     Ok(Checked {
         capture,

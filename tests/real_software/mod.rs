@@ -6,6 +6,7 @@
 
 mod baresip;
 mod comparison;
+mod figures;
 mod reports;
 mod transports;
 mod tunnels;

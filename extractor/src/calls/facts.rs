@@ -36,7 +36,8 @@ pub struct Facts {
     /// See `source`.
     pub destination: Endpoint,
     /// The numbers in the Request-URI, P-Asserted-Identity (RFC 3325) and Diversion (RFC 5806) of
-    /// the opening INVITE, beside those in From and To; see [`sip::number`].
+    /// the opening INVITE, beside those in From and To; see [`sip::number`]. Empty if no call is
+    /// selected by its numbers.
     pub numbers: SmallVec<[Box<[u8]>; 1]>,
     /// The time of the first 180 to 189 to the caller's INVITE, before the answer.
     pub ringing_ns: Option<u64>,
@@ -100,7 +101,7 @@ impl Facts {
         Self {
             source: event.source,
             destination: event.destination,
-            numbers: numbers(&event.message),
+            numbers: SmallVec::new(),
             ringing_ns: None,
             answered_ns: None,
             hang_up: None,
@@ -129,13 +130,14 @@ impl Facts {
         if let Some(milestone) = milestone {
             self.pass(milestone, event);
         }
-        match dialogs.writer(message) {
-            Some(Side::Caller) if self.caller_agent.is_none() => {
-                self.caller_agent = agent(message);
-            }
-            Some(Side::Callee) => self.note_callee_agent(message),
-            _ => {}
+        if !message.agent.is_empty() {
+            self.note_agent(message, dialogs);
         }
+    }
+
+    /// Notes the numbers of the opening INVITE.
+    pub fn note_numbers(&mut self, invite: &Message<'_>) {
+        self.numbers = numbers(invite);
     }
 
     fn pass(&mut self, milestone: Milestone, event: &SipEvent<'_>) {
@@ -190,22 +192,30 @@ impl Facts {
         self.invites.push(SeenInvite { key, last_ns });
     }
 
-    fn note_callee_agent(&mut self, message: &Message<'_>) {
+    /// Notes the software that wrote a message, unless all that it may say is known.
+    fn note_agent(&mut self, message: &Message<'_>, dialogs: &Dialogs) {
         let rank = match message.start {
             StartLine::Status(200..300) if is_of_invite(message) => AgentRank::Answer,
             StartLine::Status(300..) => AgentRank::Refusal,
             _ => AgentRank::Other,
         };
         let known = self.callee_agent.as_ref();
-        if known.is_some_and(|known| known.rank >= rank) {
+        let is_callees_known = known.is_some_and(|known| known.rank >= rank);
+        if is_callees_known && self.caller_agent.is_some() {
             return;
         }
-        let tag = callee_tag(message);
-        if self.answering.is_some_and(|answering| answering != tag) {
-            return;
-        }
-        if let Some(text) = agent(message) {
-            self.callee_agent = Some(CalleeAgent { rank, tag, text });
+        match dialogs.writer(message) {
+            Some(Side::Caller) if self.caller_agent.is_none() => {
+                self.caller_agent = Some(agent(message));
+            }
+            Some(Side::Callee) if !is_callees_known => {
+                let tag = callee_tag(message);
+                if self.answering.is_none_or(|answering| answering == tag) {
+                    let text = agent(message);
+                    self.callee_agent = Some(CalleeAgent { rank, tag, text });
+                }
+            }
+            _ => {}
         }
     }
 
@@ -231,10 +241,9 @@ fn is_of_invite(message: &Message<'_>) -> bool {
         .is_some_and(|cseq| cseq.method == Method::Invite)
 }
 
-fn agent(message: &Message<'_>) -> Option<Box<[u8]>> {
-    let named = |name| message.fields(name).find(|value| !value.is_empty());
-    let agent = sip::unfolded(named("User-Agent").or_else(|| named("Server"))?);
-    Some(agent.get(..MAX_AGENT_LEN).unwrap_or(&agent).into())
+fn agent(message: &Message<'_>) -> Box<[u8]> {
+    let agent = sip::unfolded(message.agent);
+    agent.get(..MAX_AGENT_LEN).unwrap_or(&agent).into()
 }
 
 /// The numbers of the opening INVITE that From and To do not have.

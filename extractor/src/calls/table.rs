@@ -163,6 +163,7 @@ pub struct CallTable {
     /// True when a call has guessed an endpoint: before that, guesses cost nothing.
     has_guesses: bool,
     keeps_journals: bool,
+    keeps_numbers: bool,
     // Counted anew in each process.
     #[serde(skip)]
     stray_messages: u64,
@@ -193,6 +194,7 @@ impl CallTable {
             networks: (None, false),
             has_guesses: false,
             keeps_journals: false,
+            keeps_numbers: false,
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
@@ -213,6 +215,16 @@ impl CallTable {
     #[must_use]
     pub fn into_trace(self) -> Option<Trace> {
         self.trace.map(|trace| *trace)
+    }
+
+    /// The same table, which notes the numbers of calls if `keeps_numbers`: see
+    /// [`Facts::numbers`].
+    #[must_use]
+    pub fn with_numbers(self, keeps_numbers: bool) -> Self {
+        Self {
+            keeps_numbers,
+            ..self
+        }
     }
 
     /// The same table, whose calls will have journals if `keeps_journals`.
@@ -452,6 +464,9 @@ impl CallTable {
         let dropped = self.drops.ended_before(event.at.clock);
         let mut call = Call::open(number, event, dropped);
         call.journal = self.keeps_journals.then(Box::default);
+        if self.keeps_numbers {
+            call.facts.note_numbers(&event.message);
+        }
         if let Some(trace) = &mut self.trace {
             trace.open(&call, call.was_under_way());
         }

@@ -1,18 +1,21 @@
 //! The rows of a call: of the two CSV files (docs/statistics.md), and of the records in JSON.
 
+use std::fmt::{Display, Write};
+
 use anyhow::Result;
+use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 use shared::s3_uri::S3Uri;
 
 use super::{
-    columns::{Columns, DETECTED_CALLS, STATISTICS},
+    columns::{Columns, DETECTED_CALLS, STATISTICS, Table},
     figures::{milliseconds, ms, percent, seconds, side},
     names::rfc3339,
     record,
     summary::{CallSummary, StreamSummary},
-    table::csv_rows,
     text::field,
 };
+use crate::sip::Reason;
 
 /// The form of rows, and what they have beside the summary of a call.
 pub(super) struct RowForm<'a> {
@@ -48,14 +51,6 @@ impl Rows {
             columns,
             writes_json,
         } = form;
-        let call = summary.call;
-        let common = [
-            field(&call.call_id),
-            rfc3339(call.start_ns),
-            file_name.unwrap_or_default().to_owned(),
-            field(&call.from),
-            field(&call.to),
-        ];
         let object = location
             .zip(file_name)
             .map(|(location, name)| location.of_object(name));
@@ -65,74 +60,180 @@ impl Rows {
             Vec::new()
         };
         let s3_location = object.unwrap_or_default();
-        let with_common = |row: Vec<String>, count: usize| {
-            let fields = common.iter().cloned().chain(row);
-            fields.take(count).collect::<Vec<_>>()
-        };
-        let own = detected_call(summary, shows_digits, s3_location.clone());
-        let detected_call = with_common(own, DETECTED_CALLS.columns(columns).len());
-        let statistics_len = STATISTICS.columns(columns).len();
-        let of_streams = summary.streams.iter().map(|stream| {
-            let own = statistics(stream, s3_location.clone());
-            with_common(own, statistics_len)
-        });
+        let mut common = String::new();
+        add_common(
+            &mut Row::begin(&mut common, COMMON),
+            summary,
+            file_name.unwrap_or_default(),
+        );
+        let mut detected_call = String::with_capacity(USUAL_LEN);
+        let own_columns = |table: &Table| table.columns(columns).len().saturating_sub(COMMON);
+        let mut row = Row::go_on(&mut detected_call, &common, own_columns(DETECTED_CALLS));
+        add_detected_call(&mut row, summary, shows_digits, &s3_location);
+        row.end();
+        let mut statistics = String::with_capacity(summary.streams.len().saturating_mul(USUAL_LEN));
+        for stream in &summary.streams {
+            let mut row = Row::go_on(&mut statistics, &common, own_columns(STATISTICS));
+            add_statistics(&mut row, stream, &s3_location);
+            row.end();
+        }
         Ok(Self {
-            detected_call: csv_rows([detected_call])?,
-            statistics: csv_rows(of_streams)?,
+            detected_call: detected_call.into_bytes(),
+            statistics: statistics.into_bytes(),
             json,
         })
     }
 }
 
+/// The number of columns that both tables begin with.
+const COMMON: usize = 5;
+/// The bytes that a row usually has, at most.
+const USUAL_LEN: usize = 512;
+
+/// A row while it is written, as RFC 4180 defines it: quoted where needed, but with LF as line end,
+/// so that `grep ',0$'` and awk match the last column.
+struct Row<'t> {
+    to: &'t mut String,
+    is_first: bool,
+    /// The number of fields that are still to come: the version before had fewer columns.
+    left: usize,
+}
+
+impl<'t> Row<'t> {
+    /// A row of this many fields.
+    fn begin(to: &'t mut String, fields: usize) -> Self {
+        Self {
+            to,
+            is_first: true,
+            left: fields,
+        }
+    }
+
+    /// A row of this many fields more than those that are written.
+    fn go_on(to: &'t mut String, written: &str, fields: usize) -> Self {
+        to.push_str(written);
+        Self {
+            is_first: false,
+            ..Self::begin(to, fields)
+        }
+    }
+
+    fn end(self) {
+        self.to.push('\n');
+    }
+
+    /// Begins the next field, if there is one.
+    fn next(&mut self) -> Option<&mut String> {
+        self.left = self.left.checked_sub(1)?;
+        if !std::mem::take(&mut self.is_first) {
+            self.to.push(',');
+        }
+        Some(self.to)
+    }
+
+    /// Adds a value that needs no quotation marks: a number, a word, a time, an address.
+    fn put(&mut self, value: impl Display) {
+        if let Some(to) = self.next() {
+            // A String takes everything.
+            let _ = write!(to, "{value}");
+        }
+    }
+
+    /// The same, or an empty field.
+    fn maybe(&mut self, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.put(value),
+            None => self.put(""),
+        }
+    }
+
+    /// Adds a text off the wire.
+    fn text(&mut self, text: &[u8]) {
+        self.quoted(&field(text));
+    }
+
+    /// The same, or an empty field.
+    fn maybe_text(&mut self, text: Option<&[u8]>) {
+        match text {
+            Some(text) => self.text(text),
+            None => self.put(""),
+        }
+    }
+
+    /// Adds a text that has no line ends, with quotation marks if it needs them.
+    fn quoted(&mut self, text: &str) {
+        let Some(to) = self.next() else { return };
+        if memchr2(b',', b'"', text.as_bytes()).is_none() {
+            to.push_str(text);
+            return;
+        }
+        to.push('"');
+        for (number, part) in text.split('"').enumerate() {
+            if number > 0 {
+                to.push_str("\"\"");
+            }
+            to.push_str(part);
+        }
+        to.push('"');
+    }
+}
+
+/// The fields of a call with which both tables begin.
+fn add_common(row: &mut Row<'_>, summary: &CallSummary<'_>, file_name: &str) {
+    let call = summary.call;
+    row.text(&call.call_id);
+    row.put(rfc3339(call.start_ns));
+    row.quoted(file_name);
+    row.text(&call.from);
+    row.text(&call.to);
+}
+
 /// The fields of a call, from the sixth column on.
-fn detected_call(
+fn add_detected_call(
+    row: &mut Row<'_>,
     summary: &CallSummary<'_>,
     shows_digits: bool,
-    s3_location: String,
-) -> Vec<String> {
+    s3_location: &str,
+) {
     let facts = &summary.call.facts;
-    let codecs: Vec<String> = summary
-        .codecs
-        .iter()
-        .map(|codec| field(codec.name()))
-        .collect();
-    vec![
-        s3_location,
-        rfc3339(summary.end_ns),
-        seconds(summary.duration_ns),
-        summary.end.state.to_string(),
-        or_empty(summary.end.final_status),
-        summary.sip_packets.to_string(),
-        summary.rtp_packets.to_string(),
-        summary.streams.len().to_string(),
-        summary.pdd_ns.map(milliseconds).unwrap_or_default(),
-        summary.answer_ns.map(milliseconds).unwrap_or_default(),
-        summary.talk_ns.map(seconds).unwrap_or_default(),
-        summary.hangup_by.map(side).unwrap_or_default().to_owned(),
-        facts.caller_agent.as_deref().map(field).unwrap_or_default(),
-        facts.callee_agent().map(field).unwrap_or_default(),
-        codecs.join(" "),
-        if shows_digits {
-            field(&summary.digits)
-        } else {
-            summary.digits.len().to_string()
-        },
-        or_empty(summary.one_way),
-        or_empty(summary.no_media),
-        facts
-            .reason
-            .as_ref()
-            .map(|reason| field(&reason.to_bytes()))
-            .unwrap_or_default(),
-        facts.source.ip().to_string(),
-        facts.destination.ip().to_string(),
-        summary.problems.to_string(),
-        or_empty(summary.end.capture_drops),
-    ]
+    row.quoted(s3_location);
+    row.put(rfc3339(summary.end_ns));
+    row.put(seconds(summary.duration_ns));
+    row.put(summary.end.state);
+    row.maybe(summary.end.final_status);
+    row.put(summary.sip_packets);
+    row.put(summary.rtp_packets);
+    row.put(summary.streams.len());
+    row.maybe(summary.pdd_ns.map(milliseconds));
+    row.maybe(summary.answer_ns.map(milliseconds));
+    row.maybe(summary.talk_ns.map(seconds));
+    row.maybe(summary.hangup_by.map(side));
+    row.maybe_text(facts.caller_agent.as_deref());
+    row.maybe_text(facts.callee_agent());
+    let mut codecs = String::new();
+    for codec in &summary.codecs {
+        if !codecs.is_empty() {
+            codecs.push(' ');
+        }
+        codecs.push_str(&field(codec.name()));
+    }
+    row.quoted(&codecs);
+    if shows_digits {
+        row.text(&summary.digits);
+    } else {
+        row.put(summary.digits.len());
+    }
+    row.maybe(summary.one_way);
+    row.maybe(summary.no_media);
+    row.maybe_text(facts.reason.as_ref().map(Reason::to_bytes).as_deref());
+    row.put(facts.source.ip());
+    row.put(facts.destination.ip());
+    row.put(summary.problems);
+    row.maybe(summary.end.capture_drops);
 }
 
 /// The fields of a stream, from the sixth column on.
-fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
+fn add_statistics(row: &mut Row<'_>, summary: &StreamSummary<'_>, s3_location: &str) {
     let StreamSummary {
         stream,
         totals,
@@ -141,56 +242,70 @@ fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
         ..
     } = summary;
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
-    vec![
-        format!("{:#010x}", stream.ssrc),
-        stream.source.to_string(),
-        stream.destination.to_string(),
-        stream.arrivals.packets.to_string(),
-        totals.expected.to_string(),
-        totals.lost.to_string(),
-        totals.out_of_order.to_string(),
-        totals.duplicates.to_string(),
-        ms(max_delta),
-        ms(min_delta),
-        ms(avg_delta),
-        summary.ptime_ms.to_string(),
-        s3_location,
-        format!("{:.3}", stream.jitter.ms()),
-        format!("{:.3}", stream.jitter.max_ms()),
-        format!("{:.3}", stream.jitter.mean_ms()),
-        or_empty(summary.payload_type),
-        format
-            .map(|format| field(format.codec.name()))
-            .unwrap_or_default(),
-        or_empty(format.map(|format| format.clock_rate)),
-        percent(totals.lost, totals.expected),
-        totals.longest_burst.to_string(),
-        summary
-            .mos
-            .map(|mos| format!("{mos:.2}"))
-            .unwrap_or_default(),
-        rfc3339(stream.arrivals.first_ns),
-        rfc3339(stream.arrivals.last_ns),
-        far_end
-            .loss
-            .map(|loss| percent(loss.lost, loss.expected))
-            .unwrap_or_default(),
-        far_end
-            .jitter_ms
-            .map(|ms| format!("{ms:.3}"))
-            .unwrap_or_default(),
-        far_end
-            .round_trip_ns
-            .map(|ns| ms(i64::try_from(ns).unwrap_or(i64::MAX)))
-            .unwrap_or_default(),
-        far_end
-            .mos
-            .map(|mos| format!("{mos:.1}"))
-            .unwrap_or_default(),
-        far_end.cname.map(field).unwrap_or_default(),
-    ]
+    row.put(format_args!("{:#010x}", stream.ssrc));
+    row.put(stream.source);
+    row.put(stream.destination);
+    row.put(stream.arrivals.packets);
+    row.put(totals.expected);
+    row.put(totals.lost);
+    row.put(totals.out_of_order);
+    row.put(totals.duplicates);
+    row.put(ms(max_delta));
+    row.put(ms(min_delta));
+    row.put(ms(avg_delta));
+    row.put(summary.ptime_ms);
+    row.quoted(s3_location);
+    row.put(format_args!("{:.3}", stream.jitter.ms()));
+    row.put(format_args!("{:.3}", stream.jitter.max_ms()));
+    row.put(format_args!("{:.3}", stream.jitter.mean_ms()));
+    row.maybe(summary.payload_type);
+    row.maybe_text(format.as_ref().map(|format| format.codec.name()));
+    row.maybe(format.map(|format| format.clock_rate));
+    row.put(percent(totals.lost, totals.expected));
+    row.put(totals.longest_burst);
+    match summary.mos {
+        Some(mos) => row.put(format_args!("{mos:.2}")),
+        None => row.put(""),
+    }
+    row.put(rfc3339(stream.arrivals.first_ns));
+    row.put(rfc3339(stream.arrivals.last_ns));
+    row.maybe(far_end.loss.map(|loss| percent(loss.lost, loss.expected)));
+    match far_end.jitter_ms {
+        Some(ms) => row.put(format_args!("{ms:.3}")),
+        None => row.put(""),
+    }
+    let round_trip = far_end.round_trip_ns;
+    row.maybe(round_trip.map(|ns| ms(i64::try_from(ns).unwrap_or(i64::MAX))));
+    match far_end.mos {
+        Some(mos) => row.put(format_args!("{mos:.1}")),
+        None => row.put(""),
+    }
+    row.maybe_text(far_end.cname);
 }
 
-fn or_empty(value: Option<impl ToString>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::table::csv_rows;
+
+    /// The same as the writer of the tables writes, which reads and writes them anew after
+    /// `--overwrite`.
+    #[test]
+    fn fields_are_quoted_as_the_tables_are() {
+        let texts = [
+            "", "a", "a,b", "\"a\"", "\"", "\"\",\"", "a b", "'=1", "a;b", "\u{fffd}", "#a", "a\\",
+        ];
+        for text in texts {
+            for (first, second) in [(text, "x"), ("x", text)] {
+                let mut line = String::new();
+                let mut row = Row::begin(&mut line, 2);
+                row.quoted(first);
+                row.quoted(second);
+                row.quoted("one too many");
+                row.end();
+                let want = csv_rows([[first, second]]).unwrap();
+                assert_eq!(line.as_bytes(), want, "{text}");
+            }
+        }
+    }
 }

@@ -162,11 +162,11 @@ impl Reports {
     /// addresses whose ports fit best, and of several the one with the most packets.
     #[must_use]
     pub fn matched(&self, streams: impl Iterator<Item = (u32, FlowKey, u64)>) -> Vec<FarEnd<'_>> {
+        if self.senders.is_empty() && self.receptions.is_empty() {
+            return streams.map(|_| FarEnd::default()).collect();
+        }
         let streams: Vec<(u32, FlowKey, u64)> = streams.collect();
         let mut matched = vec![FarEnd::default(); streams.len()];
-        if self.senders.is_empty() && self.receptions.is_empty() {
-            return matched;
-        }
         let mut by_ssrc: BTreeMap<u32, Vec<(usize, FlowKey, u64)>> = BTreeMap::new();
         for (index, (ssrc, flow, packets)) in streams.into_iter().enumerate() {
             by_ssrc

@@ -22,13 +22,18 @@ const BEST_R: f64 = 93.2;
 #[must_use]
 pub fn mos(codec: &[u8], totals: &Totals, delay_ms: f64) -> Option<f64> {
     let impairment = impairment(codec)?;
-    let r = BEST_R - of_delay(delay_ms) - of_losses(impairment, totals);
-    Some(match r {
+    let rating = BEST_R - of_delay(delay_ms) - of_losses(impairment, totals);
+    Some(score(rating))
+}
+
+/// The mean opinion score for the rating R: G.107, annex B.
+fn score(r: f64) -> f64 {
+    match r {
         ..0.0 => 1.0,
         100.0.. => 4.5,
         // Near 0 the polynomial is slightly below 1.
         _ => (1.0 + 0.035 * r + r * (r - 60.0) * (100.0 - r) * 7e-6).max(1.0),
-    })
+    }
 }
 
 /// The delay of a receiver, in milliseconds: it waits for a packet to be complete, and for twice the
@@ -96,6 +101,60 @@ mod tests {
             duplicates: 0,
             bursts,
             longest_burst: 0,
+        }
+    }
+
+    /// G.109, table 1, and 4.41 for the default values of G.107.
+    #[test]
+    fn published_ratings() {
+        for (rating, want) in [
+            (-1.0, 1.0),
+            (0.0, 1.0),
+            (50.0, 2.58),
+            (60.0, 3.10),
+            (70.0, 3.60),
+            (80.0, 4.03),
+            (90.0, 4.34),
+            (BEST_R, 4.41),
+            (100.0, 4.5),
+        ] {
+            let got = score(rating);
+            assert!((got - want).abs() < 0.01, "R {rating}: {got}");
+        }
+    }
+
+    /// G.113, appendix I: G.711 with the concealment of its appendix I, and G.729A with silence
+    /// suppression.
+    #[test]
+    fn published_impairments() {
+        for (codec, equipment, robustness) in [
+            ("PCMU", 0.0, 25.1),
+            ("PCMA", 0.0, 25.1),
+            ("G729", 11.0, 19.0),
+        ] {
+            let want = Impairment {
+                equipment,
+                robustness,
+            };
+            assert_eq!(impairment(codec.as_bytes()), Some(want), "{codec}");
+        }
+    }
+
+    /// The table in docs/statistics.md.
+    #[test]
+    fn as_documented() {
+        for (lost, pcmu, g729) in [
+            (0, 4.40, 4.09),
+            (1, 4.32, 3.93),
+            (2, 4.22, 3.77),
+            (5, 3.90, 3.32),
+            (10, 3.39, 2.72),
+        ] {
+            let of =
+                |codec: &[u8]| mos(codec, &totals(100, lost, lost), delay_ms(20, 0.0)).unwrap();
+            let (got_pcmu, got_g729) = (of(b"PCMU"), of(b"G729"));
+            assert!((got_pcmu - pcmu).abs() < 0.006, "{lost} %: {got_pcmu}");
+            assert!((got_g729 - g729).abs() < 0.006, "{lost} %: {got_g729}");
         }
     }
 

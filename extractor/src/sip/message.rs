@@ -26,6 +26,8 @@ pub struct Message<'a> {
     /// The number of Record-Route values: one for each proxy that wants to stay on the path (RFC
     /// 3261, 20.30).
     record_routes: usize,
+    /// The raw value of User-Agent, else of Server (RFC 3261, 20.41 and 20.35), or empty.
+    pub agent: &'a [u8],
     noted: Noted,
     /// Content-Type, or empty.
     pub(super) content_type: &'a [u8],
@@ -136,13 +138,7 @@ impl<'a> Message<'a> {
 struct Noted(u8);
 
 impl Noted {
-    const NAMES: [&str; 5] = [
-        "User-Agent",
-        "Server",
-        "Reason",
-        "P-Asserted-Identity",
-        "Diversion",
-    ];
+    const NAMES: [&str; 3] = ["Reason", "P-Asserted-Identity", "Diversion"];
 
     /// The bit of a field; 0 if it is not noted.
     fn bit(is_it: impl FnMut(&&str) -> bool) -> u8 {
@@ -294,6 +290,8 @@ struct Headers<'a> {
     content_type: Option<&'a [u8]>,
     content_encoding: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+    server: Option<&'a [u8]>,
     body: &'a [u8],
     noted: Noted,
 }
@@ -340,7 +338,10 @@ impl<'a> Headers<'a> {
                 self.record_routes = self.record_routes.saturating_add(values(value));
                 return;
             }
-            Some(b'u' | b's' | b'r' | b'p' | b'd') => {
+            // An empty one says nothing; the next one may.
+            Some(b'u') if !value.is_empty() && is(b"User-Agent", 0) => &mut self.user_agent,
+            Some(b's') if !value.is_empty() && is(b"Server", 0) => &mut self.server,
+            Some(b'r' | b'p' | b'd') => {
                 self.noted.add(name);
                 return;
             }
@@ -366,6 +367,7 @@ impl<'a> Headers<'a> {
             branch: self.via.and_then(branch).unwrap_or_default(),
             vias: self.vias,
             record_routes: self.record_routes,
+            agent: self.user_agent.or(self.server).unwrap_or_default(),
             noted: self.noted,
             content_type: self.content_type.unwrap_or_default(),
             content_encoding: self.content_encoding.unwrap_or_default(),
@@ -432,6 +434,7 @@ pub(super) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The first header field, with the lines that continue it (RFC 3261, 7.3.1), and the rest.
+#[inline]
 fn split_field(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, mut rest) = split_line(bytes);
     if line.is_empty() || !matches!(rest.first(), Some(b' ' | b'\t')) {
@@ -444,6 +447,7 @@ fn split_field(bytes: &[u8]) -> (&[u8], &[u8]) {
     (bytes.get(..len).unwrap_or_default().trim_ascii_end(), rest)
 }
 
+#[inline]
 fn name_and_value(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr(b':', field)?;
     let (name, value) = field.split_at_checked(colon)?;
@@ -726,6 +730,7 @@ mod tests {
         );
         let text = text.replace("v=0\nmore", "Reason: in the body\n");
         let of = |name| parse(&text).fields(name).collect::<Vec<_>>();
+        assert_eq!(parse(&text).agent, b"Phone/1");
         assert_eq!(of("User-Agent"), [b"Phone/1"]);
         assert_eq!(
             of("Reason"),

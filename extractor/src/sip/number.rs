@@ -8,10 +8,13 @@ pub fn number(header: &[u8]) -> Option<Vec<u8>> {
     let colon = uri.iter().position(|byte| *byte == b':')?;
     let (scheme, rest) = uri.split_at_checked(colon)?;
     let rest = rest.strip_prefix(b":")?;
-    let user = match scheme.trim_ascii().to_ascii_lowercase().as_slice() {
-        b"sip" | b"sips" => rest.get(..rest.iter().position(|byte| *byte == b'@')?)?,
-        b"tel" => rest,
-        _ => return None,
+    let is_scheme = |name: &[u8]| scheme.trim_ascii().eq_ignore_ascii_case(name);
+    let user = if is_scheme(b"sip") || is_scheme(b"sips") {
+        rest.get(..rest.iter().position(|byte| *byte == b'@')?)?
+    } else if is_scheme(b"tel") {
+        rest
+    } else {
+        return None;
     };
     let user = user.split(|byte| b";:>?".contains(byte)).next()?;
     // Some phones encode the plus sign.

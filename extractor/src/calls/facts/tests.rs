@@ -52,6 +52,7 @@ impl Heard {
             facts: Facts::open(&opening),
             dialogs: Dialogs::open(&opening.message),
         };
+        heard.facts.note_numbers(&opening.message);
         heard.hear(0, A, &invite(more));
         heard
     }
