@@ -1,4 +1,5 @@
-//! The rows of a call: of the two CSV files (docs/statistics.md), and of the records in JSON.
+//! The rows of a call: of the two tables (docs/statistics.md), in CSV and for Parquet, and of
+//! the records in JSON.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -6,13 +7,14 @@ use shared::s3_uri::S3Uri;
 
 use super::{
     columns::{Columns, DETECTED_CALLS, STATISTICS},
+    dataset::DatasetRows,
     figures::{milliseconds, ms, percent, seconds, side},
-    names::rfc3339,
     record,
     summary::{CallSummary, StreamSummary},
     table::csv_rows,
-    text::field,
+    value::Value,
 };
+use crate::sdp::Codec;
 
 /// The form of rows, and what they have beside the summary of a call.
 pub(super) struct RowForm<'a> {
@@ -26,6 +28,8 @@ pub(super) struct RowForm<'a> {
     pub(super) columns: Columns,
     /// True when there is a record in JSON.
     pub(super) writes_json: bool,
+    /// True when there are rows for Parquet files.
+    pub(super) writes_parquet: bool,
 }
 
 /// The rows of one call.
@@ -36,6 +40,8 @@ pub(super) struct Rows {
     pub(super) statistics: Vec<u8>,
     /// Its record in JSON, if the user wants it.
     pub(super) json: Vec<u8>,
+    /// The values of both tables, if the user wants Parquet files.
+    pub(super) values: Option<DatasetRows>,
 }
 
 impl Rows {
@@ -47,14 +53,15 @@ impl Rows {
             shows_digits,
             columns,
             writes_json,
+            writes_parquet,
         } = form;
         let call = summary.call;
         let common = [
-            field(&call.call_id),
-            rfc3339(call.start_ns),
-            file_name.unwrap_or_default().to_owned(),
-            field(&call.from),
-            field(&call.to),
+            Value::Sent(call.call_id.to_vec()),
+            Value::Time(call.start_ns),
+            Value::word(file_name),
+            Value::Sent(call.from.to_vec()),
+            Value::Sent(call.to.to_vec()),
         ];
         let object = location
             .zip(file_name)
@@ -64,75 +71,71 @@ impl Rows {
         } else {
             Vec::new()
         };
-        let s3_location = object.unwrap_or_default();
-        let with_common = |row: Vec<String>, count: usize| {
-            let fields = common.iter().cloned().chain(row);
-            fields.take(count).collect::<Vec<_>>()
+        let with_common = |own: Vec<Value>| common.iter().cloned().chain(own).collect();
+        let s3_location = Value::word(object);
+        let detected_call: Vec<Value> =
+            with_common(detected_call(summary, shows_digits, s3_location.clone()));
+        let of_streams = summary.streams.iter();
+        let statistics: Vec<Vec<Value>> = of_streams
+            .map(|stream| with_common(statistics(stream, s3_location.clone())))
+            .collect();
+        let row = |values: &[Value], len: usize| -> Vec<String> {
+            values.iter().take(len).map(Value::to_field).collect()
         };
-        let own = detected_call(summary, shows_digits, s3_location.clone());
-        let detected_call = with_common(own, DETECTED_CALLS.columns(columns).len());
-        let statistics_len = STATISTICS.columns(columns).len();
-        let of_streams = summary.streams.iter().map(|stream| {
-            let own = statistics(stream, s3_location.clone());
-            with_common(own, statistics_len)
-        });
+        let statistics_len = STATISTICS.len(columns);
+        let of_streams = statistics.iter().map(|stream| row(stream, statistics_len));
         Ok(Self {
-            detected_call: csv_rows([detected_call])?,
             statistics: csv_rows(of_streams)?,
+            detected_call: csv_rows([row(&detected_call, DETECTED_CALLS.len(columns))])?,
             json,
+            values: writes_parquet.then_some(DatasetRows {
+                start_ns: call.start_ns,
+                call: detected_call,
+                streams: statistics,
+            }),
         })
     }
 }
 
-/// The fields of a call, from the sixth column on.
-fn detected_call(
-    summary: &CallSummary<'_>,
-    shows_digits: bool,
-    s3_location: String,
-) -> Vec<String> {
+/// The values of a call, from the sixth column on.
+fn detected_call(summary: &CallSummary<'_>, shows_digits: bool, s3_location: Value) -> Vec<Value> {
     let facts = &summary.call.facts;
-    let codecs: Vec<String> = summary
-        .codecs
-        .iter()
-        .map(|codec| field(codec.name()))
-        .collect();
+    let codecs: Vec<&[u8]> = summary.codecs.iter().map(Codec::name).collect();
+    let reason = facts.reason.as_ref().map(|reason| reason.to_bytes());
     vec![
         s3_location,
-        rfc3339(summary.end_ns),
-        seconds(summary.duration_ns),
-        summary.end.state.to_string(),
-        or_empty(summary.end.final_status),
-        summary.sip_packets.to_string(),
-        summary.rtp_packets.to_string(),
-        summary.streams.len().to_string(),
-        summary.pdd_ns.map(milliseconds).unwrap_or_default(),
-        summary.answer_ns.map(milliseconds).unwrap_or_default(),
-        summary.talk_ns.map(seconds).unwrap_or_default(),
-        summary.hangup_by.map(side).unwrap_or_default().to_owned(),
-        facts.caller_agent.as_deref().map(field).unwrap_or_default(),
-        facts.callee_agent().map(field).unwrap_or_default(),
-        codecs.join(" "),
+        Value::Time(summary.end_ns),
+        Value::Decimal(seconds(summary.duration_ns)),
+        Value::Word(summary.end.state.to_string()),
+        Value::integer(summary.end.final_status),
+        Value::Integer(summary.sip_packets),
+        Value::Integer(summary.rtp_packets),
+        Value::Integer(summary.streams.len() as u64),
+        Value::decimal(summary.pdd_ns.map(milliseconds)),
+        Value::decimal(summary.answer_ns.map(milliseconds)),
+        Value::decimal(summary.talk_ns.map(seconds)),
+        Value::word(summary.hangup_by.map(side)),
+        Value::sent(facts.caller_agent.as_deref()),
+        Value::sent(facts.callee_agent()),
+        Value::Sent(codecs.join(&b' ')),
+        // Text in either case, so that the column has one type.
         if shows_digits {
-            field(&summary.digits)
+            Value::Sent(summary.digits.clone())
         } else {
-            summary.digits.len().to_string()
+            Value::Word(summary.digits.len().to_string())
         },
-        or_empty(summary.one_way),
-        or_empty(summary.no_media),
-        facts
-            .reason
-            .as_ref()
-            .map(|reason| field(&reason.to_bytes()))
-            .unwrap_or_default(),
-        facts.source.ip().to_string(),
-        facts.destination.ip().to_string(),
-        summary.problems.to_string(),
-        or_empty(summary.end.capture_drops),
+        Value::flag(summary.one_way),
+        Value::flag(summary.no_media),
+        Value::sent(reason.as_deref()),
+        Value::Word(facts.source.ip().to_string()),
+        Value::Word(facts.destination.ip().to_string()),
+        Value::Word(summary.problems.to_string()),
+        Value::integer(summary.end.capture_drops),
     ]
 }
 
-/// The fields of a stream, from the sixth column on.
-fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
+/// The values of a stream, from the sixth column on.
+fn statistics(summary: &StreamSummary<'_>, s3_location: Value) -> Vec<Value> {
     let StreamSummary {
         stream,
         totals,
@@ -141,56 +144,37 @@ fn statistics(summary: &StreamSummary<'_>, s3_location: String) -> Vec<String> {
         ..
     } = summary;
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
+    let round_trip = |ns| ms(i64::try_from(ns).unwrap_or(i64::MAX));
+    let format = format.as_ref();
     vec![
-        format!("{:#010x}", stream.ssrc),
-        stream.source.to_string(),
-        stream.destination.to_string(),
-        stream.arrivals.packets.to_string(),
-        totals.expected.to_string(),
-        totals.lost.to_string(),
-        totals.out_of_order.to_string(),
-        totals.duplicates.to_string(),
-        ms(max_delta),
-        ms(min_delta),
-        ms(avg_delta),
-        summary.ptime_ms.to_string(),
+        Value::Word(format!("{:#010x}", stream.ssrc)),
+        Value::Word(stream.source.to_string()),
+        Value::Word(stream.destination.to_string()),
+        Value::Integer(stream.arrivals.packets),
+        Value::Integer(totals.expected),
+        Value::Integer(totals.lost),
+        Value::Integer(totals.out_of_order),
+        Value::Integer(totals.duplicates),
+        Value::Decimal(ms(max_delta)),
+        Value::Decimal(ms(min_delta)),
+        Value::Decimal(ms(avg_delta)),
+        Value::Integer(summary.ptime_ms.into()),
         s3_location,
-        format!("{:.3}", stream.jitter.ms()),
-        format!("{:.3}", stream.jitter.max_ms()),
-        format!("{:.3}", stream.jitter.mean_ms()),
-        or_empty(summary.payload_type),
-        format
-            .map(|format| field(format.codec.name()))
-            .unwrap_or_default(),
-        or_empty(format.map(|format| format.clock_rate)),
-        percent(totals.lost, totals.expected),
-        totals.longest_burst.to_string(),
-        summary
-            .mos
-            .map(|mos| format!("{mos:.2}"))
-            .unwrap_or_default(),
-        rfc3339(stream.arrivals.first_ns),
-        rfc3339(stream.arrivals.last_ns),
-        far_end
-            .loss
-            .map(|loss| percent(loss.lost, loss.expected))
-            .unwrap_or_default(),
-        far_end
-            .jitter_ms
-            .map(|ms| format!("{ms:.3}"))
-            .unwrap_or_default(),
-        far_end
-            .round_trip_ns
-            .map(|ns| ms(i64::try_from(ns).unwrap_or(i64::MAX)))
-            .unwrap_or_default(),
-        far_end
-            .mos
-            .map(|mos| format!("{mos:.1}"))
-            .unwrap_or_default(),
-        far_end.cname.map(field).unwrap_or_default(),
+        Value::Decimal(format!("{:.3}", stream.jitter.ms())),
+        Value::Decimal(format!("{:.3}", stream.jitter.max_ms())),
+        Value::Decimal(format!("{:.3}", stream.jitter.mean_ms())),
+        Value::integer(summary.payload_type),
+        Value::sent(format.map(|format| format.codec.name())),
+        Value::integer(format.map(|format| format.clock_rate)),
+        Value::Decimal(percent(totals.lost, totals.expected)),
+        Value::Integer(totals.longest_burst),
+        Value::decimal(summary.mos.map(|mos| format!("{mos:.2}"))),
+        Value::Time(stream.arrivals.first_ns),
+        Value::Time(stream.arrivals.last_ns),
+        Value::decimal(far_end.loss.map(|loss| percent(loss.lost, loss.expected))),
+        Value::decimal(far_end.jitter_ms.map(|ms| format!("{ms:.3}"))),
+        Value::decimal(far_end.round_trip_ns.map(round_trip)),
+        Value::decimal(far_end.mos.map(|mos| format!("{mos:.1}"))),
+        Value::sent(far_end.cname),
     ]
-}
-
-fn or_empty(value: Option<impl ToString>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
 }
