@@ -21,6 +21,8 @@
 
 mod corpus;
 mod documents;
+#[cfg(feature = "parquet")]
+mod duckdb;
 mod extract;
 mod files;
 mod fuzzed;

@@ -170,8 +170,22 @@ fn the_recipes_do_what_they_say() {
     assert!(log("-o sent").contains("127.0.0.1"), "{}", log("-o sent"));
 }
 
+/// Makes the command `duckdb -c` of the Python package, which comes without it.
+#[cfg(feature = "parquet")]
+fn deliver_duckdb(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let python = crate::duckdb::python();
+    let command = folder.join("bin/duckdb");
+    let script = format!(
+        "#!{}\nimport duckdb, sys\nassert sys.argv[1] == '-c'\nfor row in duckdb.sql(sys.argv[2]).fetchall():\n    print(*row, sep='\\t')\n",
+        python.display()
+    );
+    fs::write(&command, script).unwrap();
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[test]
-fn records_are_read_with_jq() {
+fn records_are_read_with_jq_and_duckdb() {
     let folder = tempfile::tempdir().unwrap();
     deliver(folder.path());
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/records.md"))
@@ -181,8 +195,11 @@ fn records_are_read_with_jq() {
         folder.path().join("bin").display(),
         std::env::var("PATH").unwrap()
     );
+    #[cfg(feature = "parquet")]
+    deliver_duckdb(folder.path());
     let said: Vec<String> = blocks(&page)
         .into_iter()
+        .filter(|block| cfg!(feature = "parquet") || !block.contains("lake"))
         .map(|block| {
             let output = Command::new("bash")
                 .args(["-euo", "pipefail", "-c", block])
@@ -195,9 +212,18 @@ fn records_are_read_with_jq() {
             String::from_utf8(output.stdout).unwrap()
         })
         .collect();
-    let [failed, worst, ladder, endpoints] = &said[..] else {
+    let [failed, worst, ladder, endpoints, of_duckdb @ ..] = &said[..] else {
         panic!("{} recipes", said.len())
     };
+    if cfg!(feature = "parquet") {
+        let [days, streams] = of_duckdb else {
+            panic!("{} recipes for DuckDB", of_duckdb.len())
+        };
+        assert_eq!(days, "2023-12-01\tcompleted\t20\t48.0\n");
+        let streams: Vec<&str> = streams.lines().collect();
+        assert_eq!(streams.len(), 3, "{streams:?}");
+        assert!(streams[0].starts_with("call-1"), "{streams:?}");
+    }
     assert_eq!(failed, "", "no call failed");
     assert_eq!(worst.lines().count(), 5, "{worst}");
     assert!(

@@ -308,6 +308,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             overwrite: false,
             shows_digits: true,
             writes_json: false,
+            parquet: None,
             tells_of_calls: false,
             syncs: false,
         };

@@ -28,7 +28,9 @@ use self::{
 };
 use crate::{
     config::{Config, UnitLen},
-    outputs::{JSON_NAME, OutputSettings, is_of_a_call, uploads as store},
+    outputs::{
+        HAS_PARQUET, JSON_NAME, OutputSettings, PARQUET_MISSING, is_of_a_call, uploads as store,
+    },
     progress::Verbosity,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
@@ -178,6 +180,11 @@ impl Arguments {
         if !store::ARE_BUILT_IN && arguments.uploads.need_a_store() {
             Self::command()
                 .error(ErrorKind::InvalidValue, store::MISSING)
+                .exit();
+        }
+        if arguments.output.parquet.is_some() && !HAS_PARQUET {
+            Self::command()
+                .error(ErrorKind::InvalidValue, PARQUET_MISSING)
                 .exit();
         }
         if arguments.uploads.need_a_store() && arguments.uploads.s3_region.is_none() {
@@ -360,6 +367,7 @@ impl Arguments {
                 overwrite: self.output.overwrite,
                 shows_digits: self.output.dtmf_digits,
                 writes_json: self.output.json,
+                parquet: self.output.parquet.as_deref().map(whole_path),
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),

@@ -86,6 +86,9 @@ impl Kept {
         };
         let outputs = &config.outputs;
         kept.made(&outputs.directory);
+        if let Some(parquet) = &outputs.parquet {
+            kept.made(parquet);
+        }
         for table in [&outputs.detected_calls_filename, &outputs.stats_filename] {
             let table = outputs.directory.join(table);
             kept.add(table.parent().unwrap_or(Path::new("/")), WRITE);

@@ -104,7 +104,8 @@ impl<'c> Session<'c> {
         session.file.remove_broken_off()?;
         let rest = match resume {
             Resume::Fresh => {
-                session.extraction.outputs.resume(None)?;
+                let files = session.terms.files.as_deref();
+                session.extraction.outputs.begin(files)?;
                 Rest::default()
             }
             Resume::Finished(state, carried) => Rest {

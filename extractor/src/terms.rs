@@ -39,6 +39,7 @@ struct Conditions {
     overwrite: bool,
     shows_digits: bool,
     writes_json: bool,
+    parquet: Option<Name>,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -66,6 +67,7 @@ impl Terms {
             overwrite: outputs.overwrite,
             shows_digits: outputs.shows_digits,
             writes_json: outputs.writes_json,
+            parquet: outputs.parquet.as_ref().map(Name::of),
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -85,12 +87,14 @@ impl Terms {
             streams_table,
             columns,
             writes_json,
+            parquet,
             overwrite,
             ..
         } = &self.conditions;
         OutputSettings {
             columns: *columns,
             writes_json: *writes_json,
+            parquet: parquet.as_ref().map(|path| path.to_path().to_owned()),
             overwrite: *overwrite,
             detected_calls_filename: calls_table.to_path().to_owned(),
             stats_filename: streams_table.to_path().to_owned(),
@@ -191,6 +195,7 @@ impl Conditions {
             overwrite,
             shows_digits,
             writes_json,
+            parquet,
             leaves_out_copies,
             selection,
         } = self;
@@ -237,6 +242,13 @@ impl Conditions {
             ("--overwrite", overwrite.to_string()),
             ("--dtmf-digits", shows_digits.to_string()),
             ("--json", writes_json.to_string()),
+            (
+                "--parquet",
+                parquet.as_ref().map_or_else(
+                    || "nothing".to_owned(),
+                    |path| path.to_path().display().to_string(),
+                ),
+            ),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -266,6 +278,7 @@ pub(crate) mod tests {
             overwrite: false,
             shows_digits: false,
             writes_json: false,
+            parquet: None,
             leaves_out_copies: false,
             selection: Written::default(),
         };

@@ -109,6 +109,7 @@ fn extract(
         overwrite: false,
         shows_digits: true,
         writes_json: true,
+        parquet: None,
         tells_of_calls: false,
         syncs: false,
     };

@@ -12,6 +12,7 @@ use support::{
 use super::{
     directory::{Names, Segment, agents},
     everything::{Form, Packets},
+    lake::{self, LakeRows},
 };
 
 /// A way to process segments.
@@ -77,6 +78,7 @@ struct Trial<'a> {
     segments: &'a [Segment],
     sizes: &'a [&'a str],
     want: &'a Files,
+    rows: &'a LakeRows,
     what: String,
 }
 
@@ -99,10 +101,13 @@ impl Trial<'_> {
         }
         self.step(&desk, &["--final"]);
         desk.has(self.want, &self.what);
+        lake::has(&desk, self.rows, &self.what);
     }
 
     fn step(&self, desk: &Desk, flags: &[&str]) {
-        let ran = desk.run(&[self.sizes, &["--no-sync", "--json"], flags].concat());
+        let lake = lake::flags(desk);
+        let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
+        let ran = desk.run(&[self.sizes, &["--no-sync", "--json"], &lake, flags].concat());
         assert_eq!(ran.status, Some(0), "{}: {}", self.what, ran.log);
         desk.shows_only(self.want, &self.what);
     }
@@ -136,9 +141,12 @@ impl Trial<'_> {
     }
 
     fn watched(&self, desk: &Desk) {
+        let lake = lake::flags(desk);
+        let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
         let mut watch = desk.start(
             &[
                 self.sizes,
+                &lake,
                 &[
                     "--no-sync",
                     "--json",
@@ -173,7 +181,10 @@ fn cut_and_processed(way: Way) {
     let mut dice = Dice::new(100 + way as u64);
     for form in [Form::Micro, Form::Nano, Form::TwoLinks] {
         let packets = Packets::everything(form);
-        let want = results_with_records(&packets);
+        let (want, rows) = (
+            results_with_records(&packets),
+            lake::rows_of_the_whole(&packets),
+        );
         for pieces in [1, 2, 3, 7, 50] {
             for _ in 0..tries(1, 10) {
                 let names = *dice.one_of(&Names::BOTH);
@@ -185,6 +196,7 @@ fn cut_and_processed(way: Way) {
                     segments: &segments,
                     sizes,
                     want: &want,
+                    rows: &rows,
                     what,
                 }
                 .run(&mut dice);
@@ -228,7 +240,10 @@ fn watched() {
 fn at_any_packet() {
     let mut dice = Dice::new(110);
     let packets = Packets::everything(Form::Micro);
-    let want = results_with_records(&packets);
+    let (want, rows) = (
+        results_with_records(&packets),
+        lake::rows_of_the_whole(&packets),
+    );
     let damaged = packets
         .places_of_damage()
         .into_iter()
@@ -247,6 +262,7 @@ fn at_any_packet() {
             segments: &segments,
             sizes,
             want: &want,
+            rows: &rows,
             what,
         }
         .run(&mut dice);
@@ -261,7 +277,10 @@ fn at_every_packet_at_once() {
         packets: whole.packets[..tries(300, whole.len())].to_vec(),
         ..whole
     };
-    let want = results_with_records(&packets);
+    let (want, rows) = (
+        results_with_records(&packets),
+        lake::rows_of_the_whole(&packets),
+    );
     let segments = agents(
         &packets,
         &packets.cut_at(&(1..packets.len()).collect::<Vec<_>>()),
@@ -271,6 +290,7 @@ fn at_every_packet_at_once() {
         segments: &segments,
         sizes: &[],
         want: &want,
+        rows: &rows,
         what: "one by one".to_owned(),
     };
     trial.run(&mut Dice::new(111));
@@ -280,7 +300,10 @@ fn at_every_packet_at_once() {
 #[test]
 fn with_nothing_in_between() {
     let packets = Packets::everything(Form::Micro);
-    let want = results_with_records(&packets);
+    let (want, rows) = (
+        results_with_records(&packets),
+        lake::rows_of_the_whole(&packets),
+    );
     let middle = packets.len() / 2;
     let segments = agents(
         &packets,
@@ -299,6 +322,7 @@ fn with_nothing_in_between() {
             segments: &segments,
             sizes: &[],
             want: &want,
+            rows: &rows,
             what,
         }
         .run(&mut Dice::new(112));

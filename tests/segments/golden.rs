@@ -39,7 +39,10 @@ fn written_now() -> Vec<u8> {
     let segments = Names::Agents.cut(&Packets::everything(Form::Micro), 2, &mut Dice::new(500));
     let desk = Desk::new();
     desk.deliver_all(&segments[..1]);
-    desk.run(&["--dedup", "--json"]).is(0);
+    let lake = super::lake::flags(&desk);
+    let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
+    desk.run(&[&["--dedup", "--json"], &lake[..]].concat())
+        .is(0);
     fs::read(desk.out.join(STATE)).unwrap()
 }
 

@@ -2,6 +2,7 @@
 //! and files that were visible before stay.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::Command,
     time::{Duration, Instant},
@@ -10,13 +11,14 @@ use std::{
 use support::{
     desk::{Desk, Files, STATE, deliver_to, visible, within},
     dice::{Dice, tries},
-    faults::{CHANGES, Call, Threads, calls, inject, inject_on},
+    faults::{CHANGES, Call, Threads, calls, inject, inject_on, list},
 };
 
 use super::{
     cuts::results_with_records,
     directory::{Names, Segment},
     everything::{Container, Form, Packets, in_good_time},
+    lake::{self, LakeRows},
 };
 
 /// Flags that give much work between two states, and many states.
@@ -30,6 +32,9 @@ const SMALL: [&str; 7] = [
     "--json",
 ];
 
+/// The system call by which the standard library renames.
+const RENAMES: &str = "rename";
+
 /// The kind of run that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
@@ -42,6 +47,14 @@ enum Job {
     Merge,
 }
 
+/// The visible files of a desk.
+#[derive(Default)]
+struct Seen {
+    names: Vec<String>,
+    /// The Parquet files, which never change.
+    lake: BTreeMap<String, Vec<u8>>,
+}
+
 /// A job and its inputs.
 struct Kills {
     job: Job,
@@ -49,6 +62,8 @@ struct Kills {
     /// The segments of a second capture point.
     others: Vec<Segment>,
     want: Files,
+    /// The rows of its Parquet files.
+    rows: LakeRows,
     flags: Vec<String>,
 }
 
@@ -88,6 +103,7 @@ impl Kills {
             segments,
             others,
             want: results_with_records(&packets),
+            rows: lake::rows_of_the_whole(&packets),
             flags,
         }
     }
@@ -128,23 +144,25 @@ impl Kills {
                 .arg("--after-processing")
                 .arg(format!("move:{}", desk.folder().join("done").display())),
         };
-        command.args(&self.flags);
+        command.args(&self.flags).args(lake::flags(desk));
         command
     }
 
     /// Checks a desk after a kill: visible files are final, and those from before are still there.
-    fn check_killed(&self, desk: &Desk, seen_before: &[String], what: &str) -> Vec<String> {
+    fn check_killed(&self, desk: &Desk, seen_before: &Seen, what: &str) -> Seen {
         desk.shows_only(&self.want, what);
+        let lake = lake::shows_only(desk, &self.rows, &seen_before.lake, what);
         let seen: Vec<String> = if desk.out.exists() {
             visible(&desk.out).into_keys().collect()
         } else {
             Vec::new()
         };
         assert!(
-            seen_before.iter().all(|name| seen.contains(name)),
-            "{what}: of {seen_before:?} only {seen:?} are left"
+            seen_before.names.iter().all(|name| seen.contains(name)),
+            "{what}: of {:?} only {seen:?} are left",
+            seen_before.names
         );
-        seen
+        Seen { names: seen, lake }
     }
 
     /// True if the run is complete but was killed during its last words. A complete run over a file
@@ -165,6 +183,7 @@ impl Kills {
 
     fn check_done(&self, desk: &Desk, what: &str) {
         desk.has(&self.want, what);
+        lake::has(desk, &self.rows, what);
         let left = match self.job {
             Job::Keep | Job::File => self.segments.len(),
             Job::Delete | Job::Move | Job::Merge => 0,
@@ -202,7 +221,7 @@ impl Kills {
             let killed = inject(threads, &self.command(&desk), call, "signal=SIGKILL")
                 .output()
                 .unwrap();
-            let seen = self.check_killed(&desk, &[], &what);
+            let seen = self.check_killed(&desk, &Seen::default(), &what);
             if killed.status.code().is_none() && !self.is_done_but_for_words(&desk) {
                 let ran = desk.ended(&mut self.command(&desk));
                 assert_eq!(ran.status, Some(0), "{what}: {}", ran.log);
@@ -218,7 +237,7 @@ impl Kills {
         let begun = Instant::now();
         desk.ended(&mut self.command(&desk)).is(0);
         let longest = begun.elapsed().as_micros() as usize;
-        let (desk, mut seen) = (self.desk(), Vec::new());
+        let (desk, mut seen) = (self.desk(), Seen::default());
         for kills in 0.. {
             let what = format!("{:?}, killed {kills} times", self.job);
             let mut running = desk.start_command(self.command(&desk));
@@ -242,7 +261,7 @@ impl Kills {
     /// The same with strace: it kills after a growing number of calls that change something, so
     /// that each run makes some progress.
     fn again_and_again(&self, dice: &mut Dice) -> usize {
-        let (desk, mut seen) = (self.desk(), Vec::new());
+        let (desk, mut seen) = (self.desk(), Seen::default());
         for kills in 0.. {
             let what = format!("{:?}, killed {kills} times", self.job);
             let call = Call {
@@ -312,7 +331,7 @@ fn while_rows_are_written() {
                 let output = inject_on(&desk.out.join(name), &kills.command(&desk), writes, &how)
                     .output()
                     .unwrap();
-                let seen = kills.check_killed(&desk, &[], &what);
+                let seen = kills.check_killed(&desk, &Seen::default(), &what);
                 if output.status.success() {
                     break;
                 }
@@ -323,6 +342,55 @@ fn while_rows_are_written() {
                 kills.check_done(&desk, &what);
             }
             assert!(killed > 1, "{name} was written {killed} times");
+        }
+    }
+}
+
+/// Between the state and the new names of files, and between one name and the next.
+#[test]
+fn while_files_get_their_names() {
+    let mut dice = Dice::new(206);
+    for job in [Job::Keep, Job::File] {
+        let kills = Kills::of(job, Form::Micro, 2, &["--threads", "1"], &mut dice);
+        let desk = kills.desk();
+        let renames = list(
+            Threads::First,
+            &kills.command(&desk),
+            RENAMES,
+            desk.folder(),
+        );
+        let lines = renames.lines().enumerate();
+        let parquet: Vec<usize> = lines
+            .filter(|(_, line)| line.contains(".parquet.part"))
+            .map(|(before, _)| before + 1)
+            .collect();
+        if !cfg!(feature = "parquet") {
+            return;
+        }
+        assert!(parquet.len() > 3, "{renames}");
+        for nth in dice
+            .some_below(tries(5, parquet.len()), parquet.len())
+            .into_iter()
+            .map(|n| parquet[n])
+        {
+            let (desk, what) = (kills.desk(), format!("{job:?}, killed at rename {nth}"));
+            let call = Call {
+                kind: RENAMES.to_owned(),
+                nth,
+            };
+            let killed = inject(
+                Threads::First,
+                &kills.command(&desk),
+                &call,
+                "signal=SIGKILL",
+            )
+            .output()
+            .unwrap();
+            assert_eq!(killed.status.code(), None, "{what}");
+            let seen = kills.check_killed(&desk, &Seen::default(), &what);
+            desk.ended(&mut kills.command(&desk)).is(0);
+            kills.check_killed(&desk, &seen, &what);
+            kills.check_done(&desk, &what);
         }
     }
 }
@@ -372,8 +440,14 @@ fn while_it_watches() {
             &["--watch", "--after-processing", "delete"],
             &mut dice,
         );
-        let (desk, mut seen) = (Desk::new(), Vec::new());
-        let flags: Vec<&str> = kills.flags.iter().map(String::as_str).collect();
+        let (desk, mut seen) = (Desk::new(), Seen::default());
+        let lake = lake::flags(&desk);
+        let flags: Vec<&str> = kills
+            .flags
+            .iter()
+            .chain(&lake)
+            .map(String::as_str)
+            .collect();
         let mut watch = desk.start(&flags);
         for (name, bytes) in &kills.segments {
             desk.deliver(name, bytes);
@@ -387,7 +461,10 @@ fn while_it_watches() {
         let is_done = within(Duration::from_secs(20), || desk.delivered().is_empty());
         assert!(is_done, "{:?} is left: {}", desk.delivered(), watch.log());
         watch.end("TERM").is(0);
-        desk.run(&["--json", "--final"]).is(0);
+        let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
+        desk.run(&[&["--json", "--final"], &lake[..]].concat())
+            .is(0);
         desk.has(&kills.want, "killed while it watched");
+        lake::has(&desk, &kills.rows, "killed while it watched");
     }
 }

@@ -59,6 +59,13 @@ pub(super) struct OutputArguments {
     #[arg(long)]
     pub(super) json: bool,
 
+    /// Write both tables as Parquet files, too: DIR/calls/dt=2023-12-01/ and DIR/streams/dt=2023-12-01/,
+    /// by the day on which a call began, UTC.
+    ///
+    /// `docs/records.md` describes them. Each unit of work adds files, which never change.
+    #[arg(long, value_name = "DIR")]
+    pub(super) parquet: Option<PathBuf>,
+
     /// Do not wait for the disk: for scratch work.
     ///
     /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.

@@ -1,4 +1,5 @@
-//! The outputs: a pcap for each call, rows in two CSV files, and records in JSON.
+//! The outputs: a pcap for each call, rows in two CSV files and in Parquet files, and records in
+//! JSON.
 //!
 //! For each window, each call with something to write is a separate job. Jobs run in parallel; each
 //! opens the file of its call, writes, and closes it. So the number of open files is the number of
@@ -8,8 +9,8 @@
 //! The modules import each other in one direction:
 //!
 //! ```text
-//! rows -> record, table, summary, columns; summary -> recording -> call_file, streams, settled
-//! table, record -> figures, text; record -> summary
+//! rows -> record, table, dataset, summary, columns; summary -> recording -> call_file, streams, settled
+//! table, record -> figures, text; record -> summary; dataset -> columns, parts, value -> text
 //! call_file, table, given -> directory -> parts, names, settings
 //! settled -> records, mute, redact, runs; redact -> records, mute
 //! ```
@@ -17,6 +18,7 @@
 mod buffer;
 mod call_file;
 mod columns;
+mod dataset;
 mod directory;
 mod figures;
 mod given;
@@ -36,6 +38,7 @@ mod summary;
 mod table;
 mod text;
 pub mod uploads;
+mod value;
 
 use std::{
     collections::BTreeMap,
@@ -50,6 +53,7 @@ use shared::s3_uri::S3Uri;
 
 use self::{
     buffer::GatherBuffer,
+    dataset::{Dataset, DatasetProgress, RunName},
     given::FileNames,
     mute::MediaForm,
     names::Stem,
@@ -63,6 +67,7 @@ use self::{
 };
 pub use self::{
     columns::Columns,
+    dataset::{IS_BUILT_IN as HAS_PARQUET, MISSING as PARQUET_MISSING},
     directory::Directory,
     names::{is_of_a_call, rfc3339},
     records::Records,
@@ -76,6 +81,7 @@ use crate::{
     moment::Clock,
     problems::Thresholds,
     selection::Selection,
+    source::NamedInput,
 };
 
 /// The name of the records in JSON.
@@ -93,6 +99,8 @@ pub struct Outputs {
     statistics: RowFile,
     /// `calls.jsonl`, if the user wants it.
     json: Option<RowFile>,
+    /// Parquet files, if the user wants them.
+    dataset: Option<Dataset>,
     books: Books,
     overwrites: bool,
     counts: CallCounts,
@@ -124,6 +132,7 @@ pub struct Books {
     detected_calls: RowProgress,
     statistics: RowProgress,
     json: RowProgress,
+    dataset: DatasetProgress,
     redactions: Redactions,
 }
 
@@ -168,6 +177,7 @@ struct Destination<'a> {
     thresholds: &'a Thresholds,
     shows_digits: bool,
     writes_json: bool,
+    writes_parquet: bool,
     tells_of_calls: bool,
     redactions: Option<&'a Redactions>,
 }
@@ -229,6 +239,7 @@ impl Job<'_> {
                 shows_digits: to.shows_digits,
                 columns: to.columns,
                 writes_json: to.writes_json,
+                writes_parquet: to.writes_parquet,
             };
             *rows = Some(Rows::of(&summary, &form)?);
             tell!(to, call_id = %printable(&call.call_id), file = %recording.file.name(), state = %end.state, "call closed");
@@ -260,6 +271,8 @@ impl Outputs {
         );
         let json = || RowFile::new(&directory, Path::new(JSON_NAME), Form::Json);
         let json = settings.writes_json.then(json);
+        let dataset = settings.parquet.as_deref();
+        let dataset = dataset.map(|path| Dataset::new(path, settings.syncs));
         let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
             recordings: BTreeMap::new(),
@@ -270,6 +283,7 @@ impl Outputs {
             detected_calls: RowProgress::default(),
             statistics: RowProgress::default(),
             json: RowProgress::default(),
+            dataset: DatasetProgress::default(),
             redactions: Redactions::default(),
         };
         Ok(Self {
@@ -277,6 +291,7 @@ impl Outputs {
             detected_calls,
             statistics,
             json,
+            dataset,
             books,
             overwrites: settings.overwrite,
             counts: CallCounts::default(),
@@ -289,6 +304,18 @@ impl Outputs {
             uploads,
             newly_due: Vec::new(),
         })
+    }
+
+    /// Starts without books, over these files, or over directories.
+    ///
+    /// # Errors
+    /// See [`Self::resume`].
+    pub fn begin(&mut self, files: Option<&[NamedInput]>) -> Result<()> {
+        if self.dataset.is_some() {
+            let run = RunName::begin(self.directory.path(), files);
+            self.books.dataset = DatasetProgress::begin(run);
+        }
+        self.resume(None)
     }
 
     /// Continues from the books, or starts without any: publishes the complete files, and removes
@@ -331,6 +358,9 @@ impl Outputs {
         if let Some(json) = &self.json {
             json.cut_back(&self.books.json)?;
         }
+        if let Some(dataset) = &self.dataset {
+            dataset.cut_back(&self.books.dataset)?;
+        }
         Ok(())
     }
 
@@ -357,6 +387,9 @@ impl Outputs {
             .prepare(&mut self.books.statistics, &self.directory)?;
         if let Some(json) = &self.json {
             json.prepare(&mut self.books.json, &self.directory)?;
+        }
+        if let Some(dataset) = &mut self.dataset {
+            dataset.prepare(&mut self.books.dataset)?;
         }
         self.directory.sync()?;
         self.books.due = self.uploads.carried_over(&self.newly_due);
@@ -395,6 +428,9 @@ impl Outputs {
         }
         self.detected_calls
             .publish(&mut self.books.detected_calls, directory, &replaced)?;
+        if let Some(dataset) = &self.dataset {
+            dataset.publish(&mut self.books.dataset)?;
+        }
         self.books
             .obsolete
             .iter()
@@ -481,6 +517,7 @@ impl Outputs {
             thresholds: &self.thresholds,
             shows_digits: self.shows_digits,
             writes_json: self.json.is_some(),
+            writes_parquet: self.dataset.is_some(),
             tells_of_calls: self.tells_of_calls,
             redactions: self.selection.redacts_keys.then_some(redactions),
         };
@@ -610,7 +647,7 @@ impl Outputs {
             .closed
             .split_off(&(now, 0, Box::default(), CallNumber(0)));
         let ready = std::mem::replace(&mut self.books.closed, not_yet);
-        self.append(&ready)
+        self.append(ready)
     }
 
     /// Writes all remaining rows, at the end of the input.
@@ -619,15 +656,22 @@ impl Outputs {
     /// A file cannot be written.
     pub fn finish(&mut self) -> Result<()> {
         let last = std::mem::take(&mut self.books.closed);
-        self.append(&last)
+        self.append(last)?;
+        if let Some(dataset) = self.dataset.as_ref().filter(|_| self.overwrites) {
+            dataset.replace_earlier(&mut self.books.dataset)?;
+        }
+        Ok(())
     }
 
-    fn append(&mut self, ready: &BTreeMap<CloseOrder, Rows>) -> Result<()> {
-        for rows in ready.values() {
+    fn append(&mut self, ready: BTreeMap<CloseOrder, Rows>) -> Result<()> {
+        for rows in ready.into_values() {
             self.detected_calls.push(&rows.detected_call);
             self.statistics.push(&rows.statistics);
             if let Some(json) = &mut self.json {
                 json.push(&rows.json);
+            }
+            if let Some((dataset, values)) = self.dataset.as_mut().zip(rows.values) {
+                dataset.push(values, &self.books.dataset)?;
             }
         }
         self.detected_calls.append(&mut self.books.detected_calls)?;

@@ -1,4 +1,5 @@
-//! The rows of a call: of the two CSV files (docs/statistics.md), and of the records in JSON.
+//! The rows of a call: of the two tables (docs/statistics.md), in CSV and for Parquet, and of
+//! the records in JSON.
 
 use std::fmt::{Display, Write};
 
@@ -9,13 +10,15 @@ use shared::s3_uri::S3Uri;
 
 use super::{
     columns::{Columns, DETECTED_CALLS, STATISTICS, Table},
+    dataset::DatasetRows,
     figures::{milliseconds, ms, percent, seconds, side},
     names::rfc3339,
     record,
     summary::{CallSummary, StreamSummary},
     text::field,
+    value::Value,
 };
-use crate::sip::Reason;
+use crate::{sdp::Codec, sip::Reason};
 
 /// The form of rows, and what they have beside the summary of a call.
 pub(super) struct RowForm<'a> {
@@ -29,6 +32,8 @@ pub(super) struct RowForm<'a> {
     pub(super) columns: Columns,
     /// True when there is a record in JSON.
     pub(super) writes_json: bool,
+    /// True when there are rows for Parquet files.
+    pub(super) writes_parquet: bool,
 }
 
 /// The rows of one call.
@@ -39,6 +44,8 @@ pub(super) struct Rows {
     pub(super) statistics: Vec<u8>,
     /// Its record in JSON, if the user wants it.
     pub(super) json: Vec<u8>,
+    /// The values of both tables, if the user wants Parquet files.
+    pub(super) values: Option<DatasetRows>,
 }
 
 impl Rows {
@@ -50,6 +57,7 @@ impl Rows {
             shows_digits,
             columns,
             writes_json,
+            writes_parquet,
         } = form;
         let object = location
             .zip(file_name)
@@ -59,28 +67,28 @@ impl Rows {
         } else {
             Vec::new()
         };
-        let s3_location = object.unwrap_or_default();
-        let mut common = String::new();
-        add_common(
-            &mut Row::begin(&mut common, COMMON),
-            summary,
-            file_name.unwrap_or_default(),
-        );
-        let mut detected_call = String::with_capacity(USUAL_LEN);
-        let own_columns = |table: &Table| table.columns(columns).len().saturating_sub(COMMON);
-        let mut row = Row::go_on(&mut detected_call, &common, own_columns(DETECTED_CALLS));
-        add_detected_call(&mut row, summary, shows_digits, &s3_location);
-        row.end();
+        let mut common = Row::begin(COMMON, writes_parquet.then(Vec::new));
+        add_common(&mut common, summary, file_name);
+        let own_columns = |table: &Table| table.len(columns).saturating_sub(COMMON);
+        let mut call = Row::go_on(&common, own_columns(DETECTED_CALLS));
+        add_detected_call(&mut call, summary, shows_digits, object.as_deref());
         let mut statistics = String::with_capacity(summary.streams.len().saturating_mul(USUAL_LEN));
+        let mut streams = Vec::new();
         for stream in &summary.streams {
-            let mut row = Row::go_on(&mut statistics, &common, own_columns(STATISTICS));
-            add_statistics(&mut row, stream, &s3_location);
-            row.end();
+            let mut row = Row::go_on(&common, own_columns(STATISTICS));
+            add_statistics(&mut row, stream, object.as_deref());
+            statistics.push_str(&row.line());
+            streams.extend(row.values);
         }
         Ok(Self {
-            detected_call: detected_call.into_bytes(),
+            detected_call: call.line().into_bytes(),
             statistics: statistics.into_bytes(),
             json,
+            values: call.values.map(|values| DatasetRows {
+                start_ns: summary.call.start_ns,
+                call: values,
+                streams,
+            }),
         })
     }
 }
@@ -90,150 +98,184 @@ const COMMON: usize = 5;
 /// The bytes that a row usually has, at most.
 const USUAL_LEN: usize = 512;
 
-/// A row while it is written, as RFC 4180 defines it: quoted where needed, but with LF as line end,
-/// so that `grep ',0$'` and awk match the last column.
-struct Row<'t> {
-    to: &'t mut String,
+/// A row while it is made: in CSV as RFC 4180 defines it, quoted where needed, and as values if they
+/// are wanted.
+///
+/// The writer of the `csv` crate fills a table of 256 bytes each time it is made, and wants a list of
+/// texts: a call of seven messages cost a tenth more instructions with it.
+#[derive(Debug)]
+struct Row {
+    text: String,
     is_first: bool,
-    /// The number of fields that are still to come: the version before had fewer columns.
+    /// The number of fields that are still to come in CSV: the version before had fewer columns.
     left: usize,
+    values: Option<Vec<Value>>,
 }
 
-impl<'t> Row<'t> {
+impl Row {
     /// A row of this many fields.
-    fn begin(to: &'t mut String, fields: usize) -> Self {
+    fn begin(fields: usize, values: Option<Vec<Value>>) -> Self {
         Self {
-            to,
+            text: String::with_capacity(USUAL_LEN),
             is_first: true,
             left: fields,
+            values,
         }
     }
 
-    /// A row of this many fields more than those that are written.
-    fn go_on(to: &'t mut String, written: &str, fields: usize) -> Self {
-        to.push_str(written);
-        Self {
-            is_first: false,
-            ..Self::begin(to, fields)
-        }
+    /// A row that has the fields of another one, and this many more.
+    fn go_on(written: &Self, fields: usize) -> Self {
+        let mut row = Self::begin(fields, written.values.clone());
+        row.text.push_str(&written.text);
+        row.is_first = written.is_first;
+        row
     }
 
-    fn end(self) {
-        self.to.push('\n');
+    /// The line of the CSV file. It ends with LF, so that `grep ',0$'` and awk match the last
+    /// column.
+    fn line(&mut self) -> String {
+        self.text.push('\n');
+        std::mem::take(&mut self.text)
     }
 
-    /// Begins the next field, if there is one.
+    /// Begins the next field in CSV, if there is one.
     fn next(&mut self) -> Option<&mut String> {
         self.left = self.left.checked_sub(1)?;
         if !std::mem::take(&mut self.is_first) {
-            self.to.push(',');
+            self.text.push(',');
         }
-        Some(self.to)
+        Some(&mut self.text)
     }
 
-    /// Adds a value that needs no quotation marks: a number, a word, a time, an address.
-    fn put(&mut self, value: impl Display) {
-        if let Some(to) = self.next() {
+    /// Adds a field that needs no quotation marks.
+    fn show(&mut self, value: impl Display) {
+        if let Some(text) = self.next() {
             // A String takes everything.
-            let _ = write!(to, "{value}");
+            let _ = write!(text, "{value}");
         }
     }
 
-    /// The same, or an empty field.
-    fn maybe(&mut self, value: Option<impl Display>) {
+    fn show_if(&mut self, value: Option<impl Display>) {
         match value {
-            Some(value) => self.put(value),
-            None => self.put(""),
+            Some(value) => self.show(value),
+            None => self.show(""),
         }
     }
 
-    /// Adds a text off the wire.
-    fn text(&mut self, text: &[u8]) {
-        self.quoted(&field(text));
-    }
-
-    /// The same, or an empty field.
-    fn maybe_text(&mut self, text: Option<&[u8]>) {
-        match text {
-            Some(text) => self.text(text),
-            None => self.put(""),
-        }
-    }
-
-    /// Adds a text that has no line ends, with quotation marks if it needs them.
-    fn quoted(&mut self, text: &str) {
-        let Some(to) = self.next() else { return };
-        if memchr2(b',', b'"', text.as_bytes()).is_none() {
-            to.push_str(text);
+    /// Adds a field that has no line ends, with quotation marks if it needs them.
+    fn quote(&mut self, value: &str) {
+        let Some(text) = self.next() else { return };
+        if memchr2(b',', b'"', value.as_bytes()).is_none() {
+            text.push_str(value);
             return;
         }
-        to.push('"');
-        for (number, part) in text.split('"').enumerate() {
+        text.push('"');
+        for (number, part) in value.split('"').enumerate() {
             if number > 0 {
-                to.push_str("\"\"");
+                text.push_str("\"\"");
             }
-            to.push_str(part);
+            text.push_str(part);
         }
-        to.push('"');
+        text.push('"');
+    }
+
+    fn keep(&mut self, value: impl FnOnce() -> Value) {
+        if let Some(values) = &mut self.values {
+            values.push(value());
+        }
+    }
+
+    /// Adds text off the wire.
+    fn sent(&mut self, text: Option<&[u8]>) {
+        self.keep(|| Value::sent(text));
+        self.quote(&text.map(field).unwrap_or_default());
+    }
+
+    /// Adds a name.
+    fn name(&mut self, name: Option<&str>) {
+        self.keep(|| Value::word(name));
+        self.quote(name.unwrap_or_default());
+    }
+
+    /// Adds a word or an address, without characters that must be quoted.
+    fn word(&mut self, word: Option<impl Display>) {
+        self.keep(|| Value::word(word.as_ref()));
+        self.show_if(word);
+    }
+
+    fn integer(&mut self, number: Option<impl Into<u64>>) {
+        let number = number.map(Into::into);
+        self.keep(|| Value::integer(number));
+        self.show_if(number);
+    }
+
+    fn decimal(&mut self, number: Option<impl Display>) {
+        self.keep(|| Value::decimal(number.as_ref()));
+        self.show_if(number);
+    }
+
+    fn time(&mut self, ns: u64) {
+        self.keep(|| Value::Time(ns));
+        self.show(rfc3339(ns));
+    }
+
+    fn flag(&mut self, is_so: Option<bool>) {
+        self.keep(|| Value::flag(is_so));
+        self.show_if(is_so);
     }
 }
 
 /// The fields of a call with which both tables begin.
-fn add_common(row: &mut Row<'_>, summary: &CallSummary<'_>, file_name: &str) {
+fn add_common(row: &mut Row, summary: &CallSummary<'_>, file_name: Option<&str>) {
     let call = summary.call;
-    row.text(&call.call_id);
-    row.put(rfc3339(call.start_ns));
-    row.quoted(file_name);
-    row.text(&call.from);
-    row.text(&call.to);
+    row.sent(Some(&call.call_id));
+    row.time(call.start_ns);
+    row.name(file_name);
+    row.sent(Some(&call.from));
+    row.sent(Some(&call.to));
 }
 
 /// The fields of a call, from the sixth column on.
 fn add_detected_call(
-    row: &mut Row<'_>,
+    row: &mut Row,
     summary: &CallSummary<'_>,
     shows_digits: bool,
-    s3_location: &str,
+    s3_location: Option<&str>,
 ) {
     let facts = &summary.call.facts;
-    row.quoted(s3_location);
-    row.put(rfc3339(summary.end_ns));
-    row.put(seconds(summary.duration_ns));
-    row.put(summary.end.state);
-    row.maybe(summary.end.final_status);
-    row.put(summary.sip_packets);
-    row.put(summary.rtp_packets);
-    row.put(summary.streams.len());
-    row.maybe(summary.pdd_ns.map(milliseconds));
-    row.maybe(summary.answer_ns.map(milliseconds));
-    row.maybe(summary.talk_ns.map(seconds));
-    row.maybe(summary.hangup_by.map(side));
-    row.maybe_text(facts.caller_agent.as_deref());
-    row.maybe_text(facts.callee_agent());
-    let mut codecs = String::new();
-    for codec in &summary.codecs {
-        if !codecs.is_empty() {
-            codecs.push(' ');
-        }
-        codecs.push_str(&field(codec.name()));
-    }
-    row.quoted(&codecs);
+    row.name(s3_location);
+    row.time(summary.end_ns);
+    row.decimal(Some(seconds(summary.duration_ns)));
+    row.word(Some(summary.end.state));
+    row.integer(summary.end.final_status);
+    row.integer(Some(summary.sip_packets));
+    row.integer(Some(summary.rtp_packets));
+    row.integer(Some(summary.streams.len() as u64));
+    row.decimal(summary.pdd_ns.map(milliseconds));
+    row.decimal(summary.answer_ns.map(milliseconds));
+    row.decimal(summary.talk_ns.map(seconds));
+    row.word(summary.hangup_by.map(side));
+    row.sent(facts.caller_agent.as_deref());
+    row.sent(facts.callee_agent());
+    let codecs: Vec<&[u8]> = summary.codecs.iter().map(Codec::name).collect();
+    row.sent(Some(&codecs.join(&b' ')));
+    // Text in either case, so that the column has one type.
     if shows_digits {
-        row.text(&summary.digits);
+        row.sent(Some(&summary.digits));
     } else {
-        row.put(summary.digits.len());
+        row.word(Some(summary.digits.len()));
     }
-    row.maybe(summary.one_way);
-    row.maybe(summary.no_media);
-    row.maybe_text(facts.reason.as_ref().map(Reason::to_bytes).as_deref());
-    row.put(facts.source.ip());
-    row.put(facts.destination.ip());
-    row.put(summary.problems);
-    row.maybe(summary.end.capture_drops);
+    row.flag(summary.one_way);
+    row.flag(summary.no_media);
+    row.sent(facts.reason.as_ref().map(Reason::to_bytes).as_deref());
+    row.word(Some(facts.source.ip()));
+    row.word(Some(facts.destination.ip()));
+    row.word(Some(summary.problems));
+    row.integer(summary.end.capture_drops);
 }
 
 /// The fields of a stream, from the sixth column on.
-fn add_statistics(row: &mut Row<'_>, summary: &StreamSummary<'_>, s3_location: &str) {
+fn add_statistics(row: &mut Row, summary: &StreamSummary<'_>, s3_location: Option<&str>) {
     let StreamSummary {
         stream,
         totals,
@@ -242,45 +284,36 @@ fn add_statistics(row: &mut Row<'_>, summary: &StreamSummary<'_>, s3_location: &
         ..
     } = summary;
     let (max_delta, min_delta, avg_delta) = stream.arrivals.deltas_ns();
-    row.put(format_args!("{:#010x}", stream.ssrc));
-    row.put(stream.source);
-    row.put(stream.destination);
-    row.put(stream.arrivals.packets);
-    row.put(totals.expected);
-    row.put(totals.lost);
-    row.put(totals.out_of_order);
-    row.put(totals.duplicates);
-    row.put(ms(max_delta));
-    row.put(ms(min_delta));
-    row.put(ms(avg_delta));
-    row.put(summary.ptime_ms);
-    row.quoted(s3_location);
-    row.put(format_args!("{:.3}", stream.jitter.ms()));
-    row.put(format_args!("{:.3}", stream.jitter.max_ms()));
-    row.put(format_args!("{:.3}", stream.jitter.mean_ms()));
-    row.maybe(summary.payload_type);
-    row.maybe_text(format.as_ref().map(|format| format.codec.name()));
-    row.maybe(format.map(|format| format.clock_rate));
-    row.put(percent(totals.lost, totals.expected));
-    row.put(totals.longest_burst);
-    match summary.mos {
-        Some(mos) => row.put(format_args!("{mos:.2}")),
-        None => row.put(""),
-    }
-    row.put(rfc3339(stream.arrivals.first_ns));
-    row.put(rfc3339(stream.arrivals.last_ns));
-    row.maybe(far_end.loss.map(|loss| percent(loss.lost, loss.expected)));
-    match far_end.jitter_ms {
-        Some(ms) => row.put(format_args!("{ms:.3}")),
-        None => row.put(""),
-    }
-    let round_trip = far_end.round_trip_ns;
-    row.maybe(round_trip.map(|ns| ms(i64::try_from(ns).unwrap_or(i64::MAX))));
-    match far_end.mos {
-        Some(mos) => row.put(format_args!("{mos:.1}")),
-        None => row.put(""),
-    }
-    row.maybe_text(far_end.cname);
+    row.word(Some(format_args!("{:#010x}", stream.ssrc)));
+    row.word(Some(stream.source));
+    row.word(Some(stream.destination));
+    row.integer(Some(stream.arrivals.packets));
+    row.integer(Some(totals.expected));
+    row.integer(Some(totals.lost));
+    row.integer(Some(totals.out_of_order));
+    row.integer(Some(totals.duplicates));
+    row.decimal(Some(ms(max_delta)));
+    row.decimal(Some(ms(min_delta)));
+    row.decimal(Some(ms(avg_delta)));
+    row.integer(Some(summary.ptime_ms));
+    row.name(s3_location);
+    row.decimal(Some(format_args!("{:.3}", stream.jitter.ms())));
+    row.decimal(Some(format_args!("{:.3}", stream.jitter.max_ms())));
+    row.decimal(Some(format_args!("{:.3}", stream.jitter.mean_ms())));
+    row.integer(summary.payload_type);
+    row.sent(format.as_ref().map(|format| format.codec.name()));
+    row.integer(format.map(|format| format.clock_rate));
+    row.decimal(Some(percent(totals.lost, totals.expected)));
+    row.integer(Some(totals.longest_burst));
+    row.decimal(summary.mos.map(|mos| format!("{mos:.2}")));
+    row.time(stream.arrivals.first_ns);
+    row.time(stream.arrivals.last_ns);
+    row.decimal(far_end.loss.map(|loss| percent(loss.lost, loss.expected)));
+    row.decimal(far_end.jitter_ms.map(|ms| format!("{ms:.3}")));
+    let round_trip = |ns| ms(i64::try_from(ns).unwrap_or(i64::MAX));
+    row.decimal(far_end.round_trip_ns.map(round_trip));
+    row.decimal(far_end.mos.map(|mos| format!("{mos:.1}")));
+    row.sent(far_end.cname);
 }
 
 #[cfg(test)]
@@ -297,14 +330,12 @@ mod tests {
         ];
         for text in texts {
             for (first, second) in [(text, "x"), ("x", text)] {
-                let mut line = String::new();
-                let mut row = Row::begin(&mut line, 2);
-                row.quoted(first);
-                row.quoted(second);
-                row.quoted("one too many");
-                row.end();
+                let mut row = Row::begin(2, None);
+                row.quote(first);
+                row.quote(second);
+                row.quote("one too many");
                 let want = csv_rows([[first, second]]).unwrap();
-                assert_eq!(line.as_bytes(), want, "{text}");
+                assert_eq!(row.line().as_bytes(), want, "{text}");
             }
         }
     }

@@ -35,7 +35,7 @@ impl Form {
     /// What a file begins with.
     pub(super) fn header(self) -> Result<Vec<u8>> {
         match self {
-            Self::Csv(table, columns) => csv_rows([table.columns(columns)]),
+            Self::Csv(table, columns) => csv_rows([table.names(columns)]),
             Self::Json => Ok(Vec::new()),
         }
     }
@@ -71,15 +71,19 @@ impl Form {
             }
             Self::Json => {
                 let lines = BufReader::new(file).split(b'\n');
-                Box::new(lines.map(|line| Ok(row_of(&line?))))
+                // Somebody may have turned the line ends into CRLF.
+                Box::new(lines.map(|line| {
+                    let line = line?;
+                    Ok(row_of(line.strip_suffix(b"\r").unwrap_or(&line)))
+                }))
             }
         }
     }
 
     /// Writes rows with this line end.
-    pub(super) fn writer<'w>(self, to: &'w File, end: &[u8]) -> RowWriter<'w> {
+    pub(super) fn writer<'w>(self, to: &'w File, end: &'static [u8]) -> RowWriter<'w> {
         if matches!(self, Self::Json) {
-            return RowWriter::Json(BufWriter::new(to));
+            return RowWriter::Json(BufWriter::new(to), end);
         }
         let terminator = if end == b"\n" {
             csv::Terminator::Any(b'\n')
@@ -95,16 +99,16 @@ impl Form {
 /// Writes rows that were read.
 pub(super) enum RowWriter<'w> {
     Csv(Box<csv::Writer<&'w File>>),
-    Json(BufWriter<&'w File>),
+    Json(BufWriter<&'w File>, &'static [u8]),
 }
 
 impl RowWriter<'_> {
     pub(super) fn write(&mut self, row: &ByteRecord) -> Result<()> {
         match self {
             Self::Csv(to) => to.write_byte_record(row)?,
-            Self::Json(to) => {
+            Self::Json(to, end) => {
                 to.write_all(row.get(LINE).unwrap_or_default())?;
-                to.write_all(b"\n")?;
+                to.write_all(end)?;
             }
         }
         Ok(())
@@ -113,7 +117,7 @@ impl RowWriter<'_> {
     /// Writes the header of a file that has none.
     pub(super) fn write_header(&mut self, form: Form) -> Result<()> {
         if let (Self::Csv(to), Form::Csv(table, columns)) = (self, form) {
-            to.write_record(table.columns(columns))?;
+            to.write_record(table.names(columns))?;
         }
         Ok(())
     }
@@ -121,13 +125,13 @@ impl RowWriter<'_> {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Csv(to) => to.flush(),
-            Self::Json(to) => to.flush(),
+            Self::Json(to, _) => to.flush(),
         }
     }
 }
 
 fn check_header(table: &Table, columns: Columns, first: &str, path: &str) -> Result<(), String> {
-    let is_of = |columns| first == table.columns(columns).join(",");
+    let is_of = |columns| first == table.names(columns).join(",");
     if is_of(columns) {
         return Ok(());
     }
@@ -195,5 +199,24 @@ mod tests {
                 .collect();
             assert_eq!(fields, [&want[..], &[line]].concat());
         }
+    }
+
+    #[test]
+    fn lines_keep_the_end_that_they_were_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.jsonl");
+        let mut rows = Vec::new();
+        for end in ["\n", "\r\n"] {
+            std::fs::write(&path, format!("{{\"call_id\":\"1\"}}{end}{{}}{end}")).unwrap();
+            let read = Form::Json.rows(File::open(&path).unwrap());
+            rows.push(read.collect::<Result<Vec<_>>>().unwrap());
+        }
+        assert_eq!(rows[0], rows[1], "a line is the same with either end");
+        let file = File::create(&path).unwrap();
+        let mut to = Form::Json.writer(&file, b"\r\n");
+        rows[0].iter().for_each(|row| to.write(row).unwrap());
+        to.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"call_id\":\"1\"}\r\n{}\r\n");
     }
 }
