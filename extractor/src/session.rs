@@ -499,7 +499,9 @@ pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) ->
 /// Logs a message that belongs to no call, or that gives endpoints.
 /// A table without calls, for the outputs that the user wants.
 fn new_calls(config: &Config) -> CallTable {
-    CallTable::new(config.rules).with_journals(config.outputs.writes_json)
+    CallTable::new(config.rules)
+        .with_journals(config.outputs.writes_json)
+        .with_links(config.links.clone())
 }
 
 fn tell_of(event: &SipEvent<'_>, is_stray: bool) {

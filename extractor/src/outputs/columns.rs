@@ -78,6 +78,8 @@ pub(super) const DETECTED_CALLS: &Table = &Table {
         "destination_ip",
         "problems",
         "capture_drops",
+        "conversation_id",
+        "conversation_links",
     ],
     classic: 13,
 };

@@ -13,6 +13,7 @@ use super::{
     table::csv_rows,
     text::field,
 };
+use crate::calls::Link;
 
 /// The form of rows, and what they have beside the summary of a call.
 pub(super) struct RowForm<'a> {
@@ -128,7 +129,23 @@ fn detected_call(
         facts.destination.ip().to_string(),
         summary.problems.to_string(),
         or_empty(summary.end.capture_drops),
+        summary.conversation.0.clone(),
+        field(&links(summary.conversation.1)),
     ]
+}
+
+/// The links of a call: reason and Call-ID of each, with blanks between.
+fn links(links: &[Link]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for link in links {
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        text.extend(link.reason.to_string().bytes());
+        text.push(b':');
+        text.extend(&link.call_id);
+    }
+    text
 }
 
 /// The fields of a stream, from the sixth column on.
