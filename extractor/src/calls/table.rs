@@ -694,10 +694,10 @@ impl CallTable {
             final_status: call.dialogs.final_status(),
             capture_drops: dropped.since(dropped_before),
         });
+        call.conversation = self.conversations.close(number, at.clock);
         if let (Some(trace), Some(end)) = (&mut self.trace, call.end) {
             trace.close(call, at, end);
         }
-        call.conversation = self.conversations.close(number, at.clock);
         self.by_call_id.remove(&call.call_id);
         self.floods.forget(number);
         self.strays.close(&call.call_id, at.clock);
