@@ -791,7 +791,7 @@ fn a_table_of_the_version_before_is_continued_with_its_columns() {
     };
     let (classic, all) = (header(&["--columns=classic"]), header(&[]));
     assert!(classic.ends_with(",rtp_stream_count\n"));
-    assert!(all.starts_with(classic.trim_end()) && all.ends_with(",capture_drops\n"));
+    assert!(all.starts_with(classic.trim_end()) && all.ends_with(",conversation_links\n"));
     for line_end in ["\n", "\r\n"] {
         let before = classic.replace('\n', line_end);
         let (extracted, table) = appended(FILE, &before, &[]);

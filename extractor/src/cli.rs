@@ -355,6 +355,7 @@ impl Arguments {
                 .unit_bytes
                 .map_or_else(UnitLen::default, UnitLen::Exactly),
             sip_ports: self.input.sip_ports_range,
+            links: self.timers.links(),
             rules: self.timers.rules(),
             outputs: OutputSettings {
                 location,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use shared::units::{ByteSize, SipPorts};
 
 use crate::{
-    calls::Rules,
+    calls::{LinkRules, Rules},
     outputs::{OutputSettings, uploads},
     packet::Decoder,
     segments::AfterProcessing,
@@ -30,6 +30,8 @@ pub struct Config {
     pub sip_ports: SipPorts,
     /// The timers and limits of calls.
     pub rules: Rules,
+    /// The links between calls that the user adds.
+    pub links: LinkRules,
     /// The output directory and its files.
     pub outputs: OutputSettings,
     /// The upload settings, if files are uploaded.

@@ -201,6 +201,8 @@ counts! {
         /// Messages that may have arrived before their INVITE. The summary line of all messages
         /// without a call stands before this one.
         pub strays: u64 => NoCall, "of them were too many to wait for their INVITE";
+        /// Values that too many calls share: constants, which link no legs.
+        pub constants: u64 => Usual, "values that more than 32 calls share link no legs";
     }
 }
 

@@ -503,6 +503,7 @@ fn new_calls(config: &Config) -> CallTable {
     CallTable::new(config.rules)
         .with_journals(settings.writes_json)
         .with_numbers(!settings.selection.numbers.is_empty())
+        .with_links(config.links.clone())
 }
 
 /// Logs a message that belongs to no call, or that gives endpoints.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::units::{GoDuration, SipPorts};
 
 use crate::{
-    calls::Rules,
+    calls::{LinkRules, Rules},
     config::{Config, Source},
     events::stable_hash,
     outputs::{Columns, OutputSettings},
@@ -32,6 +32,7 @@ struct Conditions {
     sip_ports: SipPorts,
     decoder: Decoder,
     rules: Rules,
+    links: LinkRules,
     calls_table: Name,
     streams_table: Name,
     columns: Columns,
@@ -53,6 +54,7 @@ impl Terms {
             decoder,
             sip_ports,
             rules,
+            links,
             outputs,
             ..
         } = config;
@@ -60,6 +62,7 @@ impl Terms {
             sip_ports: *sip_ports,
             decoder: decoder.clone(),
             rules: *rules,
+            links: links.clone(),
             calls_table: Name::of(&outputs.detected_calls_filename),
             streams_table: Name::of(&outputs.stats_filename),
             columns: outputs.columns,
@@ -188,6 +191,7 @@ impl Conditions {
             sip_ports,
             decoder,
             rules,
+            links,
             calls_table,
             streams_table,
             columns,
@@ -220,6 +224,11 @@ impl Conditions {
                 GoDuration::from_ns(lookback_ns).to_string(),
             ),
             ("--max-open-calls", max_open_calls.to_string()),
+            ("--conversation-header", links.headers.join(" ")),
+            (
+                "--conversation-numbers",
+                GoDuration::from_ns(links.numbers_ns.unwrap_or(0)).to_string(),
+            ),
             (
                 "--detected-calls-filename",
                 calls_table.to_path().display().to_string(),
@@ -271,6 +280,7 @@ pub(crate) mod tests {
                 lookback_ns: 0,
                 max_open_calls: 9,
             },
+            links: LinkRules::default(),
             calls_table: Name::of("calls.csv"),
             streams_table: Name::of("streams.csv"),
             columns: Columns::All,

@@ -128,6 +128,10 @@ fn extract(
         },
         max_open_calls: if kind & 32 == 0 { 3 } else { 200_000 },
     };
+    let links = sip_call_extractor::calls::LinkRules {
+        headers: vec!["x".into()],
+        numbers_ns: (kind & 2 == 0).then_some(2 * SECOND),
+    };
     let sip_ports = if kind & 16 == 0 {
         SipPorts::Range(5060, 5061)
     } else {
@@ -142,6 +146,7 @@ fn extract(
         decoder: Decoder::default(),
         sip_ports,
         rules,
+        links,
         outputs,
         sizes,
     };

@@ -74,6 +74,26 @@ fn run(capture: &[u8], words: &[&str]) -> Explained {
     }
 }
 
+#[test]
+fn the_other_legs_of_the_conversation() {
+    let mut t = ladder();
+    answered(&mut t, 0, "first-leg", A_MEDIA, RELAY);
+    hung_up(&mut t, 1_000, "first-leg");
+    t.sip(20_000, B, C, invite("other-leg").header("X-CID: first-leg"));
+    for (call_id, words) in [
+        (
+            "first-leg",
+            "Other legs of the conversation 20.000 x-cid other-leg",
+        ),
+        (
+            "other-leg",
+            "Other legs of the conversation -20.000 x-cid first-leg",
+        ),
+    ] {
+        explained(&mut t, call_id, &[]).says(words);
+    }
+}
+
 /// Explains a call of a ladder, also in small pieces, which must give the same.
 #[track_caller]
 fn explained(t: &mut Ladder, call_id: &str, flags: &[&str]) -> Explained {

@@ -41,7 +41,7 @@ pub fn check(out: &Extracted) {
         if let Some(why) = misfit(record) {
             panic!("{record:#}\n{why}");
         }
-        same(record, row, &["dtmf"]);
+        same(record, row, &["dtmf", "conversation_links"]);
         let own = record["streams"].as_array().unwrap();
         for stream in own {
             let of_call = [

@@ -9,7 +9,7 @@ fn the_columns() {
         text(&out, "detected_calls.csv"),
         "call_id,start_timestamp,output_pcap_filename,sip_from,sip_to,s3_location,\
          end_timestamp,duration_s,state,final_status,sip_packet_count,rtp_packet_count,rtp_stream_count,\
-         pdd_ms,answer_ms,talk_s,hangup_by,caller_ua,callee_ua,codecs,dtmf,one_way,no_media,reason,source_ip,destination_ip,problems,capture_drops\n"
+         pdd_ms,answer_ms,talk_s,hangup_by,caller_ua,callee_ua,codecs,dtmf,one_way,no_media,reason,source_ip,destination_ip,problems,capture_drops,conversation_id,conversation_links\n"
     );
     assert_eq!(
         text(&out, "calls_statistics.csv"),

@@ -15,12 +15,14 @@
 //! * [`Journal`]: its messages and descriptions one by one, where a record wants them;
 //! * [`Strays`]: messages that came shortly before their call;
 //! * [`Unclaimed`]: media of no call;
+//! * `conversations`: the calls that are legs of one call;
 //! * `drops`: packets that were dropped at capture while a call was open;
 //! * [`Trace`]: what was decided on some calls and why, if somebody asks;
 //! * [`CallTable`]: combines them, and runs the timers.
 
 use serde::{Deserialize, Serialize};
 
+mod conversations;
 mod descriptions;
 mod dialogs;
 mod drops;
@@ -38,6 +40,7 @@ mod touching;
 mod trace;
 mod unclaimed;
 
+pub use conversations::{Conversation, FirstLeg, Link, LinkReason, LinkRules};
 pub use descriptions::{Descriptions, KnownStatements};
 pub use dialogs::{AttemptProgress, CallState, Dialogs, Leg, Milestone, Side};
 pub use endpoints::{Endpoints, Given};

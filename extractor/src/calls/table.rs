@@ -11,8 +11,9 @@ use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal,
-    Owners, Strays, Trace, Unclaimed,
+    CallNumber, CallState, Conversation, Descriptions, Dialogs, Endpoints, Facts, FlowNumber,
+    FlowTable, Journal, LinkRules, Owners, Strays, Trace, Unclaimed,
+    conversations::Conversations,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
     floods::Floods,
@@ -85,6 +86,8 @@ pub struct Call {
     pub dialogs: Dialogs,
     /// Its messages and descriptions one by one, if a record wants them.
     pub journal: Option<Box<Journal>>,
+    /// Its conversation; `None` until it closes.
+    pub conversation: Option<Box<Conversation>>,
     held: Vec<Endpoint>,
     /// The endpoints that it guessed at first.
     guessed: SmallVec<[Endpoint; 2]>,
@@ -155,6 +158,7 @@ pub struct CallTable {
     flows: FlowTable,
     timers: BinaryHeap<Reverse<(Clock, CallNumber)>>,
     strays: Strays,
+    conversations: Conversations,
     floods: Floods,
     drops: CaptureDrops,
     opened: u64,
@@ -188,6 +192,7 @@ impl CallTable {
             flows: FlowTable::default(),
             timers: BinaryHeap::new(),
             strays: Strays::default(),
+            conversations: Conversations::default(),
             floods: Floods::default(),
             drops: CaptureDrops::default(),
             opened: 0,
@@ -236,6 +241,15 @@ impl CallTable {
         }
     }
 
+    /// The same table, with these rules for conversations.
+    #[must_use]
+    pub fn with_links(self, rules: LinkRules) -> Self {
+        Self {
+            conversations: Conversations::new(rules),
+            ..self
+        }
+    }
+
     /// The number of open calls.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -251,7 +265,10 @@ impl CallTable {
     /// The numbers of entries beyond the limits.
     #[must_use]
     pub fn excess(&self) -> Excess {
-        self.excess
+        Excess {
+            constants: self.conversations.dropped(),
+            ..self.excess
+        }
     }
 
     /// The source addresses of most calls that were given up as a flood, with the number of calls.
@@ -473,6 +490,7 @@ impl CallTable {
         self.by_call_id.insert(call.call_id.clone(), number);
         self.calls.insert(number, Box::new(call));
         self.floods.open(number);
+        self.conversations.open(number, event);
         self.deliver(number, event);
         for stray in &strays {
             if let Some(heard) = stray.as_of(event.at) {
@@ -531,8 +549,12 @@ impl CallTable {
             .excess
             .dialogs
             .saturating_add(call.dialogs.excess().saturating_sub(excess));
+        self.conversations.learn(number, event);
         let over = call.dialogs.over();
         let is_over_now = over.is_some() && call.over_since.is_none();
+        if over.is_some() != call.over_since.is_some() {
+            self.conversations.note_over(number, over.is_some());
+        }
         call.over_since = over.and(call.over_since.or(Some(event.at)));
         if is_over_now {
             call.drops.1 = self.drops.until(event.at.clock);
@@ -589,6 +611,8 @@ impl CallTable {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
+        self.conversations
+            .describe(number, exchange_of(&event.message), media);
         let guesses: Vec<Vec<Endpoint>> = media
             .iter()
             .map(|media| call.addresses.guess(media, event))
@@ -685,6 +709,7 @@ impl CallTable {
             final_status: call.dialogs.final_status(),
             capture_drops: dropped.since(dropped_before),
         });
+        call.conversation = self.conversations.close(number, at.clock);
         if let (Some(trace), Some(end)) = (&mut self.trace, call.end) {
             trace.close(call, at, end);
         }
@@ -714,6 +739,7 @@ impl Call {
             facts: Facts::open(event),
             dialogs: Dialogs::open(message),
             journal: None,
+            conversation: None,
             held: Vec::new(),
             guessed: SmallVec::new(),
             addresses: Addresses::default(),

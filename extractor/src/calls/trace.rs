@@ -14,7 +14,7 @@ use std::{
 use regex::bytes::Regex;
 use smallvec::SmallVec;
 
-use super::{Basis, Call, CallNumber, End, Given, Owner, flows::FlowPackets};
+use super::{Basis, Call, CallNumber, End, Given, Link, Owner, flows::FlowPackets};
 use crate::{
     events::{FlowKey, SipEvent, stable_hash},
     moment::{Clock, Moment},
@@ -38,6 +38,8 @@ const MAX_FLOWS: usize = 4096;
 const MAX_BESIDE: usize = 256;
 /// The most other calls whose Call-IDs are kept, because they have flows at the endpoints.
 const MAX_OTHERS: usize = 4096;
+/// The most links of a call that are kept.
+const MAX_LINKS: usize = 256;
 /// The most Call-IDs that are kept in case that none is the right one.
 const MAX_CALL_IDS: usize = 100_000;
 /// The longest start line that is kept, in bytes.
@@ -104,6 +106,8 @@ pub struct TracedCall {
     pub grants: Vec<Grant>,
     /// Its end, and the moment at which it closed.
     pub end: Option<(Moment, End)>,
+    /// The legs of its conversation that it is linked with, also those that closed after it.
+    pub links: Vec<Link>,
     /// True when it was answered.
     pub was_answered: bool,
     /// The flows that touch its endpoints.
@@ -326,6 +330,38 @@ impl Trace {
             call.end = Some((at, end));
             call.was_answered = closed.was_answered();
         }
+        self.note_links(closed);
+    }
+
+    /// Notes the links of a call that closes. Those to calls that have closed before are theirs,
+    /// too.
+    fn note_links(&mut self, closed: &Call) {
+        let Some(conversation) = &closed.conversation else {
+            return;
+        };
+        if self.watched.is_some() || conversation.links.is_empty() {
+            return;
+        }
+        for call in &mut self.calls {
+            let is_own = call.number == closed.number;
+            let is_it =
+                |link: &&Link| link.call_id == call.call_id && link.start_ns == call.start_ns;
+            let links: Vec<Link> = if is_own {
+                conversation.links.clone()
+            } else {
+                let back = |link: &Link| Link {
+                    call_id: closed.call_id.clone(),
+                    start_ns: closed.start_ns,
+                    reason: link.reason.clone(),
+                };
+                conversation.links.iter().filter(is_it).map(back).collect()
+            };
+            for link in links {
+                if call.links.len() < MAX_LINKS && !call.links.contains(&link) {
+                    call.links.push(link);
+                }
+            }
+        }
     }
 
     /// Notes the owners of a flow from a moment on.
@@ -438,6 +474,7 @@ impl TracedCall {
             messages_beyond: 0,
             grants: Vec::new(),
             end: None,
+            links: Vec::new(),
             was_answered: false,
             flows: BTreeMap::new(),
             flows_beyond: 0,

@@ -109,6 +109,7 @@ impl ExplainArguments {
                 text: self.call_id,
                 most: self.most.into(),
             },
+            links: self.timers.links(),
             rules: self.timers.rules(),
             decoder: input.decoder.decoder(),
             sip_ports: input.sip_ports_range,

@@ -18,7 +18,7 @@ use shared::units::{ByteSize, SipPorts};
 
 use self::{page::Page, sightings::Sightings};
 use crate::{
-    calls::{CallTable, Rules, Trace, TracedCall, Wanted},
+    calls::{CallTable, LinkRules, Rules, Trace, TracedCall, Wanted},
     counts::Counts,
     moment::{Moment, Position},
     outputs::Records,
@@ -39,6 +39,8 @@ pub struct Task {
     pub wanted: Wanted,
     /// The timers and limits of calls.
     pub rules: Rules,
+    /// The links between calls that the user adds.
+    pub links: LinkRules,
     /// The decoder of frames.
     pub decoder: Decoder,
     /// The ports of SIP.
@@ -140,7 +142,7 @@ impl<'i> Reader<'i> {
             read_before,
         } = *self;
         let wanted = task.wanted.clone();
-        let mut calls = CallTable::traced(task.rules, trace);
+        let mut calls = CallTable::traced(task.rules, trace).with_links(task.links.clone());
         let mut layouts = Layouts::of(inputs);
         let mut windows = Windows::new(
             inputs,
@@ -197,6 +199,7 @@ fn describe(
         page.blank();
     }
     page::head(page, call);
+    page::legs(page, call);
     ladder::draw(page, call);
     flows::endpoints(page, call);
     flows::taken(page, call, sightings);

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use crate::{calls::TracedCall, outputs::printable};
+use crate::{
+    calls::{Link, TracedCall},
+    outputs::printable,
+};
 
 /// The narrowest text that is tried.
 const MIN_COLUMNS: usize = 60;
@@ -149,4 +152,21 @@ pub(super) fn head(page: &mut Page, call: &TracedCall) {
     };
     let status = status.unwrap_or_default();
     page.wrapped("  end    ", &format!("{}{status}{closed}", end.state));
+}
+
+/// Writes the other legs of the conversation, with the reasons.
+pub(super) fn legs(page: &mut Page, call: &TracedCall) {
+    if call.links.is_empty() {
+        return;
+    }
+    page.heading("Other legs of the conversation");
+    let row = |link: &Link| {
+        [
+            since(call.start_ns, link.start_ns),
+            link.reason.to_string(),
+            printable(&link.call_id),
+        ]
+    };
+    let rows: Vec<_> = call.links.iter().map(row).collect();
+    page.table(&rows);
 }

@@ -107,6 +107,8 @@ pub(super) const DETECTED_CALLS: &Table = &Table {
         ("destination_ip", Kind::Text),
         ("problems", Kind::Text),
         ("capture_drops", Kind::Integer),
+        ("conversation_id", Kind::Text),
+        ("conversation_links", Kind::Text),
     ],
     classic: 13,
 };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::calls::Call;
+use crate::calls::{Call, FirstLeg};
 
 /// The stem of a call's file name: `call_<first 8 hex digits of SHA-256 of the Call-ID>_<start,
 /// UTC>`.
@@ -63,6 +63,16 @@ impl FileName {
             stem,
             text: format!("{}{:08x}_{start}{ending}", Self::PREFIX, stem.digest).into(),
         }
+    }
+
+    /// The name of the conversation whose earliest leg this is: the name without its beginning.
+    pub(super) fn of_conversation(first: &FirstLeg) -> String {
+        let stem = Stem::new(&first.call_id, first.start_ns);
+        let name = Self::new(stem, 1);
+        name.text
+            .strip_prefix(Self::PREFIX)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The stem of the name.

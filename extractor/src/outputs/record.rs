@@ -17,7 +17,7 @@ use super::{
     names::rfc3339,
     summary::CallSummary,
 };
-use crate::{problems::Problem, sdp::Codec, sip::Reason};
+use crate::{calls::Link, problems::Problem, sdp::Codec, sip::Reason};
 
 /// The version of the form. It changes when a member is renamed or removed, or changes its meaning;
 /// new members do not change it.
@@ -72,12 +72,23 @@ pub(super) fn line(
     let problems: Vec<&str> = summary.problems.iter().map(Problem::word).collect();
     to.put("problems", problems);
     to.maybe("capture_drops", summary.end.capture_drops);
+    to.put("conversation_id", &*summary.conversation.0);
+    let links: Vec<Value> = summary.conversation.1.iter().map(link).collect();
+    to.put("conversation_links", links);
     said::put(&mut to, call);
     let streams: Vec<Value> = summary.streams.iter().map(stream::object).collect();
     to.put("streams", streams);
     let mut line = serde_json::to_vec(&to.into_value()).context("a record cannot be made")?;
     line.push(b'\n');
     Ok(line)
+}
+
+fn link(link: &Link) -> Value {
+    let mut to = Object::default();
+    to.bytes("call_id", Some(&link.call_id));
+    to.put("start_timestamp", rfc3339(link.start_ns));
+    to.put("reason", link.reason.to_string());
+    to.into_value()
 }
 
 /// Checks the first record of a file to which records are to be appended. Returns what is wrong

@@ -18,7 +18,7 @@ use super::{
     text::field,
     value::Value,
 };
-use crate::{sdp::Codec, sip::Reason};
+use crate::{calls::Link, sdp::Codec, sip::Reason};
 
 /// The form of rows, and what they have beside the summary of a call.
 pub(super) struct RowForm<'a> {
@@ -272,6 +272,22 @@ fn add_detected_call(
     row.word(Some(facts.destination.ip()));
     row.word(Some(summary.problems));
     row.integer(summary.end.capture_drops);
+    row.word(Some(&summary.conversation.0));
+    row.sent(Some(&links(summary.conversation.1)));
+}
+
+/// The links of a call: reason and Call-ID of each, with blanks between.
+fn links(links: &[Link]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for link in links {
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        text.extend(link.reason.to_string().bytes());
+        text.push(b':');
+        text.extend(&link.call_id);
+    }
+    text
 }
 
 /// The fields of a stream, from the sixth column on.

@@ -6,9 +6,9 @@ mod streams;
 
 pub(super) use self::streams::StreamSummary;
 use self::{directions::go_both_ways, streams::codecs};
-use super::recording::Recording;
+use super::{names::FileName, recording::Recording};
 use crate::{
-    calls::{Call, CallState, End, Side},
+    calls::{Call, CallState, End, Link, Side},
     problems::{Problem, Problems, Thresholds},
     sdp::Codec,
     selection::Ended,
@@ -48,6 +48,8 @@ pub(super) struct CallSummary<'a> {
     pub(super) one_way: Option<bool>,
     /// Of an answered call: true if there is no RTP.
     pub(super) no_media: Option<bool>,
+    /// The name of its conversation, and its links.
+    pub(super) conversation: (String, &'a [Link]),
     /// Its problems.
     pub(super) problems: Problems,
 }
@@ -90,6 +92,7 @@ impl<'a> CallSummary<'a> {
             digits: recording.streams.digits().with(&call.info_digits),
             one_way: of_answered(!all.is_empty() && !go_both_ways(all)),
             no_media: of_answered(all.is_empty()),
+            conversation: conversation(call),
             problems: Problems::default(),
             streams,
         };
@@ -160,4 +163,12 @@ impl<'a> CallSummary<'a> {
         };
         !self.streams.is_empty() && self.streams.iter().all(is_early)
     }
+}
+
+fn conversation(call: &Call) -> (String, &[Link]) {
+    let Some(conversation) = &call.conversation else {
+        return (String::new(), &[]);
+    };
+    let name = FileName::of_conversation(&conversation.first);
+    (name, &conversation.links)
 }

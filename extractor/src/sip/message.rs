@@ -135,33 +135,48 @@ impl<'a> Message<'a> {
 
 /// Which of some rare header fields a message has: only then its header is read again for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Noted(u8);
+struct Noted(u16);
 
 impl Noted {
-    const NAMES: [&str; 3] = ["Reason", "P-Asserted-Identity", "Diversion"];
+    const NAMES: [&str; 11] = [
+        "Reason",
+        "P-Asserted-Identity",
+        "Diversion",
+        "Session-ID",
+        "P-Charging-Vector",
+        "X-CID",
+        "X-Call-ID",
+        "Replaces",
+        "Refer-To",
+        "Referred-By",
+        "Target-Dialog",
+    ];
+    /// The bits of the last eight, which name other calls.
+    const NAMING_CALLS: u16 = 0x7f8;
 
     /// The bit of a field; 0 if it is not noted.
-    fn bit(is_it: impl FnMut(&&str) -> bool) -> u8 {
+    fn bit(is_it: impl FnMut(&&str) -> bool) -> u16 {
         let place = Self::NAMES.iter().position(is_it);
         place.map_or(0, |place| 1 << place)
     }
 
     /// Notes a field by its name, which is in any case.
     fn add(&mut self, name: &[u8]) {
-        self.0 |= Self::bit(|noted| name.eq_ignore_ascii_case(noted.as_bytes()));
+        self.0 |= Self::bit(|noted| is_name(name, noted));
     }
 
     /// Returns false if the message has no such field.
     fn may_have(self, name: &str) -> bool {
-        let bit = Self::bit(|noted| *noted == name);
+        let bit = Self::bit(|noted| noted.eq_ignore_ascii_case(name));
         bit == 0 || self.0 & bit != 0
     }
 }
 
 impl<'a> Message<'a> {
-    /// The values of all header fields with this name, which has no compact form, as they are
-    /// written. This reads the header again: calls ask for few fields, and of few messages.
-    pub fn fields(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    /// The values of all header fields with this name, as they are written. Of compact names, only
+    /// those of Refer-To and Referred-By are known. This reads the header again: calls ask for few
+    /// fields, and of few messages.
+    pub fn fields<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let mut rest = if self.noted.may_have(name) {
             split_line(self.raw).1
         } else {
@@ -172,13 +187,19 @@ impl<'a> Message<'a> {
                 let (field, after) = split_field(rest);
                 rest = if field.is_empty() { &[] } else { after };
                 if let Some((found, value)) = name_and_value(field)
-                    && found.eq_ignore_ascii_case(name.as_bytes())
+                    && is_name(found, name)
                 {
                     return Some(value);
                 }
             }
             None
         })
+    }
+
+    /// Returns true if the message has a header field by which it may name another call.
+    #[must_use]
+    pub fn may_name_calls(&self) -> bool {
+        self.noted.0 & Noted::NAMING_CALLS != 0
     }
 
     /// The Request-URI (RFC 3261, 8.1.1.1); `None` for a response.
@@ -341,7 +362,7 @@ impl<'a> Headers<'a> {
             // An empty one says nothing; the next one may.
             Some(b'u') if !value.is_empty() && is(b"User-Agent", 0) => &mut self.user_agent,
             Some(b's') if !value.is_empty() && is(b"Server", 0) => &mut self.server,
-            Some(b'r' | b'p' | b'd') => {
+            Some(b's' | b'r' | b'p' | b'd' | b'x' | b't' | b'b') => {
                 self.noted.add(name);
                 return;
             }
@@ -377,6 +398,16 @@ impl<'a> Headers<'a> {
                 .and_then(|len| self.body.get(..len))
                 .unwrap_or(self.body),
         })
+    }
+}
+
+/// Returns true if `found` is this name, in any case, or its compact form (RFC 3515, 2.1; RFC 3892,
+/// 3).
+fn is_name(found: &[u8], name: &str) -> bool {
+    match found {
+        [b'r' | b'R'] => name.eq_ignore_ascii_case("Refer-To"),
+        [b'b' | b'B'] => name.eq_ignore_ascii_case("Referred-By"),
+        _ => found.eq_ignore_ascii_case(name.as_bytes()),
     }
 }
 
@@ -476,7 +507,8 @@ pub fn tag(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The value of `;name=value`.
-pub(super) fn parameter<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+#[must_use]
+pub fn parameter<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     value
         .split(|&byte| byte == b';')
         .skip(1)

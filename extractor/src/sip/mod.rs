@@ -19,7 +19,7 @@ pub use body::{Bodies, Body};
 pub use framing::{MAX_MESSAGE_LEN, SipUnit, find_start, message_len, next_start, whole_lines};
 pub use keys::keys_in;
 pub use message::{
-    CSeq, Malformed, Message, Method, StartLine, list, may_be_message, tag, unfolded,
+    CSeq, Malformed, Message, Method, StartLine, list, may_be_message, parameter, tag, unfolded,
 };
 pub use number::number;
 pub use opening::opens_stream;
