@@ -14,7 +14,7 @@ use super::{
     table::csv_rows,
     value::Value,
 };
-use crate::sdp::Codec;
+use crate::{sdp::Codec, sip::Reason};
 
 /// The form of rows, and what they have beside the summary of a call.
 pub(super) struct RowForm<'a> {
@@ -101,7 +101,7 @@ impl Rows {
 fn detected_call(summary: &CallSummary<'_>, shows_digits: bool, s3_location: Value) -> Vec<Value> {
     let facts = &summary.call.facts;
     let codecs: Vec<&[u8]> = summary.codecs.iter().map(Codec::name).collect();
-    let reason = facts.reason.as_ref().map(|reason| reason.to_bytes());
+    let reason = facts.reason.as_ref().map(Reason::to_bytes);
     vec![
         s3_location,
         Value::Time(summary.end_ns),
