@@ -47,7 +47,8 @@ pub(super) enum Kind {
 }
 
 impl Table {
-    /// All columns.
+    /// All columns, which Parquet files have.
+    #[cfg(feature = "parquet")]
     pub(super) fn all(&self) -> &'static [Column] {
         self.columns
     }

@@ -370,5 +370,6 @@ fn entries(directory: &Path) -> Result<Vec<(PathBuf, String)>> {
     listed.with_context(|| format!("{} cannot be read", directory.display()))
 }
 
-#[cfg(all(test, feature = "parquet"))]
+#[cfg(test)]
+#[cfg(feature = "parquet")]
 mod tests;
