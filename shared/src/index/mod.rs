@@ -65,6 +65,12 @@ pub fn positions_name(segment: &OsStr) -> OsString {
     with_ending(segment, POSITIONS_ENDING)
 }
 
+/// The names of both files.
+#[must_use]
+pub fn names(segment: &OsStr) -> [OsString; 2] {
+    [index_name(segment), positions_name(segment)]
+}
+
 fn with_ending(segment: &OsStr, ending: &str) -> OsString {
     let mut name = segment.to_owned();
     name.push(ending);
