@@ -63,6 +63,8 @@ pub struct Archive {
     pub index_directory: Option<PathBuf>,
     /// The part of the indexes that is used.
     pub uses: Use,
+    /// True when a segment whose index cannot be used is an error.
+    pub is_strict: bool,
     /// Packet time at the last message of the calls that are wanted: when they have ended after it,
     /// the rest is not read.
     pub last_message: Clock,

@@ -252,7 +252,7 @@ fn run_archive(
     progress: &Progress,
 ) -> Result<Report> {
     let directory = Directory::open(&config.outputs)?;
-    let (inputs, refused) = stored::open(archive, config, &scratch(config));
+    let (inputs, refused) = stored::open(archive, config, &scratch(config))?;
     let terms = Terms::new(config, Some(Vec::new()));
     let (mut session, _) = Session::open(config, directory, terms, true, uploads, progress)?;
     session.report.refused_inputs = refused;

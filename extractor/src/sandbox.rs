@@ -68,7 +68,8 @@ pub fn enter_to_write(directories: &[PathBuf], temporary: &Path) {
     let mut kept = Kept::default();
     kept.add("/", READ);
     directories.iter().for_each(|path| kept.made(path));
-    kept.add(temporary, WRITE);
+    // Temporary directories are removed again.
+    kept.add(temporary, WRITE | make_bitflags!(AccessFs::{RemoveDir}));
     confine(kept);
 }
 

@@ -39,7 +39,7 @@ use crate::{
 #[command(override_usage = "sip-call-extractor find [OPTIONS] --input-dir DIR [QUERY]...")]
 pub struct FindArguments {
     /// What is asked for; several words are one query.
-    #[arg(value_name = "QUERY", allow_hyphen_values = true, hide = true)]
+    #[arg(value_name = "QUERY", hide = true)]
     query: Vec<String>,
 
     /// Print only the last N calls.

@@ -109,7 +109,8 @@ fn segment(
 fn of_index(path: &Path, listed: &Listed, task: &Task) -> Result<(Summary, Vec<u8>), String> {
     let places = Places::of(path, task.index_directory.as_deref());
     let files = StoredFile::open(&places).map_err(|error| error.to_string())?;
-    let files = files.ok_or_else(|| format!("there is no {}", places.index.display()))?;
+    let files = files
+        .ok_or_else(|| format!("there is no {} with its positions", places.index.display()))?;
     let summary = files.summary().map_err(|error| error.to_string())?;
     let config = &task.config;
     if summary.terms != terms(&config.decoder, config.sip_ports) {

@@ -171,6 +171,7 @@ impl Task {
             segments: segments.iter().map(|one| one.path.clone()).collect(),
             index_directory: self.index_directory.clone(),
             uses,
+            is_strict: self.is_strict,
             last_message,
         }
     }
