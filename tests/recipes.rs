@@ -1,4 +1,4 @@
-//! Runs the commands of `docs/recipes.md` and `docs/records.md` unchanged.
+//! Runs the commands of `docs/recipes.md`, `docs/find.md` and `docs/records.md` unchanged.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -182,6 +182,46 @@ fn deliver_duckdb(folder: &Path) {
     );
     fs::write(&command, script).unwrap();
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn calls_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    deliver(folder.path());
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/find.md")).unwrap();
+    let path = format!(
+        "{}:{}",
+        folder.path().join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let blocks = blocks(&page);
+    assert_eq!(blocks.len(), 10);
+    let said: Vec<String> = blocks
+        .into_iter()
+        .map(|block| {
+            let output = Command::new("bash")
+                .args(["-euo", "pipefail", "-c", block])
+                .current_dir(folder.path())
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{block}\n{log}");
+            String::from_utf8(output.stdout).unwrap()
+        })
+        .collect();
+    // A line of titles, and one for each call.
+    let lines: Vec<usize> = said.iter().map(|list| list.lines().count()).collect();
+    assert_eq!(lines, [0, 0, 2, 11, 2, 2, 21, 11, 2, 3], "{said:#?}");
+    assert!(said[2].contains("call-7"), "{}", said[2]);
+    assert!(folder.path().join("spool/whole.pcap.idx").exists());
+    let files = |directory: &str| {
+        let names = fs::read_dir(folder.path().join(directory)).unwrap();
+        let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("call_")).count()
+    };
+    assert_eq!(["one", "two"].map(files), [1, 2]);
 }
 
 #[test]

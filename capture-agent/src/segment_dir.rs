@@ -19,7 +19,7 @@ use nix::{
     unistd::{AccessFlags, Gid, Uid, access},
 };
 use shared::{
-    files,
+    files, index,
     pcap::{Layout, MAX_FRAME_LEN, RECORD_HEADER_LEN, Step},
     segment::{SegmentFile, SegmentName, instance_label, interface_label},
 };
@@ -233,7 +233,8 @@ impl SegmentDir {
         Ok(stock)
     }
 
-    /// Deletes a closed segment, the file of its drops before it, and its mark after it.
+    /// Deletes a closed segment, the files of its drops and its index before it, and its mark after
+    /// it.
     pub(crate) fn delete(&self, name: &SegmentName) -> io::Result<()> {
         let path = self.directory.join(name.to_string());
         let in_file = |error: io::Error| {
@@ -244,8 +245,10 @@ impl SegmentDir {
         };
         let drops = self.directory.join(name.drops_file_name());
         let mark = self.directory.join(name.processed_file_name());
+        let indexes = index::names(name.to_string().as_ref());
+        let [index, positions] = indexes.map(|name| self.directory.join(name));
         // The extractor may have deleted them first.
-        [&drops, &path, &mark]
+        [&drops, &index, &positions, &path, &mark]
             .into_iter()
             .try_for_each(|path| remove(path).map_err(in_file))
     }
@@ -654,6 +657,8 @@ mod tests {
             (processed.to_string(), 100),
             (processed.processed_file_name(), 0),
             (processed.drops_file_name(), 0),
+            (format!("{processed}.idx"), 7),
+            (format!("{processed}.pos"), 7),
             (open.part_file_name(), 50),
             (name("eth0", 3).to_string(), 10),
             (name("eth1", 1).to_string(), 1000),
@@ -687,7 +692,11 @@ mod tests {
         let segment_dir = segment_dir(&directory);
         segment_dir.delete(&processed).unwrap();
         segment_dir.delete(&processed).unwrap();
-        assert_eq!(names_in(&directory).len(), 5, "the segment and its mark");
+        assert_eq!(
+            names_in(&directory).len(),
+            5,
+            "the segment, its index and its mark"
+        );
         assert_eq!(segment_dir.newest("eth0").unwrap(), Some(name("eth0", 3)));
         assert_eq!(segment_dir.newest("eth2").unwrap(), None);
     }

@@ -136,6 +136,7 @@ fn index(bencher: Bencher<'_, '_>, shape: Shape) {
             inputs: &[],
             reached_ns: None,
             is_final: true,
+            is_open: false,
         },
     };
     let timing = Timing::Behind(Timeline::default());

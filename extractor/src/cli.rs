@@ -2,6 +2,8 @@
 
 mod calls;
 mod explain;
+mod find;
+mod index;
 mod input;
 mod operands;
 mod output;
@@ -18,7 +20,6 @@ use std::{
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::{config_file, log::LogFormat};
 
-pub use self::explain::ExplainArguments;
 use self::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
     input::InputArguments,
@@ -26,6 +27,7 @@ use self::{
     timers::TimerArguments,
     uploads::UploadArguments,
 };
+pub use self::{explain::ExplainArguments, find::FindArguments, index::IndexArguments};
 use crate::{
     config::{Config, UnitLen},
     outputs::{
@@ -46,7 +48,8 @@ use crate::{
 /// of the capture) unless a flag says otherwise; sizes as 65536, 64KiB, 20GiB, 10GB.
 ///
 /// With `explain` as its first word, the program explains a call instead: see `sip-call-extractor
-/// explain --help`. A file of that name is ./explain.
+/// explain --help`. With `index` it indexes stored segments, and with `find` it finds calls in them.
+/// A file of one of these names is ./explain.
 ///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but a part of the input or of the
 /// uploads was left out (the log and the closing summary name it).
@@ -150,6 +153,10 @@ pub enum Command {
     Extract(Box<Arguments>),
     /// Explain calls.
     Explain(Box<ExplainArguments>),
+    /// Index segments.
+    Index(Box<IndexArguments>),
+    /// Find calls in stored segments.
+    Find(Box<FindArguments>),
 }
 
 impl Command {
@@ -157,10 +164,18 @@ impl Command {
     #[must_use]
     pub fn read() -> Self {
         let line: Vec<OsString> = env::args_os().collect();
-        if line.get(1).is_some_and(|word| word == "explain") {
-            let words = line.into_iter().enumerate();
-            let words = words.filter(|(place, _)| *place != 1).map(|(_, word)| word);
-            return Self::Explain(Box::new(ExplainArguments::parse_from(words)));
+        let command = line
+            .get(1)
+            .and_then(|word| word.to_str())
+            .unwrap_or_default();
+        let words = line.iter().enumerate();
+        let words = words.filter(|(place, _)| *place != 1).map(|(_, word)| word);
+        let words = words.cloned();
+        match command {
+            "explain" => return Self::Explain(Box::new(ExplainArguments::parse_from(words))),
+            "index" => return Self::Index(Box::new(IndexArguments::parse_from(words))),
+            "find" => return Self::Find(Box::new(FindArguments::read(words))),
+            _ => {}
         }
         Self::Extract(Box::new(Arguments::read()))
     }
@@ -374,6 +389,7 @@ impl Arguments {
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),
             },
             sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
+            indexes: self.input.indexes(),
             decoder: self.input.decoder(),
         }
     }

@@ -6,9 +6,11 @@ use shared::units::{ByteSize, SipPorts};
 
 use crate::{
     calls::{LinkRules, Rules},
+    moment::Clock,
     outputs::{OutputSettings, uploads},
     packet::Decoder,
     segments::AfterProcessing,
+    stored::{IndexTask, Use},
     windows::Sizes,
 };
 
@@ -38,6 +40,9 @@ pub struct Config {
     pub uploads: Option<uploads::UploadSettings>,
     /// The sizes of windows and chunks.
     pub sizes: Sizes,
+    /// The indexes that are made of the captures, if the user wants them; its segments are those
+    /// that the run has read.
+    pub indexes: Option<IndexTask>,
 }
 
 /// The source of captures.
@@ -45,8 +50,26 @@ pub struct Config {
 pub enum Source {
     /// Files, which form one capture.
     Files(Vec<PathBuf>),
+    /// Segments with indexes, which form one capture.
+    Archive(Archive),
     /// Directories with segments.
     Directories(Directories),
+}
+
+/// Segments with indexes, of which a few calls are wanted.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// The segments, in capture order.
+    pub segments: Vec<PathBuf>,
+    /// The directory of the indexes, if they are not beside their segments.
+    pub index_directory: Option<PathBuf>,
+    /// The part of the indexes that is used.
+    pub uses: Use,
+    /// True when a segment whose index cannot be used is an error.
+    pub is_strict: bool,
+    /// Packet time at the last message of the calls that are wanted: when they have ended after it,
+    /// the rest is not read.
+    pub last_message: Clock,
 }
 
 impl Source {

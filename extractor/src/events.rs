@@ -251,6 +251,21 @@ impl Flows {
         resumed
     }
 
+    /// Flows in the order of their numbers, with the packets of each in capture order.
+    #[must_use]
+    pub fn stored(flows: impl IntoIterator<Item = (FlowKey, PayloadAt, Vec<Moment>)>) -> Self {
+        let mut stored = Self::default();
+        for (key, payload_at, packets) in flows {
+            stored.keys.push(key);
+            stored.payloads.push(payload_at);
+            stored.packets.extend(packets);
+            stored.ends.push(stored.packets.len());
+        }
+        let (first, last) = (stored.packets.iter().min(), stored.packets.iter().max());
+        stored.bounds = first.copied().zip(last.copied());
+        stored
+    }
+
     /// The keys of the flows, by number.
     #[must_use]
     pub fn keys(&self) -> &[FlowKey] {

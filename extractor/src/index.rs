@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use shared::{
+    index::Timing as StoredTiming,
     pcap::{Gap, Layout, LinkType, Precision, Record, Step, Walk},
     units::SipPorts,
 };
@@ -83,6 +84,18 @@ impl PortPair {
     pub fn of(one: u16, other: u16) -> Self {
         Self(u32::from(one.min(other)) << 16 | u32::from(one.max(other)))
     }
+
+    /// The pair as a number.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The pair with a number from [`Self::bits`].
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
 }
 
 /// A stretch of an input.
@@ -100,6 +113,25 @@ pub struct Chunk<'w, 'l> {
     pub behind: Behind<'w>,
 }
 
+/// What was stored of a segment, beside its records with signalling.
+#[derive(Debug)]
+pub struct StoredChunk {
+    /// The offsets of the first record, and behind the last.
+    pub range: Range<usize>,
+    /// The UDP packets that are no SIP.
+    pub flows: Flows,
+    /// TCP segments that were passed over.
+    pub passed: Vec<Passed>,
+    /// Packet time.
+    pub timing: StoredTiming,
+    /// The memory that the index takes, in bytes, about.
+    pub memory: usize,
+    /// The number of records.
+    pub packets: u64,
+    /// Their captured bytes.
+    pub bytes: u64,
+}
+
 /// The records that follow an input: they may show that the times of its last records are wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct Behind<'w> {
@@ -110,6 +142,8 @@ pub struct Behind<'w> {
     pub reached_ns: Option<u64>,
     /// True when nothing follows these inputs.
     pub is_final: bool,
+    /// True when records follow that nobody can see yet, and all records can wait for them.
+    pub is_open: bool,
 }
 
 /// The knowledge of packet time at the start of a chunk.
@@ -161,6 +195,69 @@ impl<'w> ChunkIndex<'w> {
         let is_full = indexer.memory >= room && walk.offset() < range.end;
         let found = indexer.finish(range.start..walk.offset(), is_full, walk.into_layouts());
         Self { held, ..found }
+    }
+
+    /// The index of a whole segment, from what was stored of it. `records` are those that carry
+    /// signalling, or may, in capture order.
+    #[must_use]
+    pub fn of_stored(
+        input: usize,
+        records: impl Iterator<Item = (Clock, Record<'w>)>,
+        stored: StoredChunk,
+        decoder: &Decoder,
+        ports: SipPorts,
+    ) -> Self {
+        let behind = Behind {
+            inputs: &[],
+            reached_ns: None,
+            is_final: false,
+            is_open: true,
+        };
+        let mut indexer = Indexer::new(input, 0, Timing::Held, behind, decoder, ports);
+        for (clock, record) in records {
+            indexer.stretch = Stretch::at(clock);
+            indexer.add_decoded(&record, None);
+        }
+        let StoredChunk {
+            range,
+            flows,
+            passed,
+            timing,
+            memory,
+            packets,
+            bytes,
+        } = stored;
+        indexer.stretch = Stretch::of_timing(timing);
+        indexer.first_clock = Some(timing.first);
+        let mut found = indexer.finish(range, false, Vec::new());
+        found.counts.packets = packets;
+        found.counts.bytes = bytes;
+        found.counts.udp = flows.all_packets().len() as u64;
+        Self {
+            flows,
+            passed,
+            memory,
+            ..found
+        }
+    }
+
+    /// Packet time in the chunk, if it can be told without the records before and behind it.
+    #[must_use]
+    pub fn timing(&self) -> Option<StoredTiming> {
+        let timing = self.stretch.to_timing()?;
+        (timing.first == self.first_clock && self.gaps.is_empty()).then_some(timing)
+    }
+
+    /// The offset behind the last record that is indexed: records that are held follow.
+    #[must_use]
+    pub fn end_of_indexed(&self) -> usize {
+        self.held.first().map_or(self.end, |record| record.offset)
+    }
+
+    /// Packet time at the end of the chunk.
+    #[must_use]
+    pub fn last_clock(&self) -> Clock {
+        self.last_clock
     }
 
     /// True when packet time in the chunk is right if the chunk stands behind `before`.
@@ -561,6 +658,9 @@ fn evidence<'w>(
     let records = || records_behind(walk.clone(), input, behind.inputs, told);
     let evidence = look_ahead.evidence(timestamp_ns, at, records);
     let waits = || {
+        if behind.is_open {
+            return true;
+        }
         let mut left = records_left(walk.clone(), behind.inputs);
         !behind.is_final && can_be_kept(record) && left.all(|record| can_be_kept(&record))
     };
@@ -763,6 +863,7 @@ mod tests {
                     inputs: &[],
                     reached_ns: None,
                     is_final: true,
+                    is_open: false,
                 },
             };
             let mut found = ChunkIndex::of(

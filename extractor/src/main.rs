@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use shared::log::LogFormat;
 use sip_call_extractor::{
-    cli::{Arguments, Command, ExplainArguments},
+    cli::{Arguments, Command, ExplainArguments, FindArguments, IndexArguments},
     explain::explain,
+    find::find,
     outputs::uploads,
     progress::{Progress, output_columns, print},
     report::Report,
     run::{Outcome, run},
     sandbox,
+    stored::{Totals, index_all},
 };
 
 /// Memory that one thread allocates is freed by another. For a capture of short calls only, this
@@ -23,6 +25,78 @@ fn main() -> ExitCode {
     match Command::read() {
         Command::Extract(arguments) => extract_or_check(*arguments),
         Command::Explain(arguments) => explain_calls(*arguments),
+        Command::Index(arguments) => index_segments(*arguments),
+        Command::Find(arguments) => find_calls(*arguments),
+    }
+}
+
+/// Indexes stored segments.
+fn index_segments(arguments: IndexArguments) -> ExitCode {
+    let progress = Progress::new(arguments.verbosity());
+    progress.log(LogFormat::Text, arguments.verbosity());
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let scratch = arguments.scratch();
+    // The sandbox must be entered before there is another thread.
+    sandbox::enter_to_write(&arguments.written(), scratch.directory());
+    let done = || -> anyhow::Result<Totals> {
+        let task = arguments.task()?;
+        threads
+            .build_global()
+            .context("threads cannot be started")?;
+        Ok(index_all(&task, &scratch))
+    };
+    match done() {
+        Ok(totals) => {
+            let Totals {
+                made,
+                there,
+                failed,
+                segment_bytes,
+                index_bytes,
+            } = totals;
+            tracing::info!(
+                "{made} segments indexed, {there} had an index, {failed} failed: {index_bytes} bytes for {segment_bytes}"
+            );
+            progress.flush();
+            let all = made.saturating_add(there);
+            ExitCode::from(match (all, failed) {
+                (_, 0) => 0,
+                (0, _) => 1,
+                (_, _) => 3,
+            })
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Finds calls in stored segments, and writes a list to standard output.
+fn find_calls(arguments: FindArguments) -> ExitCode {
+    let progress = Progress::new(arguments.verbosity());
+    progress.log(LogFormat::Text, arguments.verbosity());
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let scratch = arguments.scratch();
+    let written = arguments.written();
+    let task = arguments.task(output_columns());
+    // The sandbox must be entered before there is another thread.
+    sandbox::enter_to_write(&written, scratch.directory());
+    progress.heed_interrupts();
+    let found = threads
+        .build_global()
+        .context("threads cannot be started")
+        .and_then(|()| find(&task, &scratch, &progress));
+    match found {
+        Ok(found) => {
+            progress.flush();
+            print(&found.text);
+            ExitCode::from(u8::from(found.calls == 0))
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -8,14 +8,16 @@ use shared::service;
 
 use crate::{
     attempts::Attempts,
-    config::{Config, Directories, Source},
+    config::{Archive, Config, Directories, Source},
     outputs::{Directory, uploads::Uploads},
     points::{Points, StoredPoints},
     progress::Progress,
     report::{Exit, Report},
+    segments::AfterProcessing,
     session::{Rest, Session},
     source::{Inputs, Name, NamedInput, Scratch, shown},
     state::StateFile,
+    stored::{self, IndexTask, index_all},
     terms::Terms,
     unit::{Done, Seals, Unit},
     watch::{Heartbeat, Wake, Watch},
@@ -62,6 +64,17 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
                 exit: report.exit(),
                 report,
                 finished: Some(state).filter(|_| is_all_sent),
+            })
+        }
+        Source::Archive(archive) => {
+            let report = run_archive(config, archive, uploads, progress)?;
+            Ok(Outcome {
+                exit: report.exit(),
+                report,
+                finished: Some(StateFile::of(
+                    &config.outputs.directory,
+                    config.outputs.syncs,
+                )),
             })
         }
         // A watch that is stopped by a signal exits 0, whatever it logged earlier.
@@ -145,6 +158,9 @@ fn work(
             }
         }
         reading.release_before(left_since);
+        if session.has_found_all(reading.end()) {
+            break;
+        }
     }
     if is_final {
         session.extraction.close(reading.end(), reading.records())?;
@@ -216,13 +232,37 @@ fn run_files(
         },
         None,
     ) {
-        Ok(()) => Ok(end(session, None, None)),
+        Ok(()) => {
+            make_indexes(&session, paths.to_vec());
+            Ok(end(session, None, None))
+        }
         Err(error) => {
             drop(session);
             roll_back(config, terms, progress);
             Err(error)
         }
     }
+}
+
+/// Reads segments with indexes, until the calls that are wanted have ended.
+fn run_archive(
+    config: &Config,
+    archive: &Archive,
+    uploads: &Uploads,
+    progress: &Progress,
+) -> Result<Report> {
+    let directory = Directory::open(&config.outputs)?;
+    let (inputs, refused) = stored::open(archive, config, &scratch(config))?;
+    let terms = Terms::new(config, Some(Vec::new()));
+    let (mut session, _) = Session::open(config, directory, terms, true, uploads, progress)?;
+    session.report.refused_inputs = refused;
+    let unit = Unit {
+        inputs,
+        is_final: true,
+        ..Unit::default()
+    };
+    work(&mut session, unit, None)?;
+    Ok(end(session, None, None))
 }
 
 /// Reads the new segments of the directories, and stops.
@@ -332,11 +372,26 @@ fn work_through(
         // There may be more segments than a unit takes.
         looks_closely = true;
         work(session, unit, Some(points))?;
+        make_indexes(session, points.done());
         let settled = points.settle()?;
         session.report.segments = session.report.segments.saturating_add(settled.0);
         if !goes_on(session, settled) {
             return Ok(());
         }
+    }
+}
+
+/// Indexes segments that were read, while they are in memory anyway, if the user wants that. They
+/// are not counted as left behind if it fails: the command `index` makes up for it.
+fn make_indexes(session: &Session<'_>, segments: Vec<PathBuf>) {
+    let config = session.config();
+    let goes = matches!(&config.source, Source::Directories(directories) if directories.after_processing == AfterProcessing::Delete);
+    if let Some(task) = config.indexes.as_ref().filter(|_| !goes) {
+        let task = IndexTask {
+            segments,
+            ..task.clone()
+        };
+        let _ = index_all(&task, &scratch(config));
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     config::{Config, Directories, Source},
     segments::{AfterProcessing, whole_path},
     source::drops_path,
+    stored::IndexTask,
 };
 
 /// The versions of Landlock with the rights that are used here. Later versions only restrict
@@ -59,6 +60,16 @@ pub fn enter_to_read(files: &[PathBuf], temporary: &Path) {
     let mut kept = Kept::default();
     kept.read(files);
     kept.add(temporary, WRITE);
+    confine(kept);
+}
+
+/// Gives up all rights but to read, and to write to these directories, which are made.
+pub fn enter_to_write(directories: &[PathBuf], temporary: &Path) {
+    let mut kept = Kept::default();
+    kept.add("/", READ);
+    directories.iter().for_each(|path| kept.made(path));
+    // Temporary directories are removed again.
+    kept.add(temporary, WRITE | make_bitflags!(AccessFs::{RemoveDir}));
     confine(kept);
 }
 
@@ -99,11 +110,14 @@ impl Kept {
                 let beside = paths.iter().filter_map(|path| drops_path(path));
                 beside.for_each(|path| kept.add(path, READ));
             }
-            Source::Files(_) => kept.add("/", READ),
+            Source::Files(_) | Source::Archive(_) => kept.add("/", READ),
             Source::Directories(directories) => {
                 kept.add("/", READ);
                 kept.inputs(directories);
             }
+        }
+        if let Some(task) = &config.indexes {
+            kept.indexes(task, &config.source);
         }
         if config.uploads.is_some() {
             // The user may have configured a program that provides credentials.
@@ -140,6 +154,30 @@ impl Kept {
                 let there = whole.ancestors().skip(1).find(|path| path.is_dir());
                 self.add(there.unwrap_or(Path::new("/")), TIDY);
             }
+        }
+    }
+
+    /// The directories of indexes: one of their own, or those of the captures.
+    fn indexes(&mut self, task: &IndexTask, source: &Source) {
+        if let Some(directory) = &task.directory {
+            self.made(directory);
+            return;
+        }
+        match source {
+            Source::Files(paths) => {
+                let beside = paths.iter().filter_map(|path| path.parent());
+                let here = |path: &Path| path.as_os_str().is_empty();
+                beside.for_each(|path| {
+                    self.add(if here(path) { Path::new(".") } else { path }, WRITE)
+                });
+            }
+            Source::Directories(directories) => {
+                directories
+                    .paths
+                    .iter()
+                    .for_each(|path| self.add(path, WRITE));
+            }
+            Source::Archive(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 //! Pure. Calls that are not selected are followed, too, because their packets belong to no other
 //! call; they are only not written.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use regex::bytes::Regex;
@@ -77,6 +77,8 @@ impl From<Timestamp> for Named {
 pub struct Selection {
     /// The patterns for the identities of selected calls.
     pub wanted: Patterns,
+    /// If given, selected calls have one of these Call-IDs.
+    pub only: Option<Arc<BTreeSet<Box<[u8]>>>>,
     /// The patterns for numbers; a number of the INVITE that opened the call must match.
     pub numbers: Vec<Regex>,
     /// Selected calls end at this moment or later.
@@ -228,6 +230,8 @@ impl Written {
     pub fn of(selection: &Selection) -> Self {
         let Selection {
             wanted,
+            // The calls that a search has found are no state's: a search begins anew.
+            only: _,
             numbers,
             since,
             until,
@@ -345,6 +349,10 @@ impl Selection {
         // Truncated to microseconds, as in the tables.
         let begins = i128::from(call.start_ns.saturating_sub(call.start_ns % 1_000));
         self.wanted.matches_each(call)
+            && self
+                .only
+                .as_ref()
+                .is_none_or(|only| only.contains(&call.call_id[..]))
             && self.has_number(call)
             && self
                 .until

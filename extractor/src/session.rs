@@ -6,13 +6,13 @@ use anyhow::Result;
 
 use crate::{
     calls::CallTable,
-    config::Config,
+    config::{Config, Source},
     events::{FlowKey, SipEvent},
     moment::{MAX_INPUTS, Moment},
     outputs::{Directory, Outputs, Records, printable, uploads::Uploads},
     points::StoredPoints,
     progress::Progress,
-    reassembly::Unfinished,
+    reassembly::{MAX_HOLD_NS, Unfinished},
     report::Report,
     resume::{Resume, SavedState, give_up},
     sdp::Rank,
@@ -206,6 +206,26 @@ impl<'c> Session<'c> {
     #[must_use]
     pub fn open_calls(&self) -> usize {
         self.extraction.outputs.open_calls()
+    }
+
+    /// True when a run over an archive has all of the calls that are wanted: they have ended, and
+    /// nothing before `end` is left that may be theirs.
+    #[must_use]
+    pub fn has_found_all(&self, end: Moment) -> bool {
+        let Source::Archive(archive) = &self.config.source else {
+            return false;
+        };
+        let held_ns = MAX_HOLD_NS.saturating_add(self.config.rules.lookback_ns);
+        let settled = archive
+            .last_message
+            .saturating_add(held_ns.saturating_mul(2));
+        end.clock > settled && self.open_calls() == 0
+    }
+
+    /// The configuration of the run.
+    #[must_use]
+    pub fn config(&self) -> &'c Config {
+        self.config
     }
 
     /// The number of all open calls.

@@ -19,6 +19,7 @@
 use std::{collections::VecDeque, fmt};
 
 use serde::{Deserialize, Serialize};
+use shared::index::Timing;
 
 use crate::moment::{Clock, Position};
 
@@ -293,6 +294,50 @@ impl Stretch {
         Self {
             is_guessed: true,
             ..Self::behind(timeline.at_any_time())
+        }
+    }
+
+    /// A stretch of one instant, for a record whose packet time is known.
+    #[must_use]
+    pub fn at(clock: Clock) -> Self {
+        let timeline = Timeline {
+            clock: Some(clock),
+            ..Timeline::default()
+        };
+        Self::behind(timeline)
+    }
+
+    /// The stretch in a form that can be stored; `None` if its clock was set back, or if packet time
+    /// depends on records before or behind it.
+    #[must_use]
+    pub fn to_timing(&self) -> Option<Timing> {
+        let plain =
+            |timeline: &Timeline| timeline.offsets == [0; OFFSETS] && timeline.lag.is_none();
+        let is_alone = self.is_guessed && !self.is_unsure;
+        if !is_alone || !plain(&self.begun_with) || !plain(&self.timeline) {
+            return None;
+        }
+        Some(Timing {
+            first: self.first?,
+            lowest: self.lowest,
+            last: self.timeline.clock?,
+            is_steady: self.is_steady,
+        })
+    }
+
+    /// The stretch that was stored.
+    #[must_use]
+    pub fn of_timing(timing: Timing) -> Self {
+        let end = Timeline {
+            clock: Some(timing.last),
+            ..Timeline::default()
+        };
+        Self {
+            timeline: end,
+            first: Some(timing.first),
+            lowest: timing.lowest,
+            is_steady: timing.is_steady,
+            ..Self::somewhere_behind(Timeline::default())
         }
     }
 

@@ -153,6 +153,8 @@ struct Planned {
     end: usize,
     /// True when a record is known to begin at `start`.
     is_exact: bool,
+    /// True when the index of the chunk is stored beside its segment.
+    is_stored: bool,
 }
 
 impl<'w> Windows<'w> {
@@ -323,6 +325,7 @@ impl<'w> Windows<'w> {
                 let chunk = Planned {
                     start,
                     is_exact: true,
+                    is_stored: false,
                     ..*chunk
                 };
                 self.index_guessed(&chunk, self.timing(true), layouts, indexed.room)
@@ -352,7 +355,11 @@ impl<'w> Windows<'w> {
             inputs, decoder, ..
         } = *self;
         let fetch = |followed: &HashSet<PortPair>| {
-            fetch_passed(&parts.passed, followed, inputs, layouts, decoder)
+            let record_at = |at: Position| {
+                let layout = layouts.at(at)?;
+                inputs.get(at.input())?.record(layout, at.offset())
+            };
+            fetch_passed(&parts.passed, followed, record_at, decoder)
         };
         window.add(self.assembler.put_together(
             parts.fragments,
@@ -396,6 +403,17 @@ impl<'w> Windows<'w> {
         while left > 0
             && let Some(input) = self.inputs.get(number)
         {
+            if let Some(end) = input.stored().and_then(|stored| stored.covers(start)) {
+                chunks.push(Planned {
+                    input: number,
+                    start,
+                    end,
+                    is_exact: true,
+                    is_stored: true,
+                });
+                left = left.saturating_sub(end.saturating_sub(start));
+                start = end;
+            }
             let end = input.bytes().len().min(start.saturating_add(left));
             left = left.saturating_sub(end.saturating_sub(start));
             chunks.extend(cut(number, start, end, chunk_len));
@@ -421,8 +439,16 @@ impl<'w> Windows<'w> {
         layouts: &Layouts,
         room: usize,
     ) -> Option<ChunkIndex<'w>> {
+        let input = self.inputs.get(chunk.input)?;
+        let stored = || {
+            let stored = input.stored().filter(|_| chunk.is_stored)?;
+            stored.chunk(chunk.input, input.bytes(), self.decoder, self.ports)
+        };
+        if let Some(found) = stored() {
+            return Some(found);
+        }
         let layout = layouts.latest(chunk.input)?;
-        let file = self.inputs.get(chunk.input)?.bytes();
+        let file = input.bytes();
         let start = if chunk.is_exact {
             chunk.start
         } else {
@@ -432,6 +458,7 @@ impl<'w> Windows<'w> {
             inputs: self.inputs.after(chunk.input),
             reached_ns: self.inputs.reached_ns(),
             is_final: self.is_final,
+            is_open: false,
         };
         let chunk = Chunk {
             input: chunk.input,
@@ -551,17 +578,14 @@ impl<'w> Window<'w> {
 
 /// Reads those passed TCP segments again whose ports are the ports of a connection that is
 /// followed.
-fn fetch_passed<'w>(
+pub(crate) fn fetch_passed<'w>(
     passed: &[Vec<Passed>],
     followed: &HashSet<PortPair>,
-    inputs: &'w Inputs,
-    layouts: &Layouts,
+    record_at: impl Fn(Position) -> Option<Record<'w>> + Sync,
     decoder: &Decoder,
 ) -> Vec<SegmentEvent<'w>> {
     let fetch = |at: Moment| {
-        let record = inputs
-            .get(at.position.input())?
-            .record(layouts.at(at.position)?, at.position.offset())?;
+        let record = record_at(at.position)?;
         let Packet::Tcp(segment) = decoder.decode(record.link, record.frame) else {
             return None;
         };
@@ -596,5 +620,6 @@ fn cut(input: usize, start: usize, end: usize, size: usize) -> impl Iterator<Ite
         start: from,
         end: end.min(from.saturating_add(size)),
         is_exact: from == start,
+        is_stored: false,
     })
 }

@@ -8,6 +8,7 @@
 
 pub mod config_file;
 pub mod files;
+pub mod index;
 pub mod log;
 pub mod pcap;
 pub mod s3_uri;

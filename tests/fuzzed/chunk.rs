@@ -41,6 +41,7 @@ pub fn check(input: &[u8]) {
                 inputs: &[],
                 reached_ns: None,
                 is_final: true,
+                is_open: false,
             },
         };
         ChunkIndex::of(chunk, timing, usize::MAX, &decoder, ports)

@@ -8,8 +8,10 @@ pub mod chunk;
 pub mod fragments;
 pub mod frame;
 pub mod framing;
+pub mod index;
 mod made;
 pub mod message;
+pub mod query;
 pub mod rtp;
 pub mod run;
 pub mod stream;
@@ -20,14 +22,16 @@ pub mod websocket;
 pub type Check = fn(&[u8]);
 
 /// The fuzz targets. The corpus of a target is under its name.
-pub const TARGETS: [(&str, Check); 12] = [
+pub const TARGETS: [(&str, Check); 14] = [
     ("body", body::check),
     ("capture", capture::check),
     ("chunk", chunk::check),
     ("fragments", fragments::check),
     ("frame", frame::check),
     ("framing", framing::check),
+    ("index", index::check),
     ("message", message::check),
+    ("query", query::check),
     ("rtp", rtp::check),
     ("run", run::check),
     ("stream", stream::check),

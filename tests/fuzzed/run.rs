@@ -140,6 +140,7 @@ fn extract(
     let config = Config {
         uploads: None,
         source: Source::Files(vec![input]),
+        indexes: None,
         resets: false,
         max_decompressed: None,
         unit: UnitLen::Usual,

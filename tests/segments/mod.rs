@@ -4,6 +4,7 @@
 //! `scripts/soak` runs these tests for longer: see `dice.rs`.
 
 mod alike;
+mod archive;
 mod arrivals;
 mod cuts;
 mod directory;

@@ -199,6 +199,7 @@ impl CallArguments {
                 from: self.from,
                 to: self.to,
             },
+            only: None,
             numbers: self.number,
             since: self.since.map(|since| since.named),
             until: self.until.map(|until| until.named),

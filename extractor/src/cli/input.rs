@@ -9,6 +9,7 @@ use crate::{
     config::{Directories, Source},
     packet::{Decoder, HepPorts},
     segments::AfterProcessing,
+    stored::IndexTask,
 };
 
 #[derive(Clone, Debug, Args)]
@@ -76,6 +77,15 @@ pub(super) struct InputArguments {
     /// Try segments again that were set aside because they could not be read.
     #[arg(long, requires = "input_dir", conflicts_with = "input_file")]
     retry_failed: bool,
+
+    /// Make an index of each capture that was read, as `sip-call-extractor index` does: NAME.idx and
+    /// NAME.pos beside it, for `sip-call-extractor find`.
+    #[arg(long)]
+    index: bool,
+
+    /// Make the indexes in this directory.
+    #[arg(long, value_name = "DIR")]
+    index_dir: Option<PathBuf>,
 
     /// Forget the state that earlier runs left in the output directory.
     ///
@@ -155,6 +165,17 @@ impl InputArguments {
 
     pub(super) fn decoder(self) -> Decoder {
         self.decoder.decoder()
+    }
+
+    /// The indexes that are to be made.
+    pub(super) fn indexes(&self) -> Option<IndexTask> {
+        (self.index || self.index_dir.is_some()).then(|| IndexTask {
+            segments: Vec::new(),
+            directory: self.index_dir.clone(),
+            makes_again: false,
+            decoder: self.decoder.clone().decoder(),
+            sip_ports: self.sip_ports_range,
+        })
     }
 }
 

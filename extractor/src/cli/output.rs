@@ -42,7 +42,7 @@ pub(super) struct OutputArguments {
     /// Write the tables only, no call files.
     ///
     /// The rows are as with files, without a file name. It takes about two thirds of the time.
-    #[arg(long, conflicts_with = "auto_upload_to_s3")]
+    #[arg(long)]
     pub(super) no_pcaps: bool,
 
     /// Write the digits that were pressed (DTMF) to the column `dtmf` and to calls.jsonl, instead of

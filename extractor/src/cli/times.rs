@@ -9,7 +9,7 @@ use jiff::{
     civil::{Date, DateTime},
 };
 
-use crate::selection::Named;
+use crate::{find::query::Operator, selection::Named};
 
 /// A time, and how it was understood where that is not plain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,16 @@ pub(super) fn since(text: &str) -> Result<Time, String> {
 /// Reads the value of `--until`: a day counts to its end.
 pub(super) fn until(text: &str) -> Result<Time, String> {
     read(text, Edge::End, &ZonedDateTime::now())
+}
+
+/// Reads a time that calls are compared with: a day lasts from its beginning to its end, so what is
+/// after it is after its end.
+pub(super) fn compared(text: &str, operator: Operator) -> Result<Timestamp, String> {
+    let edge = match operator {
+        Operator::Above | Operator::AtMost => Edge::End,
+        _ => Edge::Begin,
+    };
+    read(text, edge, &ZonedDateTime::now()).map(|time| time.named.at)
 }
 
 fn read(text: &str, edge: Edge, now: &ZonedDateTime) -> Result<Time, String> {

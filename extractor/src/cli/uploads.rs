@@ -14,7 +14,7 @@ use crate::outputs::uploads::{Class, Cleanup, Encryption, Tags, UploadSettings};
 #[derive(Clone, Debug, Args)]
 pub(super) struct UploadArguments {
     /// Upload each call's file to the place that --s3-uri names.
-    #[arg(long, requires = "s3_uri")]
+    #[arg(long, requires = "s3_uri", conflicts_with = "no_pcaps")]
     pub(super) auto_upload_to_s3: bool,
 
     /// Place of the calls' files in a store: s3://bucket/prefix/, in which {hostname} is the short

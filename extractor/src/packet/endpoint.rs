@@ -54,6 +54,11 @@ impl Endpoint {
         u128::from_ne_bytes(self.address)
     }
 
+    /// The address; IPv4 in its IPv6-mapped form.
+    pub(crate) fn octets(self) -> [u8; 16] {
+        self.address
+    }
+
     /// The port.
     #[must_use]
     #[inline]

@@ -39,6 +39,11 @@ impl Network {
         self.0
     }
 
+    /// The network with a number from [`Self::bits`].
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The network behind a VLAN tag (IEEE 802.1Q, 9.6). VLAN 0 only carries a priority.
     #[inline]
     pub(super) fn vlan(self, tag: [u8; 2]) -> Self {

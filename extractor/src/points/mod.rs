@@ -14,7 +14,7 @@
 )]
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -490,6 +490,15 @@ impl<'c> Points<'c> {
             }
         }
         Ok(sizes)
+    }
+
+    /// The segments that were read to their end and are not settled yet.
+    #[must_use]
+    pub fn done(&self) -> Vec<PathBuf> {
+        self.done
+            .iter()
+            .map(|segment| segment.path.clone())
+            .collect()
     }
 
     /// True when something must be saved although no segment was read; then resets that.

@@ -25,7 +25,7 @@ use nix::{
 use shared::{files, segment::SegmentName};
 
 use super::{listing::Listed, names::split_ending};
-use crate::source::drops_path;
+use crate::{source::drops_path, stored::Places};
 
 /// Only the owner may read an incomplete copy; a complete copy gets the mode of the original.
 const COPY_MODE: u32 = 0o600;
@@ -96,6 +96,7 @@ impl AfterProcessing {
             Self::Keep => mark(path),
             Self::Delete => {
                 remove_drops(path)?;
+                Places::of(path, None).remove()?;
                 fs::remove_file(path)?;
                 unmark(path)
             }
@@ -104,6 +105,9 @@ impl AfterProcessing {
                 // The segment is moved whatever happens, so it is not tried again.
                 if let Err(error) = move_drops(path, &placed) {
                     tracing::warn!("the drops of {} are left behind: {error}", path.display());
+                }
+                if let Err(error) = move_index(path, &placed) {
+                    tracing::warn!("the index of {} is left behind: {error}", path.display());
                 }
                 unmark(path)
             }
@@ -184,12 +188,28 @@ fn move_drops(path: &Path, placed: &Path) -> io::Result<()> {
         let hidden = [b".", name.as_bytes(), b".drops.json"].concat();
         placed.with_file_name(OsString::from_vec(hidden))
     });
-    match rename_to_new(&drops, &to) {
+    move_to(&drops, &to)
+}
+
+/// Moves the index of a segment, if there is one, to where the segment is now.
+fn move_index(path: &Path, placed: &Path) -> io::Result<()> {
+    let (from, to) = (Places::of(path, None), Places::of(placed, None));
+    for (from, to) in [(from.positions, to.positions), (from.index, to.index)] {
+        if fs::symlink_metadata(&from).is_ok() {
+            move_to(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a file that belongs to a segment, also to another file system.
+fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_to_new(from, to) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-            let part = files::replacement(&to, COPY_MODE)?;
-            copy(&drops, part.as_file())?;
-            rename_to_new(part.path(), &to)?;
-            fs::remove_file(drops)
+            let part = files::replacement(to, COPY_MODE)?;
+            copy(from, part.as_file())?;
+            rename_to_new(part.path(), to)?;
+            fs::remove_file(from)
         }
         renamed => renamed,
     }

@@ -30,7 +30,7 @@ pub(crate) fn prefetch(bytes: &[u8], offset: usize) {
 
 /// A read-only map of a whole file.
 #[derive(Debug)]
-pub(super) struct Map {
+pub(crate) struct Map {
     /// Dropped before the map.
     _name: Registered,
     map: Mmap,
@@ -39,7 +39,7 @@ pub(super) struct Map {
 
 impl Map {
     /// Maps a file with this path, or a temporary file in this directory.
-    pub(super) fn of(file: &File, path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(file: &File, path: &Path) -> io::Result<Self> {
         // SAFETY: the bytes are only read, and every use of them is checked against the length of
         // the map. A file that another program rewrites meanwhile gives wrong records, but no wrong
         // memory. If another program cuts the file, the kernel ends this program when it reads
@@ -53,13 +53,13 @@ impl Map {
     }
 
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
     }
 
     /// Drops the pages before `end` from this process. They stay in the page cache as long as the
     /// kernel wants, and are mapped again when they are read.
-    pub(super) fn release_before(&self, end: usize) {
+    pub(crate) fn release_before(&self, end: usize) {
         let start = self.released.swap(end, Ordering::Relaxed);
         if start < end {
             // SAFETY: the map is shared and backed by a file, so its pages can be dropped and read

@@ -30,7 +30,7 @@ use shared::{
     segment_drops::SegmentDrops,
 };
 
-pub(crate) use self::map::prefetch;
+pub(crate) use self::map::{Map, prefetch};
 pub use self::{
     carried::{Carried, write_carried},
     compressed::Damage,
@@ -44,12 +44,12 @@ pub use self::{
 use self::{
     compressed::{Compression, MAGIC_LEN},
     drops::drops_of,
-    map::Map,
 };
 use crate::{
     moment::{MAX_INPUTS, Position},
     packet,
     segments::{ContentHash, Identity, content_of},
+    stored::Stored,
     timeline::Later,
 };
 
@@ -88,6 +88,8 @@ pub struct Input {
     packed: Option<ContentHash>,
     /// What was dropped at capture in its time, if it is a segment that says so.
     drops: Option<SegmentDrops>,
+    /// Its index, if the run reads the files beside segments.
+    stored: Option<Stored>,
 }
 
 /// The memory that holds a capture.
@@ -354,6 +356,7 @@ impl Input {
             damage: None,
             packed: None,
             drops: None,
+            stored: None,
         })
     }
 
@@ -409,6 +412,7 @@ impl Input {
             damage,
             packed: None,
             drops: None,
+            stored: None,
         })
     }
 
@@ -417,6 +421,18 @@ impl Input {
     #[must_use]
     pub fn drops(&self) -> Option<&SegmentDrops> {
         self.drops.as_ref()
+    }
+
+    /// The same capture, with its index from the file beside it.
+    #[must_use]
+    pub fn with_stored(self, stored: Option<Stored>) -> Self {
+        Self { stored, ..self }
+    }
+
+    /// Its index, if the run reads the files beside segments.
+    #[must_use]
+    pub fn stored(&self) -> Option<&Stored> {
+        self.stored.as_ref()
     }
 
     /// The records of the capture.

@@ -1,0 +1,125 @@
+//! The Call-IDs that may be asked for, and the segments that have them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{
+    Task,
+    archive::{Segment, call_id},
+};
+use crate::{
+    config::Archive,
+    stored::{CallWords, Use, Words},
+};
+
+/// The most segments that a search opens at once: a process may have only so many maps.
+const MAX_SEGMENTS: usize = 16_384;
+
+/// The time behind the last message of the calls for which compressed segments are opened: an
+/// hour, in nanoseconds. Plain ones are opened without being read.
+const PACKED_FOR_NS: u64 = 3_600_000_000_000;
+
+/// The Call-IDs that may be asked for.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    calls: BTreeMap<Box<[u8]>, Candidate>,
+}
+
+/// A Call-ID, with packet time at its first and last message, and the words of all its messages.
+#[derive(Debug)]
+struct Candidate {
+    first_clock: u64,
+    last_clock: u64,
+    words: Vec<u8>,
+}
+
+impl Candidates {
+    /// The Call-IDs of these segments that may be asked for.
+    #[must_use]
+    pub fn of(segments: &[Segment], task: &Task) -> Self {
+        let wanted = &task.config.outputs.selection.wanted.call_id;
+        let may_be = |call: &CallWords<'_>| {
+            let is_named = || wanted.iter().any(|one| one.is_match(call.call_id));
+            (wanted.is_empty() || is_named()) && task.query.may_be_true_in(call.words)
+        };
+        // A word may be in the first messages of a call only: the others are of the call, too.
+        let ids: BTreeSet<&[u8]> = segments
+            .iter()
+            .flat_map(|segment| Words::of(&segment.words))
+            .filter(may_be)
+            .map(|call| call.call_id)
+            .collect();
+        let mut candidates = Self::default();
+        let all = segments
+            .iter()
+            .flat_map(|segment| Words::of(&segment.words));
+        all.filter(|call| ids.contains(call.call_id))
+            .for_each(|call| candidates.add(&call));
+        candidates
+            .calls
+            .retain(|_, call| task.query.may_be_true_of(&call.words));
+        candidates
+    }
+
+    fn add(&mut self, call: &CallWords<'_>) {
+        let known = self
+            .calls
+            .entry(call.call_id.into())
+            .or_insert_with(|| Candidate {
+                first_clock: call.first_clock,
+                last_clock: call.last_clock,
+                words: Vec::new(),
+            });
+        known.first_clock = known.first_clock.min(call.first_clock);
+        known.last_clock = known.last_clock.max(call.last_clock);
+        known.words.extend_from_slice(call.words);
+    }
+
+    /// The Call-IDs.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<Box<[u8]>> {
+        self.calls.keys().cloned().collect()
+    }
+
+    /// The words of a call.
+    #[must_use]
+    pub fn words(&self, record: &Value) -> &[u8] {
+        let candidate = call_id(record).and_then(|id| self.calls.get(&id));
+        candidate.map_or(&[], |candidate| &candidate.words)
+    }
+
+    /// The segments in which these calls are, or all candidates, from `lookback_ns` before the
+    /// first message. `None` if there are no candidates.
+    pub(super) fn archive(
+        &self,
+        only: Option<&BTreeSet<Box<[u8]>>>,
+        segments: &[Segment],
+        task: &Task,
+        lookback_ns: u64,
+        uses: Use,
+    ) -> Result<Option<Archive>> {
+        let calls = self
+            .calls
+            .iter()
+            .filter(|(id, _)| only.is_none_or(|only| only.contains(*id)));
+        let calls: Vec<&Candidate> = calls.map(|(_, call)| call).collect();
+        let first = calls.iter().map(|call| call.first_clock).min();
+        let last = calls.iter().map(|call| call.last_clock).max();
+        let Some((first, last)) = first.zip(last) else {
+            return Ok(None);
+        };
+        let from = first.saturating_sub(lookback_ns);
+        let until = last.saturating_add(PACKED_FOR_NS);
+        let range: Vec<&Segment> = segments
+            .iter()
+            // Where a clock was set back, later segments have earlier times.
+            .skip_while(|segment| segment.last_clock < from)
+            .filter(|segment| !segment.is_packed || segment.first_ns <= until)
+            .take(MAX_SEGMENTS)
+            .collect();
+        task.one_series(&range)?;
+        Ok(Some(task.archive(&range, uses, last)))
+    }
+}

@@ -1,0 +1,81 @@
+//! Segments with their indexes, as the inputs of a run.
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use shared::index::IndexError;
+
+use super::{Places, Stored, StoredFile, not_used, terms};
+use crate::{
+    config::{Archive, Config},
+    source::{Input, InputError, Scratch, shown},
+};
+
+/// Opens the segments of an archive, each with its index if that can stand for it. A segment that
+/// cannot be read is named and left out; the number of these comes with the inputs.
+///
+/// # Errors
+/// An index cannot be used, and the archive is strict.
+pub fn open(archive: &Archive, config: &Config, scratch: &Scratch) -> Result<(Vec<Input>, u64)> {
+    let terms = terms(&config.decoder, config.sip_ports);
+    let opened: Vec<Result<Result<Input, InputError>>> = archive
+        .segments
+        .par_iter()
+        .map(|path| {
+            let input = match Input::of_segment(path, scratch, 0, false) {
+                Ok(input) => input,
+                Err(error) => return Ok(Err(error)),
+            };
+            let places = Places::of(path, archive.index_directory.as_deref());
+            let stored = match stored(&places, &input, archive, &terms) {
+                Ok(stored) => stored,
+                Err(why) if archive.is_strict => bail!("{}: {why}", places.index.display()),
+                Err(why) => {
+                    not_used(&shown(&places.index), &why);
+                    None
+                }
+            };
+            let is_sound = |stored: &Stored| {
+                let chunk = stored.chunk(0, input.bytes(), &config.decoder, config.sip_ports);
+                chunk.is_some()
+            };
+            if archive.is_strict && stored.as_ref().is_some_and(|stored| !is_sound(stored)) {
+                bail!("{} cannot be used", places.index.display());
+            }
+            Ok(Ok(input.with_stored(stored)))
+        })
+        .collect();
+    let mut refused = 0u64;
+    let mut inputs = Vec::new();
+    for (path, opened) in archive.segments.iter().zip(opened) {
+        match opened? {
+            Ok(input) => inputs.push(input),
+            Err(error) => {
+                refused = refused.saturating_add(1);
+                tracing::error!("{} is not used: {error}", shown(path));
+            }
+        }
+    }
+    Ok((inputs, refused))
+}
+
+/// The index that stands for a segment, if there is one that can.
+fn stored(
+    places: &Places,
+    input: &Input,
+    archive: &Archive,
+    terms: &str,
+) -> Result<Option<Stored>, String> {
+    let files = StoredFile::open(places).map_err(|error| error.to_string())?;
+    let Some(files) = files else {
+        // The search has said so.
+        let is_missing = Err("it is not there, or its positions are not".to_owned());
+        return if archive.is_strict {
+            is_missing
+        } else {
+            Ok(None)
+        };
+    };
+    let extent = [input.bytes().len(), input.start()];
+    let stored = Stored::of(files, extent, terms, archive.uses);
+    stored.map_err(|error: IndexError| error.to_string())
+}

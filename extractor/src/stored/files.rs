@@ -1,0 +1,193 @@
+//! Files with indexes.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a door: reads and writes the files beside segments"
+)]
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use shared::{
+    files,
+    index::{Container, INDEX_MAGIC, IndexError, Summary, index_name, positions_name, section},
+};
+
+use super::Made;
+use crate::source::Map;
+
+/// Whoever may read the segments may read their indexes.
+const MODE: u32 = 0o640;
+
+/// The places of the two files of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The index.
+    pub index: PathBuf,
+    /// The positions of packets.
+    pub positions: PathBuf,
+}
+
+impl Places {
+    /// The files of a segment: beside it, or in a directory of their own.
+    #[must_use]
+    pub fn of(segment: &Path, directory: Option<&Path>) -> Self {
+        let name = segment.file_name().unwrap_or_default();
+        let beside = segment.parent().unwrap_or(Path::new(""));
+        let directory = directory.unwrap_or(beside);
+        Self {
+            index: directory.join(index_name(name)),
+            positions: directory.join(positions_name(name)),
+        }
+    }
+
+    /// Removes the files, if they are there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn remove(&self) -> io::Result<()> {
+        for path in [&self.index, &self.positions] {
+            match fs::remove_file(path) {
+                // A name that is too long is no file's.
+                Err(error)
+                    if ![ErrorKind::NotFound, ErrorKind::InvalidFilename]
+                        .contains(&error.kind()) =>
+                {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the index of a segment: hidden files, which then get their names. The index comes last,
+/// so where it is, the positions are.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write(made: &Made, places: &Places) -> io::Result<()> {
+    for (path, bytes) in [
+        (&places.positions, &made.positions),
+        (&places.index, &made.index),
+    ] {
+        files::remove_leftovers(path)?;
+        let mut part = files::replacement(path, MODE)?;
+        part.write_all(bytes)?;
+        part.persist(path)?;
+    }
+    Ok(())
+}
+
+/// The two files of a segment, in memory.
+#[derive(Debug)]
+pub struct StoredFile {
+    name: String,
+    index: Map,
+    positions: Map,
+}
+
+impl StoredFile {
+    /// Opens the files; `None` if there is no index.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn open(places: &Places) -> io::Result<Option<Self>> {
+        let Some(index) = mapped(&places.index)? else {
+            return Ok(None);
+        };
+        let Some(positions) = mapped(&places.positions)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            name: places.index.display().to_string(),
+            index,
+            positions,
+        }))
+    }
+
+    /// The path of the index, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &[u8] {
+        self.index.bytes()
+    }
+
+    /// The positions of packets.
+    #[must_use]
+    pub fn positions(&self) -> &[u8] {
+        self.positions.bytes()
+    }
+
+    /// The summary of the segment.
+    ///
+    /// # Errors
+    /// The index has another version, or is damaged.
+    pub fn summary(&self) -> Result<Summary, IndexError> {
+        let container = Container::open(self.index(), INDEX_MAGIC)?;
+        let summary = container.section(section::SUMMARY)?;
+        Summary::read(summary.bytes).ok_or(IndexError::Damaged)
+    }
+
+    /// The words of the segment's calls.
+    ///
+    /// # Errors
+    /// The index has another version, or is damaged.
+    pub fn words(&self) -> Result<Vec<u8>, IndexError> {
+        let container = Container::open(self.index(), INDEX_MAGIC)?;
+        let segment_len = self.summary()?.identity.len;
+        let words = super::unpacked(&container.section(section::WORDS)?, segment_len);
+        words
+            .map(std::borrow::Cow::into_owned)
+            .ok_or(IndexError::Damaged)
+    }
+}
+
+/// A file in memory; `None` if it is not there.
+fn mapped(path: &Path) -> io::Result<Option<Map>> {
+    match files::open(OpenOptions::new().read(true), path) {
+        Ok(file) if file.metadata()?.is_file() => Map::of(&file, path).map(Some),
+        Ok(_) => Err(io::Error::other("it is no file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Compresses bytes; `None` if that does not make them shorter.
+pub(super) fn zipped(bytes: &[u8]) -> Option<Vec<u8>> {
+    /// The fastest level: the bytes are differences, and higher levels find little more.
+    const LEVEL: i32 = 1;
+    let zipped = zstd::bulk::compress(bytes, LEVEL).ok()?;
+    (zipped.len() < bytes.len()).then_some(zipped)
+}
+
+/// Decompresses at most `most` bytes; `None` if there are more, or if the bytes are damaged.
+pub(super) fn unzipped(bytes: &[u8], most: u64) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let decoder = zstd::stream::read::Decoder::with_buffer(bytes).ok()?;
+    let read = decoder
+        .take(most.saturating_add(1))
+        .read_to_end(&mut plain)
+        .ok()?;
+    (read as u64 <= most).then_some(plain)
+}
+
+/// The summary and the words of an index that was just made.
+#[must_use]
+pub fn made_words(made: &Made) -> Option<(Summary, Vec<u8>)> {
+    let container = Container::open(&made.index, INDEX_MAGIC).ok()?;
+    let summary = Summary::read(container.section(section::SUMMARY).ok()?.bytes)?;
+    let words = super::unpacked(
+        &container.section(section::WORDS).ok()?,
+        summary.identity.len,
+    )?;
+    Some((summary, words.into_owned()))
+}

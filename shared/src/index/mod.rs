@@ -1,0 +1,78 @@
+//! Index files: what the extractor finds in a segment, beside the segment.
+//!
+//! `<segment>.idx` has the signalling, the flows and the words of a segment, `<segment>.pos` the
+//! positions of the flows' packets. `docs/index-format.md` describes both. Nothing here knows SIP:
+//! the agent only deletes these files with their segment.
+//!
+//! All of it is pure, and no length in a file is believed: it is compared with the bytes that are
+//! there before anything is allocated.
+
+mod bytes;
+mod container;
+mod events;
+mod flows;
+mod packets;
+mod summary;
+
+use std::ffi::{OsStr, OsString};
+
+pub use self::{
+    bytes::{Cursor, put_signed, put_varint},
+    container::{Coding, Container, IndexError, Section, write},
+    events::{EventWriter, Events, Passed, PassedWriter, StoredRecord, passed},
+    flows::{StoredFlow, read_flows, write_flows},
+    packets::{read_packets, write_packets},
+    summary::{Identity, Summary, Timing},
+};
+
+/// The version of the format. A file of another version is not used.
+pub const VERSION: u32 = 1;
+
+/// The first bytes of a `.idx` file.
+pub const INDEX_MAGIC: [u8; 8] = *b"SIPIDX\r\n";
+
+/// The first bytes of a `.pos` file.
+pub const POSITIONS_MAGIC: [u8; 8] = *b"SIPPOS\r\n";
+
+/// The sections of an index.
+pub mod section {
+    /// The summary of the segment, in a `.idx` file.
+    pub const SUMMARY: u32 = 1;
+    /// The words of its calls, in a `.idx` file.
+    pub const WORDS: u32 = 2;
+    /// The records that carry signalling, or may, in a `.idx` file.
+    pub const EVENTS: u32 = 3;
+    /// Other TCP segments, in a `.idx` file.
+    pub const PASSED: u32 = 4;
+    /// The directory of flows, in a `.idx` file.
+    pub const FLOWS: u32 = 5;
+    /// The packets of the flows, in a `.pos` file.
+    pub const PACKETS: u32 = 6;
+}
+
+const INDEX_ENDING: &str = ".idx";
+const POSITIONS_ENDING: &str = ".pos";
+
+/// The name of a segment's index.
+#[must_use]
+pub fn index_name(segment: &OsStr) -> OsString {
+    with_ending(segment, INDEX_ENDING)
+}
+
+/// The name of the positions of a segment's packets.
+#[must_use]
+pub fn positions_name(segment: &OsStr) -> OsString {
+    with_ending(segment, POSITIONS_ENDING)
+}
+
+/// The names of both files.
+#[must_use]
+pub fn names(segment: &OsStr) -> [OsString; 2] {
+    [index_name(segment), positions_name(segment)]
+}
+
+fn with_ending(segment: &OsStr, ending: &str) -> OsString {
+    let mut name = segment.to_owned();
+    name.push(ending);
+    name
+}

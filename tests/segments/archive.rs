@@ -1,0 +1,313 @@
+//! Segments with indexes: a call that is found is extracted as the run over all segments has it.
+
+use std::{fs, path::Path, process::Command};
+
+use support::{
+    desk::{Desk, Files, Ran, STATE, assert_same, files, visible},
+    dice::Dice,
+    ladder::{Ladder, extractor},
+    sip::{Sdp, request, response},
+};
+
+use super::{
+    cuts::results_with_records,
+    directory::Names,
+    everything::{Form, Packets},
+};
+
+/// Sizes with several windows a segment, and several segments a window.
+const SIZES: [&[&str]; 2] = [&[], &["--window-bytes", "5000", "--chunk-bytes", "900"]];
+
+fn command(what: &str, desk: &Desk) -> Command {
+    let mut command = extractor();
+    command.arg(what).arg("--input-dir").arg(&desk.segments);
+    command
+}
+
+fn index(desk: &Desk) -> Ran {
+    desk.ended(&mut command("index", desk)).is(0)
+}
+
+/// Runs `find` with these arguments; its list comes with the outcome.
+fn find(desk: &Desk, arguments: &[&str]) -> (Ran, String) {
+    let output = command("find", desk).args(arguments).output().unwrap();
+    let ran = Ran {
+        status: output.status.code(),
+        log: String::from_utf8(output.stderr).unwrap(),
+    };
+    (ran, String::from_utf8(output.stdout).unwrap())
+}
+
+/// The results of `find` with these arguments.
+fn found(desk: &Desk, arguments: &[&str]) -> (Files, String) {
+    let out = desk.folder().join("found");
+    let _ = fs::remove_dir_all(&out);
+    let (ran, _) = find(
+        desk,
+        &[arguments, &["--json", "-o", out.to_str().unwrap()]].concat(),
+    );
+    let mut got = files(&out);
+    got.remove(STATE);
+    (got, ran.is(0).log)
+}
+
+/// The lines of a table with this Call-ID, and its first line.
+fn rows(files: &Files, table: &str, id: &str) -> Vec<String> {
+    let text = String::from_utf8(files[table].clone()).unwrap();
+    let is_of_call = |line: &&str| line.starts_with(&format!("{id},"));
+    let head = text.lines().take(1);
+    let lines = head.chain(text.lines().filter(is_of_call));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn all_calls_are_those_of_the_whole_run_wherever_it_is_cut() {
+    let mut dice = Dice::new(41);
+    for form in [Form::Micro, Form::Nano, Form::TwoLinks] {
+        let packets = Packets::everything(form);
+        let want = results_with_records(&packets);
+        for names in Names::BOTH {
+            for (pieces, sizes) in [(1, 0), (7, 1), (31, 0)] {
+                let desk = Desk::new();
+                desk.deliver_all(&names.cut(&packets, pieces, &mut dice));
+                index(&desk);
+                let (got, log) = found(&desk, SIZES[sizes]);
+                let what = format!("{form:?}, {pieces} of {names:?}");
+                assert_same(&want, &got, &what);
+                assert!(!log.contains("read instead"), "{what}: {log}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_call_is_that_of_the_whole_run() {
+    let packets = Packets::everything(Form::Micro);
+    let want = results_with_records(&packets);
+    let desk = Desk::new();
+    desk.deliver_all(&Names::Agents.cut(&packets, 7, &mut Dice::new(42)));
+    index(&desk);
+    let records = String::from_utf8(want["calls.jsonl"].clone()).unwrap();
+    let records: Vec<(String, &str, serde_json::Value)> = records
+        .lines()
+        .map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            (record["call_id"].as_str().unwrap().to_owned(), line, record)
+        })
+        .collect();
+    let mut ids: Vec<&String> = records.iter().map(|(id, ..)| id).collect();
+    ids.sort();
+    ids.dedup();
+    assert!(ids.len() > 40);
+    for id in ids {
+        let quoted = format!("^{}$", id.replace(['+', '.', '('], "."));
+        let (got, _) = found(&desk, &["--call-id", &quoted]);
+        let of_call = || records.iter().filter(|(other, ..)| other == id);
+        let lines: String = of_call().map(|(_, line, _)| format!("{line}\n")).collect();
+        assert_eq!(String::from_utf8_lossy(&got["calls.jsonl"]), lines, "{id}");
+        for table in ["detected_calls.csv", "calls_statistics.csv"] {
+            assert_eq!(rows(&got, table, id), rows(&want, table, id), "{id}");
+        }
+        let names = of_call().filter_map(|(.., record)| record["output_pcap_filename"].as_str());
+        let names: Vec<&str> = names.collect();
+        for name in &names {
+            assert!(got[*name] == want[*name], "{id}: {name}");
+        }
+        assert_eq!(got.len(), names.len() + 3, "{id}: {:?}", got.keys());
+    }
+}
+
+/// Two calls: `one` before and `two` behind half a MiB of media of `loud`.
+fn two_calls() -> Ladder {
+    let mut t = Ladder::new();
+    let end = |text: &str| text.parse().unwrap();
+    let (alice, bob) = (end("192.0.2.1:5060"), end("192.0.2.2:5060"));
+    for (at, id, packets, ports) in [
+        (0, "one", 20, 4000),
+        (1_000, "loud", 2_400, 5000),
+        (60_000, "two", 20, 6000),
+    ] {
+        let a = end(&format!("192.0.2.1:{ports}"));
+        let b = end(&format!("192.0.2.2:{ports}"));
+        t.sip(at, alice, bob, request("INVITE", id).sdp(&Sdp::audio(a)));
+        t.sip(
+            at + 100,
+            bob,
+            alice,
+            response(200, "INVITE", id).sdp(&Sdp::audio(b)),
+        );
+        for n in 0..packets {
+            let sequence = n as u16;
+            t.rtp(at + 200 + 20 * n, a, b, 7, sequence..=sequence);
+        }
+        let over = at + 300 + 20 * packets;
+        t.sip(over, alice, bob, request("BYE", id).to_tag("bob").cseq(2));
+    }
+    t.sort();
+    t
+}
+
+/// A desk with these two calls in one segment, and the results of the whole run.
+fn desk_of_two() -> (Desk, Files) {
+    let desk = Desk::new();
+    desk.deliver("calls.pcap", &two_calls().capture.to_pcap());
+    index(&desk);
+    desk.run(&["--final", "--json"]).is(0);
+    let want = visible(&desk.out);
+    (desk, want)
+}
+
+#[test]
+fn an_index_stands_for_its_segment() {
+    let (desk, want) = desk_of_two();
+    let segment = desk.segments.join("calls.pcap");
+    let mut bytes = fs::read(&segment).unwrap();
+    let len = bytes.len();
+    assert!(len > 400_000);
+    // Nobody reads the media of another call.
+    bytes[100_000..300_000].fill(0xff);
+    fs::write(&segment, bytes).unwrap();
+    let (got, log) = found(&desk, &["two"]);
+    assert_eq!(
+        rows(&got, "calls_statistics.csv", "two"),
+        rows(&want, "calls_statistics.csv", "two")
+    );
+    assert!(
+        !log.contains("unreadable") && !log.contains("WARN"),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_is_no_index_of_the_segment_is_named_and_the_segment_is_read() {
+    let (desk, _) = desk_of_two();
+    let [idx, pos] =
+        ["idx", "pos"].map(|ending| desk.segments.join(format!("calls.pcap.{ending}")));
+    let [index, positions] = [&idx, &pos].map(|path| fs::read(path).unwrap());
+    let (want, _) = found(&desk, &["one"]);
+    let changed = |bytes: &[u8], at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 0x11;
+        bytes
+    };
+    let check = |idx_bytes: Option<&[u8]>, pos_bytes: Option<&[u8]>, words: &str| {
+        for (path, bytes) in [(&idx, idx_bytes), (&pos, pos_bytes)] {
+            let _ = fs::remove_file(path);
+            if let Some(bytes) = bytes {
+                fs::write(path, bytes).unwrap();
+            }
+        }
+        let (got, log) = found(&desk, &["one"]);
+        assert_same(&want, &got, words);
+        assert!(log.contains(words), "no `{words}` in {log}");
+        let (ran, list) = find(&desk, &["one", "--strict", "--measure"]);
+        assert!(
+            ran.is(1).log.contains("calls.pcap") && list.is_empty(),
+            "{words}"
+        );
+    };
+    check(None, None, "there is no ");
+    check(Some(&index), None, "there is no ");
+    check(Some(b""), Some(&positions), "it is no index");
+    check(Some(&index[..200]), Some(&positions), "it is damaged");
+    check(Some(&changed(&index, 8)), Some(&positions), "version");
+    check(
+        Some(&changed(&index, 30)),
+        Some(&positions),
+        "it is damaged",
+    );
+    for place in (0..positions.len()).step_by(positions.len() / 7) {
+        check(
+            Some(&index),
+            Some(&changed(&positions, place)),
+            "read instead",
+        );
+    }
+    // The segment of another day, of the same length.
+    let segment = desk.segments.join("calls.pcap");
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[24] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    fs::write(&idx, &index).unwrap();
+    fs::write(&pos, &positions).unwrap();
+    let (_, log) = found(&desk, &["one"]);
+    assert!(log.contains("belongs to another segment"), "{log}");
+    bytes.extend([0; 16]);
+    fs::write(&segment, &bytes).unwrap();
+    let (_, log) = found(&desk, &["one"]);
+    assert!(log.contains("has changed since"), "{log}");
+}
+
+#[test]
+fn the_list_has_what_is_asked_for() {
+    let (desk, _) = desk_of_two();
+    let ids = |arguments: &[&str]| -> Vec<String> {
+        let (ran, list) = find(&desk, arguments);
+        assert!(ran.status == Some(0) || list.is_empty(), "{}", ran.log);
+        let lines = list.lines().skip(1);
+        lines
+            .map(|line| line.split_whitespace().last().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(ids(&[]), ["one", "loud", "two"]);
+    assert_eq!(ids(&["--last", "2"]), ["loud", "two"]);
+    assert_eq!(ids(&["ONE"]), ["one"]);
+    assert_eq!(ids(&["one", "or", "two"]), ["one", "two"]);
+    assert_eq!(ids(&["state = completed and not loud"]), ["one", "two"]);
+    assert_eq!(ids(&["duration > 10"]), ["loud"]);
+    assert_eq!(ids(&["ip = 192.0.2.0/24 and call_id ~ w"]), ["two"]);
+    assert_eq!(ids(&["rtp_packet_count > 100", "--measure"]), ["loud"]);
+    assert_eq!(ids(&["--call-id", "^t"]), ["two"]);
+    assert_eq!(ids(&["nobody"]), [""; 0]);
+    let (ran, list) = find(&desk, &["one", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(ran.is(0).status, Some(0));
+    assert_eq!(record["call_id"], "one");
+    assert!(
+        record.get("streams").is_none(),
+        "media was not read: {list}"
+    );
+    let (ran, _) = find(&desk, &["state ="]);
+    ran.is(2).says("expected a value");
+    let (ran, _) = find(&desk, &["mos < 3"]);
+    ran.is(2).says("--measure");
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    visible(directory).into_keys().collect()
+}
+
+#[test]
+fn a_run_makes_indexes_and_they_go_with_their_segments() {
+    let bytes = two_calls().capture.to_pcap();
+    let desk = Desk::new();
+    let done = desk.folder().join("done");
+    desk.deliver("calls.pcap", &bytes);
+    // What a killed program has left.
+    fs::write(desk.segments.join(".calls.pcap.idx.a1B2c3D4.part"), b"").unwrap();
+    desk.run(&["--index", "--final"]).is(0);
+    let all = ["calls.pcap", "calls.pcap.idx", "calls.pcap.pos"];
+    assert_eq!(names(&desk.segments), all);
+    let made = files(&desk.segments);
+    assert!(
+        !made.keys().any(|name| name.ends_with(".part")),
+        "{:?}",
+        made.keys()
+    );
+    index(&desk).says("1 had an index");
+    let made_again = || desk.ended(command("index", &desk).arg("--again")).is(0);
+    made_again();
+    assert_eq!(visible(&desk.segments), made, "the same index again");
+    let moved = format!("move:{}", done.display());
+    desk.run(&["--reset-state", "--after-processing", &moved])
+        .is(0);
+    assert_eq!(
+        (names(&desk.segments), names(&done)),
+        (vec![], all.map(str::to_owned).to_vec())
+    );
+    desk.deliver("calls.pcap", &bytes);
+    index(&desk);
+    desk.run(&["--reset-state", "--after-processing", "delete"])
+        .is(0);
+    assert_eq!(names(&desk.segments), [""; 0]);
+}
