@@ -5,6 +5,7 @@ mod explain;
 mod input;
 mod operands;
 mod output;
+mod report;
 mod timers;
 mod times;
 mod uploads;
@@ -18,11 +19,12 @@ use std::{
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::{config_file, log::LogFormat};
 
-pub use self::explain::ExplainArguments;
+pub use self::{explain::ExplainArguments, report::ReportArguments};
 use self::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
     input::InputArguments,
     output::OutputArguments,
+    report::RunReportArguments,
     timers::TimerArguments,
     uploads::UploadArguments,
 };
@@ -30,6 +32,7 @@ use crate::{
     config::{Config, UnitLen},
     outputs::{JSON_NAME, OutputSettings, is_of_a_call, uploads as store},
     progress::Verbosity,
+    report_page,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };
@@ -44,7 +47,8 @@ use crate::{
 /// of the capture) unless a flag says otherwise; sizes as 65536, 64KiB, 20GiB, 10GB.
 ///
 /// With `explain` as its first word, the program explains a call instead: see `sip-call-extractor
-/// explain --help`. A file of that name is ./explain.
+/// explain --help`. With `report`, it makes an HTML file of earlier records: see `sip-call-extractor
+/// report --help`. A file of such a name is ./explain.
 ///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but a part of the input or of the
 /// uploads was left out (the log and the closing summary name it).
@@ -84,6 +88,9 @@ pub struct Arguments {
 
     #[command(flatten, next_help_heading = "Output")]
     sound: SoundArguments,
+
+    #[command(flatten, next_help_heading = "Output")]
+    report: RunReportArguments,
 
     #[command(flatten, next_help_heading = "Uploads")]
     uploads: UploadArguments,
@@ -148,6 +155,8 @@ pub enum Command {
     Extract(Box<Arguments>),
     /// Explain calls.
     Explain(Box<ExplainArguments>),
+    /// Make a report of records.
+    Report(Box<ReportArguments>),
 }
 
 impl Command {
@@ -155,10 +164,13 @@ impl Command {
     #[must_use]
     pub fn read() -> Self {
         let line: Vec<OsString> = env::args_os().collect();
-        if line.get(1).is_some_and(|word| word == "explain") {
-            let words = line.into_iter().enumerate();
-            let words = words.filter(|(place, _)| *place != 1).map(|(_, word)| word);
-            return Self::Explain(Box::new(ExplainArguments::parse_from(words)));
+        let is = |command: &str| line.get(1).is_some_and(|word| word == command);
+        let words = || line.iter().take(1).chain(line.iter().skip(2));
+        if is("explain") {
+            return Self::Explain(Box::new(ExplainArguments::parse_from(words())));
+        }
+        if is("report") {
+            return Self::Report(Box::new(ReportArguments::parse_from(words())));
         }
         Self::Extract(Box::new(Arguments::read()))
     }
@@ -214,8 +226,8 @@ impl Arguments {
             &arguments.output.stats_filename,
         ];
         let is_json = |table: &&PathBuf| table.file_name() == Some(OsStr::new(JSON_NAME));
-        if arguments.output.json && tables.iter().any(is_json) {
-            let why = "--json writes calls.jsonl; give the tables other names";
+        if arguments.report.writes_json(&arguments.output) && tables.iter().any(is_json) {
+            let why = "--json and --report write calls.jsonl; give the tables other names";
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
                 .exit();
@@ -331,6 +343,13 @@ impl Arguments {
             .filter(|_| self.uploads.s3_check && !self.input.has_captures())
     }
 
+    /// The report that the run writes at its end.
+    #[must_use]
+    pub fn report(&self) -> Option<report_page::Task> {
+        let settings = self.report.settings()?;
+        Some(settings.task(&self.output.output_dir))
+    }
+
     fn store(&self) -> Option<store::UploadSettings> {
         self.uploads.settings(self.output.overwrite)
     }
@@ -339,7 +358,12 @@ impl Arguments {
     #[must_use]
     pub fn config(self) -> Config {
         let location = self.uploads.location();
+        let (writes_json, writes_messages) = (
+            self.report.writes_json(&self.output),
+            self.report.writes_messages(&self.output),
+        );
         Config {
+            report: self.report.settings(),
             uploads: self.store().filter(|_| self.uploads.auto_upload_to_s3),
             source: self.input.source(),
             resets: self.input.reset_state,
@@ -359,7 +383,8 @@ impl Arguments {
                 thresholds: self.problems.thresholds(),
                 overwrite: self.output.overwrite,
                 shows_digits: self.output.dtmf_digits,
-                writes_json: self.output.json,
+                writes_json,
+                writes_messages,
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),

@@ -8,6 +8,7 @@ use crate::{
     calls::Rules,
     outputs::{OutputSettings, uploads},
     packet::Decoder,
+    report_page,
     segments::AfterProcessing,
     windows::Sizes,
 };
@@ -32,6 +33,8 @@ pub struct Config {
     pub rules: Rules,
     /// The output directory and its files.
     pub outputs: OutputSettings,
+    /// The report of the run, if it writes one.
+    pub report: Option<report_page::Settings>,
     /// The upload settings, if files are uploaded.
     pub uploads: Option<uploads::UploadSettings>,
     /// The sizes of windows and chunks.

@@ -5,7 +5,7 @@ use std::{mem, ops::Range, time::Duration};
 use anyhow::Result;
 
 use crate::{
-    calls::CallTable,
+    calls::{CallTable, Texts},
     config::Config,
     events::{FlowKey, SipEvent},
     moment::{MAX_INPUTS, Moment},
@@ -499,7 +499,15 @@ pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) ->
 /// Logs a message that belongs to no call, or that gives endpoints.
 /// A table without calls, for the outputs that the user wants.
 fn new_calls(config: &Config) -> CallTable {
-    CallTable::new(config.rules).with_journals(config.outputs.writes_json)
+    let outputs = &config.outputs;
+    let texts = match (outputs.writes_messages, outputs.shows_digits) {
+        (false, _) => Texts::No,
+        (true, false) => Texts::WithoutDigits,
+        (true, true) => Texts::WithDigits,
+    };
+    CallTable::new(config.rules)
+        .with_journals(outputs.writes_json)
+        .with_texts(texts)
 }
 
 fn tell_of(event: &SipEvent<'_>, is_stray: bool) {

@@ -39,6 +39,7 @@ struct Conditions {
     overwrite: bool,
     shows_digits: bool,
     writes_json: bool,
+    writes_messages: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -66,6 +67,7 @@ impl Terms {
             overwrite: outputs.overwrite,
             shows_digits: outputs.shows_digits,
             writes_json: outputs.writes_json,
+            writes_messages: outputs.writes_messages,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -191,6 +193,7 @@ impl Conditions {
             overwrite,
             shows_digits,
             writes_json,
+            writes_messages,
             leaves_out_copies,
             selection,
         } = self;
@@ -237,6 +240,7 @@ impl Conditions {
             ("--overwrite", overwrite.to_string()),
             ("--dtmf-digits", shows_digits.to_string()),
             ("--json", writes_json.to_string()),
+            ("--json-messages", writes_messages.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -266,6 +270,7 @@ pub(crate) mod tests {
             overwrite: false,
             shows_digits: false,
             writes_json: false,
+            writes_messages: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

@@ -11,7 +11,7 @@ use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal, Texts,
     Owners, Strays, Trace, Unclaimed,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
@@ -163,6 +163,7 @@ pub struct CallTable {
     /// True when a call has guessed an endpoint: before that, guesses cost nothing.
     has_guesses: bool,
     keeps_journals: bool,
+    texts: Texts,
     // Counted anew in each process.
     #[serde(skip)]
     stray_messages: u64,
@@ -193,6 +194,7 @@ impl CallTable {
             networks: (None, false),
             has_guesses: false,
             keeps_journals: false,
+            texts: Texts::No,
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
@@ -222,6 +224,12 @@ impl CallTable {
             keeps_journals,
             ..self
         }
+    }
+
+    /// The same table, whose journals will have these texts.
+    #[must_use]
+    pub fn with_texts(self, texts: Texts) -> Self {
+        Self { texts, ..self }
     }
 
     /// The number of open calls.
@@ -510,7 +518,7 @@ impl CallTable {
         let milestone = call.dialogs.handle(&event.message);
         call.facts.learn(event, milestone, &call.dialogs);
         if let Some(journal) = &mut call.journal {
-            journal.add(event, call.dialogs.writer(&event.message));
+            journal.add(event, call.dialogs.writer(&event.message), self.texts);
         }
         self.excess.dialogs = self
             .excess

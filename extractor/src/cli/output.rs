@@ -59,6 +59,12 @@ pub(super) struct OutputArguments {
     #[arg(long)]
     pub(super) json: bool,
 
+    /// Write calls.jsonl with the texts of messages, up to 16 KiB each and 1 MiB a call.
+    ///
+    /// Keys are blanked; digits that INFO carries are left out without --dtmf-digits.
+    #[arg(long)]
+    pub(super) json_messages: bool,
+
     /// Do not wait for the disk: for scratch work.
     ///
     /// A run that was killed can be resumed all the same; one that a loss of power ended cannot.
