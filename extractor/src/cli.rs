@@ -19,7 +19,6 @@ use std::{
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use shared::{config_file, log::LogFormat};
 
-pub use self::{explain::ExplainArguments, report::ReportArguments};
 use self::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
     input::InputArguments,
@@ -28,6 +27,7 @@ use self::{
     timers::TimerArguments,
     uploads::UploadArguments,
 };
+pub use self::{explain::ExplainArguments, report::ReportArguments};
 use crate::{
     config::{Config, UnitLen},
     outputs::{JSON_NAME, OutputSettings, is_of_a_call, uploads as store},

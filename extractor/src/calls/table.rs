@@ -11,8 +11,8 @@ use shared::segment_drops::SegmentDrops;
 use smallvec::SmallVec;
 
 use super::{
-    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal, Texts,
-    Owners, Strays, Trace, Unclaimed,
+    CallNumber, CallState, Descriptions, Dialogs, Endpoints, Facts, FlowNumber, FlowTable, Journal,
+    Owners, Strays, Texts, Trace, Unclaimed,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
     floods::Floods,

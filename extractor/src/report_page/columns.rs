@@ -78,7 +78,10 @@ fn cells(row: &Row<'_>, without: &Without) -> [(&'static str, Value); 22] {
         ("source", text(&record.source)),
         ("destination", text(&record.destination)),
         ("state", text(&record.state)),
-        ("status", record.final_status.map_or(Value::Null, Value::from)),
+        (
+            "status",
+            record.final_status.map_or(Value::Null, Value::from),
+        ),
         ("reason", maybe(record.reason.as_deref())),
         ("setup_ms", number(record.setup_ms())),
         ("caller_ua", maybe(record.caller_ua.as_deref())),

@@ -10,6 +10,7 @@
 
 mod blocks;
 mod columns;
+mod details;
 mod html;
 mod rank;
 mod reading;
@@ -103,7 +104,10 @@ impl Written {
             String::new()
         };
         let others = if left_out > 0 {
-            format!("; {} lines are no records, and are left out", grouped(left_out))
+            format!(
+                "; {} lines are no records, and are left out",
+                grouped(left_out)
+            )
         } else {
             String::new()
         };
@@ -180,7 +184,7 @@ fn write_page(
         let left_out = for_each(source, task, &mut |record, line| {
             let detail = if worst.next_if_eq(&written.calls).is_some() {
                 written.details = written.details.saturating_add(1);
-                Some(details.push(to, &task.without.applied(line)?)?)
+                Some(details.push(to, &details::details(line, task.without)?)?)
             } else {
                 None
             };

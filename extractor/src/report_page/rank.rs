@@ -19,8 +19,8 @@ pub(super) fn points(record: &Record<'_>) -> u32 {
 
 fn of_problem(problem: &str) -> u32 {
     match problem {
-        "no-media" => 60,
-        "one-way" => 50,
+        "no-media" => 100,
+        "one-way" => 90,
         "mos" => 25,
         "server-error" => 20,
         "loss" => 15,

@@ -86,8 +86,14 @@ mod tests {
     #[test]
     fn answers_to_challenges() {
         for (fields, want) in [
-            ("Authorization: Digest username=\"a\", response=\"abc\", nonce=\"x\"\r\n", &["abc"][..]),
-            ("proxy-authorization: Digest\r\n Response=\"de\"\r\n", &["de"]),
+            (
+                "Authorization: Digest username=\"a\", response=\"abc\", nonce=\"x\"\r\n",
+                &["abc"][..],
+            ),
+            (
+                "proxy-authorization: Digest\r\n Response=\"de\"\r\n",
+                &["de"],
+            ),
             ("Authorization: Digest response=\"open\r\n", &["open\r"]),
             ("X: response=\"abc\"\r\n response=\"abc\"\r\n", &[]),
         ] {

@@ -49,7 +49,7 @@ function findings(row, call) {
   say(has("retransmitted-invite"), `The INVITE was repeated${repeats(call)}: its receiver did not answer in time, or answers were lost.`, false);
   const drops = rows.drops[row] ?? 0;
   say(drops > 0, `${counted(drops, "packet")} dropped at capture during the call: figures may be worse than the call was.`, false);
-  return found;
+  return found.sort((a, b) => Number(b.isGrave) - Number(a.isGrave));
 }
 
 /**
@@ -87,15 +87,15 @@ function repeats(call) {
  * @returns {{mos: string, loss: string, jitter: string}}
  */
 function worstIntervals(call) {
-  const start = call ? microseconds(call.start_timestamp) : 0;
+  const start = call ? call.start : 0;
   const all = (call?.streams ?? []).flatMap((stream) => stream.series.map((one) => ({ one, stream })));
   const at = (/** @type {{one: Interval, stream: Stream}} */ { one, stream }) =>
-    `${since(Math.max(microseconds(one.start_timestamp), microseconds(stream.first_timestamp)) - start)} s, ${plain(stream.src_rtp_endpoint)} → ${plain(stream.dst_rtp_endpoint)}`;
+    `${since(Math.max(one.at, stream.first) - start)} s, ${plain(stream.src_rtp_endpoint)} → ${plain(stream.dst_rtp_endpoint)}`;
   const most = (/** @type {(one: Interval) => number} */ value) =>
     all.reduce((worst, next) => (worst === null || value(next.one) > value(worst.one) ? next : worst),
       /** @type {{one: Interval, stream: Stream} | null} */ (null));
   const lossOf = (/** @type {Interval} */ one) => one.lost / Math.max(one.packets + one.lost, 1);
-  const [loss, jitter, mos] = [most(lossOf), most((one) => one.jitter_ms), most((one) => -(one.mos ?? 5))];
+  const [loss, jitter, mos] = [most(lossOf), most((one) => one.jitter), most((one) => -(one.mos ?? 5))];
   return {
     loss: loss ? `; worst ${percent(lossOf(loss.one) * 100)} at ${at(loss)}` : "",
     jitter: jitter ? `; worst at ${at(jitter)}` : "",
@@ -283,7 +283,7 @@ function chooseMessage(svg, to, record, index) {
     ? element("p", "muted", null, why) : element("pre", "", { tabindex: "0" }, element("bdi", "", null, plainLines(message.text)));
   to.replaceChildren(
     element("h4", "", null, wire(cut(message.start_line, 200))),
-    element("p", "muted", null, `${clock(microseconds(message.timestamp), true)}, ${grouped(message.size_bytes)} bytes, `,
+    element("p", "muted", null, `${clock(message.at, true)}, ${grouped(message.size_bytes)} bytes, `,
       wire(message.from), " → ", wire(message.to)),
     body, message.text_cut ? element("p", "muted", null, "The text is cut here.") : "");
 }

@@ -18,43 +18,44 @@
  */
 
 /**
- * A message of a call; docs/calls.schema.json describes the members of these.
- * @typedef {{timestamp: string, from: string, to: string, side?: string, start_line: string,
- *   cseq?: string, from_tag?: string, to_tag?: string, size_bytes: number, text?: string,
- *   text_cut?: boolean}} Message
+ * A message of a call. Times are microseconds since 1970; docs/calls.schema.json describes the rest.
+ * @typedef {{at: number, from: string, to: string, side?: string, start_line: string,
+ *   cseq?: string, size_bytes: number, text?: string, text_cut?: boolean}} Message
  */
 
 /**
  * A media description.
- * @typedef {{timestamp: string, from: string, message?: number, media?: string, port?: number,
- *   direction?: string, formats?: {format: string, codec?: string}[], refused: boolean,
- *   secured?: boolean}} Media
+ * @typedef {{message?: number, media?: string, port?: number, direction?: string,
+ *   formats?: {format: string, codec?: string}[], refused: boolean, secured?: boolean}} Media
  */
 
 /**
- * @typedef {{start_timestamp: string, length_s: number, packets: number, lost: number,
- *   jitter_ms: number, mos?: number}} Interval
+ * The figures of an interval, whose length is in microseconds, too.
+ * @typedef {{at: number, us: number, packets: number, lost: number, jitter: number,
+ *   mos: number | null}} Interval
  */
 
 /**
- * @typedef {{ssrc_hex: string, src_rtp_endpoint: string, dst_rtp_endpoint: string,
- *   first_timestamp: string, last_timestamp: string, codec?: string, ptime_ms: number,
- *   rtp_packet_count: number, expected_rtp_packets: number, lost_packets: number,
+ * @typedef {{src_rtp_endpoint: string, dst_rtp_endpoint: string, first: number, last: number,
+ *   codec?: string, ptime_ms: number, rtp_packet_count: number, lost_packets: number,
  *   loss_percent: number, max_burst_loss: number, max_delta_ms: number, max_jitter_ms: number,
  *   mean_jitter_ms: number, mos?: number, rtcp_loss_percent?: number, rtcp_jitter_ms?: number,
  *   rtcp_rtt_ms?: number, rtcp_mos?: number, series: Interval[]}} Stream
  */
 
 /**
- * @typedef {{call_id: string, start_timestamp: string, end_timestamp: string, duration_s: number,
- *   sip_from: string, sip_to: string, source: string, destination: string, state: string,
- *   final_status?: number, reason?: string, hangup_by?: string, pdd_ms?: number,
- *   answer_ms?: number, talk_s?: number, caller_ua?: string, callee_ua?: string,
- *   output_pcap_filename?: string, s3_location?: string, codecs: string[], dtmf_count: number,
- *   dtmf?: string, digits?: {timestamp: string, digit?: string}[], one_way?: boolean,
- *   no_media?: boolean, capture_drops?: number,
- *   problems: string[], messages: Message[], messages_omitted: number, media: Media[],
- *   streams: Stream[]}} CallRecord
+ * @typedef {{call_id: string, start: number, end: number, source: string, destination: string,
+ *   hangup_by?: string, answer_ms?: number, talk_s?: number, caller_ua?: string,
+ *   callee_ua?: string, output_pcap_filename?: string, s3_location?: string, dtmf_count: number,
+ *   dtmf?: string, digits?: {at: number, digit?: string}[], messages: Message[],
+ *   messages_omitted: number, media: Media[], streams: Stream[]}} CallRecord
+ */
+
+/**
+ * The columns of a series, as the writer has them: milliseconds since the interval before, and
+ * lengths, of which one stands for all; tenths of a millisecond, hundredths of a MOS.
+ * @typedef {{begin: number[], length: number[], packets: number[], lost: number[],
+ *   jitter: number[], mos: (number | null)[]}} Series
  */
 
 /** Calls in a block of details: as the writer has it. */
@@ -115,6 +116,40 @@ async function details(place) {
   const number = Math.floor(place / CALLS_A_BLOCK);
   const block = blocks("details")[number];
   if (place < 0 || !block) return null;
-  if (latest.number !== number) latest = { number, calls: await unpacked(block) };
+  if (latest.number !== number) latest = { number, calls: (await unpacked(block)).map(expanded) };
   return latest.calls[place % CALLS_A_BLOCK] ?? null;
+}
+
+/**
+ * A call with its times and series in the form that the page uses.
+ * @param {any} packed
+ * @returns {CallRecord}
+ */
+function expanded(packed) {
+  const start = microseconds(packed.start_timestamp);
+  const moved = (/** @type {{at: number}} */ one) => ({ ...one, at: start + one.at });
+  const streams = packed.streams.map((/** @type {any} */ one) => ({
+    ...one, first: start + one.first, last: start + one.last, series: intervals(one.series, start),
+  }));
+  return {
+    ...packed, start, end: start + packed.end, streams, messages: packed.messages.map(moved),
+    digits: packed.digits?.map(moved),
+  };
+}
+
+/**
+ * @param {Series} series
+ * @param {number} start
+ * @returns {Interval[]}
+ */
+function intervals(series, start) {
+  let at = start;
+  return series.begin.map((ms, place) => {
+    at += ms * 1000;
+    const mos = series.mos[place] ?? null;
+    return {
+      at, us: (series.length[place] ?? series.length[0] ?? 5000) * 1000, packets: series.packets[place] ?? 0,
+      lost: series.lost[place] ?? 0, jitter: (series.jitter[place] ?? 0) / 10, mos: mos === null ? null : mos / 100,
+    };
+  });
 }

@@ -8,9 +8,9 @@ const SVG = "http://www.w3.org/2000/svg";
  * @returns {HTMLElement}
  */
 function byId(id) {
-  const element = document.getElementById(id);
-  if (!element) throw new Error(`no element ${id}`);
-  return element;
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`no element ${id}`);
+  return found;
 }
 
 /**

@@ -105,7 +105,7 @@ function repeated(messages) {
   /** @type {Map<string, number>} */
   const first = new Map();
   return messages.map((one, index) => {
-    const same = [one.from, one.to, one.start_line, one.cseq, one.from_tag, one.to_tag, one.size_bytes].join("\n");
+    const same = [one.from, one.to, one.start_line, one.cseq, one.size_bytes, one.text].join("\n");
     const before = first.get(same);
     if (before === undefined) first.set(same, index);
     return before ?? null;
@@ -121,7 +121,7 @@ function ladderRows(call) {
   const again = repeated(call.messages);
   /** @type {MessageRow[]} */
   const messages = call.messages.map((message, index) => ({
-    kind: /** @type {const} */ ("message"), at: microseconds(message.timestamp), index, message,
+    kind: /** @type {const} */ ("message"), at: message.at, index, message,
     again: again[index] ?? null, note: described(call, index),
   }));
   messages.sort((a, b) => a.at - b.at || a.index - b.index);
@@ -150,17 +150,17 @@ function mediaBetween(streams, from, to) {
   /** @type {MediaRow[]} */
   const bars = [];
   for (const stream of streams) {
-    const [first, last] = [microseconds(stream.first_timestamp), microseconds(stream.last_timestamp)];
+    const [first, last] = [stream.first, stream.last];
     const [start, end] = [Math.max(first, from), Math.min(last, to)];
     const isWhole = first >= from && last <= to;
     if (end < start || (end - start < SHORT_US && !isWhole)) continue;
     const part = isWhole ? stream.series : stream.series.filter((one) => {
-      const begin = microseconds(one.start_timestamp);
-      return begin < end && begin + one.length_s * 1e6 > start;
+      const begin = one.at;
+      return begin < end && begin + one.us > start;
     });
     const sum = (/** @type {(one: Interval) => number} */ value) => part.reduce((total, one) => total + value(one), 0);
     const [packets, lost] = [sum((one) => one.packets), sum((one) => one.lost)];
-    const scores = part.flatMap((one) => one.mos ?? []);
+    const scores = part.flatMap((one) => (one.mos === null ? [] : [one.mos]));
     const mos = scores.length > 0 ? Math.min(...scores) : null;
     const loss = packets + lost > 0 ? (lost / (packets + lost)) * 100 : 0;
     bars.push({ kind: "media", at: start, to: end, stream, packets, lost, mos, quality: quality(loss, mos) });
@@ -190,7 +190,7 @@ function drawLadder(call, room, most, choose) {
   svg.setAttribute("role", "group");
   svg.append(hatching());
   drawLanes(svg, lanes, x, lane, height);
-  const start = microseconds(call.start_timestamp);
+  const start = call.start;
   let y = LADDER.head;
   let before = start;
   for (const row of shown) {
@@ -228,13 +228,13 @@ function hatching() {
  * @returns {void}
  */
 function drawLanes(svg, lanes, x, lane, height) {
-  const most = Math.max(Math.floor(lane / 6.6), 8);
+  const most = Math.max(Math.floor(lane / 8), 8);
   lanes.addresses.forEach((address, number) => {
     const name = lanes.names[number] || "";
     svg.append(
       drawn("text", "lane-name", { x: x(number), y: 18, "text-anchor": "middle" },
         drawn("title", "", null, `${name} ${plain(address)}`), cut(name || plain(address), most)),
-      drawn("text", "lane-address", { x: x(number), y: 36, "text-anchor": "middle" }, name ? cut(plain(address), most + 4) : ""),
+      drawn("text", "lane-address", { x: x(number), y: 36, "text-anchor": "middle" }, name ? cut(plain(address), Math.floor(most * 1.2)) : ""),
       drawn("line", "lane", { x1: x(number), x2: x(number), y1: 46, y2: height - 4 }));
   });
 }

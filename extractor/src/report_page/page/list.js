@@ -205,7 +205,7 @@ function refreshRange() {
   const { from, to } = list.view;
   const range = byId("range");
   if (from === null && to === null) {
-    range.replaceChildren("Calls by start; the dark part has findings. Drag to choose a time.");
+    range.replaceChildren("Calls by start; the lower part has findings. Drag to choose a time.");
     return;
   }
   const words = `${from === null ? "…" : `${day(from)} ${clock(from)}`} to ${to === null ? "…" : clock(to)} `;

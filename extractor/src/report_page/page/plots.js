@@ -1,27 +1,27 @@
 // The course of a call's streams: loss, jitter, MOS and packets over time, with the events of its
 // SIP as vertical lines.
 
-const PLOTS = { left: 46, right: 12, events: 34, panel: 74, gap: 22, axis: 26 };
+const PLOTS = { left: 46, right: 12, events: 34, panel: 74, gap: 30, axis: 26 };
 /** The most streams that are drawn; the table has all. */
 const MAX_LINES = 6;
 
 /**
  * A plot.
- * @typedef {{id: string, label: string, least: number, write: (value: number) => string,
+ * @typedef {{id: string, label: string, least: number, told: (value: number) => string,
  *   isFromTop?: boolean, value: (one: Interval, stream: Stream, us: number) => number | null,
  *   far: (stream: Stream) => number | undefined}} Panel
  */
 
 /** @type {Panel[]} */
 const PANELS = [
-  { id: "loss", label: "Loss, %", least: 2, write: percent,
+  { id: "loss", label: "Loss, %", least: 2, told: percent,
     value: (one) => (one.packets + one.lost > 0 ? (one.lost / (one.packets + one.lost)) * 100 : 0),
     far: (stream) => stream.rtcp_loss_percent },
-  { id: "jitter", label: "Jitter, ms", least: 10, write: milliseconds, value: (one) => one.jitter_ms,
+  { id: "jitter", label: "Jitter, ms", least: 10, told: milliseconds, value: (one) => one.jitter,
     far: (stream) => stream.rtcp_jitter_ms },
-  { id: "mos", label: "MOS", least: 5, write: (value) => value.toFixed(2), value: (one) => one.mos ?? null,
+  { id: "mos", label: "MOS", least: 5, told: (value) => value.toFixed(2), value: (one) => one.mos,
     far: (stream) => stream.rtcp_mos },
-  { id: "rate", label: "Packets/s", least: 10, write: (value) => `${value.toFixed(0)}/s`,
+  { id: "rate", label: "Packets/s", least: 10, told: (value) => `${value.toFixed(0)}/s`,
     value: (one, stream, us) => one.packets / ((us + Math.max(stream.ptime_ms, 1) * 1000) / 1e6),
     far: () => undefined },
 ];
@@ -38,10 +38,10 @@ const PANELS = [
  * @returns {Step[]}
  */
 function steps(panel, stream) {
-  const [first, last] = [microseconds(stream.first_timestamp), microseconds(stream.last_timestamp)];
+  const [first, last] = [stream.first, stream.last];
   return stream.series.flatMap((one) => {
-    const begin = microseconds(one.start_timestamp);
-    const [from, to] = [Math.max(begin, first), Math.min(begin + one.length_s * 1e6, Math.max(last, first))];
+    const begin = one.at;
+    const [from, to] = [Math.max(begin, first), Math.min(begin + one.us, Math.max(last, first))];
     const value = panel.value(one, stream, Math.max(to - from, 0));
     return value === null ? [] : [{ from, to: Math.max(to, from), value }];
   });
@@ -53,10 +53,10 @@ function steps(panel, stream) {
  * @returns {[number, number]}
  */
 function spanOf(call) {
-  const start = microseconds(call.start_timestamp);
-  const all = [microseconds(call.end_timestamp), ...call.streams.map((one) => microseconds(one.last_timestamp)),
-    ...call.messages.map((one) => microseconds(one.timestamp))];
-  const firsts = [start, ...call.streams.map((one) => microseconds(one.first_timestamp))];
+  const start = call.start;
+  const all = [call.end, ...call.streams.map((one) => one.last),
+    ...call.messages.map((one) => one.at)];
+  const firsts = [start, ...call.streams.map((one) => one.first)];
   const first = Math.min(...firsts);
   return [first, Math.max(...all, first + 100_000)];
 }
@@ -84,7 +84,7 @@ function directionOf(stream, others) {
 function drawPlots(call, room) {
   const streams = call.streams.slice(0, MAX_LINES);
   const [first, last] = spanOf(call);
-  const start = microseconds(call.start_timestamp);
+  const start = call.start;
   const width = Math.max(room, 280);
   const { left, right, events, panel, gap, axis } = PLOTS;
   const x = (/** @type {number} */ us) => left + ((us - first) / (last - first)) * (width - left - right);
@@ -148,7 +148,7 @@ function drawPanel(panel, streams, x, top, width) {
     const far = fars[number];
     if (far !== undefined) {
       group.append(drawn("line", `far s${number}`, { x1: PLOTS.left, x2: width - PLOTS.right, y1: y(far), y2: y(far) }),
-        drawn("text", "axis", { x: width - PLOTS.right, y: y(far) - 3, "text-anchor": "end" }, `RTCP ${panel.write(far)}`));
+        drawn("text", "axis", { x: width - PLOTS.right, y: y(far) - 3, "text-anchor": "end" }, `RTCP ${panel.told(far)}`));
     }
     let [path, before] = ["", -Infinity];
     for (const { from, to, value } of line) {
@@ -185,7 +185,7 @@ function eventName(message) {
 function drawEvents(svg, call, x, bottom, width, start) {
   let free = -Infinity;
   const events = call.messages
-    .map((message) => ({ at: microseconds(message.timestamp), name: eventName(message) }))
+    .map((message) => ({ at: message.at, name: eventName(message) }))
     .filter((event) => event.name !== "" && event.name !== "100" && event.name !== "ACK")
     .sort((a, b) => a.at - b.at);
   for (const { at, name } of events) {
@@ -199,7 +199,7 @@ function drawEvents(svg, call, x, bottom, width, start) {
     free = left + long;
   }
   for (const digit of call.digits ?? []) {
-    const place = x(microseconds(digit.timestamp));
+    const place = x(digit.at);
     svg.append(drawn("path", "digit", { d: `M${place - 4} 30l4 -7l4 7z` }, drawn("title", "", null, `DTMF ${plain(digit.digit ?? "digit")}`)));
     if (digit.digit) svg.append(drawn("text", "axis", { x: place, y: 42, "text-anchor": "middle" }, plain(digit.digit)));
   }
@@ -235,7 +235,7 @@ function valuesAt(streams, at) {
   return streams.map((stream, number) => {
     const words = PANELS.flatMap((panel) => {
       const step = steps(panel, stream).find((one) => one.from <= at && at <= one.to);
-      return step ? [`${panel.id === "rate" ? "" : `${panel.id === "mos" ? "MOS" : panel.id} `}${panel.write(step.value)}`] : [];
+      return step ? [`${panel.id === "rate" ? "" : `${panel.id === "mos" ? "MOS" : panel.id} `}${panel.told(step.value)}`] : [];
     });
     return element("span", `value s${number}`, null, wire(directionOf(stream, streams)), `: ${words.join(", ") || "no packets"}`);
   });
