@@ -32,6 +32,7 @@ mod links;
 mod privacy;
 mod real_software;
 mod recipes;
+mod report;
 mod sandbox;
 mod scenarios;
 mod segments;

@@ -7,6 +7,7 @@ mod index;
 mod input;
 mod operands;
 mod output;
+mod report;
 mod timers;
 mod times;
 mod uploads;
@@ -24,16 +25,20 @@ use self::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
     input::InputArguments,
     output::OutputArguments,
+    report::RunReportArguments,
     timers::TimerArguments,
     uploads::UploadArguments,
 };
-pub use self::{explain::ExplainArguments, find::FindArguments, index::IndexArguments};
+pub use self::{
+    explain::ExplainArguments, find::FindArguments, index::IndexArguments, report::ReportArguments,
+};
 use crate::{
     config::{Config, UnitLen},
     outputs::{
         HAS_PARQUET, JSON_NAME, OutputSettings, PARQUET_MISSING, is_of_a_call, uploads as store,
     },
     progress::Verbosity,
+    report_page,
     segments::{AfterProcessing, whole_path},
     windows::Sizes,
 };
@@ -48,8 +53,8 @@ use crate::{
 /// of the capture) unless a flag says otherwise; sizes as 65536, 64KiB, 20GiB, 10GB.
 ///
 /// With `explain` as its first word, the program explains a call instead: see `sip-call-extractor
-/// explain --help`. With `index` it indexes stored segments, and with `find` it finds calls in them.
-/// A file of one of these names is ./explain.
+/// explain --help`. With `index` it indexes stored segments, and with `find` it finds calls in them;
+/// with `report` it makes an HTML file of earlier records. A file of one of these names is ./explain.
 ///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but a part of the input or of the
 /// uploads was left out (the log and the closing summary name it).
@@ -89,6 +94,9 @@ pub struct Arguments {
 
     #[command(flatten, next_help_heading = "Output")]
     sound: SoundArguments,
+
+    #[command(flatten, next_help_heading = "Output")]
+    report: RunReportArguments,
 
     #[command(flatten, next_help_heading = "Uploads")]
     uploads: UploadArguments,
@@ -157,6 +165,8 @@ pub enum Command {
     Index(Box<IndexArguments>),
     /// Find calls in stored segments.
     Find(Box<FindArguments>),
+    /// Make a report of records.
+    Report(Box<ReportArguments>),
 }
 
 impl Command {
@@ -174,6 +184,7 @@ impl Command {
         match command {
             "explain" => return Self::Explain(Box::new(ExplainArguments::parse_from(words))),
             "index" => return Self::Index(Box::new(IndexArguments::parse_from(words))),
+            "report" => return Self::Report(Box::new(ReportArguments::parse_from(words))),
             "find" => return Self::Find(Box::new(FindArguments::read(words))),
             _ => {}
         }
@@ -236,8 +247,8 @@ impl Arguments {
             &arguments.output.stats_filename,
         ];
         let is_json = |table: &&PathBuf| table.file_name() == Some(OsStr::new(JSON_NAME));
-        if arguments.output.json && tables.iter().any(is_json) {
-            let why = "--json writes calls.jsonl; give the tables other names";
+        if arguments.report.writes_json(&arguments.output) && tables.iter().any(is_json) {
+            let why = "--json and --report write calls.jsonl; give the tables other names";
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
                 .exit();
@@ -353,6 +364,13 @@ impl Arguments {
             .filter(|_| self.uploads.s3_check && !self.input.has_captures())
     }
 
+    /// The report that the run writes at its end.
+    #[must_use]
+    pub fn report(&self) -> Option<report_page::Task> {
+        let settings = self.report.settings()?;
+        Some(settings.task(&self.output.output_dir))
+    }
+
     fn store(&self) -> Option<store::UploadSettings> {
         self.uploads.settings(self.output.overwrite)
     }
@@ -361,7 +379,12 @@ impl Arguments {
     #[must_use]
     pub fn config(self) -> Config {
         let location = self.uploads.location();
+        let (writes_json, writes_messages) = (
+            self.report.writes_json(&self.output),
+            self.report.writes_messages(&self.output),
+        );
         Config {
+            report: self.report.settings(),
             uploads: self.store().filter(|_| self.uploads.auto_upload_to_s3),
             source: self.input.source(),
             resets: self.input.reset_state,
@@ -382,7 +405,8 @@ impl Arguments {
                 thresholds: self.problems.thresholds(),
                 overwrite: self.output.overwrite,
                 shows_digits: self.output.dtmf_digits,
-                writes_json: self.output.json,
+                writes_json,
+                writes_messages,
                 parquet: self.output.parquet.as_deref().map(whole_path),
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.

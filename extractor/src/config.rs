@@ -9,6 +9,7 @@ use crate::{
     moment::Clock,
     outputs::{OutputSettings, uploads},
     packet::Decoder,
+    report_page,
     segments::AfterProcessing,
     stored::{IndexTask, Use},
     windows::Sizes,
@@ -36,6 +37,8 @@ pub struct Config {
     pub links: LinkRules,
     /// The output directory and its files.
     pub outputs: OutputSettings,
+    /// The report of the run, if it writes one.
+    pub report: Option<report_page::Settings>,
     /// The upload settings, if files are uploaded.
     pub uploads: Option<uploads::UploadSettings>,
     /// The sizes of windows and chunks.

@@ -31,6 +31,7 @@ pub mod problems;
 pub mod progress;
 pub mod reassembly;
 pub mod report;
+pub mod report_page;
 pub mod resume;
 pub mod rtcp;
 pub mod rtp;

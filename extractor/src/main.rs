@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use shared::log::LogFormat;
 use sip_call_extractor::{
-    cli::{Arguments, Command, ExplainArguments, FindArguments, IndexArguments},
+    cli::{Arguments, Command, ExplainArguments, FindArguments, IndexArguments, ReportArguments},
     explain::explain,
     find::find,
     outputs::uploads,
     progress::{Progress, output_columns, print},
     report::Report,
+    report_page,
     run::{Outcome, run},
     sandbox,
     stored::{Totals, index_all},
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     match Command::read() {
         Command::Extract(arguments) => extract_or_check(*arguments),
         Command::Explain(arguments) => explain_calls(*arguments),
+        Command::Report(arguments) => report_calls(*arguments),
         Command::Index(arguments) => index_segments(*arguments),
         Command::Find(arguments) => find_calls(*arguments),
     }
@@ -126,6 +128,24 @@ fn explain_calls(arguments: ExplainArguments) -> ExitCode {
     }
 }
 
+/// Makes a report of records.
+fn report_calls(arguments: ReportArguments) -> ExitCode {
+    let progress = Progress::new(arguments.verbosity());
+    progress.log(LogFormat::Text, arguments.verbosity());
+    let task = arguments.task();
+    sandbox::enter_to_report(&task.records, &task.to);
+    match report_page::write(&task) {
+        Ok(written) => {
+            tracing::info!("{}", written.told(&task));
+            ExitCode::from(if written.left_out > 0 { 3 } else { 0 })
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn extract_or_check(arguments: Arguments) -> ExitCode {
     let (log_format, verbosity) = (arguments.log_format, arguments.verbosity());
     let progress = Progress::new(verbosity);
@@ -136,8 +156,15 @@ fn extract_or_check(arguments: Arguments) -> ExitCode {
     if let Some(settings) = arguments.check() {
         return check(settings);
     }
+    let report = arguments.report();
     match extract(arguments, &progress) {
         Ok(outcome) => {
+            // The state of the run is still there: a run that is killed here makes the report when
+            // it is started again.
+            if let Some(Err(error)) = report.as_ref().map(write_report) {
+                tracing::error!("{error:#}");
+                return ExitCode::FAILURE;
+            }
             summarise(&outcome.report, log_format, &progress);
             let elsewhere = &outcome.report.counts.elsewhere;
             if !elsewhere.is_empty() {
@@ -157,6 +184,12 @@ fn extract_or_check(arguments: Arguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn write_report(task: &report_page::Task) -> anyhow::Result<()> {
+    let written = report_page::write(task)?;
+    tracing::info!("{}", written.told(task));
+    Ok(())
 }
 
 /// Checks whether objects can be put.

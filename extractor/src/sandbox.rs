@@ -73,6 +73,19 @@ pub fn enter_to_write(directories: &[PathBuf], temporary: &Path) {
     confine(kept);
 }
 
+/// Gives up all rights but to read these records, and to write to the directory of a report.
+pub fn enter_to_report(records: &[PathBuf], report: &Path) {
+    let mut kept = Kept::default();
+    kept.read(records);
+    kept.add(directory_of(report), WRITE);
+    confine(kept);
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    let whole = whole_path(path);
+    whole.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
 fn confine(kept: Kept) {
     match kept.restrict() {
         Ok(RulesetStatus::NotEnforced) => {
@@ -103,6 +116,9 @@ impl Kept {
         for table in [&outputs.detected_calls_filename, &outputs.stats_filename] {
             let table = outputs.directory.join(table);
             kept.add(table.parent().unwrap_or(Path::new("/")), WRITE);
+        }
+        if let Some(report) = &config.report {
+            kept.add(directory_of(&report.to), WRITE);
         }
         match &config.source {
             Source::Files(paths) if config.uploads.is_none() => {

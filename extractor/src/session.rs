@@ -5,7 +5,7 @@ use std::{mem, ops::Range, time::Duration};
 use anyhow::Result;
 
 use crate::{
-    calls::CallTable,
+    calls::{CallTable, Texts},
     config::{Config, Source},
     events::{FlowKey, SipEvent},
     moment::{MAX_INPUTS, Moment},
@@ -519,10 +519,16 @@ pub fn correlate(calls: &mut CallTable, window: Window<'_>, lookback_ns: u64) ->
 
 /// A table without calls, for the outputs that the user wants.
 fn new_calls(config: &Config) -> CallTable {
-    let settings = &config.outputs;
+    let outputs = &config.outputs;
+    let texts = match (outputs.writes_messages, outputs.shows_digits) {
+        (false, _) => Texts::No,
+        (true, false) => Texts::WithoutDigits,
+        (true, true) => Texts::WithDigits,
+    };
     CallTable::new(config.rules)
-        .with_journals(settings.writes_json)
-        .with_numbers(!settings.selection.numbers.is_empty())
+        .with_journals(outputs.writes_json)
+        .with_texts(texts)
+        .with_numbers(!outputs.selection.numbers.is_empty())
         .with_links(config.links.clone())
 }
 

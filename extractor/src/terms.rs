@@ -41,6 +41,7 @@ struct Conditions {
     shows_digits: bool,
     writes_json: bool,
     parquet: Option<Name>,
+    writes_messages: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -71,6 +72,7 @@ impl Terms {
             shows_digits: outputs.shows_digits,
             writes_json: outputs.writes_json,
             parquet: outputs.parquet.as_ref().map(Name::of),
+            writes_messages: outputs.writes_messages,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -200,6 +202,7 @@ impl Conditions {
             shows_digits,
             writes_json,
             parquet,
+            writes_messages,
             leaves_out_copies,
             selection,
         } = self;
@@ -258,6 +261,7 @@ impl Conditions {
                     |path| path.to_path().display().to_string(),
                 ),
             ),
+            ("--json-messages", writes_messages.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -289,6 +293,7 @@ pub(crate) mod tests {
             shows_digits: false,
             writes_json: false,
             parquet: None,
+            writes_messages: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

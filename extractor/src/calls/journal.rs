@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Side;
+use super::{
+    Side,
+    texts::{MAX_TEXTS, Text, Texts},
+};
 use crate::{
     events::SipEvent,
     packet::Endpoint,
@@ -31,6 +34,8 @@ pub struct Journal {
     omitted_messages: u64,
     described: Vec<Described>,
     omitted_media: u64,
+    /// The bytes of all texts.
+    text_bytes: usize,
 }
 
 /// A message.
@@ -55,6 +60,8 @@ pub struct Heard {
     pub from_tag: Option<Box<[u8]>>,
     /// See `from_tag`.
     pub to_tag: Option<Box<[u8]>>,
+    /// Its text, if the user wants texts.
+    pub text: Option<Text>,
 }
 
 /// A media description.
@@ -102,15 +109,18 @@ impl Journal {
         self.omitted_media
     }
 
-    /// Adds a message, which this side wrote.
+    /// Adds a message, which this side wrote, with its text if the user wants texts.
     #[cold]
-    pub(super) fn add(&mut self, event: &SipEvent<'_>, writer: Option<Side>) {
+    pub(super) fn add(&mut self, event: &SipEvent<'_>, writer: Option<Side>, texts: Texts) {
         if self.messages.len() >= MAX_MESSAGES {
             self.omitted_messages = self.omitted_messages.saturating_add(1);
             return;
         }
         let message = &event.message;
         let tag = |value| sip::tag(value).map(|tag| cut(tag, MAX_WORD_LEN));
+        let text = Text::of(message, texts, MAX_TEXTS.saturating_sub(self.text_bytes));
+        let text_len = text.as_ref().map_or(0, |text| text.bytes.len());
+        self.text_bytes = self.text_bytes.saturating_add(text_len);
         let cseq = sip::unfolded(message.fields("CSeq").next().unwrap_or_default());
         self.messages.push(Heard {
             at_ns: time(event),
@@ -122,6 +132,7 @@ impl Journal {
             cseq: cut(&cseq, MAX_WORD_LEN),
             from_tag: tag(message.from),
             to_tag: tag(message.to),
+            text,
         });
     }
 
@@ -232,7 +243,7 @@ mod tests {
 
     fn add(journal: &mut Journal, text: &str) {
         let event = event(text, 7);
-        journal.add(&event, Some(Side::Caller));
+        journal.add(&event, Some(Side::Caller), Texts::No);
         for (place, description) in event.descriptions.iter().enumerate() {
             journal.describe(&event, place, &description.media);
         }

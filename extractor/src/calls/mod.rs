@@ -36,6 +36,7 @@ mod journal;
 mod reasons;
 mod strays;
 mod table;
+mod texts;
 mod touching;
 mod trace;
 mod unclaimed;
@@ -50,6 +51,7 @@ pub use journal::{Described, Heard, Journal};
 pub use reasons::{Basis, Doubt, Fit};
 pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
+pub use texts::{Text, Texts};
 pub use trace::{
     Fate, Grant, GrantOutcome, Outside, Repeats, Stretch, Trace, TracedCall, TracedFlow,
     TracedMessage, Wanted,

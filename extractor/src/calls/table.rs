@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, CallState, Conversation, Descriptions, Dialogs, Endpoints, Facts, FlowNumber,
-    FlowTable, Journal, LinkRules, Owners, Strays, Trace, Unclaimed,
+    FlowTable, Journal, LinkRules, Owners, Strays, Texts, Trace, Unclaimed,
     conversations::Conversations,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
@@ -168,6 +168,7 @@ pub struct CallTable {
     has_guesses: bool,
     keeps_journals: bool,
     keeps_numbers: bool,
+    texts: Texts,
     // Counted anew in each process.
     #[serde(skip)]
     stray_messages: u64,
@@ -200,6 +201,7 @@ impl CallTable {
             has_guesses: false,
             keeps_journals: false,
             keeps_numbers: false,
+            texts: Texts::No,
             stray_messages: 0,
             excess: Excess::default(),
             unclaimed: Unclaimed::default(),
@@ -248,6 +250,12 @@ impl CallTable {
             conversations: Conversations::new(rules),
             ..self
         }
+    }
+
+    /// The same table, whose journals will have these texts.
+    #[must_use]
+    pub fn with_texts(self, texts: Texts) -> Self {
+        Self { texts, ..self }
     }
 
     /// The number of open calls.
@@ -543,7 +551,7 @@ impl CallTable {
         let milestone = call.dialogs.handle(&event.message);
         call.facts.learn(event, milestone, &call.dialogs);
         if let Some(journal) = &mut call.journal {
-            journal.add(event, call.dialogs.writer(&event.message));
+            journal.add(event, call.dialogs.writer(&event.message), self.texts);
         }
         self.excess.dialogs = self
             .excess

@@ -59,6 +59,12 @@ pub(super) struct OutputArguments {
     #[arg(long)]
     pub(super) json: bool,
 
+    /// Write calls.jsonl with the texts of messages, up to 16 KiB each and 1 MiB a call.
+    ///
+    /// Keys are blanked; digits that INFO carries are left out without --dtmf-digits.
+    #[arg(long)]
+    pub(super) json_messages: bool,
+
     /// Write both tables as Parquet files, too: DIR/calls/dt=2023-12-01/ and DIR/streams/dt=2023-12-01/,
     /// by the day on which a call began, UTC.
     ///

@@ -30,6 +30,8 @@ pub struct OutputSettings {
     pub shows_digits: bool,
     /// True when there are records in JSON, for which calls have journals and streams have series.
     pub writes_json: bool,
+    /// True when these records have the texts of messages.
+    pub writes_messages: bool,
     /// The directory of Parquet files, from the root, if the user wants them.
     pub parquet: Option<PathBuf>,
     /// True when the log has a line for each call, for services. A user at a terminal reads the

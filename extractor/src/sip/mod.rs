@@ -13,6 +13,7 @@ mod message;
 mod number;
 mod opening;
 mod reason;
+mod secrets;
 mod websocket;
 
 pub use body::{Bodies, Body};

@@ -96,6 +96,10 @@ fn message(heard: &Heard) -> Value {
     to.bytes("from_tag", heard.from_tag.as_deref());
     to.bytes("to_tag", heard.to_tag.as_deref());
     to.put("size_bytes", heard.len);
+    if let Some(text) = &heard.text {
+        to.bytes("text", Some(&text.bytes));
+        to.maybe("text_cut", text.is_cut.then_some(true));
+    }
     to.into_value()
 }
 
