@@ -213,7 +213,7 @@ fn calls_are_found() {
         .collect();
     // A line of titles, and one for each call.
     let lines: Vec<usize> = said.iter().map(|list| list.lines().count()).collect();
-    assert_eq!(lines, [0, 0, 2, 11, 2, 2, 21, 11, 2, 3], "{said:#?}");
+    assert_eq!(lines, [0, 0, 2, 11, 2, 2, 21, 14, 2, 3], "{said:#?}");
     assert!(said[2].contains("call-7"), "{}", said[2]);
     assert!(folder.path().join("spool/whole.pcap.idx").exists());
     let files = |directory: &str| {

@@ -183,9 +183,9 @@ impl Kept {
             Source::Files(paths) => {
                 let beside = paths.iter().filter_map(|path| path.parent());
                 let here = |path: &Path| path.as_os_str().is_empty();
-                beside.for_each(|path| {
-                    self.add(if here(path) { Path::new(".") } else { path }, WRITE)
-                });
+                for path in beside {
+                    self.add(if here(path) { Path::new(".") } else { path }, WRITE);
+                }
             }
             Source::Directories(directories) => {
                 directories

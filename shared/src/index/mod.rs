@@ -7,6 +7,14 @@
 //! All of it is pure, and no length in a file is believed: it is compared with the bytes that are
 //! there before anything is allocated.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        reason = "tests count on small numbers"
+    )
+)]
+
 mod bytes;
 mod container;
 mod events;
