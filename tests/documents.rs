@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::CommandFactory;
-use sip_call_extractor::cli::{Arguments, ExplainArguments};
+use sip_call_extractor::cli::{Arguments, ExplainArguments, ReportArguments};
 use support::flags;
 
 /// Lines that a reader of the README has to scroll through, at most.
@@ -27,6 +27,11 @@ fn flags_md_has_the_flags_of_the_extractor() {
 #[test]
 fn flags_md_has_the_flags_of_explain() {
     flags::compare(ExplainArguments::command());
+}
+
+#[test]
+fn flags_md_has_the_flags_of_report() {
+    flags::compare(ReportArguments::command());
 }
 
 #[test]

@@ -308,6 +308,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             overwrite: false,
             shows_digits: true,
             writes_json: false,
+            writes_messages: false,
             tells_of_calls: false,
             syncs: false,
         };

@@ -109,6 +109,7 @@ fn extract(
         overwrite: false,
         shows_digits: true,
         writes_json: true,
+        writes_messages: true,
         tells_of_calls: false,
         syncs: false,
     };
@@ -136,6 +137,7 @@ fn extract(
         uploads: None,
         source: Source::Files(vec![input]),
         resets: false,
+        report: None,
         max_decompressed: None,
         unit: UnitLen::Usual,
         decoder: Decoder::default(),

@@ -85,8 +85,12 @@ fn texts_are_in_the_records_only_where_they_are_asked_for() {
         let (desk, ran) = run(&mut page::calls(), flags);
         ran.is(0);
         let records = records(&desk.out.join("calls.jsonl"));
-        let messages = records.iter().flat_map(|call| call["messages"].as_array().unwrap());
-        messages.filter(|message| message["text"].is_string()).count()
+        let messages = records
+            .iter()
+            .flat_map(|call| call["messages"].as_array().unwrap());
+        messages
+            .filter(|message| message["text"].is_string())
+            .count()
     };
     assert_eq!(texts(&["--json"]), 0);
     let all = texts(&["--json-messages"]);
@@ -107,7 +111,10 @@ fn neither_keys_nor_digits_in_texts() {
         fs::read_to_string(desk.out.join("calls.jsonl")).unwrap()
     };
     let text = texts(&["--json-messages"]);
-    assert!(text.contains("inline:****") && !text.contains("d0RmdmcmVCspeEc3"), "{text}");
+    assert!(
+        text.contains("inline:****") && !text.contains("d0RmdmcmVCspeEc3"),
+        "{text}"
+    );
     assert!(!text.contains("Signal=5"), "{text}");
     assert!(text.contains("text_cut"), "{text}");
     assert!(texts(&["--json-messages", "--dtmf-digits"]).contains("Signal=5"));
@@ -129,7 +136,10 @@ fn lines_that_are_no_records_are_left_out() {
     fs::create_dir(folder.path().join("empty")).unwrap();
     let (_, output) = reported(folder.path(), "empty", &[]);
     let log = String::from_utf8_lossy(&output.stderr);
-    assert!(log.contains("runs with --json or --report write it"), "{log}");
+    assert!(
+        log.contains("runs with --json or --report write it"),
+        "{log}"
+    );
 }
 
 /// Runs a scenario of tests/browser/page.js, and prints what it says.
@@ -137,11 +147,17 @@ fn lines_that_are_no_records_are_left_out() {
 fn browse(scenario: &str, report: &Path, records: Option<&Path>) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/browser");
     assert!(
-        Path::new(folder).join("node_modules/playwright-core").exists(),
+        Path::new(folder)
+            .join("node_modules/playwright-core")
+            .exists(),
         "scripts/setup installs Playwright and Chromium"
     );
     let mut command = Command::new("node");
-    command.current_dir(folder).arg("page.js").arg(scenario).arg(report);
+    command
+        .current_dir(folder)
+        .arg("page.js")
+        .arg(scenario)
+        .arg(report);
     command.args(records);
     let output = command.output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

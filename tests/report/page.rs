@@ -15,7 +15,10 @@ const A_MEDIA: SocketAddr = end([192, 0, 2, 1], 4000);
 const B_MEDIA: SocketAddr = end([192, 0, 2, 2], 6000);
 
 const fn end([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d)), port)
+    SocketAddr::new(
+        std::net::IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d)),
+        port,
+    )
 }
 
 fn invite(id: &str, number: &str, at: SocketAddr) -> Sip {
@@ -32,11 +35,22 @@ fn media(port: u16) -> (SocketAddr, SocketAddr) {
 }
 
 /// Draws an answered call; returns the ends of its media.
-fn answered(t: &mut Ladder, at: u64, id: &str, number: &str, port: u16) -> (SocketAddr, SocketAddr) {
+fn answered(
+    t: &mut Ladder,
+    at: u64,
+    id: &str,
+    number: &str,
+    port: u16,
+) -> (SocketAddr, SocketAddr) {
     let (a, b) = media(port);
     t.sip(at, A, B, invite(id, number, a));
     t.sip(at + 100, B, A, response(180, "INVITE", id));
-    t.sip(at + 200, B, A, response(200, "INVITE", id).sdp(&Sdp::audio(b)));
+    t.sip(
+        at + 200,
+        B,
+        A,
+        response(200, "INVITE", id).sdp(&Sdp::audio(b)),
+    );
     t.sip(at + 220, A, B, request("ACK", id).to_tag("bob"));
     (a, b)
 }
@@ -57,7 +71,13 @@ pub(super) fn calls() -> Ladder {
     let (a, b) = answered(&mut t, 60_000, "lossy", "+49 30 2222222", 10);
     for begin in (1..=900u16).step_by(40) {
         // Of forty packets, some are missing.
-        t.rtp(60_300 + u64::from(begin) * 20, a, b, 3, begin..=begin + 31 + begin % 7);
+        t.rtp(
+            60_300 + u64::from(begin) * 20,
+            a,
+            b,
+            3,
+            begin..=begin + 31 + begin % 7,
+        );
     }
     t.rtp(60_300, b, a, 4, 1..=900);
     hung_up(&mut t, 79_000, "lossy");
@@ -78,9 +98,21 @@ pub(super) fn calls() -> Ladder {
 pub(super) fn secrets() -> Ladder {
     let mut t = Ladder::new();
     let sdp = "v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n";
-    t.sip(0, A, B, request("INVITE", "1").body("application/sdp", sdp.as_bytes()));
+    t.sip(
+        0,
+        A,
+        B,
+        request("INVITE", "1").body("application/sdp", sdp.as_bytes()),
+    );
     let digit = b"Signal=5\r\nDuration=160\r\n";
-    t.sip(50, A, B, request("INFO", "1").cseq(2).body("application/dtmf-relay", digit));
+    t.sip(
+        50,
+        A,
+        B,
+        request("INFO", "1")
+            .cseq(2)
+            .body("application/dtmf-relay", digit),
+    );
     t
 }
 
@@ -131,7 +163,10 @@ fn hostile_names_do_nothing() {
     let (report, output) = reported(folder.path(), "calls.jsonl", &[]);
     assert!(output.status.success(), "{output:?}");
     let text = fs::read_to_string(&report).unwrap();
-    assert!(!text.contains("onerror") && !text.contains("ran=1"), "data lie in the open");
+    assert!(
+        !text.contains("onerror") && !text.contains("ran=1"),
+        "data lie in the open"
+    );
     browse("hostile", &report, Some(&records));
 }
 

@@ -109,6 +109,7 @@ mod tests {
             location: None,
             shows_digits: true,
             writes_json: false,
+            writes_messages: false,
             tells_of_calls: false,
             syncs: false,
         };
