@@ -7,7 +7,9 @@ use std::{
 };
 
 use clap::CommandFactory;
-use sip_call_extractor::cli::{Arguments, ExplainArguments, FindArguments, IndexArguments};
+use sip_call_extractor::cli::{
+    Arguments, ExplainArguments, FindArguments, IndexArguments, ReportArguments,
+};
 use support::flags;
 
 /// Lines that a reader of the README has to scroll through, at most.
@@ -37,6 +39,11 @@ fn flags_md_has_the_flags_of_index() {
 #[test]
 fn flags_md_has_the_flags_of_find() {
     flags::compare(FindArguments::command());
+}
+
+#[test]
+fn flags_md_has_the_flags_of_report() {
+    flags::compare(ReportArguments::command());
 }
 
 #[test]

@@ -106,6 +106,7 @@ const scenarios = {
     const call = await recordOf(page);
     const start = Date.parse(call.start_timestamp);
     const [stream] = call.streams;
+    await page.locator(".plots svg").evaluate((plots) => plots.scrollIntoView({ block: "center" }));
     const box = await page.locator(".plots svg").boundingBox();
     const [left, right] = [46, 12];
     const [first, last] = [start, Math.max(Date.parse(call.end_timestamp), Date.parse(stream.last_timestamp))];

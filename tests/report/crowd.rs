@@ -10,6 +10,10 @@ use std::{
 use serde_json::{Value, json};
 use support::dice::Dice;
 
+fn below(dice: &mut Dice, end: u64) -> u64 {
+    dice.below(end as usize) as u64
+}
+
 fn time(us: u64) -> String {
     let (s, us) = (us / 1_000_000, us % 1_000_000);
     let (h, m, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
@@ -27,16 +31,16 @@ pub(super) fn write(path: &Path, calls: u64, has_texts: bool) {
 /// A record of a call with ten messages and two streams of a minute.
 pub(super) fn record(number: u64, has_texts: bool) -> Value {
     let mut dice = Dice::new(number);
-    let start = number % 86_000 * 1_000_000 + dice.below(900_000);
+    let start = number % 86_000 * 1_000_000 + below(&mut dice, 900_000);
     let (from, to) = (
-        4_930_000_000 + dice.below(9_999_999),
-        4_940_000_000 + dice.below(9_999_999),
+        4_930_000_000 + below(&mut dice, 9_999_999),
+        4_940_000_000 + below(&mut dice, 9_999_999),
     );
     let ends = [
         format!("192.0.2.{}", number % 250 + 1),
         "198.51.100.1".to_owned(),
     ];
-    let id = format!("{:016x}@{}", dice.below(u64::MAX), ends[0]);
+    let id = format!("{:016x}@{}", below(&mut dice, u64::MAX), ends[0]);
     let lines = [
         (0, 0, "INVITE", "1 INVITE"),
         (20, 1, "100 Trying", "1 INVITE"),
@@ -61,7 +65,7 @@ pub(super) fn record(number: u64, has_texts: bool) -> Value {
             let mut message = json!({
                 "timestamp": time(start + ms * 1000), "from": format!("{sender}:5060"),
                 "to": format!("{receiver}:5060"), "start_line": line, "cseq": cseq,
-                "from_tag": "a", "to_tag": "b", "size_bytes": 700 + dice.below(90),
+                "from_tag": "a", "to_tag": "b", "size_bytes": 700 + below(&mut dice, 90),
             });
             if has_texts {
                 message["text"] = text(&line, cseq, &id, [from, to], sender, &mut dice).into();
@@ -100,10 +104,10 @@ fn text(
         "{line}\r\nVia: SIP/2.0/UDP {sender}:5060;branch=z9hG4bK{:016x};rport\r\nMax-Forwards: 70\r\n\
          From: <sip:+{from}@pbx.example.com>;tag=a\r\nTo: <sip:+{to}@pbx.example.com>;tag=b\r\nCall-ID: {id}\r\nCSeq: {cseq}\r\n\
          Contact: <sip:+{from}@{sender}:5060>\r\nAllow: INVITE, ACK, CANCEL, BYE, NOTIFY, REFER, OPTIONS, UPDATE\r\n",
-        dice.below(u64::MAX)
+        below(dice, u64::MAX)
     );
     if line.contains("INVITE") || line.ends_with("200 OK") {
-        let port = 20_000 + dice.below(9_000);
+        let port = 20_000 + below(dice, 9_000);
         write!(
             text,
             "Content-Type: application/sdp\r\n\r\nv=0\r\no=- {port} 1 IN IP4 {sender}\r\ns=-\r\nc=IN IP4 {sender}\r\nt=0 0\r\n\
@@ -119,10 +123,10 @@ fn stream(number: u64, start: u64, side: usize, ends: &[String; 2], dice: &mut D
     let grid = first / 5_000_000 * 5_000_000;
     let series: Vec<Value> = (0..13)
         .map(|place| {
-            let lost = if number % 9 == 0 && dice.below(3) == 0 { dice.below(20) } else { 0 };
+            let lost = if number % 9 == 0 && below(dice, 3) == 0 { below(dice, 20) } else { 0 };
             json!({
                 "start_timestamp": time(grid + place * 5_000_000), "length_s": 5.0, "packets": 250 - lost, "lost": lost,
-                "jitter_ms": (dice.below(4000) as f64) / 1000.0, "mos": 4.41 - (lost as f64) * 0.05,
+                "jitter_ms": (below(dice, 4000) as f64) / 1000.0, "mos": 4.41 - (lost as f64) * 0.05,
             })
         })
         .collect();
