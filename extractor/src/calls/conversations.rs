@@ -31,11 +31,11 @@ const MAX_ENDED: usize = 16_384;
 /// The most calls that a value links. One that more calls have is a constant, and links none.
 const MAX_HOLDERS: usize = 32;
 /// The most values of a call; more are left out.
-const MAX_VALUES: usize = 24;
+const MAX_VALUES: usize = 16;
 /// The most constants that are known as such; the earliest one is forgotten.
 const MAX_CONSTANTS: usize = 1024;
 /// The most legs of a conversation that are looked at.
-const MAX_LEGS: usize = 256;
+const MAX_LEGS: usize = 64;
 /// The most links of a call that its row has.
 const MAX_LINKS: usize = 64;
 /// The most descriptions of a call that wait for their answers, and the most media of each.
@@ -331,10 +331,17 @@ impl Conversations {
     fn reach(&self, call: CallNumber) -> BTreeSet<CallNumber> {
         let mut found = BTreeSet::from([call]);
         let mut left = vec![call];
+        // Each value is looked at once: legs may share many.
+        let mut looked_at = BTreeSet::new();
         while let Some(next) = left.pop() {
-            for (other, _) in self.held_by(next).flat_map(|shared| &shared.holders) {
-                if found.len() < MAX_LEGS && found.insert(*other) {
-                    left.push(*other);
+            let holds = self.legs.get(&next).map(|leg| leg.holds.as_slice());
+            for held in holds.unwrap_or_default() {
+                let new = looked_at.insert(*held).then(|| self.shared.get(held));
+                let holders = new.flatten().map(|shared| &shared.holders);
+                for (other, _) in holders.into_iter().flatten() {
+                    if found.len() < MAX_LEGS && found.insert(*other) {
+                        left.push(*other);
+                    }
                 }
             }
         }
@@ -481,6 +488,13 @@ impl Conversations {
     }
 
     fn link_by_numbers(&mut self, calls: [CallNumber; 2]) {
+        let is_full = |call: &CallNumber| {
+            let leg = self.legs.get(call);
+            leg.is_none_or(|leg| leg.holds.len() >= MAX_VALUES)
+        };
+        if calls.iter().any(is_full) {
+            return;
+        }
         let number = self.next;
         self.next = self.next.saturating_add(1);
         for call in calls {

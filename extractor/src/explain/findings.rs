@@ -20,7 +20,7 @@ use crate::{
     events::FlowKey,
     outputs::printable,
     packet::Endpoint,
-    sdp::{MediaLine, Place, Rank},
+    sdp::{Direction, MediaLine, Place, Rank},
     sip::{Method, StartLine},
 };
 
@@ -181,9 +181,9 @@ fn line(
     message: &TracedMessage,
     media: &MediaLine,
 ) -> Option<(&'static str, String)> {
-    let kind = printable(&media.kind);
+    let kind = printable(&media.outline.media);
     let who = format!("Message {number}");
-    if media.port == Some(0) {
+    if media.outline.port == Some(0) {
         return Some((
             "port 0",
             format!("{who} refuses or removes the {kind} (port 0): nothing is sent."),
@@ -219,14 +219,14 @@ fn line(
             "hold",
             format!("{who} gives the address {ip}: the {kind} is on hold."),
         ),
-        _ if media.direction == Some("inactive") => (
+        _ if media.outline.direction == Some(Direction::Inactive) => (
             "inactive",
             format!(
                 "{who} sets the {kind} inactive (hold): it gives no endpoint until a later message ends that."
             ),
         ),
         Place::Ip(ip) => {
-            let given = Endpoint::new(*ip, media.port?);
+            let given = Endpoint::new(*ip, media.outline.port?);
             let is_own = given.is_at(message.source);
             let is_guessed = || {
                 let mut grants = call.grants.iter();

@@ -159,8 +159,8 @@ fn notes(message: &TracedMessage) -> Vec<String> {
 
 /// `audio 192.0.2.1:4000 PCMU PCMA sendonly`.
 pub(super) fn described(media: &MediaLine) -> String {
-    let mut words = vec![printable(&media.kind)];
-    words.push(match (&media.place, media.port) {
+    let mut words = vec![printable(&media.outline.media)];
+    words.push(match (&media.place, media.outline.port) {
         (_, Some(0)) => "port 0".to_owned(),
         (Place::Ip(ip), Some(port)) => Endpoint::new(*ip, port).to_string(),
         (Place::HostName(name), Some(port)) => format!("{}:{port}", printable(name)),
@@ -170,8 +170,9 @@ pub(super) fn described(media: &MediaLine) -> String {
     });
     words.extend(media.formats.iter().map(|(_, name)| printable(name)));
     if media.is_encrypted() {
-        words.push(printable(&media.protocol));
+        words.push(printable(&media.outline.protocol));
     }
-    words.extend(media.direction.map(str::to_owned));
+    let direction = media.outline.direction;
+    words.extend(direction.map(|direction| direction.word().to_owned()));
     words.join(" ")
 }

@@ -3,30 +3,23 @@
 use std::net::IpAddr;
 
 use super::{
+    Outline,
     format::format_of_static,
     lines::{Address, fields, lines, number},
 };
 
-/// The most media lines that are kept.
-const MAX_LINES: usize = 16;
-/// The most formats of a line that are kept.
+/// The most formats of a line that are named.
 const MAX_FORMATS: usize = 8;
-/// The most bytes of a word.
+/// The most bytes of a name.
 const MAX_WORD_LEN: usize = 32;
 
 /// An `m=` line, and what the lines behind it say, or those of the session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaLine {
-    /// `audio`, `video` and so on.
-    pub kind: Box<[u8]>,
-    /// The port, if it can be read.
-    pub port: Option<u16>,
-    /// The transport: `RTP/AVP` and so on.
-    pub protocol: Box<[u8]>,
+    /// What the line says.
+    pub outline: Outline,
     /// The address of the connection.
     pub place: Place,
-    /// The direction, if a line gives one.
-    pub direction: Option<&'static str>,
     /// The names of its formats, with their payload types.
     pub formats: Vec<(Option<u8>, Box<[u8]>)>,
     /// True with keys for SRTP: `a=crypto` (RFC 4568), or a fingerprint for DTLS (RFC 8122).
@@ -52,51 +45,34 @@ impl MediaLine {
     /// keys.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        let is_secure = self.protocol.windows(4).any(|word| word == b"SAVP");
+        let is_secure = self.outline.protocol.windows(4).any(|word| word == b"SAVP");
         is_secure || self.has_keys
     }
 
-    fn of(value: &[u8]) -> Self {
-        let mut words = fields(value);
-        let kind = word(words.next().unwrap_or_default());
-        let port = words.next().unwrap_or_default();
-        let port = port.split(|byte| *byte == b'/').next().and_then(number);
-        let protocol = word(words.next().unwrap_or_default());
+    fn of(outline: Outline) -> Self {
         let format = |field: &[u8]| {
             let payload_type: Option<u8> = number(field);
             let known = payload_type.and_then(format_of_static);
-            let name = known.map_or_else(|| word(field), |format| word(format.codec.name()));
+            let name = known.map_or_else(|| field.into(), |format| word(format.codec.name()));
             (payload_type, name)
         };
         Self {
-            kind,
-            port,
-            protocol,
-            formats: words.take(MAX_FORMATS).map(format).collect(),
-            ..Self::default()
-        }
-    }
-
-    fn add(&mut self, kind: u8, value: &[u8]) {
-        match kind {
-            b'c' => self.place = Place::of(value),
-            b'a' => self.add_attribute(value),
-            _ => {}
+            formats: outline
+                .formats
+                .iter()
+                .take(MAX_FORMATS)
+                .map(|field| &**field)
+                .map(format)
+                .collect(),
+            outline,
+            place: Place::Nowhere,
+            has_keys: false,
         }
     }
 
     fn add_attribute(&mut self, attribute: &[u8]) {
-        let mut halves = attribute.splitn(2, |byte| *byte == b':');
-        let name = halves.next().unwrap_or_default().trim_ascii();
-        let value = halves.next().unwrap_or_default().trim_ascii();
-        for direction in ["sendrecv", "sendonly", "recvonly", "inactive"] {
-            if name.eq_ignore_ascii_case(direction.as_bytes()) {
-                self.direction = Some(direction);
-            }
-        }
-        if name.eq_ignore_ascii_case(b"crypto") || name.eq_ignore_ascii_case(b"fingerprint") {
-            self.has_keys = true;
-        }
+        let (name, value) = halves(attribute);
+        self.has_keys |= is_key(name);
         if name.eq_ignore_ascii_case(b"rtpmap") {
             let mut words = fields(value);
             let payload_type: Option<u8> = words.next().and_then(number);
@@ -129,26 +105,41 @@ impl Place {
 /// The `m=` lines of a description.
 #[must_use]
 pub fn media_lines(description: &[u8]) -> Vec<MediaLine> {
-    let mut session = MediaLine::default();
-    let mut media: Vec<MediaLine> = Vec::new();
+    let outlines = Outline::read_all(description);
+    let mut media: Vec<MediaLine> = outlines.into_iter().map(MediaLine::of).collect();
+    let (mut of_session, mut has_keys) = (Place::Nowhere, false);
+    let mut number = 0usize;
     for (kind, value) in lines(description) {
-        if kind == b'm' {
-            if media.len() >= MAX_LINES {
-                break;
-            }
-            media.push(MediaLine::of(value));
-        } else {
-            media.last_mut().unwrap_or(&mut session).add(kind, value);
+        let line = number.checked_sub(1).map(|place| media.get_mut(place));
+        match (kind, line) {
+            (b'm', _) => number = number.saturating_add(1),
+            (b'c', None) => of_session = Place::of(value),
+            (b'c', Some(Some(line))) => line.place = Place::of(value),
+            (b'a', None) => has_keys |= is_key(halves(value).0),
+            (b'a', Some(Some(line))) => line.add_attribute(value),
+            _ => {}
         }
     }
     for line in &mut media {
         if line.place == Place::Nowhere {
-            line.place = session.place.clone();
+            line.place = of_session.clone();
         }
-        line.direction = line.direction.or(session.direction);
-        line.has_keys |= session.has_keys;
+        line.has_keys |= has_keys;
     }
     media
+}
+
+/// The name and the value of an attribute.
+fn halves(attribute: &[u8]) -> (&[u8], &[u8]) {
+    let mut halves = attribute.splitn(2, |byte| *byte == b':');
+    let mut half = || halves.next().unwrap_or_default().trim_ascii();
+    (half(), half())
+}
+
+fn is_key(attribute: &[u8]) -> bool {
+    [&b"crypto"[..], b"fingerprint"]
+        .iter()
+        .any(|name| attribute.eq_ignore_ascii_case(name))
 }
 
 fn word(bytes: &[u8]) -> Box<[u8]> {
@@ -158,6 +149,7 @@ fn word(bytes: &[u8]) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sdp::Direction;
 
     #[test]
     fn a_line_inherits_from_the_session() {
@@ -168,8 +160,8 @@ mod tests {
         };
         assert_eq!(audio.place, Place::Ip("192.0.2.1".parse().unwrap()));
         assert_eq!(
-            (audio.port, audio.direction),
-            (Some(4000), Some("sendonly"))
+            (audio.outline.port, audio.outline.direction),
+            (Some(4000), Some(Direction::SendOnly))
         );
         let formats: Vec<&[u8]> = audio.formats.iter().map(|(_, name)| &**name).collect();
         assert_eq!(formats, [&b"PCMU"[..], b"telephone-event"]);
@@ -178,7 +170,10 @@ mod tests {
             video.place,
             Place::HostName(b"media.example.com"[..].into())
         );
-        assert_eq!((video.port, video.direction), (Some(0), Some("inactive")));
+        assert_eq!(
+            (video.outline.port, video.outline.direction),
+            (Some(0), Some(Direction::Inactive))
+        );
     }
 
     #[test]
@@ -192,9 +187,6 @@ mod tests {
         ] {
             assert!(media_lines(bytes).len() <= 1);
         }
-        assert_eq!(
-            media_lines(&b"m=audio 1 RTP/AVP 0\n".repeat(500)).len(),
-            MAX_LINES
-        );
+        assert_eq!(media_lines(&b"m=audio 1 RTP/AVP 0\n".repeat(500)).len(), 64);
     }
 }

@@ -23,14 +23,15 @@ pub struct Outline {
     pub protocol: Box<[u8]>,
     /// The formats: payload types, if the protocol is RTP.
     pub formats: SmallVec<[Box<[u8]>; 4]>,
-    /// The direction, of the media or else of the session.
-    pub direction: Direction,
+    /// The direction, of the media or else of the session. `None` if no line says it: then the
+    /// media is sent and received.
+    pub direction: Option<Direction>,
 }
 
 /// The direction of media, as the sender of the description sees it: RFC 8866, 6.7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
-    /// Also where no line says so.
+    /// Both ways.
     #[default]
     SendReceive,
     /// The sender only sends: the other side is on hold.
@@ -69,29 +70,25 @@ impl Outline {
     /// The `m=` lines of a description, in the order of its media.
     #[must_use]
     pub fn read_all(description: &[u8]) -> Vec<Self> {
-        let mut of_session = Direction::default();
-        let mut outlines: Vec<(Self, Option<Direction>)> = Vec::new();
+        let mut of_session = None;
+        let mut outlines: Vec<Self> = Vec::new();
         for (kind, value) in lines(description) {
             match kind {
                 b'm' if outlines.len() >= MAX_LINES => {}
-                b'm' => outlines.push((Self::of_line(value), None)),
+                b'm' => outlines.push(Self::of_line(value)),
                 b'a' => {
-                    let Some(direction) = Direction::of_attribute(value.trim_ascii()) else {
-                        continue;
-                    };
-                    match outlines.last_mut() {
-                        Some((_, of_media)) => *of_media = Some(direction),
-                        None => of_session = direction,
-                    }
+                    let of_line = outlines.last_mut().map(|outline| &mut outline.direction);
+                    let direction = Direction::of_attribute(value.trim_ascii());
+                    let slot = of_line.unwrap_or(&mut of_session);
+                    *slot = direction.or(*slot);
                 }
                 _ => {}
             }
         }
-        let with_direction = |(outline, of_media): (Self, Option<Direction>)| Self {
-            direction: of_media.unwrap_or(of_session),
-            ..outline
-        };
-        outlines.into_iter().map(with_direction).collect()
+        for outline in &mut outlines {
+            outline.direction = outline.direction.or(of_session);
+        }
+        outlines
     }
 
     /// RFC 8866, 5.14: `audio 49170/2 RTP/AVP 0 96`.
@@ -105,7 +102,7 @@ impl Outline {
             port: port.split(|&byte| byte == b'/').next().and_then(number),
             protocol,
             formats: parts.take(MAX_FORMATS).map(word).collect(),
-            direction: Direction::default(),
+            direction: None,
         }
     }
 }
@@ -134,7 +131,7 @@ mod tests {
                 outline.port,
                 String::from_utf8_lossy(&outline.protocol),
                 formats.join(","),
-                outline.direction.word()
+                outline.direction.map_or("", Direction::word)
             )
         };
         let read: Vec<String> = read.iter().map(words).collect();

@@ -95,7 +95,7 @@ pub(super) fn values(
 }
 
 /// The beginnings and the ends of a Call-ID that may be the Call-ID of another leg. They are told
-/// from the rest by a character that separates words; the host is none.
+/// from the rest by a character that separates words. No part of the host is one.
 pub(super) fn parts(call_id: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_break = |(place, byte): (usize, &u8)| b"-_.:;,+=~/!@".contains(byte).then_some(place);
     let breaks = call_id.iter().enumerate().filter_map(is_break);
@@ -104,10 +104,12 @@ pub(super) fn parts(call_id: &[u8]) -> impl Iterator<Item = &[u8]> {
         .rev()
         .take(MAX_WORDS)
         .filter_map(|end| call_id.get(..end));
-    let ends = breaks.take(MAX_WORDS).filter_map(|place| {
-        let is_host = call_id.get(place) == Some(&b'@');
-        call_id.get(place.saturating_add(1)..).filter(|_| !is_host)
-    });
+    let host = call_id.iter().rposition(|byte| *byte == b'@');
+    let is_before_host = move |place: &usize| host.is_none_or(|host| *place < host);
+    let ends = breaks
+        .take_while(is_before_host)
+        .take(MAX_WORDS)
+        .filter_map(|place| call_id.get(place.saturating_add(1)..));
     let is_long = |part: &&[u8]| (MIN_PART_LEN..=MAX_LEN).contains(&part.len());
     beginnings.chain(ends).filter(is_long)
 }
@@ -279,8 +281,8 @@ mod tests {
         );
         assert_eq!(of("0123456789abcdef"), [""; 0]);
         assert_eq!(
-            of("1@host-name.example.com"),
-            ["1@host-name.example", "1@host-name", "name.example.com"]
+            of("1@border-host.example.com"),
+            ["1@border-host.example", "1@border-host"]
         );
         assert_eq!(of("short-1"), [""; 0]);
     }

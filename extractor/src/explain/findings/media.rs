@@ -8,7 +8,7 @@ use crate::{
     events::FlowKey,
     explain::{page::counted, sightings::Sightings},
     packet::Endpoint,
-    sdp::Place,
+    sdp::{Direction, MediaLine, Place},
 };
 
 /// RTP that is missing, goes one way only, is encrypted, or runs beside the descriptions.
@@ -54,11 +54,13 @@ fn one_way(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
     let mut asked = negotiating(call).filter_map(|(number, message)| {
         let mut lines = message.media.iter();
         let direction = lines.find_map(|media| {
-            media
-                .direction
-                .filter(|direction| matches!(*direction, "sendonly" | "recvonly"))
+            let asks = |direction: &Direction| {
+                matches!(direction, Direction::SendOnly | Direction::ReceiveOnly)
+            };
+            media.outline.direction.filter(asks)
         })?;
-        Some(format!(" Message {number} asks for that ({direction})."))
+        let word = direction.word();
+        Some(format!(" Message {number} asks for that ({word})."))
     });
     let why = asked.next().unwrap_or_else(|| format!(" Look for a firewall, a NAT, or a wrong address in the SDP on the way to {source}; if {destination} does send, capture where that passes, too."));
     found.push(format!(
@@ -72,7 +74,7 @@ fn silence(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
     let mut silent: BTreeSet<Endpoint> = BTreeSet::new();
     let is_refused = |kind: &[u8]| {
         let mut lines = negotiating(call).flat_map(|(_, message)| &message.media);
-        lines.any(|media| *media.kind == *kind && media.port == Some(0))
+        lines.any(|media| *media.outline.media == *kind && media.outline.port == Some(0))
     };
     for (number, message) in negotiating(call) {
         let mut later = negotiating(call).skip_while(|(other, _)| *other <= number);
@@ -80,10 +82,10 @@ fn silence(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
             continue;
         }
         for media in &message.media {
-            if is_refused(&media.kind) {
+            if is_refused(&media.outline.media) {
                 continue;
             }
-            let (Place::Ip(ip), Some(port)) = (&media.place, media.port) else {
+            let (Place::Ip(ip), Some(port)) = (&media.place, media.outline.port) else {
                 continue;
             };
             let endpoint = Endpoint::new(*ip, port);
@@ -105,12 +107,8 @@ fn silence(call: &TracedCall, rtp: &[&FlowKey], found: &mut Sentences) {
 }
 
 fn encrypted(call: &TracedCall, sightings: &Sightings, found: &mut Sentences) {
-    let described = negotiating(call).find(|(_, message)| {
-        message
-            .media
-            .iter()
-            .any(crate::sdp::MediaLine::is_encrypted)
-    });
+    let described =
+        negotiating(call).find(|(_, message)| message.media.iter().any(MediaLine::is_encrypted));
     let has_dtls = taken(call).any(|key| sightings.look(key).is_some_and(|look| look.dtls > 0));
     let by = match described {
         Some((number, _)) => format!("message {number}"),

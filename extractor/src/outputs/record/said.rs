@@ -124,7 +124,7 @@ fn media(described: &Described, journal: &Journal) -> Value {
         to.bytes("media", Some(&outline.media));
         to.maybe("port", outline.port);
         to.bytes("protocol", Some(&outline.protocol));
-        to.put("direction", outline.direction.word());
+        to.put("direction", outline.direction.unwrap_or_default().word());
         let names = outline.formats.iter();
         let formats: Vec<Value> = names.map(|name| format(name, &media.formats)).collect();
         to.put("formats", formats);
