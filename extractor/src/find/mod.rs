@@ -158,7 +158,7 @@ impl Task {
         };
         if let Some(other) = series.find(|other| *other != first) {
             bail!(
-                "the calls are in segments of several capture points ({} and {}), which find does not merge yet: name one directory, and one series with --series",
+                "the calls are in segments of several capture points ({} and {}), which find does not merge: name one directory of one interface, or extract the calls in a run over all directories with --call-id",
                 first.1,
                 other.1
             );
