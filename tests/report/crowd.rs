@@ -28,7 +28,7 @@ pub(super) fn write(path: &Path, calls: u64, has_texts: bool) {
     }
 }
 
-/// A record of a call with ten messages and two streams of a minute.
+/// A record of a call with messages and two streams.
 pub(super) fn record(number: u64, has_texts: bool) -> Value {
     let mut dice = Dice::new(number);
     let start = number % 86_000 * 1_000_000 + below(&mut dice, 900_000);
@@ -53,8 +53,11 @@ pub(super) fn record(number: u64, has_texts: bool) -> Value {
         (65_000, 1, "BYE", "1 BYE"),
         (65_020, 0, "200 OK", "1 BYE"),
     ];
+    // Records without texts are for crowds, and short.
+    let (most_messages, intervals) = if has_texts { (10, 13) } else { (5, 2) };
     let messages: Vec<Value> = lines
         .iter()
+        .take(most_messages)
         .map(|(ms, sender, what, cseq)| {
             let line = if what.starts_with(|c: char| c.is_ascii_digit()) {
                 format!("SIP/2.0 {what}")
@@ -73,7 +76,7 @@ pub(super) fn record(number: u64, has_texts: bool) -> Value {
             message
         })
         .collect();
-    let streams = [0, 1].map(|side| stream(number, start, side, &ends, &mut dice));
+    let streams = [0, 1].map(|side| stream(number, start, side, intervals, &ends, &mut dice));
     let is_bad = number % 9 == 0;
     json!({
         "schema_version": 1, "call_id": id, "start_timestamp": time(start),
@@ -118,10 +121,17 @@ fn text(
     text
 }
 
-fn stream(number: u64, start: u64, side: usize, ends: &[String; 2], dice: &mut Dice) -> Value {
+fn stream(
+    number: u64,
+    start: u64,
+    side: usize,
+    intervals: u64,
+    ends: &[String; 2],
+    dice: &mut Dice,
+) -> Value {
     let first = start + 5_050_000;
     let grid = first / 5_000_000 * 5_000_000;
-    let series: Vec<Value> = (0..13)
+    let series: Vec<Value> = (0..intervals)
         .map(|place| {
             let lost = if number % 9 == 0 && below(dice, 3) == 0 { below(dice, 20) } else { 0 };
             json!({
