@@ -114,10 +114,8 @@ impl RunReportArguments {
 
     /// True when the records have the texts of messages.
     pub(super) fn writes_messages(&self, output: &OutputArguments) -> bool {
-        let is_for_report = self.report.is_some()
-            && self
-                .report_without
-                .is_none_or(|without| without.keeps_messages());
+        let is_for_report =
+            self.report.is_some() && self.report_without.is_none_or(Without::keeps_messages);
         output.json_messages || is_for_report
     }
 }
