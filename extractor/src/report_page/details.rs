@@ -110,9 +110,10 @@ fn series(intervals: &[Value], start: i64) -> Value {
             let value = interval.get(name).and_then(Value::as_f64)?;
             Some((value * by).round() as i64)
         };
-        begins.push(begin.saturating_sub(before) / 1000);
+        begins.push(begin.saturating_sub(before).div_euclid(1000));
         // What a division loses must not add up.
-        before = before.saturating_add((begin.saturating_sub(before) / 1000).saturating_mul(1000));
+        before = before
+            .saturating_add((begin.saturating_sub(before).div_euclid(1000)).saturating_mul(1000));
         lengths.push(scaled("length_s", 1000.0).unwrap_or(5000));
         packets.push(count("packets"));
         lost.push(count("lost"));
@@ -142,7 +143,7 @@ mod tests {
         let details = details(line.as_bytes(), Without::default()).unwrap();
         assert_eq!(
             String::from_utf8(details).unwrap(),
-            r#"{"start_timestamp":"2023-12-01T14:30:22.123456Z","end":10000000,"messages":[{"at":1,"start_line":"BYE"}],"streams":[{"first":-1000000,"series":{"begin":[-2123,4999],"length":[5000],"packets":[94,9],"lost":[1,0],"jitter":[13,0],"mos":[431,null]}}]}"#
+            r#"{"start_timestamp":"2023-12-01T14:30:22.123456Z","end":10000000,"messages":[{"at":1,"start_line":"BYE"}],"streams":[{"first":-1000000,"series":{"begin":[-2124,5000],"length":[5000],"packets":[94,9],"lost":[1,0],"jitter":[13,0],"mos":[431,null]}}]}"#
         );
     }
 }
