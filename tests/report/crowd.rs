@@ -77,7 +77,7 @@ pub(super) fn record(number: u64, has_texts: bool) -> Value {
         })
         .collect();
     let streams = [0, 1].map(|side| stream(number, start, side, intervals, &ends, &mut dice));
-    let is_bad = number % 9 == 0;
+    let is_bad = number.is_multiple_of(9);
     json!({
         "schema_version": 1, "call_id": id, "start_timestamp": time(start),
         "start_ns": (1_795_910_400_000_000 + start) * 1000, "end_timestamp": time(start + 65_020_000),
@@ -86,7 +86,7 @@ pub(super) fn record(number: u64, has_texts: bool) -> Value {
         "sip_from": format!("\"Caller {}\" <sip:+{from}@pbx.example.com>;tag=a", number % 700),
         "sip_to": format!("<sip:+{to}@pbx.example.com>"), "source": format!("{}:5060", ends[0]),
         "destination": format!("{}:5060", ends[1]), "source_ip": ends[0], "destination_ip": ends[1],
-        "state": if number % 13 == 0 { "failed" } else { "completed" }, "final_status": 200,
+        "state": if number.is_multiple_of(13) { "failed" } else { "completed" }, "final_status": 200,
         "pdd_ms": 900, "answer_ms": 5000, "talk_s": 60.0, "caller_ua": "Yealink SIP-T46U 108.86.0.20",
         "callee_ua": "Asterisk PBX 20.5.0", "sip_packet_count": 10, "rtp_packet_count": 6000,
         "rtp_stream_count": 2, "codecs": ["PCMA"], "dtmf_count": 0,
@@ -133,7 +133,7 @@ fn stream(
     let grid = first / 5_000_000 * 5_000_000;
     let series: Vec<Value> = (0..intervals)
         .map(|place| {
-            let lost = if number % 9 == 0 && below(dice, 3) == 0 { below(dice, 20) } else { 0 };
+            let lost = if number.is_multiple_of(9) && below(dice, 3) == 0 { below(dice, 20) } else { 0 };
             json!({
                 "start_timestamp": time(grid + place * 5_000_000), "length_s": 5.0, "packets": 250 - lost, "lost": lost,
                 "jitter_ms": (below(dice, 4000) as f64) / 1000.0, "mos": 4.41 - (lost as f64) * 0.05,
