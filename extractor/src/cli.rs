@@ -1,6 +1,7 @@
 //! The command line.
 
 mod calls;
+mod common;
 mod explain;
 mod find;
 mod index;
@@ -23,6 +24,7 @@ use shared::{config_file, log::LogFormat};
 
 use self::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
+    common::SizeArguments,
     input::InputArguments,
     output::OutputArguments,
     report::RunReportArguments,
@@ -40,7 +42,6 @@ use crate::{
     progress::Verbosity,
     report_page,
     segments::{AfterProcessing, whole_path},
-    windows::Sizes,
 };
 
 /// Extracts every SIP call of a capture: one pcap per call with its signalling and media,
@@ -133,17 +134,8 @@ pub struct Arguments {
     )]
     debug: bool,
 
-    /// Bytes of input in a window. No value changes the result; tests use small ones.
-    #[arg(long, value_name = "BYTES", hide = true)]
-    window_bytes: Option<usize>,
-
-    /// Bytes of input that one thread indexes at a time.
-    #[arg(long, value_name = "BYTES", hide = true)]
-    chunk_bytes: Option<usize>,
-
-    /// Bytes of memory for the index of a window, about.
-    #[arg(long, value_name = "BYTES", hide = true)]
-    index_bytes: Option<usize>,
+    #[command(flatten)]
+    sizes: SizeArguments,
 
     /// Bytes of input after which the state is saved, at least.
     #[arg(long, value_name = "BYTES", hide = true)]
@@ -412,19 +404,10 @@ impl Arguments {
                 // A run over files is as fast as a copy, without syncing; it can be repeated.
                 syncs: !self.output.no_sync && !self.input.input_dir.is_empty(),
             },
-            sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
+            sizes: self.sizes.sizes(),
             indexes: self.input.indexes(),
             decoder: self.input.decoder(),
         }
-    }
-}
-
-fn sizes(window: Option<usize>, chunk: Option<usize>, index: Option<usize>) -> Sizes {
-    let usual = Sizes::default();
-    Sizes {
-        window: window.map_or(usual.window, |size| size..=size),
-        chunk,
-        index: index.unwrap_or(usual.index),
     }
 }
 

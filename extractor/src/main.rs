@@ -36,15 +36,13 @@ fn main() -> ExitCode {
 fn index_segments(arguments: IndexArguments) -> ExitCode {
     let progress = Progress::new(arguments.verbosity());
     progress.log(LogFormat::Text, arguments.verbosity());
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let threads = arguments.threads;
     let scratch = arguments.scratch();
     // The sandbox must be entered before there is another thread.
     sandbox::enter_to_write(&arguments.written(), scratch.directory());
     let done = || -> anyhow::Result<Totals> {
         let task = arguments.task()?;
-        threads
-            .build_global()
-            .context("threads cannot be started")?;
+        start_threads(threads)?;
         Ok(index_all(&task, &scratch))
     };
     match done() {
@@ -67,10 +65,7 @@ fn index_segments(arguments: IndexArguments) -> ExitCode {
                 (_, _) => 3,
             })
         }
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -78,27 +73,21 @@ fn index_segments(arguments: IndexArguments) -> ExitCode {
 fn find_calls(arguments: FindArguments) -> ExitCode {
     let progress = Progress::new(arguments.verbosity());
     progress.log(LogFormat::Text, arguments.verbosity());
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let threads = arguments.threads;
     let scratch = arguments.scratch();
     let written = arguments.written();
     let task = arguments.task(output_columns());
     // The sandbox must be entered before there is another thread.
     sandbox::enter_to_write(&written, scratch.directory());
     progress.heed_interrupts();
-    let found = threads
-        .build_global()
-        .context("threads cannot be started")
-        .and_then(|()| find(&task, &scratch, &progress));
+    let found = start_threads(threads).and_then(|()| find(&task, &scratch, &progress));
     match found {
         Ok(found) => {
             progress.flush();
             print(&found.text);
             ExitCode::from(u8::from(found.calls == 0))
         }
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -107,24 +96,18 @@ fn explain_calls(arguments: ExplainArguments) -> ExitCode {
     let progress = Progress::new(arguments.verbosity());
     progress.log(LogFormat::Text, arguments.verbosity());
     let columns = arguments.columns.map_or_else(output_columns, usize::from);
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
+    let threads = arguments.threads;
     let task = arguments.task();
     // The sandbox must be entered before there is another thread.
     sandbox::enter_to_read(&task.files, &task.scratch);
-    let explained = threads
-        .build_global()
-        .context("threads cannot be started")
-        .and_then(|()| explain(&task, columns, &progress));
+    let explained = start_threads(threads).and_then(|()| explain(&task, columns, &progress));
     match explained {
         Ok(explained) => {
             progress.flush();
             print(&explained.text);
             ExitCode::from(u8::from(!explained.is_found))
         }
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -139,11 +122,19 @@ fn report_calls(arguments: ReportArguments) -> ExitCode {
             tracing::info!("{}", written.told(&task));
             ExitCode::from(if written.left_out > 0 { 3 } else { 0 })
         }
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn start_threads(count: usize) -> anyhow::Result<()> {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(count);
+    threads.build_global().context("threads cannot be started")
+}
+
+/// Logs why a command failed.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
 }
 
 fn extract_or_check(arguments: Arguments) -> ExitCode {
@@ -162,8 +153,7 @@ fn extract_or_check(arguments: Arguments) -> ExitCode {
             // The state of the run is still there: a run that is killed here makes the report when
             // it is started again.
             if let Some(Err(error)) = report.as_ref().map(write_report) {
-                tracing::error!("{error:#}");
-                return ExitCode::FAILURE;
+                return failed(&error);
             }
             summarise(&outcome.report, log_format, &progress);
             let elsewhere = &outcome.report.counts.elsewhere;
@@ -173,16 +163,10 @@ fn extract_or_check(arguments: Arguments) -> ExitCode {
             let code = outcome.exit.code();
             match outcome.close() {
                 Ok(()) => ExitCode::from(code),
-                Err(error) => {
-                    tracing::error!("{error:#}");
-                    ExitCode::FAILURE
-                }
+                Err(error) => failed(&error),
             }
         }
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -218,10 +202,7 @@ fn extract(arguments: Arguments, progress: &Progress) -> anyhow::Result<Outcome>
     if !config.source.stays() {
         progress.heed_interrupts();
     }
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(threads);
-    threads
-        .build_global()
-        .context("threads cannot be started")?;
+    start_threads(threads)?;
     run(&config, progress)
 }
 

@@ -24,7 +24,7 @@ use nix::errno::Errno;
 
 use crate::{
     config::{Config, Directories, Source},
-    segments::{AfterProcessing, whole_path},
+    segments::{AfterProcessing, directory_of, whole_path},
     source::drops_path,
     stored::IndexTask,
 };
@@ -79,11 +79,6 @@ pub fn enter_to_report(records: &[PathBuf], report: &Path) {
     kept.read(records);
     kept.add(directory_of(report), WRITE);
     confine(kept);
-}
-
-fn directory_of(path: &Path) -> PathBuf {
-    let whole = whole_path(path);
-    whole.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 fn confine(kept: Kept) {

@@ -4,9 +4,11 @@ use std::{env, path::PathBuf};
 
 use clap::{Args, Parser};
 use regex::bytes::Regex;
-use shared::units::{ByteSize, SipPorts};
 
-use super::{input::DecoderArguments, sizes, timers::TimerArguments};
+use super::{
+    common::{QuietArguments, ReadingArguments, SizeArguments},
+    timers::TimerArguments,
+};
 use crate::{calls::Wanted, explain::Task, progress::Verbosity};
 
 /// Explains a call of a capture: its messages, the endpoints of its media, which packets it has and
@@ -44,18 +46,11 @@ pub struct ExplainArguments {
     #[command(flatten, next_help_heading = "Calls and timers")]
     timers: TimerArguments,
 
-    /// Log errors only.
-    #[arg(long, short, help_heading = "Logging")]
-    quiet: bool,
+    #[command(flatten, next_help_heading = "Logging")]
+    quiet: QuietArguments,
 
-    #[arg(long, value_name = "BYTES", hide = true)]
-    window_bytes: Option<usize>,
-
-    #[arg(long, value_name = "BYTES", hide = true)]
-    chunk_bytes: Option<usize>,
-
-    #[arg(long, value_name = "BYTES", hide = true)]
-    index_bytes: Option<usize>,
+    #[command(flatten)]
+    sizes: SizeArguments,
 
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
@@ -75,27 +70,15 @@ struct ExplainInput {
     #[arg(value_name = "FILE", hide = true)]
     files: Vec<PathBuf>,
 
-    /// Do not read a compressed capture that is larger than this when decompressed, such as 20GiB.
-    #[arg(long, value_name = "SIZE")]
-    max_decompressed: Option<ByteSize>,
-
-    /// Look for SIP on these ports: START-END, one port, or `any`.
-    #[arg(long, value_name = "START-END", default_value = "any")]
-    sip_ports_range: SipPorts,
-
     #[command(flatten)]
-    decoder: DecoderArguments,
+    reading: ReadingArguments,
 }
 
 impl ExplainArguments {
     /// How much the log says.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
-        if self.quiet {
-            Verbosity::Quiet
-        } else {
-            Verbosity::Usual
-        }
+        self.quiet.verbosity()
     }
 
     /// The task.
@@ -111,11 +94,11 @@ impl ExplainArguments {
             },
             links: self.timers.links(),
             rules: self.timers.rules(),
-            decoder: input.decoder.decoder(),
-            sip_ports: input.sip_ports_range,
-            sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
+            decoder: input.reading.decoder.decoder(),
+            sip_ports: input.reading.sip_ports_range,
+            sizes: self.sizes.sizes(),
             scratch: env::temp_dir(),
-            max_decompressed: input.max_decompressed,
+            max_decompressed: input.reading.max_decompressed,
         }
     }
 }

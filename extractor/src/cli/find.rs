@@ -3,13 +3,12 @@
 use std::{env, ffi::OsString, path::PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource};
-use shared::units::{ByteSize, GoDuration, SipPorts};
+use shared::units::GoDuration;
 
 use super::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
-    input::DecoderArguments,
+    common::{QuietArguments, ReadingArguments, SizeArguments},
     output::OutputArguments,
-    sizes,
     timers::TimerArguments,
     times,
 };
@@ -38,7 +37,7 @@ use crate::{
 )]
 #[command(override_usage = "sip-call-extractor find [OPTIONS] --input-dir DIR [QUERY]...")]
 pub struct FindArguments {
-    /// What is asked for; several words are one query.
+    /// The query; several words are one.
     #[arg(value_name = "QUERY", hide = true)]
     query: Vec<String>,
 
@@ -64,18 +63,11 @@ pub struct FindArguments {
     #[command(flatten, next_help_heading = "Output")]
     sound: SoundArguments,
 
-    /// Log errors only.
-    #[arg(long, short, help_heading = "Logging")]
-    quiet: bool,
+    #[command(flatten, next_help_heading = "Logging")]
+    quiet: QuietArguments,
 
-    #[arg(long, value_name = "BYTES", hide = true)]
-    window_bytes: Option<usize>,
-
-    #[arg(long, value_name = "BYTES", hide = true)]
-    chunk_bytes: Option<usize>,
-
-    #[arg(long, value_name = "BYTES", hide = true)]
-    index_bytes: Option<usize>,
+    #[command(flatten)]
+    sizes: SizeArguments,
 
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
@@ -111,16 +103,8 @@ struct FindInput {
     #[arg(long, value_name = "DURATION", default_value = "4h0m0s")]
     lookback: GoDuration,
 
-    /// Do not read a compressed capture that is larger than this when decompressed, such as 20GiB.
-    #[arg(long, value_name = "SIZE")]
-    max_decompressed: Option<ByteSize>,
-
-    /// Look for SIP on these ports: START-END, one port, or `any`.
-    #[arg(long, value_name = "START-END", default_value = "any")]
-    sip_ports_range: SipPorts,
-
     #[command(flatten)]
-    decoder: DecoderArguments,
+    reading: ReadingArguments,
 }
 
 impl FindArguments {
@@ -140,17 +124,13 @@ impl FindArguments {
     /// How much the log says. A list needs no word on how it came about.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
-        if self.quiet {
-            Verbosity::Quiet
-        } else {
-            Verbosity::Usual
-        }
+        self.quiet.verbosity()
     }
 
     /// The directory of temporary files for compressed captures.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        Scratch::new(&env::temp_dir(), self.input.max_decompressed)
+        self.input.reading.scratch()
     }
 
     /// The directories that are written to.
@@ -200,9 +180,9 @@ impl FindArguments {
                 uploads: None,
                 source: Source::Files(Vec::new()),
                 resets: false,
-                max_decompressed: self.input.max_decompressed,
+                max_decompressed: self.input.reading.max_decompressed,
                 unit: UnitLen::default(),
-                sip_ports: self.input.sip_ports_range,
+                sip_ports: self.input.reading.sip_ports_range,
                 rules: self.timers.rules(),
                 links: self.timers.links(),
                 outputs: OutputSettings {
@@ -221,8 +201,8 @@ impl FindArguments {
                     tells_of_calls: false,
                     syncs: false,
                 },
-                sizes: sizes(self.window_bytes, self.chunk_bytes, self.index_bytes),
-                decoder: self.input.decoder.decoder(),
+                sizes: self.sizes.sizes(),
+                decoder: self.input.reading.decoder.decoder(),
                 report: None,
                 indexes: None,
             },

@@ -5,20 +5,14 @@
 )]
 
 use std::{
-    env, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use clap::Parser;
-use shared::units::{ByteSize, SipPorts};
 
-use super::input::DecoderArguments;
-use crate::{
-    progress::Verbosity,
-    segments::list,
-    source::{Scratch, shown},
-    stored::IndexTask,
-};
+use super::common::{QuietArguments, ReadingArguments};
+use crate::{progress::Verbosity, segments::list_usable, source::Scratch, stored::IndexTask};
 
 /// Indexes segments: beside each, NAME.idx has its signalling and its calls, NAME.pos the positions
 /// of its media. `find` looks into these files, and reads only the parts of segments that it needs.
@@ -52,20 +46,11 @@ pub struct IndexArguments {
     #[arg(long)]
     again: bool,
 
-    /// Do not read a compressed capture that is larger than this when decompressed, such as 20GiB.
-    #[arg(long, value_name = "SIZE")]
-    max_decompressed: Option<ByteSize>,
-
-    /// Look for SIP on these ports: START-END, one port, or `any`.
-    #[arg(long, value_name = "START-END", default_value = "any")]
-    sip_ports_range: SipPorts,
+    #[command(flatten)]
+    reading: ReadingArguments,
 
     #[command(flatten)]
-    decoder: DecoderArguments,
-
-    /// Log errors only.
-    #[arg(long, short)]
-    quiet: bool,
+    quiet: QuietArguments,
 
     /// Threads; 0 for one per processor.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
@@ -76,28 +61,20 @@ impl IndexArguments {
     /// How much the log says.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
-        if self.quiet {
-            Verbosity::Quiet
-        } else {
-            Verbosity::Usual
-        }
+        self.quiet.verbosity()
     }
 
     /// The directories that are written to.
     #[must_use]
     pub fn written(&self) -> Vec<PathBuf> {
         let of_file = |path: &PathBuf| {
-            let parent = path.parent().unwrap_or(Path::new("."));
-            let parent = if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            };
             if path.is_dir() {
-                path.clone()
-            } else {
-                parent.to_owned()
+                return path.clone();
             }
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            parent.unwrap_or(Path::new(".")).to_owned()
         };
         let beside = self.input_dir.iter().chain(&self.segments).map(of_file);
         self.index_dir.clone().into_iter().chain(beside).collect()
@@ -106,7 +83,7 @@ impl IndexArguments {
     /// The directory of temporary files for compressed captures.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        Scratch::new(&env::temp_dir(), self.max_decompressed)
+        self.reading.scratch()
     }
 
     /// The task.
@@ -117,10 +94,7 @@ impl IndexArguments {
         let mut segments = Vec::new();
         for path in self.input_dir.iter().chain(&self.segments) {
             if path.is_dir() {
-                let refused = |path: &Path, error: &io::Error| {
-                    tracing::error!("{} is not used: {error}", shown(path));
-                };
-                let listed = list(path, refused)?;
+                let listed = list_usable(path)?;
                 segments.extend(listed.into_iter().map(|listed| path.join(listed.name)));
             } else {
                 segments.push(path.clone());
@@ -130,8 +104,8 @@ impl IndexArguments {
             segments,
             directory: self.index_dir,
             makes_again: self.again,
-            decoder: self.decoder.decoder(),
-            sip_ports: self.sip_ports_range,
+            decoder: self.reading.decoder.decoder(),
+            sip_ports: self.reading.sip_ports_range,
         })
     }
 }

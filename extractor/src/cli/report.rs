@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
-use super::OutputArguments;
+use super::{OutputArguments, common::QuietArguments};
 use crate::{
     progress::Verbosity,
     report_page::{Settings, Task, Without},
@@ -47,20 +47,15 @@ pub struct ReportArguments {
     #[arg(long, alias = "report-without", value_name = "WHAT")]
     without: Option<Without>,
 
-    /// Log errors only.
-    #[arg(long, short, help_heading = "Logging")]
-    quiet: bool,
+    #[command(flatten, next_help_heading = "Logging")]
+    quiet: QuietArguments,
 }
 
 impl ReportArguments {
     /// How much the log says.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
-        if self.quiet {
-            Verbosity::Quiet
-        } else {
-            Verbosity::Usual
-        }
+        self.quiet.verbosity()
     }
 
     /// The task.
@@ -71,7 +66,6 @@ impl ReportArguments {
             to: self.output_file,
             details: usize::try_from(self.details).unwrap_or(usize::MAX),
             without: self.without.unwrap_or_default(),
-            started: None,
         }
     }
 }

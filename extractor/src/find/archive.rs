@@ -18,8 +18,8 @@ use shared::index::Summary;
 use super::Task;
 use crate::{
     outputs::JSON_NAME,
-    segments::{self, Listed, Series, capture_order},
-    source::{Input, Scratch, shown},
+    segments::{Listed, Series, capture_order, list_usable},
+    source::{Input, Scratch},
     stored::{Places, StoredFile, made_words, make, terms},
 };
 
@@ -45,10 +45,7 @@ pub struct Segment {
 pub(super) fn list(task: &Task, scratch: &Scratch) -> Result<Vec<Segment>> {
     let mut all = Vec::new();
     for directory in &task.directories {
-        let refused = |path: &Path, error: &std::io::Error| {
-            tracing::error!("{} is not used: {error}", shown(path));
-        };
-        let listed = segments::list(directory, refused)?;
+        let listed = list_usable(directory)?;
         all.extend(listed.into_iter().map(|listed| (directory, listed)));
     }
     let found: Vec<Result<Option<Segment>>> = all

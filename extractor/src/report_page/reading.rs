@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{outputs::JSON_NAME, segments::whole_path};
+use crate::{outputs::JSON_NAME, segments::directory_of};
 
 /// The longest line that is read, in bytes: a call with a thousand long messages has a tenth of it.
 const MAX_LINE: u64 = 64 << 20;
@@ -69,11 +69,7 @@ pub(super) fn sources(paths: &[PathBuf], report: &Path) -> Result<Vec<Source>> {
 
 /// The way from the directory of one file to that of another: empty, or it ends in a slash.
 fn way(from: &Path, to: &Path) -> String {
-    let parent = |path: &Path| {
-        let whole = whole_path(path);
-        whole.parent().map(Path::to_owned).unwrap_or_default()
-    };
-    let (from, to) = (parent(from), parent(to));
+    let (from, to) = (directory_of(from), directory_of(to));
     let same = from
         .components()
         .zip(to.components())

@@ -22,6 +22,7 @@ use shared::{
 };
 
 use super::names::{Series, is_capture_name};
+use crate::source::shown;
 
 /// The coarsest resolution of modification times. A second change within this time may leave the
 /// time as it is.
@@ -291,6 +292,23 @@ impl Listing {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         })
     }
+}
+
+/// All captures in a directory, sorted by name; see [`list`]. One that cannot be accessed is logged.
+///
+/// # Errors
+/// The directory does not exist, or cannot be read.
+pub fn list_usable(directory: &Path) -> io::Result<Vec<Listed>> {
+    list(directory, |path, error| {
+        tracing::error!("{} is not used: {error}", shown(path));
+    })
+}
+
+/// The whole path of the directory of a file.
+#[must_use]
+pub fn directory_of(file: &Path) -> PathBuf {
+    let whole = whole_path(file);
+    whole.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// The canonical path of a directory. For a directory that does not exist, the given path below its
