@@ -88,15 +88,9 @@ fn blocks(page: &str) -> Vec<&str> {
 fn the_recipes_do_what_they_say() {
     let folder = tempfile::tempdir().unwrap();
     deliver(folder.path());
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes.md"))
-        .unwrap();
+    let page = page("recipes.md");
     let blocks = blocks(&page);
     assert_eq!(blocks.len(), 8, "ten recipes, of which two want root");
-    let path = format!(
-        "{}:{}",
-        folder.path().join("bin").display(),
-        std::env::var("PATH").unwrap()
-    );
     let mut said = Vec::new();
     for block in blocks {
         let commands = block
@@ -106,11 +100,7 @@ fn the_recipes_do_what_they_say() {
             })
             .count();
         assert!((1..=2).contains(&commands), "{block}");
-        let mut shell = Command::new("bash");
-        shell
-            .args(["-euo", "pipefail", "-c", block])
-            .current_dir(folder.path())
-            .env("PATH", &path);
+        let mut shell = shell(block, folder.path());
         // The AWS SDK must not search for credentials.
         shell
             .env("AWS_ACCESS_KEY_ID", "a")
@@ -170,6 +160,35 @@ fn the_recipes_do_what_they_say() {
     assert!(log("-o sent").contains("127.0.0.1"), "{}", log("-o sent"));
 }
 
+/// A page of the documents.
+fn page(name: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    fs::read_to_string(docs.join(name)).unwrap()
+}
+
+/// The shell that runs a block in a folder, with the programs in its `bin`.
+fn shell(block: &str, folder: &Path) -> Command {
+    let path = format!(
+        "{}:{}",
+        folder.join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-euo", "pipefail", "-c", block])
+        .current_dir(folder)
+        .env("PATH", path);
+    shell
+}
+
+/// The standard output of a block that must succeed.
+fn said(block: &str, folder: &Path) -> String {
+    let output = shell(block, folder).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{block}\n{log}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Makes the command `duckdb -c` of the Python package, which comes without it.
 #[cfg(feature = "parquet")]
 fn deliver_duckdb(folder: &Path) {
@@ -188,28 +207,12 @@ fn deliver_duckdb(folder: &Path) {
 fn calls_are_found() {
     let folder = tempfile::tempdir().unwrap();
     deliver(folder.path());
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/find.md")).unwrap();
-    let path = format!(
-        "{}:{}",
-        folder.path().join("bin").display(),
-        std::env::var("PATH").unwrap()
-    );
+    let page = page("find.md");
     let blocks = blocks(&page);
     assert_eq!(blocks.len(), 10);
     let said: Vec<String> = blocks
         .into_iter()
-        .map(|block| {
-            let output = Command::new("bash")
-                .args(["-euo", "pipefail", "-c", block])
-                .current_dir(folder.path())
-                .env("PATH", &path)
-                .output()
-                .unwrap();
-            let log = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{block}\n{log}");
-            String::from_utf8(output.stdout).unwrap()
-        })
+        .map(|block| said(block, folder.path()))
         .collect();
     // A line of titles, and one for each call.
     let lines: Vec<usize> = said.iter().map(|list| list.lines().count()).collect();
@@ -228,29 +231,13 @@ fn calls_are_found() {
 fn records_are_read_with_jq_and_duckdb() {
     let folder = tempfile::tempdir().unwrap();
     deliver(folder.path());
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/records.md"))
-        .unwrap();
-    let path = format!(
-        "{}:{}",
-        folder.path().join("bin").display(),
-        std::env::var("PATH").unwrap()
-    );
+    let page = page("records.md");
     #[cfg(feature = "parquet")]
     deliver_duckdb(folder.path());
     let said: Vec<String> = blocks(&page)
         .into_iter()
         .filter(|block| cfg!(feature = "parquet") || !block.contains("lake"))
-        .map(|block| {
-            let output = Command::new("bash")
-                .args(["-euo", "pipefail", "-c", block])
-                .current_dir(folder.path())
-                .env("PATH", &path)
-                .output()
-                .unwrap();
-            let log = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{block}\n{log}");
-            String::from_utf8(output.stdout).unwrap()
-        })
+        .map(|block| said(block, folder.path()))
         .collect();
     let [failed, worst, ladder, endpoints, of_duckdb @ ..] = &said[..] else {
         panic!("{} recipes", said.len())
