@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::outputs::printable;
+
 /// The members of a record that only media gives.
 const OF_MEDIA: [&str; 8] = [
     "rtp_packet_count",
@@ -71,16 +73,14 @@ pub(super) fn json(records: Vec<Value>, is_measured: bool) -> String {
     records.into_iter().map(line).collect()
 }
 
-/// A value as text, without characters that a terminal would obey.
+/// A value as text, without characters that a terminal would obey, or that nobody sees.
 fn shown(value: Option<&Value>) -> String {
     let text = match value {
         None => return String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    text.chars()
-        .map(|char| if char.is_control() { '?' } else { char })
-        .collect()
+    printable(text.as_bytes()).replace(char::REPLACEMENT_CHARACTER, "?")
 }
 
 /// The address in a header value, without scheme and parameters: `alice@example.com`.

@@ -82,8 +82,7 @@ impl Message<'_> {
         if !self.has_compressed_body() {
             return keys_in(self.raw);
         }
-        let start = self.raw.len().saturating_sub(self.body.len());
-        iter::once(start..self.raw.len()).collect()
+        iter::once(self.head_len()..self.raw.len()).collect()
     }
 
     /// Returns true if the body, or a part of it, is compressed: then its keys cannot be found.

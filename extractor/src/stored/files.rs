@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    borrow::Cow,
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
@@ -132,9 +133,7 @@ impl StoredFile {
     /// # Errors
     /// The index has another version, or is damaged.
     pub fn summary(&self) -> Result<Summary, IndexError> {
-        let container = Container::open(self.index(), INDEX_MAGIC)?;
-        let summary = container.section(section::SUMMARY)?;
-        Summary::read(summary.bytes).ok_or(IndexError::Damaged)
+        summary_of(&Container::open(self.index(), INDEX_MAGIC)?)
     }
 
     /// The words of the segment's calls.
@@ -143,11 +142,7 @@ impl StoredFile {
     /// The index has another version, or is damaged.
     pub fn words(&self) -> Result<Vec<u8>, IndexError> {
         let container = Container::open(self.index(), INDEX_MAGIC)?;
-        let segment_len = self.summary()?.identity.len;
-        let words = super::unpacked(&container.section(section::WORDS)?, segment_len);
-        words
-            .map(std::borrow::Cow::into_owned)
-            .ok_or(IndexError::Damaged)
+        words_of(&container, &summary_of(&container)?)
     }
 }
 
@@ -181,13 +176,22 @@ pub(super) fn unzipped(bytes: &[u8], most: u64) -> Option<Vec<u8>> {
 }
 
 /// The summary and the words of an index that was just made.
-#[must_use]
-pub fn made_words(made: &Made) -> Option<(Summary, Vec<u8>)> {
-    let container = Container::open(&made.index, INDEX_MAGIC).ok()?;
-    let summary = Summary::read(container.section(section::SUMMARY).ok()?.bytes)?;
-    let words = super::unpacked(
-        &container.section(section::WORDS).ok()?,
-        summary.identity.len,
-    )?;
-    Some((summary, words.into_owned()))
+///
+/// # Errors
+/// It is damaged, which is a fault of this program.
+pub fn made_words(made: &Made) -> Result<(Summary, Vec<u8>), IndexError> {
+    let container = Container::open(&made.index, INDEX_MAGIC)?;
+    let summary = summary_of(&container)?;
+    let words = words_of(&container, &summary)?;
+    Ok((summary, words))
+}
+
+fn summary_of(index: &Container<'_>) -> Result<Summary, IndexError> {
+    let summary = index.section(section::SUMMARY)?;
+    Summary::read(summary.bytes).ok_or(IndexError::Damaged)
+}
+
+fn words_of(index: &Container<'_>, summary: &Summary) -> Result<Vec<u8>, IndexError> {
+    let words = super::unpacked(&index.section(section::WORDS)?, summary.identity.len);
+    words.map(Cow::into_owned).ok_or(IndexError::Damaged)
 }
