@@ -111,7 +111,7 @@ fn series(intervals: &[Value], start: i64) -> Value {
             Some((value * by).round() as i64)
         };
         begins.push(begin.saturating_sub(before).div_euclid(1000));
-        // What a division loses must not add up.
+        // The remainders of divisions must not add up.
         before = before
             .saturating_add((begin.saturating_sub(before).div_euclid(1000)).saturating_mul(1000));
         lengths.push(scaled("length_s", 1000.0).unwrap_or(5000));

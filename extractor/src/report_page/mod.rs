@@ -20,7 +20,6 @@ mod without;
 use std::{
     collections::BinaryHeap,
     io::{self, BufWriter, Write},
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -47,10 +46,8 @@ pub struct Task {
     pub to: PathBuf,
     /// The most calls with details; of more calls, the worst have them.
     pub details: usize,
-    /// What is left out.
+    /// The parts that are left out.
     pub without: Without,
-    /// Only calls that started in this span, in nanoseconds since 1970.
-    pub started: Option<Range<u64>>,
 }
 
 /// The report of a run.
@@ -73,12 +70,11 @@ impl Settings {
             to: self.to.clone(),
             details: self.details,
             without: self.without,
-            started: None,
         }
     }
 }
 
-/// What was written.
+/// The numbers of a report that was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Calls with a row.
@@ -90,7 +86,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// What was written, in a sentence.
+    /// A sentence for the log.
     #[must_use]
     pub fn told(&self, task: &Task) -> String {
         let Self {
@@ -146,7 +142,7 @@ fn rank(sources: &[Source], task: &Task) -> Result<(u64, Vec<u64>)> {
     let mut worst = BinaryHeap::new();
     let mut number: u64 = 0;
     for source in sources {
-        for_each(source, task, &mut |record, _| {
+        for_each(source, &mut |record, _| {
             worst.push(std::cmp::Reverse((
                 rank::points(record),
                 std::cmp::Reverse(number),
@@ -181,7 +177,7 @@ fn write_page(
     let (mut columns, mut details) = (Columns::default(), Details::default());
     let mut worst = worst.iter().copied().peekable();
     for (source_number, source) in sources.iter().enumerate() {
-        let left_out = for_each(source, task, &mut |record, line| {
+        let left_out = for_each(source, &mut |record, line| {
             let detail = if worst.next_if_eq(&written.calls).is_some() {
                 written.details = written.details.saturating_add(1);
                 Some(details.push(to, &details::details(line, task.without)?)?)
@@ -206,7 +202,7 @@ fn write_page(
     Ok(written)
 }
 
-/// What the page must know before it reads the rows.
+/// The facts that the page must know before it reads the rows.
 fn head(sources: &[Source], task: &Task, calls: u64, details: usize) -> serde_json::Value {
     let bases: Vec<&str> = sources.iter().map(|source| source.base.as_str()).collect();
     serde_json::json!({
@@ -221,11 +217,9 @@ fn head(sources: &[Source], task: &Task, calls: u64, details: usize) -> serde_js
     })
 }
 
-/// Visits the records of a source that are in the span. Returns the number of lines that are no
-/// record.
+/// Visits the records of a source. Returns the number of lines that are no record.
 fn for_each(
     source: &Source,
-    task: &Task,
     visit: &mut dyn FnMut(&Record<'_>, &[u8]) -> Result<()>,
 ) -> Result<u64> {
     let mut lines = Lines::open(source)?;
@@ -246,13 +240,7 @@ fn for_each(
             left_out = left_out.saturating_add(1);
             continue;
         };
-        let is_wanted = task
-            .started
-            .as_ref()
-            .is_none_or(|span| span.contains(&record.start_ns));
-        if is_wanted {
-            visit(&record, bytes)?;
-        }
+        visit(&record, bytes)?;
     }
 }
 

@@ -1,11 +1,11 @@
-//! What a report that leaves the house does not have: the texts of messages, and numbers.
+//! Texts of messages and numbers, which a report that leaves the house does not have.
 
 use std::{borrow::Cow, str::FromStr};
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// What stands in the place of something that is left out.
+/// The text in the place of something that is left out.
 const MASK: &str = "…";
 /// Fewer digits than this, with what is between them, may be a status, a port or a version.
 const MIN_DIGITS: usize = 5;
@@ -110,7 +110,7 @@ const MASKED: &[&str] = &[
     "codec",
 ];
 
-/// What is left out.
+/// The parts that are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without {
     /// The texts of messages.

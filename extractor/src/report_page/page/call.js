@@ -20,7 +20,7 @@ const PAPER = 700;
 const MAX_LADDER_ROWS = 400;
 
 /**
- * What is wrong with a call, in sentences, the worst first.
+ * The faults of a call, in sentences, the worst first.
  * @param {number} row
  * @param {CallRecord | null} call
  * @returns {{text: string, isGrave: boolean}[]}
@@ -82,7 +82,7 @@ function repeats(call) {
 }
 
 /**
- * Where figures were worst.
+ * The places of the worst figures.
  * @param {CallRecord | null} call
  * @returns {{mos: string, loss: string, jitter: string}}
  */

@@ -1,7 +1,7 @@
 // The blocks of data in the page. They are unpacked here, and shown as text elsewhere.
 
 /**
- * What is known before the rows.
+ * The facts that are known before the rows.
  * @typedef {{version: number, program: string, title: string, calls: number, details: number,
  *   without_messages: boolean, without_numbers: boolean, bases: string[]}} Head
  */
@@ -47,7 +47,7 @@
  * @typedef {{call_id: string, start: number, end: number, source: string, destination: string,
  *   hangup_by?: string, answer_ms?: number, talk_s?: number, caller_ua?: string,
  *   callee_ua?: string, output_pcap_filename?: string, s3_location?: string, dtmf_count: number,
- *   dtmf?: string, digits?: {at: number, digit?: string}[], messages: Message[],
+ *   dtmf?: string, messages: Message[],
  *   messages_omitted: number, media: Media[], streams: Stream[]}} CallRecord
  */
 
@@ -133,7 +133,6 @@ function expanded(packed) {
   }));
   return {
     ...packed, start, end: start + packed.end, streams, messages: packed.messages.map(moved),
-    digits: packed.digits?.map(moved),
   };
 }
 

@@ -1,7 +1,7 @@
 // Which calls are shown, in which order; and the address that says so.
 
 /**
- * What the list shows.
+ * The view of the list.
  * @typedef {{query: string, chips: Set<string>, from: number | null, to: number | null,
  *   sort: string, isDown: boolean}} View
  */
@@ -140,7 +140,7 @@ function sorted(found, sort, isDown) {
 }
 
 /**
- * What a row must have for a search: all its words, or its number.
+ * The condition of a search on a row: all its words, or its number.
  * @param {string} query
  * @returns {(row: number) => boolean}
  */
@@ -170,7 +170,7 @@ function searched() {
 }
 
 /**
- * What is at the end of the address for a view.
+ * The end of the address for a view.
  * @param {View} view
  * @returns {URLSearchParams}
  */

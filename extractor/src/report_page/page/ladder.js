@@ -74,7 +74,7 @@ function lanesOf(call) {
 }
 
 /**
- * What the description of a message says, in a few words.
+ * The description of a message in a few words.
  * @param {CallRecord} call
  * @param {number} index
  * @returns {string}
@@ -353,7 +353,7 @@ function drawMedia(row, lanes, x, y, lane) {
 }
 
 /**
- * What the receiver of a stream reported.
+ * The report of a stream's receiver.
  * @param {Stream} stream
  * @returns {string}
  */

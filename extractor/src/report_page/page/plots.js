@@ -163,7 +163,7 @@ function drawPanel(panel, streams, x, top, width) {
 }
 
 /**
- * What a message is called above the plots; responses of INVITE, and requests.
+ * The name of a message above the plots; responses of INVITE, and requests.
  * @param {Message} message
  * @returns {string}
  */
@@ -197,11 +197,6 @@ function drawEvents(svg, call, x, bottom, width, start) {
     if (left < free) continue;
     svg.append(drawn("text", "event-name", { x: left, y: 14 }, name));
     free = left + long;
-  }
-  for (const digit of call.digits ?? []) {
-    const place = x(digit.at);
-    svg.append(drawn("path", "digit", { d: `M${place - 4} 30l4 -7l4 7z` }, drawn("title", "", null, `DTMF ${plain(digit.digit ?? "digit")}`)));
-    if (digit.digit) svg.append(drawn("text", "axis", { x: place, y: 42, "text-anchor": "middle" }, plain(digit.digit)));
   }
 }
 
