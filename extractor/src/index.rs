@@ -113,7 +113,7 @@ pub struct Chunk<'w, 'l> {
     pub behind: Behind<'w>,
 }
 
-/// What was stored of a segment, beside its records with signalling.
+/// The stored index of a segment, without its records with signalling.
 #[derive(Debug)]
 pub struct StoredChunk {
     /// The offsets of the first record, and behind the last.

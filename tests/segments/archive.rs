@@ -283,7 +283,7 @@ fn a_run_makes_indexes_and_they_go_with_their_segments() {
     let desk = Desk::new();
     let done = desk.folder().join("done");
     desk.deliver("calls.pcap", &bytes);
-    // What a killed program has left.
+    // The leftovers of a killed program.
     fs::write(desk.segments.join(".calls.pcap.idx.a1B2c3D4.part"), b"").unwrap();
     desk.run(&["--index", "--final"]).is(0);
     let all = ["calls.pcap", "calls.pcap.idx", "calls.pcap.pos"];

@@ -3,8 +3,8 @@
 //!
 //! Each leg *holds* values: its Call-ID, and what its messages say (`values`). Legs that hold the
 //! same value are linked, and linked legs are one conversation. It is named after its earliest leg.
-//! What a row has is known when its call closes, so it depends on packet time only. A closed call
-//! can be linked for [`REMEMBER_NS`].
+//! A row has the links that are known when its call closes, so it depends on packet time only. A
+//! closed call can be linked for [`REMEMBER_NS`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

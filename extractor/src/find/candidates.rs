@@ -114,7 +114,7 @@ impl Candidates {
         let until = last.saturating_add(PACKED_FOR_NS);
         let range: Vec<&Segment> = segments
             .iter()
-            // Where a clock was set back, later segments have earlier times.
+            // Later segments have earlier times if a clock was set back.
             .skip_while(|segment| segment.last_clock < from)
             .filter(|segment| !segment.is_packed || segment.first_ns <= until)
             .take(MAX_SEGMENTS)

@@ -16,7 +16,7 @@ const MAX_WORD_LEN: usize = 32;
 /// An `m=` line, and what the lines behind it say, or those of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaLine {
-    /// What the line says.
+    /// The words of the line itself.
     pub outline: Outline,
     /// The address of the connection.
     pub place: Place,

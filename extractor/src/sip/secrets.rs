@@ -1,4 +1,4 @@
-//! What a message has that its text in a record must not: answers to challenges, and digits.
+//! Answers to challenges, and digits: a message has them, and its text in a record must not.
 
 use std::{iter, ops::Range};
 

@@ -34,7 +34,7 @@ pub struct IndexTask {
     pub sip_ports: SipPorts,
 }
 
-/// What was done.
+/// The numbers of segments and bytes of an `index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Segments that were indexed.

@@ -108,7 +108,7 @@ impl<'a> WordGatherer<'a> {
         let addresses = addresses.chain(message.request_uri());
         for value in addresses.chain(asserted).chain(diverted) {
             call.put(value);
-            // What a number looks like without its dress.
+            // The number without its dress.
             number(value).iter().for_each(|number| call.put(number));
         }
         let agents = message.fields("User-Agent").chain(message.fields("Server"));

@@ -1,4 +1,4 @@
-//! What a message says about the other legs of its conversation.
+//! The words of a message about the other legs of its conversation.
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;

@@ -200,7 +200,7 @@ pub struct Condition {
     value: Value,
 }
 
-/// What the value means.
+/// The meaning of a value.
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
     Text,
@@ -251,7 +251,7 @@ impl Condition {
         self.field
     }
 
-    /// What the words of a call in one segment tell of the condition.
+    /// The truth of the condition, as far as the words of a call in one segment tell it.
     pub(super) fn by_words(&self, words: &[u8]) -> Option<bool> {
         let is_of_messages =
             ["from", "to", "sip_from", "sip_to", "call_id"].contains(&self.field.name());

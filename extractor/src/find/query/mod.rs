@@ -89,7 +89,7 @@ impl Query {
                 let answers: Option<Vec<bool>> = answers.collect();
                 answers.map(|answers| answers.contains(&true))
             }
-            // What is missing here may be in another segment.
+            // A word that is missing here may be in another segment.
             Self::Not(_) => None,
             Self::Word(word) => Some(word.is_in(words)),
             Self::Is(condition) => condition.by_words(words),

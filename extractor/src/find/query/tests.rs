@@ -74,7 +74,7 @@ fn queries_are_true_and_false() {
         ("\"and\"", false),
     ] {
         assert_eq!(parsed(query).is_true_of(&record(), WORDS), want, "{query}");
-        // What is true of a call may not be ruled out by its words.
+        // Words must not rule out a condition that is true of the call.
         if want {
             assert!(parsed(query).may_be_true_of(WORDS), "{query}");
         }

@@ -66,7 +66,7 @@ pub(super) struct DatasetRows {
     pub(super) streams: Vec<Row>,
 }
 
-/// What the state knows of the files.
+/// The files, as the state knows them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct DatasetProgress {
     /// The run, which may be several processes, one after the other.

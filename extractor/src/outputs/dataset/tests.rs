@@ -62,7 +62,7 @@ fn files_appear_when_they_are_published() {
     next.publish(&mut saved.clone()).unwrap();
     assert_eq!(files(&next).map(|files| files.len()), [4, 0]);
     dataset.publish(&mut progress).unwrap();
-    // One that was killed before the next state was written.
+    // A run that was killed before the next state was written.
     dataset.push(rows(2), &progress).unwrap();
     dataset.prepare(&mut progress).unwrap();
     drop(dataset);
