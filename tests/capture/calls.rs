@@ -167,7 +167,7 @@ fn calls_over_udp_come_out_whole() {
 fn long_messages_over_udp_come_out_with_all_their_fragments() {
     whole_in_segments(sipp::Calls {
         padding: sipp::LONG,
-        with_audio: false,
+        audio_ms: 0,
         ..sipp::UDP
     });
 }

@@ -22,7 +22,7 @@ fn phone(lab: &Lab, index: usize, more: &str) -> Program {
 
 /// Makes a call of some seconds. Returns the number of streams whose reception is reported: the
 /// first report comes after five seconds.
-fn made_and_found(lab: Lab, transport: &str, seconds: u32) -> usize {
+pub fn made_and_found(lab: Lab, transport: &str, seconds: u32) -> usize {
     fs::write(lab.folder().join("tone.wav"), tone()).unwrap();
     (0..2).for_each(|index| configure(&lab, index, transport));
     let tap = lab.tap();

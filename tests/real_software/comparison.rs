@@ -40,7 +40,7 @@ pub struct Checked {
     capture: Capture,
     /// The number of streams whose reception is reported.
     pub reported: usize,
-    _extracted: Extracted,
+    pub extracted: Extracted,
 }
 
 impl Deref for Checked {
@@ -79,7 +79,7 @@ pub fn check_if_seen(lab: Lab, tap: Tap, calls: usize) -> Result<Checked, Vec<St
     Ok(Checked {
         capture,
         reported,
-        _extracted: extracted,
+        extracted,
     })
 }
 

@@ -5,18 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    net::SocketAddr,
     path::Path,
 };
 
-use support::{
-    dice::Dice,
-    frames,
-    ladder::{Extracted, Ladder, Row, START_NS},
-    media::Rtp,
-    sip::{Sdp, request, response},
-};
+use support::ladder::{Extracted, Row};
 
 use super::comparison::{list, number, of_tshark};
 
@@ -140,107 +132,4 @@ fn times_are_same(row: &Row, packets: &[Packet]) {
 fn is_near(row: &Row, column: &str, want: f64, most: f64) {
     let got: f64 = row.get(column).parse().unwrap();
     assert!((got - want).abs() <= most, "{column}: {got}, not {want}");
-}
-
-/// A path that loses, delays and doubles packets. This kernel may have no `netem`, so the packets
-/// are drawn as they arrive.
-struct BadPath {
-    /// Of a thousand packets, those that begin a burst of losses, and its length.
-    losses: (usize, usize),
-    /// The most delay of a packet, in microseconds: above 20,000, packets overtake one another.
-    delay_us: usize,
-    /// Of a thousand packets, those that come twice.
-    doubled: usize,
-}
-
-impl BadPath {
-    /// The arrivals of a stream that is sent for ten seconds, in their order.
-    fn arrivals(&self, ssrc: u32, first: u16, dice: &mut Dice) -> Vec<(u64, Rtp)> {
-        let mut arrivals = Vec::new();
-        let mut lost = 0;
-        for n in 0..500u16 {
-            if dice.below(1000) < self.losses.0 {
-                lost = 1 + dice.below(self.losses.1);
-            }
-            if lost > 0 {
-                lost -= 1;
-                continue;
-            }
-            let packet = Rtp {
-                timestamp: (u32::MAX - 20_000).wrapping_add(u32::from(n) * 160),
-                ..Rtp::new(ssrc, first.wrapping_add(n))
-            };
-            let copies = 1 + usize::from(dice.below(1000) < self.doubled);
-            for _ in 0..copies {
-                let at_us = u64::from(n) * 20_000 + dice.below(self.delay_us + 1) as u64;
-                arrivals.push((at_us, packet));
-            }
-        }
-        arrivals.sort_by_key(|(at_us, _)| *at_us);
-        arrivals
-    }
-}
-
-#[test]
-fn figures_of_bad_paths() {
-    let paths = [
-        (0, 1, 0, 0),
-        (10, 1, 300, 0),
-        (50, 4, 5_000, 0),
-        (0, 1, 90_000, 0),
-    ];
-    let worse = [
-        (20, 12, 60_000, 30),
-        (0, 1, 0, 200),
-        (100, 40, 19_000, 5),
-        (5, 90, 400_000, 50),
-    ];
-    let paths = paths.into_iter().chain(worse);
-    let mut dice = Dice::new(21);
-    let mut t = Ladder::new();
-    for (number, (every, burst, delay_us, doubled)) in paths.enumerate() {
-        let path = BadPath {
-            losses: (every, burst),
-            delay_us,
-            doubled,
-        };
-        let end = |host: u8, port: usize| {
-            let port = (port + number * 2) as u16;
-            SocketAddr::from(([192, 0, 2, host], port))
-        };
-        let (a, b) = (end(1, 20_000), end(2, 30_000));
-        let id = format!("path-{number}");
-        let at = number as u64 * 100;
-        let sip = |media: SocketAddr| SocketAddr::new(media.ip(), 5060);
-        let (phone, other) = (sip(a), sip(b));
-        t.sip(at, phone, other, request("INVITE", &id).sdp(&Sdp::audio(a)));
-        t.sip(
-            at + 50,
-            other,
-            phone,
-            response(200, "INVITE", &id).sdp(&Sdp::audio(b)),
-        );
-        for (ssrc, first, from, to) in [(1, 65_300, a, b), (2, 7, b, a)] {
-            for (at_us, packet) in path.arrivals(ssrc, first, &mut dice) {
-                let ns = START_NS + (at + 100) * 1_000_000 + at_us * 1_000;
-                t.capture.push(ns, frames::udp(from, to, &packet.bytes()));
-            }
-        }
-        t.sip(at + 12_000, phone, other, request("BYE", &id).to_tag("bob"));
-        t.sip(at + 12_050, other, phone, response(200, "BYE", &id));
-    }
-    let extracted = t.extract();
-    let capture = extracted.folder().join("drawn.pcap");
-    fs::write(&capture, t.capture.to_pcap()).unwrap();
-    assert_eq!(are_same(&capture, &extracted), 16);
-    let sum = |column| -> usize {
-        extracted
-            .streams
-            .iter()
-            .map(|row| number(row.get(column)))
-            .sum()
-    };
-    for column in ["lost_packets", "out_of_order_count", "duplicate_count"] {
-        assert!(sum(column) > 100, "{column}");
-    }
 }

@@ -4,6 +4,7 @@
 //! These tests need root for namespaces and interfaces. If a kernel lacks a feature, the test says
 //! so and uses other software.
 
+mod bad_paths;
 mod baresip;
 mod comparison;
 mod figures;

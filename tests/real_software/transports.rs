@@ -147,7 +147,7 @@ fn tcp_with_many_calls_at_once_on_a_slow_wire() {
         pairs: 1,
         count: 100,
         at_once: 50,
-        with_audio: false,
+        audio_ms: 0,
         ..TCP
     };
     let capture = made_and_found(lab, calls);
@@ -163,13 +163,7 @@ fn bad_wire() -> Lab {
     let lab = Lab::new();
     for phone in &lab.phones {
         phone.without_offloads(WIRE);
-        phone.run(&format!(
-            "tc qdisc add dev {WIRE} root handle 1: htb default 1"
-        ));
-        phone.run(&format!(
-            "tc class add dev {WIRE} parent 1: classid 1:1 htb rate 100mbit quantum 1600"
-        ));
-        phone.run(&format!("tc class add dev {WIRE} parent 1: classid 1:2 htb rate 2mbit burst 1600 cburst 1600 quantum 1600"));
+        phone.has_slow_lane(WIRE, "2mbit burst 1600 cburst 1600");
         phone.run("nft add table inet bad");
         let chains = [
             (
@@ -199,7 +193,7 @@ fn tcp_with_segments_lost_repeated_and_out_of_order() {
         pairs: 2,
         count: 6,
         at_once: 3,
-        with_audio: false,
+        audio_ms: 0,
         transport: "t1",
         padding: LONG,
     };

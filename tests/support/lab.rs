@@ -107,6 +107,20 @@ impl Namespace {
         other.ip(&format!("link set {other_name} up"));
     }
 
+    /// Adds a class 1:2 with this rate to an interface. Packets that netfilter puts there are
+    /// overtaken by others.
+    pub fn has_slow_lane(&self, interface: &str, rate: &str) {
+        let device = format!("dev {interface}");
+        self.run(&format!(
+            "tc qdisc add {device} root handle 1: htb default 1"
+        ));
+        for (class, rate) in [("1:1", "100mbit"), ("1:2", rate)] {
+            self.run(&format!(
+                "tc class add {device} parent 1: classid {class} htb rate {rate} quantum 1600"
+            ));
+        }
+    }
+
     /// Makes packets on this interface as on a real wire: no segments larger than its MTU,
     /// checksums computed.
     pub fn without_offloads(&self, interface: &str) {

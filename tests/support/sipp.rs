@@ -13,7 +13,8 @@ pub struct Calls {
     /// The calls of each pair.
     pub count: usize,
     pub at_once: usize,
-    pub with_audio: bool,
+    /// The length of the audio in milliseconds; 0 for none.
+    pub audio_ms: usize,
     /// SIPp's name: `u1` for UDP, `t1` for TCP with one connection, `tn` with one per call.
     pub transport: &'static str,
     /// Extra bytes in the caller's requests and in the callee's answer with SDP.
@@ -24,7 +25,7 @@ pub const UDP: Calls = Calls {
     pairs: 2,
     count: 2,
     at_once: 1,
-    with_audio: true,
+    audio_ms: 500,
     transport: "u1",
     padding: 0,
 };
@@ -62,11 +63,11 @@ impl Calls {
 
     fn try_to_make(&self, lab: &Lab) -> Result<(), String> {
         let padding = "p".repeat(self.padding.max(1));
-        let caller = if self.with_audio {
-            CALLER.replace("[audio]", AUDIO)
-        } else {
-            CALLER.replace("[audio]", "")
+        let audio = match self.audio_ms {
+            0 => String::new(),
+            ms => AUDIO.replace("[pause]", &(ms + 200).to_string()),
         };
+        let caller = CALLER.replace("[audio]", &audio);
         fs::write(
             lab.folder().join("caller.xml"),
             caller.replace("[padding]", &padding),
@@ -77,7 +78,8 @@ impl Calls {
             CALLEE.replace("[padding]", &padding),
         )
         .unwrap();
-        fs::write(lab.folder().join("audio.alaw"), [0xd5; 4000]).unwrap();
+        let audio = vec![0xd5; self.audio_ms * 8];
+        fs::write(lab.folder().join("audio.alaw"), audio).unwrap();
         let _callees: Vec<Program> = (0..self.pairs).map(|pair| self.callee(lab, pair)).collect();
         let callers: Vec<Program> = (0..self.pairs).map(|pair| self.caller(lab, pair)).collect();
         for mut caller in callers {
@@ -131,9 +133,9 @@ impl Calls {
     }
 }
 
-/// Plays half a second of audio.
+/// Plays the audio, and waits for its end.
 const AUDIO: &str = r#"<nop><action><exec rtp_stream="audio.alaw,1,8,PCMA/8000"/></action></nop>
-  <pause milliseconds="700"/>"#;
+  <pause milliseconds="[pause]"/>"#;
 
 const CALLER: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="a caller">
