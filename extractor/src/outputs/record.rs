@@ -41,7 +41,7 @@ pub(super) fn line(
     to.put("start_ns", call.start_ns);
     to.put("end_timestamp", rfc3339(summary.end_ns));
     to.put("end_ns", summary.end_ns);
-    to.number("duration_s", &seconds(summary.duration_ns));
+    to.number("duration_s", seconds(summary.duration_ns));
     to.maybe("output_pcap_filename", file_name);
     to.maybe("s3_location", object);
     to.bytes("sip_from", Some(&call.from));

@@ -1,5 +1,7 @@
 //! An object of JSON that is put together.
 
+use std::fmt::Display;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Number, Value};
 
@@ -23,16 +25,17 @@ impl Object {
         }
     }
 
-    /// Puts a decimal number with the digits of this text.
-    pub(super) fn number(&mut self, name: &str, text: &str) {
-        let number = text.parse().ok().and_then(Number::from_f64);
+    /// Puts a decimal number with the digits that it shows.
+    pub(super) fn number(&mut self, name: &str, number: impl Display) {
+        let number = number.to_string().parse().ok();
+        let number = number.and_then(Number::from_f64);
         self.maybe(name, number.map(Value::Number));
     }
 
     /// The same for a number that may not exist.
-    pub(super) fn maybe_number(&mut self, name: &str, text: Option<String>) {
-        if let Some(text) = text {
-            self.number(name, &text);
+    pub(super) fn maybe_number(&mut self, name: &str, number: Option<impl Display>) {
+        if let Some(number) = number {
+            self.number(name, number);
         }
     }
 

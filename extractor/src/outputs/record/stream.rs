@@ -36,21 +36,21 @@ pub(super) fn object(summary: &StreamSummary<'_>) -> Value {
     to.put("lost_packets", totals.lost);
     to.put("out_of_order_count", totals.out_of_order);
     to.put("duplicate_count", totals.duplicates);
-    to.number("loss_percent", &percent(totals.lost, totals.expected));
+    to.number("loss_percent", percent(totals.lost, totals.expected));
     to.put("max_burst_loss", totals.longest_burst);
     for (name, ns) in [
         ("max_delta_ms", max_delta),
         ("min_delta_ms", min_delta),
         ("avg_delta_ms", avg_delta),
     ] {
-        to.number(name, &ms(ns));
+        to.number(name, ms(ns));
     }
     for (name, ms) in [
         ("jitter_ms", stream.jitter.ms()),
         ("max_jitter_ms", stream.jitter.max_ms()),
         ("mean_jitter_ms", stream.jitter.mean_ms()),
     ] {
-        to.number(name, &format!("{ms:.3}"));
+        to.number(name, format_args!("{ms:.3}"));
     }
     to.maybe_number("mos", summary.mos.map(|mos| format!("{mos:.2}")));
     put_far_end(&mut to, summary);
@@ -78,10 +78,10 @@ fn put_far_end(to: &mut Object, summary: &StreamSummary<'_>) {
 fn interval(measured: &Measured) -> Value {
     let mut to = Object::default();
     to.put("start_timestamp", rfc3339(measured.start_ns));
-    to.number("length_s", &seconds(measured.length_ns));
+    to.number("length_s", seconds(measured.length_ns));
     to.put("packets", measured.packets);
     to.put("lost", measured.lost);
-    to.number("jitter_ms", &format!("{:.3}", measured.jitter_ms));
+    to.number("jitter_ms", format_args!("{:.3}", measured.jitter_ms));
     to.maybe_number("mos", measured.mos.map(|mos| format!("{mos:.2}")));
     to.into_value()
 }
