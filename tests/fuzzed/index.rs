@@ -3,19 +3,21 @@
 
 use shared::index::{
     Coding, Container, Cursor, Events, INDEX_MAGIC, POSITIONS_MAGIC, Section, Summary, passed,
-    read_flows, read_packets, section, write,
+    read_blocks, read_flows, read_numbers, read_packets, section, write,
 };
 use sip_call_extractor::stored::Words;
 
 use super::Input;
 
-const KINDS: [u32; 6] = [
+const KINDS: [u32; 8] = [
     section::SUMMARY,
     section::WORDS,
     section::EVENTS,
     section::PASSED,
     section::FLOWS,
     section::PACKETS,
+    section::BLOCKS,
+    section::NUMBERS,
 ];
 
 pub fn check(bytes: &[u8]) {
@@ -58,10 +60,14 @@ fn read(bytes: &[u8]) {
         assert!(passed.is_sorted_by_key(|one| one.offset));
     }
     let _ = read_flows(bytes);
+    let _ = read_blocks(bytes);
     let mut cursor = Cursor::new(bytes);
     let count = cursor.varint().unwrap_or(0);
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     if let Some(packets) = read_packets(cursor.rest(), count) {
         assert!(packets.is_sorted() && packets.len() == count);
+    }
+    if let Some(numbers) = read_numbers(cursor.rest(), count) {
+        assert!(numbers.is_sorted() && numbers.len() == count);
     }
 }

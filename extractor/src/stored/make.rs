@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use bumpalo::Bump;
 use shared::{
     index::{
-        Coding, EventWriter, INDEX_MAGIC, Identity, POSITIONS_MAGIC, Passed, PassedWriter, Section,
-        StoredFlow, Summary, section, write, write_flows, write_packets,
+        Coding, EventWriter, INDEX_MAGIC, Identity, POSITIONS_MAGIC, Part, Passed, PassedWriter,
+        Section, StoredFlow, Summary, section, write, write_flows,
     },
     units::SipPorts,
 };
 
-use super::{files::zipped, terms, words::WordGatherer};
+use super::{files::zipped, packets::Packed, terms, words::WordGatherer};
 use crate::{
-    events::Flows,
+    events::{FlowKey, Flows},
     index::{Behind, Chunk, ChunkIndex, Timing},
     moment::{Clock, Moment, Position},
     packet::Decoder,
@@ -26,9 +26,6 @@ use crate::{
 /// The most memory of the index of one segment, in bytes, about: that of a segment of 16 GiB with
 /// media. Records behind it are read in the segment.
 const MAX_MEMORY: usize = 2 << 30;
-
-/// Shorter lists of packets are not compressed.
-const LEAST_TO_ZIP: usize = 64;
 
 /// The bytes of the two files of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +74,7 @@ pub fn make(input: &Input, file_len: u64, decoder: &Decoder, ports: SipPorts) ->
             .timing()
             .filter(|_| found.layouts == [input.layout().clone()]),
     };
-    let (flows, packets) = packed(&found.flows);
+    let packed = Packed::of(&found.flows);
     let sections = [
         (section::SUMMARY, summary.write(), false),
         (
@@ -85,13 +82,22 @@ pub fn make(input: &Input, file_len: u64, decoder: &Decoder, ports: SipPorts) ->
             words([&found, &rest], input, decoder, ports),
             true,
         ),
-        (section::EVENTS, events(&found, input), false),
+        (section::EVENTS, events(&found, input), true),
         (section::PASSED, passed(&found), true),
-        (section::FLOWS, write_flows(&flows), true),
+        (
+            section::FLOWS,
+            write_flows(&directory(&found.flows, &packed.parts)),
+            true,
+        ),
+    ];
+    let positions = [
+        (section::PACKETS, packed.packets, false),
+        (section::BLOCKS, packed.blocks, true),
+        (section::NUMBERS, packed.numbers, false),
     ];
     Made {
         index: put_together(INDEX_MAGIC, sections),
-        positions: put_together(POSITIONS_MAGIC, [(section::PACKETS, packets, false)]),
+        positions: put_together(POSITIONS_MAGIC, positions),
     }
 }
 
@@ -183,25 +189,11 @@ fn passed(found: &ChunkIndex<'_>) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// The directory of flows, and their packets.
-fn packed(flows: &Flows) -> (Vec<StoredFlow>, Vec<u8>) {
-    let (mut directory, mut all) = (Vec::new(), Vec::new());
-    for (number, key) in flows.keys().iter().enumerate() {
+/// The directory of flows, whose packets have these places.
+fn directory(flows: &Flows, parts: &[Part]) -> Vec<StoredFlow> {
+    let stored = |(number, (key, part)): (usize, (&FlowKey, &Part))| {
         let packets = flows.packets(number);
-        let plain = packets
-            .iter()
-            .map(|packet| (packet.clock, packet.position.offset() as u64));
-        let plain = write_packets(plain);
-        let zipped = Some(&plain)
-            .filter(|plain| plain.len() >= LEAST_TO_ZIP)
-            .and_then(|plain| zipped(plain));
-        let coding = if zipped.is_some() {
-            Coding::Zstd
-        } else {
-            Coding::Plain
-        };
-        let bytes = zipped.unwrap_or(plain);
-        directory.push(StoredFlow {
+        StoredFlow {
             network: key.network.bits(),
             source: key.source.octets(),
             source_port: key.source.port(),
@@ -211,12 +203,9 @@ fn packed(flows: &Flows) -> (Vec<StoredFlow>, Vec<u8>) {
             packets: packets.len() as u64,
             first_clock: packets.first().map_or(0, |packet| packet.clock),
             last_clock: packets.last().map_or(0, |packet| packet.clock),
-            at: all.len() as u64,
-            len: bytes.len() as u64,
-            coding,
-            crc: crc32fast::hash(&bytes),
-        });
-        all.extend(bytes);
-    }
-    (directory, all)
+            numbers: *part,
+        }
+    };
+    let flows = flows.keys().iter().zip(parts).enumerate();
+    flows.map(stored).collect()
 }

@@ -12,22 +12,26 @@ mod all;
 mod archive;
 mod files;
 mod make;
+mod packets;
 mod words;
 
 use std::{
     num::NonZeroU16,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use shared::{
     index::{
         Coding, Container, Events, INDEX_MAGIC, Identity, IndexError, POSITIONS_MAGIC,
-        Passed as StoredPass, Section, StoredFlow, Summary, passed, read_flows, read_packets,
-        section,
+        Passed as StoredPass, Section, StoredFlow, Summary, passed, read_flows, section,
     },
     units::SipPorts,
 };
 
+use self::packets::Packets;
 pub use self::{
     all::{IndexTask, Totals, index_all},
     archive::open,
@@ -44,9 +48,6 @@ use crate::{
 
 /// The fewest bytes of a record in a capture: its header.
 const LEAST_RECORD_LEN: u64 = 16;
-
-/// The most bytes of a packet in the section of packets: two numbers of 64 bits.
-const MOST_PACKET_LEN: u64 = 20;
 
 /// The terms of an index: where SIP was looked for, and which tunnels were opened. An index that was
 /// made on other terms may lack what is asked for.
@@ -75,6 +76,9 @@ pub struct Stored {
     files: StoredFile,
     summary: Summary,
     uses: Use,
+    /// The section of events, unpacked once it is needed: calls borrow from it. `None` in it if it is
+    /// damaged.
+    events: OnceLock<Option<Box<[u8]>>>,
     /// True when a part of it could not be read, and the segment was read instead.
     is_damaged: AtomicBool,
 }
@@ -106,6 +110,7 @@ impl Stored {
             files,
             summary,
             uses,
+            events: OnceLock::new(),
             is_damaged: AtomicBool::new(false),
         }))
     }
@@ -166,8 +171,14 @@ impl Stored {
             ..
         } = self.summary;
         let container = Container::open(self.files.index(), INDEX_MAGIC).ok()?;
-        let events = container.section(section::EVENTS).ok()?;
-        let events = Some(events.bytes).filter(|_| events.coding == Coding::Plain)?;
+        let events = self
+            .events
+            .get_or_init(|| {
+                let events = container.section(section::EVENTS).ok()?;
+                let events = unpacked(&events, identity.len)?;
+                Some(events.into_owned().into_boxed_slice())
+            })
+            .as_deref()?;
         let mut all = Events::of(events);
         all.by_ref().for_each(drop);
         if !all.is_whole() {
@@ -194,7 +205,7 @@ impl Stored {
     fn flows(&self, input: usize, container: &Container<'_>, segment_len: u64) -> Option<Flows> {
         let directory = unpacked(&container.section(section::FLOWS).ok()?, segment_len)?;
         let positions = Container::open(self.files.positions(), POSITIONS_MAGIC).ok()?;
-        let packets = positions.section_of_parts(section::PACKETS).ok()?.bytes;
+        let mut packets = Packets::open(&positions, segment_len)?;
         let flows = read_flows(&directory)?;
         let count = flows
             .iter()
@@ -203,7 +214,7 @@ impl Stored {
             return None;
         }
         let flows = flows.iter().map(|flow| {
-            let moments = moments(input, flow, packets, segment_len)?;
+            let moments = packets.of_flow(input, flow)?;
             Some((key(flow), NonZeroU16::new(flow.payload_at), moments))
         });
         flows.collect::<Option<Vec<_>>>().map(Flows::stored)
@@ -222,42 +233,6 @@ fn key(flow: &StoredFlow) -> FlowKey {
         source: Endpoint::v6(flow.source, flow.source_port),
         destination: Endpoint::v6(flow.destination, flow.destination_port),
     }
-}
-
-/// The packets of a flow.
-fn moments(
-    input: usize,
-    flow: &StoredFlow,
-    packets: &[u8],
-    segment_len: u64,
-) -> Option<Vec<Moment>> {
-    let start = usize::try_from(flow.at).ok()?;
-    let bytes = packets.get(start..start.checked_add(usize::try_from(flow.len).ok()?)?)?;
-    if crc32fast::hash(bytes) != flow.crc {
-        return None;
-    }
-    let most = flow
-        .packets
-        .saturating_add(1)
-        .saturating_mul(MOST_PACKET_LEN);
-    let section = Section {
-        kind: section::PACKETS,
-        coding: flow.coding,
-        plain_len: 0,
-        bytes,
-    };
-    let bytes = unpacked_up_to(&section, most)?;
-    let packets = read_packets(&bytes, usize::try_from(flow.packets).ok()?)?;
-    let moment = |(clock, offset): (u64, u64)| {
-        let offset = usize::try_from(offset)
-            .ok()
-            .filter(|_| offset < segment_len)?;
-        Some(Moment {
-            clock,
-            position: Position::new(input, offset),
-        })
-    };
-    packets.into_iter().map(moment).collect()
 }
 
 fn passes(input: usize, container: &Container<'_>, segment_len: u64) -> Option<Vec<Passed>> {

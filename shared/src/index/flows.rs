@@ -1,8 +1,8 @@
 //! The directory of flows.
 
 use super::{
+    blocks::Part,
     bytes::{Cursor, put_varint},
-    container::Coding,
 };
 
 /// The fewest bytes of a flow in the directory.
@@ -29,14 +29,8 @@ pub struct StoredFlow {
     pub first_clock: u64,
     /// Packet time at the last packet.
     pub last_clock: u64,
-    /// The offset of its packets in the section of packets.
-    pub at: u64,
-    /// The length of its packets there.
-    pub len: u64,
-    /// The form of its packets there.
-    pub coding: Coding,
-    /// The CRC-32 of its packets there.
-    pub crc: u32,
+    /// The place of their numbers in the section of numbers.
+    pub numbers: Part,
 }
 
 /// Writes a directory.
@@ -50,14 +44,11 @@ pub fn write_flows(flows: &[StoredFlow]) -> Vec<u8> {
         to.extend(flow.destination);
         to.extend(flow.source_port.to_le_bytes());
         to.extend(flow.destination_port.to_le_bytes());
-        to.extend(flow.crc.to_le_bytes());
         put_varint(&mut to, flow.payload_at.into());
         put_varint(&mut to, flow.packets);
         put_varint(&mut to, flow.first_clock);
         put_varint(&mut to, flow.last_clock.wrapping_sub(flow.first_clock));
-        put_varint(&mut to, flow.at);
-        put_varint(&mut to, flow.len);
-        put_varint(&mut to, flow.coding.number().into());
+        flow.numbers.write(&mut to);
     }
     to
 }
@@ -82,7 +73,6 @@ fn read_flow(cursor: &mut Cursor<'_>) -> Option<StoredFlow> {
     let (source, destination) = (cursor.array()?, cursor.array()?);
     let source_port = u16::from_le_bytes(cursor.array()?);
     let destination_port = u16::from_le_bytes(cursor.array()?);
-    let crc = cursor.u32()?;
     let payload_at = u16::try_from(cursor.varint()?).ok()?;
     let packets = cursor.varint()?;
     let first_clock = cursor.varint()?;
@@ -96,16 +86,13 @@ fn read_flow(cursor: &mut Cursor<'_>) -> Option<StoredFlow> {
         packets,
         first_clock,
         last_clock: first_clock.checked_add(cursor.varint()?)?,
-        at: cursor.varint()?,
-        len: cursor.varint()?,
-        coding: Coding::of(u32::try_from(cursor.varint()?).ok()?)?,
-        crc,
+        numbers: Part::read(cursor)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Coding, *};
     use proptest::prelude::*;
 
     fn flow(n: u8) -> StoredFlow {
@@ -119,10 +106,12 @@ mod tests {
             packets: 1 << 33,
             first_clock: 1_700_000_000_000_000_000,
             last_clock: 1_700_000_000_000_000_001,
-            at: n.into(),
-            len: 5,
-            coding: Coding::Zstd,
-            crc: 0xdead_beef,
+            numbers: Part {
+                at: n.into(),
+                len: 5,
+                coding: Coding::Zstd,
+                crc: 0xdead_beef,
+            },
         }
     }
 

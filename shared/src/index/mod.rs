@@ -15,6 +15,7 @@
     )
 )]
 
+mod blocks;
 mod bytes;
 mod container;
 mod events;
@@ -25,16 +26,17 @@ mod summary;
 use std::ffi::{OsStr, OsString};
 
 pub use self::{
+    blocks::{Part, StoredBlock, read_blocks, write_blocks},
     bytes::{Cursor, put_signed, put_varint},
     container::{Coding, Container, IndexError, Section, write},
     events::{EventWriter, Events, Passed, PassedWriter, StoredRecord, passed},
     flows::{StoredFlow, read_flows, write_flows},
-    packets::{read_packets, write_packets},
+    packets::{read_numbers, read_packets, write_numbers, write_packets},
     summary::{Identity, Summary, Timing},
 };
 
 /// The version of the format. A file of another version is not used.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first bytes of a `.idx` file.
 pub const INDEX_MAGIC: [u8; 8] = *b"SIPIDX\r\n";
@@ -54,8 +56,12 @@ pub mod section {
     pub const PASSED: u32 = 4;
     /// The directory of flows, in a `.idx` file.
     pub const FLOWS: u32 = 5;
-    /// The packets of the flows, in a `.pos` file.
+    /// The table of the flows' packets, in a `.pos` file.
     pub const PACKETS: u32 = 6;
+    /// The directory of that table's blocks, in a `.pos` file.
+    pub const BLOCKS: u32 = 7;
+    /// The numbers of each flow's packets in that table, in a `.pos` file.
+    pub const NUMBERS: u32 = 8;
 }
 
 const INDEX_ENDING: &str = ".idx";
