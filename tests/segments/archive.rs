@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Command};
 use support::{
     desk::{Desk, Files, Ran, STATE, assert_same, files, visible},
     dice::Dice,
+    faults::{CHANGES, Threads, calls, inject},
     ladder::{Ladder, extractor},
     sip::{Sdp, request, response},
 };
@@ -310,4 +311,51 @@ fn a_run_makes_indexes_and_they_go_with_their_segments() {
     desk.run(&["--reset-state", "--after-processing", "delete"])
         .is(0);
     assert_eq!(names(&desk.segments), [""; 0]);
+}
+
+#[test]
+fn indexing_can_be_killed_at_any_change() {
+    let bytes = two_calls().capture.to_pcap();
+    let desk = || {
+        let desk = Desk::new();
+        desk.deliver("a.pcap", &bytes);
+        desk.deliver("b.pcap", &bytes[..bytes.len() / 2]);
+        desk
+    };
+    let whole = desk();
+    let calls = calls(
+        Threads::All,
+        &command("index", &whole),
+        CHANGES,
+        whole.folder(),
+    );
+    assert!(calls.len() >= 4, "{calls:?}");
+    let want = visible(&whole.segments);
+    assert_eq!(want.len(), 6, "{:?}", want.keys());
+    let (calls_found, _) = found(&whole, &["one", "or", "two"]);
+    for call in &calls {
+        let what = format!("killed at {} {}", call.kind, call.nth);
+        let desk = desk();
+        inject(
+            Threads::All,
+            &command("index", &desk),
+            call,
+            "signal=SIGKILL",
+        )
+        .output()
+        .unwrap();
+        for (name, bytes) in visible(&desk.segments) {
+            assert!(want[&name] == bytes, "{what}: {name}");
+        }
+        let (got, _) = found(&desk, &["one", "or", "two"]);
+        assert_same(&calls_found, &got, &what);
+        index(&desk);
+        let left = files(&desk.segments);
+        assert!(
+            left.keys().all(|name| !name.ends_with(".part")),
+            "{what}: {:?}",
+            left.keys()
+        );
+        assert!(visible(&desk.segments) == want, "{what}");
+    }
 }
