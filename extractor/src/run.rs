@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use bumpalo::Bump;
+use rayon::prelude::*;
 use shared::service;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     report::{Exit, Report},
     segments::AfterProcessing,
     session::{Rest, Session},
-    source::{Inputs, Name, NamedInput, Scratch, shown},
+    source::{Input, Inputs, Name, NamedInput, Scratch, shown},
     state::StateFile,
     stored::{self, IndexTask, index_all},
     terms::Terms,
@@ -361,6 +362,7 @@ fn work_through(
     loop {
         if next.is_none() {
             next = points.next_unit(&mut session.report, looks_closely)?;
+            next = next.map(|unit| indexed(session.config(), unit));
         }
         // Only open calls have timers.
         if next.is_none() && session.all_open_calls() > 0 {
@@ -381,12 +383,31 @@ fn work_through(
     }
 }
 
-/// Indexes segments that were read, while they are in memory anyway, if the user wants that. They
-/// are not counted as left behind if it fails: the command `index` makes up for it.
+/// The task of indexing segments, if the user wants that and they do not go.
+fn index_task(config: &Config) -> Option<&IndexTask> {
+    let goes = matches!(&config.source, Source::Directories(directories) if directories.after_processing == AfterProcessing::Delete);
+    config.indexes.as_ref().filter(|_| !goes)
+}
+
+/// Indexes the segments of a unit, if the user wants that. Their indexes then stand for them, so
+/// they are searched once.
+fn indexed(config: &Config, mut unit: Unit) -> Unit {
+    if let Some(task) = index_task(config).filter(|_| unit.has_whole_segments) {
+        let segments: Vec<(Input, &NamedInput)> = unit.inputs.into_iter().zip(&unit.left).collect();
+        let index = |(input, named): (Input, &NamedInput)| {
+            stored::index_input(input, named.path.to_path(), named.identity.size, task)
+        };
+        unit.inputs = segments.into_par_iter().map(index).collect();
+    }
+    unit
+}
+
+/// Indexes segments that were read and have no index yet, because a run went on inside them or
+/// merged them, while they are in memory anyway. They are not counted as left behind if it fails:
+/// the command `index` makes up for it.
 fn make_indexes(session: &Session<'_>, segments: Vec<PathBuf>) {
     let config = session.config();
-    let goes = matches!(&config.source, Source::Directories(directories) if directories.after_processing == AfterProcessing::Delete);
-    if let Some(task) = config.indexes.as_ref().filter(|_| !goes) {
+    if let Some(task) = index_task(config) {
         let task = IndexTask {
             segments,
             ..task.clone()

@@ -36,6 +36,9 @@ pub struct Unit {
     /// What was dropped at capture in the time of the segments that begin in the unit, if the inputs
     /// do not say it themselves.
     pub drops: Vec<SegmentDrops>,
+    /// True when the inputs are segments as they lie in their directories, from their beginning, so
+    /// that indexes can stand for them.
+    pub has_whole_segments: bool,
     /// True for the last unit.
     pub is_final: bool,
 }

@@ -314,6 +314,29 @@ fn a_run_makes_indexes_and_they_go_with_their_segments() {
 }
 
 #[test]
+fn a_run_that_makes_indexes_has_the_same_results() {
+    let mut dice = Dice::new(43);
+    for form in [Form::Micro, Form::Nano, Form::TwoLinks] {
+        let packets = Packets::everything(form);
+        let want = results_with_records(&packets);
+        for (pieces, sizes) in [(1, 0), (7, 1), (31, 1)] {
+            let desk = Desk::new();
+            let segments = Names::Agents.cut(&packets, pieces, &mut dice);
+            let (first, rest) = segments.split_at(pieces / 2);
+            let flags = [&["--index", "--json"], SIZES[sizes]].concat();
+            desk.deliver_all(first);
+            desk.run(&flags).is(0);
+            desk.deliver_all(rest);
+            desk.run(&[&flags[..], &["--final"]].concat()).is(0);
+            let what = format!("{form:?} in {pieces}");
+            desk.has(&want, &what);
+            let made = visible(&desk.segments).len();
+            assert_eq!(made, 3 * segments.len(), "{what}");
+        }
+    }
+}
+
+#[test]
 fn indexing_can_be_killed_at_any_change() {
     let bytes = two_calls().capture.to_pcap();
     let desk = || {

@@ -38,6 +38,7 @@ const RENAMES: &str = "rename";
 /// The kind of run that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
+    /// Segments stay, and get indexes.
     Keep,
     Delete,
     Move,
@@ -112,7 +113,7 @@ impl Kills {
     fn desk(&self) -> Desk {
         let desk = Desk::new();
         desk.deliver_all(&self.segments);
-        ["done", "others"]
+        ["done", "others", "indexes"]
             .iter()
             .for_each(|name| fs::create_dir(desk.folder().join(name)).unwrap());
         self.others
@@ -134,7 +135,10 @@ impl Kills {
             _ => desk.command(&["--final"]),
         };
         match self.job {
-            Job::Keep | Job::File => &mut command,
+            Job::File => &mut command,
+            Job::Keep => command
+                .arg("--index-dir")
+                .arg(desk.folder().join("indexes")),
             Job::Merge => command
                 .arg("--input-dir")
                 .arg(desk.folder().join("others"))

@@ -347,7 +347,10 @@ impl<'c> Points<'c> {
         {
             return self.merged(found, report);
         }
-        let mut unit = Unit::default();
+        let mut unit = Unit {
+            has_whole_segments: true,
+            ..Unit::default()
+        };
         self.working.clear();
         while self.working.is_empty() && !found.is_empty() {
             let next: Vec<FoundSegment> = found.drain(..self.fitting(&found)).collect();
@@ -420,6 +423,7 @@ impl<'c> Points<'c> {
                 opened => opened?,
             };
             let Some(input) = input else { continue };
+            unit.has_whole_segments &= segment.from.is_none();
             // Decompressed, it may be many times larger.
             len = len.saturating_add(input.bytes().len() as u64);
             unit.push(

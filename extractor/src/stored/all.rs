@@ -13,7 +13,7 @@ use std::{
 use rayon::prelude::*;
 use shared::{index::Identity, units::SipPorts};
 
-use super::{Places, StoredFile, make, terms, write};
+use super::{Places, Stored, StoredFile, Use, make, not_used, terms, write};
 use crate::{
     packet::Decoder,
     source::{Input, InputError, Scratch, shown},
@@ -97,6 +97,31 @@ fn index_one(
     write(&made, &places).map_err(failed)?;
     let len = made.index.len().saturating_add(made.positions.len());
     Ok(Some((input.bytes().len() as u64, len as u64)))
+}
+
+/// Indexes a segment that was opened from `path`, a file of this length, unless it has an index. That
+/// then stands for it. If it cannot be written, the segment is read, after a warning.
+#[must_use]
+pub fn index_input(input: Input, path: &Path, file_len: u64, task: &IndexTask) -> Input {
+    let places = Places::of(path, task.directory.as_deref());
+    let index = || -> Result<Option<Stored>, String> {
+        if !is_indexed(&places, &input, task) {
+            let made = make(&input, file_len, &task.decoder, task.sip_ports);
+            write(&made, &places).map_err(|error| error.to_string())?;
+        }
+        let files = StoredFile::open(&places).map_err(|error| error.to_string())?;
+        let files = files.ok_or("it is gone again")?;
+        let extent = [input.bytes().len(), input.start()];
+        let terms = terms(&task.decoder, task.sip_ports);
+        Stored::of(files, extent, &terms, Use::All).map_err(|error| error.to_string())
+    };
+    match index() {
+        Ok(stored) => input.with_stored(stored),
+        Err(why) => {
+            not_used(&shown(&places.index), &why);
+            input
+        }
+    }
 }
 
 /// True if the index is there, and is that of the segment on the same terms.

@@ -33,7 +33,7 @@ use shared::{
 
 use self::packets::Packets;
 pub use self::{
-    all::{IndexTask, Totals, index_all},
+    all::{IndexTask, Totals, index_all, index_input},
     archive::open,
     files::{Places, StoredFile, made_words, write},
     make::{Made, make},
