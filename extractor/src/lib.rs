@@ -22,6 +22,7 @@ pub mod elsewhere;
 pub mod events;
 pub mod explain;
 pub mod find;
+pub mod grid;
 pub mod index;
 pub mod moment;
 pub mod outputs;
