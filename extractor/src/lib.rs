@@ -33,6 +33,7 @@ pub mod progress;
 pub mod reassembly;
 pub mod report;
 pub mod report_page;
+pub mod reports;
 pub mod resume;
 pub mod rtcp;
 pub mod rtp;
