@@ -310,6 +310,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             shows_digits: true,
             writes_json: false,
             writes_messages: false,
+            reports_every: None,
             parquet: None,
             tells_of_calls: false,
             syncs: false,

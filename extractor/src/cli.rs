@@ -356,11 +356,12 @@ impl Arguments {
             .filter(|_| self.uploads.s3_check && !self.input.has_captures())
     }
 
-    /// The report that the run writes at its end.
+    /// The one report that the run writes at its end.
     #[must_use]
     pub fn report(&self) -> Option<report_page::Task> {
         let settings = self.report.settings()?;
-        Some(settings.task(&self.output.output_dir))
+        let is_one = settings.every.is_none();
+        is_one.then(|| settings.task(&self.output.output_dir))
     }
 
     fn store(&self) -> Option<store::UploadSettings> {
@@ -399,6 +400,7 @@ impl Arguments {
                 shows_digits: self.output.dtmf_digits,
                 writes_json,
                 writes_messages,
+                reports_every: self.report.settings().and_then(|report| report.every),
                 parquet: self.output.parquet.as_deref().map(whole_path),
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.

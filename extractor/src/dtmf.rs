@@ -64,6 +64,17 @@ struct Press {
     until_ns: u64,
 }
 
+/// A press of a key, for outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressed {
+    /// `0` to `9`, `*`, `#`, `A` to `D`.
+    pub digit: u8,
+    /// Its first packet or message, in nanoseconds since 1970.
+    pub at_ns: u64,
+    /// The SSRC of the stream in which it came first, if it did not come by INFO.
+    pub ssrc: Option<u32>,
+}
+
 /// The way on which a press came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Way {
@@ -193,7 +204,7 @@ impl Digits {
     /// The digits of both, in the order of time. The same digit on another way within half a second
     /// of a press is the same press: many phones send INFO and telephone-events for one key.
     #[must_use]
-    pub fn with(&self, other: &Self) -> Vec<u8> {
+    pub fn with(&self, other: &Self) -> Vec<Pressed> {
         let mut presses = [&self.presses[..], &other.presses].concat();
         presses.sort_by_key(|press| press.from_ns);
         let mut kept: Vec<(Press, SmallVec<[Way; 2]>)> = Vec::new();
@@ -211,8 +222,15 @@ impl Digits {
                 None => kept.push((press, smallvec![press.way])),
             }
         }
-        let digits = kept.iter().map(|(press, _)| press.digit);
-        digits.take(MAX_DIGITS).collect()
+        let pressed = kept.iter().map(|(press, _)| Pressed {
+            digit: press.digit,
+            at_ns: press.from_ns,
+            ssrc: match press.way {
+                Way::Stream(ssrc) => Some(ssrc),
+                Way::Info(_) => None,
+            },
+        });
+        pressed.take(MAX_DIGITS).collect()
     }
 }
 
@@ -240,7 +258,11 @@ mod tests {
     }
 
     fn text(digits: &Digits) -> String {
-        String::from_utf8(digits.with(&Digits::default())).unwrap()
+        joined(&digits.with(&Digits::default()))
+    }
+
+    fn joined(pressed: &[Pressed]) -> String {
+        pressed.iter().map(|one| char::from(one.digit)).collect()
     }
 
     /// A press of 60 ms with three end packets.
@@ -393,8 +415,8 @@ mod tests {
         told(&mut infos, 70, &info(1, "a", RELAY, "Signal=5"));
         told(&mut infos, 900, &info(2, "a", RELAY, "Signal=7"));
         told(&mut infos, 1_490, &info(3, "a", RELAY, "Signal=5"));
-        assert_eq!(events.with(&infos), b"575");
-        assert_eq!(infos.with(&events), b"575");
+        assert_eq!(joined(&events.with(&infos)), "575");
+        assert_eq!(joined(&infos.with(&events)), "575");
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn report_calls(arguments: ReportArguments) -> ExitCode {
     progress.log(LogFormat::Text, arguments.verbosity());
     let task = arguments.task();
     sandbox::enter_to_report(&task.records, &task.to);
-    match report_page::write(&task) {
+    match report_page::write(&task, &mut || ()) {
         Ok(written) => {
             tracing::info!("{}", written.told(&task));
             ExitCode::from(if written.left_out > 0 { 3 } else { 0 })
@@ -171,7 +171,7 @@ fn extract_or_check(arguments: Arguments) -> ExitCode {
 }
 
 fn write_report(task: &report_page::Task) -> anyhow::Result<()> {
-    let written = report_page::write(task)?;
+    let written = report_page::write(task, &mut || ())?;
     tracing::info!("{}", written.told(task));
     Ok(())
 }

@@ -207,9 +207,9 @@ fn run_files(
     session.report.refused_inputs = refused;
     if rest.is_finished {
         tracing::info!(
-            "an earlier run has read all of these files; only renames and uploads were left"
+            "an earlier run has read all of these files; only renames, reports and uploads were left"
         );
-        return Ok(end(session, None, None));
+        return end(session, None, None);
     }
     let mut left = files;
     if session.report.is_resumed {
@@ -235,7 +235,7 @@ fn run_files(
     ) {
         Ok(()) => {
             make_indexes(&session, paths.to_vec());
-            Ok(end(session, None, None))
+            end(session, None, None)
         }
         Err(error) => {
             drop(session);
@@ -263,7 +263,7 @@ fn run_archive(
         ..Unit::default()
     };
     work(&mut session, unit, None)?;
-    Ok(end(session, None, None))
+    end(session, None, None)
 }
 
 /// Reads the new segments of the directories, and stops.
@@ -295,7 +295,7 @@ fn pass(
         Ok(())
     };
     match pass() {
-        Ok(()) => Ok(end(session, Some(&mut points), None)),
+        Ok(()) => end(session, Some(&mut points), None),
         Err(error) => {
             put_down(&mut points);
             drop(session);
@@ -348,7 +348,7 @@ fn work_through(
     points: &mut Points<'_>,
     rest: Rest,
     mut looks_closely: bool,
-    mut goes_on: impl FnMut(&Session<'_>, (u64, u64)) -> bool,
+    mut goes_on: impl FnMut(&mut Session<'_>, (u64, u64)) -> bool,
 ) -> Result<()> {
     let Rest { left, offset, .. } = rest;
     let mut next = None;
@@ -460,18 +460,26 @@ fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
     }
 }
 
-/// Uploads the due files, for at most `patience`, and saves the files that are left in the state.
+/// Makes the reports that are out of date, uploads the due files, for at most `patience`, and saves
+/// what is left in the state.
+///
+/// # Errors
+/// A report cannot be written. The next run will make it.
 fn end(
     mut session: Session<'_>,
     points: Option<&mut Points<'_>>,
     patience: Option<Duration>,
-) -> Report {
-    if session.finish_uploads(patience)
+) -> Result<Report> {
+    let made = session.make_reports(true);
+    let is_uploaded = session.finish_uploads(patience);
+    if (is_uploaded || matches!(made, Ok(true)))
         && let Err(error) = work(&mut session, Unit::default(), points)
     {
-        tracing::warn!("the next run will ask the store which files were uploaded: {error:#}");
+        tracing::warn!(
+            "the next run will ask the store which files were uploaded, and make the same reports: {error:#}"
+        );
     }
-    session.into_report()
+    made.map(|_| session.into_report())
 }
 
 /// A state larger than this, in bytes, is written only every few seconds: some 50 MB/s of media
@@ -498,7 +506,7 @@ fn stay(
     )?;
     let mut heartbeat = Heartbeat::begin();
     let mut wake = Wake::Look;
-    let mut failed = None;
+    let (mut failed, mut failed_report) = (None, None);
     service::ready();
     while wake != Wake::End {
         let mut closed = session.closed_calls();
@@ -515,9 +523,11 @@ fn stay(
                 closed = session.closed_calls();
                 watch.alive();
                 session.keep_pace(|| !watch.is_ending());
+                make_reports(session, &watch, &mut failed_report);
                 !watch.is_ending()
             },
         );
+        make_reports(&mut session, &watch, &mut failed_report);
         progress.flush();
         if let Some(beat) = heartbeat.beat(session.open_calls() as u64) {
             service::status(&beat.to_string());
@@ -555,7 +565,19 @@ fn stay(
         };
     }
     service::stopping();
-    Ok(end(session, Some(&mut points), Some(LAST_UPLOADS)))
+    end(session, Some(&mut points), Some(LAST_UPLOADS))
+}
+
+/// Makes reports that are out of date, if there is time.
+fn make_reports(session: &mut Session<'_>, watch: &Watch, failed: &mut Option<String>) {
+    if watch.is_ending() {
+        return;
+    }
+    match session.make_reports(false) {
+        Ok(true) => *failed = None,
+        Ok(false) => {}
+        Err(error) => say_once(failed, &error),
+    }
 }
 
 /// Logs an error, unless it was logged before.

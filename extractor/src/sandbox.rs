@@ -113,7 +113,7 @@ impl Kept {
             kept.add(table.parent().unwrap_or(Path::new("/")), WRITE);
         }
         if let Some(report) = &config.report {
-            kept.add(directory_of(&report.to), WRITE);
+            kept.made(&directory_of(&report.to));
         }
         match &config.source {
             Source::Files(paths) if config.uploads.is_none() => {

@@ -14,6 +14,7 @@ use crate::{
     progress::Progress,
     reassembly::{MAX_HOLD_NS, Unfinished},
     report::Report,
+    reports::Reports,
     resume::{Resume, SavedState, give_up},
     sdp::Rank,
     source::{Carried, Input, InputError, Inputs, NamedInput},
@@ -38,6 +39,7 @@ pub struct Session<'c> {
     checkpoint: Checkpoint,
     unfinished: Unfinished,
     carried: Carried,
+    reports: Reports<'c>,
     /// The calls, and their files.
     pub extraction: Extraction<'c>,
     /// The outcome so far.
@@ -99,6 +101,7 @@ impl<'c> Session<'c> {
             checkpoint: Checkpoint::default(),
             unfinished: Unfinished::default(),
             carried: Carried::default(),
+            reports: Reports::of(config),
             report: Report::default(),
         };
         session.file.remove_broken_off()?;
@@ -361,6 +364,16 @@ impl<'c> Session<'c> {
         self.extraction
             .outputs
             .finish_uploads(patience, || self.progress.alive())
+    }
+
+    /// Makes reports of hours or days that are out of date: `all` of them, or those for which there
+    /// is time. Returns true if the state must be saved again to say so.
+    ///
+    /// # Errors
+    /// A report cannot be written.
+    pub fn make_reports(&mut self, all: bool) -> Result<bool> {
+        let (outputs, progress) = (&mut self.extraction.outputs, self.progress);
+        self.reports.make(all, outputs, || progress.alive())
     }
 
     /// The report of the run.

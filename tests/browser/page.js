@@ -38,6 +38,27 @@ const recordOf = async (page) => {
   return calls.find((call) => call.call_id === id) ?? assert.fail(`no call ${id}`);
 };
 
+/** Opens the call with this Call-ID by a search. */
+const openCall = async (page, id) => {
+  await page.fill("#search", id);
+  await openFirst(page);
+  assert.equal(await idOf(page), id);
+  return recordOf(page);
+};
+/** The plots of a call, which are scrolled to, and the place of a moment in them. */
+const plotsOf = async (page, call) => {
+  await page.locator(".plots svg").evaluate((plots) => plots.scrollIntoView({ block: "center" }));
+  const box = await page.locator(".plots svg").boundingBox();
+  const [left, right] = [46, 12];
+  const times = (names) => [call, ...call.streams, ...call.messages]
+    .flatMap((one) => names.flatMap((name) => (one[name] ? [Date.parse(one[name])] : [])));
+  const [first, last] = [
+    Math.min(...times(["start_timestamp", "first_timestamp"])),
+    Math.max(...times(["end_timestamp", "last_timestamp", "timestamp"])),
+  ];
+  return { box, x: (ms) => box.x + left + ((ms - first) / (last - first)) * (box.width - left - right) };
+};
+
 const scenarios = {
   /** The walk of docs/report.md, and all that a person can do in the list and in a call. */
   async walk(browser) {
@@ -130,6 +151,126 @@ const scenarios = {
     }
     await page.locator(".plots").focus();
     await page.keyboard.press("ArrowRight");
+    assert.deepEqual(wrong, []);
+  },
+
+  /** Presses of keys, and what the receiver reported over time, are drawn where they belong. */
+  async keys(browser) {
+    const { page, wrong } = await opened(browser);
+    const call = await openCall(page, "lossy");
+    const presses = call.dtmf_presses;
+    assert.equal(presses.length, 4);
+    assert.equal(await page.locator(".plots .press").count(), presses.length);
+    assert.deepEqual(await page.locator(".press-digit").allTextContents(), ["1", "2", "#", "7"]);
+    assert.match((await page.locator(".pressed").textContent()) ?? "", /DTMF 12#/);
+    assert.match((await page.locator(".arrow .note").allTextContents()).join(" "), /DTMF 7/);
+    const { box, x } = await plotsOf(page, call);
+    // A mark stands at the time of its press.
+    const mark = await page.locator(".plots .press").first().boundingBox();
+    assert.ok(Math.abs(mark.x + mark.width / 2 - x(Date.parse(presses[0].timestamp))) < 2);
+    const number = call.streams.findIndex((stream) => stream.rtcp_series.length > 0);
+    const reported = call.streams[number].rtcp_series;
+    assert.equal(reported.length, 3);
+    for (const one of reported) {
+      await page.mouse.move(x(Date.parse(one.start_timestamp) + 2500), box.y + 120);
+      const told = (await page.locator(`.readout .value.s${number}`).textContent()) ?? "";
+      assert.ok(told.includes(`RTCP: loss ${one.loss_percent.toFixed(one.loss_percent < 10 ? 2 : 1)} %, jitter 10 ms`), told);
+    }
+    assert.equal(await page.locator(`.panel.loss .far.s${number}`).count(), 1);
+    assert.equal(await page.locator(`.panel.mos .far.s${number}`).count(), 0, "it reported no MOS");
+    assert.deepEqual(wrong, []);
+  },
+
+  /** The times of presses are there, and no digit. */
+  async keys_without_digits(browser) {
+    const { page, wrong } = await opened(browser);
+    await page.click('[data-chip="loss"]');
+    await openFirst(page);
+    assert.equal(await page.locator(".plots .press").count(), 4);
+    assert.equal(await page.locator(".press-digit").count(), 0);
+    assert.match((await page.locator(".pressed").textContent()) ?? "", /DTMF, 3 digits/);
+    assert.doesNotMatch((await page.locator("#call").textContent()) ?? "", /DTMF \d|12#/);
+    assert.deepEqual(wrong, []);
+  },
+
+  /** Calls of Parquet files have their streams, and neither messages nor plots. */
+  async lake(browser) {
+    const { page, wrong } = await opened(browser);
+    assert.equal(await shownRows(page).count(), calls.length);
+    const call = await openCall(page, "lossy");
+    assert.equal(await page.locator(".arrow").count(), 0);
+    assert.equal(await page.locator(".plots").count(), 0);
+    assert.equal(await page.locator(".streams tbody tr").count(), call.streams.length);
+    const lossy = call.streams.find((stream) => stream.loss_percent > 5);
+    const bars = (await page.locator(".media.bad .what").allTextContents()).join("; ");
+    assert.ok(bars.includes(`loss ${lossy.loss_percent.toFixed(1)} %`), bars);
+    assert.equal(await page.locator(".facts a").count(), 0, "where the pcap is, is not known");
+    assert.deepEqual(wrong, []);
+  },
+
+  /** A report of several days says on which day a call was, at all widths. */
+  async days(browser) {
+    const dates = calls.map((call) => call.start_timestamp.slice(5, 10));
+    for (const width of [360, 1000, 1280, 3840]) {
+      const { page, wrong } = await opened(browser, "", { viewport: { width, height: 900 } });
+      await page.locator("#rows").focus();
+      const starts = await page.locator("#spread .cell.start").evaluateAll((cells) =>
+        cells.map((cell) => ({ text: cell.textContent, isCut: cell.scrollWidth > cell.clientWidth })));
+      assert.ok(starts.length > 5);
+      for (const { text, isCut } of starts) {
+        assert.match(text, /^1[12]-\d\d \d\d:\d\d:\d\d$/);
+        assert.ok(dates.includes(text.slice(0, 5)) && !isCut, `${width}: ${text}`);
+      }
+      const marks = await page.locator("#histogram .axis.date").allTextContents();
+      const isRight = marks.every((mark, place) => ["2026-11-29", "2026-11-30", "2026-12-01"][place]?.endsWith(mark));
+      assert.ok(marks.length >= 2 && isRight, `${width}: ${marks}`);
+      assert.match((await page.locator("#span").textContent()) ?? "", /2026-11-29 00:00:00 to 2026-12-01/);
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth), false);
+      if (width === 1280) {
+        const box = await page.locator("#histogram svg").boundingBox();
+        await page.mouse.move(box.x + 1, box.y + 20);
+        await page.mouse.down();
+        await page.mouse.move(box.x + box.width * 0.7, box.y + 20, { steps: 4 });
+        await page.mouse.up();
+        assert.match((await page.locator("#range").textContent()) ?? "", /^2026-11-29 .* to 2026-11-30 /);
+      }
+      assert.deepEqual(wrong, []);
+      await page.close();
+    }
+  },
+
+  /** The walk of docs/report.md: each step is written down, with the time since the file was asked for. */
+  async minute(browser) {
+    const begun = Date.now();
+    const step = (what) => console.log(`${((Date.now() - begun) / 1000).toFixed(1)} s: ${what}`);
+    const { page, wrong } = await opened(browser);
+    const first = (await shownRows(page).first().textContent()) ?? "";
+    step(`open the file; the first row: ${first}`);
+    await shownRows(page).first().click();
+    await page.waitForSelector("#call:not([hidden])");
+    const [why] = await page.locator(".finding-list li").allTextContents();
+    step(`click 1, the row: ${why}`);
+    const call = await recordOf(page);
+    const worst = Math.max(...calls.flatMap((one) => one.streams.map((stream) => stream.loss_percent)));
+    assert.equal(Math.max(...call.streams.map((stream) => stream.loss_percent)), worst, "no call lost more");
+    const [, percent, at, source] = /worst ([\d.]+) % at \+([\d.]+) s, (\S+) →/.exec(why) ?? [];
+    const number = call.streams.findIndex((stream) => stream.src_rtp_endpoint === source);
+    const bar = await page.locator(".media.bad, .media.fair").first().textContent();
+    step(`the ladder says between which messages: ${bar}`);
+    const reinvite = call.messages.findIndex((message) => message.cseq === "2 INVITE");
+    await page.locator(`.arrow[data-message="${reinvite}"]`).click();
+    const text = (await page.locator(".message-text pre").textContent()) ?? "";
+    assert.ok(text.startsWith("INVITE "));
+    step(`click 2, a message: ${text.split("\n")[0]}`);
+    const { box, x } = await plotsOf(page, call);
+    await page.mouse.move(x(Date.parse(call.start_timestamp) + Number(at) * 1000 + 1000), box.y + 120);
+    const told = (await page.locator(`.readout .value.s${number}`).textContent()) ?? "";
+    assert.ok(told.includes(`loss ${percent} %`), `${told}: ${percent}`);
+    step(`point at the plots: ${told}`);
+    const other = await opened(browser, new URL(page.url()).hash);
+    assert.equal(await idOf(other.page), call.call_id);
+    step("copy the address: it opens this call in another window");
+    assert.ok(Date.now() - begun < 30_000, "half a minute is for reading");
     assert.deepEqual(wrong, []);
   },
 

@@ -3,7 +3,7 @@
 use sip_call_extractor::{
     events::FlowKey,
     packet::Endpoint,
-    rtcp::Reports,
+    rtcp::{Arrival, Reports},
     rtp::{Header, MediaClock, Sequence, Stream, Totals},
     sdp::format_of_static,
 };
@@ -115,7 +115,11 @@ fn reports(mut steps: Input<'_>) {
         at += u64::from(steps.byte()) << 24;
         let payload = steps.some();
         let wire_len = payload.len() + usize::from(steps.byte() & 0x3f);
-        reports.add(payload, wire_len, flow, at);
+        let arrival = Arrival {
+            ns: at,
+            course_at: Some(at),
+        };
+        reports.add(payload, wire_len, flow, arrival);
     }
     let matched = reports.matched([(7, FlowKey::between(a, b), 9)].into_iter());
     if let Some(reception) = matched[0].reception {
@@ -126,6 +130,13 @@ fn reports(mut steps: Input<'_>) {
                 }
             }
         }
+        let reported = reception.reported(Some(8000));
+        assert!(reported.is_sorted_by_key(|one| one.start_ns) && reported.len() <= 720);
+        assert!(
+            reported
+                .iter()
+                .all(|one| one.loss_percent.is_none_or(|loss| loss < 100.0))
+        );
         assert!(reception.round_trip_ns().is_none_or(|trip| trip <= at));
         assert!(reception.mos().is_none_or(|mos| (1.0..=5.0).contains(&mos)));
     }

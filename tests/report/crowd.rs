@@ -14,10 +14,14 @@ fn below(dice: &mut Dice, end: u64) -> u64 {
     dice.below(end as usize) as u64
 }
 
+const DAYS: [&str; 4] = ["2026-11-29", "2026-11-30", "2026-12-01", "2026-12-02"];
+
+/// A time of these days, in microseconds since the first.
 fn time(us: u64) -> String {
     let (s, us) = (us / 1_000_000, us % 1_000_000);
-    let (h, m, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
-    format!("2026-11-29T{h:02}:{m:02}:{s:02}.{us:06}Z")
+    let (day, h, m, s) = (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60);
+    let day = DAYS[day as usize % DAYS.len()];
+    format!("{day}T{h:02}:{m:02}:{s:02}.{us:06}Z")
 }
 
 /// Writes so many records, a second apart.
@@ -28,10 +32,23 @@ pub(super) fn write(path: &Path, calls: u64, has_texts: bool) {
     }
 }
 
-/// A record of a call with messages and two streams.
+/// Writes records of several days, twelve minutes apart.
+pub(super) fn write_days(path: &Path, calls: u64) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    for number in 0..calls {
+        let record = record_at(number, number * 720_000_000, true);
+        writeln!(file, "{record}").unwrap();
+    }
+}
+
+/// A record of a call with messages and two streams, one of so many within a day.
 pub(super) fn record(number: u64, has_texts: bool) -> Value {
+    record_at(number, number % 86_000 * 1_000_000, has_texts)
+}
+
+fn record_at(number: u64, at_us: u64, has_texts: bool) -> Value {
     let mut dice = Dice::new(number);
-    let start = number % 86_000 * 1_000_000 + below(&mut dice, 900_000);
+    let start = at_us + below(&mut dice, 900_000);
     let (from, to) = (
         4_930_000_000 + below(&mut dice, 9_999_999),
         4_940_000_000 + below(&mut dice, 9_999_999),

@@ -1,6 +1,7 @@
 //! Reports: the file, and what a person sees and does in a browser.
 
 mod crowd;
+mod every;
 mod page;
 
 use std::{
@@ -140,6 +141,61 @@ fn lines_that_are_no_records_are_left_out() {
         log.contains("runs with --json or --report write it"),
         "{log}"
     );
+}
+
+/// The blocks of a kind in a report.
+fn blocks(report: &Path, kind: &str) -> Vec<Value> {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let text = fs::read_to_string(report).unwrap();
+    let begin = format!("<script type=\"application/octet-stream\" class=\"{kind}\">");
+    let block = |rest: &str| {
+        let packed = BASE64_STANDARD
+            .decode(rest.split('<').next().unwrap())
+            .unwrap();
+        serde_json::from_reader(flate2::read::GzDecoder::new(&packed[..])).unwrap()
+    };
+    text.split(&begin).skip(1).map(block).collect()
+}
+
+/// Parquet files have the same rows; what only records have is missing.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_files_become_a_report() {
+    let lake = tempfile::tempdir().unwrap();
+    let path = lake.path().to_str().unwrap();
+    let (desk, ran) = run(&mut page::calls(), &["--json-messages", "--parquet", path]);
+    ran.is(0);
+    let (of_records, output) = reported(&desk.out, "calls.jsonl", &[]);
+    assert!(output.status.success());
+    let (of_lake, output) = reported(lake.path(), ".", &[]);
+    assert!(output.status.success(), "{output:?}");
+    let [mut want, mut got] =
+        [&of_records, &of_lake].map(|report| blocks(report, "rows").remove(0));
+    for rows in [&mut want, &mut got] {
+        let rows = rows.as_object_mut().unwrap();
+        // A row of the table has no ports.
+        for end in ["source", "destination"] {
+            for value in rows[end].as_array_mut().unwrap() {
+                *value = value.as_str().unwrap().trim_end_matches(":5060").into();
+            }
+        }
+        assert_eq!(rows["call_id"].as_array().unwrap().len(), 5);
+    }
+    let by_call = |rows: &Value| {
+        let count = rows["call_id"].as_array().unwrap().len();
+        let cells = |place: usize| {
+            let columns = rows.as_object().unwrap().iter();
+            let columns = columns.filter(|(name, _)| *name != "detail");
+            columns
+                .map(|(name, values)| format!("{name} {}", values[place]))
+                .collect::<Vec<_>>()
+        };
+        let mut all: Vec<Vec<String>> = (0..count).map(cells).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(by_call(&got), by_call(&want));
+    browse("lake", &of_lake, Some(&desk.out.join("calls.jsonl")));
 }
 
 /// Runs a scenario of tests/browser/page.js, and prints what it says.

@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr};
 
 use support::{
     ladder::Ladder,
+    media::{Block, Rtp, press, receiver_report},
     sip::{Sdp, Sip, request, response},
 };
 
@@ -35,7 +36,7 @@ fn media(port: u16) -> (SocketAddr, SocketAddr) {
 }
 
 /// Draws an answered call; returns the ends of its media.
-fn answered(
+pub(super) fn answered(
     t: &mut Ladder,
     at: u64,
     id: &str,
@@ -55,7 +56,7 @@ fn answered(
     (a, b)
 }
 
-fn hung_up(t: &mut Ladder, at: u64, id: &str) {
+pub(super) fn hung_up(t: &mut Ladder, at: u64, id: &str) {
     t.sip(at, A, B, request("BYE", id).cseq(9).to_tag("bob"));
     t.sip(at + 20, B, A, response(200, "BYE", id).cseq(9));
 }
@@ -80,6 +81,21 @@ pub(super) fn calls() -> Ladder {
         );
     }
     t.rtp(60_300, b, a, 4, 1..=900);
+    for (n, fraction) in [20, 60, 128].into_iter().enumerate() {
+        let block = Block {
+            ssrc: 3,
+            fraction,
+            highest: 40,
+            jitter: 80,
+            ..Block::default()
+        };
+        let report = receiver_report(4, block);
+        t.udp(63_000 + n as u64 * 5_000, b, a, &report);
+    }
+    keys(&mut t, 70_000, a, b, &[1, 2, 11]);
+    let info = request("INFO", "lossy").cseq(2).to_tag("bob");
+    let info = info.body("application/dtmf-relay", b"Signal=7\r\nDuration=160\r\n");
+    t.sip(74_000, A, B, info);
     hung_up(&mut t, 79_000, "lossy");
     let one = invite("one-way", "+4930123456", media(20).0);
     t.sip(119_500, A, B, one);
@@ -92,6 +108,20 @@ pub(super) fn calls() -> Ladder {
         t.sip(at + 220, A, B, request("ACK", id).to_tag("bob"));
     }
     t
+}
+
+/// Draws presses of these keys (RFC 4733, 3.2), half a second apart.
+fn keys(t: &mut Ladder, at: u64, from: SocketAddr, to: SocketAddr, codes: &[u8]) {
+    for (n, code) in codes.iter().enumerate() {
+        let at = at + n as u64 * 500;
+        let first = Rtp {
+            timestamp: at as u32 * 8,
+            ..Rtp::new(9, at as u16)
+        };
+        for (packet, bytes) in press(&first, *code).iter().enumerate() {
+            t.udp(at + packet as u64 * 20, from, to, bytes);
+        }
+    }
 }
 
 /// A call with a key and a digit in its messages.
@@ -118,16 +148,17 @@ pub(super) fn secrets() -> Ladder {
 
 /// Opens the report of these calls.
 fn browsed(scenario: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let report = folder.path().join("calls.html");
-    let (desk, ran) = run(&mut calls(), &["--report", report.to_str().unwrap()]);
+    browsed_with(scenario, &["--dtmf-digits"], &[]);
+}
+
+/// Opens the report that these flags of the run, and these of `report`, make.
+fn browsed_with(scenario: &str, of_run: &[&str], of_report: &[&str]) {
+    let (desk, ran) = run(&mut calls(), &[of_run, &["--json-messages"]].concat());
     ran.is(0);
     // The pcaps are beside the records.
-    let beside = desk.out.join("calls.html");
-    fs::copy(&report, &beside).unwrap();
-    let (again, output) = reported(&desk.out, "calls.jsonl", &[]);
+    let (report, output) = reported(&desk.out, "calls.jsonl", of_report);
     assert!(output.status.success());
-    browse(scenario, &again, Some(&desk.out.join("calls.jsonl")));
+    browse(scenario, &report, Some(&desk.out.join("calls.jsonl")));
 }
 
 #[test]
@@ -138,6 +169,42 @@ fn a_person_finds_the_worst_call() {
 #[test]
 fn plots_have_the_figures_of_the_records() {
     browsed("plots");
+}
+
+#[test]
+fn keys_and_far_ends_are_drawn() {
+    browsed("keys");
+}
+
+#[test]
+fn keys_have_no_digits_where_they_are_left_out() {
+    browsed_with("keys_without_digits", &[], &[]);
+    browsed_with(
+        "keys_without_digits",
+        &["--dtmf-digits"],
+        &["--without", "numbers"],
+    );
+}
+
+#[test]
+fn several_days_have_dates() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = folder.path().join("calls.jsonl");
+    crowd::write_days(&records, 300);
+    let (report, output) = reported(folder.path(), "calls.jsonl", &[]);
+    assert!(output.status.success(), "{output:?}");
+    browse("days", &report, Some(&records));
+}
+
+/// The walk of docs/report.md, in a report as large as they come.
+#[test]
+fn the_worst_of_many_is_found_in_a_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = folder.path().join("calls.jsonl");
+    crowd::write(&records, 3_000, true);
+    let (report, output) = reported(folder.path(), "calls.jsonl", &[]);
+    assert!(output.status.success(), "{output:?}");
+    browse("minute", &report, Some(&records));
 }
 
 #[test]

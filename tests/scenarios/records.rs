@@ -3,8 +3,11 @@
 use std::{fs, path::Path, sync::LazyLock};
 
 use boon::{Compiler, SchemaIndex, Schemas};
-use serde_json::Value;
-use support::ladder::Row;
+use serde_json::{Value, json};
+use support::{
+    ladder::Row,
+    media::{Block, press, receiver_report, voip_metrics},
+};
 
 use super::*;
 
@@ -228,6 +231,54 @@ fn neither_keys_nor_digits() {
         (&1.into(), None)
     );
     assert_eq!(only(&mut t.flag("--dtmf-digits"))["dtmf"], "5");
+}
+
+#[test]
+fn what_a_receiver_reports_over_time() {
+    let mut t = ladder();
+    answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
+    t.rtp(1_000, A_MEDIA, B_MEDIA, 7, 1..=600);
+    let about = |fraction, jitter| Block {
+        ssrc: 7,
+        fraction,
+        jitter,
+        highest: 40,
+        ..Block::default()
+    };
+    let b_rtcp = end([192, 0, 2, 2], 6001);
+    // The capture begins at 22.123 s: the first two come within five seconds.
+    for (at, fraction, jitter) in [(3_000, 10, 8), (7_000, 64, 80), (13_000, 0, 16)] {
+        let report = receiver_report(8, about(fraction, jitter));
+        t.udp(at, b_rtcp, A_RTCP, &report);
+    }
+    t.udp(12_500, b_rtcp, A_RTCP, &voip_metrics(8, 7, 42, 40));
+    hung_up(&mut t, 20_000, "1");
+    let record = only(&mut t);
+    let reported = json!([
+        {"start_timestamp": "2023-12-01T14:30:25.000000Z", "length_s": 5.0, "loss_percent": 25.0, "jitter_ms": 10.0},
+        {"start_timestamp": "2023-12-01T14:30:30.000000Z", "length_s": 5.0, "mos": 4.2},
+        {"start_timestamp": "2023-12-01T14:30:35.000000Z", "length_s": 5.0, "loss_percent": 0.0, "jitter_ms": 2.0},
+    ]);
+    assert_eq!(record["streams"][0]["rtcp_series"], reported);
+}
+
+#[test]
+fn when_digits_were_pressed() {
+    let mut t = ladder();
+    answered(&mut t, 0, "1", A_MEDIA, B_MEDIA);
+    for (n, packet) in press(&Rtp::new(7, 1), 4).iter().enumerate() {
+        t.udp(1_000 + n as u64 * 20, A_MEDIA, B_MEDIA, packet);
+    }
+    let info = request("INFO", "1").cseq(2).to_tag("bob");
+    let info = info.body("application/dtmf-relay", b"Signal=#\r\nDuration=160\r\n");
+    t.sip(5_000, A, B, info);
+    hung_up(&mut t, 9_000, "1");
+    let (first, second) = ("2023-12-01T14:30:23.123456Z", "2023-12-01T14:30:27.123456Z");
+    let times = json!([{"timestamp": first, "ssrc": 7}, {"timestamp": second}]);
+    assert_eq!(only(&mut t)["dtmf_presses"], times);
+    let digits =
+        json!([{"timestamp": first, "ssrc": 7, "digit": "4"}, {"timestamp": second, "digit": "#"}]);
+    assert_eq!(only(&mut t.flag("--dtmf-digits"))["dtmf_presses"], digits);
 }
 
 /// A call that comes again replaces its record; the others stay as they are.

@@ -94,6 +94,7 @@ fn reports(t: &mut Ladder, at: u64, a: Phone, b: Phone, n: u32) {
     t.udp(at, a.rtcp(), b.rtcp(), &sent.concat());
     let block = Block {
         ssrc: 0x300,
+        fraction: n as u8,
         lost: (n / 9) as i32,
         highest: n * 2 + 1,
         jitter: n,

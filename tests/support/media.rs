@@ -51,6 +51,8 @@ pub fn sender_report_at(ssrc: u32, ntp: u32) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Block {
     pub ssrc: u32,
+    /// The loss since the report before, out of 256.
+    pub fraction: u8,
     pub lost: i32,
     pub highest: u32,
     pub jitter: u32,
@@ -63,7 +65,7 @@ pub struct Block {
 /// A receiver report.
 pub fn receiver_report(ssrc: u32, block: Block) -> Vec<u8> {
     let mut packet = vec![0x81, 201, 0, 7];
-    let lost = block.lost.cast_unsigned() & 0x00ff_ffff;
+    let lost = block.lost.cast_unsigned() & 0x00ff_ffff | u32::from(block.fraction) << 24;
     for word in [
         ssrc,
         block.ssrc,

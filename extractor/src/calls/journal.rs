@@ -27,6 +27,41 @@ const MAX_START_LINE_LEN: usize = 512;
 /// The most bytes of a tag, and of CSeq, that are kept.
 const MAX_WORD_LEN: usize = 128;
 
+/// The most bytes of the journals of all open calls, about: they are in memory, and in the state.
+/// What comes when they are full is counted.
+const MAX_JOURNALS: u64 = 1 << 30;
+/// The bytes that a message takes beside its texts, about.
+const MESSAGE_BYTES: usize = 256;
+/// The same for a media description, and for an endpoint or a format of it.
+const MEDIA_BYTES: usize = 256;
+/// See [`MEDIA_BYTES`].
+const MEDIUM_BYTES: usize = 64;
+
+/// The room that is left for the journals of all open calls, in bytes. It changes with messages and
+/// with the ends of calls only, so it does not depend on how the input was cut.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Room(u64);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MAX_JOURNALS)
+    }
+}
+
+impl Room {
+    /// Takes so many bytes, if they are left.
+    fn take(&mut self, bytes: u64) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+
+    /// Takes back what the journal of a call that has ended took.
+    pub(super) fn give_back(&mut self, journal: &Journal) {
+        self.0 = self.0.saturating_add(journal.bytes);
+    }
+}
+
 /// What was said in a call.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Journal {
@@ -36,6 +71,8 @@ pub struct Journal {
     omitted_media: u64,
     /// The bytes of all texts.
     text_bytes: usize,
+    /// The bytes that were taken of the [`Room`].
+    bytes: u64,
 }
 
 /// A message.
@@ -109,20 +146,42 @@ impl Journal {
         self.omitted_media
     }
 
-    /// Adds a message, which this side wrote, with its text if the user wants texts.
+    /// Adds a message, which this side wrote, with its text if the user wants texts. After the first
+    /// that is left out, all are.
     #[cold]
-    pub(super) fn add(&mut self, event: &SipEvent<'_>, writer: Option<Side>, texts: Texts) {
-        if self.messages.len() >= MAX_MESSAGES {
+    pub(super) fn add(
+        &mut self,
+        event: &SipEvent<'_>,
+        writer: Option<Side>,
+        texts: Texts,
+        room: &mut Room,
+    ) {
+        let may_be_kept = self.omitted_messages == 0 && self.messages.len() < MAX_MESSAGES;
+        let heard = may_be_kept.then(|| self.heard(event, writer, texts));
+        let Some(heard) = heard.filter(|heard| self.take(heard.bytes(), room)) else {
             self.omitted_messages = self.omitted_messages.saturating_add(1);
             return;
+        };
+        let text_len = heard.text.as_ref().map_or(0, |text| text.bytes.len());
+        self.text_bytes = self.text_bytes.saturating_add(text_len);
+        self.messages.push(heard);
+    }
+
+    fn take(&mut self, bytes: usize, room: &mut Room) -> bool {
+        let bytes = bytes as u64;
+        let is_taken = room.take(bytes);
+        if is_taken {
+            self.bytes = self.bytes.saturating_add(bytes);
         }
+        is_taken
+    }
+
+    fn heard(&self, event: &SipEvent<'_>, writer: Option<Side>, texts: Texts) -> Heard {
         let message = &event.message;
         let tag = |value| sip::tag(value).map(|tag| cut(tag, MAX_WORD_LEN));
         let text = Text::of(message, texts, MAX_TEXTS.saturating_sub(self.text_bytes));
-        let text_len = text.as_ref().map_or(0, |text| text.bytes.len());
-        self.text_bytes = self.text_bytes.saturating_add(text_len);
         let cseq = sip::unfolded(message.fields("CSeq").next().unwrap_or_default());
-        self.messages.push(Heard {
+        Heard {
             at_ns: time(event),
             source: event.source,
             destination: event.destination,
@@ -133,12 +192,18 @@ impl Journal {
             from_tag: tag(message.from),
             to_tag: tag(message.to),
             text,
-        });
+        }
     }
 
     /// Adds the media of a description: that at this place in the message that was added last.
     #[cold]
-    pub(super) fn describe(&mut self, event: &SipEvent<'_>, place: usize, media: &[Media]) {
+    pub(super) fn describe(
+        &mut self,
+        event: &SipEvent<'_>,
+        place: usize,
+        media: &[Media],
+        room: &mut Room,
+    ) {
         let bodies = event.message.bodies();
         let outlines = match bodies.found.get(place) {
             Some(sip::Body::Description(text)) => Outline::read_all(text),
@@ -153,7 +218,7 @@ impl Journal {
         let outlines = outlines.into_iter().map(Some);
         let outlines = outlines.chain(std::iter::repeat(None));
         for ((place, media), outline) in (0..).zip(media).zip(outlines) {
-            self.describe_one(Described {
+            let described = Described {
                 message,
                 at_ns: time(event),
                 source: event.source,
@@ -161,22 +226,55 @@ impl Journal {
                 place,
                 outline,
                 media: limited(media),
-            });
+            };
+            self.describe_one(described, room);
         }
     }
 
-    fn describe_one(&mut self, new: Described) {
+    fn describe_one(&mut self, new: Described, room: &mut Room) {
         let place = |media: &Described| (media.source, media.body, media.place);
         let mut known = self.described.iter().rev();
         let latest = known.find(|known| place(known) == place(&new));
         if latest.is_some_and(|known| known.outline == new.outline && known.media == new.media) {
             return;
         }
-        if self.described.len() < MAX_MEDIA {
+        let bytes = new.bytes();
+        if self.described.len() < MAX_MEDIA && self.take(bytes, room) {
             self.described.push(new);
         } else {
             self.omitted_media = self.omitted_media.saturating_add(1);
         }
+    }
+}
+
+impl Heard {
+    /// The bytes that it takes, about.
+    fn bytes(&self) -> usize {
+        let texts = [
+            Some(&self.start_line),
+            Some(&self.cseq),
+            self.from_tag.as_ref(),
+            self.to_tag.as_ref(),
+            self.text.as_ref().map(|text| &text.bytes),
+        ];
+        let texts = texts.into_iter().flatten().map(|text| text.len());
+        texts.fold(MESSAGE_BYTES, usize::saturating_add)
+    }
+}
+
+impl Described {
+    /// The bytes that it takes, about.
+    fn bytes(&self) -> usize {
+        let formats = self.outline.as_ref().map_or(0, |line| line.formats.len());
+        [
+            self.media.endpoints.len(),
+            self.media.formats.len(),
+            formats,
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
+        .saturating_mul(MEDIUM_BYTES)
+        .saturating_add(MEDIA_BYTES)
     }
 }
 
@@ -242,11 +340,40 @@ mod tests {
     }
 
     fn add(journal: &mut Journal, text: &str) {
+        add_in(&mut Room::default(), journal, text);
+    }
+
+    fn add_in(room: &mut Room, journal: &mut Journal, text: &str) {
         let event = event(text, 7);
-        journal.add(&event, Some(Side::Caller), Texts::No);
+        journal.add(&event, Some(Side::Caller), Texts::No, room);
         for (place, description) in event.descriptions.iter().enumerate() {
-            journal.describe(&event, place, &description.media);
+            journal.describe(&event, place, &description.media, room);
         }
+    }
+
+    #[test]
+    fn all_journals_share_one_room() {
+        let (mut first, mut second) = (Journal::default(), Journal::default());
+        let room = &mut Room(2000);
+        for port in 4000..4003 {
+            add_in(room, &mut first, &invite(port));
+        }
+        let left = room.0;
+        assert!(left < 300, "{left}");
+        add_in(
+            room,
+            &mut second,
+            "ACK sip:b SIP/2.0\r\nFrom: a\r\nTo: b\r\nCall-ID: 2\r\nCSeq: 1 ACK\r\n\r\n",
+        );
+        assert_eq!((second.messages().len(), second.omitted_messages()), (0, 1));
+        room.give_back(&first);
+        assert_eq!(room.0, 2000);
+        add_in(room, &mut second, &invite(4000));
+        assert_eq!(second.omitted_messages(), 2, "a journal has no holes");
+        assert_eq!(second.described().len(), 1);
+        assert_eq!(second.described()[0].message, None);
+        room.give_back(&second);
+        assert_eq!(room.0, 2000);
     }
 
     #[test]

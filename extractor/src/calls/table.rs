@@ -19,6 +19,7 @@ use super::{
     floods::Floods,
     flows::FlowPackets,
     guesses::Addresses,
+    journal::Room,
 };
 use crate::{
     counts::Excess,
@@ -167,6 +168,7 @@ pub struct CallTable {
     /// True when a call has guessed an endpoint: before that, guesses cost nothing.
     has_guesses: bool,
     keeps_journals: bool,
+    journal_room: Room,
     keeps_numbers: bool,
     texts: Texts,
     // Counted anew in each process.
@@ -200,6 +202,7 @@ impl CallTable {
             networks: (None, false),
             has_guesses: false,
             keeps_journals: false,
+            journal_room: Room::default(),
             keeps_numbers: false,
             texts: Texts::No,
             stray_messages: 0,
@@ -551,7 +554,8 @@ impl CallTable {
         let milestone = call.dialogs.handle(&event.message);
         call.facts.learn(event, milestone, &call.dialogs);
         if let Some(journal) = &mut call.journal {
-            journal.add(event, call.dialogs.writer(&event.message), self.texts);
+            let writer = call.dialogs.writer(&event.message);
+            journal.add(event, writer, self.texts, &mut self.journal_room);
         }
         self.excess.dialogs = self
             .excess
@@ -639,7 +643,7 @@ impl CallTable {
         call.descriptions
             .add(event.at, exchange_of(&event.message), &media);
         if let Some(journal) = &mut call.journal {
-            journal.describe(event, place, &media);
+            journal.describe(event, place, &media, &mut self.journal_room);
         }
         let endpoints: Vec<_> = media
             .iter()
@@ -720,6 +724,9 @@ impl CallTable {
         call.conversation = self.conversations.close(number, at.clock);
         if let (Some(trace), Some(end)) = (&mut self.trace, call.end) {
             trace.close(call, at, end);
+        }
+        if let Some(journal) = &call.journal {
+            self.journal_room.give_back(journal);
         }
         self.by_call_id.remove(&call.call_id);
         self.floods.forget(number);

@@ -6,6 +6,7 @@ use clap::{Args, Parser};
 
 use super::{OutputArguments, common::QuietArguments};
 use crate::{
+    outputs::Every,
     progress::Verbosity,
     report_page::{Settings, Task, Without},
 };
@@ -16,8 +17,9 @@ const DETAILS: u32 = 10_000;
 /// Writes one HTML file with the calls of some records, worst first: a list, and for each call its
 /// ladder, its messages and the course of its streams.
 ///
-/// RECORDS is a calls.jsonl of earlier runs with --json or --report, or a directory that holds one.
-/// The file needs no server and no network, so it can be sent by mail.
+/// RECORDS is a calls.jsonl of earlier runs with --json or --report, or a directory that holds one; or
+/// a directory of Parquet files (--parquet), which has neither messages nor the course of streams. The
+/// file needs no server and no network, so it can be sent by mail.
 ///
 /// Exit status: 0 all done; 1 failed; 2 wrong usage; 3 done, but some lines are no records, and were
 /// left out.
@@ -30,7 +32,7 @@ const DETAILS: u32 = 10_000;
 )]
 #[command(override_usage = "sip-call-extractor report [OPTIONS] RECORDS... -o FILE.html")]
 pub struct ReportArguments {
-    /// Files of records, or directories that hold a calls.jsonl.
+    /// Files of records, or directories that hold a calls.jsonl or Parquet files.
     #[arg(value_name = "RECORDS", required = true)]
     records: Vec<PathBuf>,
 
@@ -66,6 +68,7 @@ impl ReportArguments {
             to: self.output_file,
             details: usize::try_from(self.details).unwrap_or(usize::MAX),
             without: self.without.unwrap_or_default(),
+            part: None,
         }
     }
 }
@@ -79,6 +82,14 @@ pub(super) struct RunReportArguments {
     /// calls.jsonl for it, with the texts of messages: see --json and --json-messages.
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+
+    /// Write a report for each hour or day, UTC: with --report calls.html, calls-2026-11-29T14.html
+    /// or calls-2026-11-29.html has the calls that began then.
+    ///
+    /// A report is made anew when it has new calls: while a run goes on, as often as takes a
+    /// twentieth of its time; else at its end.
+    #[arg(long, value_name = "WHICH", requires = "report", value_enum)]
+    report_every: Option<Every>,
 
     /// Keep the details of at most this many calls in a report, the worst; the others have rows
     /// only.
@@ -98,6 +109,7 @@ impl RunReportArguments {
             to: self.report.clone()?,
             details: usize::try_from(self.report_details).unwrap_or(usize::MAX),
             without: self.report_without.unwrap_or_default(),
+            every: self.report_every,
         })
     }
 

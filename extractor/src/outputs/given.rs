@@ -110,6 +110,7 @@ mod tests {
             shows_digits: true,
             writes_json: false,
             writes_messages: false,
+            reports_every: None,
             parquet: None,
             tells_of_calls: false,
             syncs: false,

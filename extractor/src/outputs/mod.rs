@@ -34,6 +34,7 @@ mod runs;
 mod settings;
 mod settled;
 mod streams;
+mod stretches;
 mod summary;
 mod table;
 mod text;
@@ -61,6 +62,7 @@ use self::{
     redact::Redactions,
     rows::{RowForm, Rows},
     settled::Settled,
+    stretches::Stretches,
     summary::CallSummary,
     table::{Form, Replaced, RowFile, RowProgress},
     uploads::{Due, Uploads},
@@ -72,6 +74,7 @@ pub use self::{
     names::{is_of_a_call, rfc3339},
     records::Records,
     settings::OutputSettings,
+    stretches::{DueReport, Every, Found, Stretch},
     text::printable,
 };
 use crate::{
@@ -114,6 +117,8 @@ pub struct Outputs {
     uploads: Uploads,
     /// Files that become due for upload when they are published.
     newly_due: Vec<Due>,
+    /// How much time a report covers, if there are reports of stretches.
+    reports_every: Option<Every>,
 }
 
 /// The state of all output files, with which another process can continue.
@@ -134,6 +139,8 @@ pub struct Books {
     json: RowProgress,
     dataset: DatasetProgress,
     redactions: Redactions,
+    /// The stretches of the records, if they have reports.
+    stretches: Option<Stretches>,
 }
 
 impl Books {
@@ -285,6 +292,7 @@ impl Outputs {
             json: RowProgress::default(),
             dataset: DatasetProgress::default(),
             redactions: Redactions::default(),
+            stretches: None,
         };
         Ok(Self {
             directory,
@@ -303,6 +311,7 @@ impl Outputs {
             tells_of_calls: settings.tells_of_calls,
             uploads,
             newly_due: Vec::new(),
+            reports_every: settings.reports_every,
         })
     }
 
@@ -332,6 +341,12 @@ impl Outputs {
                 self.books.names.ask_always();
             }
         }
+        // A run with another flag, or the first with it, knows nothing about the file.
+        let stretches = self.books.stretches.take();
+        self.books.stretches = self.reports_every.map(|every| {
+            let known = stretches.filter(|known| known.every() == every);
+            known.unwrap_or_else(|| Stretches::new(every))
+        });
         for file in self.row_files() {
             file.lock()?;
         }
@@ -388,6 +403,10 @@ impl Outputs {
         if let Some(json) = &self.json {
             json.prepare(&mut self.books.json, &self.directory)?;
         }
+        if let Some(stretches) = &mut self.books.stretches {
+            let (published, pending) = self.books.json.lengths();
+            stretches.prepare(published, pending, self.overwrites);
+        }
         if let Some(dataset) = &mut self.dataset {
             dataset.prepare(&mut self.books.dataset)?;
         }
@@ -437,6 +456,21 @@ impl Outputs {
             .try_for_each(|file_name| directory.remove_part(file_name))?;
         self.books.obsolete.clear();
         Ok(())
+    }
+
+    /// The reports of stretches that are out of date, in the order of time.
+    #[must_use]
+    pub fn due_reports(&self) -> Vec<DueReport> {
+        let stretches = self.books.stretches.as_ref();
+        stretches.map_or_else(Vec::new, Stretches::due)
+    }
+
+    /// Notes that such a report was made. The state does not have it until it is saved again; until
+    /// then a run that is killed makes the report once more.
+    pub fn report_made(&mut self, report: DueReport, found: Found) {
+        if let Some(stretches) = &mut self.books.stretches {
+            stretches.made(report, found);
+        }
     }
 
     /// Waits while uploads are far behind, as long as `goes_on` returns true.
@@ -664,7 +698,10 @@ impl Outputs {
     }
 
     fn append(&mut self, ready: BTreeMap<CloseOrder, Rows>) -> Result<()> {
-        for rows in ready.into_values() {
+        for ((_, start_ns, ..), rows) in ready {
+            if let Some(stretches) = &mut self.books.stretches {
+                stretches.note(start_ns);
+            }
             self.detected_calls.push(&rows.detected_call);
             self.statistics.push(&rows.statistics);
             if let Some(json) = &mut self.json {

@@ -17,7 +17,7 @@ use super::{
     names::rfc3339,
     summary::CallSummary,
 };
-use crate::{calls::Link, problems::Problem, sdp::Codec, sip::Reason};
+use crate::{calls::Link, dtmf::Pressed, problems::Problem, sdp::Codec, sip::Reason};
 
 /// The version of the form. It changes when a member is renamed or removed, or changes its meaning;
 /// new members do not change it.
@@ -65,8 +65,10 @@ pub(super) fn line(
     to.put("rtp_packet_count", summary.rtp_packets);
     to.put("rtp_stream_count", summary.streams.len());
     to.list_of_bytes("codecs", summary.codecs.iter().map(Codec::name));
-    to.put("dtmf_count", summary.digits.len());
-    to.bytes("dtmf", Some(&*summary.digits).filter(|_| shows_digits));
+    to.put("dtmf_count", summary.pressed.len());
+    to.bytes("dtmf", shows_digits.then(|| summary.digits()).as_deref());
+    let pressed = summary.pressed.iter().map(|one| press(one, shows_digits));
+    to.put("dtmf_presses", pressed.collect::<Vec<_>>());
     to.maybe("one_way", summary.one_way);
     to.maybe("no_media", summary.no_media);
     let problems: Vec<&str> = summary.problems.iter().map(Problem::word).collect();
@@ -81,6 +83,15 @@ pub(super) fn line(
     let mut line = serde_json::to_vec(&to.into_value()).context("a record cannot be made")?;
     line.push(b'\n');
     Ok(line)
+}
+
+fn press(pressed: &Pressed, shows_digit: bool) -> Value {
+    let mut to = Object::default();
+    to.put("timestamp", rfc3339(pressed.at_ns));
+    to.maybe("ssrc", pressed.ssrc);
+    let digit = char::from(pressed.digit).to_string();
+    to.maybe("digit", shows_digit.then_some(digit));
+    to.into_value()
 }
 
 fn link(link: &Link) -> Value {

@@ -261,9 +261,9 @@ fn add_detected_call(
     row.sent(Some(&codecs.join(&b' ')));
     // Text in either case, so that the column has one type.
     if shows_digits {
-        row.sent(Some(&summary.digits));
+        row.sent(Some(&summary.digits()));
     } else {
-        row.word(Some(summary.digits.len()));
+        row.word(Some(summary.pressed.len()));
     }
     row.flag(summary.one_way);
     row.flag(summary.no_media);

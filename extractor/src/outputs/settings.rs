@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use shared::s3_uri::S3Uri;
 
-use super::Columns;
+use super::{Columns, Every};
 use crate::{problems::Thresholds, selection::Selection};
 
 /// The settings of the outputs.
@@ -32,6 +32,8 @@ pub struct OutputSettings {
     pub writes_json: bool,
     /// True when these records have the texts of messages.
     pub writes_messages: bool,
+    /// How much time a report of these records covers, if there is one for each stretch.
+    pub reports_every: Option<Every>,
     /// The directory of Parquet files, from the root, if the user wants them.
     pub parquet: Option<PathBuf>,
     /// True when the log has a line for each call, for services. A user at a terminal reads the

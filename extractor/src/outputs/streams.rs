@@ -8,7 +8,7 @@ use crate::{
     dtmf::{Digits, Event},
     events::{FlowKey, Table},
     moment::Clock,
-    rtcp::{FarEnd, Reports, is_rtcp},
+    rtcp::{Arrival, FarEnd, Reports, is_rtcp},
     rtp::{Header, MediaClock, Stream},
     sdp::Format,
 };
@@ -28,7 +28,7 @@ pub(super) struct Streams {
     latest: [Known; 4],
     packets: u64,
     excess_packets: u64,
-    /// True when each stream has a series.
+    /// True when each stream has a series, and reports of RTCP are kept over time.
     keeps_series: bool,
     reports: Reports,
     digits: Digits,
@@ -214,8 +214,12 @@ impl Streams {
         if descriptions.is_secured(key, known) {
             self.reports.add_unread();
         } else {
+            let arrival = Arrival {
+                ns: packet.at_ns,
+                course_at: self.keeps_series.then_some(packet.clock),
+            };
             self.reports
-                .add(packet.payload, packet.wire_len, key, packet.at_ns);
+                .add(packet.payload, packet.wire_len, key, arrival);
         }
     }
 

@@ -9,6 +9,7 @@ use self::{directions::go_both_ways, streams::codecs};
 use super::{names::FileName, recording::Recording};
 use crate::{
     calls::{Call, CallState, End, Link, Side},
+    dtmf::Pressed,
     problems::{Problem, Problems, Thresholds},
     sdp::Codec,
     selection::Ended,
@@ -42,8 +43,8 @@ pub(super) struct CallSummary<'a> {
     pub(super) hangup_by: Option<Side>,
     /// The codecs of its streams, each once, by first packet.
     pub(super) codecs: Vec<Codec>,
-    /// The digits that were pressed.
-    pub(super) digits: Vec<u8>,
+    /// The digits that were pressed, in the order of time.
+    pub(super) pressed: Vec<Pressed>,
     /// Of an answered call: true if RTP went in one direction only.
     pub(super) one_way: Option<bool>,
     /// Of an answered call: true if there is no RTP.
@@ -89,7 +90,7 @@ impl<'a> CallSummary<'a> {
                 .map(|answered_ns| over_ns.saturating_sub(answered_ns)),
             hangup_by: hang_up.map(|hang_up| hang_up.by).or(cancelled_by),
             codecs: codecs(call, all),
-            digits: recording.streams.digits().with(&call.info_digits),
+            pressed: recording.streams.digits().with(&call.info_digits),
             one_way: of_answered(!all.is_empty() && !go_both_ways(all)),
             no_media: of_answered(all.is_empty()),
             conversation: conversation(call),
@@ -98,6 +99,11 @@ impl<'a> CallSummary<'a> {
         };
         summary.problems = summary.problems(thresholds);
         summary
+    }
+
+    /// The digits that were pressed.
+    pub(super) fn digits(&self) -> Vec<u8> {
+        self.pressed.iter().map(|one| one.digit).collect()
     }
 
     /// The values by which the user selects calls.

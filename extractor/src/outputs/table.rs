@@ -106,6 +106,13 @@ pub(super) struct RowProgress {
     is_prepared: bool,
 }
 
+impl RowProgress {
+    /// The length of the file, and that of the rows that will be appended to it.
+    pub(super) fn lengths(&self) -> (u64, u64) {
+        (self.published, self.pending)
+    }
+}
+
 impl RowFile {
     /// A file with rows in this form, which need not exist yet.
     pub(super) fn new(directory: &Directory, name: &Path, form: Form) -> Self {

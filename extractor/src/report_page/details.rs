@@ -54,7 +54,25 @@ pub(super) fn details(line: &[u8], without: Without) -> io::Result<Vec<u8>> {
     let record = without.applied(record);
     let start = record.get("start_timestamp").and_then(microseconds);
     let start = start.unwrap_or_default();
+    let record = with_streams_of_presses(record);
     serde_json::to_vec(&compact(record, start)).map_err(made)
+}
+
+/// Replaces the SSRC of each press of a key with the number of its stream.
+fn with_streams_of_presses(mut record: Map<String, Value>) -> Map<String, Value> {
+    let streams = record.get("streams").and_then(Value::as_array);
+    let ssrcs = streams.into_iter().flatten().map(|one| one.get("ssrc"));
+    let ssrcs: Vec<Option<Value>> = ssrcs.map(Option::<&Value>::cloned).collect();
+    let presses = record.get_mut("dtmf_presses").and_then(Value::as_array_mut);
+    for press in presses.into_iter().flatten() {
+        let Some(press) = press.as_object_mut() else {
+            continue;
+        };
+        let ssrc = press.remove("ssrc");
+        let stream = ssrcs.iter().position(|one| one.is_some() && *one == ssrc);
+        press.extend(stream.map(|number| ("stream".to_owned(), number.into())));
+    }
+    record
 }
 
 fn compact(object: Map<String, Value>, start: i64) -> Value {
@@ -68,6 +86,8 @@ fn compact(object: Map<String, Value>, start: i64) -> Value {
         }
         let value = match value {
             Value::Array(intervals) if name == "series" => series(&intervals, start),
+            Value::Array(intervals) if name == "rtcp_series" => reports(&intervals, start)?,
+            Value::Array(presses) if name == "dtmf_presses" && presses.is_empty() => return None,
             Value::Array(values) => {
                 let of_list = |value| match value {
                     Value::Object(mut object) => {
@@ -96,35 +116,61 @@ fn compact(object: Map<String, Value>, start: i64) -> Value {
 }
 
 /// The columns of a series: begin and length in milliseconds, packets, lost, jitter in tenths of a
-/// millisecond, MOS in hundredths. Each beginning is the time since the one before.
+/// millisecond, MOS in hundredths.
 fn series(intervals: &[Value], start: i64) -> Value {
-    let (mut begins, mut lengths, mut packets) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut lost, mut jitters, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    let (begins, lengths) = times(intervals, start);
+    let count = |name: &str| -> Value {
+        let value = |one: &Value| one.get(name).and_then(Value::as_u64).unwrap_or(0);
+        intervals.iter().map(value).collect()
+    };
+    let jitters: Value = intervals
+        .iter()
+        .map(|one| scaled(one, "jitter_ms", 10.0).unwrap_or(0))
+        .collect();
+    json!({"begin": begins, "length": lengths, "packets": count("packets"), "lost": count("lost"),
+        "jitter": jitters, "mos": column(intervals, "mos", 100.0)})
+}
+
+/// The columns of what a receiver reported: begin and length in milliseconds, loss in hundredths of
+/// a percent, jitter and round trip in tenths of a millisecond, MOS in tenths. `None` if it reported
+/// nothing.
+fn reports(intervals: &[Value], start: i64) -> Option<Value> {
+    let (begins, lengths) = times(intervals, start);
+    let column = |name, by| column(intervals, name, by);
+    (!intervals.is_empty()).then(|| {
+        json!({"begin": begins, "length": lengths, "loss": column("loss_percent", 100.0),
+            "jitter": column("jitter_ms", 10.0), "trip": column("rtt_ms", 10.0),
+            "mos": column("mos", 10.0)})
+    })
+}
+
+/// When intervals begin, and how long they are, in milliseconds. Each beginning is the time since
+/// the one before; one length stands for all if they are equal, as they nearly always are.
+fn times(intervals: &[Value], start: i64) -> (Vec<i64>, Vec<i64>) {
+    let (mut begins, mut lengths) = (Vec::new(), Vec::new());
     let mut before = start;
     for interval in intervals {
-        let Some(begin) = interval.get("start_timestamp").and_then(microseconds) else {
-            continue;
-        };
-        let count = |name: &str| interval.get(name).and_then(Value::as_u64).unwrap_or(0);
-        let scaled = |name: &str, by: f64| {
-            let value = interval.get(name).and_then(Value::as_f64)?;
-            Some((value * by).round() as i64)
-        };
-        begins.push(begin.saturating_sub(before).div_euclid(1000));
+        let begin = interval.get("start_timestamp").and_then(microseconds);
+        let since = begin.unwrap_or(before).saturating_sub(before);
+        let since_ms = since.div_euclid(1000);
+        begins.push(since_ms);
         // The remainders of divisions must not add up.
-        before = before
-            .saturating_add((begin.saturating_sub(before).div_euclid(1000)).saturating_mul(1000));
-        lengths.push(scaled("length_s", 1000.0).unwrap_or(5000));
-        packets.push(count("packets"));
-        lost.push(count("lost"));
-        jitters.push(scaled("jitter_ms", 10.0).unwrap_or(0));
-        scores.push(scaled("mos", 100.0));
+        before = before.saturating_add(since_ms.saturating_mul(1000));
+        lengths.push(scaled(interval, "length_s", 1000.0).unwrap_or(5000));
     }
-    // Nearly always all intervals are equally long.
     if lengths.iter().all(|length| lengths.first() == Some(length)) {
         lengths.truncate(1);
     }
-    json!({"begin": begins, "length": lengths, "packets": packets, "lost": lost, "jitter": jitters, "mos": scores})
+    (begins, lengths)
+}
+
+fn column(intervals: &[Value], name: &str, by: f64) -> Value {
+    intervals.iter().map(|one| scaled(one, name, by)).collect()
+}
+
+fn scaled(interval: &Value, name: &str, by: f64) -> Option<i64> {
+    let value = interval.get(name).and_then(Value::as_f64)?;
+    Some((value * by).round() as i64)
 }
 
 /// Microseconds since 1970 of a time as records have it.
@@ -144,6 +190,16 @@ mod tests {
         assert_eq!(
             String::from_utf8(details).unwrap(),
             r#"{"start_timestamp":"2023-12-01T14:30:22.123456Z","end":10000000,"messages":[{"at":1,"start_line":"BYE"}],"streams":[{"first":-1000000,"series":{"begin":[-2124,5000],"length":[5000],"packets":[94,9],"lost":[1,0],"jitter":[13,0],"mos":[431,null]}}]}"#
+        );
+    }
+
+    #[test]
+    fn presses_and_reports() {
+        let line = r#"{"start_timestamp":"2023-12-01T14:30:22.000000Z","dtmf_presses":[{"timestamp":"2023-12-01T14:30:23.000000Z","ssrc":9,"digit":"5"},{"timestamp":"2023-12-01T14:30:24.000000Z"}],"streams":[{"ssrc":7,"rtcp_series":[]},{"ssrc":9,"rtcp_series":[{"start_timestamp":"2023-12-01T14:30:20.000000Z","length_s":5.0,"loss_percent":25.0,"jitter_ms":1.25,"rtt_ms":12.34},{"start_timestamp":"2023-12-01T14:30:25.000000Z","length_s":5.0,"mos":4.2}]}]}"#;
+        let details = details(line.as_bytes(), Without::default()).unwrap();
+        assert_eq!(
+            String::from_utf8(details).unwrap(),
+            r#"{"start_timestamp":"2023-12-01T14:30:22.000000Z","dtmf_presses":[{"at":1000000,"digit":"5","stream":1},{"at":2000000}],"streams":[{},{"rtcp_series":{"begin":[-2000,5000],"length":[5000],"loss":[2500,null],"jitter":[13,null],"trip":[123,null],"mos":[null,42]}}]}"#
         );
     }
 }

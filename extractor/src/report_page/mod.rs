@@ -12,6 +12,8 @@ mod blocks;
 mod columns;
 mod details;
 mod html;
+#[cfg(feature = "parquet")]
+mod lake;
 mod rank;
 mod reading;
 mod record;
@@ -20,6 +22,7 @@ mod without;
 use std::{
     collections::BinaryHeap,
     io::{self, BufWriter, Write},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +36,7 @@ use self::{
     reading::{Line, Lines, Source},
     record::Record,
 };
+use crate::outputs::{Every, Found, JSON_NAME};
 
 /// Calls are confidential: only the owner and the group can read the file.
 const MODE: u32 = 0o640;
@@ -40,7 +44,7 @@ const MODE: u32 = 0o640;
 /// The task: which records become which report.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Files of records (`calls.jsonl`), or directories that hold one.
+    /// Files of records (`calls.jsonl`), or directories that hold one, or Parquet files.
     pub records: Vec<PathBuf>,
     /// The report.
     pub to: PathBuf,
@@ -48,7 +52,21 @@ pub struct Task {
     pub details: usize,
     /// The parts that are left out.
     pub without: Without,
+    /// The calls, if they are not all of these records.
+    pub part: Option<Part>,
 }
+
+/// A part of the calls of some records.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The starts of its calls, in nanoseconds since 1970.
+    pub starts: RangeInclusive<u64>,
+    /// The offset in the file before which there are none of its records.
+    pub offset: u64,
+}
+
+/// Records are read by so many calls between two signs of life.
+const ALIVE_EVERY: u64 = 256;
 
 /// The report of a run.
 #[derive(Clone, Debug)]
@@ -59,6 +77,8 @@ pub struct Settings {
     pub details: usize,
     /// See [`Task::without`].
     pub without: Without,
+    /// How much time a report covers, if there is one for each stretch.
+    pub every: Option<Every>,
 }
 
 impl Settings {
@@ -66,10 +86,11 @@ impl Settings {
     #[must_use]
     pub fn task(&self, directory: &Path) -> Task {
         Task {
-            records: vec![directory.join(crate::outputs::JSON_NAME)],
+            records: vec![directory.join(JSON_NAME)],
             to: self.to.clone(),
             details: self.details,
             without: self.without,
+            part: None,
         }
     }
 }
@@ -83,6 +104,8 @@ pub struct Written {
     pub details: u64,
     /// Lines that are no record, and were left out.
     pub left_out: u64,
+    /// What was found out about the file of records.
+    pub found: Found,
 }
 
 impl Written {
@@ -93,6 +116,7 @@ impl Written {
             calls,
             details,
             left_out,
+            found: _,
         } = *self;
         let of_them = if details < calls {
             format!(", {} of them with details", grouped(details))
@@ -116,33 +140,50 @@ impl Written {
     }
 }
 
-/// Writes the report. It replaces an older one as a whole.
+/// Writes the report. It replaces an older one as a whole. `alive` is called now and then.
 ///
 /// # Errors
 /// The records cannot be read, or the report cannot be written.
-pub fn write(task: &Task) -> Result<Written> {
+pub fn write(task: &Task, alive: &mut dyn FnMut()) -> Result<Written> {
     let sources = reading::sources(&task.records, &task.to)?;
-    let (calls, worst) = rank(&sources, task)?;
+    let mut records = Records {
+        sources: &sources,
+        part: task.part.as_ref(),
+        alive,
+    };
+    let Ranked {
+        calls,
+        worst,
+        found,
+    } = rank(&mut records, task)?;
     let file = files::replacement(&task.to, MODE)
         .with_context(|| format!("{} cannot be written", task.to.display()))?;
     let mut to = BufWriter::new(file.as_file());
-    let written = write_page(&mut to, &sources, task, calls, &worst)?;
+    let written = write_page(&mut to, &mut records, task, calls, &worst)?;
     to.flush()
         .with_context(|| format!("{} cannot be written", task.to.display()))?;
     drop(to);
     file.persist(&task.to)
         .map_err(|error| error.error)
         .with_context(|| format!("{} cannot be replaced", task.to.display()))?;
-    Ok(written)
+    Ok(Written { found, ..written })
 }
 
-/// The calls that are read, and the numbers of the worst, in ascending order.
-fn rank(sources: &[Source], task: &Task) -> Result<(u64, Vec<u64>)> {
+/// What the first reading finds.
+struct Ranked {
+    calls: u64,
+    /// The numbers of the worst, in ascending order.
+    worst: Vec<u64>,
+    found: Found,
+}
+
+fn rank(records: &mut Records<'_>, task: &Task) -> Result<Ranked> {
     // The least bad of the worst is on top. Of calls that are equally bad, the first are kept.
     let mut worst = BinaryHeap::new();
     let mut number: u64 = 0;
-    for source in sources {
-        for_each(source, &mut |record, _| {
+    let mut found = Found::default();
+    for source in records.sources {
+        records.for_each(source, &mut found, &mut |record, _| {
             worst.push(std::cmp::Reverse((
                 rank::points(record),
                 std::cmp::Reverse(number),
@@ -159,25 +200,30 @@ fn rank(sources: &[Source], task: &Task) -> Result<(u64, Vec<u64>)> {
         .map(|std::cmp::Reverse((_, std::cmp::Reverse(number)))| number)
         .collect();
     numbers.sort_unstable();
-    Ok((number, numbers))
+    Ok(Ranked {
+        calls: number,
+        worst: numbers,
+        found,
+    })
 }
 
 fn write_page(
     to: &mut impl Write,
-    sources: &[Source],
+    records: &mut Records<'_>,
     task: &Task,
     calls: u64,
     worst: &[u64],
 ) -> Result<Written> {
     let cannot = || format!("{} cannot be written", task.to.display());
     html::begin(to).with_context(cannot)?;
-    let head = head(sources, task, calls, worst.len());
+    let head = head(records.sources, task, calls, worst.len());
     put_block(to, "head", head.to_string().as_bytes()).with_context(cannot)?;
     let mut written = Written::default();
     let (mut columns, mut details) = (Columns::default(), Details::default());
     let mut worst = worst.iter().copied().peekable();
-    for (source_number, source) in sources.iter().enumerate() {
-        let left_out = for_each(source, &mut |record, line| {
+    for (source_number, source) in records.sources.iter().enumerate() {
+        let found = &mut Found::default();
+        let left_out = records.for_each(source, found, &mut |record, line| {
             let detail = if worst.next_if_eq(&written.calls).is_some() {
                 written.details = written.details.saturating_add(1);
                 Some(details.push(to, &details::details(line, task.without)?)?)
@@ -204,7 +250,7 @@ fn write_page(
 
 /// The facts that the page must know before it reads the rows.
 fn head(sources: &[Source], task: &Task, calls: u64, details: usize) -> serde_json::Value {
-    let bases: Vec<&str> = sources.iter().map(|source| source.base.as_str()).collect();
+    let bases: Vec<Option<&str>> = sources.iter().map(Source::base).collect();
     serde_json::json!({
         "version": 1,
         "program": concat!("sip-call-extractor ", env!("CARGO_PKG_VERSION")),
@@ -217,30 +263,54 @@ fn head(sources: &[Source], task: &Task, calls: u64, details: usize) -> serde_js
     })
 }
 
-/// Visits the records of a source. Returns the number of lines that are no record.
-fn for_each(
-    source: &Source,
-    visit: &mut dyn FnMut(&Record<'_>, &[u8]) -> Result<()>,
-) -> Result<u64> {
-    let mut lines = Lines::open(source)?;
-    let mut left_out: u64 = 0;
-    loop {
-        let line = lines
-            .next()
-            .with_context(|| format!("{} cannot be read", source.path.display()))?;
-        let bytes = match line {
-            Line::End => return Ok(left_out),
-            Line::TooLong => {
+/// The records that become a report.
+struct Records<'r> {
+    sources: &'r [Source],
+    part: Option<&'r Part>,
+    /// See [`write`].
+    alive: &'r mut dyn FnMut(),
+}
+
+impl Records<'_> {
+    /// Visits the records of a source. Returns the number of lines that are no record.
+    fn for_each(
+        &mut self,
+        source: &Source,
+        found: &mut Found,
+        visit: &mut dyn FnMut(&Record<'_>, &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let offset = self.part.map_or(0, |part| part.offset);
+        let mut lines = Lines::open(source, offset)?;
+        let (mut left_out, mut number): (u64, u64) = (0, 0);
+        loop {
+            if number.is_multiple_of(ALIVE_EVERY) {
+                (self.alive)();
+            }
+            number = number.saturating_add(1);
+            let line = lines
+                .next()
+                .with_context(|| format!("{} cannot be read", source.path.display()))?;
+            let (begin, bytes) = match line {
+                Line::End => return Ok(left_out),
+                Line::TooLong => {
+                    left_out = left_out.saturating_add(1);
+                    continue;
+                }
+                Line::Whole(begin, bytes) => (begin, bytes),
+            };
+            let Some(record) = Record::parse(bytes) else {
                 left_out = left_out.saturating_add(1);
                 continue;
+            };
+            found.latest_ns = found.latest_ns.max(record.start_ns);
+            if self
+                .part
+                .is_none_or(|part| part.starts.contains(&record.start_ns))
+            {
+                found.first = found.first.or(Some(begin));
+                visit(&record, bytes)?;
             }
-            Line::Whole(bytes) => bytes,
-        };
-        let Some(record) = Record::parse(bytes) else {
-            left_out = left_out.saturating_add(1);
-            continue;
-        };
-        visit(&record, bytes)?;
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files of records, line by line.
+//! Records of earlier runs, one by one: lines of JSON, or rows of Parquet files.
 #![allow(
     clippy::disallowed_methods,
     reason = "a door: opens the records that become a report"
@@ -6,31 +6,53 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Take},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take},
     path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 
+#[cfg(feature = "parquet")]
+use super::lake;
 use crate::{outputs::JSON_NAME, segments::directory_of};
 
 /// The longest line that is read, in bytes: a call with a thousand long messages has a tenth of it.
 const MAX_LINE: u64 = 64 << 20;
 
-/// A file of records.
+/// A file of records, or a directory of Parquet files.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
-    /// Its length when the report began. A run may be appending to it.
-    len: u64,
-    /// The way from the directory of the report to that of the records, as a prefix of names.
-    pub(super) base: String,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Json {
+        /// The length of the file when the report began. A run may be appending to it.
+        len: u64,
+        /// The way from the directory of the report to that of the records, as a prefix of names.
+        base: String,
+    },
+    #[cfg(feature = "parquet")]
+    Lake(Vec<lake::Group>),
+}
+
+impl Source {
+    /// The way from the directory of the report to calls' files, if it is known.
+    pub(super) fn base(&self) -> Option<&str> {
+        match &self.form {
+            Form::Json { base, .. } => Some(base),
+            #[cfg(feature = "parquet")]
+            Form::Lake(_) => None,
+        }
+    }
 }
 
 /// A line of it.
 pub(super) enum Line<'l> {
-    /// Without its end.
-    Whole(&'l [u8]),
+    /// Its offset in the file, and the line without its end.
+    Whole(u64, &'l [u8]),
     /// It is longer than [`MAX_LINE`].
     TooLong,
     /// There are no more.
@@ -44,6 +66,10 @@ pub(super) enum Line<'l> {
 pub(super) fn sources(paths: &[PathBuf], report: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in paths {
+        if is_lake(path) {
+            sources.push(lake(path)?);
+            continue;
+        }
         let is_directory = path.is_dir();
         let path = if is_directory {
             path.join(JSON_NAME)
@@ -53,18 +79,36 @@ pub(super) fn sources(paths: &[PathBuf], report: &Path) -> Result<Vec<Source>> {
         let metadata = path.metadata();
         let metadata = match metadata {
             Err(_) if is_directory => bail!(
-                "there is no {}: runs with --json or --report write it",
+                "there is no {}: runs with --json or --report write it; those with --parquet write a directory that has calls and streams",
                 path.display()
             ),
             metadata => metadata.with_context(|| format!("{} cannot be read", path.display()))?,
         };
-        sources.push(Source {
+        let form = Form::Json {
             len: metadata.len(),
             base: way(report, &path),
-            path,
-        });
+        };
+        sources.push(Source { path, form });
     }
     Ok(sources)
+}
+
+/// True for a directory of Parquet files. Records say more, so they come first.
+fn is_lake(path: &Path) -> bool {
+    path.join("calls").is_dir() && path.join("streams").is_dir() && !path.join(JSON_NAME).exists()
+}
+
+#[cfg(feature = "parquet")]
+fn lake(path: &Path) -> Result<Source> {
+    Ok(Source {
+        form: Form::Lake(lake::groups(path)?),
+        path: path.to_owned(),
+    })
+}
+
+#[cfg(not(feature = "parquet"))]
+fn lake(_: &Path) -> Result<Source> {
+    bail!("{}", crate::outputs::PARQUET_MISSING)
 }
 
 /// The way from the directory of one file to that of another: empty, or it ends in a slash.
@@ -84,35 +128,82 @@ fn way(from: &Path, to: &Path) -> String {
     up.chain(down).map(|part| part + "/").collect()
 }
 
-/// The lines of a file.
-pub(super) struct Lines {
-    file: BufReader<Take<File>>,
-    line: Vec<u8>,
+/// The records of a source.
+pub(super) enum Lines {
+    Json(JsonLines),
+    #[cfg(feature = "parquet")]
+    Lake(Box<lake::Lines>, Vec<u8>),
 }
 
 impl Lines {
-    pub(super) fn open(source: &Source) -> Result<Self> {
-        let file = File::open(&source.path)
-            .with_context(|| format!("{} cannot be opened", source.path.display()))?;
-        Ok(Self {
-            file: BufReader::with_capacity(1 << 18, file.take(source.len)),
-            line: Vec::new(),
-        })
+    /// Opens a source at the offset of a line, which rows of Parquet files do not have.
+    pub(super) fn open(source: &Source, offset: u64) -> Result<Self> {
+        match &source.form {
+            Form::Json { len, .. } => JsonLines::open(&source.path, *len, offset).map(Self::Json),
+            #[cfg(feature = "parquet")]
+            Form::Lake(groups) => {
+                let lines = lake::Lines::of(groups.clone());
+                Ok(Self::Lake(Box::new(lines), Vec::new()))
+            }
+        }
     }
 
     /// The next line that is not empty.
     pub(super) fn next(&mut self) -> io::Result<Line<'_>> {
+        match self {
+            Self::Json(lines) => lines.next(),
+            #[cfg(feature = "parquet")]
+            Self::Lake(lines, line) => Ok(match lines.next()? {
+                Some(next) => {
+                    *line = next;
+                    Line::Whole(0, line)
+                }
+                None => Line::End,
+            }),
+        }
+    }
+}
+
+/// The lines of a file.
+pub(super) struct JsonLines {
+    file: BufReader<Take<File>>,
+    line: Vec<u8>,
+    /// The offset of the next line.
+    offset: u64,
+}
+
+impl JsonLines {
+    fn open(path: &Path, len: u64, offset: u64) -> Result<Self> {
+        // A file that is shorter by now is another one.
+        let offset = if offset <= len { offset } else { 0 };
+        let file = File::open(path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(offset))?;
+            Ok(file.take(len.saturating_sub(offset)))
+        });
+        let file = file.with_context(|| format!("{} cannot be opened", path.display()))?;
+        Ok(Self {
+            file: BufReader::with_capacity(1 << 18, file),
+            line: Vec::new(),
+            offset,
+        })
+    }
+
+    fn next(&mut self) -> io::Result<Line<'_>> {
+        let mut begin;
         loop {
             self.line.clear();
+            begin = self.offset;
             let read = (&mut self.file)
                 .take(MAX_LINE)
                 .read_until(b'\n', &mut self.line)?;
+            self.offset = self.offset.saturating_add(read as u64);
             if read == 0 {
                 return Ok(Line::End);
             }
             let is_whole = self.line.ends_with(b"\n");
             if !is_whole && read as u64 >= MAX_LINE {
-                self.file.skip_until(b'\n')?;
+                let skipped = self.file.skip_until(b'\n')?;
+                self.offset = self.offset.saturating_add(skipped as u64);
                 self.line = Vec::new();
                 return Ok(Line::TooLong);
             }
@@ -120,7 +211,7 @@ impl Lines {
                 break;
             }
         }
-        Ok(Line::Whole(self.line.trim_ascii()))
+        Ok(Line::Whole(begin, self.line.trim_ascii()))
     }
 }
 

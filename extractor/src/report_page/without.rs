@@ -35,6 +35,7 @@ const KEPT: &[&str] = &[
     "rtp_packet_count",
     "rtp_stream_count",
     "dtmf_count",
+    "dtmf_presses",
     "one_way",
     "no_media",
     "capture_drops",
@@ -92,10 +93,11 @@ const KEPT: &[&str] = &[
     "mean_jitter_ms",
     "mos",
     "series",
+    "rtcp_series",
+    "rtt_ms",
     "length_s",
     "packets",
     "lost",
-    "digits",
 ];
 
 /// The same, whose text is masked.
@@ -330,11 +332,15 @@ mod tests {
 
     #[test]
     fn a_record_without_numbers_has_known_members_only() {
-        let line = r#"{"schema_version":1,"call_id":"0170123456@x","sip_from":"<sip:0170123456@h>","sip_to":"<sip:0170999999@h>","cname":"0170123456","dtmf":"1234","reason":"SIP;cause=480;text=\"call 0170 123456\"","new":"0170123456","messages":[{"start_line":"INVITE sip:0170123456@h SIP/2.0","from_tag":"0170123456","from":"192.0.2.1:5060","text":"0170123456","cseq":"1 INVITE"}],"media":[{"media":"audio","port":40000,"formats":[{"format":"0"}]}]}"#;
+        let line = r#"{"schema_version":1,"call_id":"0170123456@x","sip_from":"<sip:0170123456@h>","sip_to":"<sip:0170999999@h>","cname":"0170123456","dtmf":"1234","dtmf_presses":[{"timestamp":"t","ssrc":7,"digit":"5"}],"reason":"SIP;cause=480;text=\"call 0170 123456\"","new":"0170123456","messages":[{"start_line":"INVITE sip:0170123456@h SIP/2.0","from_tag":"0170123456","from":"192.0.2.1:5060","text":"0170123456","cseq":"1 INVITE"}],"media":[{"media":"audio","port":40000,"formats":[{"format":"0"}]}]}"#;
         let record: Map<String, Value> = serde_json::from_str(line).unwrap();
         let text = Value::from(NUMBERS.applied(record.clone())).to_string();
         assert!(!text.contains("0170") && !text.contains("123456"), "{text}");
         assert!(text.contains(r#""cseq":"1 INVITE""#), "{text}");
+        assert!(
+            text.contains(r#""dtmf_presses":[{"timestamp":"t","ssrc":7}]"#),
+            "{text}"
+        );
         assert!(
             text.contains(r#""media":[{"media":"audio","port":40000,"formats":[{"format":"0"}]}]"#)
         );

@@ -62,6 +62,8 @@ pub enum Item<'a> {
 pub struct ReceptionReport {
     /// The stream's SSRC.
     pub ssrc: u32,
+    /// The fraction lost since the report before, out of 256.
+    pub fraction_lost: u8,
     /// Packets lost since the beginning of reception; duplicates may make it negative.
     pub lost: i32,
     /// The highest sequence number received; the upper 16 bits count the wrap-arounds.
@@ -172,6 +174,7 @@ impl From<ReportBlock<'_>> for ReceptionReport {
     fn from(block: ReportBlock<'_>) -> Self {
         Self {
             ssrc: block.ssrc(),
+            fraction_lost: block.fraction_lost(),
             lost: signed_24(block.cumulative_lost()),
             highest: block.extended_sequence_number(),
             jitter: block.interarrival_jitter(),
@@ -291,6 +294,7 @@ mod tests {
         let payload = [&REPORT[..], &NAME, &voip_metrics(43, 41)].concat();
         let report = ReceptionReport {
             ssrc: 0x0a0b_0c0d,
+            fraction_lost: 64,
             lost: -2,
             highest: 0x1_0005,
             jitter: 80,

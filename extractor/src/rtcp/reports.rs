@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compound, Item, ReceptionReport};
-use crate::{events::FlowKey, packet::Endpoint};
+use super::{Compound, Item, ReceptionReport, Reported, course::Course};
+use crate::{events::FlowKey, moment::Clock, packet::Endpoint};
 
 /// The most SSRCs of one call whose sender reports or names are kept, and the most whose reception
 /// is. The reports of others are left out.
 const MAX_SUBJECTS: usize = 1024;
+/// The most SSRCs of one call whose reception is kept over time.
+const MAX_COURSES: usize = 64;
 /// The most sender reports of an SSRC that a receiver may answer.
 const MAX_ANSWERABLE: usize = 8;
 /// The most flows that are searched for the sender report that a receiver answers.
@@ -31,6 +33,17 @@ pub struct Reports {
     /// By the SSRC that is received and the flow of the receiver's RTCP.
     receptions: BTreeMap<Subject, Reception>,
     unread: u64,
+    /// The number of receptions that have a course.
+    courses: usize,
+}
+
+/// The arrival of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// In nanoseconds since 1970.
+    pub ns: u64,
+    /// Packet time, if reports are kept over time.
+    pub course_at: Option<Clock>,
 }
 
 /// An SSRC and a flow, without its network.
@@ -52,6 +65,8 @@ pub struct Reception {
     jitter: u32,
     mos: Option<u8>,
     round_trips: RoundTrips,
+    /// What it reported over time, if that is kept.
+    course: Option<Course>,
 }
 
 /// The counts of a report.
@@ -89,11 +104,10 @@ pub struct Loss {
 }
 
 impl Reports {
-    /// Adds a datagram that is RTCP by its first bytes. It arrived at `arrival_ns` (since 1970) and
-    /// had `wire_len` bytes on the wire.
-    pub fn add(&mut self, payload: &[u8], wire_len: usize, flow: FlowKey, arrival_ns: u64) {
+    /// Adds a datagram that is RTCP by its first bytes, and had `wire_len` bytes on the wire.
+    pub fn add(&mut self, payload: &[u8], wire_len: usize, flow: FlowKey, arrival: Arrival) {
         match Compound::parse(payload, wire_len) {
-            Some(compound) => compound.for_each(|item| self.add_item(item, flow, arrival_ns)),
+            Some(compound) => compound.for_each(|item| self.add_item(item, flow, arrival)),
             None => self.add_unread(),
         }
     }
@@ -109,11 +123,11 @@ impl Reports {
         self.unread
     }
 
-    fn add_item(&mut self, item: Item<'_>, flow: FlowKey, arrival_ns: u64) {
+    fn add_item(&mut self, item: Item<'_>, flow: FlowKey, arrival: Arrival) {
         match item {
             Item::SenderReport { ssrc, ntp } => {
                 if let Some(sender) = entry(&mut self.senders, (ssrc, flow)) {
-                    sender.note(ntp, arrival_ns);
+                    sender.note(ntp, arrival.ns);
                 }
             }
             Item::Cname { ssrc, name } => {
@@ -123,19 +137,33 @@ impl Reports {
             }
             Item::Reception(report) => {
                 let sent_ns = self.sent_ns(&report, flow);
-                if let Some(reception) = entry(&mut self.receptions, (report.ssrc, flow)) {
-                    reception.add(&report);
-                    if let Some(sent_ns) = sent_ns {
-                        reception.round_trips.add(&report, sent_ns, arrival_ns);
-                    }
+                let Some((reception, courses)) = self.reception((report.ssrc, flow)) else {
+                    return;
+                };
+                reception.add(&report);
+                let round_trips = &mut reception.round_trips;
+                let trip =
+                    sent_ns.and_then(|sent_ns| round_trips.add(&report, sent_ns, arrival.ns));
+                if let Some((course, now)) = reception.course(arrival, courses) {
+                    course.add(&report, trip, now);
                 }
             }
             Item::Opinion { ssrc, mos } => {
-                if let Some(reception) = entry(&mut self.receptions, (ssrc, flow)) {
-                    reception.mos = Some(mos);
+                let Some((reception, courses)) = self.reception((ssrc, flow)) else {
+                    return;
+                };
+                reception.mos = Some(mos);
+                if let Some((course, now)) = reception.course(arrival, courses) {
+                    course.add_mos(mos, now);
                 }
             }
         }
+    }
+
+    /// The reception of a subject, and the number of receptions that have a course.
+    fn reception(&mut self, subject: Subject) -> Option<(&mut Reception, &mut usize)> {
+        let reception = entry(&mut self.receptions, subject)?;
+        Some((reception, &mut self.courses))
     }
 
     /// The time at which the sender report that a receiver answers passed the capture point.
@@ -261,6 +289,23 @@ impl Reception {
         self.jitter = report.jitter;
     }
 
+    /// The course to which a datagram adds, and its packet time.
+    fn course(&mut self, arrival: Arrival, courses: &mut usize) -> Option<(&mut Course, Clock)> {
+        let now = arrival.course_at?;
+        if self.course.is_none() && *courses < MAX_COURSES {
+            *courses = courses.saturating_add(1);
+            self.course = Some(Course::default());
+        }
+        Some((self.course.as_mut()?, now))
+    }
+
+    /// What the receiver reported over time, if that was kept, of a stream with this clock rate.
+    #[must_use]
+    pub fn reported(&self, clock_rate: Option<u32>) -> Vec<Reported> {
+        let course = self.course.as_ref();
+        course.map_or_else(Vec::new, |course| course.reported(clock_rate))
+    }
+
     /// The packets that never came to the receiver, of a stream whose first sequence number and
     /// number of expected packets are those at the capture point. `may_be_older` is true if the
     /// stream may have begun before the capture.
@@ -315,19 +360,21 @@ impl Reception {
 }
 
 impl RoundTrips {
-    fn add(&mut self, report: &ReceptionReport, sent_ns: u64, arrival_ns: u64) {
+    /// Adds the round trip that a report tells, and returns it, unless it was told before.
+    fn add(&mut self, report: &ReceptionReport, sent_ns: u64, arrival_ns: u64) -> Option<u64> {
         let answer = (report.last_sender_report, report.delay);
         let delay_ns = u64::from(report.delay).saturating_mul(1_000_000_000) >> 16;
         let trip = i128::from(arrival_ns)
             .saturating_sub(sent_ns.into())
             .saturating_sub(delay_ns.into());
         if self.last == answer || trip < MAX_TICK_NS.saturating_neg() {
-            return;
+            return None;
         }
         self.last = answer;
         self.count = self.count.saturating_add(1);
         let trip = u64::try_from(trip.max(0)).unwrap_or(u64::MAX);
         self.sum_ns = self.sum_ns.saturating_add(trip);
+        Some(trip)
     }
 }
 

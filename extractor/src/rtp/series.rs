@@ -3,11 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Sequence, Totals, delay_ms, mos, sequence::Witness};
-use crate::moment::Clock;
+use crate::{grid::Grid, moment::Clock};
 
-/// The length of an interval at first, in nanoseconds. Intervals begin at multiples of it since
-/// 1970.
-const FIRST_LENGTH_NS: u64 = 5_000_000_000;
 /// The most intervals of a stream: 24 hours without a pause. Beyond that, two become one, and the
 /// length doubles.
 const MAX_INTERVALS: usize = 17_280;
@@ -18,14 +15,13 @@ pub struct Series {
     intervals: Vec<Interval>,
     /// The number of the interval in which the present run of sequence numbers began.
     run_since: u32,
-    /// The number of times that the length has doubled.
-    doublings: u8,
+    grid: Grid,
 }
 
 /// The figures of one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Interval {
-    /// Its beginning, in lengths since 1970.
+    /// See [`Grid::number`].
     number: u32,
     /// Packets received, duplicates included.
     packets: u32,
@@ -66,7 +62,7 @@ impl Series {
         let mut series = Self {
             intervals: Vec::new(),
             run_since: 0,
-            doublings: 0,
+            grid: Grid::default(),
         };
         series.enter(now);
         series.begin_run();
@@ -98,12 +94,12 @@ impl Series {
     ) -> Vec<Measured> {
         let mut settled = self.clone();
         sequence.settled(&mut settled);
-        let length_ns = settled.length_ns();
+        let grid = settled.grid;
         let measured = |interval: &Interval| {
             let jitter_ms = interval.jitter_ms();
             Measured {
-                start_ns: u64::from(interval.number).saturating_mul(length_ns),
-                length_ns,
+                start_ns: grid.start_ns(interval.number),
+                length_ns: grid.length_ns(),
                 packets: interval.packets.into(),
                 lost: interval.lost.into(),
                 jitter_ms,
@@ -115,15 +111,9 @@ impl Series {
         settled.intervals.iter().map(measured).collect()
     }
 
-    fn length_ns(&self) -> u64 {
-        FIRST_LENGTH_NS
-            .checked_shl(self.doublings.into())
-            .unwrap_or(u64::MAX)
-    }
-
     /// Adds a packet at packet time `now`, which never goes back.
     fn enter(&mut self, now: Clock) {
-        let mut number = self.number(now);
+        let mut number = self.grid.number(now);
         if self
             .intervals
             .last()
@@ -131,7 +121,7 @@ impl Series {
         {
             while self.intervals.len() >= MAX_INTERVALS {
                 self.double();
-                number = self.number(now);
+                number = self.grid.number(now);
             }
             if self
                 .intervals
@@ -149,16 +139,10 @@ impl Series {
         }
     }
 
-    /// The number of the interval at `now`: 32 bits last until the year 2650.
-    fn number(&self, now: Clock) -> u32 {
-        let number = (now / FIRST_LENGTH_NS).checked_shr(self.doublings.into());
-        u32::try_from(number.unwrap_or(0)).unwrap_or(u32::MAX)
-    }
-
     /// Doubles the length of the intervals.
     #[cold]
     fn double(&mut self) {
-        self.doublings = self.doublings.saturating_add(1);
+        self.grid.double();
         self.run_since /= 2;
         for interval in &mut self.intervals {
             interval.number /= 2;

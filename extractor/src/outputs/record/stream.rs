@@ -10,7 +10,7 @@ use super::{
     },
     Object,
 };
-use crate::rtp::Measured;
+use crate::{rtcp::Reported, rtp::Measured};
 
 pub(super) fn object(summary: &StreamSummary<'_>) -> Value {
     let StreamSummary {
@@ -58,19 +58,23 @@ pub(super) fn object(summary: &StreamSummary<'_>) -> Value {
     let measured = stream.measured(codec, summary.ptime_ms).unwrap_or_default();
     let series: Vec<Value> = measured.iter().map(interval).collect();
     to.put("series", series);
+    let clock_rate = format.map(|format| format.clock_rate);
+    let reported = summary.far_end.reception;
+    let reported = reported.map(|reception| reception.reported(clock_rate));
+    let reported: Vec<Value> = reported.iter().flatten().map(report).collect();
+    to.put("rtcp_series", reported);
     to.into_value()
 }
 
 fn put_far_end(to: &mut Object, summary: &StreamSummary<'_>) {
     let far_end = &summary.far_end;
     let loss = far_end.loss.map(|loss| percent(loss.lost, loss.expected));
-    let round_trip = |ns| ms(i64::try_from(ns).unwrap_or(i64::MAX));
     to.maybe_number("rtcp_loss_percent", loss);
     to.maybe_number(
         "rtcp_jitter_ms",
         far_end.jitter_ms.map(|ms| format!("{ms:.3}")),
     );
-    to.maybe_number("rtcp_rtt_ms", far_end.round_trip_ns.map(round_trip));
+    to.maybe_number("rtcp_rtt_ms", far_end.round_trip_ns.map(round_trip_ms));
     to.maybe_number("rtcp_mos", far_end.mos.map(|mos| format!("{mos:.1}")));
     to.bytes("cname", far_end.cname);
 }
@@ -84,4 +88,24 @@ fn interval(measured: &Measured) -> Value {
     to.number("jitter_ms", format_args!("{:.3}", measured.jitter_ms));
     to.maybe_number("mos", measured.mos.map(|mos| format!("{mos:.2}")));
     to.into_value()
+}
+
+/// What the receiver reported last in an interval.
+fn report(reported: &Reported) -> Value {
+    let mut to = Object::default();
+    to.put("start_timestamp", rfc3339(reported.start_ns));
+    to.number("length_s", &seconds(reported.length_ns));
+    for (name, value, digits) in [
+        ("loss_percent", reported.loss_percent, 2),
+        ("jitter_ms", reported.jitter_ms, 3),
+    ] {
+        to.maybe_number(name, value.map(|value| format!("{value:.digits$}")));
+    }
+    to.maybe_number("rtt_ms", reported.round_trip_ns.map(round_trip_ms));
+    to.maybe_number("mos", reported.mos.map(|mos| format!("{mos:.1}")));
+    to.into_value()
+}
+
+fn round_trip_ms(ns: u64) -> String {
+    ms(i64::try_from(ns).unwrap_or(i64::MAX))
 }

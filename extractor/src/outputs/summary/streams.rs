@@ -46,6 +46,8 @@ pub(in super::super) struct FarEndSummary<'a> {
     pub(in super::super) round_trip_ns: Option<u64>,
     /// The mean opinion score that its receiver reports.
     pub(in super::super) mos: Option<f64>,
+    /// All that its receiver reports.
+    pub(in super::super) reception: Option<&'a Reception>,
 }
 
 impl<'a> FarEndSummary<'a> {
@@ -61,6 +63,7 @@ impl<'a> FarEndSummary<'a> {
                 .and_then(|(reception, rate)| reception.jitter_ms(rate)),
             round_trip_ns: reception.and_then(Reception::round_trip_ns),
             mos: reception.and_then(Reception::mos),
+            reception,
         }
     }
 }

@@ -133,10 +133,15 @@ function drawCall(paper) {
   }
   const room = paper ?? to.clientWidth;
   const isWide = paper === null && room >= 1080;
-  to.append(ladderSection(record, isWide ? room - 452 : room, paper === null ? MAX_LADDER_ROWS : ROWS_ON_PAPER));
+  // The text of a message stands beside the ladder: page.css has the same widths.
+  const aside = window.matchMedia("(min-width: 2400px)").matches ? 716 : 452;
+  to.append(ladderSection(record, isWide ? room - aside : room, paper === null ? MAX_LADDER_ROWS : ROWS_ON_PAPER));
   if (record.streams.length > 0) {
-    to.append(element("section", "", { "aria-label": "Media over time" },
-      element("h3", "", null, "Media over time"), drawPlots(record, room)), streamTable(record));
+    if (record.streams.some((stream) => stream.series.length > 0 || stream.reported.length > 0)) {
+      to.append(element("section", "", { "aria-label": "Media over time" },
+        element("h3", "", null, "Media over time"), drawPlots(record, room)));
+    }
+    to.append(streamTable(record));
   }
 }
 
@@ -239,7 +244,8 @@ function dtmf(call) {
 function pcapLink(row, call) {
   if (call?.s3_location) return wire(call.s3_location, "mono");
   if (!call?.output_pcap_filename) return null;
-  const base = head.bases[rows.source_file[row] ?? 0] ?? "";
+  const base = head.bases[rows.source_file[row] ?? 0];
+  if (typeof base !== "string") return wire(call.output_pcap_filename, "mono");
   const way = (base + call.output_pcap_filename).split("/").map(encodeURIComponent).join("/");
   return element("a", "mono", { href: `./${way}`, rel: "noreferrer" }, plain(call.output_pcap_filename));
 }
@@ -254,6 +260,8 @@ function ladderSection(record, room, most) {
   const text = element("aside", "message-text", { "aria-live": "polite", "aria-label": "Message" },
     element("p", "muted", null, record.messages.length > 0 ? "Choose a message of the ladder to read it." : ""));
   const svg = drawLadder(record, room, most, (index) => chooseMessage(svg, text, record, index));
+  // A message that was chosen stays when the window changes.
+  if (shownCall.message !== null) chooseMessage(svg, text, record, shownCall.message);
   const omitted = record.messages_omitted > 0 ? ` and ${grouped(record.messages_omitted)} more` : "";
   return element("section", "ladder", { "aria-label": "Ladder" },
     element("h3", "", null, "Ladder", element("span", "muted", null, ` ${counted(record.messages.length, "message")}${omitted}; seconds since the INVITE`)),

@@ -3,7 +3,7 @@
 /**
  * The facts that are known before the rows.
  * @typedef {{version: number, program: string, title: string, calls: number, details: number,
- *   without_messages: boolean, without_numbers: boolean, bases: string[]}} Head
+ *   without_messages: boolean, without_numbers: boolean, bases: (string | null)[]}} Head
  */
 
 /**
@@ -36,18 +36,31 @@
  */
 
 /**
+ * What a receiver reported last in an interval: loss in percent, jitter and the round trip from the
+ * capture point in milliseconds.
+ * @typedef {{at: number, us: number, loss: number | null, jitter: number | null,
+ *   trip: number | null, mos: number | null}} Reported
+ */
+
+/**
+ * A press of a key: its digit, if the report has digits, and the number of its stream, if it did not
+ * come by INFO.
+ * @typedef {{at: number, digit?: string, stream?: number}} Press
+ */
+
+/**
  * @typedef {{src_rtp_endpoint: string, dst_rtp_endpoint: string, first: number, last: number,
  *   codec?: string, ptime_ms: number, rtp_packet_count: number, lost_packets: number,
  *   loss_percent: number, max_burst_loss: number, max_delta_ms: number, max_jitter_ms: number,
  *   mean_jitter_ms: number, mos?: number, rtcp_loss_percent?: number, rtcp_jitter_ms?: number,
- *   rtcp_rtt_ms?: number, rtcp_mos?: number, series: Interval[]}} Stream
+ *   rtcp_rtt_ms?: number, rtcp_mos?: number, series: Interval[], reported: Reported[]}} Stream
  */
 
 /**
  * @typedef {{call_id: string, start: number, end: number, source: string, destination: string,
  *   hangup_by?: string, answer_ms?: number, talk_s?: number, caller_ua?: string,
  *   callee_ua?: string, output_pcap_filename?: string, s3_location?: string, dtmf_count: number,
- *   dtmf?: string, messages: Message[],
+ *   dtmf?: string, presses: Press[], messages: Message[],
  *   messages_omitted: number, media: Media[], streams: Stream[]}} CallRecord
  */
 
@@ -130,10 +143,31 @@ function expanded(packed) {
   const moved = (/** @type {{at: number}} */ one) => ({ ...one, at: start + one.at });
   const streams = packed.streams.map((/** @type {any} */ one) => ({
     ...one, first: start + one.first, last: start + one.last, series: intervals(one.series, start),
+    reported: one.rtcp_series ? reported(one.rtcp_series, start) : [],
   }));
   return {
     ...packed, start, end: start + packed.end, streams, messages: packed.messages.map(moved),
+    presses: (packed.dtmf_presses ?? []).map(moved),
   };
+}
+
+/**
+ * @param {{begin: number[], length: number[], loss: (number | null)[], jitter: (number | null)[],
+ *   trip: (number | null)[], mos: (number | null)[]}} packed
+ * @param {number} start
+ * @returns {Reported[]}
+ */
+function reported(packed, start) {
+  const part = (/** @type {number | null | undefined} */ value, /** @type {number} */ by) =>
+    (value === null || value === undefined ? null : value / by);
+  let at = start;
+  return packed.begin.map((ms, place) => {
+    at += ms * 1000;
+    return {
+      at, us: (packed.length[place] ?? packed.length[0] ?? 5000) * 1000, loss: part(packed.loss[place], 100),
+      jitter: part(packed.jitter[place], 10), trip: part(packed.trip[place], 10), mos: part(packed.mos[place], 10),
+    };
+  });
 }
 
 /**

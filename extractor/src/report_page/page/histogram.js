@@ -1,5 +1,7 @@
 // Calls over time. Dragging, or the arrow keys, choose a span.
 
+/** The width of a letter of an axis on the widest screens, in pixels. */
+const LETTER = 8;
 const HISTOGRAM = { height: 64, top: 4, bottom: 18, bar: 8 };
 
 /**
@@ -83,10 +85,12 @@ function drawHours(svg, bins, width, height) {
   const step = timeStep(span / 1e6, Math.max(Math.floor(width / 90), 2)) * 1e6;
   for (let at = Math.ceil(bins.from / step) * step; at < bins.from + span; at += step) {
     const x = ((at - bins.from) / span) * width;
-    if (x > width - 46) break;
-    const text = step >= 86400e6 ? day(at) : clock(at).slice(0, step >= 60e6 ? 5 : 8);
-    svg.append(drawn("line", "tick", { x1: x, x2: x, y1: height - 18, y2: height - 13 }),
-      drawn("text", "axis", { x: x + 3, y: height - 4 }, text));
+    // Midnight is told by the day that begins.
+    const isDay = !list.isOneDay && at % 86400e6 === 0;
+    const text = step >= 86400e6 ? day(at) : isDay ? day(at).slice(5) : clock(at).slice(0, step >= 60e6 ? 5 : 8);
+    if (x + 6 + text.length * LETTER > width) break;
+    svg.append(drawn("line", "tick", { x1: x, x2: x, y1: isDay ? 0 : height - 18, y2: height - 13 }),
+      drawn("text", isDay ? "axis date" : "axis", { x: x + 3, y: height - 4 }, text));
   }
 }
 

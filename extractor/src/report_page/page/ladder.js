@@ -21,6 +21,11 @@ const LADDER = { row: 40, bar: 30, head: 56, left: 74, column: 132, narrow: 96 }
  */
 
 /**
+ * Keys that were pressed one behind the other, in one stream.
+ * @typedef {{kind: "press", at: number, stream: Stream, digits: string, count: number}} PressRow
+ */
+
+/**
  * Columns of the ladder, and what leads to them.
  * @typedef {{names: string[], addresses: string[], of: (endpoint: string) => number}} Lanes
  */
@@ -81,8 +86,10 @@ function lanesOf(call) {
  */
 function described(call, index) {
   const own = call.media.filter((media) => media.message === index);
-  if (own.length === 0) return "";
   const line = call.messages[index]?.start_line ?? "";
+  const press = call.presses.find((one) => one.stream === undefined && one.at === call.messages[index]?.at);
+  if (press && line.startsWith("INFO")) return pressWords(press.digit ?? "", 1);
+  if (own.length === 0) return "";
   const isAnswer = line.startsWith("SIP/") || line.startsWith("ACK") || line.startsWith("PRACK");
   const words = own.map((media) => {
     if (media.refused) return `${media.media ?? "media"} refused`;
@@ -115,7 +122,7 @@ function repeated(messages) {
 /**
  * The rows of the ladder, in the order of time.
  * @param {CallRecord} call
- * @returns {(MessageRow | MediaRow)[]}
+ * @returns {(MessageRow | MediaRow | PressRow)[]}
  */
 function ladderRows(call) {
   const again = repeated(call.messages);
@@ -126,13 +133,50 @@ function ladderRows(call) {
   }));
   messages.sort((a, b) => a.at - b.at || a.index - b.index);
   const edges = [-Infinity, ...messages.map((one) => one.at), Infinity];
-  /** @type {(MessageRow | MediaRow)[]} */
+  /** @type {(MessageRow | MediaRow | PressRow)[]} */
   const all = [];
+  const between = (/** @type {number} */ from, /** @type {number} */ to) =>
+    [...mediaBetween(call.streams, from, to), ...pressesBetween(call, from, to)].sort((a, b) => a.at - b.at);
   messages.forEach((message, place) => {
-    all.push(...mediaBetween(call.streams, edges[place] ?? 0, message.at), message);
+    all.push(...between(edges[place] ?? 0, message.at), message);
   });
-  all.push(...mediaBetween(call.streams, messages[messages.length - 1]?.at ?? -Infinity, Infinity));
+  all.push(...between(messages[messages.length - 1]?.at ?? -Infinity, Infinity));
   return all;
+}
+
+/**
+ * The keys that were pressed between two messages, without those that came by INFO: their message
+ * says so.
+ * @param {CallRecord} call
+ * @param {number} from
+ * @param {number} to
+ * @returns {PressRow[]}
+ */
+function pressesBetween(call, from, to) {
+  /** @type {PressRow[]} */
+  const found = [];
+  for (const { at, digit, stream: number } of call.presses) {
+    const stream = number === undefined ? undefined : call.streams[number];
+    if (!stream || at < from || at >= to) continue;
+    const last = found[found.length - 1];
+    if (last?.stream === stream) {
+      last.digits += digit ?? "";
+      last.count += 1;
+    } else {
+      found.push({ kind: "press", at, stream, digits: digit ?? "", count: 1 });
+    }
+  }
+  return found;
+}
+
+/**
+ * `DTMF 12#`, or the number of digits where the report has none.
+ * @param {string} digits
+ * @param {number} count
+ * @returns {string}
+ */
+function pressWords(digits, count) {
+  return digits ? `DTMF ${cut(plain(digits), 40)}` : `DTMF, ${counted(count, "digit")}`;
 }
 
 /** Shorter stretches of media between messages are left out, unless a stream has no other: µs. */
@@ -159,8 +203,11 @@ function mediaBetween(streams, from, to) {
       return begin < end && begin + one.us > start;
     });
     const sum = (/** @type {(one: Interval) => number} */ value) => part.reduce((total, one) => total + value(one), 0);
-    const [packets, lost] = [sum((one) => one.packets), sum((one) => one.lost)];
-    const scores = part.flatMap((one) => (one.mos === null ? [] : [one.mos]));
+    // Records without the course of streams have their totals.
+    const isKnown = stream.series.length > 0;
+    const [packets, lost] = isKnown ? [sum((one) => one.packets), sum((one) => one.lost)]
+      : [stream.rtp_packet_count - stream.lost_packets, stream.lost_packets];
+    const scores = isKnown ? part.flatMap((one) => (one.mos === null ? [] : [one.mos])) : [stream.mos ?? []].flat();
     const mos = scores.length > 0 ? Math.min(...scores) : null;
     const loss = packets + lost > 0 ? (lost / (packets + lost)) * 100 : 0;
     bars.push({ kind: "media", at: start, to: end, stream, packets, lost, mos, quality: quality(loss, mos) });
@@ -198,8 +245,10 @@ function drawLadder(call, room, most, choose) {
     if (row.kind === "message") {
       svg.append(drawMessage(row, lanes, x, y, start, before, lane, choose));
       before = row.at;
-    } else {
+    } else if (row.kind === "media") {
       svg.append(drawMedia(row, lanes, x, y, lane));
+    } else {
+      svg.append(drawPressed(row, lanes, x, y, start));
     }
   }
   if (shown.length < all.length) {
@@ -353,14 +402,45 @@ function drawMedia(row, lanes, x, y, lane) {
 }
 
 /**
+ * @param {PressRow} row
+ * @param {Lanes} lanes
+ * @param {(lane: number) => number} x
+ * @param {number} y
+ * @param {number} start
+ * @returns {SVGElement}
+ */
+function drawPressed(row, lanes, x, y, start) {
+  const { stream, digits, count } = row;
+  const [from, to] = [x(lanes.of(stream.src_rtp_endpoint)), x(lanes.of(stream.dst_rtp_endpoint))];
+  const most = Math.max(Math.floor(Math.abs(to - from) / 6.4), 12);
+  return drawn("g", "pressed", null,
+    drawn("title", "", null, `${since(row.at - start)} s, ${plain(stream.src_rtp_endpoint)} → ${plain(stream.dst_rtp_endpoint)}: ${pressWords(digits, count)}`),
+    drawn("text", "time", { x: 4, y: y + 1 }, since(row.at - start)),
+    drawn("circle", "key", { cx: from, cy: y, r: 4 }),
+    drawn("line", "way", { x1: from, x2: to, y1: y, y2: y }),
+    drawn("text", "what", { x: (from + to) / 2, y: y - 7, "text-anchor": "middle" }, cut(pressWords(digits, count), most)));
+}
+
+/**
  * The report of a stream's receiver.
  * @param {Stream} stream
  * @returns {string}
  */
 function farEnd(stream) {
-  const { rtcp_loss_percent: loss, rtcp_jitter_ms: jitter, rtcp_rtt_ms: trip, rtcp_mos: mos } = stream;
+  return farWords(stream.rtcp_loss_percent, stream.rtcp_jitter_ms, stream.rtcp_rtt_ms, stream.rtcp_mos);
+}
+
+/**
+ * @param {number | null | undefined} loss
+ * @param {number | null | undefined} jitter
+ * @param {number | null | undefined} trip
+ * @param {number | null | undefined} mos
+ * @returns {string}
+ */
+function farWords(loss, jitter, trip, mos) {
+  const words = (/** @type {string} */ name, /** @type {string} */ value) => (value === "–" ? "" : `${name} ${value}`);
   return [
-    loss === undefined ? "" : `loss ${percent(loss)}`, jitter === undefined ? "" : `jitter ${milliseconds(jitter)}`,
-    trip === undefined ? "" : `round trip ${milliseconds(trip)}`, mos === undefined ? "" : `MOS ${mos.toFixed(1)}`,
+    words("loss", orDash(loss, percent)), words("jitter", orDash(jitter, milliseconds)),
+    words("round trip", orDash(trip, milliseconds)), words("MOS", orDash(mos, (value) => value.toFixed(1))),
   ].filter((word) => word !== "").join(", ");
 }

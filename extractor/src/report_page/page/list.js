@@ -46,7 +46,7 @@ function figure(value, write, isBadValue) {
 function startCells(row) {
   const start = rows.start_us[row] ?? 0;
   const isOneDay = list.isOneDay;
-  return isOneDay ? [clock(start)] : [element("span", "muted", null, `${day(start).slice(5)} `), clock(start)];
+  return isOneDay ? [clock(start)] : [element("span", "muted date", null, `${day(start).slice(5)} `), clock(start)];
 }
 
 /**
@@ -113,7 +113,8 @@ const list = {
  * @returns {number}
  */
 function rowHeight() {
-  return window.matchMedia("(max-width: 760px)").matches ? 76 : 36;
+  if (window.matchMedia("(max-width: 760px)").matches) return 76;
+  return window.matchMedia("(min-width: 2400px)").matches ? 46 : 36;
 }
 
 /**
@@ -208,7 +209,9 @@ function refreshRange() {
     range.replaceChildren("Calls by start; the lower part has findings. Drag to choose a time.");
     return;
   }
-  const words = `${from === null ? "…" : `${day(from)} ${clock(from)}`} to ${to === null ? "…" : clock(to)} `;
+  const isOneDay = from !== null && to !== null && day(from) === day(to);
+  const end = to === null ? "…" : `${isOneDay ? "" : `${day(to)} `}${clock(to)}`;
+  const words = `${from === null ? "…" : `${day(from)} ${clock(from)}`} to ${end} `;
   range.replaceChildren(words, button("quiet", "All times", () => changeView({ from: null, to: null })));
 }
 

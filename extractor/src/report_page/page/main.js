@@ -15,6 +15,8 @@ async function begin() {
     last = Math.max(last, start);
   }
   list.isOneDay = rows.start_us.length === 0 || day(first) === day(last);
+  // Starts of several days have a date, which takes room.
+  document.documentElement.classList.toggle("days", !list.isOneDay);
   document.title = `${head.title}: ${counted(rows.start_us.length, "call")}`;
   byId("title").textContent = head.title;
   byId("span").textContent = rows.start_us.length === 0 ? "No calls"
@@ -184,13 +186,17 @@ function onKeyInList(event) {
 }
 
 let resizing = 0;
+/** The width for which the page is drawn: on a phone, the height changes with each turn of scrolling. */
+let drawnWidth = window.innerWidth;
 
 /** @returns {void} */
 function onResize() {
   cancelAnimationFrame(resizing);
   resizing = requestAnimationFrame(() => {
+    const isSame = drawnWidth === window.innerWidth;
+    drawnWidth = window.innerWidth;
     if (!byId("list").hidden) refreshList();
-    else if (!window.matchMedia("print").matches) drawCall(null);
+    else if (!isSame && !window.matchMedia("print").matches) drawCall(null);
   });
 }
 

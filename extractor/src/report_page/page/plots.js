@@ -8,22 +8,22 @@ const MAX_LINES = 6;
 /**
  * A plot.
  * @typedef {{id: string, label: string, least: number, told: (value: number) => string,
- *   isFromTop?: boolean, value: (one: Interval, stream: Stream, us: number) => number | null,
- *   far: (stream: Stream) => number | undefined}} Panel
+ *   value: (one: Interval, stream: Stream, us: number) => number | null,
+ *   far: (one: Reported) => number | null, farMean: (stream: Stream) => number | undefined}} Panel
  */
 
 /** @type {Panel[]} */
 const PANELS = [
   { id: "loss", label: "Loss, %", least: 2, told: percent,
     value: (one) => (one.packets + one.lost > 0 ? (one.lost / (one.packets + one.lost)) * 100 : 0),
-    far: (stream) => stream.rtcp_loss_percent },
+    far: (one) => one.loss, farMean: (stream) => stream.rtcp_loss_percent },
   { id: "jitter", label: "Jitter, ms", least: 10, told: milliseconds, value: (one) => one.jitter,
-    far: (stream) => stream.rtcp_jitter_ms },
+    far: (one) => one.jitter, farMean: (stream) => stream.rtcp_jitter_ms },
   { id: "mos", label: "MOS", least: 5, told: (value) => value.toFixed(2), value: (one) => one.mos,
-    far: (stream) => stream.rtcp_mos },
+    far: (one) => one.mos, farMean: (stream) => stream.rtcp_mos },
   { id: "rate", label: "Packets/s", least: 10, told: (value) => `${value.toFixed(0)}/s`,
     value: (one, stream, us) => one.packets / ((us + Math.max(stream.ptime_ms, 1) * 1000) / 1e6),
-    far: () => undefined },
+    far: () => null, farMean: () => undefined },
 ];
 
 /**
@@ -43,6 +43,27 @@ function steps(panel, stream) {
     const begin = one.at;
     const [from, to] = [Math.max(begin, first), Math.min(begin + one.us, Math.max(last, first))];
     const value = panel.value(one, stream, Math.max(to - from, 0));
+    return value === null ? [] : [{ from, to: Math.max(to, from), value }];
+  });
+}
+
+/**
+ * What the receiver of a stream reported, for a plot: over time, or over the whole call where the
+ * records have no more.
+ * @param {Panel} panel
+ * @param {Stream} stream
+ * @param {[number, number]} span
+ * @returns {Step[]}
+ */
+function farSteps(panel, stream, span) {
+  const [first, last] = span;
+  if (stream.reported.length === 0) {
+    const value = panel.farMean(stream);
+    return value === undefined ? [] : [{ from: first, to: last, value }];
+  }
+  return stream.reported.flatMap((one) => {
+    const value = panel.far(one);
+    const [from, to] = [Math.max(one.at, first), Math.min(one.at + one.us, last)];
     return value === null ? [] : [{ from, to: Math.max(to, from), value }];
   });
 }
@@ -91,24 +112,26 @@ function drawPlots(call, room) {
   const height = events + PANELS.length * (panel + gap) + axis;
   const svg = picture(width, height, "Loss, jitter, MOS and packets per second over the time of the call. The table below has the figures.");
   PANELS.forEach((one, number) => {
-    svg.append(drawPanel(one, streams, x, events + number * (panel + gap) + gap, width));
+    svg.append(drawPanel(one, streams, [first, last], x, events + number * (panel + gap) + gap, width));
   });
   drawEvents(svg, call, x, height - axis, width, start);
+  drawPresses(svg, call, x, start);
   drawTimes(svg, first, last, start, x, height - axis, width);
   const cross = drawn("line", "cross", { x1: -9, x2: -9, y1: events, y2: height - axis });
   svg.append(cross);
   const readout = element("p", "readout", { role: "status" }, "Point at the plots, or use the arrow keys on them, for figures.");
   const box = element("div", "plots", { tabindex: "0", role: "group", "aria-label": "Plots over time" }, svg);
   listenToPlots(box, svg, cross, readout, streams, [first, last], start, x);
-  return element("div", "", null, legend(streams, call.streams), readout, box);
+  return element("div", "", null, legend(streams, call.streams, call.presses.length), readout, box);
 }
 
 /**
  * @param {Stream[]} streams
  * @param {Stream[]} all
+ * @param {number} presses
  * @returns {HTMLElement}
  */
-function legend(streams, all) {
+function legend(streams, all, presses) {
   const items = streams.map((stream, number) => {
     const sample = drawn("svg", "", { width: 26, height: 10, viewBox: "0 0 26 10", "aria-hidden": "true" },
       drawn("line", `series s${number}`, { x1: 1, x2: 25, y1: 5, y2: 5 }));
@@ -119,6 +142,11 @@ function legend(streams, all) {
       drawn("line", "far", { x1: 1, x2: 25, y1: 5, y2: 5 }));
     items.push(element("span", "item", null, sample, "what the receiver reported (RTCP)"));
   }
+  if (presses > 0) {
+    const sample = drawn("svg", "", { width: 12, height: 10, viewBox: "0 0 12 10", "aria-hidden": "true" },
+      drawn("path", "press", { d: "M2.5 2h7l-3.5 6z" }));
+    items.push(element("span", "item", null, sample, `DTMF, ${counted(presses, "digit")}`));
+  }
   if (all.length > streams.length) items.push(element("span", "item muted", null, `${all.length - streams.length} more in the table`));
   return element("div", "legend", null, ...items);
 }
@@ -126,40 +154,63 @@ function legend(streams, all) {
 /**
  * @param {Panel} panel
  * @param {Stream[]} streams
+ * @param {[number, number]} span
  * @param {(us: number) => number} x
  * @param {number} top
  * @param {number} width
  * @returns {SVGElement}
  */
-function drawPanel(panel, streams, x, top, width) {
+function drawPanel(panel, streams, span, x, top, width) {
   const lines = streams.map((stream) => steps(panel, stream));
-  const fars = streams.map((stream) => panel.far(stream));
-  const values = [...lines.flat().map((step) => step.value), ...fars.map((far) => far ?? 0)];
+  const fars = streams.map((stream) => farSteps(panel, stream, span));
+  const values = [...lines.flat(), ...fars.flat()].map((step) => step.value);
   // A MOS lies between 1 and 5; all else begins at 0.
   const base = panel.id === "mos" ? 1 : 0;
-  const marks = panel.id === "mos" ? [1, 2, 3, 4, 5] : ticks(Math.max(...values, panel.least), 3);
+  const marks = panel.id === "mos" ? [1, 2, 3, 4, 5] : ticks(values.reduce((most, value) => Math.max(most, value), panel.least), 3);
   const most = marks[marks.length - 1] ?? 1;
   const y = (/** @type {number} */ value) => top + PLOTS.panel - ((Math.max(value, base) - base) / (most - base)) * PLOTS.panel;
-  const group = drawn("g", `panel ${panel.id}`, { "data-panel": panel.id }, drawn("text", "panel-name", { x: 4, y: top - 7 }, panel.label));
+  const group = drawn("g", `panel ${panel.id}`, { "data-panel": panel.id }, drawn("text", "panel-name", { x: 4, y: top - 12 }, panel.label));
   marks.forEach((mark) => group.append(
     drawn("line", "grid", { x1: PLOTS.left, x2: width - PLOTS.right, y1: y(mark), y2: y(mark) }),
     drawn("text", "axis", { x: PLOTS.left - 6, y: y(mark) + 4, "text-anchor": "end" }, String(Number(mark.toPrecision(3))))));
-  lines.forEach((line, number) => {
-    const far = fars[number];
-    if (far !== undefined) {
-      group.append(drawn("line", `far s${number}`, { x1: PLOTS.left, x2: width - PLOTS.right, y1: y(far), y2: y(far) }),
-        drawn("text", "axis", { x: width - PLOTS.right, y: y(far) - 3, "text-anchor": "end" }, `RTCP ${panel.told(far)}`));
-    }
+  const draw = (/** @type {string} */ className, /** @type {Step[]} */ line, /** @type {number} */ pause) => {
     let [path, before] = ["", -Infinity];
     for (const { from, to, value } of line) {
       // A line goes on where intervals touch; a silence is a gap.
-      const isNext = from - before < 1_000_000;
+      const isNext = from - before < pause;
       path += `${isNext && path ? "L" : "M"}${x(from).toFixed(1)} ${y(value).toFixed(1)}H${Math.max(x(to), x(from) + 1).toFixed(1)}`;
       before = to;
     }
-    if (path) group.append(drawn("path", `series s${number}`, { d: path }));
-  });
+    if (path) group.append(drawn("path", className, { d: path }));
+  };
+  fars.forEach((line, number) => draw(`far s${number}`, line, FAR_PAUSE_US));
+  lines.forEach((line, number) => draw(`series s${number}`, line, 1_000_000));
   return group;
+}
+
+/** Reports this far apart, in microseconds, are joined: RFC 3550, 6.2, lets them vary. */
+const FAR_PAUSE_US = 11_000_000;
+
+/**
+ * Marks the presses of keys above the plots.
+ * @param {SVGElement} svg
+ * @param {CallRecord} call
+ * @param {(us: number) => number} x
+ * @param {number} start
+ * @returns {void}
+ */
+function drawPresses(svg, call, x, start) {
+  const y = PLOTS.events;
+  let free = -Infinity;
+  for (const press of call.presses) {
+    const place = x(press.at);
+    const digit = press.digit === undefined ? "" : cut(plain(press.digit), 4);
+    svg.append(drawn("path", "press", { d: `M${place - 3.5} ${y + 2}h7l-3.5 6z`, "data-at": press.at },
+      drawn("title", "", null, `${since(press.at - start)} s DTMF${digit && ` ${digit}`}`)));
+    if (digit === "" || place < free) continue;
+    svg.append(drawn("text", "press-digit", { x: place, y: y - 1, "text-anchor": "middle" }, digit));
+    free = place + 8;
+  }
 }
 
 /**
@@ -232,7 +283,9 @@ function valuesAt(streams, at) {
       const step = steps(panel, stream).find((one) => one.from <= at && at <= one.to);
       return step ? [`${panel.id === "rate" ? "" : `${panel.id === "mos" ? "MOS" : panel.id} `}${panel.told(step.value)}`] : [];
     });
-    return element("span", `value s${number}`, null, wire(directionOf(stream, streams)), `: ${words.join(", ") || "no packets"}`);
+    const far = stream.reported.find((one) => one.at <= at && at <= one.at + one.us);
+    return element("span", `value s${number}`, null, wire(directionOf(stream, streams)), `: ${words.join(", ") || "no packets"}`,
+      far ? `; RTCP: ${farWords(far.loss, far.jitter, far.trip, far.mos)}` : "");
   });
 }
 

@@ -12,9 +12,19 @@ fn rtcp(from: Endpoint, to: Endpoint) -> FlowKey {
     FlowKey::between(above(from), above(to))
 }
 
+/// An arrival of a run that keeps reports over time.
+fn arrival(at_ms: u64) -> Arrival {
+    let ns = at_ms * MS;
+    Arrival {
+        ns,
+        course_at: Some(ns),
+    }
+}
+
 fn report(lost: i32, highest: u32) -> ReceptionReport {
     ReceptionReport {
         ssrc: SSRC,
+        fraction_lost: 0,
         lost,
         highest,
         jitter: 80,
@@ -24,12 +34,12 @@ fn report(lost: i32, highest: u32) -> ReceptionReport {
 }
 
 fn received(reports: &mut Reports, report: ReceptionReport, at_ms: u64) {
-    reports.add_item(Item::Reception(report), rtcp(B, A), at_ms * MS);
+    reports.add_item(Item::Reception(report), rtcp(B, A), arrival(at_ms));
 }
 
 fn sent(reports: &mut Reports, ntp: u32, at_ms: u64) {
     let item = Item::SenderReport { ssrc: SSRC, ntp };
-    reports.add_item(item, rtcp(A, B), at_ms * MS);
+    reports.add_item(item, rtcp(A, B), arrival(at_ms));
 }
 
 fn of_stream(reports: &Reports) -> FarEnd<'_> {
@@ -212,7 +222,7 @@ fn an_answer_may_come_from_another_port() {
         ..report(0, 1)
     };
     let from_elsewhere = FlowKey::between(B.with_port(50_000), A.with_port(4_001));
-    reports.add_item(Item::Reception(answer), from_elsewhere, 1_030 * MS);
+    reports.add_item(Item::Reception(answer), from_elsewhere, arrival(1_030));
     assert_eq!(reception(&reports).round_trip_ns(), Some(30 * MS));
 }
 
@@ -220,8 +230,8 @@ fn an_answer_may_come_from_another_port() {
 fn the_last_opinion_and_the_last_name_count() {
     let mut reports = Reports::default();
     for (mos, name) in [(43, &b"a@one"[..]), (38, b"a@two")] {
-        reports.add_item(Item::Opinion { ssrc: SSRC, mos }, rtcp(B, A), 0);
-        reports.add_item(Item::Cname { ssrc: SSRC, name }, rtcp(A, B), 0);
+        reports.add_item(Item::Opinion { ssrc: SSRC, mos }, rtcp(B, A), arrival(0));
+        reports.add_item(Item::Cname { ssrc: SSRC, name }, rtcp(A, B), arrival(0));
     }
     assert_eq!(reception(&reports).mos(), Some(3.8));
     assert_eq!(of_stream(&reports).cname, Some(&b"a@two"[..]));
@@ -236,7 +246,11 @@ fn a_report_counts_for_the_leg_that_it_is_about() {
     let legs = [FlowKey::between(A, relay), FlowKey::between(relay, B)];
     let mut reports = Reports::default();
     for (lost, from, to) in [(1, relay, A), (2, B, relay)] {
-        reports.add_item(Item::Reception(report(lost, 99)), rtcp(from, to), 0);
+        reports.add_item(
+            Item::Reception(report(lost, 99)),
+            rtcp(from, to),
+            arrival(0),
+        );
     }
     let matched = reports.matched(legs.into_iter().map(|leg| (SSRC, leg, 1)));
     let lost = matched
@@ -254,7 +268,7 @@ fn ports_decide_between_streams_of_the_same_addresses() {
     ];
     let of_streams = |reporter: FlowKey| {
         let mut reports = Reports::default();
-        reports.add_item(Item::Reception(report(1, 99)), reporter, 0);
+        reports.add_item(Item::Reception(report(1, 99)), reporter, arrival(0));
         let matched = reports.matched(streams.into_iter());
         [0, 1].map(|index| matched[index].reception.is_some())
     };
@@ -279,7 +293,11 @@ fn ports_decide_between_streams_of_the_same_addresses() {
 fn other_addresses_are_other_streams() {
     let mut reports = Reports::default();
     let stranger = Endpoint::v4([203, 0, 113, 9], 6_000);
-    reports.add_item(Item::Reception(report(1, 99)), rtcp(stranger, A), 0);
+    reports.add_item(
+        Item::Reception(report(1, 99)),
+        rtcp(stranger, A),
+        arrival(0),
+    );
     assert!(of_stream(&reports).reception.is_none());
 }
 
@@ -291,8 +309,8 @@ fn nobody_can_report_too_much() {
             ssrc,
             ..report(0, 1)
         };
-        reports.add_item(Item::Reception(about), rtcp(B, A), 0);
-        reports.add_item(Item::SenderReport { ssrc, ntp: 1 }, rtcp(A, B), 0);
+        reports.add_item(Item::Reception(about), rtcp(B, A), arrival(0));
+        reports.add_item(Item::SenderReport { ssrc, ntp: 1 }, rtcp(A, B), arrival(0));
     }
     assert_eq!(reports.receptions.len(), MAX_SUBJECTS);
     assert_eq!(reports.senders.len(), MAX_SUBJECTS);
@@ -305,7 +323,30 @@ fn nobody_can_report_too_much() {
 #[test]
 fn what_cannot_be_read_is_counted() {
     let mut reports = Reports::default();
-    reports.add(&[0x80, 201, 0, 9], 4, rtcp(A, B), 0);
-    reports.add(&[0x80, 201, 0, 1, 0, 0, 0, 7], 8, rtcp(A, B), 0);
+    reports.add(&[0x80, 201, 0, 9], 4, rtcp(A, B), arrival(0));
+    reports.add(&[0x80, 201, 0, 1, 0, 0, 0, 7], 8, rtcp(A, B), arrival(0));
     assert_eq!(reports.unread(), 1);
+}
+
+#[test]
+fn receptions_over_time_are_bounded_and_kept_only_if_wanted() {
+    let mut all = Reports::default();
+    let unwanted = Arrival {
+        ns: 0,
+        course_at: None,
+    };
+    all.add_item(Item::Reception(report(0, 1)), rtcp(B, A), unwanted);
+    assert_eq!(reception(&all).reported(None), []);
+    received(&mut all, report(0, 9), 5_000);
+    assert_eq!(reception(&all).reported(None)[0].start_ns, 5_000 * MS);
+    for ssrc in 100..100 + MAX_COURSES as u32 {
+        let other = ReceptionReport {
+            ssrc,
+            ..report(0, 1)
+        };
+        all.add_item(Item::Reception(other), rtcp(B, A), arrival(0));
+    }
+    let kept = all.receptions.values();
+    let kept = kept.filter(|one| !one.reported(None).is_empty());
+    assert_eq!(kept.count(), MAX_COURSES);
 }
