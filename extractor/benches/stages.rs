@@ -310,6 +310,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             shows_digits: true,
             writes_json: false,
             writes_messages: false,
+            writes_conversations: false,
             parquet: None,
             tells_of_calls: false,
             syncs: false,
@@ -324,7 +325,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
         .with_inputs(ready)
         .bench_local_values(|(folder, mut outputs, calls, work, end)| {
             threads
-                .install(|| outputs.write(work, &calls, records, RULES.lookback_ns, end))
+                .install(|| outputs.write(work, &[], &calls, records, RULES.lookback_ns, end))
                 .unwrap();
             outputs.finish().unwrap();
             // The folder is removed after the measurement.

@@ -399,6 +399,7 @@ impl Arguments {
                 shows_digits: self.output.dtmf_digits,
                 writes_json,
                 writes_messages,
+                writes_conversations: self.output.conversations,
                 parquet: self.output.parquet.as_deref().map(whole_path),
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.

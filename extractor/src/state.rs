@@ -29,7 +29,7 @@ use crate::{points::StoredPoints, source::Carried, terms::Terms, unit::Checkpoin
 const FILE_NAME: &str = ".sip-call-extractor.state";
 const MAGIC: [u8; 8] = *b"SIPCALLS";
 /// The version of the format; every change of the carried types increases it.
-const VERSION: u32 = 12;
+const VERSION: u32 = 13;
 const HEADER_LEN: usize = 32;
 /// Only the owner may read it: the state contains packets.
 const MODE: u32 = 0o600;

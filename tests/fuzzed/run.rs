@@ -110,6 +110,7 @@ fn extract(
         shows_digits: true,
         writes_json: true,
         writes_messages: true,
+        writes_conversations: false,
         parquet: None,
         tells_of_calls: false,
         syncs: false,

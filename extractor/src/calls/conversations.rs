@@ -20,8 +20,12 @@ use crate::{
     sip,
 };
 
+mod groups;
 mod values;
 
+pub use groups::LegGroup;
+
+use groups::Groups;
 use values::{Value, parts, values};
 
 /// The time after its end in which a call can be linked, in nanoseconds.
@@ -99,15 +103,16 @@ impl std::fmt::Display for LinkReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversation {
     /// Its earliest leg.
-    pub first: FirstLeg,
+    pub first: NamedLeg,
     /// The other legs that the call is linked with, by the order in which they opened.
     pub links: Vec<Link>,
 }
 
-/// The leg that names a conversation.
+/// A leg of a conversation; the first one names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FirstLeg {
-    number: CallNumber,
+pub struct NamedLeg {
+    /// Its number.
+    pub number: CallNumber,
     /// Its Call-ID.
     pub call_id: Box<[u8]>,
     /// Its start, in nanoseconds since 1970.
@@ -138,6 +143,8 @@ pub(super) struct Conversations {
     ended: VecDeque<(Clock, CallNumber)>,
     constants: VecDeque<Value>,
     recent: VecDeque<Recent>,
+    /// The calls of each conversation, if its file is wanted.
+    groups: Option<Groups>,
     #[serde(skip)]
     dropped: u64,
 }
@@ -147,7 +154,7 @@ struct Leg {
     call_id: Box<[u8]>,
     start_ns: u64,
     /// The first leg of its conversation, if that is forgotten.
-    first: Option<Box<FirstLeg>>,
+    first: Option<Box<NamedLeg>>,
     is_over: bool,
     holds: SmallVec<[u64; 2]>,
     halves: SmallVec<[Half; 2]>,
@@ -190,6 +197,26 @@ impl Conversations {
         Self {
             rules,
             ..Self::default()
+        }
+    }
+
+    /// The same, which groups the legs of each conversation if `groups`.
+    pub(super) fn with_groups(self, groups: bool) -> Self {
+        Self {
+            groups: groups.then(Groups::default),
+            ..self
+        }
+    }
+
+    /// Takes the conversations that no call can join any more, if they are grouped.
+    pub(super) fn take_complete(&mut self) -> Vec<LegGroup> {
+        self.groups.as_mut().map(Groups::take).unwrap_or_default()
+    }
+
+    /// Completes all conversations: the input has ended.
+    pub(super) fn finish(&mut self) {
+        if let Some(groups) = &mut self.groups {
+            groups.finish();
         }
     }
 
@@ -281,7 +308,9 @@ impl Conversations {
     /// The conversation of a call that closes now.
     pub(super) fn close(&mut self, call: CallNumber, now: Clock) -> Option<Box<Conversation>> {
         self.forget_before(now);
-        let first = self.first_of(&self.reach(call))?;
+        let legs = self.reach(call);
+        let first = self.first_of(&legs)?;
+        self.group(&legs);
         let links = self.links(call);
         let leg = self.legs.get_mut(&call)?;
         leg.is_over = true;
@@ -348,15 +377,28 @@ impl Conversations {
         found
     }
 
-    fn first_of(&self, legs: &BTreeSet<CallNumber>) -> Option<FirstLeg> {
+    /// Groups legs that are linked now, if conversations have files.
+    #[inline]
+    fn group(&mut self, legs: &BTreeSet<CallNumber>) {
+        if self.groups.is_some() {
+            self.unite(legs);
+        }
+    }
+
+    #[cold]
+    fn unite(&mut self, legs: &BTreeSet<CallNumber>) {
+        let named = |number: &CallNumber| Some(self.legs.get(number)?.named(*number));
+        let named = legs.iter().filter_map(named).collect();
+        if let Some(groups) = &mut self.groups {
+            groups.unite(named);
+        }
+    }
+
+    fn first_of(&self, legs: &BTreeSet<CallNumber>) -> Option<NamedLeg> {
         let known = legs
             .iter()
             .filter_map(|number| Some((number, self.legs.get(number)?)));
-        let own = |(number, leg): (&CallNumber, &Leg)| FirstLeg {
-            number: *number,
-            call_id: leg.call_id.clone(),
-            start_ns: leg.start_ns,
-        };
+        let own = |(number, leg): (&CallNumber, &Leg)| leg.named(*number);
         let inherited = known
             .clone()
             .filter_map(|(_, leg)| leg.first.as_deref())
@@ -523,6 +565,10 @@ impl Conversations {
     /// Forgets a call. Its conversation keeps its name.
     fn forget(&mut self, call: CallNumber) {
         let mut legs = self.reach(call);
+        self.group(&legs);
+        if let Some(groups) = &mut self.groups {
+            groups.forget(call);
+        }
         let first = self.first_of(&legs).filter(|_| legs.len() > 1);
         legs.remove(&call);
         for number in legs {
@@ -554,6 +600,16 @@ impl Conversations {
             && self.by_value.get(&value) == Some(&Entry::Shared(held))
         {
             self.by_value.remove(&value);
+        }
+    }
+}
+
+impl Leg {
+    fn named(&self, number: CallNumber) -> NamedLeg {
+        NamedLeg {
+            number,
+            call_id: self.call_id.clone(),
+            start_ns: self.start_ns,
         }
     }
 }

@@ -197,6 +197,7 @@ impl FindArguments {
                     shows_digits: self.output.dtmf_digits,
                     writes_json: self.output.json,
                     writes_messages: false,
+                    writes_conversations: self.output.conversations,
                     parquet: None,
                     tells_of_calls: false,
                     syncs: false,

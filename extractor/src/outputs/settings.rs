@@ -32,6 +32,8 @@ pub struct OutputSettings {
     pub writes_json: bool,
     /// True when these records have the texts of messages.
     pub writes_messages: bool,
+    /// True when each conversation of two legs or more has a file, too.
+    pub writes_conversations: bool,
     /// The directory of Parquet files, from the root, if the user wants them.
     pub parquet: Option<PathBuf>,
     /// True when the log has a line for each call, for services. A user at a terminal reads the
