@@ -106,6 +106,16 @@ impl FileName {
             .to_owned()
     }
 
+    /// The same for the conversation whose earliest leg has this file: a hash and a time less to
+    /// compute for each call.
+    pub(super) fn of_own_conversation(&self) -> &str {
+        let prefix = self.stem.kind.prefix();
+        let name = self.text.strip_prefix(prefix).unwrap_or_default();
+        let number = name.match_indices('_').nth(2);
+        name.get(..number.map_or(name.len(), |(place, _)| place))
+            .unwrap_or(name)
+    }
+
     /// The stem of the name.
     pub(super) fn stem(&self) -> Stem {
         self.stem
@@ -159,6 +169,7 @@ fn utc(ns: u64) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::CallNumber;
 
     #[test]
     fn a_name_is_made_of_a_hash_and_a_time() {
@@ -173,7 +184,18 @@ mod tests {
             FileName::new(stem, 3).to_string(),
             "call_3a6ddfec_20231201_143022_3"
         );
-        let stem = Stem::new(FileKind::Conversation, id, start_ns);
+        let first = NamedLeg {
+            number: CallNumber(0),
+            call_id: id[..].into(),
+            start_ns,
+        };
+        let id_of_conversation = FileName::of_conversation(&first);
+        assert_eq!(id_of_conversation, "3a6ddfec_20231201_143022");
+        for number in [1, 12] {
+            let name = FileName::new(stem, number);
+            assert_eq!(name.of_own_conversation(), id_of_conversation);
+        }
+        let stem = Stem::of_conversation(&first);
         let name = FileName::new(stem, 2);
         assert_eq!(name.to_string(), "conversation_3a6ddfec_20231201_143022_2");
         assert!(is_of_a_call(Path::new(&name.with_ending(true))));
