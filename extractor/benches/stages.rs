@@ -311,6 +311,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
             writes_json: false,
             writes_messages: false,
             reports_every: None,
+            writes_conversations: false,
             parquet: None,
             tells_of_calls: false,
             syncs: false,
@@ -325,7 +326,7 @@ fn writing(bencher: Bencher<'_, '_>, count: usize) {
         .with_inputs(ready)
         .bench_local_values(|(folder, mut outputs, calls, work, end)| {
             threads
-                .install(|| outputs.write(work, &calls, records, RULES.lookback_ns, end))
+                .install(|| outputs.write(work, &[], &calls, records, RULES.lookback_ns, end))
                 .unwrap();
             outputs.finish().unwrap();
             // The folder is removed after the measurement.

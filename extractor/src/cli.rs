@@ -401,6 +401,7 @@ impl Arguments {
                 writes_json,
                 writes_messages,
                 reports_every: self.report.settings().and_then(|report| report.every),
+                writes_conversations: self.output.conversations,
                 parquet: self.output.parquet.as_deref().map(whole_path),
                 tells_of_calls: !self.input.input_dir.is_empty(),
                 // A run over files is as fast as a copy, without syncing; it can be repeated.

@@ -175,6 +175,8 @@ counts! {
         pub flood: u64;
         /// Calls with rows but without a file: too few messages, or closed as a flood.
         pub without_file: u64;
+        /// Conversations with a file.
+        pub conversations: u64;
         /// RTP streams.
         pub streams: u64;
         /// RTP packets in these streams.

@@ -350,6 +350,13 @@ impl fmt::Display for Report {
                 grouped(calls.without_file)
             )?;
         }
+        if calls.conversations > 0 {
+            writeln!(
+                f,
+                "joined    {:>14}   conversations have a file with all of their legs",
+                grouped(calls.conversations)
+            )?;
+        }
         if calls.not_wanted > 0 {
             writeln!(
                 f,

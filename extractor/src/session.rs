@@ -455,8 +455,10 @@ impl Extraction<'_> {
     /// A file cannot be written.
     pub fn write(&mut self, settled: Moment, now: Moment, records: Records<'_>) -> Result<Moment> {
         let (work, left_since) = self.calls.work(settled);
+        let conversations = self.calls.take_complete_conversations();
         self.outputs.write(
             work,
+            &conversations,
             &self.calls,
             records,
             self.config.rules.lookback_ns,
@@ -543,6 +545,7 @@ fn new_calls(config: &Config) -> CallTable {
         .with_texts(texts)
         .with_numbers(!outputs.selection.numbers.is_empty())
         .with_links(config.links.clone())
+        .with_groups(outputs.writes_conversations)
 }
 
 /// Logs a message that belongs to no call, or that gives endpoints.

@@ -42,6 +42,7 @@ struct Conditions {
     writes_json: bool,
     parquet: Option<Name>,
     writes_messages: bool,
+    writes_conversations: bool,
     leaves_out_copies: bool,
     selection: Written,
 }
@@ -73,6 +74,7 @@ impl Terms {
             writes_json: outputs.writes_json,
             parquet: outputs.parquet.as_ref().map(Name::of),
             writes_messages: outputs.writes_messages,
+            writes_conversations: outputs.writes_conversations,
             leaves_out_copies: matches!(source, Source::Directories(directories) if directories.leaves_out_copies),
             selection: Written::of(&outputs.selection),
         };
@@ -94,10 +96,12 @@ impl Terms {
             writes_json,
             parquet,
             overwrite,
+            writes_conversations,
             ..
         } = &self.conditions;
         OutputSettings {
             columns: *columns,
+            writes_conversations: *writes_conversations,
             writes_json: *writes_json,
             parquet: parquet.as_ref().map(|path| path.to_path().to_owned()),
             overwrite: *overwrite,
@@ -203,6 +207,7 @@ impl Conditions {
             writes_json,
             parquet,
             writes_messages,
+            writes_conversations,
             leaves_out_copies,
             selection,
         } = self;
@@ -262,6 +267,7 @@ impl Conditions {
                 ),
             ),
             ("--json-messages", writes_messages.to_string()),
+            ("--conversations", writes_conversations.to_string()),
             ("--dedup", leaves_out_copies.to_string()),
         ];
         flags.extend(selection.flags());
@@ -294,6 +300,7 @@ pub(crate) mod tests {
             writes_json: false,
             parquet: None,
             writes_messages: false,
+            writes_conversations: false,
             leaves_out_copies: false,
             selection: Written::default(),
         };

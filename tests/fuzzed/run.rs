@@ -111,6 +111,7 @@ fn extract(
         writes_json: true,
         writes_messages: true,
         reports_every: None,
+        writes_conversations: false,
         parquet: None,
         tells_of_calls: false,
         syncs: false,

@@ -2,22 +2,22 @@
 
 use super::*;
 
-const LEG: &str = "first-leg";
-const OTHER: &str = "other-leg";
-const SBC: SocketAddr = end([198, 51, 100, 1], 5080);
-const NEXT_RELAY: SocketAddr = end([198, 51, 100, 7], 16_402);
+pub(super) const LEG: &str = "first-leg";
+pub(super) const OTHER: &str = "other-leg";
+pub(super) const SBC: SocketAddr = end([198, 51, 100, 1], 5080);
+pub(super) const NEXT_RELAY: SocketAddr = end([198, 51, 100, 7], 16_402);
 
 /// A leg with its own media.
-struct Leg<'a> {
-    id: &'a str,
-    from: SocketAddr,
-    to: SocketAddr,
-    media: (SocketAddr, SocketAddr),
-    header: &'a str,
+pub(super) struct Leg<'a> {
+    pub id: &'a str,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub media: (SocketAddr, SocketAddr),
+    pub header: &'a str,
 }
 
 /// The leg from A to the border element.
-fn near(id: &'static str, header: &'static str) -> Leg<'static> {
+pub(super) fn near(id: &'static str, header: &'static str) -> Leg<'static> {
     Leg {
         id,
         from: A,
@@ -28,7 +28,7 @@ fn near(id: &'static str, header: &'static str) -> Leg<'static> {
 }
 
 /// The leg from the border element to B.
-fn far(id: &'static str, header: &'static str) -> Leg<'static> {
+pub(super) fn far(id: &'static str, header: &'static str) -> Leg<'static> {
     Leg {
         id,
         from: SBC,
@@ -47,7 +47,7 @@ fn with(message: Sip, header: &str) -> Sip {
 }
 
 /// Draws a leg that is answered.
-fn begun(t: &mut Ladder, at: u64, leg: &Leg<'_>) {
+pub(super) fn begun(t: &mut Ladder, at: u64, leg: &Leg<'_>) {
     let &Leg {
         id,
         from,
@@ -62,7 +62,7 @@ fn begun(t: &mut Ladder, at: u64, leg: &Leg<'_>) {
     t.sip(at + 220, from, to, ack(id));
 }
 
-fn ended(t: &mut Ladder, at: u64, leg: &Leg<'_>) {
+pub(super) fn ended(t: &mut Ladder, at: u64, leg: &Leg<'_>) {
     let bye = request("BYE", leg.id).cseq(9).to_tag("bob");
     t.sip(at, leg.from, leg.to, bye);
     t.sip(
@@ -74,7 +74,7 @@ fn ended(t: &mut Ladder, at: u64, leg: &Leg<'_>) {
 }
 
 /// Draws two legs at once.
-fn both(legs: [&Leg<'_>; 2]) -> Ladder {
+pub(super) fn both(legs: [&Leg<'_>; 2]) -> Ladder {
     let mut t = ladder();
     begun(&mut t, 0, legs[0]);
     begun(&mut t, 30, legs[1]);

@@ -6,6 +6,7 @@
 mod calls;
 mod clocks;
 mod columns;
+mod conversation_files;
 mod conversations;
 mod crowd;
 mod dialogs;

@@ -11,7 +11,7 @@ use support::{
 };
 
 use super::{
-    cuts::results_with_records,
+    cuts::{ALL_FILES, results_with_records},
     directory::Names,
     everything::{Form, Packets},
 };
@@ -45,7 +45,7 @@ fn found(desk: &Desk, arguments: &[&str]) -> (Files, String) {
     let _ = fs::remove_dir_all(&out);
     let (ran, _) = find(
         desk,
-        &[arguments, &["--json", "-o", out.to_str().unwrap()]].concat(),
+        &[arguments, &ALL_FILES, &["-o", out.to_str().unwrap()]].concat(),
     );
     let mut got = files(&out);
     got.remove(STATE);
@@ -153,7 +153,7 @@ fn desk_of_two() -> (Desk, Files) {
     let desk = Desk::new();
     desk.deliver("calls.pcap", &two_calls().capture.to_pcap());
     index(&desk);
-    desk.run(&["--final", "--json"]).is(0);
+    desk.run(&[&["--final"], &ALL_FILES[..]].concat()).is(0);
     let want = visible(&desk.out);
     (desk, want)
 }

@@ -65,9 +65,12 @@ pub fn results_of_the_whole(packets: &Packets) -> Files {
     got.files()
 }
 
-/// The same with the records in JSON.
+/// Flags for all files that a run can write.
+pub const ALL_FILES: [&str; 3] = ["--json", "--conversations", "--conversation-header=X-Leg"];
+
+/// The same with the records in JSON, and with the files of conversations.
 pub fn results_with_records(packets: &Packets) -> Files {
-    let got = extract_bytes(&packets.whole(), &["--json"]);
+    let got = extract_bytes(&packets.whole(), &ALL_FILES);
     assert_eq!(got.status, Some(0), "{}", got.log);
     got.files()
 }
@@ -107,7 +110,7 @@ impl Trial<'_> {
     fn step(&self, desk: &Desk, flags: &[&str]) {
         let lake = lake::flags(desk);
         let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
-        let ran = desk.run(&[self.sizes, &["--no-sync", "--json"], &lake, flags].concat());
+        let ran = desk.run(&[self.sizes, &["--no-sync"], &ALL_FILES, &lake, flags].concat());
         assert_eq!(ran.status, Some(0), "{}: {}", self.what, ran.log);
         desk.shows_only(self.want, &self.what);
     }
@@ -147,13 +150,8 @@ impl Trial<'_> {
             &[
                 self.sizes,
                 &lake,
-                &[
-                    "--no-sync",
-                    "--json",
-                    "--watch",
-                    "--after-processing",
-                    "delete",
-                ],
+                &ALL_FILES,
+                &["--no-sync", "--watch", "--after-processing", "delete"],
             ]
             .concat(),
         );
@@ -328,12 +326,13 @@ fn with_nothing_in_between() {
         .run(&mut Dice::new(112));
     }
     let desk = Desk::new();
-    desk.run(&["--no-sync", "--json"]).is(0);
+    let run = |flags: &[&str]| desk.run(&[&ALL_FILES, flags].concat()).is(0);
+    run(&["--no-sync"]);
     desk.deliver_all(&segments);
     for _ in 0..3 {
-        desk.run(&["--no-sync", "--json"]).is(0);
+        run(&["--no-sync"]);
     }
-    desk.run(&["--no-sync", "--json", "--final"]).is(0);
-    desk.run(&["--no-sync", "--json", "--final"]).is(0);
+    run(&["--no-sync", "--final"]);
+    run(&["--no-sync", "--final"]);
     desk.has(&want, "with runs that had nothing to do");
 }

@@ -370,6 +370,7 @@ impl Story {
         story.calls_that_nobody_ends();
         story.a_long_call_and_short_ones();
         story.calls_open_at_the_end();
+        story.linked_legs();
         story
     }
 
@@ -669,6 +670,42 @@ impl Story {
                 .from_tag("proxy")
                 .to_tag("bob"),
         );
+    }
+
+    /// Two conversations: one of two legs, which is complete before the end, and one of four, whose
+    /// last leg begins when the first is long over.
+    fn linked_legs(&mut self) {
+        let by_flag = "X-Leg: linked-0815-4711";
+        for (n, (id, header, times)) in [
+            ("paired-a", "X-CID: paired-0815-4711", 9_000..14_000),
+            ("paired-b", "X-CID: paired-0815-4711", 9_050..14_020),
+            ("linked-a", by_flag, 8_000..12_000),
+            ("linked-b", by_flag, 8_040..27_000),
+            (
+                "linked-d",
+                "Replaces: linked-c;to-tag=1;from-tag=2",
+                500_000..700_000,
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let ((a, b), ssrc) = (self.pair(), 0x400 + n as u32 * 2);
+            self.leg(times.start, id, header, (a, b));
+            talk(&mut self.t, times.start + 300, a, b, ssrc, 1..=12);
+            hung_up(&mut self.t, times.end, id, a, b);
+        }
+        // It ends by the call timeout.
+        let (a, b) = self.pair();
+        self.leg(13_000, "linked-c", "X-CID: linked-b", (a, b));
+        talk(&mut self.t, 13_500, a, b, 0x410, 1..=12);
+    }
+
+    fn leg(&mut self, at: u64, id: &str, header: &str, (a, b): (Phone, Phone)) {
+        let invite = request("INVITE", id).sdp(&Sdp::audio(a.media));
+        self.t.sip(at, a.sip, b.sip, invite.header(header));
+        let ok = response(200, "INVITE", id).sdp(&Sdp::audio(b.media));
+        self.t.sip(at + 200, b.sip, a.sip, ok);
     }
 
     fn messages_ahead_of_their_invite(&mut self) {

@@ -20,6 +20,7 @@ use support::{
 };
 
 use super::{
+    cuts::ALL_FILES,
     directory::Names,
     everything::{Form, Packets},
 };
@@ -41,7 +42,7 @@ fn written_now() -> Vec<u8> {
     desk.deliver_all(&segments[..1]);
     let lake = super::lake::flags(&desk);
     let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
-    desk.run(&[&["--dedup", "--json"], &lake[..]].concat())
+    desk.run(&[&["--dedup"], &ALL_FILES[..], &lake[..]].concat())
         .is(0);
     fs::read(desk.out.join(STATE)).unwrap()
 }

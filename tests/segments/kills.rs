@@ -15,21 +15,20 @@ use support::{
 };
 
 use super::{
-    cuts::results_with_records,
+    cuts::{ALL_FILES, results_with_records},
     directory::{Names, Segment},
     everything::{Container, Form, Packets, in_good_time},
     lake::{self, LakeRows},
 };
 
 /// Flags that give much work between two states, and many states.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 6] = [
     "--window-bytes",
     "9000",
     "--chunk-bytes",
     "3000",
     "--unit-bytes",
     "40000",
-    "--json",
 ];
 
 /// The system call by which the standard library renames.
@@ -96,6 +95,7 @@ impl Kills {
         };
         let flags = SMALL
             .iter()
+            .chain(&ALL_FILES)
             .chain(flags)
             .map(|flag| (*flag).to_owned())
             .collect();
@@ -320,7 +320,11 @@ fn while_rows_are_written() {
     let mut dice = Dice::new(205);
     for job in [Job::Keep, Job::File] {
         let kills = Kills {
-            flags: vec!["--no-sync".to_owned(), "--json".to_owned()],
+            flags: ["--no-sync"]
+                .iter()
+                .chain(&ALL_FILES)
+                .map(|flag| (*flag).to_owned())
+                .collect(),
             ..Kills::of(job, Form::Micro, 2, &[], &mut dice)
         };
         for name in ["detected_calls.csv", "calls_statistics.csv", "calls.jsonl"] {
@@ -466,7 +470,7 @@ fn while_it_watches() {
         assert!(is_done, "{:?} is left: {}", desk.delivered(), watch.log());
         watch.end("TERM").is(0);
         let lake: Vec<&str> = lake.iter().map(String::as_str).collect();
-        desk.run(&[&["--json", "--final"], &lake[..]].concat())
+        desk.run(&[&["--final"], &ALL_FILES[..], &lake[..]].concat())
             .is(0);
         desk.has(&kills.want, "killed while it watched");
         lake::has(&desk, &kills.rows, "killed while it watched");

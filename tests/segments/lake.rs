@@ -11,7 +11,7 @@ use std::{
 
 use support::{desk::Desk, ladder::extract_bytes};
 
-use super::everything::Packets;
+use super::{cuts::ALL_FILES, everything::Packets};
 
 /// The rows of all files, with the directories of their days, sorted.
 pub type LakeRows = Vec<String>;
@@ -35,8 +35,8 @@ pub fn flags(desk: &Desk) -> Vec<String> {
 pub fn rows_of_the_whole(packets: &Packets) -> LakeRows {
     let desk = Desk::new();
     let flags = flags(&desk);
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let got = extract_bytes(&packets.whole(), &flags);
+    let lake: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let got = extract_bytes(&packets.whole(), &[&ALL_FILES, &lake[..]].concat());
     assert_eq!(got.status, Some(0), "{}", got.log);
     let rows = rows(&desk);
     assert!(!cfg!(feature = "parquet") || rows.len() > 20, "{rows:?}");

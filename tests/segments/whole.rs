@@ -6,7 +6,10 @@ use support::{
     ladder::{Extracted, extract_bytes},
 };
 
-use super::everything::{Container, Form, Packets};
+use super::{
+    cuts::results_with_records,
+    everything::{Container, Form, Packets},
+};
 use crate::scenarios::records;
 
 fn extracted(form: Form) -> Extracted {
@@ -26,7 +29,7 @@ fn everything_is_in_it() {
             .filter(|row| row.get("state") == state)
             .count()
     };
-    assert_eq!(states.map(count), [43, 1, 5, 3, 2], "{:#?}", got.calls);
+    assert_eq!(states.map(count), [48, 1, 5, 4, 2], "{:#?}", got.calls);
     let again: Vec<_> = got
         .calls
         .iter()
@@ -99,8 +102,18 @@ fn everything_is_in_it() {
 fn with_two_link_types_both_file_formats_occur() {
     let names: Vec<String> = extracted(Form::TwoLinks).files().into_keys().collect();
     let ending = |ending: &str| names.iter().filter(|name| name.ends_with(ending)).count();
-    assert_eq!(ending(".pcap") + ending(".pcapng"), 54);
+    assert_eq!(ending(".pcap") + ending(".pcapng"), 60);
     assert!(ending(".pcap") > 5 && ending(".pcapng") > 20, "{names:?}");
+}
+
+#[test]
+fn conversations_of_two_and_of_four_legs_occur() {
+    let files = results_with_records(&Packets::everything(Form::TwoLinks));
+    let of = |kind: &str| files.keys().filter(|name| name.starts_with(kind)).count();
+    assert_eq!((of("conversation_"), of("call_")), (3, 60));
+    let records = String::from_utf8_lossy(&files["calls.jsonl"]);
+    let linked = records.lines().filter(|line| line.contains("\"x-leg\""));
+    assert!(linked.count() > 0, "{records}");
 }
 
 /// The packet that contradicts a damaged time may be in the next input.

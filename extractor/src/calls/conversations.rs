@@ -6,7 +6,10 @@
 //! A row has the links that are known when its call closes, so it depends on packet time only. A
 //! closed call can be linked for [`REMEMBER_NS`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
@@ -20,8 +23,14 @@ use crate::{
     sip,
 };
 
+mod groups;
+mod known;
 mod values;
 
+pub use groups::LegGroup;
+
+use groups::Groups;
+use known::{Entry, KnownValues};
 use values::{Value, parts, values};
 
 /// The time after its end in which a call can be linked, in nanoseconds.
@@ -99,17 +108,18 @@ impl std::fmt::Display for LinkReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conversation {
     /// Its earliest leg.
-    pub first: FirstLeg,
+    pub first: NamedLeg,
     /// The other legs that the call is linked with, by the order in which they opened.
     pub links: Vec<Link>,
 }
 
-/// The leg that names a conversation.
+/// A leg of a conversation; the first one names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FirstLeg {
-    number: CallNumber,
+pub struct NamedLeg {
+    /// Its number.
+    pub number: CallNumber,
     /// Its Call-ID.
-    pub call_id: Box<[u8]>,
+    pub call_id: Arc<[u8]>,
     /// Its start, in nanoseconds since 1970.
     pub start_ns: u64,
 }
@@ -118,7 +128,7 @@ pub struct FirstLeg {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The Call-ID of the other leg.
-    pub call_id: Box<[u8]>,
+    pub call_id: Arc<[u8]>,
     /// The start of the other leg, in nanoseconds since 1970.
     pub start_ns: u64,
     /// The reason.
@@ -129,25 +139,27 @@ pub struct Link {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Conversations {
     rules: LinkRules,
-    legs: BTreeMap<CallNumber, Leg>,
+    legs: Table<CallNumber, Leg>,
     /// Values by number, in the order in which they came.
-    shared: BTreeMap<u64, Shared>,
-    by_value: Table<Value, Entry>,
+    shared: Table<u64, Shared>,
+    by_value: KnownValues,
     next: u64,
     /// The ended legs with the times of their ends, the earliest first.
     ended: VecDeque<(Clock, CallNumber)>,
     constants: VecDeque<Value>,
     recent: VecDeque<Recent>,
+    /// The calls of each conversation, if its file is wanted.
+    groups: Option<Groups>,
     #[serde(skip)]
     dropped: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Leg {
-    call_id: Box<[u8]>,
+    call_id: Arc<[u8]>,
     start_ns: u64,
     /// The first leg of its conversation, if that is forgotten.
-    first: Option<Box<FirstLeg>>,
+    first: Option<Box<NamedLeg>>,
     is_over: bool,
     holds: SmallVec<[u64; 2]>,
     halves: SmallVec<[Half; 2]>,
@@ -159,12 +171,6 @@ struct Shared {
     /// The value; two calls whose numbers fit have none.
     value: Option<Value>,
     holders: SmallVec<[(CallNumber, Option<LinkReason>); 2]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Entry {
-    Shared(u64),
-    Constant,
 }
 
 /// The endpoints of a description, which wait for those of its offer or answer.
@@ -193,6 +199,26 @@ impl Conversations {
         }
     }
 
+    /// The same, which groups the legs of each conversation if `groups`.
+    pub(super) fn with_groups(self, groups: bool) -> Self {
+        Self {
+            groups: groups.then(Groups::default),
+            ..self
+        }
+    }
+
+    /// Takes the conversations that no call can join any more, if they are grouped.
+    pub(super) fn take_complete(&mut self) -> Vec<LegGroup> {
+        self.groups.as_mut().map(Groups::take).unwrap_or_default()
+    }
+
+    /// Completes all conversations: the input has ended.
+    pub(super) fn finish(&mut self) {
+        if let Some(groups) = &mut self.groups {
+            groups.finish();
+        }
+    }
+
     /// The number of values that turned out to be constants.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
@@ -201,9 +227,9 @@ impl Conversations {
     /// Adds the call that an INVITE opens.
     pub(super) fn open(&mut self, call: CallNumber, event: &SipEvent<'_>) {
         self.forget_before(event.at.clock);
-        let call_id = event.message.call_id;
+        let call_id: Arc<[u8]> = event.message.call_id.into();
         let leg = Leg {
-            call_id: call_id.into(),
+            call_id: call_id.clone(),
             start_ns: event.timestamp_ns,
             first: None,
             is_over: false,
@@ -211,17 +237,17 @@ impl Conversations {
             halves: SmallVec::new(),
         };
         self.legs.insert(call, leg);
-        let own = Value::CallId(call_id.into());
-        // A Call-ID that comes again is another call.
-        if self.has_owner(&own) {
-            self.begin(call, own, None);
-        } else {
-            self.hold(call, own, None);
+        let own = Value::CallId(call_id);
+        match self.by_value.get(&own) {
+            // A Call-ID that comes again is another call.
+            Some(Entry::Shared(held)) if self.has_owner(held) => self.begin(call, own, None),
+            known => self.hold_known(call, own, known, None),
         }
-        for part in parts(call_id) {
-            let part = Value::CallId(part.into());
-            if self.has_owner(&part) {
-                self.hold(call, part, Some(LinkReason::CallIdPart));
+        for part in parts(event.message.call_id) {
+            if let Some(Entry::Shared(held)) = self.by_value.get_part(part)
+                && self.has_owner(held)
+            {
+                self.join(call, held, Some(LinkReason::CallIdPart));
             }
         }
         if let Some(within_ns) = self.rules.numbers_ns {
@@ -249,7 +275,7 @@ impl Conversations {
         let other = leg.halves.iter().find(|half| {
             half.exchange == exchange.number && half.is_response != exchange.is_response
         });
-        let pairs: Vec<(Endpoint, Endpoint)> = other
+        let pairs: SmallVec<[(Endpoint, Endpoint); 1]> = other
             .into_iter()
             .flat_map(|other| endpoints.iter().zip(&other.endpoints))
             .filter_map(|(mine, theirs)| Some(((*mine)?, (*theirs)?)))
@@ -281,21 +307,43 @@ impl Conversations {
     /// The conversation of a call that closes now.
     pub(super) fn close(&mut self, call: CallNumber, now: Clock) -> Option<Box<Conversation>> {
         self.forget_before(now);
-        let first = self.first_of(&self.reach(call))?;
-        let links = self.links(call);
+        let (first, links) = if self.is_alone(call) {
+            (self.first_alone(call)?, Vec::new())
+        } else {
+            let legs = self.reach(call);
+            self.group(&legs);
+            (self.first_of(&legs)?, self.links(call))
+        };
         let leg = self.legs.get_mut(&call)?;
         leg.is_over = true;
         leg.halves = SmallVec::new();
-        let is_of_no_use = |shared: &Shared| {
-            matches!(shared.value, Some(Value::Media(..))) && shared.holders.len() == 1
-        };
-        for held in leg.holds.clone() {
-            if self.shared.get(&held).is_some_and(is_of_no_use) {
-                self.let_go(call, held);
+        let shared = &mut self.shared;
+        let by_value = &mut self.by_value;
+        // Nobody can share its media path any more.
+        leg.holds.retain(|held| {
+            let is_of_no_use = shared.get(held).is_some_and(|shared| {
+                matches!(shared.value, Some(Value::Media(..))) && shared.holders.len() == 1
+            });
+            if is_of_no_use {
+                remove(shared, by_value, *held);
             }
-        }
+            !is_of_no_use
+        });
         self.ended.push_back((now, call));
         Some(Box::new(Conversation { first, links }))
+    }
+
+    /// Returns true if no other call is linked with a call. Nearly all calls are alone.
+    fn is_alone(&self, call: CallNumber) -> bool {
+        self.groups.is_none() && self.held_by(call).all(|shared| shared.holders.len() == 1)
+    }
+
+    /// The leg that names the conversation of a call that is alone.
+    fn first_alone(&self, call: CallNumber) -> Option<NamedLeg> {
+        let leg = self.legs.get(&call)?;
+        let inherited = leg.first.as_deref();
+        let first = inherited.filter(|first| first.number < call);
+        Some(first.cloned().unwrap_or_else(|| leg.named(call)))
     }
 
     fn links(&self, call: CallNumber) -> Vec<Link> {
@@ -348,15 +396,28 @@ impl Conversations {
         found
     }
 
-    fn first_of(&self, legs: &BTreeSet<CallNumber>) -> Option<FirstLeg> {
+    /// Groups legs that are linked now, if conversations have files.
+    #[inline]
+    fn group(&mut self, legs: &BTreeSet<CallNumber>) {
+        if self.groups.is_some() {
+            self.unite(legs);
+        }
+    }
+
+    #[cold]
+    fn unite(&mut self, legs: &BTreeSet<CallNumber>) {
+        let named = |number: &CallNumber| Some(self.legs.get(number)?.named(*number));
+        let named = legs.iter().filter_map(named).collect();
+        if let Some(groups) = &mut self.groups {
+            groups.unite(named);
+        }
+    }
+
+    fn first_of(&self, legs: &BTreeSet<CallNumber>) -> Option<NamedLeg> {
         let known = legs
             .iter()
             .filter_map(|number| Some((number, self.legs.get(number)?)));
-        let own = |(number, leg): (&CallNumber, &Leg)| FirstLeg {
-            number: *number,
-            call_id: leg.call_id.clone(),
-            start_ns: leg.start_ns,
-        };
+        let own = |(number, leg): (&CallNumber, &Leg)| leg.named(*number);
         let inherited = known
             .clone()
             .filter_map(|(_, leg)| leg.first.as_deref())
@@ -365,36 +426,44 @@ impl Conversations {
         inherited.cloned().into_iter().chain(earliest).min()
     }
 
-    fn has_owner(&self, value: &Value) -> bool {
-        let Some(Entry::Shared(number)) = self.by_value.get(value) else {
-            return false;
-        };
-        let shared = self.shared.get(number);
+    /// Returns true if a value is the Call-ID of a call that holds it.
+    fn has_owner(&self, held: u64) -> bool {
+        let shared = self.shared.get(&held);
         shared.is_some_and(|shared| shared.holders.iter().any(|(_, reason)| reason.is_none()))
     }
 
     /// Lets a call hold a value.
     fn hold(&mut self, call: CallNumber, value: Value, reason: Option<LinkReason>) {
-        match self.by_value.get(&value) {
+        let known = self.by_value.get(&value);
+        self.hold_known(call, value, known, reason);
+    }
+
+    /// Lets a call hold a value that has this entry.
+    fn hold_known(
+        &mut self,
+        call: CallNumber,
+        value: Value,
+        known: Option<Entry>,
+        reason: Option<LinkReason>,
+    ) {
+        match known {
             Some(Entry::Constant) => {}
-            Some(&Entry::Shared(held)) => self.join(call, held, reason),
+            Some(Entry::Shared(held)) => self.join(call, held, reason),
             None => self.begin(call, value, reason),
         }
     }
 
     /// The same for a media path. Its ports are used again when all of its calls are over.
     fn hold_media(&mut self, call: CallNumber, path: Value) {
-        if let Some(Entry::Shared(held)) = self.by_value.get(&path) {
-            let holders = self.shared.get(held).map(|shared| &shared.holders);
+        let mut known = self.by_value.get(&path);
+        if let Some(Entry::Shared(held)) = known {
+            let holders = self.shared.get(&held).map(|shared| &shared.holders);
             let is_used = holders.into_iter().flatten().any(|(holder, _)| {
                 *holder == call || self.legs.get(holder).is_some_and(|leg| !leg.is_over)
             });
-            if !is_used {
-                self.begin(call, path, Some(LinkReason::Media));
-                return;
-            }
+            known = known.filter(|_| is_used);
         }
-        self.hold(call, path, Some(LinkReason::Media));
+        self.hold_known(call, path, known, Some(LinkReason::Media));
     }
 
     /// Begins a value, which a call is the first to hold, in place of a former one.
@@ -450,9 +519,8 @@ impl Conversations {
         self.constants.push_back(value);
         if self.constants.len() > MAX_CONSTANTS
             && let Some(earliest) = self.constants.pop_front()
-            && self.by_value.get(&earliest) == Some(&Entry::Constant)
         {
-            self.by_value.remove(&earliest);
+            self.by_value.remove(earliest, Entry::Constant);
         }
     }
 
@@ -522,7 +590,30 @@ impl Conversations {
 
     /// Forgets a call. Its conversation keeps its name.
     fn forget(&mut self, call: CallNumber) {
+        if !self.is_alone(call) {
+            self.bequeath(call);
+        }
+        let Some(leg) = self.legs.remove(&call) else {
+            return;
+        };
+        for held in leg.holds {
+            let Some(shared) = self.shared.get_mut(&held) else {
+                continue;
+            };
+            shared.holders.retain(|(holder, _)| *holder != call);
+            if shared.holders.is_empty() {
+                remove(&mut self.shared, &mut self.by_value, held);
+            }
+        }
+    }
+
+    /// Lets the other legs of a call's conversation keep its name, and its place in their group.
+    fn bequeath(&mut self, call: CallNumber) {
         let mut legs = self.reach(call);
+        self.group(&legs);
+        if let Some(groups) = &mut self.groups {
+            groups.forget(call);
+        }
         let first = self.first_of(&legs).filter(|_| legs.len() > 1);
         legs.remove(&call);
         for number in legs {
@@ -530,30 +621,23 @@ impl Conversations {
                 leg.first = first.clone().map(Box::new);
             }
         }
-        let holds = self.legs.get(&call).map(|leg| leg.holds.clone());
-        for held in holds.into_iter().flatten() {
-            self.let_go(call, held);
-        }
-        self.legs.remove(&call);
     }
+}
 
-    /// Lets a call no longer hold a value.
-    fn let_go(&mut self, call: CallNumber, held: u64) {
-        if let Some(leg) = self.legs.get_mut(&call) {
-            leg.holds.retain(|known| *known != held);
-        }
-        let Some(shared) = self.shared.get_mut(&held) else {
-            return;
-        };
-        shared.holders.retain(|(holder, _)| *holder != call);
-        if !shared.holders.is_empty() {
-            return;
-        }
-        let gone = self.shared.remove(&held);
-        if let Some(value) = gone.and_then(|shared| shared.value)
-            && self.by_value.get(&value) == Some(&Entry::Shared(held))
-        {
-            self.by_value.remove(&value);
+/// Removes a value that no call holds.
+fn remove(shared: &mut Table<u64, Shared>, by_value: &mut KnownValues, held: u64) {
+    let gone = shared.remove(&held);
+    if let Some(value) = gone.and_then(|shared| shared.value) {
+        by_value.remove(value, Entry::Shared(held));
+    }
+}
+
+impl Leg {
+    fn named(&self, number: CallNumber) -> NamedLeg {
+        NamedLeg {
+            number,
+            call_id: self.call_id.clone(),
+            start_ns: self.start_ns,
         }
     }
 }

@@ -41,7 +41,7 @@ mod touching;
 mod trace;
 mod unclaimed;
 
-pub use conversations::{Conversation, FirstLeg, Link, LinkReason, LinkRules};
+pub use conversations::{Conversation, LegGroup, Link, LinkReason, LinkRules, NamedLeg};
 pub use descriptions::{Descriptions, KnownStatements};
 pub use dialogs::{AttemptProgress, CallState, Dialogs, Leg, Milestone, Side};
 pub use endpoints::{Endpoints, Given};

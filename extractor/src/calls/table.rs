@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{
     CallNumber, CallState, Conversation, Descriptions, Dialogs, Endpoints, Facts, FlowNumber,
-    FlowTable, Journal, LinkRules, Owners, Strays, Texts, Trace, Unclaimed,
+    FlowTable, Journal, LegGroup, LinkRules, Owners, Strays, Texts, Trace, Unclaimed,
     conversations::Conversations,
     descriptions::Exchange,
     drops::{CaptureDrops, DropSum},
@@ -255,6 +255,15 @@ impl CallTable {
         }
     }
 
+    /// The same table, which groups the legs of each conversation if `groups`.
+    #[must_use]
+    pub fn with_groups(self, groups: bool) -> Self {
+        Self {
+            conversations: self.conversations.with_groups(groups),
+            ..self
+        }
+    }
+
     /// The same table, whose journals will have these texts.
     #[must_use]
     pub fn with_texts(self, texts: Texts) -> Self {
@@ -378,6 +387,7 @@ impl CallTable {
         for (number, state) in open {
             self.close(number, end, state, Clock::MAX);
         }
+        self.conversations.finish();
         self.tell_all(end);
     }
 
@@ -399,6 +409,11 @@ impl CallTable {
             .filter_map(|call| call.work(settled(call.number), flows))
             .collect();
         (work, left_since)
+    }
+
+    /// Takes the conversations that no call can join any more: all of their calls have ended.
+    pub fn take_complete_conversations(&mut self) -> Vec<LegGroup> {
+        self.conversations.take_complete()
     }
 
     /// The open calls that are settled less far than others, so that no fragmented packet is

@@ -345,12 +345,12 @@ impl Trace {
         for call in &mut self.calls {
             let is_own = call.number == closed.number;
             let is_it =
-                |link: &&Link| link.call_id == call.call_id && link.start_ns == call.start_ns;
+                |link: &&Link| *link.call_id == *call.call_id && link.start_ns == call.start_ns;
             let links: Vec<Link> = if is_own {
                 conversation.links.clone()
             } else {
                 let back = |link: &Link| Link {
-                    call_id: closed.call_id.clone(),
+                    call_id: (*closed.call_id).into(),
                     start_ns: closed.start_ns,
                     reason: link.reason.clone(),
                 };

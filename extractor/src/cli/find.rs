@@ -198,6 +198,7 @@ impl FindArguments {
                     writes_json: self.output.json,
                     writes_messages: false,
                     reports_every: None,
+                    writes_conversations: self.output.conversations,
                     parquet: None,
                     tells_of_calls: false,
                     syncs: false,

@@ -45,6 +45,14 @@ pub(super) struct OutputArguments {
     #[arg(long)]
     pub(super) no_pcaps: bool,
 
+    /// Write a pcap for each conversation of two legs or more, too, with the frames of all its legs:
+    /// `conversation_...pcap`, named like the `conversation_id` of its first leg.
+    ///
+    /// It is written when no call can join it any more: ten minutes of packet time after its last leg
+    /// has closed, or at the end of the input.
+    #[arg(long, conflicts_with = "no_pcaps")]
+    pub(super) conversations: bool,
+
     /// Write the digits that were pressed (DTMF) to the column `dtmf` and to calls.jsonl, instead of
     /// their number.
     ///

@@ -120,6 +120,7 @@ fn listed(
     let outputs = &mut config.outputs;
     outputs.directory = directory.path().to_owned();
     outputs.writes_json = true;
+    outputs.writes_conversations = false;
     outputs.tells_of_calls = false;
     outputs.syncs = false;
     outputs.selection.has_no_files = true;

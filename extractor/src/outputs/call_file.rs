@@ -7,7 +7,7 @@ use shared::pcap::{
     ng_interface, ng_packet, ng_section_header, record_header,
 };
 
-use super::{buffer::GatherBuffer, directory::Directory, names::FileName};
+use super::{buffer::GatherBuffer, directory::Directory, frames::Frames, names::FileName};
 
 /// The offset of the captured length in the header of a record, little-endian in files of this
 /// program.
@@ -106,6 +106,16 @@ impl CallFile {
     /// Marks the file as recorded in a state.
     pub(super) fn note_state(&mut self) {
         self.life = self.life.in_state();
+    }
+
+    /// The frames in the bytes of the file.
+    pub(super) fn frames<'a>(&'a self, bytes: &'a [u8]) -> Frames<'a> {
+        Frames::of(bytes, &self.kind.links, self.kind.precision)
+    }
+
+    /// Returns true if the timestamps of the file have this unit.
+    pub(super) fn has_unit(&self, precision: Precision) -> bool {
+        self.kind.precision == precision
     }
 
     /// Prepares the file for frames of a link type. If that turns a classic pcap into a pcapng,

@@ -18,10 +18,12 @@ use shared::{
 };
 
 use super::{
+    legs,
     names::FileName,
     parts::{append, cut, hidden, is_there, open_for_appending, remove, unhidden},
     settings::OutputSettings,
 };
+use crate::source::Map;
 
 /// The output directory, and the lock on it.
 #[derive(Debug)]
@@ -83,12 +85,9 @@ impl Directory {
         self.syncs
     }
 
-    /// Returns true if the directory has files of calls.
+    /// Returns true if the directory has files of calls or conversations.
     pub(super) fn has_calls(&self) -> Result<bool> {
-        Ok(self
-            .names()?
-            .iter()
-            .any(|name| name.starts_with(FileName::PREFIX)))
+        Ok(self.names()?.iter().any(|name| FileName::may_be(name)))
     }
 
     fn names(&self) -> Result<Vec<String>> {
@@ -150,6 +149,23 @@ impl Directory {
         }
     }
 
+    /// Keeps the content of a hidden file under another hidden name, too.
+    pub(super) fn keep_part(&self, file_name: &str, kept: &str) -> Result<()> {
+        let (part, kept) = (self.part(file_name), self.part(kept));
+        // An interrupted unit of work may have left one.
+        remove(&kept)?;
+        link(&part, &kept)
+            .with_context(|| format!("{} cannot be kept as {}", part.display(), kept.display()))
+    }
+
+    /// Maps a hidden file into memory.
+    pub(super) fn map_part(&self, file_name: &str) -> Result<Map> {
+        let path = self.part(file_name);
+        files::open(OpenOptions::new().read(true), &path)
+            .and_then(|file| Map::of(&file, &path))
+            .with_context(|| format!("{} cannot be read", path.display()))
+    }
+
     /// Removes a hidden file.
     pub(super) fn remove_part(&self, file_name: &str) -> Result<()> {
         remove(&self.part(file_name))
@@ -162,9 +178,8 @@ impl Directory {
             cut(&self.part(file_name), *len)?;
         }
         for name in self.names()? {
-            if unhidden(&name)
-                .is_some_and(|name| name.starts_with(FileName::PREFIX) && !known.contains_key(name))
-            {
+            let is_own = |name: &str| FileName::may_be(name) || name.starts_with(legs::PREFIX);
+            if unhidden(&name).is_some_and(|name| is_own(name) && !known.contains_key(name)) {
                 remove(&self.path.join(&name))?;
             }
         }
@@ -186,6 +201,18 @@ impl Directory {
 
     fn part(&self, file_name: &str) -> PathBuf {
         self.path.join(hidden(file_name))
+    }
+}
+
+/// Gives a file a second name, or copies it where the file system has no links.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let mut from = files::open(OpenOptions::new().read(true), from)?;
+            let mut to = open_for_appending(to, true)?;
+            io::copy(&mut from, &mut to).map(|_| ())
+        }
+        linked => linked,
     }
 }
 

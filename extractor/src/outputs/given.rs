@@ -1,4 +1,4 @@
-//! The names of call files: no name is used twice.
+//! The names of the files of calls and conversations: no name is used twice.
 
 use std::collections::VecDeque;
 
@@ -93,7 +93,10 @@ impl FileNames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{outputs::settings::OutputSettings, selection::Selection};
+    use crate::{
+        outputs::{names::FileKind, settings::OutputSettings},
+        selection::Selection,
+    };
 
     #[test]
     fn what_is_forgotten_is_asked_for() {
@@ -111,13 +114,14 @@ mod tests {
             writes_json: false,
             writes_messages: false,
             reports_every: None,
+            writes_conversations: false,
             parquet: None,
             tells_of_calls: false,
             syncs: false,
         };
         let directory = Directory::open(&settings).unwrap();
         let mut names = FileNames::new(&directory, false).unwrap();
-        let stem = |n: u64| Stem::new(b"a", n * 1_000_000_000);
+        let stem = |n: u64| Stem::new(FileKind::Call, b"a", n * 1_000_000_000);
         let open = names.give(stem(1), &directory).unwrap();
         let done = names.give(stem(2), &directory).unwrap();
         directory

@@ -11,6 +11,7 @@
 //! ```text
 //! rows -> record, table, dataset, summary, columns; summary -> recording -> call_file, streams, settled
 //! table, record -> figures, text; record -> summary; dataset -> columns, parts, value -> text
+//! merged -> legs -> call_file -> frames
 //! call_file, table, given -> directory -> parts, names, settings
 //! settled -> records, mute, redact, runs; redact -> records, mute
 //! ```
@@ -21,7 +22,10 @@ mod columns;
 mod dataset;
 mod directory;
 mod figures;
+mod frames;
 mod given;
+mod legs;
+mod merged;
 mod mute;
 mod names;
 mod parts;
@@ -54,8 +58,11 @@ use shared::s3_uri::S3Uri;
 
 use self::{
     buffer::GatherBuffer,
+    call_file::CallFile,
     dataset::{Dataset, DatasetProgress, RunName},
     given::FileNames,
+    legs::Legs,
+    merged::Merged,
     mute::MediaForm,
     names::Stem,
     recording::Recording,
@@ -78,7 +85,7 @@ pub use self::{
     text::printable,
 };
 use crate::{
-    calls::{Call, CallNumber, CallTable, FlowTable, Work},
+    calls::{Call, CallNumber, CallTable, FlowTable, LegGroup, Work},
     counts::CallCounts,
     events::{Repetition, SipEvent},
     moment::Clock,
@@ -114,6 +121,7 @@ pub struct Outputs {
     thresholds: Thresholds,
     shows_digits: bool,
     tells_of_calls: bool,
+    writes_conversations: bool,
     uploads: Uploads,
     /// Files that become due for upload when they are published.
     newly_due: Vec<Due>,
@@ -126,6 +134,8 @@ pub struct Outputs {
 pub struct Books {
     names: FileNames,
     recordings: BTreeMap<CallNumber, Box<Recording>>,
+    /// Ended calls that may be legs of conversations, if these have files.
+    legs: Legs,
     /// The rows of closed calls, until no call can have closed before them.
     closed: BTreeMap<CloseOrder, Rows>,
     /// The files of ended calls, ready to be published.
@@ -283,6 +293,7 @@ impl Outputs {
         let books = Books {
             names: FileNames::new(&directory, settings.overwrite)?,
             recordings: BTreeMap::new(),
+            legs: Legs::default(),
             closed: BTreeMap::new(),
             complete: Vec::new(),
             obsolete: Vec::new(),
@@ -309,6 +320,7 @@ impl Outputs {
             thresholds: settings.thresholds,
             shows_digits: settings.shows_digits,
             tells_of_calls: settings.tells_of_calls,
+            writes_conversations: settings.writes_conversations,
             uploads,
             newly_due: Vec::new(),
             reports_every: settings.reports_every,
@@ -359,14 +371,13 @@ impl Outputs {
         if is_fresh && !self.tells_of_calls {
             self.detected_calls.tell_of_rows(self.overwrites)?;
         }
-        let known = self
-            .books
-            .recordings
-            .values()
-            .filter(|recording| recording.file.len() > 0);
-        let known = known
-            .map(|recording| (recording.file.name(), recording.file.len()))
-            .collect();
+        let of_calls = self.books.recordings.values().flat_map(|recording| {
+            let (file, order) = (&recording.file, recording.order.as_ref());
+            let order = order.map(|order| (order.name(), order.len()));
+            order.into_iter().chain([(file.name(), file.len())])
+        });
+        let known = of_calls.chain(self.books.legs.written());
+        let known = known.filter(|(_, len)| *len > 0).collect();
         self.directory.cut_back(&known)?;
         self.detected_calls.cut_back(&self.books.detected_calls)?;
         self.statistics.cut_back(&self.books.statistics)?;
@@ -528,14 +539,15 @@ impl Outputs {
         &self.counts
     }
 
-    /// Writes what is settled: frames to the call files, and the rows of calls that closed before
-    /// `now`.
+    /// Writes what is settled: frames to the call files, the files of `conversations` that are
+    /// complete, and the rows of calls that closed before `now`.
     ///
     /// # Errors
     /// A file cannot be written; the error names it.
     pub fn write(
         &mut self,
         work: Vec<Work>,
+        conversations: &[LegGroup],
         table: &CallTable,
         records: Records<'_>,
         lookback_ns: u64,
@@ -560,8 +572,14 @@ impl Outputs {
             .try_for_each_init(GatherBuffer::default, |buffer, job| {
                 job.run(to, buffer, table.flows(), records, lookback_ns)
             })?;
+        let ended = jobs.iter().filter(|job| job.has_file);
+        let ended: Vec<CallNumber> = ended.map(|job| job.work.number).collect();
         for job in jobs {
             self.put_away(job)?;
+        }
+        if self.writes_conversations {
+            self.join(conversations)?;
+            self.books.legs.keep(&ended, &self.directory)?;
         }
         self.books.redactions.forget_written(now, lookback_ns);
         self.write_rows(now)
@@ -593,7 +611,7 @@ impl Outputs {
                 Course::Begins { stem, media } => Recording::new(
                     self.books.names.give(stem, &self.directory)?,
                     media,
-                    self.json.is_some(),
+                    (self.json.is_some(), self.writes_conversations),
                     call,
                     records,
                 )
@@ -656,14 +674,7 @@ impl Outputs {
             self.counts.not_wanted = self.counts.not_wanted.saturating_add(1);
         }
         if has_file {
-            if let Some(to) = self.uploads.destination() {
-                self.newly_due.push(Due {
-                    file_name: recording.file.name(),
-                    to: to.clone(),
-                    len: recording.file.len(),
-                });
-            }
-            self.books.complete.push(recording.file.name());
+            self.deliver(&recording.file);
         } else if recording.file.is_in_state() {
             self.books.obsolete.push(recording.file.name());
         } else if recording.file.len() > 0 {
@@ -671,7 +682,58 @@ impl Outputs {
             // done.
             self.directory.remove_part(&recording.file.name())?;
         }
+        if let Some(order) = recording.order.filter(|order| order.len() > 0) {
+            if has_file {
+                self.books.legs.add(recording.file, order, recording.media);
+            } else {
+                self.books.obsolete.push(order.name());
+            }
+        }
         Ok(())
+    }
+
+    /// Writes the files of conversations that no call can join any more, and forgets their legs.
+    fn join(&mut self, conversations: &[LegGroup]) -> Result<()> {
+        let mut merged = Vec::new();
+        for group in conversations {
+            let legs = self.books.legs.take(group);
+            if legs.len() < 2 {
+                self.books.obsolete.extend(legs::obsolete(legs));
+            } else if let Some(first) = group.legs.first() {
+                let stem = Stem::of_conversation(first);
+                let name = self.books.names.give(stem, &self.directory)?;
+                merged.push(Merged { name, legs });
+            }
+        }
+        let directory = &self.directory;
+        let files = merged
+            .par_iter()
+            .with_max_len(1)
+            .map_init(GatherBuffer::default, |buffer, one| {
+                one.write(directory, buffer)
+            });
+        let files: Vec<_> = files.collect::<Result<_>>()?;
+        for (one, file) in merged.into_iter().zip(files) {
+            self.books.names.release(&one.name);
+            self.books.obsolete.extend(legs::obsolete(one.legs));
+            if let Some(file) = file {
+                self.deliver(&file);
+                self.counts.conversations = self.counts.conversations.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a complete file published, and uploaded if the user wants that.
+    fn deliver(&mut self, file: &CallFile) {
+        if let Some(to) = self.uploads.destination() {
+            self.newly_due.push(Due {
+                file_name: file.name(),
+                to: to.clone(),
+                len: file.len(),
+            });
+        }
+        self.books.complete.push(file.name());
     }
 
     /// Writes the rows of calls that closed before `now`, in the order of closing.

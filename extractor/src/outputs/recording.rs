@@ -11,6 +11,7 @@ use super::{
     buffer::GatherBuffer,
     call_file::CallFile,
     directory::Directory,
+    legs::OrderFile,
     mute::MediaForm,
     names::FileName,
     records::Records,
@@ -31,7 +32,9 @@ pub(super) struct Recording {
     pub(super) streams: Streams,
     pub(super) sip_packets: u64,
     last: LastTime,
-    media: MediaForm,
+    pub(super) media: MediaForm,
+    /// The moments of the frames in the file, if it may be a part of a conversation's file.
+    pub(super) order: Option<OrderFile>,
 }
 
 /// The time of the last frame, in nanoseconds since 1970.
@@ -85,7 +88,7 @@ impl Recording {
     pub(super) fn new(
         name: FileName,
         media: MediaForm,
-        keeps_series: bool,
+        (keeps_series, keeps_order): (bool, bool),
         call: &Call,
         records: Records<'_>,
     ) -> Option<Self> {
@@ -96,6 +99,7 @@ impl Recording {
             sip_packets: 0,
             last: LastTime::Captured(first.timestamp_ns.unwrap_or(0)),
             media,
+            order: keeps_order.then(|| OrderFile::of(call.number)),
         })
     }
 
@@ -166,6 +170,11 @@ impl Recording {
             }
         }
         self.file.flush(to, buffer)?;
+        if may_have_file && let Some(order) = &mut self.order {
+            let is_there = |place: &Moment| job.records.at(place.position).is_some();
+            let places = frames.iter().map(|(place, _)| *place).filter(is_there);
+            order.append(places, to)?;
+        }
         Ok(decoded.obsolete)
     }
 

@@ -285,7 +285,7 @@ fn links(links: &[Link]) -> Vec<u8> {
         }
         text.extend(link.reason.to_string().bytes());
         text.push(b':');
-        text.extend(&link.call_id);
+        text.extend(&link.call_id[..]);
     }
     text
 }

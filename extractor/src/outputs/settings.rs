@@ -34,6 +34,8 @@ pub struct OutputSettings {
     pub writes_messages: bool,
     /// How much time a report of these records covers, if there is one for each stretch.
     pub reports_every: Option<Every>,
+    /// True when each conversation of two legs or more has a file, too.
+    pub writes_conversations: bool,
     /// The directory of Parquet files, from the root, if the user wants them.
     pub parquet: Option<PathBuf>,
     /// True when the log has a line for each call, for services. A user at a terminal reads the

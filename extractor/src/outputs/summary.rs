@@ -93,7 +93,7 @@ impl<'a> CallSummary<'a> {
             pressed: recording.streams.digits().with(&call.info_digits),
             one_way: of_answered(!all.is_empty() && !go_both_ways(all)),
             no_media: of_answered(all.is_empty()),
-            conversation: conversation(call),
+            conversation: conversation(call, recording),
             problems: Problems::default(),
             streams,
         };
@@ -171,10 +171,15 @@ impl<'a> CallSummary<'a> {
     }
 }
 
-fn conversation(call: &Call) -> (String, &[Link]) {
+fn conversation<'a>(call: &'a Call, recording: &Recording) -> (String, &'a [Link]) {
     let Some(conversation) = &call.conversation else {
         return (String::new(), &[]);
     };
-    let name = FileName::of_conversation(&conversation.first);
+    let first = &conversation.first;
+    let name = if first.number == call.number {
+        recording.file.stem().of_own_conversation().to_owned()
+    } else {
+        FileName::of_conversation(first)
+    };
     (name, &conversation.links)
 }
