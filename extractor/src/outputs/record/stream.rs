@@ -1,5 +1,7 @@
 //! A stream in the record of a call.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use super::{
@@ -94,7 +96,7 @@ fn interval(measured: &Measured) -> Value {
 fn report(reported: &Reported) -> Value {
     let mut to = Object::default();
     to.put("start_timestamp", rfc3339(reported.start_ns));
-    to.number("length_s", &seconds(reported.length_ns));
+    to.number("length_s", seconds(reported.length_ns));
     for (name, value, digits) in [
         ("loss_percent", reported.loss_percent, 2),
         ("jitter_ms", reported.jitter_ms, 3),
@@ -106,6 +108,6 @@ fn report(reported: &Reported) -> Value {
     to.into_value()
 }
 
-fn round_trip_ms(ns: u64) -> String {
+fn round_trip_ms(ns: u64) -> impl Display {
     ms(i64::try_from(ns).unwrap_or(i64::MAX))
 }
