@@ -62,8 +62,8 @@ pub enum Source {
 /// Segments with indexes, of which a few calls are wanted.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// The segments, in capture order.
-    pub segments: Vec<PathBuf>,
+    /// The segments of each series, in capture order.
+    pub series: Vec<Vec<PathBuf>>,
     /// The directory of the indexes, if they are not beside their segments.
     pub index_directory: Option<PathBuf>,
     /// The part of the indexes that is used.

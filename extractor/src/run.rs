@@ -1,5 +1,7 @@
 //! The whole job: reads the inputs in units of work, and each unit window by window.
 
+mod archive;
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
@@ -8,7 +10,7 @@ use shared::service;
 
 use crate::{
     attempts::Attempts,
-    config::{Archive, Config, Directories, Source},
+    config::{Config, Directories, Source},
     outputs::{Directory, uploads::Uploads},
     points::{Points, StoredPoints},
     progress::Progress,
@@ -17,7 +19,7 @@ use crate::{
     session::{Rest, Session},
     source::{Inputs, Name, NamedInput, Scratch, shown},
     state::StateFile,
-    stored::{self, IndexTask, index_all},
+    stored::{IndexTask, index_all},
     terms::Terms,
     unit::{Done, Seals, Unit},
     watch::{Heartbeat, Wake, Watch},
@@ -67,7 +69,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
             })
         }
         Source::Archive(archive) => {
-            let report = run_archive(config, archive, uploads, progress)?;
+            let report = archive::run_archive(config, archive, uploads, progress)?;
             Ok(Outcome {
                 exit: report.exit(),
                 report,
@@ -107,7 +109,8 @@ fn work(
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
     let inputs = inputs
         .reaching(unit.reached_ns)
-        .with_drops(std::mem::take(&mut unit.drops));
+        .with_drops(std::mem::take(&mut unit.drops))
+        .in_series(std::mem::take(&mut unit.series));
     let is_final = unit.is_final;
     // Segments of a directory are recognized by their content later; named files are not.
     let mut seals = if points.is_some() {
@@ -119,6 +122,9 @@ fn work(
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
     while let Some(window) = reading.next_window(indexed, &arena) {
+        if !reading.is_orderly() {
+            return Err(archive::HasNoOrder.into());
+        }
         session.note_window(&window, &inputs);
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
@@ -242,27 +248,6 @@ fn run_files(
             Err(error)
         }
     }
-}
-
-/// Reads segments with indexes, until the calls that are wanted have ended.
-fn run_archive(
-    config: &Config,
-    archive: &Archive,
-    uploads: &Uploads,
-    progress: &Progress,
-) -> Result<Report> {
-    let directory = Directory::open(&config.outputs)?;
-    let (inputs, refused) = stored::open(archive, config, &scratch(config))?;
-    let terms = Terms::new(config, Some(Vec::new()));
-    let (mut session, _) = Session::open(config, directory, terms, true, uploads, progress)?;
-    session.report.refused_inputs = refused;
-    let unit = Unit {
-        inputs,
-        is_final: true,
-        ..Unit::default()
-    };
-    work(&mut session, unit, None)?;
-    Ok(end(session, None, None))
 }
 
 /// Reads the new segments of the directories, and stops.

@@ -16,6 +16,7 @@ mod golden;
 mod kills;
 pub mod lake;
 mod merge;
+mod places;
 mod poison;
 mod series;
 mod state;

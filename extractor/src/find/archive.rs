@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -18,7 +19,7 @@ use shared::index::Summary;
 use super::Task;
 use crate::{
     outputs::JSON_NAME,
-    segments::{Listed, Series, capture_order, list_usable},
+    segments::{Listed, Series, capture_order, list_usable, whole_path},
     source::{Input, Scratch},
     stored::{Places, StoredFile, made_words, make, terms},
 };
@@ -28,8 +29,9 @@ use crate::{
 pub struct Segment {
     /// The file.
     pub path: PathBuf,
-    /// Its directory and series: segments of one are one capture.
-    pub series: (PathBuf, Series),
+    /// The number of its directory, and its series: segments of one are one capture. Packets of the
+    /// same time are taken in this order.
+    pub series: (usize, Series),
     /// The time of its first packet, in nanoseconds since 1970.
     pub first_ns: u64,
     /// Packet time at its end.
@@ -40,17 +42,22 @@ pub struct Segment {
     pub words: Vec<u8>,
 }
 
-/// The segments of the archive, in capture order. A segment without a usable index is indexed in
-/// memory.
+/// The segments of the archive, series by series, in capture order. A segment without a usable
+/// index is indexed in memory.
 pub(super) fn list(task: &Task, scratch: &Scratch) -> Result<Vec<Segment>> {
     let mut all = Vec::new();
-    for directory in &task.directories {
+    let mut seen = BTreeSet::new();
+    for (number, directory) in task.directories.iter().enumerate() {
+        if !seen.insert(whole_path(directory)) {
+            continue;
+        }
         let listed = list_usable(directory)?;
-        all.extend(listed.into_iter().map(|listed| (directory, listed)));
+        let numbered = listed.into_iter().map(|listed| (number, listed));
+        all.extend(numbered.map(|(number, listed)| (number, directory, listed)));
     }
     let found: Vec<Result<Option<Segment>>> = all
         .par_iter()
-        .map(|(directory, listed)| segment(directory, listed, task, scratch))
+        .map(|(number, directory, listed)| segment((*number, directory), listed, task, scratch))
         .collect();
     let mut all = Vec::new();
     for one in found {
@@ -59,6 +66,7 @@ pub(super) fn list(task: &Task, scratch: &Scratch) -> Result<Vec<Segment>> {
     all.sort_by_cached_key(|segment: &Segment| {
         let name = segment.path.file_name().unwrap_or_default();
         (
+            segment.series.clone(),
             capture_order(name, || Some(segment.first_ns)),
             segment.path.clone(),
         )
@@ -68,7 +76,7 @@ pub(super) fn list(task: &Task, scratch: &Scratch) -> Result<Vec<Segment>> {
 
 /// A segment, and its words; `None` if it cannot be read, which is logged.
 fn segment(
-    directory: &Path,
+    (number, directory): (usize, &Path),
     listed: &Listed,
     task: &Task,
     scratch: &Scratch,
@@ -94,7 +102,7 @@ fn segment(
         }
     };
     Ok(Some(Segment {
-        series: (directory.to_owned(), Series::named(&listed.name)),
+        series: (number, Series::named(&listed.name)),
         first_ns: summary.first_ns.unwrap_or(summary.last_clock),
         last_clock: summary.last_clock,
         is_packed: summary.file_len != summary.identity.len,

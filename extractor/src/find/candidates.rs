@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
 use serde_json::Value;
 
 use super::{
@@ -99,7 +98,7 @@ impl Candidates {
         task: &Task,
         lookback_ns: u64,
         uses: Use,
-    ) -> Result<Option<Archive>> {
+    ) -> Option<Archive> {
         let calls = self
             .calls
             .iter()
@@ -107,19 +106,22 @@ impl Candidates {
         let calls: Vec<&Candidate> = calls.map(|(_, call)| call).collect();
         let first = calls.iter().map(|call| call.first_clock).min();
         let last = calls.iter().map(|call| call.last_clock).max();
-        let Some((first, last)) = first.zip(last) else {
-            return Ok(None);
-        };
+        let (first, last) = first.zip(last)?;
         let from = first.saturating_sub(lookback_ns);
         let until = last.saturating_add(PACKED_FOR_NS);
-        let range: Vec<&Segment> = segments
-            .iter()
-            // Later segments have earlier times if a clock was set back.
-            .skip_while(|segment| segment.last_clock < from)
-            .filter(|segment| !segment.is_packed || segment.first_ns <= until)
-            .take(MAX_SEGMENTS)
-            .collect();
-        task.one_series(&range)?;
-        Ok(Some(task.archive(&range, uses, last)))
+        let series = segments.chunk_by(|one, next| one.series == next.series);
+        let most = MAX_SEGMENTS
+            .checked_div(series.clone().count())
+            .unwrap_or(0);
+        let range = series.flat_map(|segments| {
+            segments
+                .iter()
+                // Later segments have earlier times if a clock was set back.
+                .skip_while(|segment| segment.last_clock < from)
+                .filter(|segment| !segment.is_packed || segment.first_ns <= until)
+                .take(most)
+        });
+        let range: Vec<&Segment> = range.collect();
+        Some(task.archive(&range, uses, last))
     }
 }

@@ -11,7 +11,7 @@ mod table;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value;
 
 use self::query::Query;
@@ -109,7 +109,7 @@ fn listed(
         Use::Signalling
     };
     let lookback_ns = if task.measures { task.lookback_ns } else { 0 };
-    let Some(source) = candidates.archive(None, segments, task, lookback_ns, uses)? else {
+    let Some(source) = candidates.archive(None, segments, task, lookback_ns, uses) else {
         return Ok(Vec::new());
     };
     let mut config = Config {
@@ -138,7 +138,7 @@ fn extract(
     ids: BTreeSet<Box<[u8]>>,
     progress: &Progress,
 ) -> Result<()> {
-    let source = candidates.archive(Some(&ids), segments, task, task.lookback_ns, Use::All)?;
+    let source = candidates.archive(Some(&ids), segments, task, task.lookback_ns, Use::All);
     let Some(source) = source else { return Ok(()) };
     let mut config = Config {
         source: Source::Archive(source),
@@ -149,26 +149,12 @@ fn extract(
 }
 
 impl Task {
-    /// The segments of an archive from `first` on, as the source of a run. Segments of several
-    /// capture points have to be merged, which a search does not do.
-    fn one_series(&self, segments: &[&Segment]) -> Result<()> {
-        let mut series = segments.iter().map(|segment| &segment.series);
-        let Some(first) = series.next() else {
-            return Ok(());
-        };
-        if let Some(other) = series.find(|other| *other != first) {
-            bail!(
-                "the calls are in segments of several capture points ({} and {}), which find does not merge: name one directory of one interface, or extract the calls in a run over all directories with --call-id",
-                first.1,
-                other.1
-            );
-        }
-        Ok(())
-    }
-
+    /// These segments, which are in the order of their series, as the source of a run.
     fn archive(&self, segments: &[&Segment], uses: Use, last_message: u64) -> config::Archive {
+        let series = segments.chunk_by(|one, next| one.series == next.series);
+        let paths = |segments: &[&Segment]| segments.iter().map(|one| one.path.clone()).collect();
         config::Archive {
-            segments: segments.iter().map(|one| one.path.clone()).collect(),
+            series: series.map(paths).collect(),
             index_directory: self.index_directory.clone(),
             uses,
             is_strict: self.is_strict,

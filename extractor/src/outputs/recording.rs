@@ -90,6 +90,7 @@ impl Recording {
         records: Records<'_>,
     ) -> Option<Self> {
         let (first, _) = records.at(call.first_frame.position)?;
+        let first = records.as_merged(first, call.first_frame);
         Some(Self {
             file: CallFile::new(name, &first),
             streams: Streams::new(keeps_series),
@@ -186,6 +187,7 @@ impl Recording {
             ref fragments,
             ref mut obsolete,
         } = decoded;
+        let record = job.records.as_merged(record, place);
         let mut packet = job.decode(&record);
         if may_have_file && let Some(classic) = self.file.admit(record.link, to, buffer)? {
             *obsolete = Some(classic);
@@ -199,6 +201,7 @@ impl Recording {
             _ => None,
         };
         let raw = self.file.raw(&record, layout, file);
+        let raw = raw.filter(|_| !job.records.inputs.are_merged());
         if may_have_file && self.file.gather(buffer, &record, raw, changed.as_deref()) {
             self.file.flush(to, buffer)?;
         }

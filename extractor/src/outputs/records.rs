@@ -12,7 +12,7 @@ use crate::{
     moment::{Moment, Position},
     packet::{Decoder, Packet},
     rtp::Header,
-    source::{Inputs, Layouts, prefetch, records_of, write_carried},
+    source::{Inputs, Layouts, merge, prefetch, records_of, write_carried},
 };
 
 /// The records of the captures, and the means to read them.
@@ -35,6 +35,20 @@ impl<'a> Records<'a> {
         };
         let layout = self.layouts.at(position)?;
         Some((input.record(layout, position.offset())?, layout))
+    }
+
+    /// The record as a merged capture has it, if several series are read: with the time at which it
+    /// is read if it has none, and with the unit that its timestamp needs.
+    pub(super) fn as_merged(self, record: Record<'a>, at: Moment) -> Record<'a> {
+        if !self.inputs.are_merged() {
+            return record;
+        }
+        let timestamp_ns = record.timestamp_ns.unwrap_or(at.clock);
+        Record {
+            timestamp_ns: Some(timestamp_ns),
+            precision: merge::precision(timestamp_ns, record.precision),
+            ..record
+        }
     }
 
     /// Returns true if the packets of a flow look like RTP: at least half of a sample. Fewer than
@@ -194,7 +208,9 @@ impl<'a> Cursor<'a> {
         };
         (self.input, self.start) = (position.input(), input.start());
         self.layout = self.records.layouts.only(self.input);
-        self.native = self.layout.and_then(Layout::native);
+        // A merged capture has the headers of records in its own form.
+        let is_native = !self.records.inputs.are_merged();
+        self.native = self.layout.and_then(Layout::native).filter(|_| is_native);
         self.file = input.bytes();
         true
     }

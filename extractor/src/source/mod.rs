@@ -19,6 +19,7 @@ mod scratch;
 use std::{
     fs::File,
     io::{self, Read, Seek, Write},
+    ops::Range,
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
@@ -69,6 +70,8 @@ pub struct Inputs {
     reached_ns: Option<u64>,
     /// What was dropped at capture in the time of segments whose packets these inputs begin.
     drops: Vec<SegmentDrops>,
+    /// The numbers of inputs in each series, if there are several.
+    series: Vec<usize>,
 }
 
 /// A capture.
@@ -136,6 +139,7 @@ impl Inputs {
             carried,
             reached_ns: None,
             drops: Vec::new(),
+            series: Vec::new(),
         }
     }
 
@@ -150,6 +154,27 @@ impl Inputs {
     #[must_use]
     pub fn drops(&self) -> &[SegmentDrops] {
         &self.drops
+    }
+
+    /// Sets the numbers of inputs in each series, if these are several, one behind the other.
+    #[must_use]
+    pub fn in_series(self, series: Vec<usize>) -> Self {
+        Self { series, ..self }
+    }
+
+    /// True when the inputs are several series, whose records are put in one order.
+    #[must_use]
+    #[inline]
+    pub fn are_merged(&self) -> bool {
+        self.series.len() > 1
+    }
+
+    /// The numbers of the inputs in each series.
+    pub fn series(&self) -> impl Iterator<Item = Range<usize>> {
+        self.series.iter().scan(self.first, |next, count| {
+            let start = std::mem::replace(next, next.saturating_add(*count));
+            Some(start..*next)
+        })
     }
 
     /// Sets the time that the capture has reached behind the inputs, in nanoseconds since 1970.

@@ -1,5 +1,7 @@
 //! Segments with their indexes, as the inputs of a run.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use shared::index::IndexError;
@@ -10,15 +12,35 @@ use crate::{
     source::{Input, InputError, Scratch, shown},
 };
 
-/// Opens the segments of an archive, each with its index if that can stand for it. A segment that
-/// cannot be read is named and left out; the number of these comes with the inputs.
+/// Opens the segments of an archive, series by series, each with its index if that can stand for
+/// it. A segment that cannot be read is named and left out; the number of these comes with the
+/// inputs.
 ///
 /// # Errors
 /// An index cannot be used, and the archive is strict.
-pub fn open(archive: &Archive, config: &Config, scratch: &Scratch) -> Result<(Vec<Input>, u64)> {
+pub fn open(
+    archive: &Archive,
+    config: &Config,
+    scratch: &Scratch,
+) -> Result<(Vec<Vec<Input>>, u64)> {
+    let mut refused = 0u64;
+    let mut all = Vec::new();
+    for segments in &archive.series {
+        let inputs = open_series(segments, archive, config, scratch, &mut refused)?;
+        all.extend(Some(inputs).filter(|inputs| !inputs.is_empty()));
+    }
+    Ok((all, refused))
+}
+
+fn open_series(
+    segments: &[PathBuf],
+    archive: &Archive,
+    config: &Config,
+    scratch: &Scratch,
+    refused: &mut u64,
+) -> Result<Vec<Input>> {
     let terms = terms(&config.decoder, config.sip_ports);
-    let opened: Vec<Result<Result<Input, InputError>>> = archive
-        .segments
+    let opened: Vec<Result<Result<Input, InputError>>> = segments
         .par_iter()
         .map(|path| {
             let input = match Input::of_segment(path, scratch, 0, false) {
@@ -44,18 +66,17 @@ pub fn open(archive: &Archive, config: &Config, scratch: &Scratch) -> Result<(Ve
             Ok(Ok(input.with_stored(stored)))
         })
         .collect();
-    let mut refused = 0u64;
     let mut inputs = Vec::new();
-    for (path, opened) in archive.segments.iter().zip(opened) {
+    for (path, opened) in segments.iter().zip(opened) {
         match opened? {
             Ok(input) => inputs.push(input),
             Err(error) => {
-                refused = refused.saturating_add(1);
+                *refused = refused.saturating_add(1);
                 tracing::error!("{} is not used: {error}", shown(path));
             }
         }
     }
-    Ok((inputs, refused))
+    Ok(inputs)
 }
 
 /// The index that stands for a segment, if there is one that can.
