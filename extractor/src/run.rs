@@ -4,10 +4,11 @@ mod archive;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bumpalo::Bump;
 use shared::service;
 
+pub use self::archive::EndsTooEarly;
 use crate::{
     attempts::Attempts,
     config::{Config, Directories, Source},
@@ -163,10 +164,16 @@ fn work(
                 session.keep_pace(|| true);
             }
         }
+        if let Some(trouble) = inputs.trouble() {
+            bail!(trouble);
+        }
         reading.release_before(left_since);
         if session.has_found_all(reading.end()) {
             break;
         }
+    }
+    if is_final && session.needs_more(reading.end()) {
+        return Err(EndsTooEarly.into());
     }
     if is_final {
         session.extraction.close(reading.end(), reading.records())?;
@@ -176,6 +183,9 @@ fn work(
     });
     if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
         points.begin_anew();
+    }
+    if let Some(trouble) = inputs.trouble() {
+        bail!(trouble);
     }
     session.finish(reading, &inputs, is_final, stored(points.as_deref()))
 }

@@ -490,6 +490,7 @@ impl<'w> Windows<'w> {
             return Some(found);
         }
         let layout = layouts.latest(chunk.input)?;
+        input.fetch(chunk.start..chunk.end);
         let file = input.bytes();
         let start = if chunk.is_exact {
             chunk.start
@@ -608,6 +609,7 @@ impl<'w> Window<'w> {
                 let layout = layouts.at(at)?;
                 inputs.get(at.input())?.record(layout, at.offset())
             };
+            fetch_objects(&parts.passed, followed, inputs, layouts);
             fetch_passed(&parts.passed, followed, record_at, decoder)
         };
         let clock = self.end.clock;
@@ -661,6 +663,30 @@ pub(crate) fn fetch_passed<'w>(
                 .filter_map(|passed| fetch(passed.at))
         })
         .collect()
+}
+
+/// Fetches passed TCP segments that lie in a store, input by input.
+fn fetch_objects(
+    passed: &[Vec<Passed>],
+    followed: &HashSet<PortPair>,
+    inputs: &Inputs,
+    layouts: &Layouts,
+) {
+    if !inputs.has_objects() {
+        return;
+    }
+    let all = passed.iter().flatten();
+    let wanted = all.filter(|passed| followed.contains(&passed.ports));
+    let mut positions: Vec<Position> = wanted.map(|passed| passed.at.position).collect();
+    positions.sort_unstable();
+    for positions in positions.chunk_by(|one, next| one.input() == next.input()) {
+        let first = positions.first();
+        let input = first.and_then(|first| inputs.get(first.input()));
+        let layout = first.and_then(|first| layouts.at(*first));
+        if let Some((input, layout)) = input.zip(layout) {
+            input.fetch_records(layout, positions.iter().map(|position| position.offset()));
+        }
+    }
 }
 
 /// Cuts a stretch of an input into chunks.

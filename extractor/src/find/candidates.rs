@@ -16,10 +16,6 @@ use crate::{
 /// The most segments that a search opens at once: a process may have only so many maps.
 const MAX_SEGMENTS: usize = 16_384;
 
-/// The time behind the last message of the calls for which compressed segments are opened: an
-/// hour, in nanoseconds. Plain ones are opened without being read.
-const PACKED_FOR_NS: u64 = 3_600_000_000_000;
-
 /// The Call-IDs that may be asked for.
 #[derive(Debug, Default)]
 pub struct Candidates {
@@ -89,14 +85,14 @@ impl Candidates {
         candidate.map_or(&[], |candidate| &candidate.words)
     }
 
-    /// The segments in which these calls are, or all candidates, from `lookback_ns` before the
-    /// first message. `None` if there are no candidates.
+    /// The segments in which these calls are, or all candidates, from so many nanoseconds before the
+    /// first message until so many behind the last. `None` if there are no candidates.
     pub(super) fn archive(
         &self,
         only: Option<&BTreeSet<Box<[u8]>>>,
         segments: &[Segment],
         task: &Task,
-        lookback_ns: u64,
+        [lookback_ns, behind_ns]: [u64; 2],
         uses: Use,
     ) -> Option<Archive> {
         let calls = self
@@ -108,20 +104,24 @@ impl Candidates {
         let last = calls.iter().map(|call| call.last_clock).max();
         let (first, last) = first.zip(last)?;
         let from = first.saturating_sub(lookback_ns);
-        let until = last.saturating_add(PACKED_FOR_NS);
+        let until = last.saturating_add(behind_ns);
+        let mut is_cut = false;
         let series = segments.chunk_by(|one, next| one.series == next.series);
         let most = MAX_SEGMENTS
             .checked_div(series.clone().count())
             .unwrap_or(0);
-        let range = series.flat_map(|segments| {
-            segments
-                .iter()
-                // Later segments have earlier times if a clock was set back.
-                .skip_while(|segment| segment.last_clock < from)
-                .filter(|segment| !segment.is_packed || segment.first_ns <= until)
-                .take(most)
-        });
-        let range: Vec<&Segment> = range.collect();
-        Some(task.archive(&range, uses, last))
+        let mut range: Vec<&Segment> = Vec::new();
+        for segments in series {
+            // Later segments have earlier times if a clock was set back.
+            let segments = segments.iter();
+            let segments = segments.skip_while(|segment| segment.last_clock < from);
+            let near = segments.filter(|segment| {
+                let is_near = segment.first_ns <= until;
+                is_cut |= !is_near;
+                is_near
+            });
+            range.extend(near.take(most));
+        }
+        Some(task.archive(&range, uses, last, is_cut))
     }
 }

@@ -119,6 +119,7 @@ impl Recording {
         let mut known = KnownStatements::default();
         let mut records = job.records.cursor();
         let frames = job.frames();
+        job.records.fetch(&frames);
         let fragments = Fragments::of(job, &frames, self.media);
         self.streams.forget_flows();
         let mut native = self.plain_records(&fragments);

@@ -34,7 +34,27 @@ impl<'a> Records<'a> {
             return self.inputs.carried().get(position);
         };
         let layout = self.layouts.at(position)?;
+        input.fetch_records(layout, std::iter::once(position.offset()));
         Some((input.record(layout, position.offset())?, layout))
+    }
+
+    /// Fetches the records of these frames, as far as they are in a store.
+    pub(super) fn fetch<T>(self, frames: &[(Moment, T)]) {
+        if !self.inputs.has_objects() {
+            return;
+        }
+        let mut positions: Vec<Position> = frames.iter().map(|(at, _)| at.position).collect();
+        positions.sort_unstable();
+        for positions in positions.chunk_by(|one, next| one.input() == next.input()) {
+            let Some(first) = positions.first() else {
+                continue;
+            };
+            if let Some((input, layout)) = self.inputs.holding(*first).zip(self.layouts.at(*first))
+            {
+                let offsets = positions.iter().map(|position| position.offset());
+                input.fetch_records(layout, offsets);
+            }
+        }
     }
 
     /// The record as a merged capture has it, if several series are read: with the time at which it

@@ -27,6 +27,11 @@ use crate::{
 #[error("the segments have to be merged, because their clocks go back, or run ahead")]
 pub(super) struct HasNoOrder;
 
+/// The calls that are wanted have not ended in the segments of an archive, and there are more.
+#[derive(Debug, thiserror::Error)]
+#[error("the calls go on in later segments")]
+pub struct EndsTooEarly;
+
 /// Reads segments with indexes, until the calls that are wanted have ended.
 pub(super) fn run_archive(
     config: &Config,
@@ -71,6 +76,8 @@ fn run_merged(
     let scratch = scratch(config);
     let (series, mut session) = open(config, archive, uploads, progress)?;
     let mut positions = vec![MergePosition::default(); series.len()];
+    let all = series.iter().flatten();
+    all.for_each(|input| input.fetch(0..input.bytes().len()));
     let drops = series.iter().flatten().filter_map(Input::drops);
     let mut drops = drops.cloned().collect();
     let mut is_all = false;

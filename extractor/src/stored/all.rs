@@ -13,7 +13,7 @@ use std::{
 use rayon::prelude::*;
 use shared::{index::Identity, units::SipPorts};
 
-use super::{Places, StoredFile, make, terms, write};
+use super::{Beside, Places, StoredFile, Use, make, terms, write};
 use crate::{
     packet::Decoder,
     source::{Input, InputError, Scratch, shown},
@@ -101,7 +101,9 @@ fn index_one(
 
 /// True if the index is there, and is that of the segment on the same terms.
 fn is_indexed(places: &Places, input: &Input, task: &IndexTask) -> bool {
-    let files = StoredFile::open(places).ok().flatten();
+    let files = StoredFile::open(&Beside::Files(places.clone()), Use::All)
+        .ok()
+        .flatten();
     let summary = files.and_then(|files| files.summary().ok());
     summary.is_some_and(|summary| {
         summary.terms == terms(&task.decoder, task.sip_ports)

@@ -30,8 +30,8 @@ use shared::{
 
 pub use self::{
     all::{IndexTask, Totals, index_all},
-    archive::open,
-    files::{Places, StoredFile, made_words, write},
+    archive::{open, open_segment},
+    files::{Beside, Places, SearchedObject, StoredFile, made_words, write},
     make::{Made, make},
     words::{CallWords, Words},
 };
