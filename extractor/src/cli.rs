@@ -209,9 +209,8 @@ impl Arguments {
             arguments.uploads.s3_region =
                 store::region().and_then(|found| uploads::region(&found).ok());
             if arguments.uploads.s3_region.is_none() {
-                let why = "no region: give --s3-region, such as --s3-region eu-central-1, or set AWS_REGION (any will do for most stores other than AWS)";
                 Self::command()
-                    .error(ErrorKind::MissingRequiredArgument, why)
+                    .error(ErrorKind::MissingRequiredArgument, uploads::NO_REGION)
                     .exit();
             }
         }

@@ -11,6 +11,7 @@ use crate::{
     packet::Decoder,
     report_page,
     segments::AfterProcessing,
+    source::RemoteName,
     stored::{IndexTask, Use},
     windows::Sizes,
 };
@@ -62,8 +63,10 @@ pub enum Source {
 /// Segments with indexes, of which a few calls are wanted.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// The segments, in capture order.
-    pub segments: Vec<PathBuf>,
+    /// The segments of each series, in capture order.
+    pub series: Vec<Vec<ArchivedSegment>>,
+    /// True when later segments were left out, which are needed if the calls have not ended.
+    pub is_cut: bool,
     /// The directory of the indexes, if they are not beside their segments.
     pub index_directory: Option<PathBuf>,
     /// The part of the indexes that is used.
@@ -73,6 +76,39 @@ pub struct Archive {
     /// Packet time at the last message of the calls that are wanted: when they have ended after it,
     /// the rest is not read.
     pub last_message: Clock,
+}
+
+/// A segment of an archive.
+#[derive(Clone, Debug)]
+pub enum ArchivedSegment {
+    /// A file.
+    File(PathBuf),
+    /// An object of a store.
+    Object(SegmentObjects),
+}
+
+/// A segment in a store, and the objects beside it, if they are there.
+#[derive(Clone, Debug)]
+pub struct SegmentObjects {
+    /// The segment.
+    pub segment: RemoteName,
+    /// Its index.
+    pub index: Option<RemoteName>,
+    /// The positions of its packets.
+    pub positions: Option<RemoteName>,
+    /// What was dropped in its time.
+    pub drops: Option<RemoteName>,
+}
+
+impl ArchivedSegment {
+    /// Its path, or its URI.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Object(objects) => objects.segment.name(),
+        }
+    }
 }
 
 impl Source {

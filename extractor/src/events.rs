@@ -266,6 +266,27 @@ impl Flows {
         stored
     }
 
+    /// Flows of several captures that were merged: packets of one flow may come in several lists,
+    /// each in capture order.
+    #[must_use]
+    pub fn joined<'a>(lists: impl IntoIterator<Item = (FlowKey, PayloadAt, &'a [Moment])>) -> Self {
+        let mut numbers: Table<FlowKey, usize> = Table::default();
+        let mut flows: Vec<(FlowKey, PayloadAt, Vec<Moment>)> = Vec::new();
+        for (key, payload_at, packets) in lists {
+            let number = *numbers.entry(key).or_insert(flows.len());
+            match flows.get_mut(number) {
+                Some((_, known_at, known)) => {
+                    *known_at = known_at.filter(|_| *known_at == payload_at);
+                    known.extend(packets);
+                    known.sort_unstable();
+                }
+                None => flows.push((key, payload_at, packets.to_vec())),
+            }
+        }
+        flows.sort_by_key(|(.., packets)| packets.first().copied());
+        Self::stored(flows)
+    }
+
     /// The keys of the flows, by number.
     #[must_use]
     pub fn keys(&self) -> &[FlowKey] {

@@ -260,6 +260,12 @@ impl<'w> ChunkIndex<'w> {
         self.last_clock
     }
 
+    /// True when packet time in the chunk is the highest timestamp, and no record lags far behind it.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        self.stretch.is_orderly()
+    }
+
     /// True when packet time in the chunk is right if the chunk stands behind `before`.
     #[must_use]
     pub fn fits(&self, before: &Timeline) -> bool {
@@ -287,19 +293,11 @@ impl<'w> ChunkIndex<'w> {
     /// Advances packet time where it stands still; `every` is [`Pace::EVERY`]. [`Self::not_before`]
     /// has been called before. Returns packet time at the end of the chunk.
     pub fn keep_pace(&mut self, pace: &mut Pace, every: u64) -> Clock {
-        let kept = [
-            self.flows.all_packets().len(),
-            self.sip.len(),
-            self.fragments.len(),
-            self.segments.len(),
-        ];
-        let kept = kept
-            .into_iter()
-            .fold(0u64, |sum, len| sum.saturating_add(len as u64));
+        let kept = self.kept().count();
         let mut passed = 0u64;
         while let Some(more) = pace.next_mark(kept.saturating_sub(passed), every) {
             passed = passed.saturating_add(more);
-            let Some(mark) = self.kept_moment(passed) else {
+            let Some(mark) = self.kept().moment(passed) else {
                 break;
             };
             if let Some(clock) = pace.mark(mark.clock) {
@@ -314,23 +312,16 @@ impl<'w> ChunkIndex<'w> {
         self.last_clock
     }
 
-    /// The moment of the packet with this number; packets that are kept are numbered from 1, in
-    /// capture order.
-    fn kept_moment(&self, number: u64) -> Option<Moment> {
-        let of_sip = self.sip.iter().map(|event| event.at);
-        let of_fragments = self.fragments.iter().map(|event| event.at);
-        let of_segments = self.segments.iter().map(|event| event.at);
-        let mut moments: Vec<Moment> = self.flows.all_packets().to_vec();
-        moments.extend(of_sip.chain(of_fragments).chain(of_segments));
-        let place = usize::try_from(number)
-            .ok()?
-            .checked_sub(1)
-            .filter(|place| *place < moments.len())?;
-        Some(*moments.select_nth_unstable(place).1)
+    fn kept(&self) -> KeptPackets<'_> {
+        KeptPackets {
+            flows: &self.flows,
+            sip: &self.sip,
+            fragments: &self.fragments,
+            segments: &self.segments,
+        }
     }
 
-    /// The moments of all events except packets of flows. Passed segments do not count for the
-    /// pace, because they may not be kept.
+    /// The moments of all events except packets of flows.
     fn events_mut(&mut self) -> impl Iterator<Item = &mut Moment> {
         let of_sip = self
             .sip
@@ -349,6 +340,50 @@ impl<'w> ChunkIndex<'w> {
             .chain(of_segments)
             .flat_map(|(at, frames)| frames.iter_mut().chain([at]));
         events.chain(self.passed.iter_mut().map(|passed| &mut passed.at))
+    }
+}
+
+/// The packets that count for the pace of packet time. Passed segments do not, because they may not
+/// be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptPackets<'a> {
+    /// UDP packets that are no SIP.
+    pub flows: &'a Flows,
+    /// SIP messages.
+    pub sip: &'a [SipEvent<'a>],
+    /// Fragments of IP datagrams.
+    pub fragments: &'a [FragmentEvent<'a>],
+    /// TCP segments that may carry SIP or HEP.
+    pub segments: &'a [SegmentEvent<'a>],
+}
+
+impl KeptPackets<'_> {
+    /// Their number.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let counts = [
+            self.flows.all_packets().len(),
+            self.sip.len(),
+            self.fragments.len(),
+            self.segments.len(),
+        ];
+        let add = |sum: u64, len: usize| sum.saturating_add(len as u64);
+        counts.into_iter().fold(0, add)
+    }
+
+    /// The moment of the packet with this number; they are numbered from 1, in capture order.
+    #[must_use]
+    pub fn moment(&self, number: u64) -> Option<Moment> {
+        let of_sip = self.sip.iter().map(|event| event.at);
+        let of_fragments = self.fragments.iter().map(|event| event.at);
+        let of_segments = self.segments.iter().map(|event| event.at);
+        let mut moments: Vec<Moment> = self.flows.all_packets().to_vec();
+        moments.extend(of_sip.chain(of_fragments).chain(of_segments));
+        let place = usize::try_from(number)
+            .ok()?
+            .checked_sub(1)
+            .filter(|place| *place < moments.len())?;
+        Some(*moments.select_nth_unstable(place).1)
     }
 }
 

@@ -78,14 +78,22 @@ fn find_calls(arguments: FindArguments) -> ExitCode {
     let written = arguments.written();
     let task = arguments.task(output_columns());
     // The sandbox must be entered before there is another thread.
-    sandbox::enter_to_write(&written, scratch.directory());
+    if task.store.is_some() {
+        sandbox::enter_to_write_from_store(&written, scratch.directory());
+    } else {
+        sandbox::enter_to_write(&written, scratch.directory());
+    }
     progress.heed_interrupts();
     let found = start_threads(threads).and_then(|()| find(&task, &scratch, &progress));
     match found {
         Ok(found) => {
             progress.flush();
             print(&found.text);
-            ExitCode::from(u8::from(found.calls == 0))
+            ExitCode::from(match (found.calls, found.refused) {
+                (0, _) => 1,
+                (_, 0) => 0,
+                (_, _) => 3,
+            })
         }
         Err(error) => failed(&error),
     }

@@ -1,15 +1,18 @@
 //! The whole job: reads the inputs in units of work, and each unit window by window.
 
+mod archive;
+
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bumpalo::Bump;
 use rayon::prelude::*;
 use shared::service;
 
+pub use self::archive::EndsTooEarly;
 use crate::{
     attempts::Attempts,
-    config::{Archive, Config, Directories, Source},
+    config::{Config, Directories, Source},
     outputs::{Directory, uploads::Uploads},
     points::{Points, StoredPoints},
     progress::Progress,
@@ -18,7 +21,7 @@ use crate::{
     session::{Rest, Session},
     source::{Input, Inputs, Name, NamedInput, Scratch, shown},
     state::StateFile,
-    stored::{self, IndexTask, index_all},
+    stored::{IndexTask, index_all, index_input},
     terms::Terms,
     unit::{Done, Seals, Unit},
     watch::{Heartbeat, Wake, Watch},
@@ -68,7 +71,7 @@ pub fn run(config: &Config, progress: &Progress) -> Result<Outcome> {
             })
         }
         Source::Archive(archive) => {
-            let report = run_archive(config, archive, uploads, progress)?;
+            let report = archive::run_archive(config, archive, uploads, progress)?;
             Ok(Outcome {
                 exit: report.exit(),
                 report,
@@ -108,7 +111,8 @@ fn work(
     let (inputs, before) = session.number(std::mem::take(&mut unit.inputs))?;
     let inputs = inputs
         .reaching(unit.reached_ns)
-        .with_drops(std::mem::take(&mut unit.drops));
+        .with_drops(std::mem::take(&mut unit.drops))
+        .in_series(std::mem::take(&mut unit.series));
     let is_final = unit.is_final;
     // Segments of a directory are recognized by their content later; named files are not.
     let mut seals = if points.is_some() {
@@ -120,6 +124,9 @@ fn work(
     let mut arena = Bump::new();
     let mut indexed = reading.index(session.all_open_calls());
     while let Some(window) = reading.next_window(indexed, &arena) {
+        if !reading.is_orderly() {
+            return Err(archive::HasNoOrder.into());
+        }
         session.note_window(&window, &inputs);
         let (range, open) = (window.start..window.end, session.all_open_calls());
         let extraction = &mut session.extraction;
@@ -158,10 +165,16 @@ fn work(
                 session.keep_pace(|| true);
             }
         }
+        if let Some(trouble) = inputs.trouble() {
+            bail!(trouble);
+        }
         reading.release_before(left_since);
         if session.has_found_all(reading.end()) {
             break;
         }
+    }
+    if is_final && session.needs_more(reading.end()) {
+        return Err(EndsTooEarly.into());
     }
     if is_final {
         session.extraction.close(reading.end(), reading.records())?;
@@ -171,6 +184,9 @@ fn work(
     });
     if let Some(points) = points.as_deref_mut().filter(|_| is_final) {
         points.begin_anew();
+    }
+    if let Some(trouble) = inputs.trouble() {
+        bail!(trouble);
     }
     session.finish(reading, &inputs, is_final, stored(points.as_deref()))
 }
@@ -243,27 +259,6 @@ fn run_files(
             Err(error)
         }
     }
-}
-
-/// Reads segments with indexes, until the calls that are wanted have ended.
-fn run_archive(
-    config: &Config,
-    archive: &Archive,
-    uploads: &Uploads,
-    progress: &Progress,
-) -> Result<Report> {
-    let directory = Directory::open(&config.outputs)?;
-    let (inputs, refused) = stored::open(archive, config, &scratch(config))?;
-    let terms = Terms::new(config, Some(Vec::new()));
-    let (mut session, _) = Session::open(config, directory, terms, true, uploads, progress)?;
-    session.report.refused_inputs = refused;
-    let unit = Unit {
-        inputs,
-        is_final: true,
-        ..Unit::default()
-    };
-    work(&mut session, unit, None)?;
-    end(session, None, None)
 }
 
 /// Reads the new segments of the directories, and stops.
@@ -395,7 +390,7 @@ fn indexed(config: &Config, mut unit: Unit) -> Unit {
     if let Some(task) = index_task(config).filter(|_| unit.has_whole_segments) {
         let segments: Vec<(Input, &NamedInput)> = unit.inputs.into_iter().zip(&unit.left).collect();
         let index = |(input, named): (Input, &NamedInput)| {
-            stored::index_input(input, named.path.to_path(), named.identity.size, task)
+            index_input(input, named.path.to_path(), named.identity.size, task)
         };
         unit.inputs = segments.into_par_iter().map(index).collect();
     }

@@ -65,11 +65,14 @@ pub fn enter_to_read(files: &[PathBuf], temporary: &Path) {
 
 /// Gives up all rights but to read, and to write to these directories, which are made.
 pub fn enter_to_write(directories: &[PathBuf], temporary: &Path) {
-    let mut kept = Kept::default();
-    kept.add("/", READ);
-    directories.iter().for_each(|path| kept.made(path));
-    // Temporary directories are removed again.
-    kept.add(temporary, WRITE | make_bitflags!(AccessFs::{RemoveDir}));
+    confine(Kept::to_write(directories, temporary));
+}
+
+/// The same, and to ask a store.
+pub fn enter_to_write_from_store(directories: &[PathBuf], temporary: &Path) {
+    let mut kept = Kept::to_write(directories, temporary);
+    kept.network = true;
+    kept.credentials();
     confine(kept);
 }
 
@@ -98,6 +101,24 @@ fn confine(kept: Kept) {
 }
 
 impl Kept {
+    fn to_write(directories: &[PathBuf], temporary: &Path) -> Self {
+        let mut kept = Self::default();
+        kept.add("/", READ);
+        directories.iter().for_each(|path| kept.made(path));
+        // Temporary directories are removed again.
+        kept.add(temporary, WRITE | make_bitflags!(AccessFs::{RemoveDir}));
+        kept
+    }
+
+    /// The user may have configured a program that provides credentials.
+    fn credentials(&mut self) {
+        self.add("/", make_bitflags!(AccessFs::{Execute}));
+        self.add(
+            "/dev/null",
+            make_bitflags!(AccessFs::{ReadFile | WriteFile}),
+        );
+    }
+
     fn of(config: &Config) -> Self {
         let mut kept = Self {
             network: config.uploads.is_some(),
@@ -131,12 +152,7 @@ impl Kept {
             kept.indexes(task, &config.source);
         }
         if config.uploads.is_some() {
-            // The user may have configured a program that provides credentials.
-            kept.add("/", make_bitflags!(AccessFs::{Execute}));
-            kept.add(
-                "/dev/null",
-                make_bitflags!(AccessFs::{ReadFile | WriteFile}),
-            );
+            kept.credentials();
         }
         kept
     }

@@ -225,6 +225,14 @@ impl<'c> Session<'c> {
         end.clock > settled && self.open_calls() == 0
     }
 
+    /// True when a run over an archive needs segments that were left out: at `end`, the calls that
+    /// are wanted have not ended.
+    #[must_use]
+    pub fn needs_more(&self, end: Moment) -> bool {
+        let is_cut = matches!(&self.config.source, Source::Archive(archive) if archive.is_cut);
+        is_cut && !self.has_found_all(end)
+    }
+
     /// The configuration of the run.
     #[must_use]
     pub fn config(&self) -> &'c Config {
@@ -465,7 +473,9 @@ impl Extraction<'_> {
             now.clock,
         )?;
         self.calls.retire_window(settled, left_since, |left| {
-            let is_rtp = records.are_rtp(left);
+            // A search tells nothing of other calls, and reads nothing of them.
+            let is_search = matches!(self.config.source, Source::Archive(_));
+            let is_rtp = !is_search && records.are_rtp(left);
             if is_rtp {
                 let FlowKey { source, destination, .. } = left.key;
                 tracing::debug!(%source, %destination, "RTP of no call: no call that was open at its time gave either endpoint");

@@ -96,6 +96,11 @@ impl Timeline {
         self.clock
     }
 
+    /// True when timestamps are packet time as they are.
+    fn is_plain(&self) -> bool {
+        self.offsets == [0; OFFSETS] && self.lag.is_none()
+    }
+
     /// The same offsets without a time: packet time becomes that of the next record.
     #[must_use]
     pub fn at_any_time(self) -> Self {
@@ -270,6 +275,7 @@ pub struct Stretch {
     first: Option<Clock>,
     lowest: Clock,
     is_steady: bool,
+    is_orderly: bool,
     is_unsure: bool,
 }
 
@@ -284,6 +290,7 @@ impl Stretch {
             first: None,
             lowest: Clock::MAX,
             is_steady: true,
+            is_orderly: true,
             is_unsure: false,
         }
     }
@@ -311,10 +318,8 @@ impl Stretch {
     /// depends on records before or behind it.
     #[must_use]
     pub fn to_timing(&self) -> Option<Timing> {
-        let plain =
-            |timeline: &Timeline| timeline.offsets == [0; OFFSETS] && timeline.lag.is_none();
         let is_alone = self.is_guessed && !self.is_unsure;
-        if !is_alone || !plain(&self.begun_with) || !plain(&self.timeline) {
+        if !is_alone || !self.begun_with.is_plain() || !self.timeline.is_plain() {
             return None;
         }
         Some(Timing {
@@ -322,6 +327,7 @@ impl Stretch {
             lowest: self.lowest,
             last: self.timeline.clock?,
             is_steady: self.is_steady,
+            is_orderly: self.is_orderly,
         })
     }
 
@@ -337,8 +343,16 @@ impl Stretch {
             first: Some(timing.first),
             lowest: timing.lowest,
             is_steady: timing.is_steady,
+            is_orderly: timing.is_orderly,
             ..Self::somewhere_behind(Timeline::default())
         }
+    }
+
+    /// True when packet time is the highest timestamp, and no record lags more than a minute behind
+    /// it.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        self.is_orderly && self.begun_with.is_plain() && self.timeline.is_plain()
     }
 
     /// Packet time; 0 before the first record with a timestamp.
@@ -375,6 +389,9 @@ impl Stretch {
             self.lowest = self.lowest.min(self.clock());
         } else {
             self.is_steady = false;
+            let is_followed = matches!(advance, Advance::Steady | Advance::Leap);
+            // Nothing has changed where a leap waits: the record is read again.
+            self.is_orderly &= is_followed || advance == Advance::Undecided;
         }
         advance
     }

@@ -20,7 +20,7 @@ use crate::{
     segments::{ContentHash, ContentHasher},
     source::{Input, Inputs, Layouts, NamedInput},
     timeline::Timeline,
-    windows::{Indexed, Start, Window, Windows},
+    windows::{Indexed, SeveralSeries, Start, Window, Windows},
 };
 
 /// A unit of work.
@@ -41,6 +41,9 @@ pub struct Unit {
     pub has_whole_segments: bool,
     /// True for the last unit.
     pub is_final: bool,
+    /// The numbers of inputs in each series, if the inputs are several series to be merged. Such a
+    /// unit is the only one, and final.
+    pub series: Vec<usize>,
 }
 
 impl Unit {
@@ -116,7 +119,7 @@ const END_SHARE: u64 = 8;
 pub struct Reading<'w> {
     inputs: &'w Inputs,
     config: &'w Config,
-    windows: Windows<'w>,
+    windows: AnyWindows<'w>,
     layouts: Layouts,
     left: Vec<NamedInput>,
     /// The number of inputs before those of the unit: held records.
@@ -143,15 +146,17 @@ impl<'w> Reading<'w> {
         config: &'w Config,
         is_final: bool,
     ) -> Self {
-        let windows = Windows::new(
-            inputs,
-            config.sizes.clone(),
-            &config.decoder,
-            config.sip_ports,
-            start,
-            is_final,
-        );
-        let end = windows.next();
+        let (decoder, ports) = (&config.decoder, config.sip_ports);
+        let windows = if inputs.are_merged() {
+            AnyWindows::Several(SeveralSeries::new(inputs, &config.sizes, decoder, ports))
+        } else {
+            let sizes = config.sizes.clone();
+            AnyWindows::One(Windows::new(inputs, sizes, decoder, ports, start, is_final))
+        };
+        let end = match &windows {
+            AnyWindows::One(windows) => windows.next(),
+            AnyWindows::Several(series) => series.next(),
+        };
         Self {
             inputs,
             config,
@@ -171,7 +176,10 @@ impl<'w> Reading<'w> {
     /// number of open calls.
     #[must_use]
     pub fn index(&self, calls: usize) -> Indexed<'w> {
-        self.windows.index(&self.layouts, calls)
+        match &self.windows {
+            AnyWindows::One(windows) => windows.index(&self.layouts, calls),
+            AnyWindows::Several(series) => series.index(&self.layouts, calls),
+        }
     }
 
     /// The window of the chunks that were indexed last; `None` at the end. Messages that are put
@@ -180,7 +188,10 @@ impl<'w> Reading<'w> {
     where
         'w: 'a,
     {
-        let window = self.windows.join(indexed, &mut self.layouts, arena)?;
+        let window = match &mut self.windows {
+            AnyWindows::One(windows) => windows.join(indexed, &mut self.layouts, arena),
+            AnyWindows::Several(series) => series.join(indexed, &mut self.layouts, arena),
+        }?;
         self.end = window.end;
         self.window_ends.push_back(window.end);
         self.ends.add_window(&window);
@@ -206,7 +217,20 @@ impl<'w> Reading<'w> {
     /// The number of bytes that have been read.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
-        self.inputs.bytes_before(self.end.position)
+        match &self.windows {
+            AnyWindows::One(_) => self.inputs.bytes_before(self.end.position),
+            AnyWindows::Several(series) => series.bytes_read(),
+        }
+    }
+
+    /// False if several series have records whose places in a merged capture are not known: then
+    /// that capture has to be written.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        match &self.windows {
+            AnyWindows::One(_) => true,
+            AnyWindows::Several(series) => series.is_orderly(),
+        }
     }
 
     /// The incomplete messages.
@@ -218,13 +242,19 @@ impl<'w> Reading<'w> {
     /// The assembler of incomplete messages.
     #[must_use]
     pub fn assembler(&self) -> &Assembler {
-        self.windows.assembler()
+        match &self.windows {
+            AnyWindows::One(windows) => windows.assembler(),
+            AnyWindows::Several(series) => series.assembler(),
+        }
     }
 
     /// The checkpoint after the last window, if enough was read since the one before: each
     /// checkpoint writes the carry-over, which should be small beside the work.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let AnyWindows::One(windows) = &self.windows else {
+            return None;
+        };
         let position = self.end.position;
         let read = self.bytes_read();
         let is_much = read.saturating_sub(self.saved_at) >= self.wanted;
@@ -233,12 +263,12 @@ impl<'w> Reading<'w> {
             self.inputs.total_bytes().saturating_sub(read) >= self.wanted / END_SHARE;
         let number = position.input().saturating_sub(self.inputs.first());
         let is_inside = number >= self.before && position.input() < self.inputs.after_last();
-        let is_settled = self.windows.held().is_empty();
+        let is_settled = windows.held().is_empty();
         (is_much && is_far_from_end && !self.left.is_empty() && is_inside && is_settled).then(
             || Checkpoint {
                 clock: self.end.clock,
-                timeline: self.windows.timeline(),
-                pace: self.windows.pace(),
+                timeline: windows.timeline(),
+                pace: windows.pace(),
                 next_input: position.input(),
                 held: Vec::new(),
                 left: self
@@ -285,14 +315,17 @@ impl<'w> Reading<'w> {
     /// The checkpoint after the whole unit, where the next one begins.
     #[must_use]
     pub fn last_checkpoint(&self) -> Checkpoint {
-        let kept = self.windows.held().iter();
+        let AnyWindows::One(windows) = &self.windows else {
+            return Checkpoint::default();
+        };
+        let kept = windows.held().iter();
         let held =
             kept.filter_map(|(input, record)| keep(*input, record, self.inputs, &self.layouts));
         let held = held.collect();
         Checkpoint {
-            clock: self.windows.next().clock,
-            timeline: self.windows.timeline(),
-            pace: self.windows.pace(),
+            clock: windows.next().clock,
+            timeline: windows.timeline(),
+            pace: windows.pace(),
             next_input: self.inputs.after_last(),
             held,
             left: Vec::new(),
@@ -303,8 +336,19 @@ impl<'w> Reading<'w> {
     /// The incomplete messages, and the layouts that are needed to read their records.
     #[must_use]
     pub fn into_parts(self) -> (Unfinished, Layouts) {
-        (self.windows.into_unfinished(), self.layouts)
+        let unfinished = match self.windows {
+            AnyWindows::One(windows) => windows.into_unfinished(),
+            AnyWindows::Several(series) => series.into_unfinished(),
+        };
+        (unfinished, self.layouts)
     }
+}
+
+/// The windows of one series, or of several that are put in one order.
+#[derive(Debug)]
+enum AnyWindows<'w> {
+    One(Windows<'w>),
+    Several(SeveralSeries<'w>),
 }
 
 /// The inputs of a unit that have been read to their end.

@@ -6,7 +6,12 @@
 //! begin. So the result is that of reading from the first record to the last, whatever the sizes
 //! and the number of threads.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+mod series;
+
+use std::{
+    collections::HashSet,
+    ops::{Range, RangeInclusive},
+};
 
 use bumpalo::Bump;
 use rayon::prelude::*;
@@ -26,6 +31,8 @@ use crate::{
     source::{Input, Inputs, Layouts},
     timeline::Timeline,
 };
+
+pub use self::series::SeveralSeries;
 
 /// The amount of work that is done at once. No value changes the result.
 #[derive(Clone, Debug)]
@@ -92,6 +99,8 @@ pub struct Window<'w> {
 #[derive(Debug)]
 pub struct Windows<'w> {
     inputs: &'w Inputs,
+    /// The numbers of the inputs that are read.
+    range: Range<usize>,
     sizes: Sizes,
     decoder: &'w Decoder,
     ports: SipPorts,
@@ -129,7 +138,7 @@ pub struct Start {
 }
 
 /// The chunks of a window, with the index of each in which a record could begin.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Indexed<'w> {
     chunks: Vec<Planned>,
     found: Vec<Option<ChunkIndex<'w>>>,
@@ -170,7 +179,21 @@ impl<'w> Windows<'w> {
         start: Start,
         is_final: bool,
     ) -> Self {
-        let first = inputs.first();
+        let range = inputs.first()..inputs.after_last();
+        Self::of_range(inputs, range, sizes, decoder, ports, start, is_final)
+    }
+
+    /// The same for the inputs with these numbers only.
+    fn of_range(
+        inputs: &'w Inputs,
+        range: Range<usize>,
+        sizes: Sizes,
+        decoder: &'w Decoder,
+        ports: SipPorts,
+        start: Start,
+        is_final: bool,
+    ) -> Self {
+        let first = range.start;
         let position = Position::new(first, inputs.get(first).map_or(0, Input::start));
         let next = Moment {
             clock: start.clock,
@@ -182,6 +205,7 @@ impl<'w> Windows<'w> {
         let drops = drops.map(|drops| (start.clock, drops.clone())).collect();
         Self {
             inputs,
+            range,
             sizes,
             decoder,
             ports,
@@ -289,7 +313,7 @@ impl<'w> Windows<'w> {
         'w: 'a,
     {
         if indexed.chunks.is_empty() {
-            self.begin_before(self.inputs.after_last());
+            self.begin_before(self.range.end);
             let is_first = !std::mem::replace(&mut self.is_finished, true);
             return match (is_first, self.is_final) {
                 (true, true) => Some(self.last_window(arena)),
@@ -299,6 +323,27 @@ impl<'w> Windows<'w> {
         }
         let mut window = Window::beginning_at(self.next);
         let mut parts = Parts::default();
+        self.take(indexed, layouts, |windows, input, mut found, layouts| {
+            let clock = found.keep_pace(&mut windows.pace, Pace::EVERY);
+            windows.pass(input, &mut found, clock, layouts);
+            window.append(&mut parts, input, found);
+        });
+        window.end = self.next;
+        window.drops = std::mem::take(&mut self.drops);
+        let records = (self.inputs, &*layouts, self.decoder);
+        window.put_together(parts, &mut self.assembler, records, arena);
+        Some(window)
+    }
+
+    /// Compares the chunks of the next window, indexes those again that were not guessed right, and
+    /// gives them to `take`, with their numbers of input and the packet time that they begin with.
+    fn take(
+        &mut self,
+        indexed: Indexed<'w>,
+        layouts: &mut Layouts,
+        mut take: impl FnMut(&mut Self, usize, ChunkIndex<'w>, &mut Layouts),
+    ) {
+        let start = self.next.position;
         let mut memory = 0usize;
         let assumed: Vec<_> = indexed
             .chunks
@@ -330,7 +375,7 @@ impl<'w> Windows<'w> {
                 };
                 self.index_guessed(&chunk, self.timing(true), layouts, indexed.room)
             };
-            let Some(found) = guess.filter(is_right).or_else(again) else {
+            let Some(mut found) = guess.filter(is_right).or_else(again) else {
                 continue;
             };
             self.begin_before(chunk.input.saturating_add(1));
@@ -338,7 +383,9 @@ impl<'w> Windows<'w> {
             let is_full = found.is_full;
             let held = found.held.iter().map(|record| (chunk.input, *record));
             self.held.extend(held);
-            self.append(&mut window, &mut parts, chunk.input, found, layouts);
+            self.timeline = found.timeline(&self.timeline);
+            found.not_before(self.next.clock);
+            take(self, chunk.input, found, layouts);
             if is_full {
                 // The chunks behind it were indexed in vain.
                 break;
@@ -347,29 +394,23 @@ impl<'w> Windows<'w> {
         let len = self
             .inputs
             .bytes_before(self.next.position)
-            .saturating_sub(self.inputs.bytes_before(window.start.position));
+            .saturating_sub(self.inputs.bytes_before(start));
         self.learn_what_fits(len, memory);
-        window.end = self.next;
-        window.drops = std::mem::take(&mut self.drops);
-        let Self {
-            inputs, decoder, ..
-        } = *self;
-        let fetch = |followed: &HashSet<PortPair>| {
-            let record_at = |at: Position| {
-                let layout = layouts.at(at)?;
-                inputs.get(at.input())?.record(layout, at.offset())
-            };
-            fetch_passed(&parts.passed, followed, record_at, decoder)
+    }
+
+    /// Moves on behind a chunk, at whose end packet time is `clock`.
+    fn pass(
+        &mut self,
+        input: usize,
+        found: &mut ChunkIndex<'_>,
+        clock: Clock,
+        layouts: &mut Layouts,
+    ) {
+        self.next = Moment {
+            clock,
+            position: self.after(input, found.end),
         };
-        window.add(self.assembler.put_together(
-            parts.fragments,
-            parts.segments,
-            fetch,
-            self.next.clock,
-            arena,
-        ));
-        window.held_since = self.assembler.holds_since(self.next.clock);
-        Some(window)
+        layouts.learn(input, std::mem::take(&mut found.layouts));
     }
 
     /// Notes the drops of the segments before input `number`, of which none has begun yet at packet
@@ -401,6 +442,7 @@ impl<'w> Windows<'w> {
         let mut left = len;
         let (mut number, mut start) = (self.next.position.input(), self.next.position.offset());
         while left > 0
+            && number < self.range.end
             && let Some(input) = self.inputs.get(number)
         {
             if let Some(end) = input.stored().and_then(|stored| stored.covers(start)) {
@@ -448,14 +490,17 @@ impl<'w> Windows<'w> {
             return Some(found);
         }
         let layout = layouts.latest(chunk.input)?;
+        input.fetch(chunk.start..chunk.end);
         let file = input.bytes();
         let start = if chunk.is_exact {
             chunk.start
         } else {
             layout.next_boundary(file, chunk.start..chunk.end)?
         };
+        let later = self.range.end.saturating_sub(chunk.input).saturating_sub(1);
+        let after = self.inputs.after(chunk.input);
         let behind = Behind {
-            inputs: self.inputs.after(chunk.input),
+            inputs: after.get(..later).unwrap_or(after),
             reached_ns: self.inputs.reached_ns(),
             is_final: self.is_final,
             is_open: false,
@@ -508,33 +553,6 @@ impl<'w> Windows<'w> {
         window
     }
 
-    fn append<'a>(
-        &mut self,
-        window: &mut Window<'a>,
-        parts: &mut Parts<'a>,
-        input: usize,
-        mut found: ChunkIndex<'a>,
-        layouts: &mut Layouts,
-    ) {
-        self.timeline = found.timeline(&self.timeline);
-        found.not_before(self.next.clock);
-        let clock: Clock = found.keep_pace(&mut self.pace, Pace::EVERY);
-        self.next = Moment {
-            clock,
-            position: self.after(input, found.end),
-        };
-        layouts.learn(input, found.layouts);
-        window.sip.append(&mut found.sip);
-        window.flows.push(found.flows);
-        window
-            .gaps
-            .extend(found.gaps.into_iter().map(|gap| (input, gap)));
-        window.counts.add_all(&found.counts);
-        parts.fragments.append(&mut found.fragments);
-        parts.segments.append(&mut found.segments);
-        parts.passed.push(found.passed);
-    }
-
     /// The position of the record at `offset`; at the end of an input, that of the next input's
     /// first record.
     fn after(&self, input: usize, offset: usize) -> Position {
@@ -563,6 +581,41 @@ impl<'w> Window<'w> {
             counts: Counts::default(),
             drops: Vec::new(),
         }
+    }
+
+    /// Adds a chunk, except its messages in parts.
+    fn append(&mut self, parts: &mut Parts<'w>, input: usize, mut found: ChunkIndex<'w>) {
+        self.sip.append(&mut found.sip);
+        self.flows.push(found.flows);
+        self.gaps
+            .extend(found.gaps.into_iter().map(|gap| (input, gap)));
+        self.counts.add_all(&found.counts);
+        parts.fragments.append(&mut found.fragments);
+        parts.segments.append(&mut found.segments);
+        parts.passed.push(found.passed);
+    }
+
+    /// Adds the messages whose parts came in this window, whose other members are known. Messages
+    /// that are put together live in `arena`.
+    fn put_together(
+        &mut self,
+        parts: Parts<'w>,
+        assembler: &mut Assembler,
+        (inputs, layouts, decoder): (&'w Inputs, &Layouts, &Decoder),
+        arena: &'w Bump,
+    ) {
+        let fetch = |followed: &HashSet<PortPair>| {
+            let record_at = |at: Position| {
+                let layout = layouts.at(at)?;
+                inputs.get(at.input())?.record(layout, at.offset())
+            };
+            fetch_objects(&parts.passed, followed, inputs, layouts);
+            fetch_passed(&parts.passed, followed, record_at, decoder)
+        };
+        let clock = self.end.clock;
+        let (fragments, segments) = (parts.fragments, parts.segments);
+        self.add(assembler.put_together(fragments, segments, fetch, clock, arena));
+        self.held_since = assembler.holds_since(clock);
     }
 
     fn add(&mut self, mut assembled: Assembled<'w>) {
@@ -610,6 +663,30 @@ pub(crate) fn fetch_passed<'w>(
                 .filter_map(|passed| fetch(passed.at))
         })
         .collect()
+}
+
+/// Fetches passed TCP segments that lie in a store, input by input.
+fn fetch_objects(
+    passed: &[Vec<Passed>],
+    followed: &HashSet<PortPair>,
+    inputs: &Inputs,
+    layouts: &Layouts,
+) {
+    if !inputs.has_objects() {
+        return;
+    }
+    let all = passed.iter().flatten();
+    let wanted = all.filter(|passed| followed.contains(&passed.ports));
+    let mut positions: Vec<Position> = wanted.map(|passed| passed.at.position).collect();
+    positions.sort_unstable();
+    for positions in positions.chunk_by(|one, next| one.input() == next.input()) {
+        let first = positions.first();
+        let input = first.and_then(|first| inputs.get(first.input()));
+        let layout = first.and_then(|first| layouts.at(*first));
+        if let Some((input, layout)) = input.zip(layout) {
+            input.fetch_records(layout, positions.iter().map(|position| position.offset()));
+        }
+    }
 }
 
 /// Cuts a stretch of an input into chunks.

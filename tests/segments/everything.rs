@@ -114,6 +114,11 @@ impl Packets {
         Self::of(form, &FRAMES)
     }
 
+    /// Returns the frames of everything.
+    pub fn frames_of_everything() -> Frames {
+        FRAMES.clone()
+    }
+
     /// Returns these Ethernet frames in this form.
     pub fn of(form: Form, frames: &[(u64, Vec<u8>)]) -> Self {
         let packet = |(index, (ns, frame)): (usize, &(u64, Vec<u8>))| match form {

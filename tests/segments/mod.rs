@@ -6,8 +6,8 @@
 mod alike;
 mod archive;
 mod arrivals;
-mod cuts;
-mod directory;
+pub mod cuts;
+pub mod directory;
 mod disks;
 mod drops;
 pub mod everything;
@@ -16,6 +16,7 @@ mod golden;
 mod kills;
 pub mod lake;
 mod merge;
+mod places;
 mod poison;
 mod series;
 mod state;

@@ -5,6 +5,7 @@
 //! the tables are the same as without.
 
 mod again;
+mod archive;
 mod check;
 mod credentials;
 mod directories;

@@ -17,6 +17,9 @@ use tokio::net::TcpSocket;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     Head,
+    Get,
+    /// A listing of objects.
+    List,
     Put,
     Delete,
     /// The start of a multipart upload.
@@ -38,6 +41,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// The status that the program received; `None` if it received no response.
     pub status: Option<u16>,
+    /// The length of the response that it received, in bytes.
+    pub told: usize,
 }
 
 impl Request {
@@ -68,6 +73,8 @@ pub enum Fault {
     Misheard,
     /// The response has another checksum, and the store has no object.
     Lost,
+    /// The connection is reset in the middle of the response.
+    Halved,
     /// The response is delayed.
     Late(Duration),
     /// The body is read slowly: so many bytes a second.
@@ -116,6 +123,7 @@ impl Answer {
         "RequestTimeTooSkewed",
         "The difference between the request time and the current time is too large.",
     );
+    pub const NO_SUCH_KEY: Self = Self::new(404, "NoSuchKey", "The specified key does not exist.");
     pub const NO_SUCH_BUCKET: Self =
         Self::new(404, "NoSuchBucket", "The specified bucket does not exist");
     pub const ELSEWHERE: Self = Self {
@@ -444,12 +452,18 @@ impl Line {
                     *last ^= 1;
                 }
                 let mut answer = self.ask(head, &body)?;
-                match fault {
-                    Some(Fault::Late(time)) => thread::sleep(time),
+                match &fault {
+                    Some(Fault::Late(time)) => thread::sleep(*time),
                     Some(Fault::Misheard) => answer.mishear(),
                     _ => {}
                 }
-                self.write_down(head, body, Some(answer.status));
+                let told = answer.bytes.len();
+                self.write_down_told(head, body, Some(answer.status), told);
+                if let Some(Fault::Halved) = fault {
+                    connection.write_all(&answer.bytes[..told - told / 3])?;
+                    reset(connection);
+                    return Ok(false);
+                }
                 connection.write_all(&answer.bytes)?;
             }
         }
@@ -457,6 +471,10 @@ impl Line {
     }
 
     fn write_down(&self, head: &Head, body: Vec<u8>, status: Option<u16>) {
+        self.write_down_told(head, body, status, 0);
+    }
+
+    fn write_down_told(&self, head: &Head, body: Vec<u8>, status: Option<u16>, told: usize) {
         let Head {
             operation,
             bucket,
@@ -472,6 +490,7 @@ impl Line {
             headers,
             body,
             status,
+            told,
         });
     }
 
@@ -584,6 +603,8 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
 fn operation(method: &str, query: &str) -> Operation {
     match method {
         "HEAD" => Operation::Head,
+        "GET" if query.contains("list-type=") => Operation::List,
+        "GET" => Operation::Get,
         "PUT" if query.contains("partNumber=") => Operation::Part,
         "PUT" => Operation::Put,
         "POST" if query.contains("uploadId=") => Operation::Complete,

@@ -3,7 +3,7 @@
 use std::{env, ffi::OsString, path::PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource};
-use shared::units::GoDuration;
+use shared::{s3_uri::S3Uri, units::GoDuration};
 
 use super::{
     calls::{CallArguments, ProblemArguments, SoundArguments},
@@ -11,11 +11,12 @@ use super::{
     output::OutputArguments,
     timers::TimerArguments,
     times,
+    uploads::{StoreArguments, on_this_host},
 };
 use crate::{
     config::{Config, Source, UnitLen},
-    find::{Form, Task, query::Query},
-    outputs::OutputSettings,
+    find::{Form, Place, Task, query::Query},
+    outputs::{OutputSettings, uploads},
     progress::Verbosity,
     source::Scratch,
 };
@@ -27,7 +28,8 @@ use crate::{
 /// 400 and ip = 192.0.2.0/24 and time > -2h'. `docs/find.md` describes it. Segments are searched by
 /// the files that `sip-call-extractor index` makes; one without them is read.
 ///
-/// Exit status: 0 calls were found; 1 none was found, or the archive cannot be read; 2 wrong usage.
+/// Exit status: 0 calls were found; 1 none was found, or the archive cannot be read; 2 wrong usage;
+/// 3 calls were found, but segments could not be read (the log names them).
 #[derive(Debug, Parser)]
 #[command(
     name = "sip-call-extractor find",
@@ -47,6 +49,9 @@ pub struct FindArguments {
 
     #[command(flatten, next_help_heading = "Input")]
     input: FindInput,
+
+    #[command(flatten, next_help_heading = "Input")]
+    store: StoreArguments,
 
     #[command(flatten, next_help_heading = "Which calls")]
     calls: CallArguments,
@@ -78,11 +83,21 @@ pub struct FindArguments {
     extracts: bool,
 }
 
+/// A directory, or a prefix in a store.
+fn place(text: &str) -> Result<Place, String> {
+    if !text.starts_with("s3://") {
+        return Ok(Place::Directory(text.into()));
+    }
+    let uri = text.parse::<S3Uri>().map_err(|error| error.to_string())?;
+    Ok(Place::Store(on_this_host(&uri)))
+}
+
 #[derive(Clone, Debug, clap::Args)]
 struct FindInput {
-    /// Look into the segments in this directory. May be repeated.
-    #[arg(long, value_name = "DIR", required = true)]
-    input_dir: Vec<PathBuf>,
+    /// Look into the segments in this directory, or below this prefix in a store:
+    /// s3://bucket/prefix/. May be repeated.
+    #[arg(long, value_name = "DIR", required = true, value_parser = place)]
+    input_dir: Vec<Place>,
 
     /// The indexes are in this directory, and not beside the segments.
     #[arg(long, value_name = "DIR")]
@@ -164,6 +179,14 @@ impl FindArguments {
                 refuse("problems are found in media, which is not read; add --measure".to_owned());
             }
         }
+        let in_store = self.input.input_dir.iter().find_map(|place| match place {
+            Place::Store(uri) => Some(uri),
+            Place::Directory(_) => None,
+        });
+        let store = in_store.map(|uri| {
+            let settings = self.store.settings(uri, uploads::region);
+            settings.unwrap_or_else(|why| refuse(why))
+        });
         Task {
             query,
             last: self.last.map(|last| last as usize),
@@ -208,7 +231,8 @@ impl FindArguments {
                 report: None,
                 indexes: None,
             },
-            directories: self.input.input_dir,
+            places: self.input.input_dir,
+            store,
             index_directory: self.input.index_dir,
         }
     }

@@ -9,7 +9,12 @@ use shared::{
     units::{ByteSize, GoDuration},
 };
 
-use crate::outputs::uploads::{Class, Cleanup, Encryption, Tags, UploadSettings};
+use crate::outputs::uploads::{
+    ARE_BUILT_IN, Class, Cleanup, Encryption, MISSING, Tags, UploadSettings,
+};
+
+/// The sentence for a store whose region is not known.
+pub(super) const NO_REGION: &str = "no region: give --s3-region, such as --s3-region eu-central-1, or set AWS_REGION (any will do for most stores other than AWS)";
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct UploadArguments {
@@ -101,6 +106,70 @@ pub(super) struct UploadArguments {
     s3_deadline: GoDuration,
 }
 
+/// Flags of a store that is read.
+#[derive(Clone, Debug, Args)]
+pub(super) struct StoreArguments {
+    /// Region of the buckets, such as eu-central-1; without it, AWS_REGION, then the region of the
+    /// AWS profile.
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    s3_region: Option<String>,
+
+    /// Address of a store other than AWS, such as http://127.0.0.1:9000.
+    #[arg(long, value_name = "URL", value_parser = url)]
+    s3_endpoint_url: Option<String>,
+
+    /// Name the bucket in the path of a request instead of in the host's name, as most stores other
+    /// than AWS require.
+    #[arg(long)]
+    s3_path_style: bool,
+
+    /// Send at most this many requests to the store at once.
+    #[arg(long, value_name = "N", default_value = "32", value_parser = value_parser!(u16).range(1..=256))]
+    s3_concurrency: u16,
+
+    /// How long an object may take, apart from its length.
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", hide = true)]
+    s3_deadline: GoDuration,
+}
+
+impl StoreArguments {
+    /// The settings for objects that are read in `place`. `usual_region` looks for a region
+    /// elsewhere.
+    pub(super) fn settings(
+        &self,
+        place: &S3Uri,
+        usual_region: impl FnOnce() -> Option<String>,
+    ) -> Result<UploadSettings, String> {
+        if !ARE_BUILT_IN {
+            return Err(MISSING.to_owned());
+        }
+        let found = || usual_region().and_then(|found| region(&found).ok());
+        let region = self.s3_region.clone().or_else(found).ok_or(NO_REGION)?;
+        Ok(UploadSettings {
+            to: place.clone(),
+            region,
+            endpoint_url: self.s3_endpoint_url.clone(),
+            path_style: self.s3_path_style,
+            storage_class: None,
+            encryption: None,
+            tags: Tags::default(),
+            concurrency: self.s3_concurrency.into(),
+            with_tables: false,
+            cleanup: Cleanup::Never,
+            spool_max_bytes: 0,
+            checks: false,
+            overwrite: false,
+            deadline: Duration::from_nanos(self.s3_deadline.as_ns()),
+        })
+    }
+}
+
+/// A place with the name of this host in it, if it asks for that.
+pub(super) fn on_this_host(uri: &S3Uri) -> S3Uri {
+    let host_name = gethostname().unwrap_or_default();
+    uri.on_host(&host_name.to_string_lossy())
+}
+
 impl UploadArguments {
     /// True when the run asks something of a store. The other flags say how, or fill a column.
     pub(super) fn need_a_store(&self) -> bool {
@@ -108,10 +177,7 @@ impl UploadArguments {
     }
 
     pub(super) fn location(&self) -> Option<S3Uri> {
-        let host_name = gethostname().unwrap_or_default();
-        self.s3_uri
-            .as_ref()
-            .map(|uri| uri.on_host(&host_name.to_string_lossy()))
+        self.s3_uri.as_ref().map(on_this_host)
     }
 
     /// The settings, if a place and a region are known.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
 use serde_json::Value;
 
 use super::{
@@ -16,10 +15,6 @@ use crate::{
 
 /// The most segments that a search opens at once: a process may have only so many maps.
 const MAX_SEGMENTS: usize = 16_384;
-
-/// The time behind the last message of the calls for which compressed segments are opened: an
-/// hour, in nanoseconds. Plain ones are opened without being read.
-const PACKED_FOR_NS: u64 = 3_600_000_000_000;
 
 /// The Call-IDs that may be asked for.
 #[derive(Debug, Default)]
@@ -90,16 +85,16 @@ impl Candidates {
         candidate.map_or(&[], |candidate| &candidate.words)
     }
 
-    /// The segments in which these calls are, or all candidates, from `lookback_ns` before the
-    /// first message. `None` if there are no candidates.
+    /// The segments in which these calls are, or all candidates, from so many nanoseconds before the
+    /// first message until so many behind the last. `None` if there are no candidates.
     pub(super) fn archive(
         &self,
         only: Option<&BTreeSet<Box<[u8]>>>,
         segments: &[Segment],
         task: &Task,
-        lookback_ns: u64,
+        [lookback_ns, behind_ns]: [u64; 2],
         uses: Use,
-    ) -> Result<Option<Archive>> {
+    ) -> Option<Archive> {
         let calls = self
             .calls
             .iter()
@@ -107,19 +102,26 @@ impl Candidates {
         let calls: Vec<&Candidate> = calls.map(|(_, call)| call).collect();
         let first = calls.iter().map(|call| call.first_clock).min();
         let last = calls.iter().map(|call| call.last_clock).max();
-        let Some((first, last)) = first.zip(last) else {
-            return Ok(None);
-        };
+        let (first, last) = first.zip(last)?;
         let from = first.saturating_sub(lookback_ns);
-        let until = last.saturating_add(PACKED_FOR_NS);
-        let range: Vec<&Segment> = segments
-            .iter()
+        let until = last.saturating_add(behind_ns);
+        let mut is_cut = false;
+        let series = segments.chunk_by(|one, next| one.series == next.series);
+        let most = MAX_SEGMENTS
+            .checked_div(series.clone().count())
+            .unwrap_or(0);
+        let mut range: Vec<&Segment> = Vec::new();
+        for segments in series {
             // Later segments have earlier times if a clock was set back.
-            .skip_while(|segment| segment.last_clock < from)
-            .filter(|segment| !segment.is_packed || segment.first_ns <= until)
-            .take(MAX_SEGMENTS)
-            .collect();
-        task.one_series(&range)?;
-        Ok(Some(task.archive(&range, uses, last)))
+            let segments = segments.iter();
+            let segments = segments.skip_while(|segment| segment.last_clock < from);
+            let near = segments.filter(|segment| {
+                let is_near = segment.first_ns <= until;
+                is_cut |= !is_near;
+                is_near
+            });
+            range.extend(near.take(most));
+        }
+        Some(task.archive(&range, uses, last, is_cut))
     }
 }

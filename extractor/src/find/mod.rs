@@ -11,15 +11,17 @@ mod table;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value;
+use shared::s3_uri::S3Uri;
 
 use self::query::Query;
 pub use self::{archive::Segment, candidates::Candidates};
 use crate::{
-    config::{self, Config, Source},
+    config::{Archive, Config, Source},
+    outputs::uploads::UploadSettings,
     progress::Progress,
-    run::run,
+    run::{EndsTooEarly, run},
     source::Scratch,
     stored::Use,
 };
@@ -27,8 +29,10 @@ use crate::{
 /// The task of `find`.
 #[derive(Debug)]
 pub struct Task {
-    /// The directories of the archive.
-    pub directories: Vec<PathBuf>,
+    /// The places of the archive.
+    pub places: Vec<Place>,
+    /// How a store is asked, if a place is in one.
+    pub store: Option<UploadSettings>,
     /// The directory of the indexes, if they are not beside their segments.
     pub index_directory: Option<PathBuf>,
     /// The query.
@@ -50,6 +54,15 @@ pub struct Task {
     pub config: Config,
 }
 
+/// A place of segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    Directory(PathBuf),
+    /// A prefix in a store.
+    Store(S3Uri),
+}
+
 /// The form of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -66,6 +79,8 @@ pub struct Found {
     pub text: String,
     /// The number of calls in it.
     pub calls: usize,
+    /// The number of segments that could not be read.
+    pub refused: u64,
 }
 
 /// Finds calls, and extracts them.
@@ -73,9 +88,10 @@ pub struct Found {
 /// # Errors
 /// The archive cannot be read, or an output cannot be written.
 pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found> {
-    let segments = archive::list(task, scratch)?;
+    let (segments, mut refused) = archive::list(task, scratch)?;
     let candidates = Candidates::of(&segments, task);
-    let mut records = listed(task, &segments, &candidates, progress)?;
+    let (mut records, refused_by_list) = listed(task, &segments, &candidates, progress)?;
+    refused = refused.saturating_add(refused_by_list);
     records.retain(|record| {
         let words = candidates.words(record);
         task.query.is_true_of(record, words)
@@ -86,22 +102,29 @@ pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found
     let calls = records.len();
     if task.extracts && calls > 0 {
         let ids: BTreeSet<Box<[u8]>> = records.iter().filter_map(archive::call_id).collect();
-        extract(task, &segments, &candidates, ids, progress)?;
+        let refused_by_run = extract(task, &segments, &candidates, ids, progress)?;
+        // Segments that the list could not read are refused again.
+        refused = refused.max(refused_by_run);
     }
     let text = match task.form {
         Form::Table(columns) => table::table(&records, columns, task.measures),
         Form::Json => table::json(records, task.measures),
     };
-    Ok(Found { text, calls })
+    Ok(Found {
+        text,
+        calls,
+        refused,
+    })
 }
 
-/// The records of the candidates, in the order of their beginning.
+/// The records of the candidates, in the order of their beginning, and the number of segments that
+/// could not be read.
 fn listed(
     task: &Task,
     segments: &[Segment],
     candidates: &Candidates,
     progress: &Progress,
-) -> Result<Vec<Value>> {
+) -> Result<(Vec<Value>, u64)> {
     let directory = tempfile::tempdir()?;
     let uses = if task.measures {
         Use::All
@@ -109,14 +132,7 @@ fn listed(
         Use::Signalling
     };
     let lookback_ns = if task.measures { task.lookback_ns } else { 0 };
-    let Some(source) = candidates.archive(None, segments, task, lookback_ns, uses)? else {
-        return Ok(Vec::new());
-    };
-    let mut config = Config {
-        source: Source::Archive(source),
-        uploads: None,
-        ..task.config.clone()
-    };
+    let mut config = task.config.clone();
     let outputs = &mut config.outputs;
     outputs.directory = directory.path().to_owned();
     outputs.writes_json = true;
@@ -125,51 +141,86 @@ fn listed(
     outputs.syncs = false;
     outputs.selection.has_no_files = true;
     outputs.selection.only = Some(Arc::new(candidates.ids()));
-    run(&config, progress)?.close()?;
+    let sources =
+        |behind_ns| candidates.archive(None, segments, task, [lookback_ns, behind_ns], uses);
+    let Some(refused) = run_until_ended(&config, sources, progress)? else {
+        return Ok((Vec::new(), 0));
+    };
     let mut records = archive::records(directory.path())?;
     records.sort_by_key(|record| record.get("start_ns").and_then(Value::as_u64));
-    Ok(records)
+    Ok((records, refused))
 }
 
-/// Extracts the calls with these Call-IDs.
+/// Extracts the calls with these Call-IDs. Returns the number of segments that could not be read.
 fn extract(
     task: &Task,
     segments: &[Segment],
     candidates: &Candidates,
     ids: BTreeSet<Box<[u8]>>,
     progress: &Progress,
-) -> Result<()> {
-    let source = candidates.archive(Some(&ids), segments, task, task.lookback_ns, Use::All)?;
-    let Some(source) = source else { return Ok(()) };
-    let mut config = Config {
-        source: Source::Archive(source),
-        ..task.config.clone()
+) -> Result<u64> {
+    let mut config = task.config.clone();
+    let sources = |behind_ns| {
+        let around_ns = [task.lookback_ns, behind_ns];
+        candidates.archive(Some(&ids), segments, task, around_ns, Use::All)
     };
-    config.outputs.selection.only = Some(Arc::new(ids));
-    run(&config, progress)?.close()
+    config.outputs.selection.only = Some(Arc::new(ids.clone()));
+    let refused = run_until_ended(&config, sources, progress)?;
+    Ok(refused.unwrap_or(0))
 }
 
-impl Task {
-    /// The segments of an archive from `first` on, as the source of a run. Segments of several
-    /// capture points have to be merged, which a search does not do.
-    fn one_series(&self, segments: &[&Segment]) -> Result<()> {
-        let mut series = segments.iter().map(|segment| &segment.series);
-        let Some(first) = series.next() else {
-            return Ok(());
+/// Runs over the segments around the wanted calls, and over more of them if the calls have not ended
+/// by then. `sources` gives the segments that begin up to so many nanoseconds behind the last
+/// message. Returns the number of segments that could not be read; `None` if no call is wanted.
+fn run_until_ended(
+    config: &Config,
+    sources: impl Fn(u64) -> Option<Archive>,
+    progress: &Progress,
+) -> Result<Option<u64>> {
+    let mut behind_ns = FIRST_BEHIND_NS;
+    loop {
+        let Some(source) = sources(behind_ns) else {
+            return Ok(None);
         };
-        if let Some(other) = series.find(|other| *other != first) {
-            bail!(
-                "the calls are in segments of several capture points ({} and {}), which find does not merge: name one directory of one interface, or extract the calls in a run over all directories with --call-id",
-                first.1,
-                other.1
-            );
+        let config = Config {
+            source: Source::Archive(source),
+            ..config.clone()
+        };
+        match run(&config, progress) {
+            Err(error) if error.is::<EndsTooEarly>() => {
+                behind_ns = behind_ns.saturating_mul(FURTHER);
+            }
+            outcome => {
+                let outcome = outcome?;
+                let refused = outcome.report.refused_inputs;
+                outcome.close()?;
+                return Ok(Some(refused));
+            }
         }
-        Ok(())
     }
+}
 
-    fn archive(&self, segments: &[&Segment], uses: Use, last_message: u64) -> config::Archive {
-        config::Archive {
-            segments: segments.iter().map(|one| one.path.clone()).collect(),
+/// The time behind the last message of the calls for which segments are opened at first, in
+/// nanoseconds: an hour. Nearly all calls have ended by then.
+const FIRST_BEHIND_NS: u64 = 3_600_000_000_000;
+
+/// How many times as far the next attempt goes.
+const FURTHER: u64 = 8;
+
+impl Task {
+    /// These segments, which are in the order of their series, as the source of a run.
+    fn archive(
+        &self,
+        segments: &[&Segment],
+        uses: Use,
+        last_message: u64,
+        is_cut: bool,
+    ) -> Archive {
+        let series = segments.chunk_by(|one, next| one.series == next.series);
+        let of_series = |segments: &[&Segment]| segments.iter().map(|one| one.at.clone()).collect();
+        Archive {
+            series: series.map(of_series).collect(),
+            is_cut,
             index_directory: self.index_directory.clone(),
             uses,
             is_strict: self.is_strict,

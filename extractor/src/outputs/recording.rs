@@ -93,6 +93,7 @@ impl Recording {
         records: Records<'_>,
     ) -> Option<Self> {
         let (first, _) = records.at(call.first_frame.position)?;
+        let first = records.as_merged(first, call.first_frame);
         Some(Self {
             file: CallFile::new(name, &first),
             streams: Streams::new(keeps_series),
@@ -122,6 +123,7 @@ impl Recording {
         let mut known = KnownStatements::default();
         let mut records = job.records.cursor();
         let frames = job.frames();
+        job.records.fetch(&frames);
         let fragments = Fragments::of(job, &frames, self.media);
         self.streams.forget_flows();
         let mut native = self.plain_records(&fragments);
@@ -195,6 +197,7 @@ impl Recording {
             ref fragments,
             ref mut obsolete,
         } = decoded;
+        let record = job.records.as_merged(record, place);
         let mut packet = job.decode(&record);
         if may_have_file && let Some(classic) = self.file.admit(record.link, to, buffer)? {
             *obsolete = Some(classic);
@@ -208,6 +211,7 @@ impl Recording {
             _ => None,
         };
         let raw = self.file.raw(&record, layout, file);
+        let raw = raw.filter(|_| !job.records.inputs.are_merged());
         if may_have_file && self.file.gather(buffer, &record, raw, changed.as_deref()) {
             self.file.flush(to, buffer)?;
         }

@@ -12,7 +12,7 @@ use crate::{
     moment::{Moment, Position},
     packet::{Decoder, Packet},
     rtp::Header,
-    source::{Inputs, Layouts, prefetch, records_of, write_carried},
+    source::{Inputs, Layouts, merge, prefetch, records_of, write_carried},
 };
 
 /// The records of the captures, and the means to read them.
@@ -34,7 +34,41 @@ impl<'a> Records<'a> {
             return self.inputs.carried().get(position);
         };
         let layout = self.layouts.at(position)?;
+        input.fetch_records(layout, std::iter::once(position.offset()));
         Some((input.record(layout, position.offset())?, layout))
+    }
+
+    /// Fetches the records of these frames, as far as they are in a store.
+    pub(super) fn fetch<T>(self, frames: &[(Moment, T)]) {
+        if !self.inputs.has_objects() {
+            return;
+        }
+        let mut positions: Vec<Position> = frames.iter().map(|(at, _)| at.position).collect();
+        positions.sort_unstable();
+        for positions in positions.chunk_by(|one, next| one.input() == next.input()) {
+            let Some(first) = positions.first() else {
+                continue;
+            };
+            if let Some((input, layout)) = self.inputs.holding(*first).zip(self.layouts.at(*first))
+            {
+                let offsets = positions.iter().map(|position| position.offset());
+                input.fetch_records(layout, offsets);
+            }
+        }
+    }
+
+    /// The record as a merged capture has it, if several series are read: with the time at which it
+    /// is read if it has none, and with the unit that its timestamp needs.
+    pub(super) fn as_merged(self, record: Record<'a>, at: Moment) -> Record<'a> {
+        if !self.inputs.are_merged() {
+            return record;
+        }
+        let timestamp_ns = record.timestamp_ns.unwrap_or(at.clock);
+        Record {
+            timestamp_ns: Some(timestamp_ns),
+            precision: merge::precision(timestamp_ns, record.precision),
+            ..record
+        }
     }
 
     /// Returns true if the packets of a flow look like RTP: at least half of a sample. Fewer than
@@ -194,7 +228,9 @@ impl<'a> Cursor<'a> {
         };
         (self.input, self.start) = (position.input(), input.start());
         self.layout = self.records.layouts.only(self.input);
-        self.native = self.layout.and_then(Layout::native);
+        // A merged capture has the headers of records in its own form.
+        let is_native = !self.records.inputs.are_merged();
+        self.native = self.layout.and_then(Layout::native).filter(|_| is_native);
         self.file = input.bytes();
         true
     }

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{InputError, RemoteName};
 use shared::{
     files,
     segment::SegmentName,
@@ -42,6 +43,25 @@ pub(super) fn drops_of(capture: &Path) -> Option<SegmentDrops> {
             None
         }
     }
+}
+
+/// The same, by the object beside a segment in a store.
+pub(super) fn drops_of_object(object: RemoteName) -> Option<SegmentDrops> {
+    let name = object.name();
+    let read = || -> Result<SegmentDrops, InputError> {
+        if object.object.len > MAX_DROPS_FILE_BYTES {
+            return Err(InputError::TooLarge("it is too long".to_owned()));
+        }
+        let object = object.open()?;
+        object.fetch_all()?;
+        SegmentDrops::parse(object.bytes()).map_err(|error| io::Error::other(error).into())
+    };
+    let warn = |error: &InputError| {
+        tracing::warn!(
+            "{name} is not used, so nobody knows whether packets were dropped in the time of its segment: {error}"
+        );
+    };
+    read().inspect_err(warn).ok()
 }
 
 /// The content of the file; `None` if it is too long.

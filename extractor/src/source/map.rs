@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
 use super::last_words::Registered;
 
@@ -47,6 +47,17 @@ impl Map {
         let map = unsafe { Mmap::map(file)? };
         Ok(Self {
             _name: Registered::new(&map, path),
+            map,
+            released: AtomicUsize::new(0),
+        })
+    }
+
+    /// Maps a part of a temporary file, which has these bytes. `name` stands for it in messages.
+    pub(crate) fn of_part(file: &File, start: u64, len: usize, name: &Path) -> io::Result<Self> {
+        // SAFETY: as above; nobody else has this file, and it is not cut.
+        let map = unsafe { MmapOptions::new().offset(start).len(len).map(file)? };
+        Ok(Self {
+            _name: Registered::new(&map, name),
             map,
             released: AtomicUsize::new(0),
         })

@@ -484,12 +484,7 @@ impl<'o, W: Write> Capture<'o, W> {
     #[inline]
     fn push(&mut self, record: &Record<'_>, clock: Clock) -> io::Result<()> {
         let timestamp_ns = record.timestamp_ns.unwrap_or(clock);
-        // Ticks of a power of two are hardly ever whole microseconds, even long ticks.
-        let precision = if timestamp_ns.is_multiple_of(1000) {
-            record.precision
-        } else {
-            Precision::Nano
-        };
+        let precision = precision(timestamp_ns, record.precision);
         let interface = self.interface(record.link, precision);
         push_ng_packet(
             &mut self.gathered,
@@ -533,6 +528,17 @@ impl<'o, W: Write> Capture<'o, W> {
         self.flush()?;
         self.out.flush()?;
         Ok(self.written_len)
+    }
+}
+
+/// The unit of a record's timestamp in a merged capture. Ticks of a power of two are hardly ever
+/// whole microseconds, even long ticks.
+#[inline]
+pub(crate) fn precision(timestamp_ns: u64, precision: Precision) -> Precision {
+    if timestamp_ns.is_multiple_of(1000) {
+        precision
+    } else {
+        Precision::Nano
     }
 }
 

@@ -14,11 +14,13 @@ mod map;
 pub mod merge;
 mod name;
 mod patience;
+mod remote;
 mod scratch;
 
 use std::{
     fs::File,
     io::{self, Read, Seek, Write},
+    ops::Range,
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
@@ -39,11 +41,12 @@ pub use self::{
     error::InputError,
     name::{Name, NamedInput},
     patience::patiently,
+    remote::{Remote, RemoteName, RemoteStore, fetch_many},
     scratch::Scratch,
 };
 use self::{
     compressed::{Compression, MAGIC_LEN},
-    drops::drops_of,
+    drops::{drops_of, drops_of_object},
 };
 use crate::{
     moment::{MAX_INPUTS, Position},
@@ -69,6 +72,8 @@ pub struct Inputs {
     reached_ns: Option<u64>,
     /// What was dropped at capture in the time of segments whose packets these inputs begin.
     drops: Vec<SegmentDrops>,
+    /// The numbers of inputs in each series, if there are several.
+    series: Vec<usize>,
 }
 
 /// A capture.
@@ -100,6 +105,41 @@ enum Bytes {
     Temporary(Map),
     /// A single record.
     Owned(Vec<u8>),
+    /// An object of a store, as far as it was fetched.
+    Remote(Box<Remote>),
+}
+
+impl Bytes {
+    #[inline]
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) | Self::Temporary(map) => map.bytes(),
+            Self::Owned(bytes) => bytes,
+            Self::Remote(remote) => remote.bytes(),
+        }
+    }
+}
+
+/// More bytes than a usual record has.
+const USUAL_RECORD: usize = 2048;
+
+/// More bytes than the longest record has, with several records behind it.
+const LONGEST_RECORD: usize = 1 << 20;
+
+/// Fetches records: first as many bytes as most have, then the rest of longer ones.
+#[cold]
+fn fetch_records(remote: &Remote, layout: &Layout, offsets: impl Iterator<Item = usize> + Clone) {
+    let from = |offset: usize, len: usize| offset..offset.saturating_add(len);
+    let usual = offsets.clone().map(|offset| from(offset, USUAL_RECORD));
+    let _ = remote.fetch(usual);
+    let longer = offsets.filter_map(|offset| {
+        let record = layout.record_at(remote.bytes(), offset);
+        // A record that is believed by those that follow is not known yet.
+        let len = record.map_or(LONGEST_RECORD, |record| record.frame.len());
+        let len = len.saturating_add(USUAL_RECORD / 2);
+        (len > USUAL_RECORD).then(|| from(offset, len))
+    });
+    let _ = remote.fetch(longer);
 }
 
 /// The beginning of a segment, by its name: the capture had reached that time, with or without
@@ -136,6 +176,7 @@ impl Inputs {
             carried,
             reached_ns: None,
             drops: Vec::new(),
+            series: Vec::new(),
         }
     }
 
@@ -150,6 +191,41 @@ impl Inputs {
     #[must_use]
     pub fn drops(&self) -> &[SegmentDrops] {
         &self.drops
+    }
+
+    /// Sets the numbers of inputs in each series, if these are several, one behind the other.
+    #[must_use]
+    pub fn in_series(self, series: Vec<usize>) -> Self {
+        Self { series, ..self }
+    }
+
+    /// True when the inputs are several series, whose records are put in one order.
+    #[must_use]
+    #[inline]
+    pub fn are_merged(&self) -> bool {
+        self.series.len() > 1
+    }
+
+    /// True when an input is an object of a store.
+    #[must_use]
+    pub fn has_objects(&self) -> bool {
+        let mut inputs = self.inputs.iter();
+        inputs.any(|input| matches!(input.bytes, Bytes::Remote(_)))
+    }
+
+    /// The first error because of which bytes of an object are missing, with its name.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let of_input = |input: &Input| Some(format!("{}: {}", input.name, input.trouble()?));
+        self.inputs.iter().find_map(of_input)
+    }
+
+    /// The numbers of the inputs in each series.
+    pub fn series(&self) -> impl Iterator<Item = Range<usize>> {
+        self.series.iter().scan(self.first, |next, count| {
+            let start = std::mem::replace(next, next.saturating_add(*count));
+            Some(start..*next)
+        })
     }
 
     /// Sets the time that the capture has reached behind the inputs, in nanoseconds since 1970.
@@ -339,6 +415,32 @@ impl Input {
         })
     }
 
+    /// Opens a segment in a store: its ends are fetched, and all of it if it is compressed. `drops`
+    /// is the object beside it that says what was dropped.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no capture.
+    pub fn of_object(
+        segment: RemoteName,
+        drops: Option<RemoteName>,
+        scratch: &Scratch,
+    ) -> Result<Self, InputError> {
+        let name = segment.name();
+        let remote = segment.open()?;
+        remote.fetch_ends()?;
+        let input = if Compression::of(remote.bytes()).is_some() {
+            remote.fetch_all()?;
+            let plain = Plain::of_stream(&mut remote.bytes(), None, scratch)?;
+            Self::of_plain(name, scratch.directory(), plain)?
+        } else {
+            Self::of_bytes(name, Bytes::Remote(Box::new(remote)), None)?
+        };
+        Ok(Self {
+            drops: drops.and_then(drops_of_object),
+            ..input
+        })
+    }
+
     /// A capture of a single record; `name` is that of its input.
     ///
     /// # Errors
@@ -390,18 +492,23 @@ impl Input {
         };
         let map = Map::of(&file, mapped)
             .map_err(InputError::while_doing("it cannot be mapped into memory"))?;
-        let (layout, offset) =
-            Layout::detect(map.bytes()).map_err(|error| unusable(&error, damage.as_ref()))?;
-        if let Some(link) = layout.link() {
-            check_link(link)?;
-        }
-        let first = first_record(&layout, map.bytes(), offset);
-        let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
         let bytes = if is_temporary {
             Bytes::Temporary(map)
         } else {
             Bytes::Mapped(map)
         };
+        Self::of_bytes(name, bytes, damage)
+    }
+
+    fn of_bytes(name: String, bytes: Bytes, damage: Option<Damage>) -> Result<Self, InputError> {
+        let file = bytes.get();
+        let (layout, offset) =
+            Layout::detect(file).map_err(|error| unusable(&error, damage.as_ref()))?;
+        if let Some(link) = layout.link() {
+            check_link(link)?;
+        }
+        let first = first_record(&layout, file, offset);
+        let (layout, start, first_ns) = first.unwrap_or((layout, offset, None));
         Ok(Self {
             name,
             bytes,
@@ -529,9 +636,34 @@ impl Input {
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
+        self.bytes.get()
+    }
+
+    /// Fetches a stretch of the file, if it is an object of a store; a failure is noted there.
+    #[inline]
+    pub fn fetch(&self, range: Range<usize>) {
+        if let Bytes::Remote(remote) = &self.bytes {
+            // A record may reach beyond the stretch, and some are believed by those that follow.
+            let end = range.end.saturating_add(LONGEST_RECORD);
+            let _ = remote.fetch([range.start..end]);
+        }
+    }
+
+    /// Fetches the records at these offsets, if it is an object of a store; a failure is noted
+    /// there.
+    #[inline]
+    pub fn fetch_records(&self, layout: &Layout, offsets: impl Iterator<Item = usize> + Clone) {
+        if let Bytes::Remote(remote) = &self.bytes {
+            fetch_records(remote, layout, offsets);
+        }
+    }
+
+    /// The error because of which bytes are missing, if it is an object of a store.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
         match &self.bytes {
-            Bytes::Mapped(map) | Bytes::Temporary(map) => map.bytes(),
-            Bytes::Owned(bytes) => bytes,
+            Bytes::Remote(remote) => remote.trouble(),
+            _ => None,
         }
     }
 

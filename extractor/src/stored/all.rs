@@ -13,7 +13,7 @@ use std::{
 use rayon::prelude::*;
 use shared::{index::Identity, units::SipPorts};
 
-use super::{Places, Stored, StoredFile, Use, make, not_used, terms, write};
+use super::{Beside, Places, Stored, StoredFile, Use, make, not_used, terms, write};
 use crate::{
     packet::Decoder,
     source::{Input, InputError, Scratch, shown},
@@ -109,7 +109,8 @@ pub fn index_input(input: Input, path: &Path, file_len: u64, task: &IndexTask) -
             let made = make(&input, file_len, &task.decoder, task.sip_ports);
             write(&made, &places).map_err(|error| error.to_string())?;
         }
-        let files = StoredFile::open(&places).map_err(|error| error.to_string())?;
+        let beside = Beside::Files(places.clone());
+        let files = StoredFile::open(&beside, Use::All).map_err(|error| error.to_string())?;
         let files = files.ok_or("it is gone again")?;
         let extent = [input.bytes().len(), input.start()];
         let terms = terms(&task.decoder, task.sip_ports);
@@ -126,7 +127,9 @@ pub fn index_input(input: Input, path: &Path, file_len: u64, task: &IndexTask) -
 
 /// True if the index is there, and is that of the segment on the same terms.
 fn is_indexed(places: &Places, input: &Input, task: &IndexTask) -> bool {
-    let files = StoredFile::open(places).ok().flatten();
+    let files = StoredFile::open(&Beside::Files(places.clone()), Use::All)
+        .ok()
+        .flatten();
     let summary = files.and_then(|files| files.summary().ok());
     summary.is_some_and(|summary| {
         summary.terms == terms(&task.decoder, task.sip_ports)

@@ -4,33 +4,53 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 use shared::index::IndexError;
 
-use super::{Places, Stored, StoredFile, not_used, terms};
+use super::{Beside, Stored, StoredFile, not_used, terms};
 use crate::{
-    config::{Archive, Config},
-    source::{Input, InputError, Scratch, shown},
+    config::{Archive, ArchivedSegment, Config, SegmentObjects},
+    source::{Input, InputError, Scratch},
 };
 
-/// Opens the segments of an archive, each with its index if that can stand for it. A segment that
-/// cannot be read is named and left out; the number of these comes with the inputs.
+/// Opens the segments of an archive, series by series, each with its index if that can stand for
+/// it. A segment that cannot be read is named and left out; the number of these comes with the
+/// inputs.
 ///
 /// # Errors
 /// An index cannot be used, and the archive is strict.
-pub fn open(archive: &Archive, config: &Config, scratch: &Scratch) -> Result<(Vec<Input>, u64)> {
+pub fn open(
+    archive: &Archive,
+    config: &Config,
+    scratch: &Scratch,
+) -> Result<(Vec<Vec<Input>>, u64)> {
+    let mut refused = 0u64;
+    let mut all = Vec::new();
+    for segments in &archive.series {
+        let inputs = open_series(segments, archive, config, scratch, &mut refused)?;
+        all.extend(Some(inputs).filter(|inputs| !inputs.is_empty()));
+    }
+    Ok((all, refused))
+}
+
+fn open_series(
+    segments: &[ArchivedSegment],
+    archive: &Archive,
+    config: &Config,
+    scratch: &Scratch,
+    refused: &mut u64,
+) -> Result<Vec<Input>> {
     let terms = terms(&config.decoder, config.sip_ports);
-    let opened: Vec<Result<Result<Input, InputError>>> = archive
-        .segments
+    let opened: Vec<Result<Result<Input, InputError>>> = segments
         .par_iter()
-        .map(|path| {
-            let input = match Input::of_segment(path, scratch, 0, false) {
+        .map(|segment| {
+            let input = match open_segment(segment, scratch) {
                 Ok(input) => input,
                 Err(error) => return Ok(Err(error)),
             };
-            let places = Places::of(path, archive.index_directory.as_deref());
-            let stored = match stored(&places, &input, archive, &terms) {
+            let beside = Beside::of(segment, archive.index_directory.as_deref());
+            let stored = match stored(&beside, &input, archive, &terms) {
                 Ok(stored) => stored,
-                Err(why) if archive.is_strict => bail!("{}: {why}", places.index.display()),
+                Err(why) if archive.is_strict => bail!("{}: {why}", beside.name()),
                 Err(why) => {
-                    not_used(&shown(&places.index), &why);
+                    not_used(&beside.name(), &why);
                     None
                 }
             };
@@ -39,33 +59,45 @@ pub fn open(archive: &Archive, config: &Config, scratch: &Scratch) -> Result<(Ve
                 chunk.is_some()
             };
             if archive.is_strict && stored.as_ref().is_some_and(|stored| !is_sound(stored)) {
-                bail!("{} cannot be used", places.index.display());
+                bail!("{} cannot be used", beside.name());
             }
             Ok(Ok(input.with_stored(stored)))
         })
         .collect();
-    let mut refused = 0u64;
     let mut inputs = Vec::new();
-    for (path, opened) in archive.segments.iter().zip(opened) {
+    for (segment, opened) in segments.iter().zip(opened) {
         match opened? {
             Ok(input) => inputs.push(input),
             Err(error) => {
-                refused = refused.saturating_add(1);
-                tracing::error!("{} is not used: {error}", shown(path));
+                *refused = refused.saturating_add(1);
+                tracing::error!("{} is not used: {error}", segment.name());
             }
         }
     }
-    Ok((inputs, refused))
+    Ok(inputs)
+}
+
+/// Opens a segment of an archive.
+///
+/// # Errors
+/// It cannot be read, or is no capture.
+pub fn open_segment(segment: &ArchivedSegment, scratch: &Scratch) -> Result<Input, InputError> {
+    match segment {
+        ArchivedSegment::File(path) => Input::of_segment(path, scratch, 0, false),
+        ArchivedSegment::Object(SegmentObjects { segment, drops, .. }) => {
+            Input::of_object(segment.clone(), drops.clone(), scratch)
+        }
+    }
 }
 
 /// The index that stands for a segment, if there is one that can.
 fn stored(
-    places: &Places,
+    beside: &Beside,
     input: &Input,
     archive: &Archive,
     terms: &str,
 ) -> Result<Option<Stored>, String> {
-    let files = StoredFile::open(places).map_err(|error| error.to_string())?;
+    let files = StoredFile::open(beside, archive.uses).map_err(|error| error.to_string())?;
     let Some(files) = files else {
         // The search has said so.
         let is_missing = Err("it is not there, or its positions are not".to_owned());

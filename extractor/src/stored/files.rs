@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
@@ -16,8 +17,14 @@ use shared::{
     index::{Container, INDEX_MAGIC, IndexError, Summary, index_name, positions_name, section},
 };
 
-use super::Made;
-use crate::source::Map;
+use super::{Made, Use};
+use crate::{
+    config::ArchivedSegment,
+    source::{InputError, Map, Remote, RemoteName, fetch_many},
+};
+
+/// More bytes than the header of a file has.
+const HEAD_LEN: usize = 4096;
 
 /// Whoever may read the segments may read their indexes.
 const MODE: u32 = 0o640;
@@ -83,28 +90,95 @@ pub fn write(made: &Made, places: &Places) -> io::Result<()> {
     Ok(())
 }
 
+/// The two files of a segment, or the objects beside it in a store.
+#[derive(Clone, Debug)]
+pub enum Beside {
+    /// Files.
+    Files(Places),
+    /// Objects; `None` if one is missing, with the name that it would have.
+    Objects(Option<[RemoteName; 2]>, String),
+}
+
+impl Beside {
+    /// The files or objects of a segment: beside it, or files in a directory of their own.
+    #[must_use]
+    pub fn of(segment: &ArchivedSegment, directory: Option<&Path>) -> Self {
+        match segment {
+            ArchivedSegment::File(path) => Self::Files(Places::of(path, directory)),
+            ArchivedSegment::Object(objects) => {
+                let name = OsStr::new(&objects.segment.object.name);
+                if directory.is_some() {
+                    return Self::Files(Places::of(Path::new(name), directory));
+                }
+                let both = objects.index.clone().zip(objects.positions.clone());
+                let index = index_name(name);
+                let name = objects.segment.place.of_object(&index.to_string_lossy());
+                Self::Objects(both.map(|(index, positions)| [index, positions]), name)
+            }
+        }
+    }
+
+    /// The name of the index, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Files(places) => places.index.display().to_string(),
+            Self::Objects(_, name) => name.clone(),
+        }
+    }
+}
+
 /// The two files of a segment, in memory.
 #[derive(Debug)]
 pub struct StoredFile {
     name: String,
-    index: Map,
-    positions: Map,
+    index: Held,
+    positions: Held,
+}
+
+/// A file in memory.
+#[derive(Debug)]
+enum Held {
+    File(Map),
+    Object(Remote),
+}
+
+impl Held {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::File(map) => map.bytes(),
+            Self::Object(object) => object.bytes(),
+        }
+    }
 }
 
 impl StoredFile {
-    /// Opens the files; `None` if there is no index.
+    /// Opens the files; `None` if there is no index. Of objects, what `uses` needs is fetched.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn open(places: &Places) -> io::Result<Option<Self>> {
-        let Some(index) = mapped(&places.index)? else {
-            return Ok(None);
+    pub fn open(beside: &Beside, uses: Use) -> Result<Option<Self>, InputError> {
+        let files = match beside {
+            Beside::Files(places) => mapped(&places.index)?
+                .zip(mapped(&places.positions)?)
+                .map(|(index, positions)| (Held::File(index), Held::File(positions))),
+            Beside::Objects(None, _) => None,
+            Beside::Objects(Some([index, positions]), _) => {
+                let (index, positions) = (index.clone().open()?, positions.clone().open()?);
+                let positions_len = match uses {
+                    Use::All => positions.bytes().len(),
+                    Use::Signalling => HEAD_LEN,
+                };
+                let all = [
+                    (&index, [0..index.bytes().len()]),
+                    (&positions, [0..positions_len]),
+                ];
+                fetch_many(all).map_err(|(_, error)| error)?;
+                Some((Held::Object(index), Held::Object(positions)))
+            }
         };
-        let Some(positions) = mapped(&places.positions)? else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            name: places.index.display().to_string(),
+        Ok(files.map(|(index, positions)| Self {
+            name: beside.name(),
             index,
             positions,
         }))
@@ -145,6 +219,51 @@ impl StoredFile {
         words_of(&container, &summary_of(&container)?)
     }
 }
+
+/// The part of an index that a search reads, which comes first: its summary, and its words.
+#[derive(Debug)]
+pub struct SearchedObject(Remote);
+
+impl SearchedObject {
+    /// Opens indexes in a store, and fetches what nearly all summaries and words are in, several at
+    /// a time. A failure shows when one of them is read.
+    pub fn open_all(
+        indexes: impl IntoIterator<Item = Option<RemoteName>>,
+    ) -> Vec<Option<Result<Self, InputError>>> {
+        let opened = indexes
+            .into_iter()
+            .map(|index| Some(index?.open().map(Self)));
+        let opened: Vec<_> = opened.collect();
+        let all = opened.iter().flatten().flatten();
+        let _ = fetch_many(all.map(|Self(object)| (object, [0..USUALLY_SEARCHED])));
+        opened
+    }
+
+    /// The summary, and the words if `wants` them.
+    ///
+    /// # Errors
+    /// The store does not give them, or the index has another version, or is damaged.
+    pub fn read(&self, wants: impl FnOnce(&Summary) -> bool) -> Result<(Summary, Vec<u8>), String> {
+        let Self(object) = self;
+        let fetch = |range| object.fetch([range]).map_err(|error| error.to_string());
+        let said = |error: IndexError| error.to_string();
+        fetch(0..USUALLY_SEARCHED)?;
+        let container = Container::open(object.bytes(), INDEX_MAGIC).map_err(said)?;
+        for kind in [section::SUMMARY, section::WORDS] {
+            fetch(container.range(kind).map_err(said)?)?;
+        }
+        let summary = summary_of(&container).map_err(said)?;
+        let words = if wants(&summary) {
+            words_of(&container, &summary).map_err(said)?
+        } else {
+            Vec::new()
+        };
+        Ok((summary, words))
+    }
+}
+
+/// The first bytes of an index, in which most have their summary and their words.
+const USUALLY_SEARCHED: usize = 64 * 1024;
 
 /// A file in memory; `None` if it is not there.
 fn mapped(path: &Path) -> io::Result<Option<Map>> {

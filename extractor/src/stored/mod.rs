@@ -34,8 +34,8 @@ use shared::{
 use self::packets::Packets;
 pub use self::{
     all::{IndexTask, Totals, index_all, index_input},
-    archive::open,
-    files::{Places, StoredFile, made_words, write},
+    archive::{open, open_segment},
+    files::{Beside, Places, SearchedObject, StoredFile, made_words, write},
     make::{Made, make},
     words::{CallWords, Words},
 };

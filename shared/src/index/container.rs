@@ -1,5 +1,7 @@
 //! The frame of both files: a table of sections, each with its checksum.
 
+use std::ops::Range;
+
 use super::{VERSION, bytes::Cursor};
 
 /// The most sections of a file.
@@ -128,6 +130,13 @@ impl Entry {
     }
 }
 
+impl Entry {
+    fn range(&self) -> Option<Range<usize>> {
+        let start = usize::try_from(self.offset).ok()?;
+        Some(start..start.checked_add(usize::try_from(self.len).ok()?)?)
+    }
+}
+
 impl<'a> Container<'a> {
     /// Reads the table.
     ///
@@ -175,16 +184,27 @@ impl<'a> Container<'a> {
             .ok_or(IndexError::Damaged)
     }
 
-    fn find(&self, kind: u32) -> Option<(Section<'a>, u32)> {
+    /// The place of a section in the file, in bytes.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn range(&self, kind: u32) -> Result<Range<usize>, IndexError> {
+        let entry = self.entry(kind).ok_or(IndexError::Damaged)?;
+        entry.range().ok_or(IndexError::Damaged)
+    }
+
+    fn entry(&self, kind: u32) -> Option<Entry> {
         let entries = self.table.chunks_exact(ENTRY_LEN).filter_map(Entry::read);
-        let entry = entries.into_iter().find(|entry| entry.kind == kind)?;
-        let start = usize::try_from(entry.offset).ok()?;
-        let end = start.checked_add(usize::try_from(entry.len).ok()?)?;
+        entries.into_iter().find(|entry| entry.kind == kind)
+    }
+
+    fn find(&self, kind: u32) -> Option<(Section<'a>, u32)> {
+        let entry = self.entry(kind)?;
         let section = Section {
             kind,
             coding: Coding::of(entry.coding)?,
             plain_len: entry.plain_len,
-            bytes: self.bytes.get(start..end)?,
+            bytes: self.bytes.get(entry.range()?)?,
         };
         let is_sound =
             section.coding != Coding::Plain || section.plain_len == section.bytes.len() as u64;

@@ -42,6 +42,9 @@ pub struct Timing {
     pub last: u64,
     /// True when every record is within a minute of packet time.
     pub is_steady: bool,
+    /// True when packet time is the highest timestamp, and no record lags more than a minute behind
+    /// it. Then it is the same among the records of other segments.
+    pub is_orderly: bool,
 }
 
 /// The summary of a segment.
@@ -75,6 +78,7 @@ pub struct Summary {
 const HAS_FIRST: u8 = 1;
 const HAS_TIMING: u8 = 2;
 const IS_STEADY: u8 = 4;
+const IS_ORDERLY: u8 = 8;
 
 impl Summary {
     /// The section.
@@ -88,6 +92,10 @@ impl Summary {
                 | flag(
                     self.timing.is_some_and(|timing| timing.is_steady),
                     IS_STEADY,
+                )
+                | flag(
+                    self.timing.is_some_and(|timing| timing.is_orderly),
+                    IS_ORDERLY,
                 ),
         );
         put_varint(&mut to, self.identity.len);
@@ -148,6 +156,7 @@ impl Summary {
                 lowest: cursor.varint()?,
                 last: cursor.varint()?,
                 is_steady: flags & IS_STEADY != 0,
+                is_orderly: flags & IS_ORDERLY != 0,
             });
         }
         let is_sound = start <= end && end <= identity.len && cursor.is_empty();
@@ -175,6 +184,7 @@ mod tests {
                 lowest: u64::MAX,
                 last: 3,
                 is_steady: true,
+                is_orderly: false,
             }),
             ..plain.clone()
         };

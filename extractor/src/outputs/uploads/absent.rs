@@ -3,8 +3,9 @@
 use std::{sync::Arc, thread};
 
 use anyhow::{Result, bail};
+use shared::s3_uri::S3Uri;
 
-use super::{MISSING, Shared, UploadSettings};
+use super::{MISSING, ObjectError, ObjectPart, Shared, StoredObject, UploadSettings};
 
 /// A type without values: this build has no sender.
 #[derive(Debug)]
@@ -25,6 +26,40 @@ impl Sender {
 
     pub(super) fn join(self) -> thread::Result<()> {
         match self {}
+    }
+}
+
+/// A type without values: this build reads no store.
+#[derive(Debug)]
+pub enum ObjectReader {}
+
+impl ObjectReader {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn new(_settings: UploadSettings) -> Result<Self> {
+        bail!(MISSING)
+    }
+
+    /// The objects directly below a prefix.
+    ///
+    /// # Errors
+    /// None: there is no reader.
+    pub fn list(&self, _place: &S3Uri) -> Result<Vec<StoredObject>> {
+        match *self {}
+    }
+
+    /// Gets parts of objects.
+    ///
+    /// # Errors
+    /// None: there is no reader.
+    pub fn get<E>(
+        &self,
+        _parts: &[ObjectPart],
+        _take: impl FnMut(usize, u64, &[u8]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, (usize, ObjectError)> {
+        match *self {}
     }
 }
 

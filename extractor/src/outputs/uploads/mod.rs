@@ -15,6 +15,7 @@
     allow(dead_code, reason = "the sender asks for it")
 )]
 mod due;
+mod reading;
 #[cfg_attr(not(feature = "uploads"), path = "absent.rs")]
 mod sender;
 mod settings;
@@ -33,7 +34,8 @@ use shared::s3_uri::S3Uri;
 pub(super) use self::due::Due;
 use self::{due::DueUploads, sender::Sender};
 pub use self::{
-    sender::{check, region},
+    reading::{ObjectError, ObjectPart, StoredObject},
+    sender::{ObjectReader, check, region},
     settings::{Class, Cleanup, Encryption, Tags, UploadSettings},
 };
 
@@ -41,7 +43,7 @@ pub use self::{
 pub const ARE_BUILT_IN: bool = cfg!(feature = "uploads");
 
 /// The error message of a build that cannot.
-pub const MISSING: &str = "this program is built without uploads; `cargo build --release -p sip-call-extractor` builds it with them";
+pub const MISSING: &str = "this program is built without uploads, and without other use of a store; `cargo build --release -p sip-call-extractor` builds it with them";
 
 /// The counters of uploads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
     reason = "a door: the clock of network timeouts"
 )]
 
+mod reading;
 mod store;
 mod trouble;
 
@@ -27,6 +28,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::reading::ObjectReader;
 use self::{
     store::{CAPTURE, InodeId, RECORDS, Sent, Store, TABLE, UploadOrder, file_at},
     trouble::Trouble,
@@ -116,7 +118,7 @@ fn runtime() -> Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("files cannot be uploaded: the async runtime cannot start")
+        .context("the store cannot be used: the async runtime cannot start")
 }
 
 impl Shared {

@@ -56,7 +56,7 @@ pub(super) const RECORDS: &str = "application/x-ndjson";
 const MAX_PIECE: u64 = 16 << 20;
 
 /// The length of a part of a longer object, unless that makes too many parts.
-const PART: u64 = 8 << 20;
+pub(super) const PART: u64 = 8 << 20;
 
 /// The most parts of an object (S3 user guide, "Amazon S3 multipart upload limits").
 const MAX_PARTS: u64 = 10_000;
@@ -68,7 +68,7 @@ const MAX_IN_MEMORY: u32 = 64 << 10;
 const SLOWEST: u64 = 64 << 10;
 
 /// The most attempts of a request; the SDK backs off between them.
-const ATTEMPTS: u32 = 5;
+pub(super) const ATTEMPTS: u32 = 5;
 
 /// The most repetitions of a piece that arrived with another checksum.
 const MAX_GARBLED: u32 = 3;
@@ -180,6 +180,11 @@ impl Store {
         }
     }
 
+    /// The client.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The location of a bucket, for messages.
     pub(super) fn location(&self, to: &S3Uri) -> BucketLocation {
         let region = self.settings.region.clone();
@@ -274,7 +279,7 @@ impl Store {
     }
 
     /// The time limit for this many bytes beside the concurrent uploads.
-    fn time_for(&self, len: u64) -> Duration {
+    pub(super) fn time_for(&self, len: u64) -> Duration {
         let bytes = len.saturating_mul(self.settings.concurrency as u64);
         self.settings
             .deadline
@@ -282,7 +287,7 @@ impl Store {
     }
 
     /// A failed request may be due to missing credentials, so this asks for them again.
-    async fn explain(&self, trouble: Trouble) -> Trouble {
+    pub(super) async fn explain(&self, trouble: Trouble) -> Trouble {
         if !matches!(
             trouble,
             Trouble::Unreachable(_) | Trouble::TooSlow | Trouble::Refused(_)
@@ -591,7 +596,7 @@ impl Store {
     }
 
     /// Waits for a request slot, and for memory for this many bytes.
-    async fn turn(&self, len: u64) -> Vec<OwnedSemaphorePermit> {
+    pub(super) async fn turn(&self, len: u64) -> Vec<OwnedSemaphorePermit> {
         let kib = u32::try_from(len.div_ceil(1024))
             .unwrap_or(u32::MAX)
             .clamp(1, MAX_IN_MEMORY);

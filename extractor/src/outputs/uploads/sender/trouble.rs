@@ -147,6 +147,34 @@ impl Trouble {
         fmt::from_fn(move |f| self.say(location, f))
     }
 
+    /// The message for an object that is read.
+    pub(super) fn at_reading<'a>(&'a self, location: &'a BucketLocation) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| {
+            let BucketLocation {
+                bucket, endpoint, ..
+            } = location;
+            match self {
+                Self::AccessDenied(words) => write!(
+                    f,
+                    "the credentials do not allow to read the bucket {bucket} ({words}); they need s3:ListBucket, and s3:GetObject below the prefix of --input-dir"
+                ),
+                Self::NoSuchBucket => write!(
+                    f,
+                    "there is no bucket {bucket} at {endpoint}; correct --input-dir"
+                ),
+                Self::TooSlow => write!(
+                    f,
+                    "{endpoint} did not give the object in time; check the network"
+                ),
+                Self::Overloaded(words) => {
+                    write!(f, "{endpoint} cannot give objects now ({words})")
+                }
+                Self::Garbled => write!(f, "{endpoint} gives another length than was asked for"),
+                _ => self.say(location, f),
+            }
+        })
+    }
+
     fn say(
         &self,
         BucketLocation {
