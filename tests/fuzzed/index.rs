@@ -3,13 +3,13 @@
 
 use shared::index::{
     Coding, Container, Cursor, Events, INDEX_MAGIC, POSITIONS_MAGIC, Section, Summary, passed,
-    read_blocks, read_flows, read_numbers, read_packets, section, write,
+    read_blocks, read_flows, read_numbers, read_packets, read_restarts, section, write,
 };
 use sip_call_extractor::stored::Words;
 
 use super::Input;
 
-const KINDS: [u32; 8] = [
+const KINDS: [u32; 9] = [
     section::SUMMARY,
     section::WORDS,
     section::EVENTS,
@@ -18,6 +18,7 @@ const KINDS: [u32; 8] = [
     section::PACKETS,
     section::BLOCKS,
     section::NUMBERS,
+    section::RESTARTS,
 ];
 
 pub fn check(bytes: &[u8]) {
@@ -61,6 +62,7 @@ fn read(bytes: &[u8]) {
     }
     let _ = read_flows(bytes);
     let _ = read_blocks(bytes);
+    let _ = read_restarts(bytes);
     let mut cursor = Cursor::new(bytes);
     let count = cursor.varint().unwrap_or(0);
     let count = usize::try_from(count).unwrap_or(usize::MAX);

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use support::{
+    capture::gzip,
     desk::{Desk, Files, Ran, STATE, assert_same, files, visible},
     dice::Dice,
     faults::{CHANGES, Threads, calls, inject},
@@ -120,13 +121,18 @@ fn each_call_is_that_of_the_whole_run() {
 
 /// Two calls: `one` before and `two` behind half a MiB of media of `loud`.
 fn two_calls() -> Ladder {
+    calls_around(2_400)
+}
+
+/// Two calls: `one` before and `two` behind so many packets of `loud`.
+fn calls_around(packets: u64) -> Ladder {
     let mut t = Ladder::new();
     let end = |text: &str| text.parse().unwrap();
     let (alice, bob) = (end("192.0.2.1:5060"), end("192.0.2.2:5060"));
     for (at, id, packets, ports) in [
         (0, "one", 20, 4000),
-        (1_000, "loud", 2_400, 5000),
-        (60_000, "two", 20, 6000),
+        (1_000, "loud", packets, 5000),
+        (12_000 + 20 * packets, "two", 20, 6000),
     ] {
         let a = end(&format!("192.0.2.1:{ports}"));
         let b = end(&format!("192.0.2.2:{ports}"));
@@ -334,6 +340,42 @@ fn a_run_that_makes_indexes_has_the_same_results() {
             assert_eq!(made, 3 * segments.len(), "{what}");
         }
     }
+}
+
+#[test]
+fn of_a_compressed_segment_only_parts_are_decompressed() {
+    let desk = Desk::new();
+    // 24 MiB.
+    desk.deliver(
+        "calls.pcap",
+        &gzip(&calls_around(108_000).capture.to_pcap()),
+    );
+    index(&desk);
+    let (one, two, loud) = (["one"], ["two"], ["loud"]);
+    let [want_one, want_two] = [one, two].map(|query| found(&desk, &query).0);
+    desk.run(&["--final", "--json"]).is(0);
+    let whole = visible(&desk.out);
+    for (query, want) in [("one", &want_one), ("two", &want_two)] {
+        let table = "calls_statistics.csv";
+        assert_eq!(rows(want, table, query), rows(&whole, table, query));
+    }
+    // Nobody decompresses the middle.
+    let segment = desk.segments.join("calls.pcap");
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0xff);
+    fs::write(&segment, bytes).unwrap();
+    for (query, want) in [(one, &want_one), (two, &want_two)] {
+        let (got, log) = found(&desk, &query);
+        assert_same(want, &got, query[0]);
+        assert!(
+            !log.contains("WARN") && !log.contains("decompress"),
+            "{log}"
+        );
+    }
+    let out = desk.folder().join("found");
+    let (ran, _) = find(&desk, &[&loud[..], &["-o", out.to_str().unwrap()]].concat());
+    ran.is(1).says("has changed since it was indexed");
 }
 
 #[test]

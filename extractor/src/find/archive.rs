@@ -246,7 +246,7 @@ fn of_segment(at: &ArchivedSegment, task: &Task, scratch: &Scratch) -> Result<(S
         bail!(trouble);
     }
     let config = &task.config;
-    let made = make(&input, 0, &config.decoder, config.sip_ports);
+    let made = make(&input, 0, &[], &config.decoder, config.sip_ports);
     made_words(&made).context("its index cannot be made")
 }
 

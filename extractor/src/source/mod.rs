@@ -15,7 +15,9 @@ pub mod merge;
 mod name;
 mod patience;
 mod remote;
+mod restarts;
 mod scratch;
+mod unpacked;
 
 use std::{
     fs::File,
@@ -27,6 +29,7 @@ use std::{
 
 use anyhow::bail;
 use shared::{
+    index::Restart,
     pcap::{FormatError, Layout, LinkType, Record, Step, Walk},
     segment::SegmentName,
     segment_drops::SegmentDrops,
@@ -42,11 +45,13 @@ pub use self::{
     name::{Name, NamedInput},
     patience::patiently,
     remote::{Remote, RemoteName, RemoteStore, fetch_many},
+    restarts::restarts_of,
     scratch::Scratch,
 };
 use self::{
     compressed::{Compression, MAGIC_LEN},
     drops::{drops_of, drops_of_object},
+    unpacked::Unpacked,
 };
 use crate::{
     moment::{MAX_INPUTS, Position},
@@ -107,6 +112,8 @@ enum Bytes {
     Owned(Vec<u8>),
     /// An object of a store, as far as it was fetched.
     Remote(Box<Remote>),
+    /// A compressed segment, as far as it was decompressed.
+    Unpacked(Box<Unpacked>),
 }
 
 impl Bytes {
@@ -116,6 +123,7 @@ impl Bytes {
             Self::Mapped(map) | Self::Temporary(map) => map.bytes(),
             Self::Owned(bytes) => bytes,
             Self::Remote(remote) => remote.bytes(),
+            Self::Unpacked(unpacked) => unpacked.bytes(),
         }
     }
 }
@@ -126,20 +134,36 @@ const USUAL_RECORD: usize = 2048;
 /// More bytes than the longest record has, with several records behind it.
 const LONGEST_RECORD: usize = 1 << 20;
 
-/// Fetches records: first as many bytes as most have, then the rest of longer ones.
-#[cold]
-fn fetch_records(remote: &Remote, layout: &Layout, offsets: impl Iterator<Item = usize> + Clone) {
-    let from = |offset: usize, len: usize| offset..offset.saturating_add(len);
-    let usual = offsets.clone().map(|offset| from(offset, USUAL_RECORD));
-    let _ = remote.fetch(usual);
-    let longer = offsets.filter_map(|offset| {
-        let record = layout.record_at(remote.bytes(), offset);
-        // A record that is believed by those that follow is not known yet.
-        let len = record.map_or(LONGEST_RECORD, |record| record.frame.len());
-        let len = len.saturating_add(USUAL_RECORD / 2);
-        (len > USUAL_RECORD).then(|| from(offset, len))
-    });
-    let _ = remote.fetch(longer);
+impl Bytes {
+    /// Fetches these stretches, if parts of it may be missing. A failure is noted there.
+    #[inline]
+    fn fetch(&self, ranges: impl IntoIterator<Item = Range<usize>>) {
+        match self {
+            Self::Mapped(_) | Self::Temporary(_) | Self::Owned(_) => {}
+            Self::Remote(remote) => drop(remote.fetch(ranges)),
+            Self::Unpacked(unpacked) => unpacked.fetch(ranges),
+        }
+    }
+
+    /// True if parts of it may be missing.
+    #[inline]
+    fn has_holes(&self) -> bool {
+        matches!(self, Self::Remote(_) | Self::Unpacked(_))
+    }
+
+    /// Fetches records: first as many bytes as most have, then the rest of longer ones.
+    #[cold]
+    fn fetch_records(&self, layout: &Layout, offsets: impl Iterator<Item = usize> + Clone) {
+        let from = |offset: usize, len: usize| offset..offset.saturating_add(len);
+        self.fetch(offsets.clone().map(|offset| from(offset, USUAL_RECORD)));
+        self.fetch(offsets.filter_map(|offset| {
+            let record = layout.record_at(self.get(), offset);
+            // A record that is believed by those that follow is not known yet.
+            let len = record.map_or(LONGEST_RECORD, |record| record.frame.len());
+            let len = len.saturating_add(USUAL_RECORD / 2);
+            (len > USUAL_RECORD).then(|| from(offset, len))
+        }));
+    }
 }
 
 /// The beginning of a segment, by its name: the capture had reached that time, with or without
@@ -415,6 +439,32 @@ impl Input {
         })
     }
 
+    /// Opens a compressed segment, of which only what is needed is decompressed: from these points
+    /// on. Its file and the decompressed segment have these lengths.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was indexed.
+    pub fn of_packed_segment(
+        path: &Path,
+        restarts: Vec<Restart>,
+        [file_len, len]: [u64; 2],
+        scratch: &Scratch,
+    ) -> Result<Self, InputError> {
+        let file = File::open(path)?;
+        let has_changed = || InputError::NotACapture("it has changed since".to_owned());
+        let len = usize::try_from(len).map_err(|_| has_changed())?;
+        if file.metadata()?.len() != file_len {
+            return Err(has_changed());
+        }
+        let unpacked = Unpacked::open(path, &file, restarts, len, scratch)?;
+        let bytes = Bytes::Unpacked(Box::new(unpacked));
+        Ok(Self {
+            reached_ns: reached_ns(path, &file),
+            drops: drops_of(path),
+            ..Self::of_bytes(path.display().to_string(), bytes, None)?
+        })
+    }
+
     /// Opens a segment in a store: its ends are fetched, and all of it if it is compressed. `drops`
     /// is the object beside it that says what was dropped.
     ///
@@ -639,31 +689,36 @@ impl Input {
         self.bytes.get()
     }
 
-    /// Fetches a stretch of the file, if it is an object of a store; a failure is noted there.
-    #[inline]
-    pub fn fetch(&self, range: Range<usize>) {
-        if let Bytes::Remote(remote) = &self.bytes {
-            // A record may reach beyond the stretch, and some are believed by those that follow.
-            let end = range.end.saturating_add(LONGEST_RECORD);
-            let _ = remote.fetch([range.start..end]);
-        }
+    /// True if it was decompressed from a segment.
+    #[must_use]
+    pub fn is_unpacked(&self) -> bool {
+        self.packed.is_some()
     }
 
-    /// Fetches the records at these offsets, if it is an object of a store; a failure is noted
+    /// Fetches a stretch of the file, if parts of it may be missing; a failure is noted there.
+    #[inline]
+    pub fn fetch(&self, range: Range<usize>) {
+        // A record may reach beyond the stretch, and some are believed by those that follow.
+        let end = range.end.saturating_add(LONGEST_RECORD);
+        self.bytes.fetch([range.start..end]);
+    }
+
+    /// Fetches the records at these offsets, if parts of the file may be missing; a failure is noted
     /// there.
     #[inline]
     pub fn fetch_records(&self, layout: &Layout, offsets: impl Iterator<Item = usize> + Clone) {
-        if let Bytes::Remote(remote) = &self.bytes {
-            fetch_records(remote, layout, offsets);
+        if self.bytes.has_holes() {
+            self.bytes.fetch_records(layout, offsets);
         }
     }
 
-    /// The error because of which bytes are missing, if it is an object of a store.
+    /// The error because of which bytes are missing, if there was one.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         match &self.bytes {
             Bytes::Remote(remote) => remote.trouble(),
-            _ => None,
+            Bytes::Unpacked(unpacked) => unpacked.trouble(),
+            Bytes::Mapped(_) | Bytes::Temporary(_) | Bytes::Owned(_) => None,
         }
     }
 

@@ -11,12 +11,15 @@ use std::{
 };
 
 use rayon::prelude::*;
-use shared::{index::Identity, units::SipPorts};
+use shared::{
+    index::{Identity, Restart},
+    units::SipPorts,
+};
 
-use super::{Beside, Places, Stored, StoredFile, Use, make, not_used, terms, write};
+use super::{Beside, Made, Places, Stored, StoredFile, Use, make, not_used, terms, write};
 use crate::{
     packet::Decoder,
-    source::{Input, InputError, Scratch, shown},
+    source::{Input, InputError, Map, Scratch, restarts_of, shown},
 };
 
 /// The task of `index`.
@@ -93,10 +96,24 @@ fn index_one(
     if !task.makes_again && is_indexed(&places, &input, task) {
         return Ok(None);
     }
-    let made = make(&input, file_len, &task.decoder, task.sip_ports);
+    let made = make_of(&input, segment, file_len, task);
     write(&made, &places).map_err(failed)?;
     let len = made.index.len().saturating_add(made.positions.len());
     Ok(Some((input.bytes().len() as u64, len as u64)))
+}
+
+/// Makes the index of a segment that was opened from `path`, a file of this length.
+fn make_of(input: &Input, path: &Path, file_len: u64, task: &IndexTask) -> Made {
+    let restarts = || -> Option<Vec<Restart>> {
+        let file = fs::File::open(path).ok()?;
+        restarts_of(Map::of(&file, path).ok()?.bytes())
+    };
+    let restarts = if input.is_unpacked() {
+        restarts().unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    make(input, file_len, &restarts, &task.decoder, task.sip_ports)
 }
 
 /// Indexes a segment that was opened from `path`, a file of this length, unless it has an index. That
@@ -106,7 +123,7 @@ pub fn index_input(input: Input, path: &Path, file_len: u64, task: &IndexTask) -
     let places = Places::of(path, task.directory.as_deref());
     let index = || -> Result<Option<Stored>, String> {
         if !is_indexed(&places, &input, task) {
-            let made = make(&input, file_len, &task.decoder, task.sip_ports);
+            let made = make_of(&input, path, file_len, task);
             write(&made, &places).map_err(|error| error.to_string())?;
         }
         let beside = Beside::Files(places.clone());

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 use shared::index::IndexError;
 
-use super::{Beside, Stored, StoredFile, not_used, terms};
+use super::{Beside, Stored, StoredFile, Use, not_used, terms};
 use crate::{
     config::{Archive, ArchivedSegment, Config, SegmentObjects},
     source::{Input, InputError, Scratch},
@@ -41,11 +41,12 @@ fn open_series(
     let opened: Vec<Result<Result<Input, InputError>>> = segments
         .par_iter()
         .map(|segment| {
-            let input = match open_segment(segment, scratch) {
+            let beside = Beside::of(segment, archive.index_directory.as_deref());
+            let in_parts = open_in_parts(segment, &beside, scratch);
+            let input = match in_parts.map_or_else(|| open_segment(segment, scratch), Ok) {
                 Ok(input) => input,
                 Err(error) => return Ok(Err(error)),
             };
-            let beside = Beside::of(segment, archive.index_directory.as_deref());
             let stored = match stored(&beside, &input, archive, &terms) {
                 Ok(stored) => stored,
                 Err(why) if archive.is_strict => bail!("{}: {why}", beside.name()),
@@ -75,6 +76,25 @@ fn open_series(
         }
     }
     Ok(inputs)
+}
+
+/// Opens a compressed segment whose index knows several points at which decompression can begin, so
+/// that not all of it has to be decompressed. `None` if it has to be, in a store, too.
+fn open_in_parts(segment: &ArchivedSegment, beside: &Beside, scratch: &Scratch) -> Option<Input> {
+    let ArchivedSegment::File(path) = segment else {
+        return None;
+    };
+    let files = StoredFile::open(beside, Use::All).ok().flatten()?;
+    let restarts = files.restarts().ok()?;
+    if restarts.len() < 2 {
+        return None;
+    }
+    let summary = files.summary().ok()?;
+    let lengths = [summary.file_len, summary.identity.len];
+    let input = Input::of_packed_segment(path, restarts, lengths, scratch);
+    input
+        .inspect_err(|error| tracing::warn!("{} is decompressed whole: {error}", segment.name()))
+        .ok()
 }
 
 /// Opens a segment of an archive.

@@ -14,7 +14,10 @@ use std::{
 
 use shared::{
     files,
-    index::{Container, INDEX_MAGIC, IndexError, Summary, index_name, positions_name, section},
+    index::{
+        Container, INDEX_MAGIC, IndexError, POSITIONS_MAGIC, Restart, Summary, index_name,
+        positions_name, read_restarts, section,
+    },
 };
 
 use super::{Made, Use};
@@ -208,6 +211,18 @@ impl StoredFile {
     /// The index has another version, or is damaged.
     pub fn summary(&self) -> Result<Summary, IndexError> {
         summary_of(&Container::open(self.index(), INDEX_MAGIC)?)
+    }
+
+    /// The points at which decompression of the segment can begin. None if it is not compressed.
+    ///
+    /// # Errors
+    /// The positions have another version, or are damaged.
+    pub fn restarts(&self) -> Result<Vec<Restart>, IndexError> {
+        let restarts =
+            Container::open(self.positions(), POSITIONS_MAGIC)?.section(section::RESTARTS)?;
+        let restarts = super::unpacked(&restarts, self.summary()?.identity.len);
+        let restarts = restarts.and_then(|restarts| read_restarts(&restarts));
+        restarts.ok_or(IndexError::Damaged)
     }
 
     /// The words of the segment's calls.

@@ -6,7 +6,7 @@ use bumpalo::Bump;
 use shared::{
     index::{
         Coding, EventWriter, INDEX_MAGIC, Identity, POSITIONS_MAGIC, Part, Passed, PassedWriter,
-        Section, StoredFlow, Summary, section, write, write_flows,
+        Restart, Section, StoredFlow, Summary, section, write, write_flows, write_restarts,
     },
     units::SipPorts,
 };
@@ -36,9 +36,16 @@ pub struct Made {
     pub positions: Vec<u8>,
 }
 
-/// Indexes a segment by itself. `file_len` is the length of its file.
+/// Indexes a segment by itself. `file_len` is the length of its file, and `restarts` has the points
+/// at which decompression can begin, if it is compressed.
 #[must_use]
-pub fn make(input: &Input, file_len: u64, decoder: &Decoder, ports: SipPorts) -> Made {
+pub fn make(
+    input: &Input,
+    file_len: u64,
+    restarts: &[Restart],
+    decoder: &Decoder,
+    ports: SipPorts,
+) -> Made {
     let indexed = |start, is_open: bool| {
         let chunk = Chunk {
             input: 0,
@@ -94,6 +101,7 @@ pub fn make(input: &Input, file_len: u64, decoder: &Decoder, ports: SipPorts) ->
         (section::PACKETS, packed.packets, false),
         (section::BLOCKS, packed.blocks, true),
         (section::NUMBERS, packed.numbers, false),
+        (section::RESTARTS, write_restarts(restarts), true),
     ];
     Made {
         index: put_together(INDEX_MAGIC, sections),

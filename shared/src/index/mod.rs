@@ -21,6 +21,7 @@ mod container;
 mod events;
 mod flows;
 mod packets;
+mod restarts;
 mod summary;
 
 use std::ffi::{OsStr, OsString};
@@ -32,6 +33,7 @@ pub use self::{
     events::{EventWriter, Events, Passed, PassedWriter, StoredRecord, passed},
     flows::{StoredFlow, read_flows, write_flows},
     packets::{read_numbers, read_packets, write_numbers, write_packets},
+    restarts::{Known, Restart, read_restarts, write_restarts},
     summary::{Identity, Summary, Timing},
 };
 
@@ -62,6 +64,8 @@ pub mod section {
     pub const BLOCKS: u32 = 7;
     /// The numbers of each flow's packets in that table, in a `.pos` file.
     pub const NUMBERS: u32 = 8;
+    /// The points at which decompression can begin, in the `.pos` file of a compressed segment.
+    pub const RESTARTS: u32 = 9;
 }
 
 const INDEX_ENDING: &str = ".idx";
