@@ -151,8 +151,7 @@ fn after_each_run_they_are_up_to_date() {
 #[test]
 fn other_records_are_not_read_again() {
     let desk = Desk::new();
-    let segments = segments();
-    desk.deliver_all(&segments[..3]);
+    desk.deliver_all(&segments());
     run(&desk, "day", &[]);
     let log = run(&desk, "day", &[]);
     assert!(!log.contains("a report of"), "{log}");
@@ -163,15 +162,21 @@ fn other_records_are_not_read_again() {
     records[100..end].fill(b'x');
     fs::write(&path, records).unwrap();
     let before = reports(&desk);
-    desk.deliver_all(&segments[3..]);
+    // Two days later.
+    let mut t = Ladder::new();
+    short(&mut t, &[2500, 2501]);
+    let name = SegmentName::new("edge1", "eth0", BEGIN_US + 2500 * MINUTE * 1000, 5);
+    desk.deliver(&name.to_string(), &t.capture.to_pcap());
     let log = run(&desk, "day", &["--final"]);
-    assert!(
-        log.contains("calls-2023-12-02.html: a report of 2 calls"),
-        "{log}"
-    );
-    assert!(!log.contains("no records"), "{log}");
-    let after = reports(&desk);
-    assert!(before.iter().all(|(name, bytes)| after[name] == *bytes));
+    for words in [
+        "calls-2023-12-02.html: a report of 2 calls",
+        "calls-2023-12-03.html: a report of 2 calls",
+    ] {
+        assert!(log.contains(words), "{log}");
+    }
+    assert!(!log.contains("no record"), "{log}");
+    let first = "calls-2023-12-01.html";
+    assert!(reports(&desk)[first] == before[first]);
 }
 
 /// The first run with the flag knows nothing about the records that are there.
