@@ -225,7 +225,7 @@ fn run_files(
         tracing::info!(
             "an earlier run has read all of these files; only renames, reports and uploads were left"
         );
-        return end(session, None, None);
+        return complete(end(session, None, None));
     }
     let mut left = files;
     if session.report.is_resumed {
@@ -251,7 +251,7 @@ fn run_files(
     ) {
         Ok(()) => {
             make_indexes(&session, paths.to_vec());
-            end(session, None, None)
+            complete(end(session, None, None))
         }
         Err(error) => {
             drop(session);
@@ -290,7 +290,7 @@ fn pass(
         Ok(())
     };
     match pass() {
-        Ok(()) => end(session, Some(&mut points), None),
+        Ok(()) => complete(end(session, Some(&mut points), None)),
         Err(error) => {
             put_down(&mut points);
             drop(session);
@@ -457,14 +457,12 @@ fn roll_back(config: &Config, terms: Terms, progress: &Progress) {
 
 /// Makes the reports that are out of date, uploads the due files, for at most `patience`, and saves
 /// what is left in the state.
-///
-/// # Errors
-/// A report cannot be written. The next run will make it.
+/// Also returns the error if a report cannot be written: the next run will make it.
 fn end(
     mut session: Session<'_>,
     points: Option<&mut Points<'_>>,
     patience: Option<Duration>,
-) -> Result<Report> {
+) -> (Report, Result<()>) {
     let made = session.make_reports(true);
     let is_uploaded = session.finish_uploads(patience);
     if (is_uploaded || matches!(made, Ok(true)))
@@ -474,7 +472,12 @@ fn end(
             "the next run will ask the store which files were uploaded, and make the same reports: {error:#}"
         );
     }
-    made.map(|_| session.into_report())
+    (session.into_report(), made.map(drop))
+}
+
+/// The report of a run whose end is only complete with all that it writes.
+fn complete((report, made): (Report, Result<()>)) -> Result<Report> {
+    made.map(|()| report)
 }
 
 /// A state larger than this, in bytes, is written only every few seconds: some 50 MB/s of media
@@ -560,7 +563,11 @@ fn stay(
         };
     }
     service::stopping();
-    end(session, Some(&mut points), Some(LAST_UPLOADS))
+    let (report, made) = end(session, Some(&mut points), Some(LAST_UPLOADS));
+    if let Err(error) = made {
+        tracing::error!("{error:#}; the next run will make this report");
+    }
+    Ok(report)
 }
 
 /// Makes reports that are out of date, if there is time.

@@ -107,6 +107,7 @@ fn record_at(number: u64, at_us: u64, has_texts: bool) -> Value {
         "pdd_ms": 900, "answer_ms": 5000, "talk_s": 60.0, "caller_ua": "Yealink SIP-T46U 108.86.0.20",
         "callee_ua": "Asterisk PBX 20.5.0", "sip_packet_count": 10, "rtp_packet_count": 6000,
         "rtp_stream_count": 2, "codecs": ["PCMA"], "dtmf_count": 0,
+        "dtmf_presses": [{"timestamp": time(start + 9_000_000), "ssrc": number * 2, "digit": "5"}],
         "problems": if is_bad { vec!["loss"] } else { vec![] }, "legs": [], "dialogs": [], "legs_omitted": 0,
         "messages": messages, "messages_omitted": 0, "media": [], "media_omitted": 0, "streams": streams,
     })
@@ -167,6 +168,11 @@ fn stream(
         "loss_percent": (lost as f64 / 32.5 * 100.0).round() / 100.0, "max_burst_loss": lost.min(9), "max_delta_ms": 41.2,
         "min_delta_ms": 0.1, "avg_delta_ms": 20.0, "jitter_ms": 2.1, "max_jitter_ms": 4.0, "mean_jitter_ms": 2.0,
         "mos": 4.41 - (lost as f64) * 0.02, "series": series,
+        "rtcp_series": (0..intervals).map(|place| json!({
+            "start_timestamp": time(grid + place * 5_000_000), "length_s": 5.0,
+            "loss_percent": below(dice, 4) as f64 * 0.39, "jitter_ms": below(dice, 4000) as f64 / 1000.0,
+            "rtt_ms": 20.0 + below(dice, 2000) as f64 / 100.0,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -151,8 +151,16 @@ fn after_each_run_they_are_up_to_date() {
 #[test]
 fn other_records_are_not_read_again() {
     let desk = Desk::new();
-    let segments = segments();
-    desk.deliver_all(&segments[..3]);
+    let later = |minutes: [u64; 2], number| {
+        let mut t = Ladder::new();
+        short(&mut t, &minutes);
+        let begun_us = BEGIN_US + minutes[0] * MINUTE * 1000;
+        let name = SegmentName::new("edge1", "eth0", begun_us, number);
+        desk.deliver(&name.to_string(), &t.capture.to_pcap());
+    };
+    desk.deliver_all(&segments());
+    // Two days later: what is before has ended.
+    later([2500, 2501], 5);
     run(&desk, "day", &[]);
     let log = run(&desk, "day", &[]);
     assert!(!log.contains("a report of"), "{log}");
@@ -163,15 +171,13 @@ fn other_records_are_not_read_again() {
     records[100..end].fill(b'x');
     fs::write(&path, records).unwrap();
     let before = reports(&desk);
-    desk.deliver_all(&segments[3..]);
+    later([2600, 2601], 6);
     let log = run(&desk, "day", &["--final"]);
-    assert!(
-        log.contains("calls-2023-12-02.html: a report of 2 calls"),
-        "{log}"
-    );
-    assert!(!log.contains("no records"), "{log}");
-    let after = reports(&desk);
-    assert!(before.iter().all(|(name, bytes)| after[name] == *bytes));
+    let words = "calls-2023-12-03.html: a report of 4 calls";
+    assert!(log.contains(words), "{log}");
+    assert!(!log.contains("no record"), "{log}");
+    let first = "calls-2023-12-01.html";
+    assert!(reports(&desk)[first] == before[first]);
 }
 
 /// The first run with the flag knows nothing about the records that are there.

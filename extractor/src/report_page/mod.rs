@@ -123,13 +123,13 @@ impl Written {
         } else {
             String::new()
         };
-        let others = if left_out > 0 {
-            format!(
+        let others = match left_out {
+            0 => String::new(),
+            1 => "; 1 line is no record, and is left out".to_owned(),
+            _ => format!(
                 "; {} lines are no records, and are left out",
                 grouped(left_out)
-            )
-        } else {
-            String::new()
+            ),
         };
         let what = if calls == 1 { "call" } else { "calls" };
         format!(

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 
 use anyhow::{Context, Result};
 
-use super::{end, scratch, work};
+use super::{complete, end, scratch, work};
 use crate::{
     config::{Archive, Config},
     moment::Moment,
@@ -63,7 +63,7 @@ fn run_in_order(
         ..Unit::default()
     };
     work(&mut session, unit, None)?;
-    end(session, None, None)
+    complete(end(session, None, None))
 }
 
 /// Merges several series into temporary captures, a unit of work at a time, and reads these.
@@ -92,7 +92,7 @@ fn run_merged(
         work(&mut session, unit, None)?;
     }
     work(&mut session, Unit::last(), None)?;
-    end(session, None, None)
+    complete(end(session, None, None))
 }
 
 /// The next records of several series from these positions on, as one capture. True comes with it

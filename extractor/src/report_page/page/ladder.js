@@ -206,7 +206,7 @@ function mediaBetween(streams, from, to) {
     // Records without the course of streams have their totals.
     const isKnown = stream.series.length > 0;
     const [packets, lost] = isKnown ? [sum((one) => one.packets), sum((one) => one.lost)]
-      : [stream.rtp_packet_count - stream.lost_packets, stream.lost_packets];
+      : [stream.rtp_packet_count, stream.lost_packets];
     const scores = isKnown ? part.flatMap((one) => (one.mos === null ? [] : [one.mos])) : [stream.mos ?? []].flat();
     const mos = scores.length > 0 ? Math.min(...scores) : null;
     const loss = packets + lost > 0 ? (lost / (packets + lost)) * 100 : 0;
