@@ -6,6 +6,7 @@
 
 mod archive;
 mod candidates;
+mod legs;
 pub mod query;
 mod table;
 
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// The task of `find`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Task {
     /// The directories of the archive.
     pub directories: Vec<PathBuf>,
@@ -42,6 +43,8 @@ pub struct Task {
     pub measures: bool,
     /// True when a segment without a usable index is an error.
     pub is_strict: bool,
+    /// True when the other legs of the conversations of the calls are found with them.
+    pub brings_legs: bool,
     /// True when the calls are extracted.
     pub extracts: bool,
     /// The form of the list.
@@ -74,7 +77,7 @@ pub struct Found {
 /// The archive cannot be read, or an output cannot be written.
 pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found> {
     let segments = archive::list(task, scratch)?;
-    let candidates = Candidates::of(&segments, task);
+    let mut candidates = Candidates::of(&segments, task);
     let mut records = listed(task, &segments, &candidates, progress)?;
     records.retain(|record| {
         let words = candidates.words(record);
@@ -83,9 +86,17 @@ pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found
     if let Some(last) = task.last {
         records.drain(..records.len().saturating_sub(last));
     }
+    let mut of_legs = None;
+    if task.brings_legs && !records.is_empty() {
+        let found = records;
+        let (of_all, with_legs) =
+            legs::with_legs(task, &segments, &mut candidates, found, progress)?;
+        (of_legs, records) = (Some(of_all), with_legs);
+    }
     let calls = records.len();
     if task.extracts && calls > 0 {
         let ids: BTreeSet<Box<[u8]>> = records.iter().filter_map(archive::call_id).collect();
+        let task = of_legs.as_ref().unwrap_or(task);
         extract(task, &segments, &candidates, ids, progress)?;
     }
     let text = match task.form {
@@ -174,6 +185,7 @@ impl Task {
             uses,
             is_strict: self.is_strict,
             last_message,
+            awaits_legs: false,
         }
     }
 }
