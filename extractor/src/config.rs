@@ -76,6 +76,8 @@ pub struct Archive {
     /// Packet time at the last message of the calls that are wanted: when they have ended after it,
     /// the rest is not read.
     pub last_message: Clock,
+    /// True when the rest is read until no call can join their conversations.
+    pub awaits_legs: bool,
 }
 
 /// A segment of an archive.

@@ -1,6 +1,6 @@
 //! The outcome of a run: the counters, the losses and their reasons, and the exit status.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use shared::{pcap::Gap, segment_drops::SegmentDrops, units::grouped};
 
@@ -67,6 +67,9 @@ pub struct Report {
     pub calls: CallCounts,
     /// Calls that are still open, and go on in the next run.
     pub open_calls: u64,
+    /// The Call-IDs of all legs of the conversations of calls that were asked for by their
+    /// Call-IDs.
+    pub legs: BTreeSet<Box<[u8]>>,
     /// Segments that were read.
     pub segments: u64,
     /// Copies of packets that were left out.

@@ -222,7 +222,12 @@ impl<'c> Session<'c> {
         let settled = archive
             .last_message
             .saturating_add(held_ns.saturating_mul(2));
-        end.clock > settled && self.open_calls() == 0
+        let awaits_legs = || {
+            let only = self.config.outputs.selection.only.as_deref();
+            archive.awaits_legs
+                && only.is_some_and(|only| self.extraction.calls.has_incomplete_conversation(only))
+        };
+        end.clock > settled && self.open_calls() == 0 && !awaits_legs()
     }
 
     /// True when a run over an archive needs segments that were left out: at `end`, the calls that
@@ -391,6 +396,7 @@ impl<'c> Session<'c> {
         self.report.calls.add_all(self.extraction.outputs.counts());
         self.report.blanked_messages = self.extraction.outputs.blanked_messages();
         self.report.open_calls = self.open_calls() as u64;
+        self.report.legs = self.extraction.outputs.take_legs();
         if self.has_calls() {
             self.report.survey = Survey::default();
         }

@@ -331,3 +331,55 @@ fn legs_of_different_kinds_are_a_pcapng() {
         .filter(|name| name.starts_with(".call") || name.starts_with(".leg"));
     assert_eq!(hidden.count(), 0);
 }
+
+/// Other software reads it, and finds each frame once.
+#[test]
+fn tshark_reads_the_frames_of_both_legs() {
+    let (one, two) = (near(LEG, VALUE), far(OTHER, VALUE));
+    let mut t = with_files();
+    begun(&mut t, 0, &one);
+    begun(&mut t, 30, &two);
+    talked(&mut t, 303, &two, 0x80);
+    talked(&mut t, 300, &one, 0x70);
+    ended(&mut t, 2_000, &one);
+    ended(&mut t, 2_010, &two);
+    let out = t.extract();
+    let files = out.files();
+    let path = out.out.join(conversations(&files)[0]);
+    let read = std::process::Command::new("tshark")
+        .arg("-r")
+        .arg(path)
+        .args([
+            "-T",
+            "fields",
+            "-e",
+            "frame.time_epoch",
+            "-e",
+            "sip.Call-ID",
+        ])
+        .output();
+    let Ok(read) = read else { return };
+    let lines = String::from_utf8(read.stdout).unwrap();
+    let times: Vec<&str> = lines
+        .lines()
+        .filter_map(|line| line.split('\t').next())
+        .collect();
+    assert_eq!(times.len(), t.capture.frames.len());
+    assert!(times.is_sorted(), "{times:?}");
+    let of_leg = |id| lines.lines().filter(|line| line.ends_with(id)).count();
+    assert_eq!((of_leg(LEG), of_leg(OTHER)), (5, 5));
+}
+
+#[test]
+fn a_run_without_pcaps_has_no_file_to_join() {
+    let capture = both([&near(LEG, ""), &far(OTHER, "")]).capture.to_pcap();
+    let flags = ["--conversations", "--no-pcaps"];
+    let out = support::ladder::extract_bytes(&capture, &flags);
+    assert_eq!(out.status, Some(2));
+    assert!(
+        out.log
+            .contains("'--conversations' cannot be used with '--no-pcaps'"),
+        "{}",
+        out.log
+    );
+}

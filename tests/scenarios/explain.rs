@@ -520,3 +520,45 @@ fn the_page_shows_an_example() {
         found.text
     );
 }
+
+#[test]
+fn the_messages_of_all_legs_are_in_one_ladder() {
+    let header = "X-CID: 0815-4711";
+    let mut t = conversations::both([
+        &conversations::near(conversations::LEG, header),
+        &conversations::far(conversations::OTHER, header),
+    ]);
+    t.sort();
+    let capture = t.capture.to_pcap();
+    let got = run(&capture, &["--call-id", "other-leg", "--columns=120"]);
+    got.says("Messages of the 2 legs of the conversation")
+        .says("1: -0.030 first-leg 2: 0.000 other-leg this call")
+        .says("1: INVITE")
+        .says("2: 200 OK (BYE)");
+    let lanes = got.text.lines().find(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("192.0.2.1") && words.nth(1) == Some("192.0.2.2")
+    });
+    assert!(lanes.is_some(), "lanes are hosts: {}", got.text);
+    let ladder = got.text.split("Messages of the 2 legs").nth(1).unwrap();
+    let legs = ladder.lines().filter_map(|line| {
+        let is_arrow = line.contains("->|") || line.contains("|<-");
+        let leg = ["1:", "2:"].into_iter().find(|leg| line.contains(leg));
+        leg.filter(|_| is_arrow)
+    });
+    let legs: Vec<&str> = legs.collect();
+    assert_eq!(
+        legs,
+        ["1:", "2:", "1:", "1:", "2:", "2:", "1:", "2:", "1:", "2:"],
+        "by time: {ladder}"
+    );
+    run(&capture, &["--call-id", "leg$", "--columns=120"]).says(
+        "Messages of the 2 legs of the conversation see call first-leg, which is one of them",
+    );
+    let mut t = conversations::both([
+        &conversations::near(conversations::LEG, ""),
+        &conversations::far(conversations::OTHER, ""),
+    ]);
+    t.sort();
+    run(&t.capture.to_pcap(), &["--call-id", "other-leg"]).says_not("legs of the conversation");
+}

@@ -30,6 +30,9 @@ fn index(desk: &Desk) -> Ran {
     desk.ended(&mut command("index", desk)).is(0)
 }
 
+/// Flags for records, in which legs are linked as in the whole run.
+const RECORDS: [&str; 2] = [ALL_FILES[0], ALL_FILES[2]];
+
 /// Runs `find` with these arguments; its list comes with the outcome.
 fn find(desk: &Desk, arguments: &[&str]) -> (Ran, String) {
     let output = command("find", desk).args(arguments).output().unwrap();
@@ -46,7 +49,7 @@ fn found(desk: &Desk, arguments: &[&str]) -> (Files, String) {
     let _ = fs::remove_dir_all(&out);
     let (ran, _) = find(
         desk,
-        &[arguments, &ALL_FILES, &["-o", out.to_str().unwrap()]].concat(),
+        &[arguments, &RECORDS, &["-o", out.to_str().unwrap()]].concat(),
     );
     let mut got = files(&out);
     got.remove(STATE);
@@ -73,7 +76,7 @@ fn all_calls_are_those_of_the_whole_run_wherever_it_is_cut() {
                 let desk = Desk::new();
                 desk.deliver_all(&names.cut(&packets, pieces, &mut dice));
                 index(&desk);
-                let (got, log) = found(&desk, SIZES[sizes]);
+                let (got, log) = found(&desk, &[SIZES[sizes], &["--conversations"]].concat());
                 let what = format!("{form:?}, {pieces} of {names:?}");
                 assert_same(&want, &got, &what);
                 assert!(!log.contains("read instead"), "{what}: {log}");
@@ -119,6 +122,63 @@ fn each_call_is_that_of_the_whole_run() {
     }
 }
 
+/// One leg is found by its Call-ID; the others, and the file of all, come with it.
+#[test]
+fn a_leg_brings_the_conversation_of_the_whole_run() {
+    let packets = Packets::everything(Form::Nano);
+    let want = results_with_records(&packets);
+    let records = String::from_utf8(want["calls.jsonl"].clone()).unwrap();
+    let record = |line: &str| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+    for (legs, first) in [
+        (&["paired-a", "paired-b"][..], "paired-a"),
+        (
+            &["linked-a", "linked-b", "linked-c", "linked-d"],
+            "linked-a",
+        ),
+        (&["leg-in", "leg-out"], "leg-in"),
+        (&["short-1"], "short-1"),
+    ] {
+        let is_leg = |line: &&str| legs.contains(&record(line)["call_id"].as_str().unwrap());
+        let lines: Vec<&str> = records.lines().filter(is_leg).collect();
+        assert_eq!(lines.len(), legs.len());
+        let names = lines.iter().map(|line| {
+            let name = &record(line)["output_pcap_filename"];
+            name.as_str().unwrap().to_owned()
+        });
+        let mut names: Vec<String> = names.collect();
+        let of_first = records
+            .lines()
+            .find(|line| record(line)["call_id"] == first);
+        let id = record(of_first.unwrap())["conversation_id"].clone();
+        if legs.len() > 1 {
+            names.push(format!("conversation_{}.pcap", id.as_str().unwrap()));
+        }
+        for (pieces, leg) in [1, 7, 31].into_iter().zip(legs.iter().cycle()) {
+            let what = format!("{leg} in {pieces}");
+            let desk = Desk::new();
+            desk.deliver_all(&Names::Agents.cut(&packets, pieces, &mut Dice::new(43)));
+            index(&desk);
+            let asked = format!("^{leg}$");
+            let (got, log) = found(&desk, &["--call-id", &asked, "--conversations"]);
+            assert_eq!(got.len(), names.len() + 3, "{what}: {:?}", got.keys());
+            for name in &names {
+                assert!(got.get(name) == want.get(name), "{what}: {name}");
+            }
+            let got = String::from_utf8_lossy(&got["calls.jsonl"]).into_owned();
+            assert_eq!(got.lines().collect::<Vec<_>>(), lines, "{what}");
+            assert!(!log.contains("WARN"), "{what}: {log}");
+            let flags = ["--call-id", &asked, "--conversation", RECORDS[1]];
+            let (ran, list) = find(&desk, &flags);
+            assert_eq!(
+                list.lines().count(),
+                legs.len() + 1,
+                "{what}: {list} {}",
+                ran.log
+            );
+        }
+    }
+}
+
 /// Two calls: `one` before and `two` behind half a MiB of media of `loud`.
 fn two_calls() -> Ladder {
     calls_around(2_400)
@@ -159,7 +219,7 @@ fn desk_of_two() -> (Desk, Files) {
     let desk = Desk::new();
     desk.deliver("calls.pcap", &two_calls().capture.to_pcap());
     index(&desk);
-    desk.run(&[&["--final"], &ALL_FILES[..]].concat()).is(0);
+    desk.run(&["--final", "--json"]).is(0);
     let want = visible(&desk.out);
     (desk, want)
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use support::{
-    desk::assert_same,
+    desk::{Files, assert_same},
+    ladder::extract_bytes,
     traffic::{self, Plan, Signalling},
 };
+
+use crate::segments::everything::{Form, Packets};
 
 use super::{
     proxy::{Fault, Operation, Request, Rule},
@@ -53,6 +56,32 @@ fn all_calls_of_a_capture_are_objects() {
             site.puts()
         );
     }
+}
+
+/// Its legs are sent and deleted before it is complete.
+#[test]
+fn the_file_of_a_conversation_is_an_object_too() {
+    let capture = Packets::everything(Form::Micro).whole();
+    let want = extract_bytes(&capture, &["--conversations"]).files();
+    let want: Files = want
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("conversation_"))
+        .collect();
+    assert_eq!(want.len(), 3, "{:?}", want.keys());
+    let site = Site::new();
+    site.lay(&capture);
+    let flags = [
+        "--conversations",
+        "--window-bytes=9000",
+        "--unit-bytes=30000",
+    ];
+    site.run(&flags).is(0);
+    let stored = site.store.under(PREFIX).into_iter();
+    let stored = stored.filter(|(name, _)| name.starts_with("conversation_"));
+    assert_same(&want, &stored.collect(), "conversations");
+    let left = site.desk.everything_in_out();
+    let tables = left.keys().all(|name| name.ends_with(".csv"));
+    assert!(tables, "{:?}", left.keys());
 }
 
 #[test]

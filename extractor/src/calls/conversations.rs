@@ -212,6 +212,12 @@ impl Conversations {
         self.groups.as_mut().map(Groups::take).unwrap_or_default()
     }
 
+    /// Returns true if a call can still join the group of a call with one of these Call-IDs.
+    pub(super) fn has_incomplete(&self, call_ids: &BTreeSet<Box<[u8]>>) -> bool {
+        let groups = self.groups.as_ref();
+        groups.is_some_and(|groups| groups.has_any_of(call_ids))
+    }
+
     /// Completes all conversations: the input has ended.
     pub(super) fn finish(&mut self) {
         if let Some(groups) = &mut self.groups {

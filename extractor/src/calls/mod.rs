@@ -53,8 +53,8 @@ pub use strays::Strays;
 pub use table::{Call, CallTable, Claim, End, Rules, Work};
 pub use texts::{Text, Texts};
 pub use trace::{
-    Fate, Grant, GrantOutcome, Outside, Repeats, Stretch, Trace, TracedCall, TracedFlow,
-    TracedMessage, Wanted,
+    Fate, Grant, GrantOutcome, Outside, Repeats, Stretch, Trace, TracedCall, TracedConversation,
+    TracedFlow, TracedMessage, Wanted,
 };
 pub use unclaimed::{Unclaimed, UnclaimedCounts};
 

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
 use serde::{Deserialize, Serialize};
@@ -414,6 +414,13 @@ impl CallTable {
     /// Takes the conversations that no call can join any more: all of their calls have ended.
     pub fn take_complete_conversations(&mut self) -> Vec<LegGroup> {
         self.conversations.take_complete()
+    }
+
+    /// Returns true if a call can still join the conversation of a closed call with one of these
+    /// Call-IDs.
+    #[must_use]
+    pub fn has_incomplete_conversation(&self, call_ids: &BTreeSet<Box<[u8]>>) -> bool {
+        self.conversations.has_incomplete(call_ids)
     }
 
     /// The open calls that are settled less far than others, so that no fragmented packet is

@@ -14,7 +14,9 @@ use std::{
 use regex::bytes::Regex;
 use smallvec::SmallVec;
 
-use super::{Basis, Call, CallNumber, End, Given, Link, Owner, flows::FlowPackets};
+use super::{
+    Basis, Call, CallNumber, End, Given, LegGroup, Link, NamedLeg, Owner, flows::FlowPackets,
+};
 use crate::{
     events::{FlowKey, SipEvent, stable_hash},
     moment::{Clock, Moment},
@@ -24,6 +26,9 @@ use crate::{
 };
 
 mod flow;
+mod legs;
+
+pub use legs::TracedConversation;
 
 pub use flow::{Fate, Outside, Stretch, TracedFlow};
 
@@ -59,6 +64,16 @@ pub struct Wanted {
     pub most: usize,
 }
 
+impl Wanted {
+    /// Returns true if a leg may be asked for.
+    #[must_use]
+    pub fn may_be(&self, leg: &NamedLeg) -> bool {
+        let mut pattern = self.pattern.iter();
+        *leg.call_id == *self.text.as_bytes()
+            || pattern.any(|pattern| pattern.is_match(&leg.call_id))
+    }
+}
+
 /// What was decided on some calls.
 #[derive(Debug)]
 pub struct Trace {
@@ -74,6 +89,7 @@ pub struct Trace {
     watched: Option<BTreeMap<Endpoint, SmallVec<[usize; 1]>>>,
     decisions: BTreeMap<FlowKey, Decisions>,
     others: BTreeMap<CallNumber, Box<[u8]>>,
+    conversations: legs::Conversations,
 }
 
 /// A call that is asked for.
@@ -196,12 +212,16 @@ impl Trace {
             watched: None,
             decisions: BTreeMap::new(),
             others: BTreeMap::new(),
+            conversations: legs::Conversations::default(),
         }
     }
 
-    /// The same trace for the second reading of the same capture.
+    /// The same trace for the second reading of the same capture, in which these conversations were
+    /// found.
     #[must_use]
-    pub fn again(mut self) -> Self {
+    pub fn again(mut self, groups: Vec<LegGroup>) -> Self {
+        let numbers: BTreeSet<CallNumber> = self.calls.iter().map(|call| call.number).collect();
+        self.conversations = legs::Conversations::of(groups, |number| numbers.contains(&number));
         let mut watched: BTreeMap<Endpoint, SmallVec<[usize; 1]>> = BTreeMap::new();
         for (index, call) in self.calls.iter_mut().enumerate() {
             call.messages.sort_by_key(|message| message.time_ns);
@@ -221,6 +241,12 @@ impl Trace {
     #[must_use]
     pub fn calls(&self) -> &[TracedCall] {
         &self.calls
+    }
+
+    /// The conversation of a call, if it has two legs or more.
+    #[must_use]
+    pub fn conversation_of(&self, call: &TracedCall) -> Option<&TracedConversation> {
+        self.conversations.get(call.number)
     }
 
     /// The Call-ID of a call that has a flow at an endpoint.
@@ -279,6 +305,7 @@ impl Trace {
         if let Some(call) = self.call(number) {
             call.add(event);
         }
+        self.conversations.note_message(number, event);
     }
 
     /// Notes an endpoint that a call gives.
@@ -504,17 +531,7 @@ impl TracedCall {
             return;
         }
         let mut message = TracedMessage::of(event);
-        let earlier = self.messages.iter().rev().find(|earlier| {
-            (earlier.digest, earlier.source, earlier.destination)
-                == (message.digest, message.source, message.destination)
-        });
-        message.repeats = earlier.map(|earlier| {
-            if message.time_ns.abs_diff(earlier.time_ns) > COPY_NS {
-                Repeats::Again
-            } else {
-                Repeats::Copy
-            }
-        });
+        message.repeats = repetition_of(&message, self.messages.iter().rev());
         self.messages.push(message);
     }
 
@@ -541,6 +558,23 @@ impl TracedCall {
             self.beside.entry(left.key).or_default().add(clock);
         }
     }
+}
+
+/// The way in which a message repeats one of these, the latest first.
+fn repetition_of<'m>(
+    message: &TracedMessage,
+    mut earlier: impl Iterator<Item = &'m TracedMessage>,
+) -> Option<Repeats> {
+    let earlier = earlier.find(|earlier| {
+        (earlier.digest, earlier.source, earlier.destination)
+            == (message.digest, message.source, message.destination)
+    })?;
+    let is_later = message.time_ns.abs_diff(earlier.time_ns) > COPY_NS;
+    Some(if is_later {
+        Repeats::Again
+    } else {
+        Repeats::Copy
+    })
 }
 
 impl TracedMessage {

@@ -47,6 +47,14 @@ pub struct FindArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Which calls")]
     last: Option<u32>,
 
+    /// Find the other legs of the conversations of these calls, too, also those that other flags
+    /// leave out.
+    ///
+    /// --conversations does so as well, and writes with -o a pcap for each conversation. Legs are
+    /// known from --lookback before the calls on, until no call can join their conversations.
+    #[arg(long, help_heading = "Which calls")]
+    conversation: bool,
+
     #[command(flatten, next_help_heading = "Input")]
     input: FindInput,
 
@@ -193,6 +201,7 @@ impl FindArguments {
             lookback_ns: self.input.lookback.as_ns(),
             measures: self.input.measure,
             is_strict: self.input.strict,
+            brings_legs: self.conversation || self.output.conversations,
             extracts: self.extracts,
             form: if self.output.json {
                 Form::Json

@@ -1,8 +1,9 @@
-//! The messages of a call, drawn between their endpoints.
+//! The messages of a call, drawn between their endpoints, and those of its conversation, drawn
+//! between hosts.
 
 use super::page::{Page, cut, since, width};
 use crate::{
-    calls::{Repeats, TracedCall, TracedMessage},
+    calls::{NamedLeg, Repeats, Trace, TracedCall, TracedMessage},
     outputs::printable,
     packet::Endpoint,
     sdp::{MediaLine, Place},
@@ -16,22 +17,82 @@ const MAX_GAP: usize = 38;
 /// The most messages that are drawn.
 const MAX_DRAWN: usize = 400;
 
-/// The lanes of a ladder, one for each endpoint.
-struct Lanes {
-    ends: Vec<Endpoint>,
+/// The most letters of a Call-ID in the list of legs.
+const MAX_CALL_ID: usize = 60;
+
+/// A message as it is drawn.
+struct Arrow<'a> {
+    message: &'a TracedMessage,
+    from: String,
+    to: String,
+    label: String,
+}
+
+/// The lanes of a ladder, one for each endpoint or host.
+struct Lanes<'a> {
+    ends: Vec<&'a str>,
     gap: usize,
 }
 
-/// Draws the messages.
+/// Draws the messages of a call between their endpoints.
 pub(super) fn draw(page: &mut Page, call: &TracedCall) {
     page.heading("Messages");
-    let lanes = Lanes::of(call, page.columns);
+    let arrow = |message| Arrow::between(message, &|end| end.to_string(), label(message));
+    let arrows: Vec<Arrow<'_>> = call.messages.iter().map(arrow).collect();
+    draw_all(page, call.start_ns, &arrows, call.messages_beyond);
+}
+
+/// Draws the messages of all legs of a call's conversation between their hosts.
+pub(super) fn draw_conversation(page: &mut Page, call: &TracedCall, trace: &Trace) {
+    let Some(conversation) = trace.conversation_of(call) else {
+        return;
+    };
+    let count = conversation.legs.len();
+    page.heading(&format!("Messages of the {count} legs of the conversation"));
+    let mut calls = trace.calls().iter();
+    let is_leg = |one: &&TracedCall| conversation.legs.iter().any(|leg| leg.number == one.number);
+    if let Some(before) = calls.find(is_leg).filter(|one| one.number != call.number) {
+        let call_id = printable(&before.call_id);
+        page.wrapped("  ", &format!("see call {call_id}, which is one of them"));
+        return;
+    }
+    let leg = |(index, leg): (usize, &NamedLeg)| {
+        let call_id = cut(&printable(&leg.call_id), MAX_CALL_ID);
+        let this = if leg.number == call.number {
+            "this call"
+        } else {
+            ""
+        };
+        let start = since(call.start_ns, leg.start_ns);
+        [name_of_leg(index), start, call_id, this.to_owned()]
+    };
+    let legs: Vec<_> = conversation.legs.iter().enumerate().map(leg).collect();
+    page.table(&legs);
+    page.blank();
+    let host = |end: Endpoint| end.ip().to_string();
+    let arrows = conversation.messages.iter().map(|(leg, message)| {
+        let text = format!("{} {}", name_of_leg(*leg), label(message));
+        Arrow::between(message, &host, text)
+    });
+    let arrows: Vec<Arrow<'_>> = arrows.collect();
+    draw_all(page, call.start_ns, &arrows, conversation.messages_beyond);
+}
+
+/// The name of a leg in a ladder: `1:`.
+fn name_of_leg(index: usize) -> String {
+    format!("{}:", index.saturating_add(1))
+}
+
+/// Draws messages; `beyond` of them are not there.
+fn draw_all(page: &mut Page, start_ns: u64, arrows: &[Arrow<'_>], beyond: u64) {
+    let lanes = Lanes::of(arrows, page.columns);
     if let Some(lanes) = &lanes {
         lanes.head(page);
     }
     let mut before = None;
-    for (number, message) in (1..).zip(&call.messages).take(MAX_DRAWN) {
-        let time = since(call.start_ns, message.time_ns);
+    for (number, arrow) in (1..).zip(arrows).take(MAX_DRAWN) {
+        let message = arrow.message;
+        let time = since(start_ns, message.time_ns);
         let later = before.map_or_else(String::new, |before| {
             let sign = if message.time_ns < before { "" } else { "+" };
             format!("{sign}{}", since(before, message.time_ns))
@@ -39,44 +100,55 @@ pub(super) fn draw(page: &mut Page, call: &TracedCall) {
         before = Some(message.time_ns);
         let left = format!("{number:>4}  {time:>9}  {later:>8}");
         match &lanes {
-            Some(lanes) => page.line(&format!("{left:<LEFT$}{}", lanes.arrow(message))),
+            Some(lanes) => page.line(&format!("{left:<LEFT$}{}", lanes.arrow(arrow))),
             None => page.wrapped(
                 &format!("{left:<LEFT$}"),
-                &format!(
-                    "{} -> {}  {}",
-                    message.source,
-                    message.destination,
-                    label(message)
-                ),
+                &format!("{} -> {}  {}", arrow.from, arrow.to, arrow.label),
             ),
         }
         for note in notes(message) {
             page.wrapped(&" ".repeat(LEFT.saturating_add(2)), &note);
         }
     }
-    let left_out = call.messages.len().saturating_sub(MAX_DRAWN) as u64;
-    let left_out = left_out.saturating_add(call.messages_beyond);
+    let left_out = arrows.len().saturating_sub(MAX_DRAWN) as u64;
+    let left_out = left_out.saturating_add(beyond);
     if left_out > 0 {
         page.line(&format!("      and {left_out} more"));
     }
 }
 
-impl Lanes {
+impl<'a> Arrow<'a> {
+    /// The arrow of a message between lanes with these names.
+    fn between(
+        message: &'a TracedMessage,
+        name: &impl Fn(Endpoint) -> String,
+        label: String,
+    ) -> Self {
+        Self {
+            message,
+            from: name(message.source),
+            to: name(message.destination),
+            label,
+        }
+    }
+}
+
+impl<'a> Lanes<'a> {
     /// `None` if they do not fit.
-    fn of(call: &TracedCall, columns: usize) -> Option<Self> {
-        let mut ends: Vec<Endpoint> = Vec::new();
-        for message in &call.messages {
-            for end in [message.source, message.destination] {
-                if !ends.contains(&end) {
+    fn of(arrows: &'a [Arrow<'_>], columns: usize) -> Option<Self> {
+        let mut ends: Vec<&str> = Vec::new();
+        for arrow in arrows {
+            for end in [&arrow.from, &arrow.to] {
+                if !ends.contains(&end.as_str()) {
                     ends.push(end);
                 }
             }
         }
-        let last = width(&ends.last()?.to_string());
+        let last = width(ends.last()?);
         let gaps = ends.len().saturating_sub(1).max(1);
         let room = columns.saturating_sub(LEFT.saturating_add(last));
         let gap = room.checked_div(gaps)?.min(MAX_GAP);
-        let widest = ends.iter().map(|end| width(&end.to_string())).max()?;
+        let widest = ends.iter().map(|end| width(end)).max()?;
         (gap >= MIN_GAP && gap > widest).then_some(Self { ends, gap })
     }
 
@@ -91,21 +163,21 @@ impl Lanes {
     }
 
     /// A lane is a bar; the message is an arrow from one to another.
-    fn arrow(&self, message: &TracedMessage) -> String {
-        let place = |end: Endpoint| self.ends.iter().position(|lane| *lane == end);
-        let from = place(message.source).unwrap_or_default();
-        let to = place(message.destination).unwrap_or_default();
+    fn arrow(&self, arrow: &Arrow<'_>) -> String {
+        let place = |end: &str| self.ends.iter().position(|lane| *lane == end);
+        let from = place(&arrow.from).unwrap_or_default();
+        let to = place(&arrow.to).unwrap_or_default();
         let (first, last) = (from.min(to), from.max(to));
         let blank = format!("{:<1$}", "|", self.gap);
         let mut line = blank.repeat(first);
         if first == last {
             line.push_str("| (to itself) ");
-            line.push_str(&label(message));
+            line.push_str(&arrow.label);
             return line;
         }
         let span = last.saturating_sub(first).saturating_mul(self.gap);
         let room = span.saturating_sub(3);
-        let text = format!(" {} ", cut(&label(message), room.saturating_sub(4)));
+        let text = format!(" {} ", cut(&arrow.label, room.saturating_sub(4)));
         let dashes = room.saturating_sub(width(&text));
         let (before, after) = (dashes / 2, dashes.saturating_sub(dashes / 2));
         let (before, after) = ("-".repeat(before), "-".repeat(after));

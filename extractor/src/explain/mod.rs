@@ -18,7 +18,7 @@ use shared::units::{ByteSize, SipPorts};
 
 use self::{page::Page, sightings::Sightings};
 use crate::{
-    calls::{CallTable, LinkRules, Rules, Trace, TracedCall, Wanted},
+    calls::{CallTable, LegGroup, LinkRules, Rules, Trace, TracedCall, Wanted},
     counts::Counts,
     moment::{Moment, Position},
     outputs::Records,
@@ -74,15 +74,15 @@ pub fn explain(task: &Task, columns: usize, progress: &Progress) -> Result<Expla
     let inputs = Inputs::new(0, inputs, Carried::default());
     progress.begin(inputs.total_bytes().saturating_mul(2));
     let first = Reader::new(task, &inputs, progress);
-    let (trace, counts) = first.read(Trace::new(task.wanted.clone()), |_, _| {});
-    let trace = trace.again();
+    let (trace, counts, groups) = first.read(Trace::new(task.wanted.clone()), |_, _| {});
+    let trace = trace.again(groups);
     let mut sightings = Sightings::of(&trace, task);
     let mut survey = Survey::default();
     let second = Reader {
         read_before: inputs.total_bytes(),
         ..first
     };
-    let (trace, _) = second.read(trace, |records, window| {
+    let (trace, ..) = second.read(trace, |records, window| {
         records.for_each_between(window, |record| {
             let packet = task.decoder.decode(record.link, record.frame);
             sightings.add(&packet);
@@ -129,12 +129,13 @@ impl<'i> Reader<'i> {
         }
     }
 
-    /// Reads all windows, and closes the open calls; `look` gets the records of each window.
+    /// Reads all windows, and closes the open calls; `look` gets the records of each window. Also
+    /// returns the conversations with a leg that is asked for.
     fn read(
         &self,
         trace: Trace,
         mut look: impl FnMut(Records<'_>, std::ops::Range<Position>),
-    ) -> (Trace, Counts) {
+    ) -> (Trace, Counts, Vec<LegGroup>) {
         let Self {
             task,
             inputs,
@@ -142,7 +143,11 @@ impl<'i> Reader<'i> {
             read_before,
         } = *self;
         let wanted = task.wanted.clone();
-        let mut calls = CallTable::traced(task.rules, trace).with_links(task.links.clone());
+        let mut calls = CallTable::traced(task.rules, trace)
+            .with_links(task.links.clone())
+            .with_groups(true);
+        let mut groups = Vec::new();
+        let is_asked_for = |group: &LegGroup| group.legs.iter().any(|leg| wanted.may_be(leg));
         let mut layouts = Layouts::of(inputs);
         let mut windows = Windows::new(
             inputs,
@@ -163,6 +168,8 @@ impl<'i> Reader<'i> {
             let range = window.start.position..window.end.position;
             let settled = correlate(&mut calls, window, task.rules.lookback_ns);
             settle(&mut calls, settled);
+            let complete = calls.take_complete_conversations();
+            groups.extend(complete.into_iter().filter(is_asked_for));
             arena.reset();
             let records = Records {
                 inputs,
@@ -175,8 +182,11 @@ impl<'i> Reader<'i> {
         }
         calls.finish(windows.next());
         settle(&mut calls, Moment::NEVER);
-        let trace = calls.into_trace().unwrap_or_else(|| Trace::new(wanted));
-        (trace, counts)
+        let complete = calls.take_complete_conversations();
+        groups.extend(complete.into_iter().filter(is_asked_for));
+        let trace = calls.into_trace();
+        let trace = trace.unwrap_or_else(|| Trace::new(wanted.clone()));
+        (trace, counts, groups)
     }
 }
 
@@ -201,6 +211,7 @@ fn describe(
     page::head(page, call);
     page::legs(page, call);
     ladder::draw(page, call);
+    ladder::draw_conversation(page, call, trace);
     flows::endpoints(page, call);
     flows::taken(page, call, sightings);
     flows::left(page, call, trace, sightings);

@@ -72,6 +72,16 @@ impl Candidates {
         known.words.extend_from_slice(call.words);
     }
 
+    /// Becomes the candidates with these Call-IDs.
+    pub(super) fn become_these(&mut self, segments: &[Segment], ids: &BTreeSet<Box<[u8]>>) {
+        self.calls.clear();
+        let all = segments
+            .iter()
+            .flat_map(|segment| Words::of(&segment.words));
+        all.filter(|call| ids.contains(call.call_id))
+            .for_each(|call| self.add(&call));
+    }
+
     /// The Call-IDs.
     #[must_use]
     pub fn ids(&self) -> BTreeSet<Box<[u8]>> {

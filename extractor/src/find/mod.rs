@@ -6,6 +6,7 @@
 
 mod archive;
 mod candidates;
+mod legs;
 pub mod query;
 mod table;
 
@@ -21,13 +22,14 @@ use crate::{
     config::{Archive, Config, Source},
     outputs::uploads::UploadSettings,
     progress::Progress,
+    report::Report,
     run::{EndsTooEarly, run},
     source::Scratch,
     stored::Use,
 };
 
 /// The task of `find`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Task {
     /// The places of the archive.
     pub places: Vec<Place>,
@@ -46,6 +48,8 @@ pub struct Task {
     pub measures: bool,
     /// True when a segment without a usable index is an error.
     pub is_strict: bool,
+    /// True when the other legs of the conversations of the calls are found with them.
+    pub brings_legs: bool,
     /// True when the calls are extracted.
     pub extracts: bool,
     /// The form of the list.
@@ -89,7 +93,7 @@ pub struct Found {
 /// The archive cannot be read, or an output cannot be written.
 pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found> {
     let (segments, mut refused) = archive::list(task, scratch)?;
-    let candidates = Candidates::of(&segments, task);
+    let mut candidates = Candidates::of(&segments, task);
     let (mut records, refused_by_list) = listed(task, &segments, &candidates, progress)?;
     refused = refused.saturating_add(refused_by_list);
     records.retain(|record| {
@@ -99,9 +103,17 @@ pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found
     if let Some(last) = task.last {
         records.drain(..records.len().saturating_sub(last));
     }
+    let mut of_legs = None;
+    if task.brings_legs && !records.is_empty() {
+        let found = records;
+        let (of_all, with_legs) =
+            legs::with_legs(task, &segments, &mut candidates, found, progress)?;
+        (of_legs, records) = (Some(of_all), with_legs);
+    }
     let calls = records.len();
     if task.extracts && calls > 0 {
         let ids: BTreeSet<Box<[u8]>> = records.iter().filter_map(archive::call_id).collect();
+        let task = of_legs.as_ref().unwrap_or(task);
         let refused_by_run = extract(task, &segments, &candidates, ids, progress)?;
         // Segments that the list could not read are refused again.
         refused = refused.max(refused_by_run);
@@ -143,12 +155,12 @@ fn listed(
     outputs.selection.only = Some(Arc::new(candidates.ids()));
     let sources =
         |behind_ns| candidates.archive(None, segments, task, [lookback_ns, behind_ns], uses);
-    let Some(refused) = run_until_ended(&config, sources, progress)? else {
+    let Some(report) = run_until_ended(&config, sources, progress)? else {
         return Ok((Vec::new(), 0));
     };
     let mut records = archive::records(directory.path())?;
     records.sort_by_key(|record| record.get("start_ns").and_then(Value::as_u64));
-    Ok((records, refused))
+    Ok((records, report.refused_inputs))
 }
 
 /// Extracts the calls with these Call-IDs. Returns the number of segments that could not be read.
@@ -165,18 +177,18 @@ fn extract(
         candidates.archive(Some(&ids), segments, task, around_ns, Use::All)
     };
     config.outputs.selection.only = Some(Arc::new(ids.clone()));
-    let refused = run_until_ended(&config, sources, progress)?;
-    Ok(refused.unwrap_or(0))
+    let report = run_until_ended(&config, sources, progress)?;
+    Ok(report.map_or(0, |report| report.refused_inputs))
 }
 
 /// Runs over the segments around the wanted calls, and over more of them if the calls have not ended
 /// by then. `sources` gives the segments that begin up to so many nanoseconds behind the last
-/// message. Returns the number of segments that could not be read; `None` if no call is wanted.
+/// message. `None` if no call is wanted.
 fn run_until_ended(
     config: &Config,
     sources: impl Fn(u64) -> Option<Archive>,
     progress: &Progress,
-) -> Result<Option<u64>> {
+) -> Result<Option<Report>> {
     let mut behind_ns = FIRST_BEHIND_NS;
     loop {
         let Some(source) = sources(behind_ns) else {
@@ -191,10 +203,10 @@ fn run_until_ended(
                 behind_ns = behind_ns.saturating_mul(FURTHER);
             }
             outcome => {
-                let outcome = outcome?;
-                let refused = outcome.report.refused_inputs;
+                let mut outcome = outcome?;
+                let report = std::mem::take(&mut outcome.report);
                 outcome.close()?;
-                return Ok(Some(refused));
+                return Ok(Some(report));
             }
         }
     }
@@ -225,6 +237,7 @@ impl Task {
             uses,
             is_strict: self.is_strict,
             last_message,
+            awaits_legs: false,
         }
     }
 }

@@ -46,7 +46,7 @@ pub mod uploads;
 mod value;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -127,6 +127,8 @@ pub struct Outputs {
     newly_due: Vec<Due>,
     /// How much time a report covers, if there are reports of stretches.
     reports_every: Option<Every>,
+    /// The Call-IDs of all legs of the conversations of calls that the user selects by Call-ID.
+    found_legs: BTreeSet<Box<[u8]>>,
 }
 
 /// The state of all output files, with which another process can continue.
@@ -324,6 +326,7 @@ impl Outputs {
             uploads,
             newly_due: Vec::new(),
             reports_every: settings.reports_every,
+            found_legs: BTreeSet::new(),
         })
     }
 
@@ -696,6 +699,7 @@ impl Outputs {
     fn join(&mut self, conversations: &[LegGroup]) -> Result<()> {
         let mut merged = Vec::new();
         for group in conversations {
+            self.note_legs(group);
             let legs = self.books.legs.take(group);
             if legs.len() < 2 {
                 self.books.obsolete.extend(legs::obsolete(legs));
@@ -722,6 +726,21 @@ impl Outputs {
             }
         }
         Ok(())
+    }
+
+    fn note_legs(&mut self, group: &LegGroup) {
+        if let Some(only) = &self.selection.only
+            && group.has_any_of(only)
+        {
+            let call_ids = group.legs.iter().map(|leg| (*leg.call_id).into());
+            self.found_legs.extend(call_ids);
+        }
+    }
+
+    /// Takes the Call-IDs of all legs of the conversations of calls that the user selects by
+    /// Call-ID.
+    pub fn take_legs(&mut self) -> BTreeSet<Box<[u8]>> {
+        std::mem::take(&mut self.found_legs)
     }
 
     /// Has a complete file published, and uploaded if the user wants that.

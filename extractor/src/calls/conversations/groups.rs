@@ -4,7 +4,7 @@
 //! So a group is complete when its last leg is forgotten: nothing can join it then. That depends on
 //! packet time only, and not on how the input was cut.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,16 @@ pub struct LegGroup {
     pub legs: Vec<NamedLeg>,
     /// The number of its legs that can still be linked.
     known: usize,
+}
+
+impl LegGroup {
+    /// Returns true if a leg has one of these Call-IDs.
+    #[must_use]
+    pub fn has_any_of(&self, call_ids: &BTreeSet<Box<[u8]>>) -> bool {
+        self.legs
+            .iter()
+            .any(|leg| call_ids.contains(&leg.call_id[..]))
+    }
 }
 
 /// The groups, from the end of their first leg until they are complete.
@@ -96,6 +106,11 @@ impl Groups {
         if group.known == 0 {
             self.complete.extend(self.groups.remove(&key));
         }
+    }
+
+    /// Returns true if a group that is not complete has a leg with one of these Call-IDs.
+    pub(super) fn has_any_of(&self, call_ids: &BTreeSet<Box<[u8]>>) -> bool {
+        self.groups.values().any(|group| group.has_any_of(call_ids))
     }
 
     /// Completes all groups: the input has ended.
