@@ -20,6 +20,7 @@ mod scratch;
 use std::{
     fs::File,
     io::{self, Read, Seek, Write},
+    iter,
     ops::Range,
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
@@ -533,6 +534,9 @@ impl Input {
     /// The same capture, with its index from the file beside it.
     #[must_use]
     pub fn with_stored(self, stored: Option<Stored>) -> Self {
+        if let (Bytes::Mapped(map), Some(_)) = (&self.bytes, &stored) {
+            map.expect(true);
+        }
         Self { stored, ..self }
     }
 
@@ -639,13 +643,20 @@ impl Input {
         self.bytes.get()
     }
 
-    /// Fetches a stretch of the file, if it is an object of a store; a failure is noted there.
+    /// Prepares to read a stretch of the file. If it is an object of a store, the stretch is fetched;
+    /// a failure is noted there.
     #[inline]
     pub fn fetch(&self, range: Range<usize>) {
+        if let (Bytes::Mapped(map), Some(_)) = (&self.bytes, &self.stored)
+            && range.len() > LONGEST_RECORD
+        {
+            // Its index does not stand for it.
+            map.expect(false);
+        }
         if let Bytes::Remote(remote) = &self.bytes {
             // A record may reach beyond the stretch, and some are believed by those that follow.
             let end = range.end.saturating_add(LONGEST_RECORD);
-            let _ = remote.fetch([range.start..end]);
+            let _ = remote.fetch(iter::once(range.start..end));
         }
     }
 
