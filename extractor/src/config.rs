@@ -86,7 +86,7 @@ pub enum ArchivedSegment {
     /// A file.
     File(PathBuf),
     /// An object of a store.
-    Object(SegmentObjects),
+    Object(Box<SegmentObjects>),
 }
 
 /// A segment in a store, and the objects beside it, if they are there.

@@ -6,7 +6,7 @@ use support::{
     capture::gzip,
     desk::{Desk, Files, Ran, STATE, assert_same, files, visible},
     dice::Dice,
-    faults::{CHANGES, Threads, calls, inject},
+    faults::{CHANGES, Threads, calls, inject, inject_on},
     ladder::{Ladder, extractor},
     sip::{Sdp, request, response},
 };
@@ -338,6 +338,61 @@ fn the_list_has_what_is_asked_for() {
     ran.is(2).says("expected a value");
     let (ran, _) = find(&desk, &["mos < 3"]);
     ran.is(2).says("--measure");
+}
+
+/// A retention deletes segments while one searches.
+#[test]
+fn a_segment_that_vanishes_is_named_and_passed_over() {
+    let packets = Packets::everything(Form::Micro);
+    let desk = Desk::new();
+    let segments = Names::Agents.cut(&packets, 7, &mut Dice::new(43));
+    desk.deliver_all(&segments);
+    index(&desk);
+    let gone = desk.segments.join(&segments[4].0);
+    let out = desk.folder().join("found");
+    let mut command = command("find", &desk);
+    command.args(["--json", "-o"]).arg(&out);
+    // It is in the listing, and its index is there.
+    let ran = desk.ended(&mut inject_on(&gone, &command, "openat", "error=ENOENT"));
+    let named = format!("{} is not used", gone.display());
+    ran.is(3).says(&named);
+    assert!(visible(&out).len() > 30);
+    // Only what is gone is passed over: the other segments alone have the same calls.
+    let got = files(&out);
+    let _ = fs::remove_dir_all(&out);
+    for path in ["", ".idx", ".pos"].map(|ending| format!("{}{ending}", gone.display())) {
+        fs::remove_file(path).unwrap();
+    }
+    desk.ended(&mut command).is(0);
+    assert_same(&files(&out), &got, "without it");
+}
+
+/// Whatever the retention deletes, and whenever: nothing fails but what is gone.
+#[test]
+fn segments_are_deleted_while_one_searches() {
+    let packets = Packets::everything(Form::Micro);
+    for round in 0..4 {
+        let desk = Desk::new();
+        desk.deliver_all(&Names::Agents.cut(&packets, 31, &mut Dice::new(44 + round)));
+        index(&desk);
+        let running = desk.start_command({
+            let mut command = command("find", &desk);
+            command.arg("-o").arg(&desk.out);
+            command
+        });
+        for name in names(&desk.segments) {
+            fs::remove_file(desk.segments.join(name)).unwrap();
+        }
+        let ran = running.ends();
+        assert!(
+            matches!(ran.status, Some(0 | 1 | 3)),
+            "{:?} {}",
+            ran.status,
+            ran.log
+        );
+        let is_named = ran.log.contains("is not used");
+        assert!(is_named || ran.status != Some(3), "{}", ran.log);
+    }
 }
 
 fn names(directory: &Path) -> Vec<String> {

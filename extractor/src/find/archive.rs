@@ -160,12 +160,12 @@ fn found_objects(place: usize, uri: &S3Uri, store: &Arc<RemoteStore>) -> Result<
             place,
             name: name.clone(),
             len: segment.object.len,
-            at: ArchivedSegment::Object(SegmentObjects {
+            at: ArchivedSegment::Object(Box::new(SegmentObjects {
                 index: named(&index_name(name)),
                 positions: named(&positions_name(name)),
                 drops,
                 segment,
-            }),
+            })),
         })
     });
     Ok(found.collect())

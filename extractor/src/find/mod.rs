@@ -114,7 +114,7 @@ pub fn find(task: &Task, scratch: &Scratch, progress: &Progress) -> Result<Found
     if task.extracts && calls > 0 {
         let ids: BTreeSet<Box<[u8]>> = records.iter().filter_map(archive::call_id).collect();
         let task = of_legs.as_ref().unwrap_or(task);
-        let refused_by_run = extract(task, &segments, &candidates, ids, progress)?;
+        let refused_by_run = extract(task, &segments, &candidates, &ids, progress)?;
         // Segments that the list could not read are refused again.
         refused = refused.max(refused_by_run);
     }
@@ -168,13 +168,13 @@ fn extract(
     task: &Task,
     segments: &[Segment],
     candidates: &Candidates,
-    ids: BTreeSet<Box<[u8]>>,
+    ids: &BTreeSet<Box<[u8]>>,
     progress: &Progress,
 ) -> Result<u64> {
     let mut config = task.config.clone();
     let sources = |behind_ns| {
         let around_ns = [task.lookback_ns, behind_ns];
-        candidates.archive(Some(&ids), segments, task, around_ns, Use::All)
+        candidates.archive(Some(ids), segments, task, around_ns, Use::All)
     };
     config.outputs.selection.only = Some(Arc::new(ids.clone()));
     let report = run_until_ended(&config, sources, progress)?;

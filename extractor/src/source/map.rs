@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 
 use super::last_words::Registered;
 
@@ -66,6 +66,19 @@ impl Map {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Tells the kernel that few pages are read, or that all are, one behind the other. Else it reads
+    /// 128 KiB around each page, which is a whole segment for the packets of one call.
+    pub(crate) fn expect(&self, is_scattered: bool) {
+        let advice = if is_scattered {
+            Advice::Random
+        } else {
+            Advice::Normal
+        };
+        if let Err(error) = self.map.advise(advice) {
+            tracing::debug!(%error, "the kernel reads ahead as it likes");
+        }
     }
 
     /// Drops the pages before `end` from this process. They stay in the page cache as long as the

@@ -22,6 +22,7 @@ mod unpacked;
 use std::{
     fs::File,
     io::{self, Read, Seek, Write},
+    iter,
     ops::Range,
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
@@ -583,6 +584,9 @@ impl Input {
     /// The same capture, with its index from the file beside it.
     #[must_use]
     pub fn with_stored(self, stored: Option<Stored>) -> Self {
+        if let (Bytes::Mapped(map), Some(_)) = (&self.bytes, &stored) {
+            map.expect(true);
+        }
         Self { stored, ..self }
     }
 
@@ -695,12 +699,19 @@ impl Input {
         self.packed.is_some()
     }
 
-    /// Fetches a stretch of the file, if parts of it may be missing; a failure is noted there.
+    /// Prepares to read a stretch of the file. If parts of it may be missing, they are fetched; a
+    /// failure is noted there.
     #[inline]
     pub fn fetch(&self, range: Range<usize>) {
+        if let (Bytes::Mapped(map), Some(_)) = (&self.bytes, &self.stored)
+            && range.len() > LONGEST_RECORD
+        {
+            // Its index does not stand for it.
+            map.expect(false);
+        }
         // A record may reach beyond the stretch, and some are believed by those that follow.
         let end = range.end.saturating_add(LONGEST_RECORD);
-        self.bytes.fetch([range.start..end]);
+        self.bytes.fetch(iter::once(range.start..end));
     }
 
     /// Fetches the records at these offsets, if parts of the file may be missing; a failure is noted
@@ -768,7 +779,7 @@ fn later_record(number: usize, record: &Record<'_>) -> (Position, Later) {
 
 /// The records of a walk, without unreadable parts.
 pub fn records_of<'a>(mut walk: Walk<'a>) -> impl Iterator<Item = Record<'a>> {
-    std::iter::from_fn(move || next_record(&mut walk))
+    iter::from_fn(move || next_record(&mut walk))
 }
 
 /// The next record; unreadable parts are skipped.

@@ -6,6 +6,7 @@
 
 use std::{
     fs::File,
+    iter::once,
     ops::Range,
     os::unix::fs::FileExt,
     path::Path,
@@ -162,7 +163,7 @@ impl Remote {
     /// # Errors
     /// See [`Self::fetch`].
     pub fn fetch_all(&self) -> Result<(), InputError> {
-        self.fetch([0..self.bytes().len()])
+        self.fetch(once(0..self.bytes().len()))
     }
 
     /// Fetches these stretches, if they are not there.

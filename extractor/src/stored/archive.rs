@@ -6,7 +6,7 @@ use shared::index::IndexError;
 
 use super::{Beside, Stored, StoredFile, Use, not_used, terms};
 use crate::{
-    config::{Archive, ArchivedSegment, Config, SegmentObjects},
+    config::{Archive, ArchivedSegment, Config},
     source::{Input, InputError, Scratch},
 };
 
@@ -21,14 +21,26 @@ pub fn open(
     config: &Config,
     scratch: &Scratch,
 ) -> Result<(Vec<Vec<Input>>, u64)> {
-    let mut refused = 0u64;
-    let mut all = Vec::new();
-    for segments in &archive.series {
-        let inputs = open_series(segments, archive, config, scratch, &mut refused)?;
-        all.extend(Some(inputs).filter(|inputs| !inputs.is_empty()));
+    let open_all = || {
+        let mut refused = 0u64;
+        let mut all = Vec::new();
+        for segments in &archive.series {
+            let inputs = open_series(segments, archive, config, scratch, &mut refused)?;
+            all.extend(Some(inputs).filter(|inputs| !inputs.is_empty()));
+        }
+        Ok((all, refused))
+    };
+    let mut segments = archive.series.iter().flatten();
+    if !segments.any(|segment| matches!(segment, ArchivedSegment::Object(_))) {
+        return open_all();
     }
-    Ok((all, refused))
+    // A thread waits for the store nearly all the time.
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(STORE_THREADS);
+    threads.build()?.install(open_all)
 }
+
+/// The segments in a store that are opened at the same time.
+const STORE_THREADS: usize = 32;
 
 fn open_series(
     segments: &[ArchivedSegment],
@@ -104,8 +116,8 @@ fn open_in_parts(segment: &ArchivedSegment, beside: &Beside, scratch: &Scratch) 
 pub fn open_segment(segment: &ArchivedSegment, scratch: &Scratch) -> Result<Input, InputError> {
     match segment {
         ArchivedSegment::File(path) => Input::of_segment(path, scratch, 0, false),
-        ArchivedSegment::Object(SegmentObjects { segment, drops, .. }) => {
-            Input::of_object(segment.clone(), drops.clone(), scratch)
+        ArchivedSegment::Object(objects) => {
+            Input::of_object(objects.segment.clone(), objects.drops.clone(), scratch)
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
     ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Read, Write},
+    iter::once,
     path::{Path, PathBuf},
 };
 
@@ -173,8 +174,8 @@ impl StoredFile {
                     Use::Signalling => HEAD_LEN,
                 };
                 let all = [
-                    (&index, [0..index.bytes().len()]),
-                    (&positions, [0..positions_len]),
+                    (&index, once(0..index.bytes().len())),
+                    (&positions, once(0..positions_len)),
                 ];
                 fetch_many(all).map_err(|(_, error)| error)?;
                 Some((Held::Object(index), Held::Object(positions)))
@@ -250,7 +251,7 @@ impl SearchedObject {
             .map(|index| Some(index?.open().map(Self)));
         let opened: Vec<_> = opened.collect();
         let all = opened.iter().flatten().flatten();
-        let _ = fetch_many(all.map(|Self(object)| (object, [0..USUALLY_SEARCHED])));
+        let _ = fetch_many(all.map(|Self(object)| (object, once(0..USUALLY_SEARCHED))));
         opened
     }
 
@@ -260,7 +261,7 @@ impl SearchedObject {
     /// The store does not give them, or the index has another version, or is damaged.
     pub fn read(&self, wants: impl FnOnce(&Summary) -> bool) -> Result<(Summary, Vec<u8>), String> {
         let Self(object) = self;
-        let fetch = |range| object.fetch([range]).map_err(|error| error.to_string());
+        let fetch = |range| object.fetch(once(range)).map_err(|error| error.to_string());
         let said = |error: IndexError| error.to_string();
         fetch(0..USUALLY_SEARCHED)?;
         let container = Container::open(object.bytes(), INDEX_MAGIC).map_err(said)?;
