@@ -144,6 +144,7 @@ fn lines_that_are_no_records_are_left_out() {
 }
 
 /// The blocks of a kind in a report.
+#[cfg(feature = "parquet")]
 fn blocks(report: &Path, kind: &str) -> Vec<Value> {
     use base64::{Engine, prelude::BASE64_STANDARD};
     let text = fs::read_to_string(report).unwrap();
