@@ -724,7 +724,7 @@ fn later_record(number: usize, record: &Record<'_>) -> (Position, Later) {
 
 /// The records of a walk, without unreadable parts.
 pub fn records_of<'a>(mut walk: Walk<'a>) -> impl Iterator<Item = Record<'a>> {
-    std::iter::from_fn(move || next_record(&mut walk))
+    iter::from_fn(move || next_record(&mut walk))
 }
 
 /// The next record; unreadable parts are skipped.
