@@ -672,7 +672,7 @@ fn fetch_objects(
     inputs: &Inputs,
     layouts: &Layouts,
 ) {
-    if !inputs.has_objects() {
+    if !inputs.have_holes() {
         return;
     }
     let all = passed.iter().flatten();

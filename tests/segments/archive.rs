@@ -444,7 +444,7 @@ fn a_run_that_makes_indexes_has_the_same_results() {
             let desk = Desk::new();
             let segments = Names::Agents.cut(&packets, pieces, &mut dice);
             let (first, rest) = segments.split_at(pieces / 2);
-            let flags = [&["--index", "--json"], SIZES[sizes]].concat();
+            let flags = [&["--index"], &ALL_FILES[..], SIZES[sizes]].concat();
             desk.deliver_all(first);
             desk.run(&flags).is(0);
             desk.deliver_all(rest);
@@ -470,6 +470,7 @@ fn of_a_compressed_segment_only_parts_are_decompressed() {
     let [want_one, want_two] = [one, two].map(|query| found(&desk, &query).0);
     desk.run(&["--final", "--json"]).is(0);
     let whole = visible(&desk.out);
+    assert_same(&whole, &found(&desk, &[]).0, "all");
     for (query, want) in [("one", &want_one), ("two", &want_two)] {
         let table = "calls_statistics.csv";
         assert_eq!(rows(want, table, query), rows(&whole, table, query));

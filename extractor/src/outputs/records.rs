@@ -38,9 +38,9 @@ impl<'a> Records<'a> {
         Some((input.record(layout, position.offset())?, layout))
     }
 
-    /// Fetches the records of these frames, as far as they are in a store.
+    /// Fetches the records of these frames, where parts of inputs may be missing.
     pub(super) fn fetch<T>(self, frames: &[(Moment, T)]) {
-        if !self.inputs.has_objects() {
+        if !self.inputs.have_holes() {
             return;
         }
         let mut positions: Vec<Position> = frames.iter().map(|(at, _)| at.position).collect();

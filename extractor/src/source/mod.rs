@@ -231,11 +231,11 @@ impl Inputs {
         self.series.len() > 1
     }
 
-    /// True when an input is an object of a store.
+    /// True when parts of an input may be missing.
     #[must_use]
-    pub fn has_objects(&self) -> bool {
+    pub fn have_holes(&self) -> bool {
         let mut inputs = self.inputs.iter();
-        inputs.any(|input| matches!(input.bytes, Bytes::Remote(_)))
+        inputs.any(|input| input.bytes.has_holes())
     }
 
     /// The first error because of which bytes of an object are missing, with its name.

@@ -101,17 +101,21 @@ pub fn make(
         (section::PACKETS, packed.packets, false),
         (section::BLOCKS, packed.blocks, true),
         (section::NUMBERS, packed.numbers, false),
-        (section::RESTARTS, write_restarts(restarts), true),
     ];
+    let restarts = Some(restarts).filter(|restarts| !restarts.is_empty());
+    let restarts = restarts.map(|restarts| (section::RESTARTS, write_restarts(restarts), true));
     Made {
         index: put_together(INDEX_MAGIC, sections),
-        positions: put_together(POSITIONS_MAGIC, positions),
+        positions: put_together(POSITIONS_MAGIC, positions.into_iter().chain(restarts)),
     }
 }
 
 /// A file of sections, each with its kind, and whether it is to be compressed.
-fn put_together<const N: usize>(magic: [u8; 8], sections: [(u32, Vec<u8>, bool); N]) -> Vec<u8> {
-    let sections = sections.map(|(kind, plain, is_to_zip)| {
+fn put_together(
+    magic: [u8; 8],
+    sections: impl IntoIterator<Item = (u32, Vec<u8>, bool)>,
+) -> Vec<u8> {
+    let sections = sections.into_iter().map(|(kind, plain, is_to_zip)| {
         let plain_len = plain.len() as u64;
         let zipped = if is_to_zip { zipped(&plain) } else { None };
         let coding = if zipped.is_some() {
@@ -121,6 +125,7 @@ fn put_together<const N: usize>(magic: [u8; 8], sections: [(u32, Vec<u8>, bool);
         };
         (kind, coding, plain_len, zipped.unwrap_or(plain))
     });
+    let sections: Vec<_> = sections.collect();
     let sections: Vec<Section<'_>> = sections
         .iter()
         .map(|(kind, coding, plain_len, bytes)| Section {
