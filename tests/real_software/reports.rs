@@ -98,9 +98,11 @@ fn is_same(row: &Row, packets: &[Packet], firsts: &BTreeMap<usize, usize>) -> bo
     // A receiver that has received nothing yet has no number.
     if *highest > 0 {
         let expected = (highest + 1).checked_sub(firsts[&ssrc]).unwrap();
+        // Duplicates may make it negative.
+        let lost = Some(*lost).filter(|lost| *lost < NEGATIVE).unwrap_or(0);
         near(
             "rtcp_loss_percent",
-            *lost as f64 * 100.0 / expected as f64,
+            lost as f64 * 100.0 / expected as f64,
             0.005_1,
         );
     }
@@ -154,10 +156,16 @@ fn first_numbers(capture: &Path) -> BTreeMap<usize, usize> {
     firsts
 }
 
-/// A number as tshark writes it: in hex with `0x`, else decimal.
+/// The least number of 24 bits that stands for a negative one.
+const NEGATIVE: usize = 1 << 23;
+
+/// A number as tshark writes it: in hex with `0x`, else decimal. Negative ones have 24 bits.
 fn hex(text: &str) -> usize {
     match text.strip_prefix("0x") {
         Some(digits) => usize::from_str_radix(digits, 16).unwrap(),
-        None => number(text),
+        None => match text.strip_prefix('-') {
+            Some(digits) => NEGATIVE * 2 - number(digits),
+            None => number(text),
+        },
     }
 }

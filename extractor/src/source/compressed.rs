@@ -278,11 +278,15 @@ impl Zstd {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    /// Data that compress to half their size everywhere.
     fn plain() -> Vec<u8> {
+        compressible(400_000)
+    }
+
+    /// Data that compress to half their size everywhere.
+    pub(in crate::source) fn compressible(len: usize) -> Vec<u8> {
         let next = |state: &u64| {
             Some(
                 state
@@ -292,7 +296,7 @@ mod tests {
         };
         std::iter::successors(Some(1), next)
             .map(|state| (state >> 60) as u8)
-            .take(400_000)
+            .take(len)
             .collect()
     }
 

@@ -285,22 +285,11 @@ fn gzip_header_len(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::compressed::tests::compressible, *};
     use std::io::Write;
 
-    /// Twenty MiB that compress to some half.
     fn plain() -> Vec<u8> {
-        let next = |state: &u64| {
-            Some(
-                state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1),
-            )
-        };
-        std::iter::successors(Some(1), next)
-            .map(|state| (state >> 60) as u8)
-            .take(20 << 20)
-            .collect()
+        compressible(20 << 20)
     }
 
     fn gzip(plain: &[u8]) -> Vec<u8> {
