@@ -144,8 +144,10 @@ fn a_full_disk_costs_memory_first_and_counted_packets_then_and_not_the_agent() {
         .collect();
     let lost = 31_000 - numbers.len();
     assert_eq!((numbers[0], *numbers.last().unwrap()), (0, 30_999));
+    // Segments are deleted one by one, so the disk may be full once more in between.
+    let in_gaps: u64 = steps.iter().map(|step| step - 1).sum();
     assert!(
-        steps.len() == 1 && steps[0] as usize == lost + 1,
+        (1..=3).contains(&steps.len()) && in_gaps as usize == lost,
         "what came while it was full, and nothing else: {steps:?}"
     );
     assert!(
