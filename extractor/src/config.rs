@@ -98,7 +98,7 @@ pub struct SegmentObjects {
     pub index: Option<RemoteName>,
     /// The positions of its packets.
     pub positions: Option<RemoteName>,
-    /// What was dropped in its time.
+    /// The object that says what was dropped in its time.
     pub drops: Option<RemoteName>,
 }
 

@@ -28,7 +28,7 @@ const MAX_START_LINE_LEN: usize = 512;
 const MAX_WORD_LEN: usize = 128;
 
 /// The most bytes of the journals of all open calls, about: they are in memory, and in the state.
-/// What comes when they are full is counted.
+/// Whatever comes when they are full is counted.
 const MAX_JOURNALS: u64 = 1 << 30;
 /// The bytes that a message takes beside its texts, about.
 const MESSAGE_BYTES: usize = 256;

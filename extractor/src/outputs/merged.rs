@@ -36,7 +36,7 @@ struct Left<'a, M> {
     frames: Frames<'a>,
     moments: M,
     next: Option<(Moment, Frame<'a>)>,
-    /// Of the copies of a frame, that without sound is written: the user wants a leg to be silent.
+    /// True if it has sound. A copy of a frame without sound is preferred: the user wants a leg silent.
     has_sound: bool,
 }
 

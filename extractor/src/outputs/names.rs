@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calls::{Call, NamedLeg};
 
-/// What a file has.
+/// The contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) enum FileKind {
     /// The frames of a call.

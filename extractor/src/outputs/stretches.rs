@@ -67,13 +67,13 @@ impl Every {
 /// A report that is out of date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueReport {
-    /// What it covers.
+    /// The stretch that it covers.
     pub stretch: Stretch,
     /// The offset in the file before which it has no records.
     pub offset: u64,
 }
 
-/// What making a report has found out about the file of records.
+/// Findings about the file of records, made while a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The offset of the report's first record.

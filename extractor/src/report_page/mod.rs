@@ -104,7 +104,7 @@ pub struct Written {
     pub details: u64,
     /// Lines that are no record, and were left out.
     pub left_out: u64,
-    /// What was found out about the file of records.
+    /// Findings about the file of records.
     pub found: Found,
 }
 
@@ -169,7 +169,7 @@ pub fn write(task: &Task, alive: &mut dyn FnMut()) -> Result<Written> {
     Ok(Written { found, ..written })
 }
 
-/// What the first reading finds.
+/// The findings of the first reading.
 struct Ranked {
     calls: u64,
     /// The numbers of the worst, in ascending order.

@@ -1,4 +1,4 @@
-//! What a receiver reported over time: the last report of each interval of packet time.
+//! The reports of a receiver over time: the last one of each interval of packet time.
 
 use serde::{Deserialize, Serialize};
 

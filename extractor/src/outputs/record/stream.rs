@@ -92,7 +92,7 @@ fn interval(measured: &Measured) -> Value {
     to.into_value()
 }
 
-/// What the receiver reported last in an interval.
+/// The last report of the receiver in an interval.
 fn report(reported: &Reported) -> Value {
     let mut to = Object::default();
     to.put("start_timestamp", rfc3339(reported.start_ns));
